@@ -1,0 +1,29 @@
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
+test: $(VENV)/.dev ; $(BIN)/python -m pytest -q $(ARGS)
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+bench: $(VENV)/.bench ; $(BIN)/python -m benchmarks.kernel $(ARGS)
+
+$(VENV)/bin/python:
+	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shapwatch needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": name a newer one with make PY=python3.12")'
+	$(PY) -m venv $(VENV)
+$(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.core
+$(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.core
+clean: ; rm -rf $(VENV)
+
+.PHONY: run test lint bench clean

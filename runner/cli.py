@@ -1,0 +1,97 @@
+"""The command line: Hydra composes, one stage runs, the outcome becomes a text and an exit code.
+
+Exit codes: 0 done (also with violations: the status says so), 2 bad input or a failed execution, 1 an error of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+DONE, OUR_FAULT, BAD_INPUT = 0, 1, 2
+
+HERE = Path(__file__).parent
+CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
+
+VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
+
+HELP = """\
+shapwatch watches why a model decides: SHAP feature attribution drift, from captured traffic to a verdict.
+
+  python -m runner                                     the quickstart: a drift, found, without network or service
+  python -m runner stage=traffic stage.start=TIME      replay data.traffic through the model and capture it
+  python -m runner stage=capture stage.window=HOUR     what was captured in an hour (UTC, such as 2023-01-19T05)
+  python -m runner stage=baseline                      compute the reference attributions of data.dataset
+  python -m runner stage=monitor stage.window=HOUR     judge an hour against the reference
+
+Any setting is overridden by KEY=VALUE; the README lists every key and every error.
+
+  --config-dir FOLDER    use your own experiment/*.yaml too; stands before the overrides
+  --cfg job              print the settings instead of running
+  -m, --multirun         run all combinations of comma-separated values
+  --hydra-help           the other options
+
+Choices (group=option):
+"""
+
+
+def main() -> NoReturn:
+    """Run the stage that the command line names and exit."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(HELP + choices(CONF))  # noqa: T201
+        sys.exit(DONE)
+    import hydra
+
+    codes: list[int] = []
+
+    def task(config: DictConfig) -> None:
+        codes.append(OUR_FAULT)
+        codes[-1] = run(config)
+
+    sys.argv[1:] = [admitted(argument) for argument in sys.argv[1:]]
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else OUR_FAULT
+        sys.exit(BAD_INPUT if code == OUR_FAULT and not codes else code)
+    sys.exit(max(codes, default=DONE))
+
+
+def choices(conf: Path) -> str:
+    """Return the groups of a configuration folder with their options, a line each."""
+    groups = sorted(folder for folder in conf.iterdir() if folder.is_dir() and folder.name != "hydra")
+    options = {group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in groups}
+    return "\n".join(f"  {group}: {', '.join(names)}" for group, names in options.items())
+
+
+def admitted(argument: str) -> str:
+    """Return an override that lets an unknown key pass Hydra, so that all problems are reported together.
+
+    >>> admitted("shap.num_sample=3"), admitted("stage=monitor"), admitted("hydra.job.name=x")
+    ('++shap.num_sample=3', 'stage=monitor', 'hydra.job.name=x')
+    """
+    return f"++{argument}" if VALUE_OVERRIDE.match(argument) else argument
+
+
+def run(config: DictConfig) -> int:
+    """Validate a composed configuration, run its stage, print what it says, and return the exit code."""
+    from omegaconf import OmegaConf
+
+    from runner import compose, console
+    from runner.errors import ShapwatchError
+
+    console.configure_logging()
+    try:
+        settings = compose.validate(config)
+        snapshot = OmegaConf.to_yaml(config, resolve=True)
+        outcome = compose.build(settings, snapshot, console.track)()
+    except ShapwatchError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return BAD_INPUT
+    print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr)
+    return DONE if outcome.succeeded else BAD_INPUT

@@ -1,0 +1,268 @@
+"""Hydra's configuration → validated settings → a stage that is ready to run.
+
+With `cli` the only module that knows Hydra, and the only one that hands settings on; below it there are plain values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+import runner
+from runner.domain import HOUR, Outcome, Window
+from runner.errors import BackgroundError, RecordError, SettingsError
+from runner.executions import Provenance
+from runner.explain.estimator import Estimator
+from runner.explain.exact import Exact
+from runner.explain.kernel import Kernel
+from runner.protocols import Track
+from runner.records.fields import Fields
+from runner.report.render import Report
+from runner.settings import (
+    BaselineStage,
+    CaptureStage,
+    MonitorStage,
+    QuickstartStage,
+    Settings,
+    TrafficStage,
+)
+from runner.sources import CaptureTree, Dataset
+from runner.stages.baseline import Baseline
+from runner.stages.capture import Capture
+from runner.stages.monitor import Monitor
+from runner.stages.quickstart import Quickstart
+from runner.stages.traffic import Traffic
+
+PACKAGE = Path(runner.__file__).parent
+DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
+QUICKSTART_HOURS, QUICKSTART_RECORDS = 3, 90
+
+OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
+
+
+def shipped(folder: str) -> Path:
+    """Return a folder that ships with the program: inside the installed package, or beside it in a checkout."""
+    inside = PACKAGE / folder
+    return inside if inside.is_dir() else PACKAGE.parent / folder
+
+
+def validate(config: DictConfig) -> Settings:
+    """Return the settings that a composed configuration holds.
+
+    Raises:
+        SettingsError: with every problem at once, each with its full key, the value got and what is allowed.
+    """
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        raw: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        reason = str(error).splitlines()[0]
+        raise SettingsError([f"{key}: {reason}" if key else reason]) from error
+    problems = [f"{key}: required, but not set; pass {key}=..." for key in missing]
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        told = [(_key(detail["loc"], raw), detail) for detail in error.errors(include_url=False)]
+        problems += [_problem(key, detail, raw) for key, detail in told if key not in missing]
+    if problems:
+        raise SettingsError(list(dict.fromkeys(problems)))
+    return settings
+
+
+def _key(location: tuple[int | str, ...], raw: Any) -> str:
+    """Return the full key of a problem; the tags that pydantic puts in for unions are no part of it."""
+    keys: list[str] = []
+    node = raw
+    for step in location:
+        if isinstance(node, dict) and step not in node and step == node.get("kind"):
+            continue
+        if not isinstance(node, dict | list) and keys:
+            break
+        keys.append(str(step))
+        node = node[step] if _holds(node, step) else None
+    return ".".join(keys)
+
+
+def _holds(node: Any, step: int | str) -> bool:
+    if isinstance(node, dict):
+        return step in node
+    return isinstance(node, list) and isinstance(step, int) and step < len(node)
+
+
+def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
+    got = f"(got {detail['input']!r})"
+    message = detail["msg"].removeprefix("Value error, ")
+    match detail["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{key}: no such key{_nearest(key, raw)} {got}"
+        case "missing":
+            return f"{key}: required, but not set; pass {key}=..."
+        case "union_tag_invalid":
+            return f"{key}.kind: expected one of {detail['ctx']['expected_tags']} (got {detail['ctx']['tag']!r})"
+        case _:
+            return f"{key}: {message} {got}" if key else message
+
+
+def _nearest(key: str, raw: Any) -> str:
+    """Return a hint at the key that was probably meant."""
+    known = [path for path in _leaves(raw) if path != key]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    if near:
+        return f"; did you mean {near[0]}?"
+    parent = key.rpartition(".")[0]
+    siblings = [path for path in known if parent and path.startswith(f"{parent}.")]
+    return f"; {parent} has {', '.join(siblings)}" if siblings else ""
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outcome]:
+    """Return what runs the configured stage.
+
+    Args:
+        settings: the validated settings.
+        snapshot: the resolved configuration as YAML, stored beside each result.
+        track: shows progress.
+    """
+    provenance = Provenance(snapshot, _versions(), time.perf_counter)
+    stage = settings.stage
+    match stage:
+        case TrafficStage():
+            traffic = _traffic(settings, stage.rate, stage.batch_rows, stage.count, stage.seed, track)
+            return partial(traffic.run, stage.start, stage.rescale)
+        case CaptureStage():
+            target = settings.paths.inspection / settings.monitor.endpoint / settings.monitor.variant
+            return partial(Capture(_tree(settings), target, track).run, stage.window)
+        case BaselineStage():
+            return _baseline(settings, provenance, track).run
+        case MonitorStage():
+            return partial(_monitor(settings, provenance, track).run, stage.window)
+        case QuickstartStage():
+            return _quickstart(settings, stage, provenance, track).run
+
+
+def _quickstart(settings: Settings, stage: QuickstartStage, provenance: Provenance, track: Track) -> Quickstart:
+    """Return three hours of traffic, an incident in the last, with baselining and an execution for each hour."""
+    rate = QUICKSTART_RECORDS / HOUR.total_seconds()
+    traffic = _traffic(settings, rate, 1, QUICKSTART_RECORDS, 0, track)
+    monitor = _monitor(settings, provenance, track)
+    starts = [stage.start + i * HOUR for i in range(QUICKSTART_HOURS)]
+    incidents: list[dict[str, float]] = [{}, {}, stage.rescale]
+    return Quickstart(
+        traffic=[
+            partial(traffic.run, start, incident, i * QUICKSTART_RECORDS)
+            for i, (start, incident) in enumerate(zip(starts, incidents, strict=True))
+        ],
+        baseline=_baseline(settings, provenance, track).run,
+        executions=[partial(monitor.run, Window(start, start + HOUR)) for start in starts],
+    )
+
+
+def _traffic(settings: Settings, rate: float, batch_rows: int, count: int | None, seed: int, track: Track) -> Traffic:
+    return Traffic(
+        dataset=Dataset(_given(settings.data.traffic), _fields(settings), "data.traffic"),
+        model=settings.model,
+        fields=_fields(settings),
+        tree=_tree(settings).root,
+        content_type=settings.data.dataset_type,
+        rate=rate,
+        batch_rows=batch_rows,
+        count=count,
+        seed=seed,
+        track=track,
+    )
+
+
+def _baseline(settings: Settings, provenance: Provenance, track: Track) -> Baseline:
+    return Baseline(
+        name=settings.monitor.name,
+        dataset=Dataset(_given(settings.data.dataset), _fields(settings), "data.dataset"),
+        model=settings.model,
+        estimator=_estimator(settings),
+        background_rows=_background_rows(settings),
+        threshold=settings.drift.threshold,
+        report=_report(settings),
+        provenance=provenance,
+        target=settings.paths.baseline,
+        track=track,
+    )
+
+
+def _monitor(settings: Settings, provenance: Provenance, track: Track) -> Monitor:
+    return Monitor(
+        name=settings.monitor.name,
+        endpoint=settings.monitor.endpoint,
+        tree=_tree(settings),
+        model=settings.model,
+        estimator=_estimator(settings),
+        background_rows=_background_rows(settings),
+        reference=settings.monitor.reference,
+        threshold=settings.drift.threshold,
+        report=_report(settings),
+        provenance=provenance,
+        root=settings.paths.monitor,
+        track=track,
+    )
+
+
+def _estimator(settings: Settings) -> Estimator:
+    shap = settings.shap
+    return Estimator(
+        explainer=Exact() if shap.explainer == "exact" else Kernel(shap.num_samples, shap.seed),
+        agg_method=shap.agg_method,
+        use_logit=shap.use_logit,
+        max_batch_rows=shap.max_batch_rows,
+    )
+
+
+def _background_rows(settings: Settings) -> list[list[Any]] | None:
+    """Return the SHAP baseline as rows of values, None for the mean; rows may have the dataset's own shape."""
+    baseline, fields = settings.shap.baseline, _fields(settings)
+    if baseline == "mean":
+        return None
+    if isinstance(baseline, Path):
+        return [list(row) for row in Dataset(baseline, fields, "shap.baseline").read().features.rows()]
+    try:
+        return [row if isinstance(row, list) else list(fields.feature_values(row)) for row in baseline]
+    except RecordError as error:
+        raise BackgroundError(str(error)) from error
+
+
+def _tree(settings: Settings) -> CaptureTree:
+    root = settings.paths.capture / settings.monitor.endpoint / settings.monitor.variant
+    return CaptureTree(root, _fields(settings))
+
+
+def _fields(settings: Settings) -> Fields:
+    return Fields(settings.data.features, settings.data.score, settings.data.headers)
+
+
+def _report(settings: Settings) -> Report:
+    return Report(shipped("reports_templates"), settings.report.title, settings.report.max_bars)
+
+
+def _given(path: Path | None) -> Path:
+    assert path is not None, "Settings._inputs checks it"  # noqa: S101
+    return path
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in DEPENDENCIES}
+    return {"shapwatch": runner.__version__, "python": platform.python_version(), **packages}

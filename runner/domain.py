@@ -1,0 +1,272 @@
+"""The nouns: plain frozen values that every room of the house may hold.
+
+Array letters: N records, D features, L labels (model outputs), B background rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+HOUR = timedelta(hours=1)
+
+
+def utc(text: str) -> datetime:
+    """Return the instant that an ISO 8601 text names, in UTC; a text without an offset is read as UTC.
+
+    Raises:
+        ValueError: with a sentence, when the text is no date with a time.
+
+    >>> utc("2023-01-19T07:00+02:00").isoformat()
+    '2023-01-19T05:00:00+00:00'
+    """
+    try:
+        at = datetime.fromisoformat(text) if re.match(r"\d{4}-\d\d-\d\d[T ]\d", text) else None
+    except ValueError:
+        at = None
+    if at is None:
+        raise ValueError(f"{text!r} is no UTC time such as 2023-01-19T05:00:00Z")
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "file"), plural(1204, "record")
+    ('1 file', '1,204 records')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open interval of event times in UTC, `[start, end)`, normally one hour."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end:
+            raise ValueError(f"the window starts at {self.start:%FT%TZ}, not before its end {self.end:%FT%TZ}")
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """Return the hour that starts at a time, or the interval between two times separated by a slash.
+
+        Raises:
+            ValueError: with a sentence, when the text is neither.
+
+        >>> str(Window.parse("2023-01-19T05"))
+        '2023-01-19 05:00–06:00 UTC'
+        """
+        first, slash, second = text.partition("/")
+        start = utc(first)
+        return cls(start, utc(second) if slash else start + HOUR)
+
+    def __contains__(self, at: datetime) -> bool:
+        return self.start <= at < self.end
+
+    def __str__(self) -> str:
+        same_day = self.end - self.start <= timedelta(days=1) and (self.end - HOUR).date() == self.start.date()
+        return f"{self.start:%F %H:%M}–{self.end:{'%H:%M' if same_day else '%F %H:%M'}} UTC"
+
+    @property
+    def hours(self) -> tuple[datetime, ...]:
+        """The starts of the UTC hours that the window touches: the folders of a capture tree."""
+        first = self.start.replace(minute=0, second=0, microsecond=0)
+        count = -((first - self.end) // HOUR)
+        return tuple(first + i * HOUR for i in range(count))
+
+    @property
+    def scheduled(self) -> datetime:
+        """The first full hour at or after the end: when an hourly schedule would look at this window."""
+        return self.hours[-1] + HOUR
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a file: the file's name relative to what was listed, the line's number from 1, its bytes."""
+
+    file: str
+    number: int
+    data: bytes
+
+    @property
+    def where(self) -> str:
+        """The place as people write it, `file:line`."""
+        return f"{self.file}:{self.number}"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One side of a captured invocation: the body as a string, decoded according to `encoding`."""
+
+    content_type: str
+    data: str
+    encoding: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One captured invocation: one line of a capture file, whatever the number of records in it."""
+
+    event_id: str
+    at: datetime
+    input: Payload | None
+    output: Payload | None
+    inference_id: str | None = None
+    version: str = "0"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A line or record that was not used: where it stands, the reason it is counted under, and the sentence."""
+
+    where: str
+    kind: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Records:
+    """The rows of a window or dataset.
+
+    Attributes:
+        features: one column per feature in its own type, N rows.
+        keys: N rows of where each came from: `file`, `line`, `row` in the payload, `event_id`, `inference_id`, `at`.
+        scores_NL: the captured model outputs, NaN where a row has none; None where no row has any.
+    """
+
+    features: pl.DataFrame
+    keys: pl.DataFrame
+    scores_NL: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return self.features.height
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a window holds: counts of everything seen, the usable records, and what was rejected and why."""
+
+    window: Window
+    files: tuple[str, ...]
+    events: int
+    records: Records
+    rejections: tuple[Rejection, ...] = ()
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rejections per reason, most frequent first."""
+        return dict(Counter(rejection.kind for rejection in self.rejections).most_common())
+
+    @property
+    def examples(self) -> list[Rejection]:
+        """The first rejection of each reason."""
+        return list({rejection.kind: rejection for rejection in reversed(self.rejections)}.values())[::-1]
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """Local SHAP values; `phi_NDL.sum(1) + expected_L == scores_NL` holds for every record.
+
+    Attributes:
+        names: the D features.
+        labels: the L model outputs.
+        phi_NDL: attributions in the unit of the scores (probability, or log-odds with `use_logit`).
+        expected_L: the model output on the background, averaged over its rows.
+        scores_NL: the model outputs being explained.
+        evaluations: rows that were sent to the model.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    phi_NDL: NDArray[np.float64]
+    expected_L: NDArray[np.float64]
+    scores_NL: NDArray[np.float64]
+    evaluations: int
+
+    @property
+    def residual(self) -> float:
+        """The largest violation of efficiency, |Σφ + expected − score|: rounding only."""
+        gaps_NL = abs(self.phi_NDL.sum(1) + self.expected_L - self.scores_NL)
+        return float(gaps_NL.max(initial=0.0))
+
+
+@dataclass(frozen=True)
+class GlobalAttributions:
+    """One value per feature and label: what an analysis.json carries."""
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    values_DL: NDArray[np.float64]
+    expected_L: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelDrift:
+    """The nDCG of one label against the reference; `ndcg` is None where the reference supports no verdict.
+
+    Attributes:
+        label: the live label; `reference_label` is the one it was matched with.
+        floor: the lowest nDCG any ranking could reach; chance: what a random ranking reaches on average.
+        notes: sentences about edges that were met (one feature, negative values, degenerate reference …).
+    """
+
+    label: str
+    reference_label: str
+    ndcg: float | None
+    floor: float | None
+    chance: float | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the ranking of reasons has drifted, by the rule of the SageMaker Clarify monitor."""
+
+    threshold: float
+    drifts: tuple[LabelDrift, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def violations(self) -> tuple[LabelDrift, ...]:
+        """The labels whose nDCG is below the threshold."""
+        return tuple(drift for drift in self.drifts if drift.ndcg is not None and drift.ndcg < self.threshold)
+
+
+class Status(StrEnum):
+    """The statuses of an execution, as SageMaker spells them."""
+
+    COMPLETED = "Completed"
+    COMPLETED_WITH_VIOLATIONS = "CompletedWithViolations"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage has to say when it is done: a text for people, and whether it succeeded."""
+
+    message: str
+    succeeded: bool = True
+
+
+@dataclass(frozen=True)
+class Execution(Outcome):
+    """One run of a monitor over a window, with its terminal status and its directory."""
+
+    status: Status = Status.COMPLETED
+    directory: str = ""
+    verdict: Verdict | None = field(default=None)

@@ -1,0 +1,113 @@
+"""The verdict of the Clarify monitor: a label whose nDCG against the reference is below the threshold is a violation.
+
+Array letter: D features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.domain import GlobalAttributions, LabelDrift, Verdict
+from runner.drift.ndcg import chance, floor, ndcg
+from runner.errors import FeatureMismatch
+
+ONE_FEATURE = "there is only one feature, so its rank cannot change"
+ABSOLUTE = "some attributions are negative (signed medians); the ranking is by absolute value"
+DEGENERATE = "the reference is degenerate: all its attributions are zero, so there is no order to compare with"
+
+
+def judge(reference: GlobalAttributions, live: GlobalAttributions, threshold: float) -> Verdict:
+    """Return the verdict on live attributions; features are matched by name, labels as `match_labels` says.
+
+    Raises:
+        FeatureMismatch: when a feature exists on one side only.
+    """
+    missing = [name for name in reference.names if name not in live.names]
+    extra = [name for name in live.names if name not in reference.names]
+    if missing or extra:
+        raise FeatureMismatch(missing, extra)
+    order = [reference.names.index(name) for name in live.names]
+    pairs = match_labels(reference.labels, live.labels)
+    drifts = []
+    for ours, theirs in pairs.items():
+        gains_D = reference.values_DL[order, reference.labels.index(theirs)]
+        drifts.append(_drift(ours, theirs, gains_D, live.values_DL[:, live.labels.index(ours)], threshold))
+    unmatched = [f"label {label!r} of the live data" for label in live.labels if label not in pairs]
+    unmatched += [f"label {label!r} of the reference" for label in reference.labels if label not in pairs.values()]
+    notes = tuple(f"{label} has no counterpart and was not judged" for label in unmatched)
+    return Verdict(threshold, tuple(drifts), notes)
+
+
+def match_labels(reference: tuple[str, ...], live: tuple[str, ...]) -> dict[str, str]:
+    """Return the reference label for each live label that has one: by name, else all by position if none matches.
+
+    >>> match_labels(("0.7956",), ("label0",))
+    {'label0': '0.7956'}
+    """
+    by_name = {label: label for label in live if label in reference}
+    if not by_name and len(reference) == len(live):
+        return dict(zip(live, reference, strict=True))
+    return by_name
+
+
+def reachability(reference: GlobalAttributions, threshold: float) -> list[str]:
+    """Return, per label, a sentence on what the nDCG rule can see with this reference."""
+    return [_reach(label, abs(reference.values_DL[:, i]), threshold) for i, label in enumerate(reference.labels)]
+
+
+def _reach(label: str, gains_D: NDArray[np.float64], threshold: float) -> str:
+    if not gains_D.any():
+        return f"{label}: {DEGENERATE}"
+    low, random = floor(gains_D), chance(gains_D)
+    ranges = f"{label}: nDCG can fall to {low:.3f} (order reversed); a random order has {random:.3f} on average"
+    return ranges if low < threshold else f"{ranges}. The alarm below {threshold:g} can never ring with this reference"
+
+
+def _drift(
+    label: str, matched: str, reference_D: NDArray[np.float64], live_D: NDArray[np.float64], threshold: float
+) -> LabelDrift:
+    notes = []
+    if (reference_D < 0).any() or (live_D < 0).any():
+        notes.append(ABSOLUTE)
+    gains_D, live_D = abs(reference_D), abs(live_D)
+    if not gains_D.any():
+        return LabelDrift(label, matched, None, None, None, (*notes, DEGENERATE))
+    if len(gains_D) == 1:
+        notes.append(ONE_FEATURE)
+    elif floor(gains_D) >= threshold:
+        notes.append(f"no order of the features can bring nDCG below {threshold:g}; this rule cannot alarm here")
+    return LabelDrift(label, matched, ndcg(gains_D, live_D), floor(gains_D), chance(gains_D), tuple(notes))
+
+
+def share(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each feature's part of the total attribution, by absolute value; zeros where all are zero."""
+    total = float(abs(values_D).sum())
+    return abs(values_D) / total if total > 0 else np.zeros_like(values_D)
+
+
+def rank(values_D: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return each feature's place in the descending order, from 1; tied features share the better place."""
+    larger_D: NDArray[np.intp] = (values_D[:, None] < values_D).sum(axis=1)
+    return larger_D + 1
+
+
+def sentence(verdict: Verdict, reference: GlobalAttributions, live: GlobalAttributions) -> str:
+    """Return the verdict as one sentence for people; it speaks of the label that ranks worst."""
+    judged = [drift for drift in verdict.drifts if drift.ndcg is not None]
+    if not judged:
+        return f"No verdict: {verdict.drifts[0].notes[-1] if verdict.drifts else 'no label could be compared'}."
+    worst = min(judged, key=lambda drift: drift.ndcg or 0.0)
+    of = f" for {worst.label}" if len(verdict.drifts) > 1 else ""
+    figures = f"nDCG {worst.ndcg:.4f}, alarm below {verdict.threshold:g}"
+    if not verdict.violations:
+        return f"No drift: the features rank as in the reference{of} ({figures})."
+    order = [reference.names.index(name) for name in live.names]
+    before_D = abs(reference.values_DL[order, reference.labels.index(worst.reference_label)])
+    now_D = abs(live.values_DL[:, live.labels.index(worst.label)])
+    mover = int(abs(share(now_D) - share(before_D)).argmax())
+    move = (
+        f"{live.names[mover]} moved most, from rank {rank(before_D)[mover]} to {rank(now_D)[mover]} and from "
+        f"{share(before_D)[mover]:.1%} to {share(now_D)[mover]:.1%} of all attribution"
+    )
+    return f"Drift: the features no longer rank as in the reference{of} ({figures}); {move}."

@@ -1,0 +1,147 @@
+"""What can go wrong, each as data that builds one sentence: what, where, what was expected, what to do.
+
+    ShapwatchError
+    ├── SettingsError            the settings do not fit; all problems at once
+    ├── MissingInput             a file or folder the settings name is not there
+    ├── DatasetError             a line of a dataset cannot be used
+    ├── NoData                   a window holds no captured event
+    ├── NothingUsable            a window holds events, but every record was rejected
+    ├── ArtefactError            a model file is corrupt, unsafe or of an unknown kind
+    ├── ModelInputError          a model cannot take a feature's value
+    ├── BackgroundError          the SHAP baseline does not fit the features
+    ├── ExplainerError           the explainer cannot work with these settings
+    ├── UnusableReference        the reference cannot be read or is not comparable
+    ├── FeatureMismatch          the reference has other features than the live data
+    └── RecordError              one captured line or record cannot be used (becomes a `Rejection`)
+
+They are caught in two places: `cli`, which prints the sentence and exits with 2, and the execution boundary
+in `stages/monitor.py`, which stores it as the failure reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+SNIPPET_CHARACTERS = 120
+
+
+def snippet(value: object) -> str:
+    """Return the text of `value`, cut to a length that fits a message.
+
+    >>> snippet("x" * 200)[-5:]
+    'xxxx…'
+    """
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= SNIPPET_CHARACTERS else text[: SNIPPET_CHARACTERS - 1] + "…"
+
+
+class ShapwatchError(Exception):
+    """Anything shapwatch can explain in a sentence."""
+
+    @property
+    def reason(self) -> str:
+        """The failure reason that an execution stores: the sentence, unless a fixed text is the contract."""
+        return str(self)
+
+
+class SettingsError(ShapwatchError):
+    """The settings do not fit: every problem, each with its full key, the value got and what is allowed."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in the settings:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+class MissingInput(ShapwatchError):
+    """A file or folder that the settings name is not there."""
+
+    def __init__(self, what: str, path: object, key: str, remedy: str) -> None:
+        super().__init__(f"{what} not found at {path} ({key}): {remedy}")
+
+
+class DatasetError(ShapwatchError):
+    """A line of a dataset cannot be used; datasets are meant to be right, so the first one stops the stage."""
+
+    def __init__(self, where: str, problem: str, others: int = 0) -> None:
+        more = f"; {others} more lines have problems" if others else ""
+        super().__init__(f"{where}: {problem}{more}")
+
+
+class NoData(ShapwatchError):
+    """A window holds no captured event at all."""
+
+    def __init__(self, window: object, prefixes: Iterable[str], files: int, outside: int) -> None:
+        looked = ", ".join(prefixes)
+        late = f", {outside} events outside the window" if outside else ""
+        super().__init__(
+            f"{self.reason}: no captured event in {window}; looked in {looked}, found {files} files{late}. "
+            "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic"
+        )
+
+    @property
+    def reason(self) -> str:
+        """The text the SageMaker service stores for an empty window."""
+        return "Job inputs had no data"
+
+
+class NothingUsable(ShapwatchError):
+    """A window holds events, but every record was rejected."""
+
+    def __init__(self, window: object, rejected: int, reasons: Mapping[str, int], first: str) -> None:
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        super().__init__(f"no usable record in {window}: all {rejected} were rejected ({counts}); the first: {first}")
+
+
+class ArtefactError(ShapwatchError):
+    """A model file is corrupt, unsafe or of a kind that is not supported."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path}: {problem} (model.artifact)")
+
+
+class ModelInputError(ShapwatchError):
+    """A model cannot take the value of a feature."""
+
+    def __init__(self, model: str, feature: str, value: Any, expected: str) -> None:
+        super().__init__(f"feature {feature!r} holds {value!r}, but a {model} model takes {expected}")
+
+
+class BackgroundError(ShapwatchError):
+    """The SHAP baseline (the background rows) does not fit the features it shall replace."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"shap.baseline: {problem}")
+
+
+class ExplainerError(ShapwatchError):
+    """The explainer cannot work with these settings."""
+
+
+class UnusableReference(ShapwatchError):
+    """The reference cannot be read, or is not comparable with the live analysis."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"reference {path}: {problem}")
+
+
+class FeatureMismatch(ShapwatchError):
+    """The reference and the live data have different features."""
+
+    def __init__(self, missing: Sequence[str], extra: Sequence[str]) -> None:
+        self.missing, self.extra = tuple(missing), tuple(extra)
+        sides = [("only the reference has", missing), ("only the live data has", extra)]
+        told = "; ".join(f"{side} {', '.join(map(repr, names))}" for side, names in sides if names)
+        super().__init__(
+            f"the features differ: {told}. Compare data.headers with the reference's analysis.json, "
+            "or run stage=baseline again"
+        )
+
+
+class RecordError(ShapwatchError):
+    """One captured line or record cannot be used; `kind` is the reason it is counted under."""
+
+    def __init__(self, kind: str, problem: str) -> None:
+        self.kind = kind
+        super().__init__(problem)

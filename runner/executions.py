@@ -1,0 +1,97 @@
+"""What an execution leaves behind: a directory that is there whole or not at all, with a manifest of its origin."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from runner.domain import Status, Window
+
+MANIFEST = "manifest.json"
+ANALYSIS = "analysis.json"
+VIOLATIONS = "constraint_violations.json"
+REPORT = "report.html"
+SETTINGS = "settings.yaml"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What does not depend on the data: the resolved settings, the versions at work, a clock in seconds."""
+
+    settings: str
+    versions: Mapping[str, str]
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Measures the steps of an execution, in seconds."""
+
+    clock: Callable[[], float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        start = self.clock()
+        yield
+        self.seconds[name] = round(self.clock() - start, 4)
+
+
+def directory(root: Path, endpoint: str, monitor: str, window: Window) -> Path:
+    """Return where the execution over a window belongs: the folder of its scheduled hour."""
+    return root / endpoint / monitor / f"{window.scheduled:%Y/%m/%d/%H}"
+
+
+def commit(target: Path, files: Mapping[str, bytes]) -> None:
+    """Put a directory with these files in place of whatever was there; readers see the old one or the new one.
+
+    Everything is written to a hidden directory beside it first and reaches the disk before the rename.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        aside.chmod(0o755)
+        (new := aside / "new").mkdir()
+        for name, data in files.items():
+            with (new / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        if target.exists():
+            target.rename(aside / "old")
+        new.rename(target)
+    except BaseException:
+        if (aside / "old").exists() and not target.exists():
+            (aside / "old").rename(target)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def finished(target: Path) -> bool:
+    """Return whether a directory holds an execution that did not fail."""
+    return (manifest := read_manifest(target)) is not None and manifest.get("status") != Status.FAILED
+
+
+def read_manifest(target: Path) -> dict[str, Any] | None:
+    """Return the manifest of a directory, or None where there is none that can be read."""
+    try:
+        manifest = orjson.loads((target / MANIFEST).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,99 @@
+"""The background: the rows that masked features are replaced with (`shap.baseline` on the surface).
+
+Array letters: N records, D features, B background rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.errors import BackgroundError
+
+
+def mean(features: pl.DataFrame) -> pl.DataFrame:
+    """Return one row of column means, rounded half to even where the column holds integers, so that they stay legal.
+
+    Raises:
+        BackgroundError: when a column holds no numbers.
+
+    >>> mean(pl.DataFrame({"age": [40, 41], "rate": [0.5, 1.0]})).row(0)
+    (40, 0.75)
+    """
+    row = {}
+    for column in features:
+        if not column.dtype.is_numeric():
+            kind = "nothing but nulls" if column.dtype == pl.Null else column.dtype
+            raise BackgroundError(f"'mean' needs numbers, but feature {column.name!r} holds {kind}; give rows instead")
+        value = float(np.mean(column.drop_nulls().to_numpy().astype(np.float64)))
+        row[column.name] = round(value) if column.dtype.is_integer() else value
+    return pl.DataFrame([pl.Series(name, [value], dtype=features.schema[name]) for name, value in row.items()])
+
+
+def given(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pl.DataFrame:
+    """Return the rows a user gave as a table.
+
+    Raises:
+        BackgroundError: when there is none, or a row has another number of values than there are features.
+    """
+    if not rows:
+        raise BackgroundError("no row; give at least one, or 'mean'")
+    for i, row in enumerate(rows):
+        if len(row) != len(names):
+            raise BackgroundError(f"row {i} has {len(row)} values, the data has {len(names)} features")
+    columns = []
+    for d, name in enumerate(names):
+        values = [row[d] for row in rows]
+        try:
+            columns.append(pl.Series(name, values, strict=not all(isinstance(value, int | float) for value in values)))
+        except TypeError as error:
+            raise BackgroundError(f"feature {name!r} has values of different kinds: {values}") from error
+    return pl.DataFrame(columns)
+
+
+def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return background and features with the same column types, so that one can stand in for the other.
+
+    Integers on both sides stay integers; a float on either side makes the column a float column.
+
+    Raises:
+        BackgroundError: when a feature holds numbers on one side and texts on the other.
+    """
+    left, right = [], []
+    for column in features:
+        replacement = background[column.name]
+        ours, theirs = column.dtype, replacement.dtype
+        if ours.is_integer() and theirs.is_float() and (replacement == replacement.round()).all():
+            theirs = ours
+        if pl.Null in (ours, theirs):
+            common = theirs if ours == pl.Null else ours
+        elif ours.is_numeric() and theirs.is_numeric():
+            common = ours if ours == theirs else pl.Float64()
+        elif ours == theirs:
+            common = ours
+        else:
+            problem = f"feature {column.name!r} is {replacement[0]!r} there, but the records hold {column[0]!r}"
+            raise BackgroundError(problem)
+        left.append(replacement.cast(common))
+        right.append(column.cast(common))
+    return pl.DataFrame(left), pl.DataFrame(right)
+
+
+def varying(features: pl.DataFrame, background: pl.DataFrame) -> NDArray[np.bool_]:
+    """Return which features of which records differ from at least one background row, as booleans_ND."""
+    differs_ND = np.zeros(features.shape, dtype=np.bool_)
+    for d, column in enumerate(features):
+        for b in range(background.height):
+            differs_ND[:, d] |= column.ne_missing(background[column.name].slice(b, 1)).to_numpy()
+    return differs_ND
+
+
+def identity(background: pl.DataFrame) -> str:
+    """Return a hash of the background's names and values."""
+    return hashlib.sha256(orjson.dumps([background.columns, background.rows()])).hexdigest()

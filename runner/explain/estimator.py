@@ -1,0 +1,110 @@
+"""The estimator: everything that decides how a table of features becomes attributions, in one value.
+
+Array letters: N records, D features, L labels, P players.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.domain import Attributions, GlobalAttributions
+from runner.explain import background as backgrounds
+from runner.explain.aggregate import Aggregation, aggregate
+from runner.explain.game import MaskingGame, outputs, probability
+from runner.protocols import Explainer, Model, Track
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How attributions are computed; reference and live analysis are comparable when theirs are equal.
+
+    Attributes:
+        explainer: exact enumeration or kernel SHAP.
+        agg_method: how local values become global ones.
+        use_logit: whether the model's probabilities are explained as log-odds.
+        max_batch_rows: the most synthetic rows held and sent to the model at once; does not change any result.
+    """
+
+    explainer: Explainer
+    agg_method: Aggregation
+    use_logit: bool
+    max_batch_rows: int
+
+    def explain(self, model: Model, features: pl.DataFrame, background: pl.DataFrame, track: Track) -> Attributions:
+        """Return the local attributions of all records; a record that occurs again is explained once.
+
+        Raises:
+            BackgroundError: when the background's columns do not fit the features'.
+            ExplainerError: when the explainer cannot work with this many features.
+        """
+        background, features = backgrounds.align(background, features)
+        first_N, again_N, keys_N = _distinct(features)
+        features = features[first_N]
+        scores_NL = outputs(model, features, self.use_logit, self.max_batch_rows)
+        expected_L = outputs(model, background, self.use_logit, self.max_batch_rows).mean(axis=0)
+        phi_NDL = np.zeros((*features.shape, len(expected_L)))
+        plays_ND = backgrounds.varying(features, background) | self.explainer.keeps_unvarying
+        blocks, coalitions = self._blocks(plays_ND), 0
+        for rows in track(blocks, "explaining", len(blocks)):
+            players_NP = np.nonzero(plays_ND[rows])[1].reshape(len(rows), -1)
+            game = MaskingGame(
+                model=model,
+                features=features[rows],
+                background=background,
+                players_NP=players_NP,
+                keys_N=keys_N[rows],
+                scores_NL=scores_NL[rows],
+                expected_L=expected_L,
+                use_logit=self.use_logit,
+                max_batch_rows=self.max_batch_rows,
+            )
+            phi_NDL[rows[:, None], players_NP] = self.explainer.phi(game)
+            coalitions += len(rows) * self.explainer.coalitions(game.players)
+        return Attributions(
+            names=tuple(features.columns),
+            labels=model.labels,
+            phi_NDL=phi_NDL[again_N],
+            expected_L=expected_L,
+            scores_NL=scores_NL[again_N],
+            evaluations=features.height + background.height * (1 + coalitions),
+        )
+
+    def aggregate(self, attributions: Attributions) -> GlobalAttributions:
+        """Return the global attributions by `agg_method`."""
+        return aggregate(attributions, self.agg_method)
+
+    def model_scores(self, attributions: Attributions) -> NDArray[np.float64]:
+        """Return the scores_NL of the explained records in the model's own unit."""
+        return probability(attributions.scores_NL) if self.use_logit else attributions.scores_NL
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What has to be equal for two analyses to be compared, as plain data for manifests."""
+        return {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
+
+    def _blocks(self, plays_ND: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+        """Return the rows in blocks of equal numbers of players whose synthetic rows fit `max_batch_rows`."""
+        players_N = plays_ND.sum(axis=1)
+        blocks = []
+        for players in np.unique(players_N):
+            rows = np.flatnonzero(players_N == players)
+            size = max(1, self.max_batch_rows // max(1, self.explainer.coalitions(int(players))))
+            blocks += [rows[lo : lo + size] for lo in range(0, len(rows), size)]
+        return blocks
+
+
+def _distinct(features: pl.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint64]]:
+    """Return the first row of each content, which of those each row equals, and a hash of each content."""
+    seen: dict[bytes, int] = {}
+    contents = [orjson.dumps(values) for values in features.rows()]
+    again_N = np.array([seen.setdefault(content, len(seen)) for content in contents], dtype=np.intp)
+    _, first_N = np.unique(again_N, return_index=True)
+    hashes = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in seen)
+    return first_N, again_N, np.frombuffer(hashes, dtype="<u8")

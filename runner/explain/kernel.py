@@ -1,0 +1,68 @@
+"""Kernel SHAP: Shapley values estimated by a weighted regression on sampled coalitions.
+
+Array letters: N records, L labels, P players, K coalitions, G designs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.errors import ExplainerError
+from runner.explain.coalitions import kernel_designs
+from runner.protocols import Game
+
+DESIGNS = 64
+"""Alternative designs; a record takes the one that the hash of its content picks."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Kernel SHAP without feature selection, on designs that the seed draws.
+
+    Because a record's content picks its design, the result does not depend on the order or batches of the records,
+    and because there are many designs their errors do not line up across records.
+
+    Attributes:
+        num_samples: coalitions per record and background row; None for min(2·P + 2^11, 2^P − 2).
+        seed: draws the designs.
+    """
+
+    num_samples: int | None
+    seed: int
+
+    keeps_unvarying = True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The explainer's name and what its noise depends on."""
+        return {"explainer": "kernel", "num_samples": self.num_samples, "seed": self.seed}
+
+    def coalitions(self, players: int) -> int:
+        """Return the coalitions of one record, never more than the 2^P − 2 there are.
+
+        Raises:
+            ExplainerError: when `num_samples` cannot determine the attributions.
+        """
+        every = 2**players - 2
+        wanted = 2 * players + 2**11 if self.num_samples is None else self.num_samples
+        least = min(2 * players, every)
+        if wanted < least:
+            raise ExplainerError(
+                f"shap.num_samples={wanted} cannot determine {players} attributions: use {least} or more"
+            )
+        return int(min(wanted, every))
+
+    def phi(self, game: Game) -> NDArray[np.float64]:
+        """Return phi_NPL."""
+        total_NL = game.scores_NL - game.expected_L
+        if game.players < 2:
+            return total_NL[:, None, :].repeat(game.players, axis=1)
+        designs = kernel_designs(game.players, self.coalitions(game.players), DESIGNS, self.seed)
+        design_N = (game.keys_N % len(designs.masks_GKP)).astype(np.intp)
+        gains_NKL = game.value(designs.masks_GKP, design_N) - game.expected_L
+        fitted_NPL: NDArray[np.float64] = np.einsum("npk,nkl->npl", designs.solver_GPK[design_N], gains_NKL)
+        return fitted_NPL + designs.slack_GP[design_N][:, :, None] * total_NL[:, None, :]

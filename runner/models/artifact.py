@@ -1,0 +1,116 @@
+"""Reading model archives safely: nothing is extracted to disk, no name is trusted, no size is unbounded.
+
+Source: the layouts of SageMaker's model.tar.gz and of MXNet's NDArray list (magic 0x112), as read off real files.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.errors import ArtefactError
+
+MOST_BYTES = 256 * 2**20
+"""An archive or member that unpacks to more than this is refused."""
+
+LIST_MAGIC, ARRAY_MAGIC = 0x112, 0xF993FAC9
+DENSE, FLOAT32 = 0, 0
+
+
+def unpack_tar(path: Path, member: str) -> bytes:
+    """Return one regular file of a gzipped tar.
+
+    Raises:
+        ArtefactError: when the archive is corrupt, too large, unsafe, or lacks the member.
+    """
+    try:
+        with gzip.open(path) as stream:
+            data = stream.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ArtefactError(path, f"unpacks to more than {MOST_BYTES} bytes")
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            entries = archive.getmembers()
+            for entry in entries:
+                _check_name(path, entry.name)
+            files = {PurePosixPath(entry.name).as_posix(): entry for entry in entries if entry.isfile()}
+            if member not in files:
+                raise ArtefactError(path, f"holds no file {member!r}, only {sorted(files)}")
+            file = archive.extractfile(files[member])
+            return file.read() if file else b""
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise ArtefactError(path, f"is no readable tar.gz archive ({error})") from error
+
+
+def unpack_zip(path: Path, data: bytes) -> dict[str, bytes]:
+    """Return the files of a zip archive by name.
+
+    Raises:
+        ArtefactError: when the archive is corrupt, too large or unsafe.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                _check_name(path, name)
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise ArtefactError(path, f"unpacks to more than {MOST_BYTES} bytes")
+            return {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
+    except (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        raise ArtefactError(path, f"its model file is no readable zip archive ({error})") from error
+
+
+def parse_arrays(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
+    """Return the float32 arrays of an MXNet NDArray list by name.
+
+    Raises:
+        ArtefactError: when the bytes are truncated or hold anything but dense float32 arrays.
+    """
+    try:
+        return _parse_arrays(data)
+    except (struct.error, ValueError, UnicodeDecodeError) as error:
+        raise ArtefactError(path, f"its parameters are no readable MXNet array list ({error})") from error
+
+
+def _parse_arrays(data: bytes) -> dict[str, NDArray[np.float32]]:
+    magic, _, count = struct.unpack_from("<QQQ", data, 0)
+    if magic != LIST_MAGIC or count > len(data):
+        raise ValueError(f"magic {magic:#x}, {count} arrays")
+    arrays, at = [], 24
+    for _ in range(count):
+        magic, storage, dimensions = struct.unpack_from("<IiI", data, at)
+        if magic != ARRAY_MAGIC or storage != DENSE or dimensions > 8:
+            raise ValueError(f"array with magic {magic:#x}, storage type {storage}, {dimensions} dimensions")
+        shape = struct.unpack_from(f"<{dimensions}q", data, at + 12)
+        *_, dtype = struct.unpack_from("<iii", data, at + 12 + 8 * dimensions)
+        size = int(np.prod(shape, dtype=np.object_))
+        if dtype != FLOAT32 or size < 0:
+            raise ValueError(f"array of dtype {dtype} and shape {shape}")
+        at += 24 + 8 * dimensions
+        arrays.append(np.frombuffer(data, "<f4", size, at).reshape(shape))
+        at += 4 * size
+    (names,) = struct.unpack_from("<Q", data, at)
+    if names != count:
+        raise ValueError(f"{count} arrays but {names} names")
+    at += 8
+    labelled = {}
+    for array in arrays:
+        (length,) = struct.unpack_from("<Q", data, at)
+        name = data[at + 8 : at + 8 + length].decode("utf-8")
+        at += 8 + length
+        if at > len(data):
+            raise ValueError("truncated names")
+        labelled[name] = array
+    return labelled
+
+
+def _check_name(path: Path, name: str) -> None:
+    inner = PurePosixPath(name.replace("\\", "/"))
+    if inner.is_absolute() or ".." in inner.parts:
+        raise ArtefactError(path, f"unsafe: its member {name!r} points outside the archive")

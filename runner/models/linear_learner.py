@@ -1,0 +1,139 @@
+"""SageMaker Linear Learner, read from its artefact with numpy alone.
+
+Array letters: N records, D features, L labels (one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import field
+from decimal import ROUND_DOWN, Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from runner.errors import ArtefactError, ModelInputError
+from runner.models.artifact import parse_arrays, unpack_tar, unpack_zip
+
+PREDICTORS = ("binary_classifier", "regressor")
+
+
+class Parameters(NamedTuple):
+    """What the artefact holds: weights_D and bias in float32, the predictor's type and its label threshold."""
+
+    weights_D: NDArray[np.float32]
+    bias: np.float32
+    predictor: str
+    threshold: float
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LinearLearner:
+    """A logistic or linear regression in float32, as the SageMaker container computes it.
+
+    Attributes:
+        kind: `linear_learner`.
+        artifact: the model.tar.gz.
+        label_headers: the name of the one output, or None for `label0`.
+    """
+
+    kind: Literal["linear_learner"]
+    artifact: Path
+    label_headers: tuple[str] | None = field()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The name of the one output."""
+        return self.label_headers or ("label0",)
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of the artefact."""
+        return hashlib.sha256(self._bytes).hexdigest()
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return scores_NL: probabilities of a classifier, values of a regressor.
+
+        Products are added feature by feature in float32, never by BLAS: a row's score is the same to the bit
+        whatever batch it travels in, and the same as the container's.
+
+        Raises:
+            ArtefactError: when the artefact cannot be read or has another number of features.
+            ModelInputError: when a feature is not a number.
+        """
+        weights_D, bias, predictor, _ = self.parameters
+        if features.width != len(weights_D):
+            raise ArtefactError(
+                self.artifact, f"the model has {len(weights_D)} features, the records have {features.width}"
+            )
+        margin_N = np.zeros(features.height, dtype=np.float32)
+        for column, weight in zip(features, weights_D, strict=True):
+            margin_N += _numbers(column) * weight
+        margin_N += bias
+        if predictor == "binary_classifier":
+            with np.errstate(over="ignore"):
+                margin_N = np.float32(1) / (np.float32(1) + np.exp(-margin_N))
+        return margin_N.astype(np.float64)[:, None]
+
+    def reply(self, features: pl.DataFrame) -> list[str]:
+        """Return the JSON Lines with which the SageMaker endpoint answers."""
+        scores_N = self.predict(features)[:, 0]
+        if self.parameters.predictor == "regressor":
+            return [f'{{"score":{_truncated(score)}}}' for score in scores_N]
+        threshold = self.parameters.threshold
+        return [f'{{"predicted_label":{int(score >= threshold)},"score":{_truncated(score)}}}' for score in scores_N]
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The parameters, read once.
+
+        Raises:
+            ArtefactError: when the artefact is missing, corrupt, unsafe or of a kind that is not supported.
+        """
+        archive = unpack_zip(self.artifact, unpack_tar(self.artifact, "model_algo-1"))
+        params = [data for name, data in archive.items() if name.endswith(".params")]
+        if len(params) != 1 or "additional-params.json" not in archive:
+            raise ArtefactError(self.artifact, f"is no Linear Learner model, it holds {sorted(archive)}")
+        arrays = parse_arrays(self.artifact, params[0])
+        try:
+            weights_D = arrays["arg:fc0_weight"]
+            (bias,) = arrays["arg:fc0_bias"].ravel()
+            extra = orjson.loads(archive["additional-params.json"])
+            predictor, threshold = extra["predictor_type"], extra.get("threshold")
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ArtefactError(self.artifact, f"is no Linear Learner model ({error!r})") from error
+        if predictor not in PREDICTORS or weights_D.ndim != 2 or weights_D.shape[1] != 1:
+            kind = f"predictor_type {predictor!r}, weights {weights_D.shape}"
+            raise ArtefactError(self.artifact, f"{kind} is not supported; expected {' or '.join(PREDICTORS)}, (D, 1)")
+        return Parameters(weights_D.ravel(), bias, predictor, 0.5 if threshold is None else float(threshold))
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return self.artifact.read_bytes()
+
+
+def _numbers(column: pl.Series) -> NDArray[np.float32]:
+    if column.null_count():
+        raise ModelInputError("linear_learner", column.name, None, "numbers only")
+    if not column.dtype.is_numeric():
+        value = column[0] if len(column) else None
+        raise ModelInputError("linear_learner", column.name, value, "numbers only")
+    return column.to_numpy().astype(np.float32)
+
+
+def _truncated(score: float) -> str:
+    """Return a score as the container writes it: decimal notation cut, not rounded, after 15 decimals.
+
+    >>> _truncated(0.9899773597717285)
+    '0.989977359771728'
+    """
+    text = f"{Decimal(repr(float(score))).quantize(Decimal('1e-15'), ROUND_DOWN):f}"
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals.rstrip('0') or '0'}"

@@ -1,0 +1,105 @@
+"""The seams: what the rooms above ask of the rooms below, and nothing more.
+
+Array letters: N records, D features, L labels, P players, K coalitions, G designs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from runner.domain import Outcome
+
+Item = TypeVar("Item")
+
+
+class Model(Protocol):
+    """A model that is being explained, wherever it lives."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its L outputs."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """A hash that changes whenever the model does."""
+        ...
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return scores_NL; a row's score does not depend, to the bit, on the rows it travels with."""
+        ...
+
+    def reply(self, features: pl.DataFrame) -> list[str]:
+        """Return the N lines with which the model's endpoint answers, each without its line end."""
+        ...
+
+
+class Game(Protocol):
+    """Cooperative games of N records with P players each: all that an explainer sees.
+
+    Attributes:
+        keys_N: a hash of each record's content; the same record draws the same randomness wherever it stands.
+        players: P.
+        scores_NL: the value of the grand coalition (the model's output on the record).
+        expected_L: the value of the empty coalition (on the background).
+    """
+
+    @property
+    def keys_N(self) -> NDArray[np.uint64]: ...  # noqa: D102  described above
+
+    @property
+    def players(self) -> int: ...  # noqa: D102
+
+    @property
+    def scores_NL(self) -> NDArray[np.float64]: ...  # noqa: D102
+
+    @property
+    def expected_L(self) -> NDArray[np.float64]: ...  # noqa: D102
+
+    def value(self, masks_GKP: NDArray[np.bool_], design_N: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the values_NKL of coalitions; record n plays the K coalitions of design `design_N[n]`."""
+        ...
+
+
+class Explainer(Protocol):
+    """A way to compute or estimate Shapley values."""
+
+    @property
+    def keeps_unvarying(self) -> bool:
+        """Whether features equal to the background play along (as Clarify has it) instead of being exactly 0."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What two analyses must share for their numbers to carry the same noise, as plain data."""
+        ...
+
+    def coalitions(self, players: int) -> int:
+        """Return how many coalitions a record with that many players costs; raises when it cannot be done."""
+        ...
+
+    def phi(self, game: Game) -> NDArray[np.float64]:
+        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`."""
+        ...
+
+
+class Track(Protocol):
+    """Shows a person or a log how far long work has come, while the items pass through unchanged."""
+
+    def __call__(self, items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+        """Yield the items."""
+        ...
+
+
+class Stage(Protocol):
+    """What the command line runs."""
+
+    def run(self) -> Outcome:
+        """Do the stage's work and say what came of it."""
+        ...

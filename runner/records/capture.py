@@ -1,0 +1,78 @@
+"""A line of a capture file ⇄ an event.
+
+Source: the record layout that SageMaker endpoints write with data capture on; keys in the published order.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+import orjson
+
+from runner.domain import Event, Payload, utc
+from runner.errors import RecordError, snippet
+
+
+def decode(line: bytes) -> Event:
+    """Return the event that a capture line holds; a side that was not captured is None.
+
+    Raises:
+        RecordError: `not_json` or `not_a_capture`, with the offending text.
+    """
+    try:
+        document = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise RecordError("not_json", f"not JSON ({error}): {snippet(line)}") from error
+    capture = _member(document, "captureData", dict)
+    metadata = _member(document, "eventMetadata", dict)
+    try:
+        at = utc(_member(metadata, "inferenceTime", str))
+    except ValueError as error:
+        raise RecordError("not_a_capture", f"eventMetadata.inferenceTime: {error}") from error
+    return Event(
+        event_id=_member(metadata, "eventId", str),
+        inference_id=_member(metadata, "inferenceId", str) if "inferenceId" in metadata else None,
+        at=at,
+        input=_side(capture, "endpointInput"),
+        output=_side(capture, "endpointOutput"),
+        version=_member(document, "eventVersion", str) if "eventVersion" in document else "0",
+    )
+
+
+def encode(event: Event) -> bytes:
+    """Return the capture line of an event, compact and with its line end."""
+    sides = {"endpointInput": (event.input, "INPUT"), "endpointOutput": (event.output, "OUTPUT")}
+    metadata = {"eventId": event.event_id}
+    if event.inference_id is not None:
+        metadata["inferenceId"] = event.inference_id
+    metadata["inferenceTime"] = f"{event.at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    document = {
+        "captureData": {
+            name: {"observedContentType": side.content_type, "mode": mode, "data": side.data, "encoding": side.encoding}
+            for name, (side, mode) in sides.items()
+            if side is not None
+        },
+        "eventMetadata": metadata,
+        "eventVersion": event.version,
+    }
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _side(capture: dict[str, Any], name: str) -> Payload | None:
+    if capture.get(name) is None:
+        return None
+    side = _member(capture, name, dict)
+    return Payload(
+        content_type=side.get("observedContentType") or "",
+        data=_member(side, "data", str),
+        encoding=_member(side, "encoding", str),
+    )
+
+
+def _member(document: Any, key: str, kind: type) -> Any:
+    value = document.get(key) if isinstance(document, dict) else None
+    if not isinstance(value, kind):
+        expected = "a string" if kind is str else "an object"
+        raise RecordError("not_a_capture", f"{key} should be {expected}, got {snippet(value)}")
+    return value

@@ -1,0 +1,84 @@
+"""The reference: the analysis that the baselining stage wrote, against which drift is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from runner import executions
+from runner.documents import read_analysis
+from runner.domain import GlobalAttributions
+from runner.errors import UnusableReference
+from runner.executions import ANALYSIS
+from runner.explain import background as backgrounds
+from runner.storage import existing
+
+UNITS = ("agg_method", "use_logit")
+"""Estimator settings that change what the numbers mean; the others change only their noise."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Attributions to compare with, and as much of their origin as is known.
+
+    Attributes:
+        path: the analysis.json.
+        attributions: its content.
+        digest: its SHA-256.
+        origin: the manifest beside it, None for a bare analysis.json such as SageMaker Clarify's.
+    """
+
+    path: Path
+    attributions: GlobalAttributions
+    digest: str
+    origin: Mapping[str, Any] | None
+
+    @classmethod
+    def read(cls, path: Path) -> Reference:
+        """Return the reference in a baselining directory, or a bare analysis.json.
+
+        Raises:
+            MissingInput: when there is none.
+            UnusableReference: when it cannot be read.
+        """
+        file = path if path.suffix == ".json" else path / ANALYSIS
+        existing(file, "the reference", "monitor.reference", "run stage=baseline first, or give an analysis.json")
+        data = file.read_bytes()
+        digest = executions.sha256(data)
+        manifest = executions.read_manifest(file.parent)
+        own = manifest is not None and manifest.get("hashes", {}).get(ANALYSIS) == digest
+        return cls(file, read_analysis(data, str(file)), digest, manifest if own else None)
+
+    def background(self) -> pl.DataFrame:
+        """Return the background rows that the reference was computed with.
+
+        Raises:
+            UnusableReference: when it does not say.
+        """
+        if self.origin is None:
+            raise UnusableReference(self.path, "carries no SHAP baseline; give its rows as shap.baseline")
+        stored = self.origin["background"]
+        return backgrounds.given(stored["rows"], stored["names"])
+
+    def compare(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
+        """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.
+
+        Raises:
+            UnusableReference: when the numbers would not be comparable.
+        """
+        if self.origin is None:
+            return ["the reference is a bare analysis.json: with which settings it was computed is not known"]
+        if self.origin["hashes"]["background"] != backgrounds.identity(background):
+            raise UnusableReference(
+                self.path, "was computed with another shap.baseline: run stage=baseline again, or use the same rows"
+            )
+        then = self.origin["estimator"]
+        differing = [key for key in {**then, **settings} if then.get(key) != settings.get(key)]
+        told = [f"shap.{key} was {then.get(key)} there, is {settings.get(key)} here" for key in differing]
+        if any(key in UNITS for key in differing):
+            raise UnusableReference(self.path, f"{'; '.join(told)}: run stage=baseline again, or use the same settings")
+        return [f"reference and live analysis carry different noise: {sentence}" for sentence in told]

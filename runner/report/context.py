@@ -1,0 +1,173 @@
+"""What the report template receives: strings, numbers and plain rows, made from the manifest and the attributions.
+
+Array letter: D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.domain import GlobalAttributions, plural
+from runner.drift.verdict import match_labels, rank, share
+
+GOOD, WARNING, BAD = "good", "warning", "bad"
+PARITY_TOLERANCE = 1e-6
+SHORT_HASH = 12
+MATERIAL_SHARE = 0.10
+"""The largest mover is marked when it moved this much of all attribution."""
+
+STATES = {"No drift": GOOD, "Drift": BAD, "No verdict": WARNING, "Failed": BAD, "Reference": GOOD}
+
+
+def page(
+    manifest: Mapping[str, Any], live: GlobalAttributions | None, reference: GlobalAttributions | None
+) -> dict[str, Any]:
+    """Return the template's context; a failed execution has no attributions, a baselining only live ones."""
+    headline, _, sentence = manifest["sentence"].partition(": ")
+    return {
+        "headline": headline,
+        "state": STATES[headline],
+        "sentence": sentence[:1].upper() + sentence[1:],
+        "facts": _facts(manifest),
+        "health": _health(manifest),
+        "labels": [] if live is None else _labels(manifest, live, reference),
+        "notes": manifest["notes"],
+        "settings": _settings(manifest),
+    }
+
+
+def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("Status", manifest["status"]), ("Monitor", manifest["monitor"])]
+    if manifest["stage"] == "monitor":
+        facts += [("Endpoint", manifest["endpoint"]), ("Window", manifest["window"]["text"])]
+        facts += [("Scheduled", manifest["scheduled"].replace("T", " ").replace(":00Z", " UTC"))]
+    return facts
+
+
+def _health(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the health strip: for each check a name, a value, a state and an explanation."""
+    counts = manifest.get("counts")
+    if counts is None:
+        return []
+    strip = []
+    if "events" in counts:
+        captured = f"{plural(counts['events'], 'event')} in {plural(counts['files'], 'file')}"
+        strip.append(_check("Captured", captured, GOOD if counts["events"] else BAD, ""))
+    rejected = counts.get("rejected", {})
+    reasons = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in rejected.items())
+    strip.append(_check("Explained", plural(counts["records"], "record"), GOOD if counts["records"] else BAD, ""))
+    if "events" in counts:
+        total = sum(rejected.values())
+        strip.append(_check("Rejected", f"{total:,}", WARNING if total else GOOD, reasons))
+    if "serving_parity" in manifest:
+        strip.append(_parity(manifest["serving_parity"]))
+    if "estimator" in manifest:
+        strip.append(_estimator(manifest["estimator"], manifest["efficiency_residual"]))
+    if "model_changed" in manifest:
+        changed = manifest["model_changed"]
+        value = {True: "changed", False: "unchanged", None: "unknown"}[changed]
+        state = {True: WARNING, False: GOOD, None: WARNING}[changed]
+        strip.append(
+            _check("Model", value, state, f"since the reference; now {manifest['hashes']['model'][:SHORT_HASH]}")
+        )
+    return strip
+
+
+def _check(name: str, value: str, state: str, note: str) -> dict[str, str]:
+    return {"name": name, "value": value, "state": state, "note": note}
+
+
+def _parity(parity: Mapping[str, Any] | None) -> dict[str, str]:
+    if parity is None:
+        return _check("Serving parity", "not known", WARNING, "the responses were not captured")
+    same = parity["largest"] <= PARITY_TOLERANCE
+    note = f"captured and recomputed scores differ by {parity['largest']:.1e} at most, {parity['records']} compared"
+    return _check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)
+
+
+def _estimator(settings: Mapping[str, Any], residual: float) -> dict[str, str]:
+    unit = "log-odds" if settings["use_logit"] else "model output"
+    note = f"in units of the {unit}, {settings['agg_method']}; Σφ + expected − score: {residual:.0e} at most"
+    if settings["explainer"] == "exact":
+        return _check("Estimator", "exact", GOOD, note)
+    samples = "default" if settings["num_samples"] is None else settings["num_samples"]
+    return _check("Estimator", f"kernel, {samples} samples", GOOD, note)
+
+
+def _labels(
+    manifest: Mapping[str, Any], live: GlobalAttributions, reference: GlobalAttributions | None
+) -> list[dict[str, Any]]:
+    verdicts = {label["label"]: label for label in manifest.get("verdict", {}).get("labels", [])}
+    pairs = {} if reference is None else match_labels(reference.labels, live.labels)
+    sections = []
+    for i, label in enumerate(live.labels):
+        before_D = None
+        if reference is not None and label in pairs:
+            order = [reference.names.index(name) for name in live.names]
+            before_D = reference.values_DL[order, reference.labels.index(pairs[label])]
+        sections.append(
+            {
+                "label": label,
+                "expected_value": _value(float(live.expected_L[i])),
+                "verdict": _verdict(verdicts[label], manifest["verdict"]["threshold"]) if label in verdicts else None,
+                "features": _features(live.names, live.values_DL[:, i], before_D),
+                "compared": before_D is not None,
+            }
+        )
+    return sections
+
+
+def _verdict(label: Mapping[str, Any], threshold: float) -> dict[str, Any]:
+    numbers = {
+        name: "undefined" if label[name] is None else f"{label[name]:.4f}" for name in ("ndcg", "floor", "chance")
+    }
+    drifted = label["ndcg"] is not None and label["ndcg"] < threshold
+    return {**numbers, "threshold": f"{threshold:g}", "state": BAD if drifted else GOOD, "notes": label["notes"]}
+
+
+def _features(
+    names: tuple[str, ...], now_D: NDArray[np.float64], before_D: NDArray[np.float64] | None
+) -> list[dict[str, Any]]:
+    """Return a row per feature, in the order of the reference ranking (of the live one where there is none)."""
+    columns: dict[str, list[Any]] = {
+        "name": list(names),
+        "now": now_D.tolist(),
+        "rank_now": rank(abs(now_D)).tolist(),
+        "share_now": share(now_D).tolist(),
+    }
+    if before_D is not None:
+        columns |= {
+            "before": before_D.tolist(),
+            "rank_before": rank(abs(before_D)).tolist(),
+            "share_before": share(before_D).tolist(),
+        }
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    for row in rows:
+        row |= {"now_text": _value(row["now"]), "share_now_text": f"{row['share_now']:.1%}"}
+        if before_D is not None:
+            moved = row["share_now"] - row["share_before"]
+            row |= {
+                "before_text": _value(row["before"]),
+                "share_before_text": f"{row['share_before']:.1%}",
+                "moved_text": f"{100 * moved:+.1f}",
+                "moved": abs(moved),
+            }
+    largest = max(row.get("moved", 0.0) for row in rows)
+    for row in rows:
+        row["mover"] = row.get("moved") == largest >= MATERIAL_SHARE
+    return sorted(rows, key=lambda row: row["rank_now" if before_D is None else "rank_before"])
+
+
+def _settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    estimator = manifest.get("estimator", {})
+    shown = [(f"shap.{key}", str(value)) for key, value in estimator.items()]
+    shown += [(f"sha256 of {name}", digest) for name, digest in manifest.get("hashes", {}).items()]
+    return shown + [(name, version) for name, version in manifest["versions"].items()]
+
+
+def _value(value: float) -> str:
+    return f"{value:.5g}"

@@ -1,0 +1,190 @@
+"""The typed mirror of `conf/`: what every setting may be. No value is set here; values live in `conf/`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from runner.domain import Window, utc
+from runner.explain.aggregate import Aggregation
+from runner.models.linear_learner import LinearLearner
+from runner.records.fields import compiled
+
+
+def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
+    def parsed(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"expected a text, got a {type(value).__name__}")
+        return parse(value)
+
+    return BeforeValidator(parsed)
+
+
+def _checked(expression: str) -> str:
+    compiled(expression)
+    return expression
+
+
+def _name(text: str) -> str:
+    """Return a name that SageMaker's rule allows; it is safe as a folder and as a metric label."""
+    if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", text):
+        raise ValueError("expected 1 to 63 letters, digits and hyphens, no hyphen at either end")
+    return text
+
+
+Instant = Annotated[datetime, _from_text(utc)]
+Interval = Annotated[Window, _from_text(Window.parse)]
+JmesPath = Annotated[str, _from_text(_checked)]
+Name = Annotated[str, _from_text(_name)]
+
+FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Row = list[Any] | dict[str, Any]
+
+
+class Node(BaseModel):
+    """A node of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class QuickstartStage(Node):
+    """`stage=quickstart`."""
+
+    kind: Literal["quickstart"]
+    start: Instant
+    rescale: dict[str, FiniteFloat]
+
+
+class TrafficStage(Node):
+    """`stage=traffic`."""
+
+    kind: Literal["traffic"]
+    start: Instant
+    rate: PositiveFloat
+    batch_rows: PositiveInt
+    count: PositiveInt | None
+    rescale: dict[str, FiniteFloat]
+    seed: NonNegativeInt
+
+
+class CaptureStage(Node):
+    """`stage=capture`."""
+
+    kind: Literal["capture"]
+    window: Interval
+
+
+class BaselineStage(Node):
+    """`stage=baseline`."""
+
+    kind: Literal["baseline"]
+
+
+class MonitorStage(Node):
+    """`stage=monitor`."""
+
+    kind: Literal["monitor"]
+    window: Interval
+
+
+class Data(Node):
+    """`data`: the files, and where features and scores stand in their records."""
+
+    dataset_type: Literal["application/jsonlines"]
+    dataset: Path | None
+    traffic: Path | None
+    features: JmesPath
+    score: JmesPath
+    headers: tuple[FeatureName, ...] | None = Field(min_length=1)
+
+    @field_validator("headers")
+    @classmethod
+    def _unique(cls, headers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if twice := sorted({name for name in headers or () if (headers or ()).count(name) > 1}):
+            raise ValueError(f"names must be unique, {twice} occur more than once")
+        return headers
+
+
+class Shap(Node):
+    """`shap`: the estimator."""
+
+    explainer: Literal["kernel", "exact"]
+    baseline: Literal["mean"] | Path | list[Row]
+    num_samples: PositiveInt | None
+    agg_method: Aggregation
+    use_logit: bool
+    seed: NonNegativeInt
+    max_batch_rows: PositiveInt
+
+
+class Drift(Node):
+    """`drift`: the rule of the alarm."""
+
+    threshold: Annotated[FiniteFloat, Field(gt=0, le=1)]
+
+
+class Monitor(Node):
+    """`monitor`: what is watched."""
+
+    name: Name
+    endpoint: Name
+    variant: Name
+    reference: Path
+
+
+class Report(Node):
+    """`report`: the page."""
+
+    title: str
+    max_bars: PositiveInt
+
+
+class Paths(Node):
+    """`paths`: where everything is written."""
+
+    root: Path
+    capture: Path
+    baseline: Path
+    monitor: Path
+    inspection: Path
+
+
+class Settings(Node):
+    """The whole configuration."""
+
+    stage: Annotated[
+        QuickstartStage | TrafficStage | CaptureStage | BaselineStage | MonitorStage, Field(discriminator="kind")
+    ]
+    data: Data
+    model: LinearLearner
+    shap: Shap
+    drift: Drift
+    monitor: Monitor
+    report: Report
+    paths: Paths
+
+    @model_validator(mode="after")
+    def _inputs(self) -> Settings:
+        needed = {"baseline": ("dataset",), "traffic": ("traffic",), "quickstart": ("dataset", "traffic")}
+        missing = [key for key in needed.get(self.stage.kind, ()) if getattr(self.data, key) is None]
+        if missing:
+            keys = " and ".join(f"data.{key}" for key in missing)
+            raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a JSON Lines file")
+        return self

@@ -1,0 +1,88 @@
+"""Computes the reference: the global attributions of a dataset, with the settings they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner import documents
+from runner.domain import Outcome, Status, plural
+from runner.drift.verdict import reachability
+from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, Provenance, Stopwatch, commit, sha256
+from runner.explain import background as backgrounds
+from runner.explain.estimator import Estimator
+from runner.protocols import Model, Track
+from runner.report.render import Report
+from runner.sources import Dataset
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Baselining, what SageMaker calls `suggest_baseline`.
+
+    Attributes:
+        name: the monitor's.
+        dataset: the records to explain.
+        background_rows: the SHAP baseline, None for the mean of the dataset.
+        threshold: the nDCG alarm, to say what it can see with this reference.
+        target: the folder that becomes the reference.
+    """
+
+    name: str
+    dataset: Dataset
+    model: Model
+    estimator: Estimator
+    background_rows: Sequence[Sequence[Any]] | None
+    threshold: float
+    report: Report
+    provenance: Provenance
+    target: Path
+    track: Track
+
+    def run(self) -> Outcome:
+        """Write analysis.json, report, settings and manifest; the former reference stays until they are complete."""
+        watch = Stopwatch(self.provenance.clock)
+        with watch.step("read"):
+            features = self.dataset.read().features
+            given = self.background_rows
+            background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
+        with watch.step("explain"):
+            attributions = self.estimator.explain(self.model, features, background, self.track)
+            reference = self.estimator.aggregate(attributions)
+        analysis = documents.analysis(reference)
+        notes = reachability(reference, self.threshold)
+        manifest = {
+            "stage": "baseline",
+            "status": Status.COMPLETED,
+            "sentence": f"Reference: {plural(features.height, 'record')}, {plural(features.width, 'feature')}.",
+            "monitor": self.name,
+            "counts": {"records": features.height, "evaluations": attributions.evaluations},
+            "estimator": self.estimator.settings,
+            "efficiency_residual": attributions.residual,
+            "background": {"names": background.columns, "rows": background.rows()},
+            "hashes": {
+                ANALYSIS: sha256(analysis),
+                "dataset": sha256(self.dataset.path.read_bytes()),
+                "model": self.model.identity,
+                "background": backgrounds.identity(background),
+            },
+            "notes": notes,
+            "versions": dict(self.provenance.versions),
+        }
+        with watch.step("report"):
+            page = self.report.html(manifest, reference, None)
+        files = {
+            ANALYSIS: analysis,
+            REPORT: page,
+            SETTINGS: self.provenance.settings.encode(),
+            MANIFEST: documents.dump({**manifest, "timings": watch.seconds}),
+        }
+        commit(self.target, files)
+        lines = [
+            f"Completed. {manifest['sentence']}",
+            *notes,
+            *(str(self.target / name) for name in (ANALYSIS, REPORT)),
+        ]
+        return Outcome("\n  ".join(lines))

@@ -1,0 +1,56 @@
+"""Files on the local disk: the one place that opens them for the stages."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from runner.domain import Line, Window
+from runner.errors import MissingInput
+
+
+def hour_folders(root: Path, window: Window) -> list[Path]:
+    """Return the folders `yyyy/mm/dd/hh` below `root` that hold the captures of a window, whether they exist or not."""
+    return [root / f"{hour:%Y/%m/%d/%H}" for hour in window.hours]
+
+
+def list_captures(root: Path, window: Window) -> list[Path]:
+    """Return the capture files of a window in the order of their paths; hidden files are still being written."""
+    found = (path for folder in hour_folders(root, window) for path in folder.glob("*.jsonl"))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def read_lines(paths: Iterable[Path], root: Path) -> Iterator[Line]:
+    """Yield the lines of files one by one, named relative to `root`."""
+    for path in paths:
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+        with path.open("rb") as file:
+            for number, data in enumerate(file, 1):
+                yield Line(name, number, data)
+
+
+def existing(path: Path, what: str, key: str, remedy: str) -> Path:
+    """Return a path that exists.
+
+    Raises:
+        MissingInput: when it does not, saying which setting named it and what to do.
+    """
+    if not path.exists():
+        raise MissingInput(what, path, key, remedy)
+    return path
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole: aside first, then renamed into place, so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(aside).chmod(0o644)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

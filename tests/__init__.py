@@ -1,0 +1,1 @@
+"""The tests mirror the modules; expected results are files in `expected/`."""

@@ -1,0 +1,37 @@
+"""What several tests share: the notebook's data where it is, small models, an empty track."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from runner.models.linear_learner import LinearLearner
+from runner.protocols import Item
+
+settings.register_profile("shapwatch", deadline=None, derandomize=True)
+settings.load_profile("shapwatch")
+
+DEMO = Path(__file__).parents[1] / "runner" / "demo"
+
+
+def untracked(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+    """Pass the items through."""
+    return items
+
+
+@pytest.fixture
+def adult() -> Path:
+    """The folder with the notebook's model and data."""
+    folder = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
+    if not folder.is_dir():
+        pytest.skip(f"the notebook's model and data are not at {folder}; set ADULT_DIR to test with them")
+    return folder.resolve()
+
+
+@pytest.fixture
+def demo_model() -> LinearLearner:
+    """The quickstart's model."""
+    return LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None)

@@ -1,0 +1,172 @@
+"""The contract of explainers: what every implementation that `conf/shap` names has to fulfil."""
+
+from __future__ import annotations
+
+import itertools
+from math import factorial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from runner.domain import Attributions
+from runner.explain.aggregate import Aggregation
+from runner.explain.estimator import Estimator
+from runner.explain.exact import Exact
+from runner.explain.kernel import Kernel
+from runner.protocols import Explainer, Model
+
+from tests.conftest import untracked
+from tests.models_by_hand import Formula, additive, interacting
+
+EXPLAINERS = {"exact": Exact(), "kernel": Kernel(num_samples=40, seed=3)}
+FULL_BUDGET = {"exact": Exact(), "kernel": Kernel(num_samples=10**6, seed=3)}
+CONF = Path(__file__).parents[2] / "conf" / "shap"
+
+rng = np.random.default_rng(7)
+FEATURES = pl.DataFrame(rng.normal(size=(12, 6)).round(3), schema=[f"f{d}" for d in range(6)])
+BACKGROUND = pl.DataFrame(rng.normal(size=(2, 6)).round(3), schema=FEATURES.columns)
+
+
+def explain(explainer: Explainer, model: Model, **changes: Any) -> Attributions:
+    """Return the attributions of the shared records, or of others."""
+    estimator = Estimator(explainer, Aggregation.MEAN_ABS, changes.get("use_logit", False), changes.get("batch", 64))
+    return estimator.explain(model, changes.get("features", FEATURES), changes.get("background", BACKGROUND), untracked)
+
+
+def shapley(model: Model, record: tuple[float, ...], background: pl.DataFrame) -> NDArray[np.float64]:
+    """Return φ by the definition: the mean gain of joining over all orders of arrival."""
+    D = len(record)
+
+    def value(coalition: frozenset[int]) -> float:
+        rows = background.with_columns(**{background.columns[d]: pl.lit(record[d]) for d in coalition})
+        return float(model.predict(rows).mean())
+
+    phi_D = np.zeros(D)
+    for order in itertools.permutations(range(D)):
+        for place, d in enumerate(order):
+            before = frozenset(order[:place])
+            phi_D[d] += (value(before | {d}) - value(before)) / factorial(D)
+    return phi_D
+
+
+def test_the_suite_knows_every_configured_explainer() -> None:
+    """A new option of conf/shap has to be added here."""
+    options = {path.stem: OmegaConf.load(path) for path in CONF.glob("*.yaml")}
+    assert {node.explainer for node in options.values()} == set(EXPLAINERS)
+
+
+@pytest.mark.parametrize("explainer", FULL_BUDGET.values(), ids=FULL_BUDGET)
+def test_full_budget_is_the_definition(explainer: Explainer) -> None:
+    """With every coalition affordable, φ is the mean over all orders of arrival."""
+    features, background = FEATURES[:3, :4], BACKGROUND[:, :4]
+    model = Formula(interacting)
+    phi_NDL = explain(explainer, model, features=features, background=background).phi_NDL
+    expected = [shapley(model, row, background) for row in features.rows()]
+    np.testing.assert_allclose(phi_NDL[:, :, 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_efficiency(explainer: Explainer) -> None:
+    """Attributions and the expected value add up to the score."""
+    attributions = explain(explainer, Formula(interacting))
+    np.testing.assert_allclose(attributions.scores_NL[:, 0], interacting(FEATURES))
+    assert attributions.residual < 1e-9
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_additive_models_are_explained_exactly(explainer: Explainer) -> None:
+    """Where features only add up, φ is each one's own difference, whatever the budget."""
+    phi_NDL = explain(explainer, Formula(additive)).phi_NDL
+    expected = (FEATURES.to_numpy() - BACKGROUND.to_numpy().mean(axis=0)) * np.arange(1, 7)
+    np.testing.assert_allclose(phi_NDL[:, :, 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_linearity(explainer: Explainer) -> None:
+    """The attributions of a sum of models are the sum of theirs."""
+    both = Formula(lambda x: 2 * interacting(x) + np.sin(additive(x)))
+    parts = 2 * explain(explainer, Formula(interacting)).phi_NDL
+    parts += explain(explainer, Formula(lambda x: np.sin(additive(x)))).phi_NDL
+    np.testing.assert_allclose(explain(explainer, both).phi_NDL, parts, atol=1e-10)
+
+
+@pytest.mark.parametrize("explainer", FULL_BUDGET.values(), ids=FULL_BUDGET)
+def test_dummy_and_symmetry(explainer: Explainer) -> None:
+    """A feature the model ignores gets 0, and two it cannot tell apart get the same."""
+    model = Formula(lambda x: np.exp(x["f0"].to_numpy() + x["f1"].to_numpy()) * x["f3"].to_numpy())
+    features = FEATURES.with_columns(f1=pl.col("f0"))
+    background = BACKGROUND.with_columns(f1=pl.col("f0"))
+    phi_ND = explain(explainer, model, features=features, background=background).phi_NDL[:, :, 0]
+    np.testing.assert_allclose(phi_ND[:, [2, 4, 5]], 0, atol=1e-12)
+    np.testing.assert_allclose(phi_ND[:, 0], phi_ND[:, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_several_outputs(explainer: Explainer) -> None:
+    """Every output is explained as if it were the only one."""
+    pair = Formula(lambda x: np.stack([interacting(x), additive(x)], axis=1), labels=("a", "b"))
+    attributions = explain(explainer, pair)
+    assert attributions.labels == ("a", "b")
+    for i, function in enumerate((interacting, additive)):
+        alone = explain(explainer, Formula(function)).phi_NDL[:, :, 0]
+        np.testing.assert_allclose(attributions.phi_NDL[:, :, i], alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+@pytest.mark.parametrize("batch", [1, 7, 40, 10_000])
+def test_batches_change_nothing(explainer: Explainer, batch: int) -> None:
+    """The same bits come out whatever number of rows goes to the model at a time, and no call is larger."""
+    model = Formula(interacting)
+    attributions = explain(explainer, model, batch=batch)
+    assert attributions.phi_NDL.tobytes() == explain(explainer, Formula(interacting)).phi_NDL.tobytes()
+    assert max(model.batches) <= batch
+    assert sum(model.batches) == attributions.evaluations
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_order_and_company_change_nothing(explainer: Explainer) -> None:
+    """A record has the same attributions to the bit in another order and among other records."""
+    whole = explain(explainer, Formula(interacting)).phi_NDL
+    order = [5, 0, 11, 5]
+    assert (
+        explain(explainer, Formula(interacting), features=FEATURES[order]).phi_NDL.tobytes() == whole[order].tobytes()
+    )
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_inputs_stay_untouched(explainer: Explainer) -> None:
+    """Neither the records nor the background change."""
+    features, background = FEATURES.clone(), BACKGROUND.clone()
+    explain(explainer, Formula(interacting))
+    assert features.equals(FEATURES)
+    assert background.equals(BACKGROUND)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_a_record_like_the_background_has_no_attributions(explainer: Explainer) -> None:
+    """Where nothing differs from the background, nothing is attributed."""
+    attributions = explain(explainer, Formula(interacting), features=BACKGROUND[:1], background=BACKGROUND[:1])
+    np.testing.assert_allclose(attributions.phi_NDL, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_few_features(explainer: Explainer, width: int) -> None:
+    """One, two or three features are explained like any other number."""
+    features, background = FEATURES[:, :width], BACKGROUND[:, :width]
+    attributions = explain(explainer, Formula(additive), features=features, background=background)
+    expected = (features.to_numpy() - background.to_numpy().mean(axis=0)) * np.arange(1, width + 1)
+    np.testing.assert_allclose(attributions.phi_NDL[:, :, 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_log_odds(explainer: Explainer) -> None:
+    """With use_logit a logistic model is additive: φ is weight times difference, in log-odds."""
+    model = Formula(lambda x: 1 / (1 + np.exp(-additive(x) / 10)))
+    attributions = explain(explainer, model, use_logit=True)
+    expected = (FEATURES.to_numpy() - BACKGROUND.to_numpy().mean(axis=0)) * np.arange(1, 7) / 10
+    np.testing.assert_allclose(attributions.phi_NDL[:, :, 0], expected, atol=1e-9)

@@ -1,0 +1,42 @@
+"""Models that are formulas: what explainers are tested on, since their Shapley values can be worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+@dataclass
+class Formula:
+    """A model whose outputs are a function of the table; it counts the rows it was asked for and their batches."""
+
+    function: Callable[[pl.DataFrame], NDArray[np.float64]]
+    labels: tuple[str, ...] = ("label0",)
+    identity: str = "formula"
+    batches: list[int] = field(default_factory=list)
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return scores_NL."""
+        self.batches.append(features.height)
+        return self.function(features).reshape(features.height, len(self.labels))
+
+    def reply(self, features: pl.DataFrame) -> list[str]:
+        """Return a JSON line per row."""
+        return [f'{{"score":{score}}}' for score in self.predict(features)[:, 0]]
+
+
+def additive(features: pl.DataFrame) -> NDArray[np.float64]:
+    """Return Σ (d + 1) x_d, added feature by feature."""
+    return sum(((d + 1) * column.to_numpy() for d, column in enumerate(features)), np.zeros(features.height))
+
+
+def interacting(features: pl.DataFrame) -> NDArray[np.float64]:
+    """Return a sum with products and a threshold in it."""
+    x_ND = features.to_numpy()
+    return (
+        additive(features) + 3 * x_ND[:, 0] * x_ND[:, 1] - x_ND[:, -1] * (x_ND[:, 0] > 0.5) + np.cos(x_ND.sum(axis=1))
+    )

@@ -1,0 +1,36 @@
+"""The quickstart, from the command line to the last file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from tests.running import Shapwatch
+
+
+def test_it_finds_the_drift(tmp_path: Path) -> None:
+    """Three executions: two without drift, the third names the feature whose unit changed."""
+    printed = Shapwatch(tmp_path)("stage=quickstart").splitlines()
+    statuses = [line for line in printed if line.startswith("Completed") and "UTC" in line]
+    assert [line.partition(",")[0] for line in statuses] == ["Completed", "Completed", "CompletedWithViolations"]
+    assert "mean compactness moved most, from rank 10 to 1" in statuses[2]
+    hours = sorted((tmp_path / "monitor/breast-cancer/breast-cancer-monitor").rglob("manifest.json"))
+    assert [path.parent.name for path in hours] == ["10", "11", "12"]
+    violations = [path.parent.name for path in tmp_path.rglob("constraint_violations.json")]
+    assert violations == ["12"]
+    assert all((path.parent / "report.html").stat().st_size < 200_000 for path in hours)
+
+
+def test_it_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    """Everything but the timings and the folder's own name is the same in another process and another folder."""
+    for name in ("a", "b"):
+        Shapwatch(tmp_path / name)("stage=quickstart")
+    for one in sorted(path for path in (tmp_path / "a").rglob("*") if path.is_file()):
+        other = tmp_path / "b" / one.relative_to(tmp_path / "a")
+        if one.name == "manifest.json":
+            left, right = (orjson.loads(path.read_bytes()) for path in (one, other))
+            del left["timings"], right["timings"]
+            assert left == right
+        elif one.name != "settings.yaml":
+            assert one.read_bytes() == other.read_bytes(), one
