@@ -91,7 +91,14 @@ def run(config: DictConfig) -> int:
         snapshot = OmegaConf.to_yaml(config, resolve=True)
         outcome = compose.build(settings, snapshot, console.track)()
     except ShapwatchError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return BAD_INPUT
+        return refuse(str(error))
+    except OSError as error:
+        return refuse(f"{error.filename}: {error.strerror}; check that it exists, may be read or written and has space")
     print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr)
     return DONE if outcome.succeeded else BAD_INPUT
+
+
+def refuse(sentence: str) -> int:
+    """Tell what is wrong on standard error and return the exit code for it."""
+    print(f"error: {sentence}", file=sys.stderr)  # noqa: T201
+    return BAD_INPUT

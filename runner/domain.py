@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -31,11 +31,11 @@ def utc(text: str) -> datetime:
     """
     try:
         at = datetime.fromisoformat(text) if re.match(r"\d{4}-\d\d-\d\d[T ]\d", text) else None
-    except ValueError:
-        at = None
-    if at is None:
-        raise ValueError(f"{text!r} is no UTC time such as 2023-01-19T05:00:00Z")
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        if at is not None:
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{text!r} is no UTC time such as 2023-01-19T05:00:00Z")
 
 
 def plural(count: int, noun: str) -> str:
@@ -70,6 +70,8 @@ class Window:
         """
         first, slash, second = text.partition("/")
         start = utc(first)
+        if start.year == MAXYEAR:
+            raise ValueError(f"{text!r} is no window: there is no hour after it")
         return cls(start, utc(second) if slash else start + HOUR)
 
     def __contains__(self, at: datetime) -> bool:
@@ -100,11 +102,6 @@ class Line:
     number: int
     data: bytes
 
-    @property
-    def where(self) -> str:
-        """The place as people write it, `file:line`."""
-        return f"{self.file}:{self.number}"
-
 
 @dataclass(frozen=True)
 class Payload:
@@ -131,12 +128,13 @@ class Event:
 class Rejection:
     """A line or record that was not used: where it stands, the reason it is counted under, and the sentence."""
 
-    where: str
+    file: str
+    line: int
     kind: str
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}"
+        return f"{self.file}:{self.line}: {self.problem}"
 
 
 @dataclass(frozen=True)

@@ -58,15 +58,15 @@ class MissingInput(ShapwatchError):
     """A file or folder that the settings name is not there."""
 
     def __init__(self, what: str, path: object, key: str, remedy: str) -> None:
-        super().__init__(f"{what} not found at {path} ({key}): {remedy}")
+        super().__init__(f"{what} was not found at {path} ({key}): {remedy}")
 
 
 class DatasetError(ShapwatchError):
     """A line of a dataset cannot be used; datasets are meant to be right, so the first one stops the stage."""
 
-    def __init__(self, where: str, problem: str, others: int = 0) -> None:
-        more = f"; {others} more lines have problems" if others else ""
-        super().__init__(f"{where}: {problem}{more}")
+    def __init__(self, problem: object, others: int = 0) -> None:
+        more = f"; {others} more of its lines cannot be used" if others else ""
+        super().__init__(f"{problem}{more}")
 
 
 class NoData(ShapwatchError):

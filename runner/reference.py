@@ -12,6 +12,7 @@ import polars as pl
 from runner import executions
 from runner.documents import read_analysis
 from runner.domain import GlobalAttributions
+from runner.drift.verdict import match_features
 from runner.errors import UnusableReference
 from runner.executions import ANALYSIS
 from runner.explain import background as backgrounds
@@ -50,8 +51,7 @@ class Reference:
         data = file.read_bytes()
         digest = executions.sha256(data)
         manifest = executions.read_manifest(file.parent)
-        own = manifest is not None and manifest.get("hashes", {}).get(ANALYSIS) == digest
-        return cls(file, read_analysis(data, str(file)), digest, manifest if own else None)
+        return cls(file, read_analysis(data, str(file)), digest, manifest if _describes(manifest, digest) else None)
 
     def background(self) -> pl.DataFrame:
         """Return the background rows that the reference was computed with.
@@ -68,8 +68,10 @@ class Reference:
         """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.
 
         Raises:
+            FeatureMismatch: when a feature exists on one side only.
             UnusableReference: when the numbers would not be comparable.
         """
+        match_features(self.attributions.names, background.columns)
         if self.origin is None:
             return ["the reference is a bare analysis.json: with which settings it was computed is not known"]
         if self.origin["hashes"]["background"] != backgrounds.identity(background):
@@ -82,3 +84,11 @@ class Reference:
         if any(key in UNITS for key in differing):
             raise UnusableReference(self.path, f"{'; '.join(told)}: run stage=baseline again, or use the same settings")
         return [f"reference and live analysis carry different noise: {sentence}" for sentence in told]
+
+
+def _describes(manifest: Mapping[str, Any] | None, digest: str) -> bool:
+    """Return whether a manifest is that of the analysis with this SHA-256, and says all that a comparison needs."""
+    hashes = (manifest or {}).get("hashes")
+    if manifest is None or not isinstance(hashes, dict) or hashes.get(ANALYSIS) != digest:
+        return False
+    return {"background", "model"} <= hashes.keys() and {"background", "estimator"} <= manifest.keys()

@@ -64,7 +64,7 @@ class Dataset:
             MissingInput: when there is no such file.
         """
         storage.existing(self.path, "the dataset", self.key, "give the path of a JSON Lines file")
-        return storage.read_lines([self.path], self.path.parent)
+        return storage.read_lines([self.path], Path())
 
     def read(self) -> Records:
         """Return its records.

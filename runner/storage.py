@@ -19,7 +19,7 @@ def hour_folders(root: Path, window: Window) -> list[Path]:
 def list_captures(root: Path, window: Window) -> list[Path]:
     """Return the capture files of a window in the order of their paths; hidden files are still being written."""
     found = (path for folder in hour_folders(root, window) for path in folder.glob("*.jsonl"))
-    return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def read_lines(paths: Iterable[Path], root: Path) -> Iterator[Line]:

@@ -36,7 +36,6 @@ def additive(features: pl.DataFrame) -> NDArray[np.float64]:
 
 def interacting(features: pl.DataFrame) -> NDArray[np.float64]:
     """Return a sum with products and a threshold in it."""
-    x_ND = features.to_numpy()
-    return (
-        additive(features) + 3 * x_ND[:, 0] * x_ND[:, 1] - x_ND[:, -1] * (x_ND[:, 0] > 0.5) + np.cos(x_ND.sum(axis=1))
-    )
+    x_ND: NDArray[np.float64] = features.to_numpy()
+    mixed_N = 3 * x_ND[:, 0] * x_ND[:, 1] - x_ND[:, -1] * (x_ND[:, 0] > 0.5) + np.cos(x_ND.sum(axis=1))
+    return np.asarray(additive(features) + mixed_N)

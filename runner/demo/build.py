@@ -61,7 +61,7 @@ def array_list(arrays: Mapping[str, NDArray[np.float64]]) -> bytes:
         parts.append(struct.pack(f"<IiI{array.ndim}qiii", 0xF993FAC9, 0, array.ndim, *array.shape, 1, 0, 0))
         parts.append(array.astype("<f4").tobytes())
     parts.append(struct.pack("<Q", len(arrays)))
-    parts += [struct.pack("<Q", len(name)) + name.encode() for name in arrays]
+    parts += [struct.pack("<Q", len(name.encode())) + name.encode() for name in arrays]
     return b"".join(parts)
 
 

@@ -5,6 +5,8 @@ Array letter: D features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,10 +25,7 @@ def judge(reference: GlobalAttributions, live: GlobalAttributions, threshold: fl
     Raises:
         FeatureMismatch: when a feature exists on one side only.
     """
-    missing = [name for name in reference.names if name not in live.names]
-    extra = [name for name in live.names if name not in reference.names]
-    if missing or extra:
-        raise FeatureMismatch(missing, extra)
+    match_features(reference.names, live.names)
     order = [reference.names.index(name) for name in live.names]
     pairs = match_labels(reference.labels, live.labels)
     drifts = []
@@ -37,6 +36,19 @@ def judge(reference: GlobalAttributions, live: GlobalAttributions, threshold: fl
     unmatched += [f"label {label!r} of the reference" for label in reference.labels if label not in pairs.values()]
     notes = tuple(f"{label} has no counterpart and was not judged" for label in unmatched)
     return Verdict(threshold, tuple(drifts), notes)
+
+
+def match_features(reference: Sequence[str], live: Sequence[str]) -> None:
+    """Make sure that both sides have the same features, in whatever order.
+
+    Raises:
+        FeatureMismatch: naming those that exist on one side only.
+    """
+    before, now = set(reference), set(live)
+    if before != now:
+        missing = [name for name in reference if name not in now]
+        extra = [name for name in live if name not in before]
+        raise FeatureMismatch(missing, extra)
 
 
 def match_labels(reference: tuple[str, ...], live: tuple[str, ...]) -> dict[str, str]:

@@ -87,11 +87,20 @@ def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFram
 
 def varying(features: pl.DataFrame, background: pl.DataFrame) -> NDArray[np.bool_]:
     """Return which features of which records differ from at least one background row, as booleans_ND."""
-    differs_ND = np.zeros(features.shape, dtype=np.bool_)
-    for d, column in enumerate(features):
-        for b in range(background.height):
-            differs_ND[:, d] |= column.ne_missing(background[column.name].slice(b, 1)).to_numpy()
-    return differs_ND
+    rows = [background[b : b + 1] for b in range(background.height)]
+    differs = [[_differs(*pair) for pair in zip(features, row, strict=True)] for row in rows]
+    return np.asarray(np.logical_or.reduce(differs)).T
+
+
+def plain(column: pl.Series, replacement: pl.Series) -> bool:
+    """Return whether both hold numbers only, so that numpy can take the place of polars."""
+    return column.dtype.is_numeric() and not column.null_count() and not replacement.null_count()
+
+
+def _differs(column: pl.Series, replacement: pl.Series) -> NDArray[np.bool_]:
+    if plain(column, replacement):
+        return np.asarray(column.to_numpy() != replacement.to_numpy())
+    return column.ne_missing(replacement).to_numpy()
 
 
 def identity(background: pl.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Which coalitions kernel SHAP asks for, and the weighted least squares that turn their values into φ.
 
-Array letters: P players, K coalitions, G designs.
+Array letters: P players, K coalitions, J = K / 2 pairs of a coalition and its complement, G designs.
 
 Source: the sampling that reproduces the published SageMaker Clarify analyses to within their run-to-run noise; the
 weights are Lundberg and Lee's Shapley kernel (NeurIPS 2017), (P-1) / (s (P-s)) for all coalitions of size s together.
@@ -19,16 +19,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Designs:
-    """G alternative sets of K coalitions, each with its solver: `phi = solver @ (value − expected) + slack · total`.
+    """G alternative sets of J coalitions and their complements, each with its solver.
+
+    A coalition and its complement weigh the same, so of their values only the difference matters:
+    `phi = solver @ (value(coalition) − value(complement)) + slack · total`.
 
     Attributes:
-        masks_GKP: the coalitions.
-        solver_GPK, slack_GP: the constrained weighted least squares as matrices; Σ solver = 0 and Σ slack = 1 over
+        masks_GKP: the J coalitions of each design, followed by their complements.
+        solver_GPJ, slack_GP: the constrained weighted least squares as matrices; Σ solver = 0 and Σ slack = 1 over
             P, so that efficiency holds whatever the values are.
     """
 
     masks_GKP: NDArray[np.bool_]
-    solver_GPK: NDArray[np.float64]
+    solver_GPJ: NDArray[np.float64]
     slack_GP: NDArray[np.float64]
 
 
@@ -53,104 +56,80 @@ def size_weights(players: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=128)
 def kernel_designs(players: int, budget: int, designs: int, seed: int) -> Designs:
-    """Return designs of at most `budget` coalitions: whole size classes while they fit, then complementary pairs.
+    """Return designs of at most `budget` coalitions: whole size classes while they fit, then drawn pairs.
 
     Sizes s and P-s are enumerated together, from the outside in. The rest of the budget is drawn in pairs of a
     coalition and its complement, the size by its weight, the members uniformly; a pair drawn again weighs more.
     """
     weights = size_weights(players)
-    whole: list[NDArray[np.bool_]] = []
-    whole_weights: list[NDArray[np.float64]] = []
-    left, size = budget, 1
-    while size <= players - size and left >= (count := _class_count(players, size)):
-        members = _of_size(players, size)
-        whole += [members] if 2 * size == players else [members, ~members]
-        whole_weights += [np.full(count, weights[size] / comb(players, size))]
-        left, size = left - count, size + 1
-    masks_KP, weights_K = _stack(whole, whole_weights, players)
-    if size > players - size or left < 2:
-        masks_GKP, weights_GK = masks_KP[None], weights_K[None]
-    else:
-        masks_GKP, weights_GK = _with_pairs(masks_KP, weights_K, size, left // 2, designs, seed)
-    return Designs(masks_GKP, *_solve(masks_GKP, weights_GK))
+    whole, whole_weights = [np.zeros((0, players), dtype=np.bool_)], [np.zeros(0)]
+    pairs, size = budget // 2, 1
+    while 2 * size <= players and len(members := _pairs_of_size(players, size)) <= pairs:
+        whole.append(members)
+        whole_weights.append(np.full(len(members), weights[size] / comb(players, size)))
+        pairs, size = pairs - len(members), size + 1
+    half_GJP, weights_GJ = np.concatenate(whole)[None], np.concatenate(whole_weights)[None]
+    if pairs and 2 * size <= players:
+        drawn_GJP, counts_GJ = _draw_pairs(players, size, pairs, designs, np.random.default_rng([seed, players]))
+        drawn_weights_GJ = counts_GJ / counts_GJ.sum(axis=1, keepdims=True) * (0.5 - weights_GJ.sum())
+        half_GJP = np.concatenate([half_GJP.repeat(designs, axis=0), drawn_GJP], axis=1)
+        weights_GJ = np.concatenate([weights_GJ.repeat(designs, axis=0), drawn_weights_GJ], axis=1)
+    return Designs(np.concatenate([half_GJP, ~half_GJP], axis=1), *_solve(half_GJP, weights_GJ))
 
 
-def _class_count(players: int, size: int) -> int:
-    return comb(players, size) * (1 if 2 * size == players else 2)
-
-
-def _of_size(players: int, size: int) -> NDArray[np.bool_]:
+def _pairs_of_size(players: int, size: int) -> NDArray[np.bool_]:
+    """Return the coalitions of a size, at half of the players only those with the first player in them."""
     chosen = np.array(list(combinations(range(players), size)))
-    masks_KP = np.zeros((len(chosen), players), dtype=np.bool_)
-    np.put_along_axis(masks_KP, chosen, True, axis=1)
-    return masks_KP
+    masks_JP = np.zeros((len(chosen), players), dtype=np.bool_)
+    np.put_along_axis(masks_JP, chosen, True, axis=1)
+    return masks_JP[masks_JP[:, 0]] if 2 * size == players else masks_JP
 
 
-def _stack(
-    masks: list[NDArray[np.bool_]], weights: list[NDArray[np.float64]], players: int
+def _draw_pairs(
+    players: int, size: int, pairs: int, designs: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    empty = np.zeros((0, players), dtype=np.bool_)
-    return np.concatenate([empty, *masks]), np.concatenate([np.zeros(0), *weights])
+    """Return drawn_GJP, J = `pairs` distinct ones a design, and how often each was drawn until there were that many.
 
-
-def _with_pairs(
-    whole_KP: NDArray[np.bool_], whole_weights_K: NDArray[np.float64], size: int, pairs: int, designs: int, seed: int
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return the whole classes with `pairs` distinct drawn pairs appended to each design, and their weights."""
-    players = whole_KP.shape[1]
-    share = 1 - whole_weights_K.sum()
-    drawn = _draw_pairs(players, size, pairs, designs, np.random.default_rng([seed, players]))
-    masks, weights = [], []
-    for counts in drawn:
-        pair_KP = np.array([np.frombuffer(key, dtype=np.bool_) for key in counts])
-        pair_weights = np.array(list(counts.values())) / counts.total() * share / 2
-        masks.append(np.concatenate([whole_KP, pair_KP, ~pair_KP]))
-        weights.append(np.concatenate([whole_weights_K, pair_weights, pair_weights]))
-    return np.stack(masks), np.stack(weights)
-
-
-def _draw_pairs(players: int, size: int, pairs: int, designs: int, rng: np.random.Generator) -> list[Tally]:
-    """Return, per design, how often each of `pairs` distinct pairs was drawn until there were that many."""
+    A pair is known by the smaller of its coalitions, or by the one with the first player in it.
+    """
     sizes = np.arange(size, players // 2 + 1)
     chance = size_weights(players)[sizes] * np.where(2 * sizes == players, 1, 2)
-    tallies = [Tally() for _ in range(designs)]
+    tallies: list[dict[bytes, int]] = [{} for _ in range(designs)]
     while waiting := [tally for tally in tallies if len(tally) < pairs]:
         shape = (len(waiting), pairs + pairs // 4 + 4)
-        drawn = rng.choice(sizes, shape, p=chance / chance.sum())
-        rank = rng.random((*shape, players)).argsort(-1).argsort(-1)
-        masks = rank < drawn[..., None]
-        masks ^= (2 * drawn == players)[..., None] & ~masks[..., :1]
-        for tally, mask_KP in zip(waiting, masks, strict=True):
-            tally.fill(mask_KP, pairs)
-    return tallies
+        drawn = rng.choice(sizes, shape, p=chance / chance.sum())[..., None]
+        luck = rng.random((*shape, players))
+        masks = luck < np.take_along_axis(np.sort(luck), drawn, axis=-1)
+        masks ^= (2 * drawn == players) & ~masks[..., :1]
+        packed = np.packbits(masks, axis=-1)
+        keys = packed.view(f"V{packed.shape[-1]}")[..., 0].tolist()
+        for tally, drawn_keys in zip(waiting, keys, strict=True):
+            _count(tally, drawn_keys, pairs)
+    packed = np.frombuffer(b"".join(key for tally in tallies for key in tally), dtype=np.uint8)
+    drawn_GJP = np.unpackbits(packed.reshape(designs, pairs, -1), axis=-1, count=players).astype(np.bool_)
+    return drawn_GJP, np.array([list(tally.values()) for tally in tallies], dtype=np.float64)
 
 
-class Tally(dict[bytes, int]):
-    """Counts of drawn pairs, each known by the bytes of one of its two masks."""
-
-    def fill(self, masks_KP: NDArray[np.bool_], distinct: int) -> None:
-        """Count draws until there are `distinct` different ones."""
-        for mask in masks_KP:
-            if len(self) == distinct:
-                return
-            key = mask.tobytes()
-            self[key] = self.get(key, 0) + 1
-
-    def total(self) -> int:
-        """Return the number of draws."""
-        return sum(self.values())
+def _count(tally: dict[bytes, int], keys: list[bytes], distinct: int) -> None:
+    """Add keys to a tally until it has `distinct` different ones."""
+    for key in keys:
+        if len(tally) == distinct:
+            return
+        tally[key] = tally.get(key, 0) + 1
 
 
 def _solve(
-    masks_GKP: NDArray[np.bool_], weights_GK: NDArray[np.float64]
+    half_GJP: NDArray[np.bool_], weights_GJ: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (solver_GPK, slack_GP) of min Σ w (y − Zφ)² subject to Σφ = total.
+    """Return (solver_GPJ, slack_GP) of min Σ w (d/2 − Zφ)² subject to Σφ = total.
 
-    With M = Z'WZ and c = 1'M⁻¹1: φ = M⁻¹(I − 11'M⁻¹/c) Z'W y + M⁻¹1/c · total.
+    Z holds ½ for a member and −½ for an outsider, d is the difference of the values of a pair. With M = Z'WZ + 11'
+    (the constraint makes any multiple of 11' harmless) and c = 1'M⁻¹1:
+    φ = M⁻¹(I − 11'M⁻¹/c) Z'W d/2 + M⁻¹1/c · total.
     """
-    Z = masks_GKP.astype(np.float64)
-    weighted_GPK = Z.transpose(0, 2, 1) * weights_GK[:, None, :]
-    inverse_GPP = np.linalg.inv(weighted_GPK @ Z).astype(np.float64)
-    free_GPK = inverse_GPP @ weighted_GPK
+    Z = half_GJP - 0.5
+    weighted_GPJ = Z.transpose(0, 2, 1) * weights_GJ[:, None, :]
+    inverse_GPP = np.linalg.inv(weighted_GPJ @ Z + 1).astype(np.float64)
     slack_GP = inverse_GPP.sum(axis=2) / inverse_GPP.sum(axis=(1, 2))[:, None]
-    return free_GPK - slack_GP[:, :, None] * free_GPK.sum(axis=1, keepdims=True), slack_GP
+    projected_GPP = inverse_GPP - slack_GP[:, :, None] * inverse_GPP.sum(axis=1)[:, None, :]
+    return projected_GPP @ weighted_GPJ / 2, slack_GP

@@ -46,14 +46,15 @@ class Estimator:
         """
         background, features = backgrounds.align(background, features)
         first_N, again_N, keys_N = _distinct(features)
-        features = features[first_N]
+        plays_ND = backgrounds.varying(features[first_N], background) | self.explainer.keeps_unvarying
+        order_N = plays_ND.sum(axis=1).argsort(kind="stable")
+        features, plays_ND, keys_N = features[first_N[order_N]], plays_ND[order_N], keys_N[order_N]
         scores_NL = outputs(model, features, self.use_logit, self.max_batch_rows)
         expected_L = outputs(model, background, self.use_logit, self.max_batch_rows).mean(axis=0)
         phi_NDL = np.zeros((*features.shape, len(expected_L)))
-        plays_ND = backgrounds.varying(features, background) | self.explainer.keeps_unvarying
         blocks, coalitions = self._blocks(plays_ND), 0
         for rows in track(blocks, "explaining", len(blocks)):
-            players_NP = np.nonzero(plays_ND[rows])[1].reshape(len(rows), -1)
+            players_NP = np.nonzero(plays_ND[rows])[1].reshape(rows.stop - rows.start, -1)
             game = MaskingGame(
                 model=model,
                 features=features[rows],
@@ -65,14 +66,15 @@ class Estimator:
                 use_logit=self.use_logit,
                 max_batch_rows=self.max_batch_rows,
             )
-            phi_NDL[rows[:, None], players_NP] = self.explainer.phi(game)
-            coalitions += len(rows) * self.explainer.coalitions(game.players)
+            np.put_along_axis(phi_NDL[rows], players_NP[:, :, None], self.explainer.phi(game), axis=1)
+            coalitions += len(players_NP) * self.explainer.coalitions(game.players)
+        back_N = order_N.argsort()[again_N]
         return Attributions(
             names=tuple(features.columns),
             labels=model.labels,
-            phi_NDL=phi_NDL[again_N],
+            phi_NDL=phi_NDL[back_N],
             expected_L=expected_L,
-            scores_NL=scores_NL[again_N],
+            scores_NL=scores_NL[back_N],
             evaluations=features.height + background.height * (1 + coalitions),
         )
 
@@ -89,14 +91,16 @@ class Estimator:
         """What has to be equal for two analyses to be compared, as plain data for manifests."""
         return {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
 
-    def _blocks(self, plays_ND: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-        """Return the rows in blocks of equal numbers of players whose synthetic rows fit `max_batch_rows`."""
-        players_N = plays_ND.sum(axis=1)
+    def _blocks(self, plays_ND: NDArray[np.bool_]) -> list[slice]:
+        """Return blocks of rows with equal numbers of players whose synthetic rows fit `max_batch_rows`.
+
+        The rows are in ascending order of their numbers of players.
+        """
+        players, starts = np.unique(plays_ND.sum(axis=1), return_index=True)
         blocks = []
-        for players in np.unique(players_N):
-            rows = np.flatnonzero(players_N == players)
-            size = max(1, self.max_batch_rows // max(1, self.explainer.coalitions(int(players))))
-            blocks += [rows[lo : lo + size] for lo in range(0, len(rows), size)]
+        for count, start, end in zip(players.tolist(), starts, [*starts[1:], len(plays_ND)], strict=True):
+            size = max(1, self.max_batch_rows // max(1, self.explainer.coalitions(count)))
+            blocks += [slice(lo, min(lo + size, end)) for lo in range(start, end, size)]
         return blocks
 
 

@@ -6,13 +6,13 @@ Array letters: N records, D features, L labels, B background rows, P players, K 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from runner.errors import ExplainerError
+from runner.explain.background import plain
 from runner.protocols import Model
 
 LOGIT_EPSILON = 1e-12
@@ -102,20 +102,14 @@ class MaskingGame:
         return [with_outsider_GPk[design_N, seat_ND[:, d]] for d in range(D)]
 
     def _synthetic(self, own_DNk: list[NDArray[np.bool_]], b: int) -> pl.DataFrame:
-        pairs = zip(self._sources, own_DNk, strict=True)
-        return pl.DataFrame([_swap(source, own_Nk, self.features.height + b) for source, own_Nk in pairs])
-
-    @cached_property
-    def _sources(self) -> list[pl.Series]:
-        """Per feature the records' values followed by the background's: what the rows are gathered from."""
-        return [pl.concat([column, self.background[column.name]], rechunk=True) for column in self.features]
+        replacements = self.background[b : b + 1]
+        return pl.DataFrame([_swap(*columns) for columns in zip(self.features, replacements, own_DNk, strict=True)])
 
 
-def _swap(source: pl.Series, own_Nk: NDArray[np.bool_], replacement: int) -> pl.Series:
-    """Return the column of N·k values: the n-th of `source` where kept, else that at `replacement`."""
-    N = len(own_Nk)
-    if source.dtype.is_numeric() and not source.null_count():
-        values = source.to_numpy()
-        return pl.Series(source.name, np.where(own_Nk, values[:N, None], values[replacement]).ravel())
-    rows_Nk = np.where(own_Nk, np.arange(N, dtype=np.uint32)[:, None], np.uint32(replacement))
-    return source.gather(rows_Nk.ravel())
+def _swap(column: pl.Series, replacement: pl.Series, own_Nk: NDArray[np.bool_]) -> pl.Series:
+    """Return the column of N·k values: the n-th of `column` where kept, else the one of `replacement`."""
+    N = len(column)
+    if plain(column, replacement):
+        return pl.Series(column.name, np.where(own_Nk, column.to_numpy()[:, None], replacement.to_numpy()).ravel())
+    rows_Nk = np.where(own_Nk, np.arange(N, dtype=np.uint32)[:, None], np.uint32(N))
+    return pl.concat([column, replacement]).gather(rows_Nk.ravel())

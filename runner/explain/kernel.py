@@ -1,6 +1,6 @@
 """Kernel SHAP: Shapley values estimated by a weighted regression on sampled coalitions.
 
-Array letters: N records, L labels, P players, K coalitions, G designs.
+Array letters: N records, L labels, P players, K coalitions, J = K / 2 pairs, G designs.
 """
 
 from __future__ import annotations
@@ -63,6 +63,9 @@ class Kernel:
             return total_NL[:, None, :].repeat(game.players, axis=1)
         designs = kernel_designs(game.players, self.coalitions(game.players), DESIGNS, self.seed)
         design_N = (game.keys_N % len(designs.masks_GKP)).astype(np.intp)
-        gains_NKL = game.value(designs.masks_GKP, design_N) - game.expected_L
-        fitted_NPL: NDArray[np.float64] = np.einsum("npk,nkl->npl", designs.solver_GPK[design_N], gains_NKL)
+        values_NKL = game.value(designs.masks_GKP, design_N)
+        coalition_NJL, complement_NJL = np.split(values_NKL, 2, axis=1)
+        fitted_NPL: NDArray[np.float64] = np.einsum(
+            "npj,njl->npl", designs.solver_GPJ[design_N], coalition_NJL - complement_NJL
+        )
         return fitted_NPL + designs.slack_GP[design_N][:, :, None] * total_NL[:, None, :]

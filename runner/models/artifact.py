@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import struct
 import tarfile
 import zipfile
@@ -16,10 +17,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.errors import ArtefactError
+from runner.errors import ArtefactError, MissingInput
 
 MOST_BYTES = 256 * 2**20
 """An archive or member that unpacks to more than this is refused."""
+
+CORRUPT = (
+    OSError, EOFError, ValueError, ArithmeticError, LookupError, RuntimeError,
+    zlib.error, lzma.LZMAError, struct.error, tarfile.TarError, zipfile.BadZipFile,
+)  # fmt: skip
+"""What the standard library raises when it reads archives that are not what they say."""
 
 LIST_MAGIC, ARRAY_MAGIC = 0x112, 0xF993FAC9
 DENSE, FLOAT32 = 0, 0
@@ -29,7 +36,8 @@ def unpack_tar(path: Path, member: str) -> bytes:
     """Return one regular file of a gzipped tar.
 
     Raises:
-        ArtefactError: when the archive is corrupt, too large, unsafe, or lacks the member.
+        MissingInput: when there is no such archive.
+        ArtefactError: when it is corrupt, too large, unsafe, or lacks the member.
     """
     try:
         with gzip.open(path) as stream:
@@ -43,9 +51,13 @@ def unpack_tar(path: Path, member: str) -> bytes:
             files = {PurePosixPath(entry.name).as_posix(): entry for entry in entries if entry.isfile()}
             if member not in files:
                 raise ArtefactError(path, f"holds no file {member!r}, only {sorted(files)}")
+            if files[member].issparse():
+                raise ArtefactError(path, f"unsafe: its member {member!r} is sparse")
             file = archive.extractfile(files[member])
             return file.read() if file else b""
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except FileNotFoundError as error:
+        raise MissingInput("the model", path, "model.artifact", "give the path of a model.tar.gz") from error
+    except CORRUPT as error:
         raise ArtefactError(path, f"is no readable tar.gz archive ({error})") from error
 
 
@@ -59,10 +71,17 @@ def unpack_zip(path: Path, data: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in archive.namelist():
                 _check_name(path, name)
-            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
-                raise ArtefactError(path, f"unpacks to more than {MOST_BYTES} bytes")
-            return {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
-    except (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+            files, left = {}, MOST_BYTES
+            for entry in archive.infolist():
+                if entry.is_dir():
+                    continue
+                with archive.open(entry) as stream:
+                    files[entry.filename] = stream.read(left + 1)
+                left -= len(files[entry.filename])
+                if left < 0:
+                    raise ArtefactError(path, f"unpacks to more than {MOST_BYTES} bytes")
+            return files
+    except CORRUPT as error:
         raise ArtefactError(path, f"its model file is no readable zip archive ({error})") from error
 
 
@@ -74,7 +93,7 @@ def parse_arrays(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
     """
     try:
         return _parse_arrays(data)
-    except (struct.error, ValueError, UnicodeDecodeError) as error:
+    except CORRUPT as error:
         raise ArtefactError(path, f"its parameters are no readable MXNet array list ({error})") from error
 
 

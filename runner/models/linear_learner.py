@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import field
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -61,8 +61,8 @@ class LinearLearner:
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL: probabilities of a classifier, values of a regressor.
 
-        Products are added feature by feature in float32, never by BLAS: a row's score is the same to the bit
-        whatever batch it travels in, and the same as the container's.
+        Products are added feature by feature in float32, never by BLAS, so that a row's score is the same to the
+        bit whatever batch it travels in.
 
         Raises:
             ArtefactError: when the artefact cannot be read or has another number of features.
@@ -74,11 +74,13 @@ class LinearLearner:
                 self.artifact, f"the model has {len(weights_D)} features, the records have {features.width}"
             )
         margin_N = np.zeros(features.height, dtype=np.float32)
-        for column, weight in zip(features, weights_D, strict=True):
-            margin_N += _numbers(column) * weight
-        margin_N += bias
-        if predictor == "binary_classifier":
-            with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            for column, weight in zip(features, weights_D, strict=True):
+                margin_N += _numbers(column) * weight
+            margin_N += bias
+            if not np.isfinite(margin_N).all():
+                _refuse_infinite(features)
+            if predictor == "binary_classifier":
                 margin_N = np.float32(1) / (np.float32(1) + np.exp(-margin_N))
         return margin_N.astype(np.float64)[:, None]
 
@@ -106,13 +108,14 @@ class LinearLearner:
             weights_D = arrays["arg:fc0_weight"]
             (bias,) = arrays["arg:fc0_bias"].ravel()
             extra = orjson.loads(archive["additional-params.json"])
-            predictor, threshold = extra["predictor_type"], extra.get("threshold")
+            predictor = extra["predictor_type"]
+            threshold = 0.5 if extra.get("threshold") is None else float(extra["threshold"])
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ArtefactError(self.artifact, f"is no Linear Learner model ({error!r})") from error
         if predictor not in PREDICTORS or weights_D.ndim != 2 or weights_D.shape[1] != 1:
             kind = f"predictor_type {predictor!r}, weights {weights_D.shape}"
             raise ArtefactError(self.artifact, f"{kind} is not supported; expected {' or '.join(PREDICTORS)}, (D, 1)")
-        return Parameters(weights_D.ravel(), bias, predictor, 0.5 if threshold is None else float(threshold))
+        return Parameters(weights_D.ravel(), bias, predictor, threshold)
 
     @cached_property
     def _bytes(self) -> bytes:
@@ -128,12 +131,21 @@ def _numbers(column: pl.Series) -> NDArray[np.float32]:
     return column.to_numpy().astype(np.float32)
 
 
+def _refuse_infinite(features: pl.DataFrame) -> None:
+    for column in features:
+        outside = column.filter(~np.isfinite(_numbers(column)))
+        if len(outside):
+            raise ModelInputError("linear_learner", column.name, outside[0], "numbers in the range of float32")
+    row = features.row(0)
+    raise ModelInputError("linear_learner", features.columns[0], row[0], "numbers whose sum is in the range of float32")
+
+
 def _truncated(score: float) -> str:
     """Return a score as the container writes it: decimal notation cut, not rounded, after 15 decimals.
 
     >>> _truncated(0.9899773597717285)
     '0.989977359771728'
     """
-    text = f"{Decimal(repr(float(score))).quantize(Decimal('1e-15'), ROUND_DOWN):f}"
+    text = f"{Decimal(repr(float(score))).quantize(Decimal('1e-15'), ROUND_DOWN, Context(prec=400)):f}"
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals.rstrip('0') or '0'}"

@@ -46,7 +46,7 @@ def encode(event: Event) -> bytes:
     metadata = {"eventId": event.event_id}
     if event.inference_id is not None:
         metadata["inferenceId"] = event.inference_id
-    metadata["inferenceTime"] = f"{event.at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    metadata["inferenceTime"] = event.at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
     document = {
         "captureData": {
             name: {"observedContentType": side.content_type, "mode": mode, "data": side.data, "encoding": side.encoding}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ import jmespath
 import orjson
 from jmespath.parser import ParsedResult
 
+from runner.domain import plural
 from runner.errors import RecordError, snippet
 
 Scalar = str | int | float | bool | None
@@ -20,10 +22,13 @@ def compiled(expression: str) -> ParsedResult:
     """Return a JMESPath expression ready for searching.
 
     Raises:
-        ValueError: with a sentence, when the expression is malformed.
+        ValueError: with a sentence, when the expression is malformed or calls an unknown function.
     """
     try:
-        return jmespath.compile(expression)
+        parsed = jmespath.compile(expression)
+        with suppress(jmespath.exceptions.JMESPathTypeError):
+            parsed.search(None)
+        return parsed
     except jmespath.exceptions.JMESPathError as error:
         reason = str(error).splitlines()[0].rstrip(":")
         raise ValueError(f"{expression!r} is no JMESPath expression: {reason}") from error
@@ -57,7 +62,7 @@ class Fields:
         Raises:
             RecordError: `features_not_found` or `feature_type`.
         """
-        values = self._features.search(document)
+        values = _search(self._features, document)
         if not isinstance(values, list) or not values:
             found = "nothing" if values is None else f"{_json(values)}, which is no list of values,"
             problem = f"data.features={self.features!r} finds {found} in {_json(document)}"
@@ -74,7 +79,7 @@ class Fields:
         Raises:
             RecordError: `score_not_found`.
         """
-        found = self._score.search(document)
+        found = _search(self._score, document)
         values = found if isinstance(found, list) else [found]
         if not values or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             what = "nothing" if found is None else f"{_json(found)}, which is no number,"
@@ -98,8 +103,21 @@ class Fields:
         """
         if len(values) != width:
             named = "data.headers names" if self.headers else "most records have"
-            raise RecordError("feature_count", f"{len(values)} features where {named} {width}: {_json(values)}")
+            raise RecordError(
+                "feature_count", f"{plural(len(values), 'feature')} where {named} {width}: {_json(values)}"
+            )
+
+
+def _search(expression: ParsedResult, document: Any) -> Any:
+    """Return what an expression finds; a function applied to what it does not fit finds nothing."""
+    try:
+        return expression.search(document)
+    except jmespath.exceptions.JMESPathTypeError:
+        return None
 
 
 def _json(value: Any) -> str:
-    return snippet(orjson.dumps(value))
+    try:
+        return snippet(orjson.dumps(value))
+    except TypeError:
+        return "a deeply nested document"

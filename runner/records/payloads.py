@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 
 import orjson
 
 from runner.domain import Payload
 from runner.errors import RecordError, snippet
+
+BLANK = " \t\r\n"
+"""What JSON takes for white space."""
 
 
 def text(payload: Payload) -> str:
@@ -25,7 +27,7 @@ def text(payload: Payload) -> str:
         return payload.data
     try:
         return base64.b64decode(payload.data, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RecordError("encoding", f"BASE64 that holds no UTF-8 text ({error}): {snippet(payload.data)}") from error
 
 
@@ -40,7 +42,7 @@ def documents(body: str) -> list[Any]:
     """
     found = []
     for number, line in enumerate(body.split("\n"), 1):
-        if not line.strip():
+        if not line.strip(BLANK):
             continue
         try:
             found.append(orjson.loads(line))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
-from runner.domain import Captured, Event, Line, Records, Rejection, Window
+from runner.domain import Captured, Event, Line, Records, Rejection, Window, plural
 from runner.errors import DatasetError, RecordError, snippet
 from runner.records import capture, payloads
 from runner.records.fields import Fields, Scalar
 
-Value = TypeVar("Value", bound=Hashable)
+Value = TypeVar("Value", int, str)
 
 KEYS: dict[str, pl.DataType | type[pl.DataType]] = {
     "file": pl.String,
@@ -37,10 +37,10 @@ class Row:
     scores: list[float] | None = None
     event: Event | None = None
 
-    @property
-    def where(self) -> str:
-        """`file:line`, with the row for a payload that may hold several."""
-        return self.line.where if self.event is None else f"{self.line.where} row {self.index}"
+    def rejection(self, kind: str, problem: str) -> Rejection:
+        """Return why this record was not used, with its place in a payload that may hold several."""
+        place = f"row {self.index} of the payload: " if self.event else ""
+        return Rejection(self.line.file, self.line.number, kind, f"{place}{problem}")
 
 
 def read_window(files: Sequence[str], lines: Iterable[Line], fields: Fields, window: Window) -> Captured:
@@ -58,7 +58,7 @@ def read_window(files: Sequence[str], lines: Iterable[Line], fields: Fields, win
                 raise RecordError("outside_window", f"event time {event.at:%FT%TZ} is outside {window}")
             rows += _event_rows(line, event, fields)
         except RecordError as error:
-            rejections.append(Rejection(line.where, error.kind, str(error)))
+            rejections.append(Rejection(line.file, line.number, error.kind, str(error)))
     records, misfits = _tabulate(rows, fields)
     return Captured(window, tuple(files), events, records, (*rejections, *misfits))
 
@@ -77,18 +77,18 @@ def read_dataset(lines: Iterable[Line], fields: Fields) -> Records:
         if not line.data.strip():
             continue
         try:
-            (document,) = payloads.documents(line.data.decode("utf-8"))
-            rows.append(Row(line, 0, fields.feature_values(document)))
+            rows += [
+                Row(line, 0, fields.feature_values(found)) for found in payloads.documents(line.data.decode("utf-8"))
+            ]
         except UnicodeDecodeError:
-            rejections.append(Rejection(line.where, "payload", f"not UTF-8: {snippet(line.data)}"))
+            rejections.append(Rejection(line.file, line.number, "payload", f"not UTF-8: {snippet(line.data)}"))
         except RecordError as error:
-            rejections.append(Rejection(line.where, error.kind, str(error)))
+            rejections.append(Rejection(line.file, line.number, error.kind, str(error)))
     records, misfits = _tabulate(rows, fields)
-    problems = (*rejections, *misfits)
-    if problems:
-        raise DatasetError(problems[0].where, problems[0].problem, len(problems) - 1)
+    if problems := sorted((*rejections, *misfits), key=lambda rejection: rejection.line):
+        raise DatasetError(problems[0], len(problems) - 1)
     if not len(records):
-        raise DatasetError(file, "holds no record; expected JSON Lines, one record a line")
+        raise DatasetError(f"{file}: holds no record; expected JSON Lines, one record a line")
     return records
 
 
@@ -96,6 +96,8 @@ def _event_rows(line: Line, event: Event, fields: Fields) -> list[Row]:
     if event.input is None:
         raise RecordError("no_input", "the request was not captured; switch on the capture of requests")
     inputs = payloads.documents(payloads.text(event.input))
+    if not inputs:
+        raise RecordError("payload", "the request's body is empty")
     outputs = None if event.output is None else payloads.documents(payloads.text(event.output))
     if outputs is not None and len(outputs) != len(inputs):
         raise RecordError("row_count", f"{len(inputs)} records in the request, {len(outputs)} in the response")
@@ -118,7 +120,7 @@ def _tabulate(rows: list[Row], fields: Fields) -> tuple[Records, list[Rejection]
             fields.check_width(row.values, width)
             fitting.append(row)
         except RecordError as error:
-            rejections.append(Rejection(row.where, error.kind, str(error)))
+            rejections.append(row.rejection(error.kind, str(error)))
     kinds = [_majority(k for row in fitting if (k := kind(row.values[d])) != "null") for d in range(width)]
     scores = _majority(len(row.scores) for row in fitting if row.scores is not None)
     usable = []
@@ -129,10 +131,10 @@ def _tabulate(rows: list[Row], fields: Fields) -> tuple[Records, list[Rejection]
                 f"feature {fields.name(misfit)!r} holds the {kind(row.values[misfit])} "
                 f"{snippet(repr(row.values[misfit]))} where the other records have a {kinds[misfit]}"
             )
-            rejections.append(Rejection(row.where, "feature_type", problem))
+            rejections.append(row.rejection("feature_type", problem))
         elif row.scores is not None and len(row.scores) != scores:
-            problem = f"{len(row.scores)} scores where the other records have {scores}"
-            rejections.append(Rejection(row.where, "score_count", problem))
+            problem = f"{plural(len(row.scores), 'score')} where the other records have {scores}"
+            rejections.append(row.rejection("score_count", problem))
         else:
             usable.append(row)
     features = pl.DataFrame(
@@ -193,4 +195,4 @@ def _scores(rows: list[Row], width: int | None) -> np.ndarray[tuple[int, int], n
 def _majority(values: Iterable[Value]) -> Value | None:
     """Return the most frequent value, the smallest of equally frequent ones, or None where there is none."""
     counts = Counter(values)
-    return min(counts, key=lambda value: (-counts[value], str(value))) if counts else None
+    return min(counts, key=lambda value: (-counts[value], value)) if counts else None

@@ -55,7 +55,7 @@ class Monitor:
         """Execute over a window; the directory of its scheduled hour holds the result, also that of a failure."""
         try:
             return self._execute(window)
-        except ShapwatchError as error:
+        except (ShapwatchError, OSError) as error:
             return self._fail(window, error)
 
     def _execute(self, window: Window) -> Execution:
@@ -78,6 +78,7 @@ class Monitor:
             **self._head(window, status, sentence(verdict, reference.attributions, live)),
             "counts": {**_counts(captured), "evaluations": attributions.evaluations},
             "verdict": _judged(verdict),
+            "background": {"names": background.columns, "rows": background.rows()},
             "estimator": self.estimator.settings,
             "efficiency_residual": attributions.residual,
             "serving_parity": self._parity(captured, attributions),
@@ -96,17 +97,17 @@ class Monitor:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         return self._commit(window, manifest, files, watch, verdict, live, reference.attributions)
 
-    def _fail(self, window: Window, error: ShapwatchError) -> Execution:
+    def _fail(self, window: Window, error: ShapwatchError | OSError) -> Execution:
         manifest = {
             **self._head(window, Status.FAILED, f"Failed: {error}"),
-            "failure_reason": error.reason,
+            "failure_reason": error.reason if isinstance(error, ShapwatchError) else str(error),
             "notes": [],
             "versions": dict(self.provenance.versions),
         }
         target = executions.directory(self.root, self.endpoint, self.name, window)
         if executions.finished(target):
-            kept = f"Failed: {error}\n  the earlier execution in {target} was kept"
-            return Execution(kept, succeeded=False, status=Status.FAILED, directory=str(target))
+            told = f"Failed, {window}. {error}\n  the earlier execution in {target} was kept"
+            return Execution(told, succeeded=False, status=Status.FAILED, directory=str(target))
         return self._commit(window, manifest, {}, Stopwatch(self.provenance.clock), None, None, None)
 
     def _head(self, window: Window, status: Status, told: str) -> dict[str, Any]:
@@ -141,7 +142,7 @@ class Monitor:
         }
         executions.commit(target, complete)
         status = Status(manifest["status"])
-        told = f"{status}, {window}. {manifest['sentence']}\n  {target / REPORT}"
+        told = f"{status}, {window}. {manifest['sentence'].removeprefix('Failed: ')}\n  {target / REPORT}"
         return Execution(told, status is not Status.FAILED, status, str(target), verdict)
 
     def _parity(self, captured: Captured, attributions: Attributions) -> dict[str, Any] | None:

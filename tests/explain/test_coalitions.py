@@ -44,7 +44,7 @@ def test_designs_hold_distinct_complementary_pairs(players: int, extra: int, see
 def test_solvers_impose_efficiency(players: int, extra: int) -> None:
     """Whatever the values, a solver moves attribution around but adds none, and the slack distributes all of it."""
     designs = kernel_designs(players, min(2 * players + extra, 2**players - 2), 3, 0)
-    np.testing.assert_allclose(designs.solver_GPK.sum(axis=1), 0, atol=1e-9)
+    np.testing.assert_allclose(designs.solver_GPJ.sum(axis=1), 0, atol=1e-9)
     np.testing.assert_allclose(designs.slack_GP.sum(axis=1), 1)
 
 

@@ -1,0 +1,239 @@
+"""SageMaker Linear Learner: the notebook's numbers, hostile artefacts, values it cannot take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runner.demo.build import array_list, artefact, tar_gz, zip_archive
+from runner.errors import ArtefactError, MissingInput, ModelInputError
+from runner.models.linear_learner import LinearLearner
+
+from tests.conftest import DEMO
+
+DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None)
+WEIGHTS = np.array([1.0, -2.0])
+PARAMS = array_list({"arg:fc0_weight": WEIGHTS[:, None], "arg:fc0_bias": np.array([[0.5]])})
+EXTRA = b'{"predictor_type":"binary_classifier","threshold":0.5}'
+
+PUBLISHED = {
+    (28, 2, 133937, 9, 13, 2, 0, 0, 4, 1, 15024, 0, 55, 37): '{"predicted_label":1,"score":0.989977359771728}',
+    (43, 2, 72338, 12, 14, 2, 12, 0, 1, 1, 0, 0, 40, 37): '{"predicted_label":1,"score":0.504138827323913}',
+}
+
+
+def stored(folder: Path, data: bytes) -> LinearLearner:
+    """Return the model of an artefact with these bytes."""
+    (folder / "model.tar.gz").write_bytes(data)
+    return LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None)
+
+
+def made(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
+    """Return a model of two features."""
+    return stored(folder, artefact(WEIGHTS, bias, **parameters))
+
+
+def table(*rows: tuple[Any, ...]) -> pl.DataFrame:
+    """Return rows as features."""
+    return pl.DataFrame(list(rows), orient="row")
+
+
+@pytest.fixture
+def notebook_model(adult: Path) -> LinearLearner:
+    """The notebook's model."""
+    artifact = adult / "ll-adult-prediction-model.tar.gz"
+    return LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None)
+
+
+@pytest.fixture
+def traffic(adult: Path) -> pl.DataFrame:
+    """The notebook's 334 test rows."""
+    lines = (adult / "test-dataset.jsonl").read_text().splitlines()
+    return table(*(json.loads(line)["features"] for line in lines))
+
+
+@pytest.mark.parametrize(("row", "reply"), PUBLISHED.items())
+def test_published_replies(notebook_model: LinearLearner, row: tuple[int, ...], reply: str) -> None:
+    """The model answers the published requests with the published bytes."""
+    assert notebook_model.reply(table(row)) == [reply]
+
+
+def test_published_mini_batch(notebook_model: LinearLearner) -> None:
+    """The model answers both rows at once as it does one by one, whatever type the numbers have."""
+    assert notebook_model.reply(table(*PUBLISHED)) == list(PUBLISHED.values())
+    assert notebook_model.reply(table(*PUBLISHED).cast(pl.Float64)) == list(PUBLISHED.values())
+
+
+def test_published_statistics(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
+    """Mean, number of positives and the scores around the threshold are those that the notebooks publish."""
+    replies = [json.loads(reply) for reply in notebook_model.reply(traffic)]
+    negative = [reply["score"] for reply in replies if not reply["predicted_label"]]
+    positive = [reply["score"] for reply in replies if reply["predicted_label"]]
+    assert len(replies) == 334
+    assert len(positive) == 51
+    assert round(float(np.mean(negative + positive)), 6) == 0.234347
+    assert (round(max(negative), 5), round(min(positive), 5)) == (0.46173, 0.46436)
+
+
+def test_scores_agree_with_double_precision(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
+    """The formula in double precision gives the same scores but for the rounding of 14 sums in single precision."""
+    weights_D, bias, *_ = notebook_model.parameters
+    scores_N = 1 / (1 + np.exp(-(traffic.to_numpy().astype(np.float64) @ weights_D.astype(np.float64) + float(bias))))
+    assert np.abs(notebook_model.predict(traffic)[:, 0] - scores_N).max() < 5e-7
+
+
+def test_notebook_parameters(notebook_model: LinearLearner) -> None:
+    """The artefact's own threshold and type are read, with one weight a feature."""
+    weights_D, _, predictor, threshold = notebook_model.parameters
+    assert (weights_D.shape, predictor, threshold) == ((14,), "binary_classifier", 0.46301859617233276)
+
+
+finite = st.floats(-1e6, 1e6, width=32)
+demo_rows = st.lists(st.tuples(*[finite] * 10), min_size=1, max_size=40)
+
+
+@given(demo_rows, st.data())
+def test_score_does_not_depend_on_the_batch(rows: list[tuple[float, ...]], data: st.DataObject) -> None:
+    """A row's score is equal to the bit alone, in a batch, and in any part of it."""
+    scores_N = DEMO_MODEL.predict(table(*rows))[:, 0]
+    i = data.draw(st.integers(0, len(rows) - 1))
+    start, stop = data.draw(st.integers(0, i)), data.draw(st.integers(i + 1, len(rows)))
+    assert DEMO_MODEL.predict(table(rows[i])).tobytes() == scores_N[i].tobytes()
+    assert DEMO_MODEL.predict(table(*rows[start:stop]))[i - start].tobytes() == scores_N[i].tobytes()
+
+
+def test_scores_have_one_column(demo_model: LinearLearner) -> None:
+    """Scores are one column of float64, also for no row."""
+    scores_NL = demo_model.predict(pl.DataFrame({f"column_{i}": [0.5] for i in range(10)}).clear())
+    assert scores_NL.shape == (0, 1)
+    assert scores_NL.dtype == np.float64
+
+
+def test_labels_are_named_or_numbered() -> None:
+    """The one output has the name it was given, or label0."""
+    named = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=("malignant",))
+    assert (named.labels, DEMO_MODEL.labels) == (("malignant",), ("label0",))
+
+
+def test_identity_changes_with_the_artefact(tmp_path: Path) -> None:
+    """The identity is the SHA-256 of the artefact."""
+    model = made(tmp_path)
+    assert model.identity == hashlib.sha256((tmp_path / "model.tar.gz").read_bytes()).hexdigest()
+    assert made(tmp_path, bias=0.6).identity != model.identity
+
+
+@pytest.mark.parametrize(("threshold", "label"), [(0.25, 1), (0.5, 1), (0.5000001, 0), (1, 0), (None, 1)], ids=str)
+def test_threshold_is_the_artefacts(tmp_path: Path, threshold: float | None, label: int) -> None:
+    """A score that reaches the artefact's threshold, or a half where it has none, is positive."""
+    reply = made(tmp_path, bias=0, threshold=threshold).reply(table((0, 0)))
+    assert reply == [f'{{"predicted_label":{label},"score":0.5}}']
+
+
+def test_far_scores_saturate(tmp_path: Path) -> None:
+    """Scores far from the threshold end at 0 and 1, without a warning."""
+    assert made(tmp_path).reply(table((1000, 0), (0, 1000))) == [
+        '{"predicted_label":1,"score":1.0}',
+        '{"predicted_label":0,"score":0.0}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "score"),
+    [
+        ((3, 1), "1.5"),
+        ((0.25, 0.5), "-0.25"),
+        ((0, 0), "0.5"),
+        ((1e-20, 0.25), "0.0"),
+        ((2**24, 0), "16777216.0"),
+        ((2**50, 0), "1125899906842624.0"),
+    ],
+)
+def test_regressor_replies_with_its_value(tmp_path: Path, row: tuple[float, float], score: str) -> None:
+    """A regressor's score is the sum itself, in decimal notation, without a label."""
+    assert made(tmp_path, predictor_type="regressor").reply(table(row)) == [f'{{"score":{score}}}']
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_other_number_of_features_is_refused(tmp_path: Path, width: int) -> None:
+    """Records of another width say both numbers."""
+    with pytest.raises(ArtefactError, match=f"the model has 2 features, the records have {width}"):
+        made(tmp_path).predict(table((1,) * width))
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [([1.0, None], "None"), ([None, None], "None"), (["a", "b"], "'a'"), ([True, False], "True")],
+)
+def test_features_that_are_no_numbers_are_refused(tmp_path: Path, values: list[Any], held: str) -> None:
+    """A null, a text or a boolean names its feature."""
+    features = pl.DataFrame({"Age": [1, 2], "Sex": values})
+    with pytest.raises(ModelInputError) as caught:
+        made(tmp_path).predict(features)
+    assert str(caught.value) == f"feature 'Sex' holds {held}, but a linear_learner model takes numbers only"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"predictor_type": "multiclass_classifier"}, "predictor_type 'multiclass_classifier'"),
+        ({"predictor_type": None}, "predictor_type None"),
+        ({"predictor_type": ["regressor"]}, "is not supported; expected binary_classifier or regressor"),
+        ({"threshold": "high"}, "is no Linear Learner model"),
+        ({"threshold": [0.5]}, "is no Linear Learner model"),
+    ],
+)
+def test_other_parameters_are_refused(tmp_path: Path, parameters: dict[str, Any], said: str) -> None:
+    """A predictor of another kind, and a threshold that is no number, are told."""
+    with pytest.raises(ArtefactError) as caught:
+        made(tmp_path, **parameters).predict(table((1, 2)))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "it holds []"),
+        ({"additional-params.json": EXTRA}, "it holds ['additional-params.json']"),
+        ({"a.params": PARAMS}, "it holds ['a.params']"),
+        ({"a.params": PARAMS, "b.params": PARAMS, "additional-params.json": EXTRA}, "it holds ["),
+        ({"a.params": PARAMS, "additional-params.json": b"{}"}, "KeyError('predictor_type')"),
+        ({"a.params": PARAMS, "additional-params.json": b"[]"}, "is no Linear Learner model"),
+        ({"a.params": PARAMS, "additional-params.json": b"no JSON"}, "is no Linear Learner model"),
+        ({"a.params": array_list({}), "additional-params.json": EXTRA}, "KeyError('arg:fc0_weight')"),
+        ({"a.params": b"", "additional-params.json": EXTRA}, "no readable MXNet array list"),
+        (
+            {
+                "a.params": array_list({"arg:fc0_weight": np.ones((2, 3)), "arg:fc0_bias": np.ones((1, 1))}),
+                "additional-params.json": EXTRA,
+            },
+            "weights (2, 3) is not supported",
+        ),
+        (
+            {
+                "a.params": array_list({"arg:fc0_weight": np.ones((2, 1)), "arg:fc0_bias": np.ones((1, 3))}),
+                "additional-params.json": EXTRA,
+            },
+            "is no Linear Learner model",
+        ),
+    ],
+)
+def test_other_archives_are_refused(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
+    """An archive that lacks a part, or holds another kind of model, says what is wrong with it."""
+    model = stored(tmp_path, tar_gz({"model_algo-1": zip_archive(files)}))
+    with pytest.raises(ArtefactError) as caught:
+        model.predict(table((1, 2)))
+    assert said in str(caught.value)
+
+
+def test_missing_artefact_is_said(tmp_path: Path) -> None:
+    """A model whose file is not there says which setting names it."""
+    model = LinearLearner(kind="linear_learner", artifact=tmp_path / "absent.tar.gz", label_headers=None)
+    with pytest.raises(MissingInput, match=r"absent\.tar\.gz \(model\.artifact\)"):
+        model.predict(table((1, 2)))

@@ -1,0 +1,153 @@
+"""A line of a capture file ⇄ an event; the published lines are the notebook's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runner.domain import Event, Payload
+from runner.errors import RecordError
+from runner.records.capture import decode, encode
+
+PUBLISHED = (Path(__file__).parents[1] / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
+
+ids = st.text()
+sides = st.none() | st.builds(Payload, content_type=st.text(), data=st.text(), encoding=st.text())
+whole_seconds = st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=0))
+events = st.builds(
+    Event, event_id=ids, at=whole_seconds, input=sides, output=sides, inference_id=st.none() | ids, version=st.text()
+)
+
+
+def changed(key: str, value: object) -> bytes:
+    """Return the first published line with one member, named by its dotted path, set to another value."""
+    document = orjson.loads(PUBLISHED[0])
+    *parents, last = key.split(".")
+    reduce(getitem, parents, document)[last] = value
+    return orjson.dumps(document)
+
+
+@pytest.mark.parametrize("line", PUBLISHED, ids=["one record", "mini-batch"])
+def test_published_lines_survive_byte_for_byte(line: bytes) -> None:
+    """Decoding and encoding a published line changes no byte of it."""
+    assert encode(decode(line)) == line
+
+
+def test_published_line_becomes_the_event_it_holds() -> None:
+    """Every part of an event stands where the published line has it."""
+    assert decode(PUBLISHED[0]) == Event(
+        event_id="40394cfe-37c3-4abb-b22c-dd7accbe9608",
+        at=datetime(2023, 1, 19, 5, 31, 46, tzinfo=UTC),
+        input=Payload("application/jsonlines", '{"features":[28,2,133937,9,13,2,0,0,4,1,15024,0,55,37]}', "JSON"),
+        output=Payload("application/jsonlines", '{"predicted_label":1,"score":0.989977359771728}\n', "JSON"),
+        inference_id=None,
+        version="0",
+    )
+
+
+def test_inference_id_stands_between_event_id_and_time() -> None:
+    """An inference id appears in the published order of keys."""
+    line = encode(replace(decode(PUBLISHED[0]), inference_id="0"))
+    assert b'"40394cfe-37c3-4abb-b22c-dd7accbe9608","inferenceId":"0","inferenceTime":"2023-01-19T05:31:46Z"' in line
+    assert decode(line).inference_id == "0"
+
+
+@given(events)
+def test_any_event_survives(event: Event) -> None:
+    """Encoding and decoding returns the same event, whatever texts it holds and whichever side is absent."""
+    line = encode(event)
+    assert decode(line) == event
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+
+
+@pytest.mark.parametrize("side", ["endpointInput", "endpointOutput"])
+def test_null_side_counts_as_absent(side: str) -> None:
+    """A side that is null is one that was not captured."""
+    event = decode(changed(f"captureData.{side}", None))
+    assert (event.input is None, event.output is None) == (side == "endpointInput", side == "endpointOutput")
+
+
+def test_absent_sides_are_not_written() -> None:
+    """A side that was not captured leaves no key behind."""
+    event = replace(decode(PUBLISHED[0]), input=None, output=None)
+    assert orjson.loads(encode(event))["captureData"] == {}
+
+
+@pytest.mark.parametrize("key", ["eventMetadata.customAttributes", "captureData.more", "more"])
+def test_unknown_members_are_ignored(key: str) -> None:
+    """What SageMaker may add does not disturb."""
+    assert decode(changed(key, ["x"])) == decode(PUBLISHED[0])
+
+
+@pytest.mark.parametrize("time", ["2023-01-19T05:31:46+00:00", "2023-01-19T07:31:46+02:00", "2023-01-19T05:31:46"])
+def test_times_are_utc(time: str) -> None:
+    """A time with another offset, or with none, is brought to UTC."""
+    assert encode(decode(changed("eventMetadata.inferenceTime", time))) == PUBLISHED[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "said"),
+    [
+        (b"", "not_json", "not JSON"),
+        (b"torn {", "not_json", "torn {"),
+        (PUBLISHED[0][:100], "not_json", "captureData"),
+        (b'{"captureData":"\xff"}', "not_json", "�"),
+        (rb'{"captureData":"\ud800"}', "not_json", r"\ud800"),
+        (b"[" * 2000 + b"]" * 2000, "not_json", "…"),
+        (b"3", "not_a_capture", "captureData should be an object, got None"),
+        (b"[]", "not_a_capture", "captureData should be an object, got None"),
+        (b"{}", "not_a_capture", "captureData should be an object, got None"),
+        (changed("captureData", "text"), "not_a_capture", "captureData should be an object, got text"),
+        (changed("eventMetadata", None), "not_a_capture", "eventMetadata should be an object, got None"),
+        (changed("eventMetadata.eventId", 7), "not_a_capture", "eventId should be a string, got 7"),
+        (changed("eventMetadata.inferenceId", 7), "not_a_capture", "inferenceId should be a string, got 7"),
+        (changed("eventMetadata.inferenceTime", None), "not_a_capture", "inferenceTime should be a string, got None"),
+        (changed("eventMetadata.inferenceTime", "noon"), "not_a_capture", "inferenceTime: 'noon' is no UTC time"),
+        (changed("eventMetadata.inferenceTime", "2023-01-19"), "not_a_capture", "'2023-01-19' is no UTC time"),
+        (changed("eventMetadata.inferenceTime", "2023-02-30T00:00:00Z"), "not_a_capture", "'2023-02-30T00:00:00Z'"),
+        (changed("eventMetadata.inferenceTime", "0001-01-01T00:00:00+05:00"), "not_a_capture", "is no UTC time"),
+        (changed("eventVersion", 0), "not_a_capture", "eventVersion should be a string, got 0"),
+        (changed("captureData.endpointInput", "x"), "not_a_capture", "endpointInput should be an object, got x"),
+        (changed("captureData.endpointInput.data", {"features": [1]}), "not_a_capture", "data should be a string"),
+        (changed("captureData.endpointOutput.data", None), "not_a_capture", "data should be a string, got None"),
+        (changed("captureData.endpointInput.encoding", 1), "not_a_capture", "encoding should be a string, got 1"),
+    ],
+)
+def test_broken_line_says_what_is_wrong(line: bytes, kind: str, said: str) -> None:
+    """Every kind of broken line has its reason and shows the offending text."""
+    with pytest.raises(RecordError) as caught:
+        decode(line)
+    assert caught.value.kind == kind
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [b"x" * 10_000, changed("captureData", "x" * 10_000)])
+def test_message_stays_short(line: bytes) -> None:
+    """A long offending text is cut."""
+    with pytest.raises(RecordError) as caught:
+        decode(line)
+    assert len(str(caught.value)) < 300
+
+
+@given(st.binary() | st.recursive(st.none() | st.text() | st.integers(0, 9), st.lists).map(orjson.dumps))
+def test_no_line_raises_anything_else(line: bytes) -> None:
+    """Whatever else stands in a line, it is a record error and no other."""
+    with pytest.raises(RecordError):
+        decode(line)
+
+
+def test_missing_content_type_is_tolerated() -> None:
+    """The content type decides nothing, so that it may be missing."""
+    document: dict[str, Any] = orjson.loads(PUBLISHED[0])
+    del document["captureData"]["endpointInput"]["observedContentType"]
+    event = decode(orjson.dumps(document))
+    assert event.input == replace(decode(PUBLISHED[0]).input or Payload("", "", ""), content_type="")

@@ -1,0 +1,161 @@
+"""The nouns: times, windows, counts of what a window holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runner.domain import HOUR, Attributions, Captured, Records, Rejection, Window, plural, utc
+
+FIVE = datetime(2023, 1, 19, 5, tzinfo=UTC)
+
+times = st.datetimes(timezones=st.just(UTC)).filter(lambda at: 1 < at.year < 9999)
+windows = st.builds(
+    lambda start, length: Window(start, start + length), times, st.timedeltas(timedelta(microseconds=1), 50 * HOUR)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2023-01-19T05",
+        "2023-01-19 05:00",
+        "2023-01-19T05:00:00Z",
+        "2023-01-19T05:00:00.000000+00:00",
+        "2023-01-19T07:00+02:00",
+        "2023-01-18T23:30-05:30",
+    ],
+)
+def test_times_are_brought_to_utc(text: str) -> None:
+    """A time in any ISO form is the instant in UTC, without an offset it is UTC already."""
+    assert utc(text) == FIVE
+    assert utc(text).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "noon",
+        "2023-01-19",
+        "2023-01-19T",
+        "20230119T050000",
+        "2023-02-30T05:00",
+        "2023-01-19T25",
+        "2023-01-19T05:00Q",
+    ],
+)
+def test_other_texts_are_no_time(text: str) -> None:
+    """A text that is no date with a time is shown in the sentence."""
+    with pytest.raises(ValueError, match="is no UTC time such as 2023-01-19T05:00:00Z") as caught:
+        utc(text)
+    assert str(caught.value).startswith(repr(text))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:00:00-05:00"])
+def test_times_outside_the_calendar_are_no_time(text: str) -> None:
+    """A time that UTC's calendar does not reach is refused as any other."""
+    with pytest.raises(ValueError, match="is no UTC time"):
+        utc(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "shown"),
+    [
+        ("2023-01-19T05", "2023-01-19T05", "2023-01-19T06", "2023-01-19 05:00–06:00 UTC"),
+        ("2023-01-19T05:30", "2023-01-19T05:30", "2023-01-19T06:30", "2023-01-19 05:30–06:30 UTC"),
+        ("2023-01-19T23:00:00Z", "2023-01-19T23", "2023-01-20T00", "2023-01-19 23:00–00:00 UTC"),
+        ("2023-01-19T07:00+02:00", "2023-01-19T05", "2023-01-19T06", "2023-01-19 05:00–06:00 UTC"),
+        ("2023-01-19T05/2023-01-19T08", "2023-01-19T05", "2023-01-19T08", "2023-01-19 05:00–08:00 UTC"),
+        ("2023-01-19T05/2023-01-21T05", "2023-01-19T05", "2023-01-21T05", "2023-01-19 05:00–2023-01-21 05:00 UTC"),
+        ("2023-01-19T05/2023-01-20T05", "2023-01-19T05", "2023-01-20T05", "2023-01-19 05:00–2023-01-20 05:00 UTC"),
+        ("2023-01-19T00/2023-01-20T00", "2023-01-19T00", "2023-01-20T00", "2023-01-19 00:00–00:00 UTC"),
+    ],
+)
+def test_window_is_an_hour_or_an_interval(text: str, start: str, end: str, shown: str) -> None:
+    """A window is the hour from a time on, or what lies between two times, and is shown as short as is clear."""
+    window = Window.parse(text)
+    assert window == Window(utc(start), utc(end))
+    assert str(window) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("yesterday", "'yesterday' is no UTC time"),
+        ("2023-01-19", "'2023-01-19' is no UTC time"),
+        ("2023-01-19T05/", "'' is no UTC time"),
+        ("/2023-01-19T05", "'' is no UTC time"),
+        ("2023-01-19T05/PT1H", "'PT1H' is no UTC time"),
+        ("2023-01-19T05/2023-01-19T06/2023-01-19T07", "'2023-01-19T06/2023-01-19T07' is no UTC time"),
+        ("2023-01-19T05/2023-01-19T05", "the window starts at 2023-01-19T05:00:00Z, not before its end"),
+        ("2023-01-19T05/2023-01-19T04", "not before its end 2023-01-19T04:00:00Z"),
+        ("9999-12-31T23", "9999-12-31T23"),
+    ],
+)
+def test_other_texts_are_no_window(text: str, said: str) -> None:
+    """A text that is no window says which part is wrong."""
+    with pytest.raises(ValueError, match=r"window|time") as caught:
+        Window.parse(text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hours", "scheduled"),
+    [
+        ("2023-01-19T05", ["2023-01-19T05"], "2023-01-19T06"),
+        ("2023-01-19T05:30", ["2023-01-19T05", "2023-01-19T06"], "2023-01-19T07"),
+        ("2023-01-19T05:10/2023-01-19T05:20", ["2023-01-19T05"], "2023-01-19T06"),
+        ("2023-01-19T05:10/2023-01-19T06:00", ["2023-01-19T05"], "2023-01-19T06"),
+        ("2023-01-19T05:10/2023-01-19T06:00:01", ["2023-01-19T05", "2023-01-19T06"], "2023-01-19T07"),
+        ("2023-12-31T23", ["2023-12-31T23"], "2024-01-01T00"),
+        (
+            "2024-02-28T22:30/2024-02-29T00:30",
+            ["2024-02-28T22", "2024-02-28T23", "2024-02-29T00"],
+            "2024-02-29T01",
+        ),
+    ],
+)
+def test_hours_and_schedule(text: str, hours: list[str], scheduled: str) -> None:
+    """A window touches the hours it shares an instant with; the schedule is the full hour at or after its end."""
+    window = Window.parse(text)
+    assert list(window.hours) == [utc(hour) for hour in hours]
+    assert window.scheduled == utc(scheduled)
+
+
+@given(windows)
+def test_hours_cover_the_window(window: Window) -> None:
+    """The hours are full, follow each other, and reach from the first instant to the schedule, none too many."""
+    first, last = window.hours[0], window.hours[-1]
+    assert first <= window.start < first + HOUR
+    assert last < window.end <= last + HOUR == window.scheduled
+    assert {later - hour for hour, later in zip(window.hours, window.hours[1:], strict=False)} <= {HOUR}
+    assert window.start in window
+    assert window.end not in window
+    assert window.end - timedelta(microseconds=1) in window
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (12345, "12,345 files")])
+def test_plural(count: int, told: str) -> None:
+    """Only one is singular."""
+    assert plural(count, "file") == told
+
+
+def test_rejections_are_counted_and_exemplified() -> None:
+    """Reasons are counted, most frequent first, and each is told by its first rejection."""
+    rejections = [Rejection("a", i, kind, kind) for i, kind in enumerate(["x", "y", "z", "y"], 1)]
+    found = Captured(Window(FIVE, FIVE + HOUR), (), 4, Records(pl.DataFrame(), pl.DataFrame()), tuple(rejections))
+    assert list(found.rejected.items()) == [("y", 2), ("x", 1), ("z", 1)]
+    assert {str(example) for example in found.examples} == {"a:1: x", "a:2: y", "a:3: z"}
+
+
+@pytest.mark.parametrize(("score", "residual"), [(1.0, 0.0), (1.5, 0.5), (0.25, 0.75)])
+def test_residual_is_the_gap_of_efficiency(score: float, residual: float) -> None:
+    """The residual is how far the sum of attributions and expectation is from the score."""
+    phi_NDL = np.array([[[0.5], [0.25]]])
+    attributions = Attributions(("a", "b"), ("label0",), phi_NDL, np.array([0.25]), np.array([[score]]), 1)
+    assert attributions.residual == residual
