@@ -21,19 +21,18 @@ class Shapwatch:
     root: Path
     experiment: str = "quickstart"
 
-    def __call__(self, *overrides: str, code: int = 0, folder: Path = CHECKOUT) -> str:
+    def __call__(self, *overrides: str, options: tuple[str, ...] = (), code: int = 0, folder: Path = CHECKOUT) -> str:
         """Return what a run printed, both streams, after checking its exit code and that it showed no traceback."""
         named = [f"experiment={self.experiment}", f"paths.root={self.root}"]
         done = subprocess.run(
-            [sys.executable, "-m", "runner", *[o for o in overrides if o.startswith("-")], *named,
-             *[o for o in overrides if not o.startswith("-")]],
+            [sys.executable, "-m", "runner", *options, *named, *overrides],
             capture_output=True,
             text=True,
             cwd=folder,
             check=False,
             timeout=120,
             env={**os.environ, "PYTHONWARNINGS": "error"},
-        )  # fmt: skip
+        )
         printed = done.stdout + done.stderr
         assert done.returncode == code, printed
         assert "Traceback" not in printed, printed

@@ -124,7 +124,7 @@ def test_names_are_headers_or_numbered() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "said"),
-    [(NAMED, "1 feature where data.headers names 2: [28]"), (FIELDS, "1 features where most records have 2: [28]")],
+    [(NAMED, "1 feature where data.headers names 2: [28]"), (FIELDS, "1 feature where most records have 2: [28]")],
 )
 def test_width_says_who_expects_it(fields: Fields, said: str) -> None:
     """A record with too few features says whether the settings or the other records expect more."""

@@ -1,0 +1,115 @@
+"""What the documentation says is what the program has."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from runner import cli, errors
+
+from tests.running import CHECKOUT, Shapwatch
+
+README = (CHECKOUT / "README.md").read_text("utf-8")
+STAGES = sorted(path.stem for path in (cli.CONF / "stage").glob("*.yaml"))
+
+
+def keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the full keys of all values; a mapping that users fill is one value."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value and key != "rescale":
+            yield from keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def configured() -> set[str]:
+    """Return every key of every stage's configuration."""
+    import runner.compose  # noqa: F401  registers the resolver
+
+    found: set[str] = set()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        for stage in STAGES:
+            found |= set(keys(OmegaConf.to_container(compose("config", [f"stage={stage}"]))))
+    return found
+
+
+def section(title: str) -> str:
+    """Return a section of the README."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_settings_table_has_every_key_and_no_other() -> None:
+    """A key of conf/ that the README lacks, or one it invents, fails."""
+    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", section("Settings"), re.MULTILINE))
+    assert documented == configured()
+
+
+def test_every_stage_is_described() -> None:
+    """Each option of conf/stage has a row."""
+    assert sorted(re.findall(r"^\| `stage=(\w+)` \|", section("Stages"), re.MULTILINE)) == STAGES
+
+
+def test_every_error_is_described() -> None:
+    """Each error has a row with what to do, and stands in the tree of errors.py."""
+    classes = inspect.getmembers(
+        errors, lambda value: inspect.isclass(value) and issubclass(value, errors.ShapwatchError)
+    )
+    names = {name for name, _ in classes} - {"ShapwatchError"}
+    assert set(re.findall(r"^\| `(\w+)` \|", section("Errors"), re.MULTILINE)) == names
+    assert names == set(re.findall(r"[├└]── (\w+)", inspect.getdoc(errors) or ""))
+
+
+def test_every_rejection_is_described() -> None:
+    """Each reason a record can be rejected for stands in the README."""
+    sources = "".join(path.read_text("utf-8") for path in (CHECKOUT / "runner/records").glob("*.py"))
+    kinds = set(re.findall(r"(?:RecordError|rejection|Rejection)\((?:[\w.]+, [\w.]+, )?\"(\w+)\"", sources))
+    assert len(kinds) >= 10
+    assert kinds <= set(re.findall(r"`(\w+)`", section("Errors")))
+
+
+def test_the_notebooks_commands_run(tmp_path: Path, adult: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the side-by-side table run one after the other."""
+    monkeypatch.setenv("ADULT_DIR", str(adult))
+    commands = [
+        shlex.split(command)[3:]
+        for command in re.findall(r"`(python -m runner [^`]+)`", section("The notebook, side by side"))
+    ]
+    assert len(commands) == 4
+    for command in commands:
+        Shapwatch(tmp_path, "adult")(*[argument for argument in command if argument != "experiment=adult"])
+
+
+def test_your_own_experiment_runs(tmp_path: Path) -> None:
+    """The example of a folder of one's own is a configuration that works, once its files exist."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", section("Your own model"), re.DOTALL)
+    folder = tmp_path / "my" / "experiment"
+    folder.mkdir(parents=True)
+    text = re.sub(r"headers: .*", "headers: null", example).replace("/srv/shapwatch", str(tmp_path / "root"))
+    demo = CHECKOUT / "runner" / "demo"
+    text = text.replace("data/training.jsonl", str(demo / "baseline.jsonl"))
+    (folder / "churn.yaml").write_text(text.replace("models/model.tar.gz", str(demo / "model.tar.gz")))
+    shapwatch = Shapwatch(tmp_path / "root", "churn")
+    printed = shapwatch("stage=baseline", options=("--config-dir", str(tmp_path / "my")))
+    assert "299 records" in printed
+    assert shapwatch.find("analysis.json", "baseline/churn-monitor")
+
+
+def test_the_changelog_has_an_entry_for_the_present() -> None:
+    """There is always an unreleased section or one for the current version."""
+    text = (CHECKOUT / "CHANGELOG.md").read_text("utf-8")
+    assert "## Unreleased" in text or f"## {__import__('runner').__version__}" in text
+
+
+@pytest.mark.parametrize("path", ["README.md", ".github/CONTRIBUTING.md", "runner/demo/README.md"])
+def test_links_lead_somewhere(path: str) -> None:
+    """Relative links name files that exist."""
+    text = (CHECKOUT / path).read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert ((CHECKOUT / path).parent / target).exists(), target
