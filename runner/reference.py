@@ -12,7 +12,6 @@ import polars as pl
 from runner import executions
 from runner.documents import read_analysis
 from runner.domain import GlobalAttributions
-from runner.drift.verdict import match_features
 from runner.errors import UnusableReference
 from runner.executions import ANALYSIS
 from runner.explain import background as backgrounds
@@ -68,10 +67,8 @@ class Reference:
         """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.
 
         Raises:
-            FeatureMismatch: when a feature exists on one side only.
             UnusableReference: when the numbers would not be comparable.
         """
-        match_features(self.attributions.names, background.columns)
         if self.origin is None:
             return ["the reference is a bare analysis.json: with which settings it was computed is not known"]
         if self.origin["hashes"]["background"] != backgrounds.identity(background):

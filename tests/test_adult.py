@@ -87,7 +87,7 @@ def test_the_same_bytes_whatever_the_batches(shapwatch: Shapwatch) -> None:
     """The analysis is byte-identical across processes and batch sizes."""
     analyses = set()
     for rows in (1000, 4096, 32768, 10**7):
-        shapwatch("stage=baseline", f"shap.max_batch_rows={rows}")
+        shapwatch.process("stage=baseline", f"shap.max_batch_rows={rows}")
         analyses.add(shapwatch.find("analysis.json", "baseline").read_bytes())
     assert len(analyses) == 1
 

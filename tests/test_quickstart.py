@@ -11,7 +11,7 @@ from tests.running import Shapwatch
 
 def test_it_finds_the_drift(tmp_path: Path) -> None:
     """Three executions: two without drift, the third names the feature whose unit changed."""
-    printed = Shapwatch(tmp_path)("stage=quickstart").splitlines()
+    printed = Shapwatch(tmp_path).process("stage=quickstart").splitlines()
     statuses = [line for line in printed if line.startswith("Completed") and "UTC" in line]
     assert [line.partition(",")[0] for line in statuses] == ["Completed", "Completed", "CompletedWithViolations"]
     assert "mean compactness moved most, from rank 10 to 1" in statuses[2]
@@ -25,7 +25,7 @@ def test_it_finds_the_drift(tmp_path: Path) -> None:
 def test_it_gives_the_same_bytes_again(tmp_path: Path) -> None:
     """Everything but the timings and the folder's own name is the same in another process and another folder."""
     for name in ("a", "b"):
-        Shapwatch(tmp_path / name)("stage=quickstart")
+        Shapwatch(tmp_path / name).process("stage=quickstart")
     for one in sorted(path for path in (tmp_path / "a").rglob("*") if path.is_file()):
         other = tmp_path / "b" / one.relative_to(tmp_path / "a")
         if one.name == "manifest.json":

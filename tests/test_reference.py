@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from runner.errors import FeatureMismatch, MissingInput, UnusableReference
+from runner.errors import MissingInput, UnusableReference
 from runner.explain import background as backgrounds
 from runner.reference import Reference
 
@@ -145,12 +145,3 @@ def test_other_background_is_refused(tmp_path: Path) -> None:
     reference = Reference.read(folder(tmp_path, manifest()))
     with pytest.raises(UnusableReference, match=r"was computed with another shap\.baseline"):
         reference.compare(SETTINGS, BACKGROUND.with_columns(Age=40))
-
-
-@pytest.mark.parametrize("origin", [None, manifest()], ids=["bare", "own"])
-def test_other_features_are_named(tmp_path: Path, origin: object) -> None:
-    """Features on one side only are named before anything is explained."""
-    reference = Reference.read(folder(tmp_path, origin))
-    with pytest.raises(FeatureMismatch) as caught:
-        reference.compare(SETTINGS, BACKGROUND.rename({"Age": "age"}))
-    assert (caught.value.missing, caught.value.extra) == (("Age",), ("age",))

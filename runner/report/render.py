@@ -42,8 +42,8 @@ class Report:
         )
         page = context.page(manifest, live, reference)
         specification = self.templates / "charts" / "attributions.vl.json"
-        for section in page["labels"]:
-            svg = charts.attributions(specification, section["features"], self.max_bars)
+        for i, section in enumerate(page["labels"]):
+            svg = charts.attributions(specification, section["features"], self.max_bars, f"chart{i}")
             section["chart"] = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes the names
             section["hidden"] = max(0, len(section["features"]) - self.max_bars)
         return environment.get_template("report.html.j2").render(page, title=self.title).encode()

@@ -14,7 +14,7 @@ import numpy as np
 
 from runner import documents, executions
 from runner.domain import Attributions, Captured, Execution, GlobalAttributions, Status, Verdict, Window
-from runner.drift.verdict import judge, sentence
+from runner.drift.verdict import judge, match_features, sentence
 from runner.errors import ShapwatchError
 from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, VIOLATIONS, Provenance, Stopwatch, sha256
 from runner.explain import background as backgrounds
@@ -65,6 +65,7 @@ class Monitor:
             captured = self.tree.usable(window, self.track)
         with watch.step("explain"):
             features = captured.records.features
+            match_features(reference.attributions.names, features.columns)
             given = self.background_rows
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             notes = reference.compare(self.estimator.settings, background)

@@ -1,0 +1,187 @@
+"""The report: one page that says everything, shows hostile names as text and asks nobody for anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from runner.domain import GlobalAttributions
+from runner.report.render import Report
+
+from tests.running import CHECKOUT, Shapwatch
+
+HOSTILE = [
+    "<script>document.title='owned'</script>",
+    "\"quoted\" & 'single'",
+    "</style><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }} {% raw %}",
+    "עברית ועוד",
+    "🦊 emoji",
+    "long " * 100,
+    "dots.and[brackets]",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser, Chromium as the system has it."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium on the PATH; install it, or name it in CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+def attributions(names: list[str], seed: int = 0) -> GlobalAttributions:
+    """Return attributions of these features for two labels."""
+    values_DL = np.random.default_rng(seed).random((len(names), 2))
+    return GlobalAttributions(tuple(names), ("yes", "<b>no</b>"), values_DL, np.array([0.25, 0.75]))
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    """Return the manifest of an execution with violations."""
+    label = {"reference_label": "yes", "ndcg": 0.8, "floor": 0.5, "chance": 0.7, "notes": ["a <i>note</i>"]}
+    return {
+        "stage": "monitor",
+        "status": "CompletedWithViolations",
+        "sentence": "Drift: the <b>features</b> no longer rank as in the reference.",
+        "monitor": "m",
+        "endpoint": "e",
+        "window": {
+            "start": "2026-01-05T09:00:00Z",
+            "end": "2026-01-05T10:00:00Z",
+            "text": "2026-01-05 09:00–10:00 UTC",
+        },
+        "scheduled": "2026-01-05T10:00:00Z",
+        "counts": {"files": 1, "events": 12, "records": 10, "rejected": {"not_json": 2}, "evaluations": 99},
+        "verdict": {
+            "threshold": 0.9,
+            "labels": [{"label": "yes", **label}, {"label": "<b>no</b>", **label}],
+            "notes": [],
+        },
+        "estimator": {
+            "explainer": "kernel",
+            "num_samples": 100,
+            "seed": 0,
+            "agg_method": "mean_abs",
+            "use_logit": False,
+        },
+        "efficiency_residual": 1e-15,
+        "serving_parity": {"largest": 0.25, "records": 10},
+        "model_changed": True,
+        "hashes": {"model": "ab" * 32},
+        "notes": ["rejected, for example <u>a:1</u>"],
+        "versions": {"python": "3.11"},
+        **changes,
+    }
+
+
+REPORT = Report(CHECKOUT / "reports_templates", "Title <&>", 20)
+
+
+def page(tmp_path: Path, html: bytes) -> Path:
+    """Return the file of a page."""
+    path = tmp_path / "report.html"
+    path.write_bytes(html)
+    return path
+
+
+def test_it_says_what_the_manifest_says() -> None:
+    """Verdict, health, both labels and all notes stand on the page."""
+    html = REPORT.html(manifest(), attributions(["a", "b"]), attributions(["b", "a"], 1)).decode()
+    for text in (
+        "Drift",
+        "2026-01-05 10:00 UTC",
+        "12 events in 1 file",
+        "10 records",
+        "not json 2",
+        "scores differ",
+        "kernel, 100 samples",
+        "changed",
+        "nDCG <strong>0.8000</strong>, alarm below 0.9",
+        "a &lt;i&gt;note&lt;/i&gt;",
+        "Title &lt;&amp;&gt;",
+        "ab" * 32,
+    ):
+        assert text in html, text
+    assert html.count("<svg") == 2
+
+
+def test_failures_have_a_page_too() -> None:
+    """A failed execution has no attributions, but says what happened."""
+    keys = ("stage", "monitor", "endpoint", "window", "scheduled", "versions")
+    failed = {key: value for key, value in manifest().items() if key in keys}
+    failed |= {"status": "Failed", "sentence": "Failed: Job inputs had no data", "notes": []}
+    html = REPORT.html(failed, None, None).decode()
+    assert "Job inputs had no data" in html
+    assert "<svg" not in html
+
+
+def test_the_same_execution_gives_the_same_bytes() -> None:
+    """There is no date and nothing random in a page."""
+    pages = {REPORT.html(manifest(), attributions(["a", "b"]), attributions(["a", "b"], 1)) for _ in range(2)}
+    assert len(pages) == 1
+
+
+@pytest.mark.parametrize("count", [1, 30, 1000])
+def test_any_number_of_features(count: int) -> None:
+    """The chart shows the largest, the table all, and the page stays small."""
+    names = [f"feature {i}" for i in range(count)]
+    html = REPORT.html(manifest(), attributions(names), attributions(names, 1)).decode()
+    assert html.count('<th scope="row">feature') == 2 * count
+    assert (f"leaves out the {count - 20} smallest" in html) == (count > 20)
+    assert len(html) < 1_000_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_names_as_text(tmp_path: Path, browser: Browser, scheme: Any) -> None:
+    """Hostile names are text in table and chart; no request leaves, nothing runs, and dark mode is dark."""
+    html = REPORT.html(manifest(), attributions(HOSTILE), attributions(HOSTILE, 1))
+    context = browser.new_context(color_scheme=scheme)
+    view = context.new_page()
+    requests: list[str] = []
+    troubles: list[str] = []
+    view.on("request", lambda request: requests.append(request.url))
+    view.on("console", lambda message: troubles.append(message.text))
+    view.on("pageerror", lambda error: troubles.append(str(error)))
+    view.on("dialog", lambda dialog: troubles.append(dialog.message))
+    address = page(tmp_path, html).as_uri()
+    view.goto(address)
+    assert requests == [address]
+    assert troubles == []
+    assert view.title() == "Drift · Title <&>"
+    shown = view.locator("tbody th[scope=row]").all_text_contents()
+    assert {name.strip() for name in HOSTILE} <= {name.strip() for name in shown}
+    assert view.locator("script, img, b, u, i").count() == 0
+    assert view.locator("figure svg").count() == 2
+    assert "🦊 emoji" in view.locator("figure svg").first.text_content()  # type: ignore[operator]
+    ink, paper = view.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    light = [sum(map(int, colour[4:-1].split(","))) for colour in (ink, paper)]
+    assert (light[0] > light[1]) == (scheme == "dark")
+    label = view.locator("figure svg text").first.evaluate("element => getComputedStyle(element).fill")
+    assert label == ink
+    width = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert width == 0
+    context.close()
+
+
+def test_a_real_report_reads_in_order(tmp_path: Path, browser: Browser) -> None:
+    """The quickstart's third report has its verdict first, then health, then reference and live."""
+    Shapwatch(tmp_path)("stage=quickstart")
+    view = browser.new_page(viewport={"width": 400, "height": 800})
+    view.goto((tmp_path / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12/report.html").as_uri())
+    assert view.locator(".verdict strong").text_content() == "Drift"
+    assert view.locator("h2").all_text_contents() == ["Health", "Reference and live: malignant"]
+    assert view.locator("tr.mover th, tr.moved th").all_text_contents() == ["mean compactness"]
+    overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow == 0

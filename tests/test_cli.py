@@ -1,0 +1,241 @@
+"""The command line: bad input gets a sentence and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from runner import cli
+
+from tests.conftest import DEMO
+from tests.running import CHECKOUT, Shapwatch
+
+HOUR = "stage.window=2026-01-05T09"
+LINES = (DEMO / "baseline.jsonl").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def quickstarted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a quickstart leaves."""
+    root = tmp_path_factory.mktemp("quickstarted")
+    Shapwatch(root)("stage=quickstart")
+    return root
+
+
+@pytest.fixture
+def played(quickstarted: Path, shapwatch: Shapwatch) -> Shapwatch:
+    """The program, after a quickstart."""
+    shutil.copytree(quickstarted, shapwatch.root)
+    return shapwatch
+
+
+@pytest.fixture
+def shapwatch(tmp_path: Path) -> Shapwatch:
+    """The program, with the quickstart's experiment."""
+    return Shapwatch(tmp_path / "root")
+
+
+def test_help_is_quick_and_lists_the_choices() -> None:
+    """The help names every option of every group without loading what stages need."""
+    code = "import sys; sys.argv = ['shapwatch', '--help']; from runner.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += "print(sorted({'polars', 'numpy', 'hydra', 'pydantic', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    for group in (
+        "stage: baseline, capture, monitor, quickstart, traffic",
+        "model: linear_learner",
+        "shap: exact, kernel",
+    ):
+        assert group in done.stdout
+
+
+def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> None:
+    """Unknown keys, wrong types and values that are not allowed come in one message with their full keys."""
+    printed = shapwatch(
+        "shap.num_sample=3",
+        "shap.agg_method=mean",
+        "shap.num_samples=abc",
+        "drift.threshold=7",
+        "data.headers=[a,a]",
+        'data.features="a["',
+        "monitor.name=a/b",
+        "model.artifact=null",
+        "model.kind=magic",
+        "report.colour=red",
+        "stage.start=yesterday",
+        code=2,
+    )
+    told = [line.strip() for line in printed.splitlines()]
+    assert told[0] == "error: 11 problems in the settings:"
+    for key, got, hint in [
+        ("shap.num_sample", "(got 3)", "did you mean shap.num_samples?"),
+        ("shap.agg_method", "(got 'mean')", "'mean_abs', 'median' or 'mean_sq'"),
+        ("shap.num_samples", "(got 'abc')", "integer"),
+        ("drift.threshold", "(got 7)", "less than or equal to 1"),
+        ("data.headers", "(got ['a', 'a'])", "unique"),
+        ("data.features", "(got 'a[')", "no JMESPath expression"),
+        ("monitor.name", "(got 'a/b')", "letters, digits and hyphens"),
+        ("model.artifact", "(got None)", "path"),
+        ("model.kind", "(got 'magic')", "'linear_learner'"),
+        ("report.colour", "(got 'red')", "report has report.title, report.max_bars"),
+        ("stage.start", "(got 'yesterday')", "no UTC time such as 2023-01-19T05:00:00Z"),
+    ]:
+        (line,) = [line for line in told if line.startswith(f"{key}: ")]
+        assert line.endswith(got)
+        assert hint in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["stage=nonsense"], "Available options in 'stage':"),
+        (["nonsense=1"], "Could not override 'nonsense'"),
+        (["+nonsense=1"], "nonsense: no such key"),
+        (["stage=monitor"], "stage.window: required, but not set; pass stage.window=..."),
+        (["stage=monitor", "stage.window=2026-01-05"], "stage.window: '2026-01-05' is no UTC time"),
+        (["stage=monitor", "stage.window=2026-01-05T09/2026-01-05T08"], "stage.window: the window starts at"),
+        (["stage=baseline", "data.dataset=null"], "stage=baseline needs data.dataset: give the path"),
+        (["~shap.seed", "stage=baseline"], "shap.seed: required, but not set"),
+        (["stage=baseline", "model.artifact=${oc.env:NOT_SET_ANYWHERE}"], "NOT_SET_ANYWHERE"),
+        (["stage=baseline", "data.dataset=nowhere.jsonl"], "the dataset was not found at nowhere.jsonl (data.dataset)"),
+        (["stage=traffic", "stage.start=2026-01-05T09:00", "data.traffic=nowhere.jsonl"], "(data.traffic)"),
+        (
+            ["stage=baseline", "model.artifact=nowhere.tar.gz"],
+            "the model was not found at nowhere.tar.gz (model.artifact)",
+        ),
+        (["stage=baseline", "model.artifact=README.md"], "README.md: is no readable tar.gz archive"),
+        (["stage=baseline", "data.features=featurez"], "data.features='featurez' finds nothing in {\"features\":["),
+        (["stage=baseline", "data.headers=[a,b]"], "baseline.jsonl:1: 10 features where data.headers names 2"),
+        (["stage=baseline", "shap.baseline=[[1,2]]"], "shap.baseline: row 0 has 2 values, the data has 10 features"),
+        (["stage=baseline", "shap.baseline=[{x: 1}]"], "shap.baseline: data.features='features' finds nothing"),
+        (
+            ["stage=baseline", "shap.baseline=nowhere.jsonl"],
+            "the dataset was not found at nowhere.jsonl (shap.baseline)",
+        ),
+        (["stage=baseline", "shap.baseline=[]"], "shap.baseline: no row; give at least one, or 'mean'"),
+        (["stage=baseline", "shap=kernel", "shap.explainer=kernel", "shap.num_samples=5"], "use 20 or more"),
+        (["stage=traffic", "stage.start=2026-01-05T09:00", "stage.rescale={nope: 2}"], "no feature 'nope'"),
+        (["stage=baseline", "paths.root=/proc/nowhere"], "/proc/nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_gets_a_sentence(shapwatch: Shapwatch, overrides: list[str], sentence: str) -> None:
+    """Each is told in a sentence that names the culprit; nothing is written."""
+    assert sentence in shapwatch(*overrides, code=2)
+    assert not shapwatch.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('{"features":[1,2,3,4,5,6,7,8,9]}', "3: 9 features where data.headers names 10: [1,2,3,4,5,6,7,8,9]"),
+        (
+            '{"features":["x",2,3,4,5,6,7,8,9,10]}',
+            "3: feature 'mean radius' holds the text 'x' where the other records",
+        ),
+        ('{"features":[[],2,3,4,5,6,7,8,9,10]}', "3: feature 'mean radius' holds [], expected a number"),
+        ('{"features":', "3: line 1 of the body is not JSON"),
+    ],
+)
+def test_a_bad_line_of_a_dataset_is_named(shapwatch: Shapwatch, tmp_path: Path, line: str, sentence: str) -> None:
+    """The file, the line and what is wrong with it are told, and the former reference stays."""
+    shapwatch("stage=baseline")
+    before = shapwatch.find("analysis.json").read_bytes()
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join([*LINES[:2], line, *LINES[3:]]))
+    assert f"{path}:{sentence}" in shapwatch("stage=baseline", f"data.dataset={path}", code=2)
+    assert shapwatch.find("analysis.json").read_bytes() == before
+
+
+def test_an_empty_window_is_a_failed_execution(shapwatch: Shapwatch) -> None:
+    """The reason is SageMaker's, the sentence says where was looked, and a report says it too."""
+    shapwatch("stage=baseline")
+    printed = shapwatch("stage=monitor", HOUR, code=2)
+    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC. Job inputs had no data: no captured event in")
+    assert "capture/breast-cancer/AllTraffic/2026/01/05/09, found 0 files" in printed
+    manifest = shapwatch.read("manifest.json", "monitor")
+    assert (manifest["status"], manifest["failure_reason"]) == ("Failed", "Job inputs had no data")
+    assert "Job inputs had no data" in shapwatch.find("report.html", "monitor").read_text()
+    assert shapwatch.find("settings.yaml", "monitor").parent.as_posix().endswith("2026/01/05/10")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["data.headers=[a,b,c,d,e,f,g,h,i,j]"], "only the reference has 'mean radius', 'mean texture'"),
+        (["data.score=nothing"], "all 90 were rejected (score_not_found 90); the first: 2026/01/05/09/"),
+        (["data.features=nothing"], "all 90 were rejected (features_not_found 90)"),
+        (["shap.use_logit=true"], "shap.use_logit was False there, is True here"),
+        (["shap.agg_method=median"], "shap.agg_method was mean_abs there, is median here"),
+        (["shap.baseline=[[1,2,3,4,5,6,7,8,9,10]]"], "was computed with another shap.baseline"),
+        (["monitor.reference=nowhere"], "the reference was not found at nowhere/analysis.json (monitor.reference)"),
+        (["monitor.reference=tests/expected/constraint_violations.json"], "is no analysis.json"),
+        (["monitor.reference=tests/expected/analysis.json"], "only the reference has 'Age'"),
+        (["model.artifact=nowhere"], "the model was not found"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_an_execution_that_cannot_be_judged_fails(played: Shapwatch, overrides: list[str], sentence: str) -> None:
+    """The sentence is printed and stored, and a failed run never replaces a finished one."""
+    finished = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
+    printed = played("stage=monitor", HOUR, *overrides, code=2)
+    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC. ")
+    assert sentence in printed
+    assert f"the earlier execution in {finished.parent} was kept" in printed
+    assert orjson.loads(finished.read_bytes())["status"] == "Completed"
+    played("stage=monitor", HOUR, f"paths.monitor={played.root}/other", *overrides, code=2)
+    stored = played.read("manifest.json", "other")
+    assert stored["status"] == "Failed"
+    assert sentence in stored["failure_reason"]
+
+
+def test_other_noise_is_told_not_refused(played: Shapwatch) -> None:
+    """A reference by another explainer is compared, and the report says that the noise differs."""
+    played("stage=monitor", HOUR, "shap.explainer=kernel", "shap.num_samples=100")
+    manifest = orjson.loads(
+        (played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json").read_bytes()
+    )
+    assert "shap.explainer was exact there, is kernel here" in " ".join(manifest["notes"])
+
+
+def test_a_reference_by_clarify_is_enough(played: Shapwatch, tmp_path: Path) -> None:
+    """A bare analysis.json serves with the rows it used as shap.baseline, and the report says what is not known."""
+    rows = played.read("manifest.json", "baseline")["background"]["rows"]
+    bare = tmp_path / "clarify.json"
+    bare.write_bytes(played.find("analysis.json", "baseline").read_bytes())
+    printed = played("stage=monitor", HOUR, f"monitor.reference={bare}", f"shap.baseline={rows}")
+    assert printed.startswith("Completed, ")
+
+
+def test_a_sweep_runs_every_member(shapwatch: Shapwatch) -> None:
+    """Multirun composes each combination; a member that fails does not stop the others, and the exit code tells."""
+    members = [
+        "shap.explainer=kernel",
+        "shap.num_samples=100,5,200",
+        "paths.baseline=${paths.root}/b${shap.num_samples}",
+    ]
+    printed = shapwatch("stage=baseline", *members, options=("-m",), code=2)
+    assert printed.count("Completed. Reference: 299 records") == 2
+    assert "use 20 or more" in printed
+
+
+def test_settings_can_be_shown(shapwatch: Shapwatch) -> None:
+    """--cfg job prints the configuration instead of running."""
+    printed = shapwatch("stage=baseline", options=("--cfg", "job"))
+    assert "num_samples: null" in printed
+    assert not shapwatch.root.exists()
+
+
+def test_an_error_of_ours_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is no bad input ends with 1 and shows where it happened."""
+    monkeypatch.chdir(CHECKOUT)
+    monkeypatch.setattr(sys, "argv", ["shapwatch", f"paths.root={tmp_path}"])
+    monkeypatch.setattr(cli, "run", lambda _: 1 // 0)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.OUR_FAULT
