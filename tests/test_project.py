@@ -1,0 +1,89 @@
+"""What holds for the repository as a whole."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from runner.demo import build
+
+from tests.conftest import DEMO
+from tests.running import CHECKOUT, Shapwatch
+
+
+def committed() -> Iterator[tuple[str, str]]:
+    """Yield name and text of every text file of the project."""
+    skipped = {".git", ".venv", "output", "__pycache__", "node_modules"}
+    for path in sorted(CHECKOUT.rglob("*")):
+        parts = path.relative_to(CHECKOUT).parts
+        if path.is_file() and not any(
+            part in skipped or part.endswith("_cache") or part == ".hypothesis" for part in parts
+        ):
+            try:
+                yield "/".join(parts), path.read_text("utf-8")
+            except UnicodeDecodeError:
+                continue
+
+
+def test_no_file_names_a_machine_or_a_package_registry() -> None:
+    """The project speaks of itself alone."""
+    forbidden = re.compile(r"(?<![\w.])/(?:home|work|root|Users)/\w|" + r"py" + r"pi\.org|" + r"python" + r"hosted")
+    found = {name: match[0] for name, text in committed() if (match := forbidden.search(text))}
+    assert not found
+
+
+def test_constraints_are_plain_pins() -> None:
+    """constraints.txt holds name==version lines, sorted, one for each dependency."""
+    lines = (CHECKOUT / "constraints.txt").read_text().splitlines()
+    assert lines == sorted(lines)
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", line) for line in lines)
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    pinned = {line.partition("==")[0] for line in lines}
+    assert {re.split(r"[<>=]", name)[0].lower() for name in wanted} <= pinned
+
+
+def test_version_is_told_once() -> None:
+    """pyproject.toml and the package agree."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert f'__version__ = "{project["version"]}"' in (CHECKOUT / "runner/__init__.py").read_text()
+
+
+@pytest.mark.parametrize("folder", ["runner", "benchmarks"])
+def test_modules_stay_small(folder: str) -> None:
+    """A file that doubles hides a second noun."""
+    long = {
+        path.name: n for path in (CHECKOUT / folder).rglob("*.py") if (n := len(path.read_text().splitlines())) > 330
+    }
+    assert not long
+
+
+def test_the_quickstarts_data_are_what_the_script_writes(tmp_path: Path) -> None:
+    """The script that is kept reproduces the rows to the byte and the model to rounding."""
+    build.build(tmp_path)
+    for name in ("baseline.jsonl", "traffic.jsonl"):
+        assert (tmp_path / name).read_bytes() == (DEMO / name).read_bytes()
+    from runner.models.linear_learner import LinearLearner
+
+    rows = pl.read_ndjson(DEMO / "traffic.jsonl")["features"].list.to_struct(fields=[f"f{d}" for d in range(10)])
+    old, new = (
+        LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None).predict(
+            rows.struct.unnest()
+        )
+        for folder in (DEMO, tmp_path)
+    )
+    assert abs(old - new).max() < 1e-3
+
+
+def test_everything_that_is_written_moves_with_paths_root(tmp_path: Path) -> None:
+    """A run with another paths.root leaves nothing in the folder it was started in."""
+    before = set(CHECKOUT.iterdir())
+    Shapwatch(tmp_path)("stage=baseline")
+    assert set(CHECKOUT.iterdir()) == before

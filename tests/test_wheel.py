@@ -1,0 +1,68 @@
+"""The wheel carries everything: installed elsewhere, it runs the quickstart from any folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.running import CHECKOUT
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the checkout with the build backend that is already installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = f"import hatchling.build, sys; print(hatchling.build.build_wheel({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", build], cwd=CHECKOUT, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_it_carries_configuration_templates_and_data(wheel: Path) -> None:
+    """Everything that is read at run time is inside, tests are not."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder, inside in (
+        ("conf", "runner/conf"),
+        ("reports_templates", "runner/reports_templates"),
+        ("runner", "runner"),
+    ):
+        files = (path for path in (CHECKOUT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        assert {f"{inside}/{path.relative_to(CHECKOUT / folder).as_posix()}" for path in files} <= names
+    assert not any(name.startswith("tests") for name in names)
+
+
+def test_it_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None:
+    """A fresh environment with the wheel in it finds the drift, through the console script."""
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=False)
+    bin_ = environment / "bin"
+    here = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    there = environment / "lib" / here.parent.name / "site-packages"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", there, wheel], check=True
+    )
+    (there / "dependencies.pth").write_text(f"{here}\n")
+    script = "import sys; from runner.cli import main; sys.argv[0] = 'shapwatch'; main()"
+    where = subprocess.run(
+        [bin_ / "python", "-I", "-c", "import runner; print(runner.__file__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert Path(where.stdout.strip()).is_relative_to(environment)
+    done = subprocess.run(
+        [bin_ / "python", "-I", "-c", script, "paths.root=here"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CompletedWithViolations" in done.stdout
+    assert (tmp_path / "here/monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12/report.html").is_file()
