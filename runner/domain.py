@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -267,4 +267,3 @@ class Execution(Outcome):
 
     status: Status = Status.COMPLETED
     directory: str = ""
-    verdict: Verdict | None = field(default=None)

@@ -63,6 +63,10 @@ class Reference:
         stored = self.origin["background"]
         return backgrounds.given(stored["rows"], stored["names"])
 
+    def model_changed(self, identity: str) -> bool | None:
+        """Return whether the model is another than the reference was computed with; None where that is not known."""
+        return None if self.origin is None else bool(self.origin["hashes"]["model"] != identity)
+
     def compare(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
         """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.
 

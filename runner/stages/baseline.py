@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import documents
+from runner import documents, manifest
 from runner.domain import Outcome, Status, plural
 from runner.drift.verdict import reachability
 from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, Provenance, Stopwatch, commit, sha256
@@ -52,37 +52,25 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        notes = reachability(reference, self.threshold)
-        manifest = {
+        identities = {"dataset": sha256(self.dataset.path.read_bytes()), "model": self.model.identity}
+        found = {
             "stage": "baseline",
             "status": Status.COMPLETED,
             "sentence": f"Reference: {plural(features.height, 'record')}, {plural(features.width, 'feature')}.",
             "monitor": self.name,
-            "counts": {"records": features.height, "evaluations": attributions.evaluations},
-            "estimator": self.estimator.settings,
-            "efficiency_residual": attributions.residual,
-            "background": {"names": background.columns, "rows": background.rows()},
-            "hashes": {
-                ANALYSIS: sha256(analysis),
-                "dataset": sha256(self.dataset.path.read_bytes()),
-                "model": self.model.identity,
-                "background": backgrounds.identity(background),
-            },
-            "notes": notes,
             "versions": dict(self.provenance.versions),
+            "counts": {"records": features.height},
+            **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
+            "notes": reachability(reference, self.threshold),
         }
         with watch.step("report"):
-            page = self.report.html(manifest, reference, None)
+            page = self.report.html(found, reference, None)
         files = {
             ANALYSIS: analysis,
             REPORT: page,
             SETTINGS: self.provenance.settings.encode(),
-            MANIFEST: documents.dump({**manifest, "timings": watch.seconds}),
+            MANIFEST: documents.dump({**found, "timings": watch.seconds}),
         }
         commit(self.target, files)
-        lines = [
-            f"Completed. {manifest['sentence']}",
-            *notes,
-            *(str(self.target / name) for name in (ANALYSIS, REPORT)),
-        ]
-        return Outcome("\n  ".join(lines))
+        paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
+        return Outcome("\n  ".join([f"Completed. {found['sentence']}", *found["notes"], *paths]))

@@ -96,19 +96,18 @@ def test_an_execution_can_be_a_reference(tmp_path: Path) -> None:
     """A former hour serves as reference like a baselining does."""
     first = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]]).run(WINDOW)
     again = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]], reference=Path(first.directory)).run(WINDOW)
-    assert again.verdict is not None
-    assert again.verdict.drifts[0].ndcg == 1
     assert again.succeeded
+    assert manifest(tmp_path)["verdict"]["labels"][0]["ndcg"] == 1
 
 
-def test_an_unreadable_capture_is_a_failed_execution(tmp_path: Path) -> None:
-    """What the disk refuses is told like any other failure."""
+def test_a_broken_link_is_no_capture(tmp_path: Path) -> None:
+    """A name that leads nowhere does not stop an execution."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     (tmp_path / "captures/2026/01/05/09/01-00-000-y.jsonl").symlink_to(
         tmp_path / "captures/2026/01/05/09/01-00-000-y.jsonl"
     )
     execution = stage.run(WINDOW)
-    assert execution.status in {Status.FAILED, Status.COMPLETED}
+    assert execution.status is Status.COMPLETED
 
 
 def test_the_model_fails_in_words(tmp_path: Path) -> None:

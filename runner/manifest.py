@@ -1,0 +1,64 @@
+"""The manifest: what a baselining or an execution used, did and found, in one document that its report is made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from runner.domain import Attributions, Captured, Status, Verdict, Window
+from runner.executions import ANALYSIS, sha256
+from runner.explain import background as backgrounds
+from runner.explain.estimator import Estimator
+
+
+def head(monitor: str, endpoint: str, window: Window, status: Status, sentence: str) -> dict[str, Any]:
+    """Return what every execution says of itself, also a failed one."""
+    return {
+        "stage": "monitor",
+        "status": status,
+        "sentence": sentence,
+        "monitor": monitor,
+        "endpoint": endpoint,
+        "window": {"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}", "text": str(window)},
+        "scheduled": f"{window.scheduled:%FT%TZ}",
+    }
+
+
+def counts(captured: Captured) -> dict[str, Any]:
+    """Return how much of the window was seen, used and rejected."""
+    return {
+        "files": len(captured.files),
+        "events": captured.events,
+        "records": len(captured.records),
+        "rejected": captured.rejected,
+    }
+
+
+def explanation(
+    estimator: Estimator, attributions: Attributions, background: pl.DataFrame, analysis: bytes, **identities: str
+) -> dict[str, Any]:
+    """Return how the attributions came to be: what a later comparison needs, and the hashes of all that took part."""
+    return {
+        "estimator": estimator.settings,
+        "evaluations": attributions.evaluations,
+        "efficiency_residual": attributions.residual,
+        "background": {"names": background.columns, "rows": background.rows()},
+        "hashes": {ANALYSIS: sha256(analysis), "background": backgrounds.identity(background), **identities},
+    }
+
+
+def judgement(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict with all its figures."""
+    labels = [
+        {
+            "label": drift.label,
+            "reference_label": drift.reference_label,
+            "ndcg": drift.ndcg,
+            "floor": drift.floor,
+            "chance": drift.chance,
+            "notes": list(drift.notes),
+        }
+        for drift in verdict.drifts
+    ]
+    return {"threshold": verdict.threshold, "labels": labels}
