@@ -50,7 +50,7 @@ def inputs(rows: int) -> tuple[str, LinearLearner, pl.DataFrame, pl.DataFrame]:
     )
     (artifact,) = folder.glob("*.tar.gz")
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None)
-    features = Dataset(folder / data, Fields("features", "score"), "data.dataset").read().features
+    features = Dataset(folder / data, Fields("features", "score"), "data.dataset").read(untracked).features
     given = backgrounds.given(ADULT_BASELINE, features.columns) if name == "adult" else backgrounds.mean(features)
     return name, model, features[:rows], given
 

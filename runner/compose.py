@@ -196,7 +196,7 @@ def _baseline(settings: Settings, provenance: Provenance, track: Track) -> Basel
         dataset=Dataset(_given(settings.data.dataset), _fields(settings), "data.dataset"),
         model=settings.model,
         estimator=_estimator(settings),
-        background_rows=_background_rows(settings),
+        background_rows=_background_rows(settings, track),
         threshold=settings.drift.threshold,
         report=_report(settings),
         provenance=provenance,
@@ -212,7 +212,7 @@ def _monitor(settings: Settings, provenance: Provenance, track: Track) -> Monito
         tree=_tree(settings),
         model=settings.model,
         estimator=_estimator(settings),
-        background_rows=_background_rows(settings),
+        background_rows=_background_rows(settings, track),
         reference=settings.monitor.reference,
         threshold=settings.drift.threshold,
         report=_report(settings),
@@ -232,13 +232,13 @@ def _estimator(settings: Settings) -> Estimator:
     )
 
 
-def _background_rows(settings: Settings) -> list[list[Any]] | None:
+def _background_rows(settings: Settings, track: Track) -> list[list[Any]] | None:
     """Return the SHAP baseline as rows of values, None for the mean; rows may have the dataset's own shape."""
     baseline, fields = settings.shap.baseline, _fields(settings)
     if baseline == "mean":
         return None
     if isinstance(baseline, Path):
-        return [list(row) for row in Dataset(baseline, fields, "shap.baseline").read().features.rows()]
+        return [list(row) for row in Dataset(baseline, fields, "shap.baseline").read(track).features.rows()]
     try:
         return [row if isinstance(row, list) else list(fields.feature_values(row)) for row in baseline]
     except RecordError as error:

@@ -24,7 +24,7 @@ class CaptureTree:
     def read(self, window: Window, track: Track) -> Captured:
         """Return everything a window holds, rejections included; it may be empty."""
         files = storage.list_captures(self.root, window)
-        lines = storage.read_lines(track(files, "reading captures", len(files)), self.root)
+        lines = track(storage.read_lines(files, self.root), "reading captures", storage.count_lines(files))
         return read_window([file.relative_to(self.root).as_posix() for file in files], lines, self.fields, window)
 
     def usable(self, window: Window, track: Track) -> Captured:
@@ -66,11 +66,12 @@ class Dataset:
         storage.existing(self.path, "the dataset", self.key, "give the path of a JSON Lines file")
         return storage.read_lines([self.path], Path())
 
-    def read(self) -> Records:
+    def read(self, track: Track) -> Records:
         """Return its records.
 
         Raises:
             MissingInput: when there is no such file.
             DatasetError: when a line cannot be used, or there is none.
         """
-        return read_dataset(self.lines(), self.fields)
+        lines = self.lines()
+        return read_dataset(track(lines, f"reading {self.path.name}", storage.count_lines([self.path])), self.fields)

@@ -48,8 +48,8 @@ def test_files_of_the_window_are_read_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_reading_is_tracked_file_by_file(tmp_path: Path) -> None:
-    """The progress knows how many files there are."""
+def test_reading_is_tracked_line_by_line(tmp_path: Path) -> None:
+    """Progress is told in lines, of all files of the window."""
     told: list[tuple[str, int]] = []
 
     def track(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
@@ -57,7 +57,7 @@ def test_reading_is_tracked_file_by_file(tmp_path: Path) -> None:
         return items
 
     tree(tmp_path, a=PUBLISHED, b=PUBLISHED).read(HOUR, track)
-    assert told == [("reading captures", 2)]
+    assert told == [("reading captures", 4)]
 
 
 def test_published_capture_is_usable(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_dataset_is_read(tmp_path: Path) -> None:
     """A dataset has its records, and can be had line by line."""
     (tmp_path / "data.jsonl").write_bytes(b'{"features":[1,"x"]}\n{"features":[2,null]}')
     dataset = Dataset(tmp_path / "data.jsonl", FIELDS, "stage.dataset")
-    assert dataset.read().features.rows() == [(1, "x"), (2, None)]
+    assert dataset.read(untracked).features.rows() == [(1, "x"), (2, None)]
     assert [line.data for line in dataset.lines()] == [b'{"features":[1,"x"]}\n', b'{"features":[2,null]}']
 
 
@@ -128,7 +128,7 @@ def test_missing_dataset_names_its_setting(tmp_path: Path) -> None:
     with pytest.raises(
         MissingInput, match=r"dataset was not found at .+absent\.jsonl \(stage\.dataset\): give the path"
     ):
-        Dataset(tmp_path / "absent.jsonl", FIELDS, "stage.dataset").read()
+        Dataset(tmp_path / "absent.jsonl", FIELDS, "stage.dataset").read(untracked)
 
 
 def test_broken_dataset_names_file_and_line(tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_broken_dataset_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(b'{"features":[1]}\n{"label":1}\n')
     with pytest.raises(DatasetError) as caught:
-        Dataset(path, FIELDS, "stage.dataset").read()
+        Dataset(path, FIELDS, "stage.dataset").read(untracked)
     assert str(caught.value).startswith(f"{path}:2: data.features='features' finds nothing in")
 
 
 @pytest.mark.parametrize(("name", "rows"), [("validation-dataset", 666), ("test-dataset", 334)])
 def test_notebook_datasets_are_read(adult: Path, name: str, rows: int) -> None:
     """The notebook's datasets are whole numbers in 14 columns."""
-    features = Dataset(adult / f"{name}.jsonl", FIELDS, "stage.dataset").read().features
+    features = Dataset(adult / f"{name}.jsonl", FIELDS, "stage.dataset").read(untracked).features
     assert features.shape == (rows, 14)
     assert set(features.dtypes) == {pl.Int64}

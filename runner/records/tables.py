@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
-from runner.domain import Captured, Event, Line, Records, Rejection, Window, plural
+from runner.domain import Captured, Event, Line, Records, Rejection, Window
 from runner.errors import DatasetError, RecordError, snippet
 from runner.records import capture, payloads
 from runner.records.fields import Fields, Scalar
-
-Value = TypeVar("Value", int, str)
+from runner.records.schema import Schema
 
 KEYS: dict[str, pl.DataType | type[pl.DataType]] = {
     "file": pl.String,
@@ -108,56 +105,17 @@ def _event_rows(line: Line, event: Event, fields: Fields) -> list[Row]:
 
 
 def _tabulate(rows: list[Row], fields: Fields) -> tuple[Records, list[Rejection]]:
-    """Return the table of the rows that agree on number and kind of features, and a rejection for each other row.
-
-    What the rows agree on is what most of them have, so the result does not depend on their order.
-    """
-    rejections: list[Rejection] = []
-    width = len(fields.headers) if fields.headers else _majority(len(row.values) for row in rows) or 0
-    fitting = []
+    """Return the table of the rows that fit what most of them agree on, and a rejection for each other row."""
+    schema = Schema.agreed(((row.values, row.scores) for row in rows), fields)
+    usable, rejections = [], []
     for row in rows:
         try:
-            fields.check_width(row.values, width)
-            fitting.append(row)
+            schema.check(row.values, row.scores)
+            usable.append(row)
         except RecordError as error:
             rejections.append(row.rejection(error.kind, str(error)))
-    kinds = [_majority(k for row in fitting if (k := kind(row.values[d])) != "null") for d in range(width)]
-    scores = _majority(len(row.scores) for row in fitting if row.scores is not None)
-    usable = []
-    for row in fitting:
-        misfit = next((d for d in range(width) if kind(row.values[d]) not in {kinds[d], "null"}), None)
-        if misfit is not None:
-            problem = (
-                f"feature {fields.name(misfit)!r} holds the {kind(row.values[misfit])} "
-                f"{snippet(repr(row.values[misfit]))} where the other records have a {kinds[misfit]}"
-            )
-            rejections.append(row.rejection("feature_type", problem))
-        elif row.scores is not None and len(row.scores) != scores:
-            problem = f"{plural(len(row.scores), 'score')} where the other records have {scores}"
-            rejections.append(row.rejection("score_count", problem))
-        else:
-            usable.append(row)
-    features = pl.DataFrame(
-        [_column(name, [row.values[d] for row in usable]) for d, name in enumerate(fields.names(width))]
-    )
-    return Records(features, _keys(usable), _scores(usable, scores)), rejections
-
-
-def kind(value: Scalar) -> str:
-    """Return the kind of a feature value; integers and floats are one kind.
-
-    >>> [kind(value) for value in (1, 1.5, "a", True, None)]
-    ['number', 'number', 'text', 'boolean', 'null']
-    """
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case str():
-            return "text"
-        case _:
-            return "number"
+    columns = [_column(name, [row.values[d] for row in usable]) for d, name in enumerate(schema.names)]
+    return Records(pl.DataFrame(columns), _keys(usable), _scores(usable, schema.scores)), rejections
 
 
 def _column(name: str, values: list[Scalar]) -> pl.Series:
@@ -190,9 +148,3 @@ def _scores(rows: list[Row], width: int | None) -> np.ndarray[tuple[int, int], n
     if width is None:
         return None
     return np.array([row.scores or [np.nan] * width for row in rows], dtype=np.float64).reshape(-1, width)
-
-
-def _majority(values: Iterable[Value]) -> Value | None:
-    """Return the most frequent value, the smallest of equally frequent ones, or None where there is none."""
-    counts = Counter(values)
-    return min(counts, key=lambda value: (-counts[value], value)) if counts else None

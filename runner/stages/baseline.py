@@ -45,7 +45,7 @@ class Baseline:
         """Write analysis.json, report, settings and manifest; the former reference stays until they are complete."""
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
-            features = self.dataset.read().features
+            features = self.dataset.read(self.track).features
             given = self.background_rows
             background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
         with watch.step("explain"):
