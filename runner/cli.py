@@ -5,6 +5,7 @@ Exit codes: 0 done (also with violations: the status says so), 2 bad input or a 
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -47,6 +48,9 @@ def main() -> NoReturn:
         sys.exit(DONE)
     import hydra
 
+    if sys.version_info >= (3, 14):
+        # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
+        argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
     codes: list[int] = []
 
     def task(config: DictConfig) -> None:
