@@ -39,11 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 def tar_of(member: tarfile.TarInfo, data: bytes = b"") -> bytes:
     """Return a gzipped tar of one member, described as a hostile writer would."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        archive.addfile(member)
-        archive.fileobj.write(data) if archive.fileobj else None
-    return gzip.compress(buffer.getvalue() + bytes(1024))
+    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + data + bytes(10240))
 
 
 def compressed_zip(data: bytes, method: int) -> bytes:
