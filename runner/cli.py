@@ -1,11 +1,13 @@
 """The command line: Hydra composes, one stage runs, the outcome becomes a text and an exit code.
 
-Exit codes: 0 done (also with violations: the status says so), 2 bad input or a failed execution, 1 an error of ours.
+Exit codes: 0 done (also with violations: the status says so), 2 bad input or a failed execution, 1 an error of ours,
+130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-DONE, OUR_FAULT, BAD_INPUT = 0, 1, 2
+DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 HERE = Path(__file__).parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
@@ -46,24 +48,33 @@ def main() -> NoReturn:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(HELP + choices(CONF))  # noqa: T201
         sys.exit(DONE)
-    import hydra
-
-    if sys.version_info >= (3, 14):
-        # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
-        argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
     codes: list[int] = []
+    try:
+        compose_and_run(codes)
+    except KeyboardInterrupt:
+        print("interrupted; what was not finished left nothing behind", file=sys.stderr)  # noqa: T201
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if codes:
+            raise
+        sys.exit(refuse("\n".join(str(each) for each in (error, error.__cause__) if each)))
+    sys.exit(max(codes, default=DONE))
+
+
+def compose_and_run(codes: list[int]) -> None:
+    """Let Hydra compose the configuration and run the stage, once or as a sweep; collect the exit codes."""
+    import hydra
 
     def task(config: DictConfig) -> None:
         codes.append(OUR_FAULT)
         codes[-1] = run(config)
 
+    if sys.version_info >= (3, 14):
+        # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
+        argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     sys.argv[1:] = [admitted(argument) for argument in sys.argv[1:]]
-    try:
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
-    except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else OUR_FAULT
-        sys.exit(BAD_INPUT if code == OUR_FAULT and not codes else code)
-    sys.exit(max(codes, default=DONE))
+    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
 
 
 def choices(conf: Path) -> str:

@@ -20,7 +20,7 @@ in `stages/monitor.py`, which stores it as the failure reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SNIPPET_CHARACTERS = 120
@@ -72,8 +72,9 @@ class DatasetError(ShapwatchError):
 class NoData(ShapwatchError):
     """A window holds no captured event at all."""
 
-    def __init__(self, window: object, prefixes: Iterable[str], files: int, outside: int) -> None:
-        looked = ", ".join(prefixes)
+    def __init__(self, window: object, prefixes: Sequence[str], files: int, outside: int) -> None:
+        first, *others = prefixes
+        looked = f"{first} to {others[-1]}" if others else first
         late = f", {outside} events outside the window" if outside else ""
         super().__init__(
             f"{self.reason}: no captured event in {window}; looked in {looked}, found {files} files{late}. "

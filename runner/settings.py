@@ -31,7 +31,7 @@ from runner.records.fields import compiled
 def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
     def parsed(value: Any) -> Any:
         if not isinstance(value, str):
-            raise ValueError(f"expected a text, got a {type(value).__name__}")
+            raise ValueError("expected a text")
         return parse(value)
 
     return BeforeValidator(parsed)
@@ -49,13 +49,29 @@ def _name(text: str) -> str:
     return text
 
 
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("expected a path, got an empty text")
+    return Path(text)
+
+
+def _background(value: Any) -> Any:
+    """Return the SHAP baseline as the word mean, a path or rows."""
+    if isinstance(value, str):
+        return value if value == "mean" else _path(value)
+    if not isinstance(value, list) or not all(isinstance(row, list | dict) for row in value):
+        raise ValueError("expected mean, a list of rows, or the path of a file")
+    return value
+
+
 Instant = Annotated[datetime, _from_text(utc)]
 Interval = Annotated[Window, _from_text(Window.parse)]
 JmesPath = Annotated[str, _from_text(_checked)]
 Name = Annotated[str, _from_text(_name)]
 
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-Row = list[Any] | dict[str, Any]
+FilePath = Annotated[Path, _from_text(_path)]
+Background = Annotated[Literal["mean"] | Path | list[list[Any] | dict[str, Any]], BeforeValidator(_background)]
 
 
 class Node(BaseModel):
@@ -108,15 +124,17 @@ class Data(Node):
     """`data`: the files, and where features and scores stand in their records."""
 
     dataset_type: Literal["application/jsonlines"]
-    dataset: Path | None
-    traffic: Path | None
+    dataset: FilePath | None
+    traffic: FilePath | None
     features: JmesPath
     score: JmesPath
-    headers: tuple[FeatureName, ...] | None = Field(min_length=1)
+    headers: tuple[FeatureName, ...] | None
 
     @field_validator("headers")
     @classmethod
     def _unique(cls, headers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if headers is not None and not headers:
+            raise ValueError("expected a name for each feature, or null")
         if twice := sorted({name for name in headers or () if (headers or ()).count(name) > 1}):
             raise ValueError(f"names must be unique, {twice} occur more than once")
         return headers
@@ -126,7 +144,7 @@ class Shap(Node):
     """`shap`: the estimator."""
 
     explainer: Literal["kernel", "exact"]
-    baseline: Literal["mean"] | Path | list[Row]
+    baseline: Background
     num_samples: PositiveInt | None
     agg_method: Aggregation
     use_logit: bool
@@ -146,7 +164,7 @@ class Monitor(Node):
     name: Name
     endpoint: Name
     variant: Name
-    reference: Path
+    reference: FilePath
 
 
 class Report(Node):
@@ -159,11 +177,11 @@ class Report(Node):
 class Paths(Node):
     """`paths`: where everything is written."""
 
-    root: Path
-    capture: Path
-    baseline: Path
-    monitor: Path
-    inspection: Path
+    root: FilePath
+    capture: FilePath
+    baseline: FilePath
+    monitor: FilePath
+    inspection: FilePath
 
 
 class Settings(Node):

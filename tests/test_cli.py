@@ -93,6 +93,12 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
+        (["stage=null"], "Config group override must be a string or a list"),
+        (["paths.root="], "paths.root: expected a path, got an empty text"),
+        (
+            ["stage=baseline", "shap.baseline=5"],
+            "shap.baseline: expected mean, a list of rows, or the path of a file (got 5)",
+        ),
         (["stage=nonsense"], "Available options in 'stage':"),
         (["nonsense=1"], "Could not override 'nonsense'"),
         (["+nonsense=1"], "nonsense: no such key"),
@@ -156,7 +162,7 @@ def test_an_empty_window_is_a_failed_execution(shapwatch: Shapwatch) -> None:
     """The reason is SageMaker's, the sentence says where was looked, and a report says it too."""
     shapwatch("stage=baseline")
     printed = shapwatch("stage=monitor", HOUR, code=2)
-    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC. Job inputs had no data: no captured event in")
+    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC: Job inputs had no data: no captured event in")
     assert "capture/breast-cancer/AllTraffic/2026/01/05/09, found 0 files" in printed
     manifest = shapwatch.read("manifest.json", "monitor")
     assert (manifest["status"], manifest["failure_reason"]) == ("Failed", "Job inputs had no data")
@@ -184,7 +190,7 @@ def test_an_execution_that_cannot_be_judged_fails(played: Shapwatch, overrides: 
     """The sentence is printed and stored, and a failed run never replaces a finished one."""
     finished = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
     printed = played("stage=monitor", HOUR, *overrides, code=2)
-    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC. ")
+    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC: ")
     assert sentence in printed
     assert f"the earlier execution in {finished.parent} was kept" in printed
     assert orjson.loads(finished.read_bytes())["status"] == "Completed"
@@ -231,11 +237,21 @@ def test_settings_can_be_shown(shapwatch: Shapwatch) -> None:
     assert not shapwatch.root.exists()
 
 
-def test_an_error_of_ours_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is no bad input ends with 1 and shows where it happened."""
+def test_an_error_of_ours_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It shows where it happened, which ends a process with 1."""
     monkeypatch.chdir(CHECKOUT)
     monkeypatch.setattr(sys, "argv", ["shapwatch", f"paths.root={tmp_path}"])
     monkeypatch.setattr(cli, "run", lambda _: 1 // 0)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(ZeroDivisionError):
         cli.main()
-    assert ended.value.code == cli.OUR_FAULT
+
+
+def test_an_interrupted_run_leaves_nothing(shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends with 130 and a sentence."""
+
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", interrupt)
+    assert shapwatch("stage=baseline", code=cli.INTERRUPTED).startswith("interrupted; what was not finished")
+    assert not shapwatch.root.exists()

@@ -87,16 +87,21 @@ class Monitor:
             "model_changed": reference.model_changed(self.model.identity),
             "notes": [*differences, *verdict.notes, *(f"rejected, for example {one}" for one in captured.examples)],
         }
-        return self._commit(window, found, files, watch, live, reference.attributions)
+        target = self._commit(window, found, files, watch, (live, reference.attributions))
+        told = f"{status}, {window}. {found['sentence']}\n  {target / REPORT}"
+        return Execution(told, status=status, directory=str(target))
 
     def _fail(self, window: Window, error: ShapwatchError | OSError) -> Execution:
+        told = f"Failed, {window}: {error}"
         target = executions.directory(self.root, self.endpoint, self.name, window)
         if executions.finished(target):
-            told = f"Failed, {window}. {error}\n  the earlier execution in {target} was kept"
-            return Execution(told, succeeded=False, status=Status.FAILED, directory=str(target))
-        reason = error.reason if isinstance(error, ShapwatchError) else str(error)
-        found = {**self._head(window, Status.FAILED, f"Failed: {error}"), "failure_reason": reason, "notes": []}
-        return self._commit(window, found, {}, Stopwatch(self.provenance.clock), None, None)
+            told = f"{told}\n  the earlier execution in {target} was kept"
+        else:
+            reason = error.reason if isinstance(error, ShapwatchError) else str(error)
+            found = {**self._head(window, Status.FAILED, f"Failed: {error}"), "failure_reason": reason, "notes": []}
+            self._commit(window, found, {}, Stopwatch(self.provenance.clock), (None, None))
+            told = f"{told}\n  {target / REPORT}"
+        return Execution(told, succeeded=False, status=Status.FAILED, directory=str(target))
 
     def _head(self, window: Window, status: Status, told: str) -> dict[str, Any]:
         head = manifest.head(self.name, self.endpoint, window, status, told)
@@ -108,11 +113,10 @@ class Monitor:
         found: dict[str, Any],
         files: Mapping[str, bytes],
         watch: Stopwatch,
-        live: GlobalAttributions | None,
-        reference: GlobalAttributions | None,
-    ) -> Execution:
+        compared: tuple[GlobalAttributions | None, GlobalAttributions | None],
+    ) -> Path:
         with watch.step("report"):
-            page = self.report.html(found, live, reference)
+            page = self.report.html(found, *compared)
         target = executions.directory(self.root, self.endpoint, self.name, window)
         complete = {
             **files,
@@ -121,9 +125,7 @@ class Monitor:
             MANIFEST: documents.dump({**found, "timings": watch.seconds}),
         }
         executions.commit(target, complete)
-        status = Status(found["status"])
-        told = f"{status}, {window}. {found['sentence'].removeprefix('Failed: ')}\n  {target / REPORT}"
-        return Execution(told, status is not Status.FAILED, status, str(target))
+        return target
 
 
 def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> dict[str, Any] | None:
