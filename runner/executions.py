@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,29 +54,41 @@ def directory(root: Path, endpoint: str, monitor: str, window: Window) -> Path:
 
 
 def commit(target: Path, files: Mapping[str, bytes]) -> None:
-    """Put a directory with these files in place of whatever was there; readers see the old one or the new one.
+    """Put a directory with these files in place of whatever was there, whole.
 
-    Everything is written to a hidden directory beside it first and reaches the disk before the rename.
+    Everything is written to a hidden directory beside it first and reaches the disk before it is renamed into place.
+    Of several writers at once the last one stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
-        aside.chmod(0o755)
         (new := aside / "new").mkdir()
         for name, data in files.items():
             with (new / name).open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        if target.exists():
-            target.rename(aside / "old")
-        new.rename(target)
-    except BaseException:
-        if (aside / "old").exists() and not target.exists():
-            (aside / "old").rename(target)
-        raise
+        _replace(target, new, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace(target: Path, new: Path, aside: Path) -> None:
+    """Rename a directory into place; the one that stood there goes aside, and comes back if the new one cannot."""
+    old = aside / "old"
+    while True:
+        with suppress(FileNotFoundError):
+            target.rename(old)
+        try:
+            new.rename(target)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                shutil.rmtree(old, ignore_errors=True)
+                continue
+            if old.exists():
+                old.rename(target)
+            raise
+        return
 
 
 def finished(target: Path) -> bool:

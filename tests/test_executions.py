@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,17 @@ def test_stopwatch_measures_steps() -> None:
 def test_sha256_is_the_standards() -> None:
     """The hash is that of FIPS 180-2's own example."""
     assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_several_writers_leave_one_whole_directory(tmp_path: Path) -> None:
+    """Of threads that commit to the same place at once, one stays, whole, and nothing hidden is left."""
+    target = tmp_path / "hour"
+
+    def write(number: int) -> None:
+        for _ in range(20):
+            commit(target, {"a": b"%d" % number, "b": b"%d" % number})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert list(tmp_path.iterdir()) == [target]
+    assert (target / "a").read_bytes() == (target / "b").read_bytes()
