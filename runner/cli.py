@@ -7,6 +7,8 @@ Exit codes: 0 done (also with violations: the status says so), 2 bad input or a 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import re
 import sys
@@ -34,7 +36,7 @@ shapwatch watches why a model decides: SHAP feature attribution drift, from capt
 
 Any setting is overridden by KEY=VALUE; the README lists every key and every error.
 
-  --config-dir FOLDER    use your own experiment/*.yaml too; stands before the overrides
+  --config-dir FOLDER    use your own experiment/*.yaml too; do not put it between overrides
   --cfg job              print the settings instead of running
   -m, --multirun         run all combinations of comma-separated values
   --hydra-help           the other options
@@ -48,6 +50,9 @@ def main() -> NoReturn:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(HELP + choices(CONF))  # noqa: T201
         sys.exit(DONE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     codes: list[int] = []
     try:
         compose_and_run(codes)
@@ -98,7 +103,7 @@ def run(config: DictConfig) -> int:
     from omegaconf import OmegaConf
 
     from runner import compose, console
-    from runner.errors import ShapwatchError
+    from runner.errors import ShapwatchError, disk_sentence
 
     console.configure_logging()
     try:
@@ -108,8 +113,9 @@ def run(config: DictConfig) -> int:
     except ShapwatchError as error:
         return refuse(str(error))
     except OSError as error:
-        return refuse(f"{error.filename}: {error.strerror}; check that it exists, may be read or written and has space")
-    print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr)
+        return refuse(disk_sentence(error))
+    with contextlib.suppress(BrokenPipeError):
+        print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
     return DONE if outcome.succeeded else BAD_INPUT
 
 

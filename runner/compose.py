@@ -45,7 +45,6 @@ from runner.stages.traffic import Traffic
 
 PACKAGE = Path(runner.__file__).parent
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
-QUICKSTART_HOURS, QUICKSTART_RECORDS = 3, 90
 
 OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
 
@@ -160,14 +159,13 @@ def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outco
 
 def _quickstart(settings: Settings, stage: QuickstartStage, provenance: Provenance, track: Track) -> Quickstart:
     """Return three hours of traffic, an incident in the last, with baselining and an execution for each hour."""
-    rate = QUICKSTART_RECORDS / HOUR.total_seconds()
-    traffic = _traffic(settings, rate, 1, QUICKSTART_RECORDS, 0, track)
+    traffic = _traffic(settings, stage.records / HOUR.total_seconds(), 1, stage.records, 0, track)
     monitor = _monitor(settings, provenance, track)
-    starts = [stage.start + i * HOUR for i in range(QUICKSTART_HOURS)]
     incidents: list[dict[str, float]] = [{}, {}, stage.rescale]
+    starts = [stage.start + i * HOUR for i in range(len(incidents))]
     return Quickstart(
         traffic=[
-            partial(traffic.run, start, incident, i * QUICKSTART_RECORDS)
+            partial(traffic.run, start, incident, i * stage.records)
             for i, (start, incident) in enumerate(zip(starts, incidents, strict=True))
         ],
         baseline=_baseline(settings, provenance, track).run,
@@ -196,7 +194,7 @@ def _baseline(settings: Settings, provenance: Provenance, track: Track) -> Basel
         dataset=Dataset(_given(settings.data.dataset), _fields(settings), "data.dataset"),
         model=settings.model,
         estimator=_estimator(settings),
-        background_rows=_background_rows(settings, track),
+        background_rows=partial(_background_rows, settings, track),
         threshold=settings.drift.threshold,
         report=_report(settings),
         provenance=provenance,
@@ -212,7 +210,7 @@ def _monitor(settings: Settings, provenance: Provenance, track: Track) -> Monito
         tree=_tree(settings),
         model=settings.model,
         estimator=_estimator(settings),
-        background_rows=_background_rows(settings, track),
+        background_rows=partial(_background_rows, settings, track),
         reference=settings.monitor.reference,
         threshold=settings.drift.threshold,
         report=_report(settings),
@@ -238,7 +236,10 @@ def _background_rows(settings: Settings, track: Track) -> list[list[Any]] | None
     if baseline == "mean":
         return None
     if isinstance(baseline, Path):
-        return [list(row) for row in Dataset(baseline, fields, "shap.baseline").read(track).features.rows()]
+        return [
+            list(row)
+            for row in Dataset(baseline, fields, "shap.baseline", "the SHAP baseline").read(track).features.rows()
+        ]
     try:
         return [row if isinstance(row, list) else list(fields.feature_values(row)) for row in baseline]
     except RecordError as error:

@@ -11,6 +11,9 @@ import orjson
 from runner.domain import GlobalAttributions, Verdict
 from runner.errors import UnusableReference
 
+LARGEST = 1e100
+"""Attributions beyond it could not be added up."""
+
 
 def analysis(attributions: GlobalAttributions) -> bytes:
     """Return the analysis.json of global attributions, features in their own order."""
@@ -34,8 +37,8 @@ def read_analysis(data: bytes, source: str) -> GlobalAttributions:
         explanations: dict[str, Any] = orjson.loads(data)["explanations"]["kernel_shap"]
         labels = tuple(explanations)
         names = tuple(explanations[labels[0]]["global_shap_values"])
-        columns = [[float(explanations[label]["global_shap_values"][name]) for name in names] for label in labels]
-        expected = [float(explanations[label]["expected_value"]) for label in labels]
+        columns = [[_finite(explanations[label]["global_shap_values"][name]) for name in names] for label in labels]
+        expected = [_finite(explanations[label]["expected_value"]) for label in labels]
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         problem = f"is no analysis.json with explanations.kernel_shap ({type(error).__name__}: {error})"
         raise UnusableReference(source, problem) from error
@@ -61,6 +64,12 @@ def constraint_violations(verdict: Verdict) -> bytes:
         for drift in verdict.violations
     ]
     return dump({"version": "1.0", "violations": violations})
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        raise ValueError(f"{value!r} is no attribution")
+    return float(value)
 
 
 def dump(document: dict[str, Any]) -> bytes:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HOUR = timedelta(hours=1)
+LONGEST = timedelta(days=366)
+"""The longest window; longer histories are judged window by window."""
 
 
 def utc(text: str) -> datetime:
@@ -72,14 +74,18 @@ class Window:
         start = utc(first)
         if start.year == MAXYEAR:
             raise ValueError(f"{text!r} is no window: there is no hour after it")
-        return cls(start, utc(second) if slash else start + HOUR)
+        end = utc(second) if slash else start + HOUR
+        if end - start > LONGEST or end.year == MAXYEAR:
+            raise ValueError(f"{text!r} is no window: it is longer than {LONGEST.days} days, or beyond the calendar")
+        return cls(start, end)
 
     def __contains__(self, at: datetime) -> bool:
         return self.start <= at < self.end
 
     def __str__(self) -> str:
-        same_day = self.end - self.start <= timedelta(days=1) and (self.end - HOUR).date() == self.start.date()
-        return f"{self.start:%F %H:%M}–{self.end:{'%H:%M' if same_day else '%F %H:%M'}} UTC"
+        time = "%H:%M:%S" if self.start.second or self.end.second else "%H:%M"
+        day = "" if self.end.date() == self.start.date() or self.end - self.start == HOUR else "%F "
+        return f"{self.start:%F {time}}–{self.end:{day}{time}} UTC"
 
     @property
     def hours(self) -> tuple[datetime, ...]:

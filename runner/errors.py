@@ -4,6 +4,7 @@
     ├── SettingsError            the settings do not fit; all problems at once
     ├── MissingInput             a file or folder the settings name is not there
     ├── DatasetError             a line of a dataset cannot be used
+    ├── OccupiedTarget           a folder to write holds something else
     ├── NoData                   a window holds no captured event
     ├── NothingUsable            a window holds events, but every record was rejected
     ├── ArtefactError            a model file is corrupt, unsafe or of an unknown kind
@@ -27,12 +28,13 @@ SNIPPET_CHARACTERS = 120
 
 
 def snippet(value: object) -> str:
-    """Return the text of `value`, cut to a length that fits a message.
+    """Return the text of `value`, cut to a length that fits a message, control characters escaped.
 
     >>> snippet("x" * 200)[-5:]
     'xxxx…'
     """
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: SNIPPET_CHARACTERS + 1])
     return text if len(text) <= SNIPPET_CHARACTERS else text[: SNIPPET_CHARACTERS - 1] + "…"
 
 
@@ -69,6 +71,13 @@ class DatasetError(ShapwatchError):
         super().__init__(f"{problem}{more}")
 
 
+class OccupiedTarget(ShapwatchError):
+    """A folder that is about to be written holds something that would be lost."""
+
+    def __init__(self, path: object, holds: str) -> None:
+        super().__init__(f"{path} holds {holds}, which writing there would replace: give another folder, or remove it")
+
+
 class NoData(ShapwatchError):
     """A window holds no captured event at all."""
 
@@ -77,7 +86,7 @@ class NoData(ShapwatchError):
         looked = f"{first} to {others[-1]}" if others else first
         late = f", {outside} events outside the window" if outside else ""
         super().__init__(
-            f"{self.reason}: no captured event in {window}; looked in {looked}, found {files} files{late}. "
+            f"{self.reason}: no captured event in {window}; looked in {looked}, files found: {files}{late}. "
             "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic"
         )
 
@@ -138,6 +147,13 @@ class FeatureMismatch(ShapwatchError):
             f"the features differ: {told}. Compare data.headers with the reference's analysis.json, "
             "or run stage=baseline again"
         )
+
+
+def disk_sentence(error: OSError) -> str:
+    """Return what the disk refused as a sentence."""
+    return (
+        f"{error.filename or 'the disk'}: {error.strerror}; check that it exists, may be read or written and has space"
+    )
 
 
 class RecordError(ShapwatchError):

@@ -16,12 +16,14 @@ from typing import Any
 import orjson
 
 from runner.domain import Status, Window
+from runner.errors import OccupiedTarget
 
 MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
 VIOLATIONS = "constraint_violations.json"
 REPORT = "report.html"
 SETTINGS = "settings.yaml"
+OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,37 @@ def directory(root: Path, endpoint: str, monitor: str, window: Window) -> Path:
     return root / endpoint / monitor / f"{window.scheduled:%Y/%m/%d/%H}"
 
 
+def claim(target: Path) -> None:
+    """Make sure that a directory may be replaced: it is not there, or holds only what an execution writes.
+
+    A directory that a killed writer had put aside comes back first.
+
+    Raises:
+        OccupiedTarget: when anything else would be lost.
+    """
+    if not target.exists():
+        for old in sorted(target.parent.glob(f".{target.name}-*/old")):
+            with suppress(OSError):
+                old.rename(target)
+    if target.is_file():
+        raise OccupiedTarget(target, "a file")
+    foreign = []
+    with suppress(FileNotFoundError):
+        foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in OURS)
+    if foreign:
+        raise OccupiedTarget(target, ", ".join(foreign[:3]))
+
+
 def commit(target: Path, files: Mapping[str, bytes]) -> None:
     """Put a directory with these files in place of whatever was there, whole.
 
     Everything is written to a hidden directory beside it first and reaches the disk before it is renamed into place.
     Of several writers at once the last one stays.
+
+    Raises:
+        OccupiedTarget: when something that no execution wrote would be lost.
     """
+    claim(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
@@ -92,16 +119,37 @@ def _replace(target: Path, new: Path, aside: Path) -> None:
 
 
 def finished(target: Path) -> bool:
-    """Return whether a directory holds an execution that did not fail."""
-    return (manifest := read_manifest(target)) is not None and manifest.get("status") != Status.FAILED
+    """Return whether a directory holds an execution that did not fail, or one whose manifest cannot be read."""
+    try:
+        manifest = read_manifest(target)
+    except ValueError:
+        return True
+    return manifest is not None and manifest.get("status") != Status.FAILED
+
+
+def stored_window(target: Path) -> str | None:
+    """Return the window of the execution in a directory, None where it does not say."""
+    try:
+        window = (read_manifest(target) or {}).get("window")
+    except ValueError:
+        return None
+    return window.get("text") if isinstance(window, dict) else None
 
 
 def read_manifest(target: Path) -> dict[str, Any] | None:
-    """Return the manifest of a directory, or None where there is none that can be read."""
+    """Return the manifest of a directory, or None where there is none.
+
+    Raises:
+        ValueError: when there is one that cannot be read.
+    """
     try:
         manifest = orjson.loads((target / MANIFEST).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
     return manifest if isinstance(manifest, dict) else None
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from runner.domain import Outcome
 
 Item = TypeVar("Item")
 
@@ -94,12 +93,4 @@ class Track(Protocol):
 
     def __call__(self, items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
         """Yield the items."""
-        ...
-
-
-class Stage(Protocol):
-    """What the command line runs."""
-
-    def run(self) -> Outcome:
-        """Do the stage's work and say what came of it."""
         ...

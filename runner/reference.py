@@ -49,8 +49,12 @@ class Reference:
         existing(file, "the reference", "monitor.reference", "run stage=baseline first, or give an analysis.json")
         data = file.read_bytes()
         digest = executions.sha256(data)
-        manifest = executions.read_manifest(file.parent)
-        return cls(file, read_analysis(data, str(file)), digest, manifest if _describes(manifest, digest) else None)
+        try:
+            origin = _origin(executions.read_manifest(file.parent), digest)
+        except ValueError as error:
+            remedy = "run stage=baseline again, or remove the manifest to use the analysis alone"
+            raise UnusableReference(file, f"{error}: {remedy}") from error
+        return cls(file, read_analysis(data, str(file)), digest, origin)
 
     def background(self) -> pl.DataFrame:
         """Return the background rows that the reference was computed with.
@@ -87,9 +91,24 @@ class Reference:
         return [f"reference and live analysis carry different noise: {sentence}" for sentence in told]
 
 
-def _describes(manifest: Mapping[str, Any] | None, digest: str) -> bool:
-    """Return whether a manifest is that of the analysis with this SHA-256, and says all that a comparison needs."""
-    hashes = (manifest or {}).get("hashes")
-    if manifest is None or not isinstance(hashes, dict) or hashes.get(ANALYSIS) != digest:
-        return False
-    return {"background", "model"} <= hashes.keys() and {"background", "estimator"} <= manifest.keys()
+def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any] | None:
+    """Return a manifest that describes the analysis with this SHA-256, None where there is none of ours.
+
+    Raises:
+        ValueError: when it is damaged, or the analysis is another than it describes.
+    """
+    hashes = None if manifest is None else manifest.get("hashes")
+    if manifest is None or not isinstance(hashes, dict) or ANALYSIS not in hashes:
+        return None
+    if hashes[ANALYSIS] != digest:
+        raise ValueError("is another analysis than the manifest.json beside it describes")
+    background = manifest.get("background")
+    if not (
+        isinstance(manifest.get("estimator"), dict)
+        and isinstance(background, dict)
+        and isinstance(background.get("rows"), list)
+        and isinstance(background.get("names"), list)
+        and {"background", "model"} <= hashes.keys()
+    ):
+        raise ValueError("has a damaged manifest.json beside it")
+    return manifest

@@ -14,9 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     StringConstraints,
     field_validator,
     model_validator,
@@ -44,7 +41,7 @@ def _checked(expression: str) -> str:
 
 def _name(text: str) -> str:
     """Return a name that SageMaker's rule allows; it is safe as a folder and as a metric label."""
-    if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", text):
+    if len(text) > 63 or not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?", text):
         raise ValueError("expected 1 to 63 letters, digits and hyphens, no hyphen at either end")
     return text
 
@@ -64,14 +61,23 @@ def _background(value: Any) -> Any:
     return value
 
 
-Instant = Annotated[datetime, _from_text(utc)]
+def _instant(text: str) -> datetime:
+    at = utc(text)
+    if not 1970 <= at.year < 9000:
+        raise ValueError(f"{text!r} is not between the years 1970 and 9000")
+    return at
+
+
+Count = Annotated[int, Field(strict=True, gt=0, lt=2**40)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Instant = Annotated[datetime, _from_text(_instant)]
 Interval = Annotated[Window, _from_text(Window.parse)]
 JmesPath = Annotated[str, _from_text(_checked)]
 Name = Annotated[str, _from_text(_name)]
 
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 FilePath = Annotated[Path, _from_text(_path)]
-Background = Annotated[Literal["mean"] | Path | list[list[Any] | dict[str, Any]], BeforeValidator(_background)]
+Background = Annotated[Literal["mean"] | Path | list[list[Any] | dict[Any, Any]], BeforeValidator(_background)]
 
 
 class Node(BaseModel):
@@ -85,6 +91,7 @@ class QuickstartStage(Node):
 
     kind: Literal["quickstart"]
     start: Instant
+    records: Count
     rescale: dict[str, FiniteFloat]
 
 
@@ -93,11 +100,11 @@ class TrafficStage(Node):
 
     kind: Literal["traffic"]
     start: Instant
-    rate: PositiveFloat
-    batch_rows: PositiveInt
-    count: PositiveInt | None
+    rate: Annotated[float, Field(ge=1e-3, le=1e6)]
+    batch_rows: Count
+    count: Count | None
     rescale: dict[str, FiniteFloat]
-    seed: NonNegativeInt
+    seed: Seed
 
 
 class CaptureStage(Node):
@@ -145,11 +152,11 @@ class Shap(Node):
 
     explainer: Literal["kernel", "exact"]
     baseline: Background
-    num_samples: PositiveInt | None
+    num_samples: Count | None
     agg_method: Aggregation
     use_logit: bool
-    seed: NonNegativeInt
-    max_batch_rows: PositiveInt
+    seed: Seed
+    max_batch_rows: Count
 
 
 class Drift(Node):
@@ -171,7 +178,7 @@ class Report(Node):
     """`report`: the page."""
 
     title: str
-    max_bars: PositiveInt
+    max_bars: Count
 
 
 class Paths(Node):

@@ -56,6 +56,7 @@ class Dataset:
     path: Path
     fields: Fields
     key: str
+    what: str = "the dataset"
 
     def lines(self) -> Iterator[Line]:
         """Return its lines.
@@ -63,7 +64,7 @@ class Dataset:
         Raises:
             MissingInput: when there is no such file.
         """
-        storage.existing(self.path, "the dataset", self.key, "give the path of a JSON Lines file")
+        storage.existing(self.path, self.what, self.key, "give the path of a JSON Lines file")
         return storage.read_lines([self.path], Path())
 
     def read(self, track: Track) -> Records:

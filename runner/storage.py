@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from runner.domain import Line, Window
@@ -17,18 +19,25 @@ def hour_folders(root: Path, window: Window) -> list[Path]:
 
 
 def list_captures(root: Path, window: Window) -> list[Path]:
-    """Return the capture files of a window in the order of their paths; hidden files are still being written."""
-    found = (path for folder in hour_folders(root, window) for path in folder.glob("*.jsonl"))
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    """Return the capture files of a window in the order of their paths; hidden files are still being written.
+
+    Raises:
+        OSError: when a folder is there but cannot be listed.
+    """
+    found: list[Path] = []
+    for folder in hour_folders(root, window):
+        with suppress(FileNotFoundError):
+            found += folder.iterdir()
+    return sorted(path for path in found if path.suffix == ".jsonl" and path.name[0] != "." and path.is_file())
 
 
 def read_lines(paths: Iterable[Path], root: Path) -> Iterator[Line]:
-    """Yield the lines of files one by one, named relative to `root`."""
+    """Yield the lines of files one by one, named relative to `root`; a byte order mark is no part of the first."""
     for path in paths:
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         with path.open("rb") as file:
             for number, data in enumerate(file, 1):
-                yield Line(name, number, data)
+                yield Line(name, number, data.removeprefix(BOM_UTF8) if number == 1 else data)
 
 
 def count_lines(paths: Iterable[Path]) -> int:

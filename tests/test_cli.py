@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,28 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
+        (
+            ["stage=baseline", "shap.max_batch_rows=99999999999999999999"],
+            "shap.max_batch_rows: Input should be less than",
+        ),
+        (["stage=baseline", "shap.num_samples=true"], "shap.num_samples: Input should be a valid integer"),
+        (["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,nan]]"], "feature 'mean fractal dimension' has [nan]"),
+        (["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,1e300]]"], "has [1e+300]; expected numbers"),
+        (["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,[1]]]"], "has [[1]]; expected numbers"),
+        (
+            ["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,1],[1,2,3,4,5,6,7,8,9,true]]"],
+            "of different kinds: [1, True]",
+        ),
+        (["stage=baseline", "shap.baseline=[{1: 3}]"], "shap.baseline: data.features='features' finds nothing"),
+        (["stage=baseline", "data.features='features[::0]'"], "data.features='features[::0]' finds nothing"),
+        (["stage=baseline", "data.features='features && nofunc(@)'"], "finds nothing"),
+        (["stage=traffic", "stage.start=1969-12-31T00:00:00Z"], "not between the years 1970 and 9000"),
+        (
+            ["stage=traffic", "stage.start=2026-01-05T09:00", "stage.rate=1e-9"],
+            "stage.rate: Input should be greater than",
+        ),
+        (["stage=monitor", "stage.window=2001-01-01T00/2009-01-01T00"], "it is longer than 366 days"),
+        (["stage=monitor", "stage.window=9998-12-31T00/9999-12-31T23:30"], "is no window"),
         (["stage=null"], "Config group override must be a string or a list"),
         (["paths.root="], "paths.root: expected a path, got an empty text"),
         (
@@ -121,7 +144,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         (["stage=baseline", "shap.baseline=[{x: 1}]"], "shap.baseline: data.features='features' finds nothing"),
         (
             ["stage=baseline", "shap.baseline=nowhere.jsonl"],
-            "the dataset was not found at nowhere.jsonl (shap.baseline)",
+            "the SHAP baseline was not found at nowhere.jsonl (shap.baseline)",
         ),
         (["stage=baseline", "shap.baseline=[]"], "shap.baseline: no row; give at least one, or 'mean'"),
         (["stage=baseline", "shap=kernel", "shap.explainer=kernel", "shap.num_samples=5"], "use 20 or more"),
@@ -163,7 +186,7 @@ def test_an_empty_window_is_a_failed_execution(shapwatch: Shapwatch) -> None:
     shapwatch("stage=baseline")
     printed = shapwatch("stage=monitor", HOUR, code=2)
     assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC: Job inputs had no data: no captured event in")
-    assert "capture/breast-cancer/AllTraffic/2026/01/05/09, found 0 files" in printed
+    assert "capture/breast-cancer/AllTraffic/2026/01/05/09, files found: 0" in printed
     manifest = shapwatch.read("manifest.json", "monitor")
     assert (manifest["status"], manifest["failure_reason"]) == ("Failed", "Job inputs had no data")
     assert "Job inputs had no data" in shapwatch.find("report.html", "monitor").read_text()
@@ -198,6 +221,54 @@ def test_an_execution_that_cannot_be_judged_fails(played: Shapwatch, overrides: 
     stored = played.read("manifest.json", "other")
     assert stored["status"] == "Failed"
     assert sentence in stored["failure_reason"]
+
+
+def test_a_folder_with_other_things_is_never_replaced(shapwatch: Shapwatch, tmp_path: Path) -> None:
+    """Baselining into a folder of one's own says what is there and leaves it."""
+    precious = tmp_path / "precious"
+    (precious / "sub").mkdir(parents=True)
+    assert "precious holds sub, which writing" in shapwatch("stage=baseline", f"paths.baseline={precious}", code=2)
+    assert (precious / "sub").is_dir()
+
+
+def test_another_window_does_not_replace_an_execution(played: Shapwatch) -> None:
+    """Two windows with the same scheduled hour: the one that is finished stays."""
+    printed = played("stage=monitor", "stage.window=2026-01-05T09:10/2026-01-05T09:20", code=2)
+    assert "10 holds an execution over 2026-01-05 09:00–10:00 UTC, which writing" in printed
+    assert "was kept" in printed
+
+
+def test_many_rejections_are_printed(played: Shapwatch) -> None:
+    """A window that is mostly rubbish says so on the terminal too."""
+    (path,) = (played.root / "capture/breast-cancer/AllTraffic/2026/01/05/09").iterdir()
+    path.write_bytes(path.read_bytes() + b"{}\n" * 400)
+    printed = played("stage=monitor", HOUR)
+    assert "note: rejected, 400 of 490 events or their records: 2026/01/05/09/" in printed
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_window(played: Shapwatch) -> None:
+    """A file where the hour's folder should be is told, not taken for a window without traffic."""
+    printed = played("stage=monitor", HOUR, f"paths.capture={played.find('settings.yaml', 'baseline')}", code=2)
+    assert "Not a directory; check that it exists, may be read" in printed
+
+
+def test_the_choice_of_a_group_holds_in_an_experiment(shapwatch: Shapwatch) -> None:
+    """An option named on the command line wins over the experiment's."""
+    assert "explainer: kernel" in shapwatch("shap=kernel", options=("--cfg", "job"))
+    assert "explainer: exact" in shapwatch(options=("--cfg", "job"))
+
+
+def test_a_reader_that_went_away_is_no_error(tmp_path: Path) -> None:
+    """Output into a closed pipe, or a terminal without Unicode, ends as it should."""
+    command = [sys.executable, "-m", "runner", "stage=baseline", f"paths.root={tmp_path}"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=CHECKOUT, env=environment
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert b"Traceback" not in run.stderr.read()
 
 
 def test_other_noise_is_told_not_refused(played: Shapwatch) -> None:

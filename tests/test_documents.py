@@ -55,6 +55,9 @@ def test_violations_are_the_file() -> None:
         b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {}, "expected_value": 1}}}}',
         b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": null}, "expected_value": 1}}}}',
         b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": 1}}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": "nan"}, "expected_value": 1}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": 1e308}, "expected_value": 1}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": true}, "expected_value": 1}}}}',
         b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": 1}, "expected_value": 1},'
         b' "b": {"global_shap_values": {"x": 1, "y": 2}, "expected_value": 1}}}}',
     ],

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 from runner.domain import Window
-from runner.executions import MANIFEST, Stopwatch, commit, directory, finished, read_manifest, sha256
+from runner.errors import OccupiedTarget
+from runner.executions import (
+    ANALYSIS,
+    MANIFEST,
+    REPORT,
+    VIOLATIONS,
+    Stopwatch,
+    claim,
+    commit,
+    directory,
+    finished,
+    read_manifest,
+    sha256,
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -39,9 +52,9 @@ def test_commit_makes_the_directory(tmp_path: Path) -> None:
 
 def test_commit_replaces_the_whole_directory(tmp_path: Path) -> None:
     """Files of the former execution that the new one lacks are gone."""
-    commit(tmp_path / "06", {"x": b"old", "violations": b"old"})
-    commit(tmp_path / "06", {"x": b"new"})
-    assert contents(tmp_path) == {"06/x": b"new"}
+    commit(tmp_path / "06", {ANALYSIS: b"old", VIOLATIONS: b"old"})
+    commit(tmp_path / "06", {ANALYSIS: b"new"})
+    assert contents(tmp_path) == {"06/analysis.json": b"new"}
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
 
 
@@ -52,20 +65,20 @@ def test_commit_leaves_its_neighbours_alone(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"05/x": b"5", "06/x": b"6"}
 
 
-@pytest.mark.parametrize("before", [{}, {"06/x": b"old"}])
+@pytest.mark.parametrize("before", [{}, {"06/analysis.json": b"old"}])
 def test_failure_while_writing_changes_nothing(tmp_path: Path, before: dict[str, bytes]) -> None:
     """When a file cannot be written, the old directory stays and nothing hidden remains."""
     if before:
-        commit(tmp_path / "06", {"x": b"old"})
+        commit(tmp_path / "06", {ANALYSIS: b"old"})
     with pytest.raises(FileNotFoundError):
-        commit(tmp_path / "06", {"x": b"new", "absent/y": b"new"})
+        commit(tmp_path / "06", {ANALYSIS: b"new", "absent/y": b"new"})
     assert contents(tmp_path) == before
     assert len(list(tmp_path.iterdir())) == len(before)
 
 
 def test_failure_while_replacing_restores_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the new directory cannot be put in place, the old one is put back and nothing hidden remains."""
-    commit(tmp_path / "06", {"x": b"old"})
+    commit(tmp_path / "06", {ANALYSIS: b"old"})
     rename = Path.rename
 
     def full(self: Path, target: Path) -> Path:
@@ -75,8 +88,8 @@ def test_failure_while_replacing_restores_the_old(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OSError, match="disk full"):
-        commit(tmp_path / "06", {"x": b"new"})
-    assert contents(tmp_path) == {"06/x": b"old"}
+        commit(tmp_path / "06", {ANALYSIS: b"new"})
+    assert contents(tmp_path) == {"06/analysis.json": b"old"}
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
 
 
@@ -86,27 +99,53 @@ def test_failure_while_replacing_restores_the_old(tmp_path: Path, monkeypatch: p
         (b'{"status":"Completed"}', {"status": "Completed"}, True),
         (b'{"status":"CompletedWithViolations"}', {"status": "CompletedWithViolations"}, True),
         (b'{"status":"Failed"}', {"status": "Failed"}, False),
-        (b"", None, False),
-        (b"torn {", None, False),
-        (b"\xff", None, False),
         (b"[]", None, False),
         (b"null", None, False),
     ],
 )
-def test_manifest_is_read_tolerantly(tmp_path: Path, data: bytes, manifest: dict[str, str] | None, done: bool) -> None:
-    """Whatever is no manifest is as good as none; one that did not fail is a finished execution."""
+def test_manifests_tell_what_is_finished(
+    tmp_path: Path, data: bytes, manifest: dict[str, str] | None, done: bool
+) -> None:
+    """What is no object is no manifest of ours; one that did not fail is a finished execution."""
     commit(tmp_path / "06", {MANIFEST: data})
     assert read_manifest(tmp_path / "06") == manifest
     assert finished(tmp_path / "06") is done
 
 
+@pytest.mark.parametrize("data", [b"", b"torn {", b"\xff"])
+def test_a_damaged_manifest_is_an_error_and_its_execution_is_kept(tmp_path: Path, data: bytes) -> None:
+    """What cannot be read may have been a finished execution."""
+    commit(tmp_path / "06", {MANIFEST: data})
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_manifest(tmp_path / "06")
+    assert finished(tmp_path / "06")
+
+
 def test_missing_manifest_is_none(tmp_path: Path) -> None:
-    """An absent folder, a folder without a manifest and a file in its place are no execution."""
-    (tmp_path / "file").write_bytes(b"")
-    (tmp_path / "folder" / MANIFEST).mkdir(parents=True)
-    for target in (tmp_path / "absent", tmp_path, tmp_path / "file", tmp_path / "folder"):
+    """An absent folder and a folder without a manifest are no execution."""
+    for target in (tmp_path / "absent", tmp_path):
         assert read_manifest(target) is None
         assert not finished(target)
+
+
+def test_nothing_of_others_is_replaced(tmp_path: Path) -> None:
+    """A folder with anything that no execution wrote, or a file, stays as it is."""
+    (tmp_path / "folder/sub").mkdir(parents=True)
+    (tmp_path / "file").write_bytes(b"precious")
+    for target in ("folder", "file"):
+        with pytest.raises(OccupiedTarget, match="which writing there would replace"):
+            commit(tmp_path / target, {ANALYSIS: b"new"})
+    assert (tmp_path / "folder/sub").is_dir()
+    assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+def test_what_a_killed_writer_put_aside_comes_back(tmp_path: Path) -> None:
+    """Between the two renames the old directory is aside; the next writer finds it first."""
+    commit(tmp_path / "06", {ANALYSIS: b"old"})
+    (tmp_path / ".06-killed").mkdir()
+    (tmp_path / "06").rename(tmp_path / ".06-killed/old")
+    claim(tmp_path / "06")
+    assert contents(tmp_path) == {"06/analysis.json": b"old"}
 
 
 def test_stopwatch_measures_steps() -> None:
@@ -130,9 +169,9 @@ def test_several_writers_leave_one_whole_directory(tmp_path: Path) -> None:
 
     def write(number: int) -> None:
         for _ in range(20):
-            commit(target, {"a": b"%d" % number, "b": b"%d" % number})
+            commit(target, {ANALYSIS: b"%d" % number, REPORT: b"%d" % number})
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
     assert list(tmp_path.iterdir()) == [target]
-    assert (target / "a").read_bytes() == (target / "b").read_bytes()
+    assert (target / ANALYSIS).read_bytes() == (target / REPORT).read_bytes()

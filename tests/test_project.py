@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-import pytest
 from runner.demo import build
 
 from tests.conftest import DEMO
@@ -54,15 +53,6 @@ def test_version_is_told_once() -> None:
     """pyproject.toml and the package agree."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     assert f'__version__ = "{project["version"]}"' in (CHECKOUT / "runner/__init__.py").read_text()
-
-
-@pytest.mark.parametrize("folder", ["runner", "benchmarks"])
-def test_modules_stay_small(folder: str) -> None:
-    """A file that doubles hides a second noun."""
-    long = {
-        path.name: n for path in (CHECKOUT / folder).rglob("*.py") if (n := len(path.read_text().splitlines())) > 330
-    }
-    assert not long
 
 
 def test_the_quickstarts_data_are_what_the_script_writes(tmp_path: Path) -> None:

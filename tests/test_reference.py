@@ -58,11 +58,9 @@ def test_reference_is_a_folder_or_its_analysis(tmp_path: Path, name: str) -> Non
     assert (found.values_DL.tolist(), found.expected_L.tolist()) == ([[0.5], [-0.125]], [0.25])
 
 
-@pytest.mark.parametrize(
-    "origin", [None, [], {}, {"hashes": None}, {"hashes": "x"}, {"hashes": {}}, {"hashes": {"analysis.json": "other"}}]
-)
+@pytest.mark.parametrize("origin", [None, [], {}, {"hashes": None}, {"hashes": "x"}, {"hashes": {}}])
 def test_reference_without_its_own_manifest_is_bare(tmp_path: Path, origin: object) -> None:
-    """A manifest that is absent, foreign or of another analysis says nothing about this one."""
+    """A manifest that is absent or foreign says nothing about this analysis."""
     assert Reference.read(folder(tmp_path, origin)).origin is None
 
 
@@ -100,12 +98,27 @@ def test_bare_reference_has_no_background(tmp_path: Path) -> None:
         Reference.read(folder(tmp_path)).background()
 
 
-def test_execution_as_reference_has_no_background(tmp_path: Path) -> None:
-    """The folder of a monitor's execution, whose manifest keeps no rows, is told from a baselining run's."""
-    origin = manifest()
-    del origin["background"]
-    with pytest.raises(UnusableReference, match="carries no SHAP baseline"):
-        Reference.read(folder(tmp_path, origin)).background()
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ({**manifest(), "hashes": {**manifest()["hashes"], "analysis.json": "other"}}, "is another analysis than"),
+        ({**manifest(), "hashes": {"analysis.json": manifest()["hashes"]["analysis.json"]}}, "damaged"),
+        (manifest(background=None), "damaged"),
+        (manifest(background={"names": None, "rows": []}), "damaged"),
+        (manifest(estimator=None), "damaged"),
+    ],
+)
+def test_a_damaged_origin_is_never_taken_for_none(tmp_path: Path, origin: object, said: str) -> None:
+    """An analysis whose manifest is not whole is refused, or the guards would be off."""
+    with pytest.raises(UnusableReference, match=f"{said}.*run stage=baseline again"):
+        Reference.read(folder(tmp_path, origin))
+
+
+def test_a_torn_manifest_is_refused(tmp_path: Path) -> None:
+    """So is one that is no JSON."""
+    (folder(tmp_path) / "manifest.json").write_text("{")
+    with pytest.raises(UnusableReference, match=r"manifest\.json is not JSON"):
+        Reference.read(tmp_path)
 
 
 def test_equal_settings_need_no_words(tmp_path: Path) -> None:

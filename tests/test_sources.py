@@ -68,10 +68,10 @@ def test_published_capture_is_usable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({}, "found 0 files. Check monitor.endpoint"),
-        ({"a": b""}, "found 1 files. Check"),
-        ({"a": b"\n \n"}, "found 1 files. Check"),
-        ({"a": captured('{"features":[1]}', "04:59:59") * 2}, "found 1 files, 2 events outside the window. Check"),
+        ({}, "files found: 0. Check monitor.endpoint"),
+        ({"a": b""}, "files found: 1. Check"),
+        ({"a": b"\n \n"}, "files found: 1. Check"),
+        ({"a": captured('{"features":[1]}', "04:59:59") * 2}, "files found: 1, 2 events outside the window. Check"),
     ],
 )
 def test_window_without_events_says_where_it_looked(tmp_path: Path, files: dict[str, bytes], said: str) -> None:

@@ -37,32 +37,15 @@ def test_it_carries_configuration_templates_and_data(wheel: Path) -> None:
 
 
 def test_it_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None:
-    """A fresh environment with the wheel in it finds the drift, through the console script."""
+    """A fresh environment with nothing but the wheel and what it asks for finds the drift, by the console script."""
     environment = tmp_path / "environment"
-    venv.create(environment, with_pip=False)
-    bin_ = environment / "bin"
-    here = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    there = environment / "lib" / here.parent.name / "site-packages"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", there, wheel], check=True
-    )
-    (there / "dependencies.pth").write_text(f"{here}\n")
-    script = "import sys; from runner.cli import main; sys.argv[0] = 'shapwatch'; main()"
-    where = subprocess.run(
-        [bin_ / "python", "-I", "-c", "import runner; print(runner.__file__)"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert Path(where.stdout.strip()).is_relative_to(environment)
+    venv.create(environment, with_pip=True)
+    install = [str(environment / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*install, "-c", str(CHECKOUT / "constraints.txt"), str(wheel)], check=True, cwd=tmp_path)
     done = subprocess.run(
-        [bin_ / "python", "-I", "-c", script, "paths.root=here"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
+        [environment / "bin/shapwatch", "paths.root=here"], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "CompletedWithViolations" in done.stdout
     assert (tmp_path / "here/monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12/report.html").is_file()
+    assert str(CHECKOUT) not in (tmp_path / "here/baseline/breast-cancer-monitor/settings.yaml").read_text()

@@ -16,6 +16,7 @@ from runner.errors import FeatureMismatch
 
 ONE_FEATURE = "there is only one feature, so its rank cannot change"
 ABSOLUTE = "some attributions are negative (signed medians); the ranking is by absolute value"
+NOTHING_LIVE = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores them"
 DEGENERATE = "the reference is degenerate: all its attributions are zero, so there is no order to compare with"
 
 
@@ -106,10 +107,10 @@ def rank(values_D: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def sentence(verdict: Verdict, reference: GlobalAttributions, live: GlobalAttributions) -> str:
     """Return the verdict as one sentence for people; it speaks of the label that ranks worst."""
-    judged = [drift for drift in verdict.drifts if drift.ndcg is not None]
+    judged = [(drift.ndcg, drift) for drift in verdict.drifts if drift.ndcg is not None]
     if not judged:
         return f"No verdict: {verdict.drifts[0].notes[-1] if verdict.drifts else 'no label could be compared'}."
-    worst = min(judged, key=lambda drift: drift.ndcg or 0.0)
+    _, worst = min(judged, key=lambda pair: pair[0])
     of = f" for {worst.label}" if len(verdict.drifts) > 1 else ""
     figures = f"nDCG {worst.ndcg:.4f}, alarm below {verdict.threshold:g}"
     if not verdict.violations:
@@ -117,6 +118,8 @@ def sentence(verdict: Verdict, reference: GlobalAttributions, live: GlobalAttrib
     order = [reference.names.index(name) for name in live.names]
     before_D = abs(reference.values_DL[order, reference.labels.index(worst.reference_label)])
     now_D = abs(live.values_DL[:, live.labels.index(worst.label)])
+    if not now_D.any():
+        return f"Drift: {NOTHING_LIVE} ({figures})."
     mover = int(abs(share(now_D) - share(before_D)).argmax())
     move = (
         f"{live.names[mover]} moved most, from rank {rank(before_D)[mover]} to {rank(now_D)[mover]} and from "

@@ -6,15 +6,18 @@ Array letters: N records, D features, B background rows.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 from numpy.typing import NDArray
 
 from runner.errors import BackgroundError
+
+LARGEST = 1e100
+"""Numbers beyond it are taken for mistakes."""
 
 
 def mean(features: pl.DataFrame) -> pl.DataFrame:
@@ -47,14 +50,23 @@ def given(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pl.DataFrame:
     for i, row in enumerate(rows):
         if len(row) != len(names):
             raise BackgroundError(f"row {i} has {len(row)} values, the data has {len(names)} features")
-    columns = []
-    for d, name in enumerate(names):
-        values = [row[d] for row in rows]
-        try:
-            columns.append(pl.Series(name, values, strict=not all(isinstance(value, int | float) for value in values)))
-        except TypeError as error:
-            raise BackgroundError(f"feature {name!r} has values of different kinds: {values}") from error
-    return pl.DataFrame(columns)
+    return pl.DataFrame([_given_column(name, [row[d] for row in rows]) for d, name in enumerate(names)])
+
+
+def _given_column(name: str, values: list[Any]) -> pl.Series:
+    kinds = {
+        "text" if isinstance(v, str) else type(v).__name__ if isinstance(v, bool) else "number"
+        for v in values
+        if v is not None
+    }
+    numbers = kinds == {"number"}
+    if numbers and not all(isinstance(v, int | float) and abs(v) < LARGEST for v in values if v is not None):
+        raise BackgroundError(f"feature {name!r} has {values}; expected numbers, texts, booleans or nulls")
+    if len(kinds) > 1:
+        raise BackgroundError(f"feature {name!r} has values of different kinds: {values}")
+    if numbers and any(isinstance(v, float) or abs(v) >= 2**63 for v in values if v is not None):
+        return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)
+    return pl.Series(name, values)
 
 
 def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -69,7 +81,7 @@ def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFram
     for column in features:
         replacement = background[column.name]
         ours, theirs = column.dtype, replacement.dtype
-        if ours.is_integer() and theirs.is_float() and (replacement == replacement.round()).all():
+        if ours.is_integer() and theirs.is_float() and _integral(replacement):
             theirs = ours
         if pl.Null in (ours, theirs):
             common = theirs if ours == pl.Null else ours
@@ -83,6 +95,12 @@ def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFram
         left.append(replacement.cast(common))
         right.append(column.cast(common))
     return pl.DataFrame(left), pl.DataFrame(right)
+
+
+def _integral(column: pl.Series) -> bool:
+    """Return whether all numbers of a float column are integers of 64 bits."""
+    values = column.drop_nulls()
+    return bool(((values == values.round()) & (values.abs() < 2**63)).all())
 
 
 def varying(features: pl.DataFrame, background: pl.DataFrame) -> NDArray[np.bool_]:
@@ -104,5 +122,6 @@ def _differs(column: pl.Series, replacement: pl.Series) -> NDArray[np.bool_]:
 
 
 def identity(background: pl.DataFrame) -> str:
-    """Return a hash of the background's names and values."""
-    return hashlib.sha256(orjson.dumps([background.columns, background.rows()])).hexdigest()
+    """Return a hash of the background's names and values; an integer is the same as a float or not."""
+    rows = [[int(v) if isinstance(v, float) and v.is_integer() else v for v in row] for row in background.rows()]
+    return hashlib.sha256(json.dumps([background.columns, rows]).encode()).hexdigest()

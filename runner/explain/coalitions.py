@@ -54,7 +54,7 @@ def size_weights(players: int) -> NDArray[np.float64]:
     return weights
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=16)
 def kernel_designs(players: int, budget: int, designs: int, seed: int) -> Designs:
     """Return designs of at most `budget` coalitions: whole size classes while they fit, then drawn pairs.
 

@@ -18,6 +18,9 @@ from runner.protocols import Game
 DESIGNS = 64
 """Alternative designs; a record takes the one that the hash of its content picks."""
 
+LARGEST_DESIGN = 2**23
+"""Coalitions times features of all designs together; with larger budgets there are fewer designs."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -47,21 +50,29 @@ class Kernel:
         Raises:
             ExplainerError: when `num_samples` cannot determine the attributions.
         """
-        every = 2**players - 2
+        every = int(2**players - 2)
         wanted = 2 * players + 2**11 if self.num_samples is None else self.num_samples
         least = min(2 * players, every)
         if wanted < least:
             raise ExplainerError(
                 f"shap.num_samples={wanted} cannot determine {players} attributions: use {least} or more"
             )
-        return int(min(wanted, every))
+        coalitions = min(wanted, every) // 2 * 2
+        if coalitions * players > LARGEST_DESIGN:
+            most = LARGEST_DESIGN // players // 2 * 2
+            raise ExplainerError(
+                f"shap.num_samples={wanted} needs too much memory for {players} features: use {most} at most"
+            )
+        return coalitions
 
     def phi(self, game: Game) -> NDArray[np.float64]:
         """Return phi_NPL."""
         total_NL = game.scores_NL - game.expected_L
         if game.players < 2:
             return total_NL[:, None, :].repeat(game.players, axis=1)
-        designs = kernel_designs(game.players, self.coalitions(game.players), DESIGNS, self.seed)
+        coalitions = self.coalitions(game.players)
+        count = max(1, min(DESIGNS, LARGEST_DESIGN // (coalitions * game.players)))
+        designs = kernel_designs(game.players, coalitions, count, self.seed)
         design_N = (game.keys_N % len(designs.masks_GKP)).astype(np.intp)
         values_NKL = game.value(designs.masks_GKP, design_N)
         coalition_NJL, complement_NJL = np.split(values_NKL, 2, axis=1)

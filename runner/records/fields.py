@@ -112,7 +112,7 @@ def _search(expression: ParsedResult, document: Any) -> Any:
     """Return what an expression finds; a function applied to what it does not fit finds nothing."""
     try:
         return expression.search(document)
-    except jmespath.exceptions.JMESPathTypeError:
+    except (jmespath.exceptions.JMESPathError, ValueError):
         return None
 
 

@@ -35,4 +35,4 @@ def rescale(line: bytes, fields: Fields, factors: Mapping[str, float]) -> bytes:
 
 
 def _times(value: Scalar, factor: float | None) -> Scalar:
-    return value if factor is None or not isinstance(value, int | float) else value * factor
+    return value if factor is None or isinstance(value, bool) or not isinstance(value, int | float) else value * factor

@@ -64,7 +64,7 @@ def read_dataset(lines: Iterable[Line], fields: Fields) -> Records:
     """Return the records of a JSON Lines dataset.
 
     Raises:
-        DatasetError: at the first line that cannot be used, or when there is none.
+        DatasetError: naming the first line that cannot be used, or when there is none at all.
     """
     rows: list[Row] = []
     rejections: list[Rejection] = []
@@ -145,6 +145,6 @@ def _keys(rows: list[Row]) -> pl.DataFrame:
 
 
 def _scores(rows: list[Row], width: int | None) -> np.ndarray[tuple[int, int], np.dtype[np.float64]] | None:
-    if width is None:
+    if width is None or not any(row.scores for row in rows):
         return None
     return np.array([row.scores or [np.nan] * width for row in rows], dtype=np.float64).reshape(-1, width)

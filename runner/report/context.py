@@ -83,7 +83,7 @@ def _check(name: str, value: str, state: str, note: str) -> dict[str, str]:
 
 def _parity(parity: Mapping[str, Any] | None) -> dict[str, str]:
     if parity is None:
-        return _check("Serving parity", "not known", WARNING, "the responses were not captured")
+        return _check("Serving parity", "not known", WARNING, "no captured score can be compared with the model's")
     same = parity["largest"] <= PARITY_TOLERANCE
     note = f"captured and recomputed scores differ by {parity['largest']:.1e} at most, {parity['records']} compared"
     return _check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)

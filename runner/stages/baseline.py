@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from runner import documents, manifest
 from runner.domain import Outcome, Status, plural
 from runner.drift.verdict import reachability
-from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, Provenance, Stopwatch, commit, sha256
+from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, Provenance, Stopwatch, claim, commit, sha256
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.protocols import Model, Track
@@ -25,7 +25,7 @@ class Baseline:
     Attributes:
         name: the monitor's.
         dataset: the records to explain.
-        background_rows: the SHAP baseline, None for the mean of the dataset.
+        background_rows: gives the SHAP baseline, None for the mean of the dataset.
         threshold: the nDCG alarm, to say what it can see with this reference.
         target: the folder that becomes the reference.
     """
@@ -34,7 +34,7 @@ class Baseline:
     dataset: Dataset
     model: Model
     estimator: Estimator
-    background_rows: Sequence[Sequence[Any]] | None
+    background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     threshold: float
     report: Report
     provenance: Provenance
@@ -43,10 +43,11 @@ class Baseline:
 
     def run(self) -> Outcome:
         """Write analysis.json, report, settings and manifest; the former reference stays until they are complete."""
+        claim(self.target)
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
             features = self.dataset.read(self.track).features
-            given = self.background_rows
+            given = self.background_rows()
             background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
         with watch.step("explain"):
             attributions = self.estimator.explain(self.model, features, background, self.track)

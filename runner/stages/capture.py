@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from runner import storage
@@ -47,7 +48,7 @@ class Capture:
 def contents(captured: Captured) -> dict[str, Any]:
     """Return what a window holds as a JSON document."""
     per_hour = Counter(file.rpartition("/")[0] for file in captured.files)
-    features, keys = captured.records.features, captured.records.keys
+    features, keys, scores_NL = captured.records.features, captured.records.keys, captured.records.scores_NL
     return {
         "window": {"start": f"{captured.window.start:%FT%TZ}", "end": f"{captured.window.end:%FT%TZ}"},
         "files": list(captured.files),
@@ -65,7 +66,7 @@ def contents(captured: Captured) -> dict[str, Any]:
             "inference_id": keys["inference_id"][0],
             "at": f"{keys['at'][0]:%FT%TZ}",
             "features": features.row(0, named=True),
-            "scores": None if captured.records.scores_NL is None else captured.records.scores_NL[0].tolist(),
+            "scores": None if scores_NL is None or not np.isfinite(scores_NL[0]).all() else scores_NL[0].tolist(),
         },
     }
 

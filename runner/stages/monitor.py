@@ -5,7 +5,7 @@ This is the only place besides the command line that catches errors: what went w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner import documents, executions, manifest
-from runner.domain import Execution, GlobalAttributions, Status, Window
+from runner.domain import Captured, Execution, GlobalAttributions, Status, Window
 from runner.drift.verdict import judge, match_features, sentence
-from runner.errors import ShapwatchError
+from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
 from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
@@ -33,7 +33,7 @@ class Monitor:
     Attributes:
         name, endpoint: where its executions are kept, `{root}/{endpoint}/{name}/yyyy/mm/dd/hh`.
         tree: the captures.
-        background_rows: the SHAP baseline, None for the reference's own.
+        background_rows: gives the SHAP baseline, None for the reference's own.
         reference: the folder that baselining wrote, or an analysis.json.
         threshold: an nDCG below it is a violation.
         root: the folder of all executions.
@@ -44,7 +44,7 @@ class Monitor:
     tree: CaptureTree
     model: Model
     estimator: Estimator
-    background_rows: Sequence[Sequence[Any]] | None
+    background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     reference: Path
     threshold: float
     report: Report
@@ -60,6 +60,7 @@ class Monitor:
             return self._fail(window, error)
 
     def _execute(self, window: Window) -> Execution:
+        self._claim(window)
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
             reference = Reference.read(self.reference)
@@ -67,7 +68,7 @@ class Monitor:
             features = captured.records.features
             match_features(reference.attributions.names, features.columns)
         with watch.step("explain"):
-            given = self.background_rows
+            given = self.background_rows()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             differences = reference.compare(self.estimator.settings, background)
             attributions = self.estimator.explain(self.model, features, background, self.track)
@@ -85,20 +86,33 @@ class Monitor:
             **manifest.explanation(self.estimator, attributions, background, files[ANALYSIS], **identities),
             "serving_parity": parity(captured.records.scores_NL, self.estimator.model_scores(attributions)),
             "model_changed": reference.model_changed(self.model.identity),
-            "notes": [*differences, *verdict.notes, *(f"rejected, for example {one}" for one in captured.examples)],
+            "notes": [*differences, *verdict.notes, *rejections(captured)],
         }
         target = self._commit(window, found, files, watch, (live, reference.attributions))
-        told = f"{status}, {window}. {found['sentence']}\n  {target / REPORT}"
+        lines = [
+            f"{status}, {window}. {found['sentence']}",
+            *(f"note: {note}" for note in found["notes"]),
+            target / REPORT,
+        ]
+        told = "\n  ".join(map(str, lines))
         return Execution(told, status=status, directory=str(target))
 
+    def _claim(self, window: Window) -> None:
+        """Make sure that the directory of the scheduled hour is free, or holds an execution over the same window."""
+        target = executions.directory(self.root, self.endpoint, self.name, window)
+        executions.claim(target)
+        if executions.finished(target) and (stored := executions.stored_window(target)) not in {None, str(window)}:
+            raise OccupiedTarget(target, f"an execution over {stored}")
+
     def _fail(self, window: Window, error: ShapwatchError | OSError) -> Execution:
-        told = f"Failed, {window}: {error}"
+        sentence = disk_sentence(error) if isinstance(error, OSError) else str(error)
+        told = f"Failed, {window}: {sentence}"
         target = executions.directory(self.root, self.endpoint, self.name, window)
         if executions.finished(target):
             told = f"{told}\n  the earlier execution in {target} was kept"
         else:
-            reason = error.reason if isinstance(error, ShapwatchError) else str(error)
-            found = {**self._head(window, Status.FAILED, f"Failed: {error}"), "failure_reason": reason, "notes": []}
+            reason = error.reason if isinstance(error, ShapwatchError) else sentence
+            found = {**self._head(window, Status.FAILED, f"Failed: {sentence}"), "failure_reason": reason, "notes": []}
             self._commit(window, found, {}, Stopwatch(self.provenance.clock), (None, None))
             told = f"{told}\n  {target / REPORT}"
         return Execution(told, succeeded=False, status=Status.FAILED, directory=str(target))
@@ -128,9 +142,20 @@ class Monitor:
         return target
 
 
+def rejections(captured: Captured) -> list[str]:
+    """Return how many were rejected, with an example of each reason."""
+    counted = captured.rejected
+    return [
+        f"rejected, {counted[one.kind]} of {captured.events} events or their records: {one}"
+        for one in captured.examples
+    ]
+
+
 def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> dict[str, Any] | None:
-    """Return how far the captured scores are from the model's own, or None where none were captured."""
+    """Return how far the captured scores are from the model's own, or None where there are none to compare."""
     if captured_NL is None or captured_NL.shape != scores_NL.shape:
         return None
     known_N = np.isfinite(captured_NL).all(axis=1)
-    return {"largest": float(abs(captured_NL - scores_NL)[known_N].max(initial=0.0)), "records": int(known_N.sum())}
+    if not known_N.any():
+        return None
+    return {"largest": float(abs(captured_NL - scores_NL)[known_N].max()), "records": int(known_N.sum())}

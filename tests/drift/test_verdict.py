@@ -114,6 +114,7 @@ def test_the_sentence_names_the_mover() -> None:
     [
         (analysis([0.7, 0.5]), analysis([0.8, 0.5]), "No drift: the features rank as in the reference (nDCG 1.0000"),
         (analysis([0.0, 0.0]), analysis([0.8, 0.5]), "No verdict: the reference is degenerate"),
+        (analysis([0.7, 0.1, 0.0]), analysis([0.0, 0.0, 0.0]), "Drift: all live attributions are zero"),
         (analysis([1, 2], [1, 2]), analysis([1, 2], labels=("x",)), "No verdict: no label could be compared"),
         (
             analysis([9, 1], [9, 1]),

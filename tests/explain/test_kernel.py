@@ -40,7 +40,7 @@ def test_seeds_draw_different_coalitions() -> None:
 
 @pytest.mark.parametrize(
     ("num_samples", "players", "expected"),
-    [(None, 10, 1022), (None, 20, 2088), (100, 14, 100), (100, 5, 30), (100, 2, 2), (28, 14, 28)],
+    [(None, 10, 1022), (None, 20, 2088), (100, 14, 100), (101, 14, 100), (100, 5, 30), (100, 2, 2), (28, 14, 28)],
 )
 def test_the_budget_is_that_of_clarify(num_samples: int | None, players: int, expected: int) -> None:
     """The default is min(2·P + 2^11, 2^P − 2), and there are never more coalitions than exist."""
@@ -51,6 +51,12 @@ def test_too_small_a_budget_is_refused() -> None:
     """A budget that cannot determine the attributions is an error that says how many would do."""
     with pytest.raises(ExplainerError, match=r"shap.num_samples=27 cannot determine 14 attributions: use 28 or more"):
         Kernel(27, 0).coalitions(14)
+
+
+def test_a_budget_beyond_memory_is_refused() -> None:
+    """A budget whose designs would not fit is an error that says how many would."""
+    with pytest.raises(ExplainerError, match=r"needs too much memory for 25 features: use 335544 at most"):
+        Kernel(3_000_000, 0).coalitions(25)
 
 
 def test_too_many_features_to_enumerate_are_refused() -> None:

@@ -15,6 +15,19 @@ from tests.conftest import untracked
 PUBLISHED = Path(__file__).parents[1] / "expected" / "capture.jsonl"
 
 
+def test_a_first_record_without_score_has_none(tmp_path: Path) -> None:
+    """Where only later records have a captured response, the example's scores are null."""
+    folder = tmp_path / "tree/2023/01/19/05"
+    folder.mkdir(parents=True)
+    first, second = map(orjson.loads, PUBLISHED.read_bytes().splitlines())
+    del first["captureData"]["endpointOutput"]
+    (folder / "a.jsonl").write_bytes(orjson.dumps(first) + b"\n" + orjson.dumps(second))
+    stage = Capture(CaptureTree(tmp_path / "tree", Fields("features", "score")), tmp_path / "saved", untracked)
+    stage.run(Window.parse("2023-01-19T05"))
+    (saved,) = (tmp_path / "saved").iterdir()
+    assert orjson.loads(saved.read_bytes())["example"]["scores"] is None
+
+
 def test_it_shows_files_events_records_and_rejections(tmp_path: Path) -> None:
     """The notebook's capture file with a torn line in it is listed with counts, types, an example and the reason."""
     folder = tmp_path / "tree/2023/01/19/05"

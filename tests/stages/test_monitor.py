@@ -29,7 +29,7 @@ FIELDS = Fields("features", "score", ("a", "b", "c"))
 PARTS: dict[str, Any] = {
     "model": Formula(additive),
     "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100),
-    "background_rows": None,
+    "background_rows": lambda: None,
     "threshold": 0.9,
     "report": Report(CHECKOUT / "reports_templates", "title", 20),
     "provenance": Provenance("settings: all\n", {"python": "3"}, lambda: 0.0),
