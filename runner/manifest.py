@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,13 +13,24 @@ from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 
 
-def head(monitor: str, endpoint: str, window: Window, status: Status, sentence: str) -> dict[str, Any]:
-    """Return what every execution says of itself, also a failed one."""
+def head(
+    stage: str, monitor: str, status: Status, told: tuple[str, str], versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what comes first, also of a failure; `told` is the headline and the sentence behind it."""
+    headline, sentence = told
     return {
-        "stage": "monitor",
+        "stage": stage,
         "status": status,
+        "headline": headline,
         "sentence": sentence,
         "monitor": monitor,
+        "versions": dict(versions),
+    }
+
+
+def place(endpoint: str, window: Window) -> dict[str, Any]:
+    """Return where and when an execution looked."""
+    return {
         "endpoint": endpoint,
         "window": {"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}", "text": str(window)},
         "scheduled": f"{window.scheduled:%FT%TZ}",
@@ -57,6 +69,7 @@ def judgement(verdict: Verdict) -> dict[str, Any]:
             "ndcg": drift.ndcg,
             "floor": drift.floor,
             "chance": drift.chance,
+            "violated": drift in verdict.violations,
             "notes": list(drift.notes),
         }
         for drift in verdict.drifts

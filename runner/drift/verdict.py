@@ -105,24 +105,31 @@ def rank(values_D: NDArray[np.float64]) -> NDArray[np.intp]:
     return larger_D + 1
 
 
+def headline(verdict: Verdict) -> str:
+    """Return the verdict in two words."""
+    if verdict.violations:
+        return "Drift"
+    return "No drift" if any(drift.ndcg is not None for drift in verdict.drifts) else "No verdict"
+
+
 def sentence(verdict: Verdict, reference: GlobalAttributions, live: GlobalAttributions) -> str:
-    """Return the verdict as one sentence for people; it speaks of the label that ranks worst."""
+    """Return what stands behind the headline; it speaks of the label that ranks worst."""
     judged = [(drift.ndcg, drift) for drift in verdict.drifts if drift.ndcg is not None]
     if not judged:
-        return f"No verdict: {verdict.drifts[0].notes[-1] if verdict.drifts else 'no label could be compared'}."
+        return f"{verdict.drifts[0].notes[-1] if verdict.drifts else 'no label could be compared'}."
     _, worst = min(judged, key=lambda pair: pair[0])
     of = f" for {worst.label}" if len(verdict.drifts) > 1 else ""
     figures = f"nDCG {worst.ndcg:.4f}, alarm below {verdict.threshold:g}"
-    if not verdict.violations:
-        return f"No drift: the features rank as in the reference{of} ({figures})."
-    order = [reference.names.index(name) for name in live.names]
-    before_D = abs(reference.values_DL[order, reference.labels.index(worst.reference_label)])
     now_D = abs(live.values_DL[:, live.labels.index(worst.label)])
     if not now_D.any():
-        return f"Drift: {NOTHING_LIVE} ({figures})."
+        return f"{NOTHING_LIVE} ({figures})."
+    if not verdict.violations:
+        return f"the features rank as in the reference{of} ({figures})."
+    order = [reference.names.index(name) for name in live.names]
+    before_D = abs(reference.values_DL[order, reference.labels.index(worst.reference_label)])
     mover = int(abs(share(now_D) - share(before_D)).argmax())
     move = (
         f"{live.names[mover]} moved most, from rank {rank(before_D)[mover]} to {rank(now_D)[mover]} and from "
         f"{share(before_D)[mover]:.1%} to {share(now_D)[mover]:.1%} of all attribution"
     )
-    return f"Drift: the features no longer rank as in the reference{of} ({figures}); {move}."
+    return f"the features no longer rank as in the reference{of} ({figures}); {move}."

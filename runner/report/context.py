@@ -27,10 +27,10 @@ def page(
     manifest: Mapping[str, Any], live: GlobalAttributions | None, reference: GlobalAttributions | None
 ) -> dict[str, Any]:
     """Return the template's context; a failed execution has no attributions, a baselining only live ones."""
-    headline, _, sentence = manifest["sentence"].partition(": ")
+    sentence = manifest["sentence"]
     return {
-        "headline": headline,
-        "state": STATES[headline],
+        "headline": manifest["headline"],
+        "state": STATES[manifest["headline"]],
         "sentence": sentence[:1].upper() + sentence[1:],
         "facts": _facts(manifest),
         "health": _health(manifest),
@@ -125,8 +125,8 @@ def _verdict(label: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     numbers = {
         name: "undefined" if label[name] is None else f"{label[name]:.4f}" for name in ("ndcg", "floor", "chance")
     }
-    drifted = label["ndcg"] is not None and label["ndcg"] < threshold
-    return {**numbers, "threshold": f"{threshold:g}", "state": BAD if drifted else GOOD, "notes": label["notes"]}
+    state = BAD if label["violated"] else GOOD
+    return {**numbers, "threshold": f"{threshold:g}", "state": state, "notes": label["notes"]}
 
 
 def _features(

@@ -54,12 +54,9 @@ class Baseline:
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
         identities = {"dataset": sha256(self.dataset.path.read_bytes()), "model": self.model.identity}
+        size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
-            "stage": "baseline",
-            "status": Status.COMPLETED,
-            "sentence": f"Reference: {plural(features.height, 'record')}, {plural(features.width, 'feature')}.",
-            "monitor": self.name,
-            "versions": dict(self.provenance.versions),
+            **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
             "counts": {"records": features.height},
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "notes": reachability(reference, self.threshold),
@@ -74,4 +71,4 @@ class Baseline:
         }
         commit(self.target, files)
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
-        return Outcome("\n  ".join([f"Completed. {found['sentence']}", *found["notes"], *paths]))
+        return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))

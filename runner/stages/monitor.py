@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runner import documents, executions, manifest
 from runner.domain import Captured, Execution, GlobalAttributions, Status, Window
-from runner.drift.verdict import judge, match_features, sentence
+from runner.drift.verdict import headline, judge, match_features, sentence
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
 from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
@@ -80,7 +80,7 @@ class Monitor:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
         found = {
-            **self._head(window, status, sentence(verdict, reference.attributions, live)),
+            **self._head(window, status, (headline(verdict), sentence(verdict, reference.attributions, live))),
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
             **manifest.explanation(self.estimator, attributions, background, files[ANALYSIS], **identities),
@@ -90,7 +90,7 @@ class Monitor:
         }
         target = self._commit(window, found, files, watch, (live, reference.attributions))
         lines = [
-            f"{status}, {window}. {found['sentence']}",
+            f"{status}, {window}. {found['headline']}: {found['sentence']}",
             *(f"note: {note}" for note in found["notes"]),
             target / REPORT,
         ]
@@ -105,21 +105,21 @@ class Monitor:
             raise OccupiedTarget(target, f"an execution over {stored}")
 
     def _fail(self, window: Window, error: ShapwatchError | OSError) -> Execution:
-        sentence = disk_sentence(error) if isinstance(error, OSError) else str(error)
-        told = f"Failed, {window}: {sentence}"
+        reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
+        told = f"Failed, {window}: {reason}"
         target = executions.directory(self.root, self.endpoint, self.name, window)
         if executions.finished(target):
             told = f"{told}\n  the earlier execution in {target} was kept"
         else:
-            reason = error.reason if isinstance(error, ShapwatchError) else sentence
-            found = {**self._head(window, Status.FAILED, f"Failed: {sentence}"), "failure_reason": reason, "notes": []}
+            stored = error.reason if isinstance(error, ShapwatchError) else reason
+            found = {**self._head(window, Status.FAILED, ("Failed", reason)), "failure_reason": stored, "notes": []}
             self._commit(window, found, {}, Stopwatch(self.provenance.clock), (None, None))
             told = f"{told}\n  {target / REPORT}"
         return Execution(told, succeeded=False, status=Status.FAILED, directory=str(target))
 
-    def _head(self, window: Window, status: Status, told: str) -> dict[str, Any]:
-        head = manifest.head(self.name, self.endpoint, window, status, told)
-        return {**head, "versions": dict(self.provenance.versions)}
+    def _head(self, window: Window, status: Status, told: tuple[str, str]) -> dict[str, Any]:
+        head = manifest.head("monitor", self.name, status, told, self.provenance.versions)
+        return {**head, **manifest.place(self.endpoint, window)}
 
     def _commit(
         self,

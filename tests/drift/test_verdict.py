@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runner.domain import GlobalAttributions, Verdict
 from runner.drift import verdict
-from runner.drift.verdict import judge, match_labels, rank, reachability, sentence, share
+from runner.drift.verdict import headline, judge, match_labels, rank, reachability, sentence, share
 from runner.errors import FeatureMismatch
 
 
@@ -20,6 +20,12 @@ def analysis(*columns: list[float], names: str = "abcdef", labels: tuple[str, ..
 def judged(reference: GlobalAttributions, live: GlobalAttributions) -> Verdict:
     """Return the verdict with the usual threshold."""
     return judge(reference, live, 0.9)
+
+
+def told(reference: GlobalAttributions, live: GlobalAttributions) -> str:
+    """Return headline and sentence of the verdict."""
+    result = judged(reference, live)
+    return f"{headline(result)}: {sentence(result, reference, live)}"
 
 
 def test_order_decides_not_size() -> None:
@@ -103,7 +109,7 @@ def test_unmatched_labels_are_reported_never_violations() -> None:
 def test_the_sentence_names_the_mover() -> None:
     """A violation is told with its figures and the feature that moved most."""
     reference, live = analysis([0.7, 0.5, 0.05]), analysis([0.1, 0.2, 0.7])
-    assert sentence(judged(reference, live), reference, live) == (
+    assert told(reference, live) == (
         "Drift: the features no longer rank as in the reference (nDCG 0.6876, alarm below 0.9); "
         "c moved most, from rank 3 to 1 and from 4.0% to 70.0% of all attribution."
     )
@@ -125,7 +131,7 @@ def test_the_sentence_names_the_mover() -> None:
 )
 def test_every_verdict_has_a_sentence(reference: GlobalAttributions, live: GlobalAttributions, start: str) -> None:
     """No drift, no verdict and the worst of several labels are told too."""
-    assert sentence(judged(reference, live), reference, live).startswith(start)
+    assert told(reference, live).startswith(start)
 
 
 def test_reachability_is_told_at_baselining() -> None:

@@ -48,11 +48,19 @@ def attributions(names: list[str], seed: int = 0) -> GlobalAttributions:
 
 def manifest(**changes: Any) -> dict[str, Any]:
     """Return the manifest of an execution with violations."""
-    label = {"reference_label": "yes", "ndcg": 0.8, "floor": 0.5, "chance": 0.7, "notes": ["a <i>note</i>"]}
+    label = {
+        "reference_label": "yes",
+        "ndcg": 0.8,
+        "floor": 0.5,
+        "chance": 0.7,
+        "violated": True,
+        "notes": ["a <i>note</i>"],
+    }
     return {
         "stage": "monitor",
         "status": "CompletedWithViolations",
-        "sentence": "Drift: the <b>features</b> no longer rank as in the reference.",
+        "headline": "Drift",
+        "sentence": "the <b>features</b> no longer rank as in the reference.",
         "monitor": "m",
         "endpoint": "e",
         "window": {
@@ -119,7 +127,7 @@ def test_failures_have_a_page_too() -> None:
     """A failed execution has no attributions, but says what happened."""
     keys = ("stage", "monitor", "endpoint", "window", "scheduled", "versions")
     failed = {key: value for key, value in manifest().items() if key in keys}
-    failed |= {"status": "Failed", "sentence": "Failed: Job inputs had no data", "notes": []}
+    failed |= {"status": "Failed", "headline": "Failed", "sentence": "Job inputs had no data", "notes": []}
     html = REPORT.html(failed, None, None).decode()
     assert "Job inputs had no data" in html
     assert "<svg" not in html
