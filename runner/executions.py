@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from runner.documents import dump
 from runner.domain import Status, Window
 from runner.errors import OccupiedTarget
 
@@ -151,6 +152,15 @@ def read_manifest(target: Path) -> dict[str, Any] | None:
     except orjson.JSONDecodeError as error:
         raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
     return manifest if isinstance(manifest, dict) else None
+
+
+def bundle(found: Mapping[str, Any], page: bytes, provenance: Provenance, watch: Stopwatch) -> dict[str, bytes]:
+    """Return the files that every execution and baselining leaves beside its analysis."""
+    return {
+        REPORT: page,
+        SETTINGS: provenance.settings.encode(),
+        MANIFEST: dump({**found, "timings": watch.seconds}),
+    }
 
 
 def sha256(data: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -45,22 +45,19 @@ class Estimator:
             ExplainerError: when the explainer cannot work with this many features.
         """
         background, features = backgrounds.align(background, features)
-        first_N, again_N, keys_N = _distinct(features)
-        plays_ND = backgrounds.varying(features[first_N], background) | self.explainer.keeps_unvarying
-        order_N = plays_ND.sum(axis=1).argsort(kind="stable")
-        features, plays_ND, keys_N = features[first_N[order_N]], plays_ND[order_N], keys_N[order_N]
-        scores_NL = outputs(model, features, self.use_logit, self.max_batch_rows)
+        records = _arrange(features, background, self.explainer.keeps_unvarying)
+        scores_NL = outputs(model, records.features, self.use_logit, self.max_batch_rows)
         expected_L = outputs(model, background, self.use_logit, self.max_batch_rows).mean(axis=0)
-        phi_NDL = np.zeros((*features.shape, len(expected_L)))
-        blocks, coalitions = self._blocks(plays_ND), 0
+        phi_NDL = np.zeros((*records.features.shape, len(expected_L)))
+        blocks, coalitions = self._blocks(records.plays_ND), 0
         for rows in track(blocks, "explaining", len(blocks)):
-            players_NP = np.nonzero(plays_ND[rows])[1].reshape(rows.stop - rows.start, -1)
+            players_NP = np.nonzero(records.plays_ND[rows])[1].reshape(rows.stop - rows.start, -1)
             game = MaskingGame(
                 model=model,
-                features=features[rows],
+                features=records.features[rows],
                 background=background,
                 players_NP=players_NP,
-                keys_N=keys_N[rows],
+                keys_N=records.keys_N[rows],
                 scores_NL=scores_NL[rows],
                 expected_L=expected_L,
                 use_logit=self.use_logit,
@@ -68,14 +65,13 @@ class Estimator:
             )
             np.put_along_axis(phi_NDL[rows], players_NP[:, :, None], self.explainer.phi(game), axis=1)
             coalitions += len(players_NP) * self.explainer.coalitions(game.players)
-        back_N = order_N.argsort()[again_N]
         return Attributions(
             names=tuple(features.columns),
             labels=model.labels,
-            phi_NDL=phi_NDL[back_N],
+            phi_NDL=phi_NDL[records.back_N],
             expected_L=expected_L,
-            scores_NL=scores_NL[back_N],
-            evaluations=features.height + background.height * (1 + coalitions),
+            scores_NL=scores_NL[records.back_N],
+            evaluations=len(scores_NL) + background.height * (1 + coalitions),
         )
 
     def aggregate(self, attributions: Attributions) -> GlobalAttributions:
@@ -104,11 +100,27 @@ class Estimator:
         return blocks
 
 
-def _distinct(features: pl.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint64]]:
-    """Return the first row of each content, which of those each row equals, and a hash of each content."""
+class _Arranged(NamedTuple):
+    """Records as they are explained: each content once, in ascending order of their numbers of players.
+
+    `plays_ND` says which features play, `keys_N` are hashes of the contents, and `back_N` leads from every original
+    record to its row here.
+    """
+
+    features: pl.DataFrame
+    plays_ND: NDArray[np.bool_]
+    keys_N: NDArray[np.uint64]
+    back_N: NDArray[np.intp]
+
+
+def _arrange(features: pl.DataFrame, background: pl.DataFrame, keeps_unvarying: bool) -> _Arranged:
     seen: dict[bytes, int] = {}
     contents = [orjson.dumps(values) for values in features.rows()]
     again_N = np.array([seen.setdefault(content, len(seen)) for content in contents], dtype=np.intp)
     _, first_N = np.unique(again_N, return_index=True)
     hashes = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in seen)
-    return first_N, again_N, np.frombuffer(hashes, dtype="<u8")
+    distinct = features[first_N]
+    plays_ND = backgrounds.varying(distinct, background) | keeps_unvarying
+    order_N = plays_ND.sum(axis=1).argsort(kind="stable")
+    keys_N = np.frombuffer(hashes, dtype="<u8")
+    return _Arranged(distinct[order_N], plays_ND[order_N], keys_N[order_N], order_N.argsort()[again_N])

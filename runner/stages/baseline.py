@@ -10,7 +10,7 @@ from typing import Any
 from runner import documents, manifest
 from runner.domain import Outcome, Status, plural
 from runner.drift.verdict import reachability
-from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, Provenance, Stopwatch, claim, commit, sha256
+from runner.executions import ANALYSIS, REPORT, Provenance, Stopwatch, bundle, claim, commit, sha256
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.protocols import Model, Track
@@ -63,12 +63,6 @@ class Baseline:
         }
         with watch.step("report"):
             page = self.report.html(found, reference, None)
-        files = {
-            ANALYSIS: analysis,
-            REPORT: page,
-            SETTINGS: self.provenance.settings.encode(),
-            MANIFEST: documents.dump({**found, "timings": watch.seconds}),
-        }
-        commit(self.target, files)
+        commit(self.target, {ANALYSIS: analysis, **bundle(found, page, self.provenance, watch)})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))

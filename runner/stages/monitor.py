@@ -17,7 +17,7 @@ from runner import documents, executions, manifest
 from runner.domain import Captured, Execution, GlobalAttributions, Status, Window
 from runner.drift.verdict import headline, judge, match_features, sentence
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
-from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, VIOLATIONS, Provenance, Stopwatch
+from runner.executions import ANALYSIS, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.protocols import Model, Track
@@ -132,13 +132,7 @@ class Monitor:
         with watch.step("report"):
             page = self.report.html(found, *compared)
         target = executions.directory(self.root, self.endpoint, self.name, window)
-        complete = {
-            **files,
-            REPORT: page,
-            SETTINGS: self.provenance.settings.encode(),
-            MANIFEST: documents.dump({**found, "timings": watch.seconds}),
-        }
-        executions.commit(target, complete)
+        executions.commit(target, {**files, **executions.bundle(found, page, self.provenance, watch)})
         return target
 
 
