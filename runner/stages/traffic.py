@@ -32,7 +32,7 @@ class Traffic:
         rate: events a second.
         batch_rows: records an event carries.
         count: records to send, None for the dataset once.
-        seed: draws the event ids and the names of the files, so that a repeated run rewrites the same files.
+        seed: draws the event ids and the names of the files, so that the same run again rewrites the same files.
     """
 
     dataset: Dataset
