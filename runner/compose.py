@@ -5,10 +5,9 @@ With `cli` the only module that knows Hydra, and the only one that hands setting
 
 from __future__ import annotations
 
-import difflib
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +24,7 @@ from runner.executions import Provenance
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
+from runner.problems import describe
 from runner.protocols import Track
 from runner.records.fields import Fields
 from runner.report.render import Report
@@ -72,64 +72,10 @@ def validate(config: DictConfig) -> Settings:
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        told = [(_key(detail["loc"], raw), detail) for detail in error.errors(include_url=False)]
-        problems += [_problem(key, detail, raw) for key, detail in told if key not in missing]
+        problems += [told for key, told in describe(error, raw) if key not in missing]
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     return settings
-
-
-def _key(location: tuple[int | str, ...], raw: Any) -> str:
-    """Return the full key of a problem; the tags that pydantic puts in for unions are no part of it."""
-    keys: list[str] = []
-    node = raw
-    for step in location:
-        if isinstance(node, dict) and step not in node and step == node.get("kind"):
-            continue
-        if not isinstance(node, dict | list) and keys:
-            break
-        keys.append(str(step))
-        node = node[step] if _holds(node, step) else None
-    return ".".join(keys)
-
-
-def _holds(node: Any, step: int | str) -> bool:
-    if isinstance(node, dict):
-        return step in node
-    return isinstance(node, list) and isinstance(step, int) and step < len(node)
-
-
-def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
-    got = f"(got {detail['input']!r})"
-    message = detail["msg"].removeprefix("Value error, ")
-    match detail["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
-            return f"{key}: no such key{_nearest(key, raw)} {got}"
-        case "missing":
-            return f"{key}: required, but not set; pass {key}=..."
-        case "union_tag_invalid":
-            return f"{key}.kind: expected one of {detail['ctx']['expected_tags']} (got {detail['ctx']['tag']!r})"
-        case _:
-            return f"{key}: {message} {got}" if key else message
-
-
-def _nearest(key: str, raw: Any) -> str:
-    """Return a hint at the key that was probably meant."""
-    known = [path for path in _leaves(raw) if path != key]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    if near:
-        return f"; did you mean {near[0]}?"
-    parent = key.rpartition(".")[0]
-    siblings = [path for path in known if parent and path.startswith(f"{parent}.")]
-    return f"; {parent} has {', '.join(siblings)}" if siblings else ""
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outcome]:

@@ -1,0 +1,74 @@
+"""What pydantic found wrong with the settings, in the words of somebody who wants to put it right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def describe(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
+    """Yield, for each problem, its full key and a sentence with the value got and what is allowed.
+
+    Args:
+        error: what validation found.
+        raw: the configuration it looked at, as plain data.
+    """
+    for detail in error.errors(include_url=False):
+        key = _key(detail["loc"], raw)
+        yield key, _problem(key, detail, raw)
+
+
+def _key(location: tuple[int | str, ...], raw: Any) -> str:
+    """Return the full key of a problem; the tags that pydantic puts in for unions are no part of it."""
+    keys: list[str] = []
+    node = raw
+    for step in location:
+        if isinstance(node, dict) and step not in node and step == node.get("kind"):
+            continue
+        if not isinstance(node, dict | list) and keys:
+            break
+        keys.append(str(step))
+        node = node[step] if _holds(node, step) else None
+    return ".".join(keys)
+
+
+def _holds(node: Any, step: int | str) -> bool:
+    if isinstance(node, dict):
+        return step in node
+    return isinstance(node, list) and isinstance(step, int) and step < len(node)
+
+
+def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
+    got = f"(got {detail['input']!r})"
+    message = detail["msg"].removeprefix("Value error, ")
+    match detail["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{key}: no such key{_nearest(key, raw)} {got}"
+        case "missing":
+            return f"{key}: required, but not set; pass {key}=..."
+        case "union_tag_invalid":
+            return f"{key}.kind: expected one of {detail['ctx']['expected_tags']} (got {detail['ctx']['tag']!r})"
+        case _:
+            return f"{key}: {message} {got}" if key else message
+
+
+def _nearest(key: str, raw: Any) -> str:
+    """Return a hint at the key that was probably meant."""
+    known = [path for path in _leaves(raw) if path != key]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    if near:
+        return f"; did you mean {near[0]}?"
+    parent = key.rpartition(".")[0]
+    siblings = [path for path in known if parent and path.startswith(f"{parent}.")]
+    return f"; {parent} has {', '.join(siblings)}" if siblings else ""
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
