@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.coalitions import kernel_designs

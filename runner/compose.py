@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -176,18 +176,15 @@ def _estimator(settings: Settings) -> Estimator:
     )
 
 
-def _background_rows(settings: Settings, track: Track) -> list[list[Any]] | None:
+def _background_rows(settings: Settings, track: Track) -> Sequence[Sequence[Any]] | None:
     """Return the SHAP baseline as rows of values, None for the mean; rows may have the dataset's own shape."""
     baseline, fields = settings.shap.baseline, _fields(settings)
     if baseline == "mean":
         return None
     if isinstance(baseline, Path):
-        return [
-            list(row)
-            for row in Dataset(baseline, fields, "shap.baseline", "the SHAP baseline").read(track).features.rows()
-        ]
+        return Dataset(baseline, fields, "shap.baseline", "the SHAP baseline").read(track).features.rows()
     try:
-        return [row if isinstance(row, list) else list(fields.feature_values(row)) for row in baseline]
+        return [row if isinstance(row, list) else fields.feature_values(row) for row in baseline]
     except RecordError as error:
         raise BackgroundError(str(error)) from error
 

@@ -218,6 +218,11 @@ class GlobalAttributions:
     values_DL: NDArray[np.float64]
     expected_L: NDArray[np.float64]
 
+    def values(self, label: str, names: tuple[str, ...]) -> NDArray[np.float64]:
+        """Return the values_D of a label, the features in the order of `names`."""
+        place = {name: d for d, name in enumerate(self.names)}
+        return self.values_DL[[place[name] for name in names], self.labels.index(label)]
+
 
 @dataclass(frozen=True)
 class LabelDrift:

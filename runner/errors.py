@@ -38,6 +38,13 @@ def snippet(value: object) -> str:
     return text if len(text) <= SNIPPET_CHARACTERS else text[: SNIPPET_CHARACTERS - 1] + "…"
 
 
+def disk_sentence(error: OSError) -> str:
+    """Return what the disk refused as a sentence."""
+    return (
+        f"{error.filename or 'the disk'}: {error.strerror}; check that it exists, may be read or written and has space"
+    )
+
+
 class ShapwatchError(Exception):
     """Anything shapwatch can explain in a sentence."""
 
@@ -147,13 +154,6 @@ class FeatureMismatch(ShapwatchError):
             f"the features differ: {told}. Compare data.headers with the reference's analysis.json, "
             "or run stage=baseline again"
         )
-
-
-def disk_sentence(error: OSError) -> str:
-    """Return what the disk refused as a sentence."""
-    return (
-        f"{error.filename or 'the disk'}: {error.strerror}; check that it exists, may be read or written and has space"
-    )
 
 
 class RecordError(ShapwatchError):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Item
 

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import orjson
+
 from runner import cli
 
 CHECKOUT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from runner import cli
 
+from runner import cli
 from tests.conftest import DEMO
 from tests.running import CHECKOUT, Shapwatch
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from runner import console
 
+from runner import console
 from tests.running import CHECKOUT
 
 

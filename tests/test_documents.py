@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from runner.documents import analysis, constraint_violations, dump, read_analysis
 from runner.domain import GlobalAttributions, LabelDrift, Verdict
 from runner.drift.verdict import ABSOLUTE

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from runner.domain import HOUR, Attributions, Captured, Records, Rejection, Window, plural, utc
 
 FIVE = datetime(2023, 1, 19, 5, tzinfo=UTC)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from runner.domain import Window
 from runner.errors import OccupiedTarget
 from runner.executions import (

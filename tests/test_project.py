@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-from runner.demo import build
 
+from runner.demo import build
 from tests.conftest import DEMO
 from tests.running import CHECKOUT, Shapwatch
 

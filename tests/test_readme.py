@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from runner import cli, errors
 
+from runner import cli, errors
 from tests.running import CHECKOUT, Shapwatch
 
 README = (CHECKOUT / "README.md").read_text("utf-8")

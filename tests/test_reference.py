@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+
 from runner.errors import MissingInput, UnusableReference
 from runner.explain import background as backgrounds
 from runner.reference import Reference

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from runner.domain import Event, Payload, Window
 from runner.errors import DatasetError, MissingInput, NoData, NothingUsable
 from runner.protocols import Item
 from runner.records.capture import encode
 from runner.records.fields import Fields
 from runner.sources import CaptureTree, Dataset
-
 from tests.conftest import untracked
 
 PUBLISHED = (Path(__file__).parent / "expected" / "capture.jsonl").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from runner.domain import Window
 from runner.errors import MissingInput
 from runner.storage import existing, hour_folders, list_captures, read_lines, write

@@ -27,12 +27,11 @@ def judge(reference: GlobalAttributions, live: GlobalAttributions, threshold: fl
         FeatureMismatch: when a feature exists on one side only.
     """
     match_features(reference.names, live.names)
-    order = [reference.names.index(name) for name in live.names]
     pairs = match_labels(reference.labels, live.labels)
     drifts = []
     for ours, theirs in pairs.items():
-        gains_D = reference.values_DL[order, reference.labels.index(theirs)]
-        drifts.append(_drift(ours, theirs, gains_D, live.values_DL[:, live.labels.index(ours)], threshold))
+        gains_D, live_D = reference.values(theirs, live.names), live.values(ours, live.names)
+        drifts.append(_drift(ours, theirs, gains_D, live_D, threshold))
     unmatched = [f"label {label!r} of the live data" for label in live.labels if label not in pairs]
     unmatched += [f"label {label!r} of the reference" for label in reference.labels if label not in pairs.values()]
     notes = tuple(f"{label} has no counterpart and was not judged" for label in unmatched)
@@ -120,13 +119,12 @@ def sentence(verdict: Verdict, reference: GlobalAttributions, live: GlobalAttrib
     _, worst = min(judged, key=lambda pair: pair[0])
     of = f" for {worst.label}" if len(verdict.drifts) > 1 else ""
     figures = f"nDCG {worst.ndcg:.4f}, alarm below {verdict.threshold:g}"
-    now_D = abs(live.values_DL[:, live.labels.index(worst.label)])
+    now_D = abs(live.values(worst.label, live.names))
     if not now_D.any():
         return f"{NOTHING_LIVE} ({figures})."
     if not verdict.violations:
         return f"the features rank as in the reference{of} ({figures})."
-    order = [reference.names.index(name) for name in live.names]
-    before_D = abs(reference.values_DL[order, reference.labels.index(worst.reference_label)])
+    before_D = abs(reference.values(worst.reference_label, live.names))
     mover = int(abs(share(now_D) - share(before_D)).argmax())
     move = (
         f"{live.names[mover]} moved most, from rank {rank(before_D)[mover]} to {rank(now_D)[mover]} and from "

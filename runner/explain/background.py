@@ -54,18 +54,15 @@ def given(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pl.DataFrame:
 
 
 def _given_column(name: str, values: list[Any]) -> pl.Series:
-    kinds = {
-        "text" if isinstance(v, str) else type(v).__name__ if isinstance(v, bool) else "number"
-        for v in values
-        if v is not None
-    }
+    known = [value for value in values if value is not None]
+    kinds = {{str: "text", bool: "boolean"}.get(type(value), "number") for value in known}
     numbers = kinds == {"number"}
-    if numbers and not all(isinstance(v, int | float) and abs(v) < LARGEST for v in values if v is not None):
+    if numbers and not all(isinstance(value, int | float) and abs(value) < LARGEST for value in known):
         raise BackgroundError(f"feature {name!r} has {values}; expected numbers, texts, booleans or nulls")
     if len(kinds) > 1:
         raise BackgroundError(f"feature {name!r} has values of different kinds: {values}")
-    if numbers and any(isinstance(v, float) or abs(v) >= 2**63 for v in values if v is not None):
-        return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)
+    if numbers and any(isinstance(value, float) or abs(value) >= 2**63 for value in known):
+        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
     return pl.Series(name, values)
 
 

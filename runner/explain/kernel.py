@@ -71,7 +71,7 @@ class Kernel:
         if game.players < 2:
             return total_NL[:, None, :].repeat(game.players, axis=1)
         coalitions = self.coalitions(game.players)
-        count = max(1, min(DESIGNS, LARGEST_DESIGN // (coalitions * game.players)))
+        count = min(DESIGNS, LARGEST_DESIGN // (coalitions * game.players))
         designs = kernel_designs(game.players, coalitions, count, self.seed)
         design_N = (game.keys_N % len(designs.masks_GKP)).astype(np.intp)
         values_NKL = game.value(designs.masks_GKP, design_N)

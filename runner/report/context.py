@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain import GlobalAttributions, plural
-from runner.drift.verdict import match_labels, rank, share
+from runner.drift.verdict import rank, share
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 PARITY_TOLERANCE = 1e-6
@@ -102,13 +102,11 @@ def _labels(
     manifest: Mapping[str, Any], live: GlobalAttributions, reference: GlobalAttributions | None
 ) -> list[dict[str, Any]]:
     verdicts = {label["label"]: label for label in manifest.get("verdict", {}).get("labels", [])}
-    pairs = {} if reference is None else match_labels(reference.labels, live.labels)
     sections = []
     for i, label in enumerate(live.labels):
         before_D = None
-        if reference is not None and label in pairs:
-            order = [reference.names.index(name) for name in live.names]
-            before_D = reference.values_DL[order, reference.labels.index(pairs[label])]
+        if reference is not None and label in verdicts:
+            before_D = reference.values(verdicts[label]["reference_label"], live.names)
         sections.append(
             {
                 "label": label,

@@ -97,9 +97,12 @@ class Monitor:
         told = "\n  ".join(map(str, lines))
         return Execution(told, status=status, directory=str(target))
 
+    def _target(self, window: Window) -> Path:
+        return executions.directory(self.root, self.endpoint, self.name, window)
+
     def _claim(self, window: Window) -> None:
         """Make sure that the directory of the scheduled hour is free, or holds an execution over the same window."""
-        target = executions.directory(self.root, self.endpoint, self.name, window)
+        target = self._target(window)
         executions.claim(target)
         if executions.finished(target) and (stored := executions.stored_window(target)) not in {None, str(window)}:
             raise OccupiedTarget(target, f"an execution over {stored}")
@@ -107,7 +110,7 @@ class Monitor:
     def _fail(self, window: Window, error: ShapwatchError | OSError) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
         told = f"Failed, {window}: {reason}"
-        target = executions.directory(self.root, self.endpoint, self.name, window)
+        target = self._target(window)
         if executions.finished(target):
             told = f"{told}\n  the earlier execution in {target} was kept"
         else:
@@ -131,7 +134,7 @@ class Monitor:
     ) -> Path:
         with watch.step("report"):
             page = self.report.html(found, *compared)
-        target = executions.directory(self.root, self.endpoint, self.name, window)
+        target = self._target(window)
         executions.commit(target, {**files, **executions.bundle(found, page, self.provenance, watch)})
         return target
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runner.drift.ndcg import chance, floor, ndcg
 from sklearn.metrics import ndcg_score
+
+from runner.drift.ndcg import chance, floor, ndcg
 
 
 def test_the_documented_example() -> None:

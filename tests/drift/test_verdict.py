@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from runner.domain import GlobalAttributions, Verdict
 from runner.drift import verdict
 from runner.drift.verdict import headline, judge, match_labels, rank, reachability, sentence, share

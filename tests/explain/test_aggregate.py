@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from runner.domain import Attributions
 from runner.explain.aggregate import Aggregation, aggregate
 

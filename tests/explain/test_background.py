@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+
 from runner.errors import BackgroundError
 from runner.explain.background import align, given, identity, mean, varying
 

@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+
 from runner.domain import Attributions
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.protocols import Explainer, Model
-
 from tests.conftest import untracked
 from tests.models_by_hand import Formula, additive, interacting
 

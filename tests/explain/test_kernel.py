@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+
 from runner.errors import ExplainerError
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
-
 from tests.explain.test_contract import explain
 from tests.models_by_hand import Formula, interacting
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from runner.demo.build import array_list, tar_gz, zip_archive
 from runner.errors import ArtefactError
 from runner.models import artifact
 from runner.models.artifact import parse_arrays, unpack_tar, unpack_zip
-
 from tests.conftest import DEMO
 
 MEMBER = "model_algo-1"

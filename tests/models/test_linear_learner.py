@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from runner.demo.build import array_list, artefact, tar_gz, zip_archive
 from runner.errors import ArtefactError, MissingInput, ModelInputError
 from runner.models.linear_learner import LinearLearner
-
 from tests.conftest import DEMO
 
 DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None)

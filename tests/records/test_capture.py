@@ -13,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from runner.domain import Event, Payload
 from runner.errors import RecordError
 from runner.records.capture import decode, encode

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from runner.errors import RecordError
 from runner.records.fields import Fields, Scalar, compiled
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from runner.errors import SettingsError
 from runner.records.fields import Fields
 from runner.records.incident import rescale

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from runner.domain import Payload
 from runner.errors import RecordError
 from runner.records.payloads import documents, text

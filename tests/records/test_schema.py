@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from runner.errors import RecordError
 from runner.records.fields import Fields
 from runner.records.schema import Schema

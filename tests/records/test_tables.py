@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from runner.domain import Captured, Event, Line, Payload, Window
 from runner.errors import DatasetError
 from runner.records.capture import encode

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
 from runner.domain import GlobalAttributions
 from runner.report.render import Report
-
 from tests.running import CHECKOUT, Shapwatch
 
 HOSTILE = [
@@ -49,7 +49,6 @@ def attributions(names: list[str], seed: int = 0) -> GlobalAttributions:
 def manifest(**changes: Any) -> dict[str, Any]:
     """Return the manifest of an execution with violations."""
     label = {
-        "reference_label": "yes",
         "ndcg": 0.8,
         "floor": 0.5,
         "chance": 0.7,
@@ -72,7 +71,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "counts": {"files": 1, "events": 12, "records": 10, "rejected": {"not_json": 2}, "evaluations": 99},
         "verdict": {
             "threshold": 0.9,
-            "labels": [{"label": "yes", **label}, {"label": "<b>no</b>", **label}],
+            "labels": [{"label": name, "reference_label": name, **label} for name in ("yes", "<b>no</b>")],
             "notes": [],
         },
         "estimator": {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
+
 from runner.domain import Window
 from runner.records.fields import Fields
 from runner.sources import CaptureTree
 from runner.stages.capture import Capture
-
 from tests.conftest import untracked
 
 PUBLISHED = Path(__file__).parents[1] / "expected" / "capture.jsonl"

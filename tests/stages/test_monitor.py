@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from runner.domain import Event, Payload, Status, Window, utc
 from runner.executions import Provenance
 from runner.explain.aggregate import Aggregation
@@ -19,7 +20,6 @@ from runner.report.render import Report
 from runner.sources import CaptureTree, Dataset
 from runner.stages.baseline import Baseline
 from runner.stages.monitor import Monitor
-
 from tests.conftest import untracked
 from tests.models_by_hand import Formula, additive
 from tests.running import CHECKOUT

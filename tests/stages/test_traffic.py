@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from runner.domain import HOUR, Window
 from runner.errors import SettingsError
 from runner.models.linear_learner import LinearLearner
@@ -16,7 +17,6 @@ from runner.records.capture import decode
 from runner.records.fields import Fields
 from runner.sources import CaptureTree, Dataset
 from runner.stages.traffic import Traffic
-
 from tests.conftest import DEMO, untracked
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
