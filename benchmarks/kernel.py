@@ -31,7 +31,8 @@ from runner.explain.kernel import Kernel
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Explainer, Item
 from runner.records.fields import Fields
-from runner.sources import Dataset
+from runner.sources.data_file import DataFile
+from runner.sources.dataset import Dataset
 
 DEMO = Path(__file__).parents[1] / "runner" / "demo"
 ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
@@ -51,7 +52,8 @@ def inputs(rows: int) -> tuple[str, LinearLearner, pl.DataFrame, pl.DataFrame]:
     )
     (artifact,) = folder.glob("*.tar.gz")
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None)
-    features = Dataset(folder / data, Fields("features", "score"), "data.dataset").read(untracked).features
+    reader = DataFile(Path(), "", Fields("features", "score"), "application/jsonlines", None, header=False)
+    features, _ = Dataset(str(folder / data), reader, "data.dataset").read()
     given = backgrounds.given(ADULT_BASELINE, features.columns) if name == "adult" else backgrounds.mean(features)
     return name, model, features[:rows], given
 

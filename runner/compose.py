@@ -27,18 +27,33 @@ from runner.explain.kernel import Kernel
 from runner.problems import describe
 from runner.protocols import Track
 from runner.records.fields import Fields
+from runner.records.payloads import Format
+from runner.records.templates import Template
 from runner.report.render import Report
 from runner.settings import (
     BaselineStage,
     CaptureStage,
+    EndpointSource,
+    FileSource,
+    LoggerSource,
+    MergeStage,
     MonitorStage,
     QuickstartStage,
     Settings,
     TrafficStage,
+    TransformSource,
 )
-from runner.sources import CaptureTree, Dataset
+from runner.sources.capture_tree import CaptureTree
+from runner.sources.data_file import DataFile, FileFormat
+from runner.sources.dataset import Dataset
+from runner.sources.logger_tree import LoggerTree
+from runner.sources.merged_tree import MergedTree
+from runner.sources.single_file import SingleFile
+from runner.sources.source import Reader, Source
+from runner.sources.transform_tree import TransformTree
 from runner.stages.baseline import Baseline
 from runner.stages.capture import Capture
+from runner.stages.merge import Merge
 from runner.stages.monitor import Monitor
 from runner.stages.quickstart import Quickstart
 from runner.stages.traffic import Traffic
@@ -93,8 +108,9 @@ def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outco
             traffic = _traffic(settings, stage.rate, stage.batch_rows, stage.count, stage.seed, track)
             return partial(traffic.run, stage.start, stage.rescale)
         case CaptureStage():
-            target = settings.paths.inspection / settings.monitor.endpoint / settings.monitor.variant
-            return partial(Capture(_tree(settings), target, track).run, stage.window)
+            return partial(Capture(_source(settings, track), stage.save, _inspection(settings)).run, stage.window)
+        case MergeStage():
+            return partial(_merge(settings, stage, track).run, stage.window)
         case BaselineStage():
             return _baseline(settings, provenance, track).run
         case MonitorStage():
@@ -120,12 +136,16 @@ def _quickstart(settings: Settings, stage: QuickstartStage, provenance: Provenan
 
 
 def _traffic(settings: Settings, rate: float, batch_rows: int, count: int | None, seed: int, track: Track) -> Traffic:
+    if not isinstance(settings.source, EndpointSource | TransformSource):
+        raise SettingsError([f"source.kind={settings.source.kind}: traffic is captured by endpoint or batch_transform"])
+    data = settings.data
     return Traffic(
-        dataset=Dataset(_given(settings.data.traffic), _fields(settings), "data.traffic"),
+        dataset=Dataset(_given(data.traffic), _data_file(settings), "data.traffic"),
         model=settings.model,
-        fields=_fields(settings),
-        tree=_tree(settings).root,
-        content_type=settings.data.dataset_type,
+        template=Template(data.content_type, data.content_template, data.record_template, data.headers),
+        accept=data.accept_type,
+        tree=settings.source.root,
+        transform=isinstance(settings.source, TransformSource),
         rate=rate,
         batch_rows=batch_rows,
         count=count,
@@ -134,13 +154,26 @@ def _traffic(settings: Settings, rate: float, batch_rows: int, count: int | None
     )
 
 
+def _merge(settings: Settings, stage: MergeStage, track: Track) -> Merge:
+    if not isinstance(settings.source, EndpointSource):
+        raise SettingsError([f"source.kind={settings.source.kind}: only an endpoint's captures are merged with labels"])
+    return Merge(
+        tree=CaptureTree(settings.source.root, _fields(settings), settings.source.neighbours),
+        ground_truth=settings.paths.ground_truth,
+        late_hours=stage.late_hours,
+        target=settings.paths.merge,
+        summary=_inspection(settings),
+        track=track,
+    )
+
+
 def _baseline(settings: Settings, provenance: Provenance, track: Track) -> Baseline:
     return Baseline(
         name=settings.monitor.name,
-        dataset=Dataset(_given(settings.data.dataset), _fields(settings), "data.dataset"),
+        dataset=Dataset(_given(settings.data.dataset), _data_file(settings, labelled=True), "data.dataset"),
         model=settings.model,
         estimator=_estimator(settings),
-        background_rows=partial(_background_rows, settings, track),
+        background_rows=partial(_background_rows, settings),
         threshold=settings.drift.threshold,
         report=_report(settings),
         provenance=provenance,
@@ -153,10 +186,13 @@ def _monitor(settings: Settings, provenance: Provenance, track: Track) -> Monito
     return Monitor(
         name=settings.monitor.name,
         endpoint=settings.monitor.endpoint,
-        tree=_tree(settings),
+        source=_source(settings, track),
+        merged=MergedTree(
+            settings.paths.merge, _fields(settings), settings.data.ground_truth, settings.data.probability_threshold
+        ),
         model=settings.model,
         estimator=_estimator(settings),
-        background_rows=partial(_background_rows, settings, track),
+        background_rows=partial(_background_rows, settings),
         reference=settings.monitor.reference,
         threshold=settings.drift.threshold,
         report=_report(settings),
@@ -176,33 +212,63 @@ def _estimator(settings: Settings) -> Estimator:
     )
 
 
-def _background_rows(settings: Settings, track: Track) -> Sequence[Sequence[Any]] | None:
+def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:
     """Return the SHAP baseline as rows of values, None for the mean; rows may have the dataset's own shape."""
-    baseline, fields = settings.shap.baseline, _fields(settings)
+    baseline, layout = settings.shap.baseline, settings.data.dataset_type
     if baseline == "mean":
         return None
-    if isinstance(baseline, Path):
-        return Dataset(baseline, fields, "shap.baseline", "the SHAP baseline").read(track).features.rows()
+    if isinstance(baseline, str):
+        return Dataset(baseline, _data_file(settings), "shap.baseline", "the SHAP baseline").read()[0].rows()
     try:
-        return [row if isinstance(row, list) else fields.feature_values(row) for row in baseline]
+        return [
+            values
+            for row in baseline
+            for values in ([row] if isinstance(row, list) else _fields(settings).rows([row], _json(layout)))
+        ]
     except RecordError as error:
         raise BackgroundError(str(error)) from error
 
 
-def _tree(settings: Settings) -> CaptureTree:
-    root = settings.paths.capture / settings.monitor.endpoint / settings.monitor.variant
-    return CaptureTree(root, _fields(settings))
+def _json(layout: FileFormat) -> Format:
+    """Return how a row that is a JSON document is to be read."""
+    return "application/json" if layout == "application/json" else "application/jsonlines"
+
+
+def _inspection(settings: Settings) -> Path:
+    return settings.paths.inspection / settings.monitor.endpoint / settings.monitor.variant
+
+
+def _source(settings: Settings, track: Track) -> Source:
+    reader: Reader
+    match settings.source:
+        case EndpointSource(root=root, neighbours=neighbours):
+            reader = CaptureTree(root, _fields(settings), neighbours)
+        case TransformSource(root=root):
+            reader = TransformTree(root, _data_file(settings))
+        case FileSource(path=path):
+            reader = SingleFile(path, _data_file(settings))
+        case LoggerSource(root=root):
+            reader = LoggerTree(root, _fields(settings))
+    return Source(reader, settings.data.max_rejected_share, track)
+
+
+def _data_file(settings: Settings, labelled: bool = False) -> DataFile:
+    """Return how data files are read; a label given by its column's number is there only where records have labels."""
+    data = settings.data
+    label = data.label if labelled or not (data.label or "").isdigit() else None
+    return DataFile(Path(), "", _fields(settings), data.dataset_type, label, data.header)
 
 
 def _fields(settings: Settings) -> Fields:
-    return Fields(settings.data.features, settings.data.score, settings.data.headers)
+    data = settings.data
+    return Fields(data.features, data.score, data.headers, data.content_type, data.accept_type, data.columnar)
 
 
 def _report(settings: Settings) -> Report:
     return Report(shipped("reports_templates"), settings.report.title, settings.report.max_bars)
 
 
-def _given(path: Path | None) -> Path:
+def _given(path: str | None) -> str:
     assert path is not None, "Settings._inputs checks it"  # noqa: S101
     return path
 

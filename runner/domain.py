@@ -6,11 +6,11 @@ Array letters: N records, D features, L labels (model outputs), B background row
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,54 +132,64 @@ class Event:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A line or record that was not used: where it stands, the reason it is counted under, and the sentence."""
+    """A line or record that was not used: where it stands, the reason it is counted under, the sentence, the text."""
 
     file: str
     line: int
     kind: str
     problem: str
+    text: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.problem}"
 
 
 @dataclass(frozen=True)
-class Records:
-    """The rows of a window or dataset.
+class Captured:
+    """What a window or a dataset holds: counts of everything seen, the usable records, what was rejected and why.
 
     Attributes:
-        features: one column per feature in its own type, N rows.
-        keys: N rows of where each came from: `file`, `line`, `row` in the payload, `event_id`, `inference_id`, `at`.
-        scores_NL: the captured model outputs, NaN where a row has none; None where no row has any.
+        files: the files that were read, named below what was listed.
+        events: the lines (of a dataset: records) that belong to the window, used or rejected.
+        outside: the lines that belong to other windows.
+        records: how many records are usable.
+        names: of the features.
+        table: the usable records, not read before they are asked for. Its columns are `file`, `line`, `row` (in the
+            payload), `event_id`, `inference_id`, `at`; `feature0`, `feature1`, … in their own types; `score0`, … with
+            the captured model outputs, null where a record has none.
+        rejected: how many were rejected for which reason, most frequent first.
+        examples: the first rejection of each reason.
+        rejections: all of them as JSON Lines, read from its start.
     """
 
-    features: pl.DataFrame
-    keys: pl.DataFrame
-    scores_NL: NDArray[np.float64] | None = None
-
-    def __len__(self) -> int:
-        return self.features.height
-
-
-@dataclass(frozen=True)
-class Captured:
-    """What a window holds: counts of everything seen, the usable records, and what was rejected and why."""
-
-    window: Window
     files: tuple[str, ...]
     events: int
-    records: Records
-    rejections: tuple[Rejection, ...] = ()
+    outside: int
+    records: int
+    names: tuple[str, ...]
+    table: pl.LazyFrame
+    rejected: Mapping[str, int]
+    examples: tuple[Rejection, ...]
+    rejections: IO[bytes]
+
+    def features(self) -> pl.DataFrame:
+        """Return the features, one column each under its own name."""
+        return self._columns("feature").rename({f"feature{d}": name for d, name in enumerate(self.names)})
+
+    def scores(self) -> NDArray[np.float64] | None:
+        """Return the captured scores_NL, NaN where a record has none; None where no record has any."""
+        scores = self._columns("score")
+        return scores.fill_null(float("nan")).to_numpy() if scores.width else None
+
+    def _columns(self, what: str) -> pl.DataFrame:
+        names = self.table.collect_schema().names()
+        return self.table.select([name for name in names if name.startswith(what)]).collect()
 
     @property
-    def rejected(self) -> dict[str, int]:
-        """Rejections per reason, most frequent first."""
-        return dict(Counter(rejection.kind for rejection in self.rejections).most_common())
-
-    @property
-    def examples(self) -> list[Rejection]:
-        """The first rejection of each reason."""
-        return list({rejection.kind: rejection for rejection in reversed(self.rejections)}.values())[::-1]
+    def share(self) -> float:
+        """The share of the records that were rejected; a line that could not be opened counts as one."""
+        rejected = sum(self.rejected.values())
+        return rejected / (self.records + rejected) if rejected else 0.0
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
     ShapwatchError
     ├── SettingsError            the settings do not fit; all problems at once
     ├── MissingInput             a file or folder the settings name is not there
+    ├── StorageError             an object store refuses, or a file in it or on the disk is broken
     ├── DatasetError             a line of a dataset cannot be used
     ├── OccupiedTarget           a folder to write holds something else
     ├── NoData                   a window holds no captured event
     ├── NothingUsable            a window holds events, but every record was rejected
+    ├── TooManyRejected          a window holds more records that cannot be used than the settings allow
     ├── ArtefactError            a model file is corrupt, unsafe or of an unknown kind
     ├── ModelInputError          a model cannot take a feature's value
     ├── BackgroundError          the SHAP baseline does not fit the features
@@ -36,6 +38,10 @@ def snippet(value: object) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: SNIPPET_CHARACTERS + 1])
     return text if len(text) <= SNIPPET_CHARACTERS else text[: SNIPPET_CHARACTERS - 1] + "…"
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
 
 def disk_sentence(error: OSError) -> str:
@@ -68,6 +74,13 @@ class MissingInput(ShapwatchError):
 
     def __init__(self, what: str, path: object, key: str, remedy: str) -> None:
         super().__init__(f"{what} was not found at {path} ({key}): {remedy}")
+
+
+class StorageError(ShapwatchError):
+    """An object store refuses or cannot be reached, or a compressed file is broken."""
+
+    def __init__(self, location: str, problem: str) -> None:
+        super().__init__(f"{location}: {problem}")
 
 
 class DatasetError(ShapwatchError):
@@ -106,9 +119,22 @@ class NoData(ShapwatchError):
 class NothingUsable(ShapwatchError):
     """A window holds events, but every record was rejected."""
 
-    def __init__(self, window: object, rejected: int, reasons: Mapping[str, int], first: str) -> None:
-        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    def __init__(self, window: object, reasons: Mapping[str, int], first: str) -> None:
+        counts, rejected = _counted(reasons), sum(reasons.values())
         super().__init__(f"no usable record in {window}: all {rejected} were rejected ({counts}); the first: {first}")
+
+
+class TooManyRejected(ShapwatchError):
+    """More of a window's records were rejected than `data.max_rejected_share` allows."""
+
+    def __init__(
+        self, window: object, share: float, allowed: float, reasons: Mapping[str, int], examples: Sequence[object]
+    ) -> None:
+        first = "; ".join(map(str, examples[:3]))
+        super().__init__(
+            f"{share:.1%} of the records in {window} were rejected, more than data.max_rejected_share={allowed:g} "
+            f"allows ({_counted(reasons)}): {first}. rejected.jsonl has every one; stage=capture shows what they share"
+        )
 
 
 class ArtefactError(ShapwatchError):

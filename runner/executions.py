@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -24,7 +25,8 @@ ANALYSIS = "analysis.json"
 VIOLATIONS = "constraint_violations.json"
 REPORT = "report.html"
 SETTINGS = "settings.yaml"
-OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, SETTINGS}
+REJECTED = "rejected.jsonl"
+OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, SETTINGS, REJECTED}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def claim(target: Path) -> None:
         raise OccupiedTarget(target, ", ".join(foreign[:3]))
 
 
-def commit(target: Path, files: Mapping[str, bytes]) -> None:
+def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
     """Put a directory with these files in place of whatever was there, whole.
 
     Everything is written to a hidden directory beside it first and reaches the disk before it is renamed into place.
@@ -93,7 +95,7 @@ def commit(target: Path, files: Mapping[str, bytes]) -> None:
         (new := aside / "new").mkdir()
         for name, data in files.items():
             with (new / name).open("wb") as file:
-                file.write(data)
+                shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file)
                 file.flush()
                 os.fsync(file.fileno())
         _replace(target, new, aside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
@@ -11,6 +12,7 @@ from runner.domain import Attributions, Captured, Status, Verdict, Window
 from runner.executions import ANALYSIS, sha256
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
+from runner.quality import Quality
 
 
 def head(
@@ -42,9 +44,17 @@ def counts(captured: Captured) -> dict[str, Any]:
     return {
         "files": len(captured.files),
         "events": captured.events,
-        "records": len(captured.records),
+        "outside": captured.outside,
+        "records": captured.records,
         "rejected": captured.rejected,
     }
+
+
+def quality(found: Quality | str | None) -> dict[str, Any] | None:
+    """Return how good the model was, or why that cannot be said; None where no labels were merged."""
+    if found is None or isinstance(found, str):
+        return None if found is None else {"problem": found}
+    return asdict(found)
 
 
 def explanation(

@@ -34,8 +34,15 @@ class Model(Protocol):
         """Return scores_NL; a row's score does not depend, to the bit, on the rows it travels with."""
         ...
 
-    def reply(self, features: pl.DataFrame) -> list[str]:
-        """Return the N lines with which the model's endpoint answers, each without its line end."""
+    def reply(self, features: pl.DataFrame, accept: str) -> str:
+        """Return the body with which the model's endpoint answers in a media type.
+
+        `application/jsonlines`: a line for each record, each with its line end. `application/json`: one document with
+        the list `predictions`. `text/csv`: a line of scores for each record, each with its line end.
+
+        Raises:
+            ValueError: with a sentence, when the model cannot answer in that media type.
+        """
         ...
 
 

@@ -46,7 +46,7 @@ class Reference:
             UnusableReference: when it cannot be read.
         """
         file = path if path.suffix == ".json" else path / ANALYSIS
-        existing(file, "the reference", "monitor.reference", "run stage=baseline first, or give an analysis.json")
+        existing(str(file), "the reference", "monitor.reference", "run stage=baseline first, or give an analysis.json")
         data = file.read_bytes()
         digest = executions.sha256(data)
         try:

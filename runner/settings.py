@@ -21,8 +21,12 @@ from pydantic import (
 
 from runner.domain import Window, utc
 from runner.explain.aggregate import Aggregation
+from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import compiled
+from runner.records.payloads import Format
+from runner.records.templates import Template
+from runner.sources.data_file import FileFormat
 
 
 def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -52,13 +56,25 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _location(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected a path or a URL such as s3://bucket/prefix, got an empty text")
+    return text
+
+
+def _score(text: str) -> str:
+    """Return a JMESPath, or the number of a CSV's column."""
+    return text if text.isdigit() else _checked(text)
+
+
 def _background(value: Any) -> Any:
-    """Return the SHAP baseline as the word mean, a path or rows."""
+    """Return the SHAP baseline as the word mean, a location, or rows; rows may have the dataset's own shape."""
     if isinstance(value, str):
-        return value if value == "mean" else _path(value)
-    if not isinstance(value, list) or not all(isinstance(row, list | dict) for row in value):
+        return _location(value)
+    rows = [value] if isinstance(value, dict) else value
+    if not isinstance(rows, list) or not all(isinstance(row, list | dict) for row in rows):
         raise ValueError("expected mean, a list of rows, or the path of a file")
-    return value
+    return rows
 
 
 def _instant(text: str) -> datetime:
@@ -77,7 +93,9 @@ Name = Annotated[str, _from_text(_name)]
 
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 FilePath = Annotated[Path, _from_text(_path)]
-Background = Annotated[Literal["mean"] | Path | list[list[Any] | dict[Any, Any]], BeforeValidator(_background)]
+Location = Annotated[str, _from_text(_location)]
+Score = Annotated[str, _from_text(_score)]
+Background = Annotated[str | list[list[Any] | dict[Any, Any]], BeforeValidator(_background)]
 
 
 class Node(BaseModel):
@@ -112,6 +130,15 @@ class CaptureStage(Node):
 
     kind: Literal["capture"]
     window: Interval
+    save: Literal["json", "parquet"]
+
+
+class MergeStage(Node):
+    """`stage=merge`."""
+
+    kind: Literal["merge"]
+    window: Interval
+    late_hours: Annotated[int, Field(strict=True, ge=0, le=24 * 366)]
 
 
 class BaselineStage(Node):
@@ -127,14 +154,53 @@ class MonitorStage(Node):
     window: Interval
 
 
-class Data(Node):
-    """`data`: the files, and where features and scores stand in their records."""
+class EndpointSource(Node):
+    """`source=endpoint`."""
 
-    dataset_type: Literal["application/jsonlines"]
-    dataset: FilePath | None
-    traffic: FilePath | None
-    features: JmesPath
-    score: JmesPath
+    kind: Literal["endpoint"]
+    root: Location
+    neighbours: Annotated[int, Field(strict=True, ge=0, le=24)]
+
+
+class TransformSource(Node):
+    """`source=batch_transform`."""
+
+    kind: Literal["batch_transform"]
+    root: Location
+
+
+class FileSource(Node):
+    """`source=file`."""
+
+    kind: Literal["file"]
+    path: Location
+
+
+class LoggerSource(Node):
+    """`source=kserve`."""
+
+    kind: Literal["kserve"]
+    root: Location
+
+
+class Data(Node):
+    """`data`: the files, what payloads look like, and where features and scores stand in them."""
+
+    dataset_type: FileFormat
+    dataset: Location | None
+    traffic: Location | None
+    features: JmesPath | None
+    columnar: bool
+    label: str | None
+    header: bool
+    content_type: Format
+    accept_type: Format
+    score: Score | None
+    content_template: str | None
+    record_template: str | None
+    ground_truth: Score | None
+    probability_threshold: FiniteFloat
+    max_rejected_share: Annotated[FiniteFloat, Field(ge=0, le=1)]
     headers: tuple[FeatureName, ...] | None
 
     @field_validator("headers")
@@ -145,6 +211,16 @@ class Data(Node):
         if twice := sorted({name for name in headers or () if (headers or ()).count(name) > 1}):
             raise ValueError(f"names must be unique, {twice} occur more than once")
         return headers
+
+    @model_validator(mode="after")
+    def _payloads(self) -> Data:
+        if self.features is None and "json" in f"{self.dataset_type} {self.content_type}":
+            raise ValueError("features: JSON needs a JMESPath to the feature values, such as features, or instances[*]")
+        named = self.label is not None and not self.label.isdigit()
+        if self.dataset_type == "text/csv" and named and not self.header:
+            raise ValueError(f"label: a CSV without header has no column {self.label!r}; give its number, from 0")
+        Template(self.content_type, self.content_template, self.record_template, self.headers)
+        return self
 
 
 class Shap(Node):
@@ -185,20 +261,24 @@ class Paths(Node):
     """`paths`: where everything is written."""
 
     root: FilePath
-    capture: FilePath
+    capture: Location
     baseline: FilePath
     monitor: FilePath
     inspection: FilePath
+    ground_truth: Location
+    merge: Location
 
 
 class Settings(Node):
     """The whole configuration."""
 
     stage: Annotated[
-        QuickstartStage | TrafficStage | CaptureStage | BaselineStage | MonitorStage, Field(discriminator="kind")
+        QuickstartStage | TrafficStage | CaptureStage | MergeStage | BaselineStage | MonitorStage,
+        Field(discriminator="kind"),
     ]
+    source: Annotated[EndpointSource | TransformSource | FileSource | LoggerSource, Field(discriminator="kind")]
     data: Data
-    model: LinearLearner
+    model: Annotated[LinearLearner | Linear, Field(discriminator="kind")]
     shap: Shap
     drift: Drift
     monitor: Monitor
@@ -211,5 +291,5 @@ class Settings(Node):
         missing = [key for key in needed.get(self.stage.kind, ()) if getattr(self.data, key) is None]
         if missing:
             keys = " and ".join(f"data.{key}" for key in missing)
-            raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a JSON Lines file")
+            raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a dataset")
         return self

@@ -24,9 +24,11 @@ class Formula:
         self.batches.append(features.height)
         return self.function(features).reshape(features.height, len(self.labels))
 
-    def reply(self, features: pl.DataFrame) -> list[str]:
-        """Return a JSON line per row."""
-        return [f'{{"score":{score}}}' for score in self.predict(features)[:, 0]]
+    def reply(self, features: pl.DataFrame, accept: str) -> str:
+        """Return a JSON line per row; there is no other form."""
+        if accept != "application/jsonlines":
+            raise ValueError(f"a formula answers in application/jsonlines, not {accept!r}")
+        return "".join(f'{{"score":{score}}}\n' for score in self.predict(features)[:, 0])
 
 
 def additive(features: pl.DataFrame) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from tests.running import Shapwatch
@@ -102,3 +103,28 @@ def test_an_incident_is_rehearsed(shapwatch: Shapwatch, rescale: str, ndcg: floa
     printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05", "shap.explainer=exact")
     assert printed.startswith(f"Completed{code},")
     assert shapwatch.read("manifest.json", "monitor")["verdict"]["labels"][0]["ndcg"] == pytest.approx(ndcg, abs=2e-3)
+
+
+def test_dense_json_gives_the_same_bytes(shapwatch: Shapwatch, adult: Path, tmp_path: Path) -> None:
+    """The adult data in dense JSON, also as captured traffic, have the analysis of the JSON Lines form to the byte."""
+    dense = []
+    for key, name in (("dataset", "validation-dataset"), ("traffic", "test-dataset")):
+        rows = [orjson.loads(line) for line in (adult / f"{name}.jsonl").read_bytes().splitlines()]
+        (path := tmp_path / f"{name}.json").write_bytes(orjson.dumps({"instances": rows}))
+        dense.append(f"data.{key}={path}")
+    baseline = "[{instances: [{features: [39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]}]}]"
+    dense += ["data=json", f"shap.baseline={baseline}"]
+    analyses: dict[str, list[bytes]] = {"baseline": [], "monitor": []}
+    for form, overrides in (("lines", []), ("dense", dense)):
+        program = Shapwatch(shapwatch.root / form, "adult")
+        program("stage=traffic", "stage.start=2023-01-19T05:00:00Z", "stage.batch_rows=3", *overrides)
+        program("stage=baseline", *overrides)
+        program("stage=monitor", "stage.window=2023-01-19T05", *overrides)
+        for below, found in analyses.items():
+            found.append(program.find("analysis.json", below).read_bytes())
+        counts = program.read("manifest.json", "monitor")["counts"]
+        assert (counts["events"], counts["records"], counts["rejected"]) == (112, 334, {})
+    assert all(one == other for one, other in analyses.values())
+    (first, *_) = program.find("*.jsonl", "capture").read_text().splitlines()
+    assert r'"data":"{\"instances\":[{\"features\":[28,2,133937,9,13,2,0,0,4,1,15024,0,55,37]},' in first
+    assert r'"data":"{\"predictions\": [{\"score\": 0.9899773597717285' in first

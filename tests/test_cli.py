@@ -48,9 +48,12 @@ def test_help_is_quick_and_lists_the_choices() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
     for group in (
-        "stage: baseline, capture, monitor, quickstart, traffic",
-        "model: linear_learner",
+        "data: csv, json, jsonlines, parquet",
+        "experiment: adult, batch_transform, csv, json, multiclass, quickstart",
+        "model: linear, linear_learner",
         "shap: exact, kernel",
+        "source: batch_transform, endpoint, file, kserve",
+        "stage: baseline, capture, merge, monitor, quickstart, traffic",
     ):
         assert group in done.stdout
 
@@ -65,7 +68,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         "data.headers=[a,a]",
         'data.features="a["',
         "monitor.name=a/b",
-        "model.artifact=null",
+        "source.neighbours=99",
         "model.kind=magic",
         "report.colour=red",
         "stage.start=yesterday",
@@ -81,7 +84,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         ("data.headers", "(got ['a', 'a'])", "unique"),
         ("data.features", "(got 'a[')", "no JMESPath expression"),
         ("monitor.name", "(got 'a/b')", "letters, digits and hyphens"),
-        ("model.artifact", "(got None)", "path"),
+        ("source.neighbours", "(got 99)", "less than or equal to 24"),
         ("model.kind", "(got 'magic')", "'linear_learner'"),
         ("report.colour", "(got 'red')", "report has report.title, report.max_bars"),
         ("stage.start", "(got 'yesterday')", "no UTC time such as 2023-01-19T05:00:00Z"),
@@ -122,6 +125,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
             ["stage=baseline", "shap.baseline=5"],
             "shap.baseline: expected mean, a list of rows, or the path of a file (got 5)",
         ),
+        (["stage=baseline", "model.artifact=null"], "model.artifact: Input is not a valid path"),
         (["stage=nonsense"], "Available options in 'stage':"),
         (["nonsense=1"], "Could not override 'nonsense'"),
         (["+nonsense=1"], "nonsense: no such key"),
@@ -149,6 +153,24 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         (["stage=baseline", "shap.baseline=[]"], "shap.baseline: no row; give at least one, or 'mean'"),
         (["stage=baseline", "shap=kernel", "shap.explainer=kernel", "shap.num_samples=5"], "use 20 or more"),
         (["stage=traffic", "stage.start=2026-01-05T09:00", "stage.rescale={nope: 2}"], "no feature 'nope'"),
+        (["stage=traffic", "stage.start=2026-01-05T09:00", "stage.rescale={mean area: 1e307}"], "which no request can"),
+        (
+            ["stage=traffic", "stage.start=2026-01-05T09:00", "source=kserve"],
+            "traffic is captured by endpoint or batch",
+        ),
+        (
+            ["stage=merge", "stage.window=2026-01-05T09", "source=batch_transform"],
+            "only an endpoint's captures are merged",
+        ),
+        (["stage=merge", "stage.window=2026-01-05T09"], "no captured event in 2026-01-05 09:00–10:00 UTC; looked in"),
+        (["stage=capture", "stage.window=2026-01-05T09", "source=file"], "source.path: required, but not set"),
+        (["stage=capture", HOUR, "source=file", "source.path=nowhere"], "was not found at nowhere (source.path)"),
+        (["stage=capture", HOUR, "stage.save=csv"], "stage.save: Input should be 'json' or 'parquet' (got 'csv')"),
+        (["stage=baseline", "data=csv", "data.label=target"], "a CSV without header has no column 'target'"),
+        (["stage=baseline", "data.dataset_type=text/html"], "data.dataset_type: Input should be"),
+        (["stage=baseline", "data.content_template='{}'"], 'a right one is {"features":$features}'),
+        (["stage=baseline", "data.features=null"], "features: JSON needs a JMESPath to the feature values"),
+        (["stage=baseline", "data=parquet"], "baseline.jsonl:1: not a Parquet file that can be read"),
         (["stage=baseline", "paths.root=/proc/nowhere"], "/proc/nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -239,11 +261,14 @@ def test_another_window_does_not_replace_an_execution(played: Shapwatch) -> None
 
 
 def test_many_rejections_are_printed(played: Shapwatch) -> None:
-    """A window that is mostly rubbish says so on the terminal too."""
+    """A window with some rubbish in it says so on the terminal too, and one that is mostly rubbish fails."""
     (path,) = (played.root / "capture/breast-cancer/AllTraffic/2026/01/05/09").iterdir()
-    path.write_bytes(path.read_bytes() + b"{}\n" * 400)
+    path.write_bytes(path.read_bytes() + b"{}\n" * 4)
     printed = played("stage=monitor", HOUR)
-    assert "note: rejected, 400 of 490 events or their records: 2026/01/05/09/" in printed
+    assert "note: rejected for not_a_capture, 4 of 94 records: 2026/01/05/09/" in printed
+    path.write_bytes(path.read_bytes() + b"{}\n" * 396)
+    printed = played("stage=monitor", HOUR, code=2)
+    assert "Failed, 2026-01-05 09:00–10:00 UTC: 81.6% of the records in 2026-01-05 09:00–10:00 UTC were rej" in printed
 
 
 def test_a_folder_that_cannot_be_listed_is_no_empty_window(played: Shapwatch) -> None:

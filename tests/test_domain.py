@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import HOUR, Attributions, Captured, Records, Rejection, Window, plural, utc
+from runner.domain import HOUR, Attributions, Captured, Rejection, Window, plural, utc
 
 FIVE = datetime(2023, 1, 19, 5, tzinfo=UTC)
 
@@ -146,12 +148,71 @@ def test_plural(count: int, told: str) -> None:
     assert plural(count, "file") == told
 
 
-def test_rejections_are_counted_and_exemplified() -> None:
-    """Reasons are counted, most frequent first, and each is told by its first rejection."""
-    rejections = [Rejection("a", i, kind, kind) for i, kind in enumerate(["x", "y", "z", "y"], 1)]
-    found = Captured(Window(FIVE, FIVE + HOUR), (), 4, Records(pl.DataFrame(), pl.DataFrame()), tuple(rejections))
-    assert list(found.rejected.items()) == [("y", 2), ("x", 1), ("z", 1)]
-    assert {str(example) for example in found.examples} == {"a:1: x", "a:2: y", "a:3: z"}
+def captured(
+    columns: Mapping[str, Sequence[object]], names: Sequence[str] = (), rejected: Mapping[str, int] | None = None
+) -> Captured:
+    """Return what a window holds whose table has these columns."""
+    table = pl.LazyFrame(dict(columns), strict=False)
+    records = table.collect().height
+    return Captured(("a",), records, 0, records, tuple(names), table, rejected or {}, (), io.BytesIO())
+
+
+def test_rejections_say_where_they_stand() -> None:
+    """A rejection is its place and its sentence; the text of what was rejected is not needed."""
+    assert str(Rejection("a.jsonl", 7, "not_json", "not JSON", "torn {")) == "a.jsonl:7: not JSON"
+    assert Rejection("a.jsonl", 7, "not_json", "not JSON").text == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("Age", "Sex"), {"feature0": [1, 2], "feature1": ["a", None]}),
+        (("feature1", "feature0"), {"feature0": [1, 2], "feature1": ["a", None]}),
+        (("score0", "file"), {"feature0": [True, None], "feature1": [0.5, 1.0]}),
+        ([f"f{d}" for d in range(12)], {f"feature{d}": [d, None] for d in range(12)}),
+        ((), {}),
+    ],
+)
+def test_features_have_their_own_names(names: Sequence[str], columns: Mapping[str, Sequence[object]]) -> None:
+    """Features come in their order and types under their names, even where these are names of the table itself."""
+    origin: dict[str, Sequence[object]] = {"file": ["a", "a"], "line": [1, 2]}
+    features = captured({**origin, **columns, "score0": [0.25, 0.5]}, names).features()
+    assert features.columns == list(names)
+    assert [features[name].to_list() for name in names] == list(columns.values())
+
+
+@pytest.mark.parametrize(
+    ("scores", "scores_NL"),
+    [
+        ([[0.25, 0.5]], [[0.25], [0.5]]),
+        ([[0.25, None]], [[0.25], [np.nan]]),
+        ([[0.25, None], [0.75, None]], [[0.25, 0.75], [np.nan, np.nan]]),
+    ],
+)
+def test_scores_are_one_array(scores: list[list[float | None]], scores_NL: list[list[float]]) -> None:
+    """Scores are an array of records by outputs, and where a record has none they are no number."""
+    columns: dict[str, Sequence[object]] = {
+        "feature0": [1, 2],
+        **{f"score{i}": values for i, values in enumerate(scores)},
+    }
+    found = captured(columns, ["A"]).scores()
+    assert found is not None
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, np.array(scores_NL))
+
+
+def test_without_scores_there_is_no_array() -> None:
+    """Where no record has a score, nothing is returned instead of an array without columns."""
+    assert captured({"file": ["a"], "feature0": [1]}, ["A"]).scores() is None
+
+
+@pytest.mark.parametrize(
+    ("records", "rejected", "share"),
+    [(0, {}, 0.0), (4, {}, 0.0), (3, {"x": 1}, 0.25), (0, {"x": 2}, 1.0), (2, {"x": 1, "y": 1}, 0.5)],
+)
+def test_share_of_the_rejected(records: int, rejected: Mapping[str, int], share: float) -> None:
+    """The share is that of all rejected among all records, none where there is nothing."""
+    assert captured({"feature0": [1] * records}, ["A"], rejected).share == share
 
 
 @pytest.mark.parametrize(("score", "residual"), [(1.0, 0.0), (1.5, 0.5), (0.25, 0.75)])

@@ -1,4 +1,4 @@
-"""Writes the quickstart's data and model from the copy of the data set that scikit-learn bundles."""
+"""Writes the quickstart's data and model from the copy of the data set that scikit-learn bundles, and made-up plans."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+
+from runner.models.linear import Linear
 
 HERE = Path(__file__).parent
 FEATURES, BASELINE_ROWS, SEED, REGULARISATION = 10, 299, 0, 0.1
+PLANS_ROWS = 300
+REGIONS = ("north", "south", "Zürich", 'so-called "west", inner')
+CHANNELS = (None, "web", "web", "shop", "phone")
 
 
 def build(folder: Path) -> None:
     """Write the files into a folder."""
+    build_measurements(folder)
+    build_plans(folder)
+
+
+def build_measurements(folder: Path) -> None:
+    """Write the measurements as JSON Lines, CSV and JSON, and the model."""
     from sklearn.datasets import load_breast_cancer
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -30,7 +42,12 @@ def build(folder: Path) -> None:
     rows, malignant = data.data[order, :FEATURES], (data.target[order] == 0).astype(int)
     labelled = [{"features": row.tolist(), "label": int(y)} for row, y in zip(rows, malignant, strict=True)]
     _write_lines(folder / "baseline.jsonl", labelled[:BASELINE_ROWS])
-    _write_lines(folder / "traffic.jsonl", [{"features": row["features"]} for row in labelled[BASELINE_ROWS:]])
+    unlabelled = [{"features": row["features"]} for row in labelled[BASELINE_ROWS:]]
+    _write_lines(folder / "traffic.jsonl", unlabelled)
+    _write_csv(folder / "baseline.csv", [[row["label"], *row["features"]] for row in labelled[:BASELINE_ROWS]])
+    _write_csv(folder / "traffic.csv", [row["features"] for row in unlabelled])
+    _write_lines(folder / "baseline.json", [{"instances": labelled[:BASELINE_ROWS]}])
+    _write_lines(folder / "traffic.json", [{"instances": unlabelled}])
 
     scaler = StandardScaler().fit(rows[:BASELINE_ROWS])
     model = LogisticRegression(C=REGULARISATION, max_iter=10_000, tol=1e-10)
@@ -38,6 +55,38 @@ def build(folder: Path) -> None:
     weights = model.coef_[0] / scaler.scale_
     bias = model.intercept_[0] - float(scaler.mean_ @ weights)
     (folder / "model.tar.gz").write_bytes(artefact(weights, bias))
+
+
+def build_plans(folder: Path) -> None:
+    """Write made-up customers, and the plans they take by the model of `conf/experiment/multiclass.yaml`."""
+    rng = np.random.default_rng(SEED)
+    customers = [_customer(rng) for _ in range(2 * PLANS_ROWS)]
+    model = _plans_model()
+    shares_NL = model.predict(pl.DataFrame(customers, infer_schema_length=None))
+    places_N = (rng.random(len(customers))[:, None] > shares_NL.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    labelled = [{**customer, "plan": model.labels[i]} for customer, i in zip(customers, places_N, strict=True)]
+    _write_lines(folder / "plans-baseline.jsonl", labelled[:PLANS_ROWS])
+    _write_lines(folder / "plans-traffic.jsonl", customers[PLANS_ROWS:])
+
+
+def _customer(rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "region": REGIONS[rng.integers(len(REGIONS))],
+        "age": int(rng.integers(18, 80)),
+        "monthly spend": round(5 + 60 * float(rng.random()) ** 2, 2),
+        "member": bool(rng.random() < 0.4),
+        "channel": CHANNELS[rng.integers(len(CHANNELS))],
+    }
+
+
+def _plans_model() -> Linear:
+    from omegaconf import OmegaConf
+
+    from runner.cli import CONF
+
+    experiment: Any = OmegaConf.load(CONF / "experiment/multiclass.yaml")
+    parameters: Any = OmegaConf.merge(OmegaConf.load(CONF / "model/linear.yaml"), experiment.model)
+    return Linear(**dict(OmegaConf.to_container(parameters)))  # type: ignore[arg-type]
 
 
 def artefact(weights: NDArray[np.float64], bias: float, **parameters: Any) -> bytes:
@@ -86,7 +135,12 @@ def tar_gz(files: Mapping[str, bytes]) -> bytes:
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+    lines = [json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows]
+    path.write_text("".join(line + "\n" for line in lines), "utf-8")
+
+
+def _write_csv(path: Path, rows: list[list[float]]) -> None:
+    path.write_text("".join(",".join(map(repr, row)) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

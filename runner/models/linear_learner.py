@@ -6,6 +6,7 @@ Array letters: N records, D features, L labels (one).
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import field
 from decimal import ROUND_DOWN, Context, Decimal
 from functools import cached_property
@@ -84,13 +85,32 @@ class LinearLearner:
                 margin_N = np.float32(1) / (np.float32(1) + np.exp(-margin_N))
         return margin_N.astype(np.float64)[:, None]
 
-    def reply(self, features: pl.DataFrame) -> list[str]:
-        """Return the JSON Lines with which the SageMaker endpoint answers."""
-        scores_N = self.predict(features)[:, 0]
+    def reply(self, features: pl.DataFrame, accept: str) -> str:
+        """Return the body with which the SageMaker endpoint answers, as its container writes it.
+
+        Raises:
+            ValueError: with a sentence, when there is no such form of an answer.
+        """
+        scores_N: list[float] = self.predict(features)[:, 0].tolist()
+        match accept:
+            case "application/jsonlines":
+                return "".join(map(self._line, scores_N))
+            case "application/json":
+                return json.dumps({"predictions": [{"score": score, **self._label(score)} for score in scores_N]})
+            case "text/csv":
+                return "".join(f"{score!r}\n" for score in scores_N)
+        forms = "application/jsonlines, application/json or text/csv"
+        raise ValueError(f"a linear_learner model answers in {forms}, not {accept!r}")
+
+    def _line(self, score: float) -> str:
+        label = "".join(f'"{name}":{value},' for name, value in self._label(score).items())
+        return f'{{{label}"score":{_truncated(score)}}}\n'
+
+    def _label(self, score: float) -> dict[str, int]:
+        """Return the label that a score leads to, nothing for a regressor."""
         if self.parameters.predictor == "regressor":
-            return [f'{{"score":{_truncated(score)}}}' for score in scores_N]
-        threshold = self.parameters.threshold
-        return [f'{{"predicted_label":{int(score >= threshold)},"score":{_truncated(score)}}}' for score in scores_N]
+            return {}
+        return {"predicted_label": int(score >= self.parameters.threshold)}
 
     @cached_property
     def parameters(self) -> Parameters:

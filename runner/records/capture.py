@@ -5,6 +5,7 @@ Source: the record layout that SageMaker endpoints write with data capture on; k
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
@@ -20,10 +21,7 @@ def decode(line: bytes) -> Event:
     Raises:
         RecordError: `not_json` or `not_a_capture`, with the offending text.
     """
-    try:
-        document = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise RecordError("not_json", f"not JSON ({error}): {snippet(line)}") from error
+    document = _parsed(line)
     capture = _member(document, "captureData", dict)
     metadata = _member(document, "eventMetadata", dict)
     try:
@@ -57,6 +55,16 @@ def encode(event: Event) -> bytes:
         "eventVersion": event.version,
     }
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _parsed(line: bytes) -> Any:
+    """Return the document of a line; a bare tab or carriage return inside a text is forgiven."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(line.rstrip().replace(b"\t", b"\\t").replace(b"\r", b"\\r"))
+        raise RecordError("not_json", f"not JSON ({error}): {snippet(line)}") from error
 
 
 def _side(capture: dict[str, Any], name: str) -> Payload | None:

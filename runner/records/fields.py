@@ -1,8 +1,8 @@
-"""Where features and scores stand in a document: JMESPath expressions and what they must find."""
+"""Where features and scores stand in the documents of a body: JMESPath expressions, and column numbers in a CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +12,13 @@ import jmespath
 import orjson
 from jmespath.parser import ParsedResult
 
-from runner.domain import plural
+from runner.domain import Payload, plural
 from runner.errors import RecordError, snippet
+from runner.records import payloads
+from runner.records.payloads import Format, Scalar
 
-Scalar = str | int | float | bool | None
+STRUCTURAL = {"field", "subexpression", "index_expression", "index", "projection", "multi_select_list", "current"}
+"""What a JMESPath may be made of for its finds to stand in the same places of all documents of one structure."""
 
 
 def compiled(expression: str) -> ParsedResult:
@@ -34,58 +37,112 @@ def compiled(expression: str) -> ParsedResult:
         raise ValueError(f"{expression!r} is no JMESPath expression: {reason}") from error
 
 
+def structural(expression: str) -> bool:
+    """Return whether what an expression finds depends on the structure of a document alone, never on its values.
+
+    >>> structural("instances[*].features"), structural("items[?kind=='a']"), structural("sort(x)")
+    (True, False, False)
+    """
+
+    def plain(node: Mapping[str, Any]) -> bool:
+        return node["type"] in STRUCTURAL | {"identity"} and all(map(plain, node["children"]))
+
+    return plain(compiled(expression).parsed)
+
+
 @dataclass(frozen=True)
 class Fields:
     """Locates the features in a request and the scores in a response.
 
     Attributes:
-        features: JMESPath to the list of feature values of one record.
-        score: JMESPath to the score of one record: a number, or a list of class probabilities.
+        features: JMESPath to the feature values: of one record (JSON Lines), or a list of them for each record (JSON).
+            Not asked for a CSV, whose cells they are.
+        score: JMESPath to the score, likewise: a number, a list of class probabilities, or either inside a text;
+            the number of a CSV's column. None: the whole document, all columns.
         headers: the names of the features, or None for `column_0`, `column_1`, …
+        request, response: how the bodies are laid out where their encoding does not say.
+        columnar: whether `features` finds a list for each feature instead of one for each record (JSON).
     """
 
-    features: str
-    score: str
+    features: str | None
+    score: str | None
     headers: tuple[str, ...] | None = None
+    request: Format = "application/jsonlines"
+    response: Format = "application/jsonlines"
+    columnar: bool = False
 
-    @cached_property
-    def _features(self) -> ParsedResult:
-        return compiled(self.features)
+    def request_rows(self, payload: Payload) -> list[list[Scalar]]:
+        """Return the feature values of each record of a request, each in the type it was captured in.
 
-    @cached_property
-    def _score(self) -> ParsedResult:
-        return compiled(self.score)
+        Raises:
+            RecordError: `encoding`, `payload`, `not_finite`, `features_not_found` or `feature_type`.
+        """
+        layout = payloads.layout(payload, self.request)
+        return self.rows(payloads.documents(payloads.text(payload), layout), layout)
 
-    def feature_values(self, document: Any) -> list[Scalar]:
-        """Return the feature values of a record, each in the type it was captured in.
+    def rows(self, documents: Sequence[Any], layout: Format) -> list[list[Scalar]]:
+        """Return the feature values of each record of a request's or dataset's documents.
 
         Raises:
             RecordError: `features_not_found` or `feature_type`.
         """
-        values = _search(self._features, document)
-        if not isinstance(values, list) or not values:
-            found = "nothing" if values is None else f"{_json(values)}, which is no list of values,"
-            problem = f"data.features={self.features!r} finds {found} in {_json(document)}"
-            raise RecordError("features_not_found", problem)
-        for i, value in enumerate(values):
-            if isinstance(value, list | dict):
-                problem = f"feature {self.name(i)!r} holds {_json(value)}, expected a number, a text, a boolean or null"
-                raise RecordError("feature_type", problem)
-        return values
+        return [self._scalars(row) for row in self.located_rows(documents, layout)]
 
-    def score_values(self, document: Any) -> list[float]:
-        """Return the L scores of a record.
+    def located_rows(self, documents: Sequence[Any], layout: Format) -> list[list[Any]]:
+        """Return what stands where the feature values of each record should be, whatever it is.
 
         Raises:
-            RecordError: `score_not_found`.
+            RecordError: `features_not_found`.
         """
-        found = _search(self._score, document)
-        values = found if isinstance(found, list) else [found]
-        if not values or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-            what = "nothing" if found is None else f"{_json(found)}, which is no number,"
-            problem = f"data.score={self.score!r} finds {what} in {_json(document)}"
-            raise RecordError("score_not_found", problem)
-        return [float(value) for value in values]
+        if layout == "text/csv":
+            return list(documents)
+        if layout == "application/jsonlines":
+            return [self._one_row(document) for document in documents]
+        return [row for document in documents for row in self._many_rows(document)]
+
+    def response_scores(self, payload: Payload, count: int) -> list[list[float]]:
+        """Return the L scores of each of the `count` records of a response.
+
+        Raises:
+            RecordError: `encoding`, `payload`, `not_finite`, `row_count` or `score_not_found`.
+        """
+        layout = payloads.layout(payload, self.response)
+        documents = payloads.documents(payloads.text(payload), layout)
+        return [self._numbers(found, documents) for found in self.located_scores(documents, layout, count)]
+
+    def located_scores(self, documents: Sequence[Any], layout: Format, count: int) -> list[Any]:
+        """Return what stands where the scores of each record should be, whatever it is.
+
+        Raises:
+            RecordError: `row_count` or `score_not_found`.
+        """
+        if layout == "text/csv":
+            found = self._cells(documents, count)
+        elif self.score is not None and self.score.isdecimal():
+            problem = f"data.score={self.score!r} is the number of a column, but the response is no CSV"
+            raise RecordError("score_not_found", f"{problem}: {_json(list(documents))}")
+        elif layout == "application/jsonlines":
+            found = [self._score(document) for document in documents]
+        else:
+            (document,) = documents or (None,)
+            found = self._score(document)
+            if not isinstance(found, list) or (count == 1 and len(found) != 1):
+                found = [found]
+        if len(found) != count:
+            raise RecordError("row_count", f"{plural(count, 'record')} in the request, {len(found)} in the response")
+        return list(found)
+
+    def feature_values(self, document: Any) -> list[Scalar]:
+        """Return the feature values of a document that holds one record.
+
+        Raises:
+            RecordError: `features_not_found` or `feature_type`.
+        """
+        (row, *others) = self._many_rows(document) if self.request == "application/json" else [self._one_row(document)]
+        if others:
+            problem = f"data.features={self.features!r} finds {plural(1 + len(others), 'record')}, expected one"
+            raise RecordError("features_not_found", f"{problem}: {_json(document)}")
+        return self._scalars(row)
 
     def name(self, i: int) -> str:
         """Return the name of the i-th feature."""
@@ -95,25 +152,119 @@ class Fields:
         """Return the names of all features of a record that has `width` of them."""
         return tuple(self.name(i) for i in range(width))
 
-    def check_width(self, values: Sequence[Scalar], width: int) -> None:
-        """Compare a record's number of features with the one expected.
+    @cached_property
+    def _find_features(self) -> Callable[[Any], Any]:
+        return _finder(self.features)
 
-        Raises:
-            RecordError: `feature_count`.
-        """
-        if len(values) != width:
-            named = "data.headers names" if self.headers else "most records have"
-            raise RecordError(
-                "feature_count", f"{plural(len(values), 'feature')} where {named} {width}: {_json(values)}"
-            )
+    @cached_property
+    def _score(self) -> Callable[[Any], Any]:
+        return _finder(self.score)
+
+    def _one_row(self, document: Any) -> list[Any]:
+        values = self._find_features(document)
+        if not isinstance(values, list) or not values or all(value is None for value in values):
+            raise self._not_found(values, document, "a list of values")
+        return values
+
+    def _many_rows(self, document: Any) -> list[list[Any]]:
+        found = self._find_features(document)
+        if self.columnar:
+            return self._transposed(found, document)
+        if isinstance(found, list) and found and not any(isinstance(row, list) for row in found):
+            return [found]
+        if not isinstance(found, list) or not found or not all(isinstance(row, list) and row for row in found):
+            raise self._not_found(found, document, "a list of values for each record")
+        return found
+
+    def _transposed(self, found: Any, document: Any) -> list[list[Any]]:
+        columns = list(found.values()) if isinstance(found, dict) else found
+        if not isinstance(columns, list) or not columns:
+            raise self._not_found(found, document, "a list of values for each feature")
+        columns = [list(column.values()) if isinstance(column, dict) else column for column in columns]
+        if not all(isinstance(column, list) and column for column in columns):
+            raise self._not_found(found, document, "a list of values for each feature")
+        if len({len(column) for column in columns}) > 1:
+            lengths = [len(column) for column in columns]
+            raise RecordError("row_count", f"the columns have different lengths, {lengths}: {_json(document)}")
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _not_found(self, found: Any, document: Any, expected: str) -> RecordError:
+        what = "nothing" if found is None else f"{_json(found)}, which is not {expected},"
+        return RecordError("features_not_found", f"data.features={self.features!r} finds {what} in {_json(document)}")
+
+    def _scalars(self, values: list[Any]) -> list[Scalar]:
+        for i, value in enumerate(values):
+            if isinstance(value, list | dict):
+                problem = f"feature {self.name(i)!r} holds {_json(value)}, expected a number, a text, a boolean or null"
+                raise RecordError("feature_type", problem)
+        return values
+
+    def _cells(self, rows: Sequence[list[Any]], count: int) -> list[Any]:
+        """Return the cells of each record of a CSV; the scores of several records may share one line."""
+        if len(rows) == 1 and count > 1 and len(rows[0]) == count:
+            return rows[0]
+        if self.score is None:
+            return list(rows)
+        if not self.score.isdecimal():
+            problem = f"the response is a CSV, so data.score={self.score!r} should be the number of a column, from 0"
+            raise RecordError("score_not_found", problem)
+        column = int(self.score)
+        return [row[column] if column < len(row) else None for row in rows]
+
+    def _numbers(self, found: Any, documents: Sequence[Any]) -> list[float]:
+        values = _unpacked(found)
+        if not values or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            what = "nothing" if found is None else f"{_json(found)}, which is no number,"
+            where = _json(documents[0] if len(documents) == 1 else list(documents))
+            raise RecordError("score_not_found", f"data.score={self.score!r} finds {what} in {where}")
+        return [float(value) for value in values]
 
 
-def _search(expression: ParsedResult, document: Any) -> Any:
-    """Return what an expression finds; a function applied to what it does not fit finds nothing."""
-    try:
-        return expression.search(document)
-    except (jmespath.exceptions.JMESPathError, ValueError):
+def _unpacked(found: Any) -> list[Any]:
+    """Return the scores of a record as a list; a text may hold a number or a list, as in a CSV's quoted cell."""
+    while isinstance(found, str) or (isinstance(found, list) and len(found) == 1 and isinstance(found[0], str | list)):
+        try:
+            found = orjson.loads(found) if isinstance(found, str) else found[0]
+        except orjson.JSONDecodeError:
+            return []
+    return found if isinstance(found, list) else [found]
+
+
+def _finder(expression: str | None) -> Callable[[Any], Any]:
+    """Return what searches documents for an expression; a chain of keys needs no interpreter.
+
+    A function applied to what it does not fit finds nothing.
+    """
+    if expression is None:
+        return lambda document: document
+    parsed = compiled(expression)
+    keys = _keys(parsed.parsed)
+    if keys is not None:
+        return lambda document: _walk(document, keys)
+
+    def search(document: Any) -> Any:
+        try:
+            return parsed.search(document)
+        except (jmespath.exceptions.JMESPathError, ValueError, RecursionError):
+            return None
+
+    return search
+
+
+def _keys(node: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the keys of an expression such as `a.b`, None where it is anything else."""
+    if node["type"] == "field":
+        return (node["value"],)
+    if node["type"] != "subexpression":
         return None
+    parts = [_keys(child) for child in node["children"]]
+    return None if None in parts else tuple(key for part in parts for key in part or ())
+
+
+def _walk(document: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
 
 def _json(value: Any) -> str:

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import orjson
+import polars as pl
 
 from runner.errors import SettingsError
-from runner.records import payloads
-from runner.records.fields import Fields, Scalar
 
 
-def rescale(line: bytes, fields: Fields, factors: Mapping[str, float]) -> bytes:
-    """Return a record's line with some features multiplied; everything else in the document stays.
+def rescale(features: pl.DataFrame, factors: Mapping[str, float]) -> pl.DataFrame:
+    """Return features with the numbers of some of them multiplied.
 
     Raises:
-        SettingsError: when a feature is unknown, or `fields.features` is an expression that only reads.
+        SettingsError: when a feature is unknown or holds no numbers.
     """
-    *path, last = fields.features.split(".")
-    if not all(key.isidentifier() for key in (*path, last)):
-        problem = f"data.features={fields.features!r} is no plain key, so values cannot be put back"
-        raise SettingsError([f"stage.rescale: {problem}"])
-    (document,) = payloads.documents(line.decode())
-    values = fields.feature_values(document)
-    names = fields.names(len(values))
-    if unknown := [name for name in factors if name not in names]:
-        raise SettingsError([f"stage.rescale: no feature {unknown[0]!r}; the features are {', '.join(names)}"])
-    holder: Any = document
-    for key in path:
-        holder = holder[key]
-    holder[last] = [_times(value, factors.get(name)) for name, value in zip(names, values, strict=True)]
-    return orjson.dumps(document)
-
-
-def _times(value: Scalar, factor: float | None) -> Scalar:
-    return value if factor is None or isinstance(value, bool) or not isinstance(value, int | float) else value * factor
+    for name in factors:
+        if name not in features.columns:
+            problem = f"no feature {name!r}; the features are {', '.join(features.columns)}"
+            raise SettingsError([f"stage.rescale: {problem}"])
+        if not features.schema[name].is_numeric():
+            raise SettingsError([f"stage.rescale: feature {name!r} holds no numbers"])
+    return features.with_columns(features[name] * factor for name, factor in factors.items())

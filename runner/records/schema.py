@@ -3,74 +3,83 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import NoneType
 from typing import TypeVar
 
+import orjson
+import polars as pl
+
 from runner.domain import plural
-from runner.errors import RecordError, snippet
-from runner.records.fields import Fields, Scalar
+from runner.errors import snippet
+from runner.records.fields import Fields
+from runner.records.payloads import Scalar
 
 Value = TypeVar("Value", int, str)
 
-KINDS: dict[type, str] = {NoneType: "null", bool: "boolean", str: "text", int: "number", float: "number"}
-"""The kinds of feature values; integers and floats are one."""
+KINDS: dict[type, str] = {bool: "boolean", str: "text", int: "number", float: "number"}
+"""The kinds of feature values; integers and floats are one, and null is none."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts what records have, table by table, so that no order of them matters."""
+
+    widths: Counter[int] = field(default_factory=Counter)
+    scores: Counter[int] = field(default_factory=Counter)
+    kinds: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    def add(self, width: int, scores: int, frame: pl.DataFrame) -> None:
+        """Count a table whose columns `3:number`, `3:text` hold the values of feature 3 of one kind each."""
+        self.widths[width] += frame.height
+        if scores:
+            self.scores[scores] += frame.height
+        for column in frame:
+            if ":" in column.name:
+                self.kinds[width, column.name] += len(column) - column.null_count()
+
+    def agreed(self, fields: Fields) -> Schema:
+        """Return what most records have; the settings' headers say how many features that must be."""
+        width = len(fields.headers) if fields.headers else _majority(self.widths) or 0
+        kinds: list[Counter[str]] = [Counter() for _ in range(width)]
+        for (wide, column), count in self.kinds.items():
+            d, _, kind = column.partition(":")
+            if wide == width and count:
+                kinds[int(d)][kind] += count
+        return Schema(fields, tuple(map(_majority, kinds)), _majority(self.scores) or 0)
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What most records have, so that the order of the records does not matter.
+    """What most records have.
 
     Attributes:
         fields: names the features.
         kinds: of each feature, None where there are nothing but nulls.
-        scores: how many scores a record has, None where none has any.
+        scores: how many scores a record has, 0 where none has any.
     """
 
     fields: Fields
     kinds: tuple[str | None, ...]
-    scores: int | None
-
-    @classmethod
-    def agreed(cls, records: Iterable[tuple[Sequence[Scalar], Sequence[float] | None]], fields: Fields) -> Schema:
-        """Return the schema of records, each given by its feature values and its scores."""
-        signatures: Counter[tuple[type, ...]] = Counter()
-        scores: Counter[int] = Counter()
-        for values, found in records:
-            signatures[tuple(map(type, values))] += 1
-            if found is not None:
-                scores[len(found)] += 1
-        widths: Counter[int] = Counter()
-        for signature, count in signatures.items():
-            widths[len(signature)] += count
-        width = len(fields.headers) if fields.headers else _majority(widths) or 0
-        kinds: list[Counter[str]] = [Counter() for _ in range(width)]
-        for signature, count in signatures.items():
-            for tally, type_ in zip(kinds, signature if len(signature) == width else (), strict=False):
-                if type_ is not NoneType:
-                    tally[KINDS[type_]] += count
-        return cls(fields, tuple(map(_majority, kinds)), _majority(scores))
+    scores: int
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the features."""
         return self.fields.names(len(self.kinds))
 
-    def check(self, values: Sequence[Scalar], scores: Sequence[float] | None) -> None:
-        """Compare a record with what the others have.
-
-        Raises:
-            RecordError: `feature_count`, `feature_type` or `score_count`.
-        """
-        self.fields.check_width(values, len(self.kinds))
+    def problem(self, values: Sequence[Scalar], scores: int) -> tuple[str, str]:
+        """Return the reason and the sentence why a record is not what the others are."""
+        if len(values) != len(self.kinds):
+            named = "data.headers names" if self.fields.headers else "most records have"
+            found = snippet(orjson.dumps(values))
+            return "feature_count", f"{plural(len(values), 'feature')} where {named} {len(self.kinds)}: {found}"
         for d, (value, expected) in enumerate(zip(values, self.kinds, strict=True)):
-            if (kind := KINDS[type(value)]) not in {expected, "null"}:
-                problem = f"holds the {kind} {snippet(repr(value))} where the other records have a {expected}"
-                raise RecordError("feature_type", f"feature {self.fields.name(d)!r} {problem}")
-        if scores is not None and len(scores) != self.scores:
-            problem = f"{plural(len(scores), 'score')} where the other records have {self.scores}"
-            raise RecordError("score_count", problem)
+            if not isinstance(value, NoneType) and (kind := KINDS[type(value)]) != expected:
+                told = f"holds the {kind} {snippet(repr(value))} where the other records have a {expected}"
+                return "feature_type", f"feature {self.fields.name(d)!r} {told}"
+        return "score_count", f"{plural(scores, 'score')} where the other records have {self.scores}"
 
 
 def _majority(counts: Counter[Value]) -> Value | None:

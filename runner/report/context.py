@@ -60,11 +60,13 @@ def _health(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
     rejected = counts.get("rejected", {})
     reasons = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in rejected.items())
     strip.append(_check("Explained", plural(counts["records"], "record"), GOOD if counts["records"] else BAD, ""))
-    if "events" in counts:
+    if "rejected" in counts:
         total = sum(rejected.values())
         strip.append(_check("Rejected", f"{total:,}", WARNING if total else GOOD, reasons))
     if "serving_parity" in manifest:
         strip.append(_parity(manifest["serving_parity"]))
+    if manifest.get("quality") is not None:
+        strip.append(_quality(manifest["quality"]))
     if "estimator" in manifest:
         strip.append(_estimator(manifest["estimator"], manifest["efficiency_residual"]))
     if "model_changed" in manifest:
@@ -87,6 +89,17 @@ def _parity(parity: Mapping[str, Any] | None) -> dict[str, str]:
     same = parity["largest"] <= PARITY_TOLERANCE
     note = f"captured and recomputed scores differ by {parity['largest']:.1e} at most, {parity['records']} compared"
     return _check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)
+
+
+def _quality(quality: Mapping[str, Any]) -> dict[str, str]:
+    """Return how well the scores agree with the labels that have become known."""
+    if "problem" in quality:
+        return _check("Model quality", "not known", WARNING, quality["problem"])
+    figures = {"log loss": quality["log_loss"], "accuracy": quality["accuracy"]}
+    told = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
+    value = "AUC undefined" if quality["auc"] is None else f"AUC {quality['auc']:.4f}"
+    note = f"{', '.join(told)}, on {plural(quality['records'], 'record')} with labels"
+    return _check("Model quality", value, GOOD, "; ".join([note, *quality["notes"]]))
 
 
 def _estimator(settings: Mapping[str, Any], residual: float) -> dict[str, str]:

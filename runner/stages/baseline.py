@@ -10,12 +10,12 @@ from typing import Any
 from runner import documents, manifest
 from runner.domain import Outcome, Status, plural
 from runner.drift.verdict import reachability
-from runner.executions import ANALYSIS, REPORT, Provenance, Stopwatch, bundle, claim, commit, sha256
+from runner.executions import ANALYSIS, REPORT, Provenance, Stopwatch, bundle, claim, commit
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.protocols import Model, Track
 from runner.report.render import Report
-from runner.sources import Dataset
+from runner.sources.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Baseline:
         claim(self.target)
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
-            features = self.dataset.read(self.track).features
+            features, digest = self.dataset.read()
             given = self.background_rows()
             background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
         with watch.step("explain"):
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        identities = {"dataset": sha256(self.dataset.path.read_bytes()), "model": self.model.identity}
+        identities = {"dataset": digest, "model": self.model.identity}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),

@@ -5,77 +5,109 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import orjson
+import polars as pl
 
 from runner import storage
 from runner.documents import dump
 from runner.domain import Captured, Outcome, Window, plural
-from runner.protocols import Track
-from runner.sources import CaptureTree
+from runner.sources.source import Source
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Inspects the captures of an endpoint.
+    """Inspects what a source holds.
 
     Attributes:
-        tree: where they are.
-        target: the folder that gets one JSON document per inspected window.
+        source: where the records come from.
+        save: `json` for the listing alone, `parquet` for the table of records too, where there are any.
+        target: the folder that gets the documents of each inspected window.
     """
 
-    tree: CaptureTree
+    source: Source
+    save: Literal["json", "parquet"]
     target: Path
-    track: Track
 
     def run(self, window: Window) -> Outcome:
-        """Return the listing as text, saved as JSON too.
+        """Return the listing as text, saved as JSON too, with what was rejected and, if asked for, the records.
 
         Raises:
             NoData: when no event was captured in the window.
             NothingUsable: when every record was rejected.
+            TooManyRejected: when more were rejected than the settings allow.
         """
-        captured = self.tree.read(window, self.track)
-        found = contents(captured)
-        path = self.target / f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}.json"
-        storage.write(path, dump(found))
-        self.tree.check(captured)
-        return Outcome(f"{describe(found)}\n  saved in {path}")
+        stem = self.target / f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}"
+        with self.source.read(window) as captured:
+            found = contents(captured, window)
+            written = [f"{stem}.json"]
+            storage.write(written[0], dump(found))
+            if captured.rejected:
+                written.append(f"{stem}.rejected.jsonl")
+                storage.write(written[-1], captured.rejections)
+            if self.save == "parquet" and captured.records:
+                written.append(f"{stem}.parquet")
+                with storage.replacing(written[-1]) as path:
+                    records(captured).sink_parquet(path)
+            self.source.check(captured, window)
+        return Outcome("\n".join([describe(found), *(f"  saved in {path}" for path in written)]))
 
 
-def contents(captured: Captured) -> dict[str, Any]:
+def records(captured: Captured) -> pl.LazyFrame:
+    """Return the records as they are kept: origin, a struct of the features by name, a list of the scores."""
+    columns = captured.table.collect_schema().names()
+    features = [pl.col(f"feature{d}").alias(name) for d, name in enumerate(captured.names)]
+    scores = [name for name in columns if name.startswith("score")]
+    origin = [name for name in columns if not name.startswith(("feature", "score"))]
+    return captured.table.select(
+        *origin, pl.struct(features).alias("features"), *([pl.concat_list(scores).alias("scores")] if scores else [])
+    )
+
+
+def contents(captured: Captured, window: Window) -> dict[str, Any]:
     """Return what a window holds as a JSON document."""
     per_hour = Counter(file.rpartition("/")[0] for file in captured.files)
-    features, keys, scores_NL = captured.records.features, captured.records.keys, captured.records.scores_NL
     return {
-        "window": {"start": f"{captured.window.start:%FT%TZ}", "end": f"{captured.window.end:%FT%TZ}"},
+        "window": {"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}"},
         "files": list(captured.files),
         "files_per_hour": dict(per_hour),
         "events": captured.events,
-        "records": len(captured.records),
-        "rejected": captured.rejected,
+        "outside": captured.outside,
+        "records": captured.records,
+        "rejected": dict(captured.rejected),
         "rejections": [str(rejection) for rejection in captured.examples],
-        "types": {name: str(dtype) for name, dtype in features.schema.items()},
-        "example": None
-        if features.is_empty()
-        else {
-            "file": f"{keys['file'][0]}:{keys['line'][0]}",
-            "event_id": keys["event_id"][0],
-            "inference_id": keys["inference_id"][0],
-            "at": f"{keys['at'][0]:%FT%TZ}",
-            "features": features.row(0, named=True),
-            "scores": None if scores_NL is None or not np.isfinite(scores_NL[0]).all() else scores_NL[0].tolist(),
-        },
+        **_example(captured),
     }
+
+
+def _example(captured: Captured) -> dict[str, Any]:
+    """Return the types of the features, and the first record."""
+    if not captured.records:
+        return {"types": {}, "example": None}
+    table = records(captured).head(1).collect()
+    features = table.schema["features"]
+    assert isinstance(features, pl.Struct)  # noqa: S101
+    types = {field.name: str(field.dtype) for field in features.fields}
+    first = table.row(0, named=True)
+    scores = first.get("scores")
+    example = {
+        "file": f"{first['file']}:{first['line']}",
+        "event_id": first["event_id"],
+        "inference_id": first["inference_id"],
+        "at": first["at"] and f"{first['at']:%FT%TZ}",
+        "features": first["features"],
+        "scores": scores if scores and None not in scores else None,
+    }
+    return {"types": types, "example": example}
 
 
 def describe(found: dict[str, Any]) -> str:
     """Return the contents of a window as text for a terminal."""
     lines = [f"{found['window']['start']} to {found['window']['end']}"]
     lines += [f"  {folder}: {plural(count, 'file')}" for folder, count in found["files_per_hour"].items()]
-    lines.append(f"  {plural(found['events'], 'event')}, {plural(found['records'], 'record')}")
+    outside = f", {found['outside']} outside the window" if found["outside"] else ""
+    lines.append(f"  {plural(found['events'], 'event')}, {plural(found['records'], 'record')}{outside}")
     lines.append(f"  rejected: {', '.join(f'{kind} {count}' for kind, count in found['rejected'].items()) or 'none'}")
     lines += [f"    {rejection}" for rejection in found["rejections"]]
     if found["example"]:

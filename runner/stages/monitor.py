@@ -6,9 +6,10 @@ This is the only place besides the command line that catches errors: what went w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,14 @@ from runner import documents, executions, manifest
 from runner.domain import Captured, Execution, GlobalAttributions, Status, Window
 from runner.drift.verdict import headline, judge, match_features, sentence
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
-from runner.executions import ANALYSIS, REPORT, VIOLATIONS, Provenance, Stopwatch
+from runner.executions import ANALYSIS, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.protocols import Model, Track
 from runner.reference import Reference
 from runner.report.render import Report
-from runner.sources import CaptureTree
+from runner.sources.merged_tree import MergedTree
+from runner.sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Monitor:
 
     Attributes:
         name, endpoint: where its executions are kept, `{root}/{endpoint}/{name}/yyyy/mm/dd/hh`.
-        tree: the captures.
+        source: where the records come from.
+        merged: the events whose true labels are known, for the quality of the model.
         background_rows: gives the SHAP baseline, None for the reference's own.
         reference: the folder that baselining wrote, or an analysis.json.
         threshold: an nDCG below it is a violation.
@@ -41,7 +44,8 @@ class Monitor:
 
     name: str
     endpoint: str
-    tree: CaptureTree
+    source: Source
+    merged: MergedTree
     model: Model
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
@@ -54,18 +58,21 @@ class Monitor:
 
     def run(self, window: Window) -> Execution:
         """Execute over a window; the directory of its scheduled hour holds the result, also that of a failure."""
-        try:
-            return self._execute(window)
-        except (ShapwatchError, OSError) as error:
-            return self._fail(window, error)
+        captured = None
+        with ExitStack() as stack:
+            try:
+                self._claim(window)
+                reference = Reference.read(self.reference)
+                captured = stack.enter_context(self.source.read(window))
+                return self._execute(window, reference, captured)
+            except (ShapwatchError, OSError) as error:
+                return self._fail(window, error, captured)
 
-    def _execute(self, window: Window) -> Execution:
-        self._claim(window)
+    def _execute(self, window: Window, reference: Reference, captured: Captured) -> Execution:
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
-            reference = Reference.read(self.reference)
-            captured = self.tree.usable(window, self.track)
-            features = captured.records.features
+            self.source.check(captured, window)
+            features, scores_NL = captured.features(), captured.scores()
             match_features(reference.attributions.names, features.columns)
         with watch.step("explain"):
             given = self.background_rows()
@@ -75,7 +82,8 @@ class Monitor:
             live = self.estimator.aggregate(attributions)
         verdict = judge(reference.attributions, live, self.threshold)
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
-        files = {ANALYSIS: documents.analysis(live)}
+        analysis = documents.analysis(live)
+        files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, **_rejected(captured)}
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
@@ -83,8 +91,9 @@ class Monitor:
             **self._head(window, status, (headline(verdict), sentence(verdict, reference.attributions, live))),
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
-            **manifest.explanation(self.estimator, attributions, background, files[ANALYSIS], **identities),
-            "serving_parity": parity(captured.records.scores_NL, self.estimator.model_scores(attributions)),
+            **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
+            "serving_parity": parity(scores_NL, self.estimator.model_scores(attributions)),
+            "quality": manifest.quality(self.merged.quality(window, self.model.labels)),
             "model_changed": reference.model_changed(self.model.identity),
             "notes": [*differences, *verdict.notes, *rejections(captured)],
         }
@@ -107,7 +116,7 @@ class Monitor:
         if executions.finished(target) and (stored := executions.stored_window(target)) not in {None, str(window)}:
             raise OccupiedTarget(target, f"an execution over {stored}")
 
-    def _fail(self, window: Window, error: ShapwatchError | OSError) -> Execution:
+    def _fail(self, window: Window, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
         told = f"Failed, {window}: {reason}"
         target = self._target(window)
@@ -116,7 +125,10 @@ class Monitor:
         else:
             stored = error.reason if isinstance(error, ShapwatchError) else reason
             found = {**self._head(window, Status.FAILED, ("Failed", reason)), "failure_reason": stored, "notes": []}
-            self._commit(window, found, {}, Stopwatch(self.provenance.clock), (None, None))
+            if captured:
+                found["counts"] = manifest.counts(captured)
+            files = _rejected(captured) if captured else {}
+            self._commit(window, found, files, Stopwatch(self.provenance.clock), (None, None))
             told = f"{told}\n  {target / REPORT}"
         return Execution(told, succeeded=False, status=Status.FAILED, directory=str(target))
 
@@ -128,7 +140,7 @@ class Monitor:
         self,
         window: Window,
         found: dict[str, Any],
-        files: Mapping[str, bytes],
+        files: Mapping[str, bytes | IO[bytes]],
         watch: Stopwatch,
         compared: tuple[GlobalAttributions | None, GlobalAttributions | None],
     ) -> Path:
@@ -139,11 +151,15 @@ class Monitor:
         return target
 
 
+def _rejected(captured: Captured) -> dict[str, bytes | IO[bytes]]:
+    return {REJECTED: captured.rejections} if captured.rejected else {}
+
+
 def rejections(captured: Captured) -> list[str]:
     """Return how many were rejected, with an example of each reason."""
     counted = captured.rejected
     return [
-        f"rejected, {counted[one.kind]} of {captured.events} events or their records: {one}"
+        f"rejected for {one.kind}, {counted[one.kind]} of {captured.records + sum(counted.values())} records: {one}"
         for one in captured.examples
     ]
 

@@ -1,23 +1,24 @@
-"""Replays a dataset through the model and writes the capture tree that an endpoint would have written."""
+"""Replays a dataset through the model and writes the captures that an endpoint or a batch transform would have left."""
 
 from __future__ import annotations
 
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from runner import storage
 from runner.domain import Event, Outcome, Payload, plural
+from runner.errors import SettingsError
 from runner.protocols import Model, Track
-from runner.records import capture, incident
-from runner.records.fields import Fields
-from runner.records.tables import read_dataset
-from runner.sources import Dataset
+from runner.records import capture, incident, manifests
+from runner.records.payloads import encoding
+from runner.records.templates import Template
+from runner.sources.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class Traffic:
     """Traffic at given event times, captured.
 
     Attributes:
-        dataset: its lines are the requests, sent as they stand.
+        dataset: the records to send.
         model: answers them.
-        tree: the folder of the endpoint's variant in the capture tree.
-        content_type: of requests and responses.
+        template: makes the requests' bodies.
+        accept: the media type of the responses.
+        tree: the folder of the endpoint's variant in the capture tree; of a batch transform, the one with `input/`.
+        transform: whether a batch transform reads the records of an hour from a file, instead of an endpoint's events.
         rate: events a second.
         batch_rows: records an event carries.
         count: records to send, None for the dataset once.
@@ -37,9 +40,10 @@ class Traffic:
 
     dataset: Dataset
     model: Model
-    fields: Fields
-    tree: Path
-    content_type: str
+    template: Template
+    accept: str
+    tree: str
+    transform: bool
     rate: float
     batch_rows: int
     count: int | None
@@ -54,40 +58,67 @@ class Traffic:
             rescale: factors by feature name, to rehearse an incident.
             skip: the row of the dataset to start from.
         """
-        features = self.dataset.read(self.track).features
-        lines = [line for line in self.dataset.lines() if line.data.strip()]
-        if rescale:
-            lines = [replace(line, data=incident.rescale(line.data, self.fields, rescale)) for line in lines]
-            features = read_dataset(lines, self.fields).features
-        bodies = [line.data.decode("utf-8").rstrip("\r\n") for line in lines]
-        replies = self.model.reply(features)
-        count = len(bodies) if self.count is None else self.count
-        rows = [(skip + i) % len(bodies) for i in range(count)]
-        events = self._events([(bodies[i], replies[i], i) for i in rows], start)
-        files = self._write(self.track(events, "capturing", -(-count // self.batch_rows)))
-        return Outcome(f"captured {plural(count, 'record')} from {start:%F %T} UTC on, in {', '.join(map(str, files))}")
+        features = incident.rescale(self.dataset.read()[0], rescale)
+        count = features.height if self.count is None else self.count
+        rows = (skip + np.arange(count)) % features.height
+        files = self._transform(features[rows], start) if self.transform else self._endpoint(features, rows, start)
+        return Outcome(f"captured {plural(count, 'record')} from {start:%F %T} UTC on, in {', '.join(files)}")
 
-    def _events(self, exchanges: list[tuple[str, str, int]], start: datetime) -> Iterator[Event]:
-        rng = np.random.default_rng([self.seed, int(start.timestamp())])
-        for number, first in enumerate(range(0, len(exchanges), self.batch_rows)):
-            requests, replies, rows = zip(*exchanges[first : first + self.batch_rows], strict=True)
-            yield Event(
-                event_id=_uuid4(rng),
-                inference_id=str(rows[0]),
-                at=start + timedelta(seconds=number / self.rate),
-                input=Payload(self.content_type, "\n".join(requests), "JSON"),
-                output=Payload(self.content_type, "".join(reply + "\n" for reply in replies), "JSON"),
-            )
-
-    def _write(self, events: Iterable[Event]) -> list[Path]:
+    def _endpoint(
+        self, features: pl.DataFrame, rows: np.ndarray[tuple[int], np.dtype[np.intp]], start: datetime
+    ) -> list[str]:
         """Write one file per UTC hour, named by its first event, and return them."""
+        size = 1 if self.template.one_by_one else self.batch_rows
+        batches = [rows[first : first + size] for first in range(0, len(rows), size)]
+        events = self._events(features, self.track(batches, "capturing", len(batches)), start)
         files = []
         for hour, group in itertools.groupby(events, lambda event: f"{event.at:%Y/%m/%d/%H}"):
             first, *others = group
             name = f"{first.at:%M-%S}-{first.at.microsecond // 1000:03d}-{first.event_id}.jsonl"
-            files.append(self.tree / hour / name)
+            files.append(storage.join(self.tree, hour, name))
             storage.write(files[-1], b"".join(capture.encode(event) for event in (first, *others)))
         return files
+
+    def _events(
+        self, features: pl.DataFrame, batches: Iterable[np.ndarray[tuple[int], np.dtype[np.intp]]], start: datetime
+    ) -> Iterator[Event]:
+        rng = self._rng(start)
+        for number, rows in enumerate(batches):
+            sent = features[rows]
+            (request,) = self._bodies(sent)
+            yield Event(
+                event_id=_uuid4(rng),
+                inference_id=str(rows[0]),
+                at=start + timedelta(seconds=number / self.rate),
+                input=self._payload(self.template.content_type, request),
+                output=self._payload(self.accept, self.model.reply(sent, self.accept)),
+            )
+
+    def _transform(self, sent: pl.DataFrame, start: datetime) -> list[str]:
+        """Write the records of a transform job as one file, with the manifest of the hour it ran in."""
+        rng = self._rng(start)
+        data = storage.join(self.tree, "data", _uuid4(rng))
+        storage.write(data, "\n".join(self._bodies(sent)).encode())
+        manifest = storage.join(self.tree, "input", f"{start:%Y/%m/%d/%H}", f"{_uuid4(rng)}.json")
+        storage.write(manifest, manifests.encode(data))
+        return [manifest]
+
+    def _bodies(self, sent: pl.DataFrame) -> list[str]:
+        """Return the requests for rows.
+
+        Raises:
+            SettingsError: when they fit no request.
+        """
+        try:
+            return self.template.bodies(sent.rows())
+        except ValueError as error:
+            raise SettingsError([f"data.traffic: {error}"]) from error
+
+    def _payload(self, content_type: str, body: str) -> Payload:
+        return Payload(content_type, body, encoding(content_type))
+
+    def _rng(self, start: datetime) -> np.random.Generator:
+        return np.random.default_rng([self.seed, int(start.timestamp())])
 
 
 def _uuid4(rng: np.random.Generator) -> str:

@@ -40,6 +40,13 @@ def made(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
     return stored(folder, artefact(WEIGHTS, bias, **parameters))
 
 
+def lines(model: LinearLearner, features: pl.DataFrame) -> list[str]:
+    """Return the lines of the JSON Lines that a model answers with."""
+    body = model.reply(features, "application/jsonlines")
+    assert body.endswith("\n")
+    return body[:-1].split("\n")
+
+
 def table(*rows: tuple[Any, ...]) -> pl.DataFrame:
     """Return rows as features."""
     return pl.DataFrame(list(rows), orient="row")
@@ -62,18 +69,27 @@ def traffic(adult: Path) -> pl.DataFrame:
 @pytest.mark.parametrize(("row", "reply"), PUBLISHED.items())
 def test_published_replies(notebook_model: LinearLearner, row: tuple[int, ...], reply: str) -> None:
     """The model answers the published requests with the published bytes."""
-    assert notebook_model.reply(table(row)) == [reply]
+    assert notebook_model.reply(table(row), "application/jsonlines") == reply + "\n"
 
 
 def test_published_mini_batch(notebook_model: LinearLearner) -> None:
     """The model answers both rows at once as it does one by one, whatever type the numbers have."""
-    assert notebook_model.reply(table(*PUBLISHED)) == list(PUBLISHED.values())
-    assert notebook_model.reply(table(*PUBLISHED).cast(pl.Float64)) == list(PUBLISHED.values())
+    assert lines(notebook_model, table(*PUBLISHED)) == list(PUBLISHED.values())
+    assert lines(notebook_model, table(*PUBLISHED).cast(pl.Float64)) == list(PUBLISHED.values())
+
+
+def test_published_json(notebook_model: LinearLearner) -> None:
+    """Asked for JSON or CSV, the model answers with all digits, as the notebook of the JSON format publishes it."""
+    published, second = PUBLISHED
+    assert notebook_model.reply(table(published), "application/json") == (
+        '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
+    )
+    assert notebook_model.reply(table(published, second), "text/csv") == "0.9899773597717285\n0.5041388273239136\n"
 
 
 def test_published_statistics(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
     """Mean, number of positives and the scores around the threshold are those that the notebooks publish."""
-    replies = [json.loads(reply) for reply in notebook_model.reply(traffic)]
+    replies = [json.loads(reply) for reply in lines(notebook_model, traffic)]
     negative = [reply["score"] for reply in replies if not reply["predicted_label"]]
     positive = [reply["score"] for reply in replies if reply["predicted_label"]]
     assert len(replies) == 334
@@ -132,13 +148,13 @@ def test_identity_changes_with_the_artefact(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("threshold", "label"), [(0.25, 1), (0.5, 1), (0.5000001, 0), (1, 0), (None, 1)], ids=str)
 def test_threshold_is_the_artefacts(tmp_path: Path, threshold: float | None, label: int) -> None:
     """A score that reaches the artefact's threshold, or a half where it has none, is positive."""
-    reply = made(tmp_path, bias=0, threshold=threshold).reply(table((0, 0)))
+    reply = lines(made(tmp_path, bias=0, threshold=threshold), table((0, 0)))
     assert reply == [f'{{"predicted_label":{label},"score":0.5}}']
 
 
 def test_far_scores_saturate(tmp_path: Path) -> None:
     """Scores far from the threshold end at 0 and 1, without a warning."""
-    assert made(tmp_path).reply(table((1000, 0), (0, 1000))) == [
+    assert lines(made(tmp_path), table((1000, 0), (0, 1000))) == [
         '{"predicted_label":1,"score":1.0}',
         '{"predicted_label":0,"score":0.0}',
     ]
@@ -157,7 +173,22 @@ def test_far_scores_saturate(tmp_path: Path) -> None:
 )
 def test_regressor_replies_with_its_value(tmp_path: Path, row: tuple[float, float], score: str) -> None:
     """A regressor's score is the sum itself, in decimal notation, without a label."""
-    assert made(tmp_path, predictor_type="regressor").reply(table(row)) == [f'{{"score":{score}}}']
+    assert lines(made(tmp_path, predictor_type="regressor"), table(row)) == [f'{{"score":{score}}}']
+
+
+def test_regressor_replies_in_every_form(tmp_path: Path) -> None:
+    """A regressor has no label in JSON either, and negative values in CSV."""
+    model = made(tmp_path, predictor_type="regressor")
+    assert (
+        model.reply(table((3, 1), (0, 1)), "application/json") == '{"predictions": [{"score": 1.5}, {"score": -1.5}]}'
+    )
+    assert model.reply(table((3, 1), (0, 1)), "text/csv") == "1.5\n-1.5\n"
+
+
+def test_other_forms_are_refused(tmp_path: Path) -> None:
+    """A media type that the container does not write is told with those it does."""
+    with pytest.raises(ValueError, match="in application/jsonlines, application/json or text/csv, not 'text/html'"):
+        made(tmp_path).reply(table((1, 2)), "text/html")
 
 
 @pytest.mark.parametrize("width", [1, 3])

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import polars as pl
 import pytest
 
 from runner.errors import SettingsError
-from runner.records.fields import Fields
 from runner.records.incident import rescale
+
+FEATURES = pl.DataFrame({"Age": [1, None, -3], "Gain": [0.5, 2.5, None], "Sex": ["a", "1", None], "*": [1, 2, 3]})
 
 
 @pytest.mark.parametrize(
-    ("line", "expression", "expected"),
+    ("factors", "changed"),
     [
-        (b'{"features":[1,2.5,"x",null,true]}', "features", b'{"features":[10,2.5,"x",null,true]}'),
-        (b'{"id":7,"data":{"values":[1,2]}}\n', "data.values", b'{"id":7,"data":{"values":[10,2]}}'),
+        ({}, {}),
+        ({"Age": 10}, {"Age": [10, None, -30]}),
+        ({"Age": 0.5}, {"Age": [0.5, None, -1.5]}),
+        ({"Age": 2, "Gain": 4.0}, {"Age": [2, None, -6], "Gain": [2.0, 10.0, None]}),
+        ({"Gain": 0}, {"Gain": [0.0, 0.0, None]}),
+        ({"*": 10}, {"*": [10, 20, 30]}),
     ],
 )
-def test_only_the_feature_changes(line: bytes, expression: str, expected: bytes) -> None:
-    """The other values and the rest of the document stay as they are."""
-    assert rescale(line, Fields(expression, "score"), {"column_0": 10}) == expected
+def test_only_the_feature_changes(factors: Mapping[str, float], changed: Mapping[str, list[float | None]]) -> None:
+    """The numbers of a feature are multiplied, nulls and the other features, texts that look like numbers too, stay."""
+    assert rescale(FEATURES, factors).to_dict(as_series=False) == {**FEATURES.to_dict(as_series=False), **changed}
 
 
-def test_texts_and_nulls_cannot_be_multiplied() -> None:
-    """A factor on what is no number changes nothing."""
-    assert rescale(b'{"f":["a",null]}', Fields("f", "s"), {"column_0": 2, "column_1": 2}) == b'{"f":["a",null]}'
+def test_names_are_no_patterns() -> None:
+    """A feature whose name looks like a pattern is that feature alone."""
+    features = pl.DataFrame({"^A.*$": [1], "Age": [1]})
+    assert rescale(features, {"^A.*$": 10}).rows() == [(10, 1)]
 
 
-@pytest.mark.parametrize(("expression", "name"), [("f[*]", "column_0"), ("f", "nope")])
-def test_what_cannot_be_done_is_told(expression: str, name: str) -> None:
-    """An expression that only reads and an unknown feature are errors of the setting."""
-    with pytest.raises(SettingsError, match=r"stage\.rescale: "):
-        rescale(b'{"f":[1]}', Fields(expression, "s"), {name: 2})
+@pytest.mark.parametrize(
+    ("column", "name", "said"),
+    [
+        ([1], "nope", "no feature 'nope'; the features are column_0"),
+        (["a"], "column_0", "feature 'column_0' holds no numbers"),
+        ([True], "column_0", "feature 'column_0' holds no numbers"),
+        ([None], "column_0", "feature 'column_0' holds no numbers"),
+    ],
+)
+def test_what_cannot_be_done_is_told(column: list[object], name: str, said: str) -> None:
+    """An unknown feature, and one that holds no numbers, are errors of the setting."""
+    with pytest.raises(SettingsError) as caught:
+        rescale(pl.DataFrame({"column_0": column}), {name: 2})
+    assert caught.value.problems == (f"stage.rescale: {said}",)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
+import json
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,7 +16,12 @@ from hypothesis import strategies as st
 
 from runner.domain import Payload
 from runner.errors import RecordError
-from runner.records.payloads import documents, text
+from runner.records.payloads import Format, Scalar, documents, encoding, layout, number, text
+
+LINES: Format = "application/jsonlines"
+JSON: Format = "application/json"
+CSV: Format = "text/csv"
+DEEP = 100_000
 
 json_values = st.recursive(
     st.none()
@@ -23,6 +32,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
+
+
+def typed(values: list[Any]) -> list[Any]:
+    """Return values with their types, so that 1, 1.0 and true differ."""
+    return [typed(value) if isinstance(value, list) else (type(value), value) for value in values]
 
 
 @pytest.mark.parametrize("encoding", ["JSON", "CSV", "base64", ""])
@@ -49,6 +63,44 @@ def test_broken_base64_is_a_record_error(data: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content_type", "named"),
+    [
+        ("text/csv", "CSV"),
+        ("text/csv; charset=utf-8", "CSV"),
+        ("application/jsonlines", "JSON"),
+        ("application/json", "JSON"),
+        ("", "JSON"),
+    ],
+)
+def test_captures_name_the_encoding(content_type: str, named: str) -> None:
+    """A CSV, with or without parameters of its type, is captured as CSV, anything else as JSON."""
+    assert encoding(content_type) == named
+
+
+@pytest.mark.parametrize(
+    ("captured_as", "configured", "expected"),
+    [
+        ("CSV", LINES, CSV),
+        ("CSV", JSON, CSV),
+        ("CSV", CSV, CSV),
+        ("JSON", LINES, LINES),
+        ("JSON", JSON, JSON),
+        ("JSON", CSV, LINES),
+        ("BASE64", LINES, LINES),
+        ("BASE64", JSON, JSON),
+        ("BASE64", CSV, CSV),
+        ("", CSV, CSV),
+    ],
+)
+@pytest.mark.parametrize("content_type", ["text/csv", "application/json", ""])
+def test_the_encoding_overrules_the_settings(
+    content_type: str, captured_as: str, configured: Format, expected: Format
+) -> None:
+    """CSV and JSON are what the encoding says, never what the content type says; BASE64 leaves it to the settings."""
+    assert layout(Payload(content_type, "", captured_as), configured) == expected
+
+
+@pytest.mark.parametrize(
     ("body", "found"),
     [
         ("", []),
@@ -62,13 +114,177 @@ def test_broken_base64_is_a_record_error(data: str) -> None:
 )
 def test_one_document_a_line(body: str, found: list[Any]) -> None:
     """Blank lines count for nothing, and only a line feed ends a line."""
-    assert documents(body) == found
+    assert documents(body, LINES) == found
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("", []),
+        (" \r\n\t", []),
+        ("null", [None]),
+        ('{"instances":[[1,2]]}\n', [{"instances": [[1, 2]]}]),
+        ('{\r\n  "instances": [\n    {"features": [1]}\n  ]\n}', [{"instances": [{"features": [1]}]}]),
+    ],
+)
+def test_dense_json_is_one_document(body: str, found: list[Any]) -> None:
+    """A JSON body is one document over as many lines as it likes, an empty body has none."""
+    assert documents(body, JSON) == found
 
 
 @given(st.lists(json_values))
 def test_any_documents_survive(values: list[Any]) -> None:
-    """A body of any JSON documents holds these documents."""
-    assert documents("\n".join(orjson.dumps(value).decode() for value in values)) == values
+    """A body of any JSON documents holds these documents, in lines or as one."""
+    lines = [orjson.dumps(value).decode() for value in values]
+    assert documents("\n".join(lines), LINES) == values
+    assert documents(f"[{','.join(lines)}]", JSON) == [values]
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        ("", []),
+        ("\n \r\n\t\n", []),
+        ("1,2.5,x", [[1, 2.5, "x"]]),
+        ("1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("1,2\r\n\r\n3,4\r\n", [[1, 2], [3, 4]]),
+        (" 1 ,\tx y ", [[1, "x y"]]),
+        ("1,,null,\n,2,,", [[1, None, None, None], [None, 2, None, None]]),
+        (",", [[None, None]]),
+        ("true,false,True,False,TRUE,yes", [[True, False, True, False, "TRUE", "yes"]]),
+        ('"1","true","null","",""""', [["1", "true", "null", "", '"']]),
+        ('"a,b",1', [["a,b", 1]]),
+        ('"say ""hi""",2', [['say "hi"', 2]]),
+        ('"two\nlines",1\n"and\r\nmore",2', [["two\nlines", 1], ["and\r\nmore", 2]]),
+        ('"a", "b"\t,\t"c" \n', [["a", "b", "c"]]),
+        ('"a",\n,"b"\n"c",', [["a", None], [None, "b"], ["c", None]]),
+        ('"a",1\r\n\r\n \n"b",2\r\n', [["a", 1], ["b", 2]]),
+        ('"a"\r', [["a"]]),
+        ("1,2\r", [[1, 2]]),
+        ('""', [[""]]),
+        ('it"s,5 o"clock', [['it"s', '5 o"clock']]),
+        ("Zürich,🦔,\u2028", [["Zürich", "🦔", "\u2028"]]),
+        ("\ufeff1,2", [["\ufeff1", 2]]),
+        ("$features,${A},=1+1", [["$features", "${A}", "=1+1"]]),
+        ("NaN,nan,inf,-Infinity,1e999", [["NaN", "nan", "inf", "-Infinity", "1e999"]]),
+        ("18446744073709551615,-9223372036854775808", [[2**64 - 1, -(2**63)]]),
+    ],
+)
+def test_rows_of_a_csv(body: str, rows: list[list[Scalar]]) -> None:
+    """Quoted cells are texts, others numbers, booleans and nulls where they can be; blank lines are no rows."""
+    assert typed(documents(body, CSV)) == typed(rows)
+
+
+@pytest.mark.parametrize("row", ["1,2\r3,4", "a\rb,1", "1 ,2 \r"])
+@pytest.mark.parametrize("quoted", ["x", '"x"'])
+def test_one_quoted_cell_changes_no_other(row: str, quoted: str) -> None:
+    """The cells beside a quoted one are what they are without it."""
+    assert documents(f"{row}\n{quoted}", CSV) == documents(f"{row}\nx", CSV)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('"abc\n1,2', 'row 1 of the body is no CSV: "abc'),
+        ('1,2\n3,"x', 'row 2 of the body is no CSV: "x'),
+        ('1,2\n\n"a"b,3', 'row 3 of the body is no CSV: "a"b,3'),
+        ('"a""', 'row 1 of the body is no CSV: "a""'),
+        ('"', 'row 1 of the body is no CSV: "'),
+        ('"' + "x" * 10_000, "x…"),
+    ],
+)
+def test_broken_csv_names_its_row(body: str, said: str) -> None:
+    """A quote that nobody closes, or a cell that goes on behind its quotes, says where it stands."""
+    with pytest.raises(RecordError) as caught:
+        documents(body, CSV)
+    assert caught.value.kind == "payload"
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@given(st.lists(st.lists(st.text(), min_size=2, max_size=4), max_size=4), st.sampled_from(["\n", "\r\n"]))
+def test_any_quoted_texts_survive(rows: list[list[str]], end: str) -> None:
+    """What the standard library's writer quotes is read as the texts it was given."""
+    file = io.StringIO(newline="")
+    csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator=end).writerows(rows)
+    assert documents(file.getvalue(), CSV) == rows
+
+
+@given(st.text(st.sampled_from('",\r\n 1a')) | st.text(), st.sampled_from([LINES, JSON, CSV]))
+def test_no_body_raises_anything_else(body: str, format_: Format) -> None:
+    """A body is documents or a record error, never another."""
+    with suppress(RecordError):
+        assert isinstance(documents(body, format_), list)
+
+
+NUMBERS: list[tuple[str, int | float]] = [
+    ("0", 0), ("7", 7), ("-7", -7), ("1.5", 1.5), ("-0.5", -0.5), ("1e3", 1000.0), ("1E+3", 1000.0), ("25e-1", 2.5),
+    ("007", 7), ("00", 0), ("-007", -7), ("00.5", 0.5), ("01.50e1", 15.0),
+    ("+1", 1), ("+1.5", 1.5), ("+007", 7), (".5", 0.5), ("-.5", -0.5), ("+.5", 0.5), (".5e1", 5.0),
+    ("1.", 1.0), ("-1.", -1.0), ("1.e5", 100000.0), ("0.", 0.0), ("1e007", 1e7), ("9007199254740993", 2**53 + 1),
+]  # fmt: skip
+NO_NUMBERS = [
+    "12+3", "0x1", "1.2.3", "1_000", "1 000", "--1", "+-1", "1-", "-", "+", ".", "-.", "e5", ".e5", "1e", "1e+",
+    "1e1.5", "0b1", "1f", "1,5", "٣", "１", "½",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("literal", "value"), NUMBERS)
+def test_numbers_are_forgiven_how_they_are_written(literal: str, value: float) -> None:
+    """Leading zeros, a plus and a bare point make a number no less one, and its type is what JSON says."""
+    for body in (literal, f"x,{literal} ", f'"x", {literal}'):
+        assert typed([documents(body, CSV)[0][-1]]) == typed([value])
+    for body in (f"[{literal}]", f"[ {literal} ]", f'["[007,+1]",{literal}]'):
+        assert typed([documents(body, LINES)[0][-1]]) == typed([value])
+    assert typed(list(documents(f'{{"a": {literal}}}', JSON)[0].values())) == typed([value])
+    assert typed(documents(literal, JSON)) == typed([value])
+    assert typed([number(literal)]) == typed([value])
+
+
+@pytest.mark.parametrize("literal", NO_NUMBERS)
+def test_other_literals_are_no_numbers(literal: str) -> None:
+    """What is no number is refused in JSON and is a text in a CSV."""
+    assert number(literal) is None
+    for format_ in (LINES, JSON):
+        with pytest.raises(RecordError, match="is not JSON") as caught:
+            documents(f'{{"a":{literal}}}', format_)
+        assert caught.value.kind == "payload"
+    if "," not in literal:
+        assert documents(f"{literal},1", CSV) == [[literal, 1]]
+
+
+@pytest.mark.parametrize("text_", ["[007,+1]", " 007 ", r"say \"+1\", 007", r"back\\", ",.5,", "NaN"])
+def test_forgiving_touches_no_text(text_: str) -> None:
+    """What stands inside a text stays, also where a number beside it is forgiven."""
+    assert documents(f'["{text_}",007]', LINES) == [[json.loads(f'"{text_}"'), 7]]
+
+
+@pytest.mark.parametrize(
+    "constant", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1.8e308", "1" * 400, "-" + "9" * 5000]
+)
+def test_numbers_that_are_none_have_their_own_reason(constant: str) -> None:
+    """A JSON body that is one but for NaN, an infinity or a number beyond a double says so, with its line."""
+    for body, format_, where in (
+        (f'[1]\n{{"features":[1,{constant}]}}', LINES, "line 2 of the body holds"),
+        (f'{{"instances":[[1],\n[{constant}]]}}', JSON, "the body holds"),
+    ):
+        with pytest.raises(RecordError, match=where) as caught:
+            documents(body, format_)
+        assert caught.value.kind == "not_finite"
+        assert constant[:50] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ('["NaN","Infinity"]', ["NaN", "Infinity"]),
+        ("[1.7976931348623157e308,5e-324]", [1.7976931348623157e308, 5e-324]),
+        ("[1e-999]", [0.0]),
+    ],
+)
+def test_finite_numbers_and_texts_stay(body: str, found: list[Any]) -> None:
+    """Names of constants inside texts are texts, and the largest and smallest doubles are numbers."""
+    assert documents(body, JSON) == [found]
 
 
 @pytest.mark.parametrize(
@@ -76,15 +292,62 @@ def test_any_documents_survive(values: list[Any]) -> None:
     [
         ("1,2,3", "line 1 of the body is not JSON"),
         ('{"features":[1]}\n\n{"features":[', "line 3 of the body is not JSON"),
-        ('{"features":[NaN]}', '{"features":[NaN]}'),
+        ("[nan]", "[nan]"),
+        ("['a']", "['a']"),
+        ("[1,]", "[1,]"),
+        ("[1 2]", "[1 2]"),
+        ("{01:1}", "{01:1}"),
         ("\ufeff{}", "line 1 of the body is not JSON"),
+        (r'["\ud800"]', r'["\ud800"]'),
+        ("\u00a0", "line 1 of the body is not JSON"),
         ("x" * 10_000, "x…"),
     ],
 )
 def test_broken_body_names_its_line(body: str, said: str) -> None:
     """A body that is no JSON Lines says which of its lines is none and shows it, shortened."""
     with pytest.raises(RecordError) as caught:
-        documents(body)
+        documents(body, LINES)
     assert caught.value.kind == "payload"
     assert said in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_broken_json_is_one_body() -> None:
+    """Two documents are no dense JSON, and the sentence does not speak of lines of the body."""
+    with pytest.raises(RecordError, match=r"^the body is not JSON") as caught:
+        documents('{"a":1}\n{"a":2}', JSON)
+    assert caught.value.kind == "payload"
+
+
+@pytest.mark.parametrize(
+    "body", ["[" * DEEP, "[" * DEEP + "NaN" + "]" * DEEP, '{"a":' * DEEP + "007" + "}" * DEEP, "[007," * DEEP]
+)
+@pytest.mark.parametrize("format_", [LINES, JSON])
+def test_deep_nesting_is_refused(body: str, format_: Format) -> None:
+    """A document that is nested beyond any reason is a record error."""
+    with pytest.raises(RecordError, match="is not JSON"):
+        documents(body, format_)
+
+
+@pytest.mark.parametrize(
+    ("body", "format_"),
+    [
+        ("[" + "0" * 200_000 + "x]", LINES),
+        ("[" + "1" * 200_000 + "x]", LINES),
+        ('["' + '\\"' * 200_000, LINES),
+        ('["' + "\\" * 200_001, LINES),
+        ('"' + '""' * 200_000 + "x", CSV),
+        ('x,"' + "a" * 200_000, CSV),
+    ],
+    ids=["zeros", "ones", "quotes", "backslashes", "doubled quotes", "unterminated"],
+)
+def test_hostile_bodies_take_no_time(body: str, format_: Format) -> None:
+    """A long body that fits nothing is refused in a time that grows as its length, or these tests would not end."""
+    with pytest.raises(RecordError):
+        documents(body, format_)
+
+
+@pytest.mark.parametrize("cell", ["0" * 200_000 + "x", "1" * 200_000 + ".x", " " * 200_000 + "x"])
+def test_hostile_cells_take_no_time(cell: str) -> None:
+    """A long cell that looks like a number for long is a text."""
+    assert documents(f"{cell},1", CSV) == [[cell.strip(), 1]]

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-import pytest
+from collections import Counter
+from collections.abc import Sequence
 
-from runner.errors import RecordError
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from runner.records.fields import Fields
-from runner.records.schema import Schema
+from runner.records.payloads import Scalar
+from runner.records.schema import KINDS, Schema, Tally
+from runner.records.tables import Row, parts
+
+Record = tuple[list[Scalar], list[float]]
 
 FIELDS = Fields("features", "score")
-RECORDS: list[tuple[list[object], list[float] | None]] = [
+NAMED = Fields("features", "score", ("Age", "Sex"))
+RECORDS: list[Record] = [
     ([1, "a", None], [0.5]),
-    ([2.5, "b", None], None),
+    ([2.5, "b", None], []),
     (["x", "c", None], [0.5, 0.5]),
     ([True], [0.5]),
 ]
 
+values = st.sampled_from([1, 2.5, "x", True, None])
+records = st.tuples(st.lists(values, max_size=3), st.lists(st.just(0.5), max_size=2))
+tables = st.lists(st.lists(records, max_size=4), max_size=5)
 
-def agreed(records: list[tuple[list[object], list[float] | None]]) -> Schema:
-    """Return what these records agree on."""
-    return Schema.agreed(records, FIELDS)  # type: ignore[arg-type]
+
+def tallied(*tables_: Sequence[Record]) -> Tally:
+    """Return the tally of tables of records."""
+    tally = Tally()
+    for table in tables_:
+        for part in parts(Row(1, i, None, None, None, *record) for i, record in enumerate(table)):
+            tally.add(*part)
+    return tally
+
+
+def agreed(*tables_: Sequence[Record], fields: Fields = FIELDS) -> Schema:
+    """Return what the records of these tables agree on."""
+    return tallied(*tables_).agreed(fields)
 
 
 def test_the_majority_decides() -> None:
@@ -31,29 +53,97 @@ def test_the_majority_decides() -> None:
     assert agreed(RECORDS[::-1]) == schema
 
 
+@given(tables.flatmap(lambda found: st.tuples(st.just(found), st.permutations(found))))
+def test_neither_order_nor_tables_matter(found: tuple[list[list[Record]], list[list[Record]]]) -> None:
+    """Tables in any order, records in any order in them, or all in one table agree on the same."""
+    plain, shuffled = found
+    one = [record for table in plain for record in table]
+    schemas = [agreed(*plain), agreed(*shuffled), agreed(one), agreed(one[::-1]), agreed(*([r] for r in one))]
+    assert schemas == schemas[:1] * 5
+
+
+@given(st.lists(records, min_size=1))
+def test_majorities_are_those_of_plain_counting(found: list[Record]) -> None:
+    """Width, kinds and scores are the most frequent, the smallest of equally frequent ones."""
+
+    def most(counted: Sequence[int] | Sequence[str]) -> int | str | None:
+        counts: Counter[int | str] = Counter(counted)
+        return min(counts, key=lambda each: (-counts[each], each)) if counts else None
+
+    schema = agreed(found)
+    width = most([len(row) for row, _ in found])
+    assert len(schema.kinds) == width
+    rows = [row for row, _ in found if len(row) == width]
+    for d, kind in enumerate(schema.kinds):
+        assert kind == most([KINDS[type(row[d])] for row in rows if row[d] is not None])
+    assert schema.scores == (most([len(scores) for _, scores in found if scores]) or 0)
+
+
 @pytest.mark.parametrize(
-    ("values", "scores", "kind"),
+    ("found", "kinds"),
     [
-        ([1, "a"], None, "feature_count"),
-        (["x", "a", None], None, "feature_type"),
-        ([True, "a", None], None, "feature_type"),
-        ([1, "a", 0], None, "feature_type"),
-        ([1, "a", None], [0.5, 0.5], "score_count"),
+        ([[0] * 10, [0] * 9], ("number",) * 9),
+        ([[0] * 10, [0] * 9, [1] * 10], ("number",) * 10),
+        ([["x"], [1]], ("number",)),
+        ([["x"], [True]], ("boolean",)),
+        ([[1], [1.5], ["x"], ["y"]], ("number",)),
+        ([[1], ["x"], ["y"], [None], [None], [None]], ("text",)),
+        ([[None]], (None,)),
+        ([["x", 1], ["y", 2], [1], [2], [3]], ("number",)),
+        ([], ()),
     ],
 )
-def test_what_differs_is_told(values: list[object], scores: list[float] | None, kind: str) -> None:
-    """Each difference has its reason."""
-    with pytest.raises(RecordError) as caught:
-        agreed(RECORDS).check(values, scores)  # type: ignore[arg-type]
-    assert caught.value.kind == kind
+def test_ties_go_to_the_smaller(found: list[list[Scalar]], kinds: tuple[str | None, ...]) -> None:
+    """Of equally frequent widths and kinds the smaller wins, as a number, not as a text, and nulls do not vote."""
+    assert agreed([(row, []) for row in found]).kinds == kinds
 
 
-@pytest.mark.parametrize("values", [[1, "a", None], [None, None, None], [2.5, "", None]])
-def test_nulls_fit_everywhere(values: list[object]) -> None:
-    """A null has no kind of its own, and integers and floats are one kind."""
-    agreed(RECORDS).check(values, None)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("counts", "scores"), [([], 0), ([0, 0, 1], 1), ([2, 1], 1), ([2, 2, 1], 2), ([0], 0)])
+def test_missing_scores_do_not_vote(counts: list[int], scores: int) -> None:
+    """Records without scores say nothing about how many there should be."""
+    assert agreed([([1], [0.5] * count) for count in counts]).scores == scores
 
 
-def test_ties_go_to_the_smaller() -> None:
-    """Of equally frequent numbers of features the smaller one wins, as a number, not as a text."""
-    assert len(agreed([([0] * 10, None), ([0] * 9, None)]).kinds) == 9
+def test_headers_decide_the_width() -> None:
+    """With headers even a majority of another width is outvoted, and nobody else votes for kinds."""
+    schema = agreed([(["x"], []), (["y"], []), ([1, None], [])], fields=NAMED)
+    assert (schema.kinds, schema.names) == (("number", None), ("Age", "Sex"))
+    assert agreed(fields=NAMED).kinds == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "scores", "kind", "said"),
+    [
+        ([1, "a"], 0, "feature_count", '2 features where most records have 3: [1,"a"]'),
+        ([], 0, "feature_count", "0 features where most records have 3: []"),
+        (["x", "a", None], 0, "feature_type", "'column_0' holds the text 'x' where the other records have a number"),
+        ([True, "a", None], 0, "feature_type", "feature 'column_0' holds the boolean True where"),
+        ([1, 2, None], 0, "feature_type", "feature 'column_1' holds the number 2 where the other records have a text"),
+        ([None, 2.5, None], 2, "feature_type", "feature 'column_1' holds the number 2.5 where"),
+        ([1, "a", None], 2, "score_count", "2 scores where the other records have 1"),
+        ([None, None, None], 2, "score_count", "2 scores where the other records have 1"),
+        ([2.5, "", None], 3, "score_count", "3 scores where the other records have 1"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_told(row: list[Scalar], scores: int, kind: str, said: str) -> None:
+    """Each difference has its reason; a null has no kind, and integers and floats are one."""
+    found, problem = agreed(RECORDS).problem(row, scores)
+    assert found == kind
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [(NAMED, "1 feature where data.headers names 2: [28]"), (FIELDS, "1 feature where most records have 2: [28]")],
+)
+def test_width_says_who_expects_it(fields: Fields, said: str) -> None:
+    """A record with too few features says whether the settings or the other records expect more."""
+    assert agreed([([28, 2], [])], fields=fields).problem([28], 0) == ("feature_count", said)
+
+
+def test_a_named_feature_is_named() -> None:
+    """With headers a feature of another kind is told by its name, and a long value is cut."""
+    kind, problem = agreed([([28, 2], [])], fields=NAMED).problem([28, "x" * 10_000], 0)
+    assert kind == "feature_type"
+    assert problem.startswith("feature 'Sex' holds the text 'xxx")
+    assert len(problem) < 300

@@ -1,28 +1,31 @@
-"""Lines → a table of records."""
+"""Rows of values → tables of the records that can be used, and why the others cannot."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import Captured, Event, Line, Payload, Window
-from runner.errors import DatasetError
-from runner.records.capture import encode
+from runner.domain import Event, Payload, Rejection
+from runner.errors import RecordError
+from runner.records.capture import decode
 from runner.records.fields import Fields
-from runner.records.tables import read_dataset, read_window
+from runner.records.payloads import Scalar
+from runner.records.schema import Schema, Tally
+from runner.records.tables import ORIGIN, Part, Row, event_rows, misfits, parts, table_part, usable
 
 PUBLISHED = (Path(__file__).parents[1] / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
 FIELDS = Fields("features", "score")
-HOUR = Window.parse("2023-01-19T05")
+NAMED = Fields("features", "score", ("Age", "Sex"))
 AT = datetime(2023, 1, 19, 5, 31, 46, tzinfo=UTC)
 FILE = "2023/01/19/05/a.jsonl"
 
@@ -32,69 +35,175 @@ def body(key: str, values: Iterable[Any]) -> Payload:
     return Payload("application/jsonlines", "\n".join(orjson.dumps({key: value}).decode() for value in values), "JSON")
 
 
-def captured(rows: Sequence[Any], scores: Sequence[Any] | None = None, at: datetime = AT) -> bytes:
-    """Return the capture line of an invocation with these rows of features and these scores."""
-    return encode(Event("e", at, body("features", rows), None if scores is None else body("score", scores)))
+def event(rows: Sequence[Any], scores: Sequence[Any] | None = None) -> Event:
+    """Return an invocation with these rows of features and these scores."""
+    return Event("e", AT, body("features", rows), None if scores is None else body("score", scores))
 
 
-def numbered(lines: Iterable[bytes]) -> list[Line]:
-    """Return lines as they come from one file."""
-    return [Line(FILE, number, data) for number, data in enumerate(lines, 1)]
+def rows(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> list[Row]:
+    """Return records of invocations, one in each line."""
+    return [Row(line, 0, "e", None, AT, values, scores) for line, values in enumerate(records, 1)]
 
 
-def read(*lines: bytes, fields: Fields = FIELDS) -> Captured:
-    """Return what the hour holds when its one file has these lines."""
-    return read_window([FILE], numbered(lines), fields, HOUR)
+def part(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> Part:
+    """Return the one table of records of one width."""
+    (only,) = parts(rows(*records, scores=scores))
+    return only
 
 
-def rejections(found: Captured) -> list[tuple[str, str, str]]:
-    """Return the rejections as tuples."""
-    return [(f"{rejection.file}:{rejection.line}", rejection.kind, rejection.problem) for rejection in found.rejections]
+def values(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns of a table that say nothing about where records come from."""
+    return frame.drop("file", *ORIGIN, strict=False)
+
+
+def judged(found: Iterable[Row], fields: Fields = FIELDS) -> tuple[Schema, pl.DataFrame, list[Rejection]]:
+    """Return what records agree on, the usable ones as one table, and why the others are none."""
+    tally = Tally()
+    held: defaultdict[tuple[int, int], list[pl.DataFrame]] = defaultdict(list)
+    for each in parts(found):
+        tally.add(*each)
+        held[each.width, each.scores].append(each.frame.with_columns(pl.lit(FILE).alias("file")))
+    schema = tally.agreed(fields)
+    tables: list[pl.LazyFrame] = []
+    rejections: list[Rejection] = []
+    for (width, scores), frames in held.items():
+        frame = pl.concat(frames, how="diagonal_relaxed").lazy()
+        rejections += misfits(frame, width, scores, schema)
+        if width == len(schema.kinds) and scores in {0, schema.scores}:
+            tables.append(usable(frame, schema))
+    table = pl.concat(tables, how="vertical_relaxed").collect() if tables else pl.DataFrame({"line": []})
+    return schema, table.sort("line"), rejections
+
+
+def told(rejections: Iterable[Rejection]) -> list[tuple[int, str, str]]:
+    """Return rejections as tuples."""
+    return [(rejection.line, rejection.kind, rejection.problem) for rejection in rejections]
 
 
 def test_published_lines_become_three_records() -> None:
     """Two published invocations, the second of two rows, are three records with their scores and origins."""
-    found = read(*PUBLISHED)
+    found = [row for line, data in enumerate(PUBLISHED, 1) for row in event_rows(line, decode(data), FIELDS)]
+    schema, table, rejections = judged(found)
     first = (28, 2, 133937, 9, 13, 2, 0, 0, 4, 1, 15024, 0, 55, 37)
-    assert found.records.features.rows() == [first, first, (43, 2, 72338, 12, 14, 2, 12, 0, 1, 1, 0, 0, 40, 37)]
-    assert set(found.records.features.dtypes) == {pl.Int64}
-    assert found.records.scores_NL is not None
-    assert found.records.scores_NL.tolist() == [[0.989977359771728], [0.989977359771728], [0.504138827323913]]
-    assert found.records.keys.rows() == [
+    features = table.select(f"feature{d}" for d in range(14))
+    assert features.rows() == [first, first, (43, 2, 72338, 12, 14, 2, 12, 0, 1, 1, 0, 0, 40, 37)]
+    assert set(features.dtypes) == {pl.Int64}
+    assert table["score0"].to_list() == [0.989977359771728, 0.989977359771728, 0.504138827323913]
+    assert table.select("file", *ORIGIN).rows() == [
         (FILE, 1, 0, "40394cfe-37c3-4abb-b22c-dd7accbe9608", None, AT),
         (FILE, 2, 0, "32aaea1b-1a60-4870-b81d-40271f950c4a", None, AT),
         (FILE, 2, 1, "32aaea1b-1a60-4870-b81d-40271f950c4a", None, AT),
     ]
-    assert (found.window, found.files, found.events, found.rejections) == (HOUR, (FILE,), 2, ())
+    assert (schema.kinds, schema.scores, rejections) == (("number",) * 14, 1, [])
+
+
+def test_an_invocation_is_its_records() -> None:
+    """Each record of an invocation has the invocation's marks, its own place, and its scores if there are any."""
+    assert event_rows(7, event([[1, "x"]]), FIELDS) == [Row(7, 0, "e", None, AT, [1, "x"], ())]
+    assert event_rows(7, event([[1], [2]], [0.5, [0.25, 0.75]]), FIELDS) == [
+        Row(7, 0, "e", None, AT, [1], [0.5]),
+        Row(7, 1, "e", None, AT, [2], [0.25, 0.75]),
+    ]
+    mixed = Event("e", AT, Payload("", "1,x", "CSV"), Payload("", '{"score":1}', "JSON"), "i")
+    assert event_rows(7, mixed, FIELDS) == [Row(7, 0, "e", "i", AT, [1, "x"], [1.0])]
 
 
 @pytest.mark.parametrize(
-    ("values", "dtype"),
+    ("found", "kind"),
     [
-        ([1, 2], pl.Int64),
-        ([1, None], pl.Int64),
-        ([1, 2.5], pl.Float64),
-        ([1, 2.0, None], pl.Float64),
-        ([0.5], pl.Float64),
-        ([2**63 - 1, -(2**63)], pl.Int64),
-        (["a", "", None], pl.String),
-        (["1", "2"], pl.String),
-        ([True, False, None], pl.Boolean),
-        ([None, None], pl.Null),
+        (Event("e", AT, None, body("score", [0.5])), "no_input"),
+        (Event("e", AT, None, None), "no_input"),
+        (Event("e", AT, Payload("text/csv", '"1,2', "CSV"), None), "payload"),
+        (Event("e", AT, Payload("text/csv", "1,2", "JSON"), None), "payload"),
+        (Event("e", AT, Payload("", "MSwy", "BASE64"), None), "payload"),
+        (Event("e", AT, Payload("", "é", "BASE64"), None), "encoding"),
+        (Event("e", AT, Payload("", '{"features":[NaN]}', "JSON"), None), "not_finite"),
+        (Event("e", AT, body("instances", [1]), None), "features_not_found"),
+        (Event("e", AT, body("features", [[1]]), body("label", [1])), "score_not_found"),
+        (Event("e", AT, body("features", [[1]]), Payload("", '{"score":NaN}', "JSON")), "not_finite"),
+        (Event("e", AT, body("features", [[1]]), Payload("", "torn {", "JSON")), "payload"),
+        (event([[[1]]]), "feature_type"),
+        (event([]), "payload"),
+        (event([], []), "payload"),
+        (event([[1], [2]], [0.5]), "row_count"),
+        (event([[1]], [0.5, 0.5]), "row_count"),
+        (event([[1]], []), "row_count"),
     ],
 )
-def test_columns_keep_their_types(values: list[Any], dtype: type[pl.DataType]) -> None:
-    """A column has the type of its values, and exactly these values."""
-    column = read(*(captured([[value]]) for value in values)).records.features["column_0"]
-    assert column.dtype == dtype
-    assert column.to_list() == values
+def test_an_invocation_that_cannot_be_used_says_why(found: Event, kind: str) -> None:
+    """An invocation without a request, with a body that cannot be read, or with unequal sides has its reason."""
+    with pytest.raises(RecordError) as caught:
+        event_rows(1, found, FIELDS)
+    assert caught.value.kind == kind
 
 
-def test_integers_beyond_64_bits_become_floats() -> None:
-    """An integer that fits no Int64 makes its column a float column."""
-    column = read(captured([[2**63], [1]])).records.features["column_0"]
-    assert column.to_list() == [2.0**63, 1.0]
-    assert column.dtype == pl.Float64
+@pytest.mark.parametrize(("requests", "responses"), [([[1], [2]], [0.5]), ([[1]], [0.5, 0.5]), ([[1]], [])])
+def test_numbers_of_rows_differ(requests: list[Any], responses: list[Any]) -> None:
+    """A response with another number of rows than the request is not guessed about."""
+    with pytest.raises(RecordError) as caught:
+        event_rows(1, event(requests, responses), FIELDS)
+    count = f"{len(requests)} record" + "s" * (len(requests) > 1)
+    assert str(caught.value) == f"{count} in the request, {len(responses)} in the response"
+
+
+@pytest.mark.parametrize(
+    ("column", "columns"),
+    [
+        ([1, 2], {"0:number": (pl.Int64, [1, 2])}),
+        ([1, None], {"0:number": (pl.Int64, [1, None])}),
+        ([1, 2.5], {"0:number": (pl.Float64, [1.0, 2.5])}),
+        ([1, 2.0, None], {"0:number": (pl.Float64, [1.0, 2.0, None])}),
+        ([0.5], {"0:number": (pl.Float64, [0.5])}),
+        ([2**63 - 1, -(2**63)], {"0:number": (pl.Int64, [2**63 - 1, -(2**63)])}),
+        ([2**63, None, 1], {"0:number": (pl.Float64, [2.0**63, None, 1.0])}),
+        ([1, 2**64 - 1], {"0:number": (pl.Float64, [1.0, 2.0**64])}),
+        ([-(2**63) - 1], {"0:number": (pl.Float64, [-(2.0**63)])}),
+        ([10**30], {"0:number": (pl.Float64, [1e30])}),
+        ([10**50], {"0:number": (pl.Float64, [1e50])}),
+        (["a", "", None], {"0:text": (pl.String, ["a", "", None])}),
+        (["1", "2"], {"0:text": (pl.String, ["1", "2"])}),
+        ([True, False, None], {"0:boolean": (pl.Boolean, [True, False, None])}),
+        ([None, None], {}),
+        ([1, "1"], {"0:number": (pl.Int64, [1, None]), "0:text": (pl.String, [None, "1"])}),
+        ([True, 1], {"0:boolean": (pl.Boolean, [True, None]), "0:number": (pl.Int64, [None, 1])}),
+        (
+            [True, "x", 0.5, None],
+            {
+                "0:boolean": (pl.Boolean, [True, None, None, None]),
+                "0:number": (pl.Float64, [None, None, 0.5, None]),
+                "0:text": (pl.String, [None, "x", None, None]),
+            },
+        ),
+    ],
+)
+def test_each_kind_of_a_feature_has_a_column(
+    column: list[Scalar], columns: dict[str, tuple[Any, list[Scalar]]]
+) -> None:
+    """A feature has a column of the right type for each kind that occurs; integers become floats only beside floats."""
+    frame = values(part(*([value] for value in column)).frame)
+    assert {each.name: (each.dtype, each.to_list()) for each in frame} == columns
+
+
+def test_parts_have_one_width_and_number_of_scores() -> None:
+    """Records are in the same table when they have as many features and as many scores, in their order."""
+    mixed = rows([1], [2, 3], [4]) + rows([5], scores=[0.5]) + rows([6], scores=[0.25, 0.75]) + rows([])
+    found = list(parts(mixed))
+    shapes = [(each.width, each.scores, each.frame.height) for each in found]
+    assert shapes == [(1, 0, 2), (2, 0, 1), (1, 1, 1), (1, 2, 1), (0, 0, 1)]
+    assert found[0].frame["0:number"].to_list() == [1, 4]
+    assert values(found[3].frame).to_dicts() == [{"0:number": 6, "score0": 0.25, "score1": 0.75}]
+    assert list(parts([])) == []
+
+
+def test_parts_know_where_records_come_from() -> None:
+    """Places and marks are columns of fixed types, also where nothing is known."""
+    marked = Row(3, 1, "e", "i", AT, [1])
+    unmarked = Row(4, 0, None, None, None, [2])
+    (found,) = parts([marked, unmarked])
+    assert found.frame.select(*ORIGIN).rows() == [(3, 1, "e", "i", AT), (4, 0, None, None, None)]
+    assert dict(found.frame.select(*ORIGIN).schema) == ORIGIN
+    (lonely,) = parts([unmarked])
+    assert dict(lonely.frame.select(*ORIGIN).schema) == ORIGIN
 
 
 @pytest.mark.parametrize(
@@ -103,181 +212,181 @@ def test_integers_beyond_64_bits_become_floats() -> None:
         (1, "x", "holds the text 'x' where the other records have a number"),
         (1.5, True, "holds the boolean True where the other records have a number"),
         ("x", 1, "holds the number 1 where the other records have a text"),
+        ("x", 2.5, "holds the number 2.5 where the other records have a text"),
         (False, 0, "holds the number 0 where the other records have a boolean"),
+        (1, "NaN", "holds the text 'NaN' where the other records have a number"),
     ],
 )
-def test_minority_of_another_kind_is_rejected(majority: Any, minority: Any, said: str) -> None:
-    """A value of another kind than most is rejected with the feature's name and the place."""
-    lines = [captured([[7, minority]]), captured([[7, majority]]), captured([[7, majority]]), captured([[7, None]])]
-    found = read(*lines, fields=Fields("features", "score", ("Age", "Sex")))
-    assert found.records.features["Sex"].to_list() == [majority, majority, None]
-    assert rejections(found) == [(f"{FILE}:1", "feature_type", f"row 0 of the payload: feature 'Sex' {said}")]
+def test_minority_of_another_kind_is_rejected(majority: Scalar, minority: Scalar, said: str) -> None:
+    """A value of another kind than most is rejected with the feature's name, the place, and the whole record."""
+    found: list[list[Scalar]] = [[7, minority], [7, majority], [7, majority], [7, None]]
+    _, table, rejections = judged(rows(*found), NAMED)
+    assert table["feature1"].to_list() == [majority, majority, None]
+    assert table["line"].to_list() == [2, 3, 4]
+    assert told(rejections) == [(1, "feature_type", f"row 0 of the payload: feature 'Sex' {said}")]
+    assert rejections[0].text == orjson.dumps([7, minority]).decode()
 
 
 def test_missing_feature_is_rejected() -> None:
     """A record with 13 of 14 features is rejected, also as the second row of a mini-batch."""
     row = list(range(14))
-    found = read(captured([row]), captured([row, row[:13]]))
-    assert len(found.records) == 2
-    assert rejections(found) == [
-        (
-            f"{FILE}:2",
-            "feature_count",
-            f"row 1 of the payload: 13 features where most records have 14: {row[:13]}".replace(", ", ","),
-        )
-    ]
+    found = [*event_rows(1, event([row]), FIELDS), *event_rows(2, event([row, row[:13]]), FIELDS)]
+    _, table, rejections = judged(found)
+    assert table.height == 2
+    said = f"row 1 of the payload: 13 features where most records have 14: {row[:13]}".replace(", ", ",")
+    assert told(rejections) == [(2, "feature_count", said)]
+    assert rejections[0].text == str(row[:13]).replace(", ", ",")
 
 
 def test_headers_decide_the_width() -> None:
     """With headers even a majority of another width is rejected."""
-    found = read(captured([[1]]), captured([[1]]), captured([[1, 2]]), fields=Fields("features", "score", ("A", "B")))
-    assert found.records.features.to_dicts() == [{"A": 1, "B": 2}]
-    assert found.rejected == {"feature_count": 2}
+    _, table, rejections = judged(rows([1], [1], [1, 2]), NAMED)
+    assert values(table).rows() == [(1, 2)]
+    assert [rejection.kind for rejection in rejections] == ["feature_count"] * 2
 
 
 def test_narrower_records_win_a_tie() -> None:
     """Of equally frequent widths the smallest is taken."""
-    assert read(captured([[1] * 10]), captured([[1] * 9])).records.features.width == 9
+    _, table, _ = judged(rows([1] * 10, [1] * 9))
+    assert values(table).width == 9
 
 
-@pytest.mark.parametrize(
-    ("clock", "inside"), [("04:59:59", False), ("05:00:00", True), ("05:59:59", True), ("06:00:00", False)]
-)
-def test_window_is_half_open(clock: str, inside: bool) -> None:
-    """The start belongs to the window, the end does not."""
-    found = read(captured([[1]], at=datetime.fromisoformat(f"2023-01-19T{clock}+00:00")))
-    assert len(found.records) == inside
-    said = f"event time 2023-01-19T{clock}Z is outside 2023-01-19 05:00–06:00 UTC"
-    assert rejections(found) == ([] if inside else [(f"{FILE}:1", "outside_window", said)])
-    assert found.events == 1
+def test_records_of_a_dataset_have_no_place_in_a_payload() -> None:
+    """Where there is no event, its rows are not spoken of."""
+    column: list[Scalar] = [1, 2, "x"]
+    found = [Row(line, 0, None, None, None, [value]) for line, value in enumerate(column, 1)]
+    said = "feature 'column_0' holds the text 'x' where the other records have a number"
+    assert told(judged(found)[2]) == [(3, "feature_type", said)]
 
 
-@pytest.mark.parametrize(("rows", "scores"), [([[1], [2]], [0.5]), ([[1]], [0.5, 0.5]), ([[1]], [])])
-def test_numbers_of_rows_differ(rows: list[Any], scores: list[Any]) -> None:
-    """A response with another number of rows than the request is not guessed about."""
-    said = f"{len(rows)} records in the request, {len(scores)} in the response"
-    assert rejections(read(captured(rows, scores))) == [(f"{FILE}:1", "row_count", said)]
+def test_missing_scores_leave_gaps() -> None:
+    """A record without scores is used beside those that have some, one with another number of scores is not."""
+    found = rows([1], scores=[0.25, 0.75]) + rows([2], scores=[0.5, 0.5]) + rows([3]) + rows([4], scores=[0.5])
+    _, table, rejections = judged(found)
+    scores = {tuple(row) for row in table.select("feature0", "score0", "score1").rows()}
+    assert scores == {(1, 0.25, 0.75), (2, 0.5, 0.5), (3, None, None)}
+    assert told(rejections) == [(1, "score_count", "row 0 of the payload: 1 score where the other records have 2")]
 
 
-def test_missing_responses_leave_no_scores() -> None:
+def test_without_scores_there_are_no_columns_for_them() -> None:
     """Requests alone are enough."""
-    found = read(captured([[1], [2]]))
-    assert len(found.records) == 2
-    assert found.records.scores_NL is None
+    assert values(judged(rows([1], [2]))[1]).columns == ["feature0"]
 
 
-def test_missing_response_leaves_a_gap() -> None:
-    """A record without a response among others that have one has no number as its score."""
-    scores_NL = read(captured([[1]], [[0.25, 0.75]]), captured([[2]])).records.scores_NL
-    np.testing.assert_array_equal(scores_NL, np.array([[0.25, 0.75], [np.nan, np.nan]]))
+def test_a_feature_of_nulls_is_used() -> None:
+    """A feature that nobody knows is a column of nulls, and does not exclude its record."""
+    schema, table, rejections = judged(rows([None, 1], [None, 2]))
+    assert schema.kinds == (None, "number")
+    assert values(table).rows() == [(None, 1), (None, 2)]
+    assert table["feature0"].dtype == pl.Null
+    assert rejections == []
 
 
-def test_minority_of_scores_is_rejected() -> None:
-    """A record with another number of scores than most is rejected."""
-    found = read(captured([[1], [2]], [[0.5, 0.5], [0.5, 0.5]]), captured([[3]], [0.5]))
-    assert rejections(found) == [
-        (f"{FILE}:2", "score_count", "row 0 of the payload: 1 score where the other records have 2")
+def test_usable_columns_have_their_order() -> None:
+    """Origin, features and scores stand where readers expect them, also where a part lacks a kind's column."""
+    frame = part([None, "x"]).frame.with_columns(pl.lit(FILE).alias("file")).lazy()
+    found = usable(frame, Schema(FIELDS, ("number", "text"), 1)).collect()
+    assert found.columns == ["file", *ORIGIN, "feature0", "feature1", "score0"]
+    assert values(found).rows() == [(None, "x", None)]
+    assert found["score0"].dtype == pl.Float64
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "dtype", "found"),
+    [
+        (pl.Series([1, None], dtype=pl.Int8), "0:number", pl.Int64, [1, None]),
+        (pl.Series([255], dtype=pl.UInt8), "0:number", pl.Int64, [255]),
+        (pl.Series([2**32 - 1], dtype=pl.UInt32), "0:number", pl.Int64, [2**32 - 1]),
+        (pl.Series([2**64 - 1], dtype=pl.UInt64), "0:number", pl.Float64, [2.0**64]),
+        (pl.Series([2**70], dtype=pl.Int128), "0:number", pl.Float64, [2.0**70]),
+        (pl.Series([0.5, None], dtype=pl.Float32), "0:number", pl.Float64, [0.5, None]),
+        (pl.Series([0.1], dtype=pl.Float64), "0:number", pl.Float64, [0.1]),
+        (pl.Series([Decimal("1.25")]), "0:number", pl.Float64, [1.25]),
+        (pl.Series([True, None]), "0:boolean", pl.Boolean, [True, None]),
+        (pl.Series(["a", "", None]), "0:text", pl.String, ["a", "", None]),
+        (pl.Series(["a", None], dtype=pl.Enum(["a", "b"])), "0:text", pl.String, ["a", None]),
+        (pl.Series(["a", None], dtype=pl.Categorical), "0:text", pl.String, ["a", None]),
+        (pl.Series(["a"], dtype=pl.Categorical(pl.Categories("mine"))), "0:text", pl.String, ["a"]),
+    ],
+)
+def test_typed_columns_have_a_kind(column: pl.Series, name: str, dtype: pl.DataType, found: list[Scalar]) -> None:
+    """The types of Parquet are the three kinds, in the types that captured values have."""
+    width, scores, frame = table_part(pl.DataFrame({"Age": column}))
+    assert (width, scores) == (1, 0)
+    assert {each.name: (each.dtype, each.to_list()) for each in values(frame)} == {name: (dtype, found)}
+
+
+@pytest.mark.parametrize(
+    ("column", "dtype"),
+    [
+        (pl.Series([date(2023, 1, 19)]), "Date"),
+        (pl.Series([AT]), "Datetime(time_unit='us', time_zone='UTC')"),
+        (pl.Series([AT - AT]), "Duration(time_unit='us')"),
+        (pl.Series([AT.time()]), "Time"),
+        (pl.Series([b"x"]), "Binary"),
+        (pl.Series([[1]]), "List(Int64)"),
+        (pl.Series([{"a": 1}]), "Struct({'a': Int64})"),
+    ],
+)
+def test_other_typed_columns_are_refused(column: pl.Series, dtype: str) -> None:
+    """A column that is neither numbers, texts nor booleans is named with its type."""
+    with pytest.raises(RecordError) as caught:
+        table_part(pl.DataFrame({"Age": [1], "When": column}))
+    assert caught.value.kind == "feature_type"
+    assert str(caught.value) == f"column 'When' holds {dtype}, expected numbers, texts or booleans"
+
+
+def test_typed_tables_number_their_records() -> None:
+    """The records of a table are lines from 1 without marks, and a column of nulls has no kind."""
+    found = table_part(pl.DataFrame({"a": [1, 2], "b": [None, None], "c": ["x", None]}))
+    assert found.frame.select(*ORIGIN).rows() == [(1, 0, None, None, None), (2, 0, None, None, None)]
+    assert dict(found.frame.select(*ORIGIN).schema) == ORIGIN
+    assert values(found.frame).to_dict(as_series=False) == {"0:number": [1, 2], "2:text": ["x", None]}
+    tally = Tally()
+    tally.add(*found)
+    schema = tally.agreed(FIELDS)
+    assert schema.kinds == ("number", None, "text")
+    frame = found.frame.with_columns(pl.lit(FILE).alias("file")).lazy()
+    assert values(usable(frame, schema).collect()).rows() == [(1, None, "x"), (2, None, None)]
+    assert list(misfits(frame, 3, 0, schema)) == []
+
+
+def test_an_empty_typed_table_is_a_part() -> None:
+    """A table without records is none."""
+    found = table_part(pl.DataFrame(schema={"a": pl.Int32, "b": pl.String}))
+    assert (found.width, found.frame.height) == (2, 0)
+
+
+def test_typed_tables_are_parts_like_others() -> None:
+    """The same values give the same table, whether they come as columns or as rows."""
+    records: list[list[Scalar]] = [[1, 0.5, "x", True], [2, None, None, False]]
+    columns = pl.DataFrame(records, schema=["a", "b", "c", "d"], orient="row")
+    (found,) = parts(Row(i, 0, None, None, None, record) for i, record in enumerate(records, 1))
+    assert table_part(columns).frame.equals(found.frame)
+
+
+scalars = st.sampled_from([1, 2, 0.5, "a", True, None])
+records = st.tuples(st.lists(scalars, max_size=3), st.lists(st.just(0.5), max_size=2))
+
+
+@given(
+    st.lists(records, max_size=12).flatmap(lambda found: st.tuples(st.just(found), st.permutations(range(len(found)))))
+)
+def test_no_record_is_lost_and_no_order_matters(both: tuple[list[tuple[list[Scalar], list[float]]], list[int]]) -> None:
+    """Each record is used with its values or rejected with them, the same in any order."""
+    found, order = both
+    lines = [Row(line, 0, "e", None, AT, *record) for line, record in enumerate(found, 1)]
+    schema, table, rejections = judged(lines)
+    assert sorted([*table["line"].to_list(), *(rejection.line for rejection in rejections)]) == [
+        row.line for row in lines
     ]
-
-
-def test_missing_request_is_rejected() -> None:
-    """An event without its request cannot be explained."""
-    event = encode(Event("e", AT, None, body("score", [0.5])))
-    assert read(event).rejected == {"no_input": 1}
-
-
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        (b"torn {", "not_json"),
-        (b"{}", "not_a_capture"),
-        (encode(Event("e", AT, Payload("text/csv", "1,2", "CSV"), None)), "payload"),
-        (encode(Event("e", AT, Payload("", "MSwy", "BASE64"), None)), "payload"),
-        (encode(Event("e", AT, Payload("", "é", "BASE64"), None)), "encoding"),
-        (encode(Event("e", AT, body("instances", [1]), None)), "features_not_found"),
-        (encode(Event("e", AT, body("features", [[1]]), body("label", [1]))), "score_not_found"),
-        (captured([[[1]]]), "feature_type"),
-    ],
-)
-def test_broken_line_spares_the_others(line: bytes, kind: str) -> None:
-    """A line that cannot be used is counted under its reason, with its place; the next one is read."""
-    found = read(captured([[0]]), b"  \n", line, captured([[1]]))
-    assert found.records.features["column_0"].to_list() == [0, 1]
-    assert found.events == 3
-    assert [(rejection.file, rejection.line, rejection.kind) for rejection in found.rejections] == [(FILE, 3, kind)]
-
-
-def test_event_without_rows_does_not_vanish() -> None:
-    """An invocation with an empty body is counted among the rejected, as it gives no record."""
-    assert sum(read(captured([])).rejected.values()) == 1
-
-
-def test_repeated_ids_are_kept() -> None:
-    """Ids and contents may repeat, each invocation is a record."""
-    assert len(read(*[captured([[1]])] * 3).records) == 3
-
-
-@pytest.mark.parametrize("fields", [FIELDS, Fields("features", "score", ("A", "B"))])
-def test_nothing_read_is_an_empty_table(fields: Fields) -> None:
-    """A window without lines has no records."""
-    found = read(fields=fields)
-    assert (len(found.records), found.events, found.records.keys.height) == (0, 0, 0)
-
-
-values = st.sampled_from([1, 2, 0.5, "a", True, None])
-rows = st.lists(values, min_size=1, max_size=3)
-scored = st.tuples(rows, st.sampled_from([0.5, [0.5, 0.5], None]))
-batches = st.lists(scored, max_size=3).map(lambda batch: captured([row for row, _ in batch], [s for _, s in batch]))
-files = st.lists(batches | rows.map(lambda row: captured([row])) | st.just(b"torn"), max_size=12).map(numbered)
-
-
-def contents(lines: list[Line]) -> tuple[dict[str, Any], set[str], set[tuple[str, str]]]:
-    """Return a window's schema, its records and its rejections, each regardless of order."""
-    found = read_window([FILE], lines, FIELDS, HOUR)
-    records = found.records
-    scores = [None] * len(records) if records.scores_NL is None else records.scores_NL.tolist()
-    table = {repr(row) for row in zip(records.keys.rows(), records.features.rows(), scores, strict=True)}
-    assert len(table) == len(records)
-    return dict(records.features.schema), table, {(str(rejection), rejection.kind) for rejection in found.rejections}
-
-
-@given(files.flatmap(lambda lines: st.tuples(st.just(lines), st.permutations(lines))))
-def test_order_of_lines_changes_nothing(both: tuple[list[Line], list[Line]]) -> None:
-    """The lines in any order give the same records and the same rejections."""
-    lines, shuffled = both
-    assert contents(lines) == contents(shuffled)
-
-
-def test_dataset_keeps_types_and_places() -> None:
-    """A dataset's records have types as captured ones do, ids and times they have not."""
-    lines = [b'{"features":[39,"x"],"label":0}\n', b"\n", b'{"features":[40.5,null],"label":1}']
-    records = read_dataset(numbered(lines), FIELDS)
-    assert dict(records.features.schema) == {"column_0": pl.Float64(), "column_1": pl.String()}
-    assert records.features.rows() == [(39.0, "x"), (40.5, None)]
-    assert records.keys.rows() == [(FILE, 1, 0, None, None, None), (FILE, 3, 0, None, None, None)]
-    assert records.scores_NL is None
-
-
-GOOD = b'{"features":[1,2]}'
-
-
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ([], "the dataset: holds no record; expected JSON Lines, one record a line"),
-        ([b"\n"], f"{FILE}: holds no record; expected JSON Lines, one record a line"),
-        ([GOOD, b"Age,Sex"], f"{FILE}:2: line 1 of the body is not JSON"),
-        ([GOOD, b'"\xff"'], f"{FILE}:2: not UTF-8"),
-        ([GOOD, b'{"feature":[1,2]}'], f"{FILE}:2: data.features='features' finds nothing in"),
-        ([GOOD, GOOD, b'{"features":[1]}'], f"{FILE}:3: 1 feature where most records have 2: [1]"),
-        ([GOOD, GOOD, b'{"features":[1,"a"]}'], f"{FILE}:3: feature 'column_1' holds the text 'a'"),
-        ([GOOD, "\u00a0\n".encode()], f"{FILE}:2: "),
-        ([b"x", GOOD, b"y", b"z"], "; 2 more of its lines cannot be used"),
-        ([GOOD, b'{"features":[1]}', GOOD, b"x"], f"{FILE}:2: 1 feature where most records have 2: [1]"),
-    ],
-)
-def test_dataset_stops_at_its_first_problem(lines: list[bytes], said: str) -> None:
-    """A dataset that cannot be used says where its first problem stands and how many there are."""
-    with pytest.raises(DatasetError) as caught:
-        read_dataset(numbered(lines), FIELDS)
-    assert said in str(caught.value)
+    for rejection in rejections:
+        assert orjson.loads(rejection.text) == list(found[rejection.line - 1][0])
+    for record in table.iter_rows(named=True):
+        row, scores = found[record["line"] - 1]
+        assert [record[f"feature{d}"] for d in range(len(schema.kinds))] == row
+        assert [record[f"score{i}"] for i in range(schema.scores)] == (scores or [None] * schema.scores)
+    again = judged(lines[i] for i in order)
+    assert again[0] == schema
+    assert again[1].equals(table)
+    assert sorted(map(str, again[2])) == sorted(map(str, rejections))

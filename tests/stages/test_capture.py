@@ -1,40 +1,50 @@
-"""Inspection: what a window holds, as text and as a document."""
+"""Inspection: what a window holds, as text, as a document and as a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import orjson
+import polars as pl
+import pytest
 
 from runner.domain import Window
+from runner.errors import NoData, NothingUsable, TooManyRejected
 from runner.records.fields import Fields
-from runner.sources import CaptureTree
+from runner.sources.capture_tree import CaptureTree
+from runner.sources.source import Source
 from runner.stages.capture import Capture
 from tests.conftest import untracked
+from tests.sources.reading import HOUR, event, write
 
 PUBLISHED = Path(__file__).parents[1] / "expected" / "capture.jsonl"
+STEM = "2026-01-05T0900--2026-01-05T1000"
 
 
-def test_a_first_record_without_score_has_none(tmp_path: Path) -> None:
-    """Where only later records have a captured response, the example's scores are null."""
-    folder = tmp_path / "tree/2023/01/19/05"
-    folder.mkdir(parents=True)
-    first, second = map(orjson.loads, PUBLISHED.read_bytes().splitlines())
-    del first["captureData"]["endpointOutput"]
-    (folder / "a.jsonl").write_bytes(orjson.dumps(first) + b"\n" + orjson.dumps(second))
-    stage = Capture(CaptureTree(tmp_path / "tree", Fields("features", "score")), tmp_path / "saved", untracked)
-    stage.run(Window.parse("2023-01-19T05"))
-    (saved,) = (tmp_path / "saved").iterdir()
-    assert orjson.loads(saved.read_bytes())["example"]["scores"] is None
+def stage(
+    root: Path,
+    save: Literal["json", "parquet"] = "json",
+    headers: tuple[str, ...] | None = None,
+    /,
+    **files: bytes,
+) -> Capture:
+    """Return the inspection of a tree with these files, of which up to half may be rejected."""
+    tree = CaptureTree(write(root / "tree", **files), Fields("features", "score", headers), 1)
+    return Capture(Source(tree, 0.5, untracked), save, root / "saved")
+
+
+def saved(root: Path, suffix: str) -> Any:
+    """Return a saved document, or all of one with a document a line."""
+    data = (root / "saved" / f"{STEM}{suffix}").read_bytes()
+    return orjson.loads(data) if suffix == ".json" else [orjson.loads(line) for line in data.splitlines()]
 
 
 def test_it_shows_files_events_records_and_rejections(tmp_path: Path) -> None:
     """The notebook's capture file with a torn line in it is listed with counts, types, an example and the reason."""
-    folder = tmp_path / "tree/2023/01/19/05"
-    folder.mkdir(parents=True)
+    (folder := tmp_path / "tree/2023/01/19/05").mkdir(parents=True)
     (folder / "31-46-585-x.jsonl").write_bytes(PUBLISHED.read_bytes() + b'{"captureData":\n')
-    stage = Capture(CaptureTree(tmp_path / "tree", Fields("features", "score")), tmp_path / "saved", untracked)
-    outcome = stage.run(Window.parse("2023-01-19T05"))
+    outcome = stage(tmp_path).run(Window.parse("2023-01-19T05"))
     for text in (
         "2023/01/19/05: 1 file",
         "3 events, 3 records",
@@ -42,8 +52,92 @@ def test_it_shows_files_events_records_and_rejections(tmp_path: Path) -> None:
         "2023/01/19/05/31-46-585-x.jsonl:3: not JSON",
         "column_0 Int64",
         '"event_id":"40394cfe-37c3-4abb-b22c-dd7accbe9608"',
+        "2023-01-19T0500--2023-01-19T0600.rejected.jsonl",
     ):
         assert text in outcome.message
-    saved = orjson.loads((tmp_path / "saved/2023-01-19T0500--2023-01-19T0600.json").read_bytes())
-    assert (saved["events"], saved["records"], saved["rejected"]) == (3, 3, {"not_json": 1})
-    assert saved["example"]["scores"] == [0.989977359771728]
+    found = orjson.loads((tmp_path / "saved/2023-01-19T0500--2023-01-19T0600.json").read_bytes())
+    assert (found["events"], found["records"], found["rejected"]) == (3, 3, {"not_json": 1})
+    assert found["example"]["scores"] == [0.989977359771728]
+
+
+def test_a_first_record_without_score_has_none(tmp_path: Path) -> None:
+    """Where only later records have a captured response, the example's scores are null."""
+    stage(tmp_path, h09_a=event([1]) + event([2], scores=[0.5])).run(HOUR)
+    example = saved(tmp_path, ".json")["example"]
+    assert (example["features"], example["scores"]) == ({"column_0": 1}, None)
+
+
+def test_files_are_counted_by_hour(tmp_path: Path) -> None:
+    """Each folder stands with its number of files, and what lies outside the window is told."""
+    late = event([3], clock="10:30:00")
+    message = stage(tmp_path, h09_a=event([1]), h09_b=event([2]), h10_a=late).run(HOUR).message
+    assert "2026/01/05/09: 2 files" in message
+    assert "2 events, 2 records, 1 outside the window" in message
+    assert "rejected: none" in message
+
+
+def test_types_are_inferred(tmp_path: Path) -> None:
+    """Features stand under their names with the types they turned out to have."""
+    rows = event(["x", 1, 2.5, True, None], ["y", 2, 3, None, None])
+    stage(tmp_path, "json", ("text", "whole", "broken", "yes", "never"), h09_a=rows).run(HOUR)
+    types = {"text": "String", "whole": "Int64", "broken": "Float64", "yes": "Boolean", "never": "Null"}
+    assert saved(tmp_path, ".json")["types"] == types
+
+
+def test_the_table_is_kept(tmp_path: Path) -> None:
+    """The Parquet file has origin, features under their names and scores, record for record."""
+    first = event(["x", 1], [None, 2], scores=[[0.25, 0.75], [0.5, 0.5]], id_="one", inference_id="7")
+    second = event(["y", 2.5], clock="09:59:59", id_="two")
+    capture = stage(tmp_path, "parquet", ("a b", "c"), h09_a=first + b"torn\n", h10_b=second)
+    message = capture.run(HOUR).message
+    assert f"saved in {tmp_path / 'saved' / STEM}.parquet" in message
+    table = pl.read_parquet(tmp_path / "saved" / f"{STEM}.parquet").sort("file", "line", "row")
+    assert table.columns == ["file", "line", "row", "event_id", "inference_id", "at", "features", "scores"]
+    assert table["features"].to_list() == [{"a b": "x", "c": 1.0}, {"a b": None, "c": 2.0}, {"a b": "y", "c": 2.5}]
+    assert table["scores"].to_list() == [[0.25, 0.75], [0.5, 0.5], [None, None]]
+    assert table.schema["features"] == pl.Struct({"a b": pl.String, "c": pl.Float64})
+    assert table.schema["scores"] == pl.List(pl.Float64)
+    assert table.schema["at"] == pl.Datetime("us", "UTC")
+    origins = table.select("file", "line", "row", "event_id", "inference_id").rows()
+    assert origins == [
+        ("2026/01/05/09/a.jsonl", 1, 0, "one", "7"),
+        ("2026/01/05/09/a.jsonl", 1, 1, "one", "7"),
+        ("2026/01/05/10/b.jsonl", 1, 0, "two", None),
+    ]
+    assert [f"{at:%H:%M:%S}" for at in table["at"]] == ["09:30:00", "09:30:00", "09:59:59"]
+    assert [lost["kind"] for lost in saved(tmp_path, ".rejected.jsonl")] == ["not_json"]
+    assert sorted(path.suffix for path in (tmp_path / "saved").iterdir()) == [".json", ".jsonl", ".parquet"]
+
+
+def test_records_without_scores_have_no_such_column(tmp_path: Path) -> None:
+    """A window without responses is a table without scores."""
+    stage(tmp_path, "parquet", h09_a=event([1])).run(HOUR)
+    assert "scores" not in pl.read_parquet(tmp_path / "saved" / f"{STEM}.parquet").columns
+
+
+def test_a_second_inspection_replaces_the_first(tmp_path: Path) -> None:
+    """The documents of a window are those of its last inspection, and nothing hidden is left."""
+    for _ in range(2):
+        stage(tmp_path, "parquet", h09_a=event([1]) + b"torn\n").run(HOUR)
+    names = [f"{STEM}.json", f"{STEM}.parquet", f"{STEM}.rejected.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == names
+
+
+@pytest.mark.parametrize("save", ["json", "parquet"])
+def test_what_is_too_bad_is_saved_all_the_same(tmp_path: Path, save: Literal["json", "parquet"]) -> None:
+    """Where most is rejected, or everything, the run fails, but listing and rejections are there to look at."""
+    with pytest.raises(TooManyRejected):
+        stage(tmp_path / "most", save, h09_a=event([1]) + b"torn\n" * 9).run(HOUR)
+    assert len(saved(tmp_path / "most", ".rejected.jsonl")) == 9
+    assert saved(tmp_path / "most", ".json")["rejected"] == {"not_json": 9}
+    with pytest.raises(NothingUsable):
+        stage(tmp_path / "all", save, h09_a=b"torn\n" * 2).run(HOUR)
+    assert len(saved(tmp_path / "all", ".rejected.jsonl")) == 2
+    assert saved(tmp_path / "all", ".json")["example"] is None
+
+
+def test_an_empty_window_is_told(tmp_path: Path) -> None:
+    """Where nothing was captured there is nothing to inspect."""
+    with pytest.raises(NoData):
+        stage(tmp_path, "parquet").run(HOUR)
+    assert not (tmp_path / "saved" / f"{STEM}.parquet").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.domain import Event, Payload, Status, Window, utc
+from runner.domain import Event, Execution, Payload, Status, Window, utc
 from runner.executions import Provenance
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
@@ -17,7 +18,11 @@ from runner.explain.exact import Exact
 from runner.records.capture import encode
 from runner.records.fields import Fields
 from runner.report.render import Report
-from runner.sources import CaptureTree, Dataset
+from runner.sources.capture_tree import CaptureTree
+from runner.sources.data_file import DataFile
+from runner.sources.dataset import Dataset
+from runner.sources.merged_tree import MergedTree
+from runner.sources.source import Source
 from runner.stages.baseline import Baseline
 from runner.stages.monitor import Monitor
 from tests.conftest import untracked
@@ -26,6 +31,8 @@ from tests.running import CHECKOUT
 
 WINDOW = Window.parse("2026-01-05T09")
 FIELDS = Fields("features", "score", ("a", "b", "c"))
+DATA = DataFile(Path(), "", FIELDS, "application/jsonlines", None, header=False)
+HOURS = "captures/2026/01/05"
 PARTS: dict[str, Any] = {
     "model": Formula(additive),
     "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100),
@@ -37,22 +44,39 @@ PARTS: dict[str, Any] = {
 }
 
 
-def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None, **changes: Any) -> Monitor:
-    """Return a monitor with a reference, over one event with these rows."""
-    dataset = root / "dataset.jsonl"
-    dataset.write_bytes(b"".join(orjson.dumps({"features": row}) + b"\n" for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
-    Baseline(name="m", dataset=Dataset(dataset, FIELDS, "data.dataset"), target=root / "reference", **PARTS).run()
-    request = Payload(
-        "application/jsonlines", "\n".join(orjson.dumps({"features": row}).decode() for row in rows), "JSON"
-    )
+def event(
+    *rows: list[Any], scores: list[float] | None = None, clock: str = "09:30:00", body: str | None = None
+) -> bytes:
+    """Return the capture line of an invocation with these rows, or with this body."""
+    sent = body or "\n".join(orjson.dumps({"features": row}).decode() for row in rows)
     lines = None if scores is None else "".join(f'{{"score":{score}}}\n' for score in scores)
     response = None if lines is None else Payload("application/jsonlines", lines, "JSON")
-    folder = root / "captures/2026/01/05/09"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "00-00-000-x.jsonl").write_bytes(encode(Event("id", utc("2026-01-05T09:30:00Z"), request, response)))
-    tree = CaptureTree(root / "captures", FIELDS)
-    parts = {**PARTS, "reference": root / "reference", **changes}
-    return Monitor(name="m", endpoint="e", tree=tree, root=root / "monitor", **parts)
+    at = utc(f"2026-01-05T{clock}Z")
+    return encode(Event("id", at, Payload("application/jsonlines", sent, "JSON"), response))
+
+
+def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None, **changes: Any) -> Monitor:
+    """Return a monitor with a reference, over one event with these rows; none where there are no rows."""
+    dataset = root / "dataset.jsonl"
+    dataset.write_bytes(b"".join(orjson.dumps({"features": row}) + b"\n" for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
+    Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), target=root / "reference", **PARTS).run()
+    if rows:
+        write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
+    share = changes.pop("share", 0.05)
+    parts = {
+        "source": Source(CaptureTree(str(root / "captures"), FIELDS, 1), share, untracked),
+        "merged": MergedTree(str(root / "merge"), FIELDS, None, 0.5),
+        "reference": root / "reference",
+        **PARTS,
+        **changes,
+    }
+    return Monitor(name="m", endpoint="e", root=root / "monitor", **parts)
+
+
+def write(root: Path, name: str, data: bytes) -> None:
+    """Write a file into the capture tree, `09/a.jsonl`."""
+    (path := root / HOURS / name).parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def manifest(root: Path) -> Mapping[str, Any]:
@@ -103,9 +127,7 @@ def test_an_execution_can_be_a_reference(tmp_path: Path) -> None:
 def test_a_broken_link_is_no_capture(tmp_path: Path) -> None:
     """A name that leads nowhere does not stop an execution."""
     stage = monitor(tmp_path, [[7, 2, 1]])
-    (tmp_path / "captures/2026/01/05/09/01-00-000-y.jsonl").symlink_to(
-        tmp_path / "captures/2026/01/05/09/01-00-000-y.jsonl"
-    )
+    (tmp_path / HOURS / "09/01-00-000-y.jsonl").symlink_to(tmp_path / HOURS / "09/nowhere.jsonl")
     execution = stage.run(WINDOW)
     assert execution.status is Status.COMPLETED
 
@@ -115,3 +137,124 @@ def test_the_model_fails_in_words(tmp_path: Path) -> None:
     execution = monitor(tmp_path, [["x", 2, 1], ["y", 3, 0]]).run(WINDOW)
     assert execution.status is Status.FAILED
     assert "feature 'a' is 3 there, but the records hold 'x'" in manifest(tmp_path)["failure_reason"]
+
+
+BAD: list[tuple[str, bytes]] = [
+    ("not_json", b'{"captureData":{"endpointInp'),
+    ("not_json", b"\xff\xfe"),
+    ("not_a_capture", b"[1,2,3]"),
+    ("not_a_capture", b"42"),
+    ("no_input", event([1, 2, 3]).replace(b"endpointInput", b"endpointOther")),
+    ("row_count", event([1, 2, 3], [4, 5, 6], scores=[0.5])),
+    ("not_finite", event(body='{"features":[1,2,NaN]}')),
+    ("not_finite", event([1, 2, 3], scores=[float("inf")]).replace(b":inf", b":Infinity")),
+    ("features_not_found", event(body='{"other":1}')),
+    ("payload", event(body='{"features":[1,2')),
+    ("feature_count", event([1, 2])),
+    ("feature_type", event([1, "x", 3])),
+    ("feature_type", event([1, [], 3])),
+    ("score_not_found", event([1, 2, 3], scores=[0.5]).replace(b"score", b"other")),
+]
+"""Lines that cannot be used, with the reason."""
+
+
+def lost(execution: Execution) -> list[dict[str, Any]]:
+    """Return what an execution's rejected.jsonl holds."""
+    return [orjson.loads(line) for line in (Path(execution.directory) / "rejected.jsonl").read_bytes().splitlines()]
+
+
+def test_nothing_is_lost(tmp_path: Path) -> None:
+    """Whatever a window's files hold becomes a record or a line of rejected.jsonl, and the manifest's counts add up."""
+    stage = monitor(tmp_path, [], share=0.9)
+    good = event([7, 2, 1], scores=[14.0])
+    lines = [line.rstrip(b"\n") for _, line in BAD]
+    write(tmp_path, "09/a.jsonl", b"\xef\xbb\xbf" + good + b"\n \n" + good.replace(b"\n", b"\r\n") + b"\n".join(lines))
+    write(tmp_path, "09/b.jsonl.gz", gzip.compress(good + b"torn\n"))
+    write(
+        tmp_path, "08/late.jsonl", b"torn\n" + event([5, 3, 0], clock="09:00:00") + event([1, 1, 1], clock="08:59:59")
+    )
+    write(tmp_path, "10/early.jsonl", event([5, 3, 1], clock="09:59:59") + event([1, 1, 1], clock="10:00:00") + b"{}\n")
+    execution = stage.run(WINDOW)
+    assert execution.succeeded, execution.message
+    found = lost(execution)
+    expected = [("2026/01/05/09/a.jsonl", 5 + i, kind) for i, (kind, _) in enumerate(BAD)]
+    places = sorted((each["file"], each["line"], each["kind"]) for each in found)
+    assert places == [*expected, ("2026/01/05/09/b.jsonl.gz", 2, "not_json")]
+    for each in found:
+        assert set(each) == {"file", "line", "kind", "problem", "text"}
+        assert each["problem"]
+        assert each["text"]
+    counts = manifest(tmp_path)["counts"]
+    assert (counts["files"], counts["events"], counts["outside"], counts["records"]) == (4, 20, 4, 5)
+    assert counts["records"] + sum(counts["rejected"].values()) == counts["events"]
+    assert sum(counts["rejected"].values()) == len(found) == len(BAD) + 1
+    assert "rejected for feature_type, 2 of 20 records" in " ".join(manifest(tmp_path)["notes"])
+
+
+def test_too_many_rejections_fail_an_execution(tmp_path: Path) -> None:
+    """Above the limit it is Failed with the most frequent reasons, and rejected.jsonl is there to look at."""
+    stage = monitor(tmp_path, [[7, 2, 1]] * 8, share=0.2)
+    write(tmp_path, "09/z.jsonl", b"torn\n" * 2)
+    assert stage.run(WINDOW).status is Status.COMPLETED
+    write(tmp_path, "09/z.jsonl", b"torn\n" * 2 + b"{}\n")
+    (tmp_path / "monitor/e/m/2026/01/05/10").rename(tmp_path / "aside")
+    execution = stage.run(WINDOW)
+    assert execution.status is Status.FAILED
+    assert len(lost(execution)) == 3
+    found = manifest(tmp_path)
+    assert found["counts"] == {
+        "files": 2,
+        "events": 4,
+        "outside": 0,
+        "records": 8,
+        "rejected": {"not_json": 2, "not_a_capture": 1},
+    }
+    reason = found["failure_reason"]
+    assert reason.startswith("27.3% of the records in 2026-01-05 09:00–10:00 UTC were rejected, more than data.max_re")
+    assert "(not_json 2, not_a_capture 1): 2026/01/05/09/z.jsonl:1: not JSON" in reason
+    assert "2026/01/05/09/z.jsonl:3: captureData should be an object" in reason
+
+
+def test_a_window_of_nothing_but_rejections_fails(tmp_path: Path) -> None:
+    """All of them are kept there too, whatever the limit."""
+    stage = monitor(tmp_path, [], share=1.0)
+    write(tmp_path, "09/a.jsonl", b"torn\n" * 3)
+    execution = stage.run(WINDOW)
+    assert execution.status is Status.FAILED
+    assert manifest(tmp_path)["failure_reason"].startswith("no usable record in")
+    assert len(lost(execution)) == 3
+
+
+def test_a_window_without_rejections_has_no_such_file(tmp_path: Path) -> None:
+    """A clean execution has nothing to look at, and a rerun takes the former rejections away."""
+    stage = monitor(tmp_path, [[7, 2, 1]] * 30)
+    write(tmp_path, "09/z.jsonl", b"torn\n")
+    assert lost(stage.run(WINDOW))
+    write(tmp_path, "09/z.jsonl", b"")
+    execution = stage.run(WINDOW)
+    assert execution.succeeded
+    assert not (Path(execution.directory) / "rejected.jsonl").exists()
+
+
+def test_the_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
+    """The same events under other names, in other files, orders and hours give the same analysis."""
+    stage = monitor(tmp_path, [])
+    rows = [[i % 7, i / 3, -i] for i in range(40)]
+    lines = [event(row, [i, 0.1, 2], scores=[0.5, i]) for i, row in enumerate(rows)]
+    layouts = [
+        {"09/a.jsonl": lines},
+        {"09/a.jsonl": lines[::-1]},
+        {"09/z.jsonl": lines[:7], "09/b.jsonl": lines[7:30], "08/q.jsonl": lines[30:39], "10/c.jsonl": lines[39:]},
+        {f"09/{(i * 17) % 40:02}.jsonl": [line] for i, line in enumerate(lines)},
+    ]
+    analyses = set()
+    for layout in layouts:
+        for old in (tmp_path / "captures").rglob("*.jsonl"):
+            old.unlink()
+        for name, part in layout.items():
+            write(tmp_path, name, b"".join(part))
+        execution = stage.run(WINDOW)
+        assert execution.succeeded
+        assert manifest(tmp_path)["counts"]["records"] == 80
+        analyses.add((Path(execution.directory) / "analysis.json").read_bytes())
+    assert len(analyses) == 1

@@ -1,0 +1,305 @@
+"""Shapes: capture lines that differ only in their values, read as the comma-separated rows they also are.
+
+One writer writes one shape: the same keys and texts around the same number of values. A shape is learned from a line
+by finding out where each value stands; then a CSV parser splits all lines at once, and a line is of the shape when
+everything between its values is, to the byte, what the learned line has there. What a shape cannot tell (texts and
+nulls as features, another structure, anything broken) is left to the patient reader, which knows the truth; of what
+both can read they say the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import orjson
+import polars as pl
+
+from runner.domain import Payload, Window
+from runner.errors import RecordError
+from runner.records import capture, payloads
+from runner.records.fields import Fields, structural
+from runner.records.payloads import Format
+from runner.records.tables import ORIGIN, Part, event_rows
+
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+INTEGER = r"[-+]?\d+"
+PLAIN = '[^",\\\\\\x00-\\x1f\ufffd]*'
+INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\dZ"
+TOKEN = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+)')
+CHARACTER = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
+
+TEXTS = {"eventId": ("event_id", PLAIN), "inferenceId": ("inference_id", PLAIN), "inferenceTime": ("at", INSTANT)}
+
+
+class Span(NamedTuple):
+    """Where a value stands in a text, and the value's own text."""
+
+    start: int
+    end: int
+    literal: str
+
+    @property
+    def inside(self) -> Span:
+        """What stands between the quotes of a text."""
+        return Span(self.start + 1, self.end - 1, self.literal[1:-1])
+
+
+class Value(NamedTuple):
+    """A value of a shape: the name of its column, the kind of its text, and where it stands in the learned line.
+
+    The name is empty where nobody asks for the value, as for a label beside the score.
+    """
+
+    name: str
+    pattern: str
+    span: Span
+
+
+class Piece(NamedTuple):
+    """What stands between two commas: values, and the texts around them (one more than there are values)."""
+
+    texts: tuple[str, ...]
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The structure of capture lines of `records` records with `width` features and `scores` scores each."""
+
+    pieces: tuple[Piece, ...]
+    records: int
+    width: int
+    scores: int
+    floats: frozenset[str]
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        """The types with which a CSV parser reads the pieces; texts that never change are categories of one."""
+        return {str(i): self._type(piece) for i, piece in enumerate(self.pieces)}
+
+    def columns(self) -> list[pl.Expr]:
+        """Return the values as columns, and in `fits` whether a line is of this shape."""
+        fits: list[pl.Expr] = []
+        values: list[pl.Expr] = []
+        for i, piece in enumerate(self.pieces):
+            column = pl.col(str(i))
+            if not piece.values:
+                fits.append(column == piece.texts[0])
+            elif self._is_number(piece):
+                self._take(piece.values[0], column, fits, values)
+            else:
+                self._cut(piece, column, fits, values)
+        return [pl.all_horizontal(fits).fill_null(value=False).alias("fits"), *values]
+
+    def part(self, lines: pl.DataFrame, r: int) -> Part:
+        """Return the table of the r-th records of lines of this shape."""
+        origin = [
+            name if name in lines.columns else pl.lit(None, ORIGIN[name]).alias(name)
+            for name in ORIGIN
+            if name != "row"
+        ]
+        frame = lines.select(
+            *origin,
+            pl.lit(r, ORIGIN["row"]).alias("row"),
+            *(pl.col(f"{r}.{d}").alias(f"{d}:number") for d in range(self.width)),
+            *(pl.col(f"{r}.score{i}").alias(f"score{i}") for i in range(self.scores)),
+        )
+        return Part(self.width, self.scores, frame)
+
+    def seen(self, line: str) -> Shape | None:
+        """Return the shape that also fits this line (integers become floats where it has some), None if none does."""
+        found = self._line.fullmatch(line)
+        if found is None:
+            return None
+        named = zip(self._names, found.groups(), strict=True)
+        floats = {name for name, literal in named if name and not re.fullmatch(INTEGER, literal)}
+        return self if floats <= self.floats else Shape(*self._structure, self.floats | floats)
+
+    @property
+    def _structure(self) -> tuple[tuple[Piece, ...], int, int, int]:
+        return self.pieces, self.records, self.width, self.scores
+
+    @property
+    def _names(self) -> list[str]:
+        return [value.name for piece in self.pieces for value in piece.values]
+
+    @cached_property
+    def _line(self) -> re.Pattern[str]:
+        return re.compile(",".join(map(_pattern, self.pieces)))
+
+    def _is_number(self, piece: Piece) -> bool:
+        return piece.texts in {("", ""), (" ", "")} and piece.values[0].pattern == NUMBER
+
+    def _type(self, piece: Piece) -> pl.DataType:
+        if not piece.values:
+            return pl.Categorical(pl.Categories(piece.texts[0], "runner.records.shapes"))
+        return self._number_type(piece.values[0]) if self._is_number(piece) else pl.String()
+
+    def _number_type(self, value: Value) -> pl.DataType:
+        return pl.Float64() if value.name in self.floats or not value.name else pl.Int64()
+
+    def _cut(self, piece: Piece, column: pl.Expr, fits: list[pl.Expr], values: list[pl.Expr]) -> None:
+        """Cut a piece into its values, checking the texts around them."""
+        first, *middle, last = piece.texts
+        around = len(first.encode()) + len(last.encode())
+        fits += [column.str.starts_with(first)] * bool(first) + [column.str.ends_with(last)] * bool(last)
+        fits.append(column.str.len_bytes() >= around)
+        rest = column.str.slice(len(first), column.str.len_bytes() - around)
+        for value, text in zip(piece.values, middle, strict=False):
+            parts = rest.str.splitn(text, 2).struct
+            self._take(value, parts.field("field_0"), fits, values)
+            rest = parts.field("field_1")
+        self._take(piece.values[-1], rest, fits, values)
+
+    def _take(self, value: Value, column: pl.Expr, fits: list[pl.Expr], values: list[pl.Expr]) -> None:
+        if value.pattern == NUMBER:
+            column = column.cast(self._number_type(value), strict=False)
+            fits.append(column.is_finite() if self._number_type(value) == pl.Float64 else column.is_not_null())
+        else:
+            fits.append(column.str.contains(f"^{value.pattern}$"))
+        if value.pattern == INSTANT:
+            column = column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC", strict=False)
+            fits.append(column.is_not_null())
+        values += [column.alias(value.name)] if value.name else []
+
+
+def learned(lines: Iterable[bytes], fields: Fields, window: Window) -> Shape | None:
+    """Return the shape of the first line that has one, with floats where any line of that shape has some.
+
+    Lines that cannot be used, or are of another window, teach nothing.
+    """
+    if not _by_structure(fields):
+        return None
+    sample = [line.decode().rstrip("\n") for line in lines if _is_usable(line, fields, window)]
+    shape = next(filter(None, (learn(line, fields) for line in sample)), None)
+    for line in sample if shape else []:
+        shape = (shape and shape.seen(line)) or shape
+    return shape
+
+
+def learn(line: str, fields: Fields) -> Shape | None:
+    """Return the shape of a usable capture line, None where its values cannot be told apart by structure alone."""
+    try:
+        return _learned(line, fields)
+    except (RecordError, ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
+        return None
+
+
+def _is_usable(line: bytes, fields: Fields, window: Window) -> bool:
+    try:
+        event = capture.decode(line)
+        return event.at in window and bool(event_rows(0, event, fields))
+    except RecordError:
+        return False
+
+
+def _by_structure(fields: Fields) -> bool:
+    asked = (fields.features, fields.score)
+    return all(structural(expression) for expression in asked if expression is not None and not expression.isdigit())
+
+
+def _learned(text: str, fields: Fields) -> Shape | None:
+    line = _outline(text, range(len(text) + 1))
+    sides, metadata = line["captureData"], line["eventMetadata"]
+    documents, numbers, layout = _body(sides["endpointInput"], fields.request)
+    rows = fields.located_rows(documents, layout)
+    scores: list[Any] = []
+    if "endpointOutput" in sides:
+        documents, more, layout = _body(sides["endpointOutput"], fields.response)
+        numbers += more
+        found = fields.located_scores(documents, layout, len(rows))
+        scores = [score if isinstance(score, list) else [score] for score in found]
+    names = {span: f"{r}.{d}" for r, row in enumerate(rows) for d, span in enumerate(row)}
+    names |= {span: f"{r}.score{i}" for r, row in enumerate(scores) for i, span in enumerate(row)}
+    values = [Value(names.pop(span, ""), NUMBER, span) for span in numbers]
+    values += [Value(*TEXTS[key], span.inside) for key, span in metadata.items() if key in TEXTS]
+    widths, counts = {len(row) for row in rows}, {len(row) for row in scores} or {0}
+    if names or len(widths) != 1 or len(counts) != 1:
+        return None
+    pieces = tuple(_pieces(text, sorted(values, key=lambda value: value.span)))
+    return Shape(pieces, len(rows), widths.pop(), counts.pop(), frozenset()).seen(text)
+
+
+def _body(side: dict[str, Span], configured: Format) -> tuple[list[Any], list[Span], Format]:
+    """Return the outlines of a body's documents, all the numbers in them, and the body's layout.
+
+    Places are those in the line, where the body stands as the text of a JSON string.
+    """
+    body, encoding = orjson.loads(side["data"].literal), orjson.loads(side["encoding"].literal)
+    layout = payloads.layout(Payload("", body, encoding), configured)
+    start, end, _ = side["data"].inside
+    places = [start + found.start() for found in CHARACTER.finditer(side["data"].literal[1:-1])]
+    if encoding == "BASE64" or len(places) != len(body):
+        raise ValueError("the body's characters do not stand in the line one by one")
+    places.append(end)
+    if layout == "application/json":
+        documents = [_outline(body, places)]
+    else:
+        outline = _cells if layout == "text/csv" else _outline
+        starts = itertools.accumulate((len(line) + 1 for line in body.split("\n")), initial=0)
+        lines = [(line, places[at:]) for line, at in zip(body.split("\n"), starts, strict=False)]
+        documents = [outline(line, at) for line, at in lines if line.strip(payloads.BLANK)]
+    return documents, [span for span in _leaves(documents) if re.fullmatch(NUMBER, span.literal)], layout
+
+
+def _outline(text: str, places: Sequence[int]) -> Any:
+    """Return a JSON document with a `Span` for every text, number or word in it; `places` are its characters' own."""
+    tokens = TOKEN.finditer(text)
+
+    def value(token: re.Match[str]) -> Any:
+        if token[1] == "[":
+            return list(items(value))
+        if token[1] == "{":
+            return dict(items(member))
+        return Span(places[token.start(1)], places[token.start(1)] + len(token[1]), token[1])
+
+    def items(read: Callable[[re.Match[str]], Any]) -> Iterator[Any]:
+        for token in tokens:
+            if token[1] in "]}":
+                return
+            if token[1] != ",":
+                yield read(token)
+
+    def member(key: re.Match[str]) -> tuple[str, Any]:
+        next(tokens)
+        return orjson.loads(key[1]), value(next(tokens))
+
+    return value(next(tokens))
+
+
+def _cells(line: str, places: Sequence[int]) -> list[Span]:
+    found = re.finditer(r"[ \t\r]*([^,]*?)[ \t\r]*(?:,|$)", line)
+    return [Span(places[cell.start(1)], places[cell.start(1)] + len(cell[1]), cell[1]) for cell in found if cell[0]]
+
+
+def _leaves(outline: Any) -> Iterator[Span]:
+    if isinstance(outline, Span):
+        yield outline
+    else:
+        for inner in outline.values() if isinstance(outline, dict) else outline:
+            yield from _leaves(inner)
+
+
+def _pieces(text: str, values: Sequence[Value]) -> Iterator[Piece]:
+    """Yield what stands between the commas of a line."""
+    waiting = list(values)
+    start = 0
+    for part in text.split(","):
+        end = start + len(part)
+        inside = [value for value in waiting if value.span.start >= start and value.span.end <= end]
+        waiting = waiting[len(inside) :]
+        bounds = [start, *(place for value in inside for place in value.span[:2]), end]
+        yield Piece(tuple(text[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True)), tuple(inside))
+        start = end + 1
+    if waiting:
+        raise ValueError("a value holds a comma")
+
+
+def _pattern(piece: Piece) -> str:
+    first, *texts = map(re.escape, piece.texts)
+    return first + "".join(f"({value.pattern}){text}" for value, text in zip(piece.values, texts, strict=True))

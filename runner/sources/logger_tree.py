@@ -1,0 +1,75 @@
+"""The records of a logger that writes requests and responses apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from runner import storage
+from runner.domain import Line, Rejection, Window
+from runner.errors import SNIPPET_CHARACTERS, RecordError, snippet
+from runner.records import kserve
+from runner.records.fields import Fields
+from runner.records.kserve import Side
+from runner.records.tables import event_rows
+from runner.sources.intake import Intake
+from runner.storage import File
+
+REQUEST, RESPONSE = True, False
+BOTH = 2
+_Pair = dict[bool, tuple[Line, Side]]
+
+
+@dataclass(frozen=True)
+class LoggerTree:
+    """Records of KServe's logger, anywhere below `root`: request and response are lines apart, paired by their id."""
+
+    root: str
+    fields: Fields
+
+    def folders(self, window: Window) -> list[str]:  # noqa: ARG002
+        """Return the folder."""
+        return [self.root]
+
+    def files(self, window: Window) -> list[File]:  # noqa: ARG002
+        """Return all files; the time in the records says what belongs to the window."""
+        return storage.listing(self.root, suffixes=(".jsonl", ".json", ".jsonl.gz", ".json.gz"))
+
+    def take(self, files: Iterable[File], window: Window, intake: Intake) -> None:
+        """Take in the invocations whose request is of the window, with their responses where there are any."""
+        waiting: dict[str, _Pair] = {}
+        for line, side in self._sides(files, intake):
+            if side.is_request in waiting.get(side.id, {}):
+                self._take_pair(waiting.pop(side.id), window, intake)
+            pair = waiting.setdefault(side.id, {})
+            pair[side.is_request] = (line, side)
+            if len(pair) == BOTH:
+                self._take_pair(waiting.pop(side.id), window, intake)
+        for pair in waiting.values():
+            self._take_pair(pair, window, intake)
+
+    def _sides(self, files: Iterable[File], intake: Intake) -> Iterator[tuple[Line, Side]]:
+        for file in files:
+            with storage.fetched(file.location) as path:
+                for line in storage.lines(path, file.name):
+                    if not line.data.strip():
+                        continue
+                    try:
+                        yield Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]), kserve.decode(line.data)
+                    except RecordError as error:
+                        intake.events += 1
+                        intake.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
+
+    def _take_pair(self, pair: _Pair, window: Window, intake: Intake) -> None:
+        line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
+        try:
+            event = kserve.pair(side, pair[RESPONSE][1] if len(pair) == BOTH else None)
+            if event.at not in window:
+                intake.outside += 1
+                return
+            if not side.is_request:
+                raise RecordError("no_input", f"a response whose request {side.id!r} is not there")
+            intake.add_rows(line.file, event_rows(line.number, event, self.fields))
+        except RecordError as error:
+            intake.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
+        intake.events += 1

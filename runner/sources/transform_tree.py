@@ -1,0 +1,54 @@
+"""The captures of batch transforms: manifests of the files they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from runner import storage
+from runner.domain import Rejection, Window
+from runner.errors import RecordError
+from runner.records import manifests
+from runner.records.fields import Fields
+from runner.sources.data_file import DataFile
+from runner.sources.intake import Intake
+from runner.storage import File
+
+
+@dataclass(frozen=True)
+class TransformTree:
+    """The inputs of batch transforms, listed by the manifests `{root}/input/yyyy/mm/dd/hh/*.json`.
+
+    Attributes:
+        data: how the listed files are read; its path and name are replaced.
+    """
+
+    root: str
+    data: DataFile
+
+    @property
+    def fields(self) -> Fields:
+        """Where the features are."""
+        return self.data.fields
+
+    def folders(self, window: Window) -> list[str]:
+        """Return the folders of the window's hours."""
+        return [storage.join(self.root, "input", hour) for hour in storage.hour_folders(window)]
+
+    def files(self, window: Window) -> list[File]:
+        """Return the manifests of the window's hours."""
+        hours = storage.hour_folders(window)
+        return [file for hour in hours for file in storage.listing(self.root, f"input/{hour}", (".json", ".jsonl"))]
+
+    def take(self, files: Iterable[File], window: Window, intake: Intake) -> None:  # noqa: ARG002
+        """Take in the files that the manifests list."""
+        for file in files:
+            try:
+                listed = manifests.decode(storage.read(file.location))
+            except RecordError as error:
+                intake.events += 1
+                intake.reject(Rejection(file.name, 1, error.kind, str(error)))
+                continue
+            for location in listed:
+                with storage.fetched(location) as path:
+                    replace(self.data, path=path, name=location).read(intake)

@@ -1,0 +1,102 @@
+"""Joins the captures of a window with their ground truth, into the merged files that SageMaker's merge job writes."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runner import storage
+from runner.documents import dump
+from runner.domain import HOUR, Line, Outcome, Window, plural
+from runner.errors import NoData, RecordError
+from runner.protocols import Track
+from runner.records import capture, ground_truth
+from runner.records.ground_truth import Join, Truths
+from runner.sources.capture_tree import CaptureTree
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merges captures with ground truth.
+
+    Attributes:
+        tree: the captures.
+        ground_truth: the folder of the labels, `yyyy/mm/dd/hh/*.jsonl` by the hour they were collected in.
+        late_hours: how long after the window labels may have been collected.
+        target: the folder that gets the merged files, `yyyy/mm/dd/hh/part-….jsonl` by the hour of the event.
+        summary: the folder that gets how the join went.
+    """
+
+    tree: CaptureTree
+    ground_truth: str
+    late_hours: int
+    target: str
+    summary: Path
+    track: Track
+
+    def run(self, window: Window) -> Outcome:
+        """Return how the join went, saved as JSON too.
+
+        Raises:
+            NoData: when no event was captured in the window.
+        """
+        truths = Truths.gather(ground_truth.records(self._labels(window)))
+        files = self.tree.files(window)
+        own = tuple(storage.hour_folders(window))
+        merged: defaultdict[str, list[bytes]] = defaultdict(list)
+        keys: list[str] = []
+        outside = rejected = 0
+        for line in self._captures(window):
+            try:
+                event = capture.decode(line.data)
+                if event.at not in window:
+                    outside += 1
+                    continue
+                if truth := truths.of(event):
+                    merged[f"{event.at:%Y/%m/%d/%H}"].append(ground_truth.merged(line.data, truth))
+                keys.append(ground_truth.key(event))
+            except RecordError:
+                rejected += line.file.startswith(own)
+        if not keys:
+            raise NoData(window, self.tree.folders(window), len(files), outside)
+        join = truths.join(keys)
+        paths = [self._write(hour, lines) for hour, lines in merged.items()]
+        name = f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}.merge.json"
+        found = {**asdict(join), "join_rate": join.rate, "rejected_events": rejected, "files": paths}
+        storage.write(str(self.summary / name), dump(found))
+        return Outcome("\n  ".join([_told(join, window), *paths, f"saved in {self.summary / name}"]))
+
+    def _labels(self, window: Window) -> Iterator[Line]:
+        for hour in storage.hour_folders(Window(window.start, window.end + self.late_hours * HOUR)):
+            for file in storage.listing(self.ground_truth, hour, (".jsonl", ".json", ".jsonl.gz")):
+                with storage.fetched(file.location) as path:
+                    yield from storage.lines(path, file.name)
+
+    def _captures(self, window: Window) -> Iterator[Line]:
+        files = self.tree.files(window)
+        for file in self.track(files, "merging", len(files)):
+            with storage.fetched(file.location) as path:
+                yield from (line for line in storage.lines(path, file.name) if line.data.strip())
+
+    def _write(self, hour: str, lines: list[bytes]) -> str:
+        """Write the merged file of an hour; the same folder and hour always give the same name."""
+        name = f"part-00000-{uuid.uuid5(uuid.NAMESPACE_URL, f'{self.target}/{hour}')}.c000.jsonl"
+        path = storage.join(self.target, hour, name)
+        storage.write(path, b"".join(lines))
+        return path
+
+
+def _told(join: Join, window: Window) -> str:
+    lines = [
+        f"Merged {window}: {join.joined} of {plural(join.events, 'event')} found their labels ({join.rate:.1%})",
+        f"ground truth: {plural(join.truths, 'record')}, {join.unused} unused, {join.superseded} superseded, "
+        f"{len(join.rejections)} rejected",
+    ]
+    if join.unmatched_events:
+        lines.append(f"events without labels, for example: {', '.join(join.unmatched_events)}")
+    if join.unmatched_truths:
+        lines.append(f"labels without events, for example: {', '.join(join.unmatched_truths)}")
+    return "\n  ".join([*lines, *map(str, join.rejections[:3])])

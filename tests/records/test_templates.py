@@ -1,0 +1,278 @@
+"""Rows of feature values → the bodies of requests."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.records.payloads import Scalar
+from runner.records.templates import Template
+
+LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
+HEADERS = ("A", "B")
+ROWS = [[0, 1], [3, 4]]
+HOSTILE = ["$features", "${A}", '"${A}"', 'say "hi"', "back\\slash", "two\nlines", "tab\t", "🦔 é", "\u2028", "", "=x"]
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text() | st.sampled_from(HOSTILE)
+)  # fmt: skip
+names = st.text(min_size=1) | st.sampled_from(HOSTILE[:-2])
+tables = st.integers(1, 5).flatmap(
+    lambda width: st.tuples(
+        st.lists(names, min_size=width, max_size=width, unique=True),
+        st.lists(st.lists(scalars, min_size=width, max_size=width), min_size=1, max_size=5),
+    )
+)
+
+
+def bodies(
+    content_type: str, content: str | None, record: str | None, rows: Any = ROWS, headers: Any = HEADERS
+) -> list[str]:
+    """Return the bodies for the published example's records, or for others."""
+    return Template(content_type, content, record, headers).bodies(rows)
+
+
+def typed(value: Any) -> Any:
+    """Return a value with its type, so that 1, 1.0 and true differ, and so do 0.0 and -0.0."""
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: typed(inner) for name, inner in value.items()}
+    return type(value), repr(value)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "record", "sent"),
+    [
+        (LINES, '{"features": $features}', None, ['{"features":[0,1]}\n{"features":[3,4]}']),
+        (LINES, None, None, ['{"features":[0,1]}\n{"features":[3,4]}']),
+        (JSON, '{"instances": $records}', "$features", ['{"instances":[[0,1],[3,4]]}']),
+        (
+            JSON,
+            '{"instances":$records}',
+            '{"features":$features}',
+            ['{"instances":[{"features":[0,1]},{"features":[3,4]}]}'],
+        ),
+        (
+            JSON,
+            '{"instances": $records, "feature_names": $feature_names}',
+            "$features",
+            ['{"instances":[[0,1],[3,4]],"feature_names":["A","B"]}'],
+        ),
+        (JSON, "$records", "$features_kvp", ['[{"A":0,"B":1},{"A":3,"B":4}]']),
+        (JSON, "$records", '{"a": "${A}", "b": "${B}"}', ['[{"a":0,"b":1},{"a":3,"b":4}]']),
+        (JSON, "$record", "$features_kvp", ['{"A":0,"B":1}', '{"A":3,"B":4}']),
+        (JSON, "$record", "$features", ["[0,1]", "[3,4]"]),
+        (JSON, "$record", '{"features":$features}', ['{"features":[0,1]}', '{"features":[3,4]}']),
+        (JSON, "$record", '{"a": "${A}", "b": "${B}"}', ['{"a":0,"b":1}', '{"a":3,"b":4}']),
+        (CSV, None, None, ["0,1\n3,4"]),
+    ],
+)
+def test_published_requests(content_type: str, content: str | None, record: str | None, sent: list[str]) -> None:
+    """The developer guide's templates give its requests, byte for byte."""
+    assert bodies(content_type, content, record) == sent
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("$features", "[0,1]"),
+        ("$features_kvp", '{"A":0,"B":1}'),
+        ('{"a": "${A}", "id": "x", "n": null}', '{"a":0,"id":"x","n":null}'),
+        ('{\n  "b": ["${B}", {"deep": "${B}"}],\n  "all": $features\n}', '{"b":[1,{"deep":1}],"all":[0,1]}'),
+        ('{"features":$features,"names":$feature_names}', '{"features":[0,1],"names":["A","B"]}'),
+        ('{"v":1.50,"big":18446744073709551616,"x":$features}', '{"v":1.5,"big":18446744073709551616,"x":[0,1]}'),
+        ('{"price":"costs $5 or $$","=":"=","x":$features}', '{"price":"costs $5 or $$","=":"=","x":[0,1]}'),
+        (r'{"\u0041\n":"\"","x":"\u0024{A}"}', r'{"A\n":"\"","x":0}'),
+    ],
+)
+def test_other_lines(content: str, line: str) -> None:
+    """A template may be any JSON with placeholders for values anywhere; what else it holds stays."""
+    assert bodies(LINES, content, None, [[0, 1]]) == [line]
+
+
+def test_names_without_headers_are_numbered() -> None:
+    """Without headers the features are column_0, column_1, … as everywhere."""
+    assert bodies(LINES, "$features_kvp", None, headers=None) == [
+        '{"column_0":0,"column_1":1}\n{"column_0":3,"column_1":4}'
+    ]
+    assert bodies(JSON, "$record", '{"b":"${column_1}"}', headers=None) == ['{"b":1}', '{"b":4}']
+
+
+def test_one_by_one() -> None:
+    """Only `$record` makes each row a request of its own."""
+    assert Template(JSON, "$record", "$features", None).one_by_one
+    assert not Template(JSON, "$records", "$features", None).one_by_one
+    assert not Template(LINES, None, None, None).one_by_one
+    assert not Template(CSV, None, None, None).one_by_one
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "record"),
+    [(LINES, None, None), (JSON, "$records", "$features"), (JSON, "$record", "$features"), (CSV, None, None)],
+)
+def test_no_rows_need_no_request(content_type: str, content: str | None, record: str | None) -> None:
+    """Nothing is sent for no row."""
+    assert bodies(content_type, content, record, []) == []
+
+
+@given(tables)
+def test_json_keeps_every_value_and_name(table: tuple[list[str], list[list[Scalar]]]) -> None:
+    """What a reader finds in a JSON body are the values and names, each in its type, whatever they hold."""
+    headers, rows = table
+    objects = [dict(zip(headers, row, strict=True)) for row in rows]
+    (lines,) = bodies(LINES, None, None, rows, tuple(headers))
+    assert typed([json.loads(line) for line in lines.split("\n")]) == typed([{"features": row} for row in rows])
+    content = '{"names":$feature_names,"rows":$records}'
+    (body,) = bodies(JSON, content, "$features_kvp", rows, tuple(headers))
+    assert typed(json.loads(body)) == typed({"names": headers, "rows": objects})
+    template = json.dumps([f"${{{name}}}" for name in headers])
+    sent = bodies(JSON, "$record", template, rows, tuple(headers))
+    assert typed([json.loads(body) for body in sent]) == typed(rows)
+
+
+@given(tables)
+def test_csv_keeps_every_value(table: tuple[list[str], list[list[Scalar]]]) -> None:
+    """Texts come out of a CSV as they went in, numbers as their JSON."""
+    _, rows = table
+    rows = [[None, *row] for row in rows]
+    (body,) = bodies(CSV, None, None, rows, None)
+    found = list(csv.reader(io.StringIO(body, newline="")))
+    assert len(found) == len(rows)
+    for cells, row in zip(found, rows, strict=True):
+        for cell, value in zip(cells, row, strict=True):
+            if value is None or isinstance(value, str):
+                assert cell == (value or "")
+            else:
+                assert typed(json.loads(cell)) == typed(value)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_features_may_be_named_like_anything(value: str) -> None:
+    """Even a feature that is named like a placeholder can be named by one."""
+    template = '{"x":' + json.dumps("${" + value + "}") + "}"
+    assert bodies(LINES, template, None, [[value]], (value,)) == ['{"x":' + json.dumps(value, ensure_ascii=False) + "}"]
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ([None, ""], ',""'),
+        ([True, False], "true,false"),
+        (["a,b", 'say "hi"'], '"a,b","say ""hi"""'),
+        (["two\nlines", "0"], '"two\nlines","0"'),
+        ([1, 1.0], "1,1.0"),
+        ([0.1, -1e-7], "0.1,-1e-7"),
+        ([2**70, None], "1180591620717411303424,"),
+        (["Zürich", "🦔"], '"Zürich","🦔"'),
+    ],
+)
+def test_csv_cells(row: list[Scalar], line: str) -> None:
+    """Texts are quoted, numbers and booleans not, a null is nothing."""
+    assert bodies(CSV, None, None, [row]) == [line]
+
+
+def test_a_null_alone_is_no_csv() -> None:
+    """A row that would be a blank line is refused."""
+    with pytest.raises(ValueError, match="only feature is null"):
+        bodies(CSV, None, None, [[1], [None]], None)
+
+
+def test_integers_of_any_size() -> None:
+    """Integers beyond 64 bits stay what they are, and other texts unescaped."""
+    assert bodies(LINES, None, None, [[2**64, "é"]]) == ['{"features":[18446744073709551616,"é"]}']
+
+
+def test_rows_may_be_tuples() -> None:
+    """Rows as a table returns them are as good."""
+    assert bodies(JSON, "$records", "$features", [(0, 1)]) == ["[[0,1]]"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("content_type", [LINES, CSV])
+def test_numbers_that_are_none_are_refused(content_type: str, value: float) -> None:
+    """A number that is not finite is told with its place, never sent as null."""
+    with pytest.raises(ValueError, match=rf"^row 1: feature 'B' is {value}, which no request can carry$"):
+        bodies(content_type, None, None, [[0, 1], [2, value]])
+
+
+def test_other_widths_are_refused() -> None:
+    """A row that does not fit the headers, or a name that no row has, is told."""
+    with pytest.raises(ValueError, match=r"^row 1 has 3 values for 2 features$"):
+        bodies(LINES, None, None, [[0, 1], [0, 1, 2]])
+    with pytest.raises(ValueError, match=r'^a row has 2 values, none of them is "\$\{column_2\}"$'):
+        bodies(LINES, '["${column_2}"]', None, headers=None)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "record", "said"),
+    [
+        ("text/plain", None, None, "'text/plain' is no content type for records; expected application/jsonlines"),
+        (LINES, None, "$features", "record_template: application/jsonlines takes none; set it to null"),
+        (CSV, "$features", None, "content_template: text/csv takes none; set it to null"),
+        (CSV, None, "$features", "record_template: text/csv takes none; set it to null"),
+        (LINES, "{}", None, 'content_template: holds none of $features, $features_kvp and "${Name}"'),
+        (LINES, "$feature_names", None, "content_template: holds none of $features"),
+        (LINES, "[$features,$features]", None, "content_template: holds $features more than once"),
+        (LINES, "$records", None, "content_template: $records has no meaning there"),
+        (JSON, None, "$features", 'needed for application/json; a right one is {"instances":$records}'),
+        (JSON, "$records", None, 'needed for application/json; a right one is {"features":$features}'),
+        (JSON, '{"a":1}', "$features", "content_template: needs exactly one of $records and $record"),
+        (JSON, "[$records,$record]", "$features", "content_template: needs exactly one of $records and $record"),
+        (JSON, "[$records,$features]", "$features", "content_template: $features has no meaning there"),
+        (JSON, '[$records,"${A}"]', "$features", "content_template: ${A} has no meaning there"),
+        (JSON, "$records", "$record", "record_template: $record has no meaning there"),
+        (LINES, '{"features":$features', None, '{"features":$features is no JSON but for its placeholders (Expecting'),
+        (LINES, '{"features":x$features}', None, "is no JSON but for its placeholders (Expecting value)"),
+        (LINES, '{"features":$features$features}', None, "is no JSON but for its placeholders"),
+        (LINES, "", None, "is no JSON but for its placeholders (Expecting value)"),
+        (LINES, '"a\nb"', None, "is no JSON but for its placeholders (Invalid control character"),
+        (LINES, r'["\x", $features]', None, "is no JSON but for its placeholders (Invalid \\escape"),
+        (LINES, '["', None, "is no JSON but for its placeholders (Unterminated string"),
+        (LINES, r'["\ud800", $features]', None, "surrogates not allowed"),
+        (LINES, "[NaN, $features]", None, "NaN is no number that JSON can hold"),
+        (LINES, "[1e999, $features]", None, "1e999 is no number that JSON can hold"),
+        (LINES, f"[{'9' * 5000}, $features]", None, "Exceeds the limit"),
+        (LINES, "[" * 100_000, None, "is too deeply nested"),
+        (LINES, '{"a":1,"a":$features}', None, "a name occurs twice in one object"),
+        (LINES, '{"${A}":$features}', None, "${A} is used as the name of one"),
+        (LINES, "{$features:1}", None, "$features is used as the name of one"),
+        (LINES, '{"id":"id-${A}"}', None, 'placeholders stand alone where a value stands, "id-${A}" holds one inside'),
+        (LINES, '{"id":"${A} and ${B}"}', None, '"${A} and ${B}" holds one inside a string'),
+        (LINES, '{"features":"$features"}', None, '"$features" holds one inside a string'),
+        (LINES, '{"note":"costs $features","x":$features}', None, '"costs $features" holds one inside a string'),
+        (LINES, '{"a":${A}}', None, 'the quotes are part of the placeholder: "${A}" instead of ${A}'),
+        (LINES, '{"a":$feature}', None, "nobody knows the placeholder $feature; did you mean $features?"),
+        (LINES, '{"a":$}', None, 'nobody knows the placeholder $; there are $features, $features_kvp, $feature_names'),
+        (LINES, '{"a":"${C}"}', None, 'there is no feature for "${C}"; the features are A, B'),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused(content_type: str, content: str | None, record: str | None, said: str) -> None:
+    """A template that cannot work is refused when it is made, in a sentence that stays short."""
+    with pytest.raises(ValueError, match=r"\A.+\Z") as caught:
+        Template(content_type, content, record, HEADERS)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "said"),
+    [
+        (("monthly spend", "age"), "${montly spend}", 'did you mean "${monthly spend}"?'),
+        (None, "${age}", "without headers they are column_0, column_1, …"),
+        (None, "${column_01}", "without headers they are column_0, column_1, …"),
+    ],
+)
+def test_unknown_features_are_told(headers: tuple[str, ...] | None, text: str, said: str) -> None:
+    """A name that no feature has comes with the one that was probably meant, or with all."""
+    with pytest.raises(ValueError, match="content_template: there is no feature for") as caught:
+        Template(LINES, f'{{"a":"{text}"}}', None, headers)
+    assert said in str(caught.value)

@@ -1,0 +1,220 @@
+"""Merging: captures meet the labels that became known later, and the model's quality comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from runner.domain import Outcome, Window
+from runner.errors import NoData
+from runner.records import ground_truth
+from runner.records.ground_truth import GroundTruth
+from runner.sources.capture_tree import CaptureTree
+from runner.stages.merge import Merge
+from tests.conftest import untracked
+from tests.running import Shapwatch
+from tests.sources.reading import FIELDS, HOUR, event, write
+
+
+def label(id_: str, *labels: object) -> bytes:
+    """Return the ground-truth line of a payload."""
+    data = orjson.dumps({"instances": [{"label": each} for each in labels]}).decode()
+    return ground_truth.encode(GroundTruth(id_, data, "JSON"))
+
+
+def merge(root: Path, late_hours: int = 24, neighbours: int = 1) -> Merge:
+    """Return the stage over trees below a root."""
+    return Merge(
+        tree=CaptureTree(str(root / "captures"), FIELDS, neighbours),
+        ground_truth=str(root / "truth"),
+        late_hours=late_hours,
+        target=str(root / "merged"),
+        summary=root / "summary",
+        track=untracked,
+    )
+
+
+def run(root: Path, captures: dict[str, bytes], truth: dict[str, bytes], late_hours: int = 24) -> Outcome:
+    """Merge the hour of captures and labels that are given by hour and name."""
+    write(root / "captures", **captures)
+    write(root / "truth", **truth)
+    return merge(root, late_hours).run(HOUR)
+
+
+def merged(root: Path) -> list[Any]:
+    """Return the documents of all merged files."""
+    files = sorted((root / "merged").rglob("*"))
+    return [orjson.loads(line) for path in files if path.is_file() for line in path.read_bytes().splitlines()]
+
+
+def summary(root: Path) -> Any:
+    """Return how the join went."""
+    return orjson.loads((root / "summary/2026-01-05T0900--2026-01-05T1000.merge.json").read_bytes())
+
+
+def test_the_published_layout(tmp_path: Path) -> None:
+    """A merged file has the hour of its events as folder, Spark's name, and the published keys in their order."""
+    captured = event([1], scores=[0.5], id_="e1", inference_id="i1")
+    run(tmp_path, {"h09_a": captured}, {"h09_a": label("i1", 1)})
+    (path,) = (tmp_path / "merged").rglob("*.jsonl")
+    assert path.parent == tmp_path / "merged/2026/01/05/09"
+    assert path.name.startswith("part-00000-")
+    assert path.name.endswith(".c000.jsonl")
+    assert path.read_bytes().endswith(b"}\n")
+    (document,) = merged(tmp_path)
+    assert list(document) == ["eventVersion", "groundTruthData", "captureData", "eventMetadata"]
+    assert document["groundTruthData"] == {"data": '{"instances":[{"label":1}]}', "encoding": "JSON"}
+    assert document["captureData"] == orjson.loads(captured)["captureData"]
+    time = {"inferenceTime": "2026-01-05T09:30:00Z"}
+    assert document["eventMetadata"] == {"eventId": "e1", "inferenceId": "i1", **time}
+
+
+def test_the_callers_id_goes_before_the_endpoints(tmp_path: Path) -> None:
+    """Labels are found by the inference id where there is one, by the event id where there is none."""
+    events = event([1], id_="a", inference_id="b") + event([2], id_="c") + event([3], id_="d", inference_id="e")
+    run(tmp_path, {"h09_a": events}, {"h09_a": label("a", 1) + label("b", 2) + label("c", 3) + label("d", 4)})
+    joined = [(each["eventMetadata"]["eventId"], each["groundTruthData"]["data"]) for each in merged(tmp_path)]
+    assert joined == [("a", '{"instances":[{"label":2}]}'), ("c", '{"instances":[{"label":3}]}')]
+
+
+def test_every_event_of_a_recurring_id_is_joined(tmp_path: Path) -> None:
+    """Ids that recur within the hour are not told apart; the last of several labels for one id holds."""
+    events = event([1], inference_id="0") * 3
+    outcome = run(tmp_path, {"h09_a": events}, {"h09_a": label("0", 0), "h10_a": label("0", 1)})
+    assert [each["groundTruthData"]["data"][-4] for each in merged(tmp_path)] == ["1", "1", "1"]
+    assert "3 of 3 events found their labels (100.0%)" in outcome.message
+    assert "ground truth: 2 records, 0 unused, 1 superseded, 0 rejected" in outcome.message
+
+
+@pytest.mark.parametrize(("late_hours", "joined"), [(0, ["own"]), (1, ["own", "next"]), (2, ["own", "next", "later"])])
+def test_late_labels_are_found_for_a_while(tmp_path: Path, late_hours: int, joined: list[str]) -> None:
+    """Labels that were collected up to so many hours after the window are joined."""
+    captures = {"h09_a": b"".join(event([1], inference_id=id_) for id_ in ("own", "next", "later", "before"))}
+    hours = {"h08_a": "before", "h09_a": "own", "h10_a": "next", "h11_a": "later"}
+    run(tmp_path, captures, {hour: label(id_, 1) for hour, id_ in hours.items()}, late_hours)
+    assert [each["eventMetadata"]["inferenceId"] for each in merged(tmp_path)] == joined
+
+
+def test_what_found_nothing_is_told(tmp_path: Path) -> None:
+    """Unmatched samples of both sides, the join rate and rejected labels stand in the text and in the document."""
+    captures = {"h09_a": b"".join(event([i], inference_id=f"i{i}") for i in range(8))}
+    truth = {"h09_a": label("i0", 1) + label("i1", 0) + b"torn\n" + label("x", 1) + label("y", 1)}
+    message = run(tmp_path, captures, truth).message
+    assert message.startswith("Merged 2026-01-05 09:00–10:00 UTC: 2 of 8 events found their labels (25.0%)")
+    assert "ground truth: 4 records, 2 unused, 0 superseded, 1 rejected" in message
+    assert "events without labels, for example: i2, i3, i4, i5, i6" in message
+    assert "labels without events, for example: x, y" in message
+    assert "2026/01/05/09/a.jsonl:3: not JSON" in message
+    found = summary(tmp_path)
+    assert (found["events"], found["joined"], found["join_rate"]) == (8, 2, 0.25)
+    assert found["unmatched_events"] == ["i2", "i3", "i4", "i5", "i6"]
+    assert found["unmatched_truths"] == ["x", "y"]
+    assert [rejection["line"] for rejection in found["rejections"]] == [3]
+    assert found["files"] == [str(path) for path in (tmp_path / "merged").rglob("*.jsonl")]
+
+
+def test_a_second_run_replaces_its_files(tmp_path: Path) -> None:
+    """Labels that came in meanwhile are in the same file, and nothing doubles."""
+    captures = {"h09_a": event([1], inference_id="a") + event([2], inference_id="b")}
+    run(tmp_path, captures, {"h09_a": label("a", 1)})
+    (before,) = (tmp_path / "merged").rglob("*.jsonl")
+    run(tmp_path, captures, {"h10_b": label("b", 0)})
+    assert [each["eventMetadata"]["inferenceId"] for each in merged(tmp_path)] == ["a", "b"]
+    assert [path for path in (tmp_path / "merged").rglob("*") if path.is_file()] == [before]
+    assert len(list((tmp_path / "summary").iterdir())) == 1
+
+
+def test_the_events_own_time_is_the_merged_hour(tmp_path: Path) -> None:
+    """Events from neighbour folders are merged under their own hour; torn lines count in the own folder alone."""
+    captures = {
+        "h08_a": event([1], clock="09:00:00", inference_id="a") + b"torn\n",
+        "h09_a": event([2], clock="08:59:59", inference_id="b") + b"torn\n\n" + event([3], inference_id="c"),
+        "h10_a": event([4], clock="10:00:00", inference_id="d") + b"torn\n",
+    }
+    run(tmp_path, captures, {"h09_a": b"".join(label(id_, 1) for id_ in "abcd")})
+    assert [each["eventMetadata"]["inferenceId"] for each in merged(tmp_path)] == ["a", "c"]
+    assert [path.parent.name for path in (tmp_path / "merged").rglob("*.jsonl")] == ["09"]
+    assert (summary(tmp_path)["events"], summary(tmp_path)["rejected_events"]) == (2, 1)
+
+
+def test_a_longer_window_has_a_file_an_hour(tmp_path: Path) -> None:
+    """Each hour of a window that has joined events has its own merged file."""
+    write(tmp_path / "captures", h09_a=event([1]), h11_a=event([2], clock="11:30:00"))
+    write(tmp_path / "truth", h12_a=label("e", 1))
+    merge(tmp_path).run(Window.parse("2026-01-05T09/2026-01-05T12"))
+    assert sorted(path.parent.name for path in (tmp_path / "merged").rglob("*.jsonl")) == ["09", "11"]
+
+
+def test_a_window_without_labels_is_no_error(tmp_path: Path) -> None:
+    """Labels may be on their way: nothing is merged, and that is told."""
+    outcome = run(tmp_path, {"h09_a": event([1])}, {})
+    assert "0 of 1 event found their labels (0.0%)" in outcome.message
+    assert merged(tmp_path) == []
+
+
+def test_a_window_without_events_is_told(tmp_path: Path) -> None:
+    """Where nothing was captured there is nothing to merge."""
+    with pytest.raises(NoData, match="no captured event in 2026-01-05 09:00–10:00 UTC"):
+        run(tmp_path, {"h09_a": event([1], clock="10:00:00")}, {"h09_a": label("e", 1)})
+    assert not (tmp_path / "summary").exists()
+
+
+def judged(root: Path, experiment: str, names: list[str]) -> tuple[Any, list[int], np.ndarray[Any, Any], str]:
+    """Return the quality that a monitor finds after a merge, the labels, the captured scores, and the report."""
+    shapwatch = Shapwatch(root, experiment)
+    shapwatch("stage=traffic", "stage.start=2026-01-05T09:00", "stage.count=90", "stage.batch_rows=3")
+    shapwatch("stage=baseline")
+    rng, labels, scores = np.random.default_rng(0), [], []
+    truth = b""
+    for line in shapwatch.find("*.jsonl", "capture").read_bytes().splitlines():
+        captured = orjson.loads(line)
+        answers = map(orjson.loads, captured["captureData"]["endpointOutput"]["data"].splitlines())
+        probabilities = [answer.get("probabilities", answer.get("score")) for answer in answers]
+        drawn = [int(rng.choice(len(names) or 2)) for _ in probabilities]
+        shown: list[object] = [names[i] if names else i for i in drawn]
+        truth += label(captured["eventMetadata"]["inferenceId"], *shown)
+        labels += drawn
+        scores += probabilities
+    folder = root / "ground-truth" / ("plans" if names else "breast-cancer")
+    write(folder, h10_0000=truth)
+    assert "30 of 30 events found their labels (100.0%)" in shapwatch("stage=merge", "stage.window=2026-01-05T09")
+    shapwatch("stage=monitor", "stage.window=2026-01-05T09")
+    report = shapwatch.find("report.html", "monitor").read_text()
+    return shapwatch.read("manifest.json", "monitor")["quality"], labels, np.array(scores), report
+
+
+def test_the_quality_of_two_classes_is_scikit_learns(tmp_path: Path) -> None:
+    """After a merge, manifest and report of an execution have the figures of scikit-learn on the same labels."""
+    quality, labels, scores, report = judged(tmp_path, "quickstart", [])
+    assert quality["records"] == len(labels) == 90
+    assert quality["accuracy"] == pytest.approx(accuracy_score(labels, scores >= 0.5), rel=1e-12)
+    assert quality["auc"] == pytest.approx(roc_auc_score(labels, scores), rel=1e-12)
+    assert quality["log_loss"] == pytest.approx(log_loss(labels, scores), rel=1e-12)
+    assert quality["notes"] == []
+    assert f"AUC {quality['auc']:.4f}" in report
+    assert "on 90 records with labels" in report
+
+
+def test_the_quality_of_several_classes_is_scikit_learns(tmp_path: Path) -> None:
+    """So it is where the model has several outputs and the labels are their names."""
+    quality, labels, scores, report = judged(tmp_path, "multiclass", ["basic", "plus", "pro"])
+    assert quality["records"] == len(labels) == 90
+    assert quality["accuracy"] == pytest.approx(accuracy_score(labels, scores.argmax(axis=1)), rel=1e-12)
+    assert quality["auc"] == pytest.approx(roc_auc_score(labels, scores, multi_class="ovr"), rel=1e-12)
+    assert quality["log_loss"] == pytest.approx(log_loss(labels, scores), rel=1e-9)
+    assert f"AUC {quality['auc']:.4f}" in report
+
+
+def test_without_labels_there_is_no_quality(tmp_path: Path) -> None:
+    """Before anything was merged, neither manifest nor report speaks of it."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=traffic", "stage.start=2026-01-05T09:00", "stage.count=9")
+    shapwatch("stage=baseline")
+    shapwatch("stage=monitor", "stage.window=2026-01-05T09", "drift.threshold=0.1")
+    assert shapwatch.read("manifest.json", "monitor")["quality"] is None
+    assert "Model quality" not in shapwatch.find("report.html", "monitor").read_text()
