@@ -23,7 +23,7 @@ from runner.domain import Window, utc
 from runner.explain.aggregate import Aggregation
 from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
-from runner.records.fields import compiled
+from runner.records.expressions import compiled
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import FileFormat
@@ -64,7 +64,7 @@ def _location(text: str) -> str:
 
 def _score(text: str) -> str:
     """Return a JMESPath, or the number of a CSV's column."""
-    return text if text.isdigit() else _checked(text)
+    return text if text.isdecimal() and text.isascii() else _checked(text)
 
 
 def _background(value: Any) -> Any:

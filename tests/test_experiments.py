@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,10 @@ from tests.running import Shapwatch
 START, HOUR = "stage.start=2026-01-05T09:00:00Z", "stage.window=2026-01-05T09"
 
 
-def play(root: Path, experiment: str, *overrides: str) -> tuple[Shapwatch, list[str]]:
+def play(root: Path, experiment: str) -> tuple[Shapwatch, list[str]]:
     """Return the program after traffic in mini-batches, baselining and an execution, and what each printed."""
     shapwatch = Shapwatch(root / experiment, experiment)
-    stages = (["stage=traffic", START, "stage.batch_rows=3", "stage.count=90", *overrides], ["stage=baseline"])
+    stages = (["stage=traffic", START, "stage.batch_rows=3", "stage.count=90"], ["stage=baseline"])
     return shapwatch, [shapwatch(*stage) for stage in (*stages, ["stage=monitor", HOUR])]
 
 
@@ -41,6 +42,19 @@ def play(root: Path, experiment: str, *overrides: str) -> tuple[Shapwatch, list[
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Shapwatch:
     """The program after the same way with JSON Lines."""
     return play(tmp_path_factory.mktemp("lines"), "quickstart")[0]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the same way leaves of the multi-class experiment."""
+    return play(tmp_path_factory.mktemp("classes"), "multiclass")[0].root
+
+
+@pytest.fixture
+def plans(played: Path, tmp_path: Path) -> Shapwatch:
+    """The program after it."""
+    shutil.copytree(played, tmp_path / "plans")
+    return Shapwatch(tmp_path / "plans", "multiclass")
 
 
 @pytest.mark.parametrize(("experiment", "events"), [("csv", 30), ("json", 30), ("batch_transform", 90)])
@@ -57,42 +71,37 @@ def test_a_variant_gives_the_numbers_of_json_lines(
     assert manifest["counts"] == {"files": 1, "events": events, "outside": 0, "records": 90, "rejected": {}}
     parity = None if experiment == "batch_transform" else {"largest": 0.0, "records": 90}
     assert manifest["serving_parity"] == parity
+    if experiment != "batch_transform":
+        check_payloads(shapwatch, experiment)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "encoding", "starts"),
-    [("csv", "CSV", "11.37,18.89,"), ("json", "JSON", '{"instances":[{"features":[11.37,18.89,')],
-)
-def test_payloads_have_the_experiments_form(tmp_path: Path, experiment: str, encoding: str, starts: str) -> None:
-    """Requests and responses of a mini-batch are one body each, marked with its encoding."""
-    shapwatch = Shapwatch(tmp_path, experiment)
-    shapwatch("stage=traffic", START, "stage.batch_rows=3", "stage.count=90")
+def check_payloads(shapwatch: Shapwatch, experiment: str) -> None:
+    """Check that requests and responses of a mini-batch are one body each, marked with its encoding."""
+    encoding, starts = {"csv": ("CSV", "11.37,18.89,"), "json": ("JSON", '{"instances":[{"features":[11.37,18.89,')}[
+        experiment
+    ]
     lines = shapwatch.find("*.jsonl", "capture").read_bytes().splitlines()
-    assert len(lines) == 30
-    for side in orjson.loads(lines[0])["captureData"].values():
-        assert side["encoding"] == encoding
-    body = orjson.loads(lines[0])["captureData"]["endpointInput"]["data"]
-    assert body.startswith(starts)
-    assert body.count("11.37") == 1
-    answer = orjson.loads(lines[0])["captureData"]["endpointOutput"]["data"]
+    sides = orjson.loads(lines[0])["captureData"]
+    assert [side["encoding"] for side in sides.values()] == [encoding] * 2
+    assert sides["endpointInput"]["data"].startswith(starts)
+    answer = sides["endpointOutput"]["data"]
     assert len(answer.splitlines() if encoding == "CSV" else orjson.loads(answer)["predictions"]) == 3
 
 
-def test_several_classes_with_texts(tmp_path: Path) -> None:
+def test_several_classes_with_texts(plans: Shapwatch) -> None:
     """Texts, integers, floats, booleans and nulls in flat objects are explained for each of three outputs."""
-    shapwatch, printed = play(tmp_path, "multiclass")
-    assert printed[2].startswith("Completed, 2026-01-05 09:00–10:00 UTC. No drift")
-    explained = shapwatch.read("analysis.json", "monitor")["explanations"]["kernel_shap"]
+    explained = plans.read("analysis.json", "monitor")["explanations"]["kernel_shap"]
     assert list(explained) == ["basic", "plus", "pro"]
     names = ["region", "age", "monthly spend", "member", "channel"]
     assert all(list(label["global_shap_values"]) == names for label in explained.values())
     assert sum(label["expected_value"] for label in explained.values()) == pytest.approx(1)
-    manifest = shapwatch.read("manifest.json", "monitor")
+    manifest = plans.read("manifest.json", "monitor")
+    assert (manifest["status"], manifest["headline"]) == ("Completed", "No drift")
     assert (manifest["counts"]["records"], manifest["counts"]["rejected"]) == (90, {})
     assert manifest["serving_parity"] == {"largest": 0.0, "records": 90}
     assert manifest["background"]["rows"] == [["north", 40, 20.0, False, "web"]]
     assert manifest["efficiency_residual"] < 1e-12
-    for line in shapwatch.find("*.jsonl", "capture").read_bytes().splitlines():
+    for line in plans.find("*.jsonl", "capture").read_bytes().splitlines():
         rows = orjson.loads(line)["captureData"]["endpointInput"]["data"].splitlines()
         for row, sent in zip(map(orjson.loads, rows), _customers(len(rows), orjson.loads(line)), strict=True):
             assert [(name, type(v), v) for name, v in row.items()] == [(name, type(v), v) for name, v in sent.items()]
@@ -105,20 +114,19 @@ def _customers(count: int, line: Any) -> list[dict[str, Scalar]]:
     return customers[first : first + count]
 
 
-def test_an_incident_of_several_classes_is_found(tmp_path: Path) -> None:
+def test_an_incident_of_several_classes_is_found(plans: Shapwatch) -> None:
     """Ages in months instead of years are a violation."""
-    shapwatch, printed = play(tmp_path, "multiclass", "stage.rescale={age: 12}")
-    assert printed[2].startswith("CompletedWithViolations, ")
-    violations = shapwatch.read("constraint_violations.json", "monitor")["violations"]
+    plans("stage=traffic", START, "stage.batch_rows=3", "stage.count=90", "stage.rescale={age: 12}")
+    assert plans("stage=monitor", HOUR).startswith("CompletedWithViolations, ")
+    violations = plans.read("constraint_violations.json", "monitor")["violations"]
     assert {violation["label"] for violation in violations} <= {"basic", "plus", "pro"}
-    assert "age" in shapwatch.read("manifest.json", "monitor")["sentence"]
+    assert "age" in plans.read("manifest.json", "monitor")["sentence"]
 
 
-def test_shuffled_files_give_the_same_bytes(tmp_path: Path) -> None:
+def test_shuffled_files_give_the_same_bytes(plans: Shapwatch) -> None:
     """The window's events under other names, otherwise divided, some in neighbour hours, are the same window."""
-    shapwatch, _ = play(tmp_path, "multiclass")
-    path = shapwatch.find("*.jsonl", "capture")
-    before = shapwatch.find("analysis.json", "monitor").read_bytes()
+    path = plans.find("*.jsonl", "capture")
+    before = plans.find("analysis.json", "monitor").read_bytes()
     lines = path.read_bytes().splitlines(keepends=True)
     path.unlink()
     for i, line in enumerate(lines):
@@ -126,9 +134,9 @@ def test_shuffled_files_give_the_same_bytes(tmp_path: Path) -> None:
         hour.mkdir(exist_ok=True)
         with (hour / f"{(11 * i) % 6}.jsonl").open("ab") as file:
             file.write(line)
-    shapwatch("stage=monitor", HOUR)
-    assert shapwatch.find("analysis.json", "monitor").read_bytes() == before
-    assert shapwatch.read("manifest.json", "monitor")["counts"]["files"] > 6
+    plans("stage=monitor", HOUR)
+    assert plans.find("analysis.json", "monitor").read_bytes() == before
+    assert plans.read("manifest.json", "monitor")["counts"]["files"] > 6
 
 
 def test_one_file_of_records_is_a_window(tmp_path: Path, quickstart: Shapwatch) -> None:

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jmespath
 import orjson
-from jmespath.parser import ParsedResult
 
 from runner.domain import Payload, plural
 from runner.errors import RecordError, snippet
 from runner.records import payloads
+from runner.records.expressions import compiled, finder
 from runner.records.payloads import Format, Scalar
-
-STRUCTURAL = {"field", "subexpression", "index_expression", "index", "projection", "multi_select_list", "current"}
-"""What a JMESPath may be made of for its finds to stand in the same places of all documents of one structure."""
-
-
-def compiled(expression: str) -> ParsedResult:
-    """Return a JMESPath expression ready for searching.
-
-    Raises:
-        ValueError: with a sentence, when the expression is malformed or calls an unknown function.
-    """
-    try:
-        parsed = jmespath.compile(expression)
-        with suppress(jmespath.exceptions.JMESPathTypeError):
-            parsed.search(None)
-        return parsed
-    except jmespath.exceptions.JMESPathError as error:
-        reason = str(error).splitlines()[0].rstrip(":")
-        raise ValueError(f"{expression!r} is no JMESPath expression: {reason}") from error
-
-
-def structural(expression: str) -> bool:
-    """Return whether what an expression finds depends on the structure of a document alone, never on its values.
-
-    >>> structural("instances[*].features"), structural("items[?kind=='a']"), structural("sort(x)")
-    (True, False, False)
-    """
-
-    def plain(node: Mapping[str, Any]) -> bool:
-        return node["type"] in STRUCTURAL | {"identity"} and all(map(plain, node["children"]))
-
-    return plain(compiled(expression).parsed)
 
 
 @dataclass(frozen=True)
@@ -154,15 +120,25 @@ class Fields:
 
     @cached_property
     def _find_features(self) -> Callable[[Any], Any]:
-        return _finder(self.features)
+        return finder(self.features)
+
+    @cached_property
+    def _kind(self) -> str | None:
+        """The kind of the features' expression: of a projection or a selection, nothing but nulls means nothing."""
+        return None if self.features is None else str(compiled(self.features).parsed["type"])
 
     @cached_property
     def _score(self) -> Callable[[Any], Any]:
-        return _finder(self.score)
+        return finder(self.score)
 
     def _one_row(self, document: Any) -> list[Any]:
         values = self._find_features(document)
-        if not isinstance(values, list) or not values or all(value is None for value in values):
+        absent = (
+            self._kind == "multi_select_list"
+            and isinstance(values, list)
+            and not any(value is not None for value in values)
+        )
+        if not isinstance(values, list) or not values or absent:
             raise self._not_found(values, document, "a list of values")
         return values
 
@@ -170,6 +146,8 @@ class Fields:
         found = self._find_features(document)
         if self.columnar:
             return self._transposed(found, document)
+        if isinstance(found, list) and self._kind == "projection" and not any(row is not None for row in found):
+            found = None
         if isinstance(found, list) and found and not any(isinstance(row, list) for row in found):
             return [found]
         if not isinstance(found, list) or not found or not all(isinstance(row, list) and row for row in found):
@@ -177,16 +155,23 @@ class Fields:
         return found
 
     def _transposed(self, found: Any, document: Any) -> list[list[Any]]:
-        columns = list(found.values()) if isinstance(found, dict) else found
+        columns = self._in_order(found) if isinstance(found, dict) else found
         if not isinstance(columns, list) or not columns:
             raise self._not_found(found, document, "a list of values for each feature")
-        columns = [list(column.values()) if isinstance(column, dict) else column for column in columns]
+        if all(isinstance(column, dict) for column in columns):
+            if any(column.keys() != columns[0].keys() for column in columns):
+                raise RecordError("row_count", f"the columns have different rows: {_json(document)}")
+            columns = [[column[row] for row in columns[0]] for column in columns]
         if not all(isinstance(column, list) and column for column in columns):
             raise self._not_found(found, document, "a list of values for each feature")
         if len({len(column) for column in columns}) > 1:
             lengths = [len(column) for column in columns]
             raise RecordError("row_count", f"the columns have different lengths, {lengths}: {_json(document)}")
         return [list(row) for row in zip(*columns, strict=True)]
+
+    def _in_order(self, columns: dict[str, Any]) -> list[Any]:
+        named = self.headers if self.headers and set(self.headers) == columns.keys() else columns
+        return [columns[name] for name in named]
 
     def _not_found(self, found: Any, document: Any, expected: str) -> RecordError:
         what = "nothing" if found is None else f"{_json(found)}, which is not {expected},"
@@ -228,43 +213,6 @@ def _unpacked(found: Any) -> list[Any]:
         except orjson.JSONDecodeError:
             return []
     return found if isinstance(found, list) else [found]
-
-
-def _finder(expression: str | None) -> Callable[[Any], Any]:
-    """Return what searches documents for an expression; a chain of keys needs no interpreter.
-
-    A function applied to what it does not fit finds nothing.
-    """
-    if expression is None:
-        return lambda document: document
-    parsed = compiled(expression)
-    keys = _keys(parsed.parsed)
-    if keys is not None:
-        return lambda document: _walk(document, keys)
-
-    def search(document: Any) -> Any:
-        try:
-            return parsed.search(document)
-        except (jmespath.exceptions.JMESPathError, ValueError, RecursionError):
-            return None
-
-    return search
-
-
-def _keys(node: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the keys of an expression such as `a.b`, None where it is anything else."""
-    if node["type"] == "field":
-        return (node["value"],)
-    if node["type"] != "subexpression":
-        return None
-    parts = [_keys(child) for child in node["children"]]
-    return None if None in parts else tuple(key for part in parts for key in part or ())
-
-
-def _walk(document: Any, keys: tuple[str, ...]) -> Any:
-    for key in keys:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
 
 
 def _json(value: Any) -> str:

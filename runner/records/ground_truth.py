@@ -16,7 +16,7 @@ import orjson
 from runner.domain import Event, Line, Payload, Rejection
 from runner.errors import RecordError, snippet
 from runner.records import capture, payloads
-from runner.records.fields import compiled
+from runner.records.expressions import compiled
 from runner.records.payloads import Scalar
 
 SHOWN = 5

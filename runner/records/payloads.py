@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from contextlib import suppress
 from typing import Any, Literal, NoReturn
 
 import orjson
@@ -94,7 +95,9 @@ def number(literal: str) -> int | float | None:
     (7, 0.5, 1000.0, None, None)
     """
     found = _NUMBER.fullmatch(literal)
-    return orjson.loads(_canonical(*found.groups())) if found else None
+    with suppress(orjson.JSONDecodeError):
+        return orjson.loads(_canonical(*found.groups())) if found else None
+    return None
 
 
 def _rows(body: str) -> list[list[Scalar]]:
@@ -129,10 +132,7 @@ def _unquoted(cell: str) -> Scalar:
     cell = cell.strip(BLANK)
     if cell in _WORDS:
         return _WORDS[cell]
-    try:
-        value = number(cell)
-    except orjson.JSONDecodeError:
-        return cell
+    value = number(cell)
     return cell if value is None else value
 
 

@@ -10,6 +10,7 @@ both can read they say the same.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ import polars as pl
 from runner.domain import Payload, Window
 from runner.errors import RecordError
 from runner.records import capture, payloads
-from runner.records.fields import Fields, structural
+from runner.records.expressions import structural
+from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.tables import ORIGIN, Part, event_rows
 
@@ -116,8 +118,10 @@ class Shape:
         found = self._line.fullmatch(line)
         if found is None:
             return None
-        named = zip(self._names, found.groups(), strict=True)
-        floats = {name for name, literal in named if name and not re.fullmatch(INTEGER, literal)}
+        numbers = {name: found[i] for i, name in enumerate(self._names, 1) if name[:1].isdigit()}
+        if not all(math.isfinite(float(literal)) for literal in numbers.values()):
+            return None
+        floats = {name for name, literal in numbers.items() if not re.fullmatch(INTEGER, literal)}
         return self if floats <= self.floats else Shape(*self._structure, self.floats | floats)
 
     @property

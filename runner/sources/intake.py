@@ -99,7 +99,9 @@ class Intake:
 
     def _frames(self) -> Iterable[tuple[tuple[int, int], pl.LazyFrame]]:
         for key in sorted({*self._held, *self._stored}):
-            frames = [pl.scan_ipc(path) for path in self._stored[key]] + [frame.lazy() for frame in self._held[key]]
+            frames = [pl.scan_ipc(path) for path in self._stored[key]]
+            if self._held[key]:
+                frames.append(pl.concat(self._held[key], how="diagonal_relaxed").lazy())
             if frames:
                 yield key, pl.concat(frames, how="diagonal_relaxed")
 

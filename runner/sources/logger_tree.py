@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,12 +12,14 @@ from runner.errors import SNIPPET_CHARACTERS, RecordError, snippet
 from runner.records import kserve
 from runner.records.fields import Fields
 from runner.records.kserve import Side
-from runner.records.tables import event_rows
+from runner.records.tables import Row, event_rows
 from runner.sources.intake import Intake
 from runner.storage import File
 
 REQUEST, RESPONSE = True, False
 BOTH = 2
+BLOCK_ROWS = 2**14
+"""Records of a file that become one table."""
 _Pair = dict[bool, tuple[Line, Side]]
 
 
@@ -37,16 +40,26 @@ class LoggerTree:
 
     def take(self, files: Iterable[File], window: Window, intake: Intake) -> None:
         """Take in the invocations whose request is of the window, with their responses where there are any."""
+        held: defaultdict[str, list[Row]] = defaultdict(list)
+        for pair in self._pairs(files, intake):
+            line, _ = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
+            held[line.file] += self._rows(pair, window, intake)
+            if len(held[line.file]) >= BLOCK_ROWS:
+                intake.add_rows(line.file, held.pop(line.file))
+        for file, rows in held.items():
+            intake.add_rows(file, rows)
+
+    def _pairs(self, files: Iterable[File], intake: Intake) -> Iterator[_Pair]:
+        """Yield both sides of each invocation, or the one there is."""
         waiting: dict[str, _Pair] = {}
         for line, side in self._sides(files, intake):
             if side.is_request in waiting.get(side.id, {}):
-                self._take_pair(waiting.pop(side.id), window, intake)
+                yield waiting.pop(side.id)
             pair = waiting.setdefault(side.id, {})
             pair[side.is_request] = (line, side)
             if len(pair) == BOTH:
-                self._take_pair(waiting.pop(side.id), window, intake)
-        for pair in waiting.values():
-            self._take_pair(pair, window, intake)
+                yield waiting.pop(side.id)
+        yield from waiting.values()
 
     def _sides(self, files: Iterable[File], intake: Intake) -> Iterator[tuple[Line, Side]]:
         for file in files:
@@ -60,16 +73,19 @@ class LoggerTree:
                         intake.events += 1
                         intake.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
 
-    def _take_pair(self, pair: _Pair, window: Window, intake: Intake) -> None:
+    def _rows(self, pair: _Pair, window: Window, intake: Intake) -> list[Row]:
+        """Return the records of an invocation, none where it is of another window or cannot be used."""
         line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
+        rows: list[Row] = []
         try:
             event = kserve.pair(side, pair[RESPONSE][1] if len(pair) == BOTH else None)
             if event.at not in window:
                 intake.outside += 1
-                return
+                return rows
             if not side.is_request:
                 raise RecordError("no_input", f"a response whose request {side.id!r} is not there")
-            intake.add_rows(line.file, event_rows(line.number, event, self.fields))
+            rows = event_rows(line.number, event, self.fields)
         except RecordError as error:
             intake.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
         intake.events += 1
+        return rows

@@ -208,13 +208,3 @@ def test_the_quality_of_several_classes_is_scikit_learns(tmp_path: Path) -> None
     assert quality["auc"] == pytest.approx(roc_auc_score(labels, scores, multi_class="ovr"), rel=1e-12)
     assert quality["log_loss"] == pytest.approx(log_loss(labels, scores), rel=1e-9)
     assert f"AUC {quality['auc']:.4f}" in report
-
-
-def test_without_labels_there_is_no_quality(tmp_path: Path) -> None:
-    """Before anything was merged, neither manifest nor report speaks of it."""
-    shapwatch = Shapwatch(tmp_path)
-    shapwatch("stage=traffic", "stage.start=2026-01-05T09:00", "stage.count=9")
-    shapwatch("stage=baseline")
-    shapwatch("stage=monitor", "stage.window=2026-01-05T09", "drift.threshold=0.1")
-    assert shapwatch.read("manifest.json", "monitor")["quality"] is None
-    assert "Model quality" not in shapwatch.find("report.html", "monitor").read_text()

@@ -110,6 +110,13 @@ def test_serving_parity(tmp_path: Path, scores: list[float] | None, parity: Mapp
     assert manifest(tmp_path)["serving_parity"] == parity
 
 
+def test_without_labels_there_is_no_quality(tmp_path: Path) -> None:
+    """Where nothing was merged, neither manifest nor report speaks of the model's quality."""
+    execution = monitor(tmp_path, [[7, 2, 1]]).run(WINDOW)
+    assert manifest(tmp_path)["quality"] is None
+    assert "Model quality" not in (Path(execution.directory) / "report.html").read_text()
+
+
 def test_a_changed_model_is_told(tmp_path: Path) -> None:
     """The model's hash is compared with the one the reference was computed with."""
     monitor(tmp_path, [[7, 2, 1]], model=Formula(additive, identity="another")).run(WINDOW)

@@ -1,0 +1,103 @@
+"""Capture lines in many forms, and what may become of them on their way."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from runner.records.fields import Fields
+from runner.records.payloads import Format
+
+LINES: Format = "application/jsonlines"
+JSON: Format = "application/json"
+CSV: Format = "text/csv"
+
+INSERTED = [b"0", b"-", b"+", b".", b"e5", b'"', b"\\", b",", b" ", b"\r", b"\t", b"NaN", b"\xff", b"1e999", b"null"]
+FOR_DIGITS = [b"0", b"00", b"+1", b".", b"9" * 20, b"1.5", b"-", b"1e3", b"x", b" 1", b"1 ", b"007", b".5", b"1."]
+INSTEAD = [b"", b" ", b"[]", b"null", b"1,2,3", b"{}", b'{"captureData":{}}', b"\xff\xfe"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an endpoint's events look: the layout of both bodies, records an event, floats, spaces, what is captured."""
+
+    layout: Format = LINES
+    records: int = 1
+    floats: bool = False
+    spaced: bool = False
+    inference_id: bool = True
+    output: bool = True
+
+    @property
+    def fields(self) -> Fields:
+        """Where features and scores stand."""
+        features, score = {
+            LINES: ("features", "score"),
+            JSON: ("instances[*].features", "predictions[*].score"),
+            CSV: (None, "0"),
+        }[self.layout]
+        return Fields(features, score, None, self.layout, self.layout)
+
+    def line(self, rng: random.Random, number: int) -> bytes:
+        """Return the line of an event, in or near the hour of five."""
+        rows = [[rng.randrange(-50, 100), rng.randrange(10**6), rng.randrange(3), 37] for _ in range(self.records)]
+        if self.floats:
+            rows = [[row[0], rng.random() * 10 ** rng.randrange(-8, 9), *row[2:]] for row in rows]
+        request, response = self._bodies(rows, [rng.random() for _ in rows])
+        encoding = "CSV" if self.layout == CSV else "JSON"
+        side = {"observedContentType": self.layout, "mode": "INPUT", "data": request, "encoding": encoding}
+        sides = {"endpointInput": side}
+        if self.output:
+            sides["endpointOutput"] = side | {"mode": "OUTPUT", "data": response}
+        marks = {"eventId": f"{rng.getrandbits(128):032x}"}
+        if self.inference_id:
+            marks["inferenceId"] = str(number % 50)
+        marks["inferenceTime"] = f"2023-01-19T0{rng.choice('4555556')}:{rng.randrange(60):02d}:{rng.randrange(60):02d}Z"
+        document = {"captureData": sides, "eventMetadata": marks, "eventVersion": "0"}
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    def _bodies(self, rows: list[list[Any]], scores: list[float]) -> tuple[str, str]:
+        if self.layout == CSV:
+            return "\n".join(",".join(map(str, row)) for row in rows), "".join(f"{score}\n" for score in scores)
+        requests = [{"features": row} for row in rows]
+        replies = [{"predicted_label": int(score > 0.5), "score": score} for score in scores]
+        if self.layout == JSON:
+            return self._dumped({"instances": requests}), self._dumped({"predictions": replies})
+        return "\n".join(map(self._dumped, requests)), "".join(self._dumped(reply) + "\n" for reply in replies)
+
+    def _dumped(self, document: Any) -> str:
+        return json.dumps(document, separators=(", ", ": ") if self.spaced else (",", ":"))
+
+
+FORMS = [
+    Form(),
+    Form(spaced=True, floats=True),
+    Form(records=3),
+    Form(records=3, floats=True),
+    Form(inference_id=False),
+    Form(output=False),
+    Form(JSON, records=3),
+    Form(JSON, spaced=True, floats=True),
+    Form(CSV),
+    Form(CSV, records=3, floats=True),
+]
+
+
+def mutated(rng: random.Random, line: bytes) -> bytes:
+    """Return a line after an accident: bytes changed, lost, doubled, put in, or the line replaced."""
+    start = rng.randrange(len(line))
+    end = min(len(line), start + rng.randrange(1, 9))
+    digits = [place for place, byte in enumerate(line) if 48 <= byte <= 57]
+    digit = rng.choice(digits)
+    changed = [
+        line[:start] + bytes([rng.randrange(256)]) + line[start + 1 :],
+        line[:start] + line[end:],
+        line[:start] + line[start:end] + line[start:],
+        line[:start],
+        line[:start] + rng.choice(INSERTED) + line[start:],
+        line[:digit] + rng.choice(FOR_DIGITS) + line[digit + rng.randrange(2) :],
+        rng.choice([*INSTEAD, b"\xef\xbb\xbf" + line, line + b"\r"]),
+    ]
+    return rng.choice(changed).replace(b"\n", b" ")
