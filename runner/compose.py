@@ -255,7 +255,7 @@ def _source(settings: Settings, track: Track) -> Source:
 def _data_file(settings: Settings, labelled: bool = False) -> DataFile:
     """Return how data files are read; a label given by its column's number is there only where records have labels."""
     data = settings.data
-    label = data.label if labelled or not (data.label or "").isdigit() else None
+    label = data.label if labelled or not (data.label or "").isdecimal() else None
     return DataFile(Path(), "", _fields(settings), data.dataset_type, label, data.header)
 
 

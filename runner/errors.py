@@ -133,7 +133,7 @@ class TooManyRejected(ShapwatchError):
         first = "; ".join(map(str, examples[:3]))
         super().__init__(
             f"{share:.1%} of the records in {window} were rejected, more than data.max_rejected_share={allowed:g} "
-            f"allows ({_counted(reasons)}): {first}. rejected.jsonl has every one; stage=capture shows what they share"
+            f"allows ({_counted(reasons)}): {first}. stage=capture saves every one, with its text"
         )
 
 

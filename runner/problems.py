@@ -51,8 +51,12 @@ def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
             return f"{key}: required, but not set; pass {key}=..."
         case "union_tag_invalid":
             return f"{key}.kind: expected one of {detail['ctx']['expected_tags']} (got {detail['ctx']['tag']!r})"
+        case _ if not key:
+            return str(message)
+        case _ if isinstance(detail["input"], dict):
+            return f"{key}.{message}"
         case _:
-            return f"{key}: {message} {got}" if key else message
+            return f"{key}: {message} {got}"
 
 
 def _nearest(key: str, raw: Any) -> str:

@@ -216,7 +216,7 @@ class Data(Node):
     def _payloads(self) -> Data:
         if self.features is None and "json" in f"{self.dataset_type} {self.content_type}":
             raise ValueError("features: JSON needs a JMESPath to the feature values, such as features, or instances[*]")
-        named = self.label is not None and not self.label.isdigit()
+        named = self.label is not None and not self.label.isdecimal()
         if self.dataset_type == "text/csv" and named and not self.header:
             raise ValueError(f"label: a CSV without header has no column {self.label!r}; give its number, from 0")
         Template(self.content_type, self.content_template, self.record_template, self.headers)

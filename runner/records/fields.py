@@ -52,7 +52,7 @@ class Fields:
         Raises:
             RecordError: `features_not_found` or `feature_type`.
         """
-        return [self._scalars(row) for row in self.located_rows(documents, layout)]
+        return [self.scalars(row) for row in self.located_rows(documents, layout)]
 
     def located_rows(self, documents: Sequence[Any], layout: Format) -> list[list[Any]]:
         """Return what stands where the feature values of each record should be, whatever it is.
@@ -108,7 +108,7 @@ class Fields:
         if others:
             problem = f"data.features={self.features!r} finds {plural(1 + len(others), 'record')}, expected one"
             raise RecordError("features_not_found", f"{problem}: {_json(document)}")
-        return self._scalars(row)
+        return self.scalars(row)
 
     def name(self, i: int) -> str:
         """Return the name of the i-th feature."""
@@ -133,12 +133,7 @@ class Fields:
 
     def _one_row(self, document: Any) -> list[Any]:
         values = self._find_features(document)
-        absent = (
-            self._kind == "multi_select_list"
-            and isinstance(values, list)
-            and not any(value is not None for value in values)
-        )
-        if not isinstance(values, list) or not values or absent:
+        if not isinstance(values, list) or not values or (self._kind == "multi_select_list" and _is_bare(values)):
             raise self._not_found(values, document, "a list of values")
         return values
 
@@ -146,7 +141,7 @@ class Fields:
         found = self._find_features(document)
         if self.columnar:
             return self._transposed(found, document)
-        if isinstance(found, list) and self._kind == "projection" and not any(row is not None for row in found):
+        if isinstance(found, list) and self._kind == "projection" and _is_bare(found):
             found = None
         if isinstance(found, list) and found and not any(isinstance(row, list) for row in found):
             return [found]
@@ -177,7 +172,12 @@ class Fields:
         what = "nothing" if found is None else f"{_json(found)}, which is not {expected},"
         return RecordError("features_not_found", f"data.features={self.features!r} finds {what} in {_json(document)}")
 
-    def _scalars(self, values: list[Any]) -> list[Scalar]:
+    def scalars(self, values: list[Any]) -> list[Scalar]:
+        """Return feature values, sure to be texts, numbers, booleans and nulls.
+
+        Raises:
+            RecordError: `feature_type`.
+        """
         for i, value in enumerate(values):
             if isinstance(value, list | dict):
                 problem = f"feature {self.name(i)!r} holds {_json(value)}, expected a number, a text, a boolean or null"
@@ -213,6 +213,10 @@ def _unpacked(found: Any) -> list[Any]:
         except orjson.JSONDecodeError:
             return []
     return found if isinstance(found, list) else [found]
+
+
+def _is_bare(values: list[Any]) -> bool:
+    return all(value is None for value in values)
 
 
 def _json(value: Any) -> str:

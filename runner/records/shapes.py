@@ -204,7 +204,7 @@ def _is_usable(line: bytes, fields: Fields, window: Window) -> bool:
 
 def _by_structure(fields: Fields) -> bool:
     asked = (fields.features, fields.score)
-    return all(structural(expression) for expression in asked if expression is not None and not expression.isdigit())
+    return all(structural(expression) for expression in asked if expression is not None and not expression.isdecimal())
 
 
 def _learned(text: str, fields: Fields) -> Shape | None:

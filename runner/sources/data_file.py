@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 
 from runner import storage
-from runner.domain import Line, Rejection
+from runner.domain import Line, Rejection, plural
 from runner.errors import RecordError, snippet
 from runner.records import payloads
 from runner.records.fields import Fields
@@ -61,17 +61,23 @@ class DataFile:
                 documents = payloads.documents(_text(b"".join(line.data for line in lines)), layout)
                 if layout == "text/csv" and self.header and names is None:
                     (names,) = documents or [[]]
+                    intake.names = [str(name) for name in names if name != self.label]
                     continue
-                found = self.fields.rows(documents, layout)
-                rows = [self._unlabelled(values, names) for values in found] if layout == "text/csv" else found
+                found = self.fields.located_rows(documents, layout)
             except RecordError as error:
                 intake.events += len(lines)
                 for line in lines:
                     text = snippet(line.data)
                     intake.reject(Rejection(self.name, line.number, error.kind, str(error), text))
                 continue
-            intake.events += len(rows)
-            yield from (Row(first, i, None, None, None, values) for i, values in enumerate(rows))
+            intake.events += len(found)
+            for i, values in enumerate(found):
+                try:
+                    cells = self._cells(values, names) if layout == "text/csv" else self.fields.scalars(values)
+                    yield Row(first, i, None, None, None, cells)
+                except RecordError as error:
+                    place = f"record {i}: " if len(found) > 1 else ""
+                    intake.reject(Rejection(self.name, first, error.kind, f"{place}{error}", snippet(values)))
 
     def _documents(self, layout: Format) -> Iterator[list[Line]]:
         """Yield what can be read on its own: a line, the lines of a CSV's row (a quoted cell has several), the file."""
@@ -92,15 +98,23 @@ class DataFile:
         if row:
             yield row
 
-    def _unlabelled(self, values: list[Scalar], names: Sequence[Scalar] | None) -> list[Scalar]:
-        """Return the cells of a CSV's row without its label."""
-        if self.label is None or (names is not None and self.label not in names and not self.label.isdigit()):
-            return values
+    def _cells(self, row: list[Scalar], names: Sequence[Scalar] | None) -> list[Scalar]:
+        """Return the features in a CSV's row: the columns that the headers name, or all but the label."""
+        wanted = self.fields.headers
+        if names is not None and wanted:
+            if missing := [name for name in wanted if name not in names]:
+                told = ", ".join(map(str, names))
+                raise RecordError("features_not_found", f"no column {missing[0]!r} (data.headers); there are {told}")
+            if len(row) != len(names):
+                raise RecordError("feature_count", f"{plural(len(row), 'cell')} where the header has {len(names)}")
+            return [row[names.index(name)] for name in wanted]
+        if self.label is None or (names is not None and self.label not in names and not self.label.isdecimal()):
+            return row
         place = names.index(self.label) if names is not None and self.label in names else int(self.label)
-        if place >= len(values) or len(values) == 1:
-            problem = f"no column {self.label} for the label (data.label) beside features among {len(values)} columns"
+        if place >= len(row) or len(row) == 1:
+            problem = f"no column {self.label} for the label (data.label) beside features among {len(row)} columns"
             raise RecordError("feature_count", problem)
-        return values[:place] + values[place + 1 :]
+        return row[:place] + row[place + 1 :]
 
     def _read_parquet(self, intake: Intake) -> None:
         try:
@@ -119,6 +133,7 @@ class DataFile:
             if not wanted:
                 raise RecordError("features_not_found", "no column but the label (data.label)")
             part = table_part(table.select(wanted))
+            intake.names = wanted
         except RecordError as error:
             intake.reject(Rejection(self.name, 1, error.kind, str(error)))
             return
@@ -131,7 +146,7 @@ class DataFile:
 
     def _label(self, table: pl.DataFrame) -> str | None:
         """Return the name of the label's column."""
-        if self.label is None or self.label in table.columns or not self.label.isdigit():
+        if self.label is None or self.label in table.columns or not self.label.isdecimal():
             return self.label
         return table.columns[int(self.label)] if int(self.label) < table.width else None
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from runner.domain import Captured, Rejection
 from runner.records.fields import Fields
-from runner.records.schema import Tally
+from runner.records.schema import Schema, Tally
 from runner.records.tables import ORIGIN, Part, Row, misfits, parts, usable
 
 HELD_BYTES = 2**28
@@ -28,11 +28,17 @@ HELD_REJECTIONS = 2**23
 
 
 class Intake:
-    """Collects the records and rejections of a window or dataset; a context manager, whose end removes all files."""
+    """Collects the records and rejections of a window or dataset; a context manager, whose end removes all files.
+
+    Attributes:
+        events: lines (of a dataset: records) that belong to the window; `outside`: those that belong to others.
+        names: of the features, where the file itself says them and the settings do not.
+    """
 
     def __init__(self, fields: Fields, held_bytes: int = HELD_BYTES) -> None:
         self.events = 0
         self.outside = 0
+        self.names: Sequence[str] | None = None
         self._fields = fields
         self._held_bytes = held_bytes
         self._tally = Tally()
@@ -90,12 +96,16 @@ class Intake:
             events=self.events,
             outside=self.outside,
             records=table.select(pl.len()).collect().item(),
-            names=schema.names,
+            names=self._names(schema),
             table=table,
             rejected=dict(self._rejected.most_common()),
             examples=tuple(self._examples[kind] for kind, _ in self._rejected.most_common()),
             rejections=self._rejections,
         )
+
+    def _names(self, schema: Schema) -> tuple[str, ...]:
+        told = tuple(self.names or ())
+        return told if not self._fields.headers and len(told) == len(schema.kinds) else schema.names
 
     def _frames(self) -> Iterable[tuple[tuple[int, int], pl.LazyFrame]]:
         for key in sorted({*self._held, *self._stored}):

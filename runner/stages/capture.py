@@ -60,9 +60,13 @@ def records(captured: Captured) -> pl.LazyFrame:
     features = [pl.col(f"feature{d}").alias(name) for d, name in enumerate(captured.names)]
     scores = [name for name in columns if name.startswith("score")]
     origin = [name for name in columns if not name.startswith(("feature", "score"))]
-    return captured.table.select(
-        *origin, pl.struct(features).alias("features"), *([pl.concat_list(scores).alias("scores")] if scores else [])
-    )
+    return captured.table.select(*origin, pl.struct(features).alias("features"), *([_listed(scores)] if scores else []))
+
+
+def _listed(scores: list[str]) -> pl.Expr:
+    """Return the scores as one list, null where a record has none."""
+    known = pl.any_horizontal(pl.col(scores).is_not_null())
+    return pl.when(known).then(pl.concat_list(scores)).alias("scores")
 
 
 def contents(captured: Captured, window: Window) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runner import storage
 from runner.documents import dump
-from runner.domain import HOUR, Line, Outcome, Window, plural
-from runner.errors import NoData, RecordError
+from runner.domain import HOUR, Event, Line, Outcome, Window, plural
+from runner.errors import NoData, RecordError, SettingsError
 from runner.protocols import Track
 from runner.records import capture, ground_truth
 from runner.records.ground_truth import Join, Truths
@@ -42,30 +42,25 @@ class Merge:
 
         Raises:
             NoData: when no event was captured in the window.
+            SettingsError: when the window is not made of whole hours, as merged files are.
         """
+        if any(at.minute or at.second for at in (window.start, window.end)):
+            raise SettingsError([f"stage.window: labels are merged by whole hours of UTC (got {window})"])
         truths = Truths.gather(ground_truth.records(self._labels(window)))
-        files = self.tree.files(window)
-        own = tuple(storage.hour_folders(window))
         merged: defaultdict[str, list[bytes]] = defaultdict(list)
         keys: list[str] = []
-        outside = rejected = 0
-        for line in self._captures(window):
-            try:
-                event = capture.decode(line.data)
-                if event.at not in window:
-                    outside += 1
-                    continue
-                if truth := truths.of(event):
-                    merged[f"{event.at:%Y/%m/%d/%H}"].append(ground_truth.merged(line.data, truth))
-                keys.append(ground_truth.key(event))
-            except RecordError:
-                rejected += line.file.startswith(own)
+        passed: Counter[str] = Counter()
+        for line, event in self._events(window, passed):
+            hour = merged[f"{event.at:%Y/%m/%d/%H}"]
+            if truth := truths.of(event):
+                hour.append(ground_truth.merged(line, truth))
+            keys.append(ground_truth.key(event))
         if not keys:
-            raise NoData(window, self.tree.folders(window), len(files), outside)
+            raise NoData(window, self.tree.folders(window), passed["files"], passed["outside"])
         join = truths.join(keys)
         paths = [self._write(hour, lines) for hour, lines in merged.items()]
         name = f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}.merge.json"
-        found = {**asdict(join), "join_rate": join.rate, "rejected_events": rejected, "files": paths}
+        found = {**asdict(join), "join_rate": join.rate, "rejected_events": passed["rejected"], "files": paths}
         storage.write(str(self.summary / name), dump(found))
         return Outcome("\n  ".join([_told(join, window), *paths, f"saved in {self.summary / name}"]))
 
@@ -75,11 +70,22 @@ class Merge:
                 with storage.fetched(file.location) as path:
                     yield from storage.lines(path, file.name)
 
-    def _captures(self, window: Window) -> Iterator[Line]:
+    def _events(self, window: Window, passed: Counter[str]) -> Iterator[tuple[bytes, Event]]:
+        """Yield the lines and events of the window; files, lines outside and rejected ones are counted in `passed`."""
         files = self.tree.files(window)
+        own = tuple(storage.hour_folders(window))
+        passed["files"] = len(files)
         for file in self.track(files, "merging", len(files)):
             with storage.fetched(file.location) as path:
-                yield from (line for line in storage.lines(path, file.name) if line.data.strip())
+                for line in storage.lines(path, file.name):
+                    try:
+                        event = capture.decode(line.data) if line.data.strip() else None
+                    except RecordError:
+                        passed["rejected"] += file.name.startswith(own)
+                        continue
+                    if event and event.at in window:
+                        yield line.data, event
+                    passed["outside"] += bool(event and event.at not in window)
 
     def _write(self, hour: str, lines: list[bytes]) -> str:
         """Write the merged file of an hour; the same folder and hour always give the same name."""

@@ -157,7 +157,6 @@ def test_a_label_that_is_no_column_is_told(tmp_path: Path, data: bytes) -> None:
         (b"{", "payload", "the body is not JSON"),
         (b'{"instances":[[1,NaN]]}', "not_finite", "the body holds NaN"),
         (b'{"instances":[]}', "features_not_found", "finds [], which is not a list of values for each record"),
-        (b'{"instances":[[1],[{}]]}', "feature_type", "feature 'column_0' holds {}"),
         (b'\xff{"instances":[[1]]}', "payload", "not UTF-8"),
     ],
 )
@@ -166,6 +165,33 @@ def test_what_is_lost_of_a_json_document(tmp_path: Path, data: bytes, kind: str,
     found = text(tmp_path, data, JSON, features="instances")
     assert (found.rows, found.events, found.places) == ([], 1, [("data", 1, kind)])
     assert problem in found.lost[0]["problem"]
+
+
+def test_a_record_of_a_json_document_is_lost_alone(tmp_path: Path) -> None:
+    """A record that cannot be used is told by its number, and the others of its document are kept."""
+    found = text(tmp_path, b'{"instances":[[1],[{}],[3]]}', JSON, features="instances")
+    assert (found.rows, found.events, found.places) == ([(1,), (3,)], 3, [("data", 1, "feature_type")])
+    assert "record 1: feature 'column_0' holds {}" in found.lost[0]["problem"]
+
+
+def test_a_header_finds_its_columns(tmp_path: Path) -> None:
+    """With names for both, columns are taken by their names, in whatever order the file has them."""
+    found = text(tmp_path, b"B,label,A\n2,0,1\n4,1,3\n5,6\n", header=True, headers=("A", "B"))
+    assert (found.rows, found.places) == ([(1, 2), (3, 4)], [("data", 4, "feature_count")])
+    missing = text(tmp_path, b"B,C\n2,0\n", header=True, headers=("A", "B"))
+    assert "no column 'A' (data.headers); there are B, C" in missing.lost[0]["problem"]
+
+
+def test_a_file_that_names_its_columns_names_the_features(tmp_path: Path) -> None:
+    """Without names in the settings those of the file hold, the label's not among them."""
+    (path := tmp_path / "data.csv").write_bytes(b"A,label,B\n2,0,1\n")
+    with Intake(Fields(None, None)) as intake:
+        DataFile(path, "data", Fields(None, None), CSV, "label", header=True).read(intake)
+        assert intake.captured(["data"]).features().columns == ["A", "B"]
+    pl.DataFrame({"label": [1], "x y": [2]}).write_parquet(path)
+    with Intake(Fields(None, None)) as intake:
+        DataFile(path, "data", Fields(None, None), PARQUET, "label", header=False).read(intake)
+        assert intake.captured(["data"]).features().columns == ["x y"]
 
 
 def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:

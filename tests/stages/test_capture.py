@@ -94,7 +94,7 @@ def test_the_table_is_kept(tmp_path: Path) -> None:
     table = pl.read_parquet(tmp_path / "saved" / f"{STEM}.parquet").sort("file", "line", "row")
     assert table.columns == ["file", "line", "row", "event_id", "inference_id", "at", "features", "scores"]
     assert table["features"].to_list() == [{"a b": "x", "c": 1.0}, {"a b": None, "c": 2.0}, {"a b": "y", "c": 2.5}]
-    assert table["scores"].to_list() == [[0.25, 0.75], [0.5, 0.5], [None, None]]
+    assert table["scores"].to_list() == [[0.25, 0.75], [0.5, 0.5], None]
     assert table.schema["features"] == pl.Struct({"a b": pl.String, "c": pl.Float64})
     assert table.schema["scores"] == pl.List(pl.Float64)
     assert table.schema["at"] == pl.Datetime("us", "UTC")

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from runner.domain import Outcome, Window
-from runner.errors import NoData
+from runner.errors import NoData, SettingsError
 from runner.records import ground_truth
 from runner.records.ground_truth import GroundTruth
 from runner.sources.capture_tree import CaptureTree
@@ -148,6 +148,20 @@ def test_a_longer_window_has_a_file_an_hour(tmp_path: Path) -> None:
     write(tmp_path / "truth", h12_a=label("e", 1))
     merge(tmp_path).run(Window.parse("2026-01-05T09/2026-01-05T12"))
     assert sorted(path.parent.name for path in (tmp_path / "merged").rglob("*.jsonl")) == ["09", "11"]
+
+
+def test_only_whole_hours_are_merged(tmp_path: Path) -> None:
+    """Part of an hour would replace the merged file of the whole one, so it is refused."""
+    with pytest.raises(SettingsError, match=r"stage\.window: labels are merged by whole hours"):
+        merge(tmp_path).run(Window.parse("2026-01-05T09:30"))
+
+
+def test_an_hour_that_joins_nothing_any_more_is_emptied(tmp_path: Path) -> None:
+    """Labels that were withdrawn leave no merged record behind."""
+    captures = {"h09_a": event([1], inference_id="a")}
+    run(tmp_path, captures, {"h09_a": label("a", 1)})
+    run(tmp_path, captures, {"h09_a": b""})
+    assert merged(tmp_path) == []
 
 
 def test_a_window_without_labels_is_no_error(tmp_path: Path) -> None:
