@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from runner.errors import RecordError
 from runner.records import capture, payloads
 from runner.records.expressions import structural
 from runner.records.fields import Fields
+from runner.records.outlines import Span, cells, leaves, outline
 from runner.records.payloads import Format
 from runner.records.tables import ORIGIN, Part, event_rows
 
@@ -32,23 +33,8 @@ NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 INTEGER = r"[-+]?\d+"
 PLAIN = '[^",\\\\\\x00-\\x1f\ufffd]*'
 INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\dZ"
-TOKEN = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+)')
-CHARACTER = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
 
 TEXTS = {"eventId": ("event_id", PLAIN), "inferenceId": ("inference_id", PLAIN), "inferenceTime": ("at", INSTANT)}
-
-
-class Span(NamedTuple):
-    """Where a value stands in a text, and the value's own text."""
-
-    start: int
-    end: int
-    literal: str
-
-    @property
-    def inside(self) -> Span:
-        """What stands between the quotes of a text."""
-        return Span(self.start + 1, self.end - 1, self.literal[1:-1])
 
 
 class Value(NamedTuple):
@@ -179,7 +165,7 @@ def learned(lines: Iterable[bytes], fields: Fields, window: Window) -> Shape | N
     """
     if not _by_structure(fields):
         return None
-    sample = [line.decode().rstrip("\n") for line in lines if _is_usable(line, fields, window)]
+    sample = [line.decode().rstrip("\r\n") for line in lines if _is_usable(line, fields, window)]
     shape = next(filter(None, (learn(line, fields) for line in sample)), None)
     for line in sample if shape else []:
         shape = (shape and shape.seen(line)) or shape
@@ -208,7 +194,7 @@ def _by_structure(fields: Fields) -> bool:
 
 
 def _learned(text: str, fields: Fields) -> Shape | None:
-    line = _outline(text, range(len(text) + 1))
+    line = outline(text, range(len(text) + 1))
     sides, metadata = line["captureData"], line["eventMetadata"]
     documents, numbers, layout = _body(sides["endpointInput"], fields.request)
     rows = fields.located_rows(documents, layout)
@@ -236,57 +222,17 @@ def _body(side: dict[str, Span], configured: Format) -> tuple[list[Any], list[Sp
     """
     body, encoding = orjson.loads(side["data"].literal), orjson.loads(side["encoding"].literal)
     layout = payloads.layout(Payload("", body, encoding), configured)
-    start, end, _ = side["data"].inside
-    places = [start + found.start() for found in CHARACTER.finditer(side["data"].literal[1:-1])]
-    if encoding == "BASE64" or len(places) != len(body):
+    places = side["data"].characters
+    if encoding == "BASE64" or len(places) != len(body) + 1:
         raise ValueError("the body's characters do not stand in the line one by one")
-    places.append(end)
     if layout == "application/json":
-        documents = [_outline(body, places)]
+        documents = [outline(body, places)]
     else:
-        outline = _cells if layout == "text/csv" else _outline
+        read = cells if layout == "text/csv" else outline
         starts = itertools.accumulate((len(line) + 1 for line in body.split("\n")), initial=0)
         lines = [(line, places[at:]) for line, at in zip(body.split("\n"), starts, strict=False)]
-        documents = [outline(line, at) for line, at in lines if line.strip(payloads.BLANK)]
-    return documents, [span for span in _leaves(documents) if re.fullmatch(NUMBER, span.literal)], layout
-
-
-def _outline(text: str, places: Sequence[int]) -> Any:
-    """Return a JSON document with a `Span` for every text, number or word in it; `places` are its characters' own."""
-    tokens = TOKEN.finditer(text)
-
-    def value(token: re.Match[str]) -> Any:
-        if token[1] == "[":
-            return list(items(value))
-        if token[1] == "{":
-            return dict(items(member))
-        return Span(places[token.start(1)], places[token.start(1)] + len(token[1]), token[1])
-
-    def items(read: Callable[[re.Match[str]], Any]) -> Iterator[Any]:
-        for token in tokens:
-            if token[1] in "]}":
-                return
-            if token[1] != ",":
-                yield read(token)
-
-    def member(key: re.Match[str]) -> tuple[str, Any]:
-        next(tokens)
-        return orjson.loads(key[1]), value(next(tokens))
-
-    return value(next(tokens))
-
-
-def _cells(line: str, places: Sequence[int]) -> list[Span]:
-    found = re.finditer(r"[ \t\r]*([^,]*?)[ \t\r]*(?:,|$)", line)
-    return [Span(places[cell.start(1)], places[cell.start(1)] + len(cell[1]), cell[1]) for cell in found if cell[0]]
-
-
-def _leaves(outline: Any) -> Iterator[Span]:
-    if isinstance(outline, Span):
-        yield outline
-    else:
-        for inner in outline.values() if isinstance(outline, dict) else outline:
-            yield from _leaves(inner)
+        documents = [read(line, at) for line, at in lines if line.strip(payloads.BLANK)]
+    return documents, [span for span in leaves(documents) if re.fullmatch(NUMBER, span.literal)], layout
 
 
 def _pieces(text: str, values: Sequence[Value]) -> Iterator[Piece]:
