@@ -114,13 +114,20 @@ class _Arranged(NamedTuple):
 
 
 def _arrange(features: pl.DataFrame, background: pl.DataFrame, keeps_unvarying: bool) -> _Arranged:
-    seen: dict[bytes, int] = {}
-    contents = [orjson.dumps(values) for values in features.rows()]
-    again_N = np.array([seen.setdefault(content, len(seen)) for content in contents], dtype=np.intp)
-    _, first_N = np.unique(again_N, return_index=True)
-    hashes = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in seen)
+    first_N, again_N = _distinct(features)
     distinct = features[first_N]
+    contents = [orjson.dumps(values) for values in distinct.rows()]
+    hashes = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in contents)
     plays_ND = backgrounds.varying(distinct, background) | keeps_unvarying
     order_N = plays_ND.sum(axis=1).argsort(kind="stable")
     keys_N = np.frombuffer(hashes, dtype="<u8")
     return _Arranged(distinct[order_N], plays_ND[order_N], keys_N[order_N], order_N.argsort()[again_N])
+
+
+def _distinct(features: pl.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the row in which each content occurs first, and for every row the number of its content."""
+    columns = {str(d): column for d, column in enumerate(features)}
+    rows = pl.DataFrame(columns).with_row_index("row").group_by(list(columns), maintain_order=True).agg("row")["row"]
+    again_N = np.empty(features.height, dtype=np.intp)
+    again_N[rows.explode().to_numpy()] = np.repeat(np.arange(len(rows)), rows.list.len().to_numpy())
+    return rows.list.first().to_numpy().astype(np.intp), again_N
