@@ -10,7 +10,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-bench: $(VENV)/.bench ; $(BIN)/python -m benchmarks.kernel $(ARGS)
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.kernel
+	$(BIN)/python -m benchmarks.capture
 
 $(VENV)/bin/python:
 	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shapwatch needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": name a newer one with make PY=python3.12")'
