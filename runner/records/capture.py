@@ -21,7 +21,7 @@ def decode(line: bytes) -> Event:
     Raises:
         RecordError: `not_json` or `not_a_capture`, with the offending text.
     """
-    document = _parsed(line)
+    document = parsed(line)
     capture = _member(document, "captureData", dict)
     metadata = _member(document, "eventMetadata", dict)
     try:
@@ -57,13 +57,17 @@ def encode(event: Event) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _parsed(line: bytes) -> Any:
-    """Return the document of a line; a bare tab or carriage return inside a text is forgiven."""
+def parsed(line: bytes) -> Any:
+    """Return the document of a line; commas at its end, and a bare tab or carriage return in a text, are forgiven.
+
+    Raises:
+        RecordError: `not_json`.
+    """
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
         with suppress(orjson.JSONDecodeError):
-            return orjson.loads(line.rstrip().replace(b"\t", b"\\t").replace(b"\r", b"\\r"))
+            return orjson.loads(line.rstrip(b" \t\r\n,").replace(b"\t", b"\\t").replace(b"\r", b"\\r"))
         raise RecordError("not_json", f"not JSON ({error}): {snippet(line)}") from error
 
 

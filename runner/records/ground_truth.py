@@ -110,7 +110,7 @@ def merged(line: bytes, truth: GroundTruth) -> bytes:
         RecordError: as `capture.decode` does, or `not_ground_truth` when it is nested too deeply to be written.
     """
     event = capture.decode(line)
-    captured = orjson.loads(line)
+    captured = capture.parsed(line)
     metadata = captured["eventMetadata"]
     document = {
         "eventVersion": event.version,
@@ -128,7 +128,7 @@ def read_merged(line: bytes) -> tuple[Event, GroundTruth]:
         RecordError: as `capture.decode` does, or `not_ground_truth`.
     """
     event = capture.decode(line)
-    data, encoding = _labels(orjson.loads(line))
+    data, encoding = _labels(capture.parsed(line))
     return event, GroundTruth(key(event), data, encoding, event.version)
 
 

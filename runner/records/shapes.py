@@ -13,7 +13,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -32,8 +32,14 @@ from runner.records.tables import ORIGIN, Part, event_rows
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 INTEGER = r"[-+]?\d+"
-PLAIN = '[^",\\\\\\x00-\\x1f\ufffd]*'
+PLAIN = '[^",\\\\\\x00-\\x1f\ufffd]{0,256}'
 DELETE = 127
+NARROW = 2**27
+"""An integer below it leads to a column of 32 bits, which leaves room for larger ones."""
+MOST_VALUES = 512
+"""A line with more values is left to the patient reader; as many columns would cost more than they bring."""
+LONGEST_ID = 256
+REST = ("rest", "more")
 INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\dZ"
 
 TEXTS = {"eventId": ("event_id", PLAIN), "inferenceId": ("inference_id", PLAIN), "inferenceTime": ("at", INSTANT)}
@@ -59,22 +65,32 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """The structure of capture lines of `records` records with `width` features and `scores` scores each."""
+    """The structure of capture lines of `records` records with `width` features and `scores` scores each.
+
+    Attributes:
+        pieces: what stands between the commas of a line.
+        floats, wide: the values that are read as floats, or as integers of 64 bits; the others are read with 32, and
+            a line with a larger one does not fit.
+    """
 
     pieces: tuple[Piece, ...]
     records: int
     width: int
     scores: int
-    floats: frozenset[str]
+    floats: frozenset[str] = frozenset()
+    wide: frozenset[str] = frozenset()
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
-        """The types with which a CSV parser reads the pieces; texts that never change are categories of one."""
-        return {str(i): self._type(piece) for i, piece in enumerate(self.pieces)}
+        """The types with which a CSV parser reads the pieces; texts that never change are categories of one.
+
+        Two pieces more than a line has show what stands after its end.
+        """
+        return {str(i): self._type(piece) for i, piece in enumerate(self.pieces)} | dict.fromkeys(REST, pl.String())
 
     def columns(self) -> list[pl.Expr]:
         """Return the values as columns, and in `fits` whether a line is of this shape, but for what `legal` asks."""
-        fits: list[pl.Expr] = []
+        fits = [pl.col(name).is_null() for name in REST]
         values: list[pl.Expr] = []
         for i, piece in enumerate(self.pieces):
             column = pl.col(str(i))
@@ -113,7 +129,7 @@ class Shape:
         return Part(self.width, self.scores, frame)
 
     def seen(self, line: str) -> Shape | None:
-        """Return the shape that also fits this line (integers become floats where it has some), None if none does."""
+        """Return the shape that also fits this line, by other types of numbers if need be, None if none does."""
         found = self._line.fullmatch(line)
         if found is None:
             return None
@@ -121,11 +137,8 @@ class Shape:
         if not all(math.isfinite(float(literal)) for literal in numbers.values()):
             return None
         floats = {name for name, literal in numbers.items() if not re.fullmatch(INTEGER, literal)}
-        return self if floats <= self.floats else Shape(*self._structure, self.floats | floats)
-
-    @property
-    def _structure(self) -> tuple[tuple[Piece, ...], int, int, int]:
-        return self.pieces, self.records, self.width, self.scores
+        wide = {name for name, literal in numbers.items() if abs(float(literal)) >= NARROW}
+        return replace(self, floats=self.floats | floats, wide=self.wide | wide)
 
     @property
     def _names(self) -> list[str]:
@@ -140,11 +153,13 @@ class Shape:
 
     def _type(self, piece: Piece) -> pl.DataType:
         if not piece.values:
-            return pl.Categorical(pl.Categories(piece.texts[0], "runner.records.shapes"))
+            return pl.Categorical(pl.Categories(f"={piece.texts[0]}", "runner.records.shapes"))
         return self._number_type(piece.values[0]) if self._is_number(piece) else pl.String()
 
     def _number_type(self, value: Value) -> pl.DataType:
-        return pl.Float64() if value.name in self.floats or not value.name else pl.Int64()
+        if value.name in self.floats or not value.name:
+            return pl.Float64()
+        return pl.Int64() if value.name in self.wide else pl.Int32()
 
     def _cut(self, piece: Piece, column: pl.Expr, fits: list[pl.Expr], values: list[pl.Expr]) -> None:
         """Cut a piece into its values, checking the texts around them."""
@@ -221,10 +236,10 @@ def _learned(text: str, fields: Fields) -> Shape | None:
     values = [Value(names.pop(span, ""), NUMBER, span) for span in numbers]
     values += [Value(*TEXTS[key], span.inside) for key, span in metadata.items() if key in TEXTS]
     widths, counts = {len(row) for row in rows}, {len(row) for row in scores} or {0}
-    if names or len(widths) != 1 or len(counts) != 1:
+    if names or len(widths) != 1 or len(counts) != 1 or len(values) > MOST_VALUES:
         return None
     pieces = tuple(_pieces(text, sorted(values, key=lambda value: value.span)))
-    return Shape(pieces, len(rows), widths.pop(), counts.pop(), frozenset()).seen(text)
+    return Shape(pieces, len(rows), widths.pop(), counts.pop()).seen(text)
 
 
 def _body(side: dict[str, Span], configured: Format) -> tuple[list[Any], list[Span], Format]:
@@ -249,21 +264,23 @@ def _body(side: dict[str, Span], configured: Format) -> tuple[list[Any], list[Sp
 
 def _pieces(text: str, values: Sequence[Value]) -> Iterator[Piece]:
     """Yield what stands between the commas of a line."""
-    waiting = list(values)
-    start = 0
+    start = place = 0
     for part in text.split(","):
-        end = start + len(part)
-        inside = [value for value in waiting if value.span.start >= start and value.span.end <= end]
-        waiting = waiting[len(inside) :]
-        bounds = [start, *(place for value in inside for place in value.span[:2]), end]
+        end, first = start + len(part), place
+        while place < len(values) and values[place].span.end <= end:
+            place += 1
+        inside = values[first:place]
+        if inside and inside[0].span.start < start:
+            raise ValueError("a value holds a comma")
+        bounds = [start, *(bound for value in inside for bound in value.span[:2]), end]
         yield Piece(tuple(text[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True)), tuple(inside))
         start = end + 1
-    if waiting:
-        raise ValueError("a value holds a comma")
 
 
 def _are_plain(texts: pl.Series) -> bool:
-    """Return whether texts hold printable ASCII only, and neither blanks nor quotes nor backslashes."""
+    """Return whether texts are short and hold printable ASCII only, neither blanks nor quotes nor backslashes."""
+    if (texts.str.len_bytes().max() or 0) > LONGEST_ID:  # type: ignore[operator]
+        return False
     codes = np.frombuffer(texts.str.join("").item().encode(), dtype=np.uint8)
     return not codes.size or bool(codes.min() > ord('"') and codes.max() < DELETE and not (codes == ord("\\")).any())
 

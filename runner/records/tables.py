@@ -102,18 +102,23 @@ def usable(frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
 
     The columns are those of `ORIGIN`, `file`, then `feature0`, `feature1`, … and `score0`, `score1`, …
     """
-    present = frame.collect_schema().names()
-    strange = [pl.col(name).is_null() for name in present if _is_strange(name, schema)]
+    types = frame.collect_schema()
+    strange = [pl.col(name).is_null() for name in types if _is_strange(name, schema)]
     features = [
-        (pl.col(f"{d}:{kind}") if f"{d}:{kind}" in present else pl.lit(None)).alias(f"feature{d}")
+        (_wide(types[f"{d}:{kind}"], f"{d}:{kind}") if f"{d}:{kind}" in types else pl.lit(None)).alias(f"feature{d}")
         for d, kind in enumerate(schema.kinds)
     ]
     scores = [
-        (pl.col(f"score{i}") if f"score{i}" in present else pl.lit(None, pl.Float64)).alias(f"score{i}")
+        (pl.col(f"score{i}") if f"score{i}" in types else pl.lit(None, pl.Float64)).alias(f"score{i}")
         for i in range(schema.scores)
     ]
     kept = frame.filter(pl.all_horizontal(strange)) if strange else frame
-    return kept.select("file", *ORIGIN, *features, *scores)
+    return kept.select(pl.col("file").cast(pl.String), *ORIGIN, *features, *scores)
+
+
+def _wide(dtype: pl.DataType, name: str) -> pl.Expr:
+    """Return a column of values, integers with 64 bits."""
+    return pl.col(name).cast(pl.Int64) if dtype == pl.Int32 else pl.col(name)
 
 
 def misfits(frame: pl.LazyFrame, width: int, scores: int, schema: Schema) -> Iterator[Rejection]:

@@ -131,6 +131,7 @@ def _blocks(path: Path, shape: Shape) -> Iterator[pl.DataFrame]:
         truncate_ragged_lines=True,
         missing_columns="insert",
         extra_columns="ignore",
+        glob=False,
         encoding="utf8-lossy",
         row_index_name="line",
         row_index_offset=1,

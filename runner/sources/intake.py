@@ -21,7 +21,7 @@ from runner.records.fields import Fields
 from runner.records.schema import Schema, Tally
 from runner.records.tables import ORIGIN, Part, Row, misfits, parts, usable
 
-HELD_BYTES = 2**28
+HELD_BYTES = 600 * 2**20
 """Records held in memory before they go to disk."""
 HELD_REJECTIONS = 2**23
 """Bytes of rejections held in memory before they go to disk."""
@@ -61,7 +61,7 @@ class Intake:
     def add(self, file: str, part: Part) -> None:
         """Take a table of records of one file."""
         self._tally.add(*part)
-        frame = part.frame.with_columns(pl.lit(file).alias("file"))
+        frame = part.frame.with_columns(pl.lit(file, pl.Categorical).alias("file"))
         self._held[part.width, part.scores].append(frame)
         self._bytes += int(frame.estimated_size())
         if self._bytes > self._held_bytes:

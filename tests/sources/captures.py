@@ -99,5 +99,6 @@ def mutated(rng: random.Random, line: bytes) -> bytes:
         line[:start] + rng.choice(INSERTED) + line[start:],
         line[:digit] + rng.choice(FOR_DIGITS) + line[digit + rng.randrange(2) :],
         rng.choice([*INSTEAD, b"\xef\xbb\xbf" + line, line + b"\r"]),
+        line + rng.choice([b",", b",,", b",x", b",,x", b",{}", b"," + line, line, b" ", b"}", b", "]),
     ]
     return rng.choice(changed).replace(b"\n", b" ")
