@@ -28,6 +28,8 @@ from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import FileFormat
 
+EARLIEST, LATEST = 1970, 9000
+
 
 def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
     def parsed(value: Any) -> Any:
@@ -51,15 +53,22 @@ def _name(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    if not text.strip():
-        raise ValueError("expected a path, got an empty text")
+    if not text.strip() or "\0" in text:
+        raise ValueError("expected a path, got an empty text or one with a NUL")
+    if re.match(r"[a-z0-9+.-]+:/", text):
+        raise ValueError("expected a path on this machine: only captures, datasets and labels may be elsewhere")
     return Path(text)
 
 
 def _location(text: str) -> str:
-    if not text.strip():
-        raise ValueError("expected a path or a URL such as s3://bucket/prefix, got an empty text")
+    if not text.strip() or "\0" in text or re.match(r"[a-z0-9+.-]+:/(?!/)", text):
+        raise ValueError("expected a path or a URL such as s3://bucket/prefix")
     return text
+
+
+def _number_as_text(value: Any) -> Any:
+    """Return the number of a column as YAML has it as the text it stands for."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _score(text: str) -> str:
@@ -77,24 +86,32 @@ def _background(value: Any) -> Any:
     return rows
 
 
+def _window(text: str) -> Window:
+    window = Window.parse(text)
+    if not EARLIEST <= window.start.year < LATEST:
+        raise ValueError(f"{text!r} is not between the years {EARLIEST} and {LATEST}")
+    return window
+
+
 def _instant(text: str) -> datetime:
     at = utc(text)
-    if not 1970 <= at.year < 9000:
-        raise ValueError(f"{text!r} is not between the years 1970 and 9000")
+    if not EARLIEST <= at.year < LATEST:
+        raise ValueError(f"{text!r} is not between the years {EARLIEST} and {LATEST}")
     return at
 
 
 Count = Annotated[int, Field(strict=True, gt=0, lt=2**40)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Instant = Annotated[datetime, _from_text(_instant)]
-Interval = Annotated[Window, _from_text(Window.parse)]
+Interval = Annotated[Window, _from_text(_window)]
 JmesPath = Annotated[str, _from_text(_checked)]
 Name = Annotated[str, _from_text(_name)]
 
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 FilePath = Annotated[Path, _from_text(_path)]
 Location = Annotated[str, _from_text(_location)]
-Score = Annotated[str, _from_text(_score)]
+Column = Annotated[str, BeforeValidator(_number_as_text), StringConstraints(min_length=1)]
+Score = Annotated[str, _from_text(_score), BeforeValidator(_number_as_text)]
 Background = Annotated[str | list[list[Any] | dict[Any, Any]], BeforeValidator(_background)]
 
 
@@ -191,7 +208,7 @@ class Data(Node):
     traffic: Location | None
     features: JmesPath | None
     columnar: bool
-    label: str | None
+    label: Column | None
     header: bool
     content_type: Format
     accept_type: Format
@@ -219,6 +236,9 @@ class Data(Node):
         named = self.label is not None and not self.label.isdecimal()
         if self.dataset_type == "text/csv" and named and not self.header:
             raise ValueError(f"label: a CSV without header has no column {self.label!r}; give its number, from 0")
+        if self.score is not None and self.score.isdecimal() != (self.accept_type == "text/csv"):
+            kind = "the number of a column" if self.accept_type == "text/csv" else "a JMESPath"
+            raise ValueError(f"score: responses of data.accept_type={self.accept_type} need {kind}, or null")
         Template(self.content_type, self.content_template, self.record_template, self.headers)
         return self
 

@@ -198,6 +198,8 @@ def fetched(file: str) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         path = Path(file)
+        if not is_remote(file) and path.exists() and not path.is_file():
+            raise StorageError(file, "is no file that can be read to an end: give a regular file")
         if is_remote(file):
             copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="shapwatch-"))
             _download(file, copy)

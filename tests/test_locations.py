@@ -82,7 +82,6 @@ def test_everything_may_lie_in_an_object_store(tmp_path: Path, monkeypatch: pyte
     [
         ("s3://no-such-bucket", "there is no bucket no-such-bucket"),
         ("ftp://host/x", "s3://"),
-        ("s3:/one-slash", "Job inputs had no data"),
     ],
 )
 def test_a_store_that_refuses_is_one_sentence(
@@ -94,6 +93,28 @@ def test_a_store_that_refuses_is_one_sentence(
         run("stage=baseline")
         assert said in run("stage=monitor", f"stage.window={WINDOW}", f"paths.capture={location}", code=2)
         assert run.read("manifest.json", "monitor")["status"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("paths.capture=s3:/one-slash", "paths.capture: expected a path or a URL such as s3://bucket/prefix"),
+        ("paths.root=s3://bucket", "paths.root: expected a path on this machine"),
+        ("stage.window=0001-01-01T00", "is not between the years 1970 and 9000"),
+    ],
+)
+def test_places_and_times_that_cannot_be_are_refused(override: str, said: str, tmp_path: Path) -> None:
+    """A slip in a location, results in an object store and a window before all data are told before anything runs."""
+    assert said in Shapwatch(tmp_path)("stage=monitor", f"stage.window={WINDOW}", override, code=2)
+
+
+def test_a_manifest_in_a_store_reads_no_file_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an object store lists may only lie in object stores."""
+    with s3_server(monkeypatch) as bucket:
+        bucket.put("breast-cancer-batch/input/2026/01/05/09/a.json", b'[{"prefix":"/etc/"},"passwd"]')
+        run = Shapwatch(tmp_path, "batch_transform")
+        told = run("stage=capture", f"stage.window={WINDOW}", f"paths.capture={bucket.url}", code=2)
+        assert "/etc/passwd is a file of this machine, listed in an object store" in told
 
 
 def test_hours_of_a_window_are_listed_once(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ class Fields:
 
     def _cells(self, rows: Sequence[list[Any]], count: int) -> list[Any]:
         """Return the cells of each record of a CSV; the scores of several records may share one line."""
-        if len(rows) == 1 and count > 1 and len(rows[0]) == count:
+        if len(rows) == 1 and count > 1 and len(rows[0]) == count and self.score in {None, "0"}:
             return rows[0]
         if self.score is None:
             return list(rows)

@@ -49,7 +49,7 @@ def decode(line: bytes) -> list[GroundTruth]:
 def records(lines: Iterable[Line]) -> Iterator[GroundTruth | Rejection]:
     """Yield the records that files hold, and why a line, or one record of an array, was not used.
 
-    A file whose first line is a lone bracket is read as one array, printed over many lines.
+    A file whose first line opens an array that it does not close is read as one array over many lines.
     """
     for _, file in groupby(lines, lambda line: line.file):
         for line in _documents(file):
@@ -207,7 +207,7 @@ def _documents(file: Iterable[Line]) -> Iterator[Line]:
     first = next(lines, None)
     if first is None:
         return
-    if first.data.strip() == b"[":
+    if first.data.lstrip()[:1] == b"[" and not _is_json(first.data.decode("utf-8", "replace")):
         above = b"\n" * (first.number - 1)  # so that the parser names the file's own lines
         yield replace(first, data=above + b"\n".join(line.data.rstrip(b"\r\n") for line in (first, *lines)))
     else:

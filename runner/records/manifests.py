@@ -27,8 +27,8 @@ def decode(data: bytes) -> list[str]:
         raise RecordError("not_a_manifest", f'expected [{{"prefix": …}}, names…], got {snippet(data)}') from error
     if not isinstance(prefix, str) or not all(isinstance(name, str) for name in names):
         raise RecordError("not_a_manifest", f"prefix and names should be texts, got {snippet(data)}")
-    if any(".." in name.split("/") for name in names):
-        raise RecordError("not_a_manifest", f"a name leaves the prefix: {snippet(data)}")
+    if any(".." in name.split("/") or "\0" in name for name in (prefix, *names)):
+        raise RecordError("not_a_manifest", f"a name with .. or a NUL in it: {snippet(data)}")
     return [prefix + name for name in names]
 
 

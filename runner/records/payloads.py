@@ -160,7 +160,7 @@ def _refuse_constants(line: str, where: str) -> None:
     """Raise `not_finite` where a document would be JSON but for NaN, Infinity or a number beyond a double."""
 
     def refuse(constant: str) -> NoReturn:
-        raise RecordError("not_finite", f"{where} holds {constant}, which is no JSON number: {snippet(line)}")
+        raise RecordError("not_finite", f"{where} holds {snippet(constant)}, which is no JSON number: {snippet(line)}")
 
     def finite(literal: str) -> float:
         value = float(literal)

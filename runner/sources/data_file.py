@@ -58,9 +58,9 @@ class DataFile:
         for lines in self._documents(layout):
             first = lines[0].number
             try:
-                documents = payloads.documents(_text(b"".join(line.data for line in lines)), layout)
+                documents = payloads.documents(_text(b"".join(line.data for line in lines), layout), layout)
                 if layout == "text/csv" and self.header and names is None:
-                    (names,) = documents or [[]]
+                    names = self._header(documents)
                     intake.names = [str(name) for name in names if name != self.label]
                     continue
                 found = self.fields.located_rows(documents, layout)
@@ -98,6 +98,17 @@ class DataFile:
         if row:
             yield row
 
+    def _header(self, rows: Sequence[list[Scalar]]) -> list[Scalar]:
+        """Return the names of the columns.
+
+        Raises:
+            RecordError: `payload`, when they are no one row of different names.
+        """
+        names = rows[0] if len(rows) == 1 else []
+        if not names or len({*names}) < len(names):
+            raise RecordError("payload", f"the header should be one row of different names, got {snippet(rows)}")
+        return names
+
     def _cells(self, row: list[Scalar], names: Sequence[Scalar] | None) -> list[Scalar]:
         """Return the features in a CSV's row: the columns that the headers name, or all but the label."""
         wanted = self.fields.headers
@@ -118,13 +129,12 @@ class DataFile:
 
     def _read_parquet(self, intake: Intake) -> None:
         try:
-            table = pl.read_parquet(self.path)
-        except pl.exceptions.PolarsError as error:
+            table = pl.read_parquet(self.path, glob=False)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             intake.events += 1
             problem = f"not a Parquet file that can be read: {str(error).splitlines()[0]}"
             intake.reject(Rejection(self.name, 1, "payload", problem))
             return
-        intake.events += table.height
         wanted = self.fields.headers or [name for name in table.columns if name != self._label(table)]
         try:
             if missing := [name for name in wanted if name not in table.columns]:
@@ -135,8 +145,10 @@ class DataFile:
             part = table_part(table.select(wanted))
             intake.names = wanted
         except RecordError as error:
+            intake.events += 1
             intake.reject(Rejection(self.name, 1, error.kind, str(error)))
             return
+        intake.events += table.height
         finite = part.frame.select(pl.all_horizontal(pl.lit(value=True), pl.col(pl.Float64).is_finite()))
         known = finite.to_series().fill_null(value=True)
         for line in part.frame["line"].filter(~known):
@@ -151,8 +163,8 @@ class DataFile:
         return table.columns[int(self.label)] if int(self.label) < table.width else None
 
 
-def _text(data: bytes) -> str:
-    if len(data) > storage.LONGEST_LINE:
+def _text(data: bytes, layout: Format) -> str:
+    if layout != "application/json" and len(data) > storage.LONGEST_LINE:
         raise RecordError("too_long", f"longer than {storage.LONGEST_LINE} bytes")
     try:
         return data.decode("utf-8")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from runner import storage
 from runner.domain import Rejection, Window
-from runner.errors import RecordError
+from runner.errors import RecordError, StorageError
 from runner.records import manifests
 from runner.records.fields import Fields
 from runner.sources.data_file import DataFile
@@ -44,11 +45,27 @@ class TransformTree:
         """Take in the files that the manifests list."""
         for file in files:
             try:
-                listed = manifests.decode(storage.read(file.location))
+                listed = self._listed(file)
             except RecordError as error:
                 intake.events += 1
                 intake.reject(Rejection(file.name, 1, error.kind, str(error)))
                 continue
             for location in listed:
-                with storage.fetched(location) as path:
-                    replace(self.data, path=path, name=location).read(intake)
+                try:
+                    with storage.fetched(location) as path:
+                        replace(self.data, path=path, name=location).read(intake)
+                except FileNotFoundError as error:
+                    raise StorageError(file.location, f"it lists {location}, which is not there") from error
+
+    def _listed(self, file: File) -> list[str]:
+        """Return the locations in a manifest; one from an object store cannot lead to files of this machine.
+
+        Raises:
+            RecordError: `not_a_manifest`.
+        """
+        with storage.fetched(file.location) as path:
+            listed = manifests.decode(path.read_bytes().removeprefix(BOM_UTF8))
+        for location in listed:
+            if storage.is_remote(file.location) and not storage.is_remote(location):
+                raise RecordError("not_a_manifest", f"{location} is a file of this machine, listed in an object store")
+        return listed

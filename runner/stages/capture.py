@@ -38,10 +38,13 @@ class Capture:
             NothingUsable: when every record was rejected.
             TooManyRejected: when more were rejected than the settings allow.
         """
-        stem = self.target / f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}"
+        time = "%Y-%m-%dT%H%M%S" if window.start.second or window.end.second else "%Y-%m-%dT%H%M"
+        stem = self.target / f"{window.start:{time}}--{window.end:{time}}"
         with self.source.read(window) as captured:
             found = contents(captured, window)
             written = [f"{stem}.json"]
+            for stale in (".rejected.jsonl", ".parquet"):
+                Path(f"{stem}{stale}").unlink(missing_ok=True)
             storage.write(written[0], dump(found))
             if captured.rejected:
                 written.append(f"{stem}.rejected.jsonl")

@@ -62,7 +62,8 @@ class Merge:
         name = f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}.merge.json"
         found = {**asdict(join), "join_rate": join.rate, "rejected_events": passed["rejected"], "files": paths}
         storage.write(str(self.summary / name), dump(found))
-        return Outcome("\n  ".join([_told(join, window), *paths, f"saved in {self.summary / name}"]))
+        nothing = [] if join.truths else [f"no ground truth in {self.ground_truth} (paths.ground_truth)"]
+        return Outcome("\n  ".join([_told(join, window), *nothing, *paths, f"saved in {self.summary / name}"]))
 
     def _labels(self, window: Window) -> Iterator[Line]:
         for hour in storage.hour_folders(Window(window.start, window.end + self.late_hours * HOUR)):

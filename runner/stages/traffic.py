@@ -60,17 +60,15 @@ class Traffic:
         """
         features = incident.rescale(self.dataset.read()[0], rescale)
         count = features.height if self.count is None else self.count
-        rows = (skip + np.arange(count)) % features.height
-        files = self._transform(features[rows], start) if self.transform else self._endpoint(features, rows, start)
+        rows = range(skip, skip + count)
+        files = self._transform(features, rows, start) if self.transform else self._endpoint(features, rows, start)
         return Outcome(f"captured {plural(count, 'record')} from {start:%F %T} UTC on, in {', '.join(files)}")
 
-    def _endpoint(
-        self, features: pl.DataFrame, rows: np.ndarray[tuple[int], np.dtype[np.intp]], start: datetime
-    ) -> list[str]:
-        """Write one file per UTC hour, named by its first event, and return them."""
+    def _endpoint(self, features: pl.DataFrame, rows: range, start: datetime) -> list[str]:
+        """Write one file per UTC hour, named by its first event, and return them; rows start anew at the end."""
         size = 1 if self.template.one_by_one else self.batch_rows
-        batches = [rows[first : first + size] for first in range(0, len(rows), size)]
-        events = self._events(features, self.track(batches, "capturing", len(batches)), start)
+        batches = (rows[i : i + size] for i in range(0, len(rows), size))
+        events = self._events(features, self.track(batches, "capturing", -(-len(rows) // size)), start)
         files = []
         for hour, group in itertools.groupby(events, lambda event: f"{event.at:%Y/%m/%d/%H}"):
             first, *others = group
@@ -79,26 +77,24 @@ class Traffic:
             storage.write(files[-1], b"".join(capture.encode(event) for event in (first, *others)))
         return files
 
-    def _events(
-        self, features: pl.DataFrame, batches: Iterable[np.ndarray[tuple[int], np.dtype[np.intp]]], start: datetime
-    ) -> Iterator[Event]:
+    def _events(self, features: pl.DataFrame, batches: Iterable[range], start: datetime) -> Iterator[Event]:
         rng = self._rng(start)
         for number, rows in enumerate(batches):
-            sent = features[rows]
+            sent = _around(features, rows)
             (request,) = self._bodies(sent)
             yield Event(
                 event_id=_uuid4(rng),
-                inference_id=str(rows[0]),
+                inference_id=str(rows[0] % features.height),
                 at=start + timedelta(seconds=number / self.rate),
                 input=self._payload(self.template.content_type, request),
                 output=self._payload(self.accept, self.model.reply(sent, self.accept)),
             )
 
-    def _transform(self, sent: pl.DataFrame, start: datetime) -> list[str]:
+    def _transform(self, features: pl.DataFrame, rows: range, start: datetime) -> list[str]:
         """Write the records of a transform job as one file, with the manifest of the hour it ran in."""
         rng = self._rng(start)
         data = storage.join(self.tree, "data", _uuid4(rng))
-        storage.write(data, "\n".join(self._bodies(sent)).encode())
+        storage.write(data, "\n".join(self._bodies(_around(features, rows))).encode())
         manifest = storage.join(self.tree, "input", f"{start:%Y/%m/%d/%H}", f"{_uuid4(rng)}.json")
         storage.write(manifest, manifests.encode(data))
         return [manifest]
@@ -119,6 +115,11 @@ class Traffic:
 
     def _rng(self, start: datetime) -> np.random.Generator:
         return np.random.default_rng([self.seed, int(start.timestamp())])
+
+
+def _around(features: pl.DataFrame, rows: range) -> pl.DataFrame:
+    """Return rows of a table that starts anew at its end."""
+    return features[np.asarray(rows) % features.height]
 
 
 def _uuid4(rng: np.random.Generator) -> str:

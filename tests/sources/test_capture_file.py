@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from runner import storage
 from runner.domain import Line, Window
+from runner.records import shapes
 from runner.records.fields import Fields
 from runner.records.shapes import Shape
 from runner.records.tables import Row
@@ -200,3 +201,47 @@ def test_expressions_that_only_jmespath_knows(
     rng = random.Random(0)
     path = written(tmp_path, [form.line(rng, i) for i in range(50)])
     check_readers_agree(path, Fields(features, score, None, form.layout, form.layout))
+
+
+@pytest.mark.parametrize("name", ["*.jsonl", "[a].jsonl", "x[1].jsonl", "a?.jsonl"])
+def test_a_name_is_no_pattern(name: str, tmp_path: Path) -> None:
+    """A file whose name reads like a pattern is that file and no other."""
+    rng = random.Random(0)
+    written(tmp_path, [Form().line(rng, i) for i in range(40)]).rename(tmp_path / "a.jsonl")
+    path = written(tmp_path, [Form().line(rng, i) for i in range(30)]).rename(tmp_path / name)
+    _, rejected, (events, outside) = read(path, Form().fields, FAST)
+    assert (events + outside, rejected) == (30, [])
+
+
+@pytest.mark.parametrize("tail", [b",garbage", b",{}", b",,x", b"{}"])
+def test_what_stands_after_the_end_is_no_part_of_a_line(tail: bytes, tmp_path: Path) -> None:
+    """Two records glued together, or a torn one after a whole, are rejected; nothing is passed over in silence."""
+    rng = random.Random(0)
+    lines = [Form().line(rng, i) for i in range(60)]
+    path = written(tmp_path, [*lines, lines[0] + tail, lines[1] + b"," + lines[2], lines[3] + b","])
+    check_readers_agree(path, Form().fields)
+    assert read(path, Form().fields, FAST)[1] == [61, 62]
+
+
+def test_wide_lines_are_read_patiently(tmp_path: Path) -> None:
+    """A mini-batch of more values than a shape may have is not split into thousands of columns."""
+    rng = random.Random(0)
+    form = Form(records=200)
+    lines = [form.line(rng, i) for i in range(20)]
+    assert shapes.learned(lines, form.fields, WINDOW) is None
+    check_readers_agree(written(tmp_path, lines), form.fields)
+
+
+def test_large_integers_after_small_ones(tmp_path: Path) -> None:
+    """Values beyond 32 and beyond 64 bits among small ones are read as what they are."""
+    rng = random.Random(0)
+    lines = [Form().line(rng, i) for i in range(300)]
+    inside = next(line for line in lines if b"T05:" in line)
+    for number in (2**31, -(2**31) - 1, 2**53 + 1, 2**63 - 1):
+        lines.append(inside.replace(b",37]", b",%d]" % number))
+    path = written(tmp_path, lines)
+    check_readers_agree(path, Form().fields)
+    assert str(read(path, Form().fields, FAST)[0].schema["feature3"]) == "Int64"
+    path = written(tmp_path, [*lines, inside.replace(b",37]", b",%d]" % 2**64)])
+    check_readers_agree(path, Form().fields)
+    assert str(read(path, Form().fields, FAST)[0].schema["feature3"]) == "Float64"

@@ -194,6 +194,25 @@ def test_a_file_that_names_its_columns_names_the_features(tmp_path: Path) -> Non
         assert intake.captured(["data"]).features().columns == ["x y"]
 
 
+@pytest.mark.parametrize("header", [b'height 5",b', b"a,a,b", b'"a\nb,c'])
+def test_a_header_that_is_none_is_told(tmp_path: Path, header: bytes) -> None:
+    """A header of several rows, with an open quote or with a name twice is a rejection, not a guess."""
+    found = text(tmp_path, header + b"\n1,2\n3,4\n", header=True)
+    assert found.lost[0]["kind"] == "payload"
+
+
+def test_a_parquet_name_is_no_pattern_and_a_broken_page_is_told(tmp_path: Path) -> None:
+    """A file is read by its very name, and one whose pages are damaged is one rejection."""
+    path = tmp_path / "x[1].parquet"
+    pl.DataFrame({"a": list(range(1000))}).write_parquet(path)
+    assert len(read(path, PARQUET).rows) == 1000
+    data = bytearray(path.read_bytes())
+    data[100:150] = bytes(50)
+    path.write_bytes(bytes(data))
+    found = read(path, PARQUET)
+    assert found.rows or [lost["kind"] for lost in found.lost] == ["payload"]
+
+
 def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
     """No layout but Parquet makes a record of nothing, or of a header alone."""
     for layout in (JSON_LINES, JSON, CSV):

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from runner.domain import Window
+from runner.errors import StorageError
 from runner.records.fields import Fields
 from runner.sources.data_file import DataFile
 from runner.sources.transform_tree import TransformTree
@@ -74,7 +75,7 @@ def test_what_is_no_manifest_is_told(tmp_path: Path, content: bytes) -> None:
 
 def test_a_listed_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
     """Nothing is taken for less than a transform read: what a manifest lists must be there."""
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(StorageError, match=r"it lists .*gone, which is not there"):
         taken(job(tmp_path, [{"prefix": str(tmp_path / "gone")}, ""]))
 
 
