@@ -140,10 +140,10 @@ def _blocks(path: Path, shape: Shape) -> Iterator[pl.DataFrame]:
     for batch in lines.collect_batches(engine="streaming", maintain_order=True):
         held.append(batch)
         if sum(map(len, held)) >= BLOCK_ROWS:
-            yield shape.legal(pl.concat(held))
+            yield shape.finished(pl.concat(held))
             held.clear()
     if held:
-        yield shape.legal(pl.concat(held))
+        yield shape.finished(pl.concat(held))
 
 
 def _where(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
