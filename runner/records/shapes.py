@@ -89,46 +89,29 @@ class Shape:
         return {str(i): self._type(piece) for i, piece in enumerate(self.pieces)} | dict.fromkeys(REST, pl.String())
 
     def columns(self) -> list[pl.Expr]:
-        """Return the values as columns, and in `fits` whether a line is of this shape, but for what `finished` asks."""
+        """Return the values as columns, and in `fits` whether a line is of this shape, but for what `legal` asks."""
         fits = [pl.col(name).is_null() for name in REST]
         values: list[pl.Expr] = []
         for i, piece in enumerate(self.pieces):
             column = pl.col(str(i))
             if not piece.values:
                 fits.append(column == piece.texts[0])
-            elif _is_time(piece):
-                values.append(column.alias("at"))
             elif self._is_number(piece):
                 self._take(piece.values[0], column, fits, values)
             else:
                 self._cut(piece, column, fits, values)
         return [pl.all_horizontal(fits).fill_null(value=False).alias("fits"), *values]
 
-    def finished(self, lines: pl.DataFrame) -> pl.DataFrame:
-        """Return lines with their times read, and their ids known to hold nothing that JSON would escape.
+    def legal(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """Return lines that no longer fit where an id holds what would have to be escaped in JSON.
 
-        Times recur and ids are plain nearly always: of many lines at once that is asked at a fraction of the price.
+        Nearly always all ids are plain, which is asked of many at once at a fraction of the price.
         """
-        at = self._times(lines["at"].fill_null(""))
-        fits = lines["fits"] & at.is_not_null()
         for name in ("event_id", "inference_id"):
             if name in lines.columns and not _are_plain(lines[name]):
-                fits &= lines[name].str.contains(f"^{PLAIN}$").fill_null(value=False)
-        return lines.with_columns(at, fits.alias("fits"))
-
-    def _times(self, pieces: pl.Series) -> pl.Series:
-        """Return the times in pieces, each different one read once; null where there is none."""
-        (time,) = filter(_is_time, self.pieces)
-        codes = pieces.to_physical()
-        first = codes.arg_unique()
-        texts = pieces.gather(first).cast(pl.String)
-        before, after = (text.replace("%", "%%") for text in time.texts)
-        found = texts.str.to_datetime(f"{before}%Y-%m-%dT%H:%M:%SZ{after}", time_zone="UTC", strict=False)
-        legal = texts.str.contains(f"^{_pattern(time)}$")
-        times = pl.select(pl.when(legal).then(found)).to_series()
-        places = np.zeros(int(codes.to_numpy().max(initial=0)) + 1, dtype=np.uint32)
-        places[codes.gather(first).to_numpy()] = np.arange(len(first), dtype=np.uint32)
-        return times.gather(places[codes.to_numpy()]).alias("at")
+                plain = pl.col(name).str.contains(f"^{PLAIN}$").fill_null(value=False)
+                lines = lines.with_columns(pl.col("fits") & plain)
+        return lines
 
     def part(self, lines: pl.DataFrame, r: int) -> Part:
         """Return the table of the r-th records of lines of this shape."""
@@ -155,6 +138,8 @@ class Shape:
             return None
         floats = {name for name, literal in numbers.items() if not re.fullmatch(INTEGER, literal)}
         wide = {name for name, literal in numbers.items() if abs(float(literal)) >= NARROW}
+        if floats <= self.floats and wide <= self.wide:
+            return self
         return replace(self, floats=self.floats | floats, wide=self.wide | wide)
 
     @property
@@ -169,7 +154,7 @@ class Shape:
         return piece.texts in {("", ""), (" ", "")} and piece.values[0].pattern == NUMBER
 
     def _type(self, piece: Piece) -> pl.DataType:
-        if not piece.values or _is_time(piece):
+        if not piece.values:
             return pl.Categorical(pl.Categories(f"={piece.texts[0]}", "runner.records.shapes"))
         return self._number_type(piece.values[0]) if self._is_number(piece) else pl.String()
 
@@ -183,8 +168,7 @@ class Shape:
         first, *middle, last = piece.texts
         around = len(first.encode()) + len(last.encode())
         fits += [column.str.starts_with(first)] * bool(first) + [column.str.ends_with(last)] * bool(last)
-        if first and last:
-            fits.append(column.str.len_bytes() >= around)
+        fits.append(column.str.len_bytes() >= around)
         rest = column.str.slice(len(first), column.str.len_bytes() - around)
         for value, text in zip(piece.values, middle, strict=False):
             parts = rest.str.splitn(text, 2).struct
@@ -196,6 +180,10 @@ class Shape:
         if value.pattern == NUMBER:
             column = column.cast(self._number_type(value), strict=False)
             fits.append(column.is_finite() if self._number_type(value) == pl.Float64 else column.is_not_null())
+        if value.pattern == INSTANT:
+            fits.append(column.str.contains(f"^{INSTANT}$"))
+            column = column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC", strict=False)
+            fits.append(column.is_not_null())
         values += [column.alias(value.name)] if value.name else []
 
 
@@ -291,15 +279,11 @@ def _pieces(text: str, values: Sequence[Value]) -> Iterator[Piece]:
         start = end + 1
 
 
-def _is_time(piece: Piece) -> bool:
-    return [value.name for value in piece.values] == ["at"]
-
-
 def _are_plain(texts: pl.Series) -> bool:
     """Return whether texts are short and hold printable ASCII only, neither blanks nor quotes nor backslashes."""
     if (texts.str.len_bytes().max() or 0) > LONGEST_ID:  # type: ignore[operator]
         return False
-    codes = np.frombuffer(texts.str.join("").item().encode(), dtype=np.uint8)
+    codes = np.frombuffer(texts.str.join("").cast(pl.Binary).item(), dtype=np.uint8)
     return not codes.size or bool(codes.min() > ord('"') and codes.max() < DELETE and not (codes == ord("\\")).any())
 
 

@@ -22,7 +22,7 @@ from runner.sources.intake import Intake
 
 SHAPES = 8
 """How many shapes of lines are learned from a file before the rest is read line by line."""
-SAMPLE_LINES = 256
+SAMPLE_LINES = 64
 """Lines from which a shape is learned."""
 WORTHWHILE_LINES = 2_000
 """Fewer lines are read one by one sooner than a shape is learned."""
@@ -140,10 +140,10 @@ def _blocks(path: Path, shape: Shape) -> Iterator[pl.DataFrame]:
     for batch in lines.collect_batches(engine="streaming", maintain_order=True):
         held.append(batch)
         if sum(map(len, held)) >= BLOCK_ROWS:
-            yield shape.finished(pl.concat(held))
+            yield shape.legal(pl.concat(held))
             held.clear()
     if held:
-        yield shape.finished(pl.concat(held))
+        yield shape.legal(pl.concat(held))
 
 
 def _where(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
