@@ -4,7 +4,8 @@
 
 Generates events of the notebook's shape (14 integer features, one score) and prints events a second, the ratio to the
 slowest, and the peak memory of each method, which runs in a process of its own. All end with a table of the same
-columns: event id, inference id, time, one column a feature, score. `--no-peers` measures ours alone, for large files.
+columns: event id, inference id, time, one column a feature, score; ours, and DuckDB's where it says so, also with the
+number of the line each record stands in. `--no-peers` measures ours alone, for large files.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def ours(path: Path) -> int:
         return intake.captured([path.name]).records
 
 
-def duckdb(path: Path) -> int:
+def duckdb(path: Path, line: str = "") -> int:
     """Return how many records DuckDB finds; lines that are no JSON are skipped, as ours are set aside."""
     import duckdb
 
@@ -82,9 +83,9 @@ def duckdb(path: Path) -> int:
         connection.execute(
             f"""
             CREATE TABLE records AS
-            SELECT event_id, inference_id, moment, {columns}, score
+            SELECT * EXCLUDE features, {columns}
             FROM (
-                SELECT eventMetadata.eventId AS event_id,
+                SELECT {line} eventMetadata.eventId AS event_id,
                        eventMetadata.inferenceId AS inference_id,
                        eventMetadata.inferenceTime::TIMESTAMP AS moment,
                        from_json(captureData.endpointInput.data, '{{"features": ["BIGINT"]}}').features AS features,
@@ -123,7 +124,17 @@ def loop(path: Path) -> int:
     return pl.DataFrame(rows, orient="row").height
 
 
-METHODS: dict[str, Callable[[Path], int]] = {"json + jmespath loop": loop, "DuckDB": duckdb, "shapwatch": ours}
+def duckdb_lines(path: Path) -> int:
+    """Return the same, with the number of its line for each record, as shapwatch has it."""
+    return duckdb(path, "row_number() OVER () AS line,")
+
+
+METHODS: dict[str, Callable[[Path], int]] = {
+    "json + jmespath loop": loop,
+    "DuckDB": duckdb,
+    "DuckDB, line numbers": duckdb_lines,
+    "shapwatch": ours,
+}
 
 
 def measure(method: str, path: Path, repeat: int) -> dict[str, Any]:
@@ -170,7 +181,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.file, 1 if arguments.measure == "loop" else 3)))
+        print(json.dumps(measure(arguments.measure, arguments.file, 1 if "loop" in arguments.measure else 3)))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "captures.jsonl"
