@@ -127,6 +127,15 @@ def join(root: str, *parts: str) -> str:
     return str(Path(root, *below))
 
 
+def listing_hours(root: str, window: Window, suffixes: tuple[str, ...], below: str = "") -> list[File]:
+    """Return the files in the folders `yyyy/mm/dd/hh` of a window's hours, hour by hour; raises as `listing` does.
+
+    The folders lie in the root, or in a folder `below` it.
+    """
+    folders = [f"{below}/{hour}" if below else hour for hour in hour_folders(window)]
+    return [file for folder in folders for file in listing(root, folder, suffixes)]
+
+
 def hour_folders(window: Window) -> list[str]:
     """Return the folders `yyyy/mm/dd/hh` that hold what belongs to a window, whether they exist or not."""
     return [f"{hour:%Y/%m/%d/%H}" for hour in window.hours]

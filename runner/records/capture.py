@@ -22,19 +22,19 @@ def decode(line: bytes) -> Event:
         RecordError: `not_json` or `not_a_capture`, with the offending text.
     """
     document = parsed(line)
-    capture = _member(document, "captureData", dict)
-    metadata = _member(document, "eventMetadata", dict)
+    capture = _own(document, "captureData", dict)
+    metadata = _own(document, "eventMetadata", dict)
     try:
-        at = utc(_member(metadata, "inferenceTime", str))
+        at = utc(_own(metadata, "inferenceTime", str))
     except ValueError as error:
         raise RecordError("not_a_capture", f"eventMetadata.inferenceTime: {error}") from error
     return Event(
-        event_id=_member(metadata, "eventId", str),
-        inference_id=_member(metadata, "inferenceId", str) if "inferenceId" in metadata else None,
+        event_id=_own(metadata, "eventId", str),
+        inference_id=_own(metadata, "inferenceId", str) if "inferenceId" in metadata else None,
         at=at,
         input=_side(capture, "endpointInput"),
         output=_side(capture, "endpointOutput"),
-        version=_member(document, "eventVersion", str) if "eventVersion" in document else "0",
+        version=_own(document, "eventVersion", str) if "eventVersion" in document else "0",
     )
 
 
@@ -74,17 +74,26 @@ def parsed(line: bytes) -> Any:
 def _side(capture: dict[str, Any], name: str) -> Payload | None:
     if capture.get(name) is None:
         return None
-    side = _member(capture, name, dict)
+    side = _own(capture, name, dict)
     return Payload(
         content_type=side.get("observedContentType") or "",
-        data=_member(side, "data", str),
-        encoding=_member(side, "encoding", str),
+        data=_own(side, "data", str),
+        encoding=_own(side, "encoding", str),
     )
 
 
-def _member(document: Any, key: str, kind: type) -> Any:
+def _own(document: Any, key: str, kind: type) -> Any:
+    return member(document, key, kind, "not_a_capture")
+
+
+def member(document: Any, key: str, kind: type, reason: str) -> Any:
+    """Return a member of an object, a string or an object itself.
+
+    Raises:
+        RecordError: under `reason`, when it is not there or of another kind.
+    """
     value = document.get(key) if isinstance(document, dict) else None
     if not isinstance(value, kind):
         expected = "a string" if kind is str else "an object"
-        raise RecordError("not_a_capture", f"{key} should be {expected}, got {snippet(value)}")
+        raise RecordError(reason, f"{key} should be {expected}, got {snippet(value)}")
     return value

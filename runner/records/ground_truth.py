@@ -259,11 +259,7 @@ def _id(metadata: dict[str, Any]) -> str:
 
 
 def _member(document: Any, name: str, kind: type) -> Any:
-    value = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(value, kind):
-        expected = "a string" if kind is str else "an object"
-        raise RecordError("not_ground_truth", f"{name} should be {expected}, got {snippet(value)}")
-    return value
+    return capture.member(document, name, kind, "not_ground_truth")
 
 
 def _dumps(value: Any, name: str) -> bytes:

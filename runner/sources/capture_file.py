@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner import storage
-from runner.domain import Line, Rejection, Window
+from runner.domain import Line, Window
 from runner.errors import RecordError, snippet
 from runner.records import capture, shapes
 from runner.records.fields import Fields
@@ -115,7 +115,7 @@ class CaptureFile:
                 if at is None and not self.own:
                     intake.outside += 1
                     continue
-                intake.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
+                intake.refuse(line, error)
             intake.events += 1
 
 

@@ -33,8 +33,7 @@ class CaptureTree:
     def files(self, window: Window) -> list[File]:
         """Return the capture files of the window's hours and their neighbours."""
         around = Window(window.start - self.neighbours * HOUR, window.end + self.neighbours * HOUR)
-        hours = storage.hour_folders(around)
-        return [file for hour in hours for file in storage.listing(self.root, hour, (".jsonl", ".jsonl.gz"))]
+        return storage.listing_hours(self.root, around, (".jsonl", ".jsonl.gz"))
 
     def take(self, files: Iterable[File], window: Window, intake: Intake) -> None:
         """Take in the events of the window."""

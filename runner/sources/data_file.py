@@ -67,8 +67,7 @@ class DataFile:
             except RecordError as error:
                 intake.events += len(lines)
                 for line in lines:
-                    text = snippet(line.data)
-                    intake.reject(Rejection(self.name, line.number, error.kind, str(error), text))
+                    intake.refuse(line, error)
                 continue
             intake.events += len(found)
             for i, values in enumerate(found):

@@ -16,7 +16,8 @@ from typing import IO, Self
 import orjson
 import polars as pl
 
-from runner.domain import Captured, Rejection
+from runner.domain import Captured, Line, Rejection
+from runner.errors import RecordError, snippet
 from runner.records.fields import Fields
 from runner.records.schema import Schema, Tally
 from runner.records.tables import ORIGIN, Part, Row, misfits, parts, usable
@@ -79,6 +80,10 @@ class Intake:
         document = {"file": rejection.file, "line": rejection.line, "kind": rejection.kind}
         document |= {"problem": rejection.problem, "text": rejection.text}
         self._rejections.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+    def refuse(self, line: Line, error: RecordError) -> None:
+        """Reject a line for what was found to be wrong with it."""
+        self.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
 
     def captured(self, files: Sequence[str]) -> Captured:
         """Return what came in, judged by what most of it has in common."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runner import storage
-from runner.domain import Line, Rejection, Window
-from runner.errors import SNIPPET_CHARACTERS, RecordError, snippet
+from runner.domain import Line, Window
+from runner.errors import SNIPPET_CHARACTERS, RecordError
 from runner.records import kserve
 from runner.records.fields import Fields
 from runner.records.kserve import Side
@@ -71,7 +71,7 @@ class LoggerTree:
                         yield Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]), kserve.decode(line.data)
                     except RecordError as error:
                         intake.events += 1
-                        intake.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
+                        intake.refuse(line, error)
 
     def _rows(self, pair: _Pair, window: Window, intake: Intake) -> list[Row]:
         """Return the records of an invocation, none where it is of another window or cannot be used."""
@@ -86,6 +86,6 @@ class LoggerTree:
                 raise RecordError("no_input", f"a response whose request {side.id!r} is not there")
             rows = event_rows(line.number, event, self.fields)
         except RecordError as error:
-            intake.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
+            intake.refuse(line, error)
         intake.events += 1
         return rows

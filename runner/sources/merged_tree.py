@@ -39,19 +39,18 @@ class MergedTree:
         labels: list[Scalar] = []
         scores: list[list[float]] = []
         problems: list[str] = []
-        for hour in storage.hour_folders(window):
-            for file in storage.listing(self.root, hour, (".jsonl",)):
-                with storage.fetched(file.location) as path:
-                    for line in storage.lines(path, file.name):
-                        if not line.data.strip():
-                            continue
-                        try:
-                            found = self._labelled(line.data, window)
-                        except RecordError as error:
-                            problems.append(f"{file.name}:{line.number}: {error}")
-                            continue
-                        labels += [label for label, _ in found]
-                        scores += [score for _, score in found]
+        for file in storage.listing_hours(self.root, window, (".jsonl",)):
+            with storage.fetched(file.location) as path:
+                for line in storage.lines(path, file.name):
+                    if not line.data.strip():
+                        continue
+                    try:
+                        found = self._labelled(line.data, window)
+                    except RecordError as error:
+                        problems.append(f"{file.name}:{line.number}: {error}")
+                        continue
+                    labels += [label for label, _ in found]
+                    scores += [score for _, score in found]
         if not labels:
             return problems[0] if problems else None
         if any(len(score) != len(names) for score in scores):

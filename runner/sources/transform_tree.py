@@ -38,8 +38,7 @@ class TransformTree:
 
     def files(self, window: Window) -> list[File]:
         """Return the manifests of the window's hours."""
-        hours = storage.hour_folders(window)
-        return [file for hour in hours for file in storage.listing(self.root, f"input/{hour}", (".json", ".jsonl"))]
+        return storage.listing_hours(self.root, window, (".json", ".jsonl"), "input")
 
     def take(self, files: Iterable[File], window: Window, intake: Intake) -> None:  # noqa: ARG002
         """Take in the files that the manifests list."""

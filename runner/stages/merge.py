@@ -66,10 +66,10 @@ class Merge:
         return Outcome("\n  ".join([_told(join, window), *nothing, *paths, f"saved in {self.summary / name}"]))
 
     def _labels(self, window: Window) -> Iterator[Line]:
-        for hour in storage.hour_folders(Window(window.start, window.end + self.late_hours * HOUR)):
-            for file in storage.listing(self.ground_truth, hour, (".jsonl", ".json", ".jsonl.gz")):
-                with storage.fetched(file.location) as path:
-                    yield from storage.lines(path, file.name)
+        late = Window(window.start, window.end + self.late_hours * HOUR)
+        for file in storage.listing_hours(self.ground_truth, late, (".jsonl", ".json", ".jsonl.gz")):
+            with storage.fetched(file.location) as path:
+                yield from storage.lines(path, file.name)
 
     def _events(self, window: Window, passed: Counter[str]) -> Iterator[tuple[bytes, Event]]:
         """Yield the lines and events of the window; files, lines outside and rejected ones are counted in `passed`."""
