@@ -40,7 +40,7 @@ ADULT_BASELINE = [[39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]]
 BATCH_ROWS = 16_000
 
 
-def untracked(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:  # noqa: ARG001
+def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:  # noqa: ARG001
     """Pass the items through."""
     return items
 
@@ -51,7 +51,7 @@ def inputs(rows: int) -> tuple[str, LinearLearner, pl.DataFrame, pl.DataFrame]:
         ("adult", ADULT, "validation-dataset.jsonl") if ADULT.is_dir() else ("demo", DEMO, "baseline.jsonl")
     )
     (artifact,) = folder.glob("*.tar.gz")
-    model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None)
+    model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
     reader = DataFile(Path(), "", Fields("features", "score"), "application/jsonlines", None, header=False)
     features, _ = Dataset(str(folder / data), reader, "data.dataset").read()
     given = backgrounds.given(ADULT_BASELINE, features.columns) if name == "adult" else backgrounds.mean(features)

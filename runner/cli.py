@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -29,8 +30,11 @@ HELP = """\
 shapwatch watches why a model decides: SHAP feature attribution drift, from captured traffic to a verdict.
 
   python -m runner                                     the quickstart: a drift, found, without network or service
-  python -m runner stage=traffic stage.start=TIME      replay data.traffic through the model and capture it
+  python -m runner stage=serve                         serve the model over HTTP, with data capture
+  python -m runner stage=traffic                       send data.traffic to an endpoint
+  python -m runner stage=replay stage.start=TIME       replay data.traffic at a time of your choice, and capture it
   python -m runner stage=capture stage.window=HOUR     what was captured in an hour (UTC, such as 2023-01-19T05)
+  python -m runner stage=plan                          what explaining would cost: rows, calls, time, money
   python -m runner stage=baseline                      compute the reference attributions of data.dataset
   python -m runner stage=monitor stage.window=HOUR     judge an hour against the reference
 
@@ -53,6 +57,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is under way is undone as on Ctrl-C
     codes: list[int] = []
     try:
         compose_and_run(codes)

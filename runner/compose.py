@@ -5,6 +5,7 @@ With `cli` the only module that knows Hydra, and the only one that hands setting
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -24,21 +25,29 @@ from runner.executions import Provenance
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
+from runner.models.http import Http
+from runner.models.remote import Remote
+from runner.models.shadow import Shadow
 from runner.problems import describe
-from runner.protocols import Track
+from runner.protocols import Model, Track
 from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.report.render import Report
+from runner.serving.data_capture import DataCapture
 from runner.settings import (
     BaselineStage,
     CaptureStage,
+    Data,
     EndpointSource,
     FileSource,
     LoggerSource,
     MergeStage,
     MonitorStage,
+    PlanStage,
     QuickstartStage,
+    ReplayStage,
+    ServeStage,
     Settings,
     TrafficStage,
     TransformSource,
@@ -55,9 +64,14 @@ from runner.stages.baseline import Baseline
 from runner.stages.capture import Capture
 from runner.stages.merge import Merge
 from runner.stages.monitor import Monitor
+from runner.stages.plan import Plan
 from runner.stages.quickstart import Quickstart
+from runner.stages.replay import Replay
+from runner.stages.serve import Serve
 from runner.stages.traffic import Traffic
 
+EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
+"""The stages that ask the model on purpose."""
 PACKAGE = Path(runner.__file__).parent
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
 
@@ -102,47 +116,87 @@ def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outco
         track: shows progress.
     """
     provenance = Provenance(snapshot, _versions(), time.perf_counter)
+    if settings.stage.kind in EXPLAINING and not isinstance(settings.model, Remote) and settings.model.deploy:
+        shadow = Shadow(settings.model, _served(snapshot), partial(_loopback, settings.data))
+        return partial(_within, shadow, _stage(settings, shadow, provenance, track))
+    return _stage(settings, settings.model, provenance, track)
+
+
+def _within(shadow: Shadow, run: Callable[[], Outcome]) -> Outcome:
+    with shadow:
+        return run()
+
+
+def _served(snapshot: str) -> str:
+    """Return the configuration of a process that serves the model of a snapshot, on a free port, uncaptured."""
+    config = {key: value for key, value in OmegaConf.create(snapshot).items() if key != "stage"}
+    stage = OmegaConf.merge(_option("stage/serve"), {"port": 0, "attached": True})
+    return OmegaConf.to_yaml(OmegaConf.merge(config, {"stage": stage, "data_capture": {"enable_capture": False}}))
+
+
+def _loopback(data: Data, url: str) -> Http:
+    """Return a model that is served on this machine, asked as the captured endpoint is."""
+    config = OmegaConf.merge({"data": data.model_dump(), "model": _option("model/http")}, {"model": {"url": url}})
+    return Http(**OmegaConf.to_container(config.model, resolve=True))
+
+
+def _option(name: str) -> Any:
+    return OmegaConf.load(shipped("conf") / f"{name}.yaml")
+
+
+def _stage(  # noqa: PLR0911  one for each stage
+    settings: Settings, model: Model, provenance: Provenance, track: Track
+) -> Callable[[], Outcome]:
     stage = settings.stage
     match stage:
+        case ReplayStage():
+            replay = _replay(settings, stage.rate, stage.batch_rows, stage.count, stage.seed, track)
+            return partial(replay.run, stage.start, stage.rescale)
+        case ServeStage():
+            return _serve(settings, stage).run
         case TrafficStage():
-            traffic = _traffic(settings, stage.rate, stage.batch_rows, stage.count, stage.seed, track)
-            return partial(traffic.run, stage.start, stage.rescale)
+            return partial(_traffic(settings, stage, track).run, stage.rescale)
         case CaptureStage():
             return partial(Capture(_source(settings, track), stage.save, _inspection(settings)).run, stage.window)
         case MergeStage():
             return partial(_merge(settings, stage, track).run, stage.window)
+        case PlanStage():
+            return partial(_plan(settings, model, track).run, stage.window)
         case BaselineStage():
-            return _baseline(settings, provenance, track).run
+            return _baseline(settings, model, provenance, track).run
         case MonitorStage():
-            return partial(_monitor(settings, provenance, track).run, stage.window)
+            return partial(_monitor(settings, model, provenance, track).run, stage.window)
         case QuickstartStage():
-            return _quickstart(settings, stage, provenance, track).run
+            return _quickstart(settings, stage, model, provenance, track).run
 
 
-def _quickstart(settings: Settings, stage: QuickstartStage, provenance: Provenance, track: Track) -> Quickstart:
+def _quickstart(
+    settings: Settings, stage: QuickstartStage, model: Model, provenance: Provenance, track: Track
+) -> Quickstart:
     """Return three hours of traffic, an incident in the last, with baselining and an execution for each hour."""
-    traffic = _traffic(settings, stage.records / HOUR.total_seconds(), 1, stage.records, 0, track)
-    monitor = _monitor(settings, provenance, track)
+    replay = _replay(settings, stage.records / HOUR.total_seconds(), 1, stage.records, 0, track)
+    monitor = _monitor(settings, model, provenance, track)
     incidents: list[dict[str, float]] = [{}, {}, stage.rescale]
     starts = [stage.start + i * HOUR for i in range(len(incidents))]
     return Quickstart(
         traffic=[
-            partial(traffic.run, start, incident, i * stage.records)
+            partial(replay.run, start, incident, i * stage.records)
             for i, (start, incident) in enumerate(zip(starts, incidents, strict=True))
         ],
-        baseline=_baseline(settings, provenance, track).run,
+        baseline=_baseline(settings, model, provenance, track).run,
         executions=[partial(monitor.run, Window(start, start + HOUR)) for start in starts],
     )
 
 
-def _traffic(settings: Settings, rate: float, batch_rows: int, count: int | None, seed: int, track: Track) -> Traffic:
+def _replay(settings: Settings, rate: float, batch_rows: int, count: int | None, seed: int, track: Track) -> Replay:
     if not isinstance(settings.source, EndpointSource | TransformSource):
-        raise SettingsError([f"source.kind={settings.source.kind}: traffic is captured by endpoint or batch_transform"])
+        problem = "only captures of an endpoint or batch_transform can be replayed"
+        raise SettingsError([f"source.kind={settings.source.kind}: {problem}"])
     data = settings.data
-    return Traffic(
+    return Replay(
         dataset=Dataset(_given(data.traffic), _data_file(settings), "data.traffic"),
         model=settings.model,
-        template=Template(data.content_type, data.content_template, data.record_template, data.headers),
+        template=_template(data),
         accept=data.accept_type,
         tree=settings.source.root,
         transform=isinstance(settings.source, TransformSource),
@@ -150,6 +204,63 @@ def _traffic(settings: Settings, rate: float, batch_rows: int, count: int | None
         batch_rows=batch_rows,
         count=count,
         seed=seed,
+        track=track,
+    )
+
+
+def _serve(settings: Settings, stage: ServeStage) -> Serve:
+    return Serve(
+        model=settings.model,
+        fields=_fields(settings),
+        endpoint=settings.monitor.endpoint,
+        variant=settings.monitor.variant,
+        host=stage.host,
+        port=stage.port,
+        token=os.environ.get(stage.token_env),
+        token_env=stage.token_env,
+        capture=_capture(settings) if settings.data_capture.enable_capture else None,
+        attached=stage.attached,
+    )
+
+
+def _capture(settings: Settings) -> Callable[[Any], DataCapture]:
+    if not isinstance(settings.source, EndpointSource):
+        problem = "an endpoint captures for source=endpoint; or set data_capture.enable_capture=false"
+        raise SettingsError([f"source.kind={settings.source.kind}: {problem}"])
+    choices = settings.data_capture.model_dump(exclude={"enable_capture"})
+    return partial(DataCapture, root=settings.source.root, **choices)
+
+
+def _traffic(settings: Settings, stage: TrafficStage, track: Track) -> Traffic:
+    data = settings.data
+    return Traffic(
+        dataset=Dataset(_given(data.traffic), _data_file(settings), "data.traffic"),
+        template=_template(data),
+        accept=data.accept_type,
+        url=stage.url,
+        token=os.environ.get(stage.token_env),
+        rate=stage.rate,
+        batch_rows=stage.batch_rows,
+        count=stage.count,
+        loop=stage.loop,
+        timeout_seconds=stage.timeout_seconds,
+        track=track,
+    )
+
+
+def _plan(settings: Settings, model: Model, track: Track) -> Plan:
+    remote = settings.model if isinstance(settings.model, Remote) else None
+    return Plan(
+        source=_source(settings, track),
+        dataset=_dataset(settings),
+        reference=settings.monitor.reference,
+        model=model,
+        estimator=_estimator(settings),
+        background_rows=partial(_background_rows, settings),
+        price=remote.price_per_1k_calls if remote else None,
+        most_per_second=remote.max_requests_per_second if remote else None,
+        clock=time.perf_counter,
+        target=_inspection(settings),
         track=track,
     )
 
@@ -167,11 +278,11 @@ def _merge(settings: Settings, stage: MergeStage, track: Track) -> Merge:
     )
 
 
-def _baseline(settings: Settings, provenance: Provenance, track: Track) -> Baseline:
+def _baseline(settings: Settings, model: Model, provenance: Provenance, track: Track) -> Baseline:
     return Baseline(
         name=settings.monitor.name,
-        dataset=Dataset(_given(settings.data.dataset), _data_file(settings, labelled=True), "data.dataset"),
-        model=settings.model,
+        dataset=_dataset(settings),
+        model=model,
         estimator=_estimator(settings),
         background_rows=partial(_background_rows, settings),
         threshold=settings.drift.threshold,
@@ -182,7 +293,7 @@ def _baseline(settings: Settings, provenance: Provenance, track: Track) -> Basel
     )
 
 
-def _monitor(settings: Settings, provenance: Provenance, track: Track) -> Monitor:
+def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Track) -> Monitor:
     return Monitor(
         name=settings.monitor.name,
         endpoint=settings.monitor.endpoint,
@@ -190,7 +301,7 @@ def _monitor(settings: Settings, provenance: Provenance, track: Track) -> Monito
         merged=MergedTree(
             settings.paths.merge, _fields(settings), settings.data.ground_truth, settings.data.probability_threshold
         ),
-        model=settings.model,
+        model=model,
         estimator=_estimator(settings),
         background_rows=partial(_background_rows, settings),
         reference=settings.monitor.reference,
@@ -250,6 +361,14 @@ def _source(settings: Settings, track: Track) -> Source:
         case LoggerSource(root=root):
             reader = LoggerTree(root, _fields(settings))
     return Source(reader, settings.data.max_rejected_share, track)
+
+
+def _dataset(settings: Settings) -> Dataset:
+    return Dataset(settings.data.dataset or "", _data_file(settings, labelled=True), "data.dataset")
+
+
+def _template(data: Data) -> Template:
+    return Template(data.content_type, data.content_template, data.record_template, data.headers)
 
 
 def _data_file(settings: Settings, labelled: bool = False) -> DataFile:

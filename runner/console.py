@@ -29,7 +29,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Log to standard error: readable on a terminal, JSON lines without one."""
+    """Log to standard error: readable on a terminal, JSON lines without one; of libraries only what is a warning."""
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.logging import RichHandler
@@ -38,25 +38,26 @@ def configure_logging() -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logger.setLevel(logging.INFO)
 
 
-def track(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+def track(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
     """Yield the items, with a progress bar on a terminal and a log line now and then without one."""
     return _bar(items, what, total) if sys.stderr.isatty() else _log(items, what, total)
 
 
-def _bar(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+def _bar(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
     from rich.console import Console
     from rich.progress import track as rich_track
 
     yield from rich_track(items, what, total, console=Console(stderr=True), transient=True)
 
 
-def _log(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+def _log(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
     told = time.monotonic()
     for done, item in enumerate(items):
         if time.monotonic() - told > LOG_EVERY_SECONDS:
             told = time.monotonic()
-            logger.info("%s: %d of %d", what, done, total)
+            logger.info("%s: %d%s", what, done, "" if total is None else f" of {total}")
         yield item

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
 from typing import IO, TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HOUR = timedelta(hours=1)
+PROBE = "shapwatch-probe"
+"""What the inference ids of our own calls start with, so that captures of them are not taken for traffic."""
 LONGEST = timedelta(days=366)
 """The longest window; longer histories are judged window by window."""
 
@@ -47,6 +49,15 @@ def plural(count: int, noun: str) -> str:
     ('1 file', '1,204 records')
     """
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def label_names(headers: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
+    """Return the names of a model's outputs.
+
+    >>> label_names(None, 2)
+    ('label0', 'label1')
+    """
+    return headers or tuple(f"label{i}" for i in range(count))
 
 
 @dataclass(frozen=True, order=True)
@@ -128,6 +139,12 @@ class Event:
     output: Payload | None
     inference_id: str | None = None
     version: str = "0"
+    custom_attributes: tuple[str, ...] = ()
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a call of our own, made to explain the endpoint."""
+        return self.inference_id is not None and self.inference_id.startswith(PROBE)
 
 
 @dataclass(frozen=True)
@@ -152,6 +169,7 @@ class Captured:
         files: the files that were read, named below what was listed.
         events: the lines (of a dataset: records) that belong to the window, used or rejected.
         outside: the lines that belong to other windows.
+        probes: the calls that explaining the endpoint made, by their inference ids; they are no traffic.
         records: how many records are usable.
         names: of the features.
         table: the usable records, not read before they are asked for. Its columns are `file`, `line`, `row` (in the
@@ -165,6 +183,7 @@ class Captured:
     files: tuple[str, ...]
     events: int
     outside: int
+    probes: int
     records: int
     names: tuple[str, ...]
     table: pl.LazyFrame
@@ -190,6 +209,31 @@ class Captured:
         """The share of the records that were rejected; a line that could not be opened counts as one."""
         rejected = sum(self.rejected.values())
         return rejected / (self.records + rejected) if rejected else 0.0
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What goes over the wire to a model that is not in this process.
+
+    Attributes:
+        requests: invocations, each counted once however often it was tried.
+        rows: the records in them.
+        bytes: of their bodies.
+        retries: tries beyond the first.
+        fallbacks: batches the endpoint refused, that were sent again record by record.
+    """
+
+    requests: int = 0
+    rows: int = 0
+    bytes: int = 0
+    retries: int = 0
+    fallbacks: int = 0
+
+    def __add__(self, other: Calls) -> Calls:
+        return Calls(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Calls) -> Calls:
+        return Calls(*(mine - less for mine, less in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@
     ├── TooManyRejected          a window holds more records that cannot be used than the settings allow
     ├── ArtefactError            a model file is corrupt, unsafe or of an unknown kind
     ├── ModelInputError          a model cannot take a feature's value
+    ├── ModelAnswerError         a model answers, but not with what was asked for
+    ├── EndpointError            an endpoint cannot be reached, refuses or fails
     ├── BackgroundError          the SHAP baseline does not fit the features
     ├── ExplainerError           the explainer cannot work with these settings
     ├── UnusableReference        the reference cannot be read or is not comparable
@@ -101,10 +103,11 @@ class OccupiedTarget(ShapwatchError):
 class NoData(ShapwatchError):
     """A window holds no captured event at all."""
 
-    def __init__(self, window: object, prefixes: Sequence[str], files: int, outside: int) -> None:
+    def __init__(self, window: object, prefixes: Sequence[str], files: int, outside: int, probes: int) -> None:
         first, *others = prefixes
         looked = f"{first} to {others[-1]}" if others else first
         late = f", {outside} events outside the window" if outside else ""
+        late += f", {probes} calls that explaining the endpoint made" if probes else ""
         super().__init__(
             f"{self.reason}: no captured event in {window}; looked in {looked}, files found: {files}{late}. "
             "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic"
@@ -149,6 +152,23 @@ class ModelInputError(ShapwatchError):
 
     def __init__(self, model: str, feature: str, value: Any, expected: str) -> None:
         super().__init__(f"feature {feature!r} holds {value!r}, but a {model} model takes {expected}")
+
+
+class ModelAnswerError(ShapwatchError):
+    """A model answers, but not with scores of the number, kind or range that was asked for."""
+
+
+class EndpointError(ShapwatchError):
+    """An endpoint cannot be reached, refuses, or fails however often it is asked.
+
+    Attributes:
+        status: of its last answer, None where there was none.
+    """
+
+    def __init__(self, url: str, status: int | None, problem: str, remedy: str) -> None:
+        self.status = status
+        answered = "" if status is None else f" answered {status}"
+        super().__init__(f"{url}{answered}: {problem}; {remedy}")
 
 
 class BackgroundError(ShapwatchError):

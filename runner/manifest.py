@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from runner.domain import Attributions, Captured, Status, Verdict, Window
+from runner.domain import Attributions, Calls, Captured, Status, Verdict, Window, plural
 from runner.executions import ANALYSIS, sha256
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
@@ -45,6 +45,7 @@ def counts(captured: Captured) -> dict[str, Any]:
         "files": len(captured.files),
         "events": captured.events,
         "outside": captured.outside,
+        "probes": captured.probes,
         "records": captured.records,
         "rejected": captured.rejected,
     }
@@ -58,7 +59,11 @@ def quality(found: Quality | str | None) -> dict[str, Any] | None:
 
 
 def explanation(
-    estimator: Estimator, attributions: Attributions, background: pl.DataFrame, analysis: bytes, **identities: str
+    estimator: Estimator,
+    attributions: Attributions,
+    background: pl.DataFrame,
+    analysis: bytes,
+    **identities: str | None,
 ) -> dict[str, Any]:
     """Return how the attributions came to be: what a later comparison needs, and the hashes of all that took part."""
     return {
@@ -68,6 +73,20 @@ def explanation(
         "background": {"names": background.columns, "rows": background.rows()},
         "hashes": {ANALYSIS: sha256(analysis), "background": backgrounds.identity(background), **identities},
     }
+
+
+def calls(before: Calls | None, after: Calls | None) -> dict[str, int] | None:
+    """Return what was sent to the model between two counts, None where it is in this process."""
+    return None if before is None or after is None else asdict(after - before)
+
+
+def trouble(sent: Mapping[str, int] | None) -> list[str]:
+    """Return sentences on what did not go smoothly between us and the model."""
+    if sent is None:
+        return []
+    told = [f"{sent['retries']} tries beyond the first were needed for {plural(sent['requests'], 'call')} to the model"]
+    alone = "the endpoint refused batches, so that records were sent one by one"
+    return told * bool(sent["retries"]) + [alone] * bool(sent["fallbacks"])
 
 
 def judgement(verdict: Verdict) -> dict[str, Any]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from runner.domain import Calls
+
 
 Item = TypeVar("Item")
 
@@ -21,17 +23,26 @@ class Model(Protocol):
     """A model that is being explained, wherever it lives."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of its L outputs."""
+    def label_headers(self) -> tuple[str, ...] | None:
+        """The names of its L outputs, None for `label0`, `label1` and so on."""
         ...
 
     @property
-    def identity(self) -> str:
-        """A hash that changes whenever the model does."""
+    def identity(self) -> str | None:
+        """A hash that changes whenever the model does, None where that cannot be known from here."""
+        ...
+
+    @property
+    def sent(self) -> Calls | None:
+        """What has been sent to the model so far, None when it is in this process."""
+        ...
+
+    def planned(self, features: pl.DataFrame) -> Calls | None:
+        """Return what `predict` would send, None when the model is in this process."""
         ...
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL; a row's score does not depend, to the bit, on the rows it travels with."""
+        """Return scores_NL; a row's score does not depend on the rows it travels with."""
         ...
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
@@ -98,6 +109,6 @@ class Explainer(Protocol):
 class Track(Protocol):
     """Shows a person or a log how far long work has come, while the items pass through unchanged."""
 
-    def __call__(self, items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-        """Yield the items."""
+    def __call__(self, items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
+        """Yield the items; `total` is how many there will be, None where nobody knows."""
         ...

@@ -67,9 +67,10 @@ class Reference:
         stored = self.origin["background"]
         return backgrounds.given(stored["rows"], stored["names"])
 
-    def model_changed(self, identity: str) -> bool | None:
+    def model_changed(self, identity: str | None) -> bool | None:
         """Return whether the model is another than the reference was computed with; None where that is not known."""
-        return None if self.origin is None else bool(self.origin["hashes"]["model"] != identity)
+        then = None if self.origin is None else self.origin["hashes"]["model"]
+        return None if None in {then, identity} else bool(then != identity)
 
     def compare(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
         """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.

@@ -21,8 +21,15 @@ from pydantic import (
 
 from runner.domain import Window, utc
 from runner.explain.aggregate import Aggregation
+from runner.models.http import Http
+from runner.models.lightgbm import Lightgbm
 from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
+from runner.models.onnx import Onnx
+from runner.models.python import Python
+from runner.models.sagemaker import SageMaker
+from runner.models.sklearn import Sklearn
+from runner.models.xgboost import Xgboost
 from runner.records.expressions import compiled
 from runner.records.payloads import Format
 from runner.records.templates import Template
@@ -66,6 +73,12 @@ def _location(text: str) -> str:
     return text
 
 
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s#]*)?", text):
+        raise ValueError("expected a URL such as http://127.0.0.1:8080/invocations, without credentials in it")
+    return text
+
+
 def _number_as_text(value: Any) -> Any:
     """Return the number of a column as YAML has it as the text it stands for."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -106,6 +119,11 @@ Instant = Annotated[datetime, _from_text(_instant)]
 Interval = Annotated[Window, _from_text(_window)]
 JmesPath = Annotated[str, _from_text(_checked)]
 Name = Annotated[str, _from_text(_name)]
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+Rate = Annotated[float, Field(ge=1e-3, le=1e6)]
+Seconds = Annotated[FiniteFloat, Field(gt=0, le=86_400)]
+Url = Annotated[str, _from_text(_url)]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 FilePath = Annotated[Path, _from_text(_path)]
@@ -130,16 +148,47 @@ class QuickstartStage(Node):
     rescale: dict[str, FiniteFloat]
 
 
-class TrafficStage(Node):
-    """`stage=traffic`."""
+class ReplayStage(Node):
+    """`stage=replay`."""
 
-    kind: Literal["traffic"]
+    kind: Literal["replay"]
     start: Instant
-    rate: Annotated[float, Field(ge=1e-3, le=1e6)]
+    rate: Rate
     batch_rows: Count
     count: Count | None
     rescale: dict[str, FiniteFloat]
     seed: Seed
+
+
+class TrafficStage(Node):
+    """`stage=traffic`."""
+
+    kind: Literal["traffic"]
+    url: Url
+    rate: Rate
+    batch_rows: Count
+    count: Count | None
+    loop: bool
+    rescale: dict[str, FiniteFloat]
+    timeout_seconds: Seconds
+    token_env: Variable
+
+
+class ServeStage(Node):
+    """`stage=serve`."""
+
+    kind: Literal["serve"]
+    host: str
+    port: Port
+    token_env: Variable
+    attached: bool
+
+
+class PlanStage(Node):
+    """`stage=plan`."""
+
+    kind: Literal["plan"]
+    window: Interval | None
 
 
 class CaptureStage(Node):
@@ -243,6 +292,19 @@ class Data(Node):
         return self
 
 
+class DataCapture(Node):
+    """`data_capture`: what a served endpoint writes down, in the words of SageMaker's `DataCaptureConfig`."""
+
+    enable_capture: bool
+    sampling_percentage: Annotated[int, Field(strict=True, ge=0, le=100)]
+    capture_options: Annotated[tuple[Literal["REQUEST", "RESPONSE"], ...], Field(min_length=1)]
+    csv_content_types: Annotated[tuple[str, ...], Field(max_length=10)]
+    json_content_types: Annotated[tuple[str, ...], Field(max_length=10)]
+    flush_seconds: Seconds
+    queue_bytes: Count
+    min_free_bytes: Annotated[int, Field(strict=True, ge=0)]
+
+
 class Shap(Node):
     """`shap`: the estimator."""
 
@@ -293,12 +355,24 @@ class Settings(Node):
     """The whole configuration."""
 
     stage: Annotated[
-        QuickstartStage | TrafficStage | CaptureStage | MergeStage | BaselineStage | MonitorStage,
+        QuickstartStage
+        | ReplayStage
+        | ServeStage
+        | TrafficStage
+        | CaptureStage
+        | MergeStage
+        | PlanStage
+        | BaselineStage
+        | MonitorStage,
         Field(discriminator="kind"),
     ]
     source: Annotated[EndpointSource | TransformSource | FileSource | LoggerSource, Field(discriminator="kind")]
     data: Data
-    model: Annotated[LinearLearner | Linear, Field(discriminator="kind")]
+    data_capture: DataCapture
+    model: Annotated[
+        LinearLearner | Linear | Onnx | Sklearn | Xgboost | Lightgbm | Python | Http | SageMaker,
+        Field(discriminator="kind"),
+    ]
     shap: Shap
     drift: Drift
     monitor: Monitor
@@ -307,7 +381,10 @@ class Settings(Node):
 
     @model_validator(mode="after")
     def _inputs(self) -> Settings:
-        needed = {"baseline": ("dataset",), "traffic": ("traffic",), "quickstart": ("dataset", "traffic")}
+        needed = {"baseline": ["dataset"], "replay": ["traffic"], "traffic": ["traffic"]}
+        needed |= {"quickstart": ["dataset", "traffic"]}
+        if isinstance(self.stage, PlanStage) and self.stage.window is None:
+            needed["plan"] = ["dataset"]
         missing = [key for key in needed.get(self.stage.kind, ()) if getattr(self.data, key) is None]
         if missing:
             keys = " and ".join(f"data.{key}" for key in missing)

@@ -18,7 +18,7 @@ settings.load_profile("shapwatch")
 DEMO = Path(__file__).parents[1] / "runner" / "demo"
 
 
-def untracked(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
     """Pass the items through."""
     return items
 
@@ -35,4 +35,4 @@ def adult() -> Path:
 @pytest.fixture
 def demo_model() -> LinearLearner:
     """The quickstart's model."""
-    return LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None)
+    return LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)

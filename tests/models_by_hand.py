@@ -15,14 +15,18 @@ class Formula:
     """A model whose outputs are a function of the table; it counts the rows it was asked for and their batches."""
 
     function: Callable[[pl.DataFrame], NDArray[np.float64]]
-    labels: tuple[str, ...] = ("label0",)
+    label_headers: tuple[str, ...] = ("label0",)
+    sent: None = None
     identity: str = "formula"
     batches: list[int] = field(default_factory=list)
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL."""
         self.batches.append(features.height)
-        return self.function(features).reshape(features.height, len(self.labels))
+        return self.function(features).reshape(features.height, len(self.label_headers))
+
+    def planned(self, features: pl.DataFrame) -> None:
+        """Return None: it is in this process."""
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return a JSON line per row; there is no other form."""

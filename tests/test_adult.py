@@ -49,7 +49,7 @@ def values(shapwatch: Shapwatch, below: str) -> dict[str, float]:
 
 def test_the_notebook(shapwatch: Shapwatch) -> None:
     """Traffic, baselining and an execution give the notebook's figures, folder and status."""
-    shapwatch("stage=traffic", "stage.start=2023-01-19T05:00:00Z")
+    shapwatch("stage=replay", "stage.start=2023-01-19T05:00:00Z")
     captured = shapwatch.find("*.jsonl").read_text().splitlines()
     assert len(captured) == 334
     assert r'"data":"{\"features\":[28,2,133937,9,13,2,0,0,4,1,15024,0,55,37]}"' in captured[0]
@@ -98,7 +98,7 @@ def test_the_same_bytes_whatever_the_batches(shapwatch: Shapwatch) -> None:
 )
 def test_an_incident_is_rehearsed(shapwatch: Shapwatch, rescale: str, ndcg: float, code: str) -> None:
     """Hours divided by ten bring nDCG to the measured 0.870 and a violation."""
-    shapwatch("stage=traffic", "stage.start=2023-01-19T05:00:00Z", f"stage.rescale={rescale}")
+    shapwatch("stage=replay", "stage.start=2023-01-19T05:00:00Z", f"stage.rescale={rescale}")
     shapwatch("stage=baseline", "shap.explainer=exact")
     printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05", "shap.explainer=exact")
     assert printed.startswith(f"Completed{code},")
@@ -117,7 +117,7 @@ def test_dense_json_gives_the_same_bytes(shapwatch: Shapwatch, adult: Path, tmp_
     analyses: dict[str, list[bytes]] = {"baseline": [], "monitor": []}
     for form, overrides in (("lines", []), ("dense", dense)):
         program = Shapwatch(shapwatch.root / form, "adult")
-        program("stage=traffic", "stage.start=2023-01-19T05:00:00Z", "stage.batch_rows=3", *overrides)
+        program("stage=replay", "stage.start=2023-01-19T05:00:00Z", "stage.batch_rows=3", *overrides)
         program("stage=baseline", *overrides)
         program("stage=monitor", "stage.window=2023-01-19T05", *overrides)
         for below, found in analyses.items():

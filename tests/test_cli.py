@@ -50,10 +50,10 @@ def test_help_is_quick_and_lists_the_choices() -> None:
     for group in (
         "data: csv, json, jsonlines, parquet",
         "experiment: adult, batch_transform, csv, json, multiclass, quickstart",
-        "model: linear, linear_learner",
+        "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx, python, sagemaker,",
         "shap: exact, kernel",
         "source: batch_transform, endpoint, file, kserve",
-        "stage: baseline, capture, merge, monitor, quickstart, traffic",
+        "stage: baseline, capture, merge, monitor, plan, quickstart, replay, serve, traffic",
     ):
         assert group in done.stdout
 
@@ -112,9 +112,9 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         (["stage=baseline", "shap.baseline=[{1: 3}]"], "shap.baseline: data.features='features' finds nothing"),
         (["stage=baseline", "data.features='features[::0]'"], "data.features='features[::0]' finds nothing"),
         (["stage=baseline", "data.features='features && nofunc(@)'"], "finds nothing"),
-        (["stage=traffic", "stage.start=1969-12-31T00:00:00Z"], "not between the years 1970 and 9000"),
+        (["stage=replay", "stage.start=1969-12-31T00:00:00Z"], "not between the years 1970 and 9000"),
         (
-            ["stage=traffic", "stage.start=2026-01-05T09:00", "stage.rate=1e-9"],
+            ["stage=replay", "stage.start=2026-01-05T09:00", "stage.rate=1e-9"],
             "stage.rate: Input should be greater than",
         ),
         (["stage=monitor", "stage.window=2001-01-01T00/2009-01-01T00"], "it is longer than 366 days"),
@@ -136,7 +136,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         (["~shap.seed", "stage=baseline"], "shap.seed: required, but not set"),
         (["stage=baseline", "model.artifact=${oc.env:NOT_SET_ANYWHERE}"], "NOT_SET_ANYWHERE"),
         (["stage=baseline", "data.dataset=nowhere.jsonl"], "the dataset was not found at nowhere.jsonl (data.dataset)"),
-        (["stage=traffic", "stage.start=2026-01-05T09:00", "data.traffic=nowhere.jsonl"], "(data.traffic)"),
+        (["stage=replay", "stage.start=2026-01-05T09:00", "data.traffic=nowhere.jsonl"], "(data.traffic)"),
         (
             ["stage=baseline", "model.artifact=nowhere.tar.gz"],
             "the model was not found at nowhere.tar.gz (model.artifact)",
@@ -152,11 +152,11 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         ),
         (["stage=baseline", "shap.baseline=[]"], "shap.baseline: no row; give at least one, or 'mean'"),
         (["stage=baseline", "shap=kernel", "shap.explainer=kernel", "shap.num_samples=5"], "use 20 or more"),
-        (["stage=traffic", "stage.start=2026-01-05T09:00", "stage.rescale={nope: 2}"], "no feature 'nope'"),
-        (["stage=traffic", "stage.start=2026-01-05T09:00", "stage.rescale={mean area: 1e307}"], "which no request can"),
+        (["stage=replay", "stage.start=2026-01-05T09:00", "stage.rescale={nope: 2}"], "no feature 'nope'"),
+        (["stage=replay", "stage.start=2026-01-05T09:00", "stage.rescale={mean area: 1e307}"], "which no request can"),
         (
-            ["stage=traffic", "stage.start=2026-01-05T09:00", "source=kserve"],
-            "traffic is captured by endpoint or batch",
+            ["stage=replay", "stage.start=2026-01-05T09:00", "source=kserve"],
+            "only captures of an endpoint or batch_transform can be replayed",
         ),
         (
             ["stage=merge", "stage.window=2026-01-05T09", "source=batch_transform"],

@@ -154,7 +154,7 @@ def captured(
     """Return what a window holds whose table has these columns."""
     table = pl.LazyFrame(dict(columns), strict=False)
     records = table.collect().height
-    return Captured(("a",), records, 0, records, tuple(names), table, rejected or {}, (), io.BytesIO())
+    return Captured(("a",), records, 0, 0, records, tuple(names), table, rejected or {}, (), io.BytesIO())
 
 
 def test_rejections_say_where_they_stand() -> None:

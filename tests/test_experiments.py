@@ -34,7 +34,7 @@ START, HOUR = "stage.start=2026-01-05T09:00:00Z", "stage.window=2026-01-05T09"
 def play(root: Path, experiment: str) -> tuple[Shapwatch, list[str]]:
     """Return the program after traffic in mini-batches, baselining and an execution, and what each printed."""
     shapwatch = Shapwatch(root / experiment, experiment)
-    stages = (["stage=traffic", START, "stage.batch_rows=3", "stage.count=90"], ["stage=baseline"])
+    stages = (["stage=replay", START, "stage.batch_rows=3", "stage.count=90"], ["stage=baseline"])
     return shapwatch, [shapwatch(*stage) for stage in (*stages, ["stage=monitor", HOUR])]
 
 
@@ -68,7 +68,7 @@ def test_a_variant_gives_the_numbers_of_json_lines(
         ours, theirs = (each.find("analysis.json", below).read_bytes() for each in (shapwatch, quickstart))
         assert ours == theirs
     manifest = shapwatch.read("manifest.json", "monitor")
-    assert manifest["counts"] == {"files": 1, "events": events, "outside": 0, "records": 90, "rejected": {}}
+    assert manifest["counts"] == {"files": 1, "events": events, "outside": 0, "probes": 0, "records": 90, "rejected": {}}
     parity = None if experiment == "batch_transform" else {"largest": 0.0, "records": 90}
     assert manifest["serving_parity"] == parity
     if experiment != "batch_transform":
@@ -116,7 +116,7 @@ def _customers(count: int, line: Any) -> list[dict[str, Scalar]]:
 
 def test_an_incident_of_several_classes_is_found(plans: Shapwatch) -> None:
     """Ages in months instead of years are a violation."""
-    plans("stage=traffic", START, "stage.batch_rows=3", "stage.count=90", "stage.rescale={age: 12}")
+    plans("stage=replay", START, "stage.batch_rows=3", "stage.count=90", "stage.rescale={age: 12}")
     assert plans("stage=monitor", HOUR).startswith("CompletedWithViolations, ")
     violations = plans.read("constraint_violations.json", "monitor")["violations"]
     assert {violation["label"] for violation in violations} <= {"basic", "plus", "pro"}

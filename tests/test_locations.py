@@ -37,7 +37,7 @@ def scattered(captures: Path, seed: int) -> dict[str, bytes]:
 def test_disk_object_store_and_shuffled_files_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same window read from disk, from S3 and in shuffled order gives the same analysis, to the byte."""
     disk = Shapwatch(tmp_path / "disk")
-    disk("stage=traffic", f"stage.start={START}", "stage.batch_rows=2")
+    disk("stage=replay", f"stage.start={START}", "stage.batch_rows=2")
     disk("stage=baseline")
     disk("stage=monitor", f"stage.window={WINDOW}")
     expected = analysis(disk)
@@ -67,7 +67,7 @@ def test_everything_may_lie_in_an_object_store(tmp_path: Path, monkeypatch: pyte
         run = Shapwatch(tmp_path)
         remote = [f"paths.capture={bucket.url}/capture", f"data.traffic={bucket.url}/data/traffic.jsonl"]
         remote += [f"paths.ground_truth={bucket.url}/labels", f"paths.merge={bucket.url}/merged"]
-        run("stage=traffic", f"stage.start={START}", *remote)
+        run("stage=replay", f"stage.start={START}", *remote)
         run("stage=baseline", f"data.dataset={bucket.url}/data/baseline.jsonl")
         truth = {"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventVersion": "0"}
         labels = [truth | {"eventMetadata": {"eventId": str(i)}} for i in range(270)]
@@ -120,7 +120,7 @@ def test_a_manifest_in_a_store_reads_no_file_of_this_machine(tmp_path: Path, mon
 def test_hours_of_a_window_are_listed_once(tmp_path: Path) -> None:
     """Windows that share an hour read its files once each, and an event counts in one of them only."""
     run = Shapwatch(tmp_path)
-    run("stage=traffic", f"stage.start={START}", "stage.rate=0.05")
+    run("stage=replay", f"stage.start={START}", "stage.rate=0.05")
     counts = []
     for first, last in itertools.pairwise(["09:00", "09:30", "10:15", "11:00"]):
         window = f"2026-01-05T{first}Z/2026-01-05T{last}Z"

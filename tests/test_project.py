@@ -46,7 +46,7 @@ def test_constraints_are_plain_pins() -> None:
         *(name for extra in project["optional-dependencies"].values() for name in extra),
     ]
     pinned = {line.partition("==")[0] for line in lines}
-    assert {re.split(r"[<>=\[]", name)[0].lower() for name in wanted} <= pinned
+    assert {re.split(r"[<>=\[]", name)[0].lower() for name in wanted} <= {*pinned, project["name"]}
 
 
 def test_version_is_told_once() -> None:
@@ -66,7 +66,7 @@ def test_the_quickstarts_data_are_what_the_script_writes(tmp_path: Path) -> None
 
     rows = pl.read_ndjson(DEMO / "traffic.jsonl")["features"].list.to_struct(fields=[f"f{d}" for d in range(10)])
     old, new = (
-        LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None).predict(
+        LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None, deploy=None).predict(
             rows.struct.unnest()
         )
         for folder in (DEMO, tmp_path)

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain import label_names
 from runner.models.linear import Linear
 
 HERE = Path(__file__).parent
@@ -64,7 +65,8 @@ def build_plans(folder: Path) -> None:
     model = _plans_model()
     shares_NL = model.predict(pl.DataFrame(customers, infer_schema_length=None))
     places_N = (rng.random(len(customers))[:, None] > shares_NL.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    labelled = [{**customer, "plan": model.labels[i]} for customer, i in zip(customers, places_N, strict=True)]
+    plans = label_names(model.label_headers, shares_NL.shape[1])
+    labelled = [{**customer, "plan": plans[i]} for customer, i in zip(customers, places_N, strict=True)]
     _write_lines(folder / "plans-baseline.jsonl", labelled[:PLANS_ROWS])
     _write_lines(folder / "plans-traffic.jsonl", customers[PLANS_ROWS:])
 

@@ -14,7 +14,7 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Attributions, GlobalAttributions
+from runner.domain import Attributions, GlobalAttributions, label_names
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation, aggregate
 from runner.explain.game import MaskingGame, outputs, probability
@@ -49,7 +49,7 @@ class Estimator:
         scores_NL = outputs(model, records.features, self.use_logit, self.max_batch_rows)
         expected_L = outputs(model, background, self.use_logit, self.max_batch_rows).mean(axis=0)
         phi_NDL = np.zeros((*records.features.shape, len(expected_L)))
-        blocks, coalitions = self._blocks(records.plays_ND), 0
+        blocks = self._blocks(records.plays_ND)
         for rows in track(blocks, "explaining", len(blocks)):
             players_NP = np.nonzero(records.plays_ND[rows])[1].reshape(rows.stop - rows.start, -1)
             game = MaskingGame(
@@ -64,15 +64,25 @@ class Estimator:
                 max_batch_rows=self.max_batch_rows,
             )
             np.put_along_axis(phi_NDL[rows], players_NP[:, :, None], self.explainer.phi(game), axis=1)
-            coalitions += len(players_NP) * self.explainer.coalitions(game.players)
         return Attributions(
             names=tuple(features.columns),
-            labels=model.labels,
+            labels=label_names(model.label_headers, len(expected_L)),
             phi_NDL=phi_NDL[records.back_N],
             expected_L=expected_L,
             scores_NL=scores_NL[records.back_N],
-            evaluations=len(scores_NL) + background.height * (1 + coalitions),
+            evaluations=self._evaluations(records, background),
         )
+
+    def evaluations(self, features: pl.DataFrame, background: pl.DataFrame) -> int:
+        """Return how many rows `explain` would send to the model.
+
+        Raises:
+            BackgroundError: when the background's columns do not fit the features'.
+            ExplainerError: when the explainer cannot work with this many features.
+        """
+        background, features = backgrounds.align(background, features)
+        records = _arrange(features, background, self.explainer.keeps_unvarying)
+        return self._evaluations(records, background)
 
     def aggregate(self, attributions: Attributions) -> GlobalAttributions:
         """Return the global attributions by `agg_method`."""
@@ -86,6 +96,11 @@ class Estimator:
     def settings(self) -> dict[str, Any]:
         """What has to be equal for two analyses to be compared, as plain data for manifests."""
         return {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
+
+    def _evaluations(self, records: _Arranged, background: pl.DataFrame) -> int:
+        players, counts = np.unique(records.plays_ND.sum(axis=1), return_counts=True)
+        coalitions = [self.explainer.coalitions(P) for P in players.tolist()]
+        return records.features.height + background.height * (1 + int(np.dot(coalitions, counts)))
 
     def _blocks(self, plays_ND: NDArray[np.bool_]) -> list[slice]:
         """Return blocks of rows with equal numbers of players whose synthetic rows fit `max_batch_rows`.

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.errors import ExplainerError
+from runner.errors import ExplainerError, ModelAnswerError, snippet
 from runner.explain.background import plain
 from runner.protocols import Model
 
@@ -43,8 +43,24 @@ def probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def outputs(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: int) -> NDArray[np.float64]:
     """Return the model's outputs on rows, sent in batches, as scores_NL; log-odds with `use_logit`."""
-    scores_NL = np.concatenate([model.predict(part) for part in rows.iter_slices(max_batch_rows)])
+    scores_NL = np.concatenate([answered(model, part) for part in rows.iter_slices(max_batch_rows)])
     return logit(scores_NL) if use_logit else scores_NL
+
+
+def answered(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
+    """Return the model's scores_NL of rows, as they are.
+
+    Raises:
+        ModelAnswerError: when they are not finite numbers, some for each row.
+    """
+    scores_NL = model.predict(rows)
+    if scores_NL.ndim != 2 or len(scores_NL) != rows.height or not scores_NL.shape[1]:
+        raise ModelAnswerError(f"the model answered {rows.height} rows with scores of the shape {scores_NL.shape}")
+    if not np.isfinite(scores_NL).all():
+        n = int((~np.isfinite(scores_NL)).any(axis=1).argmax())
+        row = snippet(dict(zip(rows.columns, rows.row(n), strict=True)))
+        raise ModelAnswerError(f"the model answered with {scores_NL[n].tolist()} where finite scores are needed: {row}")
+    return scores_NL
 
 
 @dataclass(frozen=True)

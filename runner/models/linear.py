@@ -13,14 +13,14 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import orjson
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import ConfigDict, PlainValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain import plural
+from runner.domain import label_names, plural
 from runner.errors import ModelInputError, SettingsError
+from runner.models.local import Local, body
 
 LARGEST = 1e100
 """Larger coefficients and feature values are taken for mistakes; their products stay finite."""
@@ -65,7 +65,7 @@ Coefficient = Annotated[tuple[float, ...] | dict[str, tuple[float, ...]], PlainV
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Linear:
+class Linear(Local):
     """A linear, logistic or softmax regression in float64; features are found by their names.
 
     Attributes:
@@ -75,13 +75,15 @@ class Linear:
         coefficients: for each feature what it adds: a number is multiplied by the value (true is 1, false 0), a mapping
             from categories looks it up; either has one number for each output. Nulls and other categories add 0.
         label_headers: the names of the outputs, or None for `label0`, `label1`, …
+        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
     """
 
     kind: Literal["linear"]
     link: Literal["identity", "logistic", "softmax"]
     intercept: Numbers
     coefficients: dict[str, Coefficient]
-    label_headers: tuple[str, ...] | None = field()
+    label_headers: tuple[str, ...] | None
+    deploy: Literal["shadow"] | None = field()
 
     @field_validator("intercept")
     @classmethod
@@ -108,11 +110,6 @@ class Linear:
             if len(set(names)) < len(names):
                 raise ValueError("names must be unique")
         return names
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the L outputs."""
-        return self.label_headers or tuple(f"label{i}" for i in range(len(self.intercept)))
 
     @cached_property
     def identity(self) -> str:
@@ -147,18 +144,10 @@ class Linear:
             ValueError: with a sentence, when there is no such form of an answer.
         """
         scores_NL = self.predict(features).tolist()
-        match accept:
-            case "application/jsonlines":
-                return "".join(orjson.dumps(self._answer(scores)).decode() + "\n" for scores in scores_NL)
-            case "application/json":
-                return json.dumps(
-                    {"predictions": [dict(reversed(self._answer(scores).items())) for scores in scores_NL]}
-                )
-            case "text/csv":
-                return "".join(",".join(map(repr, scores)) + "\n" for scores in scores_NL)
-        raise ValueError(
-            f"a linear model answers in application/jsonlines, application/json or text/csv, not {accept!r}"
-        )
+        answers = [self._answer(scores) for scores in scores_NL]
+        if accept == "application/json":
+            answers = [dict(reversed(answer.items())) for answer in answers]
+        return body(answers, scores_NL, accept)
 
     def _answer(self, scores_L: list[float]) -> dict[str, Any]:
         one = len(scores_L) == 1
@@ -166,7 +155,10 @@ class Linear:
             return {"score": scores_L[0] if one else scores_L}
         if one:
             return {"predicted_label": int(scores_L[0] >= 0.5), "score": scores_L[0]}
-        return {"predicted_label": self.labels[scores_L.index(max(scores_L))], "probabilities": scores_L}
+        return {
+            "predicted_label": label_names(self.label_headers, len(scores_L))[scores_L.index(max(scores_L))],
+            "probabilities": scores_L,
+        }
 
     def _check_names(self, names: list[str]) -> None:
         problems = [

@@ -6,7 +6,6 @@ Array letters: N records, D features, L labels (one).
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import field
 from decimal import ROUND_DOWN, Context, Decimal
 from functools import cached_property
@@ -22,6 +21,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.errors import ArtefactError, ModelInputError
 from runner.models.artifact import parse_arrays, unpack_tar, unpack_zip
+from runner.models.local import Local, body
 
 PREDICTORS = ("binary_classifier", "regressor")
 
@@ -36,23 +36,20 @@ class Parameters(NamedTuple):
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class LinearLearner:
+class LinearLearner(Local):
     """A logistic or linear regression in float32, as the SageMaker container computes it.
 
     Attributes:
         kind: `linear_learner`.
         artifact: the model.tar.gz.
         label_headers: the name of the one output, or None for `label0`.
+        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
     """
 
     kind: Literal["linear_learner"]
     artifact: Path
-    label_headers: tuple[str] | None = field()
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The name of the one output."""
-        return self.label_headers or ("label0",)
+    label_headers: tuple[str] | None
+    deploy: Literal["shadow"] | None = field()
 
     @cached_property
     def identity(self) -> str:
@@ -92,15 +89,10 @@ class LinearLearner:
             ValueError: with a sentence, when there is no such form of an answer.
         """
         scores_N: list[float] = self.predict(features)[:, 0].tolist()
-        match accept:
-            case "application/jsonlines":
-                return "".join(map(self._line, scores_N))
-            case "application/json":
-                return json.dumps({"predictions": [{"score": score, **self._label(score)} for score in scores_N]})
-            case "text/csv":
-                return "".join(f"{score!r}\n" for score in scores_N)
-        forms = "application/jsonlines, application/json or text/csv"
-        raise ValueError(f"a linear_learner model answers in {forms}, not {accept!r}")
+        if accept == "application/jsonlines":
+            return "".join(map(self._line, scores_N))
+        answers = [{"score": score, **self._label(score)} for score in scores_N]
+        return body(answers, [[score] for score in scores_N], accept)
 
     def _line(self, score: float) -> str:
         label = "".join(f'"{name}":{value},' for name, value in self._label(score).items())

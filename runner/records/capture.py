@@ -35,26 +35,33 @@ def decode(line: bytes) -> Event:
         input=_side(capture, "endpointInput"),
         output=_side(capture, "endpointOutput"),
         version=_own(document, "eventVersion", str) if "eventVersion" in document else "0",
+        custom_attributes=_texts(metadata.get("customAttributes")),
     )
 
 
 def encode(event: Event) -> bytes:
     """Return the capture line of an event, compact and with its line end."""
-    sides = {"endpointInput": (event.input, "INPUT"), "endpointOutput": (event.output, "OUTPUT")}
-    metadata = {"eventId": event.event_id}
+    capture = {}
+    if event.input is not None:
+        capture["endpointInput"] = _written(event.input, "INPUT")
+    if event.output is not None:
+        capture["endpointOutput"] = _written(event.output, "OUTPUT")
+    document = {"captureData": capture, "eventMetadata": _metadata(event), "eventVersion": event.version}
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _written(side: Payload, mode: str) -> dict[str, str]:
+    return {"observedContentType": side.content_type, "mode": mode, "data": side.data, "encoding": side.encoding}
+
+
+def _metadata(event: Event) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"eventId": event.event_id}
     if event.inference_id is not None:
         metadata["inferenceId"] = event.inference_id
-    metadata["inferenceTime"] = event.at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-    document = {
-        "captureData": {
-            name: {"observedContentType": side.content_type, "mode": mode, "data": side.data, "encoding": side.encoding}
-            for name, (side, mode) in sides.items()
-            if side is not None
-        },
-        "eventMetadata": metadata,
-        "eventVersion": event.version,
-    }
-    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    if event.custom_attributes:
+        metadata["customAttributes"] = event.custom_attributes
+    metadata["inferenceTime"] = event.at.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    return metadata
 
 
 def parsed(line: bytes) -> Any:
@@ -80,6 +87,11 @@ def _side(capture: dict[str, Any], name: str) -> Payload | None:
         data=_own(side, "data", str),
         encoding=_own(side, "encoding", str),
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return the texts of a list; whatever is neither a list nor a text in it counts for nothing."""
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
 def _own(document: Any, key: str, kind: type) -> Any:

@@ -56,7 +56,8 @@ def _health(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
     strip = []
     if "events" in counts:
         captured = f"{plural(counts['events'], 'event')} in {plural(counts['files'], 'file')}"
-        strip.append(_check("Captured", captured, GOOD if counts["events"] else BAD, ""))
+        probes = f"{plural(counts['probes'], 'probe')} of ours left out" if counts.get("probes") else ""
+        strip.append(_check("Captured", captured, GOOD if counts["events"] else BAD, probes))
     rejected = counts.get("rejected", {})
     reasons = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in rejected.items())
     strip.append(_check("Explained", plural(counts["records"], "record"), GOOD if counts["records"] else BAD, ""))
@@ -73,9 +74,11 @@ def _health(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
         changed = manifest["model_changed"]
         value = {True: "changed", False: "unchanged", None: "unknown"}[changed]
         state = {True: WARNING, False: GOOD, None: WARNING}[changed]
-        strip.append(
-            _check("Model", value, state, f"since the reference; now {manifest['hashes']['model'][:SHORT_HASH]}")
+        model = manifest["hashes"]["model"]
+        now = (
+            "behind an endpoint, whose model cannot be told from here" if model is None else f"now {model[:SHORT_HASH]}"
         )
+        strip.append(_check("Model", value, state, f"since the reference; {now}"))
     return strip
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner import storage
-from runner.domain import Line, Window
+from runner.domain import PROBE, Line, Window
 from runner.errors import RecordError, snippet
 from runner.records import capture, shapes
 from runner.records.fields import Fields
@@ -86,10 +86,12 @@ class CaptureFile:
             left.append(block["line"].filter(~block["fits"]).to_numpy())
             fitting = _where(block, block["fits"])
             inside = _where(fitting, fitting["at"].is_between(self.window.start, self.window.end, closed="left"))
-            intake.events += inside.height
             intake.outside += fitting.height - inside.height
-            for r in range(shape.records if inside.height else 0):
-                intake.add(self.name, shape.part(inside, r))
+            traffic = _without_probes(inside)
+            intake.probes += inside.height - traffic.height
+            intake.events += traffic.height
+            for r in range(shape.records if traffic.height else 0):
+                intake.add(self.name, shape.part(traffic, r))
         return np.concatenate(left)
 
     def _read_lines(self, lines: Iterable[Line], intake: Intake) -> None:
@@ -109,6 +111,9 @@ class CaptureFile:
                 at = event.at
                 if at not in self.window:
                     intake.outside += 1
+                    continue
+                if event.is_probe:
+                    intake.probes += 1
                     continue
                 yield from event_rows(line.number, event, self.fields)
             except RecordError as error:
@@ -144,6 +149,12 @@ def _blocks(path: Path, shape: Shape) -> Iterator[pl.DataFrame]:
             held.clear()
     if held:
         yield shape.legal(pl.concat(held))
+
+
+def _without_probes(lines: pl.DataFrame) -> pl.DataFrame:
+    if "inference_id" not in lines.columns:
+        return lines
+    return _where(lines, ~lines["inference_id"].str.starts_with(PROBE))
 
 
 def _where(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:

@@ -32,13 +32,15 @@ class Intake:
     """Collects the records and rejections of a window or dataset; a context manager, whose end removes all files.
 
     Attributes:
-        events: lines (of a dataset: records) that belong to the window; `outside`: those that belong to others.
+        events: lines (of a dataset: records) that belong to the window; `outside`: those that belong to others;
+            `probes`: those of our own calls.
         names: of the features, where the file itself says them and the settings do not.
     """
 
     def __init__(self, fields: Fields, held_bytes: int = HELD_BYTES) -> None:
         self.events = 0
         self.outside = 0
+        self.probes = 0
         self.names: Sequence[str] | None = None
         self._fields = fields
         self._held_bytes = held_bytes
@@ -100,6 +102,7 @@ class Intake:
             files=tuple(files),
             events=self.events,
             outside=self.outside,
+            probes=self.probes,
             records=table.select(pl.len()).collect().item(),
             names=self._names(schema),
             table=table,

@@ -65,7 +65,8 @@ class Source:
             TooManyRejected: when more than `max_rejected_share` of the records were rejected.
         """
         if not captured.events:
-            raise NoData(window, self.reader.folders(window), len(captured.files), captured.outside)
+            folders = self.reader.folders(window)
+            raise NoData(window, folders, len(captured.files), captured.outside, captured.probes)
         if not captured.records:
             raise NothingUsable(window, captured.rejected, str(captured.examples[0]))
         if captured.share > self.max_rejected_share:

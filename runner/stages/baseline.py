@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from runner.drift.verdict import reachability
 from runner.executions import ANALYSIS, REPORT, Provenance, Stopwatch, bundle, claim, commit
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
+from runner.explain.preflight import preflight
 from runner.protocols import Model, Track
 from runner.report.render import Report
 from runner.sources.dataset import Dataset
@@ -50,16 +51,21 @@ class Baseline:
             given = self.background_rows()
             background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
         with watch.step("explain"):
+            before = self.model.sent
+            checked = preflight(self.model, features, background, self.estimator.use_logit)
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
+        calls = manifest.calls(before, self.model.sent)
         identities = {"dataset": digest, "model": self.model.identity}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
             "counts": {"records": features.height},
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
-            "notes": reachability(reference, self.threshold),
+            "preflight": asdict(checked),
+            "calls": calls,
+            "notes": [*reachability(reference, self.threshold), *manifest.trouble(calls)],
         }
         with watch.step("report"):
             page = self.report.html(found, reference, None)

@@ -81,6 +81,7 @@ def contents(captured: Captured, window: Window) -> dict[str, Any]:
         "files_per_hour": dict(per_hour),
         "events": captured.events,
         "outside": captured.outside,
+        "probes": captured.probes,
         "records": captured.records,
         "rejected": dict(captured.rejected),
         "rejections": [str(rejection) for rejection in captured.examples],
@@ -114,6 +115,7 @@ def describe(found: dict[str, Any]) -> str:
     lines = [f"{found['window']['start']} to {found['window']['end']}"]
     lines += [f"  {folder}: {plural(count, 'file')}" for folder, count in found["files_per_hour"].items()]
     outside = f", {found['outside']} outside the window" if found["outside"] else ""
+    outside += f", {plural(found['probes'], 'probe')} of ours left out" if found["probes"] else ""
     lines.append(f"  {plural(found['events'], 'event')}, {plural(found['records'], 'record')}{outside}")
     lines.append(f"  rejected: {', '.join(f'{kind} {count}' for kind, count in found['rejected'].items()) or 'none'}")
     lines += [f"    {rejection}" for rejection in found["rejections"]]

@@ -56,7 +56,7 @@ class Merge:
                 hour.append(ground_truth.merged(line, truth))
             keys.append(ground_truth.key(event))
         if not keys:
-            raise NoData(window, self.tree.folders(window), passed["files"], passed["outside"])
+            raise NoData(window, self.tree.folders(window), passed["files"], passed["outside"], passed["probes"])
         join = truths.join(keys)
         paths = [self._write(hour, lines) for hour, lines in merged.items()]
         name = f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}.merge.json"
@@ -84,9 +84,14 @@ class Merge:
                     except RecordError:
                         passed["rejected"] += file.name.startswith(own)
                         continue
-                    if event and event.at in window:
+                    if event is None:
+                        continue
+                    if event.at not in window:
+                        passed["outside"] += 1
+                    elif event.is_probe:
+                        passed["probes"] += 1
+                    else:
                         yield line.data, event
-                    passed["outside"] += bool(event and event.at not in window)
 
     def _write(self, hour: str, lines: list[bytes]) -> str:
         """Write the merged file of an hour; the same folder and hour always give the same name."""

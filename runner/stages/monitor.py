@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
 from runner.executions import ANALYSIS, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
+from runner.explain.preflight import preflight
 from runner.protocols import Model, Track
 from runner.reference import Reference
 from runner.report.render import Report
@@ -78,6 +79,8 @@ class Monitor:
             given = self.background_rows()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             differences = reference.compare(self.estimator.settings, background)
+            before = self.model.sent
+            checked = preflight(self.model, features, background, self.estimator.use_logit, scores_NL)
             attributions = self.estimator.explain(self.model, features, background, self.track)
             live = self.estimator.aggregate(attributions)
         verdict = judge(reference.attributions, live, self.threshold)
@@ -87,15 +90,18 @@ class Monitor:
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
+        calls = manifest.calls(before, self.model.sent)
         found = {
             **self._head(window, status, (headline(verdict), sentence(verdict, reference.attributions, live))),
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
+            "preflight": asdict(checked),
+            "calls": calls,
             "serving_parity": parity(scores_NL, self.estimator.model_scores(attributions)),
-            "quality": manifest.quality(self.merged.quality(window, self.model.labels)),
+            "quality": manifest.quality(self.merged.quality(window, attributions.labels)),
             "model_changed": reference.model_changed(self.model.identity),
-            "notes": [*differences, *verdict.notes, *rejections(captured)],
+            "notes": [*differences, *verdict.notes, *manifest.trouble(calls), *rejections(captured)],
         }
         target = self._commit(window, found, files, watch, (live, reference.attributions))
         lines = [

@@ -1,126 +1,134 @@
-"""Replays a dataset through the model and writes the captures that an endpoint or a batch transform would have left."""
+"""Sends a dataset to an endpoint over HTTP, one request after the other, as the endpoint's clients would."""
 
 from __future__ import annotations
 
-import itertools
-import uuid
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-import polars as pl
-
-from runner import storage
-from runner.domain import Event, Outcome, Payload, plural
-from runner.errors import SettingsError
-from runner.protocols import Model, Track
-from runner.records import capture, incident, manifests
-from runner.records.payloads import encoding
+from runner.domain import Outcome, plural
+from runner.errors import EndpointError, SettingsError, snippet
+from runner.protocols import Item, Track
+from runner.records import incident
+from runner.records.batches import Batch, batches
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset
+
+if TYPE_CHECKING:
+    import httpx
+
+MOST_FAILURES = 10
+"""So many requests in a row without a good answer, and no more are sent."""
+
+
+@dataclass
+class Tally:
+    """What became of the requests: how many records they carried, and how often each problem occurred."""
+
+    requests: int = 0
+    records: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+
+    def add(self, records: int, problem: str | None) -> None:
+        """Count a request."""
+        self.requests += 1
+        self.records += records
+        self.failures = 0 if problem is None else self.failures + 1
+        if problem:
+            self.problems[problem] += 1
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Traffic at given event times, captured.
+    """Live traffic; each request's inference id is the place of its first record in the dataset.
 
     Attributes:
         dataset: the records to send.
-        model: answers them.
-        template: makes the requests' bodies.
-        accept: the media type of the responses.
-        tree: the folder of the endpoint's variant in the capture tree; of a batch transform, the one with `input/`.
-        transform: whether a batch transform reads the records of an hour from a file, instead of an endpoint's events.
-        rate: events a second.
-        batch_rows: records an event carries.
+        template: makes the requests' bodies; `accept` is the media type of the answers.
+        url: of the endpoint's invocations.
+        token: for the `Authorization: Bearer` header, None for none.
+        rate: requests a second.
+        batch_rows: records a request carries.
         count: records to send, None for the dataset once.
-        seed: draws the event ids and the names of the files, so that the same run again rewrites the same files.
+        loop: whether to go on without end, until interrupted.
+        timeout_seconds: for an answer.
     """
 
     dataset: Dataset
-    model: Model
     template: Template
     accept: str
-    tree: str
-    transform: bool
+    url: str
+    token: str | None
     rate: float
     batch_rows: int
     count: int | None
-    seed: int
+    loop: bool
+    timeout_seconds: float
     track: Track
 
-    def run(self, start: datetime, rescale: Mapping[str, float], skip: int = 0) -> Outcome:
-        """Write the captures of events from `start` on; features in `rescale` are multiplied before they are sent.
-
-        Args:
-            start: UTC time of the first event.
-            rescale: factors by feature name, to rehearse an incident.
-            skip: the row of the dataset to start from.
-        """
-        features = incident.rescale(self.dataset.read()[0], rescale)
-        count = features.height if self.count is None else self.count
-        rows = range(skip, skip + count)
-        files = self._transform(features, rows, start) if self.transform else self._endpoint(features, rows, start)
-        return Outcome(f"captured {plural(count, 'record')} from {start:%F %T} UTC on, in {', '.join(files)}")
-
-    def _endpoint(self, features: pl.DataFrame, rows: range, start: datetime) -> list[str]:
-        """Write one file per UTC hour, named by its first event, and return them; rows start anew at the end."""
-        size = 1 if self.template.one_by_one else self.batch_rows
-        batches = (rows[i : i + size] for i in range(0, len(rows), size))
-        events = self._events(features, self.track(batches, "capturing", -(-len(rows) // size)), start)
-        files = []
-        for hour, group in itertools.groupby(events, lambda event: f"{event.at:%Y/%m/%d/%H}"):
-            first, *others = group
-            name = f"{first.at:%M-%S}-{first.at.microsecond // 1000:03d}-{first.event_id}.jsonl"
-            files.append(storage.join(self.tree, hour, name))
-            storage.write(files[-1], b"".join(capture.encode(event) for event in (first, *others)))
-        return files
-
-    def _events(self, features: pl.DataFrame, batches: Iterable[range], start: datetime) -> Iterator[Event]:
-        rng = self._rng(start)
-        for number, rows in enumerate(batches):
-            sent = _around(features, rows)
-            (request,) = self._bodies(sent)
-            yield Event(
-                event_id=_uuid4(rng),
-                inference_id=str(rows[0] % features.height),
-                at=start + timedelta(seconds=number / self.rate),
-                input=self._payload(self.template.content_type, request),
-                output=self._payload(self.accept, self.model.reply(sent, self.accept)),
-            )
-
-    def _transform(self, features: pl.DataFrame, rows: range, start: datetime) -> list[str]:
-        """Write the records of a transform job as one file, with the manifest of the hour it ran in."""
-        rng = self._rng(start)
-        data = storage.join(self.tree, "data", _uuid4(rng))
-        storage.write(data, "\n".join(self._bodies(_around(features, rows))).encode())
-        manifest = storage.join(self.tree, "input", f"{start:%Y/%m/%d/%H}", f"{_uuid4(rng)}.json")
-        storage.write(manifest, manifests.encode(data))
-        return [manifest]
-
-    def _bodies(self, sent: pl.DataFrame) -> list[str]:
-        """Return the requests for rows.
+    def run(self, rescale: Mapping[str, float]) -> Outcome:
+        """Send the dataset; features in `rescale` are multiplied before.
 
         Raises:
-            SettingsError: when they fit no request.
+            EndpointError: when many requests in a row got no good answer.
         """
+        import httpx
+
+        features = incident.rescale(self.dataset.read()[0], rescale)
+        size = 1 if self.template.one_by_one else self.batch_rows
+        count = None if self.loop else self.count or features.height
+        total = None if count is None else -(-count // size)
+        tally, start = Tally(), time.monotonic()
+        with httpx.Client(timeout=self.timeout_seconds, headers=self._headers()) as client:
+            try:
+                for batch in paced(self.track(batches(features, size, count), "sending", total), self.rate):
+                    tally.add(batch.rows.height, self._send(client, batch))
+                    self._check(tally)
+            except KeyboardInterrupt:
+                if not self.loop:
+                    raise
+        return self._outcome(tally, time.monotonic() - start)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": self.template.content_type, "Accept": self.accept}
+        return headers | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
+
+    def _send(self, client: httpx.Client, batch: Batch) -> str | None:
+        """Return what was wrong with the answer, None where nothing was."""
+        import httpx
+
         try:
-            return self.template.bodies(sent.rows())
+            (body,) = self.template.bodies(batch.rows.rows())
         except ValueError as error:
             raise SettingsError([f"data.traffic: {error}"]) from error
+        try:
+            marks = {"X-Amzn-SageMaker-Inference-Id": str(batch.first)}
+            answer = client.post(self.url, content=body.encode(), headers=marks)
+        except httpx.HTTPError as error:
+            return f"no answer ({snippet(error) or type(error).__name__})"
+        return None if answer.is_success else f"{answer.status_code} {snippet(answer.text)}"
 
-    def _payload(self, content_type: str, body: str) -> Payload:
-        return Payload(content_type, body, encoding(content_type))
+    def _check(self, tally: Tally) -> None:
+        if tally.failures == MOST_FAILURES:
+            problem = f"{MOST_FAILURES} requests in a row failed: {', '.join(tally.problems)}"
+            raise EndpointError(
+                self.url, None, problem, "check stage.url, and that stage=serve or an endpoint is up there"
+            )
 
-    def _rng(self, start: datetime) -> np.random.Generator:
-        return np.random.default_rng([self.seed, int(start.timestamp())])
+    def _outcome(self, tally: Tally, seconds: float) -> Outcome:
+        what = f"{plural(tally.records, 'record')} in {plural(tally.requests, 'request')}"
+        lines = [f"sent {what} to {self.url} in {seconds:.1f} s"]
+        lines += [f"{plural(count, 'failure')}: {problem}" for problem, count in tally.problems.items()]
+        return Outcome("\n  ".join(lines), succeeded=not tally.problems)
 
 
-def _around(features: pl.DataFrame, rows: range) -> pl.DataFrame:
-    """Return rows of a table that starts anew at its end."""
-    return features[np.asarray(rows) % features.height]
-
-
-def _uuid4(rng: np.random.Generator) -> str:
-    return str(uuid.UUID(bytes=rng.bytes(16), version=4))
+def paced(items: Iterable[Item], rate: float) -> Iterator[Item]:
+    """Yield items no faster than `rate` a second; lost time is caught up with."""
+    start = time.monotonic()
+    for number, item in enumerate(items):
+        if (wait := start + number / rate - time.monotonic()) > 0:
+            time.sleep(wait)
+        yield item

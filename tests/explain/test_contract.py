@@ -108,7 +108,7 @@ def test_dummy_and_symmetry(explainer: Explainer) -> None:
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
 def test_several_outputs(explainer: Explainer) -> None:
     """Every output is explained as if it were the only one."""
-    pair = Formula(lambda x: np.stack([interacting(x), additive(x)], axis=1), labels=("a", "b"))
+    pair = Formula(lambda x: np.stack([interacting(x), additive(x)], axis=1), label_headers=("a", "b"))
     attributions = explain(explainer, pair)
     assert attributions.labels == ("a", "b")
     for i, function in enumerate((interacting, additive)):

@@ -25,7 +25,8 @@ CATEGORIES = ("north", "Zürich", 'so-called "west", inner')
 
 def made(**parameters: Any) -> Linear:
     """Return a logistic model of one feature x, or another."""
-    usual: dict[str, Any] = {"link": "logistic", "intercept": [0], "coefficients": {"x": 1}, "label_headers": None}
+    usual: dict[str, Any] = {"link": "logistic", "intercept": [0], "coefficients": {"x": 1}}
+    usual |= {"label_headers": None, "deploy": None}
     return Linear(kind="linear", **(usual | parameters))
 
 
@@ -144,17 +145,10 @@ def test_far_scores_saturate() -> None:
 def test_no_row_has_no_score(model: Linear) -> None:
     """Scores have a column for each output, also for no row."""
     scores_NL = model.predict(table([]))
-    assert scores_NL.shape == (0, len(model.labels))
+    assert scores_NL.shape == (0, len(model.intercept))
     assert scores_NL.dtype == np.float64
     assert model.reply(table([]), LINES) == model.reply(table([]), CSV) == ""
     assert model.reply(table([]), JSON) == '{"predictions": []}'
-
-
-def test_labels_are_named_or_numbered() -> None:
-    """The outputs have the names they were given, or numbers."""
-    assert PLANS.labels == ("basic", "plus", "pro")
-    assert made().labels == ("label0",)
-    assert made(intercept=[0, 1], coefficients={"x": [1, 2]}).labels == ("label0", "label1")
 
 
 @pytest.mark.parametrize(

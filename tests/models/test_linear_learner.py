@@ -18,7 +18,7 @@ from runner.errors import ArtefactError, MissingInput, ModelInputError
 from runner.models.linear_learner import LinearLearner
 from tests.conftest import DEMO
 
-DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None)
+DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
 WEIGHTS = np.array([1.0, -2.0])
 PARAMS = array_list({"arg:fc0_weight": WEIGHTS[:, None], "arg:fc0_bias": np.array([[0.5]])})
 EXTRA = b'{"predictor_type":"binary_classifier","threshold":0.5}'
@@ -32,7 +32,7 @@ PUBLISHED = {
 def stored(folder: Path, data: bytes) -> LinearLearner:
     """Return the model of an artefact with these bytes."""
     (folder / "model.tar.gz").write_bytes(data)
-    return LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None)
+    return LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None, deploy=None)
 
 
 def made(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
@@ -56,7 +56,7 @@ def table(*rows: tuple[Any, ...]) -> pl.DataFrame:
 def notebook_model(adult: Path) -> LinearLearner:
     """The notebook's model."""
     artifact = adult / "ll-adult-prediction-model.tar.gz"
-    return LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None)
+    return LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
 
 
 @pytest.fixture
@@ -130,12 +130,6 @@ def test_scores_have_one_column(demo_model: LinearLearner) -> None:
     scores_NL = demo_model.predict(pl.DataFrame({f"column_{i}": [0.5] for i in range(10)}).clear())
     assert scores_NL.shape == (0, 1)
     assert scores_NL.dtype == np.float64
-
-
-def test_labels_are_named_or_numbered() -> None:
-    """The one output has the name it was given, or label0."""
-    named = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=("malignant",))
-    assert (named.labels, DEMO_MODEL.labels) == (("malignant",), ("label0",))
 
 
 def test_identity_changes_with_the_artefact(tmp_path: Path) -> None:
@@ -265,6 +259,6 @@ def test_other_archives_are_refused(tmp_path: Path, files: dict[str, bytes], sai
 
 def test_missing_artefact_is_said(tmp_path: Path) -> None:
     """A model whose file is not there says which setting names it."""
-    model = LinearLearner(kind="linear_learner", artifact=tmp_path / "absent.tar.gz", label_headers=None)
+    model = LinearLearner(kind="linear_learner", artifact=tmp_path / "absent.tar.gz", label_headers=None, deploy=None)
     with pytest.raises(MissingInput, match=r"absent\.tar\.gz \(model\.artifact\)"):
         model.predict(table((1, 2)))

@@ -24,7 +24,14 @@ ids = st.text()
 sides = st.none() | st.builds(Payload, content_type=st.text(), data=st.text(), encoding=st.text())
 whole_seconds = st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=0))
 events = st.builds(
-    Event, event_id=ids, at=whole_seconds, input=sides, output=sides, inference_id=st.none() | ids, version=st.text()
+    Event,
+    event_id=ids,
+    at=whole_seconds,
+    input=sides,
+    output=sides,
+    inference_id=st.none() | ids,
+    version=st.text(),
+    custom_attributes=st.lists(st.text()).map(tuple),
 )
 
 
@@ -61,6 +68,22 @@ def test_inference_id_stands_between_event_id_and_time() -> None:
     assert decode(line).inference_id == "0"
 
 
+def test_custom_attributes_stand_before_the_time() -> None:
+    """Custom attributes are a list after the ids, and come back."""
+    event = replace(decode(PUBLISHED[0]), inference_id="0", custom_attributes=("tfs-model-name=a", "b"))
+    assert (
+        b'"inferenceId":"0","customAttributes":["tfs-model-name=a","b"],"inferenceTime":"2023-01-19T05:31:46Z"'
+        in encode(event)
+    )
+    assert decode(encode(event)) == event
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", {"a": "b"}, [], [7, None, ["x"]]])
+def test_malformed_custom_attributes_are_ignored(value: object) -> None:
+    """Custom attributes that are no list of texts never cost an event."""
+    assert decode(changed("eventMetadata.customAttributes", value)) == decode(PUBLISHED[0])
+
+
 @given(events)
 def test_any_event_survives(event: Event) -> None:
     """Encoding and decoding returns the same event, whatever texts it holds and whichever side is absent."""
@@ -83,7 +106,7 @@ def test_absent_sides_are_not_written() -> None:
     assert orjson.loads(encode(event))["captureData"] == {}
 
 
-@pytest.mark.parametrize("key", ["eventMetadata.customAttributes", "captureData.more", "more"])
+@pytest.mark.parametrize("key", ["eventMetadata.more", "captureData.more", "more"])
 def test_unknown_members_are_ignored(key: str) -> None:
     """What SageMaker may add does not disturb."""
     assert decode(changed(key, ["x"])) == decode(PUBLISHED[0])

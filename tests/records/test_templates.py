@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,31 @@ tables = st.integers(1, 5).flatmap(
         st.lists(st.lists(scalars, min_size=width, max_size=width), min_size=1, max_size=5),
     )
 )
+
+
+columns = {
+    pl.Int64: st.integers(-(2**63), 2**63 - 1),
+    pl.UInt64: st.integers(0, 2**64 - 1),
+    pl.Int128: st.integers(-(2**127), 2**127 - 1),
+    pl.Float64: st.floats(allow_nan=False, allow_infinity=False),
+    pl.Float32: st.floats(width=32, allow_nan=False, allow_infinity=False),
+    pl.Boolean: st.booleans(),
+    pl.String: st.text() | st.sampled_from(HOSTILE),
+    pl.Null: st.none(),
+}
+frames = st.tuples(st.lists(names, min_size=1, max_size=6, unique=True), st.integers(1, 8), st.data()).map(
+    lambda drawn: frame(*drawn)
+)
+
+
+def frame(headers: list[str], rows: int, data: st.DataObject) -> pl.DataFrame:
+    """Return a table with columns of any type, nulls among their values."""
+    table = {}
+    for name in headers:
+        dtype = data.draw(st.sampled_from(list(columns)))
+        values = data.draw(st.lists(st.none() | columns[dtype], min_size=rows, max_size=rows))
+        table[name] = pl.Series(values, dtype=dtype)
+    return pl.DataFrame(table)
 
 
 def bodies(
@@ -223,6 +249,10 @@ def test_other_widths_are_refused() -> None:
         (LINES, "$feature_names", None, "content_template: holds none of $features"),
         (LINES, "[$features,$features]", None, "content_template: holds $features more than once"),
         (LINES, "$records", None, "content_template: $records has no meaning there"),
+        (LINES, "[$features,$record_count]", None, "content_template: $record_count has no meaning there"),
+        (JSON, "$records", "[$features,$feature_count]", "record_template: $feature_count has no meaning there"),
+        (JSON, "$record_count", "$features", "content_template: needs exactly one of $records and $record"),
+        (JSON, '["a $record_count", $records]', "$features", '"a $record_count" holds one inside a string'),
         (JSON, None, "$features", 'needed for application/json; a right one is {"instances":$records}'),
         (JSON, "$records", None, 'needed for application/json; a right one is {"features":$features}'),
         (JSON, '{"a":1}', "$features", "content_template: needs exactly one of $records and $record"),
@@ -276,3 +306,65 @@ def test_unknown_features_are_told(headers: tuple[str, ...] | None, text: str, s
     with pytest.raises(ValueError, match="content_template: there is no feature for") as caught:
         Template(LINES, f'{{"a":"{text}"}}', None, headers)
     assert said in str(caught.value)
+
+
+@given(frames)
+@pytest.mark.parametrize("settings", [(LINES, None), (JSON, "$features"), (JSON, "$features_kvp"), (CSV, None)])
+def test_columns_are_written_as_rows(settings: tuple[str, str | None], table: pl.DataFrame) -> None:
+    """What is written a column at a time is what is written row by row, to the byte."""
+    content_type, record = settings
+    content = (
+        '{"n":[$record_count,$feature_count],"of":$feature_names,"rows":$records}' if content_type == JSON else None
+    )
+    template = Template(content_type, content, record, tuple(table.columns))
+    if content_type == CSV and table.width == 1 and table.to_series().null_count():
+        with pytest.raises(ValueError, match="only feature is null"):
+            template.records(table)
+        return
+    records = template.records(table)
+    assert [template.around(records, table.width)] == template.bodies(table.rows())
+    (half,) = template.bodies(table.rows()[:1])
+    assert template.around(records[:1], table.width) == half
+    frame_bytes = template.frame_bytes(table.height, table.width)
+    separated = int((records.str.len_bytes() + 1).sum()) - 1
+    assert len(template.around(records, table.width).encode()) == frame_bytes + separated
+
+
+@given(frames)
+def test_single_columns_are_written_as_rows(table: pl.DataFrame) -> None:
+    """So it is where each feature has its place, one record a request."""
+    first = json.dumps(f"${{{table.columns[0]}}}")
+    record = f'{{"big":18446744073709551616,"first":{first},"again":[{first},1e16,$feature_names]}}'
+    template = Template(JSON, '{"one":$record,"n":$record_count}', record, tuple(table.columns))
+    records = template.records(table)
+    written = [template.around(records[i : i + 1], table.width) for i in range(table.height)]
+    assert written == template.bodies(table.rows())
+
+
+@pytest.mark.parametrize("content_type", [LINES, CSV])
+def test_no_row_is_no_record(content_type: str) -> None:
+    """An empty table has no records."""
+    records = Template(content_type, None, None, HEADERS).records(pl.DataFrame({"A": [], "B": []}))
+    assert records.to_list() == []
+    assert records.dtype == pl.String
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_columns_of_numbers_that_are_none_are_refused(value: float) -> None:
+    """A number that is not finite is told with its place, also among nulls."""
+    table = pl.DataFrame({"A": [1, 2, 3], "B": [None, 2.0, value]})
+    with pytest.raises(ValueError, match=rf"^row 2: feature 'B' is {value}, which no request can carry$"):
+        Template(LINES, None, None, HEADERS).records(table)
+
+
+def test_tables_of_other_widths_are_refused() -> None:
+    """A table that does not fit the headers is told, as a row is."""
+    with pytest.raises(ValueError, match=r"^a row has 1 value for 2 features$"):
+        Template(LINES, None, None, HEADERS).records(pl.DataFrame({"A": [1]}))
+
+
+def test_the_shape_of_a_request() -> None:
+    """A content template may tell how many records and features there are, wherever it likes."""
+    content = '{"inputs":[{"shape":[$record_count,$feature_count],"data":$records}]}'
+    assert bodies(JSON, content, "$features") == ['{"inputs":[{"shape":[2,2],"data":[[0,1],[3,4]]}]}']
+    assert bodies(JSON, "[$record_count,$record]", "$features") == ["[1,[0,1]]", "[1,[3,4]]"]

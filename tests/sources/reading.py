@@ -25,6 +25,7 @@ class Taken(NamedTuple):
     files: tuple[str, ...]
     events: int
     outside: int
+    probes: int
     rows: list[tuple[Any, ...]]
     scores: list[list[float]] | None
     origins: list[tuple[str, int, int]]
@@ -46,6 +47,7 @@ def plain(intake: Intake, files: Sequence[str] = ()) -> Taken:
         files=captured.files,
         events=captured.events,
         outside=captured.outside,
+        probes=captured.probes,
         rows=captured.features().rows(),
         scores=None if scores is None else scores.tolist(),
         origins=table.select("file", "line", "row").rows(),

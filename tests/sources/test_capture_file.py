@@ -30,13 +30,17 @@ FAST, PATIENT = 1, 10**9
 FUZZED_LINES = 200_000
 
 
-def read(path: Path, fields: Fields, worthwhile: int) -> tuple[pl.DataFrame, list[int], tuple[int, int]]:
-    """Return the records of a file by place, the rejected lines, and how many events are inside and outside."""
+def read(path: Path, fields: Fields, worthwhile: int) -> tuple[pl.DataFrame, list[int], tuple[int, int, int]]:
+    """Return the records of a file by place, the rejected lines, how many events are inside, outside and probes."""
     with Intake(fields) as intake:
         CaptureFile(path, "x", fields, WINDOW).read(intake, worthwhile)
         captured = intake.captured(["x"])
         rejected = sorted(json.loads(line)["line"] for line in captured.rejections)
-        return captured.table.collect().sort("line", "row"), rejected, (captured.events, captured.outside)
+        return (
+            captured.table.collect().sort("line", "row"),
+            rejected,
+            (captured.events, captured.outside, captured.probes),
+        )
 
 
 def check_readers_agree(path: Path, fields: Fields) -> None:
@@ -101,19 +105,19 @@ def test_any_bytes_are_accounted_for(tmp_path_factory: pytest.TempPathFactory, l
 
 
 def test_fuzzed_lines_are_accepted_or_rejected(tmp_path: Path) -> None:
-    """Of 200,000 mutated lines each is a record, a rejection, an event of another window, or blank."""
+    """Of 200,000 mutated lines each is a record, a rejection, an event of another window, a probe, or blank."""
     rng = random.Random(1)
     forms = [form for form in FORMS if form.layout == LINES]
     originals = [rng.choice(forms).line(rng, i) for i in range(400)]
     lines = [mutated(rng, rng.choice(originals)) for _ in range(FUZZED_LINES)]
     blank = sum(not line.removeprefix(b"\xef\xbb\xbf" if i == 0 else b"").strip() for i, line in enumerate(lines))
-    records, rejected, (events, outside) = read(
+    records, rejected, (events, outside, probes) = read(
         written(tmp_path, lines), Fields("features", "score"), capture_file.WORTHWHILE_LINES
     )
     accepted = set(records["line"].to_list())
     whole = [line for line in rejected if line not in accepted]
     assert len(accepted) + len(set(whole)) == events
-    assert events + outside + blank == FUZZED_LINES
+    assert events + outside + probes + blank == FUZZED_LINES
     assert len(accepted) > FUZZED_LINES / 20
     assert len(whole) > FUZZED_LINES / 20
 
@@ -131,9 +135,9 @@ def test_two_shapes_in_turns_are_both_learned(tmp_path: Path, monkeypatch: pytes
         return real(file, shape, *rest)
 
     monkeypatch.setattr(CaptureFile, "_read_shape", noted)
-    records, rejected, (events, outside) = read(path, single.fields, FAST)
+    records, rejected, (events, outside, probes) = read(path, single.fields, FAST)
     assert sorted(shapes) == [1, 3]
-    assert (events + outside, rejected) == (600, [])
+    assert (events + outside + probes, rejected) == (600, [])
     assert Counter(records["row"].to_list()).keys() == {0, 1, 2}
 
 
@@ -168,7 +172,7 @@ def test_a_line_beyond_all_measure_is_rejected(place: int, tmp_path: Path, monke
         CaptureFile(written(tmp_path, lines), "x", Form().fields, WINDOW).read(intake)
         captured = intake.captured(["x"])
         assert captured.rejected == {"too_long": 1}
-        assert (captured.examples[0].line, captured.events + captured.outside) == (place + 1, 3001)
+        assert (captured.examples[0].line, captured.events + captured.outside + captured.probes) == (place + 1, 3001)
 
 
 def test_a_hundred_megabytes_in_one_line(tmp_path: Path) -> None:
@@ -209,8 +213,8 @@ def test_a_name_is_no_pattern(name: str, tmp_path: Path) -> None:
     rng = random.Random(0)
     written(tmp_path, [Form().line(rng, i) for i in range(40)]).rename(tmp_path / "a.jsonl")
     path = written(tmp_path, [Form().line(rng, i) for i in range(30)]).rename(tmp_path / name)
-    _, rejected, (events, outside) = read(path, Form().fields, FAST)
-    assert (events + outside, rejected) == (30, [])
+    _, rejected, (events, outside, probes) = read(path, Form().fields, FAST)
+    assert (events + outside + probes, rejected) == (30, [])
 
 
 @pytest.mark.parametrize("tail", [b",garbage", b",{}", b",,x", b"{}"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.domain import Event, Payload, Window, utc
+from runner.domain import PROBE, Event, Payload, Window, utc
 from runner.records.capture import encode
 from runner.sources.capture_tree import CaptureTree
 from tests.sources.reading import FIELDS, HOUR, body, event, taken, write
@@ -184,3 +184,11 @@ def test_recurring_ids_are_records_of_their_own(tmp_path: Path) -> None:
 def test_folders_are_those_of_the_window(tmp_path: Path) -> None:
     """The neighbours are looked through, but they are not where a window is looked for."""
     assert CaptureTree(str(tmp_path), FIELDS, 1).folders(HOUR) == [str(tmp_path / "2026/01/05/09")]
+
+
+def test_our_own_calls_are_no_traffic(tmp_path: Path) -> None:
+    """What explaining the endpoint sent is counted apart, by its inference ids, whatever it holds."""
+    lines = event([1], inference_id="7") + event(["x"], inference_id=f"{PROBE}-1") + b"torn\n"
+    reader = CaptureTree(write(tmp_path, h09_a=lines), FIELDS, 0)
+    found = taken(reader)
+    assert (found.rows, found.events, found.probes, found.rejected) == ([(1,)], 2, 1, {"not_json": 1})

@@ -35,7 +35,7 @@ def test_reading_is_tracked_by_file(tmp_path: Path) -> None:
     """Progress is told in files, those of neighbour hours too."""
     told: list[tuple[str, int]] = []
 
-    def track(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+    def track(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
         told.append((what, total))
         return items
 

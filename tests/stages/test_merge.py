@@ -181,7 +181,7 @@ def test_a_window_without_events_is_told(tmp_path: Path) -> None:
 def judged(root: Path, experiment: str, names: list[str]) -> tuple[Any, list[int], np.ndarray[Any, Any], str]:
     """Return the quality that a monitor finds after a merge, the labels, the captured scores, and the report."""
     shapwatch = Shapwatch(root, experiment)
-    shapwatch("stage=traffic", "stage.start=2026-01-05T09:00", "stage.count=90", "stage.batch_rows=3")
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00", "stage.count=90", "stage.batch_rows=3")
     shapwatch("stage=baseline")
     rng, labels, scores = np.random.default_rng(0), [], []
     truth = b""

@@ -213,6 +213,7 @@ def test_too_many_rejections_fail_an_execution(tmp_path: Path) -> None:
         "files": 2,
         "events": 4,
         "outside": 0,
+        "probes": 0,
         "records": 8,
         "rejected": {"not_json": 2, "not_a_capture": 1},
     }

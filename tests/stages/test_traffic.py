@@ -1,189 +1,157 @@
-"""Traffic: captures as an endpoint writes them, at the times one asks for."""
+"""Live traffic: what reaches an endpoint, how fast, and what becomes of trouble."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import orjson
-import polars as pl
 import pytest
 
-from runner.domain import HOUR, Event, Window
-from runner.errors import SettingsError
-from runner.models.linear_learner import LinearLearner
-from runner.protocols import Model
-from runner.records.capture import decode
+from runner.errors import EndpointError, SettingsError
 from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
-from runner.sources.capture_tree import CaptureTree
 from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
-from runner.sources.transform_tree import TransformTree
 from runner.stages.traffic import Traffic
 from tests.conftest import DEMO, untracked
-from tests.models_by_hand import Formula, additive
-from tests.sources.reading import taken
 
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
-FIELDS = Fields("features", "score")
-LINES: Format = "application/jsonlines"
-JSON: Format = "application/json"
-CSV: Format = "text/csv"
-ROWS = [orjson.loads(line)["features"] for line in (DEMO / "traffic.jsonl").read_bytes().splitlines()]
+LINES = (DEMO / "traffic.jsonl").read_text().splitlines()
+MEDIA: Format = "application/jsonlines"
+TOKEN = "s3cret"
 
 
-def traffic(
-    root: Path, model: Model, template: Template | None = None, path: Path = DEMO / "traffic.jsonl", **changes: Any
-) -> Traffic:
-    """Return a traffic stage that replays the quickstart's rows."""
-    dataset = Dataset(str(path), DataFile(Path(), "", FIELDS, LINES, None, header=False), "data.traffic")
-    settings = {"rate": 1.0, "batch_rows": 1, "count": 6, "seed": 0, "accept": LINES, "transform": False, **changes}
-    sent = template or Template(LINES, None, None, None)
-    return Traffic(dataset, model, sent, tree=str(root), track=untracked, **settings)
+@dataclass
+class Listener:
+    """An endpoint that writes down what it is sent, and answers what it is told to."""
+
+    url: str = ""
+    statuses: list[int] = field(default_factory=list)
+    seen: list[tuple[dict[str, str], str]] = field(default_factory=list)
+
+    def __call__(self, *arguments: Any) -> BaseHTTPRequestHandler:
+        """Return the handler of a connection."""
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                status = listener.statuses[len(listener.seen) % len(listener.statuses)] if listener.statuses else 200
+                listener.seen.append((dict(self.headers.items()), body))
+                self.send_response(status)
+                self.send_header("Content-Length", "4")
+                self.end_headers()
+                self.wfile.write(b"told")
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        return Handler(*arguments)
 
 
-def captured(root: Path) -> list[Event]:
-    """Return the events of a capture tree in the order of their files."""
-    return [decode(line) for path in sorted(root.rglob("*.jsonl")) for line in path.read_bytes().splitlines()]
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """Yield a listening endpoint."""
+    found = Listener()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), found)
+    server.daemon_threads = True
+    found.url = f"http://127.0.0.1:{server.server_port}/endpoints/e/invocations"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
-def requests(root: Path) -> list[str]:
-    """Return the bodies of the requests."""
-    return [event.input.data for event in captured(root) if event.input]
+def traffic(url: str, **changes: Any) -> Traffic:
+    """Return traffic of the quickstart's rows, fast."""
+    fields = Fields("features", "score")
+    dataset = Dataset(
+        str(DEMO / "traffic.jsonl"), DataFile(Path(), "", fields, MEDIA, None, header=False), "data.traffic"
+    )
+    usual: dict[str, Any] = {"token": None, "rate": 1e6, "batch_rows": 1, "count": 6, "loop": False}
+    usual |= {"template": Template(MEDIA, None, None, None), "accept": MEDIA, "timeout_seconds": 5.0}
+    return Traffic(dataset, url=url, track=untracked, **(usual | changes))
 
 
-def test_requests_are_made_of_the_rows(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """The request is the dataset's line to the byte, the response the model's with its line end."""
-    traffic(tmp_path, demo_model).run(START, {})
-    assert requests(tmp_path) == (DEMO / "traffic.jsonl").read_text().splitlines()[:6]
-    events = captured(tmp_path)
-    assert [event.inference_id for event in events] == [str(i) for i in range(6)]
-    assert [event.at.second for event in events] == list(range(6))
-    assert all(event.output and event.output.data.endswith("}\n") for event in events)
-    assert all(event.input and event.input.encoding == "JSON" for event in events)
+def test_requests_are_those_of_the_notebook(listener: Listener) -> None:
+    """Bodies, media types and inference ids are what the notebook's thread sends."""
+    outcome = traffic(listener.url).run({})
+    assert outcome.succeeded
+    assert outcome.message.startswith(f"sent 6 records in 6 requests to {listener.url} in ")
+    assert [body for _, body in listener.seen] == LINES[:6]
+    headers = [headers for headers, _ in listener.seen]
+    assert [each["X-Amzn-SageMaker-Inference-Id"] for each in headers] == list("012345")
+    assert {(each["Content-Type"], each["Accept"]) for each in headers} == {(MEDIA, MEDIA)}
+    assert not any("Authorization" in each for each in headers)
 
 
-def test_the_labels_of_a_dataset_are_not_sent(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """What stands beside the features stays where it is."""
-    traffic(tmp_path, demo_model, path=DEMO / "baseline.jsonl").run(START, {})
-    assert all(list(orjson.loads(body)) == ["features"] for body in requests(tmp_path))
+def test_mini_batches_token_and_incidents(listener: Listener) -> None:
+    """Records travel together, the token goes along, a factor changes its feature; the dataset starts anew."""
+    count = len(LINES) + 2
+    traffic(listener.url, batch_rows=50, count=count, token=TOKEN).run({"column_0": 0})
+    assert sum(len(body.splitlines()) for _, body in listener.seen) == count
+    assert [headers["X-Amzn-SageMaker-Inference-Id"] for headers, _ in listener.seen][:3] == ["0", "50", "100"]
+    assert listener.seen[0][0]["Authorization"] == f"Bearer {TOKEN}"
+    assert listener.seen[-1][1].splitlines()[-1].startswith('{"features":[0.0,')
 
 
-def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """Several records travel in one event, and each UTC hour has a file named by its first event."""
-    traffic(tmp_path, demo_model, batch_rows=2, count=7, rate=1 / 1800).run(START, {})
-    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jsonl"))
-    assert [file[:24] for file in files] == ["2026/01/05/09/00-00-000-", "2026/01/05/10/00-00-000-"]
-    assert [body.count("\n") for body in requests(tmp_path)] == [1, 1, 1, 0]
-    assert [event.inference_id for event in captured(tmp_path)] == ["0", "2", "4", "6"]
-    found = taken(CaptureTree(str(tmp_path), FIELDS, 0), Window(START, START + 2 * HOUR))
-    assert [list(row) for row in found.rows] == ROWS[:7]
-    assert [row for _, _, row in found.origins] == [0, 1, 0, 1, 0, 1, 0]
-    assert found.scores is not None
-    assert len(found.scores) == 7
+def test_the_rate_is_kept(listener: Listener) -> None:
+    """Twenty requests a second take their time."""
+    start = time.monotonic()
+    traffic(listener.url, rate=20.0).run({})
+    assert 0.25 <= time.monotonic() - start < 2
 
 
-@pytest.mark.parametrize(
-    ("template", "accept", "encoding", "first"),
-    [
-        (Template(LINES, '{"x":$features,"v":1}', None, None), LINES, "JSON", '{"x":[11.37,'),
-        (Template(JSON, '{"instances":$records}', '{"features":$features}', None), JSON, "JSON", '{"instances":[{"fea'),
-        (Template(JSON, "$records", "$features_kvp", None), JSON, "JSON", '[{"column_0":11.37,'),
-        (Template(CSV, None, None, None), CSV, "CSV", "11.37,18.89,"),
-        (Template(CSV, None, None, None), JSON, "CSV", "11.37,18.89,"),
-    ],
-    ids=["JSON Lines", "dense JSON", "flat objects", "CSV", "CSV in, JSON out"],
-)
-def test_bodies_have_the_form_one_asks_for(
-    tmp_path: Path, demo_model: LinearLearner, template: Template, accept: str, encoding: str, first: str
-) -> None:
-    """Requests are made by the template, responses in the accepted media type, both marked as what they are."""
-    traffic(tmp_path, demo_model, template, batch_rows=3, accept=accept).run(START, {})
-    events = captured(tmp_path)
-    assert len(events) == 2
-    for event in events:
-        assert event.input is not None
-        assert event.output is not None
-        assert (event.input.content_type, event.input.encoding) == (template.content_type, encoding)
-        assert (event.output.content_type, event.output.encoding) == (accept, "CSV" if accept == CSV else "JSON")
-    assert requests(tmp_path)[0].startswith(first)
+def test_failures_are_told_and_do_not_stop_it(listener: Listener) -> None:
+    """Each kind of bad answer is counted with what the endpoint said."""
+    listener.statuses = [200, 503, 400]
+    outcome = traffic(listener.url).run({})
+    assert not outcome.succeeded
+    assert "2 failures: 503 told" in outcome.message
+    assert "2 failures: 400 told" in outcome.message
+    assert len(listener.seen) == 6
 
 
-def test_one_record_a_request_is_the_templates_wish(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """A template for single records makes as many events as there are records, whatever the batch."""
-    traffic(tmp_path, demo_model, Template(JSON, '{"x":$record}', "$features", None), batch_rows=3).run(START, {})
-    assert [list(orjson.loads(body)["x"]) for body in requests(tmp_path)] == ROWS[:6]
+def test_an_endpoint_that_only_fails_is_left_alone(listener: Listener) -> None:
+    """After ten failures in a row there are no more requests."""
+    listener.statuses = [500]
+    with pytest.raises(EndpointError, match=r"invocations: 10 requests in a row failed: 500 told; check stage.url"):
+        traffic(listener.url, count=60).run({})
+    assert len(listener.seen) == 10
 
 
-def test_counts_loop_and_skip(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """More records than the file has start again at its beginning; a count may begin later."""
-    traffic(tmp_path, demo_model, count=4).run(START, {}, skip=268)
-    assert [event.inference_id for event in captured(tmp_path)] == ["268", "269", "0", "1"]
+def test_nobody_there() -> None:
+    """A refused connection is a sentence with the URL."""
+    with pytest.raises(EndpointError, match=r"http://127.0.0.1:9/x: 10 requests in a row failed: no answer"):
+        traffic("http://127.0.0.1:9/x", count=60).run({})
 
 
-def test_a_second_run_rewrites_the_same_files(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """Ids and names come from the seed and the start, so that nothing doubles; another seed adds."""
-    for seed in (0, 0, 1):
-        traffic(tmp_path, demo_model, seed=seed).run(START, {})
-    assert len(list(tmp_path.rglob("*.jsonl"))) == 2
+def test_it_loops_until_interrupted(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endless run that is interrupted says what it sent; one with an end is interrupted like everything else."""
+
+    def interrupted(self: Traffic, *_: Any) -> None:
+        if len(listener.seen) % 500 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Traffic, "_check", interrupted)
+    outcome = traffic(listener.url, loop=True, batch_rows=7).run({})
+    assert outcome.succeeded
+    assert "3,500 records in 500 requests" in outcome.message
+    with pytest.raises(KeyboardInterrupt):
+        traffic(listener.url, count=600).run({})
 
 
-def test_an_incident_is_rehearsed(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """A rescaled feature reaches the model and the capture, the others stay."""
-    traffic(tmp_path / "a", demo_model).run(START, {})
-    traffic(tmp_path / "b", demo_model).run(START, {"column_1": 10})
-    for before, after in zip(captured(tmp_path / "a"), captured(tmp_path / "b"), strict=True):
-        assert before.input is not None
-        assert after.input is not None
-        one, other = (orjson.loads(side.data)["features"] for side in (before.input, after.input))
-        assert other == [one[0], one[1] * 10, *one[2:]]
-        assert before.output != after.output
-
-
-def test_a_transform_reads_a_file(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """Instead of events there is the file a transform job read, listed by the manifest of its hour."""
-    stage = traffic(tmp_path / "tree", demo_model, transform=True, batch_rows=2)
-    for _ in range(2):
-        outcome = stage.run(START, {})
-    (manifest,) = (tmp_path / "tree/input").rglob("*.json")
-    (data,) = (tmp_path / "tree/data").iterdir()
-    assert manifest.parent == tmp_path / "tree/input/2026/01/05/09"
-    assert orjson.loads(manifest.read_bytes()) == [{"prefix": str(data)}, ""]
-    assert outcome.message == f"captured 6 records from 2026-01-05 09:00:00 UTC on, in {manifest}"
-    tree = TransformTree(str(tmp_path / "tree"), DataFile(Path(), "", FIELDS, LINES, None, header=False))
-    assert [list(row) for row in taken(tree).rows] == ROWS[:6]
-
-
-@pytest.mark.parametrize(
-    ("rescale", "problem"),
-    [
-        ({"nope": 2.0}, "stage.rescale: no feature 'nope'; the features are column_0"),
-        ({"column_0": 1e308}, "data.traffic: row 0: feature 'column_0' is inf, which no request can carry"),
-    ],
-)
-@pytest.mark.parametrize("transform", [False, True])
-def test_what_cannot_be_sent_is_told(tmp_path: Path, rescale: dict[str, float], problem: str, transform: bool) -> None:
-    """An unknown feature or a number beyond all numbers is an error that names the setting, and writes nothing."""
-    with pytest.raises(SettingsError) as caught:
-        traffic(tmp_path / "tree", Formula(additive), transform=transform).run(START, rescale)
-    assert problem in str(caught.value)
-    assert not (tmp_path / "tree").exists()
-
-
-def test_texts_booleans_and_nulls_travel_as_they_are(tmp_path: Path) -> None:
-    """Values reach request and model in the types they have in the dataset."""
-    rows = [["x", 1, 2.0, True, None], ["y", 2, 2.5, False, "z"]]
-    (path := tmp_path / "rows.jsonl").write_bytes(b"\n".join(orjson.dumps({"features": row}) for row in rows))
-    seen: list[pl.DataFrame] = []
-
-    def constant(features: pl.DataFrame) -> Any:
-        seen.append(features)
-        return features["column_1"].to_numpy()
-
-    traffic(tmp_path / "tree", Formula(constant), path=path, count=None, batch_rows=2).run(START, {})
-    (body,) = requests(tmp_path / "tree")
-    assert body == '{"features":["x",1,2.0,true,null]}\n{"features":["y",2,2.5,false,"z"]}'
-    assert [list(row) for row in seen[0].rows()] == rows
+def test_values_that_no_request_can_carry(listener: Listener) -> None:
+    """A factor that makes a value infinite is the settings' fault."""
+    with pytest.raises(SettingsError, match="which no request can carry"):
+        traffic(listener.url).run({"column_0": 1e308})

@@ -1,0 +1,130 @@
+"""A model behind a URL: anything that takes records in a POST and answers with scores."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import re
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, StringConstraints, model_validator
+from pydantic.dataclasses import dataclass
+
+from runner.errors import EndpointError
+from runner.models.remote import PASSING, Answer, Call, Remote
+
+if TYPE_CHECKING:
+    import httpx
+
+INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Http(Remote):
+    """A model behind a URL, asked over HTTP/1.1 with connections that are kept.
+
+    Certificates are checked. Proxies are those of the environment, none for loopback addresses. Redirects are not
+    followed.
+
+    Attributes:
+        kind: `http`.
+        url: where records are posted to.
+        token_env: the name of the environment variable with a bearer token, None to send none.
+    """
+
+    kind: Literal["http"]
+    url: str
+    token_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
+
+    @model_validator(mode="after")
+    def _address(self) -> Self:
+        if not plain(self.url):
+            expected = "an address such as http://127.0.0.1:8080/invocations, without credentials in it"
+            raise ValueError(f"url: expected {expected}; for a token give model.token_env the name of a variable")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The URL, without its query."""
+        return shown(self.url)
+
+    def _connect(self) -> Call:
+        import httpx
+
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request
+        token = self._token()
+        headers = {"Content-Type": self.content_type} | ({"Authorization": f"Bearer {token}"} if token else {})
+        host = urlsplit(self.url)
+        client = httpx.Client(
+            headers=headers,
+            timeout=self.timeout_seconds,
+            limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
+            mounts={f"all://{host.netloc}": None} if loopback(host.hostname or "") else None,
+        )
+        weakref.finalize(self, client.close)
+        return partial(_posted, client, self.url, token)
+
+    def _token(self) -> str:
+        """Return the bearer token, an empty text where none is wanted.
+
+        Raises:
+            EndpointError: when the environment does not hold one.
+        """
+        token = os.environ.get(self.token_env, "").strip() if self.token_env else ""
+        if self.token_env and not re.fullmatch(r"[!-~]+", token):
+            problem = f"the environment variable {self.token_env} holds no token"
+            raise EndpointError(self.where, None, problem, "set it to one, or set model.token_env=null")
+        return token
+
+
+def _posted(client: httpx.Client, url: str, token: str, body: bytes, accept: str, inference_id: str) -> Answer:
+    """Return what comes of one POST."""
+    import httpx
+
+    try:
+        response = client.post(url, content=body, headers={"Accept": accept, INFERENCE_ID: inference_id})
+    except httpx.RequestError as error:
+        return Answer(None, str(error) or type(error).__name__, passing=True)
+    text = response.text
+    if response.has_redirect_location:
+        text = f"redirects to {shown(response.headers['Location'])} are not followed"
+    if token and not response.is_success:
+        text = text.replace(token, "…")
+    status, advice = response.status_code, response.headers.get("Retry-After", "")
+    return Answer(status, text, status in PASSING, float(advice) if re.fullmatch(r"[0-9]{1,9}", advice) else 0.0)
+
+
+def plain(url: str) -> bool:
+    """Return whether a text is a URL without credentials; if it is not, no message repeats it.
+
+    >>> plain("https://example.com/v1/models/churn:predict"), plain("https://user:secret@example.com/")
+    (True, False)
+    """
+    return bool(re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", url))
+
+
+def shown(url: str) -> str:
+    """Return a URL without what may be secret in it.
+
+    >>> shown("https://user:secret@example.com:8443/invocations?key=secret")
+    'https://example.com:8443/invocations?…'
+    """
+    address = urlsplit(url)
+    shortened = address._replace(netloc=address.netloc.rpartition("@")[2], query="…" if address.query else "")
+    return shortened._replace(fragment="").geturl()
+
+
+def loopback(host: str) -> bool:
+    """Return whether a host is this machine.
+
+    >>> loopback("localhost"), loopback("127.0.0.1"), loopback("::1"), loopback("10.0.0.1"), loopback("example.com")
+    (True, True, True, False, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,120 @@
+"""A model behind a SageMaker endpoint, or behind anything that speaks its runtime's API."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import closing
+from functools import partial
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, model_validator
+from pydantic.dataclasses import dataclass
+
+from runner.errors import EndpointError
+from runner.models.http import loopback, plain, shown
+from runner.models.library import installed
+from runner.models.remote import Answer, Call, Remote
+
+THROTTLED = 429
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SageMaker(Remote):
+    """A model behind a SageMaker endpoint; credentials are found as boto3 finds them.
+
+    Attributes:
+        kind: `sagemaker`.
+        endpoint_name: the endpoint.
+        region: of the endpoint, None for that of the environment.
+        endpoint_url: where the runtime is, None for AWS.
+        target_variant: the production variant to ask, None for whichever has its turn.
+        inference_component: the inference component to ask, None where the endpoint has none.
+    """
+
+    kind: Literal["sagemaker"]
+    endpoint_name: str
+    region: str | None
+    endpoint_url: str | None
+    target_variant: str | None
+    inference_component: str | None
+
+    @model_validator(mode="after")
+    def _address(self) -> Self:
+        if self.endpoint_url is not None and not plain(self.endpoint_url):
+            expected = "an address such as http://127.0.0.1:8080, without credentials in it, or null"
+            raise ValueError(f"endpoint_url: expected {expected}")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The endpoint, and where the runtime is if not at AWS."""
+        at = f" at {shown(self.endpoint_url)}" if self.endpoint_url else ""
+        return f"SageMaker endpoint {self.endpoint_name}{at}"
+
+    def _connect(self) -> Call:
+        client = self._client()
+        weakref.finalize(self, client.close)
+        chosen = {
+            "EndpointName": self.endpoint_name,
+            "ContentType": self.content_type,
+            "TargetVariant": self.target_variant,
+            "InferenceComponentName": self.inference_component,
+        }
+        return partial(_invoked, client, self.where, {key: value for key, value in chosen.items() if value})
+
+    def _client(self) -> Any:
+        with installed("sagemaker"):
+            import boto3  # type: ignore[import-untyped]
+            from botocore.config import Config  # type: ignore[import-untyped]
+            from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+        config = Config(
+            connect_timeout=self.timeout_seconds,
+            read_timeout=self.timeout_seconds,
+            max_pool_connections=self.concurrency,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            proxies={} if loopback(urlsplit(self.endpoint_url or "").hostname or "") else None,
+        )
+        try:
+            return boto3.Session().client(
+                "sagemaker-runtime", region_name=self.region, endpoint_url=self.endpoint_url, config=config
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise EndpointError(self.where, None, str(error), "see to model.region and model.endpoint_url") from error
+
+
+def _invoked(client: Any, where: str, chosen: dict[str, str], body: bytes, accept: str, inference_id: str) -> Answer:
+    """Return what comes of one invocation.
+
+    Raises:
+        EndpointError: when it cannot even be tried, for want of credentials, say.
+    """
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,  # noqa: A004  botocore's own
+        HTTPClientError,
+        IncompleteReadError,
+    )
+
+    try:
+        response = client.invoke_endpoint(Body=body, Accept=accept, InferenceId=inference_id, **chosen)
+        with closing(response["Body"]) as stream:
+            return Answer(200, stream.read().decode("utf-8", "replace"), passing=False)
+    except ClientError as error:
+        return _refusal(error.response)
+    except (HTTPClientError, ConnectionError, IncompleteReadError) as error:
+        return Answer(None, str(error), passing=True)
+    except BotoCoreError as error:
+        raise EndpointError(where, None, str(error), "give boto3 what it needs") from error
+
+
+def _refusal(response: dict[str, Any]) -> Answer:
+    """Return an error of the runtime, or of the container behind it, as an answer."""
+    told, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
+    status = int(response.get("OriginalStatusCode") or metadata.get("HTTPStatusCode") or 500)
+    if "Throttl" in told.get("Code", ""):
+        status = THROTTLED
+    text = str(response.get("OriginalMessage") or told.get("Message") or told.get("Code", ""))
+    advice = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
+    return Answer(status, text, status == THROTTLED or status >= 500, float(advice) if advice.isdecimal() else 0.0)

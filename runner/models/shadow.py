@@ -1,0 +1,101 @@
+"""A throw-away endpoint for an artefact: a serving process on a free port, gone when the work is done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from threading import Timer
+from typing import IO, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.domain import Calls
+from runner.errors import EndpointError, snippet
+from runner.protocols import Model
+
+START_SECONDS = 120
+STOP_SECONDS = 10
+QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
+
+
+class Shadow:
+    """A model behind a process of its own, started when it is first asked; leaving the context removes the process.
+
+    The process watches its standard input, so it ends with this one even when this one is killed.
+    """
+
+    def __init__(self, model: Model, settings: str, connect: Callable[[str], Model]) -> None:
+        """Prepare an endpoint.
+
+        Args:
+            model: what it will serve, for what can be known without it.
+            settings: the configuration of the serving process, as YAML.
+            connect: gives the model behind a URL.
+        """
+        self.label_headers, self.identity = model.label_headers, model.identity
+        self._settings = settings
+        self._connect = connect
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+    @property
+    def sent(self) -> Calls | None:
+        """What has been sent to the endpoint so far."""
+        return self._endpoint.sent
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return scores_NL.
+
+        Raises:
+            EndpointError: when the endpoint does not start, or does not answer.
+        """
+        return self._endpoint.predict(features)
+
+    def planned(self, features: pl.DataFrame) -> Calls | None:
+        """Return what `predict` would send."""
+        return self._endpoint.planned(features)
+
+    def reply(self, features: pl.DataFrame, accept: str) -> str:
+        """Return the body with which the endpoint answers."""
+        return self._endpoint.reply(features, accept)
+
+    @cached_property
+    def _endpoint(self) -> Model:
+        with tempfile.TemporaryFile("w+") as complaints, tempfile.TemporaryDirectory(prefix="shapwatch-") as folder:
+            (Path(folder) / "settings.yaml").write_text(self._settings, "utf-8")
+            command = [sys.executable, "-m", "runner", "--config-path", folder, "--config-name", "settings", *QUIET]
+            self._process = subprocess.Popen(  # noqa: S603  our own program
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
+            )
+            return self._connect(self._url(self._process, complaints))
+
+    def _url(self, process: subprocess.Popen[str], complaints: IO[str]) -> str:
+        """Return where the process serves, which is the last word of its first line."""
+        assert process.stdout  # noqa: S101
+        watchdog = Timer(START_SECONDS, process.kill)
+        watchdog.start()
+        line = process.stdout.readline()
+        watchdog.cancel()
+        if not line:
+            complaints.seek(0)
+            problem = f"it ended before it served: {snippet(complaints.read().strip())}"
+            raise EndpointError("the shadow endpoint", None, problem, "set model.deploy=null to explain without one")
+        return line.split()[-1]

@@ -1,0 +1,1 @@
+"""Serving a model: the endpoint, and the capture of what it answers."""

@@ -1,0 +1,106 @@
+"""The HTTP server: listens, says when it is ready, and ends when it is told to, or with the process that started it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+STANDARD_INPUT = 0
+PATIENCE_SECONDS = 8
+"""How long requests under way may take once the server is told to end; Docker kills a container after ten."""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a host.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("example.com")
+    (True, True, False, False)
+    """
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 is a free one.
+
+    Raises:
+        OSError: when the port is taken or the host is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, that calls `ready` once it answers and returns from `run` when a signal, or `stop`, ends it."""
+
+    def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=PATIENCE_SECONDS,
+        )
+        super().__init__(config)
+        self._ready = ready
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer until the end; meanwhile nobody looks for garbage in what was loaded before, which takes 20 ms."""
+        try:
+            super().run(sockets)
+        finally:
+            gc.unfreeze()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let SIGTERM and SIGINT end the server but not the process, where signals are heard: in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """Let the requests under way end, and then the server."""
+        self.should_exit = True
+
+    def stop_at_end_of_input(self) -> None:
+        """Stop when the standard input ends: when the process at its other end closes it, or dies."""
+        threading.Thread(target=self._read_input, daemon=True).start()
+
+    def _read_input(self) -> None:
+        try:
+            while os.read(STANDARD_INPUT, 4096):
+                pass
+        finally:
+            self.stop()

@@ -1,0 +1,196 @@
+"""Says what explaining would cost: rows, calls, bytes, time and money, before anything expensive happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner import storage
+from runner.documents import dump
+from runner.domain import Calls, Outcome, Window, plural
+from runner.explain import background as backgrounds
+from runner.explain.estimator import Estimator
+from runner.explain.preflight import Preflight, preflight, real_rows
+from runner.protocols import Model, Track
+from runner.reference import Reference
+from runner.sources.dataset import Dataset
+from runner.sources.source import Source
+
+PROBE_ROWS = 2_000
+"""Rows that are timed."""
+
+
+@dataclass
+class Rehearsal:
+    """A model that answers nothing and counts what the real one would be sent."""
+
+    model: Model
+    outputs: int
+    calls: Calls = field(default_factory=Calls)
+    identity: None = None
+    sent: None = None
+
+    @property
+    def label_headers(self) -> tuple[str, ...] | None:
+        """The real model's."""
+        return self.model.label_headers
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return a half for every score."""
+        self.calls += self.model.planned(features) or Calls()
+        return np.full((features.height, self.outputs), 0.5)
+
+    def planned(self, features: pl.DataFrame) -> Calls | None:
+        """Return what the real model would be sent."""
+        return self.model.planned(features)
+
+    def reply(self, features: pl.DataFrame, accept: str) -> str:
+        """Refuse: a rehearsal has no endpoint."""
+        raise NotImplementedError
+
+
+class Records(NamedTuple):
+    """What is to be explained; `captured_NL` are scores that the endpoint gave for the same records."""
+
+    features: pl.DataFrame
+    background: pl.DataFrame
+    captured_NL: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a monitor's execution, or baselining, would ask of the model.
+
+    Attributes:
+        source, reference: of an execution over a window.
+        dataset: the records of baselining.
+        background_rows: gives the SHAP baseline, None for the reference's own, or the mean of the dataset.
+        price: of 1,000 calls, None where it is not known.
+        most_per_second: calls a second that the settings allow, None for any number.
+        clock: a monotonic clock, in seconds.
+        target: the folder that gets the plan as JSON.
+    """
+
+    source: Source
+    dataset: Dataset
+    reference: Path
+    model: Model
+    estimator: Estimator
+    background_rows: Callable[[], Sequence[Sequence[Any]] | None]
+    price: float | None
+    most_per_second: float | None
+    clock: Callable[[], float]
+    target: Path
+    track: Track
+
+    def run(self, window: Window | None) -> Outcome:
+        """Return the plan as text, saved as JSON too; the model is shown a few rows, of which the time is taken.
+
+        Args:
+            window: of the execution; None for baselining.
+        """
+        with self._records(window) as records:
+            found = self._plan(*records)
+        path = self.target / f"{_stem(window)}.plan.json"
+        storage.write(str(path), dump(found))
+        what = f"an execution over {window}" if window else "baselining"
+        return Outcome("\n  ".join([f"Plan of {what}", *_told(found), f"saved in {path}"]))
+
+    @contextmanager
+    def _records(self, window: Window | None) -> Iterator[Records]:
+        """Yield what is to be explained."""
+        given = self.background_rows()
+        if window is None:
+            features, _ = self.dataset.read()
+            background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
+            yield Records(features, background, None)
+            return
+        reference = None if given else Reference.read(self.reference)
+        with self.source.read(window) as captured:
+            self.source.check(captured, window)
+            features = captured.features()
+            background = reference.background() if reference else backgrounds.given(given or [], features.columns)
+            yield Records(features, background, captured.scores())
+
+    def _plan(
+        self, features: pl.DataFrame, background: pl.DataFrame, captured_NL: NDArray[np.float64] | None
+    ) -> dict[str, Any]:
+        use_logit = self.estimator.use_logit
+        checked = preflight(self.model, features, background, use_logit, captured_NL)
+        rows = checked.rows + self.estimator.evaluations(features, background)
+        calls = None if self.model.sent is None else self._rehearsed(features, background, checked)
+        probe = min(rows, PROBE_ROWS)
+        seconds = self._timed(features, probe)
+        return {
+            "records": features.height,
+            "features": features.width,
+            "background_rows": background.height,
+            "estimator": self.estimator.settings,
+            "rows": rows,
+            "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
+            "probe": {"rows": probe, "seconds": seconds},
+            "seconds": self._seconds(rows / probe * seconds, calls),
+            "cost": self.price and calls and self.price * calls.requests / 1000,
+            "preflight": asdict(checked),
+        }
+
+    def _rehearsed(self, features: pl.DataFrame, background: pl.DataFrame, checked: Preflight) -> Calls:
+        """Return what a run sends, counted by a run that sends nothing."""
+        rehearsal = Rehearsal(self.model, checked.outputs)
+        preflight(rehearsal, features, background, self.estimator.use_logit)
+        self.estimator.explain(rehearsal, features, background, self.track)
+        return rehearsal.calls
+
+    def _timed(self, features: pl.DataFrame, count: int) -> float:
+        """Return the seconds that the model takes for some rows, real ones over and over."""
+        rows = features[np.resize(real_rows(features.height), count)]
+        start = self.clock()
+        self.model.predict(rows)
+        return self.clock() - start
+
+    def _seconds(self, probed: float, calls: Calls | None) -> float:
+        if calls is None or self.most_per_second is None:
+            return probed
+        return max(probed, calls.requests / self.most_per_second)
+
+
+def _stem(window: Window | None) -> str:
+    return f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}" if window else "baseline"
+
+
+def _told(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that a person reads before deciding."""
+    sizes = plural(found["records"], "record"), plural(found["features"], "feature")
+    yield f"{', '.join(sizes)}, {plural(found['background_rows'], 'background row')}"
+    yield f"rows   {found['rows']:,} to the model"
+    if (calls := found["calls"]) is None:
+        yield "calls  none: the model is in this process"
+    else:
+        yield f"calls  {calls['requests']:,}, {calls['bytes'] / 1e6:,.1f} MB in all"
+    probe = found["probe"]
+    yield f"time   about {duration(found['seconds'])} ({probe['rows']:,} rows took {probe['seconds']:.3f} s)"
+    if found["cost"] is not None:
+        yield f"cost   about {found['cost']:,.2f}"
+    checked = found["preflight"]
+    scores = f"scores from {checked['lowest']:.4g} to {checked['highest']:.4g}"
+    yield f"model  {plural(checked['outputs'], 'output')}, {scores} on {plural(checked['rows'], 'row')}"
+    if checked["parity"] is not None:
+        yield f"parity captured scores differ from the model's by {checked['parity']:.1e} at most"
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in words.
+
+    >>> duration(0.2), duration(95), duration(7300)
+    ('1 s', '95 s', '2.0 h')
+    """
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

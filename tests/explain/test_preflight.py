@@ -1,0 +1,89 @@
+"""The first rows a model is shown, and what they say before anything expensive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from runner.errors import BackgroundError, ExplainerError, ModelAnswerError
+from runner.explain.preflight import preflight
+from tests.models_by_hand import Formula, additive
+
+FEATURES = pl.DataFrame({"x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [0.0, 0.0, 1.0, 0.0, 2.0]})
+BACKGROUND = pl.DataFrame({"x": [1], "y": [1]})
+
+
+def test_three_real_rows_and_the_background_are_shown() -> None:
+    """First, middle and last row, then the background; outputs, range and parity are those of these rows."""
+    model = Formula(additive)
+    captured_NL = additive(FEATURES)[:, None] + np.array([[0.0], [9.0], [0.25], [9.0], [0.5]])
+    found = preflight(model, FEATURES, BACKGROUND, False, captured_NL)
+    assert model.batches == [3, 1]
+    assert (found.rows, found.outputs, found.lowest, found.highest, found.parity) == (4, 1, 1.0, 9.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("captured", "parity"),
+    [(None, None), ([[np.nan]] * 5, None), ([[1.0, 2.0]] * 5, None), ([[1.0], [0.0], [np.nan], [0.0], [9.0]], 0.0)],
+)
+def test_parity_needs_captured_scores_of_the_same_outputs(captured: Any, parity: float | None) -> None:
+    """Unknown scores and other outputs are not compared."""
+    scores_NL = None if captured is None else np.array(captured)
+    assert preflight(Formula(additive), FEATURES, BACKGROUND, False, scores_NL).parity == parity
+
+
+def test_a_single_record_is_shown_once() -> None:
+    """There are no three rows in a table of one."""
+    model = Formula(additive)
+    preflight(model, FEATURES[:1], BACKGROUND, False)
+    assert model.batches == [1, 1]
+
+
+def refusing(features: pl.DataFrame) -> Any:
+    """Return sums, but none where x is the background's."""
+    if features["x"].to_list() == [1.0]:
+        raise ModelAnswerError("500: no category 'mean'")
+    return additive(features)
+
+
+@pytest.mark.parametrize(
+    ("model", "use_logit", "error", "told"),
+    [
+        (Formula(lambda x: x["x"].to_numpy() / 0), False, ModelAnswerError, "inf] where finite scores"),
+        (Formula(lambda x: x.to_numpy()[:, :, None], ("a",)), False, ModelAnswerError, None),
+        (Formula(additive), True, ExplainerError, "needs probabilities"),
+        (Formula(refusing), False, BackgroundError, "answered 3 real rows, but not the rows that masked"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(
+    model: Formula, use_logit: bool, error: type[Exception], told: str | None
+) -> None:
+    """Scores that are no finite numbers, no probabilities, or a background that the model refuses."""
+    if told is None:
+        model = WrongShape(additive)
+        told = "answered 3 rows with scores of the shape (3,)"
+    with np.errstate(divide="ignore"), pytest.raises(error) as raised:
+        preflight(model, FEATURES, BACKGROUND, use_logit)
+    assert told in str(raised.value)
+
+
+class WrongShape(Formula):
+    """A model that forgets its outputs' dimension."""
+
+    def predict(self, features: pl.DataFrame) -> Any:
+        """Return scores_N."""
+        return self.function(features)
+
+
+def test_names_and_outputs_are_counted() -> None:
+    """Two names for one output are refused, with the names."""
+
+    class Misnamed(Formula):
+        def predict(self, features: pl.DataFrame) -> Any:
+            return self.function(features)[:, None]
+
+    with pytest.raises(ModelAnswerError, match=r"has 1 output, model.label_headers names 2: no, yes; name each"):
+        preflight(Misnamed(additive, ("no", "yes")), FEATURES, BACKGROUND, False)

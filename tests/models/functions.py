@@ -1,0 +1,46 @@
+"""Functions that `model.kind=python` can name."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+NO_FUNCTION = 3
+
+
+def chance(features: pl.DataFrame) -> pl.Series:
+    """Return N probabilities; nulls count for nothing, and the frame is spoilt on the way."""
+    features.drop_in_place("plan")
+    return 1 / (1 + (-features["use"].fill_null(0) + 0.01 * features["age"]).exp())
+
+
+def half(features: pl.DataFrame) -> pl.Series:
+    """Return half the chance."""
+    return chance(features) / 2
+
+
+def shares(features: pl.DataFrame) -> NDArray[np.float32]:
+    """Return N x 2 scores in single precision."""
+    chance_N = chance(features).to_numpy()
+    return np.stack([chance_N, 2 * chance_N], axis=1).astype(np.float32)
+
+
+def failing(features: pl.DataFrame) -> list[float]:
+    """Raise."""
+    raise KeyError("tenure")
+
+
+def short(features: pl.DataFrame) -> list[float]:
+    """Return one score too few."""
+    return [0.5] * (features.height - 1)
+
+
+def worded(features: pl.DataFrame) -> list[str]:
+    """Return words."""
+    return ["high"] * features.height
+
+
+def ragged(features: pl.DataFrame) -> list[list[float]]:
+    """Return rows of different lengths."""
+    return [[0.5] * n for n in range(features.height)]

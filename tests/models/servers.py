@@ -1,0 +1,213 @@
+"""Real endpoints for tests: threaded HTTP servers on free loopback ports that answer, or fail, by script."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ssl import SSLContext
+from threading import Event, Lock, Thread
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+import pytest
+
+from runner.domain import Payload
+from runner.models.http import Http
+from runner.models.sagemaker import SageMaker
+from runner.protocols import Model
+from runner.records.fields import Fields
+from runner.records.payloads import encoding
+
+USUAL: dict[str, Any] = {
+    "content_type": "application/jsonlines",
+    "accept_type": "application/jsonlines",
+    "content_template": None,
+    "record_template": None,
+    "headers": None,
+    "score": "score",
+    "label_headers": None,
+    "timeout_seconds": 20,
+    "attempts": 8,
+    "concurrency": 4,
+    "max_payload_bytes": 6291456,
+    "max_request_rows": 500,
+    "max_requests_per_second": None,
+    "max_failures": 20,
+    "price_per_1k_calls": None,
+}
+"""Settings of a remote model."""
+
+Fault = Literal["reset", "stall", "truncate"]
+STALL_SECONDS = 30.0
+
+
+class Seen(NamedTuple):
+    """A request as it arrived; header names are in small letters."""
+
+    number: int
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    port: int
+    at: float
+
+
+class Reply(NamedTuple):
+    """What is answered; a fault breaks the connection in its way."""
+
+    status: int
+    body: str
+    headers: Mapping[str, str] = {}
+    fault: Fault | None = None
+
+
+Answerer = Callable[[Seen], Reply]
+
+
+@dataclass
+class Served:
+    """A running server: its address, and the requests it has seen, in the order of their arrival."""
+
+    url: str
+    seen: list[Seen] = field(default_factory=list)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    request_queue_size = 64
+
+    def __init__(self, answer: Answerer, context: SSLContext | None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer = answer
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.served = Served(f"http{'s' if context else ''}://127.0.0.1:{self.server_port}")
+        self.ending = Event()
+        self.lock = Lock()
+        self.sockets: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.sockets.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.sockets.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients of these tests come and go."""
+
+    def end(self) -> None:
+        """Stop, with all connections and threads."""
+        self.ending.set()
+        self.shutdown()
+        for connection in list(self.sockets):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        with self.server.lock:
+            number = len(self.server.served.seen)
+            seen = Seen(number, self.command, self.path, headers, body, self.client_address[1], time.monotonic())
+            self.server.served.seen.append(seen)
+        self._send(self.server.answer(seen))
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+    def _send(self, reply: Reply) -> None:
+        if reply.fault == "stall":
+            self.server.ending.wait(STALL_SECONDS)
+        if reply.fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = self.close_connection or reply.fault is not None
+        if reply.fault in {"stall", "reset"}:
+            return
+        body = reply.body.encode()
+        headers = {"Content-Length": str(len(body))} | dict(reply.headers)
+        lines = [f"HTTP/1.1 {reply.status} {'OK' if reply.status == 200 else 'No'}"]
+        head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""])
+        self.wfile.write(head.encode() + (body[: len(body) // 2] if reply.fault == "truncate" else body))
+
+
+@contextmanager
+def serving(answer: Answerer, context: SSLContext | None = None) -> Iterator[Served]:
+    """Yield a server that answers by a function, over TLS with a context."""
+    server = _Server(answer, context)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.served
+    finally:
+        server.end()
+        thread.join()
+
+
+def always(status: int, body: str, headers: Mapping[str, str] | None = None, fault: Fault | None = None) -> Answerer:
+    """Return what answers everything alike."""
+    return lambda _: Reply(status, body, headers or {}, fault)
+
+
+def scoring(model: Model, names: list[str], fields: Fields | None = None) -> Answerer:
+    """Return what answers with a model's scores, in the media type that is asked for."""
+    located = fields or Fields("features", None)
+
+    def answer(seen: Seen) -> Reply:
+        payload = Payload(seen.headers["content-type"], seen.body.decode(), encoding(seen.headers["content-type"]))
+        rows = located.request_rows(payload)
+        features = pl.DataFrame(rows, names, orient="row", infer_schema_length=None)
+        try:
+            return Reply(200, model.reply(features, seen.headers["accept"]))
+        except ValueError as error:
+            return Reply(406, str(error))
+
+    return answer
+
+
+def http(url: str, **settings: Any) -> Http:
+    """Return a model behind a URL."""
+    return Http(**(USUAL | {"kind": "http", "url": url, "token_env": None} | settings))
+
+
+def sagemaker(url: str, **settings: Any) -> SageMaker:
+    """Return a model behind a SageMaker runtime at a URL."""
+    own = {"kind": "sagemaker", "endpoint_name": "churn", "region": "us-east-1", "endpoint_url": url}
+    return SageMaker(**(USUAL | own | {"target_variant": None, "inference_component": None} | settings))
+
+
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give boto3 credentials, and nothing else of this machine's."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hush-hush"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@contextmanager
+def remotely(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Iterator[Http | SageMaker]:
+    """Yield a model of a remote kind that talks to a server with a model of this process behind it.
+
+    For `sagemaker`, `credentials` have to be there.
+    """
+    with serving(scoring(model, names)) as served:
+        yield sagemaker(served.url) if kind == "sagemaker" else http(served.url)

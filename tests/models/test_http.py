@@ -1,0 +1,250 @@
+"""A model behind a URL: what travels, what stays secret, and the protocols of other servers."""
+
+from __future__ import annotations
+
+import gc
+import json
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+import runner.compose  # noqa: F401  registers the resolver
+from runner import cli
+from runner.errors import EndpointError
+from runner.models.http import Http
+from tests.models.servers import Reply, Seen, always, http, serving
+from tests.models.test_remote import ANSWER, FEATURES, MODEL
+
+TOKEN = "sesame-1234567890"
+NOWHERE = "http://127.0.0.1:9"
+
+
+def configured(option: str, **settings: Any) -> Http:
+    """Return the model that an option of conf/model describes, with settings of one's own."""
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        config = compose("config", ["~experiment", f"model={option}"])
+    OmegaConf.update(config, "data.headers", FEATURES.columns)
+    OmegaConf.update(config, "model", settings, merge=True)
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return Http(**values["model"])
+
+
+def tables(document: Any, columns: int = 3) -> pl.DataFrame:
+    """Return rows as features, sure to be lists of numbers."""
+    assert all(len(row) == columns and all(isinstance(cell, int | float) for cell in row) for row in document)
+    return pl.DataFrame(document, FEATURES.columns, orient="row")
+
+
+def mlflow(seen: Seen) -> Reply:
+    """Answer as `mlflow models serve`."""
+    assert seen.path == "/invocations"
+    (kind,) = document = json.loads(seen.body)
+    assert kind == "dataframe_split"
+    assert document[kind].keys() == {"columns", "data"}
+    assert document[kind]["columns"] == FEATURES.columns
+    scores = MODEL.predict(tables(document[kind]["data"]))[:, 0].tolist()
+    return Reply(200, json.dumps({"predictions": scores}))
+
+
+def kserve_v1(seen: Seen) -> Reply:
+    """Answer in KServe's V1 protocol."""
+    assert seen.path == "/v1/models/churn:predict"
+    ((kind, rows),) = json.loads(seen.body).items()
+    assert kind == "instances"
+    return Reply(200, json.dumps({"predictions": MODEL.predict(tables(rows)).tolist()}))
+
+
+def kserve_v2(seen: Seen) -> Reply:
+    """Answer in the Open Inference Protocol, with a flat tensor."""
+    assert seen.path == "/v2/models/churn/infer"
+    ((kind, (tensor,)),) = json.loads(seen.body).items()
+    assert kind == "inputs"
+    assert tensor.keys() == {"name", "shape", "datatype", "data"}
+    assert (tensor["name"], tensor["datatype"]) == ("input-0", "FP64")
+    assert tensor["shape"] == list(np.shape(tensor["data"]))
+    scores = MODEL.predict(tables(tensor["data"]))[:, 0].tolist()
+    output = {"name": "output-0", "shape": [len(scores), 1], "datatype": "FP64", "data": scores}
+    return Reply(200, json.dumps({"model_name": "churn", "outputs": [output]}))
+
+
+def bentoml(seen: Seen) -> Reply:
+    """Answer as a BentoML service that takes and returns arrays."""
+    assert seen.path == "/predict"
+    ((parameter, rows),) = json.loads(seen.body).items()
+    assert parameter == "features"
+    return Reply(200, json.dumps(MODEL.predict(tables(rows))[:, 0].tolist()))
+
+
+@pytest.mark.parametrize(
+    ("server", "path"),
+    [
+        (mlflow, "/invocations"),
+        (kserve_v1, "/v1/models/churn:predict"),
+        (kserve_v2, "/v2/models/churn/infer"),
+        (bentoml, "/predict"),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 7])
+def test_other_protocols(server: Callable[[Seen], Reply], path: str, rows: int) -> None:
+    """Each option for a protocol speaks it, and reads the scores to the bit."""
+
+    def answer(seen: Seen) -> Reply:
+        assert seen.method == "POST"
+        assert seen.headers["content-type"] == seen.headers["accept"] == "application/json"
+        return server(seen)
+
+    with serving(answer) as served:
+        model = configured(server.__name__, url=served.url + path, max_request_rows=3)
+        assert model.predict(FEATURES[:rows]).tobytes() == MODEL.predict(FEATURES[:rows]).tobytes()
+        assert model.sent == model.planned(FEATURES[:rows])
+
+
+def test_several_outputs_of_one_record() -> None:
+    """Rows of several numbers are several outputs."""
+    with serving(always(200, '{"predictions":[[0.25,0.75],[0.5,0.5]]}')) as served:
+        assert configured("mlflow", url=served.url).predict(FEATURES[:2]).tolist() == [[0.25, 0.75], [0.5, 0.5]]
+
+
+def test_fields_are_keys() -> None:
+    """A model has a field for each key of its YAML, without a value of its own."""
+    option = OmegaConf.load(cli.CONF / "model/http.yaml")
+    assert set(option) == set(Http.__dataclass_fields__)
+    assert configured("http", url=NOWHERE).kind == option.kind == "http"
+    values = vars(configured("http", url=NOWHERE))
+    for key in option:
+        with pytest.raises(ValidationError, match=str(key)):
+            Http(**{other: values[other] for other in option if other != key})
+
+
+def test_what_travels() -> None:
+    """A request is a POST with its media types and no token."""
+    with serving(ANSWER) as served:
+        http(served.url + "/invocations?stage=blue").predict(FEATURES[:1])
+        (seen,) = served.seen
+        assert (seen.method, seen.path) == ("POST", "/invocations?stage=blue")
+        assert seen.headers["content-type"] == seen.headers["accept"] == "application/jsonlines"
+        assert "authorization" not in seen.headers
+
+
+def test_a_token_travels_and_stays_secret(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The token is sent, and stands in no setting, message or log, also where the endpoint repeats it."""
+    monkeypatch.setenv("CHURN_TOKEN", f"{TOKEN}\n")
+
+    def repeating(seen: Seen) -> Reply:
+        return Reply([503, 400, 403][min(seen.number, 2)], f"{seen.headers['authorization']} is not for {TOKEN}")
+
+    with serving(repeating) as served, caplog.at_level("DEBUG"):
+        model = http(f"{served.url}/?key={TOKEN}", token_env="CHURN_TOKEN", max_request_rows=2, concurrency=1)
+        with pytest.raises(EndpointError, match="answered 403: Bearer … is not for …") as caught:
+            model.predict(FEATURES[:2])
+        assert len(served.seen) == 3
+        assert served.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert "fallback to per-record requests because of" in caplog.text
+    logged = [record.getMessage() for record in caplog.records if not record.name.startswith("httpcore")]
+    assert TOKEN not in f"{caught.value} {model.where} {logged}"
+
+
+@pytest.mark.parametrize("value", [None, "", " \n", "two words", "line\nbreak", "ümlaut"])
+def test_a_missing_token_is_told(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    """The variable that should hold a token is named, what it holds is not, and nothing is sent."""
+    monkeypatch.delenv("CHURN_TOKEN", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CHURN_TOKEN", value)
+    model = http(NOWHERE, token_env="CHURN_TOKEN")
+    with pytest.raises(EndpointError, match=r"variable CHURN_TOKEN holds no token; .+ model\.token_env=null$"):
+        model.predict(FEATURES[:1])
+    assert model.sent.requests == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://example.com", "http://", "http://user:hush@example.com/", "example.com", "http://a b/", "http://a/#x"],
+)
+def test_other_addresses_are_refused(url: str) -> None:
+    """What is no plain URL is refused, without repeating it."""
+    with pytest.raises(ValidationError) as caught:
+        http(url)
+    (problem,) = caught.value.errors()
+    assert "expected an address such as" in problem["msg"]
+    assert "hush" not in problem["msg"]
+    assert problem["loc"] == ()
+
+
+def test_redirects_are_not_followed() -> None:
+    """Where the endpoint redirects to is told, but for what may be secret in it."""
+    with serving(always(307, "", {"Location": "https://user:hush@example.com/x?key=hush"})) as served:
+        with pytest.raises(EndpointError, match=r"answered 307: redirects to https://example\.com/x\?… are not"):
+            http(served.url).predict(FEATURES[:2])
+        assert len(served.seen) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Proxies of the environment are for other machines."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving(always(403, "a proxy")) as proxy, serving(ANSWER) as served:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        http(served.url.replace("127.0.0.1", host)).predict(FEATURES[:1])
+        assert not proxy.seen
+        with pytest.raises(EndpointError, match="answered 403: a proxy"):
+            http("http://churn.example/invocations").predict(FEATURES[:1])
+
+
+def test_connections_are_kept() -> None:
+    """Many requests share a connection, which ends with the model."""
+    ports = set()
+
+    def remembering(seen: Seen) -> Reply:
+        ports.add(seen.port)
+        return ANSWER(seen)
+
+    with serving(remembering) as served:
+        model = http(served.url, max_request_rows=5, concurrency=2)
+        model.predict(FEATURES)
+        assert len(served.seen) == 41
+        assert len(ports) <= 2
+        del model
+        gc.collect()
+
+
+def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that nobody vouches for is refused; one that the environment trusts is taken."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_certificate(tmp_path / "server.pem"))
+    with serving(ANSWER, context) as served:
+        with pytest.raises(EndpointError, match="CERTIFICATE_VERIFY_FAILED"):
+            http(served.url, attempts=1).predict(FEATURES[:1])
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+        assert http(served.url).predict(FEATURES[:1]).tobytes() == MODEL.predict(FEATURES[:1]).tobytes()
+
+
+def _certificate(path: Path) -> Path:
+    """Return the path of a key with its self-signed certificate for 127.0.0.1."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    today = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(today - timedelta(1)).not_valid_after(today + timedelta(1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return path

@@ -1,0 +1,251 @@
+"""ONNX models: trees that agree with XGBoost, inputs and outputs of every form, files that are not read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import xgboost
+from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
+from sklearn.linear_model import LogisticRegression
+
+from runner.errors import ArtefactError, ModelAnswerError, ModelInputError
+from runner.models.onnx import Onnx
+from tests.models.pipelines import PEOPLE
+from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, onnx_file
+
+FLOAT, DOUBLE, INT64, STRING = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.STRING
+WHOLE = FEATURES.fill_null(0)
+CLASSES_N = np.arange(len(VALUES_ND)) % 3
+
+
+def stored(
+    folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: list[Any] | None = None
+) -> Onnx:
+    """Return the model of a graph."""
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, constants)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    (folder / "model.onnx").write_bytes(
+        helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    )
+    return read(folder / "model.onnx")
+
+
+def read(path: Path) -> Onnx:
+    """Return the model of a file."""
+    return Onnx(kind="onnx", artifact=path, output=None, columns=None, label_headers=None, deploy=None)
+
+
+def tensor(name: str, type_: int, *shape: int | None) -> Any:
+    """Return an input or output."""
+    return helper.make_tensor_value_info(name, type_, shape)
+
+
+def constant(name: str, values: Any) -> Any:
+    """Return a constant of the graph."""
+    return numpy_helper.from_array(np.asarray(values), name)
+
+
+def classifier(folder: Path, estimator: Any, zipmap: bool) -> Onnx:
+    """Return a logistic regression of scikit-learn as its converters write it: labels and probabilities."""
+    several = len(estimator.classes_) > 2
+    weights = estimator.coef_ if several else np.concatenate([-estimator.coef_, estimator.coef_])
+    intercepts = estimator.intercept_ if several else np.concatenate([-estimator.intercept_, estimator.intercept_])
+    nodes = [
+        helper.make_node(
+            "LinearClassifier",
+            ["x"],
+            ["label", "scores"],
+            domain="ai.onnx.ml",
+            classlabels_ints=estimator.classes_.tolist(),
+            coefficients=weights.ravel().tolist(),
+            intercepts=intercepts.tolist(),
+            post_transform="SOFTMAX" if several else "LOGISTIC",
+        )
+    ]
+    outputs = [tensor("label", INT64, None), tensor("scores", FLOAT, None, len(estimator.classes_))]
+    if zipmap:
+        classes = estimator.classes_.tolist()
+        nodes.append(helper.make_node("ZipMap", ["scores"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=classes))
+        probability = helper.make_tensor_type_proto(FLOAT, [])
+        maps = helper.make_sequence_type_proto(helper.make_map_type_proto(INT64, probability))
+        outputs[1] = helper.make_value_info("maps", maps)
+    return stored(folder, nodes, [tensor("x", FLOAT, None, 4)], outputs)
+
+
+def doubled(folder: Path, type_: int = FLOAT, *shape: int | None) -> Onnx:
+    """Return a model that adds its input to itself."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["twice"]), helper.make_node("Cast", ["twice"], ["y"], to=DOUBLE)]
+    return stored(folder, nodes, [tensor("x", type_, *shape)], [tensor("y", DOUBLE, *shape)])
+
+
+def test_trees_agree_with_xgboost(tmp_path: Path) -> None:
+    """Trees carried over node by node score as the booster they come from, missing values included."""
+    expected = booster().predict(xgboost.DMatrix(VALUES_ND, feature_names=list(NAMES)))
+    assert np.isnan(VALUES_ND).any(axis=0).all()
+    np.testing.assert_allclose(read(onnx_file(tmp_path)).predict(FEATURES)[:, 0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("zipmap", [False, True])
+def test_binary_classifiers_give_the_positive_class(tmp_path: Path, zipmap: bool) -> None:
+    """Of a table or a map of two probabilities the second is explained, both are there for the asking."""
+    estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), LABELS_N)
+    expected = estimator.predict_proba(np.nan_to_num(VALUES_ND))
+    model = classifier(tmp_path, estimator, zipmap)
+    np.testing.assert_allclose(model.predict(WHOLE), expected[:, 1:], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(replace(model, columns=(0, 1)).predict(WHOLE), expected, rtol=0, atol=1e-6)
+    assert model.predict(WHOLE.clear()).shape == (0, 1)
+
+
+@pytest.mark.parametrize("zipmap", [False, True])
+def test_multiclass_gives_every_class(tmp_path: Path, zipmap: bool) -> None:
+    """Three probabilities are all explained."""
+    estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), CLASSES_N)
+    model = classifier(tmp_path, estimator, zipmap)
+    expected = estimator.predict_proba(np.nan_to_num(VALUES_ND))
+    np.testing.assert_allclose(model.predict(WHOLE), expected, rtol=0, atol=1e-6)
+    assert model.predict(WHOLE.clear()).shape == (0, 3)
+
+
+def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
+    """The labels can be asked for; a name that is none is told with those that are; each is another identity."""
+    estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), CLASSES_N)
+    model = classifier(tmp_path, estimator, zipmap=False)
+    labels = replace(model, output="label")
+    assert labels.predict(WHOLE)[:, 0].tolist() == estimator.predict(np.nan_to_num(VALUES_ND)).tolist()
+    assert len({model.identity, labels.identity, replace(model, columns=(0,)).identity}) == 3
+    with pytest.raises(
+        ArtefactError, match=r"outputs are label tensor\(int64\), scores tensor\(float\); model\.output i"
+    ):
+        replace(model, output="probabilities").predict(WHOLE)
+
+
+def test_several_outputs_have_to_be_named(tmp_path: Path) -> None:
+    """Two outputs of fractions are told; the one that is named is taken."""
+    nodes = [helper.make_node("Abs", ["x"], ["size"]), helper.make_node("Neg", ["x"], ["minus"])]
+    outputs = [tensor("size", FLOAT, None, 1), tensor("minus", FLOAT, None, 1)]
+    model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 1)], outputs)
+    with pytest.raises(ArtefactError, match=r"size tensor\(float\), minus .+ finds no single one .+: name the one"):
+        model.predict(WHOLE[:, :1])
+    assert replace(model, output="minus").predict(pl.DataFrame({"x": [2, None]}))[0] == -2
+
+
+def test_texts_are_no_scores(tmp_path: Path) -> None:
+    """An output of texts is refused when it is asked for."""
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    model = stored(tmp_path, nodes, [tensor("x", STRING, None, 1)], [tensor("y", STRING, None, 1)])
+    with pytest.raises(ModelAnswerError, match="answers with basic, where numbers are needed"):
+        replace(model, output="y").predict(pl.DataFrame({"plan": ["basic", "pro"]}))
+
+
+@pytest.mark.parametrize("shape", [(None, 1), (None,)])
+def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, ...]) -> None:
+    """Several inputs each take the feature of their name in their own type, as a column or a list."""
+    nodes = [
+        helper.make_node(
+            "LabelEncoder",
+            ["plan"],
+            ["price"],
+            domain="ai.onnx.ml",
+            keys_strings=["basic", "plus", "pro"],
+            values_floats=[1.0, 2.0, 4.0],
+            default_float=0.0,
+        ),
+        helper.make_node("Cast", ["age"], ["years"], to=FLOAT),
+        helper.make_node("Mul", ["years", "use"], ["product"]),
+        helper.make_node("Add", ["price", "product"], ["score"]),
+    ]
+    inputs = [tensor("use", FLOAT, *shape), tensor("plan", STRING, *shape), tensor("age", INT64, *shape)]
+    model = stored(tmp_path, nodes, inputs, [tensor("score", FLOAT, *shape)])
+    price = PEOPLE["plan"].replace_strict({"basic": 1, "plus": 2, "pro": 4}, return_dtype=pl.Float64)
+    expected = price + PEOPLE["age"] * PEOPLE["use"]
+    people = PEOPLE.select("age", "plan", "use")
+    np.testing.assert_allclose(model.predict(people)[:, 0], expected, rtol=1e-5)
+    assert model.predict(people.clear()).shape == (0, 1)
+    with pytest.raises(ArtefactError, match="the model has the features 'use', which the records lack"):
+        model.predict(people.rename({"use": "usage"}))
+    with pytest.raises(ArtefactError, match="the model has 3 features, the records have 4"):
+        model.predict(PEOPLE)
+
+
+@pytest.mark.parametrize("type_", [FLOAT, DOUBLE, TensorProto.FLOAT16, INT64, TensorProto.INT32])
+def test_numbers_take_the_type_of_their_input(tmp_path: Path, type_: int) -> None:
+    """Whole numbers, whole floats and booleans go into every type of number."""
+    features = pl.DataFrame({"a": [1, -2], "b": [3.0, 4.0], "c": [True, False]})
+    assert doubled(tmp_path, type_, None, 3).predict(features).tolist() == [[2, 6, 2], [-4, 8, 0]]
+
+
+def test_shapes_may_be_unknown(tmp_path: Path) -> None:
+    """An input that does not tell its width takes any, one that tells nothing a table."""
+    features = pl.DataFrame({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
+    unknown = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("x", "y")]
+    for model in (doubled(tmp_path, FLOAT, None, None), stored(tmp_path, nodes, unknown[:1], unknown[1:])):
+        assert model.predict(features).tolist() == [[2, 6, 10], [4, 8, 12]]
+
+
+def test_texts_in_one_table(tmp_path: Path) -> None:
+    """An input of texts takes all features as texts, numbers written out."""
+    encoder = helper.make_node(
+        "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["basic", "7"], values_floats=[1.0, 2.0]
+    )
+    model = stored(tmp_path, [encoder], [tensor("x", STRING, None, 3)], [tensor("y", FLOAT, None, 3)])
+    features = pl.DataFrame({"plan": ["basic", "pro"], "age": [7, 8], "other": ["", "basic"]})
+    assert model.predict(features).tolist() == [[1, 2, 0], [0, 0, 1]]
+    with pytest.raises(ModelInputError, match="feature 'age' holds None, but a onnx model takes texts there"):
+        model.predict(features.with_columns(age=pl.Series([7, None])))
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "said"),
+    [
+        (INT64, 1.5, "holds 1.5, but a onnx model takes int64 values there"),
+        (INT64, None, "holds None, but a onnx model takes int64 values there"),
+        (TensorProto.INT32, 2**40, f"holds {2**40}, but a onnx model takes int32 values there"),
+        (FLOAT, "x", "holds 'x', but a onnx model takes numbers and booleans there"),
+    ],
+)
+def test_values_of_another_type_are_told(tmp_path: Path, type_: int, value: Any, said: str) -> None:
+    """A value that its input cannot take is told with its feature."""
+    features = pl.DataFrame({"a": [1, 2], "b": [value, value]})
+    with pytest.raises(ModelInputError) as caught:
+        doubled(tmp_path, type_, None, 2).predict(features)
+    assert f"feature 'b' {said}" in str(caught.value)
+
+
+def test_other_types_are_told(tmp_path: Path) -> None:
+    """An input of another type is told with those that can be filled."""
+    with pytest.raises(ArtefactError, match=r"its input 'x' takes tensor\(uint32\); expected one of tensor\(float\)"):
+        doubled(tmp_path, TensorProto.UINT32, None, 2).predict(WHOLE[:, :2])
+
+
+def test_failures_are_told(tmp_path: Path) -> None:
+    """What onnxruntime does not take, such as more rows than a fixed batch, is told."""
+    with pytest.raises(ModelAnswerError, match=r"onnxruntime fails with InvalidArgument: .+ INVALID_ARGUMENT"):
+        doubled(tmp_path, FLOAT, 1, 4).predict(WHOLE)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/weights.bin", "deep/" * 40 + "weights.bin"])
+def test_weights_in_other_files_are_not_read(tmp_path: Path, location: str) -> None:
+    """A model whose weights lie elsewhere is refused, since its identity would not know them."""
+    weights = constant("weights", np.ones((4, 1), dtype=np.float32))
+    set_external_data(weights, location)
+    weights.ClearField("raw_data")
+    (tmp_path / "weights.bin").write_bytes(np.ones(4, dtype=np.float32).tobytes())
+    nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
+    model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 4)], [tensor("y", FLOAT, None, 1)], [weights])
+    with pytest.raises(ArtefactError, match="keeps its weights in another file, which is not read; save it as one"):
+        model.predict(WHOLE)
+
+
+def test_a_feature_may_be_named_location(tmp_path: Path) -> None:
+    """The word that marks weights in another file is a name like others elsewhere."""
+    nodes = [helper.make_node("Add", ["location", "use"], ["y"])]
+    inputs = [tensor(name, FLOAT, None, 1) for name in ("location", "use")]
+    model = stored(tmp_path, nodes, inputs, [tensor("y", FLOAT, None, 1)])
+    assert model.predict(pl.DataFrame({"use": [1.0], "location": [2.0]})).tolist() == [[3.0]]

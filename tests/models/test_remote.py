@@ -1,0 +1,444 @@
+"""Models behind a wire, against real servers that fail by script."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from runner.domain import Calls
+from runner.errors import EndpointError, ModelAnswerError
+from runner.models import remote
+from runner.models.http import Http
+from runner.models.linear import Linear
+from runner.models.remote import Answer
+from runner.records.fields import Fields
+from tests.models.servers import Answerer, Reply, Seen, Served, always, http, scoring, serving
+
+LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
+MANY = {"content_type": JSON, "content_template": '{"instances":$records}', "record_template": "$features"}
+ONE = MANY | {"content_template": '{"instance":$record}'}
+NAMES = ["a", "b", "c"]
+MODEL = Linear(
+    kind="linear",
+    link="logistic",
+    intercept=(0.25,),
+    coefficients={"a": (0.1,), "b": (-2.5,), "c": (1 / 3,)},
+    label_headers=None,
+    deploy=None,
+)
+FEATURES = pl.DataFrame(np.random.default_rng(7).normal(size=(203, 3)), NAMES)
+ANSWER = scoring(MODEL, NAMES)
+
+
+def failing(fault: Callable[[Seen], Reply], every: int = 10, of: int = 3) -> Answerer:
+    """Return what answers well but for some of the calls: the first `of` in every `every`."""
+    return lambda seen: fault(seen) if seen.number % every < of else ANSWER(seen)
+
+
+def refusing_batches(seen: Seen) -> Reply:
+    """Answer requests of one record only."""
+    return Reply(400, "one record at a time, please") if seen.body.count(b"\n") else ANSWER(seen)
+
+
+def answering(seen: Seen, *scores: Any) -> Reply:
+    """Answer each line with the scores."""
+    return Reply(200, "".join(json.dumps({"score": scores}) + "\n" for _ in seen.body.splitlines()))
+
+
+def outcome(model: Http, features: pl.DataFrame = FEATURES) -> str:
+    """Return the sentence of the error that a prediction ends in."""
+    with pytest.raises((EndpointError, ModelAnswerError)) as caught:
+        model.predict(features)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "features"),
+    [
+        ({}, "features"),
+        (MANY, "instances"),
+        (ONE, "[instance]"),
+        ({"content_type": CSV}, None),
+        ({"accept_type": JSON, "score": "predictions[*].score"}, "features"),
+        ({"accept_type": CSV, "score": "0"}, "features"),
+        ({"accept_type": CSV, "score": None}, "features"),
+    ],
+)
+def test_scores_are_the_models_own(settings: dict[str, Any], features: str | None) -> None:
+    """A model behind a URL scores as it does in this process, to the bit, in every media type."""
+    fields = Fields(features, None, request=settings.get("content_type", LINES))
+    with serving(scoring(MODEL, NAMES, fields)) as served:
+        model = http(served.url, max_request_rows=20, **settings)
+        assert model.predict(FEATURES[:50]).tobytes() == MODEL.predict(FEATURES[:50]).tobytes()
+        assert model.sent == model.planned(FEATURES[:50])
+
+
+def test_values_of_every_kind_survive() -> None:
+    """Texts, whole numbers, booleans and nulls reach the model as they are."""
+    coefficients: Any = {"plan": {"Zürich": 1, 'a "b", c': -2}, "n": 0.001, "x": 3, "member": {True: 5, False: 7}}
+    model = Linear(
+        kind="linear", link="identity", intercept=(0,), coefficients=coefficients, label_headers=None, deploy=None
+    )
+    table = pl.DataFrame(
+        {
+            "plan": ["Zürich", 'a "b", c', None, "\n"],
+            "n": [2**53 + 1, -1, None, 0],
+            "x": [0.1, -0.0, 5e-324, None],
+            "member": [True, False, None, True],
+        }
+    )
+    with serving(scoring(model, table.columns)) as served:
+        assert http(served.url).predict(table).tobytes() == model.predict(table).tobytes()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        always(503, "overloaded"),
+        always(200, "", fault="reset"),
+        always(200, "", fault="stall"),
+        lambda seen: ANSWER(seen)._replace(fault="truncate"),
+    ],
+    ids=["503", "reset", "stall", "truncate"],
+)
+def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None:
+    """An endpoint that fails three calls in ten gives the same scores, and the retries are counted."""
+    with serving(failing(fault)) as served:
+        model = http(served.url, max_request_rows=15, timeout_seconds=0.5)
+        assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
+        failed = sum(seen.number % 10 < 3 for seen in served.seen)
+        assert failed >= 4
+        assert model.sent.retries == failed
+        assert model.sent.requests == 14 == len(served.seen) - failed
+        assert model.sent.rows == 203
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_an_endpoint_that_always_fails_is_told(status: int) -> None:
+    """The sentence names the URL, the status, the answer and what to do."""
+    with serving(always(status, "out of memory\nin line 3")) as served:
+        model = http(served.url + "/invocations", attempts=2, concurrency=1)
+        with pytest.raises(EndpointError) as caught:
+            model.predict(FEATURES)
+        assert caught.value.status == status
+        assert str(caught.value) == (
+            f"{served.url}/invocations answered {status}: out of memory\\nin line 3 (tried 2 times); "
+            "look after the endpoint, or raise model.attempts"
+        )
+        assert model.sent == Calls(1, 203, len(served.seen[0].body), retries=1)
+
+
+def test_nobody_there_is_told() -> None:
+    """A refused connection names the URL."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        assert "Connection refused (tried 2 times)" in outcome(http(url, attempts=2))
+
+
+def test_pauses_double_up_to_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pause is twice as long as the last, and never longer than ten seconds."""
+    assert _pauses(monkeypatch, {}) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
+
+
+@pytest.mark.parametrize(("advice", "seconds"), [("3", 3), ("3600", 60), ("soon", 0.1), ("0", 0.1), ("-5", 0.1)])
+def test_retry_after_is_heeded(monkeypatch: pytest.MonkeyPatch, advice: str, seconds: float) -> None:
+    """An endpoint may ask for a longer pause, up to a minute."""
+    assert _pauses(monkeypatch, {"Retry-After": advice})[0] == seconds
+
+
+def _pauses(monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]) -> list[float]:
+    """Return how long a client pauses between ten tries that all fail, without letting it."""
+    pauses: list[float] = []
+    monkeypatch.setattr(remote, "pause", lambda seconds, _: pauses.append(seconds))
+    with serving(always(503, "", headers)) as served, suppress(EndpointError):
+        http(served.url, attempts=10).predict(FEATURES)
+    return [seconds for seconds in pauses if seconds > 0.05]
+
+
+def test_the_circuit_breaks() -> None:
+    """After many failures in a row, whichever request they belong to, nothing more is sent."""
+    with serving(always(503, "down")) as served:
+        model = http(served.url, max_request_rows=5, max_failures=6, concurrency=2)
+        told = outcome(model)
+        assert "answered 503: down; 6 tries in a row failed, so nothing more is sent" in told
+        assert "model.max_failures" in told
+        assert 6 <= len(served.seen) <= 7
+        assert "nothing more is sent" in outcome(model)
+        assert len(served.seen) <= 7
+
+
+def test_the_circuit_counts_failures_in_a_row() -> None:
+    """A good answer in between starts the count anew."""
+    with serving(failing(always(503, "down"), every=3, of=2)) as served:
+        http(served.url, max_request_rows=50, max_failures=3, concurrency=1).predict(FEATURES)
+        assert len(served.seen) == 15
+
+
+def test_the_rate_is_limited() -> None:
+    """All threads and tries together keep to the rate."""
+    with serving(failing(always(503, "down"), every=4, of=1)) as served:
+        http(served.url, max_request_rows=10, max_requests_per_second=20, concurrency=8).predict(FEATURES)
+        times = [seen.at for seen in served.seen]
+        assert len(times) >= 27
+        assert max(times) - min(times) >= 0.9 * (len(times) - 1) / 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [refusing_batches, lambda seen: Reply(200, ANSWER(seen).body.partition("\n")[0])],
+    ids=["refusing", "miscounting"],
+)
+def test_refused_batches_are_sent_record_by_record(answer: Answerer, caplog: pytest.LogCaptureFixture) -> None:
+    """An endpoint that takes one record a request gets one, and is not shown batches again."""
+    with serving(answer) as served, caplog.at_level(logging.WARNING):
+        model = http(served.url, max_request_rows=5, concurrency=2)
+        assert model.predict(FEATURES[:40]).tobytes() == MODEL.predict(FEATURES[:40]).tobytes()
+        assert 1 <= model.sent.fallbacks <= 2
+        assert model.sent.requests == 40 + model.sent.fallbacks
+        before = model.sent
+        assert model.planned(FEATURES).requests == 203
+        assert model.predict(FEATURES[:10]).tobytes() == MODEL.predict(FEATURES[:10]).tobytes()
+        assert model.sent - before == model.planned(FEATURES[:10])
+    (told,) = [record.getMessage() for record in caplog.records if "fallback" in record.getMessage()]
+    assert told.startswith(f"fallback to per-record requests because of {served.url}")
+
+
+def test_a_refused_record_is_told() -> None:
+    """A record that is refused alone ends the prediction, without another try."""
+    with serving(always(422, "unknown plan")) as served:
+        model = http(served.url, max_request_rows=2, concurrency=1)
+        assert "answered 422: unknown plan; compare what it expects" in outcome(model)
+        assert [seen.body.count(b"\n") for seen in served.seen] == [1, 0]
+        assert model.sent.retries == 0
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501, 302])
+def test_futile_requests_are_not_repeated(status: int) -> None:
+    """What no batch size can change is told at once."""
+    with serving(always(status, "no")) as served:
+        model = http(served.url, max_request_rows=2, concurrency=1)
+        assert f"answered {status}: no; " in outcome(model)
+        assert len(served.seen) == 1
+        assert model.sent.fallbacks == 0
+
+
+@given(
+    rows=st.integers(0, 60),
+    most=st.integers(1, 25),
+    size=st.integers(90, 900),
+    settings=st.sampled_from([{}, {"content_type": CSV}, MANY, ONE]),
+)
+def test_what_is_planned_is_sent(rows: int, most: int, size: int, settings: dict[str, Any]) -> None:
+    """A healthy endpoint gets exactly the requests, rows and bytes that were planned, none too large."""
+    model = http("http://127.0.0.1:9", max_request_rows=most, max_payload_bytes=size, **settings)
+    bodies: list[bytes] = []
+
+    def call(body: bytes, accept: str, inference_id: str) -> Answer:
+        bodies.append(body)
+        return Answer(200, '{"score":0.5}\n' * _records(body, settings), passing=False)
+
+    vars(model)["_call"] = call
+    table = FEATURES.head(rows)
+    planned = model.planned(table)
+    assert model.predict(table).shape == (rows, 1)
+    assert model.sent == planned == Calls(len(bodies), rows, sum(map(len, bodies)))
+    assert all(len(body) <= size and _records(body, settings) <= most for body in bodies)
+
+
+def _records(body: bytes, settings: dict[str, Any]) -> int:
+    if settings is ONE:
+        return 1
+    return len(json.loads(body)["instances"]) if settings is MANY else len(body.splitlines())
+
+
+def test_requests_are_as_large_as_they_may_be() -> None:
+    """One byte less, and one record fewer fits."""
+    line = len('{"features":[1.0,2.0,3.0]}')
+    table = pl.DataFrame({"a": [1.0] * 9, "b": [2.0] * 9, "c": [3.0] * 9})
+    for less, requests in ((0, 3), (1, 5)):
+        model = http("http://127.0.0.1:9", max_payload_bytes=3 * line + 2 - less)
+        assert model.planned(table).requests == requests
+
+
+def test_a_record_that_fits_in_no_request_is_told() -> None:
+    """The record is named, and nothing is sent."""
+    with serving(ANSWER) as served:
+        table = pl.DataFrame({"a": ["x", "y" * 90], "b": [0, 0], "c": [0, 0]})
+        told = outcome(http(served.url, max_payload_bytes=80), table)
+        assert "record 1 alone makes a request of more than 80 bytes; raise model.max_payload_bytes" in told
+        assert not served.seen
+
+
+def test_numbers_that_no_request_can_carry_are_told() -> None:
+    """A feature that is not finite is named."""
+    told = outcome(http("http://127.0.0.1:9"), pl.DataFrame({"a": [1.0, float("nan")]}))
+    assert "row 1: feature 'column_0' is nan, which no request can carry" in told
+
+
+def test_order_is_kept() -> None:
+    """Answers that come in any order are put in the order of the rows."""
+    chance = random.Random(5)
+
+    def delayed(seen: Seen) -> Reply:
+        time.sleep(chance.random() / 50)
+        return ANSWER(seen)
+
+    with serving(delayed) as served:
+        model = http(served.url, max_request_rows=2, concurrency=16)
+        assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
+        assert len(served.seen) == 102
+
+
+def test_an_error_stops_the_other_requests() -> None:
+    """What has not begun is not sent once one request has failed, and pauses end."""
+    with serving(lambda seen: Reply(503, "", {"Retry-After": "60"}) if seen.number else Reply(403, "no")) as served:
+        model = http(served.url, max_request_rows=2, concurrency=4)
+        started = time.monotonic()
+        assert "answered 403: no" in outcome(model)
+        assert len(served.seen) <= 8
+        assert time.monotonic() - started < 20
+
+
+def test_an_interrupt_stops_the_requests() -> None:
+    """So it is when somebody interrupts."""
+
+    def interrupting(seen: Seen) -> Reply:
+        if seen.number == 3:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.1)
+        return ANSWER(seen)
+
+    with serving(interrupting) as served:
+        with pytest.raises(KeyboardInterrupt):
+            http(served.url, max_request_rows=1, concurrency=2).predict(FEATURES)
+        assert len(served.seen) < 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "answered with 1 score for record 2, expected 2, as before: check model.score"),
+        ({"label_headers": ["x", "y", "z"]}, "2 scores for record 0, expected 3, as model.label_headers names"),
+    ],
+)
+def test_outputs_are_as_many_as_ever(settings: dict[str, Any], said: str) -> None:
+    """Answers with another number of outputs are an error."""
+    with serving(lambda seen: answering(seen, *([0.5, 0.5] if seen.number == 0 else [0.5]))) as served:
+        model = http(served.url, max_request_rows=2, concurrency=1, **settings)
+        assert said in outcome(model, FEATURES[:4])
+
+
+def test_outputs_are_remembered() -> None:
+    """What one prediction has learnt holds for the next, also for no row."""
+    with serving(lambda seen: answering(seen, *([0.5, 0.5] if seen.number == 0 else [0.5]))) as served:
+        model = http(served.url)
+        assert model.predict(FEATURES.clear()).shape == (0, 1)
+        assert model.predict(FEATURES).shape == (203, 2)
+        assert model.predict(FEATURES.clear()).shape == (0, 2)
+        assert "expected 2, as before" in outcome(model)
+        assert http(served.url, label_headers=["x", "y", "z"]).predict(FEATURES.clear()).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"prediction":1}', "data.score='score' finds nothing"),
+        ("<html>", "not JSON"),
+        ('{"score":NaN}', "holds NaN, which is no JSON number"),
+    ],
+)
+def test_answers_without_scores_are_told(body: str, said: str) -> None:
+    """An answer that cannot be read names the endpoint and what was found, and is not asked for again."""
+    with serving(always(200, body)) as served:
+        told = outcome(http(served.url), FEATURES[:1])
+        assert told.startswith(served.url)
+        assert said in told
+        assert "compare model.accept_type and model.score" in told
+        assert len(served.seen) == 1
+
+
+def test_calls_are_marked_as_probes() -> None:
+    """Each request carries an inference id that captures of it are dropped by, the same in all its tries."""
+    with serving(failing(always(503, "down"), every=100, of=1)) as served:
+        model = http(served.url, max_request_rows=100, concurrency=1)
+        model.predict(FEATURES)
+        model.predict(FEATURES[:1])
+        ids = [seen.headers["x-amzn-sagemaker-inference-id"] for seen in served.seen]
+        assert ids == [f"shapwatch-probe-{number}" for number in (1, 1, 2, 3, 4)]
+
+
+def test_reply_is_one_request() -> None:
+    """The body of the endpoint's answer comes back as it is, in the media type that was asked for."""
+    with serving(ANSWER) as served:
+        model = http(served.url, max_request_rows=2)
+        assert model.reply(FEATURES[:9], JSON) == MODEL.reply(FEATURES[:9], JSON)
+        (seen,) = served.seen
+        assert seen.headers["accept"] == JSON
+        assert model.sent == Calls(1, 9, len(seen.body))
+        with pytest.raises(EndpointError, match="answered 406: the model answers in"):
+            model.reply(FEATURES[:9], "image/png")
+
+
+def test_reply_to_one_record_takes_one() -> None:
+    """A request that carries one record cannot carry two."""
+    with pytest.raises(ValueError, match=r"a request carries one record \(model.content_template\), not 2"):
+        http("http://127.0.0.1:9", **ONE).reply(FEATURES[:2], JSON)
+
+
+def test_nothing_is_known_or_sent_at_first() -> None:
+    """A model behind a wire has no identity, and planning sends nothing."""
+    with serving(ANSWER) as served:
+        model = http(served.url)
+        assert model.identity is None
+        assert model.sent == Calls()
+        model.planned(FEATURES)
+        assert model.sent == Calls()
+        assert served == Served(served.url)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"content_template": "{"}, "content_template: .+ is no JSON but for its placeholders"),
+        ({"content_type": JSON}, "record_template: is needed for application/json"),
+        ({"score": "a["}, "is no JMESPath expression"),
+        ({"score": "0"}, "score: answers of model.accept_type=application/jsonlines need a JMESPath, or null"),
+        ({"score": "a", "accept_type": CSV}, "score: answers of model.accept_type=text/csv need the number"),
+        ({"label_headers": ["x", "x"]}, "each may occur only once"),
+        ({"attempts": 0}, "greater than 0"),
+        ({"deploy": None}, "deploy"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], said: str) -> None:
+    """A model is not made of settings that contradict each other."""
+    with pytest.raises(ValidationError, match=said):
+        http("http://127.0.0.1:9", **settings)
+
+
+def test_a_column_may_be_a_number() -> None:
+    """YAML has the number of a column as a number."""
+    assert http("http://127.0.0.1:9", accept_type=CSV, score=0).score == "0"
+
+
+def test_pause_ends_when_work_stops() -> None:
+    """Nobody waits for what is not needed any more."""
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(remote.Stopped):
+        remote.pause(60, stopped)

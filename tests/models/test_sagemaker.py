@@ -1,0 +1,195 @@
+"""A model behind a SageMaker endpoint: real boto3 against a server that speaks the runtime's API."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+import runner.compose  # noqa: F401  registers the resolver
+from runner import cli
+from runner.errors import EndpointError, SettingsError
+from runner.models.sagemaker import SageMaker
+from tests.models.servers import Answerer, Reply, Seen, credentials, sagemaker, serving
+from tests.models.test_remote import ANSWER, FEATURES, MODEL
+
+SECRET = "hush-hush"
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials(monkeypatch)
+
+
+def runtime(answer: Answerer) -> Answerer:
+    """Return what speaks the runtime's API before a container that answers."""
+
+    def answering(seen: Seen) -> Reply:
+        assert (seen.method, seen.path) == ("POST", "/endpoints/churn/invocations")
+        assert seen.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=key/")
+        assert "/us-east-1/sagemaker/aws4_request" in seen.headers["authorization"]
+        reply = answer(seen)
+        return reply._replace(headers={"Content-Type": seen.headers["accept"], **reply.headers})
+
+    return answering
+
+
+def refusal(code: str, status: int, **told: Any) -> Reply:
+    """Return an error as the runtime tells it."""
+    return Reply(status, json.dumps({"Message": "no", **told}), {"x-amzn-ErrorType": code})
+
+
+def model_error(status: int) -> Reply:
+    """Return an error of the container."""
+    return refusal("ModelError", 424, OriginalStatusCode=status, OriginalMessage="the container's own words")
+
+
+def test_scores_are_the_models_own() -> None:
+    """A model behind an endpoint scores as it does in this process, to the bit."""
+    with serving(runtime(ANSWER)) as served:
+        model = sagemaker(served.url, max_request_rows=20)
+        assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
+        assert model.sent == model.planned(FEATURES)
+        assert len(served.seen) == 11
+        assert model.identity is None
+
+
+def test_what_travels() -> None:
+    """The media types, the inference id and what is to be asked travel as boto3 sends them."""
+    with serving(runtime(ANSWER)) as served:
+        sagemaker(served.url).predict(FEATURES[:1])
+        model = sagemaker(
+            served.url, target_variant="blue", inference_component="part", accept_type="text/csv", score=0
+        )
+        model.predict(FEATURES[:1])
+        plain, chosen = (seen.headers for seen in served.seen)
+    assert plain["content-type"] == plain["accept"] == "application/jsonlines"
+    assert plain["x-amzn-sagemaker-inference-id"] == "shapwatch-probe-1"
+    assert not {"x-amzn-sagemaker-target-variant", "x-amzn-sagemaker-inference-component"} & set(plain)
+    assert chosen["x-amzn-sagemaker-target-variant"] == "blue"
+    assert chosen["x-amzn-sagemaker-inference-component"] == "part"
+    assert chosen["accept"] == "text/csv"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda _: model_error(500),
+        lambda _: model_error(507),
+        lambda _: refusal("ServiceUnavailable", 503),
+        lambda _: refusal("InternalDependencyException", 530),
+        lambda _: refusal("ModelNotReadyException", 429),
+        lambda _: refusal("ThrottlingException", 400),
+        lambda _: Reply(200, "", fault="reset"),
+        lambda _: Reply(200, "", fault="stall"),
+        lambda seen: ANSWER(seen)._replace(fault="truncate"),
+    ],
+    ids=["500", "507", "503", "530", "429", "throttled", "reset", "stall", "truncate"],
+)
+def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None:
+    """Failed calls are repeated, by us alone, and counted."""
+    with serving(runtime(lambda seen: fault(seen) if seen.number % 5 == 0 else ANSWER(seen))) as served:
+        model = sagemaker(served.url, max_request_rows=30, timeout_seconds=0.5)
+        assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
+        failed = sum(seen.number % 5 == 0 for seen in served.seen)
+        assert model.sent.retries == failed >= 2
+        assert len(served.seen) == 7 + failed
+
+
+@pytest.mark.parametrize(
+    "refused", [model_error(400), refusal("ValidationError", 400), model_error(413)], ids=["model", "runtime", "large"]
+)
+def test_refused_batches_are_sent_record_by_record(refused: Reply) -> None:
+    """A container that takes one record a request gets one."""
+    with serving(runtime(lambda seen: refused if seen.body.count(b"\n") else ANSWER(seen))) as served:
+        model = sagemaker(served.url, concurrency=1)
+        assert model.predict(FEATURES[:9]).tobytes() == MODEL.predict(FEATURES[:9]).tobytes()
+        assert (model.sent.fallbacks, model.sent.retries, len(served.seen)) == (1, 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        (model_error(500), 500, "answered 500: the container's own words (tried 2 times)"),
+        (model_error(422), 422, "answered 422: the container's own words; compare what it expects"),
+        (refusal("AccessDeniedException", 403), 403, "answered 403: no; check the credentials"),
+        (Reply(502, "<html>bad gateway</html>"), 502, "answered 502: "),
+    ],
+)
+def test_endpoints_that_fail_are_told(answer: Reply, status: int, said: str) -> None:
+    """The sentence names the endpoint, where the runtime is, the status and the container's words."""
+    with serving(runtime(lambda _: answer)) as served:
+        with pytest.raises(EndpointError) as caught:
+            sagemaker(served.url, attempts=2).predict(FEATURES[:1])
+        assert str(caught.value).startswith(f"SageMaker endpoint churn at {served.url} {said}")
+        assert caught.value.status == status
+        assert SECRET not in str(caught.value)
+
+
+def test_nobody_there_is_told() -> None:
+    """A refused connection is tried again, and told."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        model = sagemaker(f"http://127.0.0.1:{unused.getsockname()[1]}", attempts=2)
+        with pytest.raises(EndpointError, match=r"Could not connect .+ \(tried 2 times\)"):
+            model.predict(FEATURES[:1])
+        assert model.sent.retries == 1
+
+
+def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials nothing is tried twice."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    model = sagemaker("http://127.0.0.1:9")
+    with pytest.raises(EndpointError, match="Unable to locate credentials; give boto3"):
+        model.predict(FEATURES[:1])
+    assert model.sent.retries == 0
+
+
+def test_a_missing_region_is_told() -> None:
+    """Without a region boto3 does not know where to look."""
+    with pytest.raises(EndpointError, match=r"You must specify a region\.; see to model\.region"):
+        sagemaker("http://127.0.0.1:9", region=None, endpoint_url=None).predict(FEATURES[:1])
+
+
+def test_the_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where boto3 is not installed, the extra that brings it is named."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(SettingsError, match=r"model\.kind=sagemaker .+: pip install 'shapwatch\[sagemaker\]'"):
+        sagemaker("http://127.0.0.1:9").predict(FEATURES[:1])
+
+
+def test_other_addresses_are_refused() -> None:
+    """A runtime's address with a password in it is refused, without repeating it."""
+    with pytest.raises(ValidationError) as caught:
+        sagemaker("http://user:hush@example.com/")
+    (problem,) = caught.value.errors()
+    assert problem["msg"].startswith("Value error, endpoint_url: expected an address such as")
+    assert "hush" not in problem["msg"]
+
+
+def test_fields_are_keys() -> None:
+    """A model has a field for each key of its YAML, and shares its defaults with the model behind a URL."""
+    option, http = (OmegaConf.load(cli.CONF / f"model/{name}.yaml") for name in ("sagemaker", "http"))
+    assert set(option) == set(SageMaker.__dataclass_fields__)
+    own = {"kind", "endpoint_name", "region", "endpoint_url", "target_variant", "inference_component"}
+    raw, other = (OmegaConf.to_container(node) for node in (option, http))
+    assert isinstance(raw, dict)
+    assert isinstance(other, dict)
+    assert {key: raw[key] for key in raw if key not in own} == {
+        key: other[key] for key in other if key not in {"kind", "url", "token_env"}
+    }
+
+
+def test_the_option_asks_the_endpoint_that_is_watched() -> None:
+    """The endpoint is the monitor's, if nobody says otherwise."""
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        config = compose("config", ["~experiment", "model=sagemaker", "++monitor.endpoint=churn"])
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    assert SageMaker(**values["model"]).endpoint_name == "churn"

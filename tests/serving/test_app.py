@@ -1,0 +1,289 @@
+"""The app: what an endpoint and a container answer, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+from starlette.applications import Starlette
+
+from runner.models.linear_learner import LinearLearner
+from runner.protocols import Model
+from runner.records.fields import Fields
+from runner.serving.app import MOST_BYTES, application
+from runner.serving.batching import Batches
+from runner.serving.data_capture import DataCapture
+from tests.conftest import DEMO
+from tests.models.test_linear_learner import DEMO_MODEL, PUBLISHED
+from tests.models_by_hand import Formula, additive
+from tests.serving.served import events, serving
+
+LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
+CONTAINER, RUNTIME = "/invocations", "/endpoints/churn/invocations"
+BOTH = pytest.mark.parametrize("path", [CONTAINER, RUNTIME])
+TRAFFIC = [json.loads(line)["features"] for line in (DEMO / "traffic.jsonl").read_text().splitlines()]
+SCORES: list[float] = DEMO_MODEL.predict(pl.DataFrame(TRAFFIC, orient="row"))[:, 0].tolist()
+
+
+def app_of(model: Model, token: str | None = None, **fields: Any) -> Starlette:
+    """Return the app that serves a model as the endpoint churn."""
+    usual = Fields("features", "score", **fields)
+    return application(Batches(model, usual.names), usual, "churn", "AllTraffic", token)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[httpx.Client]:
+    """The quickstart's model, served."""
+    with serving(app_of(DEMO_MODEL)) as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+def lines(rows: list[Any]) -> str:
+    """Return rows as JSON Lines."""
+    return "\n".join(json.dumps({"features": row}) for row in rows)
+
+
+def told(response: httpx.Response) -> tuple[int, Any]:
+    """Return the status and what is said, however it is said."""
+    if response.headers["content-type"] == JSON:
+        document = response.json()
+        return document.get("OriginalStatusCode", response.status_code), document.get(
+            "OriginalMessage", document["Message"]
+        )
+    return response.status_code, response.text
+
+
+@BOTH
+def test_answers_are_the_models(demo: httpx.Client, path: str) -> None:
+    """Single records and mini-batches come back as the model's body, to the byte, with its media type."""
+    for rows in (TRAFFIC[:1], TRAFFIC[:2], TRAFFIC, TRAFFIC * 10):
+        response = demo.post(path, content=lines(rows), headers={"content-type": LINES})
+        assert (response.status_code, response.headers["content-type"]) == (200, LINES)
+        assert response.text == DEMO_MODEL.reply(pl.DataFrame(rows, orient="row"), LINES)
+
+
+@BOTH
+def test_the_notebooks_replies(adult: Path, path: str) -> None:
+    """The notebook's requests are answered with the bytes it published."""
+    artifact = adult / "ll-adult-prediction-model.tar.gz"
+    model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
+    one, two = (adult / "test-dataset.jsonl").read_text().splitlines()[:2]
+    first, second = PUBLISHED.values()
+    with serving(app_of(model)) as url, httpx.Client(base_url=url) as client:
+        post = partial(client.post, path, headers={"content-type": LINES, "accept": LINES})
+        assert post(content=one).content == f"{first}\n".encode()
+        assert post(content=f"{one}\n{two}").content == f"{first}\n{second}\n".encode()
+        dense = client.post(path, content=one, headers={"content-type": LINES, "accept": JSON})
+        assert dense.text == '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
+
+
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        (None, CSV),
+        ("*/*", CSV),
+        ("", CSV),
+        (LINES, LINES),
+        ("Application/JSONLines", LINES),
+        (JSON, JSON),
+        ("text/*", CSV),
+        ("text/html, application/json;q=0.9, text/csv", JSON),
+        ("image/png, */*;q=0.1", CSV),
+    ],
+)
+def test_accept(accept: str | None, answered: str) -> None:
+    """The answer is in the first media type that the request accepts, the usual one where it leaves the choice."""
+    with serving(app_of(DEMO_MODEL, response=CSV)) as url, httpx.Client(base_url=url) as client:
+        client.headers.pop("accept")
+        response = client.post(
+            CONTAINER, content=lines(TRAFFIC[:1]), headers={} if accept is None else {"accept": accept}
+        )
+    assert response.headers["content-type"] == answered
+    assert response.text == DEMO_MODEL.reply(pl.DataFrame(TRAFFIC[:1], orient="row"), answered)
+
+
+def test_accept_goes_on_to_what_the_model_answers() -> None:
+    """A media type that this model does not answer in is passed over, and 406 when there is no other."""
+    with serving(app_of(Formula(additive))) as url, httpx.Client(base_url=url) as client:
+        post = partial(client.post, CONTAINER, content='{"features":[1.5]}')
+        response = post(headers={"accept": f"{CSV}, {JSON}, {LINES}"})
+        assert (response.headers["content-type"], response.text) == (LINES, '{"score":1.5}\n')
+        refused = post(headers={"accept": f"{JSON}, {CSV}"})
+        assert told(refused) == (406, "a formula answers in application/jsonlines, not 'text/csv'")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "said"),
+    [
+        ('{"features":[1', {}, 400, "the request cannot be read: line 1 of the body is not JSON"),
+        ("", {}, 400, "the request's body is empty"),
+        ('{"features":["a"]}', {}, 400, "the model has 10 features, the records have 1"),
+        (lines([["a", *TRAFFIC[0][1:]]]), {}, 400, "feature 'column_0' holds 'a'"),
+        (lines(TRAFFIC[:1]), {"content-type": "image/png"}, 415, "the content type is 'image/png'"),
+        (lines(TRAFFIC[:1]), {"accept": "text/html"}, 406, "the model answers in application/jsonlines, "),
+        ("x" * (MOST_BYTES + 1), {}, 413, f"HTTP content length exceeded {MOST_BYTES} bytes."),
+    ],
+)
+def test_refusals(demo: httpx.Client, path: str, content: str, headers: dict[str, str], status: int, said: str) -> None:
+    """What cannot be answered is refused with a status and a sentence: the container's own, or a ModelError of it."""
+    response = demo.post(path, content=content, headers=headers)
+    assert told(response)[0] == status
+    assert said in told(response)[1]
+    if path == RUNTIME and status != 413:
+        document = response.json()
+        assert response.status_code == 424
+        assert response.headers["x-amzn-errortype"] == "ModelError"
+        assert list(document) == ["Message", "OriginalStatusCode", "OriginalMessage", "LogStreamArn"]
+        assert document["Message"] == (
+            f'Received client error ({status}) from primary with message "{document["OriginalMessage"]}"'
+        )
+    else:
+        assert response.status_code == status
+
+
+@BOTH
+def test_a_failing_model_is_no_end(path: str) -> None:
+    """A model that raises is answered with 500, without its innermost, and the server goes on."""
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        if features[0, 0] < 0:
+            raise RuntimeError("innermost")
+        return additive(features)
+
+    with serving(app_of(Formula(scores))) as url, httpx.Client(base_url=url) as client:
+        failed = client.post(path, content='{"features":[-1.5]}')
+        assert told(failed) == (500, "the model failed; the server's log says how")
+        assert failed.status_code == (424 if path == RUNTIME else 500)
+        assert client.post(path, content='{"features":[1.5]}').text == '{"score":1.5}\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "said"),
+    [
+        ("/endpoints/other/invocations", {}, "Endpoint other not found; this server has churn"),
+        (RUNTIME, {"target-variant": "B"}, "Variant B not found; endpoint churn has AllTraffic"),
+        (RUNTIME, {"inference-id": ""}, "InferenceId has 0 characters, expected 1 to 64, printable and of ASCII"),
+        (RUNTIME, {"inference-id": "x" * 65}, "InferenceId has 65 characters"),
+        (RUNTIME, {"inference-id": b"\xff"}, "InferenceId has 1 characters, expected 1 to 64, printable"),
+        (RUNTIME, {"custom-attributes": "x" * 1025}, "CustomAttributes has 1025 characters, expected 0 to 1024"),
+    ],
+)
+def test_validation(demo: httpx.Client, path: str, headers: dict[str, str], said: str) -> None:
+    """What SageMaker's runtime refuses by itself is a ValidationError."""
+    named = {f"x-amzn-sagemaker-{name}": value for name, value in headers.items()}
+    response = demo.post(path, content=lines(TRAFFIC[:1]), headers=named)
+    assert (response.status_code, response.headers["x-amzn-errortype"]) == (400, "ValidationError")
+    assert response.json()["Message"].startswith(said)
+    if path == RUNTIME and "target-variant" not in headers:
+        refused = demo.post(CONTAINER, content=lines(TRAFFIC[:1]), headers=named)
+        assert (refused.status_code, refused.text) == (400, response.json()["Message"])
+
+
+def test_marks_of_the_runtime(demo: httpx.Client) -> None:
+    """The runtime names the variant, echoes the custom attributes and gives each answer, or refusal, an id."""
+    marks = {"x-amzn-sagemaker-custom-attributes": "trace=1", "x-amzn-sagemaker-inference-id": "x" * 64}
+    answers = [demo.post(RUNTIME, content=content, headers=marks) for content in (lines(TRAFFIC[:1]), "")]
+    assert [answer.status_code for answer in answers] == [200, 424]
+    assert len({uuid.UUID(answer.headers["x-amzn-requestid"], version=4) for answer in answers}) == 2
+    assert answers[0].headers["x-amzn-invoked-production-variant"] == "AllTraffic"
+    assert answers[0].headers["x-amzn-sagemaker-custom-attributes"] == "trace=1"
+    assert "x-amzn-sagemaker-custom-attributes" not in demo.post(RUNTIME, content=lines(TRAFFIC[:1])).headers
+
+
+@BOTH
+def test_large_bodies_are_refused_early(demo: httpx.Client, path: str) -> None:
+    """A length that is too large is refused before the body comes, a body of unknown length as soon as it is."""
+    with socket.create_connection((demo.base_url.host, demo.base_url.port or 0), timeout=20) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**40}\r\n\r\n".encode())
+        assert connection.recv(12) == b"HTTP/1.1 413"
+    largest = demo.post(path, content=b" " * MOST_BYTES)
+    assert told(largest) == (400, "the request's body is empty, expected at least one record")
+    chunks = (b" " * 2**20 for _ in range(7))
+    assert demo.post(path, content=chunks).status_code == 413
+
+
+def test_bodies_in_pieces(demo: httpx.Client) -> None:
+    """A body that comes in chunks is one, and a sender who goes away before its end harms nobody."""
+    whole = lines(TRAFFIC).encode()
+    chunks = (whole[i : i + 1000] for i in range(0, len(whole), 1000))
+    assert demo.post(CONTAINER, content=chunks).text.count("\n") == len(TRAFFIC)
+    with socket.create_connection((demo.base_url.host, demo.base_url.port or 0)) as connection:
+        connection.sendall(f"POST {CONTAINER} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc".encode())
+    assert demo.post(CONTAINER, content=lines(TRAFFIC[:1])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", CONTAINER, 405), ("GET", RUNTIME, 405), ("POST", "/ping", 405), ("GET", "/", 404), ("POST", "/x", 404)],
+)
+def test_other_paths(demo: httpx.Client, method: str, path: str, status: int) -> None:
+    """There is nothing else."""
+    assert demo.request(method, path).status_code == status
+
+
+def test_ping(demo: httpx.Client) -> None:
+    """Ping says that the server is alive."""
+    response = demo.get("/ping")
+    assert (response.status_code, response.json()) == (200, {})
+
+
+@pytest.mark.parametrize("token", [None, "sesame"])
+def test_ping_tells_of_the_capture(tmp_path: Path, token: str | None) -> None:
+    """Ping has the status of the capture, and the counts where nobody has to show a token."""
+    app = app_of(DEMO_MODEL, token)
+    app.state.capture = DataCapture(app, str(tmp_path), json_content_types=[LINES], min_free_bytes=0)
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    with serving(app.state.capture) as url, httpx.Client(base_url=url) as client:
+        assert client.post(RUNTIME, content=lines(TRAFFIC[:2]), headers={"content-type": LINES, **headers}).is_success
+        assert not client.post(RUNTIME, content="", headers=headers).is_success
+        status = client.get("/ping").json()
+    assert status["CaptureStatus"] == "Started"
+    assert ({"captured", "dropped"} <= status.keys()) == (token is None)
+    (event,) = events(tmp_path)
+    assert event.input
+    assert event.input.data == lines(TRAFFIC[:2])
+
+
+@pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer Sesame", "Bearer sesamé", "Basic sesame", "sesame"])
+def test_a_token_is_asked_for(given: str | None) -> None:
+    """Without the right token nothing is answered; the refusal does not tell it."""
+    with serving(app_of(DEMO_MODEL, "sesame")) as url, httpx.Client(base_url=url) as client:
+        headers = {} if given is None else {b"authorization": given.encode()}
+        runtime, container = (
+            client.post(path, content=lines(TRAFFIC[:1]), headers=headers) for path in (RUNTIME, CONTAINER)
+        )
+        assert client.get("/ping").status_code == 200
+    assert (runtime.status_code, runtime.headers["x-amzn-errortype"]) == (403, "AccessDeniedException")
+    assert (container.status_code, container.headers["www-authenticate"]) == (401, "Bearer")
+    assert container.text == runtime.json()["Message"] == "expected the header Authorization: Bearer <token>"
+
+
+@BOTH
+def test_the_right_token_is_taken(path: str) -> None:
+    """With the right token, of any characters, requests are answered."""
+    with serving(app_of(DEMO_MODEL, "sésame")) as url, httpx.Client(base_url=url) as client:
+        headers = {b"authorization": "Bearer sésame".encode()}
+        assert client.post(path, content=lines(TRAFFIC[:1]), headers=headers).status_code == 200
+
+
+def test_many_at_once(demo: httpx.Client) -> None:
+    """Hundreds of requests over many connections each get their own answer."""
+
+    def ask(row: list[float]) -> str:
+        return demo.post(RUNTIME, content=lines([row])).text
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, TRAFFIC))
+    assert [json.loads(answer)["score"] for answer in answers] == pytest.approx(SCORES, abs=1e-15)

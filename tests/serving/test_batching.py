@@ -1,0 +1,219 @@
+"""Batches: every request gets what it would have got alone, in as few calls of the model as can be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from runner.errors import EndpointError, ModelInputError
+from runner.models.linear import Linear
+from runner.models.linear_learner import LinearLearner
+from runner.protocols import Model
+from runner.records.fields import Fields
+from runner.serving.batching import MOST_ROWS, Batches
+from runner.serving.refusals import Refusal
+from runner.serving.requests import Requests
+from tests.conftest import DEMO
+from tests.models_by_hand import Formula, additive
+
+LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
+FIELDS = Fields("features", "score")
+DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
+PLANS = Linear(
+    kind="linear",
+    link="softmax",
+    intercept=(0.5, -1.25),
+    coefficients={
+        "column_0": {"north": (0.5, -0.5), "Zürich\u2028": (-1.0, 1.0)},
+        "column_1": (-0.01, 0.02),
+        "column_2": {"true": (-0.75, 1.0)},
+    },
+    label_headers=("basic\u2028", "pro"),
+    deploy=None,
+)
+
+Row = Sequence[Any]
+Asked = tuple[Sequence[Row], str]
+
+
+def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
+    """Return what requests that arrive together are answered."""
+
+    async def ask() -> list[Any]:
+        batches = Batches(model, FIELDS.names)
+        requests = [
+            batches.reply(Requests(FIELDS).typed([list(row) for row in rows]), accept) for rows, accept in asked
+        ]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    return asyncio.run(ask())
+
+
+def alone(model: Model, rows: Sequence[Row], accept: str) -> str:
+    """Return what the model answers to one request, its types found by polars."""
+    names = [f"column_{d}" for d in range(len(rows[0]))]
+    return model.reply(pl.DataFrame(rows, names, orient="row", strict=False, infer_schema_length=None), accept)
+
+
+def refusing(function: Callable[[pl.DataFrame], NDArray[np.float64]], error: BaseException) -> Formula:
+    """Return a model that raises an error where a first feature is negative."""
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        if (features[:, 0] < 0).any():
+            raise error
+        return function(features)
+
+    return Formula(scores)
+
+
+number = st.integers(-(2**70), 2**70) | st.floats(-1e30, 1e30)
+accepts = st.sampled_from([LINES, LINES, JSON, CSV])
+measured = st.lists(st.tuples(*[number] * 10), min_size=1, max_size=4)
+planned = st.lists(
+    st.tuples(
+        st.none() | st.sampled_from(["north", "Zürich\u2028", "else"]),
+        st.none() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6),
+        st.none() | st.booleans(),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@effort(max_examples=60)
+@given(st.lists(st.tuples(measured, accepts), min_size=1, max_size=12))
+def test_linear_learner_answers_as_alone(asked: list[Asked]) -> None:
+    """Integers, floats and integers beyond 64 bits in any company are answered to the byte as they are alone."""
+    expected = [alone(DEMO_MODEL, [[_json(v) for v in row] for row in rows], accept) for rows, accept in asked]
+    assert answers(DEMO_MODEL, *asked) == expected
+
+
+@effort(max_examples=60)
+@given(st.lists(st.tuples(planned, accepts), min_size=1, max_size=12))
+def test_linear_answers_as_alone(asked: list[Asked]) -> None:
+    """So are texts, booleans and nulls, also by labels with line separators in them."""
+    assert answers(PLANS, *asked) == [alone(PLANS, rows, accept) for rows, accept in asked]
+
+
+def _json(value: float) -> float:
+    """Return a number as a reader of JSON has it, for whom integers have 64 bits."""
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
+
+
+def test_together_they_are_one_call() -> None:
+    """Requests of one type that arrive together, single records and mini-batches, make one call."""
+    model = Formula(additive)
+    assert answers(model, ([[1.0]], LINES), ([[2.0], [3.0]], LINES), ([[4.0]], LINES)) == [
+        '{"score":1.0}\n',
+        '{"score":2.0}\n{"score":3.0}\n',
+        '{"score":4.0}\n',
+    ]
+    assert model.batches == [4]
+
+
+def test_other_types_are_other_calls() -> None:
+    """Nobody's integers become floats, and nobody's nulls numbers, because of others."""
+    types = []
+
+    def seen(features: pl.DataFrame) -> NDArray[np.float64]:
+        types.append((str(features.dtypes[0]), features.height))
+        return np.zeros(features.height)
+
+    rows: list[list[Row]] = [[[1]], [[1.5]], [[2]], [[1], [2.5]], [["a"]], [[None]], [[True]], [[2**63]], [[1], [None]]]
+    answers(Formula(seen), *((each, LINES) for each in rows))
+    assert types == [("Int64", 4), ("Float64", 4), ("String", 1), ("Null", 1), ("Boolean", 1)]
+
+
+def test_calls_are_bounded() -> None:
+    """Requests are joined up to a number of rows; one that has more by itself is one call."""
+    model = Formula(additive)
+    rows = [[0.0]] * (MOST_ROWS // 2 + 1)
+    answers(model, (rows, LINES), (rows, LINES), ([[1.0]], LINES), (rows * 2, LINES))
+    assert model.batches == [len(rows), len(rows) + 1, 2 * len(rows)]
+
+
+def test_who_comes_while_the_model_is_busy_waits() -> None:
+    """Requests that come during a call form the next one."""
+    started, ended = threading.Event(), threading.Event()
+
+    def slow(features: pl.DataFrame) -> NDArray[np.float64]:
+        started.set()
+        assert ended.wait(20)
+        return additive(features)
+
+    async def ask(batches: Batches) -> None:
+        one = Requests(FIELDS).typed([[1.0]])
+        first = asyncio.create_task(batches.reply(one, LINES))
+        await asyncio.to_thread(started.wait, 20)
+        others = [asyncio.create_task(batches.reply(one, LINES)) for _ in range(5)]
+        await asyncio.sleep(0)
+        others.pop().cancel()
+        ended.set()
+        assert {await task for task in [first, *others]} == {'{"score":1.0}\n'}
+        assert batches.answered == 5
+
+    model = Formula(slow)
+    asyncio.run(ask(Batches(model, FIELDS.names)))
+    assert model.batches == [1, 5]
+
+
+def test_only_the_guilty_is_refused() -> None:
+    """A record that the model cannot take costs its own request the answer, and nobody else."""
+    model = refusing(additive, ModelInputError("formula", "column_0", -1.0, "positive numbers"))
+    first, refusal, third = answers(model, ([[1.0]], LINES), ([[5.0], [-1.0]], LINES), ([[2.0]], LINES))
+    assert (first, third) == ('{"score":1.0}\n', '{"score":2.0}\n')
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.kind) == (400, None)
+    assert str(refusal) == "feature 'column_0' holds -1.0, but a formula model takes positive numbers"
+
+
+@pytest.mark.parametrize("error", [KeyError("secret"), StopIteration(), SystemExit(3), ValueError("secret")], ids=repr)
+def test_a_failure_is_told_and_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a model raises, its request is answered with 500, the log says why, and the others go on."""
+    with caplog.at_level(logging.ERROR, "shapwatch"):
+        refusal, other = answers(refusing(additive, error), ([[-1.0]], LINES), ([[2.0]], LINES))
+    assert other == '{"score":2.0}\n'
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, str(refusal)) == (500, "the model failed; the server's log says how")
+    (record,) = caplog.records
+    assert record.exc_info
+    assert record.exc_info[1] is error
+
+
+def test_a_failure_that_has_a_sentence_tells_it() -> None:
+    """What a remote model says about its own endpoint is passed on."""
+    model = refusing(additive, EndpointError("http://far/away", 503, "busy", "wait"))
+    (refusal,) = answers(model, ([[-1.0]], LINES))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, str(refusal)) == (500, "http://far/away answered 503: busy; wait")
+
+
+def test_another_form_is_refused() -> None:
+    """A media type in which the model does not answer is 406, in the model's words, beside others that are answered."""
+    first, second, third = answers(Formula(additive), ([[1.0]], CSV), ([[2.0]], CSV), ([[3.0]], LINES))
+    assert isinstance(first, Refusal)
+    assert isinstance(second, Refusal)
+    assert (first.status, str(first)) == (406, "a formula answers in application/jsonlines, not 'text/csv'")
+    assert (second.status, third) == (406, '{"score":3.0}\n')
+
+
+@pytest.mark.parametrize("body", ["1.0,2.0\n", "1.0\n2.0", "1.0\n2.0\n\n", ""])
+def test_answers_that_cannot_be_cut_are_asked_for_again(body: str) -> None:
+    """A model that does not write a line for each record is asked request by request."""
+
+    class Together(Formula):
+        def reply(self, features: pl.DataFrame, accept: str) -> str:  # noqa: ARG002  it knows one form
+            return body if features.height == 2 else super().reply(features, LINES)
+
+    assert answers(Together(additive), ([[1.0]], CSV), ([[2.0]], CSV)) == ['{"score":1.0}\n', '{"score":2.0}\n']

@@ -1,0 +1,297 @@
+"""The writer: its files, its bounds, and what it does when it cannot write."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+from typing import NamedTuple
+
+import pytest
+
+from runner import storage
+from runner.serving.capture_writer import CaptureWriter
+from tests.object_store import s3_server
+from tests.running import CHECKOUT
+from tests.serving.served import lines, until
+
+AT = datetime(2026, 1, 5, 9, 30, 12, 345_678, tzinfo=UTC)
+NEVER = 600
+FILE = r"2026/01/05/09/30-12-345-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\.jsonl"
+
+
+class Usage(NamedTuple):
+    """The space of a disk."""
+
+    free: int
+
+
+class Disk:
+    """A disk whose space a test decides on."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+    def __call__(self, path: Path) -> Usage:
+        """Return the space; the path is there."""
+        assert path.exists()
+        return Usage(self.free)
+
+
+def writer(root: object, flush_seconds: float = NEVER, queue_bytes: int = 2**20, **more: object) -> CaptureWriter:
+    """Return a writer that takes any disk."""
+    return CaptureWriter(str(root), flush_seconds, queue_bytes, 0, **more)  # type: ignore[arg-type]
+
+
+def names(root: Path) -> list[str]:
+    """Return the names of all files below a folder, hidden ones too."""
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings so far."""
+    return [record.getMessage() for record in caplog.records if record.name == "shapwatch"]
+
+
+@pytest.fixture
+def blocked(tmp_path: Path) -> Path:
+    """A root that cannot be written, until the file that its parent is has been removed."""
+    (tmp_path / "root").write_bytes(b"in the way")
+    return tmp_path / "root" / "captures"
+
+
+def test_a_flush_is_one_file_named_after_its_first_event(tmp_path: Path) -> None:
+    """What waits together lies in one file, in the order of its coming, under the time of the earliest event."""
+    capture = writer(tmp_path)
+    capture.put(AT.replace(second=50), b"1\n")
+    capture.put(AT, b"2\n")
+    capture.close()
+    (name,) = names(tmp_path)
+    assert re.fullmatch(FILE, name)
+    assert lines(tmp_path) == [b"1\n", b"2\n"]
+    assert (capture.captured, capture.dropped) == (2, 0)
+
+
+def test_each_hour_has_its_file(tmp_path: Path) -> None:
+    """Events of several hours, days and years lie in the folders of their own hours."""
+    capture = writer(tmp_path)
+    for at in (AT, AT.replace(hour=10), AT.replace(day=6), AT.replace(year=2027), AT.replace(minute=59)):
+        capture.put(at, b"x\n")
+    capture.close()
+    folders = [name.rpartition("/")[0] for name in names(tmp_path)]
+    assert folders == ["2026/01/05/09", "2026/01/05/10", "2026/01/06/09", "2027/01/05/09"]
+    assert capture.captured == 5
+
+
+def test_files_come_after_flush_seconds(tmp_path: Path) -> None:
+    """Every flush writes a further file, without being asked to close."""
+    capture = writer(tmp_path, flush_seconds=0.01)
+    for count in range(1, 4):
+        capture.put(AT, b"x\n")
+        until(lambda: capture.captured == len(names(tmp_path)) == count)  # noqa: B023  it is called in this round
+    capture.close()
+
+
+def test_a_quarter_of_the_queue_is_written_at_once(tmp_path: Path) -> None:
+    """Long before flush_seconds, a quarter of the queue is enough for a file."""
+    capture = writer(tmp_path, queue_bytes=4000)
+    for _ in range(10):
+        capture.put(AT, b"x" * 99 + b"\n")
+    until(lambda: capture.captured == 10)
+    capture.close()
+    assert len(lines(tmp_path)) == 10
+
+
+def test_a_full_queue_drops_and_counts(blocked: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What does not fit is dropped, what fits is written once that is possible."""
+    capture = writer(blocked, flush_seconds=0.01, queue_bytes=1000)
+    for number in range(15):
+        capture.put(AT, b"%99d\n" % number)
+    assert capture.dropped == 5
+    blocked.parent.unlink()
+    until(lambda: capture.captured == 10)
+    capture.put(AT, b"%99d\n" % 15)
+    capture.close()
+    assert sorted(map(int, lines(blocked))) == [*range(10), 15]
+    (warned,) = [text for text in said(caplog) if "has dropped 1 event so far" in text]
+    assert "queue_bytes=1000" in warned
+
+
+def test_a_failing_storage_is_told_once_and_costs_nothing(
+    blocked: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first failure and the recovery are told, the tries between them are not."""
+    tries = []
+    replacing = storage.replacing
+
+    def counted(location: str) -> AbstractContextManager[Path]:
+        tries.append(location)
+        return replacing(location)
+
+    monkeypatch.setattr(storage, "replacing", counted)
+    capture = writer(blocked, flush_seconds=0.01)
+    for number in range(4):
+        capture.put(AT.replace(hour=number), b"%d\n" % number)
+    until(lambda: len(tries) > 20)
+    blocked.parent.unlink()
+    until(lambda: capture.captured == 4)
+    capture.close()
+    failed, again = said(caplog)
+    assert "cannot write, and keeps its events for another try" in failed
+    assert str(blocked) in failed
+    assert again == f"data capture writes to {blocked} again"
+    assert lines(blocked) == [b"0\n", b"1\n", b"2\n", b"3\n"]
+
+
+def test_what_cannot_be_written_in_the_end_is_counted(blocked: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A writer that has to close without its storage says how much is lost."""
+    capture = writer(blocked)
+    capture.put(AT, b"1\n")
+    capture.put(AT, b"2\n")
+    capture.close()
+    assert (capture.captured, capture.dropped) == (0, 2)
+    assert "has dropped 2 events so far" in said(caplog)[-1]
+
+
+def test_a_low_disk_stops_capture_until_there_is_space(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing more is taken while the disk is low; what waited already is written afterwards."""
+    disk = Disk(free=999)
+    root = tmp_path / "not" / "yet" / "there"
+    capture = CaptureWriter(str(root), 0.01, 2**20, 1000, disk_usage=disk)
+    capture.put(AT, b"1\n")
+    until(lambda: capture.stopped)
+    capture.put(AT, b"2\n")
+    assert (capture.captured, capture.dropped) == (0, 1)
+    assert not root.exists()
+    disk.free = 1000
+    until(lambda: not capture.stopped)
+    capture.put(AT, b"3\n")
+    capture.close()
+    assert sorted(lines(root)) == [b"1\n", b"3\n"]
+    stopped, dropped, goes_on = said(caplog)
+    assert f"the disk of {root} has 999 bytes left, min_free_bytes=1000" in stopped
+    assert "min_free_bytes=1000" in dropped
+    assert "goes on" in goes_on
+
+
+def test_a_low_disk_is_left_alone_by_closing(tmp_path: Path) -> None:
+    """Closing on a low disk drops what waits."""
+    capture = CaptureWriter(str(tmp_path), NEVER, 2**20, 1000, disk_usage=Disk(free=0))
+    capture.put(AT, b"1\n")
+    capture.close()
+    assert (capture.captured, capture.dropped, names(tmp_path)) == (0, 1, [])
+
+
+def test_an_unknown_disk_is_not_low(tmp_path: Path) -> None:
+    """A disk that does not tell its space is written to."""
+
+    def unknown(path: Path) -> Usage:
+        raise OSError("stale")
+
+    capture = CaptureWriter(str(tmp_path), NEVER, 2**20, 2**62, disk_usage=unknown)
+    capture.put(AT, b"1\n")
+    capture.close()
+    assert capture.captured == 1
+
+
+def test_the_real_disk_is_asked(tmp_path: Path) -> None:
+    """No disk has an exabyte left."""
+    capture = CaptureWriter(str(tmp_path), NEVER, 2**20, 2**60)
+    capture.put(AT, b"1\n")
+    capture.close()
+    assert (capture.captured, capture.dropped) == (0, 1)
+
+
+def test_closing_twice_is_closing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A closed writer stays closed; what comes later is dropped and counted."""
+    capture = writer(tmp_path)
+    capture.put(AT, b"1\n")
+    capture.close()
+    capture.close()
+    capture.put(AT, b"2\n")
+    assert (capture.captured, capture.dropped, capture.stopped) == (1, 1, True)
+    assert lines(tmp_path) == [b"1\n"]
+    assert "it is closed, as the server is stopping" in said(caplog)[-1]
+
+
+def test_a_writer_without_events_leaves_nothing(tmp_path: Path) -> None:
+    """No event, no thread, no file."""
+    writer(tmp_path).close()
+    assert names(tmp_path) == []
+
+
+def test_dropping_is_told_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand drops in a minute are one warning; the next minute has its own, with the count so far."""
+    now = 0.0
+    capture = writer(tmp_path, seconds=lambda: now)
+    for _ in range(1000):
+        capture.drop("a test says so")
+    now = 61.0
+    capture.drop("a test says so")
+    first, second = said(caplog)
+    assert "1 event so far: a test says so" in first
+    assert "1,001 events so far" in second
+    capture.drop("a test says so")
+    capture.close()
+    capture.close()
+    assert len(said(caplog)) == 3
+
+
+def test_events_of_many_threads_are_all_written(tmp_path: Path) -> None:
+    """Four threads and a writer that flushes all the time lose and mix up nothing."""
+    capture = writer(tmp_path, flush_seconds=0)
+
+    def work(number: int) -> None:
+        for i in range(1000):
+            capture.put(AT, b"%d,%d\n" % (number, i))
+
+    threads = [Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    capture.close()
+    assert sorted(lines(tmp_path)) == sorted(b"%d,%d\n" % (number, i) for number in range(4) for i in range(1000))
+    assert (capture.captured, capture.dropped) == (4000, 0)
+
+
+def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket gets the same files, and no disk is asked."""
+    with s3_server(monkeypatch) as bucket:
+        root = f"{bucket.url}/capture/churn/AllTraffic"
+        capture = CaptureWriter(root, NEVER, 2**20, 2**62)
+        capture.put(AT, b"1\n")
+        capture.put(AT, b"2\n")
+        capture.close()
+        (file,) = storage.listing(root)
+        assert re.fullmatch(FILE, file.name)
+        assert storage.read(file.location) == b"1\n2\n"
+
+
+def test_a_missing_bucket_is_a_failure_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an object store refuses is said in its sentence, and counted in the end."""
+    with s3_server(monkeypatch):
+        capture = CaptureWriter("s3://absent/capture", NEVER, 2**20, 0)
+        capture.put(AT, b"1\n")
+        capture.close()
+    assert capture.dropped == 1
+    assert "there is no bucket absent" in said(caplog)[0]
+
+
+@pytest.mark.parametrize("ending", ["pass", "os.fork() and os.wait()", "sys.exit(3)", "raise ValueError"])
+def test_a_process_that_just_ends_loses_nothing(tmp_path: Path, ending: str) -> None:
+    """An interpreter that ends, however, writes what waits; a fork before the first event writes its own."""
+    before, after = (ending, "pass") if "fork" in ending else ("pass", ending)
+    script = (
+        "import os, sys; from datetime import datetime, UTC; from runner.serving.capture_writer import CaptureWriter\n"
+        f"capture = CaptureWriter({str(tmp_path)!r}, 600, 2**20, 0); {before}\n"
+        f"capture.put(datetime.now(UTC), b'1\\n'); {after}\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    assert lines(tmp_path) == [b"1\n"] * (2 if "fork" in ending else 1)

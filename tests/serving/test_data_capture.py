@@ -1,0 +1,550 @@
+"""Data capture around apps: what becomes an event, to the byte, and that nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runner.domain import PROBE, Payload, Window
+from runner.errors import SettingsError
+from runner.records import payloads
+from runner.records.capture import decode, encode
+from runner.records.fields import Fields
+from runner.serving.data_capture import DataCapture
+from runner.sources.capture_tree import CaptureTree
+from tests.object_store import s3_server
+from tests.running import CHECKOUT
+from tests.serving.served import (
+    ANSWER,
+    answer,
+    call,
+    events,
+    lines,
+    process,
+    replying,
+    scores,
+    serving,
+    until,
+    whole_body,
+)
+from tests.sources.reading import taken
+
+PUBLISHED = (CHECKOUT / "tests" / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
+JSON = (b"content-type", b"application/json")
+NEVER = 600
+
+
+def captured(app: ASGIApp, root: object, **more: Any) -> DataCapture:
+    """Return the capture of an app that writes when it is closed."""
+    return DataCapture(app, str(root), **{"flush_seconds": NEVER, "min_free_bytes": 0, **more})
+
+
+def sides(root: Path) -> list[tuple[Payload | None, Payload | None]]:
+    """Return request and response of every captured event."""
+    return [(event.input, event.output) for event in events(root)]
+
+
+@pytest.mark.parametrize("line", PUBLISHED, ids=["one record", "mini-batch"])
+def test_the_published_lines_are_written_to_the_byte(tmp_path: Path, line: bytes) -> None:
+    """An endpoint that gets and answers the notebook's bodies leaves the notebook's lines."""
+    event = decode(line)
+    assert event.input is not None
+    assert event.output is not None
+    app = captured(
+        replying(event.output.data.encode(), content_type=b"application/jsonlines"),
+        tmp_path,
+        json_content_types=["application/jsonlines"],
+        clock=lambda: event.at + timedelta(milliseconds=585),
+        new_id=lambda: event.event_id,
+    )
+    with serving(app) as url:
+        reply = httpx.post(
+            f"{url}/invocations", content=event.input.data, headers={"Content-Type": "application/jsonlines"}
+        )
+    assert reply.content == event.output.data.encode()
+    (file,) = tmp_path.rglob("*.jsonl")
+    assert file.relative_to(tmp_path).as_posix().startswith("2023/01/19/05/31-46-585-")
+    assert file.read_bytes() == line
+
+
+def test_the_defaults_are_the_configurations() -> None:
+    """Whoever calls the class by hand gets what conf/ says."""
+    configured = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf" / "data_capture" / "endpoint.yaml"))
+    assert isinstance(configured, dict)
+    assert configured.pop("enable_capture") is True
+    parameters = inspect.signature(DataCapture).parameters
+    defaults = {name: parameters[str(name)].default for name in configured}
+    assert configured == {name: list(it) if isinstance(it, tuple) else it for name, it in defaults.items()}
+
+
+@pytest.mark.parametrize(
+    ("header", "encoding"),
+    [
+        (b"text/csv", "CSV"),
+        (b"text/csv; charset=utf-8", "CSV"),
+        (b"Text/CSV ;charset=utf-8", "CSV"),
+        (b"application/json", "JSON"),
+        (b"APPLICATION/JSON", "JSON"),
+        (b"application/jsonlines", "BASE64"),
+        (b"text/csvx", "BASE64"),
+        (b"application/\xe9", "BASE64"),
+        (b"", "BASE64"),
+        (None, "BASE64"),
+    ],
+)
+def test_the_media_type_decides_on_the_encoding(tmp_path: Path, header: bytes | None, encoding: str) -> None:
+    """Parameters and capitals make no difference, and are kept; what is not named becomes BASE64."""
+    app = captured(replying(b"1,2\n", content_type=header or b""), tmp_path)
+    call(app, b"1,2\n", headers=[] if header is None else [(b"content-type", header)])
+    app.close()
+    written = "MSwyCg==" if encoding == "BASE64" else "1,2\n"
+    expected = Payload((header or b"").decode("latin-1"), written, encoding)
+    assert sides(tmp_path) == [(expected, expected)]
+
+
+def test_content_types_replace_the_defaults(tmp_path: Path) -> None:
+    """Naming only application/jsonlines makes application/json BASE64."""
+    app = captured(scores, tmp_path, json_content_types=["Application/JsonLines"], csv_content_types=[])
+    for name in (b"application/jsonlines", b"application/json", b"text/csv"):
+        call(app, b"1", headers=[(b"content-type", name)])
+    app.close()
+    assert [side.encoding for side, _ in sides(tmp_path) if side] == ["JSON", "BASE64", "BASE64"]
+
+
+@given(st.binary() | st.text().map(str.encode), st.binary() | st.text().map(str.encode), st.integers(1, 5))
+def test_any_body_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, request: bytes, response: bytes, chunks: int
+) -> None:
+    """Whatever bytes travel, in however many chunks, can be read from the capture."""
+    root = tmp_path_factory.mktemp("any")
+    size = len(request) // chunks + 1
+    parts = [request[i : i + size] for i in range(0, len(request), size)] or [b""]
+    app = captured(replying(response), root)
+    sent, raised = call(app, *parts, headers=[JSON])
+    assert raised is None
+    assert sent[1]["body"] == response
+    app.close()
+    for side, body in zip(*sides(root), [request, response], strict=True):
+        assert side is not None
+        if side.encoding == "BASE64":
+            assert base64.b64decode(side.data) == body
+            with pytest.raises(UnicodeDecodeError):
+                body.decode()
+        else:
+            assert payloads.text(side).encode() == body
+
+
+def test_bodies_in_chunks_pass_at_once(tmp_path: Path) -> None:
+    """A client has the first chunk of an answer before the app has written the last; the event has them all."""
+    seen = Flag()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        received = await whole_body(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
+        await send({"type": "http.response.body", "body": received, "more_body": True})
+        while not seen.is_set():
+            await asyncio.sleep(0.005)
+        await send({"type": "http.response.body", "body": b"]"})
+
+    def body() -> Iterator[bytes]:
+        yield from (b"[", b"1,", b"2,", b"3")
+
+    with (
+        serving(captured(app, tmp_path)) as url,
+        httpx.stream("POST", f"{url}/invocations", content=body(), headers={"Content-Type": "application/json"}) as it,
+    ):
+        chunks = it.iter_raw()
+        assert next(chunks) == b"[1,2,3"
+        assert lines(tmp_path) == []
+        seen.set()
+        assert b"".join(chunks) == b"]"
+    expected = [Payload("application/json", text, "JSON") for text in ("[1,2,3", "[1,2,3]")]
+    assert sides(tmp_path) == [tuple(expected)]
+
+
+def test_only_invocations_that_succeeded_are_captured(tmp_path: Path) -> None:
+    """Other methods, paths and answers leave no event."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        status = int(dict(scope["headers"]).get(b"x-status", b"200"))
+        await answer(send, b"{}", status=status)
+
+    capture = captured(app, tmp_path)
+    for path in ("/invocations", "/endpoints/churn/invocations", "/ping", "/invocations/", "/other-invocations"):
+        call(capture, b"{}", path=path)
+    for method in ("GET", "PUT", "HEAD"):
+        call(capture, method=method)
+    for status in (b"100", b"199", b"201", b"204", b"299", b"300", b"304", b"400", b"424", b"500"):
+        call(capture, b"{}", headers=[(b"x-status", status)])
+    capture.close()
+    assert capture.status["captured"] == len(events(tmp_path)) == 2 + 3
+
+
+def test_other_paths_may_be_invocations(tmp_path: Path) -> None:
+    """`paths` says what the path of an invocation ends with."""
+    capture = captured(scores, tmp_path, paths=("/predict", ":score"))
+    for path in ("/v1/predict", "/models/churn:score", "/invocations"):
+        call(capture, b"{}", path=path)
+    capture.close()
+    assert len(events(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("options", [("REQUEST",), ("RESPONSE",), ()])
+def test_sides_that_are_not_wanted_are_absent(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A side that is not among the options leaves no key behind."""
+    capture = captured(scores, tmp_path, capture_options=options)
+    call(capture, b"{}", headers=[JSON])
+    capture.close()
+    ((request, response),) = sides(tmp_path)
+    assert (request is not None, response is not None) == ("REQUEST" in options, "RESPONSE" in options)
+
+
+def test_ids_and_attributes_of_the_caller(tmp_path: Path) -> None:
+    """Ids and custom attributes are captured as they were sent, and only when they were, whatever bytes they hold."""
+    names = (b"x-amzn-sagemaker-inference-id", b"x-amzn-sagemaker-custom-attributes")
+    values = [(b"7", b"a=1,b"), (b"\xc3\xa9", b"\xc3\xa9"), (b"\xe9", b"\xff"), (b"", b"")]
+    capture = captured(scores, tmp_path)
+    call(capture, b"{}")
+    for pair in values:
+        call(capture, b"{}", headers=list(zip(names, pair, strict=True)))
+    capture.close()
+    found = [(event.inference_id, event.custom_attributes) for event in events(tmp_path)]
+    assert found == [(None, ()), ("7", ("a=1,b",)), ("é", ("é",)), ("é", ("ÿ",)), ("", ())]
+    assert b"inferenceId" not in lines(tmp_path)[0]
+
+
+def test_every_event_has_its_own_id_and_time(tmp_path: Path) -> None:
+    """Event ids are fresh, times the time of arrival in UTC."""
+    before = datetime.now(UTC).replace(microsecond=0)
+    capture = captured(scores, tmp_path)
+    for _ in range(3):
+        call(capture, b"{}")
+    capture.close()
+    found = events(tmp_path)
+    assert len({event.event_id for event in found}) == 3
+    assert all(before <= event.at <= datetime.now(UTC) for event in found)
+
+
+def test_events_lie_in_the_hour_of_their_arrival(tmp_path: Path) -> None:
+    """A clock that passes the hour opens the next folder, and the monitor's reader finds each event in its window."""
+    start = datetime(2026, 1, 5, 8, 59, 57, tzinfo=UTC)
+    ticks = count()
+    reply = b'{"score":0.5}\n'
+    capture = captured(replying(reply), tmp_path, clock=lambda: start + timedelta(seconds=next(ticks)))
+    headers = [JSON, (b"x-amzn-sagemaker-custom-attributes", b"x")]
+    for number in range(8):
+        probe = [(b"x-amzn-sagemaker-inference-id", f"{PROBE}-{number}".encode())] if number == 7 else []
+        call(capture, b'{"features":[%d]}' % number, headers=headers + probe)
+    capture.close()
+    assert len(list(tmp_path.rglob("09/00-00-000-*.jsonl"))) == len(list(tmp_path.rglob("08/59-57-000-*.jsonl"))) == 1
+    tree = CaptureTree(str(tmp_path), Fields("features", "score"), 1)
+    found = taken(tree, Window.parse("2026-01-05T09"))
+    assert (found.events, found.outside, found.probes, found.rejected) == (4, 3, 1, {})
+    assert (found.rows, found.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
+
+
+def test_thousands_of_events_are_read_whole(tmp_path: Path) -> None:
+    """The fast reader finds every event, custom attributes or not."""
+    at = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+    capture = captured(scores, tmp_path, clock=lambda: at)
+    for number in range(3000):
+        more = [(b"x-amzn-sagemaker-custom-attributes", b"n=%d" % number)] if number % 2 else []
+        call(capture, b'{"features":[%d,1.5]}' % number, headers=[JSON, *more])
+    capture.close()
+    found = taken(CaptureTree(str(tmp_path), Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
+    assert sorted(found.rows) == [(number, 1.5) for number in range(3000)]
+
+
+def test_the_sample_is_drawn_by_the_generator(tmp_path: Path) -> None:
+    """A seeded generator decides which invocations are captured, about as many as asked for."""
+    capture = captured(scores, tmp_path, sampling_percentage=20, generator=random.Random(7))
+    for number in range(500):
+        call(capture, b"%d" % number, headers=[JSON])
+    capture.close()
+    rng = random.Random(7)
+    expected = [str(number) for number in range(500) if rng.random() < 0.2]
+    assert [side.data for side, _ in sides(tmp_path) if side] == expected
+    assert 70 < len(expected) < 130
+    assert capture.status == {
+        "CaptureStatus": "Stopped",
+        "captured": len(expected),
+        "dropped": 0,
+        "CurrentSamplingPercentage": 20,
+    }
+
+
+def test_no_share_is_no_event(tmp_path: Path) -> None:
+    """Nothing is captured at 0 percent."""
+    capture = captured(scores, tmp_path, sampling_percentage=0)
+    for _ in range(50):
+        call(capture, b"{}")
+    assert capture.status["CaptureStatus"] == "Started"
+    capture.close()
+    assert events(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"sampling_percentage": 101}, "sampling_percentage: got 101, expected a number from 0 to 100"),
+        ({"sampling_percentage": float("nan")}, "sampling_percentage: got nan"),
+        ({"capture_options": ["Input"]}, r"capture_options: got \['Input'\], expected some of"),
+        ({"json_content_types": "application/json"}, "json_content_types: got 'application/json', expected a list"),
+        ({"paths": "/predict"}, "paths: got '/predict', expected a list"),
+    ],
+)
+def test_impossible_settings_are_refused(more: dict[str, Any], said: str) -> None:
+    """A share, a side or a list that cannot be meant is said at once."""
+    with pytest.raises(SettingsError, match=said):
+        captured(scores, "nowhere", **more)
+
+
+@pytest.mark.parametrize("side", ["request", "response", "line"])
+def test_what_no_reader_takes_is_dropped(tmp_path: Path, side: str) -> None:
+    """Bodies beyond 32 MiB pass, but are not captured, nor are lines that grow beyond it."""
+    chunk = b"\n" * 2**20
+    body = {"request": [chunk] * 33, "response": [b""], "line": [chunk] * 20}[side]
+    capture = captured(replying(*([chunk] * 33 if side == "response" else [b"{}"])), tmp_path)
+    sent, _ = call(capture, *body, headers=[JSON])
+    assert sum(len(message.get("body", b"")) for message in sent) == (33 * 2**20 if side == "response" else 2)
+    capture.close()
+    assert capture.status["dropped"] == 1
+    assert events(tmp_path) == []
+
+
+def test_large_bodies_of_a_side_that_is_not_wanted_do_no_harm(tmp_path: Path) -> None:
+    """Who captures responses only may get requests of any size."""
+    capture = captured(scores, tmp_path, capture_options=["RESPONSE"])
+    call(capture, *[b"\n" * 2**20] * 33)
+    capture.close()
+    assert sides(tmp_path) == [(None, Payload("application/json", ANSWER.decode(), "JSON"))]
+
+
+def test_an_app_that_raises_is_left_to_its_server(tmp_path: Path) -> None:
+    """Without an answer there is no event; an error after the answer changes nothing about it."""
+
+    async def before(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("before")
+
+    async def midway(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        raise ValueError("midway")
+
+    async def after(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"1")
+        raise ValueError("after")
+
+    found = {}
+    for app in (before, midway, after):
+        capture = captured(app, tmp_path / app.__name__)
+        _, raised = call(capture, b"{}")
+        assert isinstance(raised, ValueError)
+        capture.close()
+        found[app.__name__] = len(events(tmp_path / app.__name__))
+    assert found == {"before": 0, "midway": 0, "after": 1}
+
+
+def test_an_app_that_does_not_read_is_captured_with_what_was_read(tmp_path: Path) -> None:
+    """An answer to a body that nobody read is an event with an empty request."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"1")
+
+    with serving(captured(app, tmp_path)) as url:
+        assert httpx.post(f"{url}/invocations", json=[1]).content == b"1"
+    ((request, _),) = sides(tmp_path)
+    assert request == Payload("application/json", "", "JSON")
+
+
+def test_clients_that_go_away_do_no_harm(tmp_path: Path) -> None:
+    """Half a request is no event, an answer that nobody waits for is one, and the server goes on."""
+    arrived = Flag()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        message = await receive()
+        arrived.set()
+        while message.get("more_body"):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError("half a request")
+        if dict(scope["headers"]).get(b"x-slow"):
+            while (await receive())["type"] != "http.disconnect":
+                await asyncio.sleep(0)
+        await answer(send, b"1", b"2")
+
+    with serving(captured(app, tmp_path)) as url:
+        head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
+        for length, more in ((100, ""), (2, "X-Slow: 1\r\n")):
+            arrived.clear()
+            with socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as client:
+                client.sendall(head.format(length, more).encode() + b"{}")
+                assert arrived.wait(20)
+        assert httpx.post(f"{url}/invocations", json=[1]).content == b"12"
+    assert sorted(side.data for side, _ in sides(tmp_path) if side) == ["[1]", "{}"]
+
+
+def test_a_server_that_cannot_send_still_has_its_event(tmp_path: Path) -> None:
+    """A server that raises because the client is gone loses no decision, and answers count once."""
+
+    async def twice(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"1")
+        await send({"type": "http.response.body", "body": b"2"})
+
+    async def gone(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("gone")
+
+    async def nothing() -> Message:
+        return {"type": "http.disconnect"}
+
+    capture = captured(twice, tmp_path)
+    call(capture, b"{}")
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
+    with pytest.raises(OSError, match="gone"):
+        asyncio.run(capture(scope, nothing, gone))
+    capture.close()
+    assert [side.data for _, side in sides(tmp_path) if side] == ["1", "1"]
+
+
+def starlette(root: Path, heard: list[Any]) -> Starlette:
+    """Return a user's Starlette app with the middleware added, which notes what it hears."""
+
+    async def predict(request: Request) -> Response:
+        heard.append(await request.json())
+        return JSONResponse({"score": 0.5}, background=BackgroundTask(heard.append, "background"))
+
+    async def refuse(request: Request) -> Response:
+        return PlainTextResponse("no", status_code=422)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        heard.append("up")
+        yield
+        heard.append(len(events(root)))
+
+    return Starlette(
+        routes=[
+            Route("/endpoints/churn/invocations", predict, methods=["POST"]),
+            Route("/invocations", refuse, methods=["POST"]),
+        ],
+        middleware=[Middleware(DataCapture, str(root), flush_seconds=NEVER, min_free_bytes=0)],
+        lifespan=lifespan,
+    )
+
+
+def test_a_users_own_app_is_captured(tmp_path: Path) -> None:
+    """Added to a Starlette app, capture sees its answers and is flushed after its shutdown."""
+    heard: list[Any] = []
+    with serving(starlette(tmp_path, heard)) as url:
+        httpx.post(f"{url}/endpoints/churn/invocations", json={"features": [1]})
+        httpx.post(f"{url}/invocations", json={"features": [2]})
+    assert heard == ["up", {"features": [1]}, "background", 0]
+    ((request, response),) = sides(tmp_path)
+    assert request == Payload("application/json", '{"features":[1]}', "JSON")
+    assert response == Payload("application/json", '{"score":0.5}', "JSON")
+
+
+@pytest.mark.parametrize("ending", ["asserts", "returns"])
+def test_an_app_without_a_lifespan_is_flushed_all_the_same(tmp_path: Path, ending: str) -> None:
+    """Whether an app refuses the lifespan or ignores it, its events are written at shutdown."""
+
+    async def ignoring(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await scores(scope, receive, send)
+
+    capture = captured(scores if ending == "asserts" else ignoring, tmp_path)
+    with serving(capture) as url:
+        httpx.post(f"{url}/invocations", json=[1])
+        assert capture.status["CaptureStatus"] == "Started"
+    assert capture.status["CaptureStatus"] == "Stopped"
+    assert len(events(tmp_path)) == 1
+
+
+def test_a_failing_startup_stays_a_failure(tmp_path: Path) -> None:
+    """An app that cannot start is not given a lifespan it does not have."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise ValueError("no model")
+
+    sent, raised = call(captured(app, tmp_path), type="lifespan")
+    assert sent == []
+    assert isinstance(raised, ValueError)
+
+
+def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A served app captures into a bucket, where the monitor's reader finds its events."""
+    with s3_server(monkeypatch) as bucket:
+        root = f"{bucket.url}/capture/churn/AllTraffic"
+        at = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+        with serving(captured(scores, root, clock=lambda: at)) as url:
+            for number in range(3):
+                httpx.post(f"{url}/invocations", json={"features": [number]})
+        found = taken(CaptureTree(root, Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
+    assert sorted(found.rows) == [(0,), (1,), (2,)]
+
+
+def test_a_server_that_is_told_to_stop_has_written_everything(tmp_path: Path) -> None:
+    """After SIGTERM, every event that was answered is in a file."""
+    with process(tmp_path) as (server, url):
+        with httpx.Client() as client:
+            for number in range(100):
+                assert client.post(f"{url}/invocations", json=[number]).content == ANSWER
+        assert lines(tmp_path) == []
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)
+    found = events(tmp_path)
+    assert [event.input.data for event in found if event.input] == [f"[{number}]" for number in range(100)]
+    assert [encode(event) for event in found] == lines(tmp_path)
+
+
+def test_a_server_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
+    """After kill -9 in the middle of the load, every file there is holds whole events only."""
+    stop = Flag()
+
+    def load(url: str) -> None:
+        with httpx.Client() as client, suppress(httpx.TransportError):
+            while not stop.is_set():
+                client.post(f"{url}/invocations", json=["x" * 10_000])
+
+    with process(tmp_path, FLUSH_SECONDS="0") as (server, url):
+        threads = [Thread(target=load, args=(url,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(list(tmp_path.rglob("*.jsonl"))) > 50)
+        server.kill()
+        server.wait(20)
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    found = events(tmp_path)
+    assert len(found) >= 50
+    assert all(event.input is not None and len(event.input.data) == 10_004 for event in found)

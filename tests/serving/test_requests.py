@@ -1,0 +1,112 @@
+"""Requests: what their content types mean, the types of their columns, and bodies that are wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import polars as pl
+import pytest
+
+from runner.records.fields import Fields
+from runner.records.payloads import Format
+from runner.serving.refusals import Refusal
+from runner.serving.requests import Requests
+
+LINE = b'{"features":[1,"a"]}'
+DENSE = b'{"instances":[{"features":[1,"a"]}]}'
+
+
+def fields(request: Format = "application/jsonlines", headers: tuple[str, ...] | None = None) -> Fields:
+    """Return where features stand in requests of a layout."""
+    many = request == "application/json"
+    return Fields("instances[*].features" if many else "features", None, headers, request)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "usual"),
+    [
+        (None, LINE, "application/jsonlines"),
+        (None, DENSE, "application/json"),
+        (None, b'1,"a"', "text/csv"),
+        (b"application/jsonlines", LINE + b"\n", "application/jsonlines"),
+        (b"Application/JSONLines; charset=UTF-8", LINE, "application/jsonlines"),
+        (b"text/csv", b"1,a\r\n", "application/jsonlines"),
+        (b'text/csv; header=absent; charset="utf-8"', b"1,a", "application/jsonlines"),
+        (b"application/json;charset=us-ascii", DENSE, "application/json"),
+    ],
+)
+def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -> None:
+    """The content type says how a body is laid out, the settings where there is none."""
+    records = Requests(fields(usual)).read(content_type, body)
+    assert records.rows == [[1, "a"]]
+    assert records.types == (pl.Int64, pl.String)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"",
+        b"text/plain",
+        b"application/x-www-form-urlencoded",
+        b"text/csv; charset=latin-1",
+        b"\xff/\xff",
+        b"text/csvx",
+    ],
+)
+def test_other_content_types_are_refused(content_type: bytes) -> None:
+    """Another media type, and texts that are no UTF-8, are 415, with those that are not."""
+    with pytest.raises(
+        Refusal, match=r"expected application/jsonlines, application/json or text/csv, in UTF-8"
+    ) as told:
+        Requests(fields()).read(content_type, LINE)
+    assert told.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "the request's body is empty, expected at least one record"),
+        (b" \n\n", "the request's body is empty"),
+        (b'{"features":[1,', "the request cannot be read: line 1 of the body is not JSON"),
+        (b'{"features":[1,NaN]}', "NaN, which is no JSON number"),
+        (b'{"feature":[1]}', "data.features='features' finds nothing in"),
+        (b'{"features":[[1]]}', "feature 'column_0' holds [1], expected a number, a text, a boolean or null"),
+        (b'{"features":["\xff"]}', "the request cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        (b'{"features":[1]}\n{"features":[1,2]}', "the records hold 1 and 2 values, expected equally many in each"),
+        (b'{"features":[0,1]}\n{"features":[0,"1"]}', "feature 'column_1' holds values of several kinds"),
+        (b'{"features":[true]}\n{"features":[1]}', "feature 'column_0' holds values of several kinds"),
+    ],
+)
+def test_wrong_bodies_are_refused(body: bytes, said: str) -> None:
+    """A body that holds no records, or others than it should, says what is wrong and where."""
+    with pytest.raises(Refusal, match=re.escape(said)) as told:
+        Requests(fields()).read(None, body)
+    assert told.value.status == 400
+
+
+@pytest.mark.parametrize("body", [b'{"features":[1]}', b'{"features":[1,2,3]}\n{"features":[1,2]}'])
+def test_headers_say_how_many_values(body: bytes) -> None:
+    """Where the features have names, a record has as many values."""
+    with pytest.raises(Refusal, match="values, expected 2 values"):
+        Requests(fields(headers=("Age", "Sex"))).read(None, body)
+
+
+@pytest.mark.parametrize(
+    ("column", "dtype"),
+    [
+        ([1, 2], pl.Int64),
+        ([1, None], pl.Int64),
+        ([2**63 - 1, -(2**63)], pl.Int64),
+        ([2**63], pl.Float64),
+        ([1, -(2**63) - 1], pl.Float64),
+        ([1.5], pl.Float64),
+        ([1, 2.5, None], pl.Float64),
+        ([None, "a"], pl.String),
+        ([True, None], pl.Boolean),
+        ([None, None], pl.Null),
+    ],
+)
+def test_types(column: list[Any], dtype: type[pl.DataType]) -> None:
+    """A column has the type of its values, integers that of floats where one is among them or beyond 64 bits."""
+    assert Requests(fields()).typed([[value] for value in column]).types == (dtype,)

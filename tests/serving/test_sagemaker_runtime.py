@@ -1,0 +1,164 @@
+"""The served model as boto3's own client sees it: SageMaker's runtime, with its answers, errors and capture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+import polars as pl
+import pytest
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+from runner.models.linear_learner import LinearLearner
+from runner.protocols import Model
+from runner.records.fields import Fields
+from runner.serving.app import MOST_BYTES, application
+from runner.serving.batching import Batches
+from runner.serving.data_capture import DataCapture
+from tests.conftest import DEMO
+from tests.models.test_linear_learner import DEMO_MODEL, PUBLISHED
+from tests.serving.served import lines, serving
+
+LINES = "application/jsonlines"
+FIELDS = Fields("features", "score")
+ONE, TWO = (DEMO / "traffic.jsonl").read_text().splitlines()[:2]
+FIRST, SECOND = DEMO_MODEL.reply(
+    pl.DataFrame([json.loads(line)["features"] for line in (ONE, TWO)], orient="row"), LINES
+).splitlines(keepends=True)
+
+
+@contextmanager
+def runtime(model: Model, capture: Path | None = None, token: str | None = None) -> Iterator[Any]:
+    """Yield a client of a served model, perhaps captured in a folder."""
+    app: Any = application(Batches(model, FIELDS.names), FIELDS, "churn", "AllTraffic", token)
+    if capture:
+        app = DataCapture(app, str(capture), json_content_types=[LINES], min_free_bytes=0)
+    login = {"region_name": "us-east-1", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    config = Config(retries={"total_max_attempts": 1}, proxies={})
+    with (
+        serving(app) as url,
+        closing(boto3.client("sagemaker-runtime", endpoint_url=url, config=config, **login)) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """A client of the quickstart's model."""
+    with runtime(DEMO_MODEL) as found:
+        yield found
+
+
+def invoke(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
+    """Return the response of the endpoint, its body read."""
+    response: dict[str, Any] = client.invoke_endpoint(**{"EndpointName": "churn", "Body": body, **arguments})
+    return {**response, "Body": response["Body"].read().decode()}
+
+
+def refused(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
+    """Return the response that an error carries."""
+    with pytest.raises(ClientError) as caught:
+        invoke(client, body, **arguments)
+    response: dict[str, Any] = caught.value.response
+    return response
+
+
+@pytest.mark.parametrize(("body", "reply"), [(ONE, FIRST), (f"{ONE}\n{TWO}", FIRST + SECOND)])
+@pytest.mark.parametrize("types", [{"ContentType": LINES, "Accept": LINES}, {}], ids=["typed", "untyped"])
+def test_records(client: Any, body: str, reply: str, types: dict[str, str]) -> None:
+    """One record, and two, are answered as the model answers them, also where no media type is given."""
+    response = invoke(client, body, **types)
+    assert (response["Body"], response["ContentType"]) == (reply, LINES)
+    assert response["InvokedProductionVariant"] == "AllTraffic"
+    assert response["ResponseMetadata"]["RequestId"]
+
+
+def test_the_notebooks_calls(adult: Path, tmp_path: Path) -> None:
+    """The notebook's two calls get the published replies, and leave the published capture but for ids and times."""
+    artifact = adult / "ll-adult-prediction-model.tar.gz"
+    model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
+    one, two = (adult / "test-dataset.jsonl").read_text().splitlines()[:2]
+    first, second = PUBLISHED.values()
+    with runtime(model, tmp_path) as client:
+        assert invoke(client, one, ContentType=LINES, Accept=LINES)["Body"] == f"{first}\n"
+        assert invoke(client, f"{one}\n{two}", ContentType=LINES, Accept=LINES)["Body"] == f"{first}\n{second}\n"
+    captured = lines(tmp_path)
+    assert len(captured) == 2
+    assert captured[0].startswith(
+        rb'{"captureData":{"endpointInput":{"observedContentType":"application/jsonlines","mode":"INPUT",'
+        rb'"data":"{\"features\":[28,2,133937,9,13,2,0,0,4,1,15024,0,55,37]}","encoding":"JSON"},'
+        rb'"endpointOutput":{"observedContentType":"application/jsonlines","mode":"OUTPUT",'
+        rb'"data":"{\"predicted_label\":1,\"score\":0.989977359771728}\n","encoding":"JSON"}},'
+        rb'"eventMetadata":{"eventId":"'
+    )
+
+
+def test_capture(tmp_path: Path) -> None:
+    """Answered calls are captured with the keys of SageMaker in their order; refused ones are not."""
+    with runtime(DEMO_MODEL, tmp_path) as client:
+        invoke(client, f"{ONE}\n{TWO}", ContentType=LINES, InferenceId="7")
+        invoke(client, ONE, ContentType=LINES)
+        refused(client, "{", ContentType=LINES, InferenceId="8")
+    with_id, without = map(json.loads, lines(tmp_path))
+    for event in (with_id, without):
+        assert list(event) == ["captureData", "eventMetadata", "eventVersion"]
+        assert list(event["captureData"]) == ["endpointInput", "endpointOutput"]
+        for side in event["captureData"].values():
+            assert list(side) == ["observedContentType", "mode", "data", "encoding"]
+    assert list(with_id["eventMetadata"]) == ["eventId", "inferenceId", "inferenceTime"]
+    assert list(without["eventMetadata"]) == ["eventId", "inferenceTime"]
+    assert with_id["eventMetadata"]["inferenceId"] == "7"
+    assert with_id["captureData"]["endpointInput"]["data"] == f"{ONE}\n{TWO}"
+    assert with_id["captureData"]["endpointOutput"]["data"] == FIRST + SECOND
+
+
+def test_attributes_and_variant(client: Any) -> None:
+    """Custom attributes come back, and the variant may be named."""
+    response = invoke(client, ONE, ContentType=LINES, CustomAttributes="trace=1", TargetVariant="AllTraffic")
+    assert (response["Body"], response["CustomAttributes"]) == (FIRST, "trace=1")
+
+
+def test_model_error(client: Any) -> None:
+    """What the model refuses is a ModelError with all its fields."""
+    with pytest.raises(client.exceptions.ModelError) as caught:
+        invoke(client, '{"features":[1', ContentType=LINES)
+    response = caught.value.response
+    assert response["Error"]["Code"] == "ModelError"
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert response["OriginalStatusCode"] == 400
+    assert response["OriginalMessage"].startswith("the request cannot be read: line 1 of the body is not JSON")
+    assert response["OriginalMessage"] in response["Error"]["Message"]
+    assert response["LogStreamArn"] == "arn:aws:logs:::log-group:/aws/sagemaker/Endpoints/churn"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"EndpointName": "other"}, "Endpoint other not found; this server has churn"),
+        ({"TargetVariant": "B"}, "Variant B not found; endpoint churn has AllTraffic"),
+        ({"InferenceId": "x" * 65}, "InferenceId has 65 characters, expected 1 to 64, printable and of ASCII"),
+    ],
+)
+def test_validation_errors(client: Any, arguments: dict[str, str], said: str) -> None:
+    """An endpoint, variant or id that cannot be is a ValidationError."""
+    response = refused(client, ONE, **arguments)
+    assert response["Error"] == {"Code": "ValidationError", "Message": said}
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+def test_large_body(client: Any) -> None:
+    """A body over the limit is refused with the words of SageMaker's runtime."""
+    response = refused(client, " " * (MOST_BYTES + 1), ContentType=LINES)
+    assert response["Error"] == {"Code": "413", "Message": "HTTP content length exceeded 6291456 bytes."}
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
+
+
+def test_without_the_token() -> None:
+    """A signature is no bearer token."""
+    with runtime(DEMO_MODEL, token="sesame") as client:
+        assert refused(client, ONE)["Error"]["Code"] == "AccessDeniedException"

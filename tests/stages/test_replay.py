@@ -1,0 +1,189 @@
+"""Traffic: captures as an endpoint writes them, at the times one asks for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+import pytest
+
+from runner.domain import HOUR, Event, Window
+from runner.errors import SettingsError
+from runner.models.linear_learner import LinearLearner
+from runner.protocols import Model
+from runner.records.capture import decode
+from runner.records.fields import Fields
+from runner.records.payloads import Format
+from runner.records.templates import Template
+from runner.sources.capture_tree import CaptureTree
+from runner.sources.data_file import DataFile
+from runner.sources.dataset import Dataset
+from runner.sources.transform_tree import TransformTree
+from runner.stages.replay import Replay
+from tests.conftest import DEMO, untracked
+from tests.models_by_hand import Formula, additive
+from tests.sources.reading import taken
+
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+FIELDS = Fields("features", "score")
+LINES: Format = "application/jsonlines"
+JSON: Format = "application/json"
+CSV: Format = "text/csv"
+ROWS = [orjson.loads(line)["features"] for line in (DEMO / "traffic.jsonl").read_bytes().splitlines()]
+
+
+def traffic(
+    root: Path, model: Model, template: Template | None = None, path: Path = DEMO / "traffic.jsonl", **changes: Any
+) -> Replay:
+    """Return a traffic stage that replays the quickstart's rows."""
+    dataset = Dataset(str(path), DataFile(Path(), "", FIELDS, LINES, None, header=False), "data.traffic")
+    settings = {"rate": 1.0, "batch_rows": 1, "count": 6, "seed": 0, "accept": LINES, "transform": False, **changes}
+    sent = template or Template(LINES, None, None, None)
+    return Replay(dataset, model, sent, tree=str(root), track=untracked, **settings)
+
+
+def captured(root: Path) -> list[Event]:
+    """Return the events of a capture tree in the order of their files."""
+    return [decode(line) for path in sorted(root.rglob("*.jsonl")) for line in path.read_bytes().splitlines()]
+
+
+def requests(root: Path) -> list[str]:
+    """Return the bodies of the requests."""
+    return [event.input.data for event in captured(root) if event.input]
+
+
+def test_requests_are_made_of_the_rows(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """The request is the dataset's line to the byte, the response the model's with its line end."""
+    traffic(tmp_path, demo_model).run(START, {})
+    assert requests(tmp_path) == (DEMO / "traffic.jsonl").read_text().splitlines()[:6]
+    events = captured(tmp_path)
+    assert [event.inference_id for event in events] == [str(i) for i in range(6)]
+    assert [event.at.second for event in events] == list(range(6))
+    assert all(event.output and event.output.data.endswith("}\n") for event in events)
+    assert all(event.input and event.input.encoding == "JSON" for event in events)
+
+
+def test_the_labels_of_a_dataset_are_not_sent(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """What stands beside the features stays where it is."""
+    traffic(tmp_path, demo_model, path=DEMO / "baseline.jsonl").run(START, {})
+    assert all(list(orjson.loads(body)) == ["features"] for body in requests(tmp_path))
+
+
+def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """Several records travel in one event, and each UTC hour has a file named by its first event."""
+    traffic(tmp_path, demo_model, batch_rows=2, count=7, rate=1 / 1800).run(START, {})
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jsonl"))
+    assert [file[:24] for file in files] == ["2026/01/05/09/00-00-000-", "2026/01/05/10/00-00-000-"]
+    assert [body.count("\n") for body in requests(tmp_path)] == [1, 1, 1, 0]
+    assert [event.inference_id for event in captured(tmp_path)] == ["0", "2", "4", "6"]
+    found = taken(CaptureTree(str(tmp_path), FIELDS, 0), Window(START, START + 2 * HOUR))
+    assert [list(row) for row in found.rows] == ROWS[:7]
+    assert [row for _, _, row in found.origins] == [0, 1, 0, 1, 0, 1, 0]
+    assert found.scores is not None
+    assert len(found.scores) == 7
+
+
+@pytest.mark.parametrize(
+    ("template", "accept", "encoding", "first"),
+    [
+        (Template(LINES, '{"x":$features,"v":1}', None, None), LINES, "JSON", '{"x":[11.37,'),
+        (Template(JSON, '{"instances":$records}', '{"features":$features}', None), JSON, "JSON", '{"instances":[{"fea'),
+        (Template(JSON, "$records", "$features_kvp", None), JSON, "JSON", '[{"column_0":11.37,'),
+        (Template(CSV, None, None, None), CSV, "CSV", "11.37,18.89,"),
+        (Template(CSV, None, None, None), JSON, "CSV", "11.37,18.89,"),
+    ],
+    ids=["JSON Lines", "dense JSON", "flat objects", "CSV", "CSV in, JSON out"],
+)
+def test_bodies_have_the_form_one_asks_for(
+    tmp_path: Path, demo_model: LinearLearner, template: Template, accept: str, encoding: str, first: str
+) -> None:
+    """Requests are made by the template, responses in the accepted media type, both marked as what they are."""
+    traffic(tmp_path, demo_model, template, batch_rows=3, accept=accept).run(START, {})
+    events = captured(tmp_path)
+    assert len(events) == 2
+    for event in events:
+        assert event.input is not None
+        assert event.output is not None
+        assert (event.input.content_type, event.input.encoding) == (template.content_type, encoding)
+        assert (event.output.content_type, event.output.encoding) == (accept, "CSV" if accept == CSV else "JSON")
+    assert requests(tmp_path)[0].startswith(first)
+
+
+def test_one_record_a_request_is_the_templates_wish(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """A template for single records makes as many events as there are records, whatever the batch."""
+    traffic(tmp_path, demo_model, Template(JSON, '{"x":$record}', "$features", None), batch_rows=3).run(START, {})
+    assert [list(orjson.loads(body)["x"]) for body in requests(tmp_path)] == ROWS[:6]
+
+
+def test_counts_loop_and_skip(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """More records than the file has start again at its beginning; a count may begin later."""
+    traffic(tmp_path, demo_model, count=4).run(START, {}, skip=268)
+    assert [event.inference_id for event in captured(tmp_path)] == ["268", "269", "0", "1"]
+
+
+def test_a_second_run_rewrites_the_same_files(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """Ids and names come from the seed and the start, so that nothing doubles; another seed adds."""
+    for seed in (0, 0, 1):
+        traffic(tmp_path, demo_model, seed=seed).run(START, {})
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 2
+
+
+def test_an_incident_is_rehearsed(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """A rescaled feature reaches the model and the capture, the others stay."""
+    traffic(tmp_path / "a", demo_model).run(START, {})
+    traffic(tmp_path / "b", demo_model).run(START, {"column_1": 10})
+    for before, after in zip(captured(tmp_path / "a"), captured(tmp_path / "b"), strict=True):
+        assert before.input is not None
+        assert after.input is not None
+        one, other = (orjson.loads(side.data)["features"] for side in (before.input, after.input))
+        assert other == [one[0], one[1] * 10, *one[2:]]
+        assert before.output != after.output
+
+
+def test_a_transform_reads_a_file(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """Instead of events there is the file a transform job read, listed by the manifest of its hour."""
+    stage = traffic(tmp_path / "tree", demo_model, transform=True, batch_rows=2)
+    for _ in range(2):
+        outcome = stage.run(START, {})
+    (manifest,) = (tmp_path / "tree/input").rglob("*.json")
+    (data,) = (tmp_path / "tree/data").iterdir()
+    assert manifest.parent == tmp_path / "tree/input/2026/01/05/09"
+    assert orjson.loads(manifest.read_bytes()) == [{"prefix": str(data)}, ""]
+    assert outcome.message == f"captured 6 records from 2026-01-05 09:00:00 UTC on, in {manifest}"
+    tree = TransformTree(str(tmp_path / "tree"), DataFile(Path(), "", FIELDS, LINES, None, header=False))
+    assert [list(row) for row in taken(tree).rows] == ROWS[:6]
+
+
+@pytest.mark.parametrize(
+    ("rescale", "problem"),
+    [
+        ({"nope": 2.0}, "stage.rescale: no feature 'nope'; the features are column_0"),
+        ({"column_0": 1e308}, "data.traffic: row 0: feature 'column_0' is inf, which no request can carry"),
+    ],
+)
+@pytest.mark.parametrize("transform", [False, True])
+def test_what_cannot_be_sent_is_told(tmp_path: Path, rescale: dict[str, float], problem: str, transform: bool) -> None:
+    """An unknown feature or a number beyond all numbers is an error that names the setting, and writes nothing."""
+    with pytest.raises(SettingsError) as caught:
+        traffic(tmp_path / "tree", Formula(additive), transform=transform).run(START, rescale)
+    assert problem in str(caught.value)
+    assert not (tmp_path / "tree").exists()
+
+
+def test_texts_booleans_and_nulls_travel_as_they_are(tmp_path: Path) -> None:
+    """Values reach request and model in the types they have in the dataset."""
+    rows = [["x", 1, 2.0, True, None], ["y", 2, 2.5, False, "z"]]
+    (path := tmp_path / "rows.jsonl").write_bytes(b"\n".join(orjson.dumps({"features": row}) for row in rows))
+    seen: list[pl.DataFrame] = []
+
+    def constant(features: pl.DataFrame) -> Any:
+        seen.append(features)
+        return features["column_1"].to_numpy()
+
+    traffic(tmp_path / "tree", Formula(constant), path=path, count=None, batch_rows=2).run(START, {})
+    (body,) = requests(tmp_path / "tree")
+    assert body == '{"features":["x",1,2.0,true,null]}\n{"features":["y",2,2.5,false,"z"]}'
+    assert [list(row) for row in seen[0].rows()] == rows
