@@ -137,7 +137,8 @@ def _served(snapshot: str) -> str:
 def _loopback(data: Data, url: str) -> Http:
     """Return a model that is served on this machine, asked as the captured endpoint is."""
     config = OmegaConf.merge({"data": data.model_dump(), "model": _option("model/http")}, {"model": {"url": url}})
-    return Http(**OmegaConf.to_container(config.model, resolve=True))
+    values: Any = OmegaConf.to_container(config.model, resolve=True)
+    return Http(**values)
 
 
 def _option(name: str) -> Any:

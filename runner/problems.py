@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ def _holds(node: Any, step: int | str) -> bool:
 
 
 def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
-    got = f"(got {detail['input']!r})"
+    got = re.sub(r"//[^/@\s]*@", "//…@", f"(got {detail['input']!r})")
     message = detail["msg"].removeprefix("Value error, ")
     match detail["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
@@ -66,8 +67,8 @@ def _nearest(key: str, raw: Any) -> str:
     if near:
         return f"; did you mean {near[0]}?"
     parent = key.rpartition(".")[0]
-    siblings = [path for path in known if parent and path.startswith(f"{parent}.")]
-    return f"; {parent} has {', '.join(siblings)}" if siblings else ""
+    siblings = [path.removeprefix(f"{parent}.") for path in known if parent and path.startswith(f"{parent}.")]
+    return f"; {parent} has {', '.join(siblings)}; where a file sets it, ~{key} takes it away" if siblings else ""
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:

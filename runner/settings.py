@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
-    StringConstraints,
     field_validator,
     model_validator,
 )
 
-from runner.domain import Window, utc
 from runner.explain.aggregate import Aggregation
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
@@ -30,107 +23,28 @@ from runner.models.python import Python
 from runner.models.sagemaker import SageMaker
 from runner.models.sklearn import Sklearn
 from runner.models.xgboost import Xgboost
-from runner.records.expressions import compiled
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import FileFormat
-
-EARLIEST, LATEST = 1970, 9000
-
-
-def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
-    def parsed(value: Any) -> Any:
-        if not isinstance(value, str):
-            raise ValueError("expected a text")
-        return parse(value)
-
-    return BeforeValidator(parsed)
-
-
-def _checked(expression: str) -> str:
-    compiled(expression)
-    return expression
-
-
-def _name(text: str) -> str:
-    """Return a name that SageMaker's rule allows; it is safe as a folder and as a metric label."""
-    if len(text) > 63 or not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?", text):
-        raise ValueError("expected 1 to 63 letters, digits and hyphens, no hyphen at either end")
-    return text
-
-
-def _path(text: str) -> Path:
-    if not text.strip() or "\0" in text:
-        raise ValueError("expected a path, got an empty text or one with a NUL")
-    if re.match(r"[a-z0-9+.-]+:/", text):
-        raise ValueError("expected a path on this machine: only captures, datasets and labels may be elsewhere")
-    return Path(text)
-
-
-def _location(text: str) -> str:
-    if not text.strip() or "\0" in text or re.match(r"[a-z0-9+.-]+:/(?!/)", text):
-        raise ValueError("expected a path or a URL such as s3://bucket/prefix")
-    return text
-
-
-def _url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s#]*)?", text):
-        raise ValueError("expected a URL such as http://127.0.0.1:8080/invocations, without credentials in it")
-    return text
-
-
-def _number_as_text(value: Any) -> Any:
-    """Return the number of a column as YAML has it as the text it stands for."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _score(text: str) -> str:
-    """Return a JMESPath, or the number of a CSV's column."""
-    return text if text.isdecimal() and text.isascii() else _checked(text)
-
-
-def _background(value: Any) -> Any:
-    """Return the SHAP baseline as the word mean, a location, or rows; rows may have the dataset's own shape."""
-    if isinstance(value, str):
-        return _location(value)
-    rows = [value] if isinstance(value, dict) else value
-    if not isinstance(rows, list) or not all(isinstance(row, list | dict) for row in rows):
-        raise ValueError("expected mean, a list of rows, or the path of a file")
-    return rows
-
-
-def _window(text: str) -> Window:
-    window = Window.parse(text)
-    if not EARLIEST <= window.start.year < LATEST:
-        raise ValueError(f"{text!r} is not between the years {EARLIEST} and {LATEST}")
-    return window
-
-
-def _instant(text: str) -> datetime:
-    at = utc(text)
-    if not EARLIEST <= at.year < LATEST:
-        raise ValueError(f"{text!r} is not between the years {EARLIEST} and {LATEST}")
-    return at
-
-
-Count = Annotated[int, Field(strict=True, gt=0, lt=2**40)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-Instant = Annotated[datetime, _from_text(_instant)]
-Interval = Annotated[Window, _from_text(_window)]
-JmesPath = Annotated[str, _from_text(_checked)]
-Name = Annotated[str, _from_text(_name)]
-Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
-Rate = Annotated[float, Field(ge=1e-3, le=1e6)]
-Seconds = Annotated[FiniteFloat, Field(gt=0, le=86_400)]
-Url = Annotated[str, _from_text(_url)]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-FilePath = Annotated[Path, _from_text(_path)]
-Location = Annotated[str, _from_text(_location)]
-Column = Annotated[str, BeforeValidator(_number_as_text), StringConstraints(min_length=1)]
-Score = Annotated[str, _from_text(_score), BeforeValidator(_number_as_text)]
-Background = Annotated[str | list[list[Any] | dict[Any, Any]], BeforeValidator(_background)]
+from runner.values import (
+    Background,
+    Column,
+    Count,
+    FeatureName,
+    FilePath,
+    Instant,
+    Interval,
+    JmesPath,
+    Location,
+    Name,
+    Port,
+    Rate,
+    Score,
+    Seconds,
+    Seed,
+    Url,
+    Variable,
+)
 
 
 class Node(BaseModel):

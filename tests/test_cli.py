@@ -50,7 +50,7 @@ def test_help_is_quick_and_lists_the_choices() -> None:
     for group in (
         "data: csv, json, jsonlines, parquet",
         "experiment: adult, batch_transform, csv, json, multiclass, quickstart",
-        "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx, python, sagemaker,",
+        "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx",
         "shap: exact, kernel",
         "source: batch_transform, endpoint, file, kserve",
         "stage: baseline, capture, merge, monitor, plan, quickstart, replay, serve, traffic",
@@ -86,7 +86,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         ("monitor.name", "(got 'a/b')", "letters, digits and hyphens"),
         ("source.neighbours", "(got 99)", "less than or equal to 24"),
         ("model.kind", "(got 'magic')", "'linear_learner'"),
-        ("report.colour", "(got 'red')", "report has report.title, report.max_bars"),
+        ("report.colour", "(got 'red')", "report has title, max_bars"),
         ("stage.start", "(got 'yesterday')", "no UTC time such as 2023-01-19T05:00:00Z"),
     ]:
         (line,) = [line for line in told if line.startswith(f"{key}: ")]

@@ -68,7 +68,14 @@ def test_a_variant_gives_the_numbers_of_json_lines(
         ours, theirs = (each.find("analysis.json", below).read_bytes() for each in (shapwatch, quickstart))
         assert ours == theirs
     manifest = shapwatch.read("manifest.json", "monitor")
-    assert manifest["counts"] == {"files": 1, "events": events, "outside": 0, "probes": 0, "records": 90, "rejected": {}}
+    assert manifest["counts"] == {
+        "files": 1,
+        "events": events,
+        "outside": 0,
+        "probes": 0,
+        "records": 90,
+        "rejected": {},
+    }
     parity = None if experiment == "batch_transform" else {"largest": 0.0, "records": 90}
     assert manifest["serving_parity"] == parity
     if experiment != "batch_transform":

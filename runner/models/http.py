@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import re
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, StringConstraints, model_validator
+from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
+from runner.addresses import loopback, plain, shown
 from runner.errors import EndpointError
-from runner.models.remote import PASSING, Answer, Call, Remote
+from runner.models.remote import Remote
+from runner.models.wire import PASSING, Answer, Call
+from runner.values import Variable
 
 if TYPE_CHECKING:
     import httpx
@@ -38,7 +40,7 @@ class Http(Remote):
 
     kind: Literal["http"]
     url: str
-    token_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
+    token_env: Variable | None
 
     @model_validator(mode="after")
     def _address(self) -> Self:
@@ -96,35 +98,3 @@ def _posted(client: httpx.Client, url: str, token: str, body: bytes, accept: str
         text = text.replace(token, "…")
     status, advice = response.status_code, response.headers.get("Retry-After", "")
     return Answer(status, text, status in PASSING, float(advice) if re.fullmatch(r"[0-9]{1,9}", advice) else 0.0)
-
-
-def plain(url: str) -> bool:
-    """Return whether a text is a URL without credentials; if it is not, no message repeats it.
-
-    >>> plain("https://example.com/v1/models/churn:predict"), plain("https://user:secret@example.com/")
-    (True, False)
-    """
-    return bool(re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", url))
-
-
-def shown(url: str) -> str:
-    """Return a URL without what may be secret in it.
-
-    >>> shown("https://user:secret@example.com:8443/invocations?key=secret")
-    'https://example.com:8443/invocations?…'
-    """
-    address = urlsplit(url)
-    shortened = address._replace(netloc=address.netloc.rpartition("@")[2], query="…" if address.query else "")
-    return shortened._replace(fragment="").geturl()
-
-
-def loopback(host: str) -> bool:
-    """Return whether a host is this machine.
-
-    >>> loopback("localhost"), loopback("127.0.0.1"), loopback("::1"), loopback("10.0.0.1"), loopback("example.com")
-    (True, True, True, False, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

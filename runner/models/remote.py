@@ -5,36 +5,25 @@ Array letters: N records, L labels (outputs).
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from functools import cached_property, partial
-from threading import Event, Lock
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from threading import Event
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain import PROBE, Calls, Payload, plural
+from runner.domain import Calls, Payload, plural
 from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
 from runner.models.library import Headers
-from runner.records.expressions import compiled
+from runner.models.wire import Call, Wire, in_order
 from runner.records.fields import Fields
 from runner.records.payloads import Format, encoding
 from runner.records.templates import Template
-
-FIRST_PAUSE, LONGEST_PAUSE, LONGEST_ADVICE = 0.1, 10.0, 60.0
-"""Seconds before the second try; each further pause is twice as long, up to the longest; the most an endpoint gets."""
-
-WAKE_SECONDS = 0.5
-"""How often a waiting thread looks for an interrupt, which not every system wakes it for."""
-
-PASSING = frozenset({429, 500, 502, 503, 504})
-"""The statuses of an answer after which another try may go better."""
+from runner.values import Count, Rate, Score, Seconds
 
 FUTILE = {
     401: "check the credentials it is given",
@@ -45,22 +34,7 @@ FUTILE = {
 }
 """Refusals that have nothing to do with what a request holds, and what to do about them."""
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-logger = logging.getLogger("shapwatch")
-
-
-def _number_as_text(value: Any) -> Any:
-    """Return the number of a column as YAML has it as the text it stands for."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Count = Annotated[int, Field(strict=True, gt=0, lt=2**40)]
 Few = Annotated[int, Field(strict=True, gt=0, le=1_000)]
-Seconds = Annotated[FiniteFloat, Field(gt=0, le=86_400)]
-Rate = Annotated[FiniteFloat, Field(ge=1e-3, le=1e6)]
-Score = Annotated[str, BeforeValidator(_number_as_text)]
 
 
 class Refused(EndpointError):
@@ -71,133 +45,11 @@ class Miscounted(ModelAnswerError):
     """An answer has scores for more or fewer records than were sent."""
 
 
-class Stopped(Exception):
-    """Another request has failed, or somebody has interrupted: this one is not worth its answer any more."""
-
-
-class Answer(NamedTuple):
-    """What came of one try.
-
-    Attributes:
-        status: of the answer, None where there was none.
-        text: its body, or what went wrong.
-        passing: whether another try may go better.
-        retry_after: seconds that the endpoint asks to wait.
-    """
-
-    status: int | None
-    text: str
-    passing: bool
-    retry_after: float = 0.0
-
-
-Call = Callable[[bytes, str, str], Answer]
-"""Sends a body once; further arguments are the media type to answer in and the inference id."""
-
-
 class Request(NamedTuple):
     """The texts of some records, and how many features they have."""
 
     records: pl.Series
     width: int
-
-
-def now() -> float:
-    """Return the time of a monotonic clock, in seconds."""
-    return time.monotonic()
-
-
-def pause(seconds: float, stopped: Event) -> None:
-    """Wait.
-
-    Raises:
-        Stopped: as soon as work stops.
-    """
-    if stopped.wait(max(0.0, seconds)):
-        raise Stopped
-
-
-class Wire:
-    """Carries requests to one endpoint, over all threads: counts them, paces them, tries them again, gives up.
-
-    Attributes:
-        calls: what has been sent.
-        one_by_one: whether the endpoint has refused a batch, so that it gets one record a request.
-        outputs: L as its answers have it, None before the first.
-    """
-
-    def __init__(self, where: str, attempts: int, max_failures: int, max_requests_per_second: float | None) -> None:
-        self.calls = Calls()
-        self.one_by_one = False
-        self.outputs: int | None = None
-        self._where = where
-        self._attempts = attempts
-        self._max_failures = max_failures
-        self._gap = 1 / max_requests_per_second if max_requests_per_second else 0.0
-        self._free_at = 0.0
-        self._failures = 0
-        self._last = Answer(None, "", passing=False)
-        self._lock = Lock()
-
-    def send(self, call: Call, body: bytes, rows: int, accept: str, stopped: Event) -> Answer:
-        """Return the answer to a request, tried again as long as what is wrong may pass.
-
-        Raises:
-            EndpointError: when it does not pass, or so much has failed in a row that nothing more is sent.
-            Stopped: as soon as work stops.
-        """
-        inference_id = self._begin(rows, len(body))
-        answer = self._last
-        for attempt in range(self._attempts):
-            if attempt:
-                pause(max(min(answer.retry_after, LONGEST_ADVICE), _back_off(attempt)), stopped)
-            self._wait_turn(stopped)
-            self._count(Calls(retries=int(attempt > 0)))
-            answer = call(body, accept, inference_id)
-            self._judge(answer)
-            if not answer.passing:
-                return answer
-        problem = f"{snippet(answer.text)} (tried {plural(self._attempts, 'time')})"
-        raise EndpointError(self._where, answer.status, problem, "look after the endpoint, or raise model.attempts")
-
-    def fall_back(self, refusal: Exception) -> None:
-        """Note that a batch was refused; from now on there is one record a request."""
-        with self._lock:
-            self.calls += Calls(fallbacks=1)
-            known, self.one_by_one = self.one_by_one, True
-        if not known:
-            logger.warning("fallback to per-record requests because of %s", refusal)
-
-    def _begin(self, rows: int, size: int) -> str:
-        """Return the inference id of a new request."""
-        with self._lock:
-            self.calls += Calls(requests=1, rows=rows, bytes=size)
-            return f"{PROBE}-{self.calls.requests}"
-
-    def _count(self, calls: Calls) -> None:
-        with self._lock:
-            self.calls += calls
-
-    def _wait_turn(self, stopped: Event) -> None:
-        with self._lock:
-            turn = max(now(), self._free_at)
-            self._free_at = turn + self._gap
-        pause(turn - now(), stopped)
-        self._check_open()
-
-    def _judge(self, answer: Answer) -> None:
-        """Note how a try went; an endpoint that has been given up stays so."""
-        with self._lock:
-            if self._failures < self._max_failures:
-                self._failures, self._last = (self._failures + 1 if answer.passing else 0), answer
-        if answer.passing:
-            self._check_open()
-
-    def _check_open(self) -> None:
-        if self._failures >= self._max_failures:
-            problem = f"{snippet(self._last.text)}; {self._failures} tries in a row failed, so nothing more is sent"
-            remedy = "look after the endpoint, or raise model.max_failures"
-            raise EndpointError(self._where, self._last.status, problem, remedy)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -239,8 +91,6 @@ class Remote:
     def _fit(self) -> Self:
         """Refuse what cannot work together."""
         Template(self.content_type, self.content_template, self.record_template, self.headers)
-        if self.score is not None and not (self.score.isdecimal() and self.score.isascii()):
-            compiled(self.score)
         if self.score is not None and self.score.isdecimal() != (self.accept_type == "text/csv"):
             kind = "the number of a column" if self.accept_type == "text/csv" else "a JMESPath"
             raise ValueError(f"score: answers of model.accept_type={self.accept_type} need {kind}, or null")
@@ -351,15 +201,9 @@ class Remote:
         status, text, *_ = self._wire.send(call, self._body(request), len(request.records), accept, stopped)
         if status is not None and 200 <= status < 300:
             return text
-        if status in FUTILE:
-            raise EndpointError(self.where, status, snippet(text), FUTILE[status])
-        kind = Refused if status is not None and 400 <= status < 500 else EndpointError
-        raise kind(
-            self.where,
-            status,
-            snippet(text),
-            "compare what it expects with model.content_template and model.record_template",
-        )
+        if status is not None and 400 <= status < 500 and status not in FUTILE:
+            raise Refused(self.where, status, snippet(text), "compare what it expects with model.content_template")
+        raise EndpointError(self.where, status, snippet(text), FUTILE.get(status or 0, "check its address"))
 
     def _read(self, text: str, count: int) -> list[list[float]]:
         """Return the scores of each record of an answer."""
@@ -397,37 +241,3 @@ def spans(sizes_N: NDArray[np.int64], room: int, most: int) -> list[tuple[int, i
         found.append((first, last))
         first = last
     return found
-
-
-def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threads: int) -> list[Result]:
-    """Return what `work` makes of each item, in order, several at a time.
-
-    The first error, or an interrupt, sets the event that `work` gets, and cancels what has not begun.
-    """
-    stopped = Event()
-
-    def one(item: Item) -> Result:
-        try:
-            return work(item, stopped)
-        except BaseException:
-            stopped.set()
-            raise
-
-    with ThreadPoolExecutor(threads, "shapwatch-call") as pool:
-        futures = [pool.submit(one, item) for item in items]
-        try:
-            while wait(futures, WAKE_SECONDS, FIRST_EXCEPTION).not_done and not stopped.is_set():
-                pass
-        finally:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-    errors = [future.exception() for future in futures if not future.cancelled()]
-    for error in errors:
-        if error is not None and not isinstance(error, Stopped):
-            raise error
-    return [future.result() for future in futures]
-
-
-def _back_off(retry: int) -> float:
-    """Return the seconds before the first retry, the second, and so on."""
-    return float(min(FIRST_PAUSE * 2 ** min(retry - 1, 30), LONGEST_PAUSE))

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
+from runner.addresses import loopback, plain, shown
 from runner.errors import EndpointError
-from runner.models.http import loopback, plain, shown
 from runner.models.library import installed
-from runner.models.remote import Answer, Call, Remote
+from runner.models.remote import Remote
+from runner.models.wire import Answer, Call
 
 THROTTLED = 429
 
@@ -80,7 +81,8 @@ class SageMaker(Remote):
                 "sagemaker-runtime", region_name=self.region, endpoint_url=self.endpoint_url, config=config
             )
         except (BotoCoreError, ValueError) as error:
-            raise EndpointError(self.where, None, str(error), "see to model.region and model.endpoint_url") from error
+            problem = str(error).rstrip(".")
+            raise EndpointError(self.where, None, problem, "see to model.region and model.endpoint_url") from error
 
 
 def _invoked(client: Any, where: str, chosen: dict[str, str], body: bytes, accept: str, inference_id: str) -> Answer:

@@ -92,8 +92,10 @@ class Shadow:
         assert process.stdout  # noqa: S101
         watchdog = Timer(START_SECONDS, process.kill)
         watchdog.start()
-        line = process.stdout.readline()
-        watchdog.cancel()
+        try:
+            line = process.stdout.readline()
+        finally:
+            watchdog.cancel()
         if not line:
             complaints.seek(0)
             problem = f"it ended before it served: {snippet(complaints.read().strip())}"

@@ -15,10 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from runner.records.fields import Fields
 from runner.serving.batching import Batches
@@ -28,6 +27,8 @@ from runner.serving.requests import FORMATS, Requests
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+    from runner.serving.data_capture import DataCapture
 
 MOST_BYTES = 6_291_456
 """The largest body that SageMaker's runtime takes."""
@@ -40,7 +41,6 @@ CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 MARKS = {b"x-amzn-sagemaker-inference-id": ("InferenceId", 1, 64), CUSTOM_ATTRIBUTES: ("CustomAttributes", 0, 1024)}
 """Headers that are written down: what the runtime calls them, their least and greatest length."""
 PLAIN = re.compile(rb"[\t\x20-\x7e]*")
-COUNTS = {"captured", "dropped"}
 
 logger = logging.getLogger("shapwatch")
 
@@ -49,39 +49,38 @@ Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
 """A response: its status, its headers, its body."""
 
 
-def application(batches: Batches, fields: Fields, endpoint: str, variant: str, token: str | None) -> Starlette:
-    """Return the app that serves a model; `app.state.capture` may be set to the `DataCapture` around it.
+class Application(Router):
+    """The app that serves a model; refusals are answered where they arise, so nothing stands around its routes.
 
-    Args:
-        batches: has the model answer.
-        fields: where the features stand in requests; how requests and responses are laid out that do not say.
-        endpoint: the name under which SageMaker's runtime knows the model.
-        variant: the production variant that answers.
-        token: what a request must bear, None to answer everybody.
+    Attributes:
+        capture: the data capture around it, for those who ask how that is.
     """
-    container = Container(batches, Requests(fields), fields.response, token)
-    runtime = Runtime(batches, Requests(fields), fields.response, token, endpoint, variant)
-    routes = [
-        Route("/endpoints/{endpoint}/invocations", runtime, methods=["POST"]),
-        Route("/invocations", container, methods=["POST"]),
-        Route("/ping", Ping(counts=token is None).answer),
-    ]
-    app = Starlette(routes=routes)
-    app.state.capture = None
-    return app
 
+    def __init__(self, batches: Batches, fields: Fields, endpoint: str, variant: str, token: str | None) -> None:
+        """Serve a model.
 
-@dataclass(frozen=True)
-class Ping:
-    """Says that the server is alive, and what it captures; how much is nobody's business where a token is asked for."""
+        Args:
+            batches: has the model answer.
+            fields: where the features stand in requests; how requests and responses are laid out that do not say.
+            endpoint: the name under which SageMaker's runtime knows the model.
+            variant: the production variant that answers.
+            token: what a request must bear, None to answer everybody.
+        """
+        container = Container(batches, Requests(fields), fields.response, token)
+        runtime = Runtime(batches, Requests(fields), fields.response, token, endpoint, variant)
+        routes = [
+            Route("/endpoints/{endpoint}/invocations", runtime, methods=["POST"]),
+            Route("/invocations", container, methods=["POST"]),
+            Route("/ping", self._ping),
+        ]
+        super().__init__(routes)
+        self.capture: DataCapture | None = None
+        self._secret = () if token is None else ("captured", "dropped")
 
-    counts: bool
-
-    async def answer(self, request: Request) -> Response:
-        """Return the status of the capture."""
-        capture = request.app.state.capture
-        status = {} if capture is None else capture.status
-        return JSONResponse({name: value for name, value in status.items() if self.counts or name not in COUNTS})
+    async def _ping(self, _: Request) -> Response:
+        """Say that the server is alive, and what it captures; where a token is asked for, how much is a secret."""
+        status = {} if self.capture is None else self.capture.status
+        return JSONResponse({name: value for name, value in status.items() if name not in self._secret})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from runner.addresses import loopback
 from runner.domain import Outcome, plural
 from runner.errors import ModelAnswerError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
@@ -54,26 +55,26 @@ class Serve:
             SettingsError: when the address is taken, is not this machine's, or is open to others without a token.
             ShapwatchError: when the model cannot be loaded.
         """
-        from runner.serving.app import application
+        from runner.serving.app import Application
         from runner.serving.batching import Batches
         from runner.serving.server import Server
 
         with closing(self._listening()) as listening:
             self._load()
             batches = Batches(self.model, self.fields.names)
-            app = application(batches, self.fields, self.endpoint, self.variant, self.token)
+            app = Application(batches, self.fields, self.endpoint, self.variant, self.token)
             if self.capture:
-                app.state.capture = self.capture(app)
-            server = Server(app.state.capture or app, lambda: self._tell(listening))
+                app.capture = self.capture(app)
+            server = Server(app.capture or app, lambda: self._tell(listening))
             if self.attached:
                 server.stop_at_end_of_input()
             server.run([listening])
-        return Outcome(_summary(batches.answered, app.state.capture))
+        return Outcome(_summary(batches.answered, app.capture))
 
     def _listening(self) -> socket.socket:
-        from runner.serving.server import is_loopback, listen
+        from runner.serving.server import listen
 
-        if self.token is None and not is_loopback(self.host):
+        if self.token is None and not loopback(self.host):
             raise SettingsError([
                 f"stage.host={self.host}: others can reach that address, so requests must bear a token: set the "
                 f"environment variable {self.token_env} (stage.token_env), or take 127.0.0.1"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ssl import SSLContext
@@ -79,7 +80,7 @@ class Served:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False
+    daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, answer: Answerer, context: SSLContext | None) -> None:
@@ -151,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
 def serving(answer: Answerer, context: SSLContext | None = None) -> Iterator[Served]:
     """Yield a server that answers by a function, over TLS with a context."""
     server = _Server(answer, context)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield server.served
@@ -211,3 +212,11 @@ def remotely(kind: Literal["http", "sagemaker"], model: Model, names: list[str])
     """
     with serving(scoring(model, names)) as served:
         yield sagemaker(served.url) if kind == "sagemaker" else http(served.url)
+
+
+def lasting(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Http | SageMaker:
+    """Return a model of a remote kind, as `remotely`; its server runs for as long as it is there."""
+    stack = ExitStack()
+    made = stack.enter_context(remotely(kind, model, names))
+    weakref.finalize(made, stack.close)
+    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,24 +16,23 @@ from omegaconf import OmegaConf
 
 from runner.demo.build import artefact
 from runner.domain import Payload
-from runner.errors import ArtefactError, MissingInput, SettingsError
+from runner.errors import ArtefactError, EndpointError, MissingInput, SettingsError
+from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
 from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
 from runner.models.onnx import Onnx
 from runner.models.python import Python
+from runner.models.sagemaker import SageMaker
 from runner.models.sklearn import Sklearn
 from runner.models.xgboost import Xgboost
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.records.payloads import Format, encoding
 from tests.models.pipelines import PEOPLE, pipeline, skops_file
+from tests.models.servers import credentials, lasting
 from tests.models.trees import FEATURES, lightgbm_file, onnx_file, xgboost_file
 from tests.running import CHECKOUT
-
-REMOTE_KINDS = {"http", "sagemaker"}
-"""Kinds that need a served model. To hold one to the contract, take it out here and add a factory to `KINDS` whose
-model talks to an endpoint that the factory has started; what is true in this process alone is said by `in_process`."""
 
 WHOLE = FEATURES.drop_nulls()[:40]
 
@@ -108,6 +107,16 @@ def python(folder: Path, number: int) -> Python:
     return Python(kind="python", function=f"tests.models.functions:{name}", label_headers=None, deploy=None)
 
 
+def http(folder: Path, number: int) -> Http | SageMaker:
+    """Return the linear model behind a URL."""
+    return lasting("http", linear(folder, number), PEOPLE.columns)
+
+
+def sagemaker(folder: Path, number: int) -> Http | SageMaker:
+    """Return the linear model behind what answers like SageMaker's runtime."""
+    return lasting("sagemaker", linear(folder, number), PEOPLE.columns)
+
+
 KINDS = {
     "linear_learner": Kind(linear_learner, WHOLE, exact=True),
     "linear": Kind(linear, PEOPLE, exact=True),
@@ -116,9 +125,18 @@ KINDS = {
     "xgboost": Kind(xgboost, FEATURES),
     "lightgbm": Kind(lightgbm, FEATURES),
     "python": Kind(python, PEOPLE),
+    "http": Kind(http, PEOPLE, exact=True, in_process=False),
+    "sagemaker": Kind(sagemaker, PEOPLE, exact=True, in_process=False),
 }
 LIBRARIES = {"onnx": "onnxruntime", "sklearn": "skops", "xgboost": "xgboost", "lightgbm": "lightgbm"}
-STORED = [name for name in KINDS if name not in {"linear", "python", *REMOTE_KINDS}]
+STORED = [name for name in KINDS if name not in {"linear", "python", "http", "sagemaker"}]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _credentials() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        credentials(monkeypatch)
+        yield
 
 
 @dataclass(frozen=True)
@@ -156,18 +174,18 @@ def configured_kind(name: str) -> str:
 def test_the_suite_knows_every_configured_model() -> None:
     """A new option of conf/model has to be added here."""
     names = [path.stem for path in (CHECKOUT / "conf/model").glob("*.yaml")]
-    assert {configured_kind(name) for name in names} - REMOTE_KINDS == KINDS.keys()
+    assert {configured_kind(name) for name in names} == KINDS.keys()
 
 
-@pytest.mark.parametrize("name", set(KINDS) - REMOTE_KINDS)
+@pytest.mark.parametrize("name", KINDS)
 def test_fields_are_keys(name: str, tmp_path: Path) -> None:
-    """A model has a field for each key of its YAML, in its order and without a value of its own."""
+    """A model has a field for each key of its YAML, without a value of its own."""
     model = KINDS[name].make(tmp_path, 1)
     option = OmegaConf.load(CHECKOUT / f"conf/model/{name}.yaml")
-    assert list(option) == list(model.__dataclass_fields__)
+    assert set(option) == set(model.__dataclass_fields__)
     assert option.kind == model.kind == name
-    with pytest.raises(ValueError, match="deploy"):
-        type(model)(**{key: value for key, value in vars(model).items() if key in option and key != "deploy"})
+    with pytest.raises(ValueError, match="label_headers"):
+        type(model)(**{key: value for key, value in vars(model).items() if key in option and key != "label_headers"})
 
 
 def test_scores_are_a_table(case: Case) -> None:
@@ -213,11 +231,12 @@ def test_inputs_stay_untouched(case: Case) -> None:
 
 
 def test_identity_is_the_model(case: Case, tmp_path: Path) -> None:
-    """Two instances of one model have one identity, another model has another."""
+    """Two instances of one model have one identity, another model has another; behind a wire it is not known."""
     model: Any = case.model
     assert replace(model).identity == model.identity
+    assert (model.identity is not None) == case.kind.in_process
     other = case.kind.make(tmp_path, 2)
-    assert other.identity != case.model.identity
+    assert other.identity != case.model.identity or not case.kind.in_process
     assert not np.array_equal(other.predict(case.features), case.model.predict(case.features))
 
 
@@ -243,8 +262,9 @@ def test_reply_holds_the_scores(case: Case, accept: Format, score: str, count: i
 
 
 def test_other_media_types_are_refused(case: Case) -> None:
-    """A media type nobody writes is told with those that can be had."""
-    with pytest.raises(ValueError, match=r"answers in .+, not 'image/png'"):
+    """A media type nobody writes is told with those that can be had, or as the endpoint refuses it."""
+    expected = (ValueError, r"answers in .+, not 'image/png'") if case.kind.in_process else (EndpointError, "406")
+    with pytest.raises(expected[0], match=expected[1]):
         case.model.reply(case.features[:1], "image/png")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import random
@@ -22,12 +23,12 @@ from pydantic import ValidationError
 
 from runner.domain import Calls
 from runner.errors import EndpointError, ModelAnswerError
-from runner.models import remote
+from runner.models import wire
 from runner.models.http import Http
 from runner.models.linear import Linear
-from runner.models.remote import Answer
+from runner.models.wire import Answer
 from runner.records.fields import Fields
-from tests.models.servers import Answerer, Reply, Seen, Served, always, http, scoring, serving
+from tests.models.servers import Answerer, Reply, Seen, Served, always, credentials, http, lasting, scoring, serving
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 MANY = {"content_type": JSON, "content_template": '{"instances":$records}', "record_template": "$features"}
@@ -86,6 +87,18 @@ def test_scores_are_the_models_own(settings: dict[str, Any], features: str | Non
         model = http(served.url, max_request_rows=20, **settings)
         assert model.predict(FEATURES[:50]).tobytes() == MODEL.predict(FEATURES[:50]).tobytes()
         assert model.sent == model.planned(FEATURES[:50])
+
+
+@pytest.mark.parametrize("kind", ["http", "sagemaker"])
+def test_servers_may_last(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lasts as long as its model ends with it."""
+    credentials(monkeypatch)
+    model = lasting(kind, MODEL, NAMES)
+    assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
+    threads = threading.active_count()
+    del model
+    gc.collect()
+    assert threading.active_count() < threads
 
 
 def test_values_of_every_kind_survive() -> None:
@@ -165,7 +178,7 @@ def test_retry_after_is_heeded(monkeypatch: pytest.MonkeyPatch, advice: str, sec
 def _pauses(monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]) -> list[float]:
     """Return how long a client pauses between ten tries that all fail, without letting it."""
     pauses: list[float] = []
-    monkeypatch.setattr(remote, "pause", lambda seconds, _: pauses.append(seconds))
+    monkeypatch.setattr(wire, "pause", lambda seconds, _: pauses.append(seconds))
     with serving(always(503, "", headers)) as served, suppress(EndpointError):
         http(served.url, attempts=10).predict(FEATURES)
     return [seconds for seconds in pauses if seconds > 0.05]
@@ -440,5 +453,5 @@ def test_pause_ends_when_work_stops() -> None:
     """Nobody waits for what is not needed any more."""
     stopped = threading.Event()
     stopped.set()
-    with pytest.raises(remote.Stopped):
-        remote.pause(60, stopped)
+    with pytest.raises(wire.Stopped):
+        wire.pause(60, stopped)

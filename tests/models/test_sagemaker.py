@@ -154,7 +154,7 @@ def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_region_is_told() -> None:
     """Without a region boto3 does not know where to look."""
-    with pytest.raises(EndpointError, match=r"You must specify a region\.; see to model\.region"):
+    with pytest.raises(EndpointError, match=r"You must specify a region; see to model\.region"):
         sagemaker("http://127.0.0.1:9", region=None, endpoint_url=None).predict(FEATURES[:1])
 
 

@@ -323,8 +323,8 @@ def test_columns_are_written_as_rows(settings: tuple[str, str | None], table: pl
         return
     records = template.records(table)
     assert [template.around(records, table.width)] == template.bodies(table.rows())
-    (half,) = template.bodies(table.rows()[:1])
-    assert template.around(records[:1], table.width) == half
+    (alone,) = template.bodies(table.rows()[:1])
+    assert template.around(records[:1], table.width) == alone
     frame_bytes = template.frame_bytes(table.height, table.width)
     separated = int((records.str.len_bytes() + 1).sum()) - 1
     assert len(template.around(records, table.width).encode()) == frame_bytes + separated

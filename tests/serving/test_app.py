@@ -16,12 +16,11 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
-from starlette.applications import Starlette
 
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
-from runner.serving.app import MOST_BYTES, application
+from runner.serving.app import MOST_BYTES, Application
 from runner.serving.batching import Batches
 from runner.serving.data_capture import DataCapture
 from tests.conftest import DEMO
@@ -36,10 +35,10 @@ TRAFFIC = [json.loads(line)["features"] for line in (DEMO / "traffic.jsonl").rea
 SCORES: list[float] = DEMO_MODEL.predict(pl.DataFrame(TRAFFIC, orient="row"))[:, 0].tolist()
 
 
-def app_of(model: Model, token: str | None = None, **fields: Any) -> Starlette:
+def app_of(model: Model, token: str | None = None, **fields: Any) -> Application:
     """Return the app that serves a model as the endpoint churn."""
     usual = Fields("features", "score", **fields)
-    return application(Batches(model, usual.names), usual, "churn", "AllTraffic", token)
+    return Application(Batches(model, usual.names), usual, "churn", "AllTraffic", token)
 
 
 @pytest.fixture(scope="module")
@@ -243,9 +242,9 @@ def test_ping(demo: httpx.Client) -> None:
 def test_ping_tells_of_the_capture(tmp_path: Path, token: str | None) -> None:
     """Ping has the status of the capture, and the counts where nobody has to show a token."""
     app = app_of(DEMO_MODEL, token)
-    app.state.capture = DataCapture(app, str(tmp_path), json_content_types=[LINES], min_free_bytes=0)
+    app.capture = DataCapture(app, str(tmp_path), json_content_types=[LINES], min_free_bytes=0)
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    with serving(app.state.capture) as url, httpx.Client(base_url=url) as client:
+    with serving(app.capture) as url, httpx.Client(base_url=url) as client:
         assert client.post(RUNTIME, content=lines(TRAFFIC[:2]), headers={"content-type": LINES, **headers}).is_success
         assert not client.post(RUNTIME, content="", headers=headers).is_success
         status = client.get("/ping").json()

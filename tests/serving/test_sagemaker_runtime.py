@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
-from runner.serving.app import MOST_BYTES, application
+from runner.serving.app import MOST_BYTES, Application
 from runner.serving.batching import Batches
 from runner.serving.data_capture import DataCapture
 from tests.conftest import DEMO
@@ -35,7 +35,7 @@ FIRST, SECOND = DEMO_MODEL.reply(
 @contextmanager
 def runtime(model: Model, capture: Path | None = None, token: str | None = None) -> Iterator[Any]:
     """Yield a client of a served model, perhaps captured in a folder."""
-    app: Any = application(Batches(model, FIELDS.names), FIELDS, "churn", "AllTraffic", token)
+    app: Any = Application(Batches(model, FIELDS.names), FIELDS, "churn", "AllTraffic", token)
     if capture:
         app = DataCapture(app, str(capture), json_content_types=[LINES], min_free_bytes=0)
     login = {"region_name": "us-east-1", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}

@@ -9,21 +9,22 @@ from threading import Event, Thread
 import httpx
 import pytest
 
+from runner.addresses import loopback
 from runner.serving import server
-from runner.serving.server import Server, is_loopback, listen
+from runner.serving.server import Server, listen
 from tests.serving.served import scores
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_loopback(host: str) -> None:
     """Addresses that only this machine can reach are known."""
-    assert is_loopback(host)
+    assert loopback(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "127.0.0.1.example.com", ""])  # noqa: S104
 def test_no_loopback(host: str) -> None:
     """Any other may be somebody else's."""
-    assert not is_loopback(host)
+    assert not loopback(host)
 
 
 def test_a_taken_port_is_an_error() -> None:

@@ -33,7 +33,7 @@ def judged(found: Source, window: Window = HOUR) -> ShapwatchError | None:
 
 def test_reading_is_tracked_by_file(tmp_path: Path) -> None:
     """Progress is told in files, those of neighbour hours too."""
-    told: list[tuple[str, int]] = []
+    told: list[tuple[str, int | None]] = []
 
     def track(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
         told.append((what, total))

@@ -1,0 +1,39 @@
+"""Addresses of endpoints: what they may hold, what of them may be shown, and whether they are this machine's."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+
+def plain(url: str) -> bool:
+    """Return whether a text is a URL without credentials; if it is not, no message repeats it.
+
+    >>> plain("https://example.com/v1/models/churn:predict"), plain("https://user:secret@example.com/")
+    (True, False)
+    """
+    return bool(re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", url))
+
+
+def shown(url: str) -> str:
+    """Return a URL without what may be secret in it.
+
+    >>> shown("https://user:secret@example.com:8443/invocations?key=secret")
+    'https://example.com:8443/invocations?…'
+    """
+    address = urlsplit(url)
+    shortened = address._replace(netloc=address.netloc.rpartition("@")[2], query="…" if address.query else "")
+    return shortened._replace(fragment="").geturl()
+
+
+def loopback(host: str) -> bool:
+    """Return whether a host is this machine.
+
+    >>> loopback("localhost"), loopback("127.0.0.1"), loopback("::1"), loopback("10.0.0.1"), loopback("example.com")
+    (True, True, True, False, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

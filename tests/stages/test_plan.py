@@ -1,0 +1,78 @@
+"""What explaining would cost, told before it is paid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner import cli
+from tests.live import served
+from tests.running import Shapwatch
+
+HOUR = "stage.window=2026-01-05T09"
+
+
+@pytest.fixture
+def shapwatch(tmp_path: Path) -> Shapwatch:
+    """The program with an hour of captured traffic and a reference."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=60", "stage.batch_rows=2")
+    shapwatch("stage=baseline", "shap=kernel", "shap.num_samples=50")
+    return shapwatch
+
+
+def test_a_model_in_this_process_costs_no_call(shapwatch: Shapwatch) -> None:
+    """Rows are those of the execution and of the pre-flight; nothing else is written."""
+    printed = shapwatch("stage=plan", HOUR, "shap=kernel", "shap.num_samples=50")
+    assert "Plan of an execution over 2026-01-05 09:00–10:00 UTC" in printed
+    assert "calls  none: the model is in this process" in printed
+    plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
+    assert not (shapwatch.root / "monitor").exists()
+    shapwatch("stage=monitor", HOUR, "shap=kernel", "shap.num_samples=50")
+    manifest = shapwatch.read("manifest.json", "monitor")
+    assert plan["rows"] == manifest["evaluations"] + manifest["preflight"]["rows"]
+    assert plan["preflight"] == manifest["preflight"]
+    assert (plan["calls"], plan["cost"], manifest["calls"]) == (None, None, None)
+
+
+def test_planned_calls_are_counted_calls(shapwatch: Shapwatch) -> None:
+    """Calls, bytes, price and the shortest time that the rate allows; the run then sends just that."""
+    with served(shapwatch.root, "quickstart", "data_capture.enable_capture=false") as endpoint:
+        live = ["model=http", "~model.artifact", f"model.url={endpoint.url}", "model.label_headers=[malignant]"]
+        limits = ["model.max_request_rows=100", "model.max_payload_bytes=7000", "shap=kernel", "shap.num_samples=50"]
+        printed = shapwatch("stage=plan", HOUR, *live, *limits, "model.price_per_1k_calls=2.5")
+        plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
+        shapwatch("stage=monitor", HOUR, *live, *limits)
+    calls = shapwatch.read("manifest.json", "monitor")["calls"]
+    assert plan["calls"] == {"requests": calls["requests"], "bytes": calls["bytes"]}
+    assert plan["rows"] == calls["rows"]
+    assert calls["requests"] > 3063 / 100
+    assert plan["cost"] == pytest.approx(2.5 * calls["requests"] / 1000)
+    assert f"calls  {calls['requests']:,}, " in printed
+    assert "cost   about 0." in printed
+    assert "parity captured scores differ from the model's by " in printed
+
+
+def test_the_rate_bounds_the_time(shapwatch: Shapwatch) -> None:
+    """Half a call a second takes two seconds a call."""
+    with served(shapwatch.root, "quickstart", "data_capture.enable_capture=false") as endpoint:
+        live = ["model=http", "~model.artifact", f"model.url={endpoint.url}", "model.label_headers=[malignant]"]
+        rate = ["model.max_requests_per_second=20", "model.max_request_rows=3000", "shap=kernel", "shap.num_samples=50"]
+        shapwatch("stage=plan", *live, *rate)
+    plan = shapwatch.read("baseline.plan.json")
+    assert plan["seconds"] >= plan["calls"]["requests"] / 20
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data.dataset=null"], "stage=plan needs data.dataset"),
+        (["stage.window=2026-01-05T11"], "Job inputs had no data"),
+        (["shap.baseline=[[1]]"], "row 0 has 1 values, the data has 10 features"),
+        (["model.label_headers=[a,b]"], "model.label_headers"),
+    ],
+)
+def test_what_cannot_be_planned_is_a_sentence(shapwatch: Shapwatch, overrides: list[str], told: str) -> None:
+    """The plan meets the same problems as the run, earlier."""
+    assert told in shapwatch("stage=plan", *overrides, code=cli.BAD_INPUT)
