@@ -82,9 +82,17 @@ def compose_and_run(codes: list[int]) -> None:
     if sys.version_info >= (3, 14):
         # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
         argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
+    know_package()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     sys.argv[1:] = [admitted(argument) for argument in sys.argv[1:]]
     hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+
+
+def know_package() -> None:
+    """Let configurations name files that ship with the program as `${package:…}`."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("package", lambda path: str(HERE / path), replace=True)
 
 
 def choices(conf: Path) -> str:

@@ -75,8 +75,6 @@ EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
 PACKAGE = Path(runner.__file__).parent
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
 
-OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
-
 
 def shipped(folder: str) -> Path:
     """Return a folder that ships with the program: inside the installed package, or beside it in a checkout."""

@@ -31,8 +31,7 @@ def keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 def configured() -> set[str]:
     """Return every key of every choice in every group."""
-    import runner.compose  # noqa: F401  registers the resolver
-
+    cli.know_package()
     found: set[str] = set()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         for choice in sorted(cli.CONF.glob("*/*.yaml")):

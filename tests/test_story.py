@@ -66,7 +66,7 @@ def test_a_monitor_at_its_own_endpoint_sees_only_traffic(tmp_path: Path) -> None
     counts: list[dict[str, Any]] = []
     with served(tmp_path, "quickstart", *CAPTURE) as endpoint:
         live = ["model=http", "~model.artifact", f"model.url={endpoint.url}", "model.label_headers=[malignant]"]
-        shapwatch("stage=baseline", *live)
+        shapwatch.process("stage=baseline", *live)
         start = next_second()
         for name in ("first", "second", "third"):
             shapwatch("stage=traffic", f"stage.url={endpoint.url}", "stage.count=40", "stage.rate=1000")

@@ -66,6 +66,8 @@ def _health(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
         strip.append(_check("Rejected", f"{total:,}", WARNING if total else GOOD, reasons))
     if "serving_parity" in manifest:
         strip.append(_parity(manifest["serving_parity"]))
+    if manifest.get("calls") is not None:
+        strip.append(_calls(manifest["calls"]))
     if manifest.get("quality") is not None:
         strip.append(_quality(manifest["quality"]))
     if "estimator" in manifest:
@@ -92,6 +94,15 @@ def _parity(parity: Mapping[str, Any] | None) -> dict[str, str]:
     same = parity["largest"] <= PARITY_TOLERANCE
     note = f"captured and recomputed scores differ by {parity['largest']:.1e} at most, {parity['records']} compared"
     return _check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)
+
+
+def _calls(calls: Mapping[str, int]) -> dict[str, str]:
+    """Return what went over the wire to the model."""
+    note = f"{plural(calls['rows'], 'row')}, {calls['bytes'] / 1e6:,.1f} MB"
+    note += f"; tried again: {calls['retries']:,}" if calls["retries"] else ""
+    note += "; records one by one, since batches were refused" if calls["fallbacks"] else ""
+    state = WARNING if calls["retries"] or calls["fallbacks"] else GOOD
+    return _check("Calls to the model", f"{calls['requests']:,}", state, note)
 
 
 def _quality(quality: Mapping[str, Any]) -> dict[str, str]:
@@ -179,7 +190,7 @@ def _features(
 def _settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     estimator = manifest.get("estimator", {})
     shown = [(f"shap.{key}", str(value)) for key, value in estimator.items()]
-    shown += [(f"sha256 of {name}", digest) for name, digest in manifest.get("hashes", {}).items()]
+    shown += [(f"sha256 of {name}", digest or "not known") for name, digest in manifest.get("hashes", {}).items()]
     return shown + [(name, version) for name, version in manifest["versions"].items()]
 
 

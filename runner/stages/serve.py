@@ -31,7 +31,7 @@ class Serve:
         fields: where the features stand in requests; how requests and responses are laid out that do not say.
         endpoint, variant: the names under which SageMaker's runtime would know the model.
         host, port: where to listen; port 0 is a free one.
-        token: what a request must bear, None to answer everybody on this machine.
+        token: what a request must bear, None or nothing to answer everybody on this machine.
         token_env: the name of the environment variable that the token comes from.
         capture: puts data capture around the app, None to capture nothing.
         attached: whether to end, too, when the standard input does.
@@ -62,7 +62,7 @@ class Serve:
         with closing(self._listening()) as listening:
             self._load()
             batches = Batches(self.model, self.fields.names)
-            app = Application(batches, self.fields, self.endpoint, self.variant, self.token)
+            app = Application(batches, self.fields, self.endpoint, self.variant, self.token or None)
             if self.capture:
                 app.capture = self.capture(app)
             server = Server(app.capture or app, lambda: self._tell(listening))
@@ -74,7 +74,7 @@ class Serve:
     def _listening(self) -> socket.socket:
         from runner.serving.server import listen
 
-        if self.token is None and not loopback(self.host):
+        if not self.token and not loopback(self.host):
             raise SettingsError([
                 f"stage.host={self.host}: others can reach that address, so requests must bear a token: set the "
                 f"environment variable {self.token_env} (stage.token_env), or take 127.0.0.1"

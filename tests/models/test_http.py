@@ -18,7 +18,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-import runner.compose  # noqa: F401  registers the resolver
 from runner import cli
 from runner.errors import EndpointError
 from runner.models.http import Http
@@ -31,6 +30,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 def configured(option: str, **settings: Any) -> Http:
     """Return the model that an option of conf/model describes, with settings of one's own."""
+    cli.know_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = compose("config", ["~experiment", f"model={option}"])
     OmegaConf.update(config, "data.headers", FEATURES.columns)

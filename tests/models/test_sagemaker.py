@@ -13,7 +13,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-import runner.compose  # noqa: F401  registers the resolver
 from runner import cli
 from runner.errors import EndpointError, SettingsError
 from runner.models.sagemaker import SageMaker
@@ -189,6 +188,7 @@ def test_fields_are_keys() -> None:
 
 def test_the_option_asks_the_endpoint_that_is_watched() -> None:
     """The endpoint is the monitor's, if nobody says otherwise."""
+    cli.know_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = compose("config", ["~experiment", "model=sagemaker", "++monitor.endpoint=churn"])
     values: Any = OmegaConf.to_container(config, resolve=True)

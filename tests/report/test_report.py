@@ -122,6 +122,22 @@ def test_it_says_what_the_manifest_says() -> None:
     assert html.count("<svg") == 2
 
 
+def test_a_model_behind_an_endpoint_has_its_calls_on_the_page() -> None:
+    """Calls, tries and probes that were left out are told; which model it was is not known."""
+    calls = {"requests": 1234, "rows": 99, "bytes": 2_500_000, "retries": 3, "fallbacks": 1}
+    counts = {"files": 1, "events": 12, "probes": 7, "records": 10}
+    changes = {"calls": calls, "counts": counts, "model_changed": None, "hashes": {"model": None}}
+    html = REPORT.html(manifest(**changes), attributions(["a", "b"]), attributions(["b", "a"], 1)).decode()
+    for text in (
+        "1,234",
+        "2.5 MB; tried again: 3; records one by one",
+        "7 probes of ours left out",
+        "behind an endpoint",
+    ):
+        assert text in html, text
+    assert "None" not in html
+
+
 def test_failures_have_a_page_too() -> None:
     """A failed execution has no attributions, but says what happened."""
     keys = ("stage", "monitor", "endpoint", "window", "scheduled", "versions")

@@ -85,10 +85,11 @@ def test_attached_it_ends_with_its_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com"])  # noqa: S104  they are refused
-def test_others_need_a_token(host: str) -> None:
+@pytest.mark.parametrize("token", [None, ""])
+def test_others_need_a_token(host: str, token: str | None) -> None:
     """An address that others can reach is not served without a token; the sentence says which variable holds it."""
     with pytest.raises(SettingsError) as caught:
-        stage(host=host).run()
+        stage(host=host, token=token).run()
     assert f"stage.host={host}: others can reach that address" in str(caught.value)
     assert "set the environment variable SHAPWATCH_TOKEN (stage.token_env)" in str(caught.value)
 
