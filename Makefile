@@ -13,6 +13,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.kernel
 	$(BIN)/python -m benchmarks.capture
+	$(BIN)/python -m benchmarks.serve
 
 $(VENV)/bin/python:
 	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shapwatch needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": name a newer one with make PY=python3.12")'

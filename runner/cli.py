@@ -16,13 +16,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from runner.shipped import PACKAGE, shipped
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-HERE = Path(__file__).parent
-CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
+CONF = shipped("conf")
 
 VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
 
@@ -92,7 +93,7 @@ def know_package() -> None:
     """Let configurations name files that ship with the program as `${package:…}`."""
     from omegaconf import OmegaConf
 
-    OmegaConf.register_new_resolver("package", lambda path: str(HERE / path), replace=True)
+    OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
 
 
 def choices(conf: Path) -> str:

@@ -19,6 +19,7 @@ import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 
 from runner import cli
+from tests.conftest import DEMO
 from tests.live import served
 from tests.models import trees
 from tests.running import CHECKOUT, Shapwatch
@@ -200,7 +201,7 @@ def analysed(root: Path, *overrides: str) -> dict[str, float]:
 def test_boto3s_captures_feed_baseline_and_monitor(tmp_path: Path) -> None:
     """What SageMaker's own client sends is captured, and explained without any change."""
     shapwatch = Shapwatch(tmp_path)
-    lines = (cli.HERE / "demo" / "traffic.jsonl").read_bytes().splitlines()
+    lines = (DEMO / "traffic.jsonl").read_bytes().splitlines()
     start = next_second()
     with served(tmp_path, "quickstart", *CAPTURE) as endpoint:
         client = boto3.client(
