@@ -77,7 +77,8 @@ def _within(shadow: Shadow, run: Callable[[], Outcome]) -> Outcome:
 def _served(snapshot: str) -> str:
     """Return the configuration of a process that serves the model of a snapshot, on a free port, uncaptured."""
     config = {key: value for key, value in OmegaConf.create(snapshot).items() if key != "stage"}
-    stage = OmegaConf.merge(_option("stage/serve"), {"port": 0, "attached": True})
+    private = {"port": 0, "attached": True, "token_env": "SHAPWATCH_SHADOW_TOKEN"}  # not that of another endpoint
+    stage = OmegaConf.merge(_option("stage/serve"), private)
     return OmegaConf.to_yaml(OmegaConf.merge(config, {"stage": stage, "data_capture": {"enable_capture": False}}))
 
 

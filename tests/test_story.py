@@ -89,8 +89,9 @@ def _reference(root: Path) -> str:
     return f"monitor.reference={root}/baseline/breast-cancer-monitor"
 
 
-def test_a_shadow_is_made_and_removed(tmp_path: Path) -> None:
+def test_a_shadow_is_made_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A throw-away endpoint gives the same attributions, planned calls are counted calls, and nothing stays behind."""
+    monkeypatch.setenv("SHAPWATCH_TOKEN", "another endpoint's")
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=baseline")
     (here,) = [values(shapwatch, "baseline")]

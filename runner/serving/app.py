@@ -74,8 +74,16 @@ class Application(Router):
             Route("/ping", self._ping),
         ]
         super().__init__(routes)
+        self._exact = {f"/endpoints/{endpoint}/invocations": runtime, "/invocations": container}
         self.capture: DataCapture | None = None
         self._secret = () if token is None else ("captured", "dropped")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; the addresses that nearly everybody asks need no search."""
+        if scope["type"] == "http" and scope["method"] == "POST" and (known := self._exact.get(scope["path"])):
+            await known(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def _ping(self, _: Request) -> Response:
         """Say that the server is alive, and what it captures; where a token is asked for, how much is a secret."""
@@ -170,7 +178,7 @@ class Runtime(Container):
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         super()._check(scope, headers)
-        if (name := scope["path_params"]["endpoint"]) != self.endpoint:
+        if (name := scope.get("path_params", {}).get("endpoint", self.endpoint)) != self.endpoint:
             raise Refusal(400, f"Endpoint {name} not found; this server has {self.endpoint}", "ValidationError")
         variant = headers.get(TARGET_VARIANT, b"").decode("latin-1")
         if variant not in {"", self.variant}:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import random
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,6 +15,7 @@ from runner.domain import Event, Payload
 from runner.errors import SettingsError
 from runner.records.capture import encode
 from runner.serving.capture_writer import CaptureWriter, Usage
+from runner.serving.ids import new_id
 from runner.storage import LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class DataCapture:
         queue_bytes: int = 2**28,
         min_free_bytes: int = 2**30,
         clock: Callable[[], datetime] = _now,
-        new_id: Callable[[], object] = uuid.uuid4,
+        new_id: Callable[[], str] = new_id,
         generator: random.Random | None = None,
         disk_usage: Callable[[Path], Usage] = shutil.disk_usage,
     ) -> None:
@@ -149,7 +149,7 @@ class DataCapture:
     def _event(self, invocation: _Invocation) -> Event:
         headers = invocation.headers
         return Event(
-            event_id=str(self._new_id()),
+            event_id=self._new_id(),
             at=invocation.at,
             input=self._payload(headers.get(CONTENT_TYPE, b""), invocation.request),
             output=self._payload(invocation.content_type, invocation.response),
