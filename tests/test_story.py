@@ -19,9 +19,12 @@ import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 
 from runner import cli
+from runner.models.linear_learner import LinearLearner
+from runner.records.fields import Fields
 from tests.conftest import DEMO
 from tests.live import served
 from tests.models import trees
+from tests.models.servers import Reply, Seen, always, scoring, serving
 from tests.running import CHECKOUT, Shapwatch
 
 CAPTURE = ("data_capture.flush_seconds=0.2",)
@@ -245,3 +248,47 @@ def test_a_monitor_of_a_failing_endpoint_says_so(tmp_path: Path) -> None:
             assert manifest["status"] == "Failed"
             assert (url or gone) in manifest["failure_reason"]
             assert told in manifest["failure_reason"], printed
+
+
+def test_an_endpoint_with_faults_gives_the_same_numbers(tmp_path: Path) -> None:
+    """Of ten calls one is answered with 503, one is reset and one stalls; the analysis is that of a healthy one."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=90")
+    shapwatch("stage=baseline")
+    answer = scoring(_demo_model(), [f"column_{i}" for i in range(10)], Fields("features", None))
+
+    def faulty(seen: Seen) -> Reply:
+        fault = {0: Reply(503, "busy"), 3: Reply(200, "", fault="reset"), 6: Reply(200, "", fault="stall")}
+        return fault.get(seen.number % 10) or answer(seen)
+
+    analyses = []
+    for name, answering in (("healthy", answer), ("faulty", faulty)):
+        with serving(answering) as server:
+            live = ["model=http", "~model.artifact", f"model.url={server.url}", f"monitor.name={name}"]
+            told = [*live, "model.timeout_seconds=0.5", "model.label_headers=[malignant]", _reference(tmp_path)]
+            printed = shapwatch("stage=monitor", "stage.window=2026-01-05T09", "model.max_request_rows=1000", *told)
+        assert printed.startswith("Completed, ")
+        analyses.append(shapwatch.find("analysis.json", f"monitor/breast-cancer/{name}").read_bytes())
+    calls = shapwatch.read("manifest.json", "monitor/breast-cancer/faulty")["calls"]
+    assert analyses[0] == analyses[1]
+    assert calls["retries"] >= 0.3 * calls["requests"] > 10
+    assert f"note: {calls['retries']} tries beyond the first were needed" in printed
+
+
+def test_an_endpoint_that_always_fails_is_a_failed_execution(tmp_path: Path) -> None:
+    """The reason names the URL, the status and what the endpoint said, and the report shows it."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=30")
+    shapwatch("stage=baseline")
+    with serving(always(500, "<html>\nNo space left on device: '/tmp'")) as server:
+        live = ["model=http", "~model.artifact", f"model.url={server.url}", "model.attempts=3"]
+        shapwatch("stage=monitor", "stage.window=2026-01-05T09", *live, code=cli.BAD_INPUT)
+    manifest = shapwatch.read("manifest.json", "monitor")
+    assert manifest["status"] == "Failed"
+    told = f"{server.url} answered 500: <html>\\nNo space left on device: '/tmp' (tried 3 times)"
+    assert manifest["failure_reason"].startswith(told)
+    assert "No space left on device" in shapwatch.find("report.html", "monitor").read_text("utf-8")
+
+
+def _demo_model() -> LinearLearner:
+    return LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
