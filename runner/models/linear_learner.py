@@ -158,6 +158,8 @@ def _truncated(score: float) -> str:
     >>> _truncated(0.9899773597717285)
     '0.989977359771728'
     """
-    text = f"{Decimal(repr(float(score))).quantize(Decimal('1e-15'), ROUND_DOWN, Context(prec=400)):f}"
+    text = repr(float(score))
+    if "e" in text:
+        text = f"{Decimal(text).quantize(Decimal('1e-15'), ROUND_DOWN, Context(prec=400)):f}"
     whole, _, decimals = text.partition(".")
-    return f"{whole}.{decimals.rstrip('0') or '0'}"
+    return f"{whole}.{decimals[:15].rstrip('0') or '0'}"

@@ -91,11 +91,12 @@ class CaptureWriter:
         self.dropped = 0
         self._flush_seconds = flush_seconds
         self._queue_bytes = queue_bytes
+        self._much = min(MUCH, queue_bytes / 4)
         self._min_free_bytes = min_free_bytes
         self._disk_usage = disk_usage
         self._seconds = seconds
         self._changed = Condition()
-        self._waiting: dict[datetime, Waiting] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._bytes = 0
         self._thread: Thread | None = None
         self._closed = False
@@ -157,7 +158,7 @@ class CaptureWriter:
             self._changed.notify()
 
     def _keep(self, at: datetime, lines: bytes | bytearray, count: int) -> None:
-        hour = at.replace(minute=0, second=0, microsecond=0)
+        hour = 24 * at.toordinal() + at.hour
         waiting = self._waiting.get(hour)
         if waiting is None:
             waiting = self._waiting[hour] = Waiting(at)
@@ -170,7 +171,7 @@ class CaptureWriter:
 
     @property
     def _is_much(self) -> bool:
-        return self._bytes >= min(MUCH, self._queue_bytes / 4)
+        return self._bytes >= self._much
 
     def _run(self) -> None:
         open_ = True

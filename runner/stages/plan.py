@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from runner.domain import Calls, Outcome, Window, plural
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import Preflight, preflight, real_rows
+from runner.models.rehearsal import Rehearsal
 from runner.protocols import Model, Track
 from runner.reference import Reference
 from runner.sources.dataset import Dataset
@@ -25,35 +26,6 @@ from runner.sources.source import Source
 
 PROBE_ROWS = 2_000
 """Rows that are timed."""
-
-
-@dataclass
-class Rehearsal:
-    """A model that answers nothing and counts what the real one would be sent."""
-
-    model: Model
-    outputs: int
-    calls: Calls = field(default_factory=Calls)
-    identity: None = None
-    sent: None = None
-
-    @property
-    def label_headers(self) -> tuple[str, ...] | None:
-        """The real model's."""
-        return self.model.label_headers
-
-    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return a half for every score."""
-        self.calls += self.model.planned(features) or Calls()
-        return np.full((features.height, self.outputs), 0.5)
-
-    def planned(self, features: pl.DataFrame) -> Calls | None:
-        """Return what the real model would be sent."""
-        return self.model.planned(features)
-
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
-        """Refuse: a rehearsal has no endpoint."""
-        raise NotImplementedError
 
 
 class Records(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from decimal import ROUND_DOWN, Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from runner.demo.build import array_list, artefact, tar_gz, zip_archive
 from runner.errors import ArtefactError, MissingInput, ModelInputError
+from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
 from tests.conftest import DEMO
 
@@ -262,3 +265,13 @@ def test_missing_artefact_is_said(tmp_path: Path) -> None:
     model = LinearLearner(kind="linear_learner", artifact=tmp_path / "absent.tar.gz", label_headers=None, deploy=None)
     with pytest.raises(MissingInput, match=r"absent\.tar\.gz \(model\.artifact\)"):
         model.predict(table((1, 2)))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1))
+def test_scores_are_cut_after_fifteen_decimals(score: float) -> None:
+    """The text is the score's shortest one, in decimal notation, cut by decimal arithmetic."""
+    cut = Decimal(repr(score)).quantize(Decimal("1e-15"), ROUND_DOWN, Context(prec=400))
+    text = linear_learner._truncated(score)
+    assert Decimal(text) == cut
+    assert re.fullmatch(r"-?\d+\.\d{1,15}", text)
+    assert text.endswith(".0") or not text.endswith("0")
