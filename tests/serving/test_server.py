@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from threading import Event, Thread
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from runner.addresses import loopback
 from runner.serving import server
-from runner.serving.server import Server, listen
-from tests.serving.served import scores
+from runner.serving.server import Server, Together, listen
+from tests.serving.served import scores, whole_body
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
@@ -55,3 +57,69 @@ def test_it_answers_once_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "server" not in answered.headers
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+class Recorder(asyncio.Transport):
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": "somebody"})
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep."""
+        self.written.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        """Say whether it was closed."""
+        return self.closed
+
+    def close(self) -> None:
+        """Close."""
+        self.closed = True
+
+
+def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
+    """Head and body are one write; closing sends what is held; what comes after the end is dropped."""
+
+    async def turns() -> list[bytes]:
+        recorder = Recorder()
+        together = Together(recorder)
+        together.write(b"head ")
+        together.write(b"body")
+        assert recorder.written == []
+        await asyncio.sleep(0)
+        together.write(b"more")
+        together.close()
+        together.write(b"too late")
+        await asyncio.sleep(0)
+        assert together.get_extra_info("peername") == "somebody"
+        return recorder.written
+
+    assert asyncio.run(turns()) == [b"head body", b"more"]
+
+
+def test_large_answers_arrive_whole() -> None:
+    """A body beyond all buffers, and many small ones on one connection, come as they were sent."""
+    sizes = [1, 5_000_000, 0, 70_000]
+    bodies = [os.urandom(size) for size in sizes]
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await whole_body(receive)
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    ready = Event()
+    with listen("127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        it = Server(echo, ready.set)
+        thread = Thread(target=it.run, args=([listening],))
+        thread.start()
+        assert ready.wait(20)
+        with httpx.Client(trust_env=False) as client:
+            answers = [client.post(url, content=body).content for body in bodies * 3]
+        it.stop()
+        thread.join(20)
+    assert answers == bodies * 3
