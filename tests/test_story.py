@@ -126,6 +126,14 @@ def test_a_shadow_goes_also_when_things_fail(tmp_path: Path) -> None:
     assert children() == []
 
 
+def test_a_shadow_may_talk(tmp_path: Path) -> None:
+    """What a model prints neither hides that it serves nor stops it; it is passed on."""
+    loud = ["model=python", "~model.artifact", "model.function=tests.models.loud:predict", "model.deploy=shadow"]
+    printed = Shapwatch(tmp_path).process("stage=baseline", *loud)
+    assert "Completed" in printed
+    assert "thinking thinking" in printed
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_shadow_goes_with_its_master(tmp_path: Path, how: signal.Signals) -> None:
     """A run that is told to end, or killed, leaves no endpoint behind."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from threading import Timer
-from typing import IO, Self
+from threading import Thread, Timer
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -42,6 +42,7 @@ class Shadow:
         self._settings = settings
         self._connect = connect
         self._process: subprocess.Popen[str] | None = None
+        self._relay: Thread | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -51,10 +52,15 @@ class Shadow:
             return
         self._process.terminate()
         try:
-            self._process.communicate(timeout=STOP_SECONDS)
+            self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
+        if self._relay:
+            self._relay.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
 
     @property
     def sent(self) -> Calls | None:
@@ -79,25 +85,37 @@ class Shadow:
 
     @cached_property
     def _endpoint(self) -> Model:
-        with tempfile.TemporaryFile("w+") as complaints, tempfile.TemporaryDirectory(prefix="shapwatch-") as folder:
+        with tempfile.TemporaryDirectory(prefix="shapwatch-") as folder:
             (Path(folder) / "settings.yaml").write_text(self._settings, "utf-8")
             command = [sys.executable, "-m", "runner", "--config-path", folder, "--config-name", "settings", *QUIET]
             self._process = subprocess.Popen(  # noqa: S603  our own program
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
-            return self._connect(self._url(self._process, complaints))
+            return self._connect(self._url(self._process))
 
-    def _url(self, process: subprocess.Popen[str], complaints: IO[str]) -> str:
-        """Return where the process serves, which is the last word of its first line."""
+    def _url(self, process: subprocess.Popen[str]) -> str:
+        """Return where the process serves; what it says afterwards goes to standard error.
+
+        Raises:
+            EndpointError: with what it said, when it ends before it serves.
+        """
         assert process.stdout  # noqa: S101
         watchdog = Timer(START_SECONDS, process.kill)
         watchdog.start()
+        said = []
         try:
-            line = process.stdout.readline()
+            for line in process.stdout:
+                if line.startswith("serving "):
+                    self._relay = Thread(target=_pass_on, args=(process.stdout,), daemon=True)
+                    self._relay.start()
+                    return line.split()[-1]
+                said.append(line)
         finally:
             watchdog.cancel()
-        if not line:
-            complaints.seek(0)
-            problem = f"it ended before it served: {snippet(complaints.read().strip())}"
-            raise EndpointError("the shadow endpoint", None, problem, "set model.deploy=null to explain without one")
-        return line.split()[-1]
+        problem = f"it ended before it served: {snippet(''.join(said).strip())}"
+        raise EndpointError("the shadow endpoint", None, problem, "set model.deploy=null to explain without one")
+
+
+def _pass_on(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stderr.write(line)
