@@ -16,6 +16,20 @@ def plain(url: str) -> bool:
     return bool(re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", url))
 
 
+def bearer(token: str) -> str:
+    r"""Return a token as a header can carry it; white space around it, which files end with, is none of it.
+
+    Raises:
+        ValueError: when there is nothing, or what no header can carry.
+
+    >>> bearer("s3cret\n")
+    's3cret'
+    """
+    if not re.fullmatch(r"[!-~]+", token.strip()):
+        raise ValueError("holds no token: expected printable ASCII without blanks")
+    return token.strip()
+
+
 def shown(url: str) -> str:
     """Return a URL without what may be secret in it.
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runner.addresses import bearer
 from runner.domain import HOUR, Outcome, Window
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.executions import Provenance
@@ -142,11 +143,24 @@ def _serve(settings: Settings, stage: ServeStage) -> Serve:
         variant=settings.monitor.variant,
         host=stage.host,
         port=stage.port,
-        token=os.environ.get(stage.token_env) or None,
+        token=_token(stage.token_env),
         token_env=stage.token_env,
         capture=_capture(settings) if settings.data_capture.enable_capture else None,
         attached=stage.attached,
     )
+
+
+def _token(variable: str) -> str | None:
+    """Return the bearer token of an environment variable, None where there is none.
+
+    Raises:
+        SettingsError: when it holds what no header can carry.
+    """
+    text = os.environ.get(variable, "")
+    try:
+        return bearer(text) if text else None
+    except ValueError as error:
+        raise SettingsError([f"stage.token_env: the environment variable {variable} {error}"]) from error
 
 
 def _capture(settings: Settings) -> Callable[[Any], DataCapture]:
@@ -164,7 +178,7 @@ def _traffic(settings: Settings, stage: TrafficStage, track: Track) -> Traffic:
         template=_template(data),
         accept=data.accept_type,
         url=stage.url,
-        token=os.environ.get(stage.token_env) or None,
+        token=_token(stage.token_env),
         rate=stage.rate,
         batch_rows=stage.batch_rows,
         count=stage.count,

@@ -27,6 +27,9 @@ CONF = shipped("conf")
 
 VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
 
+UNQUOTED = re.compile("no viable alternative|mismatched input|extraneous input|token recognition error")
+QUOTES = """\na value with special characters needs quotes of its own: 'data.score="predictions[*].score"'"""
+
 HELP = """\
 shapwatch watches why a model decides: SHAP feature attribution drift, from captured traffic to a verdict.
 
@@ -68,7 +71,8 @@ def main() -> NoReturn:
     except Exception as error:
         if codes:
             raise
-        sys.exit(refuse("\n".join(str(each) for each in (error, error.__cause__) if each)))
+        told = "\n".join(str(each) for each in (error, error.__cause__) if each)
+        sys.exit(refuse(told + QUOTES if UNQUOTED.search(told) else told))
     sys.exit(max(codes, default=DONE))
 
 
@@ -114,16 +118,13 @@ def admitted(argument: str) -> str:
 
 def run(config: DictConfig) -> int:
     """Validate a composed configuration, run its stage, print what it says, and return the exit code."""
-    from omegaconf import OmegaConf
-
     from runner import compose, console
     from runner.errors import ShapwatchError, disk_sentence
 
     console.configure_logging()
     try:
         settings = compose.validate(config)
-        snapshot = OmegaConf.to_yaml(config, resolve=True)
-        outcome = compose.build(settings, snapshot, console.track)()
+        outcome = compose.build(settings, compose.snapshot(config), console.track)()
     except ShapwatchError as error:
         return refuse(str(error))
     except OSError as error:

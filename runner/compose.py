@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 import runner
+from runner.addresses import shown
 from runner.assemble import assemble
 from runner.domain import Outcome
 from runner.errors import SettingsError
@@ -54,6 +56,28 @@ def validate(config: DictConfig) -> Settings:
     return settings
 
 
+def snapshot(config: DictConfig) -> str:
+    """Return the resolved configuration as YAML that reads back as itself, without what URLs may hide."""
+    values: Any = _literal(OmegaConf.to_container(config, resolve=True))
+    for group, key in (("model", "url"), ("model", "endpoint_url"), ("stage", "url")):
+        if isinstance(values[group].get(key), str):
+            values[group][key] = shown(values[group][key])
+    return OmegaConf.to_yaml(OmegaConf.create(values))
+
+
+def _literal(value: Any) -> Any:
+    r"""Return plain data whose texts mean themselves to OmegaConf.
+
+    >>> print(_literal({"template": ["$features", "${x}"]})["template"][1])
+    \${x}
+    """
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(inner) for inner in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
 def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outcome]:
     """Return what runs the configured stage.
 
@@ -84,7 +108,8 @@ def _served(snapshot: str) -> str:
 
 def _loopback(data: Data, url: str) -> Http:
     """Return a model that is served on this machine, asked as the captured endpoint is."""
-    config = OmegaConf.merge({"data": data.model_dump(), "model": _option("model/http")}, {"model": {"url": url}})
+    model = OmegaConf.merge(_option("model/http"), {"url": url})
+    config = OmegaConf.create({"data": _literal(data.model_dump()), "model": model})
     values: Any = OmegaConf.to_container(config.model, resolve=True)
     return Http(**values)
 

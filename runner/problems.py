@@ -43,7 +43,7 @@ def _holds(node: Any, step: int | str) -> bool:
 
 
 def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
-    got = re.sub(r"//[^/@\s]*@", "//…@", f"(got {detail['input']!r})")
+    got = _got(key, detail["input"])
     message = detail["msg"].removeprefix("Value error, ")
     match detail["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
@@ -58,6 +58,13 @@ def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
             return f"{key}.{message}"
         case _:
             return f"{key}: {message} {got}"
+
+
+def _got(key: str, value: Any) -> str:
+    """Return what was got, without what may be secret in it."""
+    if key.endswith("token_env"):
+        return "(what was got may be secret)"
+    return re.sub(r"//[^/@\s]*@", "//…@", f"(got {value!r})")
 
 
 def _nearest(key: str, raw: Any) -> str:

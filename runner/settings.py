@@ -36,6 +36,7 @@ from runner.values import (
     Interval,
     JmesPath,
     Location,
+    MediaType,
     Name,
     Port,
     Rate,
@@ -212,8 +213,8 @@ class DataCapture(Node):
     enable_capture: bool
     sampling_percentage: Annotated[int, Field(strict=True, ge=0, le=100)]
     capture_options: Annotated[tuple[Literal["REQUEST", "RESPONSE"], ...], Field(min_length=1)]
-    csv_content_types: Annotated[tuple[str, ...], Field(max_length=10)]
-    json_content_types: Annotated[tuple[str, ...], Field(max_length=10)]
+    csv_content_types: Annotated[tuple[MediaType, ...], Field(max_length=10)]
+    json_content_types: Annotated[tuple[MediaType, ...], Field(max_length=10)]
     flush_seconds: Seconds
     queue_bytes: Count
     min_free_bytes: Annotated[int, Field(strict=True, ge=0)]

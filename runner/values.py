@@ -58,6 +58,12 @@ def _url(text: str) -> str:
     return text
 
 
+def _variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError("expected the name of an environment variable that holds the token, not the token itself")
+    return text
+
+
 def _number_as_text(value: Any) -> Any:
     """Return the number of a column as YAML has it as the text it stands for."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -102,10 +108,11 @@ Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Rate = Annotated[float, Field(ge=1e-3, le=1e6)]
 Seconds = Annotated[FiniteFloat, Field(gt=0, le=86_400)]
 Url = Annotated[str, _from_text(_url)]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Variable = Annotated[str, _from_text(_variable)]
 
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 FilePath = Annotated[Path, _from_text(_path)]
+MediaType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$")]
 Location = Annotated[str, _from_text(_location)]
 Column = Annotated[str, BeforeValidator(_number_as_text), StringConstraints(min_length=1)]
 Score = Annotated[str, _from_text(_score), BeforeValidator(_number_as_text)]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hydra import compose, initialize_config_dir
 
 from runner import cli
+from runner.compose import snapshot
 from tests.conftest import DEMO
 from tests.running import CHECKOUT, Shapwatch
 
@@ -340,6 +342,30 @@ def test_an_error_of_ours_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(cli, "run", lambda _: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+@pytest.mark.parametrize("token", ["two words", "sécret", " "])
+def test_a_token_that_no_header_can_carry_is_refused(
+    shapwatch: Shapwatch, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable is named, the token is not."""
+    monkeypatch.setenv("SHAPWATCH_TOKEN", token)
+    printed = shapwatch("stage=traffic", "stage.count=1", code=cli.BAD_INPUT)
+    assert "the environment variable SHAPWATCH_TOKEN holds no token" in printed
+    assert token == " " or token not in printed
+
+
+def test_secrets_are_not_repeated(shapwatch: Shapwatch) -> None:
+    """A token where the name of a variable belongs, a password in a URL and a URL's query are not told or stored."""
+    live = ["model=http", "~model.artifact", "model.url='http://127.0.0.1:9/x?key=hush-hush'"]
+    printed = shapwatch("stage=baseline", *live, "model.token_env=hush-hush", code=cli.BAD_INPUT)
+    assert "model.token_env: expected the name of an environment variable" in printed
+    printed += shapwatch("stage=traffic", "stage.url=http://me:hush-hush@127.0.0.1/x", code=cli.BAD_INPUT)
+    cli.know_package()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        stored = snapshot(compose("config", ["experiment=quickstart", "stage=baseline", *live]))
+    assert "hush-hush" not in printed + stored
+    assert "http://127.0.0.1:9/x?…" in stored
 
 
 def test_an_interrupted_run_leaves_nothing(shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch) -> None:

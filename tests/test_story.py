@@ -126,6 +126,21 @@ def test_a_shadow_goes_also_when_things_fail(tmp_path: Path) -> None:
     assert children() == []
 
 
+def test_a_shadow_reads_its_settings_as_they_are(tmp_path: Path) -> None:
+    """SageMaker's placeholders are no interpolations, and no folder of the user's is taken for the program."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "runner").mkdir()
+    (tmp_path / "runner" / "__main__.py").write_text("print('IMPOSTOR')")
+    template = r"""data: {content_template: '{"r": "\${mean radius}", "features": $features}'}"""
+    text = f"# @package _global_\ndefaults: [quickstart, _self_]\n{template}\nmodel: {{deploy: shadow}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    command = [sys.executable, "-P", "-m", "runner", "--config-dir", str(tmp_path), "experiment=mine", "stage=baseline"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert r"\${mean radius}" in next(tmp_path.rglob("settings.yaml")).read_text()
+
+
 def test_a_shadow_may_talk(tmp_path: Path) -> None:
     """What a model prints neither hides that it serves nor stops it; it is passed on."""
     loud = ["model=python", "~model.artifact", "model.function=tests.models.loud:predict", "model.deploy=shadow"]

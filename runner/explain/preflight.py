@@ -12,10 +12,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain import plural
-from runner.errors import BackgroundError, ModelAnswerError, ShapwatchError
+from runner.errors import BackgroundError, EndpointError, ModelAnswerError, ModelInputError
 from runner.explain import background as backgrounds
 from runner.explain.game import answered, logit
 from runner.protocols import Model
+
+REFUSING = {400, 406, 409, 415, 422, 424, 500}
+"""The statuses with which an endpoint answers rows it cannot take; others have nothing to do with them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def preflight(
     _check_labels(model, real_NL.shape[1])
     try:
         masked_NL = answered(model, background)
-    except ShapwatchError as error:
+    except (ModelInputError, ModelAnswerError, EndpointError) as error:
+        if isinstance(error, EndpointError) and error.status not in REFUSING:
+            raise
         taken = f"the model answered {plural(len(rows), 'real row')}, but not the rows that masked features get their"
         remedy = "take rows that look like real ones, such as one of the dataset's"
         raise BackgroundError(f"{taken} values from ({error}); {remedy}") from error

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -77,6 +77,8 @@ class Linear(Local):
         label_headers: the names of the outputs, or None for `label0`, `label1`, …
         deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
     """
+
+    immediate: ClassVar[bool] = True
 
     kind: Literal["linear"]
     link: Literal["identity", "logistic", "softmax"]

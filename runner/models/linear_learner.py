@@ -10,7 +10,7 @@ from dataclasses import field
 from decimal import ROUND_DOWN, Context, Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import orjson
@@ -45,6 +45,8 @@ class LinearLearner(Local):
         label_headers: the name of the one output, or None for `label0`.
         deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
     """
+
+    immediate: ClassVar[bool] = True
 
     kind: Literal["linear_learner"]
     artifact: Path

@@ -18,6 +18,8 @@ class Local:
     """A model in this process."""
 
     sent: ClassVar[None] = None
+    immediate: ClassVar[bool] = False
+    """Whether an answer is a matter of microseconds, and of nothing but arithmetic."""
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL."""

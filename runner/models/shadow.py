@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,11 +17,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain import Calls
-from runner.errors import EndpointError, snippet
+from runner.errors import EndpointError
 from runner.protocols import Model
 
 START_SECONDS = 120
 STOP_SECONDS = 10
+LONGEST_COMPLAINT = 1_000
 QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
 
@@ -87,9 +89,15 @@ class Shadow:
     def _endpoint(self) -> Model:
         with tempfile.TemporaryDirectory(prefix="shapwatch-") as folder:
             (Path(folder) / "settings.yaml").write_text(self._settings, "utf-8")
-            command = [sys.executable, "-m", "runner", "--config-path", folder, "--config-name", "settings", *QUIET]
+            command = [sys.executable, "-P", "-m", "runner", "--config-path", folder, "--config-name", "settings"]
+            path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)  # not what lies about here
             self._process = subprocess.Popen(  # noqa: S603  our own program
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                [*command, *QUIET],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "PYTHONPATH": path},
             )
             return self._connect(self._url(self._process))
 
@@ -112,7 +120,8 @@ class Shadow:
                 said.append(line)
         finally:
             watchdog.cancel()
-        problem = f"it ended before it served: {snippet(''.join(said).strip())}"
+        complaint = " ".join("".join(said).rpartition("error: ")[2].split())
+        problem = f"it ended before it served: {complaint[:LONGEST_COMPLAINT]}"
         raise EndpointError("the shadow endpoint", None, problem, "set model.deploy=null to explain without one")
 
 

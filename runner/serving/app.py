@@ -73,7 +73,7 @@ class Application(Router):
             Route("/invocations", container, methods=["POST"]),
             Route("/ping", self._ping),
         ]
-        super().__init__(routes)
+        super().__init__(routes, redirect_slashes=False)
         self._exact = {f"/endpoints/{endpoint}/invocations": runtime, "/invocations": container}
         self.capture: DataCapture | None = None
         self._secret = () if token is None else ("captured", "dropped")

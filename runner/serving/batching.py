@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
 
 import polars as pl
 
@@ -28,8 +28,8 @@ from runner.serving.requests import Records, Types
 MOST_ROWS = 4096
 """Requests are joined up to that many rows."""
 
-QUICK_SECONDS = 0.005
-"""A model that was this quick the last time is asked right here: changing threads would take longer than its answer."""
+FEW_ROWS = 512
+"""So many rows an immediate model answers right here: changing threads would take longer."""
 
 LINEWISE = ("application/jsonlines", "text/csv")
 """The forms in which an answer to several requests can be cut into theirs, line by line."""
@@ -53,23 +53,31 @@ class Waiting:
     answer: asyncio.Future[str]
 
 
+Answers = list[tuple[Waiting, Answer]]
+
+
 class Batches:
-    """Lets one thread ask the model, for all requests at once that came while it was busy.
+    """Asks the model for all requests at once that came while it was busy.
+
+    Nothing that a user supplies runs where the server listens: a model is asked in a thread of its own, one that does
+    not keep the process from ending, unless it is `immediate`.
 
     Attributes:
         model: answers them.
         names: returns the names of that many features.
+        immediate: whether the model's answer is a matter of microseconds and of arithmetic alone.
         answered: how many requests got an answer that is no refusal.
     """
 
-    def __init__(self, model: Model, names: Callable[[int], Sequence[str]]) -> None:
+    def __init__(self, model: Model, names: Callable[[int], Sequence[str]], immediate: bool = False) -> None:
         self.model = model
         self.names = names
         self.answered = 0
         self._waiting: list[Waiting] = []
-        self._thread = ThreadPoolExecutor(1, "model")
+        self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread = Thread(target=_work, args=(self._asked,), name="model", daemon=True)
         self._work: asyncio.Task[None] | None = None
-        self._quick = False
+        self._immediate = immediate
 
     async def reply(self, records: Records, accept: str) -> str:
         """Return the body with which the model answers.
@@ -89,15 +97,25 @@ class Batches:
         """Answer batch by batch, until nobody waits."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            start = time.perf_counter()
-            if self._quick:
-                answers = self._answers(batch)
-            else:
-                answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._answers, batch)
-            self._quick = time.perf_counter() - start < QUICK_SECONDS
-            for waiting, answer in answers:
+            few = self._immediate and sum(len(waiting.records.rows) for waiting in batch) <= FEW_ROWS
+            for waiting, answer in self._answers(batch) if few else await self._elsewhere(batch):
                 self._settle(waiting.answer, answer)
         self._work = None
+
+    async def _elsewhere(self, batch: Sequence[Waiting]) -> Answers:
+        """Return the answers that the model's thread gets."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answers] = loop.create_future()
+
+        def ask() -> None:
+            answers = self._answers(batch)
+            with suppress(RuntimeError):  # the loop has ended without them
+                loop.call_soon_threadsafe(future.set_result, answers)
+
+        if not self._thread.is_alive():
+            self._thread.start()
+        self._asked.put(ask)
+        return await future
 
     def _settle(self, future: asyncio.Future[str], answer: Answer) -> None:
         if future.done():
@@ -108,7 +126,7 @@ class Batches:
         else:
             future.set_exception(answer)
 
-    def _answers(self, batch: Sequence[Waiting]) -> list[tuple[Waiting, Answer]]:
+    def _answers(self, batch: Sequence[Waiting]) -> Answers:
         return [pair for group in _groups(batch) for pair in zip(group, self._together(group), strict=True)]
 
     def _together(self, group: Sequence[Waiting]) -> list[Answer]:
@@ -147,6 +165,11 @@ class Batches:
 
     def _frame(self, rows: Sequence[Sequence[Scalar]], types: Types) -> pl.DataFrame:
         return pl.DataFrame(rows, dict(zip(self.names(len(types)), types, strict=True)), orient="row")
+
+
+def _work(asked: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        asked.get()()
 
 
 def _groups(batch: Iterable[Waiting]) -> Iterator[list[Waiting]]:

@@ -24,6 +24,9 @@ logger = logging.getLogger("shapwatch")
 QUIET = 60.0
 """Seconds between two warnings about dropped events."""
 
+PATIENCE = 5.0
+"""Seconds that a closing writer waits for its storage; who stops a server does not wait for long."""
+
 MUCH = 2**23
 """So many bytes, or a quarter of what the queue may hold, are written at once."""
 
@@ -99,6 +102,7 @@ class CaptureWriter:
         self._waiting: dict[int, Waiting] = {}
         self._bytes = 0
         self._thread: Thread | None = None
+        self._under_way = 0
         self._closed = False
         self._low = False
         self._failing = False
@@ -133,10 +137,19 @@ class CaptureWriter:
             self._closed = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
             atexit.unregister(self.close)
+            self._thread.join(PATIENCE)
+            if self._thread.is_alive():
+                self._give_up()
         if self.dropped > self._told:
             self._tell_dropped("it is closed now")
+
+    def _give_up(self) -> None:
+        """Drop what a storage that does not answer keeps from being written; the thread ends with the process."""
+        with self._changed:
+            waiting, self._waiting = self._waiting, {}
+            count = self._under_way + sum(each.count for each in waiting.values())
+        self.drop("the storage did not answer in time", count)
 
     def _refusal(self, size: int) -> str | None:
         """Return why an event cannot wait, None when it can."""
@@ -197,7 +210,9 @@ class CaptureWriter:
             return
         with self._changed:
             taken, self._waiting = self._waiting, {}
+            self._under_way = sum(waiting.count for waiting in taken.values())
         problems = [problem for waiting in taken.values() if (problem := self._attempt(waiting))]
+        self._under_way = 0
         self._tell_failing(problems)
 
     def _attempt(self, waiting: Waiting) -> str | None:

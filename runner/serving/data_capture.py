@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import random
 import shutil
@@ -180,7 +181,7 @@ class DataCapture:
 
         async def closing(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
-                self.close()
+                await asyncio.to_thread(self.close)
             await send(message)
 
         try:

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 STANDARD_INPUT = 0
+HEAD_SECONDS = 20
+MOST_HEAD_BYTES = 2**16
+"""What the head of a request may take; the first one on a connection has a time, too."""
 GARBAGE = 50_000
 """Objects more than there were, before garbage is looked for; the usual 700 would take a fifth of the time."""
 PATIENCE_SECONDS = 8
@@ -63,11 +66,38 @@ class Together:
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP, that sends head and body of an answer together."""
+    """Uvicorn's HTTP, that sends head and body of an answer together, and takes no head that is or lasts too long."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a connection."""
         super().connection_made(cast(asyncio.Transport, Together(transport)))
+        self._head_bytes = 0
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with a connection."""
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, unless it is more head than anybody needs."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("the head of the request is too large")
+
+    def on_message_begin(self) -> None:
+        """Begin with a head."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """End with a head."""
+        super().on_headers_complete()
+        self._in_head = False
+        self._deadline.cancel()
+
+    _in_head = True
 
 
 class Server(uvicorn.Server):
@@ -112,7 +142,9 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             yield
         finally:
@@ -128,8 +160,7 @@ class Server(uvicorn.Server):
         threading.Thread(target=self._read_input, daemon=True).start()
 
     def _read_input(self) -> None:
-        try:
+        with suppress(OSError):
             while os.read(STANDARD_INPUT, 4096):
                 pass
-        finally:
-            self.stop()
+        self.stop()

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner import storage
+from runner import manifest, storage
 from runner.documents import dump
 from runner.domain import Calls, Outcome, Window, plural
 from runner.explain import background as backgrounds
@@ -24,8 +24,17 @@ from runner.reference import Reference
 from runner.sources.dataset import Dataset
 from runner.sources.source import Source
 
-PROBE_ROWS = 2_000
-"""Rows that are timed."""
+PROBES = (3, 30, 250, 2_000)
+"""Rows that are timed, one number after the other, until it took this long:"""
+LONG_ENOUGH = 0.5
+
+
+class Probe(NamedTuple):
+    """How many rows, in how many calls, the model answered in how many seconds."""
+
+    rows: int
+    calls: int
+    seconds: float
 
 
 class Records(NamedTuple):
@@ -95,11 +104,11 @@ class Plan:
         self, features: pl.DataFrame, background: pl.DataFrame, captured_NL: NDArray[np.float64] | None
     ) -> dict[str, Any]:
         use_logit = self.estimator.use_logit
+        before = self.model.sent
         checked = preflight(self.model, features, background, use_logit, captured_NL)
         rows = checked.rows + self.estimator.evaluations(features, background)
+        probe = self._probe(features, rows)
         calls = None if self.model.sent is None else self._rehearsed(features, background, checked)
-        probe = min(rows, PROBE_ROWS)
-        seconds = self._timed(features, probe)
         return {
             "records": features.height,
             "features": features.width,
@@ -107,8 +116,9 @@ class Plan:
             "estimator": self.estimator.settings,
             "rows": rows,
             "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
-            "probe": {"rows": probe, "seconds": seconds},
-            "seconds": self._seconds(rows / probe * seconds, calls),
+            "probe": probe._asdict(),
+            "shown": manifest.calls(before, self.model.sent),
+            "seconds": self._seconds(probe, rows, calls),
             "cost": self.price and calls and self.price * calls.requests / 1000,
             "preflight": asdict(checked),
         }
@@ -120,17 +130,28 @@ class Plan:
         self.estimator.explain(rehearsal, features, background, self.track)
         return rehearsal.calls
 
-    def _timed(self, features: pl.DataFrame, count: int) -> float:
-        """Return the seconds that the model takes for some rows, real ones over and over."""
-        rows = features[np.resize(real_rows(features.height), count)]
-        start = self.clock()
-        self.model.predict(rows)
-        return self.clock() - start
+    def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
+        """Return how long the model takes for more and more rows, until that is long enough to tell."""
+        for count in PROBES:
+            probe = self._timed(features, min(rows, count))
+            if probe.seconds > LONG_ENOUGH:
+                break
+        return probe
 
-    def _seconds(self, probed: float, calls: Calls | None) -> float:
-        if calls is None or self.most_per_second is None:
-            return probed
-        return max(probed, calls.requests / self.most_per_second)
+    def _timed(self, features: pl.DataFrame, count: int) -> Probe:
+        """Return how long the model takes for some rows, real ones over and over."""
+        rows = features[np.resize(real_rows(features.height), count)]
+        before, start = self.model.sent, self.clock()
+        self.model.predict(rows)
+        sent = manifest.calls(before, self.model.sent)
+        return Probe(count, sent["requests"] if sent else 0, self.clock() - start)
+
+    def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:
+        """Return how long all of it will take, by rows as in the probe, or by calls where there are any."""
+        if calls is None:
+            return rows / probe.rows * probe.seconds
+        probed = calls.requests / probe.calls * probe.seconds
+        return max(probed, calls.requests / self.most_per_second) if self.most_per_second else probed
 
 
 def _stem(window: Window | None) -> str:
@@ -150,6 +171,9 @@ def _told(found: dict[str, Any]) -> Iterator[str]:
     yield f"time   about {duration(found['seconds'])} ({probe['rows']:,} rows took {probe['seconds']:.3f} s)"
     if found["cost"] is not None:
         yield f"cost   about {found['cost']:,.2f}"
+    if shown := found["shown"]:
+        refused = "; batches are refused, so records go one by one" if shown["fallbacks"] else ""
+        yield f"shown  {shown['rows']:,} rows in {plural(shown['requests'], 'call')}, for this plan{refused}"
     checked = found["preflight"]
     scores = f"scores from {checked['lowest']:.4g} to {checked['highest']:.4g}"
     yield f"model  {plural(checked['outputs'], 'output')}, {scores} on {plural(checked['rows'], 'row')}"

@@ -13,6 +13,7 @@ import polars as pl
 from runner.addresses import loopback
 from runner.domain import Outcome, plural
 from runner.errors import ModelAnswerError, ModelInputError, SettingsError, ShapwatchError
+from runner.models.local import Local
 from runner.protocols import Model
 from runner.records.fields import Fields
 
@@ -61,7 +62,8 @@ class Serve:
 
         with closing(self._listening()) as listening:
             self._load()
-            batches = Batches(self.model, self.fields.names)
+            immediate = isinstance(self.model, Local) and self.model.immediate
+            batches = Batches(self.model, self.fields.names, immediate)
             app = Application(batches, self.fields, self.endpoint, self.variant, self.token or None)
             if self.capture:
                 app.capture = self.capture(app)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runner.addresses import shown
 from runner.domain import Outcome, plural
 from runner.errors import EndpointError, SettingsError, snippet
 from runner.protocols import Item, Track
@@ -113,15 +114,15 @@ class Traffic:
 
     def _check(self, tally: Tally) -> None:
         if tally.failures == MOST_FAILURES:
-            problem = f"{MOST_FAILURES} requests in a row failed: {', '.join(tally.problems)}"
+            problem = f"{MOST_FAILURES} requests in a row failed: {', '.join(list(tally.problems)[-3:])}"
             raise EndpointError(
-                self.url, None, problem, "check stage.url, and that stage=serve or an endpoint is up there"
+                shown(self.url), None, problem, "check stage.url, and that stage=serve or an endpoint is up there"
             )
 
     def _outcome(self, tally: Tally, seconds: float) -> Outcome:
         what = f"{plural(tally.records, 'record')} in {plural(tally.requests, 'request')}"
-        lines = [f"sent {what} to {self.url} in {seconds:.1f} s"]
-        lines += [f"{plural(count, 'failure')}: {problem}" for problem, count in tally.problems.items()]
+        lines = [f"sent {what} to {shown(self.url)} in {seconds:.1f} s"]
+        lines += [f"{plural(count, 'failure')}: {problem}" for problem, count in tally.problems.most_common(10)]
         return Outcome("\n  ".join(lines), succeeded=not tally.problems)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import NamedTuple
 
 import pytest
 
 from runner import storage
+from runner.serving import capture_writer
 from runner.serving.capture_writer import CaptureWriter
 from tests.object_store import s3_server
 from tests.running import CHECKOUT
@@ -295,3 +298,24 @@ def test_a_process_that_just_ends_loses_nothing(tmp_path: Path, ending: str) -> 
     )
     subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, stderr=subprocess.DEVNULL, timeout=60, check=False)
     assert lines(tmp_path) == [b"1\n"] * (2 if "fork" in ending else 1)
+
+
+def test_a_storage_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing takes its few seconds and counts what could not be written."""
+    released = Event()
+
+    @contextmanager
+    def silent(_: str) -> Iterator[Path]:
+        released.wait(30)
+        yield tmp_path / "late"
+
+    monkeypatch.setattr(storage, "replacing", silent)
+    monkeypatch.setattr(capture_writer, "PATIENCE", 0.3)
+    capture = writer(tmp_path, flush_seconds=0.01)
+    for _ in range(5):
+        capture.put(datetime(2026, 1, 5, 9, tzinfo=UTC), b"{}\n")
+    start = time.monotonic()
+    capture.close()
+    assert time.monotonic() - start < 5
+    assert (capture.captured, capture.dropped) == (0, 5)
+    released.set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from threading import Event, Thread
 
 import httpx
@@ -123,3 +125,50 @@ def test_large_answers_arrive_whole() -> None:
         it.stop()
         thread.join(20)
     assert answers == bodies * 3
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, int]]:
+    """Yield where a server answers scores."""
+    ready = Event()
+    with listen("127.0.0.1", 0) as listening:
+        it = Server(scores, ready.set)
+        thread = Thread(target=it.run, args=([listening],))
+        thread.start()
+        assert ready.wait(20)
+        yield listening.getsockname()
+        it.stop()
+        thread.join(20)
+
+
+def test_an_endless_head_is_refused(address: tuple[str, int]) -> None:
+    """A head beyond 64 KiB is answered 400 and its connection closed, whatever else it would have been."""
+    with socket.create_connection(address, 20) as connection:
+        connection.sendall(b"POST /invocations HTTP/1.1\r\nX-A: ")
+        answer = b""
+        with suppress(ConnectionError):
+            for _ in range(40):
+                connection.sendall(b"a" * 10_000)
+            while part := connection.recv(4096):
+                answer += part
+    assert not answer or answer.startswith(b"HTTP/1.1 400 ")
+    assert httpx.post(f"http://127.0.0.1:{address[1]}/invocations", content=b"x", trust_env=False).status_code == 200
+
+
+def test_large_bodies_are_no_heads(address: tuple[str, int]) -> None:
+    """Requests one after the other, and one with a large body, are all answered."""
+    with socket.create_connection(address, 20) as connection:
+        for body in [b"x" * 1_000_000, b"", b"y" * 200_000]:
+            head = f"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_head_that_never_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Who connects and does not ask is sent away in time."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    with socket.create_connection(request.getfixturevalue("address"), 20) as connection:
+        connection.sendall(b"POST /invocations HTTP/1.1\r\n")
+        assert connection.recv(4096) == b""

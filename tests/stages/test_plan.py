@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from runner import cli
+from runner.records.fields import Fields
 from tests.live import served
+from tests.models.servers import Reply, Seen, scoring, serving
+from tests.models_by_hand import Formula, additive
 from tests.running import Shapwatch
 
 HOUR = "stage.window=2026-01-05T09"
@@ -76,3 +79,20 @@ def test_the_rate_bounds_the_time(shapwatch: Shapwatch) -> None:
 def test_what_cannot_be_planned_is_a_sentence(shapwatch: Shapwatch, overrides: list[str], told: str) -> None:
     """The plan meets the same problems as the run, earlier."""
     assert told in shapwatch("stage=plan", *overrides, code=cli.BAD_INPUT)
+
+
+def test_refused_batches_are_planned_one_by_one(shapwatch: Shapwatch) -> None:
+    """An endpoint that takes ten records at most shows it in the probe; the plan tells what a run would really send."""
+    answer = scoring(Formula(additive), [f"column_{i}" for i in range(10)], Fields("features", None))
+
+    def choosy(seen: Seen) -> Reply:
+        return answer(seen) if seen.body.count(b"\n") < 10 else Reply(400, "ten at most")
+
+    with serving(choosy) as server:
+        live = ["model=http", "~model.artifact", f"model.url={server.url}", "model.label_headers=null"]
+        printed = shapwatch("stage=plan", HOUR, *live, "shap=kernel", "shap.num_samples=50")
+    plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
+    assert plan["calls"]["requests"] == plan["rows"]
+    assert "batches are refused, so records go one by one" in printed
+    assert plan["shown"]["requests"] == len(server.seen)
+    assert plan["shown"]["fallbacks"] > 0
