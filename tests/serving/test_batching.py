@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from runner.errors import EndpointError, ModelInputError
 from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
+from runner.models.local import Local
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.serving.batching import MOST_ROWS, Batches
@@ -51,7 +52,7 @@ def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
     """Return what requests that arrive together are answered."""
 
     async def ask() -> list[Any]:
-        batches = Batches(model, FIELDS.names)
+        batches = Batches(model, FIELDS.names, immediate=isinstance(model, Local) and model.immediate)
         requests = [
             batches.reply(Requests(FIELDS).typed([list(row) for row in rows]), accept) for rows, accept in asked
         ]
@@ -217,3 +218,22 @@ def test_answers_that_cannot_be_cut_are_asked_for_again(body: str) -> None:
             return body if features.height == 2 else super().reply(features, LINES)
 
     assert answers(Together(additive), ([[1.0]], CSV), ([[2.0]], CSV)) == ['{"score":1.0}\n', '{"score":2.0}\n']
+
+
+def test_a_users_code_runs_in_one_thread_of_its_own() -> None:
+    """A model may have its own event loop, and hold things that belong to a thread, however quick it was before."""
+    threads = set()
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        asyncio.run(asyncio.sleep(0))
+        threads.add(threading.current_thread())
+        return features.to_numpy()[:, 0]
+
+    async def ask() -> list[str]:
+        batches = Batches(Formula(scores), FIELDS.names)
+        return [await batches.reply(Requests(FIELDS).typed([[float(i)]]), LINES) for i in range(4)]
+
+    assert asyncio.run(ask()) == [f'{{"score":{i}.0}}\n' for i in range(4)]
+    (thread,) = threads
+    assert thread is not threading.main_thread()
+    assert thread.daemon
