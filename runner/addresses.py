@@ -12,8 +12,18 @@ def plain(url: str) -> bool:
 
     >>> plain("https://example.com/v1/models/churn:predict"), plain("https://user:secret@example.com/")
     (True, False)
+    >>> plain("http://127.0.0.1:99999/"), plain("http://example..com/")
+    (False, False)
     """
-    return bool(re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", url))
+    if not re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", url):
+        return False
+    import httpx
+
+    try:
+        host = httpx.URL(url).raw_host.decode("ascii")
+        return bool(host.encode("idna")) and urlsplit(url).port != 0
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 def bearer(token: str) -> str:
@@ -28,6 +38,16 @@ def bearer(token: str) -> str:
     if not re.fullmatch(r"[!-~]+", token.strip()):
         raise ValueError("holds no token: expected printable ASCII without blanks")
     return token.strip()
+
+
+def redacted(text: str, token: str) -> str:
+    r"""Return a text without a token, also where JSON escapes its characters; an empty token is none.
+
+    >>> redacted('{"got": "Bearer s3\\/cret\\u003d"}', "s3/cret=")
+    '{"got": "Bearer …"}'
+    """
+    characters = (rf"(?:\\?{re.escape(c)}|(?i:\\u{ord(c):04x}))" for c in token)
+    return re.sub("".join(characters), "…", text) if token else text
 
 
 def shown(url: str) -> str:

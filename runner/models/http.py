@@ -6,14 +6,15 @@ import logging
 import os
 import re
 import weakref
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.addresses import loopback, plain, shown
+from runner.addresses import loopback, plain, redacted, shown
 from runner.errors import EndpointError
 from runner.models.remote import Remote
 from runner.models.wire import PASSING, Answer, Call
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import httpx
 
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+EVENT_ID = "Ce-Id"
+"""The loggers of KServe and Seldon take the id of their records from it."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -58,7 +61,7 @@ class Http(Remote):
         import httpx
 
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request
-        token = self._token()
+        token = self._token
         headers = {"Content-Type": self.content_type} | ({"Authorization": f"Bearer {token}"} if token else {})
         host = urlsplit(self.url)
         client = httpx.Client(
@@ -68,10 +71,14 @@ class Http(Remote):
             mounts={f"all://{host.netloc}": None} if loopback(host.hostname or "") else None,
         )
         weakref.finalize(self, client.close)
-        return partial(_posted, client, self.url, token)
+        return partial(_posted, client, self.url, self._redacted)
 
+    def _redacted(self, text: str) -> str:
+        return redacted(text, self._token)
+
+    @cached_property
     def _token(self) -> str:
-        """Return the bearer token, an empty text where none is wanted.
+        """The bearer token, an empty text where none is wanted.
 
         Raises:
             EndpointError: when the environment does not hold one.
@@ -83,18 +90,22 @@ class Http(Remote):
         return token
 
 
-def _posted(client: httpx.Client, url: str, token: str, body: bytes, accept: str, inference_id: str) -> Answer:
-    """Return what comes of one POST."""
+def _posted(
+    client: httpx.Client, url: str, redact: Callable[[str], str], body: bytes, accept: str, inference_id: str
+) -> Answer:
+    """Return what comes of one POST; scores stay as they are, everything else is redacted."""
     import httpx
 
     try:
-        response = client.post(url, content=body, headers={"Accept": accept, INFERENCE_ID: inference_id})
-    except httpx.RequestError as error:
-        return Answer(None, str(error) or type(error).__name__, passing=True)
+        headers = {"Accept": accept, INFERENCE_ID: inference_id, EVENT_ID: inference_id}
+        response = client.post(url, content=body, headers=headers)
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        passing = isinstance(error, httpx.RequestError)
+        return Answer(None, redact(str(error) or type(error).__name__), passing)
     text = response.text
     if response.has_redirect_location:
         text = f"redirects to {shown(response.headers['Location'])} are not followed"
-    if token and not response.is_success:
-        text = text.replace(token, "…")
+    if not response.is_success:
+        text = redact(text)
     status, advice = response.status_code, response.headers.get("Retry-After", "")
     return Answer(status, text, status in PASSING, float(advice) if re.fullmatch(r"[0-9]{1,9}", advice) else 0.0)

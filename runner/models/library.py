@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ from runner.errors import (
     snippet,
 )
 
+MOST_BYTES = 2 * 2**30
+"""The largest model file that is read."""
 PICKLE_NAMES = (".pkl", ".pickle", ".joblib")
 PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 
@@ -92,9 +95,10 @@ def file_bytes(path: Path, save_with: str) -> bytes:
 
     Raises:
         MissingInput: when there is no such file.
-        ArtefactError: when it cannot be read, is empty, or is a pickle.
+        ArtefactError: when it cannot be read, is no file, is too large, empty, or a pickle.
     """
     try:
+        _check_file(path)
         data = path.read_bytes()
     except FileNotFoundError as error:
         remedy = f"save it with {save_with} and give its path"
@@ -107,6 +111,18 @@ def file_bytes(path: Path, save_with: str) -> bytes:
     if not data:
         raise ArtefactError(path, "is empty")
     return data
+
+
+def _check_file(path: Path) -> None:
+    """Make sure that reading a file comes to an end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ArtefactError(
+            path, "cannot be read: it is no file but a folder, pipe or device; give the path of the model's file"
+        )
+    if found.st_size > MOST_BYTES:
+        problem = f"has {found.st_size:,} bytes, more than the {MOST_BYTES:,} that a model may have"
+        raise ArtefactError(path, f"{problem}: check that it is the model's file")
 
 
 def fingerprint(data: bytes, *settings: object) -> str:

@@ -68,18 +68,29 @@ class Lightgbm(Local):
         """Return scores_NL, as `Booster.predict` computes them.
 
         Raises:
-            ArtefactError: when the artefact cannot be read or has other features.
+            ArtefactError: when the artefact cannot be read, has other features, or cannot tell two of them apart.
             MissingInput: when it is not there.
             ModelInputError: when a feature is a text.
             ModelAnswerError: when LightGBM fails, or `columns` asks for more than there is.
         """
         booster = self._booster
         check_width(self.artifact, booster.num_feature(), features)
-        written = features.rename({name: name.replace(" ", "_") for name in features.columns})
-        x_ND = matrix(self.kind, by_known_name(self.artifact, booster.feature_name(), at_least_one(written)))
+        written = at_least_one(self._as_written(features))
+        x_ND = matrix(self.kind, by_known_name(self.artifact, booster.feature_name(), written))
         with computing("LightGBM"):
             answer = booster.predict(x_ND, validate_features=False)
         return scores("LightGBM", answer, features.height, self.columns)
+
+    def _as_written(self, features: pl.DataFrame) -> pl.DataFrame:
+        """Return features under the names that LightGBM writes into its files, without blanks."""
+        names: dict[str, str] = {}
+        for name in features.columns:
+            written = name.replace(" ", "_")
+            if other := names.get(written):
+                problem = f"LightGBM writes the features {other!r} and {name!r} both as {written!r}"
+                raise ArtefactError(self.artifact, f"{problem}: name them so that they differ (data.headers)")
+            names[written] = name
+        return features.rename(dict(zip(features.columns, names, strict=True)))
 
     @cached_property
     def _booster(self) -> lightgbm.Booster:

@@ -15,7 +15,7 @@ from runner.addresses import loopback, plain, shown
 from runner.errors import EndpointError
 from runner.models.library import installed
 from runner.models.remote import Remote
-from runner.models.wire import Answer, Call
+from runner.models.wire import PASSING, Answer, Call
 
 THROTTLED = 429
 
@@ -42,8 +42,8 @@ class SageMaker(Remote):
 
     @model_validator(mode="after")
     def _address(self) -> Self:
-        if self.endpoint_url is not None and not plain(self.endpoint_url):
-            expected = "an address such as http://127.0.0.1:8080, without credentials in it, or null"
+        if self.endpoint_url is not None and ("?" in self.endpoint_url or not plain(self.endpoint_url)):
+            expected = "an address such as http://127.0.0.1:8080, without credentials or a query in it, or null"
             raise ValueError(f"endpoint_url: expected {expected}")
         return self
 
@@ -119,4 +119,4 @@ def _refusal(response: dict[str, Any]) -> Answer:
         status = THROTTLED
     text = str(response.get("OriginalMessage") or told.get("Message") or told.get("Code", ""))
     advice = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
-    return Answer(status, text, status == THROTTLED or status >= 500, float(advice) if advice.isdecimal() else 0.0)
+    return Answer(status, text, status in PASSING or status >= 500, float(advice) if advice.isdecimal() else 0.0)

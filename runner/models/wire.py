@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from threading import Event, Lock
-from typing import NamedTuple, TypeVar
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import suppress
+from threading import Event, Lock, Thread
+from typing import Any, NamedTuple, TypeVar
 
 from runner.domain import PROBE, Calls, plural
 from runner.errors import EndpointError, snippet
@@ -18,7 +20,7 @@ FIRST_PAUSE, LONGEST_PAUSE, LONGEST_ADVICE = 0.1, 10.0, 60.0
 WAKE_SECONDS = 0.5
 """How often a waiting thread looks for an interrupt, which not every system wakes it for."""
 
-PASSING = frozenset({429, 500, 502, 503, 504})
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """The statuses of an answer after which another try may go better."""
 
 Item = TypeVar("Item")
@@ -152,30 +154,48 @@ class Wire:
 def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threads: int) -> list[Result]:
     """Return what `work` makes of each item, in order, several at a time.
 
-    The first error, or an interrupt, sets the event that `work` gets, and cancels what has not begun.
+    The first error, or an interrupt, sets the event that `work` gets. Nobody waits for what is under way then: its
+    threads are daemons, so that not even the end of the program does.
     """
     stopped = Event()
+    futures: list[Future[Result]] = [Future() for _ in items]
+    waiting = deque(zip(items, futures, strict=True))
 
-    def one(item: Item) -> Result:
-        try:
-            return work(item, stopped)
-        except BaseException:
-            stopped.set()
-            raise
+    def take() -> None:
+        with suppress(IndexError):
+            while not stopped.is_set():
+                item, future = waiting.popleft()
+                _settle(future, work, item, stopped)
 
-    with ThreadPoolExecutor(threads, "shapwatch-call") as pool:
-        futures = [pool.submit(one, item) for item in items]
-        try:
-            while wait(futures, WAKE_SECONDS, FIRST_EXCEPTION).not_done and not stopped.is_set():
-                pass
-        finally:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-    errors = [future.exception() for future in futures if not future.cancelled()]
-    for error in errors:
+    pool = [Thread(target=take, name="shapwatch-call", daemon=True) for _ in range(min(threads, len(items)))]
+    try:
+        for thread in pool:
+            thread.start()
+        while wait(futures, WAKE_SECONDS, FIRST_EXCEPTION).not_done and not stopped.is_set():
+            pass
+        _raise_first(futures)
+    finally:
+        stopped.set()
+    for thread in pool:
+        thread.join()
+    return [future.result() for future in futures]
+
+
+def _settle(future: Future[Result], work: Callable[[Item, Event], Result], item: Item, stopped: Event) -> None:
+    """Do the work of one item; its error is known before it stops the others."""
+    try:
+        future.set_result(work(item, stopped))
+    except BaseException as error:  # noqa: BLE001  whoever waits for the future gets it
+        future.set_exception(error)
+        stopped.set()
+
+
+def _raise_first(futures: Sequence[Future[Any]]) -> None:
+    """Raise the first error there is, but for those of work that others stopped."""
+    for future in futures:
+        error = future.exception() if future.done() else None
         if error is not None and not isinstance(error, Stopped):
             raise error
-    return [future.result() for future in futures]
 
 
 def _back_off(retry: int) -> float:

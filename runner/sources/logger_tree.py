@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runner import storage
-from runner.domain import Line, Window
+from runner.domain import PROBE, Line, Window
 from runner.errors import SNIPPET_CHARACTERS, RecordError
 from runner.records import kserve
 from runner.records.fields import Fields
@@ -74,13 +74,16 @@ class LoggerTree:
                         intake.refuse(line, error)
 
     def _rows(self, pair: _Pair, window: Window, intake: Intake) -> list[Row]:
-        """Return the records of an invocation, none where it is of another window or cannot be used."""
+        """Return the records of an invocation, none where it is of another window, our own or of no use."""
         line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
         rows: list[Row] = []
         try:
             event = kserve.pair(side, pair[RESPONSE][1] if len(pair) == BOTH else None)
             if event.at not in window:
                 intake.outside += 1
+                return rows
+            if event.event_id.startswith(PROBE):
+                intake.probes += 1
                 return rows
             if not side.is_request:
                 raise RecordError("no_input", f"a response whose request {side.id!r} is not there")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,7 +182,7 @@ def test_fields_are_keys(name: str, tmp_path: Path) -> None:
     """A model has a field for each key of its YAML, without a value of its own."""
     model = KINDS[name].make(tmp_path, 1)
     option = OmegaConf.load(CHECKOUT / f"conf/model/{name}.yaml")
-    assert set(option) == set(model.__dataclass_fields__)
+    assert set(option) == {field.name for field in fields(model)}
     assert option.kind == model.kind == name
     with pytest.raises(ValueError, match="label_headers"):
         type(model)(**{key: value for key, value in vars(model).items() if key in option and key != "label_headers"})

@@ -11,20 +11,25 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import example, given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from runner import cli
-from runner.errors import EndpointError
-from runner.models.http import Http
+from runner.addresses import plain, shown
+from runner.errors import EndpointError, ModelAnswerError
+from runner.models.http import Http, _posted
 from tests.models.servers import Reply, Seen, always, http, serving
 from tests.models.test_remote import ANSWER, FEATURES, MODEL
 
 TOKEN = "sesame-1234567890"
+JSON = "application/json"
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -109,6 +114,13 @@ def test_other_protocols(server: Callable[[Seen], Reply], path: str, rows: int) 
         assert model.sent == model.planned(FEATURES[:rows])
 
 
+def test_several_outputs_of_a_flat_tensor() -> None:
+    """The Open Inference Protocol has all outputs of all records in one list, which names of outputs cut."""
+    with serving(always(200, '{"outputs":[{"shape":[2,2],"data":[0.25,0.75,0.5,0.5]}]}')) as served:
+        model = configured("kserve_v2", url=served.url, label_headers=["stay", "leave"])
+        assert model.predict(FEATURES[:2]).tolist() == [[0.25, 0.75], [0.5, 0.5]]
+
+
 def test_several_outputs_of_one_record() -> None:
     """Rows of several numbers are several outputs."""
     with serving(always(200, '{"predictions":[[0.25,0.75],[0.5,0.5]]}')) as served:
@@ -153,6 +165,29 @@ def test_a_token_travels_and_stays_secret(monkeypatch: pytest.MonkeyPatch, caplo
     assert TOKEN not in f"{caught.value} {model.where} {logged}"
 
 
+@pytest.mark.parametrize("body", ['{"got":"TOKEN"}', "TOKEN", '{"score":"TOKEN"}', '{"score":1}\n{"score":"TOKEN"}'])
+@pytest.mark.parametrize(
+    "written", [lambda token: token, lambda token: token.replace("/", r"\/").replace("=", r"\u003D")]
+)
+def test_a_token_in_a_good_answer_stays_secret(
+    monkeypatch: pytest.MonkeyPatch, body: str, written: Callable[[str], str]
+) -> None:
+    """An answer that holds the token in place of scores is told without it, however it is escaped or cut."""
+    token = f"{TOKEN}/{'x' * 150}/1234="
+    monkeypatch.setenv("CHURN_TOKEN", token)
+    with serving(always(200, body.replace("TOKEN", written(token)))) as served:
+        with pytest.raises((EndpointError, ModelAnswerError), match="…") as caught:
+            http(served.url, token_env="CHURN_TOKEN").predict(FEATURES[:2])
+        assert TOKEN[:6] not in str(caught.value)
+
+
+def test_scores_that_look_like_the_token_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is redacted is messages, never scores."""
+    monkeypatch.setenv("CHURN_TOKEN", "125")
+    with serving(always(200, '{"score":0.125,"got":"125"}')) as served:
+        assert http(served.url, token_env="CHURN_TOKEN").predict(FEATURES[:1]).tolist() == [[0.125]]
+
+
 @pytest.mark.parametrize("value", [None, "", " \n", "two words", "line\nbreak", "ümlaut"])
 def test_a_missing_token_is_told(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     """The variable that should hold a token is named, what it holds is not, and nothing is sent."""
@@ -167,7 +202,23 @@ def test_a_missing_token_is_told(monkeypatch: pytest.MonkeyPatch, value: str | N
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://example.com", "http://", "http://user:hush@example.com/", "example.com", "http://a b/", "http://a/#x"],
+    [
+        "ftp://example.com",
+        "http://",
+        "http://user:hush@example.com/",
+        "example.com",
+        "http://a b/",
+        "http://a/#x",
+        "http://:8080/x",
+        "http://127.0.0.1:abc/x",
+        "http://127.0.0.1:99999/x",
+        "http://127.0.0.1:0/x",
+        "http://bücher..example/x",
+        "http://example..com/x",
+        f"http://{'a' * 64}.example/x",
+        "http://[::1/x",
+        "http://999.0.0.1/x",
+    ],
 )
 def test_other_addresses_are_refused(url: str) -> None:
     """What is no plain URL is refused, without repeating it."""
@@ -177,6 +228,25 @@ def test_other_addresses_are_refused(url: str) -> None:
     assert "expected an address such as" in problem["msg"]
     assert "hush" not in problem["msg"]
     assert problem["loc"] == ()
+
+
+@given(st.text() | st.text(":/?#[]@.%0123456789abü\\\0\ud800").map("http://".__add__))
+@example("http://[::1]:8080/x")
+@example("https://bücher.example:443/v1?a=b")
+def test_plain_knows_every_text(text: str) -> None:
+    """Any text is an address or none; what is one can be shown, and asked."""
+    if plain(text):
+        assert shown(text).startswith(("http://", "https://"))
+        model = http(text)
+        assert callable(model._connect())
+
+
+def test_an_address_that_httpx_refuses_is_told() -> None:
+    """What httpx cannot ask is not asked again."""
+    with httpx.Client() as client:
+        answer = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")
+    assert (answer.status, answer.passing) == (None, False)
+    assert "INVALID IDNA HOSTNAME" in answer.text
 
 
 def test_redirects_are_not_followed() -> None:

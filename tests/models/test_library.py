@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,19 @@ import polars as pl
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from runner.errors import ModelAnswerError, ModelInputError
-from runner.models.library import Columns, Headers, at_least_one, by_known_name, matrix, scores
+from runner.errors import ArtefactError, ModelAnswerError, ModelInputError
+from runner.models.library import MOST_BYTES, Columns, Headers, at_least_one, by_known_name, file_bytes, matrix, scores
 
 MIXED = pl.DataFrame(
     {"whole": [1, None], "fraction": [0.5, -2.0], "flag": [True, None], "nothing": [None, None]},
     schema_overrides={"nothing": pl.Null},
 )
+
+
+def _huge(path: Path) -> None:
+    """Write a file that is a byte too large; it takes no space."""
+    path.touch()
+    os.truncate(path, MOST_BYTES + 1)
 
 
 def test_matrix_holds_every_number() -> None:
@@ -84,6 +92,16 @@ def test_columns(columns: list[int], allowed: bool) -> None:
     else:
         with pytest.raises(ValidationError):
             adapter.validate_python(columns)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"), [(os.mkfifo, "it is no file"), (Path.mkdir, "it is no file"), (_huge, "has 2,1")]
+)
+def test_only_files_are_read(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    """What would never end, or fill the memory, is not read."""
+    make(tmp_path / "model")
+    with pytest.raises(ArtefactError, match=said):
+        file_bytes(tmp_path / "model", "save_model")
 
 
 def test_headers_are_unique() -> None:

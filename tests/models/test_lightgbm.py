@@ -59,6 +59,13 @@ def test_other_names_keep_the_order(tmp_path: Path) -> None:
         model.predict(FEATURES.rename({"gain": "other"}))
 
 
+def test_names_that_lightgbm_takes_for_the_same_are_told(tmp_path: Path) -> None:
+    """Two features that differ in a blank only cannot be told apart."""
+    features = FEATURES.rename({NAMES[0]: "the age", NAMES[1]: "the_age"})
+    with pytest.raises(ArtefactError, match=r"the features 'the age' and 'the_age' both as 'the_age': name them"):
+        read(lightgbm_file(tmp_path)).predict(features)
+
+
 def test_several_outputs(tmp_path: Path) -> None:
     """A classifier of three classes has three outputs, of which some can be chosen, in their order."""
     multiclass = trained(CLASSES_N, list(NAMES), objective="multiclass", num_class=3)

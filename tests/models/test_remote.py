@@ -8,10 +8,13 @@ import logging
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from runner.models.linear import Linear
 from runner.models.wire import Answer
 from runner.records.fields import Fields
 from tests.models.servers import Answerer, Reply, Seen, Served, always, credentials, http, lasting, scoring, serving
+from tests.running import CHECKOUT
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 MANY = {"content_type": JSON, "content_template": '{"instances":$records}', "record_template": "$features"}
@@ -141,7 +145,7 @@ def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None
         assert model.sent.rows == 203
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_an_endpoint_that_always_fails_is_told(status: int) -> None:
     """The sentence names the URL, the status, the answer and what to do."""
     with serving(always(status, "out of memory\nin line 3")) as served:
@@ -343,6 +347,61 @@ def test_an_interrupt_stops_the_requests() -> None:
         assert len(served.seen) < 50
 
 
+def test_an_error_waits_for_nobody() -> None:
+    """An error is told although another request is under way, and will be for long."""
+    stalled = threading.Event()
+
+    def answer(seen: Seen) -> Reply:
+        if seen.number == 0:
+            stalled.set()
+            return Reply(200, "", fault="stall")
+        stalled.wait(5)
+        return Reply(403, "no")
+
+    with serving(answer) as served:
+        model = http(served.url, max_request_rows=2, concurrency=2)
+        started = time.monotonic()
+        assert "answered 403: no" in outcome(model)
+        assert time.monotonic() - started < 5
+        assert len(served.seen) == 2
+
+
+def test_sigterm_waits_for_nobody(tmp_path: Path) -> None:
+    """A program that is told to end does so although the endpoint never answers."""
+    with serving(always(200, "", fault="stall")) as served:
+        overrides = ["stage=baseline", "model=http", "~model.artifact", f"model.url={served.url}"]
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "runner", *overrides, f"paths.root={tmp_path}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=CHECKOUT,
+        )
+        try:
+            while not served.seen and process.poll() is None:
+                time.sleep(0.05)
+            process.terminate()
+            told, _ = process.communicate(timeout=5)
+        finally:
+            process.kill()
+            process.communicate()
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("items", [0, 1, 50])
+def test_in_order(items: int) -> None:
+    """Results stand in the order of the items, however long each takes, and no thread is left."""
+
+    def work(item: int, stopped: threading.Event) -> int:
+        time.sleep(item % 3 / 1000)
+        return -item
+
+    before = set(threading.enumerate())
+    assert wire.in_order(work, range(items), 8) == [-item for item in range(items)]
+    assert set(threading.enumerate()) <= before
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -386,6 +445,36 @@ def test_answers_without_scores_are_told(body: str, said: str) -> None:
         assert len(served.seen) == 1
 
 
+def test_flat_answers_are_cut_into_rows() -> None:
+    """Where the outputs have names, a flat list of all scores is read record after record."""
+    settings = {"accept_type": JSON, "score": "data", "label_headers": ["x", "y"]}
+    with serving(always(200, '{"data":[1,2,3,4.5,5,6]}')) as served:
+        model = http(served.url, **settings)
+        assert model.predict(FEATURES[:3]).tolist() == [[1, 2], [3, 4.5], [5, 6]]
+        assert model.sent.fallbacks == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        ([1, 2, 3, 4], None),
+        ([1, 2, 3, 4], ["x"]),
+        ([1, 2, 3], ["x", "y"]),
+        ([[1], [2], [3], [4]], ["x", "y"]),
+        ([1, 2, 3, True], ["x", "y"]),
+    ],
+)
+def test_other_counts_are_not_cut(data: list[Any], headers: list[str] | None) -> None:
+    """What is no flat list of a number for each output of each record has another length, so records travel alone."""
+    with serving(lambda seen: Reply(200, json.dumps(data if seen.body.count(b"\n") else [0.5]))) as served:
+        model = http(served.url, accept_type=JSON, score=None, label_headers=headers)
+        if headers and len(headers) > 1:
+            assert "1 score for record 0, expected 2" in outcome(model, FEATURES[:2])
+        else:
+            assert model.predict(FEATURES[:2]).tolist() == [[0.5], [0.5]]
+        assert model.sent.fallbacks == 1
+
+
 def test_calls_are_marked_as_probes() -> None:
     """Each request carries an inference id that captures of it are dropped by, the same in all its tries."""
     with serving(failing(always(503, "down"), every=100, of=1)) as served:
@@ -394,6 +483,7 @@ def test_calls_are_marked_as_probes() -> None:
         model.predict(FEATURES[:1])
         ids = [seen.headers["x-amzn-sagemaker-inference-id"] for seen in served.seen]
         assert ids == [f"shapwatch-probe-{number}" for number in (1, 1, 2, 3, 4)]
+        assert [seen.headers["ce-id"] for seen in served.seen] == ids
 
 
 def test_reply_is_one_request() -> None:

@@ -82,6 +82,7 @@ def test_what_travels() -> None:
     [
         lambda _: model_error(500),
         lambda _: model_error(507),
+        lambda _: model_error(408),
         lambda _: refusal("ServiceUnavailable", 503),
         lambda _: refusal("InternalDependencyException", 530),
         lambda _: refusal("ModelNotReadyException", 429),
@@ -90,7 +91,7 @@ def test_what_travels() -> None:
         lambda _: Reply(200, "", fault="stall"),
         lambda seen: ANSWER(seen)._replace(fault="truncate"),
     ],
-    ids=["500", "507", "503", "530", "429", "throttled", "reset", "stall", "truncate"],
+    ids=["500", "507", "408", "503", "530", "429", "throttled", "reset", "stall", "truncate"],
 )
 def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None:
     """Failed calls are repeated, by us alone, and counted."""
@@ -164,10 +165,11 @@ def test_the_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         sagemaker("http://127.0.0.1:9").predict(FEATURES[:1])
 
 
-def test_other_addresses_are_refused() -> None:
-    """A runtime's address with a password in it is refused, without repeating it."""
+@pytest.mark.parametrize("url", ["http://user:hush@example.com/", "http://example.com/?key=hush", "http://a:hush/"])
+def test_other_addresses_are_refused(url: str) -> None:
+    """A runtime's address with a password or a query in it is refused, without repeating it."""
     with pytest.raises(ValidationError) as caught:
-        sagemaker("http://user:hush@example.com/")
+        sagemaker(url)
     (problem,) = caught.value.errors()
     assert problem["msg"].startswith("Value error, endpoint_url: expected an address such as")
     assert "hush" not in problem["msg"]

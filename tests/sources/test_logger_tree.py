@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from runner.domain import PROBE
 from runner.records.fields import Fields
 from runner.sources.logger_tree import LoggerTree
 from tests.sources.reading import FIELDS, HOUR, Taken, taken
@@ -83,6 +84,20 @@ def test_a_response_without_request_is_told(tmp_path: Path) -> None:
     assert (lost["file"], lost["line"], lost["kind"]) == ("log.jsonl", 2, "no_input")
     assert lost["problem"] == "a response whose request 'b' is not there"
     assert lost["text"].startswith('{"specversion":"1.0","id":"b"')
+
+
+def test_our_own_calls_are_no_traffic(tmp_path: Path) -> None:
+    """Calls that explaining the endpoint made are counted, and nothing else, whichever of their sides are there."""
+    sides = [
+        request("a", [1]),
+        request(f"{PROBE}-1", [2], [3]),
+        response(f"{PROBE}-1", 0.5),
+        response(f"{PROBE}-2", 0.5),
+        request(f"{PROBE}-1", [4]),
+        request(f"{PROBE}-3", [5], clock="10:00:00"),
+    ]
+    found = read(tmp_path, log=sides)
+    assert (found.rows, found.events, found.probes, found.outside, found.rejected) == ([(1,)], 1, 3, 1, {})
 
 
 def test_the_requests_time_decides(tmp_path: Path) -> None:
