@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.addresses import loopback, plain, redacted, shown
+from runner.addresses import bearer, loopback, plain, redacted, shown
 from runner.errors import EndpointError
 from runner.models.remote import Remote
 from runner.models.wire import PASSING, Answer, Call
@@ -83,11 +83,13 @@ class Http(Remote):
         Raises:
             EndpointError: when the environment does not hold one.
         """
-        token = os.environ.get(self.token_env, "").strip() if self.token_env else ""
-        if self.token_env and not re.fullmatch(r"[!-~]+", token):
-            problem = f"the environment variable {self.token_env} holds no token"
-            raise EndpointError(self.where, None, problem, "set it to one, or set model.token_env=null")
-        return token
+        if self.token_env is None:
+            return ""
+        try:
+            return bearer(os.environ.get(self.token_env, ""))
+        except ValueError as error:
+            problem = f"the environment variable {self.token_env} {error}"
+            raise EndpointError(self.where, None, problem, "set it to one, or set model.token_env=null") from error
 
 
 def _posted(

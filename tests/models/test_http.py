@@ -195,7 +195,7 @@ def test_a_missing_token_is_told(monkeypatch: pytest.MonkeyPatch, value: str | N
     if value is not None:
         monkeypatch.setenv("CHURN_TOKEN", value)
     model = http(NOWHERE, token_env="CHURN_TOKEN")
-    with pytest.raises(EndpointError, match=r"variable CHURN_TOKEN holds no token; .+ model\.token_env=null$"):
+    with pytest.raises(EndpointError, match=r"variable CHURN_TOKEN holds no token: .+; .+ model\.token_env=null$"):
         model.predict(FEATURES[:1])
     assert model.sent.requests == 0
 
