@@ -6,6 +6,7 @@ Array letters: N records, L labels (model outputs).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -69,12 +70,13 @@ def preflight(
     scores_NL = np.concatenate([real_NL, masked_NL])
     if use_logit:
         logit(scores_NL)
+    compared = parity(None if captured_NL is None else captured_NL[rows], real_NL)
     return Preflight(
         rows=len(scores_NL),
         outputs=scores_NL.shape[1],
         lowest=float(scores_NL.min()),
         highest=float(scores_NL.max()),
-        parity=None if captured_NL is None else _parity(captured_NL[rows], real_NL),
+        parity=compared["largest"] if compared else None,
     )
 
 
@@ -94,8 +96,11 @@ def _check_labels(model: Model, outputs: int) -> None:
         raise ModelAnswerError(f"{told}; name each output, or set it to null")
 
 
-def _parity(captured_NL: NDArray[np.float64], scores_NL: NDArray[np.float64]) -> float | None:
-    known_N = np.isfinite(captured_NL).all(axis=1)
-    if captured_NL.shape != scores_NL.shape or not known_N.any():
+def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> dict[str, Any] | None:
+    """Return how far the captured scores are from the model's own, or None where there are none to compare."""
+    if captured_NL is None or captured_NL.shape != scores_NL.shape:
         return None
-    return float(np.abs(captured_NL - scores_NL)[known_N].max())
+    known_N = np.isfinite(captured_NL).all(axis=1)
+    if not known_N.any():
+        return None
+    return {"largest": float(abs(captured_NL - scores_NL)[known_N].max()), "records": int(known_N.sum())}

@@ -6,7 +6,7 @@ Source: the record layout that SageMaker endpoints write with data capture on; k
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -62,6 +62,15 @@ def _metadata(event: Event) -> dict[str, Any]:
         metadata["customAttributes"] = event.custom_attributes
     metadata["inferenceTime"] = event.at.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
     return metadata
+
+
+def file_name(at: datetime, id_: str) -> str:
+    """Return where a file of captures is kept, below the variant's folder: by its first event's hour, time and an id.
+
+    >>> file_name(datetime(2023, 1, 19, 5, 31, 46, 585000, tzinfo=UTC), "9ee7")
+    '2023/01/19/05/31-46-585-9ee7.jsonl'
+    """
+    return f"{at:%Y/%m/%d/%H/%M-%S}-{at.microsecond // 1000:03d}-{id_}.jsonl"
 
 
 def parsed(line: bytes) -> Any:

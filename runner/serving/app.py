@@ -21,6 +21,7 @@ from starlette.routing import Route, Router
 
 from runner.records.fields import Fields
 from runner.serving.batching import Batches
+from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID
 from runner.serving.ids import new_id
 from runner.serving.refusals import Refusal
 from runner.serving.requests import FORMATS, Requests
@@ -37,8 +38,7 @@ LARGE_BYTES = 2**16
 """Larger bodies take long to read, and are read where nobody waits for it."""
 
 TARGET_VARIANT = b"x-amzn-sagemaker-target-variant"
-CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
-MARKS = {b"x-amzn-sagemaker-inference-id": ("InferenceId", 1, 64), CUSTOM_ATTRIBUTES: ("CustomAttributes", 0, 1024)}
+MARKS = {INFERENCE_ID: ("InferenceId", 1, 64), CUSTOM_ATTRIBUTES: ("CustomAttributes", 0, 1024)}
 """Headers that are written down: what the runtime calls them, their least and greatest length."""
 PLAIN = re.compile(rb"[\t\x20-\x7e]*")
 

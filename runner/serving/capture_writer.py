@@ -18,6 +18,7 @@ from typing import Protocol
 from runner import storage
 from runner.domain import plural
 from runner.errors import StorageError, disk_sentence
+from runner.records.capture import file_name
 
 logger = logging.getLogger("shapwatch")
 
@@ -45,7 +46,7 @@ class Waiting:
     lines: bytearray = field(default_factory=bytearray)
     count: int = 0
 
-    def add(self, at: datetime, lines: bytes | bytearray, count: int = 1) -> None:
+    def add(self, at: datetime, lines: bytes | bytearray, count: int) -> None:
         """Let more lines wait."""
         self.first = min(self.first, at)
         self.lines += lines
@@ -233,8 +234,7 @@ class CaptureWriter:
         return None
 
     def _location(self, first: datetime) -> str:
-        name = f"{first:%M-%S}-{first.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
-        return storage.join(self.root, f"{first:%Y/%m/%d/%H}", name)
+        return storage.join(self.root, file_name(first, str(uuid.uuid4())))
 
     def _look_at_disk(self) -> None:
         """Stop when the local disk is low, go on when it is not any more, and say so."""

@@ -11,9 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from runner import documents, executions, manifest
 from runner.domain import Captured, Execution, GlobalAttributions, Status, Window
 from runner.drift.verdict import headline, judge, match_features, sentence
@@ -21,7 +18,7 @@ from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
 from runner.executions import ANALYSIS, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
-from runner.explain.preflight import preflight
+from runner.explain.preflight import parity, preflight
 from runner.protocols import Model, Track
 from runner.reference import Reference
 from runner.report.render import Report
@@ -168,13 +165,3 @@ def rejections(captured: Captured) -> list[str]:
         f"rejected for {one.kind}, {counted[one.kind]} of {captured.records + sum(counted.values())} records: {one}"
         for one in captured.examples
     ]
-
-
-def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> dict[str, Any] | None:
-    """Return how far the captured scores are from the model's own, or None where there are none to compare."""
-    if captured_NL is None or captured_NL.shape != scores_NL.shape:
-        return None
-    known_N = np.isfinite(captured_NL).all(axis=1)
-    if not known_N.any():
-        return None
-    return {"largest": float(abs(captured_NL - scores_NL)[known_N].max()), "records": int(known_N.sum())}

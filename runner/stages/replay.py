@@ -70,10 +70,9 @@ class Replay:
         """Write one file per UTC hour, named by its first event, and return them."""
         events = self._events(sent, start)
         files = []
-        for hour, group in itertools.groupby(events, lambda event: f"{event.at:%Y/%m/%d/%H}"):
+        for _, group in itertools.groupby(events, lambda event: f"{event.at:%Y/%m/%d/%H}"):
             first, *others = group
-            name = f"{first.at:%M-%S}-{first.at.microsecond // 1000:03d}-{first.event_id}.jsonl"
-            files.append(storage.join(self.tree, hour, name))
+            files.append(storage.join(self.tree, capture.file_name(first.at, first.event_id)))
             storage.write(files[-1], b"".join(capture.encode(event) for event in (first, *others)))
         return files
 
