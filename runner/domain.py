@@ -313,9 +313,18 @@ class Verdict:
 class Status(StrEnum):
     """The statuses of an execution, as SageMaker spells them."""
 
+    PENDING = "Pending"
+    IN_PROGRESS = "InProgress"
+    STOPPING = "Stopping"
     COMPLETED = "Completed"
     COMPLETED_WITH_VIOLATIONS = "CompletedWithViolations"
     FAILED = "Failed"
+    STOPPED = "Stopped"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is the last one: nothing more will happen."""
+        return self not in {Status.PENDING, Status.IN_PROGRESS, Status.STOPPING}
 
 
 @dataclass(frozen=True)

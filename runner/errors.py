@@ -17,6 +17,9 @@
     ├── ExplainerError           the explainer cannot work with these settings
     ├── UnusableReference        the reference cannot be read or is not comparable
     ├── FeatureMismatch          the reference has other features than the live data
+    ├── LedgerError              the ledger cannot be reached, read or written
+    ├── UnknownSchedule          the ledger has no schedule of that name
+    ├── ScheduleExists           the ledger has one already
     └── RecordError              one captured line or record cannot be used (becomes a `Rejection`)
 
 They are caught in two places: `cli`, which prints the sentence and exits with 2, and the execution boundary
@@ -199,6 +202,34 @@ class FeatureMismatch(ShapwatchError):
         super().__init__(
             f"the features differ: {told}. Compare data.headers with the reference's analysis.json, "
             "or run stage=baseline again"
+        )
+
+
+class LedgerError(ShapwatchError):
+    """The ledger cannot be reached, read or written; what was under way there did not happen."""
+
+    def __init__(self, ledger: str, problem: str) -> None:
+        super().__init__(f"the ledger {ledger}: {problem} (ledger.url)")
+
+
+class UnknownSchedule(ShapwatchError):
+    """The ledger has no schedule of that name."""
+
+    def __init__(self, name: str, ledger: str, others: Sequence[str]) -> None:
+        known = f"it has {', '.join(others[:10])}{', …' if len(others) > 10 else ''}" if others else "it has none"
+        super().__init__(
+            f"ResourceNotFound: there is no schedule {name} in the ledger {ledger}, {known}; "
+            "create it with stage.action=create, or give its monitor.name or another ledger.url"
+        )
+
+
+class ScheduleExists(ShapwatchError):
+    """The ledger has a schedule of that name already."""
+
+    def __init__(self, name: str, ledger: str) -> None:
+        super().__init__(
+            f"ResourceInUse: the ledger {ledger} already has a schedule {name}; "
+            "change it with stage.action=update, or give another monitor.name"
         )
 
 
