@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.addresses import bearer
-from runner.domain import HOUR, Outcome, Window
+from runner.agenda import Entry, Snapshot
+from runner.domain import HOUR, Execution, Outcome, Window
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.executions import Provenance
 from runner.explain.estimator import Estimator
@@ -24,8 +29,10 @@ from runner.records.templates import Template
 from runner.report.render import Report
 from runner.serving.data_capture import DataCapture
 from runner.settings import (
+    BackfillStage,
     BaselineStage,
     CaptureStage,
+    DaemonStage,
     Data,
     EndpointSource,
     FileSource,
@@ -35,8 +42,10 @@ from runner.settings import (
     PlanStage,
     QuickstartStage,
     ReplayStage,
+    ScheduleStage,
     ServeStage,
     Settings,
+    StatusStage,
     TrafficStage,
     TransformSource,
 )
@@ -49,19 +58,50 @@ from runner.sources.merged_tree import MergedTree
 from runner.sources.single_file import SingleFile
 from runner.sources.source import Reader, Source
 from runner.sources.transform_tree import TransformTree
+from runner.stages.backfill import Backfill
 from runner.stages.baseline import Baseline
 from runner.stages.capture import Capture
+from runner.stages.daemon import Daemon
 from runner.stages.merge import Merge
 from runner.stages.monitor import Monitor
 from runner.stages.plan import Plan
 from runner.stages.quickstart import Quickstart
 from runner.stages.replay import Replay
+from runner.stages.schedule import Schedules
 from runner.stages.serve import Serve
+from runner.stages.status import State
 from runner.stages.traffic import Traffic
+from runner.supervision.child import end_with_parent
+from runner.supervision.declaration import Declaration
+from runner.supervision.launch import launch
+from runner.supervision.pulse import Pulse
+from runner.supervision.result import answer
+
+if TYPE_CHECKING:
+    from runner.ledger.ledger import Ledger
+    from runner.supervision.supervisor import Supervisor
+
+GRACE_SECONDS = 5.0
+"""That the process of an execution has to end after SIGTERM."""
 
 
-def assemble(  # noqa: PLR0911  one for each stage
-    settings: Settings, model: Model, provenance: Provenance, track: Track
+@dataclass(frozen=True)
+class Others:
+    """What is composed for other processes and other times.
+
+    Attributes:
+        declared: gives what these settings declare to the ledger.
+        monitors: gives what other experiments declare.
+        executing: gives the configuration of the process that runs an execution, as YAML.
+    """
+
+    declared: Callable[[], Declaration]
+    monitors: Callable[[Sequence[str]], list[Declaration]]
+    executing: Callable[[Snapshot, Entry], str]
+
+
+def assemble(  # noqa: PLR0911, PLR0912  one for each stage
+    settings: Settings, model: Model, provenance: Provenance, track: Track, others: Others
 ) -> Callable[[], Outcome]:
     """Return what runs the configured stage.
 
@@ -70,6 +110,7 @@ def assemble(  # noqa: PLR0911  one for each stage
         model: what is explained; it may live elsewhere than `settings.model`.
         provenance: what is stored beside each result.
         track: shows progress.
+        others: composes what is not run here and now.
 
     Raises:
         SettingsError: when the stage cannot work with that source.
@@ -92,9 +133,101 @@ def assemble(  # noqa: PLR0911  one for each stage
         case BaselineStage():
             return _baseline(settings, model, provenance, track).run
         case MonitorStage():
-            return partial(_monitor(settings, model, provenance, track).run, stage.window)
+            execute = partial(_monitor(settings, model, provenance, track).run, stage.window, stage.scheduled)
+            return partial(_attached, execute) if stage.attached else execute
+        case ScheduleStage():
+            return _schedules(settings, stage, others).run
+        case DaemonStage():
+            return partial(_daemon, settings, stage, others)
+        case BackfillStage():
+            return _backfill(settings, stage, others, track).run
+        case StatusStage():
+            lease = timedelta(seconds=settings.ledger.lease_seconds)
+            return State(partial(_ledger, settings), stage.format, lease, _now).run
         case QuickstartStage():
             return _quickstart(settings, stage, model, provenance, track).run
+
+
+def _attached(run: Callable[[], Execution]) -> Outcome:
+    """Return the outcome for the process that started this one, and end with that."""
+    end_with_parent()
+    return answer(run())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _ledger(settings: Settings) -> Ledger:
+    from runner.ledger.ledger import Ledger
+
+    return Ledger(settings.ledger.url, settings.ledger.busy_seconds)
+
+
+def _schedules(settings: Settings, stage: ScheduleStage, others: Others) -> Schedules:
+    return Schedules(
+        ledger=partial(_ledger, settings),
+        action=stage.action,
+        form=stage.format,
+        declaration=others.declared(),
+        running=stage.running,
+        limit=stage.limit,
+        clock=_now,
+    )
+
+
+def _backfill(settings: Settings, stage: BackfillStage, others: Others, track: Track) -> Backfill:
+    return Backfill(
+        ledger=partial(_ledger, settings),
+        supervisor=partial(_supervisor, settings, others, stage.workers),
+        declaration=others.declared(),
+        start=stage.start,
+        end=stage.end,
+        step=stage.step,
+        redo=stage.redo,
+        lease_seconds=settings.ledger.lease_seconds,
+        clock=_now,
+        track=track,
+    )
+
+
+def _daemon(settings: Settings, stage: DaemonStage, others: Others) -> Outcome:
+    from runner.ledger.leadership import Leadership
+    from runner.supervision.dispatcher import Dispatcher
+    from runner.supervision.health import health
+
+    monitors = others.monitors(stage.monitors)
+    with _ledger(settings) as ledger:
+        supervisor = _supervisor(settings, others, stage.workers, ledger)
+        daemon = Daemon(
+            ledger=ledger,
+            leadership=Leadership(ledger),
+            supervisor=supervisor,
+            dispatcher=partial(Dispatcher, ledger, supervisor, _now),
+            monitors=monitors,
+            health=None if stage.port is None else partial(health, stage.host, stage.port),
+            poll_seconds=stage.poll_seconds,
+            grace_seconds=stage.grace_seconds,
+            lease_seconds=settings.ledger.lease_seconds,
+            keep=settings.ledger.keep,
+            keep_results=settings.monitor.keep,
+            clock=_now,
+        )
+        return daemon.run()
+
+
+def _supervisor(settings: Settings, others: Others, workers: int, ledger: Ledger) -> Supervisor:
+    from runner.supervision.supervisor import Supervisor
+
+    return Supervisor(
+        ledger=ledger,
+        launch=partial(launch, ledger, others.executing),
+        owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        workers=workers,
+        grace_seconds=GRACE_SECONDS,
+        pulse=Pulse(settings.ledger.lease_seconds, time.monotonic),
+        clock=_now,
+    )
 
 
 def _quickstart(

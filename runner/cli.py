@@ -41,6 +41,10 @@ shapwatch watches why a model decides: SHAP feature attribution drift, from capt
   python -m runner stage=plan                          what explaining would cost: rows, calls, time, money
   python -m runner stage=baseline                      compute the reference attributions of data.dataset
   python -m runner stage=monitor stage.window=HOUR     judge an hour against the reference
+  python -m runner stage=backfill stage.start= stage.end=   judge every hour of a stretch of the past
+  python -m runner stage=schedule stage.action=create  have a monitor executed every hour; also describe, stop, delete …
+  python -m runner stage=daemon                        execute what the schedules have due, until it is told to end
+  python -m runner stage=status                        is a daemon alive, what ran last, what comes next
 
 Any setting is overridden by KEY=VALUE; the README lists every key and every error.
 
@@ -120,8 +124,9 @@ def run(config: DictConfig) -> int:
     """Validate a composed configuration, run its stage, print what it says, and return the exit code."""
     from runner import compose, console
     from runner.errors import ShapwatchError, disk_sentence
+    from runner.supervision.launch import log_context
 
-    console.configure_logging()
+    console.configure_logging(**log_context(os.environ))
     try:
         settings = compose.validate(config)
         outcome = compose.build(settings, compose.snapshot(config), console.track)()

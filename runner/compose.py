@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 import runner
 from runner.addresses import shown
-from runner.assemble import assemble
+from runner.agenda import Entry, Snapshot
+from runner.assemble import Others, assemble
 from runner.domain import Outcome
 from runner.errors import SettingsError
 from runner.executions import Provenance
@@ -27,6 +34,8 @@ from runner.problems import describe
 from runner.protocols import Track
 from runner.settings import Data, Settings
 from runner.shipped import shipped
+from runner.supervision.declaration import Declaration
+from runner.timing.timetable import dump, load
 
 EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
 """The stages that ask the model on purpose."""
@@ -87,10 +96,11 @@ def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outco
         track: shows progress.
     """
     provenance = Provenance(snapshot, _versions(), time.perf_counter)
+    others = Others(partial(_declared, settings, snapshot), _monitors, _executing)
     if settings.stage.kind in EXPLAINING and not isinstance(settings.model, Remote) and settings.model.deploy:
         shadow = Shadow(settings.model, _served(snapshot), partial(_loopback, settings.data))
-        return partial(_within, shadow, assemble(settings, shadow, provenance, track))
-    return assemble(settings, settings.model, provenance, track)
+        return partial(_within, shadow, assemble(settings, shadow, provenance, track, others))
+    return assemble(settings, settings.model, provenance, track, others)
 
 
 def _within(shadow: Shadow, run: Callable[[], Outcome]) -> Outcome:
@@ -112,6 +122,72 @@ def _loopback(data: Data, url: str) -> Http:
     config = OmegaConf.create({"data": _literal(data.model_dump()), "model": model})
     values: Any = OmegaConf.to_container(config.model, resolve=True)
     return Http(**values)
+
+
+def _declared(settings: Settings, snapshot: str) -> Declaration:
+    """Return what the settings declare to the ledger.
+
+    Raises:
+        SettingsError: when a setting may hold a secret, which no ledger shall.
+    """
+    urls = {f"model.{key}": getattr(settings.model, key, None) for key in ("url", "endpoint_url")}
+    problem = "what follows the question mark may be a secret, and the ledger keeps none"
+    if hidden := [key for key, url in urls.items() if url and shown(url) != url]:
+        raise SettingsError(
+            [f"{key}: {problem}; give a token in the variable that model.token_env names" for key in hidden]
+        )
+    assert settings.schedule is not None  # noqa: S101  Settings._inputs checks it
+    usual: Any = OmegaConf.to_container(_option("schedule/hourly"))
+    return Declaration(
+        name=settings.monitor.name,
+        endpoint=settings.monitor.endpoint,
+        reference=str(settings.monitor.reference),
+        timetable=settings.schedule,
+        said=_overridden("schedule") or dump(settings.schedule) != dump(load(json.dumps(usual))),
+        snapshot=Snapshot(_without_stage(snapshot), str(Path.cwd())),
+    )
+
+
+def _overridden(group: str) -> bool:
+    """Return whether the command line chooses an option of a group, or sets a key in it."""
+    return any(re.match(rf"[+~]*{group}\b", override) for override in HydraConfig.get().overrides.task)
+
+
+def _without_stage(snapshot: str) -> str:
+    """Return what every execution of a schedule has in common; an execution has no schedule of its own."""
+    config = {key: value for key, value in OmegaConf.create(snapshot).items() if key != "stage"}
+    return OmegaConf.to_yaml(OmegaConf.merge(config, {"schedule": None}))
+
+
+def _executing(snapshot: Snapshot, entry: Entry) -> str:
+    """Return the configuration of a process that runs an execution."""
+    stage = {
+        "window": f"{entry.window.start.isoformat()}/{entry.window.end.isoformat()}",
+        "scheduled": entry.scheduled.isoformat(),
+        "attached": True,
+    }
+    config = {"stage": OmegaConf.merge(_option("stage/monitor"), stage)}
+    return OmegaConf.to_yaml(OmegaConf.merge(OmegaConf.create(snapshot.settings), config))
+
+
+def _monitors(experiments: Sequence[str]) -> list[Declaration]:
+    """Return what other experiments declare, everything else as on this command line.
+
+    Raises:
+        SettingsError: with the problems of the first one that has some.
+    """
+    given = [each for each in HydraConfig.get().overrides.task if not re.match(r"[+~]*experiment=", each)]
+    declarations = []
+    for experiment in experiments:
+        try:
+            config = hydra.compose(HydraConfig.get().job.config_name, [*given, f"experiment={experiment}"])
+            declared = _declared(validate(config), snapshot(config))
+        except SettingsError as error:
+            raise SettingsError([f"in the experiment {experiment}: {problem}" for problem in error.problems]) from error
+        except HydraException as error:
+            raise SettingsError([f"stage.monitors: {experiment}: {str(error).splitlines()[0]}"]) from error
+        declarations.append(replace(declared, said=True))
+    return declarations
 
 
 def _option(name: str) -> Any:

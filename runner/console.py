@@ -6,38 +6,77 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from runner.protocols import Item
 
 LOG_EVERY_SECONDS = 10.0
+ABOUT = ("execution", "schedule")
 
 logger = logging.getLogger("shapwatch")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What log records are about: the same for all, unless one says otherwise by `extra={"execution": …}`."""
+
+    constant: Mapping[str, str]
+
+    def of(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Return what a record is about."""
+        return {**self.constant, **{key: vars(record)[key] for key in ABOUT if key in vars(record)}}
 
 
 class JsonLines(logging.Formatter):
     """A log record as one line of JSON."""
 
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"at": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        head = {"at": at, "level": record.levelname.lower(), "logger": record.name}
+        line = {**head, **self._context.of(record), "message": record.getMessage()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure_logging() -> None:
-    """Log to standard error: readable on a terminal, JSON lines without one; of libraries only what is a warning."""
+class Readable(logging.Formatter):
+    """A log record as a person reads it, after what it is about."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text."""
+        about = " ".join(f"{key} {value}" for key, value in self._context.of(record).items())
+        told = super().format(record)
+        return f"{about}: {told}" if about else told
+
+
+def configure_logging(**context: str) -> None:
+    """Log to standard error: readable on a terminal, JSON lines without one; of libraries only what is a warning.
+
+    Args:
+        context: what every record is about, such as `execution` and `schedule`.
+    """
     handler: logging.Handler
     if sys.stderr.isatty():
+        from rich.console import Console
         from rich.logging import RichHandler
 
-        handler = RichHandler(show_path=False)
+        handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler.setFormatter(Readable(Context(context)))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonLines(Context(context)))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logger.setLevel(logging.INFO)
 

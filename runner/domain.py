@@ -337,7 +337,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Execution(Outcome):
-    """One run of a monitor over a window, with its terminal status and its directory."""
+    """One run of a monitor over a window, with its terminal status and its directory.
+
+    Attributes:
+        directory: of its results; empty where nothing could be written.
+        failure_reason: None unless it failed.
+    """
 
     status: Status = Status.COMPLETED
     directory: str = ""
+    failure_reason: str | None = None

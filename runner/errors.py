@@ -32,6 +32,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SNIPPET_CHARACTERS = 120
+NO_DATA = "Job inputs had no data"
+"""The failure reason that the SageMaker service stores for an empty window."""
 
 
 def snippet(value: object) -> str:
@@ -118,8 +120,8 @@ class NoData(ShapwatchError):
 
     @property
     def reason(self) -> str:
-        """The text the SageMaker service stores for an empty window."""
-        return "Job inputs had no data"
+        """The text that the SageMaker service stores for it."""
+        return NO_DATA
 
 
 class NothingUsable(ShapwatchError):

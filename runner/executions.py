@@ -6,18 +6,21 @@ import errno
 import hashlib
 import io
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
+from runner import locks
 from runner.documents import dump
-from runner.domain import Status, Window
+from runner.domain import Status
 from runner.errors import OccupiedTarget
 
 MANIFEST = "manifest.json"
@@ -27,6 +30,11 @@ REPORT = "report.html"
 SETTINGS = "settings.yaml"
 REJECTED = "rejected.jsonl"
 OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, SETTINGS, REJECTED}
+
+LOCK = "lock"
+"""In the hidden folder of a writer: held as long as the writer lives."""
+MOST_TRIES = 100
+"""How often a folder is made again that somebody removes, who finds it empty or without a writer."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +61,29 @@ class Stopwatch:
         self.seconds[name] = round(self.clock() - start, 4)
 
 
-def directory(root: Path, endpoint: str, monitor: str, window: Window) -> Path:
-    """Return where the execution over a window belongs: the folder of its scheduled hour."""
-    return root / endpoint / monitor / f"{window.scheduled:%Y/%m/%d/%H}"
+def directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:
+    """Return where the execution of a scheduled time belongs: a folder of its day.
+
+    >>> from datetime import datetime
+    >>> print(directory(Path("."), "e", "m", datetime(2023, 1, 19, 5)))
+    e/m/2023/01/19/05
+    >>> print(directory(Path("."), "e", "m", datetime(2023, 1, 19, 5, 41, 23)))
+    e/m/2023/01/19/05-41-23
+    """
+    clock = "%H-%M-%S" if scheduled.second else "%H-%M" if scheduled.minute else "%H"
+    return root / endpoint / monitor / f"{scheduled:%Y/%m/%d/{clock}}"
 
 
 def claim(target: Path) -> None:
     """Make sure that a directory may be replaced: it is not there, or holds only what an execution writes.
 
-    A directory that a killed writer had put aside comes back first.
+    What killed writers left beside it goes first; a directory that one of them had put aside comes back.
 
     Raises:
         OccupiedTarget: when anything else would be lost.
     """
-    if not target.exists():
-        for old in sorted(target.parent.glob(f".{target.name}-*/old")):
-            with suppress(OSError):
-                old.rename(target)
+    for aside in _asides(target):
+        _clear(aside, target)
     if target.is_file():
         raise OccupiedTarget(target, "a file")
     foreign = []
@@ -89,9 +103,7 @@ def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
         OccupiedTarget: when something that no execution wrote would be lost.
     """
     claim(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
+    with _aside(target) as aside:
         (new := aside / "new").mkdir()
         for name, data in files.items():
             with (new / name).open("wb") as file:
@@ -99,8 +111,102 @@ def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         _replace(target, new, aside)
+
+
+def remove(target: Path, root: Path) -> bool:
+    """Return whether the directory of an execution is gone, with the folders below `root` that it leaves empty.
+
+    For others it is gone at once. It stays when it holds anything that no execution wrote.
+    """
+    try:
+        claim(target)
+    except OccupiedTarget:
+        return False
+    with suppress(FileNotFoundError):
+        shutil.rmtree(target.rename(_hidden(target)), ignore_errors=True)
+    _prune([folder for folder in target.parents if root in folder.parents])
+    return True
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Let other processes know, as long as this lasts, that a directory is about to be written."""
+    made = [folder for folder in target.parents if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with locks.held(sign := _sign(target), locks.TOGETHER) as file:
+            try:
+                yield
+            finally:
+                locks.remove(file, sign)
     finally:
+        _prune(made)
+
+
+def being_written(target: Path) -> bool:
+    """Return whether a process is about to write a directory, given as that or as the analysis.json in it."""
+    return not locks.free(_sign(target.parent if target.suffix == ".json" else target))
+
+
+def _prune(folders: Sequence[Path]) -> None:
+    """Remove those of the folders that are empty, given the deepest first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _sign(target: Path) -> Path:
+    return target.parent / f".{target.name}.lock"
+
+
+def _hidden(target: Path) -> Path:
+    """Return a name beside a directory that no other directory's hidden folders have."""
+    return target.parent / f".{target.name}~{secrets.token_hex(4)}"
+
+
+def _asides(target: Path) -> list[Path]:
+    ours = re.compile(rf"\.{re.escape(target.name)}~[0-9a-f]{{8}}")
+    try:
+        return sorted(entry for entry in target.parent.iterdir() if ours.fullmatch(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _clear(aside: Path, target: Path) -> None:
+    """Remove a hidden folder whose writer was killed; the directory that it had put aside comes back if it is missing.
+
+    The writer of a folder that was made this very moment has no lock yet: it finds its folder gone, and makes another.
+    """
+    with suppress(OSError), locks.held(aside / LOCK, locks.ALONE | locks.AT_ONCE):
+        if not target.exists():
+            with suppress(OSError):
+                (aside / "old").rename(target)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside a directory, that nobody takes for a killed writer's."""
+    with ExitStack() as stack:
+        aside = _made(target, stack)
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)  # while its lock is held
+
+
+def _made(target: Path, stack: ExitStack) -> Path:
+    for left in reversed(range(MOST_TRIES)):
+        aside = _hidden(target)
+        try:
+            aside.mkdir(mode=0o700, parents=True)
+            stack.callback(shutil.rmtree, aside, ignore_errors=True)
+            stack.enter_context(locks.held(aside / LOCK, locks.ALONE))
+            return aside
+        except FileNotFoundError:
+            if not left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _replace(target: Path, new: Path, aside: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -30,12 +31,12 @@ def head(
     }
 
 
-def place(endpoint: str, window: Window) -> dict[str, Any]:
-    """Return where and when an execution looked."""
+def place(endpoint: str, window: Window, scheduled: datetime) -> dict[str, Any]:
+    """Return where and when an execution looked, and the time it was scheduled for."""
     return {
         "endpoint": endpoint,
         "window": {"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}", "text": str(window)},
-        "scheduled": f"{window.scheduled:%FT%TZ}",
+        "scheduled": f"{scheduled:%FT%TZ}",
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from runner.domain import LONGEST
 from runner.explain.aggregate import Aggregation
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
@@ -26,15 +29,19 @@ from runner.models.xgboost import Xgboost
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import FileFormat
+from runner.timing.durations import Duration
+from runner.timing.timetable import Timetable
 from runner.values import (
     Background,
     Column,
     Count,
+    Experiment,
     FeatureName,
     FilePath,
     Instant,
     Interval,
     JmesPath,
+    LedgerUrl,
     Location,
     MediaType,
     Name,
@@ -46,6 +53,20 @@ from runner.values import (
     Url,
     Variable,
 )
+
+MOST_WINDOWS = 100_000
+"""Of one backfill: over ten years of hours."""
+
+Action = Literal["create", "update", "describe", "list", "start", "stop", "delete", "executions"]
+
+
+def _step(step: timedelta) -> timedelta:
+    if not timedelta(minutes=1) <= step <= LONGEST:
+        raise ValueError(f"expected a duration from PT1M to P{LONGEST.days}D")
+    return step
+
+
+Step = Annotated[Duration, AfterValidator(_step)]
 
 
 class Node(BaseModel):
@@ -133,6 +154,56 @@ class MonitorStage(Node):
 
     kind: Literal["monitor"]
     window: Interval
+    scheduled: Instant | None
+    attached: bool
+
+
+class ScheduleStage(Node):
+    """`stage=schedule`."""
+
+    kind: Literal["schedule"]
+    action: Action
+    format: Literal["table", "json"]
+    running: bool
+    limit: Annotated[int, Field(strict=True, gt=0, le=100_000)]
+
+
+class DaemonStage(Node):
+    """`stage=daemon`."""
+
+    kind: Literal["daemon"]
+    monitors: tuple[Experiment, ...]
+    workers: Annotated[int, Field(strict=True, gt=0, le=1_000)]
+    poll_seconds: Seconds
+    grace_seconds: Annotated[FiniteFloat, Field(ge=0, le=86_400)]
+    host: str
+    port: Port | None
+
+
+class BackfillStage(Node):
+    """`stage=backfill`."""
+
+    kind: Literal["backfill"]
+    start: Instant
+    end: Instant
+    step: Step
+    workers: Annotated[int, Field(strict=True, gt=0, le=1_000)]
+    redo: bool
+
+    @model_validator(mode="after")
+    def _ascending(self) -> BackfillStage:
+        if self.start >= self.end:
+            raise ValueError(f"start: {self.start:%FT%TZ} does not lie before stage.end, {self.end:%FT%TZ}")
+        if self.end - self.start > MOST_WINDOWS * self.step:
+            raise ValueError(f"step: more than {MOST_WINDOWS:,} windows; take a longer one, or backfill in parts")
+        return self
+
+
+class StatusStage(Node):
+    """`stage=status`."""
+
+    kind: Literal["status"]
+    format: Literal["table", "json"]
 
 
 class EndpointSource(Node):
@@ -245,6 +316,16 @@ class Monitor(Node):
     endpoint: Name
     variant: Name
     reference: FilePath
+    keep: Duration | None
+
+
+class Ledger(Node):
+    """`ledger`: where schedules and executions are written down."""
+
+    url: LedgerUrl
+    busy_seconds: Seconds
+    lease_seconds: Seconds
+    keep: Duration | None
 
 
 class Report(Node):
@@ -278,7 +359,11 @@ class Settings(Node):
         | MergeStage
         | PlanStage
         | BaselineStage
-        | MonitorStage,
+        | MonitorStage
+        | ScheduleStage
+        | DaemonStage
+        | BackfillStage
+        | StatusStage,
         Field(discriminator="kind"),
     ]
     source: Annotated[EndpointSource | TransformSource | FileSource | LoggerSource, Field(discriminator="kind")]
@@ -291,6 +376,8 @@ class Settings(Node):
     shap: Shap
     drift: Drift
     monitor: Monitor
+    schedule: Timetable | None
+    ledger: Ledger
     report: Report
     paths: Paths
 
@@ -304,4 +391,6 @@ class Settings(Node):
         if missing:
             keys = " and ".join(f"data.{key}" for key in missing)
             raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a dataset")
+        if self.schedule is None and self.stage.kind in {"schedule", "daemon", "backfill"}:
+            raise ValueError(f"stage={self.stage.kind} needs a schedule: choose one, such as schedule=hourly")
         return self

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, FiniteFloat, StringConstraints
 
@@ -58,6 +59,23 @@ def _url(text: str) -> str:
     return text
 
 
+def _ledger(text: str) -> str:
+    """Return the URL of a database; its password, if it has one, is libpq's own affair."""
+    if re.fullmatch(r"sqlite:///[^?#\0]+", text):
+        return text
+    if not re.fullmatch(r"postgresql://[^\s?#\0]*", text):
+        raise ValueError("expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
+    if ":" in urlsplit(text).netloc.rpartition("@")[0]:
+        raise ValueError("holds a password: take it out, and give it in PGPASSWORD or in the file PGPASSFILE names")
+    return text
+
+
+def _experiment(text: str) -> str:
+    if not re.fullmatch(r"[\w./-]+", text):
+        raise ValueError("expected the name of an experiment, such as adult")
+    return text
+
+
 def _variable(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
         raise ValueError("expected the name of an environment variable that holds the token, not the token itself")
@@ -103,6 +121,8 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Instant = Annotated[datetime, _from_text(_instant)]
 Interval = Annotated[Window, _from_text(_window)]
 JmesPath = Annotated[str, _from_text(_checked)]
+LedgerUrl = Annotated[str, _from_text(_ledger)]
+Experiment = Annotated[str, _from_text(_experiment)]
 Name = Annotated[str, _from_text(_name)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Rate = Annotated[float, Field(ge=1e-3, le=1e6)]

@@ -55,7 +55,9 @@ def test_help_is_quick_and_lists_the_choices() -> None:
         "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx",
         "shap: exact, kernel",
         "source: batch_transform, endpoint, file, kserve",
-        "stage: baseline, capture, merge, monitor, plan, quickstart, replay, serve, traffic",
+        "ledger: postgresql, sqlite",
+        "schedule: cron, daily, every_n_hours, hourly, once",
+        "stage: backfill, baseline, capture, daemon, merge, monitor, plan, quickstart, replay, schedule, serve, status",
     ):
         assert group in done.stdout
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from runner.domain import Window
+from runner.domain import utc
 from runner.errors import OccupiedTarget
 from runner.executions import (
     ANALYSIS,
@@ -15,13 +22,17 @@ from runner.executions import (
     REPORT,
     VIOLATIONS,
     Stopwatch,
+    being_written,
     claim,
     commit,
     directory,
     finished,
     read_manifest,
+    remove,
     sha256,
+    writing,
 )
+from tests.running import CHECKOUT
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -30,17 +41,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("window", "hour"),
+    ("scheduled", "folder"),
     [
-        ("2023-01-19T05", "2023/01/19/06"),
-        ("2023-01-19T05:30", "2023/01/19/07"),
-        ("2023-12-31T23", "2024/01/01/00"),
-        ("2023-01-19T00/2023-01-20T00", "2023/01/20/00"),
+        ("2023-01-19T06:00:00Z", "2023/01/19/06"),
+        ("2024-01-01T00:00:00Z", "2024/01/01/00"),
+        ("2023-01-19T05:15:00Z", "2023/01/19/05-15"),
+        ("2023-01-19T05:41:23Z", "2023/01/19/05-41-23"),
+        ("2023-01-19T05:00:23Z", "2023/01/19/05-00-23"),
     ],
 )
-def test_directory_is_the_scheduled_hour(window: str, hour: str) -> None:
-    """An execution over a window lies where the schedule would have put it."""
-    assert directory(Path("runs"), "endpoint", "monitor", Window.parse(window)) == Path(f"runs/endpoint/monitor/{hour}")
+def test_directory_is_the_scheduled_time(scheduled: str, folder: str) -> None:
+    """On the full hour that is its folder; otherwise minutes, and seconds where there are any, tell it apart."""
+    assert directory(Path("runs"), "endpoint", "monitor", utc(scheduled)) == Path(f"runs/endpoint/monitor/{folder}")
 
 
 def test_commit_makes_the_directory(tmp_path: Path) -> None:
@@ -141,12 +153,135 @@ def test_nothing_of_others_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_put_aside_comes_back(tmp_path: Path) -> None:
-    """Between the two renames the old directory is aside; the next writer finds it first."""
+    """Between the two renames the old directory is aside; the next writer finds it first, and nothing hidden stays."""
     commit(tmp_path / "06", {ANALYSIS: b"old"})
-    (tmp_path / ".06-killed").mkdir()
-    (tmp_path / "06").rename(tmp_path / ".06-killed/old")
+    (tmp_path / ".06~0123abcd").mkdir()
+    (tmp_path / "06").rename(tmp_path / ".06~0123abcd/old")
     claim(tmp_path / "06")
     assert contents(tmp_path) == {"06/analysis.json": b"old"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "06"]
+
+
+def test_writers_that_are_killed_leave_a_whole_directory_and_nothing_else(tmp_path: Path) -> None:
+    """Killed between any two system calls, or several at once at random, they leave no trace after the next commit."""
+    command = [sys.executable, "-m", "tests.killed_writers", str(tmp_path)]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=CHECKOUT, timeout=60).stdout)
+    for points in (new := found["new"], again := found["again"], gone := found["gone"]):
+        assert len(points) > 8
+        assert {last for *_, last in points} == {"last"}
+    assert {tuple(point[:2]) for point in new} == {("nothing", "nothing"), ("new", "new")}
+    assert {tuple(point[:2]) for point in gone} == {("old", "old"), ("nothing", "nothing")}
+    assert Counter(tuple(point[:2]) for point in again)["nothing", "old"] == 1
+    assert {tuple(point[:2]) for point in again} == {("old", "old"), ("nothing", "old"), ("new", "new")}
+    assert (found["row"], found["random"]) == ("last", "last")
+
+
+def test_the_folder_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
+    """Somebody who claims the same directory in the midst of writing changes nothing."""
+
+    class Meddled(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            claim(tmp_path / "06")
+            remove(tmp_path / "06", tmp_path)
+            return super().read(size)
+
+    commit(tmp_path / "06", {ANALYSIS: Meddled(b"new"), REPORT: Meddled(b"page")})
+    assert contents(tmp_path) == {"06/analysis.json": b"new", "06/report.html": b"page"}
+
+
+@pytest.mark.parametrize(
+    "other", [".05-41~0123abcd", ".05~41~0123abcd", ".05-", ".05~short", ".05.lock", ".5]~0123abcd"]
+)
+def test_what_belongs_to_neighbours_is_left_alone(tmp_path: Path, other: str) -> None:
+    """Hidden folders of directories whose names begin alike, and all else that is hidden, are not touched."""
+    (tmp_path / other).mkdir()
+    for name in ("05", "[05]", "05~41~"):
+        commit(tmp_path / name, {ANALYSIS: b"new"})
+    assert (tmp_path / other).is_dir()
+
+
+def test_a_folder_nobody_writes_in_goes(tmp_path: Path) -> None:
+    """Also one whose writer was killed before it had a lock."""
+    (tmp_path / ".[05]~0123abcd").mkdir()
+    claim(tmp_path / "[05]")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_removed_leaves_no_empty_folders(tmp_path: Path) -> None:
+    """Folders that become empty go too, up to the root, which stays; neighbours stay."""
+    root = tmp_path / "monitor"
+    for name in ("e/m/2026/01/05/09", "e/m/2026/01/05/09-15", "e/m/2025/12/31/23"):
+        commit(root / name, {ANALYSIS: b"1", REPORT: b"2"})
+    assert remove(root / "e/m/2026/01/05/09", root)
+    assert remove(root / "e/m/2025/12/31/23", root)
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*")) == [
+        "e",
+        "e/m",
+        "e/m/2026",
+        "e/m/2026/01",
+        "e/m/2026/01/05",
+        "e/m/2026/01/05/09-15",
+        "e/m/2026/01/05/09-15/analysis.json",
+        "e/m/2026/01/05/09-15/report.html",
+    ]
+    assert remove(root / "e/m/2026/01/05/09-15", root)
+    assert list(tmp_path.iterdir()) == [root]
+    assert not list(root.iterdir())
+
+
+def test_what_is_gone_already_counts_as_removed(tmp_path: Path) -> None:
+    """Removing twice is fine, and so is what never was."""
+    assert remove(tmp_path / "e/m/2026/01/05/09", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_others_is_removed(tmp_path: Path) -> None:
+    """A directory that somebody has put something into stays as it is."""
+    commit(tmp_path / "09", {ANALYSIS: b"1"})
+    (tmp_path / "09/notes.txt").write_bytes(b"precious")
+    assert not remove(tmp_path / "09", tmp_path)
+    assert contents(tmp_path) == {"09/analysis.json": b"1", "09/notes.txt": b"precious"}
+
+
+def test_folders_above_the_root_stay(tmp_path: Path) -> None:
+    """A root that the directory is not below keeps all folders."""
+    commit(tmp_path / "a/09", {ANALYSIS: b"1"})
+    assert remove(tmp_path / "a/09", tmp_path / "b")
+    assert (tmp_path / "a").is_dir()
+
+
+def test_who_writes_is_known_until_the_end(tmp_path: Path) -> None:
+    """Several may write one directory; it is being written until the last one ends, and nothing hidden is left."""
+    target = tmp_path / "made/reference"
+    assert not being_written(target)
+    with writing(target):
+        with writing(target):
+            assert being_written(target)
+            assert not being_written(tmp_path / "made")
+        assert being_written(target)
+        assert being_written(target / ANALYSIS)
+    assert not being_written(target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_process_writes_no_more(tmp_path: Path) -> None:
+    """Another process is seen writing until it is killed; what it leaves goes with the next writer."""
+    code = f"""
+import pathlib, time
+from runner.executions import writing
+with writing(pathlib.Path({str(tmp_path / "reference")!r})):
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=CHECKOUT) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"writing\n"
+        assert being_written(tmp_path / "reference")
+        os.kill(process.pid, signal.SIGKILL)
+    assert not being_written(tmp_path / "reference")
+    with writing(tmp_path / "reference"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_stopwatch_measures_steps() -> None:

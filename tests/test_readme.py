@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from runner import cli, errors
+from tests.live import daemon
 from tests.running import CHECKOUT, Shapwatch
 
 README = (CHECKOUT / "README.md").read_text("utf-8")
@@ -76,15 +79,39 @@ def test_every_rejection_is_described() -> None:
 
 
 def test_the_notebooks_commands_run(tmp_path: Path, adult: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of the side-by-side table run one after the other."""
+    """The commands of the side-by-side table run one after the other; where the notebook waits, so do we."""
     monkeypatch.setenv("ADULT_DIR", str(adult))
-    commands = [
-        shlex.split(command)[3:]
-        for command in re.findall(r"`(python -m runner [^`]+)`", section("The notebook, side by side"))
-    ]
-    assert len(commands) == 4
-    for command in commands:
-        Shapwatch(tmp_path, "adult")(*[argument for argument in command if argument != "experiment=adult"])
+    commands = re.findall(r"`python -m runner ([^`]+)`", section("The notebook, side by side"))
+    shapwatch, told = Shapwatch(tmp_path, "adult"), list[str]()
+    with ExitStack() as stack:
+        for command in commands:
+            arguments = [argument for argument in shlex.split(command) if argument != "experiment=adult"]
+            if "stage=daemon" in arguments:
+                stack.enter_context(daemon(tmp_path))
+            else:
+                told.append(until(lambda each=arguments: shapwatch(*each), SAID.get(len(told), "")))
+    *_, started, stopped, finished, listed, again, deleted = told
+    assert "status          Scheduled" in started
+    assert "is stopped" in stopped
+    assert '"LastMonitoringExecutionSummary"' in finished
+    assert f"{tmp_path}/monitor/adult/adult-monitor/" in listed
+    assert "nDCG 0.9999" in listed
+    assert "is Stopped already" in again
+    assert "is deleted" in deleted
+    assert shapwatch("stage=schedule", "stage.action=describe", code=2).startswith("error: ResourceNotFound")
+    assert shapwatch("stage=schedule", "stage.action=executions") == listed
+
+
+SAID = {5: "InProgress|Completed", 7: '"MonitoringExecutionStatus": "Completed"'}
+"""What the notebook waits for, in the answers to its describe_schedule()."""
+
+
+def until(ask: Callable[[], str], expected: str, seconds: float = 30) -> str:
+    """Return an answer as soon as it is the expected one."""
+    end = time.monotonic() + seconds
+    while not re.search(expected, answer := ask()):
+        assert time.monotonic() < end, answer
+    return answer
 
 
 def test_your_own_experiment_runs(tmp_path: Path) -> None:
@@ -102,7 +129,9 @@ def test_your_own_experiment_runs(tmp_path: Path) -> None:
     assert shapwatch.find("analysis.json", "baseline/churn-monitor")
 
 
-@pytest.mark.parametrize("path", ["README.md", ".github/CONTRIBUTING.md", "runner/demo/README.md"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "docs/operations.md", ".github/CONTRIBUTING.md", "runner/demo/README.md"]
+)
 def test_links_lead_somewhere(path: str) -> None:
     """Relative links name files that exist."""
     text = (CHECKOUT / path).read_text("utf-8")

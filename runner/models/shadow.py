@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from pathlib import Path
 from threading import Thread, Timer
 from typing import Self
 
@@ -16,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner import program
 from runner.domain import Calls
 from runner.errors import EndpointError
 from runner.protocols import Model
@@ -23,7 +22,6 @@ from runner.protocols import Model
 START_SECONDS = 120
 STOP_SECONDS = 10
 LONGEST_COMPLAINT = 1_000
-QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
 
 class Shadow:
@@ -88,16 +86,13 @@ class Shadow:
     @cached_property
     def _endpoint(self) -> Model:
         with tempfile.TemporaryDirectory(prefix="shapwatch-") as folder:
-            (Path(folder) / "settings.yaml").write_text(self._settings, "utf-8")
-            command = [sys.executable, "-P", "-m", "runner", "--config-path", folder, "--config-name", "settings"]
-            path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)  # not what lies about here
             self._process = subprocess.Popen(  # noqa: S603  our own program
-                [*command, *QUIET],
+                program.command(folder, self._settings),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env={**os.environ, "PYTHONPATH": path},
+                env=program.environment(),
             )
             return self._connect(self._url(self._process))
 

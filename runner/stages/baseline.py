@@ -10,7 +10,7 @@ from typing import Any
 from runner import documents, manifest
 from runner.domain import Outcome, Status, plural
 from runner.drift.verdict import reachability
-from runner.executions import ANALYSIS, REPORT, Provenance, Stopwatch, bundle, claim, commit
+from runner.executions import ANALYSIS, REPORT, Provenance, Stopwatch, bundle, claim, commit, writing
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
@@ -45,6 +45,10 @@ class Baseline:
     def run(self) -> Outcome:
         """Write analysis.json, report, settings and manifest; the former reference stays until they are complete."""
         claim(self.target)
+        with writing(self.target):
+            return self._run()
+
+    def _run(self) -> Outcome:
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
             features, digest = self.dataset.read()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,15 @@ from runner.reference import Reference
 from runner.report.render import Report
 from runner.sources.merged_tree import MergedTree
 from runner.sources.source import Source
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What an execution is about: the window it looks at, the time it is scheduled for, where its result belongs."""
+
+    window: Window
+    scheduled: datetime
+    target: Path
 
 
 @dataclass(frozen=True)
@@ -54,22 +64,29 @@ class Monitor:
     root: Path
     track: Track
 
-    def run(self, window: Window) -> Execution:
-        """Execute over a window; the directory of its scheduled hour holds the result, also that of a failure."""
+    def run(self, window: Window, scheduled: datetime | None = None) -> Execution:
+        """Execute over a window; the directory of its scheduled time holds the result, also that of a failure.
+
+        Args:
+            window: what to look at.
+            scheduled: in UTC, None for the first full hour after the window.
+        """
+        at = scheduled or window.scheduled
+        slot = Slot(window, at, executions.directory(self.root, self.endpoint, self.name, at))
         captured = None
         with ExitStack() as stack:
             try:
-                self._claim(window)
+                _claim(slot)
                 reference = Reference.read(self.reference)
                 captured = stack.enter_context(self.source.read(window))
-                return self._execute(window, reference, captured)
+                return self._execute(slot, reference, captured)
             except (ShapwatchError, OSError) as error:
-                return self._fail(window, error, captured)
+                return self._fail(slot, error, captured)
 
-    def _execute(self, window: Window, reference: Reference, captured: Captured) -> Execution:
+    def _execute(self, slot: Slot, reference: Reference, captured: Captured) -> Execution:
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
-            self.source.check(captured, window)
+            self.source.check(captured, slot.window)
             features, scores_NL = captured.features(), captured.scores()
             match_features(reference.attributions.names, features.columns)
         with watch.step("explain"):
@@ -89,72 +106,74 @@ class Monitor:
         identities = {"reference": reference.digest, "model": self.model.identity}
         calls = manifest.calls(before, self.model.sent)
         found = {
-            **self._head(window, status, (headline(verdict), sentence(verdict, reference.attributions, live))),
+            **self._head(slot, status, (headline(verdict), sentence(verdict, reference.attributions, live))),
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "preflight": asdict(checked),
             "calls": calls,
             "serving_parity": parity(scores_NL, self.estimator.model_scores(attributions)),
-            "quality": manifest.quality(self.merged.quality(window, attributions.labels)),
+            "quality": manifest.quality(self.merged.quality(slot.window, attributions.labels)),
             "model_changed": reference.model_changed(self.model.identity),
             "notes": [*differences, *verdict.notes, *manifest.trouble(calls), *rejections(captured)],
         }
-        target = self._commit(window, found, files, watch, (live, reference.attributions))
+        self._commit(slot, found, files, watch, (live, reference.attributions))
         lines = [
-            f"{status}, {window}. {found['headline']}: {found['sentence']}",
+            f"{status}, {slot.window}. {found['headline']}: {found['sentence']}",
             *(f"note: {note}" for note in found["notes"]),
-            target / REPORT,
+            slot.target / REPORT,
         ]
         told = "\n  ".join(map(str, lines))
-        return Execution(told, status=status, directory=str(target))
+        return Execution(told, status=status, directory=str(slot.target.absolute()))
 
-    def _target(self, window: Window) -> Path:
-        return executions.directory(self.root, self.endpoint, self.name, window)
-
-    def _claim(self, window: Window) -> None:
-        """Make sure that the directory of the scheduled hour is free, or holds an execution over the same window."""
-        target = self._target(window)
-        executions.claim(target)
-        if executions.finished(target) and (stored := executions.stored_window(target)) not in {None, str(window)}:
-            raise OccupiedTarget(target, f"an execution over {stored}")
-
-    def _fail(self, window: Window, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
+    def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
-        told = f"Failed, {window}: {reason}"
-        target = self._target(window)
-        if executions.finished(target):
-            told = f"{told}\n  the earlier execution in {target} was kept"
-        else:
-            stored = error.reason if isinstance(error, ShapwatchError) else reason
-            found = {**self._head(window, Status.FAILED, ("Failed", reason)), "failure_reason": stored, "notes": []}
-            if captured:
-                found["counts"] = manifest.counts(captured)
-            files = _rejected(captured) if captured else {}
-            self._commit(window, found, files, Stopwatch(self.provenance.clock), (None, None))
-            told = f"{told}\n  {target / REPORT}"
-        return Execution(told, succeeded=False, status=Status.FAILED, directory=str(target))
+        stored = error.reason if isinstance(error, ShapwatchError) else reason
+        directory, where = str(slot.target.absolute()), f"the earlier execution in {slot.target} was kept"
+        if not executions.finished(slot.target):
+            try:
+                self._report_failure(slot, reason, stored, captured)
+                where = str(slot.target / REPORT)
+            except (ShapwatchError, OSError) as trouble:
+                told = disk_sentence(trouble) if isinstance(trouble, OSError) else str(trouble)
+                directory, where = "", f"there is no report: {told}"
+        message = f"Failed, {slot.window}: {reason}\n  {where}"
+        return Execution(message, succeeded=False, status=Status.FAILED, directory=directory, failure_reason=stored)
 
-    def _head(self, window: Window, status: Status, told: tuple[str, str]) -> dict[str, Any]:
+    def _report_failure(self, slot: Slot, reason: str, stored: str, captured: Captured | None) -> None:
+        found = {**self._head(slot, Status.FAILED, ("Failed", reason)), "failure_reason": stored, "notes": []}
+        if captured:
+            found["counts"] = manifest.counts(captured)
+        files = _rejected(captured) if captured else {}
+        self._commit(slot, found, files, Stopwatch(self.provenance.clock), (None, None))
+
+    def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> dict[str, Any]:
         head = manifest.head("monitor", self.name, status, told, self.provenance.versions)
-        return {**head, **manifest.place(self.endpoint, window)}
+        return {**head, **manifest.place(self.endpoint, slot.window, slot.scheduled)}
 
     def _commit(
         self,
-        window: Window,
+        slot: Slot,
         found: dict[str, Any],
         files: Mapping[str, bytes | IO[bytes]],
         watch: Stopwatch,
         compared: tuple[GlobalAttributions | None, GlobalAttributions | None],
-    ) -> Path:
+    ) -> None:
         with watch.step("report"):
             page = self.report.html(found, *compared)
-        target = self._target(window)
-        executions.commit(target, {**files, **executions.bundle(found, page, self.provenance, watch)})
-        return target
+        executions.commit(slot.target, {**files, **executions.bundle(found, page, self.provenance, watch)})
+
+
+def _claim(slot: Slot) -> None:
+    """Make sure that the directory is free, or holds an execution over the same window."""
+    executions.claim(slot.target)
+    stored = executions.stored_window(slot.target)
+    if executions.finished(slot.target) and stored not in {None, str(slot.window)}:
+        raise OccupiedTarget(slot.target, f"an execution over {stored}")
 
 
 def _rejected(captured: Captured) -> dict[str, bytes | IO[bytes]]:
+    captured.rejections.seek(0)  # a first try to write it may have come to nothing
     return {REJECTED: captured.rejections} if captured.rejected else {}
 
 

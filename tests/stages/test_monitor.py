@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import pytest
 
+from runner import executions
 from runner.domain import Event, Execution, Payload, Status, Window, utc
 from runner.executions import Provenance
 from runner.explain.aggregate import Aggregation
@@ -85,6 +90,27 @@ def manifest(root: Path) -> Mapping[str, Any]:
     return document
 
 
+def test_the_scheduled_time_names_the_directory(tmp_path: Path) -> None:
+    """Where none is given it is the first full hour after the window; two executions of one hour do not meet."""
+    stage = monitor(tmp_path, [[7, 2, 1]])
+    for scheduled, folder in ((None, "10"), ("2026-01-05T10:15:00Z", "10-15"), ("2026-01-05T10:15:07Z", "10-15-07")):
+        execution = stage.run(WINDOW, utc(scheduled) if scheduled else None)
+        assert execution.directory == str(tmp_path / "monitor/e/m/2026/01/05" / folder)
+        told = orjson.loads((Path(execution.directory) / "manifest.json").read_bytes())
+        assert told["scheduled"] == (scheduled or "2026-01-05T10:00:00Z")
+        assert told["window"]["text"] == str(WINDOW)
+
+
+def test_an_execution_over_another_window_is_kept(tmp_path: Path) -> None:
+    """One scheduled time has one window: another one fails, and says what was kept."""
+    stage = monitor(tmp_path, [[7, 2, 1]])
+    stage.run(WINDOW)
+    execution = stage.run(Window.parse("2026-01-05T08"), utc("2026-01-05T10:00:00Z"))
+    assert execution.status is Status.FAILED
+    assert "was kept" in execution.message
+    assert manifest(tmp_path)["window"]["text"] == str(WINDOW)
+
+
 def test_the_background_is_the_references(tmp_path: Path) -> None:
     """With the mean as SHAP baseline, the execution uses the reference's, not the window's."""
     execution = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]]).run(WINDOW)
@@ -144,6 +170,80 @@ def test_the_model_fails_in_words(tmp_path: Path) -> None:
     execution = monitor(tmp_path, [["x", 2, 1], ["y", 3, 0]]).run(WINDOW)
     assert execution.status is Status.FAILED
     assert "feature 'a' is 3 there, but the records hold 'x'" in manifest(tmp_path)["failure_reason"]
+
+
+FULL = """
+import json, pathlib, resource, sys
+from tests.stages.test_monitor import WINDOW, monitor
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def contents(target):
+    return {path.name: path.read_text() for path in target.glob("*")}
+
+for number, (before, size) in enumerate([("nothing", 0), ("nothing", 3000), ("Failed", 0), ("Completed", 3000)]):
+    root = pathlib.Path(sys.argv[1]) / str(number)
+    root.mkdir()
+    stage, target = monitor(root, [[7, 2, 1]] * 8), root / "monitor/e/m/2026/01/05/10"
+    if before == "Failed":
+        (root / "reference").rename(root / "elsewhere")
+    if before != "nothing":
+        stage.run(WINDOW)
+    if before == "Failed":
+        (root / "elsewhere").rename(root / "reference")
+    held = contents(target)
+    status = json.loads(held["manifest.json"])["status"] if held else "nothing"
+    limit(size)
+    execution = stage.run(WINDOW)
+    limit(resource.RLIM_INFINITY)
+    kept = held == contents(target) and not list(root.rglob(".*"))
+    again = stage.run(WINDOW).status
+    told = [execution.status, execution.failure_reason, execution.directory == str(target)]
+    print(json.dumps([status, kept, *told, again]))
+"""
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """Where neither result nor failure can be written, it fails with the reason, and what was there is still there."""
+    command = [sys.executable, "-W", "error", "-c", FULL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=CHECKOUT, timeout=60)
+    assert not done.stderr, done.stderr.decode()
+    reason = f"the disk: {os.strerror(errno.EFBIG)}; check that it exists, may be read or written and has space"
+    assert [orjson.loads(line) for line in done.stdout.splitlines()] == [
+        ["nothing", True, "Failed", reason, False, "Completed"],
+        ["nothing", True, "Failed", reason, False, "Completed"],
+        ["Failed", True, "Failed", reason, False, "Completed"],
+        ["Completed", True, "Failed", reason, True, "Completed"],
+    ]
+
+
+def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the result could not be written but the failure can, all rejections are in that."""
+    stage = monitor(tmp_path, [[7, 2, 1]] * 8, share=0.5)
+    write(tmp_path, "09/z.jsonl", b"torn\n")
+    commit = executions.commit
+
+    def once(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
+        monkeypatch.undo()
+        with pytest.raises(IsADirectoryError):
+            commit(target, {**files, ".": b""})
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(executions, "commit", once)
+    execution = stage.run(WINDOW)
+    assert execution.failure_reason == manifest(tmp_path)["failure_reason"]
+    assert str(execution.failure_reason).startswith("the disk: No space left on device")
+    assert len(lost(execution)) == 1
+
+
+def test_something_of_others_fails_an_execution(tmp_path: Path) -> None:
+    """A directory that holds anything else stays, and the reason names it."""
+    (tmp_path / "monitor/e/m/2026/01/05/10/notes").mkdir(parents=True)
+    execution = monitor(tmp_path, [[7, 2, 1]]).run(WINDOW)
+    assert (execution.status, execution.directory) == (Status.FAILED, "")
+    assert "10 holds notes, which writing there would replace" in execution.message
+    assert [path.name for path in (tmp_path / "monitor").rglob("*")][-1] == "notes"
 
 
 BAD: list[tuple[str, bytes]] = [

@@ -1,0 +1,158 @@
+"""Executions over any stretch of the past, one for each window; those that are done already are left alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from runner.agenda import Due, Entry
+from runner.descriptions import happened
+from runner.domain import Outcome, Status, Window, plural
+from runner.errors import NO_DATA, SettingsError
+from runner.protocols import Track
+from runner.supervision.declaration import Declaration
+from runner.supervision.result import Result
+from runner.timing.durations import text as duration_text
+
+if TYPE_CHECKING:
+    from runner.ledger.ledger import Ledger
+    from runner.supervision.supervisor import Supervisor
+
+DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
+INTERRUPTED = Result(Status.STOPPED, failure_reason="the backfill was interrupted; the same command goes on with it")
+LAST_SECONDS = 10.0
+PAUSE = 0.05
+BEATS = 6
+"""How often in a lease the ledger is told that we are there."""
+MOST_TOLD = 10
+"""Failures that are told in full."""
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """A stretch of the past, cut into windows.
+
+    Attributes:
+        ledger: opens it.
+        supervisor: runs executions of a ledger.
+        declaration: the monitor that is executed.
+        start, end, step: the stretch and how long a window is; the last one may be shorter.
+        redo: whether to execute again what is done.
+        lease_seconds: how often the ledger must hear of us.
+        clock: the time in UTC.
+    """
+
+    ledger: Callable[[], AbstractContextManager[Ledger]]
+    supervisor: Callable[[Ledger], Supervisor]
+    declaration: Declaration
+    start: datetime
+    end: datetime
+    step: timedelta
+    redo: bool
+    lease_seconds: float
+    clock: Callable[[], datetime]
+    track: Track
+
+    def run(self) -> Outcome:
+        """Execute what is missing, and return how many windows ended how; it succeeds when none failed."""
+        windows = self.windows()
+        with self.ledger() as ledger:
+            supervisor = self.supervisor(ledger)
+            try:
+                work = Work(ledger, supervisor, self)
+                ended = list(self.track(work.through(windows), "windows", len(windows)))
+            finally:
+                supervisor.stop_all(INTERRUPTED, LAST_SECONDS)
+                ledger.retire(supervisor.owner)
+        failures = [entry for entry, _ in ended if entry.status not in DONE and entry.failure_reason != NO_DATA]
+        return Outcome(_summary(ended, failures), not failures)
+
+    def windows(self) -> list[Window]:
+        """Return the windows, the oldest first."""
+        count = -((self.start - self.end) // self.step)
+        starts = [self.start + i * self.step for i in range(count)]
+        return [Window(start, min(start + self.step, self.end)) for start in starts]
+
+
+class Work:
+    """The windows of a backfill under way."""
+
+    def __init__(self, ledger: Ledger, supervisor: Supervisor, backfill: Backfill) -> None:
+        """Prepare."""
+        self._ledger, self._supervisor, self._backfill = ledger, supervisor, backfill
+        self._beaten = float("-inf")
+
+    def through(self, windows: Sequence[Window]) -> Iterator[tuple[Entry, bool]]:
+        """Yield the execution of each window when it has ended, and whether it had done so before."""
+        todo, under_way = deque(windows), set[int]()
+        while todo or under_way:
+            self._beat()
+            while todo and self._supervisor.free > 0 and len(under_way) < self._supervisor.workers:
+                entry = self._entered(todo.popleft())
+                if entry.status in DONE and not self._backfill.redo:
+                    yield entry, True
+                else:
+                    self._start(entry)
+                    under_way.add(entry.id)
+            self._supervisor.tend()
+            for entry in map(self._ledger.entry, sorted(under_way)):
+                if entry.status.terminal and entry.id not in self._supervisor.running:
+                    under_way.remove(entry.id)
+                    yield entry, False
+                elif entry.status == Status.PENDING and self._supervisor.free > 0:
+                    self._supervisor.start(entry)
+            time.sleep(PAUSE)
+
+    def _entered(self, window: Window) -> Entry:
+        """Return the execution over a window.
+
+        Raises:
+            SettingsError: when the one at its scheduled time looks at another window.
+        """
+        now, declaration = self._backfill.clock(), self._backfill.declaration
+        due = Due(window.end, window, now)
+        (entry,) = self._ledger.enter(
+            declaration.name,
+            declaration.endpoint,
+            declaration.snapshot,
+            0,
+            declaration.timetable.max_runtime,
+            [due],
+            now,
+        )
+        if entry.window != window:
+            place = f"the execution of {entry.schedule} scheduled at {entry.scheduled:%FT%TZ}"
+            problem = f"{place} looks at {entry.window}, so there is none over {window}; give another monitor.name"
+            raise SettingsError([f"stage.step={duration_text(self._backfill.step)}: {problem}"])
+        return entry
+
+    def _start(self, entry: Entry) -> None:
+        if entry.status.terminal:
+            self._ledger.redo(entry.id, self._backfill.declaration.snapshot, self._backfill.clock())
+        self._supervisor.start(self._ledger.entry(entry.id))
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._beaten < self._backfill.lease_seconds / BEATS:
+            return
+        owner, now = self._supervisor.owner, self._backfill.clock()
+        self._ledger.beat(owner, now, False, socket.gethostname(), os.getpid())
+        self._beaten = time.monotonic()
+
+
+def _summary(ended: Sequence[tuple[Entry, bool]], failures: Sequence[Entry]) -> str:
+    before = sum(was for _, was in ended)
+    counts = Counter("no data" if entry.failure_reason == NO_DATA else str(entry.status) for entry, _ in ended)
+    told = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
+    done = f", of which {before:,} were done before" if before else ""
+    lines = [f"{plural(len(ended), 'window')}: {told}{done}"]
+    lines += [f"{entry.status}, {entry.window}: {happened(entry)}" for entry in failures[:MOST_TOLD]]
+    if len(failures) > MOST_TOLD:
+        lines.append(f"and {len(failures) - MOST_TOLD:,} more; stage=schedule stage.action=executions lists them")
+    return "\n  ".join(lines)

@@ -1,0 +1,200 @@
+"""The daemon: runs what the schedules of a ledger have due, one leader at a time, until it is told to end.
+
+All it knows is in the ledger, so it may be killed at any moment; the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from runner import executions
+from runner.agenda import Entry
+from runner.domain import Outcome, plural
+from runner.errors import LedgerError
+from runner.supervision.declaration import Declaration
+from runner.supervision.result import RUN_AGAIN
+
+if TYPE_CHECKING:
+    from runner.ledger.leadership import Leadership
+    from runner.ledger.ledger import Ledger
+    from runner.supervision.dispatcher import Dispatcher
+    from runner.supervision.health import Facts
+    from runner.supervision.supervisor import Supervisor
+
+BEATS = 6
+"""How often in a lease the daemon tells the ledger that it is there."""
+TIDY_SECONDS = 3600.0
+LAST_SECONDS = 20.0
+"""What writing down may take at the end, before the executions are left to the next daemon."""
+
+logger = logging.getLogger("shapwatch.daemon")
+
+
+@dataclass
+class Daemon:
+    """A process that leads, or waits to lead.
+
+    Attributes:
+        ledger: holds the schedules.
+        leadership: at most one process holds it.
+        supervisor: runs executions.
+        dispatcher: makes what decides which, for the time of a lead.
+        monitors: are created or updated at the begin of a lead.
+        health: puts up a page with the state of a daemon; None for none.
+        poll_seconds: between two rounds.
+        grace_seconds: how long executions may go on once the daemon is told to end.
+        lease_seconds: a daemon that cannot reach its ledger for so long gives up what it runs.
+        keep: how long the ledger keeps executions, and keep_results their directories; None is for ever.
+        clock: the time in UTC.
+    """
+
+    ledger: Ledger
+    leadership: Leadership
+    supervisor: Supervisor
+    dispatcher: Callable[[], Dispatcher]
+    monitors: Sequence[Declaration]
+    health: Callable[[Callable[[], Facts], Callable[[], dict[str, Entry]]], AbstractContextManager[None]] | None
+    poll_seconds: float
+    grace_seconds: float
+    lease_seconds: float
+    keep: timedelta | None
+    keep_results: timedelta | None
+    clock: Callable[[], datetime]
+    problem: str | None = None
+    _lead: Dispatcher | None = None
+    _ending: Event = field(default_factory=Event)
+    _hurried: Event = field(default_factory=Event)
+    _beaten: float = float("-inf")
+    _tidied: float = float("-inf")
+    _rounded: float = field(default_factory=time.monotonic)
+
+    def run(self) -> Outcome:
+        """Work until SIGTERM or SIGINT; a second one ends what is running at once."""
+        logger.info("daemon %s on the ledger %s", self.supervisor.owner, self.ledger.name)
+        with ExitStack() as stack:
+            stack.enter_context(self._signals())
+            if self.health:
+                stack.enter_context(self.health(self.facts, self.ledger.last_of_each))
+            stack.callback(self._drain)
+            self.round()
+            while not self._ending.wait(self.poll_seconds):
+                self.round()
+        return Outcome("the daemon has ended; what it did not finish, or was not yet due, is the next one's")
+
+    @property
+    def leading(self) -> bool:
+        """Whether it runs executions, instead of waiting for the daemon that does to end."""
+        return self._lead is not None
+
+    def facts(self) -> Facts:
+        """Return what there is to know about its health."""
+        from runner.supervision.health import Facts
+
+        age, running = time.monotonic() - self._rounded, len(self.supervisor.running)
+        return Facts(self.leading, age, self.problem, running, self.supervisor.workers)
+
+    def round(self) -> None:
+        """Do once what is to be done; a ledger that does not answer is asked again in the next round."""
+        try:
+            self._keep_lead()
+            self._beat()
+            if self._lead:
+                self._lead.round()
+                self._tidy()
+        except LedgerError as error:
+            self._trouble(str(error))
+            return
+        if self.problem:
+            logger.info("the ledger answers again")
+        self.problem, self._rounded = None, time.monotonic()
+
+    def _keep_lead(self) -> None:
+        """Give up a lead that is lost, take one that is free."""
+        if self._lead and not self.leadership.holds():
+            self._step_down("the lead is lost")
+        if not self._lead and self.leadership.try_lead():
+            for monitor in self.monitors:
+                schedule = monitor.enlist(self.ledger, self.clock())
+                logger.info("in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
+            lead = self.dispatcher()
+            lead.start()
+            self._lead, self._beaten = lead, float("-inf")
+            logger.info("leading")
+
+    def _step_down(self, why: str) -> None:
+        logger.error("%s; what runs here is ended, whoever leads next runs it again", why)
+        if self._lead:
+            self._lead.stop()
+        self._lead = None
+        self.supervisor.abandon()
+        self.leadership.release()
+
+    def _beat(self) -> None:
+        """Tell the ledger who is there, and that what is under way here still is."""
+        if time.monotonic() - self._beaten < self.lease_seconds / BEATS:
+            return
+        self.ledger.beat(self.supervisor.owner, self.clock(), self.leading, socket.gethostname(), os.getpid())
+        self._beaten = time.monotonic()
+
+    def _trouble(self, problem: str) -> None:
+        if problem != self.problem:
+            logger.error("%s; trying again", problem)
+        self.problem = problem
+        if self._lead and time.monotonic() - self._beaten > self.lease_seconds:
+            self._step_down(f"the ledger has not answered for {self.lease_seconds:g} s")
+
+    def _tidy(self) -> None:
+        """Remove what is kept no longer."""
+        if time.monotonic() - self._tidied < TIDY_SECONDS:
+            return
+        if self.keep_results:
+            for entry in self.ledger.expired(self.clock() - self.keep_results):
+                if entry.output and executions.remove(output := Path(entry.output), output.parents[3]):
+                    logger.info("%s is removed (monitor.keep)", entry.output, extra={"schedule": entry.schedule})
+        if self.keep and (gone := self.ledger.forget(self.clock() - self.keep)):
+            logger.info("the ledger has forgotten %s (ledger.keep)", plural(gone, "execution"))
+        self._tidied = time.monotonic()
+
+    def _drain(self) -> None:
+        """Start nothing more; let what runs end, or, when its time is up, leave it to the next daemon."""
+        if self._lead:
+            self._lead.stop()
+        if self.supervisor.running:
+            running = plural(len(self.supervisor.running), "execution")
+            logger.info("draining: %s may go on for %g s", running, self.grace_seconds)
+        until = time.monotonic() + self.grace_seconds
+        while time.monotonic() < until and not self._hurried.is_set() and not self.supervisor.wait(self.poll_seconds):
+            with suppress(LedgerError):
+                self._beat()
+        self.supervisor.stop_all(RUN_AGAIN, LAST_SECONDS)
+        with suppress(LedgerError):
+            self.ledger.retire(self.supervisor.owner)
+        self.leadership.release()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._stay)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        (self._hurried if self._ending.is_set() else self._ending).set()
+
+    def _stay(self, _number: int, _frame: FrameType | None) -> None:
+        logger.info("SIGHUP: nothing is read again; schedules are the ledger's, change them with stage=schedule")

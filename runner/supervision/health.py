@@ -1,0 +1,134 @@
+"""A page that says whether the daemon is well, and its figures as Prometheus reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from runner.agenda import Entry
+from runner.domain import Status
+from runner.errors import LedgerError, SettingsError
+
+LATE_SECONDS = 120.0
+"""A daemon whose last good round is longer ago is not well."""
+
+logger = logging.getLogger("shapwatch.daemon")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a daemon knows of itself.
+
+    Attributes:
+        leading: whether it runs executions, instead of standing by.
+        round_age: seconds since the ledger last answered; `problem` is what it said since.
+        running, workers: executions under way, and how many there may be.
+    """
+
+    leading: bool
+    round_age: float
+    problem: str | None
+    running: int
+    workers: int
+
+    @property
+    def well(self) -> bool:
+        """Whether it does what it is there for."""
+        return self.round_age < LATE_SECONDS
+
+
+@contextmanager
+def health(host: str, port: int, facts: Callable[[], Facts], lasts: Callable[[], dict[str, Entry]]) -> Iterator[None]:
+    """Serve `/healthz` and `/metrics` inside.
+
+    Args:
+        host: where.
+        port: where; 0 is a free one.
+        facts: the state of the daemon.
+        lasts: the last execution of each schedule.
+
+    Raises:
+        SettingsError: when the address is taken or not this machine's.
+    """
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/healthz":
+                now = facts()
+                self._answer(200 if now.well else 503, "application/json", orjson.dumps({"ok": now.well} | vars(now)))
+            elif self.path == "/metrics":
+                self._answer(200, CONTENT_TYPE_LATEST, metrics(facts(), lasts))
+            else:
+                self._answer(404, "text/plain", b"there are /healthz and /metrics\n")
+
+        def _answer(self, status: int, kind: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet: probes come every few seconds."""
+
+    try:
+        server = ThreadingHTTPServer((host, port), Page)
+    except OSError as error:
+        problem = f"cannot listen at {host} ({error.strerror or error}); take another port, or 0 for a free one"
+        raise SettingsError([f"stage.port={port}: {problem}"]) from error
+    logger.info("health at http://%s:%d/healthz, figures at /metrics", host, server.server_address[1])
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def metrics(facts: Facts, lasts: Callable[[], dict[str, Entry]]) -> bytes:
+    """Return the figures in Prometheus' exposition format; without those of the ledger when it does not answer."""
+    registry = CollectorRegistry()
+    figures = {
+        "shapwatch_daemon_leading": ("1 for the daemon that runs executions, 0 for a standby", facts.leading),
+        "shapwatch_daemon_round_age_seconds": ("Seconds since the ledger last answered", facts.round_age),
+        "shapwatch_executions_running": ("Executions under way", facts.running),
+        "shapwatch_workers": ("Executions that may be under way at once", facts.workers),
+    }
+    for name, (what, value) in figures.items():
+        Gauge(name, what, registry=registry).set(value)
+    last = Gauge(
+        "shapwatch_last_execution_status",
+        "1 for the status of the last execution",
+        ["schedule", "status"],
+        registry=registry,
+    )
+    at = Gauge(
+        "shapwatch_last_execution_scheduled_timestamp_seconds",
+        "When the last execution was scheduled",
+        ["schedule"],
+        registry=registry,
+    )
+    memory = Gauge(
+        "shapwatch_last_execution_peak_memory_bytes", "Of the last execution's process", ["schedule"], registry=registry
+    )
+    try:
+        found = lasts()
+    except LedgerError:
+        found = {}
+    for schedule, entry in found.items():
+        for status in Status:
+            last.labels(schedule, status).set(status == entry.status)
+        at.labels(schedule).set(entry.scheduled.timestamp())
+        if entry.peak_memory is not None:
+            memory.labels(schedule).set(entry.peak_memory)
+    return generate_latest(registry)

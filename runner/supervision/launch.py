@@ -1,0 +1,42 @@
+"""Starts the process of an execution, from the settings as they were when its schedule was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from runner import program
+from runner.agenda import Entry, Snapshot
+from runner.supervision.child import Child
+
+if TYPE_CHECKING:
+    from runner.ledger.ledger import Ledger
+
+VARIABLES = {"execution": "SHAPWATCH_EXECUTION", "schedule": "SHAPWATCH_SCHEDULE"}
+"""The environment variables that tell a process whose log lines it writes."""
+
+
+def launch(ledger: Ledger, executing: Callable[[Snapshot, Entry], str], entry: Entry) -> Child:
+    """Return the process that executes an entry.
+
+    Args:
+        ledger: has the settings.
+        executing: gives the whole configuration of the process as YAML.
+        entry: the execution.
+
+    Raises:
+        OSError: when the process cannot be started, for one because the folder of its settings is gone.
+        LedgerError: when the settings cannot be read.
+    """
+    snapshot = ledger.snapshot(entry.snapshot)
+    ids = {VARIABLES["execution"]: str(entry.id), VARIABLES["schedule"]: entry.schedule}
+    return Child(
+        lambda scratch: program.command(scratch, executing(snapshot, entry)),
+        snapshot.folder,
+        {**program.environment(), **ids},
+    )
+
+
+def log_context(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what each log line of this process shall carry."""
+    return {key: environment[name] for key, name in VARIABLES.items() if name in environment}

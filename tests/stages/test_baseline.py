@@ -1,0 +1,68 @@
+"""Baselining, built by hand: what others see of it while it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from runner.errors import ModelAnswerError
+from runner.executions import being_written
+from runner.sources.dataset import Dataset
+from runner.stages.baseline import Baseline
+from tests.models_by_hand import Formula, additive
+from tests.stages.test_monitor import DATA, PARTS
+
+
+def baseline(root: Path, model: Formula) -> Baseline:
+    """Return the baselining of three records."""
+    dataset = root / "dataset.jsonl"
+    dataset.write_text("".join(f'{{"features": {row}}}\n' for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
+    parts: dict[str, Any] = {**PARTS, "model": model}
+    return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), target=root / "reference", **parts)
+
+
+def test_it_is_seen_while_it_goes_on(tmp_path: Path) -> None:
+    """From the first call of the model to the last the reference is being written; then nothing hidden is left."""
+    seen: list[bool] = []
+
+    def watched(features: pl.DataFrame) -> NDArray[np.float64]:
+        seen.append(being_written(tmp_path / "reference") and being_written(tmp_path / "reference/analysis.json"))
+        return additive(features)
+
+    assert baseline(tmp_path, Formula(watched)).run().succeeded
+    assert set(seen) == {True}
+    assert not being_written(tmp_path / "reference")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.jsonl", "reference"]
+
+
+def test_one_that_fails_is_over(tmp_path: Path) -> None:
+    """Nobody waits for a reference that will not come."""
+
+    def broken(features: pl.DataFrame) -> NDArray[np.float64]:
+        raise ModelAnswerError("nothing to say")
+
+    with pytest.raises(ModelAnswerError):
+        baseline(tmp_path, Formula(broken)).run()
+    assert not being_written(tmp_path / "reference")
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.jsonl"]
+
+
+def test_two_at_once_leave_one_whole_reference(tmp_path: Path) -> None:
+    """A second baselining of the same folder may end within the first one; the last to write stays."""
+    inner = baseline(tmp_path, Formula(additive, identity="inner"))
+    runs: list[str] = []
+
+    def nested(features: pl.DataFrame) -> NDArray[np.float64]:
+        if not runs:
+            runs.append(inner.run().message)
+            assert being_written(tmp_path / "reference")
+        return additive(features)
+
+    assert baseline(tmp_path, Formula(nested, identity="outer")).run().succeeded
+    assert '"model":"outer"' in (tmp_path / "reference/manifest.json").read_text().replace(": ", ":")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.jsonl", "reference"]
