@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_the_notebooks_commands_run(tmp_path: Path, adult: Path, monkeypatch: py
             if "stage=daemon" in arguments:
                 stack.enter_context(daemon(tmp_path))
             else:
-                told.append(until(lambda each=arguments: shapwatch(*each), SAID.get(len(told), "")))
+                told.append(until(partial(shapwatch, *arguments), SAID.get(len(told), "")))
     *_, started, stopped, finished, listed, again, deleted = told
     assert "status          Scheduled" in started
     assert "is stopped" in stopped
