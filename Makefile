@@ -14,6 +14,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.kernel
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.serve
+	$(BIN)/python -m benchmarks.daemon
 
 $(VENV)/bin/python:
 	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shapwatch needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": name a newer one with make PY=python3.12")'

@@ -17,6 +17,11 @@ class ScheduleStatus(StrEnum):
     STOPPED = "Stopped"
 
 
+def first_line(text: str) -> str:
+    """Return what stands before a line's end."""
+    return text.partition("\n")[0]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Settings as they were when a schedule was created: an execution runs from them and from nothing else.
@@ -121,3 +126,9 @@ class Entry:
     exit_message: str | None = None
     failure_reason: str | None = None
     output: str | None = None
+
+    @property
+    def told(self) -> str:
+        """How it went, in a line: status, window and why."""
+        why = f": {self.failure_reason}" if self.failure_reason else ""
+        return first_line(self.exit_message or f"{self.status}, {self.window}{why}")

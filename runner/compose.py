@@ -35,7 +35,7 @@ from runner.protocols import Track
 from runner.settings import Data, Settings
 from runner.shipped import shipped
 from runner.supervision.declaration import Declaration
-from runner.timing.timetable import dump, load
+from runner.timing.timetable import dump
 
 EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
 """The stages that ask the model on purpose."""
@@ -137,20 +137,25 @@ def _declared(settings: Settings, snapshot: str) -> Declaration:
             [f"{key}: {problem}; give a token in the variable that model.token_env names" for key in hidden]
         )
     assert settings.schedule is not None  # noqa: S101  Settings._inputs checks it
-    usual: Any = OmegaConf.to_container(_option("schedule/hourly"))
     return Declaration(
         name=settings.monitor.name,
         endpoint=settings.monitor.endpoint,
         reference=str(settings.monitor.reference),
         timetable=settings.schedule,
-        said=_overridden("schedule") or dump(settings.schedule) != dump(load(json.dumps(usual))),
+        changes=_changes(json.loads(dump(settings.schedule))),
         snapshot=Snapshot(_without_stage(snapshot), str(Path.cwd())),
     )
 
 
-def _overridden(group: str) -> bool:
-    """Return whether the command line chooses an option of a group, or sets a key in it."""
-    return any(re.match(rf"[+~]*{group}\b", override) for override in HydraConfig.get().overrides.task)
+def _changes(timetable: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the command line sets in a timetable, None when that, or an experiment, chooses another one."""
+    told = [re.match(r"[+~]*schedule(?:\.(\w+))?=", override) for override in HydraConfig.get().overrides.task]
+    given = {match[1] for match in told if match}
+    usual: Any = OmegaConf.to_container(_option("schedule/hourly"))
+    others = {key: value for key, value in timetable.items() if key not in given}
+    if given & {None, "kind", "expression"} or not others.items() <= usual.items():
+        return None
+    return {key: timetable[key] for key in timetable if key in given}
 
 
 def _without_stage(snapshot: str) -> str:
@@ -186,7 +191,7 @@ def _monitors(experiments: Sequence[str]) -> list[Declaration]:
             raise SettingsError([f"in the experiment {experiment}: {problem}" for problem in error.problems]) from error
         except HydraException as error:
             raise SettingsError([f"stage.monitors: {experiment}: {str(error).splitlines()[0]}"]) from error
-        declarations.append(replace(declared, said=True))
+        declarations.append(replace(declared, changes=None))
     return declarations
 
 

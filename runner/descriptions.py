@@ -8,12 +8,14 @@ from typing import Any
 
 import orjson
 
-from runner.agenda import Entry, Schedule
+from runner.agenda import Entry, Schedule, first_line
 from runner.domain import Status
 from runner.errors import NO_DATA
 
-ARN = "arn:shapwatch:sagemaker:local:000000000000"
-"""What the names of our resources start with, where an ARN is asked for."""
+ARN = "arn:aws-shapwatch:sagemaker:local:000000000000"
+"""What the names of our resources start with where an ARN is asked for: of the form that AWS's own have."""
+LONGEST_NAME = 63
+"""Of a resource of SageMaker."""
 
 
 def schedule_summary(schedule: Schedule) -> dict[str, Any]:
@@ -84,7 +86,8 @@ def job_definition(name: str, revision: int) -> str:
     >>> job_definition("adult-monitor", 2)
     'adult-monitor-2'
     """
-    return f"{name}-{revision}"
+    ending = f"-{revision}"
+    return f"{name[: LONGEST_NAME - len(ending)]}{ending}"
 
 
 def as_json(value: Any) -> str:
@@ -113,6 +116,5 @@ def _cell(value: object) -> str:
 
 def happened(entry: Entry) -> str:
     """Return how an execution went, in a sentence."""
-    if entry.status == Status.FAILED and entry.exit_message:
-        return entry.exit_message.partition("\n")[0]
-    return entry.failure_reason or (entry.exit_message or "").partition("\n")[0]
+    failed = entry.status == Status.FAILED and entry.exit_message
+    return first_line(failed or entry.failure_reason or entry.exit_message or "")

@@ -87,11 +87,8 @@ class Daemon:
         return self.process.wait(END_SECONDS)
 
 
-@contextmanager
-def daemon(
-    root: Path, *overrides: str, cwd: Path = CHECKOUT, options: tuple[str, ...] = (), wait: str = "leading"
-) -> Iterator[Daemon]:
-    """Yield a daemon with everything below `root`, once it has said that it leads; leaving ends it with SIGTERM."""
+def start_daemon(root: Path, *overrides: str, options: tuple[str, ...] = ()) -> Daemon:
+    """Return a daemon with everything below `root`, which has just been started."""
     arguments = [*options, f"paths.root={root}", "stage=daemon", "stage.poll_seconds=0.1", *overrides]
     root.mkdir(parents=True, exist_ok=True)
     log = root / f"daemon-{time.monotonic_ns()}.log"
@@ -101,13 +98,18 @@ def daemon(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=file,
-            cwd=cwd,
+            cwd=CHECKOUT,
         )
-    running = Daemon(process, log)
+    return Daemon(process, log)
+
+
+@contextmanager
+def daemon(root: Path, *overrides: str, options: tuple[str, ...] = (), wait: str = "leading") -> Iterator[Daemon]:
+    """Yield a daemon with everything below `root`, once it has said something; leaving ends it with SIGTERM."""
+    running = start_daemon(root, *overrides, options=options)
     try:
-        if wait:
-            running.wait_for(wait)
+        running.wait_for(wait)
         yield running
     finally:
-        if process.poll() is None:
+        if running.process.poll() is None:
             running.end()

@@ -151,8 +151,8 @@ class Entries(Database):
         return self._found(wanted if schedule is None else wanted.where(executions.c.schedule == schedule))
 
     def expired(self, before: datetime) -> list[Entry]:
-        """Return the executions that have ended, with results, and were scheduled before some time, oldest first."""
-        old = (executions.c.scheduled < before) & executions.c.output.is_not(None)
+        """Return the executions with results that ended before some time, the oldest scheduled first."""
+        old = (executions.c.ended < before) & executions.c.output.is_not(None)
         return self._found(select(executions).where(old, in_status(TERMINAL)).order_by(executions.c.scheduled))
 
     def begin(self, entry_id: int, owner: str, now: datetime) -> bool:
@@ -214,10 +214,10 @@ class Entries(Database):
         values = {"ended": now, "failure_reason": rows.text(reason)}
         return self._move(entry_id, [Status.PENDING], Status.STOPPED, now, values)
 
-    def redo(self, entry_id: int, snapshot: Snapshot, now: datetime) -> bool:
-        """Let an execution that has ended be run again as if it were new, with these settings."""
+    def redo(self, entry_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
+        """Let an execution that has ended be run again as if it were new, with these settings and this limit."""
         values = CLEAN | {"owner": None, "heartbeat": None, "attempts": 0}
-        values |= {"start_at": now, "snapshot": snapshot.digest}
+        values |= {"start_at": now, "snapshot": snapshot.digest, "max_runtime": max_runtime}
         with self.writing() as connection:
             rows.keep(connection, snapshot)
             moved = _moving(entry_id, TERMINAL, Status.PENDING, now, values)

@@ -20,7 +20,7 @@ AT_ONCE = 5_000
 
 @dataclass(frozen=True)
 class Daemon:
-    """A process that executes.
+    """A process that leads, or waits to lead.
 
     Attributes:
         owner: the name under which it claims executions.
@@ -44,30 +44,34 @@ class Ledger(Schedules, Entries):
     again as soon as it is back.
     """
 
+    def keep_alive(self, owner: str, now: datetime) -> None:
+        """Write down that what a process executes is still being executed."""
+        with self.writing() as connection:
+            _keep_alive(connection, owner, now)
+
     def beat(self, owner: str, now: datetime, leading: bool, host: str, pid: int) -> None:
-        """Write down that a process is there, and that what it executes is still being executed."""
+        """Write down that a daemon is there, and that what it executes is still being executed."""
         row = {"owner": owner, "host": host, "pid": pid, "since": now, "heartbeat": now, "leading": leading}
-        ours = (executions.c.owner == owner) & in_status(UNDER_WAY)
         with self.writing() as connection:
             heard = rows.inserting(connection)(daemons).values(row)
             again = heard.on_conflict_do_update(index_elements=["owner"], set_={"heartbeat": now, "leading": leading})
             connection.execute(again)
-            connection.execute(update(executions).where(rows.in_order(ours)).values(heartbeat=now))
+            _keep_alive(connection, owner, now)
             connection.execute(delete(daemons).where(daemons.c.heartbeat < now - LONG_GONE))
 
     def retire(self, owner: str) -> None:
-        """Write down that a process has ended."""
+        """Write down that a daemon has ended."""
         with self.writing() as connection:
             connection.execute(delete(daemons).where(daemons.c.owner == owner))
 
     def daemons(self) -> list[Daemon]:
-        """Return the processes that are there, or were a day ago, those that lead first."""
+        """Return the daemons that are there, or were a day ago, those that lead first."""
         wanted = select(daemons).order_by(daemons.c.leading.desc(), daemons.c.since, daemons.c.owner)
         with self.reading() as connection:
             return [Daemon(**row._asdict()) for row in connection.execute(wanted)]
 
     def forget(self, before: datetime) -> int:
-        """Remove the executions that have ended and were scheduled before some time, and settings nobody needs.
+        """Remove the executions that ended before some time, and settings nobody needs.
 
         Returns:
             How many executions were removed.
@@ -78,7 +82,7 @@ class Ledger(Schedules, Entries):
         return removed
 
     def _forget_some(self, before: datetime) -> int:
-        old = select(executions.c.id).where(executions.c.scheduled < before, in_status(TERMINAL)).limit(AT_ONCE)
+        old = select(executions.c.id).where(executions.c.ended < before, in_status(TERMINAL)).limit(AT_ONCE)
         with self.writing() as connection:
             _alone_with_snapshots(connection)
             removed = connection.execute(
@@ -87,6 +91,11 @@ class Ledger(Schedules, Entries):
             used = [exists().where(table.c.snapshot == snapshots.c.digest) for table in (schedules, executions)]
             connection.execute(delete(snapshots).where(~used[0], ~used[1]))
             return len(removed)
+
+
+def _keep_alive(connection: Connection, owner: str, now: datetime) -> None:
+    ours = (executions.c.owner == owner) & in_status(UNDER_WAY)
+    connection.execute(update(executions).where(rows.in_order(ours)).values(heartbeat=now))
 
 
 def _alone_with_snapshots(connection: Connection) -> None:

@@ -116,7 +116,7 @@ executions = Table(
     Column("output", String),
     UniqueConstraint("schedule", "scheduled", name="executions_once"),
     Index("executions_by_status", "status", "start_at"),
-    Index("executions_by_time", "scheduled"),
+    Index("executions_by_end", "ended"),
     Index("executions_by_snapshot", "snapshot"),
     sqlite_autoincrement=True,
 )

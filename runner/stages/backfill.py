@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from runner.agenda import Due, Entry
-from runner.descriptions import happened
 from runner.domain import Outcome, Status, Window, plural
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Track
@@ -61,7 +58,12 @@ class Backfill:
     track: Track
 
     def run(self) -> Outcome:
-        """Execute what is missing, and return how many windows ended how; it succeeds when none failed."""
+        """Execute what is missing, and return how many windows ended how; it succeeds when none failed.
+
+        Raises:
+            SettingsError: when the stretch is not over yet.
+        """
+        self._check_end()
         windows = self.windows()
         with self.ledger() as ledger:
             supervisor = self.supervisor(ledger)
@@ -70,9 +72,13 @@ class Backfill:
                 ended = list(self.track(work.through(windows), "windows", len(windows)))
             finally:
                 supervisor.stop_all(INTERRUPTED, LAST_SECONDS)
-                ledger.retire(supervisor.owner)
         failures = [entry for entry, _ in ended if entry.status not in DONE and entry.failure_reason != NO_DATA]
         return Outcome(_summary(ended, failures), not failures)
+
+    def _check_end(self) -> None:
+        if self.end > (now := self.clock()):
+            problem = "has not come yet; a window is executed once it is over, so that nothing is missing in it"
+            raise SettingsError([f"stage.end={self.end:%FT%TZ}: {problem}; now is {now:%FT%TZ}"])
 
     def windows(self) -> list[Window]:
         """Return the windows, the oldest first."""
@@ -135,14 +141,14 @@ class Work:
 
     def _start(self, entry: Entry) -> None:
         if entry.status.terminal:
-            self._ledger.redo(entry.id, self._backfill.declaration.snapshot, self._backfill.clock())
+            declaration, now = self._backfill.declaration, self._backfill.clock()
+            self._ledger.redo(entry.id, declaration.snapshot, declaration.timetable.max_runtime, now)
         self._supervisor.start(self._ledger.entry(entry.id))
 
     def _beat(self) -> None:
         if time.monotonic() - self._beaten < self._backfill.lease_seconds / BEATS:
             return
-        owner, now = self._supervisor.owner, self._backfill.clock()
-        self._ledger.beat(owner, now, False, socket.gethostname(), os.getpid())
+        self._ledger.keep_alive(self._supervisor.owner, self._backfill.clock())
         self._beaten = time.monotonic()
 
 
@@ -150,9 +156,9 @@ def _summary(ended: Sequence[tuple[Entry, bool]], failures: Sequence[Entry]) -> 
     before = sum(was for _, was in ended)
     counts = Counter("no data" if entry.failure_reason == NO_DATA else str(entry.status) for entry, _ in ended)
     told = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
-    done = f", of which {before:,} were done before" if before else ""
+    done = f", {before:,} of them done before" if before else ""
     lines = [f"{plural(len(ended), 'window')}: {told}{done}"]
-    lines += [f"{entry.status}, {entry.window}: {happened(entry)}" for entry in failures[:MOST_TOLD]]
+    lines += [entry.told for entry in failures[:MOST_TOLD]]
     if len(failures) > MOST_TOLD:
         lines.append(f"and {len(failures) - MOST_TOLD:,} more; stage=schedule stage.action=executions lists them")
     return "\n  ".join(lines)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from runner import executions
 from runner.agenda import Entry
 from runner.domain import Outcome, plural
-from runner.errors import LedgerError
+from runner.errors import LedgerError, ShapwatchError
 from runner.supervision.declaration import Declaration
 from runner.supervision.result import RUN_AGAIN
 
@@ -76,7 +76,8 @@ class Daemon:
     _lead: Dispatcher | None = None
     _ending: Event = field(default_factory=Event)
     _hurried: Event = field(default_factory=Event)
-    _beaten: float = float("-inf")
+    _beaten: float = field(default_factory=time.monotonic)
+    _heard_leading: bool | None = None
     _tidied: float = float("-inf")
     _rounded: float = field(default_factory=time.monotonic)
 
@@ -113,7 +114,7 @@ class Daemon:
             if self._lead:
                 self._lead.round()
                 self._tidy()
-        except LedgerError as error:
+        except ShapwatchError as error:
             self._trouble(str(error))
             return
         if self.problem:
@@ -130,7 +131,7 @@ class Daemon:
                 logger.info("in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
             lead = self.dispatcher()
             lead.start()
-            self._lead, self._beaten = lead, float("-inf")
+            self._lead, self._beaten = lead, time.monotonic()
             logger.info("leading")
 
     def _step_down(self, why: str) -> None:
@@ -143,10 +144,11 @@ class Daemon:
 
     def _beat(self) -> None:
         """Tell the ledger who is there, and that what is under way here still is."""
-        if time.monotonic() - self._beaten < self.lease_seconds / BEATS:
+        recently = time.monotonic() - self._beaten < self.lease_seconds / BEATS
+        if recently and self._heard_leading == self.leading:
             return
         self.ledger.beat(self.supervisor.owner, self.clock(), self.leading, socket.gethostname(), os.getpid())
-        self._beaten = time.monotonic()
+        self._beaten, self._heard_leading = time.monotonic(), self.leading
 
     def _trouble(self, problem: str) -> None:
         if problem != self.problem:

@@ -13,11 +13,12 @@ from runner import executions
 from runner.agenda import Entry, Schedule, ScheduleStatus
 from runner.descriptions import as_json, execution_summary, happened, schedule_summary, table
 from runner.domain import Outcome, Status
-from runner.timing.timetable import Recurring, load
+from runner.timing.timetable import Recurring, understood
 
 if TYPE_CHECKING:
     from runner.ledger.ledger import Daemon, Ledger
 
+LATER = "its timetable is one of a later version of shapwatch: update the schedule, or run that version"
 SLACK = timedelta(minutes=2)
 """How far the clocks of machines may differ before somebody is told."""
 
@@ -62,7 +63,7 @@ class State:
     def _schedule(
         self, ledger: Ledger, schedule: Schedule, last: Entry | None, led: bool, now: datetime
     ) -> dict[str, Any]:
-        timetable = load(schedule.timetable)
+        timetable = understood(schedule.timetable)
         upcoming = None
         if schedule.status == ScheduleStatus.SCHEDULED and isinstance(timetable, Recurring):
             upcoming = timetable.next(max(now, schedule.cursor))
@@ -71,7 +72,7 @@ class State:
             "NextExecutionTime": upcoming,
             "NextExecutionLocalTime": upcoming and upcoming.astimezone(),
             "LastMonitoringExecutionSummary": execution_summary(last) if last else None,
-            "Remark": self._remark(ledger, schedule, last, led, now),
+            "Remark": self._remark(ledger, schedule, last, led, now) if timetable else LATER,
         }
 
     def _remark(self, ledger: Ledger, schedule: Schedule, last: Entry | None, led: bool, now: datetime) -> str | None:
@@ -93,7 +94,8 @@ class State:
 def _waits(ledger: Ledger, schedule: Schedule, entry: Entry, now: datetime) -> str:
     """Return what a pending execution waits for."""
     if entry.start_at > now:
-        return f"starts at {entry.start_at:%T} UTC (schedule.buffer_minutes)"
+        why = "when its window is over" if entry.window.end > entry.scheduled else "(schedule.buffer_minutes)"
+        return f"starts at {entry.start_at:%F %T} UTC {why}"
     reference = Path(ledger.snapshot(entry.snapshot).folder) / schedule.reference
     if executions.being_written(reference):
         return f"waits for the baseline that is being computed in {schedule.reference}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.agenda import Due, Schedule, ScheduleStatus, Snapshot
-from runner.errors import UnknownSchedule
-from runner.timing.timetable import Once, Timetable, dump, load
+from runner.errors import SettingsError, UnknownSchedule
+from runner.timing.timetable import Once, Timetable, changed, dump, load
 
 if TYPE_CHECKING:
     from runner.ledger.ledger import Ledger
@@ -22,7 +23,8 @@ class Declaration:
         name, endpoint: of the monitor.
         reference: what it is judged against.
         timetable: when it is executed.
-        said: whether somebody chose that timetable; otherwise a schedule that has one keeps it.
+        changes: None when somebody chose that timetable; otherwise the settings of it that somebody gave: a schedule
+            that has a timetable keeps all the others.
         snapshot: what its executions run from.
     """
 
@@ -30,7 +32,7 @@ class Declaration:
     endpoint: str
     reference: str
     timetable: Timetable
-    said: bool
+    changes: Mapping[str, Any] | None
     snapshot: Snapshot
 
     def create(self, ledger: Ledger, now: datetime) -> Schedule:
@@ -47,10 +49,11 @@ class Declaration:
         """Return the schedule with everything replaced but, unless one was chosen, its timetable.
 
         Raises:
+            SettingsError: when the timetable that it has does not have the settings that were given.
             UnknownSchedule, LedgerError: when there is none.
         """
         present = ledger.schedule(self.name).timetable
-        timetable = self.timetable if self.said else load(present)
+        timetable = self.timetable if self.changes is None else self._kept(present, self.changes)
         dues = at_once(timetable, now) if dump(timetable) != present else []
         return ledger.update(self._schedule(timetable, now), self.snapshot, dues)
 
@@ -66,6 +69,15 @@ class Declaration:
             return self.create(ledger, now)
         same = present.snapshot == self.snapshot.digest and present.timetable == dump(self.timetable)
         return present if same else self.update(ledger, now)
+
+    def _kept(self, present: str, changes: Mapping[str, Any]) -> Timetable:
+        try:
+            return changed(load(present), changes)
+        except ValueError as error:
+            given = ", ".join(f"schedule.{key}={value}" for key, value in changes.items())
+            problem = f"does not fit the timetable that the schedule {self.name} has, {present}"
+            remedy = "choose another one with it, such as schedule=hourly"
+            raise SettingsError([f"{given or 'schedule'}: {problem}; {remedy}"]) from error
 
     def _schedule(self, timetable: Timetable, now: datetime) -> Schedule:
         return Schedule(

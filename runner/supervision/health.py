@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from threading import Thread
 from typing import Any
 
@@ -17,6 +20,7 @@ from runner.agenda import Entry
 from runner.domain import Status
 from runner.errors import LedgerError, SettingsError
 
+POLL_SECONDS = 0.05
 LATE_SECONDS = 120.0
 """A daemon whose last good round is longer ago is not well."""
 
@@ -43,6 +47,23 @@ class Facts:
     def well(self) -> bool:
         """Whether it does what it is there for."""
         return self.round_age < LATE_SECONDS
+
+
+class Server(ThreadingHTTPServer):
+    """Listens on IPv4 or IPv6, asks no name server for its own name, and takes no notice of who hangs up."""
+
+    def __init__(self, address: tuple[str, int], page: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, page)
+
+    def server_bind(self) -> None:
+        """Bind."""
+        TCPServer.server_bind(self)
+
+    def handle_error(self, *_: Any) -> None:
+        """Log what is not the client's doing."""
+        if not isinstance(sys.exception(), ConnectionError):
+            logger.exception("the page of health failed")
 
 
 @contextmanager
@@ -80,12 +101,12 @@ def health(host: str, port: int, facts: Callable[[], Facts], lasts: Callable[[],
             """Keep quiet: probes come every few seconds."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Page)
+        server = Server((host, port), Page)
     except OSError as error:
         problem = f"cannot listen at {host} ({error.strerror or error}); take another port, or 0 for a free one"
         raise SettingsError([f"stage.port={port}: {problem}"]) from error
     logger.info("health at http://%s:%d/healthz, figures at /metrics", host, server.server_address[1])
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=[POLL_SECONDS], daemon=True)
     thread.start()
     try:
         yield

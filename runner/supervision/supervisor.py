@@ -149,8 +149,10 @@ class Supervisor:
     def _write_down(self, entry: Entry, result: Result) -> None:
         """Write a result into the ledger, however long that takes."""
         ids = {"execution": entry.id, "schedule": entry.schedule}
-        why = result.failure_reason or result.exit_message or ""
-        logger.info("%s: %s. %s", entry.window, result.status, why.partition("\n")[0], extra=ids)
+        ended = replace(
+            entry, status=result.status, exit_message=result.exit_message, failure_reason=result.failure_reason
+        )
+        logger.info("%s", ended.told, extra=ids)
         while not self._abandoned.is_set():
             try:
                 if not self._move(entry, result):

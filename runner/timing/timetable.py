@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice, pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
@@ -250,3 +252,20 @@ def load(text: str) -> Timetable:
         ValueError: when it is none.
     """
     return _ADAPTER.validate_json(text)
+
+
+def understood(text: str) -> Timetable | None:
+    """Return the timetable that `dump` wrote; None for one of a later version, which harms no other."""
+    try:
+        return load(text)
+    except ValueError:
+        return None
+
+
+def changed(timetable: Timetable, values: Mapping[str, Any]) -> Timetable:
+    """Return a timetable with other settings.
+
+    Raises:
+        ValueError: when it has no such settings, or they do not fit together.
+    """
+    return _ADAPTER.validate_json(json.dumps(_ADAPTER.dump_python(timetable, mode="json") | dict(values)))

@@ -226,13 +226,15 @@ def test_only_what_is_pending_is_skipped(ledger: Ledger) -> None:
 
 
 def test_what_has_ended_may_be_done_again_as_if_it_were_new(ledger: Ledger) -> None:
-    """It gets other settings; nothing of what it was before is left."""
+    """It gets other settings and another limit; nothing of what it was before is left."""
     (entry,) = planned(ledger, 1)
-    assert not ledger.redo(entry.id, OTHERS, LATER)
+    assert not ledger.redo(entry.id, OTHERS, 500, LATER)
     ended(ledger, entry, Status.FAILED)
-    assert ledger.redo(entry.id, OTHERS, LATER)
-    assert not ledger.redo(entry.id, OTHERS, LATER)
-    assert ledger.entry(entry.id) == replace(entry, snapshot=OTHERS.digest, start_at=LATER, modified=LATER)
+    assert ledger.redo(entry.id, OTHERS, 500, LATER)
+    assert not ledger.redo(entry.id, OTHERS, 500, LATER)
+    assert ledger.entry(entry.id) == replace(
+        entry, snapshot=OTHERS.digest, max_runtime=500, start_at=LATER, modified=LATER
+    )
     assert ledger.snapshot(OTHERS.digest) == OTHERS
 
 

@@ -51,7 +51,7 @@ def test_what_has_ended_long_ago_is_forgotten(ledger: Ledger, monkeypatch: pytes
     ledger.begin(old[5].id, "us", NOON)
     ledger.update(schedule(snapshot=OTHERS.digest), OTHERS)
     assert ledger.forget(NOON) == 0
-    assert ledger.forget(NOON + 5 * HOUR) == 4
+    assert ledger.forget(NOON + 6 * HOUR) == 4
     assert ledger.entries() == [ledger.entry(entry.id) for entry in reversed(old[4:])]
     assert ledger.snapshot(SETTINGS.digest) == SETTINGS
     for entry in old[5:]:

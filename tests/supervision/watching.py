@@ -113,7 +113,7 @@ class Bench:
 
 def declaration(name: str = "watch", reference: str = "reference", **timetable: Any) -> Declaration:
     """Return what a monitor declares; hourly unless said otherwise."""
-    return Declaration(name, "e", reference, hourly(**timetable), True, SETTINGS)
+    return Declaration(name, "e", reference, hourly(**timetable), None, SETTINGS)
 
 
 def hourly(**changes: Any) -> Timetable:

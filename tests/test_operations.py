@@ -1,0 +1,157 @@
+"""The daemon as a process: signals, standby, and what happens at 3 a.m."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import boto3  # type: ignore[import-untyped]
+import orjson
+import pytest
+from moto.server import ThreadedMotoServer
+
+from runner.domain import Status
+from runner.ledger.ledger import Ledger
+from tests.live import daemon
+from tests.object_store import use_endpoint
+from tests.past import Past, settle
+from tests.running import CHECKOUT
+
+BUSY = 30.0
+DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Past:
+    """Six hours with traffic and a reference."""
+    six = Past(tmp_path, 6)
+    six.prepare()
+    return six
+
+
+@pytest.fixture
+def ledger(past: Past) -> Iterator[Ledger]:
+    """Its ledger."""
+    with Ledger(f"sqlite:///{past.root}/ledger.sqlite", BUSY) as opened:
+        yield opened
+
+
+def test_sigterm_lets_what_runs_end(past: Past, ledger: Ledger) -> None:
+    """SIGHUP changes nothing and says so; after SIGTERM nothing new starts, and the exit code is 0."""
+    past.schedule(ledger)
+    with daemon(past.root) as running:
+        running.wait_for("is executed, attempt 1")
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("SIGHUP: nothing is read again")
+        assert running.end() == 0
+        assert running.said("draining: 1 execution may go on for 30 s")
+    statuses = Counter(entry.status in DONE for entry in ledger.entries())
+    assert statuses == {True: 1, False: 5}
+    assert ledger.daemons() == []
+
+
+def test_sigterm_while_it_starts_ends_it_too(past: Past, ledger: Ledger) -> None:
+    """However early it comes, the daemon ends with 0, 130 or by the signal, and the ledger is whole."""
+    past.schedule(ledger)
+    for seconds in (0.1, 0.4, 0.8, 1.2):
+        with daemon(past.root, wait="") as running:
+            time.sleep(seconds)
+            assert running.end() in {0, 130, -signal.SIGTERM}
+        assert "Traceback" not in running.log.read_text()
+    with daemon(past.root):
+        assert {entry.status for entry in settle(ledger)} <= DONE
+
+
+def test_two_daemons_never_run_one_window_twice(past: Past, ledger: Ledger) -> None:
+    """One leads, the other stands by and takes over; each window is executed once."""
+    with daemon(past.root) as first, daemon(past.root, wait="on the ledger") as second:
+        past.schedule(ledger, "schedule.overlap=allow")
+        first.wait_for("is executed, attempt 1")
+        assert not second.said("leading")
+        assert [one.leading for one in ledger.daemons()] == [True, False]
+        first.end()
+        second.wait_for("leading")
+        entries = settle(ledger)
+        lines = [*first.lines(), *second.lines()]
+    assert {entry.status for entry in entries} <= DONE
+    begun = Counter(line["execution"] for line in lines if "is executed" in line["message"])
+    assert begun == {entry.id: 1 for entry in entries}
+    assert {entry.attempts for entry in entries} == {1}
+
+
+def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: Past, ledger: Ledger) -> None:
+    """A shell with an open transaction: what runs ends meanwhile, is written down afterwards, and the next one runs."""
+    past.schedule(ledger)
+    with daemon(past.root, "ledger.busy_seconds=2") as running:
+        running.wait_for("is executed, attempt 1")
+        with closing(sqlite3.connect(past.root / "ledger.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(20)
+            assert running.said("locked it for more than ledger.busy_seconds=2")
+            other.execute("ROLLBACK")
+        entries = settle(ledger)
+    assert {(entry.status in DONE, entry.attempts) for entry in entries} == {(True, 1)}
+
+
+def test_storage_that_is_unreachable_fails_that_hour_and_not_the_next(
+    past: Past, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason names the address; once the store is back the schedule goes on, and a backfill makes up for it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
+    remote = Past(past.root, 6, ("paths.capture=s3://captures/traffic",))
+    remote.schedule(ledger)
+    with daemon(past.root, "stage.workers=1"):
+        until = time.monotonic() + 90
+        while not (failed := ledger.entries(statuses=[Status.FAILED])):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert "s3://captures/traffic" in (failed[0].failure_reason or "")
+        store = ThreadedMotoServer("127.0.0.1", port=port, verbose=False)
+        store.start()
+        try:
+            use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
+            upload(past.root / "capture", port)
+            entries = settle(ledger, 120)
+            assert {entry.status for entry in entries[2:]} <= DONE
+            told = remote(
+                "stage=backfill", f"stage.start={remote.first:%FT%TZ}", f"stage.end={entries[-1].scheduled:%FT%TZ}"
+            )
+            assert "6 windows: 6 Completed, 5 of them done before" in told
+        finally:
+            store.stop()
+
+
+def upload(folder: Path, port: int) -> None:
+    """Put captured traffic into a store."""
+    with closing(boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}")) as client:
+        client.create_bucket(Bucket="captures")
+        for path in folder.rglob("*.jsonl"):
+            client.upload_file(str(path), "captures", f"traffic/{path.relative_to(folder).as_posix()}")
+
+
+def test_a_full_disk_fails_that_hour_and_not_the_next(tmp_path: Path) -> None:
+    """On a small file system of its own: Failed with the reason, nothing half-written, and the next hour runs."""
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs unshare -rm, a mount namespace of its own: util-linux, and a kernel that allows it")
+    command = [unshare, "-rm", sys.executable, "-m", "tests.full_disk", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    full, later, left = orjson.loads(done.stdout.splitlines()[-1])
+    assert full[0] == Status.FAILED
+    assert os.strerror(28) in full[1]
+    assert {status for status, _ in later} <= DONE
+    assert left == []

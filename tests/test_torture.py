@@ -1,0 +1,141 @@
+"""Daemons and executions are killed at random points; in the end everything is as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from runner.domain import HOUR, Status
+from runner.executions import ANALYSIS, MANIFEST, REPORT, SETTINGS, VIOLATIONS
+from runner.ledger.ledger import Ledger
+from tests.live import Daemon, start_daemon
+from tests.past import Past, settle, undone
+from tests.postgres import server
+
+KILLS = 200
+HOURS = 12
+SECONDS = 300.0
+NOBODY = "nobody"
+ENDED = [status for status in Status if status.terminal]
+FAILED = frozenset({MANIFEST, REPORT, SETTINGS})
+WHOLE = {FAILED, FAILED | {ANALYSIS}, FAILED | {ANALYSIS, VIOLATIONS}}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a ledger that is not there yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    with server().database() as database:
+        yield database
+
+
+@dataclass
+class Killer:
+    """Kills executions and daemons; for each daemon that is killed another one starts."""
+
+    past: Past
+    chance: random.Random
+    daemons: list[Daemon] = field(default_factory=list)
+
+    def start(self) -> Daemon:
+        """Return a new daemon."""
+        return start_daemon(self.past.root, *self.past.settings, "stage.poll_seconds=0.05")
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Have two daemons inside, and none afterwards."""
+        self.daemons = [self.start(), self.start()]
+        try:
+            yield
+        finally:
+            for one in self.daemons:
+                kill(one.process.pid)
+                one.process.wait()
+
+    def strike(self) -> str:
+        """Kill an execution, or a daemon; return which. Mostly nobody is killed where nothing is executed."""
+        executions = [children(one.process.pid) for one in self.daemons]
+        if not any(executions) and self.chance.random() < 0.95:
+            return NOBODY
+        if any(executions) and self.chance.random() < 0.8:
+            kill(self.chance.choice([process for processes in executions for process in processes]))
+            return "execution"
+        place = self.chance.randrange(2)
+        kill(self.daemons[place].process.pid)
+        self.daemons[place].process.wait()
+        self.daemons[place] = self.start()
+        return "daemon at work" if executions[place] else "daemon in waiting"
+
+
+def torn(past: Past) -> list[str]:
+    """Return the visible directories that are not whole."""
+    return [f"{folder}: {sorted(held)}" for folder in past.directories() if (held := names(folder)) not in WHOLE]
+
+
+def names(folder: Path) -> frozenset[str]:
+    """Return what a directory holds; one that was replaced meanwhile is looked at again, one that is gone is whole."""
+    while True:
+        with suppress(FileNotFoundError):
+            return frozenset(entry.name for entry in os.scandir(folder))
+        if not folder.exists():
+            return FAILED
+
+
+def children(process: int) -> list[int]:
+    """Return the processes that a process has started."""
+    told = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False).stdout
+    return [int(number) for number in told.split()]
+
+
+def kill(process: int) -> None:
+    """End a process without a warning."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def again(ledger: Ledger, statuses: list[Status]) -> None:
+    """Have executions that ended so run again, as a backfill does."""
+    for entry in ledger.entries(statuses=statuses, newest=HOURS):
+        ledger.redo(entry.id, ledger.snapshot(entry.snapshot), entry.max_runtime, datetime.now(UTC))
+
+
+def test_what_is_killed_at_random_is_as_if_nothing_had_happened(url: str, tmp_path: Path) -> None:
+    """Two daemons and their executions, 200 kills: one terminal row a window, whole directories, the same bytes."""
+    past = Past(tmp_path / "wild", HOURS, (f"ledger.url={url}", "ledger.lease_seconds=1"))
+    calm = Past(tmp_path / "calm", HOURS)
+    for each in (past, calm):
+        each.prepare()
+    killer, kills = Killer(past, random.Random(200)), Counter[str]()
+    with Ledger(url, 30) as ledger:
+        past.schedule(ledger, "schedule.overlap=allow")
+        with killer.at_work():
+            while kills.total() < KILLS:
+                time.sleep(killer.chance.uniform(0, 0.4))
+                kills[killer.strike()] += 1
+                del kills[NOBODY]
+                assert not torn(past)
+                if len(undone(ledger)) < HOURS / 4:
+                    again(ledger, ENDED)
+            settle(ledger, SECONDS)
+            again(ledger, [Status.FAILED])
+            entries = settle(ledger, SECONDS)
+    assert min(kills["execution"], 5 * kills["daemon at work"]) > KILLS / 4, kills
+    assert [entry.scheduled for entry in entries][:HOURS] == [past.first + i * HOUR for i in range(1, HOURS + 1)]
+    assert {entry.status for entry in entries} <= {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
+    end = past.first + len(entries) * HOUR
+    calm("stage=backfill", f"stage.start={past.first:%FT%TZ}", f"stage.end={end:%FT%TZ}")
+    assert past.analyses() == calm.analyses()
+    assert not list(past.root.glob("monitor/**/.*"))
