@@ -114,7 +114,7 @@ class ServeStage(Node):
     """`stage=serve`."""
 
     kind: Literal["serve"]
-    host: str
+    host: Annotated[str, Field(min_length=1)]
     port: Port
     token_env: Variable
     attached: bool
@@ -176,7 +176,7 @@ class DaemonStage(Node):
     workers: Annotated[int, Field(strict=True, gt=0, le=1_000)]
     poll_seconds: Seconds
     grace_seconds: Annotated[FiniteFloat, Field(ge=0, le=86_400)]
-    host: str
+    host: Annotated[str, Field(min_length=1)]
     port: Port | None
 
 

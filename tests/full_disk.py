@@ -18,8 +18,8 @@ from runner.ledger.ledger import Ledger
 from tests.live import daemon
 from tests.past import PLACE, Past, settle
 
-SPARE = 60_000
-"""Bytes that are left: enough for the ledger, too little for a report."""
+SPARE = 16_384
+"""Bytes that are left: enough for the log, too little for a report."""
 
 
 def main(folder: Path) -> None:
@@ -27,12 +27,14 @@ def main(folder: Path) -> None:
     root = folder / "small"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root)], check=True)
-    past = Past(root, 3)
+    url = f"sqlite:///{folder}/ledger.sqlite"
+    past = Past(root, 3, (f"ledger.url={url}",))
     past.prepare()
-    with Ledger(f"sqlite:///{root}/ledger.sqlite", 30) as ledger:
+    with Ledger(url, 30) as ledger:
         past.schedule(ledger)
         filler = root / "filler"
-        with daemon(root, "stage.poll_seconds=0.5"):
+        with daemon(root, *past.settings, "stage.poll_seconds=0.5") as running:
+            running.wait_for("is executed, attempt 1")
             fill(filler)
             until = time.monotonic() + 60
             while not (failed := ledger.entries(statuses=[Status.FAILED])) and time.monotonic() < until:
