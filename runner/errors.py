@@ -20,6 +20,7 @@
     ├── LedgerError              the ledger cannot be reached, read or written
     ├── UnknownSchedule          the ledger has no schedule of that name
     ├── ScheduleExists           the ledger has one already
+    ├── PublishError             an execution could not be told to a sink
     └── RecordError              one captured line or record cannot be used (becomes a `Rejection`)
 
 They are caught in two places: `cli`, which prints the sentence and exits with 2, and the execution boundary
@@ -233,6 +234,13 @@ class ScheduleExists(ShapwatchError):
             f"ResourceInUse: the ledger {ledger} already has a schedule {name}; "
             "change it with stage.action=update, or give another monitor.name"
         )
+
+
+class PublishError(ShapwatchError):
+    """An execution could not be told to a sink; what it found stands all the same."""
+
+    def __init__(self, sink: str, problem: str) -> None:
+        super().__init__(f"{sink}: {problem}")
 
 
 class RecordError(ShapwatchError):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runner.domain import Calls
+    from runner.publication import Publication
 
 
 Item = TypeVar("Item")
@@ -111,4 +112,16 @@ class Track(Protocol):
 
     def __call__(self, items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
         """Yield the items; `total` is how many there will be, None where nobody knows."""
+        ...
+
+
+class Sink(Protocol):
+    """A place that executions are told to when they have ended."""
+
+    def publish(self, publication: Publication) -> None:
+        """Tell it.
+
+        Raises:
+            PublishError: when it cannot be told; the verdict stands all the same.
+        """
         ...

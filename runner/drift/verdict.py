@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runner.domain import GlobalAttributions, LabelDrift, Verdict
 from runner.drift.ndcg import chance, floor, ndcg
+from runner.drift.shares import rank, share
 from runner.errors import FeatureMismatch
 
 ONE_FEATURE = "there is only one feature, so its rank cannot change"
@@ -90,18 +91,6 @@ def _drift(
     elif floor(gains_D) >= threshold:
         notes.append(f"no order of the features can bring nDCG below {threshold:g}; this rule cannot alarm here")
     return LabelDrift(label, matched, ndcg(gains_D, live_D), floor(gains_D), chance(gains_D), tuple(notes))
-
-
-def share(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each feature's part of the total attribution, by absolute value; zeros where all are zero."""
-    total = float(abs(values_D).sum())
-    return abs(values_D) / total if total > 0 else np.zeros_like(values_D)
-
-
-def rank(values_D: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return each feature's place in the descending order, from 1; tied features share the better place."""
-    larger_D: NDArray[np.intp] = (values_D[:, None] < values_D).sum(axis=1)
-    return larger_D + 1
 
 
 def headline(verdict: Verdict) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain import GlobalAttributions, plural
-from runner.drift.verdict import rank, share
+from runner.drift.shares import rank, share
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 PARITY_TOLERANCE = 1e-6

@@ -7,7 +7,8 @@ import pytest
 
 from runner.domain import GlobalAttributions, Verdict
 from runner.drift import verdict
-from runner.drift.verdict import headline, judge, match_labels, rank, reachability, sentence, share
+from runner.drift.shares import rank, share
+from runner.drift.verdict import headline, judge, match_labels, reachability, sentence
 from runner.errors import FeatureMismatch
 
 

@@ -1,0 +1,42 @@
+"""What is told to the outside once an execution has ended, the same for every sink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from runner.domain import GlobalAttributions, Status, Window
+from runner.finding import Finding, Level
+
+
+@dataclass(frozen=True)
+class Publication:
+    """An execution that has ended.
+
+    Attributes:
+        monitor, endpoint: whose execution it is.
+        scheduled: its scheduled time in UTC.
+        sentence: the verdict, or why there is none, for people.
+        report: where the report is, a path or an address.
+        attributions: None where it failed.
+        ndcg: of each judged label.
+        finding: None where it failed, or where the reference keeps no rows.
+        before: status and level of the execution scheduled before it, None where there is none.
+    """
+
+    monitor: str
+    endpoint: str
+    window: Window
+    scheduled: datetime
+    status: Status
+    sentence: str
+    report: str
+    attributions: GlobalAttributions | None
+    ndcg: dict[str, float]
+    finding: Finding | None
+    before: tuple[Status, Level] | None
+
+    @property
+    def level(self) -> Level:
+        """How much there is to say; a failed execution has nothing to say about drift."""
+        return self.finding.level if self.finding else Level.NONE
