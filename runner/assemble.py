@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from runner.addresses import bearer
 from runner.agenda import Entry, Snapshot
 from runner.domain import HOUR, Execution, Outcome, Window
+from runner.drift.alarm import Alarm
+from runner.drift.detection import Detector
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.executions import Provenance
 from runner.explain.estimator import Estimator
@@ -360,6 +362,8 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         estimator=_estimator(settings),
         background_rows=partial(_background_rows, settings),
         threshold=settings.drift.threshold,
+        reference_rows=settings.drift.reference_rows,
+        seed=settings.drift.seed,
         report=_report(settings),
         provenance=provenance,
         target=settings.paths.baseline,
@@ -380,10 +384,25 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         background_rows=partial(_background_rows, settings),
         reference=settings.monitor.reference,
         threshold=settings.drift.threshold,
+        detector=_detector(settings),
         report=_report(settings),
         provenance=provenance,
         root=settings.paths.monitor,
         track=track,
+    )
+
+
+def _detector(settings: Settings) -> Detector:
+    drift = settings.drift
+    return Detector(
+        alarm=Alarm(drift.false_alarms_per_year),
+        min_rows=drift.min_rows,
+        material=drift.material,
+        severe=drift.severe,
+        material_mass=drift.material_mass,
+        severe_mass=drift.severe_mass,
+        permutations=drift.permutations,
+        seed=drift.seed,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import orjson
 
 from runner.domain import GlobalAttributions, Verdict
 from runner.errors import UnusableReference
+from runner.finding import Finding
 
 LARGEST = 1e100
 """Attributions beyond it could not be added up."""
@@ -64,6 +66,13 @@ def constraint_violations(verdict: Verdict) -> bytes:
         for drift in verdict.violations
     ]
     return dump({"version": "1.0", "violations": violations})
+
+
+def drift(finding: Finding | None, verdict: Verdict) -> bytes:
+    """Return the drift.json: everything that was found, null where a figure is undefined."""
+    rule = [asdict(each) for each in verdict.drifts]
+    found = None if finding is None else asdict(finding)
+    return dump({"version": 1, "threshold": verdict.threshold, "ndcg": rule, "finding": found})
 
 
 def _finite(value: Any) -> float:

@@ -29,7 +29,9 @@ VIOLATIONS = "constraint_violations.json"
 REPORT = "report.html"
 SETTINGS = "settings.yaml"
 REJECTED = "rejected.jsonl"
-OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, SETTINGS, REJECTED}
+DRIFT = "drift.json"
+KEPT = "reference.parquet"
+OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, SETTINGS, REJECTED, DRIFT, KEPT}
 
 LOCK = "lock"
 """In the hidden folder of a writer: held as long as the writer lives."""

@@ -13,8 +13,9 @@ from runner import executions
 from runner.documents import read_analysis
 from runner.domain import GlobalAttributions
 from runner.errors import UnusableReference
-from runner.executions import ANALYSIS
+from runner.executions import ANALYSIS, KEPT
 from runner.explain import background as backgrounds
+from runner.kept import Kept
 from runner.storage import existing
 
 UNITS = ("agg_method", "use_logit")
@@ -30,12 +31,14 @@ class Reference:
         attributions: its content.
         digest: its SHA-256.
         origin: the manifest beside it, None for a bare analysis.json such as SageMaker Clarify's.
+        kept: the records that were kept with it, None where there are none.
     """
 
     path: Path
     attributions: GlobalAttributions
     digest: str
     origin: Mapping[str, Any] | None
+    kept: Kept | None
 
     @classmethod
     def read(cls, path: Path) -> Reference:
@@ -51,10 +54,12 @@ class Reference:
         digest = executions.sha256(data)
         try:
             origin = _origin(executions.read_manifest(file.parent), digest)
+            attributions = read_analysis(data, str(file))
+            kept = None if origin is None else _kept(file.with_name(KEPT), origin, attributions)
         except ValueError as error:
             remedy = "run stage=baseline again, or remove the manifest to use the analysis alone"
             raise UnusableReference(file, f"{error}: {remedy}") from error
-        return cls(file, read_analysis(data, str(file)), digest, origin)
+        return cls(file, attributions, digest, origin, kept)
 
     def background(self) -> pl.DataFrame:
         """Return the background rows that the reference was computed with.
@@ -90,6 +95,21 @@ class Reference:
         if any(key in UNITS for key in differing):
             raise UnusableReference(self.path, f"{'; '.join(told)}: run stage=baseline again, or use the same settings")
         return [f"reference and live analysis carry different noise: {sentence}" for sentence in told]
+
+
+def _kept(file: Path, origin: Mapping[str, Any], attributions: GlobalAttributions) -> Kept | None:
+    """Return the records beside an analysis, None where the manifest knows of none.
+
+    Raises:
+        ValueError: when they are others than the manifest describes.
+    """
+    digest = origin["hashes"].get(KEPT)
+    if digest is None:
+        return None
+    data = file.read_bytes() if file.is_file() else b""
+    if executions.sha256(data) != digest:
+        raise ValueError(f"has another {KEPT} beside it than its manifest.json describes")
+    return Kept.read(data, attributions.names, attributions.labels)
 
 
 def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any] | None:

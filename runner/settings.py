@@ -304,9 +304,28 @@ class Shap(Node):
 
 
 class Drift(Node):
-    """`drift`: the rule of the alarm."""
+    """`drift`: the rules of the alarm."""
 
     threshold: Annotated[FiniteFloat, Field(gt=0, le=1)]
+    false_alarms_per_year: Annotated[FiniteFloat, Field(gt=0, le=1e6)]
+    min_rows: Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
+    material: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    severe: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    material_mass: Annotated[FiniteFloat, Field(gt=0, le=100)]
+    severe_mass: Annotated[FiniteFloat, Field(gt=0, le=100)]
+    permutations: Annotated[int, Field(strict=True, ge=99, le=100_000)]
+    reference_rows: Annotated[int, Field(strict=True, ge=500, le=100_000)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Drift:
+        if self.severe < self.material:
+            raise ValueError(f"severe: {self.severe:g} is less than drift.material={self.material:g}")
+        if self.severe_mass < self.material_mass:
+            raise ValueError(
+                f"severe_mass: {self.severe_mass:g} is less than drift.material_mass={self.material_mass:g}"
+            )
+        return self
 
 
 class Monitor(Node):

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from runner.domain import GlobalAttributions, LabelDrift, Verdict
 from runner.drift.ndcg import chance, floor, ndcg
-from runner.drift.shares import rank, share
 from runner.errors import FeatureMismatch
 
 ONE_FEATURE = "there is only one feature, so its rank cannot change"
 ABSOLUTE = "some attributions are negative (signed medians); the ranking is by absolute value"
-NOTHING_LIVE = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores them"
 DEGENERATE = "the reference is degenerate: all its attributions are zero, so there is no order to compare with"
 
 
@@ -91,32 +89,3 @@ def _drift(
     elif floor(gains_D) >= threshold:
         notes.append(f"no order of the features can bring nDCG below {threshold:g}; this rule cannot alarm here")
     return LabelDrift(label, matched, ndcg(gains_D, live_D), floor(gains_D), chance(gains_D), tuple(notes))
-
-
-def headline(verdict: Verdict) -> str:
-    """Return the verdict in two words."""
-    if verdict.violations:
-        return "Drift"
-    return "No drift" if any(drift.ndcg is not None for drift in verdict.drifts) else "No verdict"
-
-
-def sentence(verdict: Verdict, reference: GlobalAttributions, live: GlobalAttributions) -> str:
-    """Return what stands behind the headline; it speaks of the label that ranks worst."""
-    judged = [(drift.ndcg, drift) for drift in verdict.drifts if drift.ndcg is not None]
-    if not judged:
-        return f"{verdict.drifts[0].notes[-1] if verdict.drifts else 'no label could be compared'}."
-    _, worst = min(judged, key=lambda pair: pair[0])
-    of = f" for {worst.label}" if len(verdict.drifts) > 1 else ""
-    figures = f"nDCG {worst.ndcg:.4f}, alarm below {verdict.threshold:g}"
-    now_D = abs(live.values(worst.label, live.names))
-    if not now_D.any():
-        return f"{NOTHING_LIVE} ({figures})."
-    if not verdict.violations:
-        return f"the features rank as in the reference{of} ({figures})."
-    before_D = abs(reference.values(worst.reference_label, live.names))
-    mover = int(abs(share(now_D) - share(before_D)).argmax())
-    move = (
-        f"{live.names[mover]} moved most, from rank {rank(before_D)[mover]} to {rank(now_D)[mover]} and from "
-        f"{share(before_D)[mover]:.1%} to {share(now_D)[mover]:.1%} of all attribution"
-    )
-    return f"the features no longer rank as in the reference{of} ({figures}); {move}."

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from runner.domain import GlobalAttributions, plural
 from runner.drift.shares import rank, share
+from runner.finding import Finding, LabelFinding
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 PARITY_TOLERANCE = 1e-6
@@ -20,11 +21,23 @@ SHORT_HASH = 12
 MATERIAL_SHARE = 0.10
 """The largest mover is marked when it moved this much of all attribution."""
 
-STATES = {"No drift": GOOD, "Drift": BAD, "No verdict": WARNING, "Failed": BAD, "Reference": GOOD}
+STATES = {
+    "No drift": GOOD,
+    "No material drift": GOOD,
+    "Drift": BAD,
+    "Severe drift": BAD,
+    "No verdict": WARNING,
+    "Too few records": WARNING,
+    "Failed": BAD,
+    "Reference": GOOD,
+}
 
 
 def page(
-    manifest: Mapping[str, Any], live: GlobalAttributions | None, reference: GlobalAttributions | None
+    manifest: Mapping[str, Any],
+    live: GlobalAttributions | None,
+    reference: GlobalAttributions | None,
+    finding: Finding | None = None,
 ) -> dict[str, Any]:
     """Return the template's context; a failed execution has no attributions, a baselining only live ones."""
     sentence = manifest["sentence"]
@@ -34,7 +47,7 @@ def page(
         "sentence": sentence[:1].upper() + sentence[1:],
         "facts": _facts(manifest),
         "health": _health(manifest),
-        "labels": [] if live is None else _labels(manifest, live, reference),
+        "labels": [] if live is None else _labels(manifest, live, reference, finding),
         "notes": manifest["notes"],
         "settings": _settings(manifest),
     }
@@ -126,9 +139,13 @@ def _estimator(settings: Mapping[str, Any], residual: float) -> dict[str, str]:
 
 
 def _labels(
-    manifest: Mapping[str, Any], live: GlobalAttributions, reference: GlobalAttributions | None
+    manifest: Mapping[str, Any],
+    live: GlobalAttributions,
+    reference: GlobalAttributions | None,
+    finding: Finding | None,
 ) -> list[dict[str, Any]]:
     verdicts = {label["label"]: label for label in manifest.get("verdict", {}).get("labels", [])}
+    found = {each.label: each for each in finding.labels} if finding else {}
     sections = []
     for i, label in enumerate(live.labels):
         before_D = None
@@ -139,7 +156,9 @@ def _labels(
                 "label": label,
                 "expected_value": _value(float(live.expected_L[i])),
                 "verdict": _verdict(verdicts[label], manifest["verdict"]["threshold"]) if label in verdicts else None,
-                "features": _features(live.names, live.values_DL[:, i], before_D),
+                "effects": _effects(found[label]) if label in found else [],
+                "features": _tested(_features(live.names, live.values_DL[:, i], before_D), found.get(label)),
+                "tested": label in found,
                 "compared": before_D is not None,
             }
         )
@@ -152,6 +171,33 @@ def _verdict(label: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     }
     state = BAD if label["violated"] else GOOD
     return {**numbers, "threshold": f"{threshold:g}", "state": state, "notes": label["notes"]}
+
+
+def _effects(found: LabelFinding) -> list[dict[str, str]]:
+    """Return the effects, each beside what chance does to it."""
+    rows = [
+        ("Share of the attention that moved", found.share_moved, "{:.1%}", "up to {}"),
+        ("All attribution together, log2 of its growth", found.mass, "{:+.2f}", "up to ±{}"),
+        ("nDCG of the kept records", found.ndcg, "{:.4f}", "down to {}"),
+    ]
+    return [
+        {
+            "name": name,
+            "value": "undefined" if effect.value is None else form.format(effect.value),
+            "noise": "" if effect.noise is None else within.format(form.format(effect.noise).lstrip("+")),
+            "p": "" if effect.p is None else f"{effect.p:.3g}",
+        }
+        for name, effect, form, within in rows
+    ]
+
+
+def _tested(rows: list[dict[str, Any]], found: LabelFinding | None) -> list[dict[str, Any]]:
+    """Return rows with the test of each feature's local attributions."""
+    tests = {feature.name: feature for feature in found.features} if found else {}
+    for row in rows:
+        if feature := tests.get(row["name"]):
+            row |= {"distance_text": f"{feature.distance:.2f}", "p_text": f"{feature.p:.2g}"}
+    return rows
 
 
 def _features(

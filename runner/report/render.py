@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from runner.domain import GlobalAttributions
+from runner.finding import Finding
 from runner.report import charts, context
 
 
@@ -28,7 +29,11 @@ class Report:
     max_bars: int
 
     def html(
-        self, manifest: Mapping[str, Any], live: GlobalAttributions | None, reference: GlobalAttributions | None
+        self,
+        manifest: Mapping[str, Any],
+        live: GlobalAttributions | None,
+        reference: GlobalAttributions | None,
+        finding: Finding | None = None,
     ) -> bytes:
         """Return the page; every name and text in it is escaped, and it loads nothing from anywhere."""
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -40,7 +45,7 @@ class Report:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        page = context.page(manifest, live, reference)
+        page = context.page(manifest, live, reference, finding)
         specification = self.templates / "charts" / "attributions.vl.json"
         for i, section in enumerate(page["labels"]):
             svg = charts.attributions(specification, section["features"], self.max_bars, f"chart{i}")

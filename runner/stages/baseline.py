@@ -10,10 +10,11 @@ from typing import Any
 from runner import documents, manifest
 from runner.domain import Outcome, Status, plural
 from runner.drift.verdict import reachability
-from runner.executions import ANALYSIS, REPORT, Provenance, Stopwatch, bundle, claim, commit, writing
+from runner.executions import ANALYSIS, KEPT, REPORT, Provenance, Stopwatch, bundle, claim, commit, sha256, writing
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
+from runner.kept import Kept
 from runner.protocols import Model, Track
 from runner.report.render import Report
 from runner.sources.dataset import Dataset
@@ -28,6 +29,7 @@ class Baseline:
         dataset: the records to explain.
         background_rows: gives the SHAP baseline, None for the mean of the dataset.
         threshold: the nDCG alarm, to say what it can see with this reference.
+        reference_rows, seed: how many records are kept with their local attributions, and what draws them.
         target: the folder that becomes the reference.
     """
 
@@ -37,6 +39,8 @@ class Baseline:
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     threshold: float
+    reference_rows: int
+    seed: int
     report: Report
     provenance: Provenance
     target: Path
@@ -60,8 +64,9 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
+        kept = Kept.draw(features, attributions, self.reference_rows, self.seed).parquet()
         calls = manifest.calls(before, self.model.sent)
-        identities = {"dataset": digest, "model": self.model.identity}
+        identities = {"dataset": digest, "model": self.model.identity, KEPT: sha256(kept)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
@@ -73,6 +78,6 @@ class Baseline:
         }
         with watch.step("report"):
             page = self.report.html(found, reference, None)
-        commit(self.target, {ANALYSIS: analysis, **bundle(found, page, self.provenance, watch)})
+        commit(self.target, {ANALYSIS: analysis, KEPT: kept, **bundle(found, page, self.provenance, watch)})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))

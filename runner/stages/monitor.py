@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from runner import documents, executions, manifest
-from runner.domain import Captured, Execution, GlobalAttributions, Status, Window
-from runner.drift.verdict import headline, judge, match_features, sentence
+from runner.domain import Attributions, Captured, Execution, GlobalAttributions, Status, Window
+from runner.drift.detection import Detector
+from runner.drift.telling import headline, sentence
+from runner.drift.verdict import judge, match_features
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
-from runner.executions import ANALYSIS, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
+from runner.executions import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
+from runner.finding import Finding
 from runner.protocols import Model, Track
 from runner.reference import Reference
 from runner.report.render import Report
 from runner.sources.merged_tree import MergedTree
 from runner.sources.source import Source
+
+NOTHING_KEPT = "the reference keeps no records: chance cannot be told from drift here; run stage=baseline to have them"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Monitor:
         background_rows: gives the SHAP baseline, None for the reference's own.
         reference: the folder that baselining wrote, or an analysis.json.
         threshold: an nDCG below it is a violation.
+        detector: the rule of the calibrated verdict.
         root: the folder of all executions.
     """
 
@@ -59,6 +65,7 @@ class Monitor:
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     reference: Path
     threshold: float
+    detector: Detector
     report: Report
     provenance: Provenance
     root: Path
@@ -98,15 +105,20 @@ class Monitor:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             live = self.estimator.aggregate(attributions)
         verdict = judge(reference.attributions, live, self.threshold)
+        with watch.step("detect"):
+            finding = self._find(reference, attributions, slot.window)
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
         analysis = documents.analysis(live)
+        told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
         files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, **_rejected(captured)}
+        files[DRIFT] = documents.drift(finding, verdict)
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
         calls = manifest.calls(before, self.model.sent)
         found = {
-            **self._head(slot, status, (headline(verdict), sentence(verdict, reference.attributions, live))),
+            **self._head(slot, status, told),
+            "level": finding.level if finding else None,
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
@@ -115,16 +127,30 @@ class Monitor:
             "serving_parity": parity(scores_NL, self.estimator.model_scores(attributions)),
             "quality": manifest.quality(self.merged.quality(slot.window, attributions.labels)),
             "model_changed": reference.model_changed(self.model.identity),
-            "notes": [*differences, *verdict.notes, *manifest.trouble(calls), *rejections(captured)],
+            "notes": [
+                *differences,
+                *verdict.notes,
+                *(finding.notes if finding else [NOTHING_KEPT]),
+                *manifest.trouble(calls),
+                *rejections(captured),
+            ],
         }
-        self._commit(slot, found, files, watch, (live, reference.attributions))
+        self._commit(slot, found, files, watch, (live, reference.attributions), finding)
         lines = [
             f"{status}, {slot.window}. {found['headline']}: {found['sentence']}",
             *(f"note: {note}" for note in found["notes"]),
             slot.target / REPORT,
         ]
-        told = "\n  ".join(map(str, lines))
-        return Execution(told, status=status, directory=str(slot.target.absolute()))
+        message = "\n  ".join(map(str, lines))
+        return Execution(message, status=status, directory=str(slot.target.absolute()))
+
+    def _find(self, reference: Reference, live: Attributions, window: Window) -> Finding | None:
+        """Return what the local attributions say, None where the reference keeps none."""
+        if reference.kept is None:
+            return None
+        return self.detector.find(
+            reference.kept.attributions, live, str(self.estimator.agg_method), window.end - window.start
+        )
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
@@ -158,9 +184,10 @@ class Monitor:
         files: Mapping[str, bytes | IO[bytes]],
         watch: Stopwatch,
         compared: tuple[GlobalAttributions | None, GlobalAttributions | None],
+        finding: Finding | None = None,
     ) -> None:
         with watch.step("report"):
-            page = self.report.html(found, *compared)
+            page = self.report.html(found, *compared, finding)
         executions.commit(slot.target, {**files, **executions.bundle(found, page, self.provenance, watch)})
 
 

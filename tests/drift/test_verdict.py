@@ -8,7 +8,8 @@ import pytest
 from runner.domain import GlobalAttributions, Verdict
 from runner.drift import verdict
 from runner.drift.shares import rank, share
-from runner.drift.verdict import headline, judge, match_labels, reachability, sentence
+from runner.drift.telling import headline, sentence
+from runner.drift.verdict import judge, match_labels, reachability
 from runner.errors import FeatureMismatch
 
 
@@ -27,7 +28,7 @@ def judged(reference: GlobalAttributions, live: GlobalAttributions) -> Verdict:
 def told(reference: GlobalAttributions, live: GlobalAttributions) -> str:
     """Return headline and sentence of the verdict."""
     result = judged(reference, live)
-    return f"{headline(result)}: {sentence(result, reference, live)}"
+    return f"{headline(result, None)}: {sentence(result, None, reference, live)}"
 
 
 def test_order_decides_not_size() -> None:

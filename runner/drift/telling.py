@@ -1,0 +1,105 @@
+"""The verdict for people: two words, and a sentence that stands behind them."""
+
+from __future__ import annotations
+
+from runner.domain import GlobalAttributions, Verdict
+from runner.drift.shares import rank, share
+from runner.finding import FeatureDrift, Finding, LabelFinding, Level
+
+NOTHING_LIVE = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores them"
+HEADLINES = {
+    Level.NONE: "No drift",
+    Level.INSUFFICIENT_DATA: "Too few records",
+    Level.INFO: "No material drift",
+    Level.WARNING: "Drift",
+    Level.VIOLATION: "Severe drift",
+}
+
+
+def headline(verdict: Verdict, finding: Finding | None) -> str:
+    """Return the verdict in two words; where the rankings differ too much there is drift, whatever else was found."""
+    if finding and finding.level in {Level.WARNING, Level.VIOLATION}:
+        return HEADLINES[finding.level]
+    if verdict.violations:
+        return "Drift"
+    if not any(drift.ndcg is not None for drift in verdict.drifts):
+        return "No verdict"
+    return HEADLINES[finding.level] if finding else "No drift"
+
+
+def sentence(verdict: Verdict, finding: Finding | None, reference: GlobalAttributions, live: GlobalAttributions) -> str:
+    """Return what stands behind the headline; of several labels it speaks of the worst."""
+    judged = any(drift.ndcg is not None for drift in verdict.drifts)
+    if finding is None or not finding.labels or not judged:
+        rule = ranked(verdict, reference, live)
+        return " ".join([rule, *(f"{note[:1].upper()}{note[1:]}." for note in finding.notes)]) if finding else rule
+    worst = max(finding.labels, key=lambda label: (label.level.order, label.share_moved.value or 0))
+    of = f" for {worst.label}" if len(finding.labels) > 1 else ""
+    told = {
+        Level.NONE: _nothing(worst, finding),
+        Level.INFO: f"{_shape(worst)}, beyond chance, but {_moved(worst)}",
+        Level.WARNING: f"{_moved(worst)}; {_mover(worst.movers[0])}",
+        Level.VIOLATION: f"{_moved(worst)}; {_mover(worst.movers[0])}",
+    }[worst.level]
+    return f"{told}{of} ({_ndcg(verdict, worst)})."
+
+
+def _nothing(label: LabelFinding, finding: Finding) -> str:
+    seen = f"a change in {finding.smallest:.0%} of the records of a feature would have been seen"
+    if finding.smallest >= 1:
+        seen = "in so few records no change at all could have been seen"
+    return f"{_moved(label)}; {seen}"
+
+
+def _moved(label: LabelFinding) -> str:
+    moved = label.share_moved
+    if moved.value is None or moved.noise is None:
+        return NOTHING_LIVE
+    told = f"{moved.value:.1%} of the attention moved, chance alone moves up to {moved.noise:.1%}"
+    grown = label.mass
+    if grown.value is not None and grown.noise is not None and abs(grown.value) > grown.noise:
+        told += f", and all attribution together is {2**grown.value:.2g} times what it was"
+    return told
+
+
+def _shape(label: LabelFinding) -> str:
+    changed = max(label.features, key=lambda feature: (-feature.p, feature.distance))
+    return f"the attributions of {changed.name} have changed in {changed.distance:.0%} of the records"
+
+
+def _mover(feature: FeatureDrift) -> str:
+    ranks = f"from rank {feature.rank_before} to {feature.rank_now}"
+    if feature.rank_before == feature.rank_now:
+        ranks = f"still on rank {feature.rank_now}"
+    return (
+        f"{feature.name} moved most, {ranks} and from {feature.share_before:.1%} to {feature.share_now:.1%} "
+        "of all attribution"
+    )
+
+
+def _ndcg(verdict: Verdict, label: LabelFinding) -> str:
+    (drift,) = [each for each in verdict.drifts if each.label == label.label]
+    value = "undefined" if drift.ndcg is None else f"{drift.ndcg:.4f}"
+    return f"nDCG {value}, alarm below {verdict.threshold:g}"
+
+
+def ranked(verdict: Verdict, reference: GlobalAttributions, live: GlobalAttributions) -> str:
+    """Return what the ranking alone says; it speaks of the label that ranks worst."""
+    judged = [(drift.ndcg, drift) for drift in verdict.drifts if drift.ndcg is not None]
+    if not judged:
+        return f"{verdict.drifts[0].notes[-1] if verdict.drifts else 'no label could be compared'}."
+    _, worst = min(judged, key=lambda pair: pair[0])
+    of = f" for {worst.label}" if len(verdict.drifts) > 1 else ""
+    figures = f"nDCG {worst.ndcg:.4f}, alarm below {verdict.threshold:g}"
+    now_D = abs(live.values(worst.label, live.names))
+    if not now_D.any():
+        return f"{NOTHING_LIVE} ({figures})."
+    if not verdict.violations:
+        return f"the features rank as in the reference{of} ({figures})."
+    before_D = abs(reference.values(worst.reference_label, live.names))
+    mover = int(abs(share(now_D) - share(before_D)).argmax())
+    move = (
+        f"{live.names[mover]} moved most, from rank {rank(before_D)[mover]} to {rank(now_D)[mover]} and from "
+        f"{share(before_D)[mover]:.1%} to {share(now_D)[mover]:.1%} of all attribution"
+    )
+    return f"the features no longer rank as in the reference{of} ({figures}); {move}."

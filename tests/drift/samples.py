@@ -1,0 +1,29 @@
+"""Local attributions of records that are drawn, with or without something done to them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.domain import Attributions, GlobalAttributions
+from runner.drift.alarm import Alarm
+from runner.drift.detection import Detector
+
+HOUR = timedelta(hours=1)
+SCALES = np.array([5.0, 3.0, 2.0, 1.0, 0.5])
+USUAL = Detector(Alarm(1.0), 30, 0.1, 0.25, 0.5, 1.0, 199, 0)
+
+
+def local(rows: int, seed: int, scales: NDArray[np.float64] = SCALES, labels: tuple[str, ...] = ("y",)) -> Attributions:
+    """Return attributions of independent records, features `a` to `e`."""
+    phi_NDL = np.random.default_rng(seed).normal(size=(rows, len(scales), len(labels))) * scales[:, None]
+    names = tuple("abcdefghij"[: len(scales)])
+    return Attributions(names, labels, phi_NDL, np.zeros(len(labels)), phi_NDL.sum(axis=1), 0)
+
+
+def summed(attributions: Attributions) -> GlobalAttributions:
+    """Return mean absolute attributions."""
+    values_DL = abs(attributions.phi_NDL).mean(axis=0)
+    return GlobalAttributions(attributions.names, attributions.labels, values_DL, attributions.expected_L)
