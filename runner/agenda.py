@@ -97,7 +97,7 @@ class Entry:
         max_runtime: seconds that it may take.
         snapshot: the digest of the settings it runs from.
         owner: the process that runs it, or ran it last.
-        heartbeat: when the owner was last heard.
+        heartbeat: when the owner was last heard; it promises to be heard again within `lease_seconds`.
         attempts: how often it was started.
         started, ended: of the last attempt.
         peak_memory: of the process, in bytes.
@@ -119,6 +119,7 @@ class Entry:
     modified: datetime
     owner: str | None = None
     heartbeat: datetime | None = None
+    lease_seconds: float | None = None
     attempts: int = 0
     started: datetime | None = None
     ended: datetime | None = None

@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from runner.ledger.ledger import Ledger
     from runner.supervision.supervisor import Supervisor
 
+STDOUT, STDERR = 1, 2
 GRACE_SECONDS = 5.0
 """That the process of an execution has to end after SIGTERM."""
 
@@ -151,9 +152,16 @@ def assemble(  # noqa: PLR0911, PLR0912  one for each stage
 
 
 def _attached(run: Callable[[], Execution]) -> Outcome:
-    """Return the outcome for the process that started this one, and end with that."""
+    """Tell the outcome to the process that started this one, and end with that.
+
+    Standard output is for the answer alone: what a model of the user's own prints goes to standard error.
+    """
+    told = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
     end_with_parent()
-    return answer(run())
+    execution = run()
+    os.write(told, answer(execution))
+    return Outcome("", execution.succeeded)
 
 
 def _now() -> datetime:
@@ -213,7 +221,7 @@ def _daemon(settings: Settings, stage: DaemonStage, others: Others) -> Outcome:
             grace_seconds=stage.grace_seconds,
             lease_seconds=settings.ledger.lease_seconds,
             keep=settings.ledger.keep,
-            keep_results=settings.monitor.keep,
+            keep_results=settings.ledger.keep_results,
             clock=_now,
         )
         return daemon.run()

@@ -135,7 +135,8 @@ def run(config: DictConfig) -> int:
     except OSError as error:
         return refuse(disk_sentence(error))
     with contextlib.suppress(BrokenPipeError):
-        print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
+        if outcome.message:
+            print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
     return DONE if outcome.succeeded else BAD_INPUT
 
 

@@ -182,7 +182,7 @@ def _monitors(experiments: Sequence[str]) -> list[Declaration]:
         SettingsError: with the problems of the first one that has some.
     """
     given = [each for each in HydraConfig.get().overrides.task if not re.match(r"[+~]*experiment=", each)]
-    declarations = []
+    declarations: list[Declaration] = []
     for experiment in experiments:
         try:
             config = hydra.compose(HydraConfig.get().job.config_name, [*given, f"experiment={experiment}"])
@@ -191,6 +191,11 @@ def _monitors(experiments: Sequence[str]) -> list[Declaration]:
             raise SettingsError([f"in the experiment {experiment}: {problem}" for problem in error.problems]) from error
         except HydraException as error:
             raise SettingsError([f"stage.monitors: {experiment}: {str(error).splitlines()[0]}"]) from error
+        if declared.name in (names := [one.name for one in declarations]):
+            others = f"{experiments[names.index(declared.name)]} and {experiment}"
+            raise SettingsError(
+                [f"stage.monitors: {others} have the same monitor.name, {declared.name}; give each its own"]
+            )
         declarations.append(replace(declared, changes=None))
     return declarations
 

@@ -18,6 +18,7 @@
     ├── UnusableReference        the reference cannot be read or is not comparable
     ├── FeatureMismatch          the reference has other features than the live data
     ├── LedgerError              the ledger cannot be reached, read or written
+    │   └── MissingSnapshot      it lacks settings that it refers to
     ├── UnknownSchedule          the ledger has no schedule of that name
     ├── ScheduleExists           the ledger has one already
     ├── PublishError             an execution could not be told to a sink
@@ -213,6 +214,13 @@ class LedgerError(ShapwatchError):
 
     def __init__(self, ledger: str, problem: str) -> None:
         super().__init__(f"the ledger {ledger}: {problem} (ledger.url)")
+
+
+class MissingSnapshot(LedgerError):
+    """The ledger lacks the settings that a schedule or an execution refers to."""
+
+    def __init__(self, ledger: str, digest: str) -> None:
+        super().__init__(ledger, f"the settings {digest} that it refers to are not in it; update the schedule")
 
 
 class UnknownSchedule(ShapwatchError):

@@ -64,7 +64,8 @@ def _got(key: str, value: Any) -> str:
     """Return what was got, without what may be secret in it."""
     if key.endswith("token_env"):
         return "(what was got may be secret)"
-    return re.sub(r"//[^/@\s]*@", "//…@", f"(got {value!r})")
+    told = re.sub(r"//[^/@\s]*@", "//…@", f"(got {value!r})")
+    return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1…", told)
 
 
 def _nearest(key: str, raw: Any) -> str:

@@ -66,6 +66,13 @@ def _step(step: timedelta) -> timedelta:
     return step
 
 
+def _keep(length: timedelta) -> timedelta:
+    if length <= timedelta():
+        raise ValueError("expected a duration above PT0S, such as P30D, after which it goes; null keeps it for ever")
+    return length
+
+
+Keep = Annotated[Duration, AfterValidator(_keep)]
 Step = Annotated[Duration, AfterValidator(_step)]
 
 
@@ -335,7 +342,6 @@ class Monitor(Node):
     endpoint: Name
     variant: Name
     reference: FilePath
-    keep: Duration | None
 
 
 class Ledger(Node):
@@ -344,7 +350,14 @@ class Ledger(Node):
     url: LedgerUrl
     busy_seconds: Seconds
     lease_seconds: Seconds
-    keep: Duration | None
+    keep: Keep | None
+    keep_results: Keep | None
+
+    @model_validator(mode="after")
+    def _remembered(self) -> Ledger:
+        if self.keep and self.keep_results and self.keep_results > self.keep:
+            raise ValueError("keep_results: is longer than ledger.keep; directories are found through the ledger")
+        return self
 
 
 class Report(Node):

@@ -22,8 +22,8 @@ DEPLOY = CHECKOUT / "deploy"
 CONF = CHECKOUT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 TEXTS = [*sorted(DEPLOY.iterdir()), CHECKOUT / "docs/operations.md"]
-ENDING = 5 + 20
-"""Seconds that a daemon may need beyond its grace to end executions and to write that down."""
+ENDING = 5 + 20 + 3 * 30
+"""Seconds that a daemon may need beyond its grace to end executions, and to write that down into a ledger in use."""
 
 
 def unit() -> configparser.ConfigParser:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
-from runner.documents import analysis, constraint_violations, dump, read_analysis
+from runner.documents import analysis, constraint_violations, drift, dump, read_analysis
 from runner.domain import GlobalAttributions, LabelDrift, Verdict
 from runner.drift.verdict import ABSOLUTE
 from runner.errors import UnusableReference
+from tests.drift.samples import HOUR, USUAL, local
 
 EXPECTED = Path(__file__).parent / "expected"
 
@@ -67,6 +70,17 @@ def test_what_is_no_analysis_is_refused(data: bytes) -> None:
     """Anything else is an error that names the file."""
     with pytest.raises(UnusableReference, match=r"reference a\.json: "):
         read_analysis(data, "a.json")
+
+
+def test_a_drift_document_has_null_where_a_figure_is_undefined() -> None:
+    """A model that has gone silent, and a reference that keeps nothing."""
+    reference, silent = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
+    verdict = Verdict(0.9, (LabelDrift("y", "y", None, None, None, ("degenerate",)),))
+    document = orjson.loads(drift(USUAL.find(reference, silent, "mean_abs", HOUR), verdict))
+    (label,) = document["finding"]["labels"]
+    assert label["share_moved"] == {"value": None, "noise": None, "p": None}
+    assert (document["finding"]["level"], label["level"], document["ndcg"][0]["ndcg"]) == ("info", "info", None)
+    assert orjson.loads(drift(None, verdict))["finding"] is None
 
 
 def test_documents_are_strict_json() -> None:

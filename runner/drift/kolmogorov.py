@@ -86,7 +86,7 @@ def _straying(
     """
     D = len(distance_D)
     stray_DI = np.zeros((D, small + 1))
-    before_DI = np.empty_like(stray_DI)
+    before_DI = np.zeros_like(stray_DI)
     bound_D1 = (distance_D * (1 - ROUNDING) * small * large)[:, None]
     i = np.arange(small + 1, dtype=np.float64)
     for k in range(1, small + large + 1):

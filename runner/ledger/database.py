@@ -48,6 +48,7 @@ class Database:
         self._problem = partial(sqlite.problem if self.file else postgresql.problem, busy_seconds=busy_seconds)
         self._parsed = parsed
         self._engine: Engine | None = None
+        self._opened_file: tuple[int, int] | None = None
         self._opening = Lock()
 
     def __enter__(self) -> Self:
@@ -119,8 +120,13 @@ class Database:
     def _ready(self) -> Engine:
         """Return the engine, with all tables there."""
         with self._opening:
+            if self._engine is not None and self.file and _identity(self.file) != self._opened_file:
+                self._engine.dispose()
+                self._engine = None
+                raise LedgerError(self.name, "its file was removed or replaced; what is there now is used from here on")
             if self._engine is None:
                 self._engine = self._opened()
+                self._opened_file = _identity(self.file) if self.file else None
             return self._engine
 
     def _opened(self) -> Engine:
@@ -144,6 +150,15 @@ class Database:
         except ModuleNotFoundError:
             problem = "the package psycopg is not installed: pip install 'shapwatch[postgresql]'"
             raise LedgerError(self.name, problem) from None
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of the same name, None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _shown(url: URL) -> str:

@@ -155,9 +155,15 @@ class Entries(Database):
         old = (executions.c.ended < before) & executions.c.output.is_not(None)
         return self._found(select(executions).where(old, in_status(TERMINAL)).order_by(executions.c.scheduled))
 
-    def begin(self, entry_id: int, owner: str, now: datetime) -> bool:
-        """Claim a pending execution."""
-        values = CLEAN | {"owner": owner, "started": now, "heartbeat": now, "attempts": executions.c.attempts + 1}
+    def cleared(self, entry_id: int) -> None:
+        """Write down that the results of an execution are gone."""
+        with self.writing() as connection:
+            connection.execute(update(executions).where(executions.c.id == entry_id).values(output=None))
+
+    def begin(self, entry_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> bool:
+        """Claim a pending execution; its owner promises to be heard within the lease."""
+        values = CLEAN | {"owner": owner, "started": now, "heartbeat": now, "lease_seconds": lease_seconds}
+        values["attempts"] = executions.c.attempts + 1
         return self._move(entry_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
 
     def settle(
@@ -216,7 +222,7 @@ class Entries(Database):
 
     def redo(self, entry_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
         """Let an execution that has ended be run again as if it were new, with these settings and this limit."""
-        values = CLEAN | {"owner": None, "heartbeat": None, "attempts": 0}
+        values = CLEAN | {"owner": None, "heartbeat": None, "lease_seconds": None, "attempts": 0}
         values |= {"start_at": now, "snapshot": snapshot.digest, "max_runtime": max_runtime}
         with self.writing() as connection:
             rows.keep(connection, snapshot)

@@ -25,6 +25,15 @@ def engine(url: URL, busy_seconds: float) -> Engine:
         ModuleNotFoundError: when psycopg is not installed.
     """
     seconds, milliseconds = max(2, math.ceil(busy_seconds)), math.ceil(busy_seconds * 1000)
+    session = {
+        "timezone": "UTC",
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "tcp_keepalives_idle": seconds,  # so that the server, too, sees when we are gone, and lets go of our locks
+        "tcp_keepalives_interval": math.ceil(seconds / KEEPALIVES),
+        "tcp_keepalives_count": KEEPALIVES,
+        "tcp_user_timeout": milliseconds,
+    }
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
         isolation_level="READ COMMITTED",
@@ -35,7 +44,7 @@ def engine(url: URL, busy_seconds: float) -> Engine:
             "keepalives_interval": math.ceil(seconds / KEEPALIVES),
             "keepalives_count": KEEPALIVES,
             "tcp_user_timeout": milliseconds,
-            "options": f"-c timezone=UTC -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+            "options": " ".join(f"-c {key}={value}" for key, value in session.items()),
         },
         pool_pre_ping=True,
         pool_size=CONNECTIONS,

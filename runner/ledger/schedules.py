@@ -10,7 +10,7 @@ from sqlalchemy import Connection, case, delete, literal, select, update
 
 from runner.agenda import Due, Schedule, ScheduleStatus, Snapshot
 from runner.domain import Status
-from runner.errors import LedgerError, ScheduleExists, UnknownSchedule
+from runner.errors import MissingSnapshot, ScheduleExists, UnknownSchedule
 from runner.ledger import rows
 from runner.ledger.database import Database
 from runner.ledger.tables import UtcTime, executions, ledger, schedules, snapshots
@@ -66,6 +66,8 @@ class Schedules(Database):
     def start(self, name: str, now: datetime) -> bool:
         """Let a stopped schedule go on from now; return whether it was stopped.
 
+        What it has executed for times yet to come, by a clock that was ahead, is forgotten, and comes again.
+
         Raises:
             UnknownSchedule: when there is none of that name.
         """
@@ -75,6 +77,9 @@ class Schedules(Database):
             started = update(schedules).where(stopped).values(values).returning(schedules.c.name)
             if connection.execute(started).first() is None:
                 return self._known(connection, name)
+            ahead = (executions.c.schedule == name) & (executions.c.scheduled > now)
+            ended = executions.c.status.in_([str(status) for status in Status if status.terminal])
+            connection.execute(delete(executions).where(ahead, ended))
             _changed(connection)
             return True
 
@@ -131,12 +136,16 @@ class Schedules(Database):
             return revision
 
     def snapshot(self, digest: str) -> Snapshot:
-        """Return settings that a schedule or an execution refers to."""
+        """Return settings that a schedule or an execution refers to.
+
+        Raises:
+            MissingSnapshot: when somebody has removed them.
+        """
         wanted = select(snapshots.c.settings, snapshots.c.folder).where(snapshots.c.digest == digest)
         with self.reading() as connection:
             row = connection.execute(wanted).first()
         if row is None:
-            raise LedgerError(self.name, f"the settings {digest} that it refers to are not in it; see who removed them")
+            raise MissingSnapshot(self.name, digest)
         return Snapshot(*row)
 
     def _known(self, connection: Connection, name: str) -> bool:

@@ -107,7 +107,7 @@ class Work:
                 else:
                     self._start(entry)
                     under_way.add(entry.id)
-            self._supervisor.tend()
+            self._supervisor.tend(under_way)
             for entry in map(self._ledger.entry, sorted(under_way)):
                 if entry.status.terminal and entry.id not in self._supervisor.running:
                     under_way.remove(entry.id)

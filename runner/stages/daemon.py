@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Event
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from runner import executions
 from runner.agenda import Entry
 from runner.domain import Outcome, plural
-from runner.errors import LedgerError, ShapwatchError
+from runner.errors import LedgerError, ShapwatchError, disk_sentence
 from runner.supervision.declaration import Declaration
 from runner.supervision.result import RUN_AGAIN
+from runner.supervision.signals import Signals
 
 if TYPE_CHECKING:
     from runner.ledger.leadership import Leadership
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
 BEATS = 6
 """How often in a lease the daemon tells the ledger that it is there."""
 TIDY_SECONDS = 3600.0
+HURRIED = 2
+"""How often a daemon is asked to end before it waits for nobody any more."""
 LAST_SECONDS = 20.0
 """What writing down may take at the end, before the executions are left to the next daemon."""
 
@@ -74,8 +74,7 @@ class Daemon:
     clock: Callable[[], datetime]
     problem: str | None = None
     _lead: Dispatcher | None = None
-    _ending: Event = field(default_factory=Event)
-    _hurried: Event = field(default_factory=Event)
+    _signals: Signals = field(default_factory=lambda: Signals(_stay))
     _beaten: float = field(default_factory=time.monotonic)
     _heard_leading: bool | None = None
     _tidied: float = float("-inf")
@@ -85,12 +84,12 @@ class Daemon:
         """Work until SIGTERM or SIGINT; a second one ends what is running at once."""
         logger.info("daemon %s on the ledger %s", self.supervisor.owner, self.ledger.name)
         with ExitStack() as stack:
-            stack.enter_context(self._signals())
+            stack.enter_context(self._signals)
             if self.health:
                 stack.enter_context(self.health(self.facts, self.ledger.last_of_each))
             stack.callback(self._drain)
             self.round()
-            while not self._ending.wait(self.poll_seconds):
+            while not self._signals.wait(self.poll_seconds):
                 self.round()
         return Outcome("the daemon has ended; what it did not finish, or was not yet due, is the next one's")
 
@@ -163,11 +162,23 @@ class Daemon:
             return
         if self.keep_results:
             for entry in self.ledger.expired(self.clock() - self.keep_results):
-                if entry.output and executions.remove(output := Path(entry.output), output.parents[3]):
-                    logger.info("%s is removed (monitor.keep)", entry.output, extra={"schedule": entry.schedule})
+                self._beat()
+                self._remove(entry)
         if self.keep and (gone := self.ledger.forget(self.clock() - self.keep)):
             logger.info("the ledger has forgotten %s (ledger.keep)", plural(gone, "execution"))
         self._tidied = time.monotonic()
+
+    def _remove(self, entry: Entry) -> None:
+        """Remove the directory of an execution, or say why it stays."""
+        output = Path(entry.output or "")
+        try:
+            gone = executions.remove(output, output.parents[3])
+            told = "is removed" if gone else "stays, for it holds what no execution wrote"
+        except OSError as error:
+            gone, told = False, f"cannot be removed: {disk_sentence(error)}"
+        if gone:
+            self.ledger.cleared(entry.id)
+        logger.log(logging.INFO if gone else logging.WARNING, "%s %s (ledger.keep_results)", output, told)
 
     def _drain(self) -> None:
         """Start nothing more; let what runs end, or, when its time is up, leave it to the next daemon."""
@@ -177,7 +188,9 @@ class Daemon:
             running = plural(len(self.supervisor.running), "execution")
             logger.info("draining: %s may go on for %g s", running, self.grace_seconds)
         until = time.monotonic() + self.grace_seconds
-        while time.monotonic() < until and not self._hurried.is_set() and not self.supervisor.wait(self.poll_seconds):
+        while (
+            time.monotonic() < until and self._signals.asked < HURRIED and not self.supervisor.wait(self.poll_seconds)
+        ):
             with suppress(LedgerError):
                 self._beat()
         self.supervisor.stop_all(RUN_AGAIN, LAST_SECONDS)
@@ -185,18 +198,6 @@ class Daemon:
             self.ledger.retire(self.supervisor.owner)
         self.leadership.release()
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT)}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._stay)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
-    def _end(self, _number: int, _frame: FrameType | None) -> None:
-        (self._hurried if self._ending.is_set() else self._ending).set()
-
-    def _stay(self, _number: int, _frame: FrameType | None) -> None:
-        logger.info("SIGHUP: nothing is read again; schedules are the ledger's, change them with stage=schedule")
+def _stay() -> None:
+    logger.info("SIGHUP: nothing is read again; schedules are the ledger's, change them with stage=schedule")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from runner import executions
 from runner.agenda import Entry, Schedule, ScheduleStatus, Snapshot
 from runner.domain import plural
+from runner.errors import MissingSnapshot
 from runner.supervision.alarms import Alarms
 from runner.supervision.supervisor import Supervisor
 from runner.timing.timetable import LATEST_START, Recurring, Timetable, load
@@ -130,12 +131,15 @@ class Dispatcher:
         for entry in self._ledger.startable(now, self._supervisor.workers, MOST_LOOKED_AT):
             if self._supervisor.free <= 0:
                 return
-            if self._may_start(entry, now) and not self.waits_for_baseline(entry):
-                self._supervisor.start(entry)
+            try:
+                if self._may_start(entry, now) and not self.waits_for_baseline(entry):
+                    self._supervisor.start(entry)
+            except MissingSnapshot as error:
+                self._ledger.skip(entry.id, now, f"not run: {error}")
 
     def _may_start(self, entry: Entry, now: datetime) -> bool:
         """Return whether an execution need not wait for its predecessor; it is skipped where it shall not wait."""
-        busy = {running.entry.schedule for running in self._supervisor.running.values()}
+        busy = {running.entry.schedule for running in list(self._supervisor.running.values())}
         schedule = self.schedules.get(entry.schedule)
         if entry.schedule not in busy or schedule is None:
             return True

@@ -21,6 +21,7 @@ from runner.domain import Status
 from runner.errors import LedgerError, SettingsError
 
 POLL_SECONDS = 0.05
+SILENT_SECONDS = 10.0
 LATE_SECONDS = 120.0
 """A daemon whose last good round is longer ago is not well."""
 
@@ -81,11 +82,14 @@ def health(host: str, port: int, facts: Callable[[], Facts], lasts: Callable[[],
     """
 
     class Page(BaseHTTPRequestHandler):
+        timeout = SILENT_SECONDS
+
         def do_GET(self) -> None:
-            if self.path == "/healthz":
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
                 now = facts()
                 self._answer(200 if now.well else 503, "application/json", orjson.dumps({"ok": now.well} | vars(now)))
-            elif self.path == "/metrics":
+            elif path == "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, metrics(facts(), lasts))
             else:
                 self._answer(404, "text/plain", b"there are /healthz and /metrics\n")

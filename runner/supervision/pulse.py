@@ -15,10 +15,10 @@ class Pulse:
         """Prepare.
 
         Args:
-            lease_seconds: an owner that was not heard for so long is gone.
+            lease_seconds: an owner that was not heard for so long is gone, unless it has promised another lease.
             stopwatch: seconds that only ever grow.
         """
-        self._lease_seconds = lease_seconds
+        self.lease_seconds = lease_seconds
         self._stopwatch = stopwatch
         self._heard: dict[int, tuple[datetime | None, float]] = {}
 
@@ -30,4 +30,6 @@ class Pulse:
         for entry in entries:
             heartbeat, since = before.get(entry.id, (entry.heartbeat, now))
             self._heard[entry.id] = (entry.heartbeat, since if heartbeat == entry.heartbeat else now)
-        return [entry for entry in entries if now - self._heard[entry.id][1] >= self._lease_seconds]
+        return [
+            entry for entry in entries if now - self._heard[entry.id][1] >= (entry.lease_seconds or self.lease_seconds)
+        ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from runner.agenda import Entry
-from runner.domain import Execution, Outcome, Status
+from runner.domain import Execution, Status
 from runner.supervision.child import End
 
 MOST_ATTEMPTS = 3
@@ -34,11 +34,11 @@ STOPPED_BY_HAND = Result(Status.STOPPED, failure_reason="stopped by hand while i
 RUN_AGAIN = Result(Status.PENDING)
 
 
-def answer(execution: Execution) -> Outcome:
+def answer(execution: Execution) -> bytes:
     """Return the line with which a process tells the one that started it how its execution ended."""
     output = str(Path(execution.directory).absolute()) if execution.directory else None
     result = Result(execution.status, execution.message, execution.failure_reason, output)
-    return Outcome(orjson.dumps(asdict(result)).decode())
+    return b"\n" + orjson.dumps(asdict(result)) + b"\n"
 
 
 def told(end: End) -> Result | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event, Lock, Thread
@@ -20,6 +21,8 @@ from runner.supervision.result import RUN_AGAIN, STOPPED_BY_HAND, Result, failed
 if TYPE_CHECKING:
     from runner.ledger.ledger import Ledger
 
+SCARCE = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
+"""What keeps a process from being started, and may be over soon."""
 PATIENCE = 1.0
 """Seconds between two tries to write down a result."""
 
@@ -73,7 +76,7 @@ class Supervisor:
 
     def start(self, entry: Entry) -> bool:
         """Claim a pending execution and run it; return whether it is ours."""
-        if not self._ledger.begin(entry.id, self.owner, self._clock()):
+        if not self._ledger.begin(entry.id, self.owner, self._clock(), self._pulse.lease_seconds):
             return False
         entry = replace(entry, status=Status.IN_PROGRESS, owner=self.owner, attempts=entry.attempts + 1)
         ids = {"execution": entry.id, "schedule": entry.schedule}
@@ -81,7 +84,9 @@ class Supervisor:
         try:
             child = self._launch(entry)
         except OSError as error:
-            self._write_down(entry, Result(Status.FAILED, failure_reason=disk_sentence(error)))
+            logger.error("%s: cannot be started: %s", entry.window, error, extra=ids)
+            if error.errno not in SCARCE:  # what is, is let go in the next round, and tried again
+                self._move(entry, Result(Status.FAILED, failure_reason=disk_sentence(error)))
             return True
         running = self.running[entry.id] = Running(entry, child)
         Thread(target=self._see_through, args=(running,), name=f"execution-{entry.id}").start()
@@ -119,10 +124,14 @@ class Supervisor:
         self.stop_all(RUN_AGAIN, 0)
         self._abandoned.clear()
 
-    def tend(self) -> None:
-        """End what somebody asked to end; let executions whose owner is gone be run again, not too often."""
+    def tend(self, some: Collection[int] | None = None) -> None:
+        """End what somebody asked to end; let executions whose owner is gone be run again, not too often.
+
+        Args:
+            some: those that are looked after, None for all.
+        """
         ours = set(self.running)  # before the ledger is asked: what ends in between is no orphan
-        under_way = self._ledger.running()
+        under_way = [entry for entry in self._ledger.running() if some is None or entry.id in some]
         silent = self._pulse.silent(under_way)
         for entry in under_way:
             if entry.id in ours:

@@ -200,6 +200,32 @@ def test_a_file_that_is_put_back_is_used(file: Path) -> None:
         assert ledger.schedules() == []
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_removed_while_it_is_open_is_told_of(file: Path, tmp_path: Path, replaced: bool) -> None:
+    """Once; then what is there now is used, be it nothing."""
+    with Ledger(f"sqlite:///{file}", BUSY) as ledger:
+        ledger.create(schedule(), SETTINGS)
+        with Ledger(f"sqlite:///{tmp_path}/backup", BUSY) as backup:
+            backup.create(schedule("backup"), SETTINGS)
+        for path in tmp_path.glob("ledger.sqlite*"):
+            path.unlink()
+        if replaced:
+            (tmp_path / "backup").rename(file)
+        with pytest.raises(LedgerError, match="was removed or replaced"):
+            ledger.schedules()
+        assert [one.name for one in ledger.schedules()] == (["backup"] if replaced else [])
+
+
+def test_a_server_lets_go_of_who_is_cut_off() -> None:
+    """It asks after silent clients itself, so that the lead of a machine without power does not stay taken."""
+    with server().database() as url, Ledger(url, 30.0) as ledger, ledger.reading() as connection:
+        told = {key: connection.exec_driver_sql(f"SHOW {key}").scalar_one() for key in KEEPALIVES}
+    assert told == dict(zip(KEEPALIVES, ("30", "10", "3", "30000"), strict=True))
+
+
+KEEPALIVES = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+
+
 def test_a_full_disk_says_so(file: Path) -> None:
     """What SQLite says when it gets no more pages, and that nothing of the transaction is left."""
     with Ledger(f"sqlite:///{file}", BUSY) as ledger:

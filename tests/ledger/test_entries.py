@@ -68,12 +68,11 @@ def test_a_schedule_that_has_changed_is_not_planned(ledger: Ledger, change: Call
 
 
 def test_a_scheduled_time_is_planned_once(ledger: Ledger) -> None:
-    """What is there already, after the clock was set back, is left alone, and only what is new comes back."""
-    (first,) = planned(ledger, 1)
+    """What is there already, as from a backfill, is left alone, and only what is new comes back."""
+    ledger.create(schedule(), SETTINGS)
+    (first,) = ledger.enter("watch", "adult", SETTINGS, 0, 3600, dues(1), NOON)
     first = ended(ledger, first)
-    ledger.stop("watch", NOON)
-    ledger.start("watch", NOON)
-    (second,) = ledger.plan(ledger.schedule("watch"), dues(1, 2), SOON) or []
+    (second,) = ledger.plan(schedule(), dues(1, 2), SOON) or []
     assert second.scheduled == NOON + 2 * HOUR
     assert ledger.entries("watch") == [second, first]
 

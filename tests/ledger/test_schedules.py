@@ -120,6 +120,20 @@ def test_starting_goes_on_from_now(ledger: Ledger) -> None:
     assert ledger.schedule("watch") == started
 
 
+def test_starting_again_forgets_what_a_clock_that_was_ahead_has_done(ledger: Ledger) -> None:
+    """Times yet to come are executed when they come; what runs, waits or lies in the past stays."""
+    past, running, *ahead = planned(ledger, -1, 1, 2, 3)
+    ended(ledger, past)
+    ledger.begin(running.id, "us", NOON)
+    for entry in ahead:
+        ended(ledger, entry)
+    ledger.stop("watch", NOON)
+    assert ledger.start("watch", NOON)
+    assert {entry.id for entry in ledger.entries("watch")} == {past.id, running.id}
+    made = ledger.plan(ledger.schedule("watch"), dues(1, 2, 3), NOON) or []
+    assert [entry.scheduled for entry in made] == [entry.scheduled for entry in ahead]
+
+
 def test_deleting_keeps_history(ledger: Ledger) -> None:
     """The schedule is gone and what was pending is called off; what has ended, and its settings, stay."""
     done, pending = planned(ledger, 1, 2)

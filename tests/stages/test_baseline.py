@@ -23,7 +23,8 @@ def baseline(root: Path, model: Formula) -> Baseline:
     dataset = root / "dataset.jsonl"
     dataset.write_text("".join(f'{{"features": {row}}}\n' for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
     parts: dict[str, Any] = {**PARTS, "model": model}
-    return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), target=root / "reference", **parts)
+    parts |= {"reference_rows": 500, "seed": 0, "target": root / "reference"}
+    return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), **parts)
 
 
 def test_it_is_seen_while_it_goes_on(tmp_path: Path) -> None:

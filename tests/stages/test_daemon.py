@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -186,6 +187,29 @@ def test_what_is_old_goes(bench: Bench, tmp_path: Path) -> None:
     assert [entry.scheduled for entry in bench.ledger.entries()] == [NOON + 30 * HOUR]
 
 
+def test_what_cannot_be_removed_ends_nothing(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A day that is a file now is told of; the others go, and are not told of again."""
+    for hours in (1, 30):
+        folder = directory(tmp_path / "monitor", "e", "watch", NOON + hours * HOUR)
+        folder.mkdir(parents=True)
+        (folder / MANIFEST).write_text("{}")
+        bench.codes["watch"] = telling(output=str(folder))
+        supervisor = bench.supervisor()
+        supervisor.start(bench.pending(hours=hours))
+        supervisor.wait()
+    day = tmp_path / "monitor/e/watch/2026/01/05"
+    shutil.rmtree(day)
+    day.write_text("no folder")
+    bench.clock.go_on(100 * HOUR)
+    with caplog.at_level(logging.INFO), leading(bench, keep_results=timedelta(hours=5)) as daemon:
+        assert daemon.leading
+        daemon._tidied = float("-inf")
+        daemon.round()
+    assert not (tmp_path / "monitor/e/watch/2026/01/06").exists()
+    assert sum("is removed" in line for line in caplog.messages) == 1
+    assert sum("cannot be removed" in line for line in caplog.messages) == 2
+
+
 def test_it_works_until_it_is_told_to_end(bench: Bench) -> None:
     """What runs then has its time; the daemon is heard no more, and somebody else can lead."""
     bench.codes["watch"] = telling(seconds=0.5)
@@ -195,7 +219,7 @@ def test_it_works_until_it_is_told_to_end(bench: Bench) -> None:
 
     def tell() -> None:
         wait_until(lambda: daemon.supervisor.running)
-        daemon._end(15, None)
+        daemon._signals.ask()
 
     teller = threading.Thread(target=tell)
     teller.start()
@@ -216,9 +240,9 @@ def test_what_has_no_time_left_is_the_next_ones(bench: Bench, hurried: bool) -> 
     daemon = made(bench, grace_seconds=60.0 if hurried else 0.1)
     bench.clock.go_on(HOUR)
     daemon.round()
-    daemon._end(15, None)
+    daemon._signals.ask()
     if hurried:
-        daemon._end(15, None)
+        daemon._signals.ask()
     daemon._drain()
     (entry,) = bench.ledger.entries()
     assert (entry.status, entry.attempts) == (Status.PENDING, 1)

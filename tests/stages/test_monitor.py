@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +32,7 @@ from runner.sources.source import Source
 from runner.stages.baseline import Baseline
 from runner.stages.monitor import Monitor
 from tests.conftest import untracked
+from tests.drift.samples import USUAL
 from tests.models_by_hand import Formula, additive
 from tests.running import CHECKOUT
 
@@ -64,7 +66,14 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
     """Return a monitor with a reference, over one event with these rows; none where there are no rows."""
     dataset = root / "dataset.jsonl"
     dataset.write_bytes(b"".join(orjson.dumps({"features": row}) + b"\n" for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
-    Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), target=root / "reference", **PARTS).run()
+    Baseline(
+        name="m",
+        dataset=Dataset(str(dataset), DATA, "data.dataset"),
+        target=root / "reference",
+        reference_rows=500,
+        seed=0,
+        **PARTS,
+    ).run()
     if rows:
         write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
     share = changes.pop("share", 0.05)
@@ -72,6 +81,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         "source": Source(CaptureTree(str(root / "captures"), FIELDS, 1), share, untracked),
         "merged": MergedTree(str(root / "merge"), FIELDS, None, 0.5),
         "reference": root / "reference",
+        "detector": USUAL,
         **PARTS,
         **changes,
     }
@@ -116,6 +126,27 @@ def test_the_background_is_the_references(tmp_path: Path) -> None:
     execution = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]]).run(WINDOW)
     assert execution.status is Status.COMPLETED
     assert manifest(tmp_path)["background"] == {"names": ["a", "b", "c"], "rows": [[3, 1, 1]]}
+
+
+def test_local_attributions_are_held_against_those_that_were_kept(tmp_path: Path) -> None:
+    """drift.json has what was found; a reference without kept records says what it cannot support."""
+    stage = monitor(tmp_path, [[7, 2, 1]] * 3)
+    few = replace(stage, detector=replace(USUAL, min_rows=2))
+    found = orjson.loads((Path(few.run(WINDOW).directory) / "drift.json").read_bytes())["finding"]
+    assert (found["rows_reference"], found["rows_live"]) == (3, 3)
+    assert [feature["name"] for feature in found["labels"][0]["features"]] == ["a", "b", "c"]
+    bare = tmp_path / "bare.json"
+    bare.write_bytes((tmp_path / "reference/analysis.json").read_bytes())
+    execution = replace(stage, reference=bare, background_rows=lambda: [[0, 0, 0]]).run(WINDOW)
+    assert "the reference keeps no records: chance cannot be told from drift here" in execution.message
+    assert orjson.loads((Path(execution.directory) / "drift.json").read_bytes())["finding"] is None
+
+
+def test_kept_records_of_another_baselining_are_refused(tmp_path: Path) -> None:
+    """As when somebody has copied the analysis alone."""
+    stage = monitor(tmp_path, [[7, 2, 1]])
+    (tmp_path / "reference/reference.parquet").write_bytes(b"PAR1")
+    assert "has another reference.parquet beside it" in stage.run(WINDOW).message
 
 
 def test_drift_is_a_violation(tmp_path: Path) -> None:

@@ -183,6 +183,22 @@ def test_a_timetable_of_a_later_version_harms_no_other(bench: Bench, caplog: pyt
     assert "its timetable is left out" in caplog.text
 
 
+def test_settings_that_are_missing_keep_nobody_waiting(bench: Bench) -> None:
+    """What refers to them is not run, with the reason; everything else is."""
+    broken = replace(declaration("broken"), snapshot=Snapshot("gone: true\n", "/"))
+    broken.create(bench.ledger, bench.clock())
+    bench.create()
+    with bench.ledger.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM snapshots WHERE settings = 'gone: true\n'")
+    bench.clock.go_on(HOUR)
+    with leading(bench) as (dispatcher, supervisor):
+        rounds(dispatcher, supervisor)
+    assert statuses(bench) == [Status.COMPLETED]
+    (entry,) = bench.ledger.entries("broken")
+    assert entry.status == Status.STOPPED
+    assert "are not in it" in (entry.failure_reason or "")
+
+
 def test_a_clock_that_is_set_back_loses_and_repeats_nothing(bench: Bench) -> None:
     """An hour is run once however often it comes; the next one runs on time."""
     bench.create()

@@ -22,9 +22,9 @@ from tests.supervision.entries import entry
 )
 def test_an_answer_reads_back_whatever_stands_before_it(execution: Execution) -> None:
     """The last line counts; the directory becomes absolute, the memory is what the system says."""
-    line = answer(execution).message
-    assert "\n" not in line
-    result = told(End(0, 5, f"something printed\n{line}\n", ""))
+    line = answer(execution).decode()
+    assert "\n" not in line.strip()
+    result = told(End(0, 5, f"something printed{line}", ""))
     output = os.path.abspath(execution.directory) if execution.directory else None  # noqa: PTH100  independent
     assert result == Result(execution.status, execution.message, execution.failure_reason, output, 5)
 

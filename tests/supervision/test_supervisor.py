@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -122,6 +124,44 @@ def test_a_result_waits_for_a_ledger_that_is_locked(tmp_path: Path) -> None:
         other.execute("BEGIN EXCLUSIVE")
         Timer(1.5, other.execute, ["ROLLBACK"]).start()
         assert settled(bench, entry, supervisor).status == Status.COMPLETED
+
+
+@pytest.mark.parametrize("problem", [errno.EMFILE, errno.EAGAIN])
+def test_what_is_scarce_now_is_tried_again(bench: Bench, problem: int) -> None:
+    """No file descriptor, no process: the execution goes back in the next round, three times at most."""
+
+    def scarce(_: Entry) -> Child:
+        raise OSError(problem, os.strerror(problem))
+
+    supervisor, entry = bench.supervisor(launch=scarce), bench.pending()
+    for attempt in (1, 2, 3):
+        assert supervisor.start(bench.ledger.entry(entry.id))
+        supervisor.tend()
+        assert bench.ledger.entry(entry.id).attempts == attempt
+    assert bench.ledger.entry(entry.id).status == Status.FAILED
+
+
+def test_only_some_may_be_looked_after(bench: Bench) -> None:
+    """A backfill leaves the executions of others alone, however long they are silent."""
+    supervisor = bench.supervisor()
+    ours, theirs = bench.pending(), bench.pending(hours=2)
+    for entry in (ours, theirs):
+        assert bench.ledger.begin(entry.id, "gone", NOON)
+    supervisor.tend({ours.id})
+    bench.clock.go_on(timedelta(seconds=LEASE))
+    supervisor.tend({ours.id})
+    assert bench.ledger.entry(ours.id).status == Status.PENDING
+    assert bench.ledger.entry(theirs.id).status == Status.IN_PROGRESS
+
+
+def test_who_has_promised_a_longer_lease_is_waited_for(bench: Bench) -> None:
+    """The lease is its owner's, not that of whoever judges it."""
+    supervisor, entry = bench.supervisor(), bench.pending()
+    assert bench.ledger.begin(entry.id, "slow", NOON, 3 * LEASE)
+    for expected in (Status.IN_PROGRESS, Status.IN_PROGRESS, Status.IN_PROGRESS, Status.PENDING):
+        supervisor.tend()
+        assert bench.ledger.entry(entry.id).status == expected
+        bench.clock.go_on(timedelta(seconds=LEASE))
 
 
 def test_what_a_dead_process_ran_is_run_again_after_its_lease(bench: Bench) -> None:

@@ -1,0 +1,193 @@
+"""How often the calibrated verdict is wrong, and what it finds, beside SageMaker's rule, on the notebook's own model.
+
+    python -m benchmarks.calibration [--json] [--windows 1000] [--promised 87.6]
+
+Windows without drift are drawn from the notebook's 1,000 records (its validation and test files with the country
+encoded alike), each with a reference of 666 records of its own: the promise is one over references. Incidents are done
+to the test file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.domain import Attributions
+from runner.drift.alarm import YEAR, Alarm
+from runner.drift.detection import Detector
+from runner.drift.verdict import judge
+from runner.explain.aggregate import Aggregation
+from runner.explain.estimator import Estimator
+from runner.explain.exact import Exact
+from runner.finding import Level
+from runner.models.linear_learner import LinearLearner
+
+ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
+NAMES = [
+    *("Age", "Workclass", "fnlwgt", "Education", "Education-Num", "Marital Status", "Occupation", "Relationship"),
+    *("Ethnic group", "Sex", "Capital Gain", "Capital Loss", "Hours per week", "Country"),
+]
+BACKGROUND = [39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]
+HOUR = timedelta(hours=1)
+SIZES = (10, 30, 100, 300, 1000)
+THRESHOLD = 0.9
+ESTIMATOR = Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=1_000_000)
+USUAL = Detector(Alarm(1.0), 30, 0.1, 0.25, 0.5, 1.0, 999, 0)
+Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def records(name: str) -> NDArray[np.float64]:
+    """Return the features of a file of the notebook."""
+    with (ADULT / name).open() as lines:
+        return np.array([json.loads(line)["features"] for line in lines], dtype=float)
+
+
+def changed(rows_ND: NDArray[np.float64], name: str, change: Change) -> NDArray[np.float64]:
+    """Return records with something done to a feature."""
+    rows_ND = rows_ND.copy()
+    rows_ND[:, NAMES.index(name)] = change(rows_ND[:, NAMES.index(name)])
+    return rows_ND
+
+
+def explained(rows_ND: NDArray[np.float64]) -> Attributions:
+    """Return exact local attributions."""
+    model = LinearLearner(
+        kind="linear_learner", artifact=ADULT / "ll-adult-prediction-model.tar.gz", label_headers=None, deploy=None
+    )
+    background = pl.DataFrame([pl.Series(name, [float(v)]) for name, v in zip(NAMES, BACKGROUND, strict=True)])
+    return ESTIMATOR.explain(model, pl.DataFrame(rows_ND, schema=NAMES), background, lambda items, *_: items)
+
+
+def some(attributions: Attributions, rows: NDArray[np.intp]) -> Attributions:
+    """Return the attributions of some records."""
+    return replace(attributions, phi_NDL=attributions.phi_NDL[rows], scores_NL=attributions.scores_NL[rows])
+
+
+def ndcg(reference: Attributions, live: Attributions) -> float:
+    """Return what SageMaker's rule looks at."""
+    (drift,) = judge(ESTIMATOR.aggregate(reference), ESTIMATOR.aggregate(live), THRESHOLD).drifts
+    return float("nan") if drift.ndcg is None else drift.ndcg
+
+
+def most(windows: int, level: float) -> int:
+    """Return the number of alarms that a promise is broken at: so many or more come once in a thousand runs."""
+    tail, alarms = 1.0, 0
+    while tail > 1e-3:
+        tail -= comb(windows, alarms) * level**alarms * (1 - level) ** (windows - alarms)
+        alarms += 1
+    return alarms
+
+
+def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
+    """Yield, for each size of a window, how often either rule alarms though nothing has drifted."""
+    pool = np.concatenate([records("validation-dataset.jsonl"), alike(records("test-dataset.jsonl"))])
+    population, rng = explained(pool), np.random.default_rng(1)
+    detector = replace(USUAL, alarm=Alarm(promised), min_rows=2, permutations=199)
+    level = promised / (YEAR / HOUR)
+    for rows in SIZES:
+        told, warned, ranked = 0, 0, 0
+        for _ in range(windows):
+            reference, live = (some(population, rng.integers(0, len(pool), n)) for n in (666, rows))
+            found = detector.find(reference, live, "mean_abs", HOUR).level
+            told += found != Level.NONE
+            warned += found in {Level.WARNING, Level.VIOLATION}
+            ranked += ndcg(reference, live) < THRESHOLD
+        yield {
+            "rows": rows,
+            "promised": level,
+            "detected": told / windows,
+            "warning_or_worse": warned / windows,
+            "below_0.9": ranked / windows,
+            "kept": max(told, warned) < most(windows, level),
+        }
+
+
+def alike(rows_ND: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the test file's records with the country encoded as in the validation file."""
+    return changed(rows_ND, "Country", lambda country_N: country_N + (country_N == 37))
+
+
+def incidents() -> Iterator[dict[str, Any]]:
+    """Yield what is found of each incident at each size."""
+    shipped = records("test-dataset.jsonl")
+    fixed = alike(shipped)
+    done = {
+        "nothing": fixed,
+        "as shipped: Country one lower": shipped,
+        "Education-Num frozen": changed(fixed, "Education-Num", lambda values_N: np.full_like(values_N, 10)),
+        "Hours per week / 10": changed(fixed, "Hours per week", lambda hours_N: hours_N / 10),
+        "Sex codes swapped": changed(fixed, "Sex", lambda sex_N: 1 - sex_N),
+    }
+    reference = explained(records("validation-dataset.jsonl"))
+    for name, rows_ND in done.items():
+        live = explained(rows_ND)
+        for rows in (30, 100, 300):
+            window = some(live, np.arange(rows))
+            found = USUAL.find(reference, window, "mean_abs", HOUR)
+            (label,) = found.labels
+            first = min(label.features, key=lambda feature: (feature.p, -feature.distance))
+            yield {
+                "incident": name,
+                "rows": rows,
+                "level": str(found.level),
+                "first": first.name if found.level != Level.NONE else "",
+                "p": label.p,
+                "share_moved": label.share_moved.value,
+                "chance": label.share_moved.noise,
+                "ndcg": ndcg(reference, window),
+            }
+
+
+def speed() -> dict[str, Any]:
+    """Return how long the verdict of 10,000 records takes."""
+    reference = explained(records("validation-dataset.jsonl"))
+    live = some(reference, np.random.default_rng(2).integers(0, 666, 10_000))
+    start = time.perf_counter()
+    one = USUAL.find(reference, live, "mean_abs", HOUR)
+    seconds = time.perf_counter() - start
+    return {
+        "records": 10_000,
+        "seconds": round(seconds, 2),
+        "same": one == USUAL.find(reference, live, "mean_abs", HOUR),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one object a row")
+    parser.add_argument("--windows", type=int, default=1000, help="without drift, at each size")
+    parser.add_argument("--promised", type=float, default=87.6, help="false alarms a year")
+    arguments = parser.parse_args()
+    if not ADULT.is_dir():
+        raise SystemExit(f"the notebook's model and data are not at {ADULT}; set ADULT_DIR")
+    broken = False
+    for table in (without_drift(arguments.windows, arguments.promised), incidents(), iter([speed()])):
+        for number, row in enumerate(table):
+            broken |= row.get("kept") is False
+            if arguments.json:
+                print(json.dumps(row))
+                continue
+            if not number:
+                print("\n" + "  ".join(f"{key:>16}" for key in row))
+            print(
+                "  ".join(f"{value:>16.4g}" if isinstance(value, float) else f"{value!s:>16}" for value in row.values())
+            )
+    if broken:
+        raise SystemExit("more false alarms than promised")
+
+
+if __name__ == "__main__":
+    main()
