@@ -47,6 +47,7 @@ class FeatureDrift:
         median_before, median_now: of the signed local attributions.
         distance: between the distributions of the local attributions, Kolmogorov-Smirnov, in [0, 1].
         p: of that distance, corrected for the number of features and labels (Holm).
+        cause: what has probably happened to it, None where it was not looked for.
     """
 
     name: str
@@ -60,6 +61,7 @@ class FeatureDrift:
     median_now: float
     distance: float
     p: float
+    cause: str | None = None
 
     @property
     def moved(self) -> float:
@@ -88,6 +90,11 @@ class LabelFinding:
     mass: Effect
     ndcg: Effect
     features: tuple[FeatureDrift, ...]
+
+    @property
+    def changed(self) -> FeatureDrift:
+        """The feature whose local attributions have changed most surely."""
+        return min(self.features, key=lambda feature: (feature.p, -feature.distance))
 
     @property
     def movers(self) -> tuple[FeatureDrift, ...]:

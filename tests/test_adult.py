@@ -63,7 +63,8 @@ def test_the_notebook(shapwatch: Shapwatch) -> None:
     printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05")
     execution = shapwatch.root / "monitor/adult/adult-monitor/2023/01/19/06"
     assert printed.startswith(
-        "Completed, 2023-01-19 05:00–06:00 UTC. No material drift: the attributions of Country have changed in 67% of"
+        "Completed, 2023-01-19 05:00–06:00 UTC. No material drift: the attributions of Country have changed in 67% of "
+        "the records: it is one lower than before, as from another label encoding"
     )
     assert sorted(path.name for path in execution.iterdir()) == [
         "analysis.json",

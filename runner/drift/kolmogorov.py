@@ -43,6 +43,22 @@ def smirnov(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> 
     Smirnov(distance_D=array([1.]), p_D=array([0.33333333]))
     """
     N, M = len(reference_ND), len(live_MD)
+    distance_D, ends_KD = _distance(reference_ND, live_MD)
+    if N * M > MOST_PATHS:
+        return Smirnov(distance_D, limit(distance_D, N, M))
+    return Smirnov(distance_D, _straying(min(N, M), max(N, M), distance_D, ends_KD))
+
+
+def distance(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance_D of each column, without its p-value."""
+    return _distance(reference_ND, live_MD)[0]
+
+
+def _distance(
+    reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the distances, and where in the pooled order a value ends."""
+    N, M = len(reference_ND), len(live_MD)
     pooled_KD = np.concatenate([reference_ND, live_MD])
     order_KD = pooled_KD.argsort(axis=0, kind="stable")
     sorted_KD = np.take_along_axis(pooled_KD, order_KD, axis=0)
@@ -51,11 +67,7 @@ def smirnov(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> 
     seen_KD = (order_KD < N).cumsum(axis=0)
     total_K1 = np.arange(1, N + M + 1)[:, None]
     gap_KD = abs(seen_KD / N - (total_K1 - seen_KD) / M)
-    distance_D = np.where(ends_KD, gap_KD, 0.0).max(axis=0)
-    if N * M > MOST_PATHS:
-        return Smirnov(distance_D, limit(distance_D, N, M))
-    small, large, ends_KD = (N, M, ends_KD) if N <= M else (M, N, ends_KD)
-    return Smirnov(distance_D, _straying(small, large, distance_D, ends_KD))
+    return np.where(ends_KD, gap_KD, 0.0).max(axis=0), ends_KD
 
 
 def limit(distance_D: NDArray[np.float64], N: int, M: int) -> NDArray[np.float64]:

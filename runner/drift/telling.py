@@ -37,7 +37,7 @@ def sentence(verdict: Verdict, finding: Finding | None, reference: GlobalAttribu
     of = f" for {worst.label}" if len(finding.labels) > 1 else ""
     told = {
         Level.NONE: _nothing(worst, finding),
-        Level.INFO: f"{_shape(worst)}, beyond chance, but {_moved(worst)}",
+        Level.INFO: f"{_shape(worst)}; that is beyond chance, but {_moved(worst)}",
         Level.WARNING: f"{_moved(worst)}; {_mover(worst.movers[0])}",
         Level.VIOLATION: f"{_moved(worst)}; {_mover(worst.movers[0])}",
     }[worst.level]
@@ -63,8 +63,9 @@ def _moved(label: LabelFinding) -> str:
 
 
 def _shape(label: LabelFinding) -> str:
-    changed = max(label.features, key=lambda feature: (-feature.p, feature.distance))
-    return f"the attributions of {changed.name} have changed in {changed.distance:.0%} of the records"
+    changed = label.changed
+    told = f"the attributions of {changed.name} have changed in {changed.distance:.0%} of the records"
+    return f"{told}: {changed.cause}" if changed.cause else told
 
 
 def _mover(feature: FeatureDrift) -> str:
@@ -74,7 +75,7 @@ def _mover(feature: FeatureDrift) -> str:
     return (
         f"{feature.name} moved most, {ranks} and from {feature.share_before:.1%} to {feature.share_now:.1%} "
         "of all attribution"
-    )
+    ) + (f": {feature.cause}" if feature.cause else "")
 
 
 def _ndcg(verdict: Verdict, label: LabelFinding) -> str:

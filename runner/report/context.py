@@ -196,7 +196,11 @@ def _tested(rows: list[dict[str, Any]], found: LabelFinding | None) -> list[dict
     tests = {feature.name: feature for feature in found.features} if found else {}
     for row in rows:
         if feature := tests.get(row["name"]):
-            row |= {"distance_text": f"{feature.distance:.2f}", "p_text": f"{feature.p:.2g}"}
+            row |= {
+                "distance_text": f"{feature.distance:.2f}",
+                "p_text": f"{feature.p:.2g}",
+                "cause": feature.cause or "",
+            }
     return rows
 
 

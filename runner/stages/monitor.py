@@ -12,8 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+import polars as pl
+
 from runner import documents, executions, manifest
 from runner.domain import Attributions, Captured, Execution, GlobalAttributions, Status, Window
+from runner.drift.causes import with_causes
 from runner.drift.detection import Detector
 from runner.drift.telling import headline, sentence
 from runner.drift.verdict import judge, match_features
@@ -106,7 +109,7 @@ class Monitor:
             live = self.estimator.aggregate(attributions)
         verdict = judge(reference.attributions, live, self.threshold)
         with watch.step("detect"):
-            finding = self._find(reference, attributions, slot.window)
+            finding = self._find(reference, features, attributions, slot.window)
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
         analysis = documents.analysis(live)
         told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
@@ -144,13 +147,13 @@ class Monitor:
         message = "\n  ".join(map(str, lines))
         return Execution(message, status=status, directory=str(slot.target.absolute()))
 
-    def _find(self, reference: Reference, live: Attributions, window: Window) -> Finding | None:
+    def _find(self, reference: Reference, features: pl.DataFrame, live: Attributions, window: Window) -> Finding | None:
         """Return what the local attributions say, None where the reference keeps none."""
-        if reference.kept is None:
+        kept, method = reference.kept, str(self.estimator.agg_method)
+        if kept is None:
             return None
-        return self.detector.find(
-            reference.kept.attributions, live, str(self.estimator.agg_method), window.end - window.start
-        )
+        finding = self.detector.find(kept.attributions, live, method, window.end - window.start)
+        return with_causes(finding, kept.features, features)
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)

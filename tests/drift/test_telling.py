@@ -26,7 +26,12 @@ def told(live: Attributions, reference: Attributions = REFERENCE) -> str:
     ("times", "rows", "start", "holds"),
     [
         ([1, 1, 1, 1, 1], 300, "No drift: ", "a change in 17% of the records of a feature would have been seen"),
-        ([1, 1, 1, 1, 2], 300, "No material drift: the attributions of e have changed in ", ", beyond chance, but "),
+        (
+            [1, 1, 1, 1, 2],
+            300,
+            "No material drift: the attributions of e have changed in ",
+            "; that is beyond chance, but ",
+        ),
         ([1, 1, 2, 1, 1], 300, "Drift: ", "c moved most, from rank 3 to 2 and from 1"),
         ([1, 1, 1, 8, 1], 300, "Severe drift: ", "and all attribution together is 1.6 times what it was; d moved most"),
         ([1, 1, 1, 1, 1], 20, "Too few records: ", "20 records are too few to tell drift from chance"),

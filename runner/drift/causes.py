@@ -1,0 +1,134 @@
+"""Why a feature's attributions have changed: what has probably happened to its own values.
+
+A suspicion is told when it makes the live values look like the reference's again: shifted by one, in another unit, with
+the opposite sign, with two codes swapped. Everything else that can be seen in the values alone is told as it is.
+
+Array letters: N reference records, M live records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.drift.kolmogorov import critical, distance
+from runner.errors import snippet
+from runner.finding import FeatureDrift, Finding
+
+SURE = 0.01
+"""The level at which the values themselves count as changed."""
+NOTABLE = 0.1
+"""The share of the records from which missing or unseen values are told."""
+RESTORED = 1 / 3
+"""A suspicion has to bring the distance below what chance does, or down to this part of what it was."""
+MOST_CODES = 50
+"""A feature with no more different values is taken for one of codes."""
+MOST_TOLD = 10
+"""Features that are looked at, those that have changed most surely."""
+UNITS = (10.0, 100.0, 1000.0, 12.0, 60.0, 24.0, 7.0, 365.25, 3600.0, 2.54, 1.609344, 0.45359237, 1e6)
+"""Ratios between units: decimal prefixes, months, minutes, hours, days, inches, miles, pounds."""
+SAME = "its own values are as before; what they are worth has changed, through the model or through other features"
+
+
+def with_causes(finding: Finding, before: pl.DataFrame, now: pl.DataFrame) -> Finding:
+    """Return a finding whose surely changed features say what has probably happened to them.
+
+    Args:
+        finding: what was found.
+        before: the inputs of the reference's records.
+        now: those of the live ones.
+    """
+    told: dict[str, str] = {}
+
+    def cause(feature: FeatureDrift) -> FeatureDrift:
+        if feature.name not in told:
+            told[feature.name] = likely_cause(before[feature.name], now[feature.name])
+        return replace(feature, cause=told[feature.name])
+
+    labels = []
+    for label in finding.labels:
+        sure = sorted(label.features, key=lambda feature: (feature.p, -feature.distance))[:MOST_TOLD]
+        wanted = {feature.name for feature in sure if feature.p <= finding.significance}
+        features = tuple(cause(feature) if feature.name in wanted else feature for feature in label.features)
+        labels.append(replace(label, features=features))
+    return replace(finding, labels=tuple(labels))
+
+
+def likely_cause(before: pl.Series, now: pl.Series) -> str:
+    """Return what has probably happened to the values of a feature, in a sentence without a full stop."""
+    missing = now.null_count() / len(now), before.null_count() / len(before)
+    if missing[0] - missing[1] >= NOTABLE:
+        return f"it is missing in {missing[0]:.0%} of the records, before in {missing[1]:.0%}"
+    before, now = before.drop_nulls(), now.drop_nulls()
+    if now.is_empty() or before.is_empty():
+        return SAME
+    if now.n_unique() == 1 < before.n_unique():
+        return f"it is always {_shown(now[0])}, and had {before.n_unique():,} different values"
+    numbers = before.dtype.is_numeric() and now.dtype.is_numeric()
+    return _of_numbers(before, now) if numbers else _of_codes(before, now) or SAME
+
+
+def _of_numbers(before: pl.Series, now: pl.Series) -> str:
+    before_N, now_M = (values.cast(pl.Float64).to_numpy() for values in (before, now))
+    chance = critical(len(before_N), len(now_M), SURE)
+    apart = _apart(before_N, now_M)
+    if apart <= chance:
+        return SAME
+    suspicions = [(_apart(before_N, restored_M), told) for restored_M, told in _suspicions(before_N, now_M)]
+    closest, told = min(suspicions, key=lambda suspicion: suspicion[0])
+    if closest <= max(chance, apart * RESTORED) and closest < apart:
+        return told
+    if before.n_unique() <= MOST_CODES and (unseen := _of_codes(before, now)):
+        return unseen
+    return f"its own values have changed: the median is {np.median(now_M):.4g}, and was {np.median(before_N):.4g}"
+
+
+def _suspicions(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], str]]:
+    """Yield what the live values would be if something were undone, and what that is; the simplest first."""
+    if (now_M == now_M.round()).all():
+        yield now_M + 1, "it is one lower than before, as from another label encoding"
+        yield now_M - 1, "it is one higher than before, as from another label encoding"
+    codes = np.unique(before_N)
+    if len(codes) == 2 and np.isin(now_M, codes).all():
+        yield codes.sum() - now_M, f"its codes {_shown(codes[0])} and {_shown(codes[1])} are probably swapped"
+    yield -now_M, "it has the opposite sign"
+    for ratio in UNITS:
+        part = f"1/{ratio:g} of" if ratio == round(ratio) else f"{1 / ratio:.4g} times"
+        yield now_M * ratio, f"it is {part} what it was, as in another unit"
+        yield now_M / ratio, f"it is {ratio:.4g} times what it was, as in another unit"
+
+
+def _of_codes(before: pl.Series, now: pl.Series) -> str | None:
+    """Return which values were never seen before, or which has become more frequent; None where nothing stands out."""
+    had, has = (Counter(map(_shown, values.to_list())) for values in (before, now))
+    unseen = Counter({value: count for value, count in has.items() if value not in had})
+    if unseen.total() >= NOTABLE * has.total():
+        example = min(unseen, key=lambda value: (-unseen[value], value))
+        part = unseen.total() / has.total()
+        return f"it has values never seen before in {part:.0%} of the records, such as {example}"
+    then = {value: had[value] / had.total() for value in has}
+    share = {value: count / has.total() for value, count in has.items()}
+    grown = min(has, key=lambda value: (then[value] - share[value], value))
+    if share[grown] - then[grown] < NOTABLE:
+        return None
+    return f"it is {grown} in {share[grown]:.0%} of the records, before in {then[grown]:.0%}"
+
+
+def _apart(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
+    return float(distance(before_N[:, None], now_M[:, None])[0])
+
+
+def _shown(value: object) -> str:
+    """Return a value as it is told.
+
+    >>> _shown(5.0), _shown(0.25), _shown("US")
+    ('5', '0.25', "'US'")
+    """
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return repr(snippet(value)) if isinstance(value, str) else snippet(value)

@@ -1,0 +1,85 @@
+"""What has probably happened to a feature, told from its values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from runner.drift.causes import MOST_TOLD, SAME, likely_cause, with_causes
+from tests.drift.samples import HOUR, SCALES, USUAL, local
+
+RNG = np.random.default_rng(8)
+HOURS = RNG.integers(1, 80, 1000).astype(float)
+SEX = (RNG.random(1000) < 0.7).astype(float)
+BALANCE = RNG.normal(3, 4, 1000)
+
+
+@pytest.mark.parametrize(
+    ("values", "change", "told"),
+    [
+        (HOURS, lambda v: v / 10, "it is 1/10 of what it was, as in another unit"),
+        (HOURS, lambda v: v * 60, "it is 60 times what it was, as in another unit"),
+        (HOURS, lambda v: v * 12, "it is 12 times what it was, as in another unit"),
+        (BALANCE, lambda v: v / 0.45359237, "it is 2.205 times what it was, as in another unit"),
+        (BALANCE, lambda v: -v, "it has the opposite sign"),
+        (SEX, lambda v: 1 - v, "its codes 0 and 1 are probably swapped"),
+        (np.floor(HOURS / 30), lambda v: v + 1, "it is one higher than before, as from another label encoding"),
+        (np.floor(HOURS / 30), lambda v: v - 1, "it is one lower than before, as from another label encoding"),
+        (HOURS, lambda v: v * 0 + 40, "it is always 40, and had "),
+        (BALANCE, lambda v: v + 5, "its own values have changed: the median is "),
+        (np.floor(HOURS / 30), lambda v: np.where(v == 0, 2, v), "it is 2 in "),
+        (np.floor(HOURS / 30), lambda v: np.where(v == 0, 7, v), "it has values never seen before in "),
+        (HOURS, lambda v: v, SAME),
+    ],
+)
+def test_what_was_done_to_numbers_is_told(
+    values: np.ndarray, change: Callable[[np.ndarray], np.ndarray], told: str
+) -> None:
+    """Each incident by its own name, on records that are not those of the reference."""
+    assert likely_cause(pl.Series(values[:600]), pl.Series(change(values[600:]))).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (
+            ["US"] * 9 + ["DE"],
+            ["US"] * 5 + ["FR"] * 5,
+            "it has values never seen before in 50% of the records, such as",
+        ),
+        (["US"] * 9 + ["DE"], ["US"] * 4 + ["DE"] * 6, "it is 'DE' in 60% of the records, before in 10%"),
+        (["US"] * 9 + ["DE"], ["US"] * 9 + ["DE"], SAME),
+        ([1.0, 2.0] * 5, [1.0, None] * 5, "it is missing in 50% of the records, before in 0%"),
+        ([None, None], [None, None], SAME),
+        ([True, False], [True, True], "it is always True, and had 2 different values"),
+        ([1, 2, 3] * 9, ["1", "2", "x"] * 9, "it has values never seen before in "),
+        (["<b>"] * 9, ["'\n"] * 4 + ['"'] * 5, "it has values never seen before in 100% of the records"),
+    ],
+)
+def test_what_was_done_to_anything_else_is_told(before: list[Any], now: list[Any], told: str) -> None:
+    """Texts, booleans, nulls, and kinds that have changed."""
+    assert likely_cause(pl.Series(before), pl.Series(now)).startswith(told)
+
+
+def test_only_what_has_surely_changed_is_looked_at() -> None:
+    """And not more than a few, however many features there are."""
+    scales = np.ones(10)
+    reference, live = local(600, 0, scales), local(300, 1, scales * 9)
+    found = USUAL.find(reference, live, "mean_abs", HOUR)
+    inputs = [pl.DataFrame(each.phi_NDL[:, :, 0], schema=list(each.names)) for each in (reference, live)]
+    told = [feature.cause for feature in with_causes(found, *inputs).labels[0].features]
+    assert sum(cause is not None for cause in told) == min(MOST_TOLD, 10)
+    quiet = USUAL.find(reference, local(300, 1, scales), "mean_abs", HOUR)
+    assert with_causes(quiet, *inputs) == quiet
+
+
+def test_of_two_labels_a_feature_has_one_cause() -> None:
+    """It is looked for once."""
+    reference, live = local(600, 0, labels=("y", "z")), local(300, 1, SCALES * 3, ("y", "z"))
+    inputs = [pl.DataFrame(each.phi_NDL[:, :, 0], schema=list(each.names)) for each in (reference, live)]
+    one, two = with_causes(USUAL.find(reference, live, "mean_abs", HOUR), *inputs).labels
+    assert [feature.cause for feature in one.features] == [feature.cause for feature in two.features]
