@@ -12,6 +12,7 @@ from runner.agenda import Entry
 from runner.domain import HOUR, Status
 from runner.executions import ANALYSIS
 from runner.ledger.ledger import Ledger
+from runner.ledger.tables import ledger as revisions
 from runner.ledger.tables import schedules
 from tests.running import Shapwatch
 
@@ -54,6 +55,7 @@ class Past:
         """Let a schedule have everything due that has no execution yet."""
         with ledger.writing() as connection:
             connection.execute(schedules.update().values(cursor=self.first))
+            connection.execute(revisions.update().values(revision=revisions.c.revision + 1))
 
     def __call__(self, *overrides: str, code: int = 0) -> str:
         """Return what a command prints."""

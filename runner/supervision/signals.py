@@ -47,9 +47,9 @@ class Signals:
             os.close(end)
 
     def ask(self) -> None:
-        """Ask to end, as a signal does; from any thread."""
-        self.asked += 1
+        """Ask to end, as a signal does; from any thread. Once it is asked the pipe may be gone."""
         os.write(self._write, b"\0")
+        self.asked += 1
 
     def wait(self, seconds: float) -> bool:
         """Return whether somebody has asked to end, after so many seconds or as soon as a signal comes."""
