@@ -157,6 +157,7 @@ def _labels(
                 "expected_value": _value(float(live.expected_L[i])),
                 "verdict": _verdict(verdicts[label], manifest["verdict"]["threshold"]) if label in verdicts else None,
                 "effects": _effects(found[label]) if label in found else [],
+                "causes": _causes(found[label]) if label in found else [],
                 "features": _tested(_features(live.names, live.values_DL[:, i], before_D), found.get(label)),
                 "tested": label in found,
                 "compared": before_D is not None,
@@ -191,16 +192,21 @@ def _effects(found: LabelFinding) -> list[dict[str, str]]:
     ]
 
 
+def _causes(found: LabelFinding) -> list[tuple[str, str]]:
+    """Return what has probably happened to which features, those that have changed most surely first."""
+    names: dict[str, list[str]] = {}
+    for feature in sorted(found.features, key=lambda feature: (feature.p, -feature.distance)):
+        if feature.cause:
+            names.setdefault(feature.cause, []).append(feature.name)
+    return [(", ".join(those), cause) for cause, those in names.items()]
+
+
 def _tested(rows: list[dict[str, Any]], found: LabelFinding | None) -> list[dict[str, Any]]:
     """Return rows with the test of each feature's local attributions."""
     tests = {feature.name: feature for feature in found.features} if found else {}
     for row in rows:
         if feature := tests.get(row["name"]):
-            row |= {
-                "distance_text": f"{feature.distance:.2f}",
-                "p_text": f"{feature.p:.2g}",
-                "cause": feature.cause or "",
-            }
+            row |= {"distance_text": f"{feature.distance:.2f}", "p_text": f"{feature.p:.2g}"}
     return rows
 
 

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from runner.domain import GlobalAttributions
+from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
 from runner.report.render import Report
 from tests.running import CHECKOUT, Shapwatch
 
@@ -120,6 +121,33 @@ def test_it_says_what_the_manifest_says() -> None:
     ):
         assert text in html, text
     assert html.count("<svg") == 2
+
+
+def test_what_was_found_stands_beside_what_chance_does() -> None:
+    """Effects, tests and causes, those that have changed most surely first and alike ones together; all of it escaped."""
+    features = tuple(
+        FeatureDrift(name, 0.5, 0.4, 0.5, 0.4, 1, 1, 0.1, 0.2, distance, p, cause)
+        for name, distance, p, cause in (
+            ("a", 0.25, 1e-9, "it is <i>"),
+            ("<b>b</b>", 0.5, 1e-99, "it is '&'"),
+            ("c", 0.125, 1e-8, "it is <i>"),
+        )
+    )
+    moved, undefined = Effect(0.25, 0.125, 0.001), Effect(None, None, None)
+    found = LabelFinding("yes", "yes", Level.WARNING, 1e-99, moved, undefined, Effect(0.875, 0.9375, 0.5), features)
+    finding = Finding(Level.WARNING, 600, 300, 1e-4, 0.17, (found,))
+    names = ["a", "<b>b</b>", "c"]
+    html = REPORT.html(manifest(), attributions(names), attributions(names, 1), finding).decode()
+    for text in (
+        "<td>25.0%</td><td>up to 12.5%</td><td>0.001</td>",
+        "<td>undefined</td><td></td><td></td>",
+        "<td>0.8750</td><td>down to 0.9375</td><td>0.5</td>",
+        "<td>0.50</td><td>1e-99</td></tr>",
+        "<dt>a, c</dt><dd>it is &lt;i&gt;</dd>",
+        "<dt>&lt;b&gt;b&lt;/b&gt;</dt><dd>it is &#39;&amp;&#39;</dd>",
+    ):
+        assert text in html, text
+    assert html.index("&lt;b&gt;b&lt;/b&gt;</dt>") < html.index("<dt>a, c</dt>")
 
 
 def test_a_model_behind_an_endpoint_has_its_calls_on_the_page() -> None:
