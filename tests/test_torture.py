@@ -123,7 +123,7 @@ def test_what_is_killed_at_random_is_as_if_nothing_had_happened(url: str, tmp_pa
         past.schedule(ledger, "schedule.overlap=allow")
         with killer.at_work():
             while kills.total() < KILLS:
-                time.sleep(killer.chance.uniform(0, 0.4))
+                time.sleep(killer.chance.uniform(0, 0.3))
                 kills[killer.strike()] += 1
                 del kills[NOBODY]
                 assert not torn(past)

@@ -124,7 +124,7 @@ def test_it_says_what_the_manifest_says() -> None:
 
 
 def test_what_was_found_stands_beside_what_chance_does() -> None:
-    """Effects, tests and causes, those that have changed most surely first and alike ones together; all of it escaped."""
+    """Effects, tests and causes: what has changed most surely comes first, alike ones together, all of it escaped."""
     features = tuple(
         FeatureDrift(name, 0.5, 0.4, 0.5, 0.4, 1, 1, 0.1, 0.2, distance, p, cause)
         for name, distance, p, cause in (
