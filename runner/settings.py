@@ -213,6 +213,13 @@ class StatusStage(Node):
     format: Literal["table", "json"]
 
 
+class ReportStage(Node):
+    """`stage=report`."""
+
+    kind: Literal["report"]
+    directory: FilePath
+
+
 class EndpointSource(Node):
     """`source=endpoint`."""
 
@@ -361,10 +368,11 @@ class Ledger(Node):
 
 
 class Report(Node):
-    """`report`: the page."""
+    """`report`: page, PDF and notebook."""
 
     title: str
     max_bars: Count
+    templates: FilePath | None
 
 
 class Paths(Node):
@@ -392,6 +400,7 @@ class Settings(Node):
         | PlanStage
         | BaselineStage
         | MonitorStage
+        | ReportStage
         | ScheduleStage
         | DaemonStage
         | BackfillStage
