@@ -57,8 +57,8 @@ def test_help_is_quick_and_lists_the_choices() -> None:
         "source: batch_transform, endpoint, file, kserve",
         "ledger: postgresql, sqlite",
         "schedule: cron, daily, every_n_hours, hourly, once",
-        "stage: backfill, baseline, capture, daemon, merge, monitor, plan, quickstart, replay, report, schedule, serve, "
-        "status",
+        "stage: backfill, baseline, capture, daemon, merge, monitor, plan, quickstart, replay, report, schedule, "
+        "serve, status",
     ):
         assert group in done.stdout
 
