@@ -75,7 +75,7 @@ from runner.stages.status import State
 from runner.stages.traffic import Traffic
 from runner.supervision.child import end_with_parent
 from runner.supervision.declaration import Declaration
-from runner.supervision.launch import launch
+from runner.supervision.launch import launch, log_context
 from runner.supervision.pulse import Pulse
 from runner.supervision.result import answer
 
@@ -158,7 +158,7 @@ def _attached(run: Callable[[], Execution]) -> Outcome:
     """
     told = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
-    end_with_parent()
+    end_with_parent(os.environ.get("TMPDIR") if log_context(os.environ) else None)
     execution = run()
     os.write(told, answer(execution))
     return Outcome("", execution.succeeded)
@@ -370,6 +370,7 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         estimator=_estimator(settings),
         background_rows=partial(_background_rows, settings),
         threshold=settings.drift.threshold,
+        detector=_detector(settings),
         reference_rows=settings.drift.reference_rows,
         seed=settings.drift.seed,
         report=_report(settings),

@@ -85,7 +85,18 @@ class Detector:
             level = self._level(p <= significance, *effects[:2])
             labels.append(LabelFinding(label, matched, level, p, *effects, features))
         worst = max((found.level for found in labels), key=lambda level: level.order)
-        return Finding(worst, N, M, significance, critical(N, M, significance / tests), tuple(labels))
+        return Finding(worst, N, M, significance, self.smallest(N, M, tests, window), tuple(labels))
+
+    def smallest(self, kept: int, rows: int, tests: int, window: timedelta) -> float:
+        """Return the smallest distance of a feature's distributions that a window of so many records can show.
+
+        Args:
+            kept: records of the reference.
+            rows: records of the window.
+            tests: features times labels.
+            window: its length.
+        """
+        return critical(kept, rows, self.alarm.level(window) / tests)
 
     def _level(self, detectable: bool, moved: Effect, grown: Effect) -> Level:
         if not detectable:
