@@ -25,6 +25,7 @@ from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.models.remote import Remote
 from runner.protocols import Model, Track
+from runner.publish.telling import tell
 from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
@@ -397,6 +398,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         report=_report(settings),
         provenance=provenance,
         root=settings.paths.monitor,
+        tell=partial(tell, settings.publish.sinks, sleep=time.sleep),
         track=track,
     )
 

@@ -26,6 +26,11 @@ from runner.models.python import Python
 from runner.models.sagemaker import SageMaker
 from runner.models.sklearn import Sklearn
 from runner.models.xgboost import Xgboost
+from runner.protocols import Sink
+from runner.publish.cloudwatch import CloudWatch
+from runner.publish.notify import Notify
+from runner.publish.otel import Otel
+from runner.publish.prometheus import Prometheus
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import FileFormat
@@ -367,6 +372,20 @@ class Report(Node):
     max_bars: Count
 
 
+class Publish(Node):
+    """`publish`: the sinks that were chosen, each under its name."""
+
+    cloudwatch: CloudWatch | None = None
+    prometheus: Prometheus | None = None
+    otel: Otel | None = None
+    notify: Notify | None = None
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The sinks to tell."""
+        return tuple(sink for sink in (self.cloudwatch, self.prometheus, self.otel, self.notify) if sink)
+
+
 class Paths(Node):
     """`paths`: where everything is written."""
 
@@ -411,6 +430,7 @@ class Settings(Node):
     schedule: Timetable | None
     ledger: Ledger
     report: Report
+    publish: Publish
     paths: Paths
 
     @model_validator(mode="after")
