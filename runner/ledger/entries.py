@@ -50,16 +50,7 @@ class Entries(Database):
         with self.writing() as connection:
             if connection.execute(moved).first() is None:
                 return None
-            return rows.enter(
-                connection,
-                dues,
-                now,
-                schedule=schedule.name,
-                endpoint=schedule.endpoint,
-                snapshot=schedule.snapshot,
-                revision=schedule.revision,
-                max_runtime=schedule.max_runtime,
-            )
+            return rows.enter_for(connection, schedule, dues, now)
 
     def enter(
         self,
