@@ -97,11 +97,13 @@ class Others:
         declared: gives what these settings declare to the ledger.
         monitors: gives what other experiments declare.
         executing: gives the configuration of the process that runs an execution, as YAML.
+        keeping: gives how long results are kept that come from some settings.
     """
 
     declared: Callable[[], Declaration]
     monitors: Callable[[Sequence[str]], list[Declaration]]
     executing: Callable[[Snapshot, Entry], str]
+    keeping: Callable[[Snapshot], timedelta | None]
 
 
 def assemble(  # noqa: PLR0911, PLR0912  one for each stage
@@ -222,7 +224,7 @@ def _daemon(settings: Settings, stage: DaemonStage, others: Others) -> Outcome:
             grace_seconds=stage.grace_seconds,
             lease_seconds=settings.ledger.lease_seconds,
             keep=settings.ledger.keep,
-            keep_results=settings.ledger.keep_results,
+            keep_results=others.keeping,
             clock=_now,
         )
         return daemon.run()

@@ -347,6 +347,7 @@ class Monitor(Node):
     endpoint: Name
     variant: Name
     reference: FilePath
+    keep: Keep | None
 
 
 class Ledger(Node):
@@ -356,13 +357,6 @@ class Ledger(Node):
     busy_seconds: Seconds
     lease_seconds: Seconds
     keep: Keep | None
-    keep_results: Keep | None
-
-    @model_validator(mode="after")
-    def _remembered(self) -> Ledger:
-        if self.keep and self.keep_results and self.keep_results > self.keep:
-            raise ValueError("keep_results: is longer than ledger.keep; directories are found through the ledger")
-        return self
 
 
 class Report(Node):
@@ -443,6 +437,8 @@ class Settings(Node):
         if missing:
             keys = " and ".join(f"data.{key}" for key in missing)
             raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a dataset")
+        if self.monitor.keep and self.ledger.keep and self.monitor.keep > self.ledger.keep:
+            raise ValueError("monitor.keep is longer than ledger.keep: directories are found through the ledger")
         if self.schedule is None and self.stage.kind in {"schedule", "daemon", "backfill"}:
             raise ValueError(f"stage={self.stage.kind} needs a schedule: choose one, such as schedule=hourly")
         return self
