@@ -19,14 +19,17 @@ LARGEST = 1e100
 
 def analysis(attributions: GlobalAttributions) -> bytes:
     """Return the analysis.json of global attributions, features in their own order."""
-    explanations = {
+    return dump({"version": "1.0", "explanations": {"kernel_shap": _explanations(attributions)}})
+
+
+def _explanations(attributions: GlobalAttributions) -> dict[str, Any]:
+    return {
         label: {
             "global_shap_values": dict(zip(attributions.names, attributions.values_DL[:, i].tolist(), strict=True)),
             "expected_value": float(attributions.expected_L[i]),
         }
         for i, label in enumerate(attributions.labels)
     }
-    return dump({"version": "1.0", "explanations": {"kernel_shap": explanations}})
 
 
 def read_analysis(data: bytes, source: str) -> GlobalAttributions:
@@ -68,11 +71,19 @@ def constraint_violations(verdict: Verdict) -> bytes:
     return dump({"version": "1.0", "violations": violations})
 
 
-def drift(finding: Finding | None, verdict: Verdict) -> bytes:
-    """Return the drift.json: everything that was found, null where a figure is undefined."""
+def drift(finding: Finding | None, verdict: Verdict, reference: GlobalAttributions) -> bytes:
+    """Return the drift.json: all that was found, null where a figure is undefined, and the values compared with."""
     rule = [asdict(each) for each in verdict.drifts]
     found = None if finding is None else asdict(finding)
-    return dump({"version": 1, "threshold": verdict.threshold, "ndcg": rule, "finding": found})
+    return dump(
+        {
+            "version": 1,
+            "threshold": verdict.threshold,
+            "ndcg": rule,
+            "finding": found,
+            "reference": _explanations(reference),
+        }
+    )
 
 
 def _finite(value: Any) -> float:

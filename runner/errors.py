@@ -21,6 +21,7 @@
     │   └── MissingSnapshot      it lacks settings that it refers to
     ├── UnknownSchedule          the ledger has no schedule of that name
     ├── ScheduleExists           the ledger has one already
+    ├── ReportError              a template or chart is wrong, or a report cannot be made from what is in a folder
     ├── PublishError             an execution could not be told to a sink
     └── RecordError              one captured line or record cannot be used (becomes a `Rejection`)
 
@@ -242,6 +243,13 @@ class ScheduleExists(ShapwatchError):
             f"ResourceInUse: the ledger {ledger} already has a schedule {name}; "
             "change it with stage.action=update, or give another monitor.name"
         )
+
+
+class ReportError(ShapwatchError):
+    """A template or chart is wrong, or a report cannot be made from what is in a folder."""
+
+    def __init__(self, where: object, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
 
 
 class PublishError(ShapwatchError):

@@ -28,11 +28,13 @@ MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
 VIOLATIONS = "constraint_violations.json"
 REPORT = "report.html"
+PDF = "report.pdf"
+NOTEBOOK = "report.ipynb"
 SETTINGS = "settings.yaml"
 REJECTED = "rejected.jsonl"
 DRIFT = "drift.json"
 KEPT = "reference.parquet"
-OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, SETTINGS, REJECTED, DRIFT, KEPT}
+OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTINGS, REJECTED, DRIFT, KEPT}
 
 DATE = re.compile(r"\d{2,4}")
 CLOCK = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
@@ -297,10 +299,12 @@ def read_manifest(target: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
-def bundle(found: Mapping[str, Any], page: bytes, provenance: Provenance, watch: Stopwatch) -> dict[str, bytes]:
+def bundle(
+    found: Mapping[str, Any], reports: Mapping[str, bytes], provenance: Provenance, watch: Stopwatch
+) -> dict[str, bytes]:
     """Return the files that every execution and baselining leaves beside its analysis."""
     return {
-        REPORT: page,
+        **reports,
         SETTINGS: provenance.settings.encode(),
         MANIFEST: dump({**found, "timings": watch.seconds}),
     }

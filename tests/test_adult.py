@@ -71,6 +71,8 @@ def test_the_notebook(shapwatch: Shapwatch) -> None:
         "drift.json",
         "manifest.json",
         "report.html",
+        "report.ipynb",
+        "report.pdf",
         "settings.yaml",
     ]
     manifest = shapwatch.read("manifest.json", "monitor")

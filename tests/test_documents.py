@@ -76,11 +76,13 @@ def test_a_drift_document_has_null_where_a_figure_is_undefined() -> None:
     """A model that has gone silent, and a reference that keeps nothing."""
     reference, silent = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
     verdict = Verdict(0.9, (LabelDrift("y", "y", None, None, None, ("degenerate",)),))
-    document = orjson.loads(drift(USUAL.find(reference, silent, "mean_abs", HOUR), verdict))
+    against = GlobalAttributions(("x",), ("y",), np.array([[0.5]]), np.array([0.25]))
+    document = orjson.loads(drift(USUAL.find(reference, silent, "mean_abs", HOUR), verdict, against))
+    assert document["reference"] == {"y": {"global_shap_values": {"x": 0.5}, "expected_value": 0.25}}
     (label,) = document["finding"]["labels"]
     assert label["share_moved"] == {"value": None, "noise": None, "p": None}
     assert (document["finding"]["level"], label["level"], document["ndcg"][0]["ndcg"]) == ("info", "info", None)
-    assert orjson.loads(drift(None, verdict))["finding"] is None
+    assert orjson.loads(drift(None, verdict, against))["finding"] is None
 
 
 def test_documents_are_strict_json() -> None:

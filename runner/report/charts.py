@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.errors import ReportError
+
 CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
+PRINTED = "Libertinus Serif, Liberation Sans, sans-serif"
+"""The face that is embedded in the PDF; where it is not known, what is wider stands for it in the layout."""
 
 
-def attributions(specification: Path, features: Sequence[dict[str, Any]], most: int, name: str) -> str:
-    """Return the SVG of the global attributions of the `most` largest features, reference beside live.
+def bars(features: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Return the data of a chart of the global attributions of the `most` largest features, reference beside live.
 
     Args:
-        specification: a Vega-Lite file.
         features: rows with `name`, `now` and, where there is a reference, `before`.
         most: the rest is left out.
-        name: makes the identifiers inside the SVG unique on the page.
     """
     compared = (
         [("reference", "before"), ("live", "now")] if features and "before" in features[0] else [("reference", "now")]
     )
     largest = sorted(features, key=lambda row: -max(abs(row[key]) for _, key in compared))[:most]
     kept = {row["name"] for row in largest}
-    values = [
+    return [
         {"feature": row["name"], "side": side, "value": row[key]}
         for row in features
         if row["name"] in kept
         for side, key in compared
     ]
-    return _svg({**json.loads(specification.read_text("utf-8")), "data": {"values": values}}, name)
 
 
-def _svg(specification: dict[str, Any], name: str) -> str:
-    """Return a specification as SVG; the renderer counts clips over the life of the process, here they start at 0."""
+def filled(specification: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a specification with its data."""
+    return {**specification, "data": {"values": list(values)}}
+
+
+def printed(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification in the face of the PDF."""
+    return {**specification, "config": {**specification.get("config", {}), "font": PRINTED}}
+
+
+def svg(specification: Mapping[str, Any], name: str, file: Path) -> str:
+    """Return a specification as SVG; the renderer counts clips over the life of the process, here they start at 0.
+
+    Args:
+        specification: with its data.
+        name: makes the identifiers inside the SVG unique on the page.
+        file: where it comes from, for the error.
+
+    Raises:
+        ReportError: when it is no Vega-Lite.
+    """
     import vl_convert
 
-    svg: str = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
-    numbers = {number: i for i, number in enumerate(dict.fromkeys(clip for _, clip in CLIP.findall(svg)))}
-    return CLIP.sub(lambda found: f"{found[1]}{name}-clip{numbers[found[2]]}", svg)
+    try:
+        drawn: str = vl_convert.vegalite_to_svg(dict(specification), allowed_base_urls=[])
+    except ValueError as error:
+        told = [line for line in str(error).splitlines() if line.strip()]
+        raise ReportError(file, f"cannot be drawn: {' '.join(told[:2])}") from error
+    numbers = {number: i for i, number in enumerate(dict.fromkeys(clip for _, clip in CLIP.findall(drawn)))}
+    return CLIP.sub(lambda found: f"{found[1]}{name}-clip{numbers[found[2]]}", drawn)

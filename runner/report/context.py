@@ -1,6 +1,6 @@
-"""What the report template receives: strings, numbers and plain rows, made from the manifest and the attributions.
+"""What the templates receive: strings, numbers and plain rows, made from the JSON documents of a directory.
 
-Array letter: D features.
+The page, the PDF and the notebook show the same strings, for all of them come from here.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from runner.domain import GlobalAttributions, plural
+from runner.domain import plural
 from runner.drift.shares import rank, share
-from runner.finding import Finding, LabelFinding
+
+Document = Mapping[str, Any]
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 PARITY_TOLERANCE = 1e-6
@@ -33,13 +33,14 @@ STATES = {
 }
 
 
-def page(
-    manifest: Mapping[str, Any],
-    live: GlobalAttributions | None,
-    reference: GlobalAttributions | None,
-    finding: Finding | None = None,
-) -> dict[str, Any]:
-    """Return the template's context; a failed execution has no attributions, a baselining only live ones."""
+def page(manifest: Document, analysis: Document | None = None, drift: Document | None = None) -> dict[str, Any]:
+    """Return the templates' context; a failed execution has no attributions, a baselining only live ones.
+
+    Args:
+        manifest: the manifest.json.
+        analysis: the analysis.json, None where there is none.
+        drift: the drift.json, None where nothing was compared.
+    """
     sentence = manifest["sentence"]
     return {
         "headline": manifest["headline"],
@@ -47,7 +48,7 @@ def page(
         "sentence": sentence[:1].upper() + sentence[1:],
         "facts": _facts(manifest),
         "health": _health(manifest),
-        "labels": [] if live is None else _labels(manifest, live, reference, finding),
+        "labels": [] if analysis is None else _labels(manifest, analysis, drift or {}),
         "notes": manifest["notes"],
         "settings": _settings(manifest),
     }
@@ -138,29 +139,25 @@ def _estimator(settings: Mapping[str, Any], residual: float) -> dict[str, str]:
     return _check("Estimator", f"kernel, {samples} samples", GOOD, note)
 
 
-def _labels(
-    manifest: Mapping[str, Any],
-    live: GlobalAttributions,
-    reference: GlobalAttributions | None,
-    finding: Finding | None,
-) -> list[dict[str, Any]]:
+def _labels(manifest: Document, analysis: Document, drift: Document) -> list[dict[str, Any]]:
     verdicts = {label["label"]: label for label in manifest.get("verdict", {}).get("labels", [])}
-    found = {each.label: each for each in finding.labels} if finding else {}
+    found = {each["label"]: each for each in (drift.get("finding") or {}).get("labels", [])}
+    references = drift.get("reference") or {}
     sections = []
-    for i, label in enumerate(live.labels):
-        before_D = None
-        if reference is not None and label in verdicts:
-            before_D = reference.values(verdicts[label]["reference_label"], live.names)
+    for label, live in analysis["explanations"]["kernel_shap"].items():
+        now = live["global_shap_values"]
+        reference = references.get(verdicts[label]["reference_label"]) if label in verdicts else None
+        before = reference and reference["global_shap_values"]
         sections.append(
             {
                 "label": label,
-                "expected_value": _value(float(live.expected_L[i])),
+                "expected_value": _value(live["expected_value"]),
                 "verdict": _verdict(verdicts[label], manifest["verdict"]["threshold"]) if label in verdicts else None,
                 "effects": _effects(found[label]) if label in found else [],
                 "causes": _causes(found[label]) if label in found else [],
-                "features": _tested(_features(live.names, live.values_DL[:, i], before_D), found.get(label)),
+                "features": _tested(_features(now, before), found.get(label)),
                 "tested": label in found,
-                "compared": before_D is not None,
+                "compared": before is not None,
             }
         )
     return sections
@@ -174,53 +171,53 @@ def _verdict(label: Mapping[str, Any], threshold: float) -> dict[str, Any]:
     return {**numbers, "threshold": f"{threshold:g}", "state": state, "notes": label["notes"]}
 
 
-def _effects(found: LabelFinding) -> list[dict[str, str]]:
+def _effects(found: Document) -> list[dict[str, str]]:
     """Return the effects, each beside what chance does to it."""
     rows = [
-        ("Share of the attention that moved", found.share_moved, "{:.1%}", "up to {}"),
-        ("All attribution together, log2 of its growth", found.mass, "{:+.2f}", "up to ±{}"),
-        ("nDCG of the kept records", found.ndcg, "{:.4f}", "down to {}"),
+        ("Share of the attention that moved", found["share_moved"], "{:.1%}", "up to {}"),
+        ("All attribution together, log2 of its growth", found["mass"], "{:+.2f}", "up to ±{}"),
+        ("nDCG of the kept records", found["ndcg"], "{:.4f}", "down to {}"),
     ]
     return [
         {
             "name": name,
-            "value": "undefined" if effect.value is None else form.format(effect.value),
-            "noise": "" if effect.noise is None else within.format(form.format(effect.noise).lstrip("+")),
-            "p": "" if effect.p is None else f"{effect.p:.3g}",
+            "value": "undefined" if effect["value"] is None else form.format(effect["value"]),
+            "noise": "" if effect["noise"] is None else within.format(form.format(effect["noise"]).lstrip("+")),
+            "p": "" if effect["p"] is None else f"{effect['p']:.3g}",
         }
         for name, effect, form, within in rows
     ]
 
 
-def _causes(found: LabelFinding) -> list[tuple[str, str]]:
+def _causes(found: Document) -> list[tuple[str, str]]:
     """Return what has probably happened to which features, those that have changed most surely first."""
     names: dict[str, list[str]] = {}
-    for feature in sorted(found.features, key=lambda feature: (feature.p, -feature.distance)):
-        if feature.cause:
-            names.setdefault(feature.cause, []).append(feature.name)
+    for feature in sorted(found["features"], key=lambda feature: (feature["p"], -feature["distance"])):
+        if feature["cause"]:
+            names.setdefault(feature["cause"], []).append(feature["name"])
     return [(", ".join(those), cause) for cause, those in names.items()]
 
 
-def _tested(rows: list[dict[str, Any]], found: LabelFinding | None) -> list[dict[str, Any]]:
+def _tested(rows: list[dict[str, Any]], found: Document | None) -> list[dict[str, Any]]:
     """Return rows with the test of each feature's local attributions."""
-    tests = {feature.name: feature for feature in found.features} if found else {}
+    tests = {feature["name"]: feature for feature in found["features"]} if found else {}
     for row in rows:
         if feature := tests.get(row["name"]):
-            row |= {"distance_text": f"{feature.distance:.2f}", "p_text": f"{feature.p:.2g}"}
+            row |= {"distance_text": f"{feature['distance']:.2f}", "p_text": f"{feature['p']:.2g}"}
     return rows
 
 
-def _features(
-    names: tuple[str, ...], now_D: NDArray[np.float64], before_D: NDArray[np.float64] | None
-) -> list[dict[str, Any]]:
+def _features(now: Mapping[str, float], before: Mapping[str, float] | None) -> list[dict[str, Any]]:
     """Return a row per feature, in the order of the reference ranking (of the live one where there is none)."""
+    now_D = np.array(list(now.values()))
     columns: dict[str, list[Any]] = {
-        "name": list(names),
+        "name": list(now),
         "now": now_D.tolist(),
         "rank_now": rank(abs(now_D)).tolist(),
         "share_now": share(now_D).tolist(),
     }
-    if before_D is not None:
+    if before is not None:
+        before_D = np.array([before[name] for name in now])
         columns |= {
             "before": before_D.tolist(),
             "rank_before": rank(abs(before_D)).tolist(),
@@ -229,7 +226,7 @@ def _features(
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     for row in rows:
         row |= {"now_text": _value(row["now"]), "share_now_text": f"{row['share_now']:.1%}"}
-        if before_D is not None:
+        if before is not None:
             moved = row["share_now"] - row["share_before"]
             row |= {
                 "before_text": _value(row["before"]),
@@ -240,7 +237,7 @@ def _features(
     largest = max(row.get("moved", 0.0) for row in rows)
     for row in rows:
         row["mover"] = row.get("moved") == largest >= MATERIAL_SHARE
-    return sorted(rows, key=lambda row: row["rank_now" if before_D is None else "rank_before"])
+    return sorted(rows, key=lambda row: row["rank_now" if before is None else "rank_before"])
 
 
 def _settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,17 +1,23 @@
-"""The report of an execution as one self-contained HTML page."""
+"""The report of an execution, made from its JSON documents: a page, a PDF and a notebook with the same figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from runner.domain import GlobalAttributions
-from runner.finding import Finding
-from runner.report import charts, context
+from runner.errors import ReportError
+from runner.executions import NOTEBOOK, PDF, REPORT
+from runner.report import charts, context, notebook, pdf
+from runner.report.templates import Templates
+
+CHART = "attributions"
+MOST_ROWS_PRINTED, FEWEST_ROWS_PRINTED = 100, 10
+"""Of all tables in the PDF together, and of each; the page has all."""
 
 
 @dataclass(frozen=True)
@@ -19,36 +25,93 @@ class Report:
     """Renders reports.
 
     Attributes:
-        templates: the folder with `report.html.j2` and `charts/`.
-        title: the page's title.
+        templates: the folder with the shipped templates and `charts/`.
+        title: the title of page, PDF and notebook.
         max_bars: the most features a chart shows; tables show all.
+        own: a folder with templates and charts that come before the shipped ones of the same name, or None.
     """
 
     templates: Path
     title: str
     max_bars: int
+    own: Path | None = None
 
-    def html(
-        self,
-        manifest: Mapping[str, Any],
-        live: GlobalAttributions | None,
-        reference: GlobalAttributions | None,
-        finding: Finding | None = None,
-    ) -> bytes:
-        """Return the page; every name and text in it is escaped, and it loads nothing from anywhere."""
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    def render(
+        self, manifest: Mapping[str, Any], analysis: bytes | None = None, drift: bytes | None = None
+    ) -> dict[str, bytes]:
+        """Return the three forms, by file name; names and texts are data in all of them, and nothing is loaded.
 
-        environment = Environment(
-            loader=FileSystemLoader(self.templates),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        page = context.page(manifest, live, reference, finding)
-        specification = self.templates / "charts" / "attributions.vl.json"
-        for i, section in enumerate(page["labels"]):
-            svg = charts.attributions(specification, section["features"], self.max_bars, f"chart{i}")
-            section["chart"] = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes the names
+        Args:
+            manifest: the manifest.json.
+            analysis: the analysis.json, None of a failed execution.
+            drift: the drift.json, None where nothing was compared.
+
+        Raises:
+            ReportError: when a template or chart is wrong.
+        """
+        return {name: make() for name, make in self._forms(manifest, analysis, drift).items()}
+
+    def attempt(
+        self, manifest: Mapping[str, Any], analysis: bytes | None = None, drift: bytes | None = None
+    ) -> tuple[dict[str, bytes], list[str]]:
+        """Return the forms that can be made, and a sentence for each that cannot: documents are not lost with them."""
+        made, troubles = {}, []
+        for name, make in self._forms(manifest, analysis, drift).items():
+            try:
+                made[name] = make()
+            except ReportError as error:
+                troubles.append(f"there is no {name}: {error}")
+        return made, troubles
+
+    def _forms(
+        self, manifest: Mapping[str, Any], analysis: bytes | None, drift: bytes | None
+    ) -> dict[str, Callable[[], bytes]]:
+        given = [None if data is None else json.loads(data) for data in (analysis, drift)]
+        page = {"title": self.title, **context.page(manifest, *given)}
+        for section in page["labels"]:
             section["hidden"] = max(0, len(section["features"]) - self.max_bars)
-        return environment.get_template("report.html.j2").render(page, title=self.title).encode()
+            section["bars"] = charts.bars(section["features"], self.max_bars)
+        return {
+            REPORT: lambda: self._html(page),
+            PDF: lambda: self._pdf(page),
+            NOTEBOOK: lambda: self._notebook(page),
+        }
+
+    @property
+    def _templates(self) -> Templates:
+        return Templates((self.templates,) if self.own is None else (self.own, self.templates))
+
+    def _html(self, page: dict[str, Any]) -> bytes:
+        drawn = self._drawn(page, self._templates.specification(CHART))
+        sections = [
+            {**section, "chart": Markup(svg)}  # noqa: S704  rendered by vl-convert, which escapes the names
+            for section, svg in zip(page["labels"], drawn, strict=True)
+        ]
+        return self._templates.render("report.html.j2", {**page, "labels": sections}).encode()
+
+    def _pdf(self, page: dict[str, Any]) -> bytes:
+        drawn = self._drawn(page, charts.printed(self._templates.specification(CHART)))
+        most = max(FEWEST_ROWS_PRINTED, MOST_ROWS_PRINTED // max(1, len(page["labels"])))
+        sections = []
+        for section, svg in zip(page["labels"], drawn, strict=True):
+            rows = section["features"]
+            kept = rows[:most]
+            sections.append({**section, "chart": svg, "features": kept, "unprinted": len(rows) - len(kept)})
+        return pdf.compiled(self._templates.find("report.typ"), {**page, "labels": sections})
+
+    def _notebook(self, page: dict[str, Any]) -> bytes:
+        specification = self._templates.specification(CHART)
+        filled = [charts.filled(specification, section["bars"]) for section in page["labels"]]
+        drawn = self._drawn(page, specification)
+        script = self._templates.render(
+            "report.ipynb.j2", {**page, "specification": json.dumps(specification), "max_bars": self.max_bars}
+        )
+        return notebook.notebook(script, notebook.outputs(page, list(zip(filled, drawn, strict=True))))
+
+    def _drawn(self, page: Mapping[str, Any], specification: Mapping[str, Any]) -> list[str]:
+        """Return the chart of each label as SVG."""
+        file = self._templates.find(f"charts/{CHART}.vl.json")
+        return [
+            charts.svg(charts.filled(specification, section["bars"]), f"chart{i}", file)
+            for i, section in enumerate(page["labels"])
+        ]

@@ -87,7 +87,8 @@ class Baseline:
             ],
         }
         with watch.step("report"):
-            page = self.report.html(found, reference, None)
-        commit(self.target, {ANALYSIS: analysis, KEPT: kept_bytes, **bundle(found, page, self.provenance, watch)})
+            reports, troubles = self.report.attempt(found, analysis)
+        found["notes"] += troubles
+        commit(self.target, {ANALYSIS: analysis, KEPT: kept_bytes, **bundle(found, reports, self.provenance, watch)})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))

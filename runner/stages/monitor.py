@@ -116,8 +116,8 @@ class Monitor:
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
         analysis = documents.analysis(live)
         told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
-        files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, **_rejected(captured)}
-        files[DRIFT] = documents.drift(finding, verdict)
+        drift = documents.drift(finding, verdict, reference.attributions)
+        files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, DRIFT: drift, **_rejected(captured)}
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
@@ -141,12 +141,12 @@ class Monitor:
                 *rejections(captured),
             ],
         }
-        self._commit(slot, found, files, watch, (live, reference.attributions), finding)
+        troubles = self._commit(slot, found, files, watch, analysis, drift)
         scores = {drift.label: drift.ndcg for drift in verdict.drifts if drift.ndcg is not None}
         untold = self._tell(slot, status, told[1], live=live, ndcg=scores, finding=finding)
         lines = [
             f"{status}, {slot.window}. {found['headline']}: {found['sentence']}",
-            *(f"note: {note}" for note in found["notes"]),
+            *(f"note: {note}" for note in [*found["notes"], *troubles]),
             slot.target / REPORT,
             *untold,
         ]
@@ -207,7 +207,7 @@ class Monitor:
         if captured:
             found["counts"] = manifest.counts(captured)
         files = _rejected(captured) if captured else {}
-        self._commit(slot, found, files, Stopwatch(self.provenance.clock), (None, None))
+        self._commit(slot, found, files, Stopwatch(self.provenance.clock))
 
     def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> dict[str, Any]:
         head = manifest.head("monitor", self.name, status, told, self.provenance.versions)
@@ -219,12 +219,15 @@ class Monitor:
         found: dict[str, Any],
         files: Mapping[str, bytes | IO[bytes]],
         watch: Stopwatch,
-        compared: tuple[GlobalAttributions | None, GlobalAttributions | None],
-        finding: Finding | None = None,
-    ) -> None:
+        analysis: bytes | None = None,
+        drift: bytes | None = None,
+    ) -> list[str]:
+        """Put the directory in place, and return what could not be reported."""
         with watch.step("report"):
-            page = self.report.html(found, *compared, finding)
-        executions.commit(slot.target, {**files, **executions.bundle(found, page, self.provenance, watch)})
+            reports, troubles = self.report.attempt(found, analysis, drift)
+        told = {**found, "notes": [*found["notes"], *troubles]}
+        executions.commit(slot.target, {**files, **executions.bundle(told, reports, self.provenance, watch)})
+        return troubles
 
 
 def _claim(slot: Slot) -> None:

@@ -8,25 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from runner.domain import GlobalAttributions
 from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
-from runner.report.render import Report
-from tests.running import CHECKOUT, Shapwatch
-
-HOSTILE = [
-    "<script>document.title='owned'</script>",
-    "\"quoted\" & 'single'",
-    "</style><img src=x onerror=alert(1)>",
-    "{{ 7 * 7 }} {% raw %}",
-    "עברית ועוד",
-    "🦊 emoji",
-    "long " * 100,
-    "dots.and[brackets]",
-]
+from tests.report.samples import HOSTILE, attributions, failed, html, manifest
+from tests.running import Shapwatch
 
 
 @pytest.fixture(scope="module")
@@ -41,70 +28,16 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def attributions(names: list[str], seed: int = 0) -> GlobalAttributions:
-    """Return attributions of these features for two labels."""
-    values_DL = np.random.default_rng(seed).random((len(names), 2))
-    return GlobalAttributions(tuple(names), ("yes", "<b>no</b>"), values_DL, np.array([0.25, 0.75]))
-
-
-def manifest(**changes: Any) -> dict[str, Any]:
-    """Return the manifest of an execution with violations."""
-    label = {
-        "ndcg": 0.8,
-        "floor": 0.5,
-        "chance": 0.7,
-        "violated": True,
-        "notes": ["a <i>note</i>"],
-    }
-    return {
-        "stage": "monitor",
-        "status": "CompletedWithViolations",
-        "headline": "Drift",
-        "sentence": "the <b>features</b> no longer rank as in the reference.",
-        "monitor": "m",
-        "endpoint": "e",
-        "window": {
-            "start": "2026-01-05T09:00:00Z",
-            "end": "2026-01-05T10:00:00Z",
-            "text": "2026-01-05 09:00–10:00 UTC",
-        },
-        "scheduled": "2026-01-05T10:00:00Z",
-        "counts": {"files": 1, "events": 12, "records": 10, "rejected": {"not_json": 2}, "evaluations": 99},
-        "verdict": {
-            "threshold": 0.9,
-            "labels": [{"label": name, "reference_label": name, **label} for name in ("yes", "<b>no</b>")],
-            "notes": [],
-        },
-        "estimator": {
-            "explainer": "kernel",
-            "num_samples": 100,
-            "seed": 0,
-            "agg_method": "mean_abs",
-            "use_logit": False,
-        },
-        "efficiency_residual": 1e-15,
-        "serving_parity": {"largest": 0.25, "records": 10},
-        "model_changed": True,
-        "hashes": {"model": "ab" * 32},
-        "notes": ["rejected, for example <u>a:1</u>"],
-        "versions": {"python": "3.11"},
-        **changes,
-    }
-
-
-REPORT = Report(CHECKOUT / "reports_templates", "Title <&>", 20)
-
-
-def page(tmp_path: Path, html: bytes) -> Path:
+def page(tmp_path: Path, shown: str) -> Path:
     """Return the file of a page."""
     path = tmp_path / "report.html"
-    path.write_bytes(html)
+    path.write_text(shown, "utf-8")
     return path
 
 
 def test_it_says_what_the_manifest_says() -> None:
     """Verdict, health, both labels and all notes stand on the page."""
-    html = REPORT.html(manifest(), attributions(["a", "b"]), attributions(["b", "a"], 1)).decode()
+    shown = html(manifest(), attributions(["a", "b"]), attributions(["b", "a"], 1))
     for text in (
         "Drift",
         "2026-01-05 10:00 UTC",
@@ -119,8 +52,8 @@ def test_it_says_what_the_manifest_says() -> None:
         "Title &lt;&amp;&gt;",
         "ab" * 32,
     ):
-        assert text in html, text
-    assert html.count("<svg") == 2
+        assert text in shown, text
+    assert shown.count("<svg") == 2
 
 
 def test_what_was_found_stands_beside_what_chance_does() -> None:
@@ -137,7 +70,7 @@ def test_what_was_found_stands_beside_what_chance_does() -> None:
     found = LabelFinding("yes", "yes", Level.WARNING, 1e-99, moved, undefined, Effect(0.875, 0.9375, 0.5), features)
     finding = Finding(Level.WARNING, 600, 300, 1e-4, 0.17, (found,))
     names = ["a", "<b>b</b>", "c"]
-    html = REPORT.html(manifest(), attributions(names), attributions(names, 1), finding).decode()
+    shown = html(manifest(), attributions(names), attributions(names, 1), finding)
     for text in (
         "<td>25.0%</td><td>up to 12.5%</td><td>0.001</td>",
         "<td>undefined</td><td></td><td></td>",
@@ -146,8 +79,8 @@ def test_what_was_found_stands_beside_what_chance_does() -> None:
         "<dt>a, c</dt><dd>it is &lt;i&gt;</dd>",
         "<dt>&lt;b&gt;b&lt;/b&gt;</dt><dd>it is &#39;&amp;&#39;</dd>",
     ):
-        assert text in html, text
-    assert html.index("&lt;b&gt;b&lt;/b&gt;</dt>") < html.index("<dt>a, c</dt>")
+        assert text in shown, text
+    assert shown.index("&lt;b&gt;b&lt;/b&gt;</dt>") < shown.index("<dt>a, c</dt>")
 
 
 def test_a_model_behind_an_endpoint_has_its_calls_on_the_page() -> None:
@@ -155,30 +88,27 @@ def test_a_model_behind_an_endpoint_has_its_calls_on_the_page() -> None:
     calls = {"requests": 1234, "rows": 99, "bytes": 2_500_000, "retries": 3, "fallbacks": 1}
     counts = {"files": 1, "events": 12, "probes": 7, "records": 10}
     changes = {"calls": calls, "counts": counts, "model_changed": None, "hashes": {"model": None}}
-    html = REPORT.html(manifest(**changes), attributions(["a", "b"]), attributions(["b", "a"], 1)).decode()
+    shown = html(manifest(**changes), attributions(["a", "b"]), attributions(["b", "a"], 1))
     for text in (
         "1,234",
         "2.5 MB; tried again: 3; records one by one",
         "7 probes of ours left out",
         "behind an endpoint",
     ):
-        assert text in html, text
-    assert "None" not in html
+        assert text in shown, text
+    assert "None" not in shown
 
 
 def test_failures_have_a_page_too() -> None:
     """A failed execution has no attributions, but says what happened."""
-    keys = ("stage", "monitor", "endpoint", "window", "scheduled", "versions")
-    failed = {key: value for key, value in manifest().items() if key in keys}
-    failed |= {"status": "Failed", "headline": "Failed", "sentence": "Job inputs had no data", "notes": []}
-    html = REPORT.html(failed, None, None).decode()
-    assert "Job inputs had no data" in html
-    assert "<svg" not in html
+    shown = html(failed())
+    assert "Job inputs had no data" in shown
+    assert "<svg" not in shown
 
 
 def test_the_same_execution_gives_the_same_bytes() -> None:
     """There is no date and nothing random in a page."""
-    pages = {REPORT.html(manifest(), attributions(["a", "b"]), attributions(["a", "b"], 1)) for _ in range(2)}
+    pages = {html(manifest(), attributions(["a", "b"]), attributions(["a", "b"], 1)) for _ in range(2)}
     assert len(pages) == 1
 
 
@@ -186,16 +116,16 @@ def test_the_same_execution_gives_the_same_bytes() -> None:
 def test_any_number_of_features(count: int) -> None:
     """The chart shows the largest, the table all, and the page stays small."""
     names = [f"feature {i}" for i in range(count)]
-    html = REPORT.html(manifest(), attributions(names), attributions(names, 1)).decode()
-    assert html.count('<th scope="row">feature') == 2 * count
-    assert (f"leaves out the {count - 20} smallest" in html) == (count > 20)
-    assert len(html) < 1_000_000
+    shown = html(manifest(), attributions(names), attributions(names, 1))
+    assert shown.count('<th scope="row">feature') == 2 * count
+    assert (f"leaves out the {count - 20} smallest" in shown) == (count > 20)
+    assert len(shown) < 1_000_000
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_names_as_text(tmp_path: Path, browser: Browser, scheme: Any) -> None:
     """Hostile names are text in table and chart; no request leaves, nothing runs, and dark mode is dark."""
-    html = REPORT.html(manifest(), attributions(HOSTILE), attributions(HOSTILE, 1))
+    written = html(manifest(), attributions(HOSTILE), attributions(HOSTILE, 1))
     context = browser.new_context(color_scheme=scheme)
     view = context.new_page()
     requests: list[str] = []
@@ -204,7 +134,7 @@ def test_a_browser_shows_names_as_text(tmp_path: Path, browser: Browser, scheme:
     view.on("console", lambda message: troubles.append(message.text))
     view.on("pageerror", lambda error: troubles.append(str(error)))
     view.on("dialog", lambda dialog: troubles.append(dialog.message))
-    address = page(tmp_path, html).as_uri()
+    address = page(tmp_path, written).as_uri()
     view.goto(address)
     assert requests == [address]
     assert troubles == []

@@ -213,7 +213,7 @@ def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 def contents(target):
-    return {path.name: path.read_text() for path in target.glob("*")}
+    return {path.name: path.read_bytes() for path in target.glob("*")}
 
 for number, (before, size) in enumerate([("nothing", 0), ("nothing", 3000), ("Failed", 0), ("Completed", 3000)]):
     root = pathlib.Path(sys.argv[1]) / str(number)

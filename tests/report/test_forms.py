@@ -1,0 +1,145 @@
+"""The PDF and the notebook: the same figures as the page's, accessible, small, and the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.report.samples import HOSTILE, attributions, failed, finding, manifest, stored, written
+
+FORMS = ("report.html", "report.pdf", "report.ipynb")
+NAMES = [f"feature {i}" for i in range(12)]
+RUN = """
+import json, sys
+for cell in json.load(open("report.ipynb", encoding="utf-8"))["cells"]:
+    if cell["cell_type"] == "code":
+        source = "".join(cell["source"])
+        print("\\0" + cell["id"])
+        exec(source, globals())
+        last = source.splitlines()[-1]
+        if last.startswith("Chart("):
+            print(json.dumps(eval(last)._repr_mimebundle_(), ensure_ascii=False))
+"""
+
+
+def judged(names: list[str]) -> dict[str, bytes]:
+    """Return the files of an execution that was compared."""
+    live, reference = attributions(names), attributions(names, 1)
+    return stored(manifest(), live, reference, finding(live, reference))
+
+
+def figures(page: str) -> set[str]:
+    """Return the figures in the tables of a page, with which nothing else stands in a cell."""
+    return set(re.findall(r"<td>([-+]?\d[\d.e%-]*)</td>", page))
+
+
+def poppler(*command: str | Path) -> str:
+    """Return what a program of poppler-utils says."""
+    if shutil.which(str(command[0])) is None:
+        pytest.skip(f"no {command[0]} on the PATH; install poppler-utils")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def texted(pdf: Path) -> str:
+    """Return the text of a PDF."""
+    return poppler("pdftotext", "-layout", pdf, "-")
+
+
+def executed(folder: Path) -> dict[str, str]:
+    """Return what the code cells of a notebook print, run in a process of their own without jupyter."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(part.split("\n", 1) for part in done.stdout.split("\0")[1:])
+
+
+def test_the_pdf_has_the_figures_of_the_page(tmp_path: Path) -> None:
+    """Verdict, effects, attributions and tests: whatever stands in a table of the page."""
+    folder = written(tmp_path, judged(NAMES))
+    text, shown = texted(folder / "report.pdf"), figures((folder / "report.html").read_text())
+    assert len(shown) > 60
+    assert {each for each in shown if each not in text} == set()
+    assert text.index("no longer rank as in the reference") < text.index("Health") < text.index("Reference and live")
+    assert "nDCG 0.8000, alarm below 0.9" in text
+
+
+@pytest.mark.parametrize("names", [NAMES, ["one"], HOSTILE], ids=["usual", "one", "hostile"])
+def test_the_notebook_prints_what_it_stores(tmp_path: Path, names: list[str]) -> None:
+    """Its cells read the documents beside it and give out, to the letter, what is stored; it is a valid notebook."""
+    folder = written(tmp_path, judged(names))
+    notebook = json.loads((folder / "report.ipynb").read_text())
+    nbformat.validate(notebook)
+    printed = executed(folder)
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "stream":
+                assert printed[cell["id"]] == "".join(output["text"])
+            else:
+                (bundle,) = json.loads(printed[cell["id"]]).items()
+                assert output["data"][bundle[0]] == bundle[1]
+    page = (folder / "report.html").read_text()
+    told = "".join(printed.values())
+    assert {each for each in figures(page) if each not in told} == set()
+    assert [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"] == ["verdict-in-words"]
+
+
+def test_documents_that_change_are_read_again(tmp_path: Path) -> None:
+    """The notebook really reads: another manifest gives another verdict."""
+    folder = written(tmp_path, judged(NAMES))
+    other = {**manifest(), "headline": "Another", "sentence": "changed."}
+    (folder / "manifest.json").write_text(json.dumps(other))
+    assert executed(folder)["verdict"].startswith("Another. Changed.")
+
+
+def test_a_baselining_has_all_forms(tmp_path: Path) -> None:
+    """There is nothing to compare with, and no column for it."""
+    told = {**manifest(stage="baseline", headline="Reference"), "verdict": {}}
+    folder = written(tmp_path, stored(told, attributions(NAMES)))
+    assert "rank before" not in executed(folder)["features"]
+    assert "Rank before" not in texted(folder / "report.pdf")
+
+
+def test_a_failure_has_all_forms(tmp_path: Path) -> None:
+    """What happened is told in each; there is nothing to draw."""
+    folder = written(tmp_path, stored(failed()))
+    assert executed(folder)["verdict"] == "Failed. Job inputs had no data\n"
+    assert "Job inputs had no data" in texted(folder / "report.pdf")
+    nbformat.validate(json.loads((folder / "report.ipynb").read_text()))
+
+
+def test_the_same_documents_give_the_same_bytes() -> None:
+    """No form holds a date or anything random."""
+    first, second = judged(NAMES), judged(NAMES)
+    assert first == second
+
+
+def test_the_pdf_is_accessible_and_brings_its_faces(tmp_path: Path) -> None:
+    """It says PDF/UA-1, its tables and pictures are tagged, and it uses no face of this machine, in charts neither."""
+    folder = written(tmp_path, judged(NAMES))
+    assert b"pdfuaid:part" in (folder / "report.pdf").read_bytes()
+    tags = poppler("pdfinfo", "-struct", folder / "report.pdf")
+    assert re.findall(r"^ *(H1|Figure|TH)", tags, re.MULTILINE)[0] == "H1"
+    assert tags.count("Figure") >= 2
+    _, _, *faces = poppler("pdffonts", folder / "report.pdf").splitlines()
+    assert {re.split("[+-]", face)[1] for face in faces} == {"LibertinusSerif"}
+
+
+@pytest.mark.parametrize("names", [["one"], [f"feature {i}" for i in range(1000)]], ids=["one", "thousand"])
+def test_reports_are_small_and_quick(names: list[str]) -> None:
+    """A page of at most 1 MB, a PDF of 300 KB, all within three seconds."""
+    judged(["warm"])
+    start = time.perf_counter()
+    files = judged(names)
+    assert time.perf_counter() - start < 3
+    assert len(files["report.html"]) < 1_000_000
+    assert len(files["report.pdf"]) < 300_000
+    assert all(files[form] for form in FORMS)
