@@ -76,7 +76,7 @@ def run_daemon(url: str, workers: int) -> None:
             grace_seconds=30,
             lease_seconds=LEASE_SECONDS,
             keep=None,
-            keep_results=None,
+            keep_results=lambda _: None,
             clock=clock,
         ).run()
 

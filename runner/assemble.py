@@ -25,6 +25,7 @@ from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.models.remote import Remote
 from runner.protocols import Model, Track
+from runner.publish.telling import tell
 from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
@@ -77,7 +78,7 @@ from runner.stages.status import State
 from runner.stages.traffic import Traffic
 from runner.supervision.child import end_with_parent
 from runner.supervision.declaration import Declaration
-from runner.supervision.launch import launch
+from runner.supervision.launch import launch, log_context
 from runner.supervision.pulse import Pulse
 from runner.supervision.result import answer
 
@@ -98,11 +99,13 @@ class Others:
         declared: gives what these settings declare to the ledger.
         monitors: gives what other experiments declare.
         executing: gives the configuration of the process that runs an execution, as YAML.
+        keeping: gives how long results are kept that come from some settings.
     """
 
     declared: Callable[[], Declaration]
     monitors: Callable[[Sequence[str]], list[Declaration]]
     executing: Callable[[Snapshot, Entry], str]
+    keeping: Callable[[Snapshot], timedelta | None]
 
 
 def assemble(  # noqa: PLR0911, PLR0912  one for each stage
@@ -162,7 +165,7 @@ def _attached(run: Callable[[], Execution]) -> Outcome:
     """
     told = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
-    end_with_parent()
+    end_with_parent(os.environ.get("TMPDIR") if log_context(os.environ) else None)
     execution = run()
     os.write(told, answer(execution))
     return Outcome("", execution.succeeded)
@@ -225,7 +228,7 @@ def _daemon(settings: Settings, stage: DaemonStage, others: Others) -> Outcome:
             grace_seconds=stage.grace_seconds,
             lease_seconds=settings.ledger.lease_seconds,
             keep=settings.ledger.keep,
-            keep_results=settings.ledger.keep_results,
+            keep_results=others.keeping,
             clock=_now,
         )
         return daemon.run()
@@ -374,6 +377,7 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         estimator=_estimator(settings),
         background_rows=partial(_background_rows, settings),
         threshold=settings.drift.threshold,
+        detector=_detector(settings),
         reference_rows=settings.drift.reference_rows,
         seed=settings.drift.seed,
         report=_report(settings),
@@ -400,6 +404,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         report=_report(settings),
         provenance=provenance,
         root=settings.paths.monitor,
+        tell=partial(tell, settings.publish.sinks, sleep=time.sleep),
         track=track,
     )
 

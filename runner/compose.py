@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +36,7 @@ from runner.protocols import Track
 from runner.settings import Data, Settings
 from runner.shipped import shipped
 from runner.supervision.declaration import Declaration
+from runner.timing.durations import duration
 from runner.timing.timetable import dump
 
 EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
@@ -96,7 +98,7 @@ def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outco
         track: shows progress.
     """
     provenance = Provenance(snapshot, _versions(), time.perf_counter)
-    others = Others(partial(_declared, settings, snapshot), _monitors, _executing)
+    others = Others(partial(_declared, settings, snapshot), _monitors, _executing, _keeping)
     if settings.stage.kind in EXPLAINING and not isinstance(settings.model, Remote) and settings.model.deploy:
         shadow = Shadow(settings.model, _served(snapshot), partial(_loopback, settings.data))
         return partial(_within, shadow, assemble(settings, shadow, provenance, track, others))
@@ -173,6 +175,12 @@ def _executing(snapshot: Snapshot, entry: Entry) -> str:
     }
     config = {"stage": OmegaConf.merge(_option("stage/monitor"), stage)}
     return OmegaConf.to_yaml(OmegaConf.merge(OmegaConf.create(snapshot.settings), config))
+
+
+def _keeping(snapshot: Snapshot) -> timedelta | None:
+    """Return how long results are kept that come from some settings, None for ever."""
+    text = OmegaConf.select(OmegaConf.create(snapshot.settings), "monitor.keep")
+    return duration(text) if text else None
 
 
 def _monitors(experiments: Sequence[str]) -> list[Declaration]:

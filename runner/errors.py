@@ -253,9 +253,15 @@ class ReportError(ShapwatchError):
 
 
 class PublishError(ShapwatchError):
-    """An execution could not be told to a sink; what it found stands all the same."""
+    """An execution could not be told to a sink; what it found stands all the same.
 
-    def __init__(self, sink: str, problem: str) -> None:
+    Attributes:
+        passing: whether another try may succeed.
+        rest: the sink that is left to be told, None for all of the one that failed.
+    """
+
+    def __init__(self, sink: str, problem: str, passing: bool = True, rest: Any = None) -> None:
+        self.passing, self.rest = passing, rest
         super().__init__(f"{sink}: {problem}")
 
 

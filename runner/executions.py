@@ -22,6 +22,7 @@ from runner import locks
 from runner.documents import dump
 from runner.domain import Status
 from runner.errors import OccupiedTarget
+from runner.finding import Level
 
 MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
@@ -34,6 +35,11 @@ REJECTED = "rejected.jsonl"
 DRIFT = "drift.json"
 KEPT = "reference.parquet"
 OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTINGS, REJECTED, DRIFT, KEPT}
+
+DATE = re.compile(r"\d{2,4}")
+CLOCK = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
+LATEST = "~"
+"""Comes after every name of a folder of a date or a time."""
 
 LOCK = "lock"
 """In the hidden folder of a writer: held as long as the writer lives."""
@@ -241,6 +247,33 @@ def _replace(target: Path, new: Path, aside: Path) -> None:
                 old.rename(target)
             raise
         return
+
+
+def earlier(target: Path) -> Iterator[Path]:
+    """Yield the directories of a monitor's executions that were scheduled before that of a directory, newest first."""
+    root = target.parents[3]
+    yield from _before(root, target.relative_to(root).parts)
+
+
+def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the directories whose parts come before those of a bound; the order of the names is that of the times."""
+    head, *rest = bound
+    names = CLOCK if not rest else DATE
+    with suppress(OSError):
+        for name in sorted((each.name for each in folder.iterdir() if names.fullmatch(each.name)), reverse=True):
+            if rest and name <= head:
+                yield from _before(folder / name, tuple(rest) if name == head else (LATEST,) * len(rest))
+            elif name < head:
+                yield folder / name
+
+
+def preceding(target: Path) -> tuple[Status, Level] | None:
+    """Return status and level of the newest execution scheduled before that of a directory; None where none says."""
+    for directory_ in earlier(target):
+        with suppress(ValueError):
+            if manifest := read_manifest(directory_):
+                return Status(str(manifest.get("status"))), Level(manifest.get("level") or Level.NONE)
+    return None
 
 
 def finished(target: Path) -> bool:

@@ -62,7 +62,7 @@ def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
 
 def _got(key: str, value: Any) -> str:
     """Return what was got, without what may be secret in it."""
-    if key.endswith("token_env"):
+    if re.search(r"_env(\.\d+)?$", key):
         return "(what was got may be secret)"
     told = re.sub(r"//[^/@\s]*@", "//…@", f"(got {value!r})")
     return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1…", told)

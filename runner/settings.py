@@ -26,6 +26,11 @@ from runner.models.python import Python
 from runner.models.sagemaker import SageMaker
 from runner.models.sklearn import Sklearn
 from runner.models.xgboost import Xgboost
+from runner.protocols import Sink
+from runner.publish.cloudwatch import CloudWatch
+from runner.publish.notify import Notify
+from runner.publish.otel import Otel
+from runner.publish.prometheus import Prometheus
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import FileFormat
@@ -349,6 +354,7 @@ class Monitor(Node):
     endpoint: Name
     variant: Name
     reference: FilePath
+    keep: Keep | None
 
 
 class Ledger(Node):
@@ -358,13 +364,6 @@ class Ledger(Node):
     busy_seconds: Seconds
     lease_seconds: Seconds
     keep: Keep | None
-    keep_results: Keep | None
-
-    @model_validator(mode="after")
-    def _remembered(self) -> Ledger:
-        if self.keep and self.keep_results and self.keep_results > self.keep:
-            raise ValueError("keep_results: is longer than ledger.keep; directories are found through the ledger")
-        return self
 
 
 class Report(Node):
@@ -373,6 +372,20 @@ class Report(Node):
     title: str
     max_bars: Count
     templates: FilePath | None
+
+
+class Publish(Node):
+    """`publish`: the sinks that were chosen, each under its name."""
+
+    cloudwatch: CloudWatch | None = None
+    prometheus: Prometheus | None = None
+    otel: Otel | None = None
+    notify: Notify | None = None
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The sinks to tell."""
+        return tuple(sink for sink in (self.cloudwatch, self.prometheus, self.otel, self.notify) if sink)
 
 
 class Paths(Node):
@@ -420,6 +433,7 @@ class Settings(Node):
     schedule: Timetable | None
     ledger: Ledger
     report: Report
+    publish: Publish
     paths: Paths
 
     @model_validator(mode="after")
@@ -432,6 +446,8 @@ class Settings(Node):
         if missing:
             keys = " and ".join(f"data.{key}" for key in missing)
             raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a dataset")
+        if self.monitor.keep and self.ledger.keep and self.monitor.keep > self.ledger.keep:
+            raise ValueError("monitor.keep is longer than ledger.keep: directories are found through the ledger")
         if self.schedule is None and self.stage.kind in {"schedule", "daemon", "backfill"}:
             raise ValueError(f"stage={self.stage.kind} needs a schedule: choose one, such as schedule=hourly")
         return self

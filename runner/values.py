@@ -78,7 +78,7 @@ def _experiment(text: str) -> str:
 
 def _variable(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError("expected the name of an environment variable that holds the token, not the token itself")
+        raise ValueError("expected the name of an environment variable that holds the secret, not the secret itself")
     return text
 
 

@@ -39,6 +39,7 @@ class Past:
     def __post_init__(self) -> None:
         self.first = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - self.hours * HOUR
         self.shapwatch = Shapwatch(self.root)
+        self.reference = self.root / "baseline/breast-cancer-monitor"
 
     def prepare(self) -> None:
         """Record the traffic, and compute the reference."""

@@ -69,6 +69,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         "shap.num_sample=3",
         "shap.agg_method=mean",
         "shap.num_samples=abc",
+        "monitor.keep=-P30D",
         "drift.threshold=7",
         "data.headers=[a,a]",
         'data.features="a["',
@@ -80,11 +81,12 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         code=2,
     )
     told = [line.strip() for line in printed.splitlines()]
-    assert told[0] == "error: 11 problems in the settings:"
+    assert told[0] == "error: 12 problems in the settings:"
     for key, got, hint in [
         ("shap.num_sample", "(got 3)", "did you mean shap.num_samples?"),
         ("shap.agg_method", "(got 'mean')", "'mean_abs', 'median' or 'mean_sq'"),
         ("shap.num_samples", "(got 'abc')", "integer"),
+        ("monitor.keep", "(got '-P30D')", "expected a duration above PT0S"),
         ("drift.threshold", "(got 7)", "less than or equal to 1"),
         ("data.headers", "(got ['a', 'a'])", "unique"),
         ("data.features", "(got 'a[')", "no JMESPath expression"),

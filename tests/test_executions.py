@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.domain import utc
+from runner.domain import Status, utc
 from runner.errors import OccupiedTarget
 from runner.executions import (
     ANALYSIS,
@@ -27,12 +27,15 @@ from runner.executions import (
     claim,
     commit,
     directory,
+    earlier,
     finished,
+    preceding,
     read_manifest,
     remove,
     sha256,
     writing,
 )
+from runner.finding import Level
 from tests.running import CHECKOUT
 
 
@@ -140,6 +143,53 @@ def test_missing_manifest_is_none(tmp_path: Path) -> None:
     for target in (tmp_path / "absent", tmp_path):
         assert read_manifest(target) is None
         assert not finished(target)
+
+
+HISTORY = (
+    "2025/12/31/23",
+    "2026/01/04/05-41-23",
+    "2026/01/05/08",
+    "2026/01/05/08-30",
+    "2026/01/05/09",
+    "2026/02/01/00",
+)
+
+
+def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
+    """Hours, minutes and seconds have their order, over the ends of days and years; what is none is passed by."""
+    for name in (*HISTORY, "2026/01/05/.08~0a1b2c3d", "2026/01/05/notes", "2026/01/x/07", "notes/01/05/07"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "2026/01/03").write_text("a file where a folder belongs")
+    target = tmp_path / "2026/01/05/09"
+    found = [path.relative_to(tmp_path).as_posix() for path in earlier(target)]
+    assert found == ["2026/01/05/08-30", "2026/01/05/08", "2026/01/04/05-41-23", "2025/12/31/23"]
+    assert list(earlier(tmp_path / "2025/12/31/23")) == []
+    assert list(earlier(tmp_path / "nowhere/2025/12/31/23")) == []
+
+
+@pytest.mark.parametrize(
+    ("newest", "expected"),
+    [
+        ('{"status": "Failed"}', (Status.FAILED, Level.NONE)),
+        ('{"status": "Completed", "level": "warning"}', (Status.COMPLETED, Level.WARNING)),
+        ('{"status": "Completed", "level": null}', (Status.COMPLETED, Level.NONE)),
+        ("no JSON", (Status.COMPLETED, Level.INFO)),
+        ('{"status": "Splendid"}', (Status.COMPLETED, Level.INFO)),
+        ('{"status": "Completed", "level": ["?"]}', (Status.COMPLETED, Level.INFO)),
+        (None, (Status.COMPLETED, Level.INFO)),
+    ],
+)
+def test_the_preceding_execution_is_the_newest_that_can_be_read(
+    tmp_path: Path, newest: str | None, expected: tuple[Status, Level]
+) -> None:
+    """Status and level come from its manifest; one that is damaged or missing is passed by."""
+    documents = {"2026/01/05/08": newest, "2026/01/04/23": '{"status": "Completed", "level": "info"}'}
+    for name, document in documents.items():
+        (tmp_path / name).mkdir(parents=True)
+        if document is not None:
+            (tmp_path / name / MANIFEST).write_text(document)
+    assert preceding(tmp_path / "2026/01/05/09") == expected
+    assert preceding(tmp_path / "2026/01/04/23") is None
 
 
 def test_nothing_of_others_is_replaced(tmp_path: Path) -> None:

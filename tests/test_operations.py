@@ -20,8 +20,9 @@ import orjson
 import pytest
 from moto.server import ThreadedMotoServer
 
-from runner.domain import Status
+from runner.domain import HOUR, Status
 from runner.ledger.ledger import Ledger
+from runner.ledger.tables import executions
 from tests.live import daemon
 from tests.object_store import use_endpoint
 from tests.past import Past, settle
@@ -87,6 +88,30 @@ def test_two_daemons_never_run_one_window_twice(past: Past, ledger: Ledger) -> N
     begun = Counter(line["execution"] for line in lines if "is executed" in line["message"])
     assert begun == {entry.id: 1 for entry in entries}
     assert {entry.attempts for entry in entries} == {1}
+
+
+def test_each_monitor_keeps_its_results_as_long_as_it_says(past: Past, ledger: Ledger) -> None:
+    """The daemon takes that from the settings each execution ran from, not from its own."""
+    hour = f"stage.start={past.first:%FT%TZ}", f"stage.end={past.first + HOUR:%FT%TZ}"
+    for name, keep in (("short", "PT1S"), ("long", "P9D"), ("for-ever", "null")):
+        past(
+            "stage=backfill",
+            *hour,
+            f"monitor.name={name}",
+            f"monitor.keep={keep}",
+            f"monitor.reference={past.reference}",
+        )
+    with ledger.writing() as connection:
+        connection.execute(executions.update().values(ended=past.first))
+    with daemon(past.root) as running:
+        running.wait_for("is removed (monitor.keep)")
+    left = {path.parts[-6] for path in past.root.glob("monitor/*/*/*/*/*/*/manifest.json")}
+    assert left == {"long", "for-ever"}
+    assert {entry.schedule: entry.output is None for entry in ledger.entries()} == {
+        "short": True,
+        "long": False,
+        "for-ever": False,
+    }
 
 
 def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: Past, ledger: Ledger) -> None:

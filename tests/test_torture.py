@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from runner.domain import HOUR, Status
-from runner.executions import ANALYSIS, DRIFT, MANIFEST, REPORT, SETTINGS, VIOLATIONS
+from runner.executions import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
 from runner.ledger.ledger import Ledger
 from tests.live import Daemon, start_daemon
 from tests.past import Past, settle, undone
@@ -28,7 +28,7 @@ HOURS = 12
 SECONDS = 300.0
 NOBODY = "nobody"
 ENDED = [status for status in Status if status.terminal]
-FAILED = frozenset({MANIFEST, REPORT, SETTINGS})
+FAILED = frozenset({MANIFEST, REPORT, PDF, NOTEBOOK, SETTINGS})
 WHOLE = {FAILED, FAILED | {ANALYSIS, DRIFT}, FAILED | {ANALYSIS, DRIFT, VIOLATIONS}}
 
 

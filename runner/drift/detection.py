@@ -85,7 +85,18 @@ class Detector:
             level = self._level(p <= significance, *effects[:2])
             labels.append(LabelFinding(label, matched, level, p, *effects, features))
         worst = max((found.level for found in labels), key=lambda level: level.order)
-        return Finding(worst, N, M, significance, critical(N, M, significance / tests), tuple(labels))
+        return Finding(worst, N, M, significance, self.smallest(N, M, tests, window), tuple(labels))
+
+    def smallest(self, kept: int, rows: int, tests: int, window: timedelta) -> float:
+        """Return the smallest distance of a feature's distributions that a window of so many records can show.
+
+        Args:
+            kept: records of the reference.
+            rows: records of the window.
+            tests: features times labels.
+            window: its length.
+        """
+        return critical(kept, rows, self.alarm.level(window) / tests)
 
     def _level(self, detectable: bool, moved: Effect, grown: Effect) -> Level:
         if not detectable:
@@ -101,21 +112,37 @@ class Detector:
         """Return share moved, mass and nDCG beside what chance does to them."""
         seen = null.observed(before_ND, now_MD, agg_method)
         chance = null.permuted(before_ND, now_MD, agg_method, self.permutations, rng)
-
-        def effect(figure: Callable[..., float], distance: Callable[..., NDArray[np.float64]], back: float) -> Effect:
-            value = figure(*seen)
-            if not np.isfinite(value):
-                return Effect(None, None, None)
-            null_P = np.array([figure(*division) for division in zip(*chance, strict=True)])
-            far_P = np.nan_to_num(distance(null_P), nan=0.0)
-            far = float(distance(np.array(value)))
-            return Effect(value, back * float(np.quantile(far_P, NOISE)) + (back < 0), null.p_value(far, far_P))
-
         return (
-            effect(share_moved, lambda value: value, 1),
-            effect(mass, np.abs, 1),
-            effect(ndcg, lambda value: 1 - value, -1),
+            _effect(share_moved, seen, chance, np.positive, np.positive),
+            _effect(mass, seen, chance, np.abs, np.positive),
+            _effect(ndcg, seen, chance, _short_of_one, _short_of_one),
         )
+
+
+Map = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _effect(figure: Callable[..., float], seen: null.Pair, chance: null.Pair, outness: Map, inverse: Map) -> Effect:
+    """Return a figure beside what chance does to it.
+
+    Args:
+        figure: of the global attributions of both sides.
+        seen: those that were observed, and `chance` those of the divisions.
+        chance: see there.
+        outness: how far out a value of the figure is; `inverse` gives the value that is so far out.
+        inverse: see there.
+    """
+    value = figure(*seen)
+    if not np.isfinite(value):
+        return Effect(None, None, None)
+    null_P = np.array([figure(*division) for division in zip(*chance, strict=True)])
+    out_P = np.nan_to_num(outness(null_P), nan=0.0)
+    noise = float(inverse(np.array(np.quantile(out_P, NOISE))))
+    return Effect(value, noise, null.p_value(float(outness(np.array(value))), out_P))
+
+
+def _short_of_one(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 - values
 
 
 def _beyond(effect: Effect, size: float) -> bool:

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_PATHS = 20_000_000
-"""Above so many lattice points the limit distribution is taken, whose p-values are larger if anything."""
+MOST_POINTS = 300_000_000
+"""Above so many lattice points of all features, a second or two, the limit distribution is taken, whose p-values are
+larger if anything."""
 TERMS = 100
 ROUNDING = 1e-9
 
@@ -44,7 +45,7 @@ def smirnov(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> 
     """
     N, M = len(reference_ND), len(live_MD)
     distance_D, ends_KD = _distance(reference_ND, live_MD)
-    if N * M > MOST_PATHS:
+    if distance_D.size * N * M > MOST_POINTS:
         return Smirnov(distance_D, limit(distance_D, N, M))
     return Smirnov(distance_D, _straying(min(N, M), max(N, M), distance_D, ends_KD))
 

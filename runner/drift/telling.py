@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from runner.domain import GlobalAttributions, Verdict
+from runner.domain import HOUR, GlobalAttributions, Verdict, plural
+from runner.drift.detection import Detector
 from runner.drift.shares import rank, share
 from runner.finding import FeatureDrift, Finding, LabelFinding, Level
 
 NOTHING_LIVE = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores them"
+SIZES = (100, 1_000, 10_000)
 HEADLINES = {
     Level.NONE: "No drift",
     Level.INSUFFICIENT_DATA: "Too few records",
@@ -42,6 +44,21 @@ def sentence(verdict: Verdict, finding: Finding | None, reference: GlobalAttribu
         Level.VIOLATION: f"{_moved(worst)}; {_mover(worst.movers[0])}",
     }[worst.level]
     return f"{told}{of} ({_ndcg(verdict, worst)})."
+
+
+def sight(detector: Detector, kept: int, tests: int) -> str:
+    """Return from which change on hours of some sizes can be told from chance, as a share of a feature's records.
+
+    Args:
+        detector: the rule.
+        kept: records of the reference.
+        tests: features times labels.
+    """
+    seen = {rows: detector.smallest(kept, rows, tests, HOUR) for rows in SIZES}
+    told = [f"{smallest:.0%} ({rows:,} records)" for rows, smallest in seen.items() if smallest < 1]
+    if not told:
+        return f"with {plural(kept, 'kept record')} no change can be told from chance"
+    return f"in an hour a change can be told from chance from these parts of a feature's records on: {', '.join(told)}"
 
 
 def _nothing(label: LabelFinding, finding: Finding) -> str:

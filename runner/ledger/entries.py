@@ -50,16 +50,7 @@ class Entries(Database):
         with self.writing() as connection:
             if connection.execute(moved).first() is None:
                 return None
-            return rows.enter(
-                connection,
-                dues,
-                now,
-                schedule=schedule.name,
-                endpoint=schedule.endpoint,
-                snapshot=schedule.snapshot,
-                revision=schedule.revision,
-                max_runtime=schedule.max_runtime,
-            )
+            return rows.enter_for(connection, schedule, dues, now)
 
     def enter(
         self,
@@ -150,9 +141,15 @@ class Entries(Database):
         wanted = select(executions).where(in_status(UNDER_WAY)).order_by(executions.c.id)
         return self._found(wanted if schedule is None else wanted.where(executions.c.schedule == schedule))
 
-    def expired(self, before: datetime) -> list[Entry]:
-        """Return the executions with results that ended before some time, the oldest scheduled first."""
-        old = (executions.c.ended < before) & executions.c.output.is_not(None)
+    def with_results(self) -> list[str]:
+        """Return the digests of the settings from which those executions ran whose results are still there."""
+        wanted = select(executions.c.snapshot).where(executions.c.output.is_not(None), in_status(TERMINAL)).distinct()
+        with self.reading() as connection:
+            return sorted(connection.execute(wanted).scalars())
+
+    def expired(self, snapshot: str, before: datetime) -> list[Entry]:
+        """Return the executions from some settings that have results and ended before some time, oldest first."""
+        old = (executions.c.snapshot == snapshot) & (executions.c.ended < before) & executions.c.output.is_not(None)
         return self._found(select(executions).where(old, in_status(TERMINAL)).order_by(executions.c.scheduled))
 
     def cleared(self, entry_id: int) -> None:

@@ -88,6 +88,20 @@ def enter(
     return sorted(map(entry_of, rows), key=lambda entry: entry.scheduled)
 
 
+def enter_for(connection: Connection, schedule: Schedule, dues: Sequence[Due], now: datetime) -> list[Entry]:
+    """Do the same for a schedule, with its present settings."""
+    return enter(
+        connection,
+        dues,
+        now,
+        schedule=schedule.name,
+        endpoint=schedule.endpoint,
+        snapshot=schedule.snapshot,
+        revision=schedule.revision,
+        max_runtime=schedule.max_runtime,
+    )
+
+
 def in_order(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """Return a condition for the same executions that locks them in an order, so that two changes never interlock."""
     locked = select(executions.c.id).where(condition).order_by(executions.c.id).with_for_update()

@@ -33,7 +33,7 @@ class Schedules(Database):
             missing = rows.inserting(connection)(schedules).values(asdict(schedule)).on_conflict_do_nothing()
             if connection.execute(missing.returning(schedules.c.name)).first() is None:
                 raise ScheduleExists(schedule.name, self.name)
-            _enter(connection, schedule, dues, schedule.created)
+            rows.enter_for(connection, schedule, dues, schedule.created)
             _changed(connection)
 
     def update(self, schedule: Schedule, snapshot: Snapshot, dues: Sequence[Due] = ()) -> Schedule:
@@ -57,7 +57,7 @@ class Schedules(Database):
             if row is None:
                 raise self._unknown(connection, schedule.name)
             updated = rows.schedule_of(row)
-            _enter(connection, updated, dues, schedule.modified)
+            rows.enter_for(connection, updated, dues, schedule.modified)
             if updated.status == ScheduleStatus.STOPPED:
                 _call_off(connection, schedule.name, schedule.modified, STOPPED)
             _changed(connection)
@@ -157,19 +157,6 @@ class Schedules(Database):
     def _unknown(self, connection: Connection, name: str) -> UnknownSchedule:
         others = connection.execute(select(schedules.c.name).order_by(schedules.c.name)).scalars()
         return UnknownSchedule(name, self.name, list(others))
-
-
-def _enter(connection: Connection, schedule: Schedule, dues: Sequence[Due], now: datetime) -> None:
-    rows.enter(
-        connection,
-        dues,
-        now,
-        schedule=schedule.name,
-        endpoint=schedule.endpoint,
-        snapshot=schedule.snapshot,
-        revision=schedule.revision,
-        max_runtime=schedule.max_runtime,
-    )
 
 
 def _call_off(connection: Connection, name: str, now: datetime, reason: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from runner import documents, manifest
 from runner.domain import Outcome, Status, plural
+from runner.drift.detection import Detector
+from runner.drift.telling import sight
 from runner.drift.verdict import reachability
 from runner.executions import ANALYSIS, KEPT, REPORT, Provenance, Stopwatch, bundle, claim, commit, sha256, writing
 from runner.explain import background as backgrounds
@@ -29,6 +31,7 @@ class Baseline:
         dataset: the records to explain.
         background_rows: gives the SHAP baseline, None for the mean of the dataset.
         threshold: the nDCG alarm, to say what it can see with this reference.
+        detector: the rule of the calibrated verdict, to say what it can see.
         reference_rows, seed: how many records are kept with their local attributions, and what draws them.
         target: the folder that becomes the reference.
     """
@@ -39,6 +42,7 @@ class Baseline:
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     threshold: float
+    detector: Detector
     reference_rows: int
     seed: int
     report: Report
@@ -64,9 +68,11 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        kept = Kept.draw(features, attributions, self.reference_rows, self.seed).parquet()
+        kept = Kept.draw(features, attributions, self.reference_rows, self.seed)
+        kept_bytes = kept.parquet()
+        tests = features.width * len(attributions.labels)
         calls = manifest.calls(before, self.model.sent)
-        identities = {"dataset": digest, "model": self.model.identity, KEPT: sha256(kept)}
+        identities = {"dataset": digest, "model": self.model.identity, KEPT: sha256(kept_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
@@ -74,11 +80,15 @@ class Baseline:
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "preflight": asdict(checked),
             "calls": calls,
-            "notes": [*reachability(reference, self.threshold), *manifest.trouble(calls)],
+            "notes": [
+                *reachability(reference, self.threshold),
+                sight(self.detector, kept.features.height, tests),
+                *manifest.trouble(calls),
+            ],
         }
         with watch.step("report"):
             reports, troubles = self.report.attempt(found, analysis)
         found["notes"] += troubles
-        commit(self.target, {ANALYSIS: analysis, KEPT: kept, **bundle(found, reports, self.provenance, watch)})
+        commit(self.target, {ANALYSIS: analysis, KEPT: kept_bytes, **bundle(found, reports, self.provenance, watch)})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner import executions
-from runner.agenda import Entry
+from runner.agenda import Entry, Snapshot
 from runner.domain import Outcome, plural
-from runner.errors import LedgerError, ShapwatchError, disk_sentence
+from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, disk_sentence
 from runner.supervision.declaration import Declaration
 from runner.supervision.result import RUN_AGAIN
 from runner.supervision.signals import Signals
@@ -56,7 +56,8 @@ class Daemon:
         poll_seconds: between two rounds.
         grace_seconds: how long executions may go on once the daemon is told to end.
         lease_seconds: a daemon that cannot reach its ledger for so long gives up what it runs.
-        keep: how long the ledger keeps executions, and keep_results their directories; None is for ever.
+        keep: how long the ledger keeps executions, None for ever.
+        keep_results: gives how long the directories of executions are left that ran from some settings.
         clock: the time in UTC.
     """
 
@@ -70,7 +71,7 @@ class Daemon:
     grace_seconds: float
     lease_seconds: float
     keep: timedelta | None
-    keep_results: timedelta | None
+    keep_results: Callable[[Snapshot], timedelta | None]
     clock: Callable[[], datetime]
     problem: str | None = None
     _lead: Dispatcher | None = None
@@ -160,13 +161,20 @@ class Daemon:
         """Remove what is kept no longer."""
         if time.monotonic() - self._tidied < TIDY_SECONDS:
             return
-        if self.keep_results:
-            for entry in self.ledger.expired(self.clock() - self.keep_results):
-                self._beat()
-                self._remove(entry)
+        for digest in self.ledger.with_results():
+            if keep := self._keep(digest):
+                for entry in self.ledger.expired(digest, self.clock() - keep):
+                    self._beat()
+                    self._remove(entry)
         if self.keep and (gone := self.ledger.forget(self.clock() - self.keep)):
             logger.info("the ledger has forgotten %s (ledger.keep)", plural(gone, "execution"))
         self._tidied = time.monotonic()
+
+    def _keep(self, digest: str) -> timedelta | None:
+        try:
+            return self.keep_results(self.ledger.snapshot(digest))
+        except MissingSnapshot:
+            return None
 
     def _remove(self, entry: Entry) -> None:
         """Remove the directory of an execution, or say why it stays."""
@@ -178,7 +186,7 @@ class Daemon:
             gone, told = False, f"cannot be removed: {disk_sentence(error)}"
         if gone:
             self.ledger.cleared(entry.id)
-        logger.log(logging.INFO if gone else logging.WARNING, "%s %s (ledger.keep_results)", output, told)
+        logger.log(logging.INFO if gone else logging.WARNING, "%s %s (monitor.keep)", output, told)
 
     def _drain(self) -> None:
         """Start nothing more; let what runs end, or, when its time is up, leave it to the next daemon."""

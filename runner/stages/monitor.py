@@ -15,7 +15,7 @@ from typing import IO, Any
 import polars as pl
 
 from runner import documents, executions, manifest
-from runner.domain import Attributions, Captured, Execution, Status, Window
+from runner.domain import Attributions, Captured, Execution, GlobalAttributions, Status, Window
 from runner.drift.causes import with_causes
 from runner.drift.detection import Detector
 from runner.drift.telling import headline, sentence
@@ -27,6 +27,7 @@ from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
 from runner.finding import Finding
 from runner.protocols import Model, Track
+from runner.publication import Publication
 from runner.reference import Reference
 from runner.report.render import Report
 from runner.sources.merged_tree import MergedTree
@@ -57,6 +58,7 @@ class Monitor:
         threshold: an nDCG below it is a violation.
         detector: the rule of the calibrated verdict.
         root: the folder of all executions.
+        tell: tells others what was found, and returns a sentence on each that could not be told.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Monitor:
     report: Report
     provenance: Provenance
     root: Path
+    tell: Callable[[Publication], Sequence[str]]
     track: Track
 
     def run(self, window: Window, scheduled: datetime | None = None) -> Execution:
@@ -139,10 +142,13 @@ class Monitor:
             ],
         }
         troubles = self._commit(slot, found, files, watch, analysis, drift)
+        scores = {drift.label: drift.ndcg for drift in verdict.drifts if drift.ndcg is not None}
+        untold = self._tell(slot, status, told[1], live=live, ndcg=scores, finding=finding)
         lines = [
             f"{status}, {slot.window}. {found['headline']}: {found['sentence']}",
             *(f"note: {note}" for note in [*found["notes"], *troubles]),
             slot.target / REPORT,
+            *untold,
         ]
         message = "\n  ".join(map(str, lines))
         return Execution(message, status=status, directory=str(slot.target.absolute()))
@@ -166,8 +172,35 @@ class Monitor:
             except (ShapwatchError, OSError) as trouble:
                 told = disk_sentence(trouble) if isinstance(trouble, OSError) else str(trouble)
                 directory, where = "", f"there is no report: {told}"
+            where = "\n  ".join([where, *self._tell(slot, Status.FAILED, reason, reported=bool(directory))])
         message = f"Failed, {slot.window}: {reason}\n  {where}"
         return Execution(message, succeeded=False, status=Status.FAILED, directory=directory, failure_reason=stored)
+
+    def _tell(
+        self,
+        slot: Slot,
+        status: Status,
+        sentence: str,
+        reported: bool = True,
+        live: GlobalAttributions | None = None,
+        ndcg: Mapping[str, float] | None = None,
+        finding: Finding | None = None,
+    ) -> Sequence[str]:
+        """Tell others about an execution that has ended; return a sentence on each that could not be told."""
+        publication = Publication(
+            monitor=self.name,
+            endpoint=self.endpoint,
+            window=slot.window,
+            scheduled=slot.scheduled,
+            status=status,
+            sentence=sentence,
+            report=str(slot.target.absolute() / REPORT) if reported else "",
+            attributions=live,
+            ndcg=dict(ndcg or {}),
+            finding=finding,
+            before=executions.preceding(slot.target),
+        )
+        return self.tell(publication)
 
     def _report_failure(self, slot: Slot, reason: str, stored: str, captured: Captured | None) -> None:
         found = {**self._head(slot, Status.FAILED, ("Failed", reason)), "failure_reason": stored, "notes": []}

@@ -47,16 +47,19 @@ class State:
         """
         now = self.clock()
         with self.ledger() as ledger:
-            daemons = [self._daemon(one, now) for one in ledger.daemons()]
+            heard = ledger.daemons()
+            leader = max((one for one in heard if one.leading), key=lambda one: one.heartbeat, default=None)
+            daemons = [self._daemon(one, leader, now) for one in heard]
             led = any(one["State"] == "leading" for one in daemons)
             lasts = ledger.last_of_each()
             schedules = [self._schedule(ledger, one, lasts.get(one.name), led, now) for one in ledger.schedules()]
             found = {"Ledger": ledger.name, "Time": now, "Daemons": daemons, "Schedules": schedules}
         return Outcome(as_json(found) if self.form == "json" else _text(found))
 
-    def _daemon(self, daemon: Daemon, now: datetime) -> dict[str, Any]:
+    def _daemon(self, daemon: Daemon, leader: Daemon | None, now: datetime) -> dict[str, Any]:
+        """Return a daemon; a leader that was killed is silent from when the next one leads until its lease is over."""
         gone = abs(now - daemon.heartbeat) > self.lease
-        state = "gone" if gone else "leading" if daemon.leading else "standby"
+        state = "gone" if gone else "leading" if daemon is leader else "silent" if daemon.leading else "standby"
         since = {"Since": daemon.since, "LastHeard": daemon.heartbeat}
         return {"State": state, "Host": daemon.host, "Pid": daemon.pid, **since}
 

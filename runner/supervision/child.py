@@ -6,6 +6,7 @@ Its standard input is a leash: where `stage.attached` is set, the group ends whe
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,15 +164,21 @@ def _relay(lines: IO[str], *takers: Callable[[str], object]) -> None:
                 take(line)
 
 
-def end_with_parent() -> None:
-    """Let this process and its group end when its standard input does: the process that started it is gone then."""
-    Thread(target=_hold, daemon=True).start()
+def end_with_parent(scratch: str | None) -> None:
+    """Let this process and its group end when its standard input does: the process that started it is gone then.
+
+    Args:
+        scratch: the folder that would have been removed by it.
+    """
+    Thread(target=_hold, args=[scratch], daemon=True).start()
 
 
-def _hold() -> None:
+def _hold(scratch: str | None) -> None:
     with suppress(OSError):
         while os.read(0, 1 << 16):
             pass
+    if scratch:
+        shutil.rmtree(scratch, ignore_errors=True)
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

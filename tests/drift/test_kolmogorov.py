@@ -64,7 +64,7 @@ def test_very_many_records_have_the_limits_p_value(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(2)
     one, two = rng.normal(size=(500, 3)), rng.normal([0, 0.1, 0.2], size=(800, 3))
     exact = smirnov(one, two)
-    monkeypatch.setattr(kolmogorov, "MOST_PATHS", 1)
+    monkeypatch.setattr(kolmogorov, "MOST_POINTS", 1)
     far = smirnov(one, two)
     assert far.p_D == pytest.approx(kstwobign.sf(far.distance_D * np.sqrt(500 * 800 / 1300)), rel=1e-9)
     assert far.p_D == pytest.approx(exact.p_D, rel=0.2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner.domain import Attributions
-from runner.drift.telling import headline, sentence
+from runner.drift.telling import headline, sentence, sight
 from runner.drift.verdict import judge
 from tests.drift.samples import HOUR, SCALES, USUAL, local, summed
 
@@ -65,6 +65,13 @@ def test_few_records_say_that_they_could_have_seen_nothing() -> None:
     rule = judge(summed(REFERENCE), summed(local(5, 1)), 0.9)
     finding = few.find(REFERENCE, local(5, 1), "mean_abs", HOUR)
     assert "no change at all could have been seen" in sentence(rule, finding, summed(REFERENCE), summed(local(5, 1)))
+
+
+def test_what_can_be_seen_is_told_beforehand() -> None:
+    """From the sizes of both sides, the number of tests, and the false alarms that are accepted."""
+    start = "in an hour a change can be told from chance from these parts of a feature's records on: "
+    assert sight(USUAL, 666, 14) == f"{start}27% (100 records), 12% (1,000 records), 10% (10,000 records)"
+    assert sight(USUAL, 5, 14) == "with 5 kept records no change can be told from chance"
 
 
 def test_attributions_that_are_all_zero_are_told() -> None:

@@ -262,4 +262,6 @@ def test_what_has_results_expires(ledger: Ledger) -> None:
     one, two, three, four = planned(ledger, 1, 2, 3, 4)
     two, one, four = ended(ledger, two), ended(ledger, one), ended(ledger, four)
     ledger.skip(three.id, NOON, "overlap")
-    assert ledger.expired(NOON + 4 * HOUR) == [one, two]
+    assert ledger.with_results() == [SETTINGS.digest]
+    assert ledger.expired(SETTINGS.digest, NOON + 4 * HOUR) == [one, two]
+    assert ledger.expired(OTHERS.digest, NOON + 4 * HOUR) == []

@@ -14,6 +14,7 @@ from runner.errors import ModelAnswerError
 from runner.executions import being_written
 from runner.sources.dataset import Dataset
 from runner.stages.baseline import Baseline
+from tests.drift.samples import USUAL
 from tests.models_by_hand import Formula, additive
 from tests.stages.test_monitor import DATA, PARTS
 
@@ -23,7 +24,7 @@ def baseline(root: Path, model: Formula) -> Baseline:
     dataset = root / "dataset.jsonl"
     dataset.write_text("".join(f'{{"features": {row}}}\n' for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
     parts: dict[str, Any] = {**PARTS, "model": model}
-    parts |= {"reference_rows": 500, "seed": 0, "target": root / "reference"}
+    parts |= {"detector": USUAL, "reference_rows": 500, "seed": 0, "target": root / "reference"}
     return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), **parts)
 
 

@@ -49,7 +49,7 @@ def made(bench: Bench, supervisor: Supervisor | None = None, **changes: Any) -> 
         "grace_seconds": 5.0,
         "lease_seconds": LEASE,
         "keep": None,
-        "keep_results": None,
+        "keep_results": lambda _: None,
         "clock": bench.clock,
     }
     return Daemon(**parts | changes)
@@ -180,7 +180,7 @@ def test_what_is_old_goes(bench: Bench, tmp_path: Path) -> None:
     kept = directory(tmp_path / "monitor", "e", "watch", NOON + 2 * HOUR)
     (kept / "notes.txt").write_text("mine")
     bench.clock.now = NOON + 31 * HOUR
-    with leading(bench, keep=timedelta(hours=10), keep_results=timedelta(hours=5)):
+    with leading(bench, keep=timedelta(hours=10), keep_results=lambda _: timedelta(hours=5)):
         pass
     left = {path.parent.relative_to(tmp_path / "monitor/e/watch").as_posix() for path in tmp_path.rglob("*.json")}
     assert left == {"2026/01/05/14", "2026/01/06/18"}
@@ -201,7 +201,7 @@ def test_what_cannot_be_removed_ends_nothing(bench: Bench, tmp_path: Path, caplo
     shutil.rmtree(day)
     day.write_text("no folder")
     bench.clock.go_on(100 * HOUR)
-    with caplog.at_level(logging.INFO), leading(bench, keep_results=timedelta(hours=5)) as daemon:
+    with caplog.at_level(logging.INFO), leading(bench, keep_results=lambda _: timedelta(hours=5)) as daemon:
         assert daemon.leading
         daemon._tidied = float("-inf")
         daemon.round()

@@ -70,6 +70,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         name="m",
         dataset=Dataset(str(dataset), DATA, "data.dataset"),
         target=root / "reference",
+        detector=USUAL,
         reference_rows=500,
         seed=0,
         **PARTS,
@@ -82,6 +83,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         "merged": MergedTree(str(root / "merge"), FIELDS, None, 0.5),
         "reference": root / "reference",
         "detector": USUAL,
+        "tell": lambda _: (),
         **PARTS,
         **changes,
     }

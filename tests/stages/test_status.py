@@ -125,6 +125,16 @@ def test_daemons_lead_stand_by_or_are_gone(bench: Bench) -> None:
     ]
 
 
+def test_a_leader_that_was_killed_leads_no_more(bench: Bench) -> None:
+    """From when the next one leads it is silent, until its lease is over."""
+    beat(bench, "killed", ago=10 * SECOND)
+    beat(bench, "next")
+    assert {one["Host"]: one["State"] for one in found(bench)["Daemons"]} == {
+        "host-of-killed": "silent",
+        "host-of-next": "leading",
+    }
+
+
 @pytest.mark.parametrize(("ago", "state"), [(-LEASE, "leading"), (-LEASE - 1, "gone")])
 def test_a_daemon_whose_clock_is_ahead_is_there(bench: Bench, ago: float, state: str) -> None:
     """As long as it is not further ahead than the lease; it was heard just now."""

@@ -121,24 +121,27 @@ def test_a_folder_that_is_gone_is_an_error_of_the_disk(tmp_path: Path) -> None:
 
 def holding() -> Sequence[str]:
     """Return a command whose process starts an attached child, says its number, and stays."""
-    attached = "from runner.supervision.child import end_with_parent; end_with_parent(); import time; time.sleep(60)"
+    attached = "import os, time; from runner.supervision.child import end_with_parent; "
+    attached += "end_with_parent(os.environ['TMPDIR']); time.sleep(60)"
     code = f"""
 import time
 from runner import program
 from runner.supervision.child import Child, bytes_of
 child = Child(lambda _: {[*PYTHON, attached]!r}, '/', program.environment())
-print(child.pid, flush=True)
+print(child.pid, child._scratch.name, flush=True)
 time.sleep(60)
 """
     return [*PYTHON, code]
 
 
 def test_a_killed_process_takes_its_children_along() -> None:
-    """The leash: an attached child ends when the process that started it is killed by SIGKILL."""
+    """The leash: an attached child ends when who started it is killed by SIGKILL, and leaves no folder behind."""
     with subprocess.Popen(holding(), stdout=subprocess.PIPE, text=True, env=program.environment()) as parent:
         assert parent.stdout
-        pid = int(parent.stdout.readline())
+        number, scratch = parent.stdout.readline().split()
+        pid = int(number)
         time.sleep(0.3)
         assert alive(pid)
         parent.kill()
     assert gone(pid)
+    assert not Path(scratch).exists()

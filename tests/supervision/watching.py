@@ -24,6 +24,7 @@ from runner.supervision.pulse import Pulse
 from runner.supervision.supervisor import Supervisor
 from runner.timing.timetable import Timetable, load
 from tests.ledger.nouns import NOON
+from tests.timing.test_timetable import HOURLY
 
 LEASE = 60.0
 SETTINGS = Snapshot("monitor: {name: watch}\n", "/")
@@ -118,18 +119,7 @@ def declaration(name: str = "watch", reference: str = "reference", **timetable: 
 
 def hourly(**changes: Any) -> Timetable:
     """Return an hourly timetable with other settings."""
-    usual = {
-        "kind": "cron",
-        "expression": "cron(0 * ? * * *)",
-        "start_offset": None,
-        "end_offset": None,
-        "buffer_minutes": 0,
-        "catch_up": "all",
-        "max_catch_up": 24,
-        "overlap": "wait",
-        "max_runtime": 60,
-    }
-    return load(orjson.dumps(usual | changes).decode())
+    return load(orjson.dumps({**HOURLY, "max_runtime": 60, **changes}).decode())
 
 
 def wait_until(true: Callable[[], object], seconds: float = 10) -> None:

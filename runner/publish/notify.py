@@ -1,0 +1,150 @@
+"""Messages to people, through whatever service apprise knows: mail, chat, pager, webhook."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field
+
+from runner.domain import Status
+from runner.errors import PublishError
+from runner.finding import Level
+from runner.publication import Publication
+from runner.publish.library import installed, quiet
+from runner.values import Variable
+
+State = tuple[Status, Level]
+QUIET: State = (Status.COMPLETED, Level.NONE)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What people read; `kind` is apprise's word for how it looks."""
+
+    kind: Literal["info", "success", "warning", "failure"]
+    title: str
+    body: str
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Notify:
+    """People, who are told of changes only: an episode once, and its end once.
+
+    The addresses hold secrets. They are read from the environment whenever an execution ends, so that one that is
+    missing or wrong is noticed before there is anything to tell, and they stand in no log and no message.
+
+    Attributes:
+        urls_env: the names of environment variables, each with one or more of apprise's URLs, separated by white space.
+        min_level: what is below this level is nothing to tell; violations and failures always are.
+    """
+
+    urls_env: Annotated[tuple[Variable, ...], Field(min_length=1)]
+    min_level: Literal[Level.INFO, Level.WARNING, Level.VIOLATION]
+
+    def publish(self, publication: Publication) -> None:
+        """Tell people, where there is anything new to tell.
+
+        Raises:
+            PublishError: when some were not reached; `rest` is those.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what apprise imports, on Python 3.11
+            services = self._services()
+        if told := message(publication, self.min_level):
+            Letter(services, told).publish(publication)
+
+    def _services(self) -> dict[str, Any]:
+        """Return apprise's services, each under a name that may be shown.
+
+        Raises:
+            PublishError: when apprise is missing, or a variable holds no address, or one that apprise does not know.
+        """
+        with installed("notify"):
+            from apprise import Apprise, AppriseAsset
+        quiet("apprise", "urllib3")
+        asset = AppriseAsset(app_id="shapwatch", app_desc="shapwatch")
+        services: dict[str, Any] = {}
+        for variable in self.urls_env:
+            urls = os.environ.get(variable, "").split()
+            if not urls:
+                problem = f"the environment variable {variable} holds no address"
+                raise PublishError("notify", f"{problem}: set it, or see to publish.notify.urls_env", passing=False)
+            for number, url in enumerate(urls, 1):
+                service = Apprise(asset=asset)
+                if not service.add(url):
+                    problem = f"address {number} in the environment variable {variable} is none that apprise knows"
+                    raise PublishError("notify", problem, passing=False)
+                services[f"address {number} in {variable} ({service[0].service_name})"] = service
+        return services
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message and the services that have not taken it yet; a sink of its own, so that nobody gets it twice."""
+
+    services: dict[str, Any]
+    message: Message
+
+    def publish(self, _: Publication) -> None:
+        """Send the message.
+
+        Raises:
+            PublishError: when some did not take it.
+        """
+        from apprise import NotifyFormat, NotifyType
+
+        kind, form = NotifyType(self.message.kind), NotifyFormat.TEXT
+        left = {
+            name: service
+            for name, service in self.services.items()
+            if not service.notify(body=self.message.body, title=self.message.title, notify_type=kind, body_format=form)
+        }
+        if left:
+            problem = f"{', '.join(left)} cannot be reached, or refuses the message"
+            raise PublishError("notify", problem, rest=replace(self, services=left))
+
+
+def message(publication: Publication, min_level: Level) -> Message | None:
+    """Return what is new since the execution before, None where nothing is.
+
+    An alarm is a failure, a violation of the nDCG rule, or a level from `min_level` on. The first alarm is told, and
+    so is one of another status or level, and the first execution after one that is none.
+    """
+    now = _state((publication.status, publication.level), min_level)
+    before = _state(publication.before or QUIET, min_level)
+    if now == before:
+        return None
+    kind, word = _word(publication, now)
+    about = f"{publication.monitor} on {publication.endpoint}, {publication.window}"
+    report = [f"Report: {publication.report}"] * bool(publication.report)
+    lines = [publication.sentence, "", f"Monitor {about}", f"Status: {publication.status}", *report]
+    return Message(kind, f"{word}: {about}", "\n".join(lines))
+
+
+def _state(state: State, min_level: Level) -> State:
+    """Return a state without what is not worth telling."""
+    status, level = state
+    alarming = level.order >= min_level.order
+    return (
+        status if status in {Status.FAILED, Status.COMPLETED_WITH_VIOLATIONS} else Status.COMPLETED,
+        level if alarming else Level.NONE,
+    )
+
+
+def _word(publication: Publication, now: State) -> tuple[Literal["info", "success", "warning", "failure"], str]:
+    status, level = now
+    if status is Status.FAILED:
+        return "failure", "Failed"
+    if status is Status.COMPLETED_WITH_VIOLATIONS or level is Level.VIOLATION:
+        return "failure", "Violation"
+    if level is Level.WARNING:
+        return "warning", "Warning"
+    if level is Level.INFO:
+        return "info", "Drift"
+    if publication.level is Level.INSUFFICIENT_DATA:
+        return "info", "Too few records to say"
+    return "success", "Recovered"

@@ -1,0 +1,183 @@
+"""CloudWatch, as moto's server plays it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from moto.cloudwatch.models import cloudwatch_backends
+
+from runner.domain import GlobalAttributions
+from runner.errors import PublishError
+from runner.finding import Level
+from runner.publish.cloudwatch import BATCH, CloudWatch, legal, metric_data
+from tests.models.servers import always, serving
+from tests.object_store import s3_server, use_endpoint
+from tests.publish.publications import NAMES, WINDOW, failure, live, nobody, publication
+
+NAMESPACE = "aws/sagemaker/Endpoints/explainability-metrics"
+SINK = CloudWatch(namespace=NAMESPACE, timeout_seconds=5)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty CloudWatch, which the environment describes."""
+    with s3_server(monkeypatch) as bucket:
+        cloudwatch_backends.reset()
+        login = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        with closing(boto3.client("cloudwatch", endpoint_url=bucket.endpoint, **login)) as client:
+            yield client
+
+
+def average(client: Any, name: str, dimensions: dict[str, str]) -> float:
+    """Return the only value of a metric in the minute of the window's end."""
+    asked = client.get_metric_statistics(
+        Namespace=NAMESPACE,
+        MetricName=name,
+        Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
+        StartTime=WINDOW.end - timedelta(minutes=1),
+        EndTime=WINDOW.end + timedelta(minutes=1),
+        Period=60,
+        Statistics=["Average"],
+    )
+    (point,) = asked["Datapoints"]
+    assert point["Timestamp"] == WINDOW.end
+    return float(point["Average"])
+
+
+def test_the_contracts_metrics_and_ours_are_there(client: Any) -> None:
+    """Names, dimensions, values and times are those of SageMaker's monitor; the verdict stands beside them."""
+    SINK.publish(publication(Level.WARNING))
+    listed = client.list_metrics(Namespace=NAMESPACE)["Metrics"]
+    found = {}
+    for metric in listed:
+        dimensions = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
+        assert [dimensions[key] for key in ("Endpoint", "MonitoringSchedule", "ExplainabilityMethod", "Label")] == [
+            "adult",
+            "adult-monitor",
+            "KernelShap",
+            "label0",
+        ]
+        found[metric["MetricName"], dimensions["ValueType"]] = average(client, metric["MetricName"], dimensions)
+    assert found == {
+        ("feature_age", "GlobalShapValues"): 0.5,
+        ("feature_income", "GlobalShapValues"): 1.5,
+        ("ExpectedValue", "ExpectedValue"): 0.25,
+        ("ndcg", "Verdict"): 0.95,
+        ("share_moved", "Verdict"): 0.3,
+        ("mass_log2", "Verdict"): -0.5,
+        ("drift_level", "Verdict"): 3,
+    }
+
+
+def test_more_figures_than_a_request_takes_are_sent_in_several(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand features with the longest names arrive, all of them."""
+    names = tuple(f"{d:04d}" + "\u00e9" * 400 for d in range(1000))
+    assert len(names) > 2 * BATCH
+    SINK.publish(publication(attributions=live(names)))
+    pages = client.get_paginator("list_metrics").paginate(Namespace=NAMESPACE)
+    listed = [metric["MetricName"] for page in pages for metric in page["Metrics"]]
+    assert {f"feature_{name[:4]}" for name in names} == {name[:12] for name in listed if name.startswith("feature_")}
+
+
+def test_each_label_has_figures_of_its_own() -> None:
+    """With several outputs the dimension `Label` tells them apart, in the verdict too."""
+    labels = ("basic", "plus \u00e9")
+    told = publication(Level.INFO, attributions=live(labels=labels))
+    data = list(metric_data(told))
+    for label in labels:
+        dimension = {"Name": "Label", "Value": legal(label)}
+        names = [datum["MetricName"] for datum in data if dimension in datum["Dimensions"]]
+        ours = ["ndcg", "drift_level", "share_moved", "mass_log2"]
+        assert names == ["feature_age", "feature_income", "ExpectedValue", *ours]
+
+
+def test_a_failure_without_figures_sends_nothing(client: Any) -> None:
+    """An execution that found nothing leaves a gap, which is what CloudWatch's alarms on missing data look for."""
+    SINK.publish(failure())
+    assert not client.list_metrics(Namespace=NAMESPACE)["Metrics"]
+
+
+def test_names_become_legal_and_stay_distinct() -> None:
+    """Printable ASCII of at most 255 characters, and no two names meet; a name that is legal stays."""
+    names = [
+        *(f"feature_{name}" for name in NAMES),
+        "",
+        " ",
+        ":",
+        ": x",
+        "x ",
+        "\ud800",
+        "a~0123456789",
+        "a\\xe9",
+        "a\u00e9",
+    ]
+    made = [legal(name) for name in names]
+    assert len(set(made)) == len(names)
+    assert all(re.fullmatch(r"(?!:)[ -~]{1,255}", name) and name == name.strip() for name in made)
+    assert legal("feature_Hours per week") == "feature_Hours per week"
+    assert not {legal(name) for name in made} - {legal(legal(name)) for name in names}
+
+
+def test_what_is_no_number_is_not_sent_and_infinity_is_the_largest_one() -> None:
+    """As SageMaker has it."""
+    values_DL = np.array([[np.inf], [-np.inf], [np.nan]])
+    told = publication(None, attributions=GlobalAttributions(("a", "b", "c"), ("l",), values_DL, np.zeros(1)))
+    sent = {datum["MetricName"]: datum["Value"] for datum in metric_data(told)}
+    assert sent == {"feature_a": 2.348543e108, "feature_b": -2.348543e108, "ExpectedValue": 0.0, "ndcg": 0.95}
+
+
+def test_a_refused_connection_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names the address; another try may help."""
+    with nobody() as port:
+        use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
+        with pytest.raises(PublishError, match=f"cloudwatch: Could not connect .*127.0.0.1:{port}") as caught:
+            SINK.publish(publication())
+    assert caught.value.passing
+
+
+@pytest.mark.parametrize(("status", "passing"), [(500, True), (503, True), (403, False)])
+def test_refusals_are_told(monkeypatch: pytest.MonkeyPatch, status: int, passing: bool) -> None:
+    """A server's failure passes, a refusal does not; each is asked once."""
+    with serving(always(status, "")) as served:
+        use_endpoint(monkeypatch, served.url)
+        with pytest.raises(PublishError, match=f"{status}") as caught:
+            SINK.publish(publication())
+        assert len(served.seen) == 1
+    assert caught.value.passing is passing
+
+
+def test_a_slow_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time set it is a failure that passes."""
+    with serving(always(200, "", fault="stall")) as served:
+        use_endpoint(monkeypatch, served.url)
+        with pytest.raises(PublishError, match="timeout") as caught:
+            CloudWatch(namespace=NAMESPACE, timeout_seconds=0.2).publish(publication())
+    assert caught.value.passing
+
+
+def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What boto3 needs is named, and not asked for again."""
+    use_endpoint(monkeypatch, "http://127.0.0.1:1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    with pytest.raises(PublishError, match="credentials") as caught:
+        SINK.publish(publication())
+    assert not caught.value.passing
+
+
+def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence says what to install."""
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
+    with pytest.raises(PublishError, match=r"pip install 'shapwatch\[cloudwatch\]'"):
+        SINK.publish(publication())
