@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
-from tests.report.samples import HOSTILE, attributions, failed, html, manifest
+from tests.report.samples import HOSTILE, REPORT, attributions, failed, finding, html, manifest, stored, written
 from tests.running import Shapwatch
 
 
@@ -166,3 +168,117 @@ def test_a_real_report_reads_in_order(tmp_path: Path, browser: Browser) -> None:
     assert view.locator("tr.mover th, tr.moved th").all_text_contents() == ["mean compactness"]
     overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow == 0
+
+
+CONTRAST = """
+() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const paper = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = parse(getComputedStyle(element).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("").trim();
+    if (!text || element.closest("style")) continue;
+    const style = getComputedStyle(element);
+    const ink = parse(element.ownerSVGElement ? style.fill : style.color);
+    const [high, low] = [light(ink), light(paper(element))].sort((a, b) => b - a);
+    found.push([(high + 0.05) / (low + 0.05), text.slice(0, 40)]);
+  }
+  return found;
+}
+"""
+"""The contrast of every text with what is behind it, by the formula of WCAG 2.2."""
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> list[Path]:
+    """A report with everything in it, a failure, and the page over both."""
+    live, reference = attributions(HOSTILE), attributions(HOSTILE, 1)
+    judged = stored(manifest(), live, reference, finding(live, reference))
+    folders = [
+        written(tmp_path / "e/m/2026/01/05/10", judged),
+        written(tmp_path / "e/m/2026/01/05/11", stored(failed())),
+        written(tmp_path / "e/m", {"index.html": REPORT.index(tmp_path / "e/m")}),
+    ]
+    return [folder / name for folder, name in zip(folders, ("report.html",) * 2 + ("index.html",), strict=True)]
+
+
+def listening(view: Page) -> list[str]:
+    """Return a list that grows by every request and every message of a page."""
+    told: list[str] = []
+    view.on("request", lambda request: told.append(request.url))
+    view.on("console", lambda message: told.append(message.text))
+    return told
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(pages: list[Path], browser: Browser, scheme: Any) -> None:
+    """Contrast is 4.5 or more, in charts too; nothing is asked for, nothing complains, a telephone is wide enough."""
+    for path in pages:
+        context = browser.new_context(color_scheme=scheme, viewport={"width": 380, "height": 800})
+        view = context.new_page()
+        told = listening(view)
+        view.goto(path.as_uri())
+        view.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
+        assert told == [path.as_uri()]
+        measured = view.evaluate(CONTRAST)
+        assert len(measured) > 10
+        assert [text for contrast, text in measured if contrast < 4.5] == []
+        assert view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        context.close()
+
+
+def test_the_verdict_is_read_first(pages: list[Path], browser: Browser) -> None:
+    """Also by a screen reader: one heading of the first level, its sentence, then the rest; pictures have texts."""
+    for path in pages:
+        view = browser.new_page()
+        view.goto(path.as_uri())
+        tree = [line.strip(" -") for line in view.locator("body").aria_snapshot().splitlines()]
+        assert tree[0] == "main:"
+        assert tree[1].startswith(('region "Verdict"', 'region "Latest verdict"'))
+        assert re.fullmatch(r'heading "(Drift|Failed)" \[level=1\]', tree[2])
+        assert tree[3].startswith("paragraph: ")
+        assert sum("[level=1]" in line for line in tree) == 1
+        levels = [int(level) for level in re.findall(r"\[level=(\d)\]", "\n".join(tree))]
+        assert all(later - former <= 1 for former, later in itertools.pairwise(levels))
+        assert all(line.startswith('img "') for line in tree if line.startswith("img"))
+        view.close()
+
+
+def test_everything_is_reached_by_keyboard(pages: list[Path], browser: Browser) -> None:
+    """Tab goes through what scrolls, what links and what unfolds, from top to bottom; each stop has a name."""
+    for path in pages:
+        view = browser.new_page()
+        view.goto(path.as_uri())
+        stops = "a, summary, [tabindex]"
+        expected = view.locator(stops).evaluate_all(
+            "all => all.filter(each => each.checkVisibility()).map(each => each.outerHTML)"
+        )
+        reached = []
+        for _ in expected:
+            view.keyboard.press("Tab")
+            reached.append(view.evaluate("document.activeElement.outerHTML"))
+        assert reached == expected
+        assert view.locator("[tabindex]:not([aria-label])").count() == 0
+        view.close()
+
+
+def test_paper_is_white_and_has_all(pages: list[Path], browser: Browser) -> None:
+    """Printed in dark mode, ink is dark, and what is folded on the screen is unfolded."""
+    context = browser.new_context(color_scheme="dark")
+    view = context.new_page()
+    view.goto(pages[0].as_uri())
+    view.emulate_media(media="print")
+    ink = view.evaluate("getComputedStyle(document.body).color")
+    assert sum(map(int, ink[4:-1].split(","))) < 150
+    assert view.locator("details code").first.evaluate("each => each.checkVisibility({contentVisibilityAuto: true})")
+    context.close()
