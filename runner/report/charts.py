@@ -10,6 +10,7 @@ from typing import Any
 from runner.errors import ReportError
 
 CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
+LONGEST_NAME = 48
 PRINTED = "Libertinus Serif, Liberation Sans, sans-serif"
 """The face that is embedded in the PDF; where it is not known, what is wider stands for it in the layout."""
 
@@ -27,11 +28,16 @@ def bars(features: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any
     largest = sorted(features, key=lambda row: -max(abs(row[key]) for _, key in compared))[:most]
     kept = {row["name"] for row in largest}
     return [
-        {"feature": row["name"], "side": side, "value": row[key]}
-        for row in features
+        {"feature": _short(row["name"], place), "side": side, "value": row[key]}
+        for place, row in enumerate(features, 1)
         if row["name"] in kept
         for side, key in compared
     ]
+
+
+def _short(name: str, place: int) -> str:
+    """Return as much of a name as a chart has room for; its place in the table tells it from others."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}… ({place})"
 
 
 def filled(specification: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,11 @@ class Report:
         for section in page["labels"]:
             section["hidden"] = max(0, len(section["features"]) - self.max_bars)
             section["bars"] = charts.bars(section["features"], self.max_bars)
+        drawn = cache(lambda: self._drawn(page, self._templates.specification(CHART)))
         return {
-            REPORT: lambda: self._html(page),
+            REPORT: lambda: self._html(page, drawn()),
             PDF: lambda: self._pdf(page),
-            NOTEBOOK: lambda: self._notebook(page),
+            NOTEBOOK: lambda: self._notebook(page, drawn()),
         }
 
     @property
@@ -96,8 +98,7 @@ class Report:
             raise ReportError(self.own, "is no folder of templates (report.templates)")
         return Templates((self.templates,) if self.own is None else (self.own, self.templates))
 
-    def _html(self, page: dict[str, Any]) -> bytes:
-        drawn = self._drawn(page, self._templates.specification(CHART))
+    def _html(self, page: dict[str, Any], drawn: Sequence[str]) -> bytes:
         sections = [
             {**section, "chart": Markup(svg)}  # noqa: S704  rendered by vl-convert, which escapes the names
             for section, svg in zip(page["labels"], drawn, strict=True)
@@ -114,10 +115,9 @@ class Report:
             sections.append({**section, "chart": svg, "features": kept, "unprinted": len(rows) - len(kept)})
         return pdf.compiled(self._templates.find("report.typ"), {**page, "labels": sections})
 
-    def _notebook(self, page: dict[str, Any]) -> bytes:
+    def _notebook(self, page: dict[str, Any], drawn: Sequence[str]) -> bytes:
         specification = self._templates.specification(CHART)
         filled = [charts.filled(specification, section["bars"]) for section in page["labels"]]
-        drawn = self._drawn(page, specification)
         script = self._templates.render(
             "report.ipynb.j2", {**page, "specification": json.dumps(specification), "max_bars": self.max_bars}
         )
