@@ -45,6 +45,7 @@ from runner.settings import (
     PlanStage,
     QuickstartStage,
     ReplayStage,
+    ReportStage,
     ScheduleStage,
     ServeStage,
     Settings,
@@ -70,6 +71,7 @@ from runner.stages.monitor import Monitor
 from runner.stages.plan import Plan
 from runner.stages.quickstart import Quickstart
 from runner.stages.replay import Replay
+from runner.stages.report import Rendering
 from runner.stages.schedule import Schedules
 from runner.stages.serve import Serve
 from runner.stages.status import State
@@ -141,6 +143,8 @@ def assemble(  # noqa: PLR0911, PLR0912  one for each stage
         case MonitorStage():
             execute = partial(_monitor(settings, model, provenance, track).run, stage.window, stage.scheduled)
             return partial(_attached, execute) if stage.attached else execute
+        case ReportStage():
+            return Rendering(_report(settings), stage.directory).run
         case ScheduleStage():
             return _schedules(settings, stage, others).run
         case DaemonStage():
@@ -490,7 +494,8 @@ def _fields(settings: Settings) -> Fields:
 
 
 def _report(settings: Settings) -> Report:
-    return Report(shipped("reports_templates"), settings.report.title, settings.report.max_bars)
+    report = settings.report
+    return Report(shipped("reports_templates"), report.title, report.max_bars, report.templates)
 
 
 def _given(path: str | None) -> str:

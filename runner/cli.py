@@ -41,6 +41,7 @@ shapwatch watches why a model decides: SHAP feature attribution drift, from capt
   python -m runner stage=plan                          what explaining would cost: rows, calls, time, money
   python -m runner stage=baseline                      compute the reference attributions of data.dataset
   python -m runner stage=monitor stage.window=HOUR     judge an hour against the reference
+  python -m runner stage=report stage.directory=FOLDER render the report of an execution again, from its documents
   python -m runner stage=backfill stage.start= stage.end=   judge every hour of a stretch of the past
   python -m runner stage=schedule stage.action=create  have a monitor executed every hour; also describe, stop, delete …
   python -m runner stage=daemon                        execute what the schedules have due, until it is told to end

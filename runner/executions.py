@@ -123,6 +123,18 @@ def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
         _replace(target, new, aside)
 
 
+def amend(target: Path, files: Mapping[str, bytes]) -> None:
+    """Put files in place of those of the same names in a directory, all at once; the others stay to the byte.
+
+    Raises:
+        OccupiedTarget: when the directory holds something that no execution wrote.
+    """
+    with ExitStack() as stack:
+        others = [target / name for name in sorted(OURS - files.keys()) if (target / name).exists()]
+        kept = {path.name: stack.enter_context(path.open("rb")) for path in others}
+        commit(target, {**kept, **files})
+
+
 def remove(target: Path, root: Path) -> bool:
     """Return whether the directory of an execution is gone, with the folders below `root` that it leaves empty.
 

@@ -218,6 +218,13 @@ class StatusStage(Node):
     format: Literal["table", "json"]
 
 
+class ReportStage(Node):
+    """`stage=report`."""
+
+    kind: Literal["report"]
+    directory: FilePath
+
+
 class EndpointSource(Node):
     """`source=endpoint`."""
 
@@ -360,10 +367,11 @@ class Ledger(Node):
 
 
 class Report(Node):
-    """`report`: the page."""
+    """`report`: page, PDF and notebook."""
 
     title: str
     max_bars: Count
+    templates: FilePath | None
 
 
 class Publish(Node):
@@ -405,6 +413,7 @@ class Settings(Node):
         | PlanStage
         | BaselineStage
         | MonitorStage
+        | ReportStage
         | ScheduleStage
         | DaemonStage
         | BackfillStage

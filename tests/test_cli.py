@@ -57,7 +57,8 @@ def test_help_is_quick_and_lists_the_choices() -> None:
         "source: batch_transform, endpoint, file, kserve",
         "ledger: postgresql, sqlite",
         "schedule: cron, daily, every_n_hours, hourly, once",
-        "stage: backfill, baseline, capture, daemon, merge, monitor, plan, quickstart, replay, schedule, serve, status",
+        "stage: backfill, baseline, capture, daemon, merge, monitor, plan, quickstart, replay, report, schedule, "
+        "serve, status",
     ):
         assert group in done.stdout
 
@@ -92,7 +93,7 @@ def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch) -> Non
         ("monitor.name", "(got 'a/b')", "letters, digits and hyphens"),
         ("source.neighbours", "(got 99)", "less than or equal to 24"),
         ("model.kind", "(got 'magic')", "'linear_learner'"),
-        ("report.colour", "(got 'red')", "report has title, max_bars"),
+        ("report.colour", "(got 'red')", "report has title, max_bars, templates"),
         ("stage.start", "(got 'yesterday')", "no UTC time such as 2023-01-19T05:00:00Z"),
     ]:
         (line,) = [line for line in told if line.startswith(f"{key}: ")]

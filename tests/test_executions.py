@@ -22,6 +22,7 @@ from runner.executions import (
     REPORT,
     VIOLATIONS,
     Stopwatch,
+    amend,
     being_written,
     claim,
     commit,
@@ -361,3 +362,16 @@ def test_several_writers_leave_one_whole_directory(tmp_path: Path) -> None:
         list(pool.map(write, range(4)))
     assert list(tmp_path.iterdir()) == [target]
     assert (target / ANALYSIS).read_bytes() == (target / REPORT).read_bytes()
+
+
+def test_what_is_amended_leaves_the_rest(tmp_path: Path) -> None:
+    """Files of the same names are replaced, others stay; a directory that holds more is refused and stays as it is."""
+    target = tmp_path / "05"
+    commit(target, {ANALYSIS: b"kept", REPORT: b"old"})
+    amend(target, {REPORT: b"new"})
+    assert contents(tmp_path) == {"05/analysis.json": b"kept", "05/report.html": b"new"}
+    (target / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(OccupiedTarget, match=r"holds notes\.txt"):
+        amend(target, {REPORT: b"newer"})
+    assert contents(tmp_path) == before

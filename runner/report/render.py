@@ -79,6 +79,8 @@ class Report:
 
     @property
     def _templates(self) -> Templates:
+        if self.own is not None and not self.own.is_dir():
+            raise ReportError(self.own, "is no folder of templates (report.templates)")
         return Templates((self.templates,) if self.own is None else (self.own, self.templates))
 
     def _html(self, page: dict[str, Any]) -> bytes:

@@ -38,9 +38,10 @@ class Templates:
         Raises:
             ReportError: naming the file and the line, when it is no template or asks for what there is not.
         """
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+        from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        environment = Environment(
+        environment = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(self.folders),
             autoescape=name.endswith(".html.j2"),
             undefined=StrictUndefined,

@@ -1,0 +1,115 @@
+"""Reports made again, from the documents alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.running import Shapwatch
+from tests.test_executions import contents
+
+HOUR = "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12"
+REFERENCE = "baseline/breast-cancer-monitor"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a quickstart."""
+    root = tmp_path_factory.mktemp("finished")
+    Shapwatch(root)("stage=quickstart")
+    return root
+
+
+@pytest.fixture
+def shapwatch(tmp_path: Path, finished: Path) -> Shapwatch:
+    """The program, over an execution and a baselining; their captures are gone."""
+    for folder in (HOUR, REFERENCE):
+        shutil.copytree(finished / folder, tmp_path / folder)
+    return Shapwatch(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [HOUR, REFERENCE])
+def test_the_same_documents_give_the_same_report(shapwatch: Shapwatch, folder: str) -> None:
+    """Without model or data it is the same to the byte, and so is everything else."""
+    before = contents(shapwatch.root / folder)
+    for name in ("report.html", "report.pdf"):
+        (shapwatch.root / folder / name).unlink()
+    printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / folder}", "model.artifact=/none")
+    assert "report.pdf" in printed
+    assert contents(shapwatch.root / folder) == before
+
+
+def test_another_title_is_in_all_forms(shapwatch: Shapwatch) -> None:
+    """Only the reports change."""
+    before = contents(shapwatch.root / HOUR)
+    shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", "report.title=Another")
+    after = contents(shapwatch.root / HOUR)
+    assert {name for name in before if before[name] != after[name]} == {"report.html", "report.pdf", "report.ipynb"}
+
+
+def test_a_failure_is_reported_again(tmp_path: Path) -> None:
+    """There is no analysis, and none is missed."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=baseline")
+    shapwatch("stage=monitor", "stage.window=2026-01-05T09", code=2)
+    target = shapwatch.find("manifest.json", "monitor").parent
+    before = contents(target)
+    assert shapwatch("stage=report", f"stage.directory={target}").startswith("Failed.")
+    assert contents(target) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("notes.txt", "mine", "holds notes.txt, which writing there would replace"),
+        ("manifest.json", "{", "manifest.json is not JSON"),
+        ("manifest.json", '{"stage": "other"}', "describes neither an execution nor a baselining"),
+        ("manifest.json", '{"stage": "monitor", "hashes": {}}', "is another than the manifest.json beside it"),
+        ("analysis.json", "{}", "analysis.json: is another than the manifest.json beside it describes"),
+        ("drift.json", '{"reference": 7}', "holds damaged documents"),
+        ("drift.json", "{", "holds damaged documents"),
+    ],
+)
+def test_what_is_not_ours_is_refused_and_stays(shapwatch: Shapwatch, name: str, text: str, told: str) -> None:
+    """A sentence and exit code 2; nothing was touched."""
+    (shapwatch.root / HOUR / name).write_text(text)
+    before = contents(shapwatch.root)
+    assert told in shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", code=2)
+    assert contents(shapwatch.root) == before
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    """Whether it is empty or not there."""
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "none"):
+        told = Shapwatch(tmp_path)("stage=report", f"stage.directory={tmp_path / name}", code=2)
+        assert "manifest.json was not found" in told
+
+
+def test_a_wrong_template_leaves_the_former_report(shapwatch: Shapwatch) -> None:
+    """File, line and problem; the directory is as it was."""
+    own = shapwatch.root / "own"
+    own.mkdir()
+    (own / "report.html.j2").write_text("{{ titel }}")
+    before = contents(shapwatch.root / HOUR)
+    overrides = [f"stage.directory={shapwatch.root / HOUR}", f"report.templates={own}"]
+    told = shapwatch("stage=report", *overrides, code=2)
+    assert told == f"error: {own}/report.html.j2:1: 'titel' is undefined\n"
+    assert contents(shapwatch.root / HOUR) == before
+
+
+def test_a_wrong_template_loses_no_documents(tmp_path: Path) -> None:
+    """Baselining and execution have everything but that form, and say so."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "report.typ").write_text("#titel")
+    printed = Shapwatch(tmp_path)("stage=quickstart", f"report.templates={own}")
+    trouble = f"there is no report.pdf: {own}/report.typ:1: unknown variable: titel"
+    assert printed.count(trouble) == 4
+    for folder, document in ((HOUR, "drift.json"), (REFERENCE, "reference.parquet")):
+        names = {path.name for path in (tmp_path / folder).iterdir()}
+        assert {"analysis.json", "manifest.json", "report.html", "report.ipynb", document} <= names
+        assert "report.pdf" not in names
+        assert trouble in (tmp_path / folder / "manifest.json").read_text()
