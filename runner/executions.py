@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +31,8 @@ VIOLATIONS = "constraint_violations.json"
 REPORT = "report.html"
 PDF = "report.pdf"
 NOTEBOOK = "report.ipynb"
+INDEX = "index.html"
+"""In the folder of a monitor, over all of its executions."""
 SETTINGS = "settings.yaml"
 REJECTED = "rejected.jsonl"
 DRIFT = "drift.json"
@@ -133,6 +136,15 @@ def amend(target: Path, files: Mapping[str, bytes]) -> None:
         others = [target / name for name in sorted(OURS - files.keys()) if (target / name).exists()]
         kept = {path.name: stack.enter_context(path.open("rb")) for path in others}
         commit(target, {**kept, **files})
+
+
+def put(target: Path, data: bytes) -> None:
+    """Put a file in place of whatever was there, whole; of several writers at once the last one stays."""
+    for aside in _asides(target):
+        _clear(aside, target)
+    with _aside(target) as aside:
+        (new := aside / "new").write_bytes(data)
+        new.replace(target)
 
 
 def remove(target: Path, root: Path) -> bool:
@@ -265,6 +277,11 @@ def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
                 yield from _before(folder / name, tuple(rest) if name == head else (LATEST,) * len(rest))
             elif name < head:
                 yield folder / name
+
+
+def newest(folder: Path, most: int) -> list[Path]:
+    """Return the directories of a monitor's executions, the latest scheduled first, no more than `most`."""
+    return list(islice((each for each in _before(folder, (LATEST,) * 4) if (each / MANIFEST).exists()), most))
 
 
 def preceding(target: Path) -> tuple[Status, Level] | None:

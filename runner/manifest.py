@@ -13,6 +13,7 @@ from runner.domain import Attributions, Calls, Captured, Status, Verdict, Window
 from runner.executions import ANALYSIS, sha256
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
+from runner.finding import Finding
 from runner.quality import Quality
 
 
@@ -88,6 +89,12 @@ def trouble(sent: Mapping[str, int] | None) -> list[str]:
     told = [f"{sent['retries']} tries beyond the first were needed for {plural(sent['requests'], 'call')} to the model"]
     alone = "the endpoint refused batches, so that records were sent one by one"
     return told * bool(sent["retries"]) + [alone] * bool(sent["fallbacks"])
+
+
+def share_moved(finding: Finding | None) -> float | None:
+    """Return the share of the attention that moved, of the label where it is largest; None where that is not known."""
+    moved = [label.share_moved.value for label in finding.labels] if finding else []
+    return max((value for value in moved if value is not None), default=None)
 
 
 def judgement(verdict: Verdict) -> dict[str, Any]:

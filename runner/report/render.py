@@ -11,11 +11,11 @@ from typing import Any
 from markupsafe import Markup
 
 from runner.errors import ReportError
-from runner.executions import NOTEBOOK, PDF, REPORT
-from runner.report import charts, context, notebook, pdf
+from runner.executions import NOTEBOOK, PDF, REPORT, newest
+from runner.report import charts, context, history, notebook, pdf
 from runner.report.templates import Templates
 
-CHART = "attributions"
+CHART, TIMELINE = "attributions", "timeline"
 MOST_ROWS_PRINTED, FEWEST_ROWS_PRINTED = 100, 10
 """Of all tables in the PDF together, and of each; the page has all."""
 
@@ -62,6 +62,19 @@ class Report:
             except ReportError as error:
                 troubles.append(f"there is no {name}: {error}")
         return made, troubles
+
+    def index(self, folder: Path) -> bytes:
+        """Return the page over all executions of the monitor that has this folder; its links are relative to it.
+
+        Raises:
+            ReportError: when the template or the chart is wrong.
+        """
+        page = {"title": self.title, **history.page(folder, newest(folder, history.MOST)), "chart": None}
+        if page["points"]:
+            filled = charts.filled(self._templates.specification(TIMELINE), page["points"])
+            svg = charts.svg(filled, "timeline", self._templates.find(f"charts/{TIMELINE}.vl.json"))
+            page["chart"] = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes texts
+        return self._templates.render("index.html.j2", page).encode()
 
     def _forms(
         self, manifest: Mapping[str, Any], analysis: bytes | None, drift: bytes | None

@@ -161,7 +161,7 @@ def test_a_real_report_reads_in_order(tmp_path: Path, browser: Browser) -> None:
     Shapwatch(tmp_path)("stage=quickstart")
     view = browser.new_page(viewport={"width": 400, "height": 800})
     view.goto((tmp_path / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12/report.html").as_uri())
-    assert view.locator(".verdict strong").text_content() == "Severe drift"
+    assert view.locator(".verdict h1").text_content() == "Severe drift"
     assert view.locator("h2").all_text_contents() == ["Health", "Reference and live: malignant"]
     assert view.locator("tr.mover th, tr.moved th").all_text_contents() == ["mean compactness"]
     overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -1,0 +1,135 @@
+"""The page over all executions of a monitor."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from runner import executions
+from runner.report import history
+from tests.report.samples import REPORT, failed, manifest, written
+from tests.running import Shapwatch
+
+
+def execution(folder: Path, hour: int, day: int = 5, **changes: Any) -> None:
+    """Leave an execution over the hour before, with a report."""
+    told = {**manifest(), "level": "warning", "share_moved": 0.25, **changes}
+    told["window"] = {
+        "start": f"2026-01-{day:02}T{hour - 1:02}:00:00Z",
+        "end": f"2026-01-{day:02}T{hour:02}:00:00Z",
+        "text": f"2026-01-{day:02} {hour - 1:02}:00–{hour:02}:00 UTC",
+    }
+    files = {"manifest.json": orjson.dumps(told), "report.html": b"page"}
+    written(folder / f"2026/01/{day:02}/{hour:02}", files)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of the page."""
+    found: list[dict[str, Any]] = history.page(folder, executions.newest(folder, history.MOST))["rows"]
+    return found
+
+
+def test_the_newest_is_first_and_links_to_its_report(tmp_path: Path) -> None:
+    """Status, level, sentence and figures stand in a row; links are relative and lead somewhere."""
+    folder = tmp_path / "e/m"
+    execution(folder, 9)
+    execution(folder, 10, headline="No drift", status="Completed", sentence="<i>calm</i>.")
+    shown = REPORT.index(folder).decode()
+    links = re.findall(r'href="([^"]+)"', shown)
+    assert links == ["2026/01/05/10/report.html", "2026/01/05/09/report.html"]
+    assert all((folder / link).exists() for link in links)
+    assert shown.index("No drift") < shown.index("CompletedWithViolations")
+    for text in ("&lt;i&gt;calm", "0.8000", "25.0%", "warning", "<dd>m</dd>", "<dd>e</dd>"):
+        assert text in shown, text
+    assert shown.count("<svg") == 1
+
+
+def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
+    """Between windows that do not follow each other there is an empty point, and a failure has no figures."""
+    for hour in (9, 10, 13):
+        execution(tmp_path, hour)
+    execution(tmp_path, 14, verdict={}, share_moved=None, **{key: failed()[key] for key in ("status", "headline")})
+    points = history.page(tmp_path, executions.newest(tmp_path, 10))["points"]
+    assert [(point["at"][11:13], point["ndcg"], point["state"]) for point in points] == [
+        ("09", 0.8, "drift or failure"),
+        ("10", 0.8, "drift or failure"),
+        ("10", None, None),
+        ("13", 0.8, "drift or failure"),
+        ("14", None, "drift or failure"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"stage": "monitor"}', '{"window": 7, "sentence": 7}', "", "\xff"])
+def test_a_damaged_manifest_is_a_row_that_says_so(tmp_path: Path, text: str) -> None:
+    """The others are shown as ever."""
+    execution(tmp_path, 9)
+    execution(tmp_path, 10)
+    (tmp_path / "2026/01/05/10/manifest.json").write_text(text, "latin-1")
+    broken, whole = rows(tmp_path)
+    assert (broken["headline"], broken["directory"]) == ("Not readable", "2026/01/05/10")
+    assert "manifest.json" in broken["sentence"]
+    assert whole["headline"] == "Drift"
+    assert "Not readable" in REPORT.index(tmp_path).decode()
+
+
+def test_hidden_and_foreign_folders_are_not_ours(tmp_path: Path) -> None:
+    """Nor are those without a manifest, nor files."""
+    execution(tmp_path, 9)
+    for name in (".2026/01/05/09", "2026/01/05/.10~0011aabb/new", "notes/01/05/09", "2026/1/5/9", "2026/01/05/09/old"):
+        written(tmp_path / name, {"manifest.json": b"{}"})
+    (tmp_path / "2026/01/05/11").mkdir()
+    (tmp_path / "2026/01/06").write_text("a file")
+    assert [row["directory"] for row in rows(tmp_path)] == ["2026/01/05/09"]
+    assert "No execution yet" in REPORT.index(tmp_path / "none").decode()
+
+
+def test_a_thousand_executions_take_less_than_a_second(tmp_path: Path) -> None:
+    """The newest are listed; the page stays below 1.5 MB."""
+    for i in range(1_010):
+        execution(tmp_path, i % 23 + 1, i // 23 % 28 + 1) if i < 23 * 28 else written(
+            tmp_path / f"2025/{i // 28 % 12 + 1:02}/{i % 28 + 1:02}/{i // 336:02}",
+            {"manifest.json": orjson.dumps({**manifest(), "share_moved": 0.1}), "report.html": b"page"},
+        )
+    REPORT.index(tmp_path)
+    start = time.perf_counter()
+    shown = REPORT.index(tmp_path)
+    assert time.perf_counter() - start < 1
+    assert shown.count(b'<th scope="row">') == min(history.MOST, len(executions.newest(tmp_path, 2_000)))
+    assert len(shown) < 1_500_000
+
+
+def test_writers_at_once_leave_one_whole_page(tmp_path: Path) -> None:
+    """Each writes aside and renames; nothing hidden is left."""
+    pages = [bytes([65 + i]) * 100_000 for i in range(8)]
+    target = tmp_path / "e/m/index.html"
+    threads = [threading.Thread(target=executions.put, args=(target, page)) for page in pages]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert target.read_bytes() in pages
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_every_execution_writes_it_anew(tmp_path: Path) -> None:
+    """Three hours, three rows; what is removed is gone with the next execution; a wrong template is told."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=quickstart")
+    index = shapwatch.find("index.html")
+    folder = index.parent
+    assert folder == tmp_path / "monitor/breast-cancer/breast-cancer-monitor"
+    assert len(re.findall('<a href="2026/01/05/1[012]/report.html">', index.read_text())) == 3
+    assert executions.remove(folder / "2026/01/05/10", tmp_path / "monitor")
+    own = tmp_path / "own"
+    own.mkdir()
+    shapwatch("stage=monitor", "stage.window=2026-01-05T11")
+    assert index.read_text().count("<a href=") == 2
+    (own / "index.html.j2").write_text("{{ titel }}")
+    told = shapwatch("stage=monitor", "stage.window=2026-01-05T11", f"report.templates={own}")
+    assert f"index.html is not up to date: {own}/index.html.j2:1: 'titel' is undefined" in told
