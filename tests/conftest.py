@@ -1,9 +1,9 @@
-"""What several tests share: the notebook's data where it is, small models, an empty track."""
+"""What several tests share: the notebook's data where it is, small models, an empty track, databases."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Item
+from tests.postgres import server
 
 settings.register_profile("shapwatch", deadline=None, derandomize=True)
 settings.load_profile("shapwatch")
@@ -36,3 +37,13 @@ def adult() -> Path:
 def demo_model() -> LinearLearner:
     """The quickstart's model."""
     return LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a ledger that is not there yet, in each of the databases."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/state/ledger.sqlite"
+        return
+    with server().database() as database:
+        yield database

