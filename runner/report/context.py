@@ -168,7 +168,13 @@ def _verdict(label: Mapping[str, Any], threshold: float) -> dict[str, Any]:
         name: "undefined" if label[name] is None else f"{label[name]:.4f}" for name in ("ndcg", "floor", "chance")
     }
     state = BAD if label["violated"] else GOOD
-    return {**numbers, "threshold": f"{threshold:g}", "state": state, "notes": label["notes"]}
+    return {
+        **numbers,
+        "threshold": f"{threshold:g}",
+        "state": state,
+        "violated": label["violated"],
+        "notes": label["notes"],
+    }
 
 
 def _effects(found: Document) -> list[dict[str, str]]:

@@ -50,6 +50,8 @@ def outputs(
         name: [{"output_type": "stream", "name": "stdout", "text": _lines(text)}] for name, text in told.items() if text
     }
     for i, (specification, drawn) in enumerate(charts):
+        if not drawn:
+            continue
         data = {VEGALITE: specification, "image/svg+xml": _lines(drawn), "text/plain": ["Global attributions"]}
         given[f"chart-{i}"] = [{"output_type": "display_data", "data": data, "metadata": {}}]
     return given

@@ -17,6 +17,10 @@ from runner.report import charts, context, history, notebook, pdf
 from runner.report.templates import Templates
 
 CHART, TIMELINE = "attributions", "timeline"
+MOST_CHARTS = 12
+"""Labels that have one; the others have their tables."""
+MOST_LABELS_PRINTED = 6
+"""In the PDF, those with violations first; the page has all."""
 MOST_ROWS_PRINTED, FEWEST_ROWS_PRINTED = 100, 10
 """Of all tables in the PDF together, and of each; the page has all."""
 
@@ -82,7 +86,8 @@ class Report:
     ) -> dict[str, Callable[[], bytes]]:
         given = [None if data is None else json.loads(data) for data in (analysis, drift)]
         page = {"title": self.title, **context.page(manifest, *given)}
-        for section in page["labels"]:
+        for i, section in enumerate(page["labels"]):
+            section["charted"] = i < MOST_CHARTS
             section["hidden"] = max(0, len(section["features"]) - self.max_bars)
             section["bars"] = charts.bars(section["features"], self.max_bars)
         drawn = cache(lambda: self._drawn(page, self._templates.specification(CHART)))
@@ -106,14 +111,18 @@ class Report:
         return self._templates.render("report.html.j2", {**page, "labels": sections}).encode()
 
     def _pdf(self, page: dict[str, Any]) -> bytes:
-        drawn = self._drawn(page, charts.printed(self._templates.specification(CHART)))
-        most = max(FEWEST_ROWS_PRINTED, MOST_ROWS_PRINTED // max(1, len(page["labels"])))
+        labels = sorted(page["labels"], key=lambda section: not (section["verdict"] or {}).get("violated"))
+        left_out, labels = len(labels[MOST_LABELS_PRINTED:]), labels[:MOST_LABELS_PRINTED]
+        labels = [{**section, "charted": True} for section in labels]
+        drawn = self._drawn({"labels": labels}, charts.printed(self._templates.specification(CHART)))
+        most = max(FEWEST_ROWS_PRINTED, MOST_ROWS_PRINTED // max(1, len(labels)))
         sections = []
-        for section, svg in zip(page["labels"], drawn, strict=True):
+        for section, svg in zip(labels, drawn, strict=True):
             rows = section["features"]
             kept = rows[:most]
             sections.append({**section, "chart": svg, "features": kept, "unprinted": len(rows) - len(kept)})
-        return pdf.compiled(self._templates.find("report.typ"), {**page, "labels": sections})
+        template = self._templates.find("report.typ")
+        return pdf.compiled(template, {**page, "labels": sections, "unprinted": left_out})
 
     def _notebook(self, page: dict[str, Any], drawn: Sequence[str]) -> bytes:
         specification = self._templates.specification(CHART)
@@ -124,9 +133,9 @@ class Report:
         return notebook.notebook(script, notebook.outputs(page, list(zip(filled, drawn, strict=True))))
 
     def _drawn(self, page: Mapping[str, Any], specification: Mapping[str, Any]) -> list[str]:
-        """Return the chart of each label as SVG."""
+        """Return the chart of each label as SVG, an empty text where it has none."""
         file = self._templates.find(f"charts/{CHART}.vl.json")
         return [
-            charts.svg(charts.filled(specification, section["bars"]), f"chart{i}", file)
+            charts.svg(charts.filled(specification, section["bars"]), f"chart{i}", file) if section["charted"] else ""
             for i, section in enumerate(page["labels"])
         ]

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
+from runner.domain import GlobalAttributions
 from tests.report.samples import HOSTILE, attributions, failed, finding, manifest, stored, written
 
 FORMS = ("report.html", "report.pdf", "report.ipynb")
@@ -147,3 +149,19 @@ def test_reports_are_small_and_quick(names: list[str]) -> None:
     assert len(files["report.html"]) < 1_000_000
     assert len(files["report.pdf"]) < 300_000
     assert all(files[form] for form in FORMS)
+
+
+def test_a_hundred_labels_stay_small(tmp_path: Path) -> None:
+    """Each has its tables, the first ones their charts; what the notebook stores is what it prints."""
+    labels = tuple(f"label {i}" for i in range(100))
+    values_DL = np.random.default_rng(0).random((14, 100))
+    live = GlobalAttributions(tuple(f"feature {i}" for i in range(14)), labels, values_DL, np.zeros(100))
+    folder = written(tmp_path, stored({**manifest(), "verdict": {}}, live))
+    page = (folder / "report.html").read_text()
+    assert (page.count("<svg"), page.count("<h2>Attributions: label")) == (12, 100)
+    assert len(page) < 1_000_000
+    assert (folder / "report.pdf").stat().st_size < 300_000
+    assert "94 more labels are in report.html" in texted(folder / "report.pdf")
+    stored_ids = [cell["id"] for cell in json.loads((folder / "report.ipynb").read_text())["cells"]]
+    assert stored_ids[-1] == "chart-11"
+    assert "label 99, expected value 0" in executed(folder)["features"]
