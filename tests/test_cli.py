@@ -382,3 +382,17 @@ def test_an_interrupted_run_leaves_nothing(shapwatch: Shapwatch, monkeypatch: py
     monkeypatch.setattr(cli, "run", interrupt)
     assert shapwatch("stage=baseline", code=cli.INTERRUPTED).startswith("interrupted; what was not finished")
     assert not shapwatch.root.exists()
+
+
+def test_the_password_of_a_ledger_is_shown_to_nobody(shapwatch: Shapwatch) -> None:
+    """Wherever in the URL it stands, the sentence that refuses it leaves it out."""
+    for url in ("postgresql://u@h/db?password=hemmelig", "postgresql://u:hemmelig@h/db"):
+        printed = shapwatch("stage=status", f"ledger.url='{url}'", code=2)
+        assert "ledger.url" in printed
+        assert "hemmelig" not in printed
+
+
+def test_two_monitors_of_one_name_are_refused(shapwatch: Shapwatch) -> None:
+    """Else the last one would win, at each start anew."""
+    printed = shapwatch("stage=daemon", "stage.monitors=[quickstart,quickstart]", code=2)
+    assert "quickstart and quickstart have the same monitor.name, breast-cancer-monitor" in printed
