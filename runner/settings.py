@@ -34,6 +34,7 @@ from runner.publish.prometheus import Prometheus
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import FileFormat
+from runner.stages.schedule import Action
 from runner.timing.durations import Duration
 from runner.timing.timetable import Timetable
 from runner.values import (
@@ -61,8 +62,6 @@ from runner.values import (
 
 MOST_WINDOWS = 100_000
 """Of one backfill: over ten years of hours."""
-
-Action = Literal["create", "update", "describe", "list", "start", "stop", "delete", "executions"]
 
 
 def _step(step: timedelta) -> timedelta:

@@ -15,6 +15,7 @@ from runner.domain import Outcome, Status, Window, plural
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Track
 from runner.supervision.declaration import Declaration
+from runner.supervision.pulse import BEATS
 from runner.supervision.result import Result
 from runner.timing.durations import text as duration_text
 
@@ -26,8 +27,6 @@ DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
 INTERRUPTED = Result(Status.STOPPED, failure_reason="the backfill was interrupted; the same command goes on with it")
 LAST_SECONDS = 10.0
 PAUSE = 0.05
-BEATS = 6
-"""How often in a lease the ledger is told that we are there."""
 MOST_TOLD = 10
 """Failures that are told in full."""
 

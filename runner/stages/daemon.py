@@ -21,6 +21,7 @@ from runner.agenda import Entry, Snapshot
 from runner.domain import Outcome, plural
 from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, disk_sentence
 from runner.supervision.declaration import Declaration
+from runner.supervision.pulse import BEATS
 from runner.supervision.result import RUN_AGAIN
 from runner.supervision.signals import Signals
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from runner.supervision.health import Facts
     from runner.supervision.supervisor import Supervisor
 
-BEATS = 6
-"""How often in a lease the daemon tells the ledger that it is there."""
 TIDY_SECONDS = 3600.0
 HURRIED = 2
 """How often a daemon is asked to end before it waits for nobody any more."""

@@ -132,7 +132,7 @@ class Dispatcher:
             if self._supervisor.free <= 0:
                 return
             try:
-                if self._may_start(entry, now) and not self.waits_for_baseline(entry):
+                if self._may_start(entry, now) and not self._waits_for_baseline(entry):
                     self._supervisor.start(entry)
             except MissingSnapshot as error:
                 self._ledger.skip(entry.id, now, f"not run: {error}")
@@ -150,7 +150,7 @@ class Dispatcher:
             self._ledger.skip(entry.id, now, reason)
         return overlap == "allow"
 
-    def waits_for_baseline(self, entry: Entry) -> bool:
+    def _waits_for_baseline(self, entry: Entry) -> bool:
         """Return whether the reference of an execution is being computed right now."""
         schedule = self.schedules.get(entry.schedule)
         return schedule is not None and executions.being_written(

@@ -7,6 +7,9 @@ from datetime import datetime
 
 from runner.agenda import Entry
 
+BEATS = 6
+"""How often in its lease an owner tells the ledger that it is there."""
+
 
 class Pulse:
     """Remembers since when a heartbeat has not changed."""
