@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ import orjson
 
 from runner.domain import GlobalAttributions, Verdict
 from runner.errors import UnusableReference
-from runner.finding import Finding
+from runner.finding import Finding, Point
 
 LARGEST = 1e100
 """Attributions beyond it could not be added up."""
@@ -71,8 +72,17 @@ def constraint_violations(verdict: Verdict) -> bytes:
     return dump({"version": "1.0", "violations": violations})
 
 
-def drift(finding: Finding | None, verdict: Verdict, reference: GlobalAttributions) -> bytes:
-    """Return the drift.json: all that was found, null where a figure is undefined, and the values compared with."""
+def drift(
+    finding: Finding | None, verdict: Verdict, reference: GlobalAttributions, history: Sequence[Point] = ()
+) -> bytes:
+    """Return the drift.json: all that was found, null where a figure is undefined, and what it was compared with.
+
+    Args:
+        finding: None where the reference keeps no records.
+        verdict: by the nDCG rule.
+        reference: the values compared with.
+        history: what the executions before said, oldest first.
+    """
     rule = [asdict(each) for each in verdict.drifts]
     found = None if finding is None else asdict(finding)
     return dump(
@@ -82,6 +92,7 @@ def drift(finding: Finding | None, verdict: Verdict, reference: GlobalAttributio
             "ndcg": rule,
             "finding": found,
             "reference": _explanations(reference),
+            "history": [asdict(point) for point in history],
         }
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.domain import Status
+
 
 class Level(StrEnum):
     """How much there is to say, in ascending order."""
@@ -37,6 +39,22 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """The distributions of a figure in the reference and in the window, side by side.
+
+    Attributes:
+        edges: of the bins of numbers, one more than there are bins; empty for categories.
+        names: of the categories, the most frequent first; empty for numbers.
+        reference, live: the shares of the records in each bin or category.
+    """
+
+    edges: tuple[float, ...]
+    names: tuple[str, ...]
+    reference: tuple[float, ...]
+    live: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class FeatureDrift:
     """What has become of a feature's attribution.
 
@@ -48,6 +66,7 @@ class FeatureDrift:
         distance: between the distributions of the local attributions, Kolmogorov-Smirnov, in [0, 1].
         p: of that distance, corrected for the number of features and labels (Holm).
         cause: what has probably happened to it, None where it was not looked for.
+        attributions, values: how its local attributions and its own values are distributed, None where it is not shown.
     """
 
     name: str
@@ -62,6 +81,8 @@ class FeatureDrift:
     distance: float
     p: float
     cause: str | None = None
+    attributions: Histogram | None = None
+    values: Histogram | None = None
 
     @property
     def moved(self) -> float:
@@ -80,6 +101,8 @@ class LabelFinding:
         mass: log2 of how many times all attribution together has grown.
         ndcg: of the kept records.
         features: in the live order of names.
+        separability: how well a classifier tells live local attributions from the reference's: the area under its
+            receiver operating characteristic, 0.5 where it cannot; None where it was not asked for.
     """
 
     label: str
@@ -90,6 +113,7 @@ class LabelFinding:
     mass: Effect
     ndcg: Effect
     features: tuple[FeatureDrift, ...]
+    separability: Effect | None = None
 
     @property
     def changed(self) -> FeatureDrift:
@@ -103,19 +127,85 @@ class LabelFinding:
 
 
 @dataclass(frozen=True)
+class SegmentFinding:
+    """What has become of the attributions in a part of the records.
+
+    Attributes:
+        name: of the part, such as `Sex = 1`.
+        rows_reference, rows_live: its records.
+        labels: empty where they are too few.
+    """
+
+    name: str
+    level: Level
+    rows_reference: int
+    rows_live: int
+    labels: tuple[LabelFinding, ...]
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What the model makes today of records that were kept, beside what it made of them then.
+
+    Attributes:
+        records: how many.
+        changed: whether it is another model, by what it answers.
+        difference: of the scores, at most.
+        moved: the share of the attention that changed hands on these same records; None where the estimator is another.
+    """
+
+    records: int
+    changed: bool
+    difference: float
+    moved: float | None
+
+
+@dataclass(frozen=True)
 class Finding:
     """What the comparison of a window with the reference found.
 
     Attributes:
+        level: what stands, in the light of the windows before; `alone` is what this window says by itself.
         rows_reference, rows_live: the records compared.
         significance: the level that p-values are compared with: from the false alarms a year that are accepted.
         smallest: the smallest distance of a feature's distributions that this window could have seen; above 1 none.
+        segments: parts of the records, where they were asked for.
+        canary: None where no records were explained again.
     """
 
     level: Level
+    alone: Level
     rows_reference: int
     rows_live: int
     significance: float
     smallest: float
     labels: tuple[LabelFinding, ...]
     notes: tuple[str, ...] = ()
+    segments: tuple[SegmentFinding, ...] = ()
+    canary: Canary | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """What an execution said, of the label where most of the attention moved.
+
+    Attributes:
+        start, end: of its window, ISO 8601 in UTC.
+        level: what stood then; `alone` is what its window said by itself.
+        ndcg: the lowest of its labels; `threshold` is the one below which it is a violation.
+        share_moved, share_moved_noise, mass, mass_noise: effects, and what they stay within by chance.
+        reference: the SHA-256 of the analysis it was compared with.
+    """
+
+    start: str
+    end: str
+    status: Status
+    level: Level
+    alone: Level
+    ndcg: float | None
+    threshold: float | None
+    share_moved: float | None
+    share_moved_noise: float | None
+    mass: float | None
+    mass_noise: float | None
+    reference: str | None

@@ -91,10 +91,15 @@ def trouble(sent: Mapping[str, int] | None) -> list[str]:
     return told * bool(sent["retries"]) + [alone] * bool(sent["fallbacks"])
 
 
-def share_moved(finding: Finding | None) -> float | None:
-    """Return the share of the attention that moved, of the label where it is largest; None where that is not known."""
-    moved = [label.share_moved.value for label in finding.labels] if finding else []
-    return max((value for value in moved if value is not None), default=None)
+def detection(finding: Finding | None) -> dict[str, Any]:
+    """Return the levels, and the effects of the label where most of the attention moved."""
+    if finding is None:
+        return {"level": None, "level_alone": None, "effects": None}
+    levels = {"level": finding.level, "level_alone": finding.alone}
+    if not finding.labels:
+        return {**levels, "effects": None}
+    worst = max(finding.labels, key=lambda label: label.share_moved.value or 0.0)
+    return {**levels, "effects": {"share_moved": asdict(worst.share_moved), "mass": asdict(worst.mass)}}
 
 
 def judgement(verdict: Verdict) -> dict[str, Any]:

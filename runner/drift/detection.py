@@ -72,7 +72,9 @@ class Detector:
         if not pairs or min(N, M) < self.min_rows:
             rows = plural(min(N, M), "record")
             note = f"{rows} are too few to tell drift from chance: drift.min_rows={self.min_rows}"
-            return Finding(Level.INSUFFICIENT_DATA, N, M, significance, 1.0, (), (note,) if pairs else ())
+            return Finding(
+                Level.INSUFFICIENT_DATA, Level.INSUFFICIENT_DATA, N, M, significance, 1.0, (), (note,) if pairs else ()
+            )
         tested = smirnov(np.hstack(before), np.hstack(now))
         p_LD = holm(tested.p_D).reshape(len(pairs), -1)
         distance_LD = tested.distance_D.reshape(len(pairs), -1)
@@ -85,7 +87,7 @@ class Detector:
             level = self._level(p <= significance, *effects[:2])
             labels.append(LabelFinding(label, matched, level, p, *effects, features))
         worst = max((found.level for found in labels), key=lambda level: level.order)
-        return Finding(worst, N, M, significance, self.smallest(N, M, tests, window), tuple(labels))
+        return Finding(worst, worst, N, M, significance, self.smallest(N, M, tests, window), tuple(labels))
 
     def smallest(self, kept: int, rows: int, tests: int, window: timedelta) -> float:
         """Return the smallest distance of a feature's distributions that a window of so many records can show.

@@ -55,7 +55,8 @@ def _row(folder: Path, directory: Path) -> dict[str, Any]:
 def _told(manifest: dict[str, Any]) -> dict[str, Any]:
     window, verdict = manifest["window"], manifest.get("verdict", {})
     ndcg = min((label["ndcg"] for label in verdict.get("labels", []) if label["ndcg"] is not None), default=None)
-    moved, sentence = manifest.get("share_moved"), manifest["sentence"]
+    sentence = manifest["sentence"]
+    moved = ((manifest.get("effects") or {}).get("share_moved") or {}).get("value")
     return {
         "headline": manifest["headline"],
         "state": STATES.get(manifest["headline"], WARNING),

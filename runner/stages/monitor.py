@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import polars as pl
 
-from runner import documents, executions, manifest
+from runner import documents, executions, history, manifest
 from runner.domain import Attributions, Captured, Execution, GlobalAttributions, Status, Window
 from runner.drift.causes import with_causes
 from runner.drift.detection import Detector
@@ -33,6 +33,8 @@ from runner.report.render import Report
 from runner.sources.merged_tree import MergedTree
 from runner.sources.source import Source
 
+LOOKED_BACK = 48
+"""Executions before one that its report draws over time."""
 NOTHING_KEPT = "the reference keeps no records: chance cannot be told from drift here; run stage=baseline to have them"
 
 
@@ -116,7 +118,7 @@ class Monitor:
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
         analysis = documents.analysis(live)
         told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
-        drift = documents.drift(finding, verdict, reference.attributions)
+        drift = documents.drift(finding, verdict, reference.attributions, history.before(slot.target, LOOKED_BACK))
         files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, DRIFT: drift, **_rejected(captured)}
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
@@ -124,8 +126,7 @@ class Monitor:
         calls = manifest.calls(before, self.model.sent)
         found = {
             **self._head(slot, status, told),
-            "level": finding.level if finding else None,
-            "share_moved": manifest.share_moved(finding),
+            **manifest.detection(finding),
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),

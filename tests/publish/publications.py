@@ -37,7 +37,7 @@ def finding(level: Level, labels: tuple[str, ...] = ("label0",)) -> Finding:
     found = tuple(
         LabelFinding(label, label, level, 0.001, share, mass, Effect(None, None, None), ()) for label in labels
     )
-    return Finding(level, 500, 300, 0.001, 0.1, found)
+    return Finding(level, level, 500, 300, 0.001, 0.1, found)
 
 
 def live(names: tuple[str, ...] = ("age", "income"), labels: tuple[str, ...] = ("label0",)) -> GlobalAttributions:

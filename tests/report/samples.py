@@ -62,7 +62,7 @@ def finding(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
         )
         effects = Effect(0.25, 0.125, 0.001), Effect(None, None, None), Effect(0.875, 0.9375, 0.5)
         labels.append(LabelFinding(label, label, Level.WARNING, 1e-9, *effects, features))
-    return Finding(Level.WARNING, 600, 300, 1e-4, 0.17, tuple(labels))
+    return Finding(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, tuple(labels))
 
 
 def manifest(**changes: Any) -> dict[str, Any]:

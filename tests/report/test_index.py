@@ -19,7 +19,12 @@ from tests.running import Shapwatch
 
 def execution(folder: Path, hour: int, day: int = 5, month: int = 1, **changes: Any) -> None:
     """Leave an execution over the hour before, with a report."""
-    told = {**manifest(), "level": "warning", "share_moved": 0.25, **changes}
+    told = {
+        **manifest(),
+        "level": "warning",
+        "effects": {"share_moved": {"value": 0.25, "noise": 0.02, "p": 0.001}},
+        **changes,
+    }
     told["window"] = {
         "start": f"2026-{month:02}-{day:02}T{hour - 1:02}:00:00Z",
         "end": f"2026-{month:02}-{day:02}T{hour:02}:00:00Z",
@@ -54,7 +59,7 @@ def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
     """Between windows that do not follow each other there is an empty point, and a failure has no figures."""
     for hour in (9, 10, 13):
         execution(tmp_path, hour)
-    execution(tmp_path, 14, verdict={}, share_moved=None, **{key: failed()[key] for key in ("status", "headline")})
+    execution(tmp_path, 14, verdict={}, effects=None, **{key: failed()[key] for key in ("status", "headline")})
     points = history.page(tmp_path, executions.newest(tmp_path, 10))["points"]
     assert [(point["at"][11:13], point["ndcg"], point["state"]) for point in points] == [
         ("09", 0.8, "drift or failure"),

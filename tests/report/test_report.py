@@ -70,7 +70,7 @@ def test_what_was_found_stands_beside_what_chance_does() -> None:
     )
     moved, undefined = Effect(0.25, 0.125, 0.001), Effect(None, None, None)
     found = LabelFinding("yes", "yes", Level.WARNING, 1e-99, moved, undefined, Effect(0.875, 0.9375, 0.5), features)
-    finding = Finding(Level.WARNING, 600, 300, 1e-4, 0.17, (found,))
+    finding = Finding(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, (found,))
     names = ["a", "<b>b</b>", "c"]
     shown = html(manifest(), attributions(names), attributions(names, 1), finding)
     for text in (
