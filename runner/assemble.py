@@ -348,6 +348,7 @@ def _plan(settings: Settings, model: Model, track: Track) -> Plan:
         model=model,
         estimator=_estimator(settings),
         background_rows=partial(_background_rows, settings),
+        canary_rows=settings.drift.canary_rows,
         price=remote.price_per_1k_calls if remote else None,
         most_per_second=remote.max_requests_per_second if remote else None,
         clock=time.perf_counter,
@@ -401,6 +402,8 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         reference=settings.monitor.reference,
         threshold=settings.drift.threshold,
         detector=_detector(settings),
+        unit=settings.drift.unit,
+        canary_rows=settings.drift.canary_rows,
         report=_report(settings),
         provenance=provenance,
         root=settings.paths.monitor,
@@ -412,7 +415,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
 def _detector(settings: Settings) -> Detector:
     drift = settings.drift
     return Detector(
-        alarm=Alarm(drift.false_alarms_per_year),
+        alarm=Alarm(drift.false_alarms_per_year, drift.datapoints_to_alert, drift.evaluation_period),
         min_rows=drift.min_rows,
         material=drift.material,
         severe=drift.severe,
@@ -420,6 +423,8 @@ def _detector(settings: Settings) -> Detector:
         severe_mass=drift.severe_mass,
         permutations=drift.permutations,
         seed=drift.seed,
+        segment_by=drift.segment_by,
+        classifier=drift.classifier,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
 from typing import IO, TYPE_CHECKING
@@ -200,6 +200,10 @@ class Captured:
         scores = self._columns("score")
         return scores.fill_null(float("nan")).to_numpy() if scores.width else None
 
+    def events_of(self) -> pl.DataFrame:
+        """Return for each usable record the line that it comes from: those of one event have the same."""
+        return self.table.select("file", "line").collect()
+
     def _columns(self, what: str) -> pl.DataFrame:
         names = self.table.collect_schema().names()
         return self.table.select([name for name in names if name.startswith(what)]).collect()
@@ -261,6 +265,24 @@ class Attributions:
         """The largest violation of efficiency, |Σφ + expected − score|: rounding only."""
         gaps_NL = abs(self.phi_NDL.sum(1) + self.expected_L - self.scores_NL)
         return float(gaps_NL.max(initial=0.0))
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Records and their local attributions, in the same order."""
+
+    features: pl.DataFrame
+    attributions: Attributions
+
+    def rows(self, places: NDArray[np.intp]) -> Explained:
+        """Return the records at some places."""
+        some = replace(
+            self.attributions,
+            phi_NDL=self.attributions.phi_NDL[places],
+            scores_NL=self.attributions.scores_NL[places],
+            evaluations=0,
+        )
+        return Explained(self.features[places], some)
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,14 @@ class FeatureMismatch(ShapwatchError):
         )
 
 
+class SegmentError(ShapwatchError):
+    """Records cannot be divided into the segments that are asked for."""
+
+    def __init__(self, by: str, problem: str) -> None:
+        example = 'the name of a feature, or a SQL expression over features such as "Hours per week" > 40'
+        super().__init__(f"drift.segment_by={snippet(by)}: {problem}; expected {example}")
+
+
 class LedgerError(ShapwatchError):
     """The ledger cannot be reached, read or written; what was under way there did not happen."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -101,8 +102,6 @@ class LabelFinding:
         mass: log2 of how many times all attribution together has grown.
         ndcg: of the kept records.
         features: in the live order of names.
-        separability: how well a classifier tells live local attributions from the reference's: the area under its
-            receiver operating characteristic, 0.5 where it cannot; None where it was not asked for.
     """
 
     label: str
@@ -113,7 +112,6 @@ class LabelFinding:
     mass: Effect
     ndcg: Effect
     features: tuple[FeatureDrift, ...]
-    separability: Effect | None = None
 
     @property
     def changed(self) -> FeatureDrift:
@@ -143,6 +141,12 @@ class SegmentFinding:
     labels: tuple[LabelFinding, ...]
 
 
+def worst(found: Sequence[LabelFinding | SegmentFinding], least: Level = Level.NONE) -> Level:
+    """Return the highest level, at least `least`; too few records are no level."""
+    levels = [each.level for each in found if each.level is not Level.INSUFFICIENT_DATA]
+    return max([least, *levels], key=lambda level: level.order)
+
+
 @dataclass(frozen=True)
 class Canary:
     """What the model makes today of records that were kept, beside what it made of them then.
@@ -170,6 +174,8 @@ class Finding:
         significance: the level that p-values are compared with: from the false alarms a year that are accepted.
         smallest: the smallest distance of a feature's distributions that this window could have seen; above 1 none.
         segments: parts of the records, where they were asked for.
+        separability: how well a classifier tells live local attributions from the reference's: the area under its
+            receiver operating characteristic, 0.5 where it cannot; None where it was not asked for.
         canary: None where no records were explained again.
     """
 
@@ -182,6 +188,7 @@ class Finding:
     labels: tuple[LabelFinding, ...]
     notes: tuple[str, ...] = ()
     segments: tuple[SegmentFinding, ...] = ()
+    separability: Effect | None = None
     canary: Canary | None = None
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from runner import executions
+from runner import executions, kept
 from runner.documents import read_analysis
-from runner.domain import GlobalAttributions
+from runner.domain import Explained, GlobalAttributions
 from runner.errors import UnusableReference
 from runner.executions import ANALYSIS, KEPT
 from runner.explain import background as backgrounds
-from runner.kept import Kept
 from runner.storage import existing
 
 UNITS = ("agg_method", "use_logit")
@@ -38,7 +37,7 @@ class Reference:
     attributions: GlobalAttributions
     digest: str
     origin: Mapping[str, Any] | None
-    kept: Kept | None
+    kept: Explained | None
 
     @classmethod
     def read(cls, path: Path) -> Reference:
@@ -55,11 +54,11 @@ class Reference:
         try:
             origin = _origin(executions.read_manifest(file.parent), digest)
             attributions = read_analysis(data, str(file))
-            kept = None if origin is None else _kept(file.with_name(KEPT), origin, attributions)
+            records = None if origin is None else _kept(file.with_name(KEPT), origin, attributions)
         except ValueError as error:
             remedy = "run stage=baseline again, or remove the manifest to use the analysis alone"
             raise UnusableReference(file, f"{error}: {remedy}") from error
-        return cls(file, attributions, digest, origin, kept)
+        return cls(file, attributions, digest, origin, records)
 
     def background(self) -> pl.DataFrame:
         """Return the background rows that the reference was computed with.
@@ -77,6 +76,11 @@ class Reference:
         then = None if self.origin is None else self.origin["hashes"]["model"]
         return None if None in {then, identity} else bool(then != identity)
 
+    def differing(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return the names of the estimator's settings that are others than the reference's, none where it has none."""
+        then = {} if self.origin is None else self.origin["estimator"]
+        return [key for key in {**then, **settings} if then and then.get(key) != settings.get(key)]
+
     def compare(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
         """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.
 
@@ -89,15 +93,14 @@ class Reference:
             raise UnusableReference(
                 self.path, "was computed with another shap.baseline: run stage=baseline again, or use the same rows"
             )
-        then = self.origin["estimator"]
-        differing = [key for key in {**then, **settings} if then.get(key) != settings.get(key)]
+        then, differing = self.origin["estimator"], self.differing(settings)
         told = [f"shap.{key} was {then.get(key)} there, is {settings.get(key)} here" for key in differing]
         if any(key in UNITS for key in differing):
             raise UnusableReference(self.path, f"{'; '.join(told)}: run stage=baseline again, or use the same settings")
         return [f"reference and live analysis carry different noise: {sentence}" for sentence in told]
 
 
-def _kept(file: Path, origin: Mapping[str, Any], attributions: GlobalAttributions) -> Kept | None:
+def _kept(file: Path, origin: Mapping[str, Any], attributions: GlobalAttributions) -> Explained | None:
     """Return the records beside an analysis, None where the manifest knows of none.
 
     Raises:
@@ -109,7 +112,7 @@ def _kept(file: Path, origin: Mapping[str, Any], attributions: GlobalAttribution
     data = file.read_bytes() if file.is_file() else b""
     if executions.sha256(data) != digest:
         raise ValueError(f"has another {KEPT} beside it than its manifest.json describes")
-    return Kept.read(data, attributions.names, attributions.labels)
+    return kept.read(data, attributions.names, attributions.labels)
 
 
 def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any] | None:

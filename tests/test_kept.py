@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.domain import Attributions
-from runner.kept import Kept
+from runner import kept
+from runner.domain import Attributions, Explained
 
 NAMES = ("Age", 'a "b"\n', "kind")
 
 
-def made(rows: int) -> tuple[pl.DataFrame, Attributions]:
+def made(rows: int) -> Explained:
     """Return records with numbers, texts and nulls, and their attributions for two labels."""
     rng = np.random.default_rng(0)
     features = pl.DataFrame(
@@ -23,31 +23,32 @@ def made(rows: int) -> tuple[pl.DataFrame, Attributions]:
         ]
     )
     phi_NDL, scores_NL = rng.normal(size=(rows, 3, 2)), rng.normal(size=(rows, 2))
-    return features, Attributions(NAMES, ("no", "<yes>"), phi_NDL, np.array([0.1, 0.2]), scores_NL, 9)
+    return Explained(features, Attributions(NAMES, ("no", "<yes>"), phi_NDL, np.array([0.1, 0.2]), scores_NL, 9))
 
 
 @pytest.mark.parametrize("rows", [4, 40])
 def test_what_was_kept_is_read_back(rows: int) -> None:
     """Types, nulls, names and every bit of the attributions; the same records give the same bytes."""
-    kept = Kept.draw(*made(rows), 20, 1)
-    back = Kept.read(kept.parquet(), NAMES, ("no", "<yes>"))
-    assert back.features.equals(kept.features)
-    assert back.features.schema == kept.features.schema
-    assert back.attributions.phi_NDL.tolist() == kept.attributions.phi_NDL.tolist()
-    assert back.attributions.scores_NL.tolist() == kept.attributions.scores_NL.tolist()
-    assert kept.parquet() == Kept.draw(*made(rows), 20, 1).parquet()
-    assert kept.features.height == min(rows, 20)
+    drawn = kept.draw(made(rows), 20, 1)
+    back = kept.read(kept.parquet(drawn), NAMES, ("no", "<yes>"))
+    assert back.features.equals(drawn.features)
+    assert back.features.schema == drawn.features.schema
+    assert back.attributions.phi_NDL.tolist() == drawn.attributions.phi_NDL.tolist()
+    assert back.attributions.scores_NL.tolist() == drawn.attributions.scores_NL.tolist()
+    assert kept.parquet(drawn) == kept.parquet(kept.draw(made(rows), 20, 1))
+    assert drawn.features.height == min(rows, 20)
 
 
 def test_every_record_may_be_kept() -> None:
     """Over many seeds each is drawn equally often, and stays with its attributions."""
-    features, attributions = made(10)
+    records = made(10)
+    scores_N = records.attributions.scores_NL[:, 0].tolist()
     times = np.zeros(10)
     for seed in range(2000):
-        kept = Kept.draw(features, attributions, 5, seed)
-        places = [attributions.scores_NL[:, 0].tolist().index(score) for score in kept.attributions.scores_NL[:, 0]]
+        drawn = kept.draw(records, 5, seed)
+        places = [scores_N.index(score) for score in drawn.attributions.scores_NL[:, 0]]
         assert places == sorted(places)
-        assert kept.features.equals(features[places])
+        assert drawn.features.equals(records.features[places])
         times[places] += 1
     assert times == pytest.approx(np.full(10, 1000), rel=0.1)
 
@@ -56,10 +57,10 @@ def test_every_record_may_be_kept() -> None:
 def test_another_file_is_refused(data: bytes) -> None:
     """With a sentence."""
     with pytest.raises(ValueError, match="is no file of kept records"):
-        Kept.read(data, NAMES, ("no",))
+        kept.read(data, NAMES, ("no",))
 
 
 def test_a_file_of_other_features_is_refused() -> None:
     """As when somebody has copied it from elsewhere."""
     with pytest.raises(ValueError, match="is no file of kept records"):
-        Kept.read(Kept.draw(*made(4), 9, 0).parquet(), (*NAMES, "one more"), ("no",))
+        kept.read(kept.parquet(made(4)), (*NAMES, "one more"), ("no",))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import comb
+from operator import attrgetter
+
+from runner.finding import Level
 
 YEAR = timedelta(days=365)
 HALVINGS = 200
+
+_order = attrgetter("order")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,22 @@ class Alarm:
             middle = (low + high) / 2
             low, high = (middle, high) if self.rate(middle) <= wanted else (low, middle)
         return low
+
+    def standing(self, before: Sequence[Level], now: Level) -> Level:
+        """Return the level that `k` of the last `n` windows have reached; with too few records a window says nothing.
+
+        Args:
+            before: what the windows before said by themselves, oldest first.
+            now: what this one says.
+
+        >>> str(Alarm(1.0, 2, 3).standing([Level.WARNING, Level.NONE], Level.VIOLATION))
+        'warning'
+        """
+        if now is Level.INSUFFICIENT_DATA or self.n == 1:
+            return now
+        looked_at = [*before[-(self.n - 1) :], now]
+        ranked = sorted((level for level in looked_at if level is not Level.INSUFFICIENT_DATA), key=_order)
+        return ranked[-self.k] if len(ranked) >= self.k else Level.NONE
 
     def rate(self, level: float) -> float:
         """Return the chance that `k` or more of `n` windows are past a level while nothing drifts."""

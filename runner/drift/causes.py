@@ -9,16 +9,18 @@ Array letters: N reference records, M live records.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from runner.drift.kolmogorov import critical, distance
+from runner.drift.segments import Segment
 from runner.errors import snippet
-from runner.finding import FeatureDrift, Finding
+from runner.finding import Canary, FeatureDrift, Finding, LabelFinding
 
 SURE = 0.01
 """The level at which the values themselves count as changed."""
@@ -32,53 +34,76 @@ MOST_TOLD = 10
 """Features that are looked at, those that have changed most surely."""
 UNITS = (10.0, 100.0, 1000.0, 12.0, 60.0, 24.0, 7.0, 365.25, 3600.0, 2.54, 1.609344, 0.45359237, 1e6)
 """Ratios between units: decimal prefixes, months, minutes, hours, days, inches, miles, pounds."""
-SAME = "its own values are as before; what they are worth has changed, through the model or through other features"
+SAME = "its own values are as before"
 
 
-def with_causes(finding: Finding, before: pl.DataFrame, now: pl.DataFrame) -> Finding:
+def with_causes(finding: Finding, before: pl.DataFrame, now: pl.DataFrame, parts: Sequence[Segment] = ()) -> Finding:
     """Return a finding whose surely changed features say what has probably happened to them.
 
     Args:
         finding: what was found.
         before: the inputs of the reference's records.
         now: those of the live ones.
+        parts: the records of the finding's segments.
     """
-    told: dict[str, str] = {}
+    told = partial(_told, finding)
+    segments = [
+        replace(segment, labels=told(segment.labels, before[part.reference_N], now[part.live_M]))
+        for segment, part in zip(finding.segments, parts, strict=True)
+    ]
+    return replace(finding, labels=told(finding.labels, before, now), segments=tuple(segments))
+
+
+def _told(
+    finding: Finding, labels: Sequence[LabelFinding], before: pl.DataFrame, now: pl.DataFrame
+) -> tuple[LabelFinding, ...]:
+    """Return labels whose features, those that have changed most surely, bear a cause."""
+    causes: dict[str, str] = {}
 
     def cause(feature: FeatureDrift) -> FeatureDrift:
-        if feature.name not in told:
-            told[feature.name] = likely_cause(before[feature.name], now[feature.name])
-        return replace(feature, cause=told[feature.name])
+        if feature.name not in causes:
+            found = likely_cause(before[feature.name], now[feature.name])
+            causes[feature.name] = found or _elsewhere(finding.canary)
+        return replace(feature, cause=causes[feature.name])
 
-    labels = []
-    for label in finding.labels:
+    bearing = []
+    for label in labels:
         sure = sorted(label.features, key=lambda feature: (feature.p, -feature.distance))[:MOST_TOLD]
         wanted = {feature.name for feature in sure if feature.p <= finding.significance}
         features = tuple(cause(feature) if feature.name in wanted else feature for feature in label.features)
-        labels.append(replace(label, features=features))
-    return replace(finding, labels=tuple(labels))
+        bearing.append(replace(label, features=features))
+    return tuple(bearing)
 
 
-def likely_cause(before: pl.Series, now: pl.Series) -> str:
-    """Return what has probably happened to the values of a feature, in a sentence without a full stop."""
+def _elsewhere(canary: Canary | None) -> str:
+    """Return where a change comes from that is not in a feature's own values."""
+    if canary is None:
+        return f"{SAME}; what they are worth has changed, through the model or through other features"
+    if canary.changed:
+        return f"{SAME}; the model, which has changed, values them differently"
+    return f"{SAME}, and so is the model; what they are worth has changed through other features"
+
+
+def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
+    """Return what has probably happened to the values of a feature, without a full stop; None for nothing."""
     missing = now.null_count() / len(now), before.null_count() / len(before)
     if missing[0] - missing[1] >= NOTABLE:
         return f"it is missing in {missing[0]:.0%} of the records, before in {missing[1]:.0%}"
     before, now = before.drop_nulls(), now.drop_nulls()
     if now.is_empty() or before.is_empty():
-        return SAME
+        return None
     if now.n_unique() == 1 < before.n_unique():
-        return f"it is always {_shown(now[0])}, and had {before.n_unique():,} different values"
+        return f"it is always {shown(now[0])}, and had {before.n_unique():,} different values"
     numbers = before.dtype.is_numeric() and now.dtype.is_numeric()
-    return _of_numbers(before, now) if numbers else _of_codes(before, now) or SAME
+    return _of_numbers(before, now) if numbers else _of_codes(before, now)
 
 
-def _of_numbers(before: pl.Series, now: pl.Series) -> str:
+def _of_numbers(before: pl.Series, now: pl.Series) -> str | None:
     before_N, now_M = (values.cast(pl.Float64).to_numpy() for values in (before, now))
     chance = critical(len(before_N), len(now_M), SURE)
     apart = _apart(before_N, now_M)
     if apart <= chance:
-        return SAME
+        return None
     suspicions = [(_apart(before_N, restored_M), told) for restored_M, told in _suspicions(before_N, now_M)]
     closest, told = min(suspicions, key=lambda suspicion: suspicion[0])
     if closest <= max(chance, apart * RESTORED) and closest < apart:
@@ -95,7 +120,7 @@ def _suspicions(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> It
         yield now_M - 1, "it is one higher than before, as from another label encoding"
     codes = np.unique(before_N)
     if len(codes) == 2 and np.isin(now_M, codes).all():
-        yield codes.sum() - now_M, f"its codes {_shown(codes[0])} and {_shown(codes[1])} are probably swapped"
+        yield codes.sum() - now_M, f"its codes {shown(codes[0])} and {shown(codes[1])} are probably swapped"
     yield -now_M, "it has the opposite sign"
     for ratio in UNITS:
         part = f"1/{ratio:g} of" if ratio == round(ratio) else f"{1 / ratio:.4g} times"
@@ -105,7 +130,7 @@ def _suspicions(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> It
 
 def _of_codes(before: pl.Series, now: pl.Series) -> str | None:
     """Return which values were never seen before, or which has become more frequent; None where nothing stands out."""
-    had, has = (Counter(map(_shown, values.to_list())) for values in (before, now))
+    had, has = (Counter(map(shown, values.to_list())) for values in (before, now))
     unseen = Counter({value: count for value, count in has.items() if value not in had})
     if unseen.total() >= NOTABLE * has.total():
         example = min(unseen, key=lambda value: (-unseen[value], value))
@@ -123,10 +148,10 @@ def _apart(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
     return float(distance(before_N[:, None], now_M[:, None])[0])
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as it is told.
 
-    >>> _shown(5.0), _shown(0.25), _shown("US")
+    >>> shown(5.0), shown(0.25), shown("US")
     ('5', '0.25', "'US'")
     """
     if isinstance(value, float):

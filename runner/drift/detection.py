@@ -9,8 +9,8 @@ Array letters: N reference records, M live records, D features, P permutations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from runner.domain import Attributions, plural
 from runner.drift import null
 from runner.drift.alarm import Alarm
+from runner.drift.classifier import separability
 from runner.drift.holm import holm
 from runner.drift.kolmogorov import critical, smirnov
 from runner.drift.ndcg import ndcg
+from runner.drift.pairing import Pairing, pair
+from runner.drift.segments import Segment
 from runner.drift.shares import mass, rank, share, share_moved
-from runner.drift.verdict import match_features, match_labels
-from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
+from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level, SegmentFinding, worst
 
 NOISE = 0.99
 """Of the divisions by chance that stay within what is told as noise."""
@@ -34,6 +36,10 @@ NOISE = 0.99
 class Detector:
     """The rule by which a window is judged.
 
+    The level is divided: equal parts of it go to the features of the whole window, to the classifier, and to the
+    segments; that of the segments goes to each in equal parts, and what a segment has is shared by its features as
+    Holm has it. So all tests together are wrong no more often than was promised.
+
     Attributes:
         alarm: how many false alarms a year are accepted.
         min_rows: a side with fewer records supports no finding.
@@ -41,6 +47,8 @@ class Detector:
         material_mass, severe_mass: the same for all attribution together, as log2 of its growth, either way.
         permutations: divisions by chance that effects are held against.
         seed: draws them.
+        segment_by: divides records into parts that are judged by themselves, None for none.
+        classifier: whether it is also tried to tell live records from those of the reference by all features at once.
     """
 
     alarm: Alarm
@@ -51,8 +59,17 @@ class Detector:
     severe_mass: float
     permutations: int
     seed: int
+    segment_by: str | None = None
+    classifier: bool = False
 
-    def find(self, reference: Attributions, live: Attributions, agg_method: str, window: timedelta) -> Finding:
+    def find(
+        self,
+        reference: Attributions,
+        live: Attributions,
+        agg_method: str,
+        window: timedelta,
+        parts: Sequence[Segment] = (),
+    ) -> Finding:
         """Return what the live local attributions say beside those of the reference.
 
         Args:
@@ -60,34 +77,25 @@ class Detector:
             live: those of the window.
             agg_method: how local attributions become global ones.
             window: its length.
+            parts: the segments of both.
 
         Raises:
             FeatureMismatch: when a feature exists on one side only.
         """
-        match_features(reference.names, live.names)
-        pairs = match_labels(reference.labels, live.labels)
-        before, now = _local(reference, live.names, tuple(pairs.values())), _local(live, live.names, tuple(pairs))
-        N, M, tests = len(reference.phi_NDL), len(live.phi_NDL), len(live.names) * len(pairs)
-        significance = self.alarm.level(window)
-        if not pairs or min(N, M) < self.min_rows:
+        pairing = pair(reference, live, agg_method)
+        N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.alarm.level(window)
+        if not pairing.labels or min(N, M) < self.min_rows:
             rows = plural(min(N, M), "record")
             note = f"{rows} are too few to tell drift from chance: drift.min_rows={self.min_rows}"
-            return Finding(
-                Level.INSUFFICIENT_DATA, Level.INSUFFICIENT_DATA, N, M, significance, 1.0, (), (note,) if pairs else ()
-            )
-        tested = smirnov(np.hstack(before), np.hstack(now))
-        p_LD = holm(tested.p_D).reshape(len(pairs), -1)
-        distance_LD = tested.distance_D.reshape(len(pairs), -1)
-        rng = np.random.default_rng(self.seed)
-        labels = []
-        for i, (label, matched) in enumerate(pairs.items()):
-            effects = self._effects(before[i], now[i], agg_method, rng)
-            features = _features(live.names, before[i], now[i], agg_method, distance_LD[i], p_LD[i])
-            p = float(p_LD[i].min())
-            level = self._level(p <= significance, *effects[:2])
-            labels.append(LabelFinding(label, matched, level, p, *effects, features))
-        worst = max((found.level for found in labels), key=lambda level: level.order)
-        return Finding(worst, worst, N, M, significance, self.smallest(N, M, tests, window), tuple(labels))
+            notes, none = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
+            return Finding(none, none, N, M, significance, 1.0, (), notes)
+        labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.seed))
+        segments = self._segments(pairing, significance, parts)
+        told = separability = self._separability(pairing, significance)
+        apart = told is not None and told.p is not None and told.p <= significance
+        level = worst([*labels, *segments], least=Level.INFO if apart else Level.NONE)
+        smallest = self.smallest(N, M, pairing.tests, window)
+        return Finding(level, level, N, M, significance, smallest, labels, segments=segments, separability=separability)
 
     def smallest(self, kept: int, rows: int, tests: int, window: timedelta) -> float:
         """Return the smallest distance of a feature's distributions that a window of so many records can show.
@@ -98,7 +106,49 @@ class Detector:
             tests: features times labels.
             window: its length.
         """
-        return critical(kept, rows, self.alarm.level(window) / tests)
+        return critical(kept, rows, self.alarm.level(window) / (tests * self._families))
+
+    @property
+    def _families(self) -> int:
+        """How many parts the level has."""
+        return 1 + self.classifier + (self.segment_by is not None)
+
+    def _labels(
+        self, pairing: Pairing, significance: float, shared: int, rng: np.random.Generator
+    ) -> tuple[LabelFinding, ...]:
+        """Return what has become of each label; the level is shared by so many comparisons."""
+        tested = smirnov(np.hstack(pairing.before), np.hstack(pairing.now))
+        p_LD = (shared * holm(tested.p_D)).clip(max=1).reshape(len(pairing.labels), -1)
+        distance_LD = tested.distance_D.reshape(p_LD.shape)
+        found = []
+        for (label, matched), before_ND, now_MD, distance_D, p_D in zip(
+            pairing.labels, pairing.before, pairing.now, distance_LD, p_LD, strict=True
+        ):
+            effects = self._effects(before_ND, now_MD, pairing.agg_method, rng)
+            features = _features(pairing.names, before_ND, now_MD, pairing.agg_method, distance_D, p_D)
+            p = float(p_D.min())
+            found.append(
+                LabelFinding(label, matched, self._level(p <= significance, *effects[:2]), p, *effects, features)
+            )
+        return tuple(found)
+
+    def _segments(self, pairing: Pairing, significance: float, parts: Sequence[Segment]) -> tuple[SegmentFinding, ...]:
+        shared = self._families * sum(part.smaller >= self.min_rows for part in parts)
+        found = []
+        for i, part in enumerate(parts):
+            labels: tuple[LabelFinding, ...] = ()
+            if part.smaller >= self.min_rows:
+                labels = self._labels(pairing.part(part), significance, shared, np.random.default_rng([self.seed, i]))
+            level = worst(labels) if labels else Level.INSUFFICIENT_DATA
+            found.append(SegmentFinding(part.name, level, len(part.reference_N), len(part.live_M), labels))
+        return tuple(found)
+
+    def _separability(self, pairing: Pairing, significance: float) -> Effect | None:
+        if not self.classifier:
+            return None
+        rng = np.random.default_rng([self.seed, pairing.tests])
+        told = separability(np.hstack(pairing.before), np.hstack(pairing.now), significance / self._families, rng)
+        return replace(told, p=None if told.p is None else min(1.0, self._families * told.p))
 
     def _level(self, detectable: bool, moved: Effect, grown: Effect) -> Level:
         if not detectable:
@@ -152,12 +202,6 @@ def _beyond(effect: Effect, size: float) -> bool:
     if effect.value is None or effect.noise is None:
         return False
     return abs(effect.value) >= size and abs(effect.value) > effect.noise
-
-
-def _local(attributions: Attributions, names: tuple[str, ...], labels: tuple[str, ...]) -> list[NDArray[np.float64]]:
-    """Return the local attributions_ND of each label, features in the order of `names`."""
-    places = [attributions.names.index(name) for name in names]
-    return [attributions.phi_NDL[:, places, attributions.labels.index(label)] for label in labels]
 
 
 def _features(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from runner.domain import HOUR, GlobalAttributions, Verdict, plural
+from runner.drift import canary
 from runner.drift.detection import Detector
 from runner.drift.shares import rank, share
-from runner.finding import FeatureDrift, Finding, LabelFinding, Level
+from runner.finding import FeatureDrift, Finding, LabelFinding, Level, worst
 
 NOTHING_LIVE = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores them"
+MOST_SEGMENTS = 2
+"""That the sentence speaks of, those that say most."""
 SIZES = (100, 1_000, 10_000)
 HEADLINES = {
     Level.NONE: "No drift",
@@ -35,15 +40,35 @@ def sentence(verdict: Verdict, finding: Finding | None, reference: GlobalAttribu
     if finding is None or not finding.labels or not judged:
         rule = ranked(verdict, reference, live)
         return " ".join([rule, *(f"{note[:1].upper()}{note[1:]}." for note in finding.notes)]) if finding else rule
-    worst = max(finding.labels, key=lambda label: (label.level.order, label.share_moved.value or 0))
-    of = f" for {worst.label}" if len(finding.labels) > 1 else ""
+    label = _foremost(finding.labels)
+    of = f" for {label.label}" if len(finding.labels) > 1 else ""
     told = {
-        Level.NONE: _nothing(worst, finding),
-        Level.INFO: f"{_shape(worst)}; that is beyond chance, but {_moved(worst)}",
-        Level.WARNING: f"{_moved(worst)}; {_mover(worst.movers[0])}",
-        Level.VIOLATION: f"{_moved(worst)}; {_mover(worst.movers[0])}",
-    }[worst.level]
-    return f"{told}{of} ({_ndcg(verdict, worst)})."
+        Level.NONE: _nothing(label, finding),
+        Level.INFO: f"{_shape(label)}; that is beyond chance, but {_moved(label)}",
+        Level.WARNING: f"{_moved(label)}; {_mover(label.movers[0])}",
+        Level.VIOLATION: f"{_moved(label)}; {_mover(label.movers[0])}",
+    }[label.level]
+    beside = "".join(f" {each[:1].upper()}{each[1:]}." for each in _beside(finding))
+    return f"{told}{of} ({_ndcg(verdict, label)}).{beside}"
+
+
+def _foremost(labels: Sequence[LabelFinding]) -> LabelFinding:
+    return max(labels, key=lambda label: (label.level.order, label.share_moved.value or 0))
+
+
+def _beside(finding: Finding) -> Iterator[str]:
+    """Yield what else is worth a sentence: segments that say more than the whole, joint changes, and the model."""
+    whole = worst(finding.labels, least=Level.INSUFFICIENT_DATA)
+    louder = [segment for segment in finding.segments if segment.level.order > whole.order]
+    for segment in sorted(louder, key=lambda segment: -segment.level.order)[:MOST_SEGMENTS]:
+        label = _foremost(segment.labels)
+        told = _shape(label) if segment.level is Level.INFO else f"{_moved(label)}; {_mover(label.movers[0])}"
+        yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {told}"
+    apart = finding.separability
+    if whole is Level.INSUFFICIENT_DATA and apart and apart.p is not None and apart.p <= finding.significance:
+        yield f"taken together the attributions have changed: a classifier tells them apart (AUC {apart.value:.2f})"
+    if finding.canary and finding.alone is not Level.NONE:
+        yield canary.told(finding.canary)
 
 
 def sight(detector: Detector, kept: int, tests: int) -> str:

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import documents, manifest
-from runner.domain import Outcome, Status, plural
+from runner import documents, kept, manifest
+from runner.domain import Explained, Outcome, Status, plural
 from runner.drift.detection import Detector
+from runner.drift.segments import segments
 from runner.drift.telling import sight
 from runner.drift.verdict import reachability
 from runner.executions import ANALYSIS, KEPT, REPORT, Provenance, Stopwatch, bundle, claim, commit, sha256, writing
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
-from runner.kept import Kept
 from runner.protocols import Model, Track
 from runner.report.render import Report
 from runner.sources.dataset import Dataset
@@ -68,8 +68,8 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        kept = Kept.draw(features, attributions, self.reference_rows, self.seed)
-        kept_bytes = kept.parquet()
+        records = kept.draw(Explained(features, attributions), self.reference_rows, self.seed)
+        kept_bytes = kept.parquet(records)
         tests = features.width * len(attributions.labels)
         calls = manifest.calls(before, self.model.sent)
         identities = {"dataset": digest, "model": self.model.identity, KEPT: sha256(kept_bytes)}
@@ -82,7 +82,8 @@ class Baseline:
             "calls": calls,
             "notes": [
                 *reachability(reference, self.threshold),
-                sight(self.detector, kept.features.height, tests),
+                sight(self.detector, records.features.height, tests),
+                *self._segments(records),
                 *manifest.trouble(calls),
             ],
         }
@@ -92,3 +93,16 @@ class Baseline:
         commit(self.target, {ANALYSIS: analysis, KEPT: kept_bytes, **bundle(found, reports, self.provenance, watch)})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))
+
+    def _segments(self, records: Explained) -> list[str]:
+        """Return a sentence on the parts that windows will be judged by, if they are asked for.
+
+        Raises:
+            SegmentError: when records cannot be divided so.
+        """
+        detector = self.detector
+        if detector.segment_by is None:
+            return []
+        parts = segments(detector.segment_by, records.features, records.features, detector.min_rows)
+        told = [f"{part.name} ({plural(part.smaller, 'kept record')})" for part in parts]
+        return [f"segments: {', '.join(told)}"]

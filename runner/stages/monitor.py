@@ -10,22 +10,24 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import polars as pl
 
-from runner import documents, executions, history, manifest
-from runner.domain import Attributions, Captured, Execution, GlobalAttributions, Status, Window
-from runner.drift.causes import with_causes
+from runner import documents, executions, history, kept, manifest
+from runner.domain import Attributions, Captured, Execution, Explained, GlobalAttributions, Status, Window
+from runner.drift.canary import canary
 from runner.drift.detection import Detector
+from runner.drift.inquiry import inquire
 from runner.drift.telling import headline, sentence
+from runner.drift.units import one_of_each
 from runner.drift.verdict import judge, match_features
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
 from runner.executions import ANALYSIS, DRIFT, INDEX, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
-from runner.finding import Finding
+from runner.finding import Finding, Point
 from runner.protocols import Model, Track
 from runner.publication import Publication
 from runner.reference import Reference
@@ -36,6 +38,9 @@ from runner.sources.source import Source
 LOOKED_BACK = 48
 """Executions before one that its report draws over time."""
 NOTHING_KEPT = "the reference keeps no records: chance cannot be told from drift here; run stage=baseline to have them"
+
+
+Unit = Literal["record", "event"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Monitor:
         reference: the folder that baselining wrote, or an analysis.json.
         threshold: an nDCG below it is a violation.
         detector: the rule of the calibrated verdict.
+        unit: what is one observation to it.
+        canary_rows: how many of the kept records are explained again each time; 0 for none.
         root: the folder of all executions.
         tell: tells others what was found, and returns a sentence on each that could not be told.
     """
@@ -73,6 +80,8 @@ class Monitor:
     reference: Path
     threshold: float
     detector: Detector
+    unit: Unit
+    canary_rows: int
     report: Report
     provenance: Provenance
     root: Path
@@ -112,13 +121,16 @@ class Monitor:
             checked = preflight(self.model, features, background, self.estimator.use_logit, scores_NL)
             attributions = self.estimator.explain(self.model, features, background, self.track)
             live = self.estimator.aggregate(attributions)
+            again = self._again(reference, background)
         verdict = judge(reference.attributions, live, self.threshold)
+        past = history.before(slot.target, LOOKED_BACK)
         with watch.step("detect"):
-            finding = self._find(reference, features, attributions, slot.window)
+            records = Explained(features, attributions)
+            finding = self._find(reference, records, captured, slot.window, again, past)
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
         analysis = documents.analysis(live)
         told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
-        drift = documents.drift(finding, verdict, reference.attributions, history.before(slot.target, LOOKED_BACK))
+        drift = documents.drift(finding, verdict, reference.attributions, past)
         files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, DRIFT: drift, **_rejected(captured)}
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
@@ -130,6 +142,7 @@ class Monitor:
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
+            "evaluations": attributions.evaluations + (again.evaluations if again else 0),
             "preflight": asdict(checked),
             "calls": calls,
             "serving_parity": parity(scores_NL, self.estimator.model_scores(attributions)),
@@ -155,13 +168,36 @@ class Monitor:
         message = "\n  ".join(map(str, lines))
         return Execution(message, status=status, directory=str(slot.target.absolute()))
 
-    def _find(self, reference: Reference, features: pl.DataFrame, live: Attributions, window: Window) -> Finding | None:
-        """Return what the local attributions say, None where the reference keeps none."""
-        kept, method = reference.kept, str(self.estimator.agg_method)
-        if kept is None:
+    def _again(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
+        """Return kept records explained again, None where there are none."""
+        if reference.kept is None or not self.canary_rows:
             return None
-        finding = self.detector.find(kept.attributions, live, method, window.end - window.start)
-        return with_causes(finding, kept.features, features)
+        features = kept.canaries(reference.kept, self.canary_rows).features
+        return self.estimator.explain(self.model, features, background, self.track)
+
+    def _find(
+        self,
+        reference: Reference,
+        live: Explained,
+        captured: Captured,
+        window: Window,
+        again: Attributions | None,
+        past: Sequence[Point],
+    ) -> Finding | None:
+        """Return what the local attributions say, None where the reference keeps none."""
+        if reference.kept is None:
+            return None
+        if self.unit == "event":
+            live = live.rows(one_of_each(captured.events_of(), self.detector.seed))
+        method, told = str(self.estimator.agg_method), None
+        if again is not None:
+            then, same = (
+                kept.canaries(reference.kept, self.canary_rows),
+                not reference.differing(self.estimator.settings),
+            )
+            told = canary(then.attributions, again, method, same)
+        comparable = [point.alone for point in past if point.reference == reference.digest]
+        return inquire(self.detector, reference.kept, live, method, window.end - window.start, told, comparable)
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)

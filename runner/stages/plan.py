@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner import manifest, storage
+from runner import kept, manifest, storage
 from runner.documents import dump
 from runner.domain import Calls, Outcome, Window, plural
 from runner.explain import background as backgrounds
@@ -38,11 +38,17 @@ class Probe(NamedTuple):
 
 
 class Records(NamedTuple):
-    """What is to be explained; `captured_NL` are scores that the endpoint gave for the same records."""
+    """What is to be explained.
+
+    Attributes:
+        captured_NL: scores that the endpoint gave for the same records, None where there are none.
+        canaries: kept records that are explained again.
+    """
 
     features: pl.DataFrame
     background: pl.DataFrame
     captured_NL: NDArray[np.float64] | None
+    canaries: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Plan:
         source, reference: of an execution over a window.
         dataset: the records of baselining.
         background_rows: gives the SHAP baseline, None for the reference's own, or the mean of the dataset.
+        canary_rows: how many of the reference's kept records an execution explains again.
         price: of 1,000 calls, None where it is not known.
         most_per_second: calls a second that the settings allow, None for any number.
         clock: a monotonic clock, in seconds.
@@ -65,6 +72,7 @@ class Plan:
     model: Model
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
+    canary_rows: int
     price: float | None
     most_per_second: float | None
     clock: Callable[[], float]
@@ -78,7 +86,7 @@ class Plan:
             window: of the execution; None for baselining.
         """
         with self._records(window) as records:
-            found = self._plan(*records)
+            found = self._plan(records)
         path = self.target / f"{_stem(window)}.plan.json"
         storage.write(str(path), dump(found))
         what = f"an execution over {window}" if window else "baselining"
@@ -91,24 +99,23 @@ class Plan:
         if window is None:
             features, _ = self.dataset.read()
             background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
-            yield Records(features, background, None)
+            yield Records(features, background, None, features.clear())
             return
-        reference = None if given else Reference.read(self.reference)
+        reference = Reference.read(self.reference)
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()
-            background = reference.background() if reference else backgrounds.given(given or [], features.columns)
-            yield Records(features, background, captured.scores())
+            background = reference.background() if given is None else backgrounds.given(given, features.columns)
+            canaries = kept.canaries(reference.kept, self.canary_rows).features if reference.kept else features.clear()
+            yield Records(features, background, captured.scores(), canaries)
 
-    def _plan(
-        self, features: pl.DataFrame, background: pl.DataFrame, captured_NL: NDArray[np.float64] | None
-    ) -> dict[str, Any]:
-        use_logit = self.estimator.use_logit
+    def _plan(self, records: Records) -> dict[str, Any]:
+        features, background = records.features, records.background
         before = self.model.sent
-        checked = preflight(self.model, features, background, use_logit, captured_NL)
-        rows = checked.rows + self.estimator.evaluations(features, background)
+        checked = preflight(self.model, features, background, self.estimator.use_logit, records.captured_NL)
+        rows = checked.rows + sum(self.estimator.evaluations(some, background) for some in _explained(records))
         probe = self._probe(features, rows)
-        calls = None if self.model.sent is None else self._rehearsed(features, background, checked)
+        calls = None if self.model.sent is None else self._rehearsed(records, checked)
         return {
             "records": features.height,
             "features": features.width,
@@ -123,11 +130,12 @@ class Plan:
             "preflight": asdict(checked),
         }
 
-    def _rehearsed(self, features: pl.DataFrame, background: pl.DataFrame, checked: Preflight) -> Calls:
+    def _rehearsed(self, records: Records, checked: Preflight) -> Calls:
         """Return what a run sends, counted by a run that sends nothing."""
         rehearsal = Rehearsal(self.model, checked.outputs)
-        preflight(rehearsal, features, background, self.estimator.use_logit)
-        self.estimator.explain(rehearsal, features, background, self.track)
+        preflight(rehearsal, records.features, records.background, self.estimator.use_logit)
+        for some in _explained(records):
+            self.estimator.explain(rehearsal, some, records.background, self.track)
         return rehearsal.calls
 
     def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
@@ -152,6 +160,13 @@ class Plan:
             return rows / probe.rows * probe.seconds
         probed = calls.requests / probe.calls * probe.seconds
         return max(probed, calls.requests / self.most_per_second) if self.most_per_second else probed
+
+
+def _explained(records: Records) -> Iterator[pl.DataFrame]:
+    """Yield the tables that are explained, one after the other."""
+    yield records.features
+    if not records.canaries.is_empty():
+        yield records.canaries
 
 
 def _stem(window: Window | None) -> str:

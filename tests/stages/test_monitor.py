@@ -83,6 +83,8 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         "merged": MergedTree(str(root / "merge"), FIELDS, None, 0.5),
         "reference": root / "reference",
         "detector": USUAL,
+        "unit": "record",
+        "canary_rows": 20,
         "tell": lambda _: (),
         **PARTS,
         **changes,

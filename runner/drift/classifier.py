@@ -1,0 +1,117 @@
+"""The classifier two-sample test: can anything tell live local attributions from those of the reference?
+
+It sees what no feature shows alone, such as two attributions that no longer move together. The classifier is a ridge
+regression on the attributions, their squares and their products. Its predictions for records it was not fitted to are
+linear in the sides, so that a permutation of the sides costs one product of matrices.
+
+Array letters: N reference records, M live records, K pooled records, D columns, F terms, P permutations.
+
+Source: Lopez-Paz and Oquab (2017), "Revisiting classifier two-sample tests".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.drift.null import p_value
+from runner.finding import Effect
+
+MOST_ROWS = 1_000
+"""Records of a side that take part."""
+MOST_COLUMNS = 16
+"""Columns of attributions that take part, those with the largest ones."""
+FOLDS = 3
+RIDGE = 0.1
+"""The penalty, as a part of the number of records; the terms have the variance 1."""
+BATCH = 500
+"""Permutations at once."""
+ENOUGH = 10
+"""So many permutations as far out as what was seen, and it is no drift: no more are drawn."""
+NOISE = 0.99
+
+
+def separability(
+    before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], level: float, rng: np.random.Generator
+) -> Effect:
+    """Return the area under the receiver operating characteristic, out of fold: 0.5 where nothing can be told.
+
+    Its p-value is that of the margin, by which predictions for live records are larger on average. Permutations are
+    drawn until it is known to be above a level, or can be below it.
+
+    Args:
+        before_ND: local attributions of the reference, of all labels side by side.
+        now_MD: those of the window.
+        level: that the p-value will be compared with.
+        rng: draws records, folds and permutations.
+
+    Source: for the p-value Besag and Clifford (1991), "Sequential Monte Carlo p-values".
+    """
+    before_ND, now_MD = _some(before_ND, rng), _some(now_MD, rng)
+    pooled_KD = np.concatenate([before_ND, now_MD])
+    live_K = np.repeat([False, True], [len(before_ND), len(now_MD)])
+    order_K = rng.permutation(len(live_K))  # what is alike is then ranked by chance
+    terms_KF, live_K = _terms(pooled_KD[order_K]), live_K[order_K]
+    seen_1K = _predicted(terms_KF, live_K[None])
+    margin = float(_margins(seen_1K, live_K[None])[0])
+    margins: list[float] = []
+    areas: list[float] = []
+    while len(margins) < 2 / level and sum(each >= margin for each in margins) < ENOUGH:
+        shuffled_PK = rng.permuted(np.broadcast_to(live_K, (BATCH, len(live_K))), axis=1)
+        predicted_PK = _predicted(terms_KF, shuffled_PK)
+        margins += _margins(predicted_PK, shuffled_PK).tolist()
+        areas = areas or _areas(predicted_PK, shuffled_PK).tolist()
+    noise = float(np.quantile(areas, NOISE))
+    return Effect(float(_areas(seen_1K, live_K[None])[0]), noise, p_value(margin, np.array(margins)))
+
+
+def _some(phi_ND: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    if len(phi_ND) <= MOST_ROWS:
+        return phi_ND
+    return phi_ND[rng.choice(len(phi_ND), MOST_ROWS, replace=False, shuffle=False)]
+
+
+def _terms(phi_KD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest attributions, their squares and products, each with the mean 0 and the variance 1."""
+    largest_D = np.argsort(-abs(phi_KD).mean(axis=0), kind="stable")[:MOST_COLUMNS]
+    scaled_KD = _scaled(phi_KD[:, largest_D])
+    left, right = np.triu_indices(len(largest_D))
+    return np.hstack([scaled_KD, _scaled(scaled_KD[:, left] * scaled_KD[:, right])])
+
+
+def _scaled(values_KF: NDArray[np.float64]) -> NDArray[np.float64]:
+    spread_F = values_KF.std(axis=0)
+    scaled_KF: NDArray[np.float64] = (values_KF - values_KF.mean(axis=0)) / np.where(spread_F > 0, spread_F, 1.0)
+    return scaled_KF
+
+
+def _predicted(terms_KF: NDArray[np.float64], live_PK: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return what ridge regressions that were fitted to the other folds say of each record."""
+    folds_K = np.arange(len(terms_KF)) % FOLDS
+    predicted_PK = np.empty(live_PK.shape)
+    for fold in range(FOLDS):
+        asked_K = folds_K == fold
+        fitted_KF, sides_PK = terms_KF[~asked_K], live_PK[:, ~asked_K].astype(np.float64)
+        sides_PK -= sides_PK.mean(axis=1, keepdims=True)
+        gram_FF = fitted_KF.T @ fitted_KF + RIDGE * len(fitted_KF) * np.eye(terms_KF.shape[1])
+        weights_FP = np.linalg.solve(gram_FF, fitted_KF.T @ sides_PK.T)
+        predicted_PK[:, asked_K] = (terms_KF[asked_K] @ weights_FP).T
+    return predicted_PK
+
+
+def _margins(predicted_PK: NDArray[np.float64], live_PK: NDArray[np.bool_]) -> NDArray[np.float64]:
+    lives_P = live_PK.sum(axis=1)
+    inside_P = (predicted_PK * live_PK).sum(axis=1)
+    outside_P = predicted_PK.sum(axis=1) - inside_P
+    margins_P: NDArray[np.float64] = inside_P / lives_P - outside_P / (live_PK.shape[1] - lives_P)
+    return margins_P
+
+
+def _areas(predicted_PK: NDArray[np.float64], live_PK: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the shares of the pairs of a live and a reference record in which the live one's prediction is larger."""
+    rank_PK = np.empty_like(predicted_PK)
+    np.put_along_axis(rank_PK, predicted_PK.argsort(axis=1, kind="stable"), np.arange(live_PK.shape[1]) + 1.0, axis=1)
+    lives_P = live_PK.sum(axis=1)
+    wins_P = (rank_PK * live_PK).sum(axis=1) - lives_P * (lives_P + 1) / 2
+    areas_P: NDArray[np.float64] = wins_P / (lives_P * (live_PK.shape[1] - lives_P))
+    return areas_P
