@@ -129,6 +129,7 @@ class Monitor:
             **manifest.detection(finding),
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
+            "material": self.detector.material,
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "preflight": asdict(checked),
             "calls": calls,
