@@ -35,42 +35,54 @@ FEWEST_ROWS = 10
 
 def sections(manifest: Document, analysis: Document, drift: Document) -> list[dict[str, Any]]:
     """Return for each label its verdict, effects, causes and features."""
-    verdicts = {label["label"]: label for label in (manifest.get("verdict") or {}).get("labels", [])}
+    verdict, references = manifest.get("verdict") or {}, drift.get("reference") or {}
+    verdicts = {rule["label"]: rule for rule in verdict.get("labels", [])}
     found = {each["label"]: each for each in (drift.get("finding") or {}).get("labels", [])}
-    explained = analysis["explanations"]["kernel_shap"]
-    method = manifest["estimator"]["agg_method"]
     told = []
-    for label in sorted(explained, key=lambda label: _urgency(found.get(label), verdicts.get(label))):
+    for label, live in analysis["explanations"]["kernel_shap"].items():
         rule = verdicts.get(label)
-        reference = (drift.get("reference") or {}).get(rule["reference_label"]) if rule else None
+        reference = references.get(rule["reference_label"]) if rule else None
         before = reference and reference["global_shap_values"]
-        expected = f"{explained[label]['expected_value']:.5g}"
-        rows = features.rows(explained[label]["global_shap_values"], before, found.get(label))
-        told.append(
-            {
-                "label": label,
-                "expected_value": expected,
-                "rows": rows,
-                "compared": before is not None,
-                "tested": label in found,
-                "level": found[label]["level"].replace("_", " ") if label in found else "",
-                "verdict": _verdict(rule, manifest["verdict"]["threshold"]) if rule else None,
-                "effects": table(DIVIDED, COLUMNS, effects(found[label])) if label in found else None,
-                "causes": _causes(found[label]) if label in found else [],
-                "features": table(
-                    "Global attributions; share is a feature's part of their sum. Expected value (model output on the "
-                    f"SHAP baseline): {expected}",
-                    features.compared(method) if before else features.alone(method),
-                    rows,
-                ),
-            }
-        )
-    return told
+        rows = features.rows(live["global_shap_values"], before, found.get(label))
+        section = {
+            "label": label,
+            "verdict": _verdict(rule, verdict["threshold"]) if rule else None,
+            **_features(rows, live["expected_value"], manifest["estimator"]["agg_method"]),
+            **_finding(found.get(label)),
+        }
+        told.append((_urgency(found.get(label), rule), section))
+    return [section for _, section in sorted(told, key=lambda pair: pair[0])]
+
+
+def _features(rows: list[dict[str, Any]], expected: float, method: str) -> dict[str, Any]:
+    compared, shown = "before" in rows[0], f"{expected:.5g}"
+    caption = (
+        "Global attributions; share is a feature's part of their sum. Expected value (model output on the SHAP "
+        f"baseline): {shown}"
+    )
+    columns = features.compared(method) if compared else features.alone(method)
+    return {
+        "rows": rows,
+        "compared": compared,
+        "expected_value": shown,
+        "features": table(caption, columns, rows),
+    }
+
+
+def _finding(found: Document | None) -> dict[str, Any]:
+    if found is None:
+        return {"tested": False, "level": "", "effects": None, "causes": []}
+    return {
+        "tested": True,
+        "level": found["level"].replace("_", " "),
+        "effects": table(DIVIDED, COLUMNS, effects(found)),
+        "causes": _causes(found),
+    }
 
 
 def _urgency(found: Document | None, rule: Document | None) -> tuple[int, float, float]:
     """Return what labels are sorted by: the level, then the share that moved, then nDCG."""
-    level = list(Level).index(Level(found["level"])) if found else 0
+    level = Level(found["level"]).order if found else 0
     moved = found["share_moved"]["value"] if found else None
     ndcg = rule["ndcg"] if rule else None
     return -level, -(moved or 0), 2 if ndcg is None else ndcg

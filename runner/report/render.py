@@ -19,7 +19,7 @@ from runner.report.templates import Templates
 TIMELINE = "timeline"
 MOST_LABELS, MOST_ROWS = 100, 2_000
 """On the page and in the notebook: labels, and rows of all their features together; the documents have all."""
-MOST_LABELS_PRINTED, MOST_ROWS_PRINTED = 4, 60
+MOST_LABELS_PRINTED, MOST_ROWS_PRINTED = 3, 50
 """The same in the PDF."""
 
 
