@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ADVICE = {
+ADVICE: dict[str, tuple[str, ...]] = {
     "Failed": (
         "Nothing was judged; the reference and all earlier executions are as they were.",
         "Correct what the sentence above names, then run the same window again: this report is replaced.",
@@ -20,3 +20,9 @@ ADVICE = {
     ),
 }
 ADVICE["Severe drift"] = ADVICE["Drift"]
+DOUBT = "Settle first what is in doubt: until then neither drift nor its absence is sure."
+
+
+def advice(headline: str, doubtful: bool) -> tuple[str, ...]:
+    """Return what to do about a verdict; nothing where all is well."""
+    return (DOUBT,) * doubtful + ADVICE.get(headline, ())

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.finding import Level
 from runner.report import features, figures, health, labels, segments, timeline
-from runner.report.advice import ADVICE
+from runner.report.advice import advice
 from runner.report.appendix import appendix
 from runner.report.states import state
 
@@ -29,12 +29,13 @@ def page(manifest: Document, analysis: Document | None, drift: Document | None, 
     finding = (drift or {}).get("finding") or {}
     sections = [] if analysis is None else labels.sections(manifest, analysis, drift or {})
     checks, headline, sentence = health.strip(manifest, finding), manifest["headline"], manifest["sentence"]
+    doubt = health.doubt(checks) if manifest.get("verdict") else ""
     return {
         "headline": headline,
         "state": state(headline),
         "sentence": sentence[:1].upper() + sentence[1:],
-        "doubt": health.doubt(checks) if manifest.get("verdict") else "",
-        "advice": ADVICE.get(headline, ()),
+        "doubt": doubt,
+        "advice": advice(headline, bool(doubt)),
         "facts": _facts(manifest, finding),
         "health": checks,
         "notes": manifest["notes"],

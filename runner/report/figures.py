@@ -26,15 +26,9 @@ def compared(section: Document, finding: Document, material: float | None, most:
         most: features in the slope chart.
     """
     rows, label = section["rows"], section["label"]
-    shown = features.largest(rows, most)
-    hidden = len(rows) - len(shown)
-    slope = _figure(
-        "slope",
-        "Reference and live",
-        f"The order of the features of {label}, in the reference and live, with their shares of all attribution"
-        + (f"; the {hidden} smallest are left out." if hidden else "."),
-        _only(shown, "name", "share_before", "share_now"),
-    )
+    order = f"The order of the features of {label}, in the reference and live, with their shares of all attribution"
+    shown = _only(features.largest(rows, most), "name", "share_before", "share_now")
+    slope = _figure("slope", "Reference and live", _ended(order, len(rows) - len(shown)), shown)
     if not section["tested"]:
         return [slope]
     return [_quadrant(section, finding["significance"], material), slope, *_distributions(rows, label)]
@@ -84,12 +78,9 @@ def alone(sections: Sequence[Document], most: int) -> list[dict[str, Any]]:
     """Return the charts of a reference, which is compared with nothing: one for each of the first labels."""
     figures = []
     for i, section in enumerate(sections[:MOST_CHARTED]):
-        shown = features.largest(section["rows"], most)
-        hidden = len(section["rows"]) - len(shown)
-        sentence = f"Global attributions of {section['label']}" + (
-            f"; the {hidden} smallest are left out." if hidden else "."
-        )
-        figure = _figure("attributions", f"Attributions: {section['label']}", sentence, _only(shown, "name", "now"))
+        shown = _only(features.largest(section["rows"], most), "name", "now")
+        sentence = _ended(f"Global attributions of {section['label']}", len(section["rows"]) - len(shown))
+        figure = _figure("attributions", f"Attributions: {section['label']}", sentence, shown)
         figures.append({**figure, "id": f"attributions-{i}"})
     return figures
 
@@ -104,6 +95,10 @@ def _figure(chart: str, heading: str, sentence: str, values: Sequence[Row]) -> d
         "table": None,
         "folded": False,
     }
+
+
+def _ended(sentence: str, hidden: int) -> str:
+    return f"{sentence}; the {hidden:,} smallest are left out." if hidden else f"{sentence}."
 
 
 def _only(rows: Sequence[Row], *keys: str) -> list[dict[str, Any]]:

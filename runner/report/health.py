@@ -27,7 +27,9 @@ def strip(manifest: Document, finding: Document) -> list[Check]:
     counts = manifest.get("counts")
     if counts is None:
         return []
-    checks = [*_captured(counts), *_rejected(counts)]
+    records = counts["records"]
+    explained = _check("Explained", plural(records, "record"), GOOD if records else BAD)
+    checks = [*_captured(counts), explained, *_rejected(counts)]
     if "serving_parity" in manifest:
         checks.append(_parity(manifest["serving_parity"]))
     if finding.get("canary"):
@@ -57,13 +59,14 @@ def _check(name: str, value: str, state: str, note: str = "") -> Check:
 
 
 def _captured(counts: Document) -> list[Check]:
-    explained = _check("Explained", plural(counts["records"], "record"), GOOD if counts["records"] else BAD)
     if "events" not in counts:
-        return [explained]
-    captured = f"{plural(counts['events'], 'event')} in {plural(counts['files'], 'file')}"
+        return []
+    events = counts["events"]
     left_out = [f"{plural(counts['probes'], 'probe')} of ours left out"] if counts.get("probes") else []
-    left_out += [f"{plural(counts['outside'], 'event')} outside the window"] if counts.get("outside") else []
-    return [_check("Captured", captured, GOOD if counts["events"] else BAD, ", ".join(left_out)), explained]
+    if not events and counts.get("outside"):
+        left_out.append(f"{plural(counts['outside'], 'event')} outside the window")
+    captured = f"{plural(events, 'event')} in {plural(counts['files'], 'file')}"
+    return [_check("Captured", captured, GOOD if events else BAD, ", ".join(left_out))]
 
 
 def _rejected(counts: Document) -> list[Check]:

@@ -29,7 +29,7 @@ def checks(finding: dict[str, Any] | None = None, **changes: Any) -> dict[str, t
 @pytest.mark.parametrize(
     ("name", "value", "state", "note"),
     [
-        ("Captured", "12 events in 2 files", "good", "7 probes of ours left out, 1 event outside the window"),
+        ("Captured", "12 events in 2 files", "good", "7 probes of ours left out"),
         ("Rejected", "3", "warning", "not json 2, no score 1"),
         ("Canary", "moved", "warning", "50 kept records explained again: scores differ by 1.2e-01 at most, 25.0% of"),
         ("Reference", "cdcdcdcdcdcd", "good", "keeps 600 records"),
@@ -55,6 +55,8 @@ def test_a_canary_that_is_still_is_fine() -> None:
 
 def test_what_is_bad_is_told_as_a_doubt() -> None:
     """All that is bad, in words; what is only worth a look is none."""
+    empty = checks(counts={**COUNTS, "events": 0})["Captured"]
+    assert empty == ("0 events in 2 files", "bad", "7 probes of ours left out, 1 event outside the window")
     broken = health.strip(manifest(counts={**COUNTS, "records": 0}), {})
     assert health.doubt(broken).startswith(
         "This verdict is in doubt. Explained: 0 records; Serving parity: scores differ ("

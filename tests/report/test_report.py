@@ -157,6 +157,7 @@ def test_bad_health_takes_the_colour_from_the_verdict() -> None:
     )
     assert '<section class="verdict doubtful"' in doubtful
     assert "This verdict is in doubt. Serving parity: scores differ (captured and" in doubtful
+    assert "Settle first what is in doubt" in doubtful
     assert '<section class="verdict bad"' in sure
     assert "in doubt" not in sure
 
