@@ -18,7 +18,7 @@ FORMULAS = (
         "½ Σ |q − p| over the features, with their shares of all attribution, p in the reference and q live.",
     ),
     ("Growth", "log2 of all live attribution together, divided by all of the reference."),
-    ("Distance of φ", "the largest difference of the two distribution functions of a feature's local attributions."),
+    ("φ distance", "the largest difference of the two distribution functions of a feature's local attributions."),
     ("p (Holm)", "how often chance alone brings such a distance, corrected for the number of features and labels."),
     ("By chance", "what 99 of 100 divisions stay within, of reference and live records pooled and divided anew."),
 )

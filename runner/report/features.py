@@ -16,7 +16,7 @@ MEDIANS = [
     Column("Feature", "name", TEXT),
     Column("Median φ before", "median_before", "{:.4g}"),
     Column("Median φ now", "median_now", "{:.4g}"),
-    Column("Distance of φ", "distance", "{:.2f}"),
+    Column("φ distance", "distance", "{:.2f}"),
 ]
 """Of how local attributions are distributed."""
 
@@ -88,7 +88,7 @@ def compared(method: str) -> list[Column]:
         Column("Share before", "share_before", "{:.1%}"),
         Column("Share now", "share_now", "{:.1%}"),
         Column("Share moved", "moved", "{:+.1%}"),
-        Column("Distance of φ", "distance", "{:.2f}"),
+        Column("φ distance", "distance", "{:.2f}"),
         Column("p (Holm)", "p", "{:.2g}"),
     ]
 

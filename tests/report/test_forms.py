@@ -94,9 +94,10 @@ def test_the_notebook_prints_what_it_stores(tmp_path: Path, names: list[str]) ->
     told = "".join(printed.values())
     assert {each for each in figures(page) if each not in told} == set()
     markdown = [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
-    assert markdown == ["verdict-in-words", "health", "appendix"]
-    charts = [cell["id"] for cell in notebook["cells"] if cell["source"][-1].startswith("Chart(")]
-    assert charts == ["quadrant", "timeline", "slope", "histograms"]
+    charts = ["quadrant", "timeline", "slope", "histograms"]
+    about = [f"about-{name}" for name in ["movers", *charts, "labels", "segments"]]
+    assert markdown == ["verdict-in-words", "health", *about, "appendix"]
+    assert [cell["id"] for cell in notebook["cells"] if cell["source"][-1].startswith("Chart(")] == charts
 
 
 def test_documents_that_change_are_read_again(tmp_path: Path) -> None:

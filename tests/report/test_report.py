@@ -73,7 +73,7 @@ def test_it_is_in_the_order_in_which_a_person_reads() -> None:
         "Timeline",
         "Reference and live",
         "Distributions",
-        "All features",
+        "All labels",
         "Parts of the records",
         "Appendix",
     ]
@@ -177,7 +177,7 @@ def test_documents_of_earlier_versions_are_rendered() -> None:
             del feature["attributions"], feature["values"]
     shown = REPORT.render(told, files["analysis.json"], json.dumps(document).encode())["report.html"].decode()
     headings = re.findall("<h2>(.*)</h2>", shown)
-    assert headings[3:7] == ["Movers: yes", "Material and detectable", "Reference and live", "All features"]
+    assert headings[3:7] == ["Movers: yes", "Material and detectable", "Reference and live", "All labels"]
 
 
 def test_the_same_execution_gives_the_same_bytes() -> None:
