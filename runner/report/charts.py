@@ -10,34 +10,9 @@ from typing import Any
 from runner.errors import ReportError
 
 CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
-LONGEST_NAME = 48
-PRINTED = "Libertinus Serif, Liberation Sans, sans-serif"
-"""The face that is embedded in the PDF; where it is not known, what is wider stands for it in the layout."""
-
-
-def bars(features: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Return the data of a chart of the global attributions of the `most` largest features, reference beside live.
-
-    Args:
-        features: rows with `name`, `now` and, where there is a reference, `before`.
-        most: the rest is left out.
-    """
-    compared = (
-        [("reference", "before"), ("live", "now")] if features and "before" in features[0] else [("reference", "now")]
-    )
-    largest = sorted(features, key=lambda row: -max(abs(row[key]) for _, key in compared))[:most]
-    kept = {row["name"] for row in largest}
-    return [
-        {"feature": _short(row["name"], place), "side": side, "value": row[key]}
-        for place, row in enumerate(features, 1)
-        if row["name"] in kept
-        for side, key in compared
-    ]
-
-
-def _short(name: str, place: int) -> str:
-    """Return as much of a name as a chart has room for; its place in the table tells it from others."""
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}… ({place})"
+FACE = re.compile(r'font-family="[^"]*"')
+PRINTED = "Libertinus Serif"
+"""The face that is embedded in the PDF; it is narrower than the one that charts are laid out in."""
 
 
 def filled(specification: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -45,9 +20,9 @@ def filled(specification: Mapping[str, Any], values: Sequence[Mapping[str, Any]]
     return {**specification, "data": {"values": list(values)}}
 
 
-def printed(specification: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a specification in the face of the PDF."""
-    return {**specification, "config": {**specification.get("config", {}), "font": PRINTED}}
+def printed(svg: str) -> str:
+    """Return a chart in the face of the PDF."""
+    return FACE.sub(f'font-family="{PRINTED}"', svg)
 
 
 def svg(specification: Mapping[str, Any], name: str, file: Path) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 VEGALITE = "application/vnd.vegalite.v5+json"
 MARK = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
 """What starts a cell in the template: its kind, and its name, which becomes its id."""
+TABLES = {"windows": "timeline", "medians": "histograms"}
+"""The cells that print the table of a chart."""
 
 
 def notebook(script: str, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
@@ -36,24 +38,23 @@ def notebook(script: str, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def outputs(
-    page: Mapping[str, Any], charts: Sequence[tuple[Mapping[str, Any], str]]
-) -> dict[str, list[dict[str, Any]]]:
+def outputs(page: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Return what the cells of the shipped template give out, from the same strings as the page's.
 
     Args:
-        page: the templates' context.
-        charts: of each label the specification with its data, and its SVG.
+        page: the templates' context, each chart with its specification, its data and its SVG.
     """
-    told = {"verdict": _verdict(page), "effects": _effects(page["labels"]), "features": _features(page["labels"])}
+    figures = {figure["chart"]: figure for figure in page["figures"]}
+    told = {"verdict": _verdict(page), "labels": "".join(_label(section) for section in page["labels"])}
+    tables = {"movers": page["movers"], "segments": page["segments"]}
+    tables |= {cell: figures[chart]["table"] for cell, chart in TABLES.items() if chart in figures}
+    told |= {name: _table(table) for name, table in tables.items() if table}
     given: dict[str, list[dict[str, Any]]] = {
         name: [{"output_type": "stream", "name": "stdout", "text": _lines(text)}] for name, text in told.items() if text
     }
-    for i, (specification, drawn) in enumerate(charts):
-        if not drawn:
-            continue
-        data = {VEGALITE: specification, "image/svg+xml": _lines(drawn), "text/plain": ["Global attributions"]}
-        given[f"chart-{i}"] = [{"output_type": "display_data", "data": data, "metadata": {}}]
+    for figure in page["figures"]:
+        data = {VEGALITE: figure["filled"], "image/svg+xml": _lines(figure["svg"]), "text/plain": [figure["sentence"]]}
+        given[figure["id"]] = [{"output_type": "display_data", "data": data, "metadata": {}}]
     return given
 
 
@@ -68,39 +69,21 @@ def _verdict(page: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _effects(sections: Sequence[Mapping[str, Any]]) -> str:
-    told = ""
-    for section in sections:
-        if section["effects"]:
-            rows = [(row["value"], row["noise"], row["p"], row["name"]) for row in section["effects"]]
-            told += f"{_line(section['label'])}\n{_table(('found', 'by chance', 'p', 'effect'), rows)}"
-    return told
+def _label(section: Mapping[str, Any]) -> str:
+    effects = _table(section["effects"]) if section["effects"] else ""
+    return (
+        f"{_line(section['label'])}, expected value {section['expected_value']}\n{effects}{_table(section['features'])}"
+    )
 
 
-def _features(sections: Sequence[Mapping[str, Any]]) -> str:
-    told = ""
-    for section in sections:
-        names = ["rank_now", "now_text", "share_now_text"]
-        heads = ["rank", "attribution", "share"]
-        if section["compared"]:
-            names = ["rank_before", "rank_now", "before_text", "now_text", "share_before_text", "share_now_text"]
-            heads = ["rank before", "now", "attribution before", "now", "share before", "now", "moved, points"]
-            names.append("moved_text")
-        if section["tested"]:
-            names += ["distance_text", "p_text"]
-            heads += ["distance of φ", "p (Holm)"]
-        rows = [[*(str(row[name]) for name in names), _line(row["name"])] for row in section["features"]]
-        told += f"{_line(section['label'])}, expected value {section['expected_value']}\n"
-        told += _table([*heads, "feature"], rows)
-    return told
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return columns aligned to the right; the last one, the name, to the left."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+def _table(table: Mapping[str, Any]) -> str:
+    """Return columns aligned to the right, and after them those of texts."""
+    rows = [table["heads"], *table["rows"]]
+    texts = [i for i, text in enumerate(table["texts"]) if text]
+    widths = {i: max(len(row[i]) for row in rows) for i in range(len(table["heads"])) if i not in texts}
     lines = [
-        "  ".join([*(cell.rjust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)), row[-1]])
-        for row in [heads, *rows]
+        "  ".join([*(row[i].rjust(width) for i, width in widths.items()), *(_line(row[i]) for i in texts)]).rstrip()
+        for row in rows
     ]
     return "\n".join(lines) + "\n"
 

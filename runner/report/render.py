@@ -13,16 +13,14 @@ from markupsafe import Markup
 
 from runner.errors import ReportError
 from runner.executions import NOTEBOOK, PDF, REPORT, newest
-from runner.report import charts, context, history, notebook, pdf
+from runner.report import charts, context, history, labels, notebook, pdf, tables
 from runner.report.templates import Templates
 
-CHART, TIMELINE = "attributions", "timeline"
-MOST_CHARTS = 12
-"""Labels that have one; the others have their tables."""
-MOST_LABELS_PRINTED = 6
-"""In the PDF, those with violations first; the page has all."""
-MOST_ROWS_PRINTED, FEWEST_ROWS_PRINTED = 100, 10
-"""Of all tables in the PDF together, and of each; the page has all."""
+TIMELINE = "timeline"
+MOST_LABELS, MOST_ROWS = 100, 2_000
+"""On the page and in the notebook: labels, and rows of all their features together; the documents have all."""
+MOST_LABELS_PRINTED, MOST_ROWS_PRINTED = 3, 50
+"""The same in the PDF."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Report:
     Attributes:
         templates: the folder with the shipped templates and `charts/`.
         title: the title of page, PDF and notebook.
-        max_bars: the most features a chart shows; tables show all.
+        max_bars: the most features that the charts of attributions show; tables show more.
         own: a folder with templates and charts that come before the shipped ones of the same name, or None.
     """
 
@@ -84,17 +82,14 @@ class Report:
     def _forms(
         self, manifest: Mapping[str, Any], analysis: bytes | None, drift: bytes | None
     ) -> dict[str, Callable[[], bytes]]:
-        given = [None if data is None else json.loads(data) for data in (analysis, drift)]
-        page = {"title": self.title, **context.page(manifest, *given)}
-        for i, section in enumerate(page["labels"]):
-            section["charted"] = i < MOST_CHARTS
-            section["hidden"] = max(0, len(section["features"]) - self.max_bars)
-            section["bars"] = charts.bars(section["features"], self.max_bars)
-        drawn = cache(lambda: self._drawn(page, self._templates.specification(CHART)))
+        explained, judged = (None if data is None else json.loads(data) for data in (analysis, drift))
+        whole = {"title": self.title, **context.page(manifest, explained, judged, self.max_bars)}
+        page = _bounded(whole, MOST_LABELS, MOST_ROWS)
+        drawn = cache(lambda: self._drawn(whole["figures"]))
         return {
-            REPORT: lambda: self._html(page, drawn()),
-            PDF: lambda: self._pdf(page),
-            NOTEBOOK: lambda: self._notebook(page, drawn()),
+            REPORT: lambda: self._html({**page, "figures": drawn()}),
+            PDF: lambda: self._pdf({**_bounded(whole, MOST_LABELS_PRINTED, MOST_ROWS_PRINTED), "figures": drawn()}),
+            NOTEBOOK: lambda: self._notebook({**page, "figures": drawn()}),
         }
 
     @property
@@ -103,39 +98,41 @@ class Report:
             raise ReportError(self.own, "is no folder of templates (report.templates)")
         return Templates((self.templates,) if self.own is None else (self.own, self.templates))
 
-    def _html(self, page: dict[str, Any], drawn: Sequence[str]) -> bytes:
-        sections = [
-            {**section, "chart": Markup(svg)}  # noqa: S704  rendered by vl-convert, which escapes the names
-            for section, svg in zip(page["labels"], drawn, strict=True)
+    def _html(self, page: dict[str, Any]) -> bytes:
+        figures = [
+            {**figure, "svg": Markup(figure["svg"])}  # noqa: S704  rendered by vl-convert, which escapes the names
+            for figure in page["figures"]
         ]
-        return self._templates.render("report.html.j2", {**page, "labels": sections}).encode()
+        return self._templates.render("report.html.j2", {**page, "figures": figures}).encode()
 
     def _pdf(self, page: dict[str, Any]) -> bytes:
-        labels = sorted(page["labels"], key=lambda section: not (section["verdict"] or {}).get("violated"))
-        left_out, labels = len(labels[MOST_LABELS_PRINTED:]), labels[:MOST_LABELS_PRINTED]
-        labels = [{**section, "charted": True} for section in labels]
-        drawn = self._drawn({"labels": labels}, charts.printed(self._templates.specification(CHART)))
-        most = max(FEWEST_ROWS_PRINTED, MOST_ROWS_PRINTED // max(1, len(labels)))
-        sections = []
-        for section, svg in zip(labels, drawn, strict=True):
-            rows = section["features"]
-            kept = rows[:most]
-            sections.append({**section, "chart": svg, "features": kept, "unprinted": len(rows) - len(kept)})
-        template = self._templates.find("report.typ")
-        return pdf.compiled(template, {**page, "labels": sections, "unprinted": left_out})
+        figures = [{**figure, "svg": charts.printed(figure["svg"])} for figure in page["figures"]]
+        return pdf.compiled(self._templates.find("report.typ"), {**page, "figures": figures})
 
-    def _notebook(self, page: dict[str, Any], drawn: Sequence[str]) -> bytes:
-        specification = self._templates.specification(CHART)
-        filled = [charts.filled(specification, section["bars"]) for section in page["labels"]]
-        script = self._templates.render(
-            "report.ipynb.j2", {**page, "specification": json.dumps(specification), "max_bars": self.max_bars}
-        )
-        return notebook.notebook(script, notebook.outputs(page, list(zip(filled, drawn, strict=True))))
+    def _notebook(self, page: dict[str, Any]) -> bytes:
+        script = self._templates.render("report.ipynb.j2", {**page, "most": self.max_bars})
+        return notebook.notebook(script, notebook.outputs(page))
 
-    def _drawn(self, page: Mapping[str, Any], specification: Mapping[str, Any]) -> list[str]:
-        """Return the chart of each label as SVG, an empty text where it has none."""
-        file = self._templates.find(f"charts/{CHART}.vl.json")
-        return [
-            charts.svg(charts.filled(specification, section["bars"]), f"chart{i}", file) if section["charted"] else ""
-            for i, section in enumerate(page["labels"])
-        ]
+    def _drawn(self, figures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the charts with their specification as JSON, filled with their data, and as SVG."""
+        drawn = []
+        for figure in figures:
+            specification = self._templates.specification(figure["chart"])
+            filled = charts.filled(specification, figure["values"])
+            svg = charts.svg(filled, figure["id"], self._templates.find(f"charts/{figure['chart']}.vl.json"))
+            drawn.append({**figure, "specification": json.dumps(specification), "filled": filled, "svg": svg})
+        return drawn
+
+
+def _bounded(page: dict[str, Any], most_labels: int, most_rows: int) -> dict[str, Any]:
+    """Return a page with so many labels at most, and with so many rows of all their features together."""
+    kept = page["labels"][:most_labels]
+    rows = labels.room(len(kept), most_rows)
+    sections = [{**section, "features": tables.bounded(section["features"], rows)} for section in kept]
+    return {
+        **page,
+        "labels": sections,
+        "labels_left_out": len(page["labels"]) - len(kept),
+        "most_rows": rows,
+        "segments": page["segments"] and tables.bounded(page["segments"], rows),
+    }

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 from runner.errors import ReportError
@@ -48,7 +49,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"markdown": markdown, "literal": repr}
+        environment.filters |= {"markdown": markdown, "literal": literal}
         file = self.find(name)
         try:
             return environment.get_template(name).render(context)
@@ -90,3 +91,8 @@ def markdown(text: str) -> str:
     """
     escaped = MARKDOWN.sub(r"\\\1", " ".join(text.split()))
     return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def literal(value: Any) -> str:
+    """Return a text, or plain lists of texts, as Python source."""
+    return repr(value) if isinstance(value, str) else pformat(value, width=110, sort_dicts=False)

@@ -141,6 +141,7 @@ class Monitor:
             **manifest.detection(finding),
             "counts": manifest.counts(captured),
             "verdict": manifest.judgement(verdict),
+            "material": self.detector.material,
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "evaluations": attributions.evaluations + (again.evaluations if again else 0),
             "preflight": asdict(checked),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runner import documents
-from runner.domain import GlobalAttributions, Verdict
+from runner.domain import GlobalAttributions, Status, Verdict
 from runner.drift.shares import rank, share
 from runner.executions import ANALYSIS, DRIFT, MANIFEST
-from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
+from runner.finding import Canary, Effect, FeatureDrift, Finding, Histogram, LabelFinding, Level, Point, SegmentFinding
 from runner.report.render import Report
 from tests.running import CHECKOUT
 
@@ -65,6 +68,40 @@ def finding(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
     return Finding(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, tuple(labels))
 
 
+def whole(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
+    """Return a finding with everything that there can be: distributions, separability, segments and a canary."""
+    numbers = Histogram((-0.5, 0.0, 0.25, 1234.5), (), (0.5, 0.25, 0.25), (0.125, 0.375, 0.5))
+    codes = Histogram((), ("a <b>", "|", "the others, of which there are many"), (0.5, 0.25, 0.25), (0.0, 0.5, 0.5))
+    told = finding(live, reference)
+    labels = []
+    for label in told.labels:
+        shown = {feature.name for feature in label.movers[:5]}
+        features = tuple(
+            replace(each, attributions=numbers, values=codes if i % 2 else numbers) if each.name in shown else each
+            for i, each in enumerate(label.features)
+        )
+        labels.append(replace(label, features=features, separability=Effect(0.875, 0.5625, 0.001)))
+    few = SegmentFinding("City = <i>", Level.INSUFFICIENT_DATA, 12, 3, ())
+    part = SegmentFinding("Sex = 1", Level.VIOLATION, 1200, 150, tuple(labels))
+    canary = Canary(50, False, 3e-16, 0.0)
+    return replace(told, alone=Level.VIOLATION, labels=tuple(labels), segments=(few, part), canary=canary)
+
+
+def points(count: int) -> list[Point]:
+    """Return what the windows before 09:00 said: hour after hour, but for one that is missing and one that failed."""
+    start = datetime(2026, 1, 5, 9, tzinfo=UTC) - timedelta(hours=count + 1)
+    told = []
+    for i in range(count):
+        at = start + timedelta(hours=i + (i >= count // 2))
+        figures = 0.99 + i / 10_000, 0.9, 0.03125, 0.0625, 0.125, 0.25
+        hours = f"{at:%FT%TZ}", f"{at + timedelta(hours=1):%FT%TZ}"
+        if i == 1:
+            told.append(Point(*hours, Status.FAILED, Level.NONE, Level.NONE, *(None,) * 7))
+        else:
+            told.append(Point(*hours, Status.COMPLETED, Level.NONE, Level.INFO, *figures, "ab" * 32))
+    return told
+
+
 def manifest(**changes: Any) -> dict[str, Any]:
     """Return the manifest of an execution with violations."""
     label = {
@@ -93,6 +130,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
             "labels": [{"label": name, "reference_label": name, **label} for name in ("yes", "<b>no</b>")],
             "notes": [],
         },
+        "material": 0.1,
         "estimator": {
             "explainer": "kernel",
             "num_samples": 100,
@@ -122,13 +160,14 @@ def stored(
     live: GlobalAttributions | None = None,
     reference: GlobalAttributions | None = None,
     finding: Finding | None = None,
+    history: Sequence[Point] = (),
 ) -> dict[str, bytes]:
     """Return the documents of a directory, and the report in all forms."""
     given = {}
     if live is not None:
         given[ANALYSIS] = documents.analysis(live)
     if reference is not None:
-        given[DRIFT] = documents.drift(finding, Verdict(0.9, ()), reference)
+        given[DRIFT] = documents.drift(finding, Verdict(0.9, ()), reference, history)
     reports = REPORT.render(manifest, given.get(ANALYSIS), given.get(DRIFT))
     return {MANIFEST: documents.dump(manifest), **given, **reports}
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from runner.domain import GlobalAttributions
-from tests.report.samples import HOSTILE, attributions, failed, finding, manifest, stored, written
+from tests.report.samples import HOSTILE, REPORT, attributions, failed, manifest, points, stored, whole, written
 
 FORMS = ("report.html", "report.pdf", "report.ipynb")
 NAMES = [f"feature {i}" for i in range(12)]
@@ -35,7 +35,7 @@ for cell in json.load(open("report.ipynb", encoding="utf-8"))["cells"]:
 def judged(names: list[str]) -> dict[str, bytes]:
     """Return the files of an execution that was compared."""
     live, reference = attributions(names), attributions(names, 1)
-    return stored(manifest(), live, reference, finding(live, reference))
+    return stored(manifest(), live, reference, whole(live, reference), points(12))
 
 
 def figures(page: str) -> set[str]:
@@ -68,9 +68,11 @@ def test_the_pdf_has_the_figures_of_the_page(tmp_path: Path) -> None:
     """Verdict, effects, attributions and tests: whatever stands in a table of the page."""
     folder = written(tmp_path, judged(NAMES))
     text, shown = texted(folder / "report.pdf"), figures((folder / "report.html").read_text())
-    assert len(shown) > 60
+    assert len(shown) > 150
     assert {each for each in shown if each not in text} == set()
-    assert text.index("no longer rank as in the reference") < text.index("Health") < text.index("Reference and live")
+    order = re.findall(r"^<h2>(.*)</h2>$", (folder / "report.html").read_text(), re.MULTILINE)
+    places = [re.search(rf"^\f?{heading}", text, re.MULTILINE).start() for heading in order]  # type: ignore[union-attr]
+    assert places == sorted(places)
     assert "nDCG 0.8000, alarm below 0.9" in text
 
 
@@ -91,7 +93,11 @@ def test_the_notebook_prints_what_it_stores(tmp_path: Path, names: list[str]) ->
     page = (folder / "report.html").read_text()
     told = "".join(printed.values())
     assert {each for each in figures(page) if each not in told} == set()
-    assert [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"] == ["verdict-in-words"]
+    markdown = [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    charts = ["quadrant", "timeline", "slope", "histograms"]
+    about = [f"about-{name}" for name in ["movers", *charts, "labels", "segments"]]
+    assert markdown == ["verdict-in-words", "health", *about, "appendix"]
+    assert [cell["id"] for cell in notebook["cells"] if cell["source"][-1].startswith("Chart(")] == charts
 
 
 def test_documents_that_change_are_read_again(tmp_path: Path) -> None:
@@ -106,8 +112,10 @@ def test_a_baselining_has_all_forms(tmp_path: Path) -> None:
     """There is nothing to compare with, and no column for it."""
     told = {**manifest(stage="baseline", headline="Reference"), "verdict": {}}
     folder = written(tmp_path, stored(told, attributions(NAMES)))
-    assert "rank before" not in executed(folder)["features"]
-    assert "Rank before" not in texted(folder / "report.pdf")
+    printed = executed(folder)
+    assert "Rank before" not in printed["labels"]
+    assert set(printed) >= {"attributions-0", "attributions-1"}
+    assert "before" not in texted(folder / "report.pdf")
 
 
 def test_a_failure_has_all_forms(tmp_path: Path) -> None:
@@ -130,7 +138,7 @@ def test_the_pdf_is_accessible_and_brings_its_faces(tmp_path: Path) -> None:
     assert b"pdfuaid:part" in (folder / "report.pdf").read_bytes()
     tags = poppler("pdfinfo", "-struct", folder / "report.pdf")
     assert re.findall(r"^ *(H1|Figure|TH)", tags, re.MULTILINE)[0] == "H1"
-    assert tags.count("Figure") >= 2
+    assert tags.count("Figure") >= 4
     _, _, *faces = poppler("pdffonts", folder / "report.pdf").splitlines()
     assert {re.split("[+-]", face)[1] for face in faces} == {"LibertinusSerif"}
 
@@ -152,16 +160,34 @@ def test_reports_are_small_and_quick(names: list[str]) -> None:
 
 
 def test_a_hundred_labels_stay_small(tmp_path: Path) -> None:
-    """Each has its tables, the first ones their charts; what the notebook stores is what it prints."""
+    """Each has its table, the first ones their charts; what the notebook stores is what it prints."""
     labels = tuple(f"label {i}" for i in range(100))
     values_DL = np.random.default_rng(0).random((14, 100))
     live = GlobalAttributions(tuple(f"feature {i}" for i in range(14)), labels, values_DL, np.zeros(100))
     folder = written(tmp_path, stored({**manifest(), "verdict": {}}, live))
     page = (folder / "report.html").read_text()
-    assert (page.count("<svg"), page.count("<h2>Attributions: label")) == (12, 100)
+    assert (page.count("<svg"), page.count("<summary>label")) == (6, 100)
     assert len(page) < 1_000_000
     assert (folder / "report.pdf").stat().st_size < 300_000
-    assert "94 more labels are in report.html" in texted(folder / "report.pdf")
-    stored_ids = [cell["id"] for cell in json.loads((folder / "report.ipynb").read_text())["cells"]]
-    assert stored_ids[-1] == "chart-11"
-    assert "label 99, expected value 0" in executed(folder)["features"]
+    assert "97 more labels are left out" in texted(folder / "report.pdf")
+    assert "label 99, expected value 0" in executed(folder)["labels"]
+
+
+def test_many_features_of_many_labels_stay_small() -> None:
+    """A thousand features of twelve labels: the rows of all together are bounded, and what is left out is counted."""
+    told = {**manifest(), "verdict": {}}
+    names, labels = tuple(f"feature {i}" for i in range(1000)), tuple(f"label {i}" for i in range(12))
+    live, reference = (
+        GlobalAttributions(names, labels, np.random.default_rng(seed).random((1000, 12)), np.zeros(12))
+        for seed in (0, 1)
+    )
+    documents = stored(told, live, reference, whole(live, reference), points(48))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        files = REPORT.render(told, documents["analysis.json"], documents["drift.json"])
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 3
+    assert len(files["report.html"]) < 1_000_000
+    assert len(files["report.pdf"]) < 300_000
+    assert b"834 more rows are left out here; analysis.json and drift.json have all." in files["report.html"]

@@ -56,17 +56,16 @@ def test_the_newest_is_first_and_links_to_its_report(tmp_path: Path) -> None:
 
 
 def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
-    """Between windows that do not follow each other there is an empty point, and a failure has no figures."""
+    """What breaks the lines is there: windows that do not follow each other, and a failure without figures."""
     for hour in (9, 10, 13):
         execution(tmp_path, hour)
     execution(tmp_path, 14, verdict={}, effects=None, **{key: failed()[key] for key in ("status", "headline")})
     points = history.page(tmp_path, executions.newest(tmp_path, 10))["points"]
-    assert [(point["at"][11:13], point["ndcg"], point["state"]) for point in points] == [
-        ("09", 0.8, "drift or failure"),
-        ("10", 0.8, "drift or failure"),
-        ("10", None, None),
-        ("13", 0.8, "drift or failure"),
-        ("14", None, "drift or failure"),
+    assert [(point["start"][11:13], point["end"][11:13], point["ndcg"], point["status"]) for point in points] == [
+        ("08", "09", 0.8, "CompletedWithViolations"),
+        ("09", "10", 0.8, "CompletedWithViolations"),
+        ("12", "13", 0.8, "CompletedWithViolations"),
+        ("13", "14", None, "Failed"),
     ]
 
 

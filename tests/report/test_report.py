@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
-from tests.report.samples import HOSTILE, REPORT, attributions, failed, finding, html, manifest, stored, written
+from tests.report.samples import HOSTILE, REPORT, attributions, failed, html, manifest, points, stored, whole, written
 from tests.running import Shapwatch
 
 
@@ -50,12 +51,35 @@ def test_it_says_what_the_manifest_says() -> None:
         "kernel, 100 samples",
         "changed",
         "nDCG <strong>0.8000</strong>, alarm below 0.9",
+        "<dd>0.8000, alarm below 0.9</dd>",
         "a &lt;i&gt;note&lt;/i&gt;",
         "Title &lt;&amp;&gt;",
         "ab" * 32,
     ):
         assert text in shown, text
-    assert shown.count("<svg") == 2
+    assert shown.count("<figure") == 1
+
+
+def test_it_is_in_the_order_in_which_a_person_reads() -> None:
+    """Verdict, what to do, health, movers, what is material, over time, from where to where, all, parts, appendix."""
+    live, reference = attributions(["a", "b"]), attributions(["b", "a"], 1)
+    shown = html(manifest(), live, reference, whole(live, reference), points(4))
+    assert re.findall("<h2>(.*)</h2>", shown) == [
+        "What to do",
+        "Health",
+        "Notes",
+        "Movers: yes",
+        "Material and detectable",
+        "Timeline",
+        "Reference and live",
+        "Distributions",
+        "All labels",
+        "Parts of the records",
+        "Appendix",
+    ]
+    assert len(re.findall(r"<details[^>]*>", shown)) == 5
+    assert re.findall(r"<details open>\s*<summary>(.*)</summary>", shown) == ["yes, warning, nDCG 0.8000"]
+    assert "<dd>warning; this window alone: violation</dd>" in shown
 
 
 def test_what_was_found_stands_beside_what_chance_does() -> None:
@@ -77,7 +101,7 @@ def test_what_was_found_stands_beside_what_chance_does() -> None:
         "<td>25.0%</td><td>up to 12.5%</td><td>0.001</td>",
         "<td>undefined</td><td></td><td></td>",
         "<td>0.8750</td><td>down to 0.9375</td><td>0.5</td>",
-        "<td>0.50</td><td>1e-99</td></tr>",
+        "<td>0.50</td><td>1e-99</td>",
         "<dt>a, c</dt><dd>it is &lt;i&gt;</dd>",
         "<dt>&lt;b&gt;b&lt;/b&gt;</dt><dd>it is &#39;&amp;&#39;</dd>",
     ):
@@ -102,10 +126,58 @@ def test_a_model_behind_an_endpoint_has_its_calls_on_the_page() -> None:
 
 
 def test_failures_have_a_page_too() -> None:
-    """A failed execution has no attributions, but says what happened."""
-    shown = html(failed())
-    assert "Job inputs had no data" in shown
+    """A failed execution has no attributions, but says what happened, what was tried and what to do."""
+    counts = {"files": 0, "events": 0, "outside": 3, "probes": 0, "records": 0, "rejected": {}}
+    shown = html({**failed(), "counts": counts, "command": "python -m runner <b>"})
+    for text in (
+        "Job inputs had no data",
+        '<section class="verdict bad"',
+        "3 events outside the window",
+        "run the same window again",
+        "<code>python -m runner &lt;b&gt;</code>",
+    ):
+        assert text in shown, text
     assert "<svg" not in shown
+    assert "in doubt" not in shown
+
+
+def test_too_few_records_say_what_to_do() -> None:
+    """The ranking was judged all the same, and nothing is shown in red."""
+    told = {"headline": "Too few records", "sentence": "7.", "serving_parity": None, "level": "insufficient_data"}
+    shown = html(manifest(**told), attributions(["a"]), attributions(["a"], 1))
+    assert '<section class="verdict warning"' in shown
+    assert "lower drift.min_rows" in shown
+
+
+def test_bad_health_takes_the_colour_from_the_verdict() -> None:
+    """It says in words which check makes it doubtful; where all is well it does not."""
+    live, reference = attributions(["a", "b"]), attributions(["b", "a"], 1)
+    doubtful, sure = (
+        html(manifest(serving_parity={"largest": largest, "records": 10}), live, reference) for largest in (0.25, 0.0)
+    )
+    assert '<section class="verdict doubtful"' in doubtful
+    assert "This verdict is in doubt. Serving parity: scores differ (captured and" in doubtful
+    assert "Settle first what is in doubt" in doubtful
+    assert '<section class="verdict bad"' in sure
+    assert "in doubt" not in sure
+
+
+def test_documents_of_earlier_versions_are_rendered() -> None:
+    """A finding without what came later, and no history, no material: the page has what there is."""
+    live, reference = attributions(["a", "b"]), attributions(["b", "a"], 1)
+    told = {key: value for key, value in manifest().items() if key != "material"}
+    files = stored(told, live, reference, whole(live, reference), points(4))
+    document = json.loads(files["drift.json"])
+    del document["history"]
+    for key in ("alone", "segments", "canary"):
+        del document["finding"][key]
+    for label in document["finding"]["labels"]:
+        del label["separability"]
+        for feature in label["features"]:
+            del feature["attributions"], feature["values"]
+    shown = REPORT.render(told, files["analysis.json"], json.dumps(document).encode())["report.html"].decode()
+    headings = re.findall("<h2>(.*)</h2>", shown)
+    assert headings[3:7] == ["Movers: yes", "Material and detectable", "Reference and live", "All labels"]
 
 
 def test_the_same_execution_gives_the_same_bytes() -> None:
@@ -116,18 +188,19 @@ def test_the_same_execution_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("count", [1, 30, 1000])
 def test_any_number_of_features(count: int) -> None:
-    """The chart shows the largest, the table all, and the page stays small."""
+    """The chart shows the largest, the tables as many as there is room for, and the page stays small."""
     names = [f"feature {i}" for i in range(count)]
     shown = html(manifest(), attributions(names), attributions(names, 1))
-    assert shown.count('<th scope="row">feature') == 2 * count
-    assert (f"leaves out the {count - 20} smallest" in shown) == (count > 20)
+    assert shown.count('<th scope="row">feature') == 2 * count + min(10, count)
+    assert (f"the {count - 20} smallest are left out" in shown) == (count > 20)
     assert len(shown) < 1_000_000
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_names_as_text(tmp_path: Path, browser: Browser, scheme: Any) -> None:
     """Hostile names are text in table and chart; no request leaves, nothing runs, and dark mode is dark."""
-    written = html(manifest(), attributions(HOSTILE), attributions(HOSTILE, 1))
+    live, reference = attributions(HOSTILE), attributions(HOSTILE, 1)
+    written = html(manifest(), live, reference, whole(live, reference), points(12))
     context = browser.new_context(color_scheme=scheme)
     view = context.new_page()
     requests: list[str] = []
@@ -144,8 +217,8 @@ def test_a_browser_shows_names_as_text(tmp_path: Path, browser: Browser, scheme:
     shown = view.locator("tbody th[scope=row]").all_text_contents()
     assert {name.strip() for name in HOSTILE} <= {name.strip() for name in shown}
     assert view.locator("script, img, b, u, i").count() == 0
-    assert view.locator("figure svg").count() == 2
-    assert "🦊 emoji" in view.locator("figure svg").first.text_content()  # type: ignore[operator]
+    assert view.locator("figure svg").count() == 4
+    assert "🦊 emoji" in view.locator("figure svg").nth(2).text_content()  # type: ignore[operator]
     ink, paper = view.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
@@ -159,13 +232,20 @@ def test_a_browser_shows_names_as_text(tmp_path: Path, browser: Browser, scheme:
 
 
 def test_a_real_report_reads_in_order(tmp_path: Path, browser: Browser) -> None:
-    """The quickstart's third report has its verdict first, then health, then reference and live."""
+    """The quickstart's third report has its verdict first, then health and what moved; it knows two hours before."""
     Shapwatch(tmp_path)("stage=quickstart")
     view = browser.new_page(viewport={"width": 400, "height": 800})
     view.goto((tmp_path / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12/report.html").as_uri())
     assert view.locator(".verdict h1").text_content() == "Severe drift"
-    assert view.locator("h2").all_text_contents() == ["Health", "Reference and live: malignant"]
-    assert view.locator("tr.mover th, tr.moved th").all_text_contents() == ["mean compactness"]
+    headings = view.locator("h2").all_text_contents()
+    assert [each for each in headings if each != "Notes"][:5] == [
+        "What to do",
+        "Health",
+        "Movers",
+        "Material and detectable",
+        "Timeline",
+    ]
+    assert view.get_by_role("region", name="Movers").locator("tbody th").first.text_content() == "mean compactness"
     overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow == 0
 
@@ -203,7 +283,7 @@ CONTRAST = """
 def pages(tmp_path: Path) -> list[Path]:
     """A report with everything in it, a failure, and the page over both."""
     live, reference = attributions(HOSTILE), attributions(HOSTILE, 1)
-    judged = stored(manifest(), live, reference, finding(live, reference))
+    judged = stored(manifest(), live, reference, whole(live, reference), points(12))
     folders = [
         written(tmp_path / "e/m/2026/01/05/10", judged),
         written(tmp_path / "e/m/2026/01/05/11", stored(failed())),

@@ -30,7 +30,7 @@ def test_a_chart_of_ones_own_is_in_all_forms(tmp_path: Path) -> None:
     """Its colour is in the page; PDF and notebook are others, too."""
     (tmp_path / "charts").mkdir()
     specification = json.loads((REPORT.templates / "charts/attributions.vl.json").read_text())
-    specification["encoding"]["color"]["scale"]["range"] = ["#123456", "#654321"]
+    specification["encoding"]["color"]["value"] = "#123456"
     (tmp_path / "charts/attributions.vl.json").write_text(json.dumps(specification))
     shipped, own = REPORT.render(manifest(), LIVE), replace(REPORT, own=tmp_path).render(manifest(), LIVE)
     assert b"#123456" in own["report.html"]
