@@ -85,7 +85,7 @@ def _health(manifest: Mapping[str, Any]) -> list[dict[str, str]]:
     if manifest.get("quality") is not None:
         strip.append(_quality(manifest["quality"]))
     if "estimator" in manifest:
-        strip.append(_estimator(manifest["estimator"], manifest["efficiency_residual"]))
+        strip.append(_estimator(manifest))
     if "model_changed" in manifest:
         changed = manifest["model_changed"]
         value = {True: "changed", False: "unchanged", None: "unknown"}[changed]
@@ -130,13 +130,21 @@ def _quality(quality: Mapping[str, Any]) -> dict[str, str]:
     return _check("Model quality", value, GOOD, "; ".join([note, *quality["notes"]]))
 
 
-def _estimator(settings: Mapping[str, Any], residual: float) -> dict[str, str]:
+def _estimator(manifest: Document) -> dict[str, str]:
+    """Return how the attributions were computed, and their standard error: of the label where it is largest."""
+    settings, residual = manifest["estimator"], manifest["efficiency_residual"]
     unit = "log-odds" if settings["use_logit"] else "model output"
     note = f"in units of the {unit}, {settings['agg_method']}; Σφ + expected − score: {residual:.0e} at most"
     if settings["explainer"] == "exact":
         return _check("Estimator", "exact", GOOD, note)
     samples = "default" if settings["num_samples"] is None else settings["num_samples"]
-    return _check("Estimator", f"kernel, {samples} samples", GOOD, note)
+    value = f"kernel, {samples} samples"
+    errors = [label["local"] for label in (manifest.get("standard_errors") or {}).values()]
+    if not errors or None in errors:
+        return _check("Estimator", f"{value}; error not known", GOOD, note)
+    if not any(errors):
+        return _check("Estimator", "kernel, all coalitions: exact", GOOD, note)
+    return _check("Estimator", f"{value}; local values ± {max(errors):.2g}", GOOD, f"± one standard error; {note}")
 
 
 def _labels(manifest: Document, analysis: Document, drift: Document) -> list[dict[str, Any]]:
