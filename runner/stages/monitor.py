@@ -25,6 +25,7 @@ from runner.executions import ANALYSIS, DRIFT, INDEX, REJECTED, REPORT, VIOLATIO
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
+from runner.explanations import saved
 from runner.finding import Finding
 from runner.protocols import Model, Track
 from runner.publication import Publication
@@ -59,6 +60,7 @@ class Monitor:
         reference: the folder that baselining wrote, or an analysis.json.
         threshold: an nDCG below it is a violation.
         detector: the rule of the calibrated verdict.
+        save_local_shap_values: whether the local attributions are left as CSV, with a file that leads to their events.
         root: the folder of all executions.
         tell: tells others what was found, and returns a sentence on each that could not be told.
     """
@@ -73,6 +75,7 @@ class Monitor:
     reference: Path
     threshold: float
     detector: Detector
+    save_local_shap_values: bool
     report: Report
     provenance: Provenance
     root: Path
@@ -143,7 +146,10 @@ class Monitor:
                 *rejections(captured),
             ],
         }
-        troubles = self._commit(slot, found, files, watch, analysis, drift)
+        with ExitStack() as stack:
+            if self.save_local_shap_values:
+                files |= stack.enter_context(saved(attributions, background, captured))
+            troubles = self._commit(slot, found, files, watch, analysis, drift)
         scores = {drift.label: drift.ndcg for drift in verdict.drifts if drift.ndcg is not None}
         untold = self._tell(slot, status, told[1], live=live, ndcg=scores, finding=finding)
         lines = [
