@@ -1,6 +1,7 @@
 """The nouns: plain frozen values that every room of the house may hold.
 
-Array letters: N records, D features, L labels (model outputs), B background rows.
+Array letters: N records, D features, L labels (model outputs), B background rows, P players,
+J drawn pairs, G designs.
 """
 
 from __future__ import annotations
@@ -241,6 +242,44 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """By how much random draws have moved the attributions of a record: `influence_GPJ[design] * residual_NJL[n]`.
+
+    The squares add up over J to the square of a standard error; it is nan where the draws are too few to tell.
+
+    Attributes:
+        design_N: which of the G designs a record's attributions rest on; records of the same one err alike.
+        influence_GPJ: of the value of a drawn pair on the attributions.
+        residual_NJL: what the attributions leave unexplained of that value.
+    """
+
+    design_N: NDArray[np.intp]
+    influence_GPJ: NDArray[np.float64]
+    residual_NJL: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an explainer says about the records of a game; `noise` is None where phi_NPL is exact."""
+
+    phi_NPL: NDArray[np.float64]
+    noise: Noise | None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far attributions may be from the exact ones, as standard errors: 0 where they are exact, nan if unknown.
+
+    Attributes:
+        local_L: the root mean square of the standard errors of all local attributions of a label.
+        global_DL: of the global attributions.
+    """
+
+    local_L: NDArray[np.float64]
+    global_DL: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Attributions:
     """Local SHAP values; `phi_NDL.sum(1) + expected_L == scores_NL` holds for every record.
 
@@ -251,6 +290,7 @@ class Attributions:
         expected_L: the model output on the background, averaged over its rows.
         scores_NL: the model outputs being explained.
         evaluations: rows that were sent to the model.
+        errors: of the estimator, None for attributions that were read from a file.
     """
 
     names: tuple[str, ...]
@@ -259,6 +299,7 @@ class Attributions:
     expected_L: NDArray[np.float64]
     scores_NL: NDArray[np.float64]
     evaluations: int
+    errors: Errors | None = None
 
     @property
     def residual(self) -> float:

@@ -37,7 +37,14 @@ SETTINGS = "settings.yaml"
 REJECTED = "rejected.jsonl"
 DRIFT = "drift.json"
 KEPT = "reference.parquet"
+SHAP = "explanations_shap"
+"""The folder that SageMaker Clarify saves local attributions in; it holds nothing but these two."""
+LOCAL = f"{SHAP}/out.csv"
+BASELINE_ROWS = f"{SHAP}/baseline.csv"
+EXPLAINED = "explained.csv"
+"""Which record of which event each row of the local attributions is about."""
 OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTINGS, REJECTED, DRIFT, KEPT}
+OURS |= {LOCAL, BASELINE_ROWS, EXPLAINED}
 
 DATE = re.compile(r"\d{2,4}")
 CLOCK = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
@@ -101,16 +108,26 @@ def claim(target: Path) -> None:
         raise OccupiedTarget(target, "a file")
     foreign = []
     with suppress(FileNotFoundError):
-        foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in OURS)
+        foreign = sorted(_foreign(target))
     if foreign:
         raise OccupiedTarget(target, ", ".join(foreign[:3]))
+
+
+def _foreign(target: Path) -> Iterator[str]:
+    """Yield the names of what no execution writes, those in a folder of ours with its name."""
+    for entry in target.iterdir():
+        folder = entry.name == SHAP and entry.is_dir() and not entry.is_symlink()
+        for each in entry.iterdir() if folder else [entry]:
+            name = each.relative_to(target).as_posix()
+            if name not in OURS or each.is_dir():
+                yield name
 
 
 def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
     """Put a directory with these files in place of whatever was there, whole.
 
     Everything is written to a hidden directory beside it first and reaches the disk before it is renamed into place.
-    Of several writers at once the last one stays.
+    Of several writers at once the last one stays. A name may stand in a folder, `folder/name`.
 
     Raises:
         OccupiedTarget: when something that no execution wrote would be lost.
@@ -119,6 +136,7 @@ def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
     with _aside(target) as aside:
         (new := aside / "new").mkdir()
         for name, data in files.items():
+            (new / name).parent.mkdir(exist_ok=True)
             with (new / name).open("wb") as file:
                 shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file)
                 file.flush()
@@ -132,9 +150,10 @@ def amend(target: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         OccupiedTarget: when the directory holds something that no execution wrote.
     """
+    claim(target)
     with ExitStack() as stack:
-        others = [target / name for name in sorted(OURS - files.keys()) if (target / name).exists()]
-        kept = {path.name: stack.enter_context(path.open("rb")) for path in others}
+        others = [name for name in sorted(OURS - files.keys()) if (target / name).exists()]
+        kept = {name: stack.enter_context((target / name).open("rb")) for name in others}
         commit(target, {**kept, **files})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 import polars as pl
@@ -15,6 +16,9 @@ from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.finding import Finding
 from runner.quality import Quality
+
+DIGITS = 3
+"""Significant ones of a standard error."""
 
 
 def head(
@@ -72,9 +76,29 @@ def explanation(
         "estimator": estimator.settings,
         "evaluations": attributions.evaluations,
         "efficiency_residual": attributions.residual,
+        "standard_errors": _errors(attributions),
         "background": {"names": background.columns, "rows": background.rows()},
         "hashes": {ANALYSIS: sha256(analysis), "background": backgrounds.identity(background), **identities},
     }
+
+
+def _errors(attributions: Attributions) -> dict[str, Any] | None:
+    """Return the standard errors by label: one for all local attributions, one for each global; null if unknown."""
+    errors = attributions.errors
+    if errors is None:
+        return None
+    return {
+        label: {
+            "local": _digits(errors.local_L[i]),
+            "global": dict(zip(attributions.names, map(_digits, errors.global_DL[:, i]), strict=True)),
+        }
+        for i, label in enumerate(attributions.labels)
+    }
+
+
+def _digits(error: float) -> float | None:
+    """Return an error with as many digits as it can have; the rest depends on how records are batched."""
+    return float(f"{error:.{DIGITS}g}") if isfinite(error) else None
 
 
 def calls(before: Calls | None, after: Calls | None) -> dict[str, int] | None:

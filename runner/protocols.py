@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from runner.domain import Calls
+    from runner.domain import Calls, Estimate
     from runner.publication import Publication
 
 
@@ -102,8 +102,11 @@ class Explainer(Protocol):
         """Return how many coalitions a record with that many players costs; raises when it cannot be done."""
         ...
 
-    def phi(self, game: Game) -> NDArray[np.float64]:
-        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`."""
+    def estimate(self, game: Game) -> Estimate:
+        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its noise.
+
+        Where there is noise, all features play in every game.
+        """
         ...
 
 

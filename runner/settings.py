@@ -319,6 +319,7 @@ class Shap(Node):
     use_logit: bool
     seed: Seed
     max_batch_rows: Count
+    save_local_shap_values: bool
 
 
 class Drift(Node):

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from runner.executions import ANALYSIS, REPORT, claim, commit, remove
+from runner.executions import ANALYSIS, LOCAL, REPORT, claim, commit, remove
 
 CALLS = {"open", "fcntl.flock", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 ROUNDS = 60
@@ -23,8 +23,8 @@ WRITERS = 3
 
 
 def files(what: bytes) -> dict[str, bytes]:
-    """Return what a writer writes; both files say the same."""
-    return {ANALYSIS: what, REPORT: what}
+    """Return what a writer writes; all files say the same, the one in a folder too."""
+    return {ANALYSIS: what, REPORT: what, LOCAL: what}
 
 
 def started(act: Callable[[], object], point: int | None = None) -> int:
@@ -56,7 +56,7 @@ def found(target: Path) -> str:
     """Return what a directory holds, as one word."""
     if not target.exists():
         return "nothing"
-    held = {path.name: path.read_bytes() for path in target.iterdir()}
+    held = {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
     return held[ANALYSIS].decode() if held == files(held.get(ANALYSIS, b"")) else "torn"
 
 

@@ -18,6 +18,8 @@ from runner.domain import Status, utc
 from runner.errors import OccupiedTarget
 from runner.executions import (
     ANALYSIS,
+    BASELINE_ROWS,
+    LOCAL,
     MANIFEST,
     REPORT,
     VIOLATIONS,
@@ -88,7 +90,7 @@ def test_failure_while_writing_changes_nothing(tmp_path: Path, before: dict[str,
     if before:
         commit(tmp_path / "06", {ANALYSIS: b"old"})
     with pytest.raises(FileNotFoundError):
-        commit(tmp_path / "06", {ANALYSIS: b"new", "absent/y": b"new"})
+        commit(tmp_path / "06", {ANALYSIS: b"new", "absent/further/y": b"new"})
     assert contents(tmp_path) == before
     assert len(list(tmp_path.iterdir())) == len(before)
 
@@ -201,6 +203,47 @@ def test_nothing_of_others_is_replaced(tmp_path: Path) -> None:
             commit(tmp_path / target, {ANALYSIS: b"new"})
     assert (tmp_path / "folder/sub").is_dir()
     assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "other", ["explanations_shap/notes.txt", "explanations_shap/out.csv/part-0.csv", "analysis.json/x", "out.csv"]
+)
+def test_nothing_of_others_in_a_folder_of_ours_is_lost(tmp_path: Path, other: str) -> None:
+    """A folder of the same name, and what lies in it beside our files, is neither replaced, amended nor removed."""
+    (path := tmp_path / "09" / other).parent.mkdir(parents=True)
+    path.write_bytes(b"precious")
+    for act in (commit, amend):
+        with pytest.raises(OccupiedTarget, match="which writing there would replace"):
+            act(tmp_path / "09", {REPORT: b"new", LOCAL: b"new"})
+    assert not remove(tmp_path / "09", tmp_path)
+    assert contents(tmp_path) == {f"09/{other}": b"precious"}
+
+
+@pytest.mark.parametrize("other", ["file", "link"])
+def test_what_only_has_the_name_of_our_folder_stays(tmp_path: Path, other: str) -> None:
+    """A file is no folder of ours, nor is a link to somebody else's."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "09").mkdir()
+    path = tmp_path / "09/explanations_shap"
+    path.write_bytes(b"") if other == "file" else path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OccupiedTarget, match="holds explanations_shap"):
+        commit(tmp_path / "09", {REPORT: b"new"})
+
+
+def test_a_folder_of_ours_goes_with_the_directory(tmp_path: Path) -> None:
+    """It is replaced, amended and removed like all else."""
+    target = tmp_path / "09"
+    commit(target, {ANALYSIS: b"1", LOCAL: b"2", BASELINE_ROWS: b"3"})
+    amend(target, {ANALYSIS: b"4"})
+    assert contents(target) == {ANALYSIS: b"4", LOCAL: b"2", BASELINE_ROWS: b"3"}
+    amend(target, {LOCAL: b"5"})
+    assert contents(target) == {ANALYSIS: b"4", LOCAL: b"5", BASELINE_ROWS: b"3"}
+    commit(target, {ANALYSIS: b"6"})
+    assert contents(tmp_path) == {"09/analysis.json": b"6"}
+    assert not (target / "explanations_shap").exists()
+    commit(target, {LOCAL: b"7"})
+    assert remove(target, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_writer_put_aside_comes_back(tmp_path: Path) -> None:

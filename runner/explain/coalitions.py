@@ -1,6 +1,7 @@
 """Which coalitions kernel SHAP asks for, and the weighted least squares that turn their values into φ.
 
-Array letters: P players, K coalitions, J = K / 2 pairs of a coalition and its complement, G designs.
+Array letters: N records, L labels, P players, K coalitions, J = K / 2 pairs of a coalition and its complement, or those
+of them that were drawn, G designs.
 
 Source: the sampling that reproduces the published SageMaker Clarify analyses to within their run-to-run noise; the
 weights are Lundberg and Lee's Shapley kernel (NeurIPS 2017), (P-1) / (s (P-s)) for all coalitions of size s together.
@@ -28,11 +29,24 @@ class Designs:
         masks_GKP: the J coalitions of each design, followed by their complements.
         solver_GPJ, slack_GP: the constrained weighted least squares as matrices; Σ solver = 0 and Σ slack = 1 over
             P, so that efficiency holds whatever the values are.
+        gain_GJ: of the pairs that were drawn, which are the last ones: from a residual to how much φ would move
+            without one draw. Empty where every coalition is there, nan where fewer than two were drawn.
     """
 
     masks_GKP: NDArray[np.bool_]
     solver_GPJ: NDArray[np.float64]
     slack_GP: NDArray[np.float64]
+    gain_GJ: NDArray[np.float64]
+
+    def residual(
+        self, difference_NJL: NDArray[np.float64], phi_NPL: NDArray[np.float64], design_N: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return what φ leaves unexplained of the values of the drawn pairs, times their gain, as residual_NJL."""
+        J = self.masks_GKP.shape[1] // 2
+        inside_NJP = self.masks_GKP[design_N, J - self.gain_GJ.shape[1] : J].astype(np.float64)
+        explained_NJL = 2 * (inside_NJP @ phi_NPL) - phi_NPL.sum(axis=1, keepdims=True)
+        residual_NJL: NDArray[np.float64] = (difference_NJL - explained_NJL) * self.gain_GJ[design_N][:, :, None]
+        return residual_NJL
 
 
 def every(players: int) -> NDArray[np.bool_]:
@@ -69,12 +83,15 @@ def kernel_designs(players: int, budget: int, designs: int, seed: int) -> Design
         whole_weights.append(np.full(len(members), weights[size] / comb(players, size)))
         pairs, size = pairs - len(members), size + 1
     half_GJP, weights_GJ = np.concatenate(whole)[None], np.concatenate(whole_weights)[None]
+    counts_GJ = np.ones((1, int(2 * size <= players)))
     if pairs and 2 * size <= players:
         drawn_GJP, counts_GJ = _draw_pairs(players, size, pairs, designs, np.random.default_rng([seed, players]))
         drawn_weights_GJ = counts_GJ / counts_GJ.sum(axis=1, keepdims=True) * (0.5 - weights_GJ.sum())
         half_GJP = np.concatenate([half_GJP.repeat(designs, axis=0), drawn_GJP], axis=1)
         weights_GJ = np.concatenate([weights_GJ.repeat(designs, axis=0), drawn_weights_GJ], axis=1)
-    return Designs(np.concatenate([half_GJP, ~half_GJP], axis=1), *_solve(half_GJP, weights_GJ))
+    solver_GPJ, slack_GP = _solve(half_GJP, weights_GJ)
+    gain_GJ = _gain(half_GJP, solver_GPJ, counts_GJ)
+    return Designs(np.concatenate([half_GJP, ~half_GJP], axis=1), solver_GPJ, slack_GP, gain_GJ)
 
 
 def _pairs_of_size(players: int, size: int) -> NDArray[np.bool_]:
@@ -133,3 +150,24 @@ def _solve(
     slack_GP = inverse_GPP.sum(axis=2) / inverse_GPP.sum(axis=(1, 2))[:, None]
     projected_GPP = inverse_GPP - slack_GP[:, :, None] * inverse_GPP.sum(axis=1)[:, None, :]
     return projected_GPP @ weighted_GPJ / 2, slack_GP
+
+
+def _gain(
+    half_GJP: NDArray[np.bool_], solver_GPJ: NDArray[np.float64], counts_GJ: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the gain_GJ of pairs that were drawn so many times, the last ones of each design.
+
+    The jackknife over draws in closed form: without one draw φ moves by solver · residual / (1 − leverage), and the
+    squares of that add up, times J / (J − 1), to its variance. A pair drawn c times is c draws, each of 1/c of its
+    weight and leverage. Coalitions that are always there add nothing.
+
+    Source: MacKinnon and White (Journal of Econometrics 1985), HC3.
+    """
+    J = counts_GJ.shape[1]
+    if J == 1:
+        return np.full(counts_GJ.shape, np.nan)
+    drawn = slice(half_GJP.shape[1] - J, None)
+    signs_GJP = 2.0 * half_GJP[:, drawn] - 1
+    leverage_GJ = np.einsum("gjp,gpj->gj", signs_GJP, solver_GPJ[:, :, drawn])
+    gain_GJ: NDArray[np.float64] = np.sqrt(J / max(J - 1, 1) / counts_GJ) / (1 - leverage_GJ / counts_GJ)
+    return gain_GJ

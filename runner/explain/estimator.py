@@ -18,6 +18,7 @@ from runner.domain import Attributions, GlobalAttributions, label_names
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation, aggregate
 from runner.explain.game import MaskingGame, outputs, probability
+from runner.explain.uncertainty import Uncertainty
 from runner.protocols import Explainer, Model, Track
 
 
@@ -49,6 +50,8 @@ class Estimator:
         scores_NL = outputs(model, records.features, self.use_logit, self.max_batch_rows)
         expected_L = outputs(model, background, self.use_logit, self.max_batch_rows).mean(axis=0)
         phi_NDL = np.zeros((*records.features.shape, len(expected_L)))
+        counts_N = np.bincount(records.back_N).astype(np.float64)
+        uncertainty = Uncertainty(self.agg_method, len(records.back_N), records.features.width, len(expected_L))
         blocks = self._blocks(records.plays_ND)
         for rows in track(blocks, "explaining", len(blocks)):
             players_NP = np.nonzero(records.plays_ND[rows])[1].reshape(rows.stop - rows.start, -1)
@@ -63,7 +66,10 @@ class Estimator:
                 use_logit=self.use_logit,
                 max_batch_rows=self.max_batch_rows,
             )
-            np.put_along_axis(phi_NDL[rows], players_NP[:, :, None], self.explainer.phi(game), axis=1)
+            estimate = self.explainer.estimate(game)
+            np.put_along_axis(phi_NDL[rows], players_NP[:, :, None], estimate.phi_NPL, axis=1)
+            if estimate.noise:
+                uncertainty.add(estimate.phi_NPL, estimate.noise, counts_N[rows])
         return Attributions(
             names=tuple(features.columns),
             labels=label_names(model.label_headers, len(expected_L)),
@@ -71,6 +77,7 @@ class Estimator:
             expected_L=expected_L,
             scores_NL=scores_NL[records.back_N],
             evaluations=self._evaluations(records, background),
+            errors=uncertainty.errors(),
         )
 
     def evaluations(self, features: pl.DataFrame, background: pl.DataFrame) -> int:

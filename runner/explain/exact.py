@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.domain import Estimate
 from runner.errors import ExplainerError
 from runner.explain import coalitions
 from runner.protocols import Game
@@ -46,12 +47,12 @@ class Exact:
             )
         return int(2**players)
 
-    def phi(self, game: Game) -> NDArray[np.float64]:
-        """Return phi_NPL."""
+    def estimate(self, game: Game) -> Estimate:
+        """Return phi_NPL, without noise."""
         masks_KP, share_PK = _enumeration(game.players)
         values_NKL = game.value(masks_KP[None], np.zeros(len(game.keys_N), dtype=np.intp))
         phi_NPL: NDArray[np.float64] = np.einsum("pk,nkl->npl", share_PK, values_NKL)
-        return phi_NPL
+        return Estimate(phi_NPL, noise=None)
 
 
 @lru_cache(maxsize=32)

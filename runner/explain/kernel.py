@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.domain import Estimate, Noise
 from runner.errors import ExplainerError
 from runner.explain.coalitions import kernel_designs
 from runner.protocols import Game
@@ -65,18 +66,24 @@ class Kernel:
             )
         return coalitions
 
-    def phi(self, game: Game) -> NDArray[np.float64]:
-        """Return phi_NPL."""
+    def estimate(self, game: Game) -> Estimate:
+        """Return phi_NPL, and the noise of the drawn pairs."""
         total_NL = game.scores_NL - game.expected_L
         if game.players < 2:
-            return total_NL[:, None, :].repeat(game.players, axis=1)
+            return Estimate(total_NL[:, None, :].repeat(game.players, axis=1), noise=None)
         coalitions = self.coalitions(game.players)
         count = min(DESIGNS, LARGEST_DESIGN // (coalitions * game.players))
         designs = kernel_designs(game.players, coalitions, count, self.seed)
         design_N = (game.keys_N % len(designs.masks_GKP)).astype(np.intp)
         values_NKL = game.value(designs.masks_GKP, design_N)
         coalition_NJL, complement_NJL = np.split(values_NKL, 2, axis=1)
-        fitted_NPL: NDArray[np.float64] = np.einsum(
-            "npj,njl->npl", designs.solver_GPJ[design_N], coalition_NJL - complement_NJL
+        difference_NJL = coalition_NJL - complement_NJL
+        fitted_NPL: NDArray[np.float64] = np.einsum("npj,njl->npl", designs.solver_GPJ[design_N], difference_NJL)
+        phi_NPL = fitted_NPL + designs.slack_GP[design_N][:, :, None] * total_NL[:, None, :]
+        drawn = slice(difference_NJL.shape[1] - designs.gain_GJ.shape[1], None)
+        noise = Noise(
+            design_N=design_N,
+            influence_GPJ=designs.solver_GPJ[:, :, drawn],
+            residual_NJL=designs.residual(difference_NJL[:, drawn], phi_NPL, design_N),
         )
-        return fitted_NPL + designs.slack_GP[design_N][:, :, None] * total_NL[:, None, :]
+        return Estimate(phi_NPL, noise)

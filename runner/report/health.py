@@ -39,7 +39,7 @@ def strip(manifest: Document, finding: Document) -> list[Check]:
     if reference := manifest.get("hashes", {}).get("reference"):
         checks.append(_reference(reference, finding))
     if "estimator" in manifest:
-        checks.append(_estimator(manifest["estimator"], manifest["efficiency_residual"]))
+        checks.append(_estimator(manifest))
     if manifest.get("calls") is not None:
         checks.append(_calls(manifest["calls"]))
     if manifest.get("quality") is not None:
@@ -105,13 +105,21 @@ def _reference(identity: str, finding: Document) -> Check:
     return _check("Reference", identity[:SHORT_HASH], GOOD, f"keeps {plural(kept, 'record')}" if kept else "")
 
 
-def _estimator(settings: Document, residual: float) -> Check:
+def _estimator(manifest: Document) -> Check:
+    """Return how the attributions were computed, and their standard error: of the label where it is largest."""
+    settings, residual = manifest["estimator"], manifest["efficiency_residual"]
     unit = "log-odds" if settings["use_logit"] else "model output"
     note = f"in units of the {unit}, {settings['agg_method']}; Σφ + expected − score: {residual:.0e} at most"
     if settings["explainer"] == "exact":
         return _check("Estimator", "exact", GOOD, note)
     samples = "default" if settings["num_samples"] is None else settings["num_samples"]
-    return _check("Estimator", f"kernel, {samples} samples", GOOD, note)
+    value = f"kernel, {samples} samples"
+    errors = [label["local"] for label in (manifest.get("standard_errors") or {}).values()]
+    if not errors or None in errors:
+        return _check("Estimator", f"{value}; error not known", GOOD, note)
+    if not any(errors):
+        return _check("Estimator", "kernel, all coalitions: exact", GOOD, note)
+    return _check("Estimator", f"{value}; local values ± {max(errors):.2g}", GOOD, f"± one standard error; {note}")
 
 
 def _calls(calls: Mapping[str, int]) -> Check:

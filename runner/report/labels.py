@@ -16,7 +16,7 @@ EFFECTS = (
     ("Share of the attention that moved", "share_moved", "{:.1%}", "up to {}"),
     ("All attribution together, log2 of its growth", "mass", "{:+.2f}", "up to ±{}"),
     ("nDCG of the kept records", "ndcg", "{:.4f}", "down to {}"),
-    ("AUC of a classifier that tells reference from live", "separability", "{:.3f}", "up to {}"),
+    ("AUC of a classifier that tells live from reference, all labels together", "separability", "{:.3f}", "up to {}"),
 )
 """Name, key, form, and the form of what chance does."""
 COLUMNS = [
@@ -37,7 +37,9 @@ def sections(manifest: Document, analysis: Document, drift: Document) -> list[di
     """Return for each label its verdict, effects, causes and features."""
     verdict, references = manifest.get("verdict") or {}, drift.get("reference") or {}
     verdicts = {rule["label"]: rule for rule in verdict.get("labels", [])}
-    found = {each["label"]: each for each in (drift.get("finding") or {}).get("labels", [])}
+    finding = drift.get("finding") or {}
+    joint = {"separability": finding.get("separability")}
+    found = {each["label"]: {**each, **joint} for each in finding.get("labels", [])}
     told = []
     for label, live in analysis["explanations"]["kernel_shap"].items():
         rule = verdicts.get(label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runner.executions import ANALYSIS, KEPT, REPORT, Provenance, Stopwatch, bun
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
+from runner.explanations import saved
 from runner.protocols import Model, Track
 from runner.report.render import Report
 from runner.sources.dataset import Dataset
@@ -33,6 +35,7 @@ class Baseline:
         threshold: the nDCG alarm, to say what it can see with this reference.
         detector: the rule of the calibrated verdict, to say what it can see.
         reference_rows, seed: how many records are kept with their local attributions, and what draws them.
+        save_local_shap_values: whether the local attributions of all records are left as CSV too.
         target: the folder that becomes the reference.
     """
 
@@ -45,6 +48,7 @@ class Baseline:
     detector: Detector
     reference_rows: int
     seed: int
+    save_local_shap_values: bool
     report: Report
     provenance: Provenance
     target: Path
@@ -90,7 +94,10 @@ class Baseline:
         with watch.step("report"):
             reports, troubles = self.report.attempt(found, analysis)
         found["notes"] += troubles
-        commit(self.target, {ANALYSIS: analysis, KEPT: kept_bytes, **bundle(found, reports, self.provenance, watch)})
+        files = {ANALYSIS: analysis, KEPT: kept_bytes, **bundle(found, reports, self.provenance, watch)}
+        with ExitStack() as stack:
+            local = stack.enter_context(saved(attributions, background)) if self.save_local_shap_values else {}
+            commit(self.target, {**files, **local})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))
 

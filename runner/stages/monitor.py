@@ -27,6 +27,7 @@ from runner.executions import ANALYSIS, DRIFT, INDEX, REJECTED, REPORT, VIOLATIO
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
+from runner.explanations import saved
 from runner.finding import Finding, Point
 from runner.protocols import Model, Track
 from runner.publication import Publication
@@ -66,6 +67,7 @@ class Monitor:
         detector: the rule of the calibrated verdict.
         unit: what is one observation to it.
         canary_rows: how many of the kept records are explained again each time; 0 for none.
+        save_local_shap_values: whether the local attributions are left as CSV, with a file that leads to their events.
         root: the folder of all executions.
         tell: tells others what was found, and returns a sentence on each that could not be told.
     """
@@ -82,6 +84,7 @@ class Monitor:
     detector: Detector
     unit: Unit
     canary_rows: int
+    save_local_shap_values: bool
     report: Report
     provenance: Provenance
     root: Path
@@ -157,7 +160,10 @@ class Monitor:
                 *rejections(captured),
             ],
         }
-        troubles = self._commit(slot, found, files, watch, analysis, drift)
+        with ExitStack() as stack:
+            if self.save_local_shap_values:
+                files |= stack.enter_context(saved(attributions, background, captured))
+            troubles = self._commit(slot, found, files, watch, analysis, drift)
         scores = {drift.label: drift.ndcg for drift in verdict.drifts if drift.ndcg is not None}
         untold = self._tell(slot, status, told[1], live=live, ndcg=scores, finding=finding)
         lines = [

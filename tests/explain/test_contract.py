@@ -170,3 +170,24 @@ def test_log_odds(explainer: Explainer) -> None:
     attributions = explain(explainer, model, use_logit=True)
     expected = (FEATURES.to_numpy() - BACKGROUND.to_numpy().mean(axis=0)) * np.arange(1, 7) / 10
     np.testing.assert_allclose(attributions.phi_NDL[:, :, 0], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("explainer", FULL_BUDGET.values(), ids=FULL_BUDGET)
+def test_full_budget_has_no_error(explainer: Explainer) -> None:
+    """With every coalition affordable, the standard errors are 0."""
+    errors = explain(explainer, Formula(interacting)).errors
+    assert errors
+    assert not errors.local_L.any()
+    assert not errors.global_DL.any()
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_errors_are_told_by_label(explainer: Explainer) -> None:
+    """Each output has those it would have alone; an additive one has none, an exact explainer has none at all."""
+    pair = Formula(lambda x: np.stack([interacting(x), additive(x)], axis=1), label_headers=("a", "b"))
+    errors, alone = explain(explainer, pair).errors, explain(explainer, Formula(interacting)).errors
+    assert errors
+    assert alone
+    np.testing.assert_allclose(errors.local_L, [alone.local_L[0], 0], atol=1e-12)
+    np.testing.assert_allclose(errors.global_DL[:, 0], alone.global_DL[:, 0], atol=1e-12)
+    assert (errors.local_L[0] > 1e-3) == (errors.global_DL[:, 0] > 1e-3).all() == (explainer != EXPLAINERS["exact"])

@@ -80,11 +80,18 @@ def whole(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
             replace(each, attributions=numbers, values=codes if i % 2 else numbers) if each.name in shown else each
             for i, each in enumerate(label.features)
         )
-        labels.append(replace(label, features=features, separability=Effect(0.875, 0.5625, 0.001)))
+        labels.append(replace(label, features=features))
     few = SegmentFinding("City = <i>", Level.INSUFFICIENT_DATA, 12, 3, ())
     part = SegmentFinding("Sex = 1", Level.VIOLATION, 1200, 150, tuple(labels))
     canary = Canary(50, False, 3e-16, 0.0)
-    return replace(told, alone=Level.VIOLATION, labels=tuple(labels), segments=(few, part), canary=canary)
+    return replace(
+        told,
+        alone=Level.VIOLATION,
+        labels=tuple(labels),
+        segments=(few, part),
+        separability=Effect(0.875, 0.5625, 0.001),
+        canary=canary,
+    )
 
 
 def points(count: int) -> list[Point]:

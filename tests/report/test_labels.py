@@ -50,7 +50,7 @@ def test_without_a_finding_the_lowest_ndcg_is_first() -> None:
 
 def test_effects_stand_beside_chance() -> None:
     """One that was not asked for is not there; one that is undefined says so."""
-    found = asdict(replace(MOVED, separability=Effect(0.75, 0.5625, 0.001)))
+    found = {**asdict(MOVED), "separability": asdict(Effect(0.75, 0.5625, 0.001))}
     assert [effect["value"] for effect in labels.effects(found)] == ["25.0%", "undefined", "0.8750", "0.750"]
     assert [effect["noise"] for effect in labels.effects(found)] == [
         "up to 10.0%",

@@ -109,6 +109,20 @@ def test_what_was_found_stands_beside_what_chance_does() -> None:
     assert shown.index("&lt;b&gt;b&lt;/b&gt;</dt>") < shown.index("<dt>a, c</dt>")
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "kernel, 100 samples; error not known"),
+        ({"standard_errors": {"yes": {"local": 0.00214}, "no": {"local": 0.000031}}}, "; local values ± 0.0021"),
+        ({"standard_errors": {"yes": {"local": None}, "no": {"local": None}}}, "kernel, 100 samples; error not known"),
+        ({"standard_errors": {"yes": {"local": 0.0}, "no": {"local": 0.0}}}, "kernel, all coalitions: exact"),
+    ],
+)
+def test_the_estimator_tells_its_error(changes: dict[str, Any], told: str) -> None:
+    """That of the label where it is largest; reports of before it was measured can be rendered still."""
+    assert told in html(manifest(**changes), attributions(["a", "b"]), attributions(["b", "a"], 1))
+
+
 def test_a_model_behind_an_endpoint_has_its_calls_on_the_page() -> None:
     """Calls, tries and probes that were left out are told; which model it was is not known."""
     calls = {"requests": 1234, "rows": 99, "bytes": 2_500_000, "retries": 3, "fallbacks": 1}
@@ -169,10 +183,9 @@ def test_documents_of_earlier_versions_are_rendered() -> None:
     files = stored(told, live, reference, whole(live, reference), points(4))
     document = json.loads(files["drift.json"])
     del document["history"]
-    for key in ("alone", "segments", "canary"):
+    for key in ("alone", "segments", "separability", "canary"):
         del document["finding"][key]
     for label in document["finding"]["labels"]:
-        del label["separability"]
         for feature in label["features"]:
             del feature["attributions"], feature["values"]
     shown = REPORT.render(told, files["analysis.json"], json.dumps(document).encode())["report.html"].decode()

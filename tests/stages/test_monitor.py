@@ -45,6 +45,7 @@ PARTS: dict[str, Any] = {
     "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100),
     "background_rows": lambda: None,
     "threshold": 0.9,
+    "save_local_shap_values": False,
     "report": Report(CHECKOUT / "reports_templates", "title", 20),
     "provenance": Provenance("settings: all\n", {"python": "3"}, lambda: 0.0),
     "track": untracked,

@@ -16,9 +16,10 @@ REFERENCE = "baseline/breast-cancer-monitor"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quickstart."""
+    """The folder of a quickstart that saves local attributions."""
     root = tmp_path_factory.mktemp("finished")
-    Shapwatch(root)("stage=quickstart")
+    Shapwatch(root)("stage=quickstart", "shap.save_local_shap_values=true")
+    assert (root / HOUR / "explanations_shap/out.csv").exists()
     return root
 
 
