@@ -1,5 +1,6 @@
 PY ?= python3
 VENV := .venv
+SDK := .venv-sagemaker
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
@@ -28,6 +29,12 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev,bench]'
 	@touch $@ $(VENV)/.dev $(VENV)/.core
-clean: ; rm -rf $(VENV)
+# The sagemaker SDK, whose pins are not ours, in an environment of its own: tests/test_sagemaker_sdk.py runs it.
+sagemaker: $(SDK)/.installed
+$(SDK)/.installed: tests/sagemaker_sdk.txt
+	$(PY) -m venv $(SDK)
+	$(SDK)/bin/python -m pip install -q --disable-pip-version-check --no-compile -r $<
+	@touch $@
+clean: ; rm -rf $(VENV) $(SDK)
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench sagemaker clean

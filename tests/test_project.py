@@ -16,7 +16,7 @@ from tests.running import CHECKOUT, Shapwatch
 
 def committed() -> Iterator[tuple[str, str]]:
     """Yield name and text of every text file of the project."""
-    skipped = {".git", ".venv", "output", "__pycache__", "node_modules"}
+    skipped = {".git", ".venv", ".venv-sagemaker", "output", "__pycache__", "node_modules"}
     for path in sorted(CHECKOUT.rglob("*")):
         parts = path.relative_to(CHECKOUT).parts
         if path.is_file() and not any(
@@ -36,10 +36,10 @@ def test_no_file_names_a_machine_or_a_package_registry() -> None:
 
 
 def test_constraints_are_plain_pins() -> None:
-    """constraints.txt holds name==version lines, sorted, one for each dependency."""
-    lines = (CHECKOUT / "constraints.txt").read_text().splitlines()
-    assert lines == sorted(lines)
-    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", line) for line in lines)
+    """constraints.txt holds name==version lines, sorted, one for each dependency; the pins of the SDK look alike."""
+    lines, sdk = ((CHECKOUT / name).read_text().splitlines() for name in ("constraints.txt", "tests/sagemaker_sdk.txt"))
+    assert (lines, sdk) == (sorted(lines), sorted(sdk))
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", line) for line in [*lines, *sdk])
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     wanted = [
         *project["dependencies"],

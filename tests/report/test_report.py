@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
 from tests.report.samples import HOSTILE, REPORT, attributions, failed, html, manifest, points, stored, whole, written
 from tests.running import Shapwatch
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real browser, Chromium as the system has it."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no Chromium on the PATH; install it, or name it in CHROMIUM")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 def page(tmp_path: Path, shown: str) -> Path:

@@ -1,0 +1,39 @@
+"""The sagemaker SDK reads what we write: its own classes, in an environment of its own, from an object store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.object_store import ENVIRONMENT, s3_server
+from tests.running import CHECKOUT, Shapwatch
+
+SDK = CHECKOUT / ".venv-sagemaker"
+MISSING = "needs the sagemaker SDK in an environment of its own: make sagemaker"
+
+
+def test_its_classes_read_our_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Violations and constraints as they are, and the attributions of a baselining on a model card."""
+    if not (SDK / ".installed").exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=quickstart")
+    written = [shapwatch.find("constraint_violations.json"), shapwatch.find("analysis.json", "baseline")]
+    violations, constraints = (orjson.loads(path.read_bytes()) for path in written)
+    assert len(violations["violations"]) == 1
+    with s3_server(monkeypatch) as bucket:
+        locations = [bucket.put(f"monitoring/{path.name}", path.read_bytes()) for path in written]
+        region = {"AWS_DEFAULT_REGION": ENVIRONMENT["AWS_REGION"], "SAGEMAKER_SUPPRESS_V2_WARNING": "1"}
+        command = [str(SDK / "bin/python"), "-P", str(CHECKOUT / "tests/sagemaker_sdk.py"), *locations]
+        done = subprocess.run(command, env=os.environ | region, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    attributions = constraints["explanations"]["kernel_shap"]["malignant"]["global_shap_values"]
+    assert orjson.loads(done.stdout.splitlines()[-1]) == {
+        "violations": violations,
+        "constraints": constraints,
+        "card": {"explanations - global_shap_values, label=malignant": attributions},
+    }
