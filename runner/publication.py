@@ -8,6 +8,19 @@ from datetime import datetime
 from runner.domain import GlobalAttributions, Status, Window
 from runner.finding import Finding, Level
 
+MEANINGS = {
+    "execution_status": "1 for the status of the last execution, 0 for the others",
+    "execution_scheduled_timestamp_seconds": "When the last execution was scheduled",
+    "drift_level": "0 none, 1 too few records, 2 info, 3 warning, 4 violation",
+    "label_drift_level": "The same of a model output",
+    "ndcg": "How far the order of the features agrees with the reference's, 1 for the same order",
+    "share_moved": "The part of the attribution that changed hands, 0 to 1",
+    "largest_share_moved": "The same of the model output where most did",
+    "mass_log2": "How many times all attribution has grown, as a logarithm to the base 2",
+    "attribution": "Global SHAP value of a feature",
+}
+"""What the name of each figure means, wherever Prometheus or OpenTelemetry finds it."""
+
 
 @dataclass(frozen=True)
 class Publication:

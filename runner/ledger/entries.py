@@ -107,12 +107,13 @@ class Entries(Database):
         """Return the execution of a schedule that was scheduled last."""
         return next(iter(self.entries(schedule, newest=1)), None)
 
-    def last_of_each(self) -> dict[str, Entry]:
-        """Return the last execution of each schedule that has one, by the schedule's name."""
+    def last_of_each(self, statuses: Collection[Status] = tuple(Status)) -> dict[str, Entry]:
+        """Return the last execution of each schedule that has one with one of some statuses, by the schedule's name."""
         others = executions.alias()
+        wanted_status = others.c.status.in_([str(status) for status in statuses])
         newest = (
             select(others.c.id)
-            .where(others.c.schedule == schedules.c.name)
+            .where(others.c.schedule == schedules.c.name, wanted_status)
             .order_by(others.c.scheduled.desc())
             .limit(1)
             .correlate(schedules)

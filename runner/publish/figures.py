@@ -9,22 +9,14 @@ from dataclasses import dataclass
 from runner.domain import GlobalAttributions, Status
 from runner.publication import Publication
 
-MEANINGS = {
-    "execution_status": "1 for the status of the last execution, 0 for the others",
-    "execution_scheduled_timestamp_seconds": "When the last execution was scheduled",
-    "drift_level": "0 none, 1 too few records, 2 info, 3 warning, 4 violation",
-    "label_drift_level": "The same of a model output",
-    "ndcg": "How far the order of the features agrees with the reference's, 1 for the same order",
-    "share_moved": "The part of the attribution that changed hands, 0 to 1",
-    "mass_log2": "How many times all attribution has grown, as a logarithm to the base 2",
-    "attribution": "Global SHAP value of a feature",
-}
-"""What each name means."""
-
 
 @dataclass(frozen=True)
 class Figure:
-    """A finite number, its name in `MEANINGS`, and what it is about besides the monitor: label, feature or status."""
+    """A finite number and what it is about besides the monitor: label, feature or status.
+
+    Attributes:
+        name: one of `publication.MEANINGS`.
+    """
 
     name: str
     value: float

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.errors import PublishError
-from runner.publication import Publication
-from runner.publish.figures import MEANINGS, figures
+from runner.publication import MEANINGS, Publication
+from runner.publish.figures import figures
 from runner.publish.library import installed, quiet
 from runner.values import Count, Seconds, Url
 

@@ -9,8 +9,8 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.errors import PublishError, disk_sentence
-from runner.publication import Publication
-from runner.publish.figures import MEANINGS, figures
+from runner.publication import MEANINGS, Publication
+from runner.publish.figures import figures
 from runner.values import Count, FilePath
 
 PREFIX = "shapwatch_"

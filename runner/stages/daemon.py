@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from runner.ledger.leadership import Leadership
     from runner.ledger.ledger import Ledger
     from runner.supervision.dispatcher import Dispatcher
-    from runner.supervision.health import Facts
+    from runner.supervision.health import Facts, Lasts
     from runner.supervision.supervisor import Supervisor
 
 TIDY_SECONDS = 3600.0
@@ -65,7 +65,7 @@ class Daemon:
     supervisor: Supervisor
     dispatcher: Callable[[], Dispatcher]
     monitors: Sequence[Declaration]
-    health: Callable[[Callable[[], Facts], Callable[[], dict[str, Entry]]], AbstractContextManager[None]] | None
+    health: Callable[[Callable[[], Facts], Lasts], AbstractContextManager[None]] | None
     poll_seconds: float
     grace_seconds: float
     lease_seconds: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,11 +19,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from runner.agenda import Entry
 from runner.domain import Status
 from runner.errors import LedgerError, SettingsError
+from runner.publication import MEANINGS
+from runner.supervision.verdicts import Verdicts
 
 POLL_SECONDS = 0.05
 SILENT_SECONDS = 10.0
 LATE_SECONDS = 120.0
 """A daemon whose last good round is longer ago is not well."""
+
+ENDED = (Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
+"""Statuses of executions that were not kept from saying something."""
+
+Lasts = Callable[[Collection[Status]], dict[str, Entry]]
+"""Gives the last execution of each schedule that has one with one of some statuses."""
 
 logger = logging.getLogger("shapwatch.daemon")
 
@@ -68,18 +76,19 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def health(host: str, port: int, facts: Callable[[], Facts], lasts: Callable[[], dict[str, Entry]]) -> Iterator[None]:
+def health(host: str, port: int, facts: Callable[[], Facts], lasts: Lasts) -> Iterator[None]:
     """Serve `/healthz` and `/metrics` inside.
 
     Args:
         host: where.
         port: where; 0 is a free one.
         facts: the state of the daemon.
-        lasts: the last execution of each schedule.
+        lasts: gives the last executions.
 
     Raises:
         SettingsError: when the address is taken or not this machine's.
     """
+    verdicts = Verdicts()
 
     class Page(BaseHTTPRequestHandler):
         timeout = SILENT_SECONDS
@@ -90,7 +99,7 @@ def health(host: str, port: int, facts: Callable[[], Facts], lasts: Callable[[],
                 now = facts()
                 self._answer(200 if now.well else 503, "application/json", orjson.dumps({"ok": now.well} | vars(now)))
             elif path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, metrics(facts(), lasts))
+                self._answer(200, CONTENT_TYPE_LATEST, metrics(facts(), lasts, verdicts))
             else:
                 self._answer(404, "text/plain", b"there are /healthz and /metrics\n")
 
@@ -120,7 +129,7 @@ def health(host: str, port: int, facts: Callable[[], Facts], lasts: Callable[[],
         thread.join()
 
 
-def metrics(facts: Facts, lasts: Callable[[], dict[str, Entry]]) -> bytes:
+def metrics(facts: Facts, lasts: Lasts, verdicts: Verdicts) -> bytes:
     """Return the figures in Prometheus' exposition format; without those of the ledger when it does not answer."""
     registry = CollectorRegistry()
     figures = {
@@ -131,6 +140,17 @@ def metrics(facts: Facts, lasts: Callable[[], dict[str, Entry]]) -> bytes:
     }
     for name, (what, value) in figures.items():
         Gauge(name, what, registry=registry).set(value)
+    try:
+        found, ended = lasts(tuple(Status)), lasts(ENDED)
+    except LedgerError:
+        found, ended = {}, {}
+    _add_executions(registry, found)
+    _add_verdicts(registry, ended, verdicts)
+    return generate_latest(registry)
+
+
+def _add_executions(registry: CollectorRegistry, lasts: dict[str, Entry]) -> None:
+    """Add the figures of the last executions, whether they have begun or not."""
     last = Gauge(
         "shapwatch_last_execution_status",
         "1 for the status of the last execution",
@@ -146,14 +166,27 @@ def metrics(facts: Facts, lasts: Callable[[], dict[str, Entry]]) -> bytes:
     memory = Gauge(
         "shapwatch_last_execution_peak_memory_bytes", "Of the last execution's process", ["schedule"], registry=registry
     )
-    try:
-        found = lasts()
-    except LedgerError:
-        found = {}
-    for schedule, entry in found.items():
+    for schedule, entry in lasts.items():
         for status in Status:
             last.labels(schedule, status).set(status == entry.status)
         at.labels(schedule).set(entry.scheduled.timestamp())
         if entry.peak_memory is not None:
             memory.labels(schedule).set(entry.peak_memory)
-    return generate_latest(registry)
+
+
+def _add_verdicts(registry: CollectorRegistry, lasts: dict[str, Entry], verdicts: Verdicts) -> None:
+    """Add what the last executions that ended have found, under the names that `publish=[prometheus]` has for it."""
+    level, moved, ndcg = (
+        Gauge(f"shapwatch_{name}", MEANINGS[name], ["endpoint", "monitor", *labels], registry=registry)
+        for name, labels in (("drift_level", []), ("largest_share_moved", []), ("ndcg", ["label"]))
+    )
+    completed = {entry: entry.output for entry in lasts.values() if entry.output and entry.status is not Status.FAILED}
+    read = verdicts.of(completed.values())
+    for entry, found in [(entry, read[directory]) for entry, directory in completed.items() if directory in read]:
+        whose = entry.endpoint, entry.schedule
+        if found.level is not None:
+            level.labels(*whose).set(found.level.order)
+        if found.share_moved is not None:
+            moved.labels(*whose).set(found.share_moved)
+        for label, value in found.ndcg.items():
+            ndcg.labels(*whose, label).set(value)

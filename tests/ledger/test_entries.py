@@ -126,6 +126,15 @@ def test_each_schedule_has_its_last_execution(ledger: Ledger) -> None:
     }
 
 
+def test_each_schedule_has_its_last_execution_that_ended(ledger: Ledger) -> None:
+    """What is pending after it does not count where it is not asked for."""
+    one, _, _ = planned(ledger, 1, 2, 3)
+    planned(ledger, 2, name="other")
+    one = ended(ledger, one, Status.FAILED)
+    assert ledger.last_of_each([Status.COMPLETED, Status.FAILED]) == {"watch": one}
+    assert ledger.last_of_each([Status.COMPLETED]) == {}
+
+
 def test_what_may_start_comes_oldest_first(ledger: Ledger) -> None:
     """Only what is pending and whose time has come, and not more than asked for."""
     ledger.create(schedule(), SETTINGS)

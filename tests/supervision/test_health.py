@@ -6,22 +6,31 @@ import logging
 import re
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from threading import Thread
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event, Thread
 from threading import enumerate as enumerate_threads
+from typing import Any
 
 import httpx
+import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runner.agenda import Entry
 from runner.domain import Status
 from runner.errors import LedgerError, SettingsError
-from runner.supervision.health import LATE_SECONDS, Facts, health
+from runner.executions import commit, read_manifest
+from runner.supervision.health import LATE_SECONDS, Facts, Lasts, health
+from runner.supervision.result import Result
+from runner.supervision.verdicts import MOST_LABELS
+from tests.ledger.nouns import planned
+from tests.publish.publications import NAMES, publication
+from tests.publish.test_prometheus import sink
 from tests.supervision.entries import NOON, entry
-from tests.supervision.watching import wait_until
+from tests.supervision.watching import Bench, wait_until
 
 HOST = "127.0.0.1"
 GOOD = Facts(leading=True, round_age=0.5, problem=None, running=1, workers=2)
@@ -41,9 +50,9 @@ class Page:
     lasts: Callable[[], dict[str, Entry]] = none
     port: int = 0
 
-    def ledger(self) -> dict[str, Entry]:
+    def ledger(self, statuses: Collection[Status]) -> dict[str, Entry]:
         """Return what the ledger tells now."""
-        return self.lasts()
+        return {name: entry for name, entry in self.lasts().items() if entry.status in statuses}
 
     def get(self, path: str) -> httpx.Response:
         """Return the answer to a request."""
@@ -71,14 +80,14 @@ class Ear(logging.Handler):
 
 
 @contextmanager
-def listening() -> Iterator[Page]:
-    """Yield a page at a free port, which the log tells."""
+def listening(lasts: Lasts | None = None) -> Iterator[Page]:
+    """Yield a page at a free port, which the log tells, on a ledger or on what the page has in its place."""
     page, ear, logger = Page(), Ear(), logging.getLogger("shapwatch.daemon")
     level = logger.level
     logger.addHandler(ear)
     logger.setLevel(logging.INFO)
     try:
-        with health(HOST, 0, lambda: page.facts, page.ledger):
+        with health(HOST, 0, lambda: page.facts, lasts or page.ledger):
             (told,) = ear.heard
             found = re.fullmatch(r"health at http://127\.0\.0\.1:(\d+)/healthz, figures at /metrics", told)
             assert found
@@ -171,6 +180,166 @@ def test_names_are_escaped(page: Page) -> None:
     assert {key[1][0] for key in found if key[1]} == {STRANGE}
 
 
+def manifest(**changes: Any) -> dict[str, Any]:
+    """Return what an execution leaves behind, as far as the page reads it."""
+    window = {"start": "2026-01-05T11:00:00Z", "end": "2026-01-05T12:00:00Z"}
+    labels = [{"label": "label0", "ndcg": 0.875}, {"label": "label1", "ndcg": None}]
+    effects = {"share_moved": {"value": 0.25, "noise": 0.1, "p": 0.01}, "mass": {"value": 0.5}}
+    found = {"window": window, "status": "Completed", "level": "warning", "effects": effects}
+    return {**found, "verdict": {"threshold": 0.9, "labels": labels}, **changes}
+
+
+def completed(directory: Path, document: bytes, **changes: Any) -> Entry:
+    """Return an execution that has completed, with a manifest in its directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (new := directory / "new").write_bytes(document)
+    new.replace(directory / "manifest.json")
+    return entry(**{"status": Status.COMPLETED, "output": str(directory)} | changes)
+
+
+def verdicts(page: Page) -> dict[tuple[str, ...], float]:
+    """Return what the page tells of verdicts, by name and labels."""
+    names = {"shapwatch_drift_level", "shapwatch_largest_share_moved", "shapwatch_ndcg"}
+    found = {(name.removeprefix("shapwatch_"), *labels): value for (name, labels), value in page.figures().items()}
+    return {key: value for key, value in found.items() if f"shapwatch_{key[0]}" in names}
+
+
+VERDICT = {
+    ("drift_level", "adult", "adult-monitor"): 3,
+    ("largest_share_moved", "adult", "adult-monitor"): 0.25,
+    ("ndcg", "adult", "label0", "adult-monitor"): 0.875,
+}
+
+
+def test_the_last_verdict_is_there(page: Page, tmp_path: Path) -> None:
+    """Under the names, labels and meanings of the textfile; what is undefined is left out."""
+    lasts = {"adult-monitor": completed(tmp_path, orjson.dumps(manifest()))}
+    page.lasts = lambda: lasts
+    assert verdicts(page) == VERDICT
+    text = page.get("/metrics").text
+    file = sink(tmp_path / "textfile")
+    file.publish(publication())
+    theirs = file.file(publication()).read_text()
+    for name in ("drift_level", "ndcg"):
+        (told,) = [line for line in text.splitlines() if line.startswith(f"# HELP shapwatch_{name} ")]
+        assert told in theirs.splitlines()
+
+
+def test_a_reference_without_records_leaves_the_ranking(page: Page, tmp_path: Path) -> None:
+    """There is no level then, which is not the level `none`."""
+    document = orjson.dumps(manifest(level=None, effects=None))
+    page.lasts = lambda: {"adult-monitor": completed(tmp_path, document)}
+    assert verdicts(page).keys() == {("ndcg", "adult", "label0", "adult-monitor")}
+
+
+def test_names_of_outputs_are_escaped_and_the_worst_come_first(page: Page, tmp_path: Path) -> None:
+    """Quotes, line ends, emoji come out as they went in; of many labels those with the lowest nDCG are shown."""
+    names = [*NAMES, *(f"good {i}" for i in range(1000))]
+    assert len(NAMES) == MOST_LABELS
+    labels = [{"label": name, "ndcg": i / len(names)} for i, name in enumerate(names)]
+    document = orjson.dumps(manifest(verdict={"threshold": 0.9, "labels": labels[::-1]}))
+    strange = completed(tmp_path, document, schedule=STRANGE, endpoint="\U0001f986")
+    page.lasts = lambda: {STRANGE: strange}
+    found = {key[1:]: value for key, value in verdicts(page).items() if key[0] == "ndcg"}
+    assert found == {("\U0001f986", name, STRANGE): i / len(names) for i, name in enumerate(NAMES)}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [b"", b"{", b"[1]", b"null", b"\xff", b"{}", b"[" * 5000]
+    + [
+        orjson.dumps(manifest(**{key: value}))
+        for key in ("window", "status", "level", "effects", "verdict")
+        for value in (
+            7,
+            "x",
+            [7],
+            {"labels": 7, "share_moved": 7},
+            {"labels": [{}], "share_moved": {"value": []}},
+        )
+    ],
+)
+def test_a_damaged_manifest_takes_only_its_own_figures_away(page: Page, tmp_path: Path, document: bytes) -> None:
+    """Whatever stands in it, the page and the other schedules are there."""
+    lasts = {
+        "damaged": completed(tmp_path / "damaged", document, schedule="damaged"),
+        "adult-monitor": completed(tmp_path / "good", orjson.dumps(manifest())),
+    }
+    page.lasts = lambda: lasts
+    found = verdicts(page)
+    assert {key: value for key, value in found.items() if "damaged" not in key} == VERDICT
+
+
+def test_a_directory_that_is_gone_has_no_figures(page: Page, tmp_path: Path) -> None:
+    """They come back with it; one that never was, a file in its place and a failure have none either."""
+    lasts = {"adult-monitor": completed(tmp_path / "06", orjson.dumps(manifest()))}
+    page.lasts = lambda: lasts
+    (tmp_path / "06").rename(tmp_path / "aside")
+    assert verdicts(page) == {}
+    (tmp_path / "aside").rename(tmp_path / "06")
+    assert verdicts(page) == VERDICT
+    (tmp_path / "file").write_text("no directory")
+    for changes in ({"output": None}, {"output": ""}, {"output": str(tmp_path / "file")}, {"status": Status.FAILED}):
+        lasts["adult-monitor"] = replace(completed(tmp_path / "06", orjson.dumps(manifest())), **changes)
+        assert verdicts(page) == {}
+
+
+def test_a_manifest_is_read_once_until_it_is_replaced(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a damaged one; and what is asked for no longer is forgotten."""
+    reads = list[Path]()
+
+    def reading(directory: Path) -> dict[str, Any] | None:
+        reads.append(directory)
+        return read_manifest(directory)
+
+    monkeypatch.setattr("runner.executions.read_manifest", reading)
+    lasts = {
+        "adult-monitor": completed(tmp_path / "06", orjson.dumps(manifest())),
+        "damaged": completed(tmp_path / "07", b"{", schedule="damaged"),
+    }
+    page.lasts = lambda: lasts
+    assert [verdicts(page) for _ in range(3)] == [VERDICT] * 3
+    assert sorted(reads) == [tmp_path / "06", tmp_path / "07"]
+    completed(tmp_path / "06", orjson.dumps(manifest(level="violation")))
+    assert verdicts(page) == VERDICT | {("drift_level", "adult", "adult-monitor"): 4}
+    assert reads[2:] == [tmp_path / "06"]
+
+
+def test_directories_that_are_replaced_meanwhile_break_nothing(page: Page, tmp_path: Path) -> None:
+    """Each answer has the verdict before, the one after, or none."""
+    target, document = tmp_path / "06", orjson.dumps(manifest())
+    lasts = {"adult-monitor": completed(target, document)}
+    page.lasts = lambda: lasts
+    done = Event()
+
+    def replacing() -> None:
+        while not done.is_set():
+            commit(target, {"manifest.json": document})
+
+    writer = Thread(target=replacing)
+    writer.start()
+    try:
+        assert all(verdicts(page) in (VERDICT, {}) for _ in range(30))
+    finally:
+        done.set()
+        writer.join()
+    assert verdicts(page) == VERDICT
+
+
+def test_a_verdict_stays_while_the_next_execution_waits(bench: Bench, tmp_path: Path) -> None:
+    """Until that one has ended; the status is that of the newest, as the ledger has it."""
+    one, _ = planned(bench.ledger, 1, 2, name="adult-monitor")
+    output = completed(tmp_path / "06", orjson.dumps(manifest())).output
+    assert bench.ledger.begin(one.id, "us", NOON)
+    result = Result(Status.COMPLETED, output=output)
+    assert bench.ledger.settle(one.id, "us", now=NOON, **asdict(result))
+    with listening(bench.ledger.last_of_each) as page:
+        assert verdicts(page) == VERDICT
+        assert page.figures()["shapwatch_last_execution_status", ("adult-monitor", "Pending")] == 1
+
+
 def test_a_ledger_that_does_not_answer_takes_only_its_own_figures_away(page: Page) -> None:
     """The daemon's are there, so that somebody is told."""
 
@@ -214,7 +383,7 @@ def test_afterwards_nobody_listens() -> None:
             assert page.get("/healthz").status_code == 200
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((HOST, page.port))
-        with health(HOST, page.port, lambda: GOOD, none):
+        with health(HOST, page.port, lambda: GOOD, lambda _: {}):
             assert page.get("/healthz").status_code == 200
 
 
@@ -223,7 +392,7 @@ def test_an_address_that_cannot_be_had_is_a_setting(host: str) -> None:
     """Taken, or not this machine's: the sentence names the setting and says what to do."""
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError) as caught, health(host, port, lambda: GOOD, none):
+        with pytest.raises(SettingsError) as caught, health(host, port, lambda: GOOD, lambda _: {}):
             raise AssertionError("it listens")
     (problem,) = caught.value.problems
     assert problem.startswith(f"stage.port={port}: cannot listen at {host} (")
