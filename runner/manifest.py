@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from runner.documents import dump
 from runner.domain import Attributions, Calls, Captured, Status, Verdict, Window, plural
 from runner.executions import ANALYSIS, sha256
 from runner.explain import background as backgrounds
@@ -72,13 +73,19 @@ def explanation(
     **identities: str | None,
 ) -> dict[str, Any]:
     """Return how the attributions came to be: what a later comparison needs, and the hashes of all that took part."""
+    hashes = {
+        ANALYSIS: sha256(analysis),
+        "background": backgrounds.identity(background),
+        "estimator": sha256(dump(estimator.settings)),
+        **identities,
+    }
     return {
         "estimator": estimator.settings,
         "evaluations": attributions.evaluations,
         "efficiency_residual": attributions.residual,
         "standard_errors": _errors(attributions),
         "background": {"names": background.columns, "rows": background.rows()},
-        "hashes": {ANALYSIS: sha256(analysis), "background": backgrounds.identity(background), **identities},
+        "hashes": hashes,
     }
 
 

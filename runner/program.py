@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 
 QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
@@ -18,6 +19,21 @@ def command(folder: str, settings: str) -> list[str]:
     """
     (Path(folder) / "settings.yaml").write_text(settings, "utf-8")
     return [sys.executable, "-P", "-m", "runner", "--config-path", folder, "--config-name", "settings", *QUIET]
+
+
+def reproduction(target: Path, **stage: str) -> str:
+    """Return the command for a shell that makes a directory again, from the settings in it.
+
+    Where the directory's path is relative, so is the command: it is for the folder that the run was started in.
+
+    Args:
+        target: the directory.
+        stage: the stage's settings, its `kind` among them.
+    """
+    where = quote(str(target)) if target.is_absolute() else f'"$PWD"/{quote(str(target))}'
+    settings = ",".join(f"{key}:{value}" for key, value in stage.items())
+    again = ["--config-name settings", *QUIET, "'~stage'", f"'+stage={{{settings}}}'"]
+    return " ".join(["python -m runner --config-path", where, *again])
 
 
 def environment() -> dict[str, str]:

@@ -396,3 +396,20 @@ def test_two_monitors_of_one_name_are_refused(shapwatch: Shapwatch) -> None:
     """Else the last one would win, at each start anew."""
     printed = shapwatch("stage=daemon", "stage.monitors=[quickstart,quickstart]", code=2)
     assert "quickstart and quickstart have the same monitor.name, breast-cancer-monitor" in printed
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["baseline", "monitor"])
+def test_a_report_says_how_it_is_made_again(played: Shapwatch, kind: str) -> None:
+    """Its command, as somebody would paste it into a shell, gives the same bytes."""
+    made = {orjson.loads(path.read_bytes())["stage"]: path.parent for path in sorted(played.root.rglob("manifest.json"))}
+    before = contents(made[kind])
+    shell = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(
+        orjson.loads(before["manifest.json"])["command"], shell=True, cwd=CHECKOUT, env=shell, check=True, timeout=120
+    )
+    assert contents(made[kind]) == before

@@ -28,6 +28,8 @@ NOTABLE = 0.1
 """The share of the records from which missing or unseen values are told."""
 RESTORED = 1 / 3
 """A suspicion has to bring the distance below what chance does, or down to this part of what it was."""
+ALIKE = 1 / 4
+"""Suspicions closer than this part of what chance does cannot be told apart: the simplest is told."""
 MOST_CODES = 50
 """A feature with no more different values is taken for one of codes."""
 MOST_TOLD = 10
@@ -105,9 +107,9 @@ def _of_numbers(before: pl.Series, now: pl.Series) -> str | None:
     if apart <= chance:
         return None
     suspicions = [(_apart(before_N, restored_M), told) for restored_M, told in _suspicions(before_N, now_M)]
-    closest, told = min(suspicions, key=lambda suspicion: suspicion[0])
+    closest = min(left for left, _ in suspicions)
     if closest <= max(chance, apart * RESTORED) and closest < apart:
-        return told
+        return next(told for left, told in suspicions if left <= closest + chance * ALIKE)
     if before.n_unique() <= MOST_CODES and (unseen := _of_codes(before, now)):
         return unseen
     return f"its own values have changed: the median is {np.median(now_M):.4g}, and was {np.median(before_N):.4g}"

@@ -84,13 +84,13 @@ class Detector:
         """
         pairing = pair(reference, live, agg_method)
         N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.alarm.level(window)
+        segments = self._segments(pairing, significance, parts)
         if not pairing.labels or min(N, M) < self.min_rows:
             rows = plural(min(N, M), "record")
             note = f"{rows} are too few to tell drift from chance: drift.min_rows={self.min_rows}"
             notes, none = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
-            return Finding(none, none, N, M, significance, 1.0, (), notes)
+            return Finding(none, none, N, M, significance, 1.0, (), notes, segments=segments)
         labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.seed))
-        segments = self._segments(pairing, significance, parts)
         told = separability = self._separability(pairing, significance)
         apart = told is not None and told.p is not None and told.p <= significance
         level = worst([*labels, *segments], least=Level.INFO if apart else Level.NONE)
@@ -133,11 +133,12 @@ class Detector:
         return tuple(found)
 
     def _segments(self, pairing: Pairing, significance: float, parts: Sequence[Segment]) -> tuple[SegmentFinding, ...]:
-        shared = self._families * sum(part.smaller >= self.min_rows for part in parts)
+        enough = [bool(pairing.labels) and part.smaller >= self.min_rows for part in parts]
+        shared = self._families * sum(enough)
         found = []
         for i, part in enumerate(parts):
             labels: tuple[LabelFinding, ...] = ()
-            if part.smaller >= self.min_rows:
+            if enough[i]:
                 labels = self._labels(pairing.part(part), significance, shared, np.random.default_rng([self.seed, i]))
             level = worst(labels) if labels else Level.INSUFFICIENT_DATA
             found.append(SegmentFinding(part.name, level, len(part.reference_N), len(part.live_M), labels))

@@ -5,6 +5,7 @@ Array letters: N reference records, M live records.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,7 +52,8 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
         SegmentError: when it is neither, or has not one value for each record.
     """
     names, before_N, now_M = _named(_values(by, before), _values(by, now))
-    smaller = {name: min(int((before_N == name).sum()), int((now_M == name).sum())) for name in names}
+    had, has = (Counter(side.tolist()) for side in (before_N, now_M))
+    smaller = {name: min(had[name], has[name]) for name in names}
     largest = sorted(names, key=lambda name: -smaller[name])[:MOST]
     kept = [name for name in names if name in largest and smaller[name] >= min_rows]
     parts = [Segment(f"{by}: {name}", np.flatnonzero(before_N == name), np.flatnonzero(now_M == name)) for name in kept]
@@ -102,5 +104,5 @@ def _binned(values: pl.Series, cuts: NDArray[np.float64], names: list[str]) -> N
 
 def _texts(values: pl.Series, numbers: bool) -> NDArray[np.str_]:
     """Return each value as text, numbers alike whether they are stored as integers or not."""
-    texts = {value: f"{value:g}" if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
+    texts = {value: f"{value:.15g}" if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
     return np.array([texts.get(value, MISSING) for value in values.to_list()], dtype=np.str_)

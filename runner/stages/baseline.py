@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import documents, kept, manifest
+from runner import documents, kept, manifest, program
 from runner.domain import Explained, Outcome, Status, plural
 from runner.drift.detection import Detector
 from runner.drift.segments import segments
@@ -80,6 +80,7 @@ class Baseline:
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
+            "command": program.reproduction(self.target, kind="baseline"),
             "counts": {"records": features.height},
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "preflight": asdict(checked),

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 
 import polars as pl
 
-from runner import documents, executions, history, kept, manifest
+from runner import documents, executions, history, kept, manifest, program
 from runner.domain import Attributions, Captured, Execution, Explained, GlobalAttributions, Status, Window
 from runner.drift.canary import canary
 from runner.drift.detection import Detector
@@ -256,7 +256,9 @@ class Monitor:
 
     def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> dict[str, Any]:
         head = manifest.head("monitor", self.name, status, told, self.provenance.versions)
-        return {**head, **manifest.place(self.endpoint, slot.window, slot.scheduled)}
+        at = {"window": f"{slot.window.start:%FT%TZ}/{slot.window.end:%FT%TZ}", "scheduled": f"{slot.scheduled:%FT%TZ}"}
+        command = program.reproduction(slot.target, kind="monitor", **at, attached="false")
+        return {**head, **manifest.place(self.endpoint, slot.window, slot.scheduled), "command": command}
 
     def _commit(
         self,

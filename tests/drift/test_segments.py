@@ -36,6 +36,12 @@ def test_rare_and_unseen_values_come_together() -> None:
     assert sizes("land", before, now) == {"land: DE": (5, 5), "land: all others": (6, 5)}
 
 
+def test_large_numbers_keep_their_names() -> None:
+    """All their digits: two postal codes are two parts."""
+    codes = table(code=[1234567, 1234568] * 2)
+    assert sizes("code", codes, codes) == {"code: 1234567": (2, 2), "code: 1234568": (2, 2)}
+
+
 def test_numbers_with_many_values_are_cut_in_quarters() -> None:
     """Where the reference has them, whatever the live ones are."""
     before, now = table(age=list(range(100))), table(age=[0.5] * 4 + [99] * 4 + [1000] * 4)

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from runner import executions
-from runner.domain import Event, Execution, Payload, Status, Window, utc
+from runner.domain import HOUR, Event, Execution, Payload, Status, Window, utc
 from runner.executions import Provenance
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
@@ -33,7 +33,7 @@ from runner.stages.baseline import Baseline
 from runner.stages.monitor import Monitor
 from tests.conftest import untracked
 from tests.drift.samples import USUAL
-from tests.models_by_hand import Formula, additive
+from tests.models_by_hand import Formula, additive, interacting
 from tests.running import CHECKOUT
 
 WINDOW = Window.parse("2026-01-05T09")
@@ -145,6 +145,66 @@ def test_local_attributions_are_held_against_those_that_were_kept(tmp_path: Path
     execution = replace(stage, reference=bare, background_rows=lambda: [[0, 0, 0]]).run(WINDOW)
     assert "the reference keeps no records: chance cannot be told from drift here" in execution.message
     assert orjson.loads((Path(execution.directory) / "drift.json").read_bytes())["finding"] is None
+
+
+def found(execution: Execution) -> dict[str, Any]:
+    """Return the finding in drift.json."""
+    finding: dict[str, Any] = orjson.loads((Path(execution.directory) / "drift.json").read_bytes())["finding"]
+    return finding
+
+
+def test_a_canary_tells_a_model_from_inputs(tmp_path: Path) -> None:
+    """Kept records explained again: still with the same model whatever the inputs are, moved with another one."""
+    stage = replace(monitor(tmp_path, [[70, 2, 1]] * 3), detector=replace(USUAL, min_rows=2))
+    same = found(stage.run(WINDOW))["canary"]
+    assert (same["records"], same["changed"], same["difference"], same["moved"]) == (3, False, 0, 0)
+    changed = replace(stage, model=Formula(interacting)).run(WINDOW)
+    other = found(changed)["canary"]
+    assert other["changed"]
+    assert other["moved"] > 0
+    assert "note: the model has changed: on 3 kept records its scores differ by up to " in changed.message
+    without = replace(stage, canary_rows=0).run(WINDOW)
+    assert found(without)["canary"] is None
+
+
+def test_with_events_as_units_one_record_of_each_is_compared(tmp_path: Path) -> None:
+    """A batch of records that are alike is one observation."""
+    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 5), detector=replace(USUAL, min_rows=2))
+    write(tmp_path, "09/01-00-000-y.jsonl", event([5, 3, 0], [5, 3, 1]))
+    assert found(stage.run(WINDOW))["rows_live"] == 7
+    assert found(replace(stage, unit="event").run(WINDOW))["rows_live"] == 2
+    assert manifest(tmp_path)["counts"]["records"] == 7
+
+
+def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path) -> None:
+    """Two of three: the first window raises no alarm, the second does, and it stands for one that is quiet."""
+    usual = monitor(tmp_path, [])
+    rule = replace(USUAL, alarm=replace(USUAL.alarm, false_alarms_per_year=1e5, k=2, n=3), min_rows=2)
+    stage = replace(usual, detector=rule)
+    rows = {9: [90, 2, 1], 10: [90, 2, 1], 11: [6, 2, 1]}
+    told = []
+    for hour, row in rows.items():
+        sent = event(*[row] * 8, clock=f"{hour:02}:30:00")
+        write(tmp_path, f"{hour:02}/00-00-000-x.jsonl", sent)
+        start = utc(f"2026-01-05T{hour:02}:00Z")
+        told.append(stage.run(Window(start, start + HOUR)))
+    levels = [(found(each)["level"], found(each)["alone"]) for each in told]
+    assert levels[0] == ("none", "violation")
+    assert levels[1] == ("violation", "violation")
+    assert levels[2][0] == "violation"
+    assert levels[2][1] in {"none", "info"}
+    assert "which does not stand yet: 2 of 3 windows have to say it" in told[0].message
+    assert "stands from the windows before" in told[2].message
+    history = orjson.loads((Path(told[2].directory) / "drift.json").read_bytes())["history"]
+    assert [point["alone"] for point in history] == ["violation", "violation"]
+
+
+def test_records_that_cannot_be_divided_fail_an_execution(tmp_path: Path) -> None:
+    """With what was asked for, and what was expected."""
+    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 3), detector=replace(USUAL, segment_by="Sex"))
+    execution = stage.run(WINDOW)
+    assert execution.status is Status.FAILED
+    assert 'drift.segment_by=Sex: unable to find column "Sex"' in execution.message
 
 
 def test_kept_records_of_another_baselining_are_refused(tmp_path: Path) -> None:
