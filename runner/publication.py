@@ -15,7 +15,7 @@ MEANINGS = {
     "label_drift_level": "The same of a model output",
     "ndcg": "How far the order of the features agrees with the reference's, 1 for the same order",
     "share_moved": "The part of the attribution that changed hands, 0 to 1",
-    "largest_share_moved": "The same of the model output where most did",
+    "largest_share_moved": "The share moved of the model output where most moved, 0 to 1",
     "mass_log2": "How many times all attribution has grown, as a logarithm to the base 2",
     "attribution": "Global SHAP value of a feature",
 }
