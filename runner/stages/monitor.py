@@ -243,7 +243,7 @@ class Monitor:
             attributions=live,
             ndcg=dict(ndcg or {}),
             finding=finding,
-            before=executions.preceding(slot.target),
+            past=executions.preceding(slot.target),
         )
         return self.tell(publication)
 

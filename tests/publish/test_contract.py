@@ -18,6 +18,7 @@ from runner import cli
 from runner import compose as composing
 from runner.domain import Status
 from runner.protocols import Sink
+from runner.publication import Past
 from runner.publish.telling import tell
 from tests.models.servers import always, serving
 from tests.object_store import s3_server
@@ -123,9 +124,9 @@ def test_a_failed_execution_is_told_and_stays_failed(tmp_path: Path) -> None:
     bad = stage.run(type(WINDOW).parse("2026-01-05T11"))
     assert (good.status, bad.status) == (Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
     first, second = told.publications
-    assert (first.before, second.before[0]) == (None, Status.COMPLETED_WITH_VIOLATIONS)
+    assert first.past == Past()
+    assert second.past == Past((Status.COMPLETED_WITH_VIOLATIONS, first.finding.level))
     assert first.ndcg.keys() == {"label0"}
-    assert second.before[1] is first.finding.level
     assert first.attributions.names == ("a", "b", "c")
     assert second.attributions is None
     assert second.sentence == orjson.loads((Path(second.report).parent / "manifest.json").read_bytes())["sentence"]
