@@ -182,6 +182,7 @@ def remove(target: Path, root: Path) -> bool:
         return False
     with suppress(FileNotFoundError):
         shutil.rmtree(target.rename(_hidden(target)), ignore_errors=True)
+    note_untold(target, untold=False)
     _prune([folder for folder in target.parents if root in folder.parents])
     return True
 
@@ -314,11 +315,27 @@ def preceding(target: Path) -> Past:
 
 
 def _states(target: Path) -> Iterator[State]:
-    """Yield the states of the executions before that of a directory, newest first; one that is damaged is passed by."""
+    """Yield the states of the executions before that of a directory, newest first.
+
+    One that is damaged, or whose news reached nobody, is passed by.
+    """
     for directory_ in earlier(target):
         with suppress(ValueError):
-            if manifest := read_manifest(directory_):
+            if not _untold(directory_).exists() and (manifest := read_manifest(directory_)):
                 yield Status(str(manifest.get("status"))), Level(manifest.get("level") or Level.NONE)
+
+
+def note_untold(target: Path, untold: bool) -> None:
+    """Note beside a directory that there is news of its execution which reached nobody yet, or that there is none."""
+    with suppress(OSError):
+        if untold:
+            _untold(target).touch()
+        else:
+            _untold(target).unlink(missing_ok=True)
+
+
+def _untold(target: Path) -> Path:
+    return target.parent / f".{target.name}.untold"
 
 
 def finished(target: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from runner.domain import GlobalAttributions, Status, Window
 from runner.finding import Finding, Level
@@ -70,6 +71,7 @@ class Publication:
         scheduled: its scheduled time in UTC.
         sentence: the verdict, or why there is none, for people.
         report: where the report is, a path or an address.
+        directory: of its results, None where nothing could be written.
         attributions: None where it failed.
         ndcg: of each judged label.
         finding: None where it failed, or where the reference keeps no rows.
@@ -83,6 +85,7 @@ class Publication:
     status: Status
     sentence: str
     report: str
+    directory: Path | None
     attributions: GlobalAttributions | None
     ndcg: dict[str, float]
     finding: Finding | None

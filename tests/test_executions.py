@@ -31,6 +31,7 @@ from runner.executions import (
     directory,
     earlier,
     finished,
+    note_untold,
     preceding,
     read_manifest,
     remove,
@@ -194,6 +195,27 @@ def test_what_is_known_is_what_the_newest_that_judged_said(tmp_path: Path, newes
             (tmp_path / name / MANIFEST).write_text(document)
     assert preceding(tmp_path / "2026/01/05/09") == expected
     assert preceding(tmp_path / "2026/01/04/23") == Past()
+
+
+def test_news_that_reached_nobody_is_not_known(tmp_path: Path) -> None:
+    """Its execution is passed by until somebody was reached; the note goes with the directory."""
+    for hour, level in (("07", "none"), ("08", "violation")):
+        commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: f'{{"status": "Completed", "level": "{level}"}}'.encode()})
+    target = tmp_path / "2026/01/05/08"
+    note_untold(target, untold=True)
+    assert preceding(tmp_path / "2026/01/05/09") == Past((Status.COMPLETED, Level.NONE))
+    note_untold(target, untold=False)
+    assert preceding(tmp_path / "2026/01/05/09") == Past((Status.COMPLETED, Level.VIOLATION))
+    note_untold(target, untold=True)
+    assert remove(target, tmp_path)
+    assert contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
+
+
+def test_a_note_that_cannot_be_made_is_none(tmp_path: Path) -> None:
+    """Where the folder is gone nothing is raised, and nothing made."""
+    for untold in (True, False):
+        note_untold(tmp_path / "gone/08", untold)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_long_silence_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

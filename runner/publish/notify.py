@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
+from runner import executions
 from runner.domain import Status
 from runner.errors import PublishError
 from runner.finding import Level
@@ -36,6 +37,9 @@ class Message:
 class Notify:
     """People, who are told of changes only: an episode once, and its end once.
 
+    News that reached nobody, neither now nor in another try, is noted beside the execution's directory; the next
+    execution takes it for not told.
+
     The addresses hold secrets. They are read from the environment whenever an execution ends, so that one that is
     missing or wrong is noticed before there is anything to tell, and they stand in no log and no message.
 
@@ -53,10 +57,12 @@ class Notify:
         Raises:
             PublishError: when some were not reached; `rest` is those.
         """
+        told = message(publication, self.min_level)
+        _note(publication, untold=told is not None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of what apprise imports, on Python 3.11
             services = self._services()
-        if told := message(publication, self.min_level):
+        if told:
             Letter(services, told).publish(publication)
 
     def _services(self) -> dict[str, Any]:
@@ -91,7 +97,7 @@ class Letter:
     services: dict[str, Any]
     message: Message
 
-    def publish(self, _: Publication) -> None:
+    def publish(self, publication: Publication) -> None:
         """Send the message.
 
         Raises:
@@ -105,9 +111,16 @@ class Letter:
             for name, service in self.services.items()
             if not service.notify(body=self.message.body, title=self.message.title, notify_type=kind, body_format=form)
         }
+        if len(left) < len(self.services):
+            _note(publication, untold=False)
         if left:
             problem = f"{', '.join(left)} cannot be reached, or refuses the message"
             raise PublishError("notify", problem, rest=replace(self, services=left))
+
+
+def _note(publication: Publication, untold: bool) -> None:
+    if publication.directory:
+        executions.note_untold(publication.directory, untold)
 
 
 def message(publication: Publication, min_level: Level) -> Message | None:

@@ -240,6 +240,7 @@ class Monitor:
             status=status,
             sentence=sentence,
             report=str(slot.target.absolute() / REPORT) if reported else "",
+            directory=slot.target if reported else None,
             attributions=live,
             ndcg=dict(ndcg or {}),
             finding=finding,

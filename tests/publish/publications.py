@@ -59,6 +59,7 @@ def publication(level: Level | None = Level.WARNING, **changes: Any) -> Publicat
         status=Status.COMPLETED,
         sentence="Material drift: 30 % of the attribution moved.",
         report="output/report.html",
+        directory=None,
         attributions=attributions,
         ndcg=dict.fromkeys(labels, 0.95),
         finding=finding(level, labels) if level else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import orjson
 import pytest
@@ -188,6 +189,31 @@ def test_only_those_who_were_not_reached_are_told_again(monkeypatch: pytest.Monk
         name(monkeypatch, first, second)
         assert tell([SINK], failure(), lambda _: None) == []
     assert [len(first.seen), len(second.seen)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("codes", "noted"),
+    [((200, 200), False), ((200, 500), False), ((500, 500), True)],
+    ids=["all are reached", "one is", "none is"],
+)
+def test_news_that_reached_nobody_is_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, codes: tuple[int, int], noted: bool
+) -> None:
+    """Beside the directory; whoever was reached is not told again because another was not."""
+    (directory := tmp_path / "05").mkdir()
+    with serving(always(codes[0], "")) as first, serving(always(codes[1], "")) as second:
+        name(monkeypatch, first, second)
+        tell([SINK], failure(directory=directory), lambda _: None)
+    assert (tmp_path / ".05.untold").exists() is noted
+
+
+def test_news_is_noted_where_there_is_no_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And no longer once the same execution, made again, has none."""
+    monkeypatch.delenv(URLS, raising=False)
+    tell([SINK], failure(directory=tmp_path / "05"), lambda _: None)
+    assert (tmp_path / ".05.untold").exists()
+    tell([SINK], publication(Level.NONE, directory=tmp_path / "05"), lambda _: None)
+    assert not (tmp_path / ".05.untold").exists()
 
 
 @pytest.mark.parametrize("answer", [always(500, SECRET), always(404, ""), always(200, "", fault="stall")])
