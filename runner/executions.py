@@ -24,6 +24,7 @@ from runner.documents import dump
 from runner.domain import Status
 from runner.errors import OccupiedTarget
 from runner.finding import Level
+from runner.publication import Past, State
 
 MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
@@ -55,6 +56,10 @@ LOCK = "lock"
 """In the hidden folder of a writer: held as long as the writer lives."""
 MOST_TRIES = 100
 """How often a folder is made again that somebody removes, who finds it empty or without a writer."""
+
+
+MOST_SILENT = 1_000
+"""An alarm is forgotten after so many executions that could not judge: none has to read a whole history."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,7 @@ def remove(target: Path, root: Path) -> bool:
         return False
     with suppress(FileNotFoundError):
         shutil.rmtree(target.rename(_hidden(target)), ignore_errors=True)
+    note_untold(target, untold=False)
     _prune([folder for folder in target.parents if root in folder.parents])
     return True
 
@@ -303,13 +309,33 @@ def newest(folder: Path, most: int) -> list[Path]:
     return list(islice((each for each in _before(folder, (LATEST,) * 4) if (each / MANIFEST).exists()), most))
 
 
-def preceding(target: Path) -> tuple[Status, Level] | None:
-    """Return status and level of the newest execution scheduled before that of a directory; None where none says."""
+def preceding(target: Path) -> Past:
+    """Return what is known from the executions scheduled before that of a directory, no more than `MOST_SILENT`."""
+    return Past.of(islice(_states(target), MOST_SILENT))
+
+
+def _states(target: Path) -> Iterator[State]:
+    """Yield the states of the executions before that of a directory, newest first.
+
+    One that is damaged, or whose news reached nobody, is passed by.
+    """
     for directory_ in earlier(target):
         with suppress(ValueError):
-            if manifest := read_manifest(directory_):
-                return Status(str(manifest.get("status"))), Level(manifest.get("level") or Level.NONE)
-    return None
+            if not _untold(directory_).exists() and (manifest := read_manifest(directory_)):
+                yield Status(str(manifest.get("status"))), Level(manifest.get("level") or Level.NONE)
+
+
+def note_untold(target: Path, untold: bool) -> None:
+    """Note beside a directory that there is news of its execution which reached nobody yet, or that there is none."""
+    with suppress(OSError):
+        if untold:
+            _untold(target).touch()
+        else:
+            _untold(target).unlink(missing_ok=True)
+
+
+def _untold(target: Path) -> Path:
+    return target.parent / f".{target.name}.untold"
 
 
 def finished(target: Path) -> bool:

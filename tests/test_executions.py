@@ -31,6 +31,7 @@ from runner.executions import (
     directory,
     earlier,
     finished,
+    note_untold,
     preceding,
     read_manifest,
     remove,
@@ -38,7 +39,10 @@ from runner.executions import (
     writing,
 )
 from runner.finding import Level
+from runner.publication import Past
 from tests.running import CHECKOUT
+
+INFORMED = (Status.COMPLETED, Level.INFO)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -172,26 +176,56 @@ def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("newest", "expected"),
     [
-        ('{"status": "Failed"}', (Status.FAILED, Level.NONE)),
-        ('{"status": "Completed", "level": "warning"}', (Status.COMPLETED, Level.WARNING)),
-        ('{"status": "Completed", "level": null}', (Status.COMPLETED, Level.NONE)),
-        ("no JSON", (Status.COMPLETED, Level.INFO)),
-        ('{"status": "Splendid"}', (Status.COMPLETED, Level.INFO)),
-        ('{"status": "Completed", "level": ["?"]}', (Status.COMPLETED, Level.INFO)),
-        (None, (Status.COMPLETED, Level.INFO)),
+        ('{"status": "Failed"}', Past(INFORMED, failing=True)),
+        ('{"status": "Completed", "level": "warning"}', Past((Status.COMPLETED, Level.WARNING))),
+        ('{"status": "Completed", "level": null}', Past((Status.COMPLETED, Level.NONE))),
+        ('{"status": "Completed", "level": "insufficient_data"}', Past(INFORMED)),
+        ("no JSON", Past(INFORMED)),
+        ('{"status": "Splendid"}', Past(INFORMED)),
+        ('{"status": "Completed", "level": ["?"]}', Past(INFORMED)),
+        (None, Past(INFORMED)),
     ],
 )
-def test_the_preceding_execution_is_the_newest_that_can_be_read(
-    tmp_path: Path, newest: str | None, expected: tuple[Status, Level]
-) -> None:
-    """Status and level come from its manifest; one that is damaged or missing is passed by."""
+def test_what_is_known_is_what_the_newest_that_judged_said(tmp_path: Path, newest: str | None, expected: Past) -> None:
+    """Status and level come from its manifest; one that is damaged, missing or could not judge is passed by."""
     documents = {"2026/01/05/08": newest, "2026/01/04/23": '{"status": "Completed", "level": "info"}'}
     for name, document in documents.items():
         (tmp_path / name).mkdir(parents=True)
         if document is not None:
             (tmp_path / name / MANIFEST).write_text(document)
     assert preceding(tmp_path / "2026/01/05/09") == expected
-    assert preceding(tmp_path / "2026/01/04/23") is None
+    assert preceding(tmp_path / "2026/01/04/23") == Past()
+
+
+def test_news_that_reached_nobody_is_not_known(tmp_path: Path) -> None:
+    """Its execution is passed by until somebody was reached; the note goes with the directory."""
+    for hour, level in (("07", "none"), ("08", "violation")):
+        commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: f'{{"status": "Completed", "level": "{level}"}}'.encode()})
+    target = tmp_path / "2026/01/05/08"
+    note_untold(target, untold=True)
+    assert preceding(tmp_path / "2026/01/05/09") == Past((Status.COMPLETED, Level.NONE))
+    note_untold(target, untold=False)
+    assert preceding(tmp_path / "2026/01/05/09") == Past((Status.COMPLETED, Level.VIOLATION))
+    note_untold(target, untold=True)
+    assert remove(target, tmp_path)
+    assert contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
+
+
+def test_a_note_that_cannot_be_made_is_none(tmp_path: Path) -> None:
+    """Where the folder is gone nothing is raised, and nothing made."""
+    for untold in (True, False):
+        note_untold(tmp_path / "gone/08", untold)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_silence_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many failures it is known that it fails, and nothing of what was before."""
+    monkeypatch.setattr("runner.executions.MOST_SILENT", 3)
+    for hour, status in enumerate(["Completed", *["Failed"] * 3]):
+        (folder := tmp_path / f"2026/01/05/{hour:02d}").mkdir(parents=True)
+        (folder / MANIFEST).write_text(f'{{"status": "{status}"}}')
+    assert preceding(tmp_path / "2026/01/05/03") == Past((Status.COMPLETED, Level.NONE), failing=True)
+    assert preceding(tmp_path / "2026/01/05/04") == Past(None, failing=True)
 
 
 def test_nothing_of_others_is_replaced(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 r"""Figures in Amazon CloudWatch, under the names that SageMaker's explainability monitor uses, and beside them ours.
 
 Source: AWS, "CloudWatch metrics for feature attribution drift analysis": `feature_{name}` and `ExpectedValue` with the
-dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`. AWS publishes no verdict;
-`ndcg`, `share_moved`, `mass_log2` and `drift_level` (0 none … 4 violation) are ours, with `ValueType` `Verdict`.
+dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`; for batch transforms in
+another namespace, without `Endpoint`. AWS publishes no verdict; `ndcg`, `share_moved`, `mass_log2` and `drift_level`
+(0 none … 4 violation) are ours, with `ValueType` `Verdict`.
 
 CloudWatch takes printable ASCII, at most 255 characters of a metric's name. A name that fits stays as it is. Any other
 is written with Python's backslash escapes and cut, and ends in `~` and ten hexadecimal digits of its SHA-256, so that
@@ -17,7 +18,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -27,6 +28,8 @@ from runner.publication import Publication
 from runner.publish.library import installed
 from runner.values import Seconds
 
+ENDPOINTS = "aws/sagemaker/Endpoints/explainability-metrics"
+TRANSFORMS = "aws/sagemaker/ModelMonitoring/explainability-metrics"
 LONGEST = 255
 BATCH = 400
 """Figures in a request. CloudWatch takes 1,000, and a megabyte: as much as 400 with the longest names have, encoded."""
@@ -56,11 +59,13 @@ class CloudWatch:
     figures, not their average.
 
     Attributes:
-        namespace: that of SageMaker's monitors of endpoints, or your own.
+        namespace: your own, None for that of SageMaker's monitors of such a source.
+        source: where the records come from; there is no endpoint behind a batch transform.
         timeout_seconds: for a connection, and for an answer.
     """
 
-    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._#/-][A-Za-z0-9 ._#:/-]{0,254}$")]
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._#/-][A-Za-z0-9 ._#:/-]{0,254}$")] | None
+    source: Literal["endpoint", "batch_transform", "file", "kserve"]
     timeout_seconds: Seconds
 
     def publish(self, publication: Publication) -> None:
@@ -78,8 +83,8 @@ class CloudWatch:
             )
         try:
             with closing(self._client()) as client:
-                for batch in _batches(list(metric_data(publication))):
-                    client.put_metric_data(Namespace=self.namespace, MetricData=batch)
+                for request in self._requests(publication):
+                    client.put_metric_data(**request)
         except ClientError as error:
             told, metadata = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
             passing = metadata.get("HTTPStatusCode", 500) >= 500 or "Throttl" in told.get("Code", "")
@@ -89,6 +94,13 @@ class CloudWatch:
         except (BotoCoreError, ValueError) as error:
             remedy = "see to AWS_REGION, AWS_ENDPOINT_URL and the credentials in the environment"
             raise PublishError("cloudwatch", f"{snippet(error).rstrip('.')}; {remedy}", passing=False) from error
+
+    def _requests(self, publication: Publication) -> Iterator[dict[str, Any]]:
+        transforms = self.source == "batch_transform"
+        namespace = self.namespace or (TRANSFORMS if transforms else ENDPOINTS)
+        data = list(metric_data(publication, transforms))
+        for start in range(0, len(data), BATCH):
+            yield {"Namespace": namespace, "MetricData": data[start : start + BATCH]}
 
     def _client(self) -> Any:
         import boto3  # type: ignore[import-untyped]
@@ -102,12 +114,18 @@ class CloudWatch:
         return boto3.Session().client("cloudwatch", region_name=os.environ.get("AWS_REGION") or None, config=config)
 
 
-def metric_data(publication: Publication) -> Iterator[dict[str, Any]]:
-    """Yield the figures as `PutMetricData` takes them, at the time of the window's end; undefined ones are left out."""
+def metric_data(publication: Publication, transforms: bool) -> Iterator[dict[str, Any]]:
+    """Yield the figures as `PutMetricData` takes them, at the time of the window's end; undefined ones are left out.
+
+    Args:
+        publication: the execution.
+        transforms: whether it looked at batch transforms.
+    """
+    where = {} if transforms else {"Endpoint": publication.endpoint}
     for label, kind, name, value in _figures(publication):
         if not math.isnan(value):
             dimensions = {
-                "Endpoint": publication.endpoint,
+                **where,
                 "MonitoringSchedule": publication.monitor,
                 "ExplainabilityMethod": "KernelShap",
                 "Label": label,
@@ -137,7 +155,3 @@ def _figures(publication: Publication) -> Iterator[tuple[str, str, str, float]]:
         for name, effect in (("share_moved", found.share_moved), ("mass_log2", found.mass)):
             if effect.value is not None:
                 yield found.label, "Verdict", name, effect.value
-
-
-def _batches(data: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    return (data[start : start + BATCH] for start in range(0, len(data), BATCH))

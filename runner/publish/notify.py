@@ -10,22 +10,25 @@ from typing import Annotated, Any, Literal
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
+from runner import executions
 from runner.domain import Status
 from runner.errors import PublishError
 from runner.finding import Level
-from runner.publication import Publication
+from runner.publication import Publication, State, judged
 from runner.publish.library import installed, quiet
 from runner.values import Variable
 
-State = tuple[Status, Level]
+Kind = Literal["info", "success", "warning", "failure"]
+"""apprise's word for how a message looks."""
+
 QUIET: State = (Status.COMPLETED, Level.NONE)
 
 
 @dataclass(frozen=True)
 class Message:
-    """What people read; `kind` is apprise's word for how it looks."""
+    """What people read."""
 
-    kind: Literal["info", "success", "warning", "failure"]
+    kind: Kind
     title: str
     body: str
 
@@ -33,6 +36,9 @@ class Message:
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Notify:
     """People, who are told of changes only: an episode once, and its end once.
+
+    News that reached nobody, neither now nor in another try, is noted beside the execution's directory; the next
+    execution takes it for not told.
 
     The addresses hold secrets. They are read from the environment whenever an execution ends, so that one that is
     missing or wrong is noticed before there is anything to tell, and they stand in no log and no message.
@@ -51,10 +57,12 @@ class Notify:
         Raises:
             PublishError: when some were not reached; `rest` is those.
         """
+        told = message(publication, self.min_level)
+        _note(publication, untold=told is not None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of what apprise imports, on Python 3.11
             services = self._services()
-        if told := message(publication, self.min_level):
+        if told:
             Letter(services, told).publish(publication)
 
     def _services(self) -> dict[str, Any]:
@@ -89,7 +97,7 @@ class Letter:
     services: dict[str, Any]
     message: Message
 
-    def publish(self, _: Publication) -> None:
+    def publish(self, publication: Publication) -> None:
         """Send the message.
 
         Raises:
@@ -103,48 +111,59 @@ class Letter:
             for name, service in self.services.items()
             if not service.notify(body=self.message.body, title=self.message.title, notify_type=kind, body_format=form)
         }
+        if len(left) < len(self.services):
+            _note(publication, untold=False)
         if left:
             problem = f"{', '.join(left)} cannot be reached, or refuses the message"
             raise PublishError("notify", problem, rest=replace(self, services=left))
 
 
-def message(publication: Publication, min_level: Level) -> Message | None:
-    """Return what is new since the execution before, None where nothing is.
+def _note(publication: Publication, untold: bool) -> None:
+    if publication.directory:
+        executions.note_untold(publication.directory, untold)
 
-    An alarm is a failure, a violation of the nDCG rule, or a level from `min_level` on. The first alarm is told, and
-    so is one of another status or level, and the first execution after one that is none.
+
+def message(publication: Publication, min_level: Level) -> Message | None:
+    """Return what is new since the executions before, None where nothing is.
+
+    An alarm is a violation of the nDCG rule, or a level from `min_level` on. The first one is told, and so is one of
+    another status or level, and the first execution after one that finds nothing. A failure is told once, and so is the
+    end of it: by what has changed meanwhile, else as `Works again`. Too few records to judge by are no news.
     """
-    now = _state((publication.status, publication.level), min_level)
-    before = _state(publication.before or QUIET, min_level)
-    if now == before:
+    if not (told := _told(publication, min_level)):
         return None
-    kind, word = _word(publication, now)
+    kind, word = told
     about = f"{publication.monitor} on {publication.endpoint}, {publication.window}"
     report = [f"Report: {publication.report}"] * bool(publication.report)
     lines = [publication.sentence, "", f"Monitor {about}", f"Status: {publication.status}", *report]
     return Message(kind, f"{word}: {about}", "\n".join(lines))
 
 
-def _state(state: State, min_level: Level) -> State:
+def _told(publication: Publication, min_level: Level) -> tuple[Kind, str] | None:
+    """Return how news look and the word for them, None where there are none."""
+    past, state = publication.past, publication.state
+    if publication.status is Status.FAILED:
+        return None if past.failing else ("failure", "Failed")
+    if not judged(state):
+        return None
+    now, before = (_worth(each, min_level) for each in (state, past.judged or QUIET))
+    if now == before and not past.failing:
+        return None
+    return ("info", "Works again") if now == before != QUIET else _word(now)
+
+
+def _worth(state: State, min_level: Level) -> State:
     """Return a state without what is not worth telling."""
     status, level = state
-    alarming = level.order >= min_level.order
-    return (
-        status if status in {Status.FAILED, Status.COMPLETED_WITH_VIOLATIONS} else Status.COMPLETED,
-        level if alarming else Level.NONE,
-    )
+    return status, level if level.order >= min_level.order else Level.NONE
 
 
-def _word(publication: Publication, now: State) -> tuple[Literal["info", "success", "warning", "failure"], str]:
+def _word(now: State) -> tuple[Kind, str]:
     status, level = now
-    if status is Status.FAILED:
-        return "failure", "Failed"
     if status is Status.COMPLETED_WITH_VIOLATIONS or level is Level.VIOLATION:
         return "failure", "Violation"
     if level is Level.WARNING:
         return "warning", "Warning"
     if level is Level.INFO:
         return "info", "Drift"
-    if publication.level is Level.INSUFFICIENT_DATA:
-        return "info", "Too few records to say"
     return "success", "Recovered"

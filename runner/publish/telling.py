@@ -64,6 +64,7 @@ def _name(sink: Sink) -> str:
 
 def _problem(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) -> str | None:
     """Return why a sink could not be told, None where it was."""
+    name = _name(sink)
     for attempt in range(1, attempts + 1):
         try:
             sink.publish(publication)
@@ -74,7 +75,7 @@ def _problem(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) 
                 return told
             sink = error.rest or sink
         except Exception as error:  # noqa: BLE001  whatever a library raises, the verdict stands
-            told = f"not published to {_name(sink)}: it fails with {type(error).__name__}"  # its text may hold a secret
+            told = f"not published to {name}: it fails with {type(error).__name__}"  # its text may hold a secret
         if attempt < attempts:
             sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
     return f"{told} (after {plural(attempts, 'attempt')})"

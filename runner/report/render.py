@@ -11,8 +11,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from runner.errors import ReportError
-from runner.executions import NOTEBOOK, PDF, REPORT, newest
+from runner.errors import ReportError, disk_sentence
+from runner.executions import INDEX, NOTEBOOK, PDF, REPORT, newest, put
 from runner.report import charts, context, history, labels, notebook, pdf, tables
 from runner.report.templates import Templates
 
@@ -78,6 +78,15 @@ class Report:
             svg = charts.svg(filled, "timeline", self._templates.find(f"charts/{TIMELINE}.vl.json"))
             page["chart"] = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes texts
         return self._templates.render("index.html.j2", page).encode()
+
+    def put_index(self, folder: Path) -> list[str]:
+        """Write the page over all executions of a monitor into its folder, and return why that was not possible."""
+        try:
+            put(folder / INDEX, self.index(folder))
+        except (ReportError, OSError) as error:
+            told = disk_sentence(error) if isinstance(error, OSError) else str(error)
+            return [f"{INDEX} is not up to date: {told}"]
+        return []
 
     def _forms(
         self, manifest: Mapping[str, Any], analysis: bytes | None, drift: bytes | None

@@ -23,7 +23,7 @@ from runner.drift.telling import headline, sentence
 from runner.drift.units import one_of_each
 from runner.drift.verdict import judge, match_features
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
-from runner.executions import ANALYSIS, DRIFT, INDEX, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
+from runner.executions import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
@@ -240,10 +240,11 @@ class Monitor:
             status=status,
             sentence=sentence,
             report=str(slot.target.absolute() / REPORT) if reported else "",
+            directory=slot.target if reported else None,
             attributions=live,
             ndcg=dict(ndcg or {}),
             finding=finding,
-            before=executions.preceding(slot.target),
+            past=executions.preceding(slot.target),
         )
         return self.tell(publication)
 
@@ -274,17 +275,7 @@ class Monitor:
             reports, troubles = self.report.attempt(found, analysis, drift)
         told = {**found, "notes": [*found["notes"], *troubles]}
         executions.commit(slot.target, {**files, **executions.bundle(told, reports, self.provenance, watch)})
-        return [*troubles, *self._index()]
-
-    def _index(self) -> list[str]:
-        """Write the page over all executions anew, and return why that was not possible."""
-        folder = self.root / self.endpoint / self.name
-        try:
-            executions.put(folder / INDEX, self.report.index(folder))
-        except (ShapwatchError, OSError) as error:
-            told = disk_sentence(error) if isinstance(error, OSError) else str(error)
-            return [f"{INDEX} is not up to date: {told}"]
-        return []
+        return [*troubles, *self.report.put_index(self.root / self.endpoint / self.name)]
 
 
 def _claim(slot: Slot) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner import executions
-from runner.domain import Outcome
+from runner.domain import Outcome, utc
 from runner.errors import MissingInput, ReportError
-from runner.executions import ANALYSIS, DRIFT, MANIFEST, sha256
+from runner.executions import ANALYSIS, DRIFT, INDEX, MANIFEST, sha256
 from runner.report.render import Report
 
 STAGES = {"monitor", "baseline"}
@@ -20,7 +22,8 @@ class Rendering:
     """A new report, with other templates or another title, without model or data.
 
     Attributes:
-        directory: what an execution or a baselining left behind; all but the report stays as it is.
+        directory: what an execution or a baselining left behind; all but the report stays as it is. The page over
+            all executions of its monitor is written anew, too.
     """
 
     report: Report
@@ -46,7 +49,13 @@ class Rendering:
             problem = f"holds damaged documents ({type(error).__name__}: {error})"
             raise ReportError(self.directory, problem) from error
         executions.amend(self.directory, reports)
-        return Outcome("\n  ".join([f"{manifest['headline']}.", *(str(self.directory / name) for name in reports)]))
+        lines = [f"{manifest['headline']}.", *(str(self.directory / name) for name in reports), *self._index(manifest)]
+        return Outcome("\n  ".join(lines))
+
+    def _index(self, manifest: Mapping[str, Any]) -> list[str]:
+        """Write the page over all executions anew, and return where it is or why that was not possible."""
+        folder = _monitors(self.directory.resolve(), manifest)
+        return self.report.put_index(folder) or [str(folder / INDEX)] if folder else []
 
     def _manifest(self) -> dict[str, Any]:
         try:
@@ -63,3 +72,13 @@ class Rendering:
     def _document(self, name: str) -> bytes | None:
         path = self.directory / name
         return path.read_bytes() if path.exists() else None
+
+
+def _monitors(directory: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the monitor that an execution is of, None where its directory stands in another place."""
+    with suppress(LookupError, TypeError, ValueError):
+        scheduled = utc(manifest["scheduled"])
+        root, folder = directory.parents[5], directory.parents[3]
+        if directory == executions.directory(root, manifest["endpoint"], manifest["monitor"], scheduled):
+            return folder
+    return None

@@ -12,7 +12,7 @@ import numpy as np
 
 from runner.domain import GlobalAttributions, Status, Window
 from runner.finding import Effect, Finding, LabelFinding, Level
-from runner.publication import Publication
+from runner.publication import Past, Publication
 
 SECRET = "hush-hush"
 WINDOW = Window.parse("2026-01-05T09")
@@ -59,10 +59,11 @@ def publication(level: Level | None = Level.WARNING, **changes: Any) -> Publicat
         status=Status.COMPLETED,
         sentence="Material drift: 30 % of the attribution moved.",
         report="output/report.html",
+        directory=None,
         attributions=attributions,
         ndcg=dict.fromkeys(labels, 0.95),
         finding=finding(level, labels) if level else None,
-        before=None,
+        past=Past(),
     )
     return replace(told, **changes)
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from moto.cloudwatch.models import cloudwatch_backends
 
+from runner.cli import CONF
 from runner.domain import GlobalAttributions
 from runner.errors import PublishError
 from runner.finding import Level
@@ -21,9 +23,10 @@ from runner.publish.cloudwatch import BATCH, CloudWatch, legal, metric_data
 from tests.models.servers import always, serving
 from tests.object_store import s3_server, use_endpoint
 from tests.publish.publications import NAMES, WINDOW, failure, live, nobody, publication
+from tests.publish.test_contract import chosen
 
 NAMESPACE = "aws/sagemaker/Endpoints/explainability-metrics"
-SINK = CloudWatch(namespace=NAMESPACE, timeout_seconds=5)
+SINK = CloudWatch(namespace=None, source="endpoint", timeout_seconds=5)
 
 
 @pytest.fixture
@@ -77,6 +80,26 @@ def test_the_contracts_metrics_and_ours_are_there(client: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("namespace", ["null", "my own"])
+@pytest.mark.parametrize("source", sorted(path.stem for path in (CONF / "source").iterdir()))
+def test_the_form_follows_the_source(client: Any, source: str, namespace: str) -> None:
+    """There is no endpoint behind a batch transform; a namespace of one's own stays whatever the source is."""
+    transforms = source == "batch_transform"
+    usual = "aws/sagemaker/ModelMonitoring/explainability-metrics" if transforms else NAMESPACE
+    path = ["source.path=x"] * (source == "file")
+    overrides = (f"source={source}", *path, f"publish.cloudwatch.namespace={namespace}")
+    (sink,) = chosen("cloudwatch", overrides=overrides)
+    sink.publish(publication())
+    listed = client.list_metrics()["Metrics"]
+    assert {metric["Namespace"] for metric in listed} == {usual if namespace == "null" else namespace}
+    assert {metric["MetricName"] for metric in listed} >= {"feature_age", "ExpectedValue", "ndcg", "drift_level"}
+    names = {"MonitoringSchedule", "ExplainabilityMethod", "Label", "ValueType"} | (
+        set() if transforms else {"Endpoint"}
+    )
+    for metric in listed:
+        assert {each["Name"] for each in metric["Dimensions"]} == names
+
+
 def test_more_figures_than_a_request_takes_are_sent_in_several(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand features with the longest names arrive, all of them."""
     names = tuple(f"{d:04d}" + "\u00e9" * 400 for d in range(1000))
@@ -91,7 +114,7 @@ def test_each_label_has_figures_of_its_own() -> None:
     """With several outputs the dimension `Label` tells them apart, in the verdict too."""
     labels = ("basic", "plus \u00e9")
     told = publication(Level.INFO, attributions=live(labels=labels))
-    data = list(metric_data(told))
+    data = list(metric_data(told, transforms=False))
     for label in labels:
         dimension = {"Name": "Label", "Value": legal(label)}
         names = [datum["MetricName"] for datum in data if dimension in datum["Dimensions"]]
@@ -130,7 +153,7 @@ def test_what_is_no_number_is_not_sent_and_infinity_is_the_largest_one() -> None
     """As SageMaker has it."""
     values_DL = np.array([[np.inf], [-np.inf], [np.nan]])
     told = publication(None, attributions=GlobalAttributions(("a", "b", "c"), ("l",), values_DL, np.zeros(1)))
-    sent = {datum["MetricName"]: datum["Value"] for datum in metric_data(told)}
+    sent = {datum["MetricName"]: datum["Value"] for datum in metric_data(told, transforms=False)}
     assert sent == {"feature_a": 2.348543e108, "feature_b": -2.348543e108, "ExpectedValue": 0.0, "ndcg": 0.95}
 
 
@@ -159,7 +182,7 @@ def test_a_slow_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     with serving(always(200, "", fault="stall")) as served:
         use_endpoint(monkeypatch, served.url)
         with pytest.raises(PublishError, match="timeout") as caught:
-            CloudWatch(namespace=NAMESPACE, timeout_seconds=0.2).publish(publication())
+            replace(SINK, timeout_seconds=0.2).publish(publication())
     assert caught.value.passing
 
 

@@ -16,8 +16,9 @@ from moto.cloudwatch.models import cloudwatch_backends
 
 from runner import cli
 from runner import compose as composing
-from runner.domain import Status
+from runner.domain import HOUR, Status
 from runner.protocols import Sink
+from runner.publication import Past
 from runner.publish.telling import tell
 from tests.models.servers import always, serving
 from tests.object_store import s3_server
@@ -123,9 +124,9 @@ def test_a_failed_execution_is_told_and_stays_failed(tmp_path: Path) -> None:
     bad = stage.run(type(WINDOW).parse("2026-01-05T11"))
     assert (good.status, bad.status) == (Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
     first, second = told.publications
-    assert (first.before, second.before[0]) == (None, Status.COMPLETED_WITH_VIOLATIONS)
+    assert first.past == Past()
+    assert second.past == Past((Status.COMPLETED_WITH_VIOLATIONS, first.finding.level))
     assert first.ndcg.keys() == {"label0"}
-    assert second.before[1] is first.finding.level
     assert first.attributions.names == ("a", "b", "c")
     assert second.attributions is None
     assert second.sentence == orjson.loads((Path(second.report).parent / "manifest.json").read_bytes())["sentence"]
@@ -153,6 +154,24 @@ def test_what_an_earlier_execution_stands_for_is_not_told_as_failed(tmp_path: Pa
     assert stage.run(WINDOW).status is Status.FAILED
     assert len(told.publications) == 1
     assert manifest(tmp_path)["status"] == "CompletedWithViolations"
+
+
+def test_an_alarm_that_reached_nobody_is_told_by_the_next_execution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was away for a few seconds hears of it an hour later, and once."""
+    sinks = chosen("notify")
+    stage = monitor(tmp_path, [[1, 2, 9]], tell=lambda told: tell(sinks, told, lambda _: None))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with nobody() as port:
+        monkeypatch.setenv("SHAPWATCH_NOTIFY_URLS", f"json://127.0.0.1:{port}/?cto=0.2")
+        assert "not published to notify" in stage.run(WINDOW).message
+    with serving(always(200, "")) as served:
+        monkeypatch.setenv("SHAPWATCH_NOTIFY_URLS", served.url.replace("http://", "json://"))
+        for hour in (1, 2):
+            assert stage.run(WINDOW, WINDOW.scheduled + hour * HOUR).status is Status.COMPLETED_WITH_VIOLATIONS
+    (seen,) = served.seen
+    assert orjson.loads(seen.body)["title"].startswith("Violation: ")
 
 
 def test_the_command_line_chooses_any_number(tmp_path: Path) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.domain import Status
 from runner.errors import PublishError
 from runner.finding import Level
+from runner.publication import Past, State
 from runner.publish.notify import Notify, message
 from runner.publish.telling import tell
 from tests.models.servers import Answerer, Reply, Seen, Served, always, serving
@@ -20,6 +24,9 @@ from tests.publish.publications import SECRET, failure, publication
 URLS = "SHAPWATCH_NOTIFY_URLS"
 SINK = Notify(urls_env=(URLS,), min_level=Level.WARNING)
 VIOLATED, DONE, FAILED = Status.COMPLETED_WITH_VIOLATIONS, Status.COMPLETED, Status.FAILED
+FAILURE = (FAILED, Level.NONE)
+EXECUTED = st.tuples(st.sampled_from([DONE, VIOLATED]), st.sampled_from(Level))
+STEPS = st.lists(EXECUTED | st.just(FAILURE))
 
 
 @pytest.fixture
@@ -37,11 +44,11 @@ def name(monkeypatch: pytest.MonkeyPatch, *served: Served, more: str = "") -> No
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def story(*steps: tuple[Status, Level], min_level: Level = Level.WARNING) -> list[str | None]:
+def story(*steps: State, min_level: Level = Level.WARNING) -> list[str | None]:
     """Return the first word of each message of consecutive executions, None where there is none."""
     words: list[str | None] = []
-    for before, (status, level) in zip([None, *steps], steps, strict=False):
-        told = message(publication(level, status=status, before=before), min_level)
+    for i, (status, level) in enumerate(steps):
+        told = message(publication(level, status=status, past=Past.of(steps[:i][::-1])), min_level)
         words.append(told.title.partition(":")[0] if told else None)
     return words
 
@@ -78,19 +85,76 @@ def test_below_the_level_there_is_nothing_to_tell() -> None:
     assert story(*steps, min_level=Level.INFO) == [None, "Drift", "Warning", "Violation", "Recovered"]
 
 
-def test_too_few_records_are_no_recovery() -> None:
-    """Nobody is told that a drift is over because nobody called."""
-    steps = [(DONE, Level.VIOLATION), (DONE, Level.INSUFFICIENT_DATA), (DONE, Level.INSUFFICIENT_DATA)]
-    assert story(*steps) == ["Violation", "Too few records to say", None]
+def test_too_few_records_are_no_news() -> None:
+    """Nobody is told that a drift is over, or has begun again, because nobody called."""
+    good, bad, few = (DONE, Level.NONE), (DONE, Level.VIOLATION), (DONE, Level.INSUFFICIENT_DATA)
+    assert story(bad, few, few, good, few, good) == ["Violation", None, None, "Recovered", None, None]
+    assert story(bad, few, bad) == ["Violation", None, None]
+    assert story(good, few, good) == [None] * 3
+    assert story(few, few, bad) == [None, None, "Violation"]
 
 
-def test_every_change_of_what_is_worth_telling_is_told_and_nothing_else() -> None:
-    """Over all pairs of states: the same state twice is never told, an alarm after a quiet one always."""
-    states = list(itertools.product((DONE, VIOLATED, FAILED), Level))
-    for one, two in itertools.product(states, states):
-        told = story(one, two)[1]
-        alarming = [status is not DONE or level.order >= Level.WARNING.order for status, level in (one, two)]
-        assert told is None if one == two or not any(alarming) else told or alarming == [True, True]
+def test_the_ranking_judges_also_too_few_records() -> None:
+    """A violation of the nDCG rule is an alarm however few they are."""
+    few, ranked = (DONE, Level.INSUFFICIENT_DATA), (VIOLATED, Level.INSUFFICIENT_DATA)
+    assert story(few, ranked, few, ranked, (DONE, Level.NONE)) == [None, "Violation", None, None, "Recovered"]
+
+
+def test_a_failure_ends_no_alarm() -> None:
+    """That it works again is told, the alarm that was there before is not told anew."""
+    good, bad, warned, failed = (DONE, Level.NONE), (DONE, Level.VIOLATION), (DONE, Level.WARNING), (FAILED, Level.NONE)
+    assert story(bad, failed, failed, bad, bad) == ["Violation", "Failed", None, "Works again", None]
+    assert story(bad, failed, warned) == ["Violation", "Failed", "Warning"]
+    assert story(bad, failed, good, good) == ["Violation", "Failed", "Recovered", None]
+    assert story(good, failed, bad) == [None, "Failed", "Violation"]
+
+
+def test_too_few_records_end_no_failure() -> None:
+    """At night executions may fail for want of data and have too few in turn; the state stays what it was."""
+    good, bad, few, failed = (DONE, Level.NONE), (DONE, Level.VIOLATION), (DONE, Level.INSUFFICIENT_DATA), FAILURE
+    assert story(good, failed, few, failed, few, good) == [None, "Failed", None, None, None, "Recovered"]
+    assert story(bad, failed, few, failed, few, bad) == ["Violation", "Failed", None, None, None, "Works again"]
+
+
+def flags(steps: Sequence[State]) -> Iterator[tuple[bool, bool]]:
+    """Yield whether there is an alarm and whether it fails, after each execution: two lamps, as a person has them."""
+    alarm = failing = False
+    for status, level in steps:
+        if status is FAILED:
+            failing = True
+        elif (status, level) != (DONE, Level.INSUFFICIENT_DATA):
+            alarm, failing = status is VIOLATED or level.order >= Level.WARNING.order, False
+        yield alarm, failing
+
+
+@given(steps=STEPS)
+def test_each_episode_is_told_once_with_one_recovery(steps: list[State]) -> None:
+    """Over any sequence a message has the state that lamps have, and no two of them say the same."""
+    lamps = list(flags(steps))
+    words = story(*steps)
+    for word, before, now in zip(words, [(False, False), *lamps], lamps, strict=False):
+        assert (word == "Failed") is (now[1] and not before[1])
+        assert (word == "Recovered") is (now == (False, False) and now != before)
+        assert (word == "Works again") <= (before == (True, True) and now == (True, False))
+        assert word or now == before
+    for one, two in itertools.pairwise(word for word in words if word):
+        assert one != two or one == "Violation"  # by another rule, or by both
+
+
+@given(steps=STEPS, place=st.integers(0))
+def test_too_few_records_change_no_story(steps: list[State], place: int) -> None:
+    """With an execution more that cannot judge, wherever it is, all others tell what they told."""
+    at = place % (len(steps) + 1)
+    more = story(*steps[:at], (DONE, Level.INSUFFICIENT_DATA), *steps[at:])
+    assert more == [*(words := story(*steps))[:at], None, *words[at:]]
+
+
+@given(steps=st.lists(EXECUTED, min_size=1), place=st.integers(0))
+def test_the_same_again_is_no_news(steps: list[State], place: int) -> None:
+    """What an execution has told the next one like it does not tell again, and nothing after it changes."""
+    at = place % len(steps) + 1
+    words = story(*steps)
+    assert story(*steps[:at], *steps[at - 1 :]) == [*words[:at], None, *words[at:]]
 
 
 def test_a_message_says_it_all(hook: Served) -> None:
@@ -111,7 +175,7 @@ def test_a_message_says_it_all(hook: Served) -> None:
 
 def test_nothing_is_sent_where_nothing_is_new(hook: Served) -> None:
     """The same as before: no request."""
-    SINK.publish(publication(Level.VIOLATION, before=(DONE, Level.VIOLATION)))
+    SINK.publish(publication(Level.VIOLATION, past=Past((DONE, Level.VIOLATION))))
     assert not hook.seen
 
 
@@ -125,6 +189,31 @@ def test_only_those_who_were_not_reached_are_told_again(monkeypatch: pytest.Monk
         name(monkeypatch, first, second)
         assert tell([SINK], failure(), lambda _: None) == []
     assert [len(first.seen), len(second.seen)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("codes", "noted"),
+    [((200, 200), False), ((200, 500), False), ((500, 500), True)],
+    ids=["all are reached", "one is", "none is"],
+)
+def test_news_that_reached_nobody_is_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, codes: tuple[int, int], noted: bool
+) -> None:
+    """Beside the directory; whoever was reached is not told again because another was not."""
+    (directory := tmp_path / "05").mkdir()
+    with serving(always(codes[0], "")) as first, serving(always(codes[1], "")) as second:
+        name(monkeypatch, first, second)
+        tell([SINK], failure(directory=directory), lambda _: None)
+    assert (tmp_path / ".05.untold").exists() is noted
+
+
+def test_news_is_noted_where_there_is_no_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And no longer once the same execution, made again, has none."""
+    monkeypatch.delenv(URLS, raising=False)
+    tell([SINK], failure(directory=tmp_path / "05"), lambda _: None)
+    assert (tmp_path / ".05.untold").exists()
+    tell([SINK], publication(Level.NONE, directory=tmp_path / "05"), lambda _: None)
+    assert not (tmp_path / ".05.untold").exists()
 
 
 @pytest.mark.parametrize("answer", [always(500, SECRET), always(404, ""), always(200, "", fault="stall")])

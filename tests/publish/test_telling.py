@@ -72,6 +72,16 @@ def test_only_the_rest_is_tried_again() -> None:
     assert (len(sink.told), len(rest.told)) == (0, 1)
 
 
+def test_the_rest_fails_under_the_name_of_its_sink() -> None:
+    """What is left of a sink is nothing that anybody has configured."""
+
+    class Rest(Scripted):
+        """Another class, another name."""
+
+    problems, _ = told(Scripted([PublishError("scripted", "half", rest=Rest([ValueError(SECRET)] * 2))]))
+    assert problems == ["not published to scripted: it fails with ValueError (after 3 attempts)"]
+
+
 def test_whatever_a_sink_raises_is_caught_and_its_text_is_not_repeated() -> None:
     """A library's error may quote an address with a secret in it."""
     problems, _ = told(Scripted([ValueError(f"https://{SECRET}@host")] * 3))

@@ -50,6 +50,44 @@ def test_another_title_is_in_all_forms(shapwatch: Shapwatch) -> None:
     assert {name for name in before if before[name] != after[name]} == {"report.html", "report.pdf", "report.ipynb"}
 
 
+def test_the_page_over_all_executions_is_written_anew(shapwatch: Shapwatch) -> None:
+    """With the same title, and a link to what there is; nothing is written for a baselining."""
+    shapwatch("stage=report", f"stage.directory={shapwatch.root / REFERENCE}")
+    assert not list(shapwatch.root.rglob("index.html"))
+    printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", "report.title=Another")
+    (index,) = shapwatch.root.rglob("index.html")
+    assert index == (shapwatch.root / HOUR).parents[3] / "index.html"
+    assert printed.endswith(f"\n  {index}\n")
+    assert "Another" in index.read_text()
+    assert '<a href="2026/01/05/12/report.html">' in index.read_text()
+
+
+@pytest.mark.parametrize("place", ["copy", "2026/01/05/12", "e/breast-cancer-monitor/2026/01/05/12", f"{HOUR}-30"])
+def test_a_copy_elsewhere_has_no_page_over_it(shapwatch: Shapwatch, place: str) -> None:
+    """No index.html of somebody else's is written over: folders that only look like a monitor's are none."""
+    shutil.copytree(shapwatch.root / HOUR, shapwatch.root / "else" / place)
+    before = contents(shapwatch.root).keys()
+    printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / 'else' / place}")
+    assert "index.html" not in printed
+    assert contents(shapwatch.root).keys() == before
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "template"])
+def test_a_page_that_cannot_be_written_is_told(shapwatch: Shapwatch, obstacle: str) -> None:
+    """The reports of the execution are there, and the exit code is 0."""
+    own = shapwatch.root / "own"
+    own.mkdir()
+    index = (shapwatch.root / HOUR).parents[3] / "index.html"
+    if obstacle == "folder":
+        (index / "taken").mkdir(parents=True)
+    else:
+        (own / "index.html.j2").write_text("{{ titel }}")
+    overrides = [f"stage.directory={shapwatch.root / HOUR}", f"report.templates={own}", "report.title=Another"]
+    printed = shapwatch("stage=report", *overrides)
+    assert "index.html is not up to date: " in printed
+    assert "Another" in (shapwatch.root / HOUR / "report.html").read_text()
+
+
 def test_a_failure_is_reported_again(tmp_path: Path) -> None:
     """There is no analysis, and none is missed."""
     shapwatch = Shapwatch(tmp_path)
