@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from shlex import quote
 
 QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
@@ -21,19 +20,21 @@ def command(folder: str, settings: str) -> list[str]:
     return [sys.executable, "-P", "-m", "runner", "--config-path", folder, "--config-name", "settings", *QUIET]
 
 
-def reproduction(target: Path, **stage: str) -> str:
-    """Return the command for a shell that makes a directory again, from the settings in it.
+def reproduction(**stage: str) -> str:
+    """Return the command for a shell that makes the directory again whose path is in `DIRECTORY`.
 
-    Where the directory's path is relative, so is the command: it is for the folder that the run was started in.
+    It is for the folder that the run was started in, where settings have relative paths. It does not name the
+    directory itself: the same inputs give the same bytes wherever they are written.
 
     Args:
-        target: the directory.
         stage: the stage's settings, its `kind` among them.
+
+    >>> reproduction(kind="baseline").startswith('python -m runner --config-path "$DIRECTORY" --config-name settings')
+    True
     """
-    where = quote(str(target)) if target.is_absolute() else f'"$PWD"/{quote(str(target))}'
     settings = ",".join(f"{key}:{value}" for key, value in stage.items())
-    again = ["--config-name settings", *QUIET, "'~stage'", f"'+stage={{{settings}}}'"]
-    return " ".join(["python -m runner --config-path", where, *again])
+    again = ['--config-path "$DIRECTORY" --config-name settings', *QUIET, "'~stage'", f"'+stage={{{settings}}}'"]
+    return " ".join(["python -m runner", *again])
 
 
 def environment() -> dict[str, str]:

@@ -406,10 +406,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", ["baseline", "monitor"])
 def test_a_report_says_how_it_is_made_again(played: Shapwatch, kind: str) -> None:
     """Its command, as somebody would paste it into a shell, gives the same bytes."""
-    made = {orjson.loads(path.read_bytes())["stage"]: path.parent for path in sorted(played.root.rglob("manifest.json"))}
-    before = contents(made[kind])
-    shell = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(
-        orjson.loads(before["manifest.json"])["command"], shell=True, cwd=CHECKOUT, env=shell, check=True, timeout=120
-    )
-    assert contents(made[kind]) == before
+    manifests = sorted(played.root.rglob("manifest.json"))
+    made = {orjson.loads(path.read_bytes())["stage"]: path.parent for path in manifests}[kind]
+    before = contents(made)
+    command = orjson.loads(before["manifest.json"])["command"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = {**os.environ, "PATH": path, "DIRECTORY": str(made)}
+    subprocess.run(["/bin/sh", "-c", command], cwd=CHECKOUT, env=shell, check=True, timeout=120)
+    assert contents(made) == before

@@ -18,7 +18,7 @@ def one_of_each(events: pl.DataFrame, seed: int) -> NDArray[np.intp]:
         seed: draws.
 
     >>> one_of_each(pl.DataFrame({"line": [1, 1, 2, 3, 3]}), 0).tolist()
-    [1, 2, 3]
+    [0, 2, 4]
     """
     event_M = events.select(pl.struct(pl.all()).rank("dense")).to_series().to_numpy()
     order_M = np.random.default_rng(seed).permutation(len(event_M))

@@ -80,7 +80,7 @@ class Baseline:
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
-            "command": program.reproduction(self.target, kind="baseline"),
+            "command": program.reproduction(kind="baseline"),
             "counts": {"records": features.height},
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "preflight": asdict(checked),

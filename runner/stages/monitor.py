@@ -258,7 +258,7 @@ class Monitor:
     def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> dict[str, Any]:
         head = manifest.head("monitor", self.name, status, told, self.provenance.versions)
         at = {"window": f"{slot.window.start:%FT%TZ}/{slot.window.end:%FT%TZ}", "scheduled": f"{slot.scheduled:%FT%TZ}"}
-        command = program.reproduction(slot.target, kind="monitor", **at, attached="false")
+        command = program.reproduction(kind="monitor", **at, attached="false")
         return {**head, **manifest.place(self.endpoint, slot.window, slot.scheduled), "command": command}
 
     def _commit(
