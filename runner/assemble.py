@@ -195,9 +195,11 @@ def _schedules(settings: Settings, stage: ScheduleStage, others: Others) -> Sche
 
 
 def _backfill(settings: Settings, stage: BackfillStage, others: Others, track: Track) -> Backfill:
+    """Return a backfill; where windows are judged together with those before them, it takes one after another."""
+    workers = stage.workers if settings.drift.evaluation_period == 1 else 1
     return Backfill(
         ledger=partial(_ledger, settings),
-        supervisor=partial(_supervisor, settings, others, stage.workers),
+        supervisor=partial(_supervisor, settings, others, workers),
         declaration=others.declared(),
         start=stage.start,
         end=stage.end,

@@ -17,6 +17,7 @@
     ├── ExplainerError           the explainer cannot work with these settings
     ├── UnusableReference        the reference cannot be read or is not comparable
     ├── FeatureMismatch          the reference has other features than the live data
+    ├── SegmentError             records cannot be divided into the parts that are asked for
     ├── LedgerError              the ledger cannot be reached, read or written
     │   └── MissingSnapshot      it lacks settings that it refers to
     ├── UnknownSchedule          the ledger has no schedule of that name
@@ -211,7 +212,7 @@ class FeatureMismatch(ShapwatchError):
 
 
 class SegmentError(ShapwatchError):
-    """Records cannot be divided into the segments that are asked for."""
+    """Records cannot be divided into the parts that are asked for."""
 
     def __init__(self, by: str, problem: str) -> None:
         example = 'the name of a feature, or a SQL expression over features such as "Hours per week" > 40'

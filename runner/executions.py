@@ -21,7 +21,7 @@ import orjson
 
 from runner import locks
 from runner.documents import dump
-from runner.domain import Status
+from runner.domain import Status, Window
 from runner.errors import OccupiedTarget
 from runner.finding import Level
 from runner.publication import Past, State
@@ -97,6 +97,17 @@ def directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> P
     """
     clock = "%H-%M-%S" if scheduled.second else "%H-%M" if scheduled.minute else "%H"
     return root / endpoint / monitor / f"{scheduled:%Y/%m/%d/{clock}}"
+
+
+def reference_of(path: Path, window: Window) -> Path:
+    """Return where the reference of a window is: codes of `strftime` in the path stand for the window's start.
+
+    So each hour of a day, or of a week, has a reference of its own.
+
+    >>> print(reference_of(Path("baseline/adult-%H"), Window.parse("2023-01-19T05")))
+    baseline/adult-05
+    """
+    return Path(f"{window.start:{path}}") if "%" in str(path) else path
 
 
 def claim(target: Path) -> None:

@@ -53,6 +53,15 @@ def test_every_record_may_be_kept() -> None:
     assert times == pytest.approx(np.full(10, 1000), rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("rows", "places"), [(0, []), (1, [0]), (4, [0, 2, 5, 7]), (10, [*range(10)]), (99, [*range(10)])]
+)
+def test_the_same_records_are_explained_again_each_time(rows: int, places: list[int]) -> None:
+    """Spread over all that are kept."""
+    records = made(10)
+    assert kept.canaries(records, rows).features.equals(records.features[places])
+
+
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"{}"])
 def test_another_file_is_refused(data: bytes) -> None:
     """With a sentence."""

@@ -23,6 +23,8 @@ from runner.sources.intake import Intake
 FileFormat = Format | Literal["application/x-parquet"]
 BLOCK_ROWS = 2**14
 """Records that become one table."""
+SAVED = "features"
+"""Where records have their features in a table that `stage=capture` saved."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class DataFile:
             problem = f"not a Parquet file that can be read: {str(error).splitlines()[0]}"
             intake.reject(Rejection(self.name, 1, "payload", problem))
             return
+        if isinstance(table.schema.get(SAVED), pl.Struct):
+            table = table.select(pl.col(SAVED).struct.unnest())
         wanted = self.fields.headers or [name for name in table.columns if name != self._label(table)]
         try:
             if missing := [name for name in wanted if name not in table.columns]:

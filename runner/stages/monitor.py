@@ -62,7 +62,7 @@ class Monitor:
         source: where the records come from.
         merged: the events whose true labels are known, for the quality of the model.
         background_rows: gives the SHAP baseline, None for the reference's own.
-        reference: the folder that baselining wrote, or an analysis.json.
+        reference: the folder that baselining wrote, or an analysis.json; `strftime` codes stand for a window's start.
         threshold: an nDCG below it is a violation.
         detector: the rule of the calibrated verdict.
         unit: what is one observation to it.
@@ -104,7 +104,7 @@ class Monitor:
         with ExitStack() as stack:
             try:
                 _claim(slot)
-                reference = Reference.read(self.reference)
+                reference = Reference.read(executions.reference_of(self.reference, window))
                 captured = stack.enter_context(self.source.read(window))
                 return self._execute(slot, reference, captured)
             except (ShapwatchError, OSError) as error:

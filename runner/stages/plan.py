@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner import kept, manifest, storage
+from runner import executions, kept, manifest, storage
 from runner.documents import dump
 from runner.domain import Calls, Outcome, Window, plural
 from runner.explain import background as backgrounds
@@ -101,7 +101,7 @@ class Plan:
             background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
             yield Records(features, background, None, features.clear())
             return
-        reference = Reference.read(self.reference)
+        reference = Reference.read(executions.reference_of(self.reference, window))
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()

@@ -153,6 +153,7 @@ class Dispatcher:
     def _waits_for_baseline(self, entry: Entry) -> bool:
         """Return whether the reference of an execution is being computed right now."""
         schedule = self.schedules.get(entry.schedule)
-        return schedule is not None and executions.being_written(
-            Path(self._snapshot(entry.snapshot).folder) / schedule.reference
-        )
+        if schedule is None:
+            return False
+        reference = executions.reference_of(Path(schedule.reference), entry.window)
+        return executions.being_written(Path(self._snapshot(entry.snapshot).folder) / reference)

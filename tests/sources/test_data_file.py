@@ -266,6 +266,13 @@ def test_parquet_columns_are_chosen(tmp_path: Path, settings: dict[str, Any], ro
     assert parquet(tmp_path, table, **settings).rows == rows
 
 
+def test_a_saved_window_is_a_dataset(tmp_path: Path) -> None:
+    """Its records have their features in a column of their own, beside where they are from."""
+    table = pl.DataFrame({"line": [1, 2], "features": [{"A": 1, "B": 2}, {"A": 3, "B": 4}], "scores": [[0.1], [0.2]]})
+    assert parquet(tmp_path, table).rows == [(1, 2), (3, 4)]
+    assert parquet(tmp_path, table, headers=("B",)).rows == [(2,), (4,)]
+
+
 @pytest.mark.parametrize(
     ("table", "settings", "kind", "problem"),
     [

@@ -362,6 +362,10 @@ def test_the_quickstarts_past_is_executed(tmp_path: Path) -> None:
         manifest = shapwatch.read("manifest.json", f"monitor/breast-cancer/breast-cancer-monitor/2026/01/05/{hour}")
         assert (manifest["status"], manifest["scheduled"]) == ("Completed", f"2026-01-05T{hour}:00:00Z")
     assert "2 windows: 2 Completed, 2 of them done before\n" in shapwatch(*stretch)
+    together = ("drift.datapoints_to_alert=2", "drift.evaluation_period=3")
+    assert "2 windows: 2 Completed\n" in shapwatch(*stretch, *together, "stage.redo=true", "stage.workers=2")
+    drift = shapwatch.read("drift.json", "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/11")
+    assert [point["start"] for point in drift["history"]] == ["2026-01-05T09:00:00Z"]
     listed = shapwatch("stage=schedule", "stage.action=executions", "stage.format=json")
     told = orjson.loads(listed)["MonitoringExecutionSummaries"]
     assert [one["ScheduledTime"] for one in told] == ["2026-01-05T11:00:00+00:00", "2026-01-05T10:00:00+00:00"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -197,6 +198,16 @@ def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path) -> None:
     assert "stands from the windows before" in told[2].message
     history = orjson.loads((Path(told[2].directory) / "drift.json").read_bytes())["history"]
     assert [point["alone"] for point in history] == ["violation", "violation"]
+
+
+def test_each_hour_may_have_a_reference_of_its_own(tmp_path: Path) -> None:
+    """Codes in its path stand for the start of the window."""
+    stage = monitor(tmp_path, [[7, 2, 1]] * 3, reference=tmp_path / "reference-%a-%H")
+    shutil.move(tmp_path / "reference", tmp_path / "reference-Mon-09")
+    assert stage.run(WINDOW).status is Status.COMPLETED
+    later = stage.run(Window(WINDOW.end, WINDOW.end + HOUR))
+    assert "the reference was not found at" in later.message
+    assert "reference-Mon-10" in later.message
 
 
 def test_records_that_cannot_be_divided_fail_an_execution(tmp_path: Path) -> None:
