@@ -16,6 +16,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.daemon
+	$(BIN)/python -m benchmarks.report
 
 $(VENV)/bin/python:
 	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shapwatch needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": name a newer one with make PY=python3.12")'

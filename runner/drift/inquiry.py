@@ -46,6 +46,8 @@ def inquire(
     finding = with_histograms(finding, before, now)
     level = detector.alarm.standing(past, finding.alone)
     notes = [*finding.notes, *_standing(detector, finding.alone, level)]
+    if by and not parts:
+        notes.append(f"drift.segment_by={by}: no part has drift.min_rows={detector.min_rows} records on both sides")
     if canary and canary.changed:
         notes.append(canary_told(canary))
     return replace(finding, level=level, notes=tuple(notes))

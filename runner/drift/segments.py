@@ -40,7 +40,7 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
     """Return the parts of the records by the value of a feature or an expression, in the order of the values.
 
     Values that fewer than `min_rows` records of a side have are pooled, the rarest of more than `MOST` as well; what
-    is pooled comes last, and may be too small still.
+    is pooled comes last, and may be too small still. Where all would be pooled there are no parts.
 
     Args:
         by: the name of a feature, or a SQL expression over features.
@@ -57,6 +57,8 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
     largest = sorted(names, key=lambda name: -smaller[name])[:MOST]
     kept = [name for name in names if name in largest and smaller[name] >= min_rows]
     parts = [Segment(f"{by}: {name}", np.flatnonzero(before_N == name), np.flatnonzero(now_M == name)) for name in kept]
+    if not parts:
+        return ()
     others = [np.flatnonzero(~np.isin(side, kept)) for side in (before_N, now_M)]
     return (*parts, Segment(f"{by}: {REST}", *others)) if any(map(len, others)) else tuple(parts)
 

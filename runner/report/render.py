@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from runner.errors import ReportError, disk_sentence
 from runner.executions import INDEX, NOTEBOOK, PDF, REPORT, newest, put
-from runner.report import charts, context, history, labels, notebook, pdf, tables
+from runner.report import charts, context, index, labels, notebook, pdf, tables
 from runner.report.templates import Templates
 
 TIMELINE = "timeline"
@@ -72,7 +72,7 @@ class Report:
         Raises:
             ReportError: when the template or the chart is wrong.
         """
-        page = {"title": self.title, **history.page(folder, newest(folder, history.MOST)), "chart": None}
+        page = {"title": self.title, **index.page(folder, newest(folder, index.MOST)), "chart": None}
         if page["points"]:
             filled = charts.filled(self._templates.specification(TIMELINE), page["points"])
             svg = charts.svg(filled, "timeline", self._templates.find(f"charts/{TIMELINE}.vl.json"))

@@ -57,12 +57,14 @@ def test_all_parts_share_one_level() -> None:
 
 
 def test_segments_without_enough_records_are_said_to_be_so() -> None:
-    """They have no figures, and no part in the verdict."""
-    found = asked(records(100, 1, broken=3), min_rows=30)
-    assert [(segment.name, segment.level) for segment in found.segments] == [("e: all others", found.segments[0].level)]
-    few = asked(records(100, 1), min_rows=150)
-    assert few.level == Level.INSUFFICIENT_DATA
-    assert [(segment.level, segment.labels) for segment in few.segments] == [(Level.INSUFFICIENT_DATA, ())]
+    """They have no figures, and no part in the verdict; with none that is large enough there is nothing to divide."""
+    found = asked(records(104, 1), min_rows=21)
+    assert [segment.name for segment in found.segments] == ["e: 0", "e: 1", "e: 2", "e: 3", "e: all others"]
+    assert [segment.level for segment in found.segments] == [Level.NONE] * 4 + [Level.INSUFFICIENT_DATA]
+    assert found.segments[4].labels == ()
+    none = asked(records(100, 1, broken=3), min_rows=30)
+    assert none.segments == ()
+    assert none.notes == ("drift.segment_by=e: no part has drift.min_rows=30 records on both sides",)
 
 
 @pytest.mark.parametrize(

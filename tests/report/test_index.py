@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import orjson
 import pytest
 
 from runner import executions
-from runner.report import history
+from runner.report import index
 from tests.report.samples import REPORT, failed, manifest, written
 from tests.running import Shapwatch
 
@@ -36,7 +35,7 @@ def execution(folder: Path, hour: int, day: int = 5, month: int = 1, **changes: 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the page."""
-    found: list[dict[str, Any]] = history.page(folder, executions.newest(folder, history.MOST))["rows"]
+    found: list[dict[str, Any]] = index.page(folder, executions.newest(folder, index.MOST))["rows"]
     return found
 
 
@@ -60,7 +59,7 @@ def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
     for hour in (9, 10, 13):
         execution(tmp_path, hour)
     execution(tmp_path, 14, verdict={}, effects=None, **{key: failed()[key] for key in ("status", "headline")})
-    points = history.page(tmp_path, executions.newest(tmp_path, 10))["points"]
+    points = index.page(tmp_path, executions.newest(tmp_path, 10))["points"]
     assert [(point["start"][11:13], point["end"][11:13], point["ndcg"], point["status"]) for point in points] == [
         ("08", "09", 0.8, "CompletedWithViolations"),
         ("09", "10", 0.8, "CompletedWithViolations"),
@@ -93,17 +92,12 @@ def test_hidden_and_foreign_folders_are_not_ours(tmp_path: Path) -> None:
     assert "No execution yet" in REPORT.index(tmp_path / "none").decode()
 
 
-def test_a_thousand_executions_take_less_than_a_second(tmp_path: Path) -> None:
-    """The best of five tries; the newest are listed, and the page stays below 1.5 MB."""
-    for i in range(history.MOST + 10):
+def test_a_thousand_executions_stay_small(tmp_path: Path) -> None:
+    """The newest are listed, and the page stays below 1.5 MB."""
+    for i in range(index.MOST + 10):
         execution(tmp_path, i % 23 + 1, i // 23 % 28 + 1, i // 644 + 1)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        shown = REPORT.index(tmp_path)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 1
-    assert shown.count(b'<th scope="row">') == history.MOST
+    shown = REPORT.index(tmp_path)
+    assert shown.count(b'<th scope="row">') == index.MOST
     assert len(shown) < 1_500_000
 
 
