@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
-test: $(VENV)/.dev ; $(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+test: $(VENV)/.dev ; $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -42,8 +42,8 @@ class Past:
         self.reference = self.root / "baseline/breast-cancer-monitor"
 
     def prepare(self) -> None:
-        """Record the traffic, and compute the reference."""
-        rate = RECORDS / (self.hours * 3600)
+        """Record the traffic, also of the present hour, which may end meanwhile, and compute the reference."""
+        rate = RECORDS / ((self.hours + 1) * 3600)
         self("stage=replay", f"stage.start={self.first:%FT%TZ}", f"stage.rate={rate}")
         self("stage=baseline")
 
