@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
-from runner.explain.coalitions import kernel_designs
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
+from runner.explain.posterior import complete, posterior
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Explainer, Item
 from runner.records.fields import Fields
@@ -62,7 +62,8 @@ def timed(work: Callable[[], NDArray[np.float64]], repeat: int) -> tuple[float, 
     """Return the median seconds and what the last run returned; designs are drawn anew each time."""
     seconds = []
     for _ in range(repeat):
-        kernel_designs.cache_clear()
+        posterior.cache_clear()
+        complete.cache_clear()
         start = time.perf_counter()
         result = work()
         seconds.append(time.perf_counter() - start)

@@ -20,11 +20,13 @@ from runner.drift.alarm import Alarm
 from runner.drift.detection import Detector
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.executions import Provenance
+from runner.explain.clarify import Clarify
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
+from runner.explain.linear import Linear
 from runner.models.remote import Remote
-from runner.protocols import Model, Track
+from runner.protocols import Explainer, Model, Track
 from runner.publish.telling import tell
 from runner.records.fields import Fields
 from runner.records.payloads import Format
@@ -348,7 +350,7 @@ def _plan(settings: Settings, model: Model, track: Track) -> Plan:
         dataset=_dataset(settings),
         reference=settings.monitor.reference,
         model=model,
-        estimator=_estimator(settings),
+        estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
         canary_rows=settings.drift.canary_rows,
         price=remote.price_per_1k_calls if remote else None,
@@ -377,7 +379,7 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         name=settings.monitor.name,
         dataset=_dataset(settings),
         model=model,
-        estimator=_estimator(settings),
+        estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
         threshold=settings.drift.threshold,
         detector=_detector(settings),
@@ -400,7 +402,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
             settings.paths.merge, _fields(settings), settings.data.ground_truth, settings.data.probability_threshold
         ),
         model=model,
-        estimator=_estimator(settings),
+        estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
         reference=settings.monitor.reference,
         threshold=settings.drift.threshold,
@@ -432,14 +434,24 @@ def _detector(settings: Settings) -> Detector:
     )
 
 
-def _estimator(settings: Settings) -> Estimator:
+def _estimator(settings: Settings, model: Model) -> Estimator:
     shap = settings.shap
     return Estimator(
-        explainer=Exact() if shap.explainer == "exact" else Kernel(shap.num_samples, shap.seed),
+        explainer=_explainer(settings, model),
         agg_method=shap.agg_method,
         use_logit=shap.use_logit,
         max_batch_rows=shap.max_batch_rows,
     )
+
+
+def _explainer(settings: Settings, model: Model) -> Explainer:
+    """Return what `shap.explainer` names; `auto` is the closed form where there is one."""
+    shap = settings.shap
+    if shap.explainer == "exact":
+        return Exact()
+    if shap.explainer == "linear" or (shap.explainer == "auto" and model.adds_up):
+        return Linear()
+    return (Clarify if shap.compat == "clarify" else Kernel)(shap.num_samples, shap.seed)
 
 
 def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:

@@ -1,7 +1,6 @@
 """The nouns: plain frozen values that every room of the house may hold.
 
-Array letters: N records, D features, L labels (model outputs), B background rows, P players,
-J drawn pairs, G designs.
+Array letters: N records, D features, L labels (model outputs), B background rows, P players.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,28 +241,54 @@ class Calls:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """By how much random draws have moved the attributions of a record: `influence_GPJ[design] * residual_NJL[n]`.
-
-    The squares add up over J to the square of a standard error; it is nan where the draws are too few to tell.
+class Additive:
+    """A model that adds up: its outputs are a link of a base and one term for each feature.
 
     Attributes:
-        design_N: which of the G designs a record's attributions rest on; records of the same one err alike.
-        influence_GPJ: of the value of a drawn pair on the attributions.
-        residual_NJL: what the attributions leave unexplained of that value.
+        link: `logistic`: the outputs are probabilities, the sums log-odds; `identity`: the outputs are the sums.
+        base_L: where each sum starts.
+        terms_NDL: what each feature of each record adds.
     """
 
-    design_N: NDArray[np.intp]
-    influence_GPJ: NDArray[np.float64]
-    residual_NJL: NDArray[np.float64]
+    link: Literal["identity", "logistic"]
+    base_L: NDArray[np.float64]
+    terms_NDL: NDArray[np.float64]
+
+    @property
+    def sums_NL(self) -> NDArray[np.float64]:
+        """The sums, added feature by feature."""
+        sums_NL = 0 * self.terms_NDL[:, 0] + self.base_L
+        for d in range(self.terms_NDL.shape[1]):
+            sums_NL += self.terms_NDL[:, d]
+        return sums_NL
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Games that add up: the value of a coalition is a link of an intercept and the slopes of its members.
+
+    Attributes:
+        intercept_NL: where each sum starts.
+        slope_NPL: what each player adds.
+        link: `logistic`: values are the probabilities of these log-odds; `identity`: they are the sums.
+    """
+
+    intercept_NL: NDArray[np.float64]
+    slope_NPL: NDArray[np.float64]
+    link: Literal["identity", "logistic"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an explainer says about the records of a game; `noise` is None where phi_NPL is exact."""
+    """What an explainer says about the records of a game.
+
+    Attributes:
+        phi_NPL: the attributions.
+        variance_NPL: the squares of their standard errors, nan if unknown; None where they are exact.
+    """
 
     phi_NPL: NDArray[np.float64]
-    noise: Noise | None
+    variance_NPL: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -290,7 +315,8 @@ class Attributions:
         expected_L: the model output on the background, averaged over its rows.
         scores_NL: the model outputs being explained.
         evaluations: rows that were sent to the model.
-        errors: of the estimator, None for attributions that were read from a file.
+        error_NDL: the standard error of each attribution, 0 where it is exact; None for those read from a file.
+        errors: of all of them together and of their summary; None for those read from a file.
     """
 
     names: tuple[str, ...]
@@ -299,6 +325,7 @@ class Attributions:
     expected_L: NDArray[np.float64]
     scores_NL: NDArray[np.float64]
     evaluations: int
+    error_NDL: NDArray[np.float64] | None = None
     errors: Errors | None = None
 
     @property
@@ -322,6 +349,7 @@ class Explained:
             phi_NDL=self.attributions.phi_NDL[places],
             scores_NL=self.attributions.scores_NL[places],
             evaluations=0,
+            error_NDL=None,
         )
         return Explained(self.features[places], some)
 

@@ -1,6 +1,6 @@
 """The seams: what the rooms above ask of the rooms below, and nothing more.
 
-Array letters: N records, D features, L labels, P players, K coalitions, G designs.
+Array letters: N records, D features, L labels, P players, K coalitions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from runner.domain import Calls, Estimate
+    from runner.domain import Additive, Calls, Estimate, Margin
     from runner.publication import Publication
 
 
@@ -46,6 +46,15 @@ class Model(Protocol):
         """Return scores_NL; a row's score does not depend on the rows it travels with."""
         ...
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether the model is known to be a link of a sum of one term for each feature."""
+        ...
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Return these terms, of a model that adds up."""
+        ...
+
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the model's endpoint answers in a media type.
 
@@ -62,17 +71,13 @@ class Game(Protocol):
     """Cooperative games of N records with P players each: all that an explainer sees.
 
     Attributes:
-        keys_N: a hash of each record's content; the same record draws the same randomness wherever it stands.
         players: P.
         scores_NL: the value of the grand coalition (the model's output on the record).
         expected_L: the value of the empty coalition (on the background).
     """
 
     @property
-    def keys_N(self) -> NDArray[np.uint64]: ...  # noqa: D102  described above
-
-    @property
-    def players(self) -> int: ...  # noqa: D102
+    def players(self) -> int: ...  # noqa: D102  described above
 
     @property
     def scores_NL(self) -> NDArray[np.float64]: ...  # noqa: D102
@@ -80,8 +85,12 @@ class Game(Protocol):
     @property
     def expected_L(self) -> NDArray[np.float64]: ...  # noqa: D102
 
-    def value(self, masks_GKP: NDArray[np.bool_], design_N: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the values_NKL of coalitions; record n plays the K coalitions of design `design_N[n]`."""
+    def margin(self) -> Margin | None:
+        """Return what the games add up from, None where that is not known."""
+        ...
+
+    def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the values_NKL of coalitions."""
         ...
 
 
@@ -103,10 +112,7 @@ class Explainer(Protocol):
         ...
 
     def estimate(self, game: Game) -> Estimate:
-        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its noise.
-
-        Where there is noise, all features play in every game.
-        """
+        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its variance."""
         ...
 
 

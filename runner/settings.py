@@ -312,7 +312,8 @@ class DataCapture(Node):
 class Shap(Node):
     """`shap`: the estimator."""
 
-    explainer: Literal["kernel", "exact"]
+    explainer: Literal["auto", "kernel", "exact", "linear"]
+    compat: Literal["clarify"] | None
     baseline: Background
     num_samples: Count | None
     agg_method: Aggregation

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain import Additive
+
 
 @dataclass
 class Formula:
@@ -27,6 +29,12 @@ class Formula:
 
     def planned(self, features: pl.DataFrame) -> None:
         """Return None: it is in this process."""
+
+    adds_up: bool = False
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Refuse: a formula is not known to add up."""
+        raise NotImplementedError
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return a JSON line per row; there is no other form."""

@@ -53,7 +53,7 @@ def test_help_is_quick_and_lists_the_choices() -> None:
         "data: csv, json, jsonlines, parquet",
         "experiment: adult, batch_transform, csv, json, multiclass, quickstart",
         "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx",
-        "shap: exact, kernel",
+        "shap: auto, exact, kernel, linear",
         "source: batch_transform, endpoint, file, kserve",
         "ledger: postgresql, sqlite",
         "schedule: cron, daily, every_n_hours, hourly, once",

@@ -1,6 +1,6 @@
 """The masking game: a coalition of features keeps a record's values, the others take the background's.
 
-Array letters: N records, D features, L labels, B background rows, P players, K coalitions, G designs.
+Array letters: N records, D features, L labels, P players, K coalitions.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain import Margin
 from runner.errors import ExplainerError, ModelAnswerError, snippet
+from runner.explain import log_odds
 from runner.explain.background import plain
 from runner.protocols import Model
 
-LOGIT_EPSILON = 1e-12
-"""Probabilities are moved this far away from 0 and 1 before the logit."""
-
 
 def logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log-odds of probabilities, clipped by `LOGIT_EPSILON`.
+    """Return log-odds of probabilities, clipped by `log_odds.SMALLEST`.
 
     Raises:
         ExplainerError: when a score is no probability.
@@ -28,23 +27,28 @@ def logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     if ((scores < 0) | (scores > 1)).any():
         extreme = scores.flat[np.abs(scores - 0.5).argmax()]
         raise ExplainerError(f"shap.use_logit needs probabilities, but the model returned {extreme:g}; set it to false")
-    clipped = np.clip(scores, LOGIT_EPSILON, 1 - LOGIT_EPSILON)
-    return np.log(clipped) - np.log1p(-clipped)
+    return log_odds.logit(scores)
 
 
-def probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+def probability(odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probabilities of log-odds.
 
     >>> probability(np.array([0.0])).tolist()
     [0.5]
     """
-    return 1 / (1 + np.exp(-log_odds))
+    return 1 / (1 + np.exp(-odds))
 
 
 def outputs(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: int) -> NDArray[np.float64]:
-    """Return the model's outputs on rows, sent in batches, as scores_NL; log-odds with `use_logit`."""
+    """Return the model's outputs on rows, sent in batches, as scores_NL; log-odds with `use_logit`.
+
+    Log-odds of a model that tells its sums are those, not the logits of what it rounds.
+    """
     scores_NL = np.concatenate([answered(model, part) for part in rows.iter_slices(max_batch_rows)])
-    return logit(scores_NL) if use_logit else scores_NL
+    if not use_logit:
+        return scores_NL
+    told = model.additive(rows) if model.adds_up else None
+    return told.sums_NL if told and told.link == "logistic" else logit(scores_NL)
 
 
 def answered(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
@@ -67,13 +71,13 @@ def answered(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
 class MaskingGame:
     """One game a record: P features play, the value of a coalition is the model's output on the masked record.
 
-    Masked values are swapped whole, in the column's own type; outputs are averaged over the background rows.
+    Masked values are swapped whole, in the column's own type.
 
     Attributes:
         model: what is being explained.
-        features: N records; `background`: B rows with the same column types.
-        players_NP: the features that play, per record; the others keep the record's value.
-        keys_N: a hash of each record's content.
+        features: N records.
+        replacement: the background row, with the same column types.
+        players_NP: the features that play, per record, in the order of their seats; the others keep the record's value.
         scores_NL, expected_L: the values of the grand and the empty coalition.
         use_logit: whether values are log-odds instead of the model's outputs.
         max_batch_rows: the most rows that go to the model in one call (at least one row a record).
@@ -81,9 +85,8 @@ class MaskingGame:
 
     model: Model
     features: pl.DataFrame
-    background: pl.DataFrame
+    replacement: pl.DataFrame
     players_NP: NDArray[np.intp]
-    keys_N: NDArray[np.uint64]
     scores_NL: NDArray[np.float64]
     expected_L: NDArray[np.float64]
     use_logit: bool
@@ -94,32 +97,35 @@ class MaskingGame:
         """P, the same for every record of one game."""
         return int(self.players_NP.shape[1])
 
-    def value(self, masks_GKP: NDArray[np.bool_], design_N: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return values_NKL: record n plays the K coalitions of design `design_N[n]`."""
-        N, K, L, B = len(design_N), masks_GKP.shape[1], len(self.expected_L), self.background.height
+    def margin(self) -> Margin | None:
+        """Return what the games add up from, None where the model does not tell."""
+        if not self.model.adds_up:
+            return None
+        own, other = self.model.additive(self.features), self.model.additive(self.replacement)
+        if self.use_logit and own.link == "identity":
+            return None
+        slope_NPL = np.take_along_axis(own.terms_NDL - other.terms_NDL, self.players_NP[:, :, None], axis=1)
+        return Margin(own.sums_NL - slope_NPL.sum(axis=1), slope_NPL, "identity" if self.use_logit else own.link)
+
+    def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return values_NKL."""
+        N, K, L = self.features.height, len(masks_KP), len(self.expected_L)
+        if not K:
+            return np.zeros((N, 0, L))
         step = max(1, self.max_batch_rows // N)
-        values_NKL = np.zeros((N, K, L))
-        for lo in range(0, K, step):
-            own_DNk = self._own(masks_GKP[:, lo : lo + step], design_N)
-            for b in range(B):
-                synthetic = self._synthetic(own_DNk, b)
-                scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
-                values_NKL[:, lo : lo + step] += scores.reshape(N, -1, L)
-        return values_NKL / B
+        return np.concatenate([self._values(masks_KP[lo : lo + step]) for lo in range(0, K, step)], axis=1)
 
-    def _own(self, masks_GkP: NDArray[np.bool_], design_N: NDArray[np.intp]) -> list[NDArray[np.bool_]]:
-        """Return, per feature, which synthetic rows keep the record's own value, as booleans_Nk."""
-        G, k, P = masks_GkP.shape
-        with_outsider_GPk = np.ones((G, P + 1, k), dtype=np.bool_)
-        with_outsider_GPk[:, :P] = masks_GkP.transpose(0, 2, 1)
-        N, D = self.features.shape
-        seat_ND = np.full((N, D), P)
+    def _values(self, masks_kP: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the values_NkL of coalitions whose synthetic rows go to the model together."""
+        k, P = masks_kP.shape
+        with_outsider_Pk = np.ones((P + 1, k), dtype=np.bool_)
+        with_outsider_Pk[:P] = masks_kP.T
+        seat_ND = np.full(self.features.shape, P)
         np.put_along_axis(seat_ND, self.players_NP, np.arange(P)[None], axis=1)
-        return [with_outsider_GPk[design_N, seat_ND[:, d]] for d in range(D)]
-
-    def _synthetic(self, own_DNk: list[NDArray[np.bool_]], b: int) -> pl.DataFrame:
-        replacements = self.background[b : b + 1]
-        return pl.DataFrame([_swap(*columns) for columns in zip(self.features, replacements, own_DNk, strict=True)])
+        columns = zip(self.features, self.replacement, seat_ND.T, strict=True)
+        synthetic = pl.DataFrame([_swap(column, other, with_outsider_Pk[seat_N]) for column, other, seat_N in columns])
+        scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
+        return scores.reshape(self.features.height, k, -1)
 
 
 def _swap(column: pl.Series, replacement: pl.Series, own_Nk: NDArray[np.bool_]) -> pl.Series:

@@ -1,6 +1,6 @@
-"""Kernel SHAP: Shapley values estimated by a weighted regression on sampled coalitions.
+"""Kernel SHAP: Shapley values estimated from the values of some coalitions.
 
-Array letters: N records, L labels, P players, K coalitions, J = K / 2 pairs, G designs.
+Array letters: N records, L labels, R = N·L games, P players, K coalitions, M differences.
 """
 
 from __future__ import annotations
@@ -8,82 +8,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from runner.domain import Estimate, Noise
-from runner.errors import ExplainerError
-from runner.explain.coalitions import kernel_designs
+from runner.domain import Estimate
+from runner.explain.coalitions import affordable
+from runner.explain.control import control_variate
+from runner.explain.pairs import ask, by_record, differences, each
+from runner.explain.posterior import posterior
 from runner.protocols import Game
 
-DESIGNS = 64
-"""Alternative designs; a record takes the one that the hash of its content picks."""
-
-LARGEST_DESIGN = 2**23
-"""Coalitions times features of all designs together; with larger budgets there are fewer designs."""
+MOST_SAMPLES = 8192
+"""Beyond, the matrix of a design grows too large."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Kernel SHAP without feature selection, on designs that the seed draws.
-
-    Because a record's content picks its design, the result does not depend on the order or batches of the records,
-    and because there are many designs their errors do not line up across records.
+    """The posterior of Shapley values, helped by a control variate where the model's outputs are probabilities.
 
     Attributes:
         num_samples: coalitions per record and background row; None for min(2·P + 2^11, 2^P − 2).
-        seed: draws the designs.
+        seed: draws the coalitions.
     """
 
     num_samples: int | None
     seed: int
 
-    keeps_unvarying = True
+    keeps_unvarying = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """The explainer's name and what its noise depends on."""
-        return {"explainer": "kernel", "num_samples": self.num_samples, "seed": self.seed}
+        return {"explainer": "kernel", "compat": None, "num_samples": self.num_samples, "seed": self.seed}
 
     def coalitions(self, players: int) -> int:
         """Return the coalitions of one record, never more than the 2^P − 2 there are.
 
         Raises:
-            ExplainerError: when `num_samples` cannot determine the attributions.
+            ExplainerError: when `num_samples` is too few for that many players, or too many.
         """
-        every = int(2**players - 2)
-        wanted = 2 * players + 2**11 if self.num_samples is None else self.num_samples
-        least = min(2 * players, every)
-        if wanted < least:
-            raise ExplainerError(
-                f"shap.num_samples={wanted} cannot determine {players} attributions: use {least} or more"
-            )
-        coalitions = min(wanted, every) // 2 * 2
-        if coalitions * players > LARGEST_DESIGN:
-            most = LARGEST_DESIGN // players // 2 * 2
-            raise ExplainerError(
-                f"shap.num_samples={wanted} needs too much memory for {players} features: use {most} at most"
-            )
-        return coalitions
+        return affordable(self.num_samples, players, MOST_SAMPLES)
 
     def estimate(self, game: Game) -> Estimate:
-        """Return phi_NPL, and the noise of the drawn pairs."""
-        total_NL = game.scores_NL - game.expected_L
-        if game.players < 2:
-            return Estimate(total_NL[:, None, :].repeat(game.players, axis=1), noise=None)
-        coalitions = self.coalitions(game.players)
-        count = min(DESIGNS, LARGEST_DESIGN // (coalitions * game.players))
-        designs = kernel_designs(game.players, coalitions, count, self.seed)
-        design_N = (game.keys_N % len(designs.masks_GKP)).astype(np.intp)
-        values_NKL = game.value(designs.masks_GKP, design_N)
-        coalition_NJL, complement_NJL = np.split(values_NKL, 2, axis=1)
-        difference_NJL = coalition_NJL - complement_NJL
-        fitted_NPL: NDArray[np.float64] = np.einsum("npj,njl->npl", designs.solver_GPJ[design_N], difference_NJL)
-        phi_NPL = fitted_NPL + designs.slack_GP[design_N][:, :, None] * total_NL[:, None, :]
-        drawn = slice(difference_NJL.shape[1] - designs.gain_GJ.shape[1], None)
-        noise = Noise(
-            design_N=design_N,
-            influence_GPJ=designs.solver_GPJ[:, :, drawn],
-            residual_NJL=designs.residual(difference_NJL[:, drawn], phi_NPL, design_N),
-        )
-        return Estimate(phi_NPL, noise)
+        """Return phi_NPL, and its variance unless there was a value for every coalition."""
+        design, labels = posterior(game.players, self.coalitions(game.players) // 2, self.seed), len(game.expected_L)
+        values_RK = ask(game, design.half_JP)
+        differences_RM = differences(values_RK)
+        if design.complete:
+            return Estimate(by_record(each(differences_RM, design.solver_MP), labels), variance_NPL=None)
+        control = control_variate(values_RK, design)
+        left_RM = differences_RM - control.differences_RM
+        surprise_R1 = (each(left_RM, design.left_out_MH) ** 2).mean(axis=1, keepdims=True)
+        phi_RP = control.phi_RP + each(left_RM, design.solver_MP)
+        phi_RP += (differences_RM[:, -1:] - phi_RP.sum(axis=1, keepdims=True)) / game.players
+        variance_RP = surprise_R1 * control.flattery_R1 * design.variance_P + control.rounding_R1**2
+        return Estimate(by_record(phi_RP, labels), by_record(variance_RP, labels))

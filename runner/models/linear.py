@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, PlainValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain import label_names, plural
+from runner.domain import Additive, label_names, plural
 from runner.errors import ModelInputError, SettingsError
 from runner.models.local import Local, body
 
@@ -135,6 +135,23 @@ class Linear(Local):
             for i, effect_N in enumerate(_effects(features[name], self.coefficients[name])):
                 sums_LN[i] += effect_N
         return np.stack(_linked(self.link, sums_LN), axis=1)
+
+    @property
+    def adds_up(self) -> bool:  # type: ignore[override]  # here a matter of the link
+        """Whether outputs depend on their own sum alone."""
+        return self.link != "softmax"
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Return the terms of each output.
+
+        Raises:
+            SettingsError: when the model has other features than the records.
+            ModelInputError: when a feature holds something else than its coefficient is for.
+        """
+        self._check_names(features.columns)
+        terms = [np.stack(_effects(column, self.coefficients[column.name]), axis=1) for column in features]
+        link: Literal["identity", "logistic"] = "logistic" if self.link == "logistic" else "identity"
+        return Additive(link, np.array(self.intercept), np.stack(terms, axis=1))
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which an endpoint of the model answers.

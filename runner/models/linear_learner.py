@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from runner.domain import Additive
 from runner.errors import ArtefactError, ModelInputError
 from runner.models.artifact import parse_arrays, unpack_tar, unpack_zip
 from runner.models.local import Local, body
@@ -47,6 +48,7 @@ class LinearLearner(Local):
     """
 
     immediate: ClassVar[bool] = True
+    adds_up: ClassVar[bool] = True
 
     kind: Literal["linear_learner"]
     artifact: Path
@@ -68,11 +70,7 @@ class LinearLearner(Local):
             ArtefactError: when the artefact cannot be read or has another number of features.
             ModelInputError: when a feature is not a number.
         """
-        weights_D, bias, predictor, _ = self.parameters
-        if features.width != len(weights_D):
-            raise ArtefactError(
-                self.artifact, f"the model has {len(weights_D)} features, the records have {features.width}"
-            )
+        weights_D, bias, predictor, _ = self._fitting(features)
         margin_N = np.zeros(features.height, dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for column, weight in zip(features, weights_D, strict=True):
@@ -83,6 +81,21 @@ class LinearLearner(Local):
             if predictor == "binary_classifier":
                 margin_N = np.float32(1) / (np.float32(1) + np.exp(-margin_N))
         return margin_N.astype(np.float64)[:, None]
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Return the terms in float64, of the weights and features as float32 holds them.
+
+        Raises:
+            ArtefactError: when the artefact cannot be read or has another number of features.
+            ModelInputError: when a feature is not a number.
+        """
+        weights_D, bias, predictor, _ = self._fitting(features)
+        terms = [
+            _numbers(column).astype(np.float64) * weight
+            for column, weight in zip(features, weights_D.astype(np.float64), strict=True)
+        ]
+        link: Literal["identity", "logistic"] = "logistic" if predictor == "binary_classifier" else "identity"
+        return Additive(link, np.array([float(bias)]), np.stack(terms, axis=1)[:, :, None])
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the SageMaker endpoint answers, as its container writes it.
@@ -105,6 +118,13 @@ class LinearLearner(Local):
         if self.parameters.predictor == "regressor":
             return {}
         return {"predicted_label": int(score >= self.parameters.threshold)}
+
+    def _fitting(self, features: pl.DataFrame) -> Parameters:
+        """Return the parameters, if they are of as many features."""
+        width = len(self.parameters.weights_D)
+        if features.width != width:
+            raise ArtefactError(self.artifact, f"the model has {width} features, the records have {features.width}")
+        return self.parameters
 
     @cached_property
     def parameters(self) -> Parameters:

@@ -11,6 +11,8 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain import Additive
+
 FORMS = ("application/jsonlines", "application/json", "text/csv")
 
 
@@ -23,6 +25,13 @@ class Local:
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL."""
+        raise NotImplementedError
+
+    adds_up: ClassVar[bool] = False
+    """Whether its outputs are a link of a sum of one term for each feature."""
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Return these terms."""
         raise NotImplementedError
 
     def planned(self, features: pl.DataFrame) -> None:  # noqa: ARG002  nothing is sent, whatever the features

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Calls
+from runner.domain import Additive, Calls
 from runner.protocols import Model
 
 
@@ -38,6 +38,15 @@ class Rehearsal:
     def planned(self, features: pl.DataFrame) -> Calls | None:
         """Return what the real model would be sent."""
         return self.model.planned(features)
+
+    @property
+    def adds_up(self) -> bool:
+        """As the real one."""
+        return self.model.adds_up
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Return the real model's terms: that sends nothing."""
+        return self.model.additive(features)
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Refuse: a rehearsal has no endpoint."""

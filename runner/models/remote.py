@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain import Calls, Payload, plural
+from runner.domain import Additive, Calls, Payload, plural
 from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
 from runner.models.library import Headers
 from runner.models.wire import Call, Wire, in_order
@@ -111,6 +111,15 @@ class Remote:
     def sent(self) -> Calls:
         """What has been sent so far."""
         return self._wire.calls
+
+    @property
+    def adds_up(self) -> bool:
+        """False: what runs behind a wire cannot be known from here."""
+        return False
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Refuse: only answers are known."""
+        raise NotImplementedError
 
     def planned(self, features: pl.DataFrame) -> Calls:
         """Return what `predict` sends when nothing is refused.

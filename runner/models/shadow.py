@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner import program
-from runner.domain import Calls
+from runner.domain import Additive, Calls
 from runner.errors import EndpointError
 from runner.protocols import Model
 
@@ -78,6 +78,12 @@ class Shadow:
     def planned(self, features: pl.DataFrame) -> Calls | None:
         """Return what `predict` would send."""
         return self._endpoint.planned(features)
+
+    adds_up = False
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Refuse: only what its endpoint answers is known."""
+        raise NotImplementedError
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the endpoint answers."""

@@ -14,6 +14,7 @@ Check = dict[str, str]
 PARITY_TOLERANCE = 1e-6
 SHORT_HASH = 12
 CHANGED = {True: ("changed", WARNING), False: ("unchanged", GOOD), None: ("unknown", WARNING)}
+EXACT = {"exact": "exact: all coalitions", "linear": "exact: closed form of a model that adds up"}
 ENDPOINT = "behind an endpoint, whose model cannot be told from here"
 
 
@@ -110,10 +111,10 @@ def _estimator(manifest: Document) -> Check:
     settings, residual = manifest["estimator"], manifest["efficiency_residual"]
     unit = "log-odds" if settings["use_logit"] else "model output"
     note = f"in units of the {unit}, {settings['agg_method']}; Σφ + expected − score: {residual:.0e} at most"
-    if settings["explainer"] == "exact":
-        return _check("Estimator", "exact", GOOD, note)
+    if settings["explainer"] != "kernel":
+        return _check("Estimator", EXACT[settings["explainer"]], GOOD, note)
     samples = "default" if settings["num_samples"] is None else settings["num_samples"]
-    value = f"kernel, {samples} samples"
+    value = f"{'kernel as Clarify' if settings.get('compat') else 'kernel'}, {samples} samples"
     errors = [label["local"] for label in (manifest.get("standard_errors") or {}).values()]
     if not errors or None in errors:
         return _check("Estimator", f"{value}; error not known", GOOD, note)

@@ -1,15 +1,14 @@
-"""The designs of kernel SHAP."""
+"""Coalitions, and pairs of them."""
 
 from __future__ import annotations
-
-from math import comb
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.explain.coalitions import every, kernel_designs, size_weights
+from runner.errors import ExplainerError
+from runner.explain.coalitions import affordable, draw_pairs, every, number_of_pairs, pairs_of_size
 
 
 def test_every_coalition_once() -> None:
@@ -19,45 +18,57 @@ def test_every_coalition_once() -> None:
     assert not masks[0].any()
 
 
-@pytest.mark.parametrize("players", [2, 3, 7, 14])
-def test_weights_are_the_shapley_kernel(players: int) -> None:
-    """A size class weighs its number of coalitions times Lundberg and Lee's kernel, up to a factor."""
-    sizes = np.arange(1, players)
-    kernel = [(players - 1) / (comb(players, s) * s * (players - s)) * comb(players, s) for s in sizes]
-    np.testing.assert_allclose(size_weights(players)[1:players], np.array(kernel) / sum(kernel))
+@given(st.integers(2, 9), st.data())
+def test_pairs_of_a_size_are_all_of_them(players: int, data: st.DataObject) -> None:
+    """Those of a size and their complements are all coalitions of the two sizes, each once."""
+    size = data.draw(st.integers(1, players // 2))
+    half = pairs_of_size(players, size)
+    both = {mask.tobytes() for mask in [*half, *~half]}
+    expected = {mask.tobytes() for mask in every(players) if mask.sum() in {size, players - size}}
+    assert both == expected
+    assert len(half) == number_of_pairs(players, size) == len(both) / 2
 
 
-@given(st.integers(3, 9), st.integers(0, 200), st.integers(0, 5))
-def test_designs_hold_distinct_complementary_pairs(players: int, extra: int, seed: int) -> None:
-    """Each design has distinct proper coalitions, as many as fit the budget, and with each one its complement."""
-    budget = min(2 * players + extra, 2**players - 2)
-    designs = kernel_designs(players, budget, 4, seed)
-    for masks_KP in designs.masks_GKP:
-        known = {mask.tobytes() for mask in masks_KP}
-        assert len(known) == len(masks_KP)
-        assert budget - 1 <= len(masks_KP) <= budget
-        assert known == {(~mask).tobytes() for mask in masks_KP}
-        assert masks_KP.sum(axis=1).min() > 0
-        assert masks_KP.sum(axis=1).max() < players
+@given(st.integers(3, 12), st.integers(0, 300), st.integers(0, 5))
+def test_drawn_pairs_are_distinct(players: int, extra: int, seed: int) -> None:
+    """There are as many as were asked for, all of size 1 among them, none a coalition of another or its complement."""
+    count = min(players + extra, 2 ** (players - 1) - 1)
+    half = draw_pairs(players, count, np.random.default_rng(seed))
+    known = {mask.tobytes() for mask in [*half, *~half]}
+    assert len(half) == count
+    assert len(known) == 2 * count
+    assert (half.sum(axis=1) == 1).sum() == players
+    assert half.sum(axis=1).max() <= players / 2
 
 
-@given(st.integers(2, 9), st.integers(0, 60))
-def test_solvers_impose_efficiency(players: int, extra: int) -> None:
-    """Whatever the values, a solver moves attribution around but adds none, and the slack distributes all of it."""
-    designs = kernel_designs(players, min(2 * players + extra, 2**players - 2), 3, 0)
-    np.testing.assert_allclose(designs.solver_GPJ.sum(axis=1), 0, atol=1e-9)
-    np.testing.assert_allclose(designs.slack_GP.sum(axis=1), 1)
+def test_sizes_share_the_budget() -> None:
+    """Each size gets the same number of pairs, but for those that have not as many."""
+    sizes = draw_pairs(14, 700, np.random.default_rng(0)).sum(axis=1)
+    assert np.bincount(sizes)[1:].tolist() == [14, 91, 119, 119, 119, 119, 119]
 
 
-def test_whole_size_classes_come_first() -> None:
-    """At 100 coalitions of 14 players the 28 single ones and their complements are all there."""
-    for masks_KP in kernel_designs(14, 100, 8, 0).masks_GKP:
-        sizes = masks_KP.sum(axis=1)
-        assert len(masks_KP) == 100
-        assert (sizes == 1).sum() == (sizes == 13).sum() == 14
+def test_large_classes_are_drawn_without_listing_them() -> None:
+    """Of 60 players there are 10^17 coalitions of size 30."""
+    half = draw_pairs(60, 400, np.random.default_rng(0))
+    assert len({mask.tobytes() for mask in [*half, *~half]}) == 800
 
 
-def test_designs_differ_from_each_other() -> None:
-    """The sampled part of each design is its own."""
-    designs = kernel_designs(14, 100, 64, 0)
-    assert len({masks.tobytes() for masks in designs.masks_GKP}) == 64
+@pytest.mark.parametrize(
+    ("num_samples", "players", "expected"),
+    [(None, 10, 1022), (None, 20, 2088), (100, 14, 100), (101, 14, 100), (100, 5, 30), (100, 2, 2), (28, 14, 28)],
+)
+def test_the_budget_is_that_of_clarify(num_samples: int | None, players: int, expected: int) -> None:
+    """The default is min(2·P + 2^11, 2^P − 2), and there are never more coalitions than exist."""
+    assert affordable(num_samples, players, 8192) == expected
+
+
+def test_too_small_a_budget_is_refused() -> None:
+    """A budget that cannot determine the attributions is an error that says how many would do."""
+    with pytest.raises(ExplainerError, match=r"shap.num_samples=27 cannot determine 14 attributions: use 28 or more"):
+        affordable(27, 14, 8192)
+
+
+def test_a_budget_beyond_memory_is_refused() -> None:
+    """A budget that cannot be worked with is an error that says how many can."""
+    with pytest.raises(ExplainerError, match=r"needs too much memory for 25 features: use 8192 at most"):
+        affordable(3_000_000, 25, 8192)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from math import factorial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import polars as pl
@@ -15,15 +15,18 @@ from omegaconf import OmegaConf
 
 from runner.domain import Attributions
 from runner.explain.aggregate import Aggregation
+from runner.explain.clarify import Clarify
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.protocols import Explainer, Model
+from runner.settings import Shap
 from tests.conftest import untracked
 from tests.models_by_hand import Formula, additive, interacting
 
-EXPLAINERS = {"exact": Exact(), "kernel": Kernel(num_samples=40, seed=3)}
-FULL_BUDGET = {"exact": Exact(), "kernel": Kernel(num_samples=10**6, seed=3)}
+EXPLAINERS = {"exact": Exact(), "kernel": Kernel(num_samples=40, seed=3), "clarify": Clarify(num_samples=40, seed=3)}
+FULL_BUDGET = {"exact": Exact(), "kernel": Kernel(num_samples=10**6, seed=3), "clarify": Clarify(10**6, seed=3)}
+ELSEWHERE = {"auto": "chosen by assemble.py", "linear": "for models that add up: test_linear.py"}
 CONF = Path(__file__).parents[2] / "conf" / "shap"
 
 rng = np.random.default_rng(7)
@@ -56,7 +59,9 @@ def shapley(model: Model, record: tuple[float, ...], background: pl.DataFrame) -
 def test_the_suite_knows_every_configured_explainer() -> None:
     """A new option of conf/shap has to be added here."""
     options = {path.stem: OmegaConf.load(path) for path in CONF.glob("*.yaml")}
-    assert {node.explainer for node in options.values()} == set(EXPLAINERS)
+    compat = get_args(get_args(get_type_hints(Shap)["compat"])[0])
+    known = {*EXPLAINERS, *ELSEWHERE}
+    assert {node.explainer for node in options.values()} | {*compat} == known
 
 
 @pytest.mark.parametrize("explainer", FULL_BUDGET.values(), ids=FULL_BUDGET)

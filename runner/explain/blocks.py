@@ -1,0 +1,135 @@
+"""The work of explaining, cut into blocks: records that are explained together, against one background row.
+
+Array letters: N records, D features, L labels, B background rows, P players.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.explain import background as backgrounds
+from runner.explain.contents import GOLDEN, keys, mix
+
+LAST = np.uint64(2**63)
+
+
+class Distinct(NamedTuple):
+    """Records, each content once.
+
+    `keys_N` are hashes of what they hold, and `back_N` leads from every original record to its row here.
+    """
+
+    features: pl.DataFrame
+    keys_N: NDArray[np.uint64]
+    back_N: NDArray[np.intp]
+
+
+def distinct(features: pl.DataFrame) -> Distinct:
+    """Return the records in the order of their keys; those with the same two hashes are the same."""
+    keys_N, again_N = keys(features), keys(features, salt=1)
+    distinct_N, first_N, back_N = np.unique(keys_N, return_index=True, return_inverse=True)
+    if (again_N != again_N[first_N][back_N]).any():
+        return Distinct(features, keys_N, np.arange(features.height))
+    return Distinct(features[first_N], distinct_N, back_N)
+
+
+class Group(NamedTuple):
+    """Records with equal numbers of players against a background row.
+
+    Attributes:
+        row: the number of the background row.
+        rows_N: the places of the records.
+        players_NP: the features that play, in an order that each record's content draws.
+    """
+
+    row: int
+    rows_N: NDArray[np.intp]
+    players_NP: NDArray[np.intp]
+
+    @property
+    def players(self) -> int:
+        """P."""
+        return int(self.players_NP.shape[1])
+
+
+def groups(records: Distinct, background: pl.DataFrame, keeps_unvarying: bool) -> list[Group]:
+    """Return who plays against which background row; records in which nothing differs from it are left out."""
+    found = []
+    for row in range(background.height):
+        plays_ND = backgrounds.varying(records.features, background[row : row + 1]) | keeps_unvarying
+        seats_ND = _seats(records.keys_N, plays_ND, row)
+        players_N = plays_ND.sum(axis=1)
+        for players in np.unique(players_N[players_N > 0]).tolist():
+            rows_N = np.flatnonzero(players_N == players)
+            found.append(Group(row, rows_N, seats_ND[rows_N, :players]))
+    return found
+
+
+def _seats(keys_N: NDArray[np.uint64], plays_ND: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
+    """Return the features of each record in an order that its content draws, those that play before the others.
+
+    An explainer that asks all records for the same coalitions of seats so asks each one for its own of features, and
+    their errors do not line up; a record's order is the same wherever it stands.
+    """
+    places_D: NDArray[np.uint64] = np.arange(1, plays_ND.shape[1] + 1, dtype=np.uint64) * GOLDEN
+    luck_ND = mix(keys_N[:, None] + places_D + np.uint64(salt)) >> np.uint64(1)
+    return np.where(plays_ND, luck_ND, LAST).argsort(axis=1, kind="stable")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some records of a group: all that is needed to explain them but the model.
+
+    Attributes:
+        row, rows_N, players_NP: as in the group.
+        features: the records; `replacement`: the background row.
+        scores_NL, expected_L: the model's outputs on them.
+    """
+
+    row: int
+    rows_N: NDArray[np.intp]
+    players_NP: NDArray[np.intp]
+    features: pl.DataFrame
+    replacement: pl.DataFrame
+    scores_NL: NDArray[np.float64]
+    expected_L: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Groups of records, their scores, and the most that a block may hold of each group.
+
+    Attributes:
+        sizes: for each group the most records of a block.
+        scores_NL, replaced_BL: the model's outputs on the records and on the background rows.
+    """
+
+    records: Distinct
+    background: pl.DataFrame
+    groups: list[Group]
+    sizes: list[int]
+    scores_NL: NDArray[np.float64]
+    replaced_BL: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return sum(-(-len(group.rows_N) // size) for group, size in zip(self.groups, self.sizes, strict=True))
+
+    def __iter__(self) -> Iterator[Block]:
+        for group, size in zip(self.groups, self.sizes, strict=True):
+            features, scores_NL = self.records.features[group.rows_N], self.scores_NL[group.rows_N]
+            for some in (slice(lo, lo + size) for lo in range(0, len(group.rows_N), size)):
+                yield Block(
+                    row=group.row,
+                    rows_N=group.rows_N[some],
+                    players_NP=group.players_NP[some],
+                    features=features[some],
+                    replacement=self.background[group.row : group.row + 1],
+                    scores_NL=scores_NL[some],
+                    expected_L=self.replaced_BL[group.row],
+                )
