@@ -29,6 +29,7 @@ from runner.drift.alarm import YEAR, Alarm
 from runner.drift.detection import Detector
 from runner.drift.segments import segments
 from runner.drift.verdict import judge
+from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
@@ -44,7 +45,8 @@ BACKGROUND = [39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]
 HOUR = timedelta(hours=1)
 SIZES = (10, 30, 100, 300, 1000)
 THRESHOLD = 0.9
-ESTIMATOR = Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=1_000_000)
+HERE = Engine(kind="serial", workers=None, address=None)
+ESTIMATOR = Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=1_000_000, engine=HERE)
 USUAL = Detector(Alarm(1.0), 30, 0.1, 0.25, 0.5, 1.0, 999, 0)
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.engine import Engine
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
@@ -38,6 +39,7 @@ DEMO = Path(__file__).parents[1] / "runner" / "demo"
 ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
 ADULT_BASELINE = [[39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]]
 BATCH_ROWS = 16_000
+HERE = Engine(kind="serial", workers=None, address=None)
 
 
 def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:  # noqa: ARG001
@@ -84,7 +86,7 @@ def compare(rows: int, samples: int, repeat: int) -> list[dict[str, Any]]:
         return np.asarray(explainer.shap_values(x_ND, nsamples=samples, l1_reg=0, silent=True))
 
     def ours(explainer: Explainer) -> Callable[[], NDArray[np.float64]]:
-        estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=BATCH_ROWS)
+        estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=BATCH_ROWS, engine=HERE)
         return lambda: estimator.explain(model, features, background, untracked).phi_NDL[:, :, 0]
 
     methods = {

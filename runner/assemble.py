@@ -441,6 +441,7 @@ def _estimator(settings: Settings, model: Model) -> Estimator:
         agg_method=shap.agg_method,
         use_logit=shap.use_logit,
         max_batch_rows=shap.max_batch_rows,
+        engine=settings.engine,
     )
 
 

@@ -15,6 +15,7 @@
     ├── EndpointError            an endpoint cannot be reached, refuses or fails
     ├── BackgroundError          the SHAP baseline does not fit the features
     ├── ExplainerError           the explainer cannot work with these settings
+    ├── EngineError              the workers that blocks of work are given to cannot be reached, or die
     ├── UnusableReference        the reference cannot be read or is not comparable
     ├── FeatureMismatch          the reference has other features than the live data
     ├── SegmentError             records cannot be divided into the parts that are asked for
@@ -63,12 +64,23 @@ def disk_sentence(error: OSError) -> str:
 
 
 class ShapwatchError(Exception):
-    """Anything shapwatch can explain in a sentence."""
+    """Anything shapwatch can explain in a sentence; it can travel between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)
 
     @property
     def reason(self) -> str:
         """The failure reason that an execution stores: the sentence, unless a fixed text is the contract."""
         return str(self)
+
+
+def _again(kind: type[ShapwatchError], args: tuple[Any, ...], data: dict[str, Any]) -> ShapwatchError:
+    """Return an error that was raised in another process, without building its sentence anew."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(data)
+    return error
 
 
 class SettingsError(ShapwatchError):
@@ -189,6 +201,18 @@ class BackgroundError(ShapwatchError):
 
 class ExplainerError(ShapwatchError):
     """The explainer cannot work with these settings."""
+
+
+class EngineError(ShapwatchError):
+    """The workers that blocks of work are given to cannot be reached, or die.
+
+    Attributes:
+        setting: that led to them; `problem`: what happened.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        self.setting, self.problem = setting, problem
+        super().__init__(f"{setting}: {problem}; look after the workers, or take engine=serial")
 
 
 class UnusableReference(ShapwatchError):

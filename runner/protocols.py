@@ -5,7 +5,7 @@ Array letters: N records, D features, L labels, P players, K coalitions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Model(Protocol):
@@ -113,6 +114,14 @@ class Explainer(Protocol):
 
     def estimate(self, game: Game) -> Estimate:
         """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its variance."""
+        ...
+
+
+class Engine(Protocol):
+    """Workers that blocks of work are given to."""
+
+    def map(self, work: Callable[[Model, Item], Result], model: Model, items: Iterable[Item]) -> Iterable[Result]:
+        """Yield `work(model, item)` for each item, in their order."""
         ...
 
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from runner.domain import LONGEST
+from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
@@ -438,6 +439,7 @@ class Settings(Node):
         Field(discriminator="kind"),
     ]
     shap: Shap
+    engine: Engine
     drift: Drift
     monitor: Monitor
     schedule: Timetable | None

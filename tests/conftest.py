@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from runner.engine import Engine
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Item
 from tests.postgres import server
@@ -22,6 +23,10 @@ DEMO = Path(__file__).parents[1] / "runner" / "demo"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that it is not what all wait for in the end."""
     items.sort(key=lambda item: item.path.name != "test_torture.py")
+
+
+HERE = Engine(kind="serial", workers=None, address=None)
+"""The engine that does all work in this process."""
 
 
 def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:

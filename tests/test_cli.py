@@ -54,6 +54,7 @@ def test_help_is_quick_and_lists_the_choices() -> None:
         "experiment: adult, batch_transform, csv, json, multiclass, quickstart",
         "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx",
         "shap: auto, exact, kernel, linear",
+        "engine: dask, loky, serial",
         "source: batch_transform, endpoint, file, kserve",
         "ledger: postgresql, sqlite",
         "schedule: cron, daily, every_n_hours, hourly, once",

@@ -24,7 +24,7 @@ from runner.protocols import Explainer
 from runner.records import payloads
 from runner.records.payloads import Scalar
 from runner.records.templates import Template
-from tests.conftest import DEMO, untracked
+from tests.conftest import DEMO, HERE, untracked
 from tests.models_by_hand import Formula
 from tests.running import Shapwatch
 
@@ -218,7 +218,7 @@ def check_types(record: tuple[Scalar, ...], rows: list[tuple[Scalar, ...]], expl
     """Check that every cell of every synthetic row of a record comes from it or from a background row, type and all."""
     features = backgrounds.given([record], [f"f{d}" for d in range(len(record))])
     recorder = Recorder()
-    estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=50)
+    estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=50, engine=HERE)
     estimator.explain(Formula(recorder), features, backgrounds.given(rows, features.columns), untracked)
     allowed = [typed(cells) for cells in zip(record, *rows, strict=True)]
     synthetic = set(recorder.rows)

@@ -11,7 +11,7 @@ from runner.documents import dump
 from runner.explain.aggregate import Aggregation
 from runner.explain.clarify import Clarify
 from runner.explain.estimator import Estimator
-from tests.conftest import untracked
+from tests.conftest import HERE, untracked
 from tests.models_by_hand import Formula, interacting
 
 
@@ -29,7 +29,7 @@ def test_standard_errors_are_told_by_label(
 ) -> None:
     """One for the local attributions, one for each global one: null where unknown, 0 where all coalitions are there."""
     features = pl.DataFrame(np.random.default_rng(0).normal(size=(5, 5)), schema=list("abcde"))
-    estimator = Estimator(Clarify(num_samples, 0), method, use_logit=False, max_batch_rows=100)
+    estimator = Estimator(Clarify(num_samples, 0), method, use_logit=False, max_batch_rows=100, engine=HERE)
     attributions = estimator.explain(Formula(interacting), features, features[:1], untracked)
     told = manifest.explanation(estimator, attributions, features[:1], b"")["standard_errors"]
 

@@ -87,13 +87,11 @@ class Block:
     """Some records of a group: all that is needed to explain them but the model.
 
     Attributes:
-        row, rows_N, players_NP: as in the group.
+        players_NP: as in the group.
         features: the records; `replacement`: the background row.
         scores_NL, expected_L: the model's outputs on them.
     """
 
-    row: int
-    rows_N: NDArray[np.intp]
     players_NP: NDArray[np.intp]
     features: pl.DataFrame
     replacement: pl.DataFrame
@@ -120,16 +118,24 @@ class Cut:
     def __len__(self) -> int:
         return sum(-(-len(group.rows_N) // size) for group, size in zip(self.groups, self.sizes, strict=True))
 
+    def places(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield for each block where its attributions belong: the rows as rows_N1, and the features as players_NP."""
+        for group, size in zip(self.groups, self.sizes, strict=True):
+            for some in _slices(len(group.rows_N), size):
+                yield group.rows_N[some, None], group.players_NP[some]
+
     def __iter__(self) -> Iterator[Block]:
         for group, size in zip(self.groups, self.sizes, strict=True):
             features, scores_NL = self.records.features[group.rows_N], self.scores_NL[group.rows_N]
-            for some in (slice(lo, lo + size) for lo in range(0, len(group.rows_N), size)):
+            for some in _slices(len(group.rows_N), size):
                 yield Block(
-                    row=group.row,
-                    rows_N=group.rows_N[some],
                     players_NP=group.players_NP[some],
                     features=features[some],
                     replacement=self.background[group.row : group.row + 1],
                     scores_NL=scores_NL[some],
                     expected_L=self.replaced_BL[group.row],
                 )
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(lo, lo + size) for lo in range(0, count, size))

@@ -6,6 +6,7 @@ Array letters: N records, D features, L labels, B background rows, P players.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from runner.explain.aggregate import Aggregation, aggregate
 from runner.explain.blocks import Block, Cut, Distinct, Group, distinct, groups
 from runner.explain.game import MaskingGame, outputs, probability
 from runner.explain.uncertainty import errors
-from runner.protocols import Explainer, Model, Track
+from runner.protocols import Engine, Explainer, Model, Track
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Estimator:
         agg_method: how local values become global ones.
         use_logit: whether the model's probabilities are explained as log-odds.
         max_batch_rows: the most synthetic rows held and sent to the model at once; does not change any result.
+        engine: does the work, block by block; does not change any result.
     """
 
     explainer: Explainer
     agg_method: Aggregation
     use_logit: bool
     max_batch_rows: int
+    engine: Engine
 
     def explain(self, model: Model, features: pl.DataFrame, background: pl.DataFrame, track: Track) -> Attributions:
         """Return the local attributions of all records; a record that occurs again is explained once.
@@ -59,8 +62,9 @@ class Estimator:
         )
         phi_NDL = np.zeros((*records.features.shape, cut.replaced_BL.shape[1]))
         variance_NDL = np.zeros_like(phi_NDL)
-        for block in track(cut, "explaining", len(cut)):
-            estimate, places = self._estimate(model, block), (block.rows_N[:, None], block.players_NP)
+        work = partial(_estimate, self.explainer, self.use_logit, self.max_batch_rows)
+        estimates = track(self.engine.map(work, model, cut), "explaining", len(cut))
+        for places, estimate in zip(cut.places(), estimates, strict=True):
             phi_NDL[places] += estimate.phi_NPL / background.height
             if estimate.variance_NPL is not None:
                 variance_NDL[places] += estimate.variance_NPL / background.height**2
@@ -100,19 +104,21 @@ class Estimator:
         """What has to be equal for two analyses to be compared, as plain data for manifests."""
         return {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
 
-    def _estimate(self, model: Model, block: Block) -> Estimate:
-        game = MaskingGame(
-            model=model,
-            features=block.features,
-            replacement=block.replacement,
-            players_NP=block.players_NP,
-            scores_NL=block.scores_NL,
-            expected_L=block.expected_L,
-            use_logit=self.use_logit,
-            max_batch_rows=self.max_batch_rows,
-        )
-        return self.explainer.estimate(game)
-
     def _evaluations(self, records: Distinct, background: pl.DataFrame, playing: list[Group]) -> int:
         asked = sum(len(group.rows_N) * self.explainer.coalitions(group.players) for group in playing)
         return records.features.height + background.height + asked
+
+
+def _estimate(explainer: Explainer, use_logit: bool, max_batch_rows: int, model: Model, block: Block) -> Estimate:
+    """Return what the explainer says about a block, wherever that is done."""
+    game = MaskingGame(
+        model=model,
+        features=block.features,
+        replacement=block.replacement,
+        players_NP=block.players_NP,
+        scores_NL=block.scores_NL,
+        expected_L=block.expected_L,
+        use_logit=use_logit,
+        max_batch_rows=max_batch_rows,
+    )
+    return explainer.estimate(game)

@@ -23,6 +23,10 @@ class Local:
     immediate: ClassVar[bool] = False
     """Whether an answer is a matter of microseconds, and of nothing but arithmetic."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is configured: another process loads the rest itself."""
+        return {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", {}) if name in vars(self)}
+
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL."""
         raise NotImplementedError

@@ -21,7 +21,7 @@ from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.protocols import Explainer, Model
 from runner.settings import Shap
-from tests.conftest import untracked
+from tests.conftest import HERE, untracked
 from tests.models_by_hand import Formula, additive, interacting
 
 EXPLAINERS = {"exact": Exact(), "kernel": Kernel(num_samples=40, seed=3), "clarify": Clarify(num_samples=40, seed=3)}
@@ -36,7 +36,8 @@ BACKGROUND = pl.DataFrame(rng.normal(size=(2, 6)).round(3), schema=FEATURES.colu
 
 def explain(explainer: Explainer, model: Model, **changes: Any) -> Attributions:
     """Return the attributions of the shared records, or of others."""
-    estimator = Estimator(explainer, Aggregation.MEAN_ABS, changes.get("use_logit", False), changes.get("batch", 64))
+    use_logit, batch = changes.get("use_logit", False), changes.get("batch", 64)
+    estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit, batch, HERE)
     return estimator.explain(model, changes.get("features", FEATURES), changes.get("background", BACKGROUND), untracked)
 
 

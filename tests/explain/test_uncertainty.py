@@ -16,7 +16,7 @@ from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.explain.uncertainty import errors
 from runner.protocols import Explainer
-from tests.conftest import untracked
+from tests.conftest import HERE, untracked
 from tests.explain.games import Table, smooth, stepped
 from tests.models_by_hand import Formula, interacting
 
@@ -66,7 +66,7 @@ def test_batches_and_copies_change_nothing_but_rounding() -> None:
     background, model = features[:1], Formula(interacting)
 
     def told(batch: int, rows: pl.DataFrame) -> Errors:
-        estimator = Estimator(Kernel(40, 0), Aggregation.MEAN_ABS, False, batch)
+        estimator = Estimator(Kernel(40, 0), Aggregation.MEAN_ABS, False, batch, HERE)
         found = estimator.explain(model, rows, background, untracked).errors
         assert found
         return found

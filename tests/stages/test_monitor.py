@@ -32,7 +32,7 @@ from runner.sources.merged_tree import MergedTree
 from runner.sources.source import Source
 from runner.stages.baseline import Baseline
 from runner.stages.monitor import Monitor
-from tests.conftest import untracked
+from tests.conftest import HERE, untracked
 from tests.drift.samples import USUAL
 from tests.models_by_hand import Formula, additive, interacting
 from tests.running import CHECKOUT
@@ -43,7 +43,7 @@ DATA = DataFile(Path(), "", FIELDS, "application/jsonlines", None, header=False)
 HOURS = "captures/2026/01/05"
 PARTS: dict[str, Any] = {
     "model": Formula(additive),
-    "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100),
+    "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100, engine=HERE),
     "background_rows": lambda: None,
     "threshold": 0.9,
     "save_local_shap_values": False,
