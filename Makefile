@@ -12,7 +12,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.kernel
+	$(BIN)/python -m benchmarks.frontier
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.daemon

@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -135,7 +135,8 @@ def assemble(  # noqa: PLR0911, PLR0912  one for each stage
         case TrafficStage():
             return partial(_traffic(settings, stage, track).run, stage.rescale)
         case CaptureStage():
-            return partial(Capture(_source(settings, track), stage.save, _inspection(settings)).run, stage.window)
+            source = replace(_source(settings, track), max_records=None)
+            return partial(Capture(source, stage.save, _inspection(settings)).run, stage.window)
         case MergeStage():
             return partial(_merge(settings, stage, track).run, stage.window)
         case PlanStage():
@@ -492,11 +493,12 @@ def _source(settings: Settings, track: Track) -> Source:
             reader = SingleFile(path, _data_file(settings))
         case LoggerSource(root=root):
             reader = LoggerTree(root, _fields(settings))
-    return Source(reader, settings.data.max_rejected_share, track)
+    return Source(reader, settings.data.max_rejected_share, settings.data.max_records, track)
 
 
 def _dataset(settings: Settings) -> Dataset:
-    return Dataset(settings.data.dataset or "", _data_file(settings, labelled=True), "data.dataset")
+    file = _data_file(settings, labelled=True)
+    return Dataset(settings.data.dataset or "", file, "data.dataset", max_records=settings.data.max_records)
 
 
 def _template(data: Data) -> Template:

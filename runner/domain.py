@@ -171,6 +171,7 @@ class Captured:
         outside: the lines that belong to other windows.
         probes: the calls that explaining the endpoint made, by their inference ids; they are no traffic.
         records: how many records are usable.
+        sample: how many of them are in the table; None for all.
         names: of the features.
         table: the usable records, not read before they are asked for. Its columns are `file`, `line`, `row` (in the
             payload), `event_id`, `inference_id`, `at`; `feature0`, `feature1`, … in their own types; `score0`, … with
@@ -190,6 +191,7 @@ class Captured:
     rejected: Mapping[str, int]
     examples: tuple[Rejection, ...]
     rejections: IO[bytes]
+    sample: int | None = None
 
     def features(self) -> pl.DataFrame:
         """Return the features, one column each under its own name."""

@@ -54,6 +54,7 @@ def counts(captured: Captured) -> dict[str, Any]:
         "outside": captured.outside,
         "probes": captured.probes,
         "records": captured.records,
+        "sample": captured.sample,
         "rejected": captured.rejected,
     }
 

@@ -272,6 +272,7 @@ class Data(Node):
     ground_truth: Score | None
     probability_threshold: FiniteFloat
     max_rejected_share: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    max_records: Count | None
     headers: tuple[FeatureName, ...] | None
 
     @field_validator("headers")

@@ -32,9 +32,9 @@ class Distinct(NamedTuple):
 
 def distinct(features: pl.DataFrame) -> Distinct:
     """Return the records in the order of their keys; those with the same two hashes are the same."""
-    keys_N, again_N = keys(features), keys(features, salt=1)
+    keys_N, others_N = keys(features)
     distinct_N, first_N, back_N = np.unique(keys_N, return_index=True, return_inverse=True)
-    if (again_N != again_N[first_N][back_N]).any():
+    if (others_N != others_N[first_N][back_N]).any():
         return Distinct(features, keys_N, np.arange(features.height))
     return Distinct(features[first_N], distinct_N, back_N)
 

@@ -14,18 +14,23 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+ODD = np.uint64(0xD6E8FEB86659FD93)
 NULL = np.uint64(0x5851F42D4C957F2D)
 
 
-def keys(features: pl.DataFrame, salt: int = 0) -> Words:
-    """Return a hash of each record's values, keys_N; another salt gives other ones.
+def keys(features: pl.DataFrame) -> tuple[Words, Words]:
+    """Return two hashes of each record's values, keys_N and others to tell apart what has the same key by chance.
 
     A value counts the same as an integer, a float or a boolean column, and −0 as 0.
     """
-    keys_N = np.full(features.height, salt, dtype=np.uint64)
+    keys_N = np.zeros(features.height, dtype=np.uint64)
+    others_N = np.ones(features.height, dtype=np.uint64)
     for column in features:
-        keys_N = mix(keys_N + GOLDEN + _words(column))
-    return keys_N
+        words_N = _words(column)
+        keys_N = mix(keys_N + GOLDEN + words_N)
+        others_N = (others_N ^ words_N ^ (words_N >> np.uint64(29))) * ODD
+        others_N ^= others_N >> np.uint64(32)
+    return keys_N, others_N
 
 
 def mix(words: Words) -> Words:

@@ -27,7 +27,7 @@ SMALLEST = 1e-12
 MARGIN = 14.0
 """Frequencies are as many and as high as it takes to leave out no more than exp(−14) = 1e-6."""
 HIGHEST = MARGIN / pi + 0.2
-STEPS = 8
+STEPS = 4
 """Games whose numbers of frequencies are the same multiple of it are computed together."""
 CHUNK = 2**16
 """Players times frequencies times games that are held at once."""
@@ -50,7 +50,9 @@ def _nodes(count: int) -> Nodes:
     return Nodes((x + 1) / 2, weight / 2)
 
 
-NODES = _nodes(6)
+FEW, MANY = _nodes(4), _nodes(6)
+NEAR = 8.0
+"""Log-odds within which few nodes do."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class LogOdds:
         phi_NP = np.zeros_like(self.slope_NP)
         for steps in np.unique(steps_N).tolist():
             alike = np.flatnonzero(steps_N == steps)
+            nodes = FEW if 2 * pi * STEPS * steps / HIGHEST - MARGIN <= NEAR else MANY
             size = max(1, CHUNK // (steps * STEPS * phi_NP.shape[1]))
             for some in (alike[lo : lo + size] for lo in range(0, len(alike), size)):
-                phi_NP[some] = _integrate(self.intercept_N[some], self.slope_NP[some], steps * STEPS)
+                phi_NP[some] = _integrate(self.some(some), steps * STEPS, nodes)
         return phi_NP
 
 
@@ -123,21 +126,21 @@ def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return odds
 
 
-def _integrate(intercept_N: NDArray[np.float64], slope_NP: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def _integrate(games: LogOdds, count: int, nodes: Nodes) -> NDArray[np.float64]:
     """Return phi_NP by W = `count` midpoints over ω and Gauss' nodes over t.
 
     With f = 1 + t·r, the factor of a player, r / f = (1 − 1/f) / t spares a complex division. Frequencies lie last in
     memory, so that the order of summation is the same for any number of games.
     """
-    step = HIGHEST / count
+    slope_PN, step = games.slope_NP.T, HIGHEST / count
     omega_W = (np.arange(count) + 0.5) * step
-    turn_PNW = np.exp(1j * step * slope_NP.T)[:, :, None].repeat(count, axis=2)
-    turn_PNW[:, :, 0] = np.exp(0.5j * step * slope_NP.T)
+    turn_PNW = np.exp(1j * step * slope_PN)[:, :, None].repeat(count, axis=2)
+    turn_PNW[:, :, 0] = np.exp(0.5j * step * slope_PN)
     turn_PNW = np.multiply.accumulate(turn_PNW, axis=2)
     cosine_PNW, sine_PNW = turn_PNW.real - 1, turn_PNW.imag.copy()
-    phase_NW = step / np.sinh(pi * omega_W) * np.exp(1j * omega_W * intercept_N[:, None])
-    phi_PN = np.zeros(slope_NP.T.shape)
-    for t, share in zip(*NODES, strict=True):
+    phase_NW = step / np.sinh(pi * omega_W) * np.exp(1j * omega_W * games.intercept_N[:, None])
+    phi_PN = np.zeros(slope_PN.shape)
+    for t, share in zip(*nodes, strict=True):
         real_PNW, imag_PNW = 1 + t * cosine_PNW, t * sine_PNW
         whole_NW = np.multiply.reduce(t * turn_PNW + (1 - t), axis=0) * phase_NW * (share / t)
         without_PNW = whole_NW.imag * real_PNW - whole_NW.real * imag_PNW

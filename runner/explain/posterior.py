@@ -30,6 +30,7 @@ SCALE = 0.15
 """ρ·P where the pairs are few. With it the fifth order has 0.1 % of the prior variance of the third, for any P."""
 JITTER = 1e-12
 """Of the variance of the grand coalition, added to all for the sake of the inverse."""
+NODES = np.polynomial.legendre.leggauss(8)
 LOOKED_AT = 64
 """How many differences are left out, one by one, to see how well the others predict them."""
 
@@ -138,9 +139,8 @@ def _joint(sign_MP: NDArray[np.float64], rho: float) -> NDArray[np.float64]:
     members_M1 = (sign_MP > 0).sum(axis=1, keepdims=True)
     joining_MP = members_M1 - (sign_MP > 0)
     staying_MP = sign_MP.shape[1] - 1 - joining_MP
-    nodes, weights = np.polynomial.legendre.leggauss(8)
     joint_MP = np.zeros_like(sign_MP)
-    for t, weight in zip((nodes + 1) / 2 * rho, weights / 2, strict=True):
+    for t, weight in zip((NODES[0] + 1) / 2 * rho, NODES[1] / 2, strict=True):
         even_MP = _product(joining_MP, staying_MP, t) + _product(staying_MP, joining_MP, t)
         joint_MP += weight * (even_MP - 2)
     return 2 * sign_MP * joint_MP / rho**2

@@ -29,7 +29,9 @@ def strip(manifest: Document, finding: Document) -> list[Check]:
     if counts is None:
         return []
     records = counts["records"]
-    explained = _check("Explained", plural(records, "record"), GOOD if records else BAD)
+    sample = counts.get("sample")
+    told = plural(records, "record") if sample is None else f"{sample:,} of {plural(records, 'record')}, drawn"
+    explained = _check("Explained", told, GOOD if records else BAD)
     checks = [*_captured(counts), explained, *_rejected(counts)]
     if "serving_parity" in manifest:
         checks.append(_parity(manifest["serving_parity"]))

@@ -11,6 +11,7 @@ from runner import storage
 from runner.errors import DatasetError
 from runner.sources.data_file import DataFile
 from runner.sources.intake import Intake
+from runner.sources.sample import sampled
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Dataset:
         location: the file.
         data: how it is read; its path and name are replaced.
         key: the setting that names it; `what`: what it is to a reader of that setting's errors.
+        max_records: of more records a sample is taken, None for all.
     """
 
     location: str
     data: DataFile
     key: str
     what: str = "the dataset"
+    max_records: int | None = None
 
     def read(self) -> tuple[pl.DataFrame, str]:
         """Return the features, and the SHA-256 of the file's content.
@@ -46,4 +49,4 @@ class Dataset:
                 raise DatasetError(first, sum(captured.rejected.values()) - 1)
             if not captured.records:
                 raise DatasetError(f"{self.location}: holds no record; expected {self.data.layout}")
-            return captured.features(), digest
+            return sampled(captured, self.max_records).features(), digest

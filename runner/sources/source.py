@@ -12,6 +12,7 @@ from runner.errors import NoData, NothingUsable, TooManyRejected
 from runner.protocols import Track
 from runner.records.fields import Fields
 from runner.sources.intake import Intake
+from runner.sources.sample import sampled
 from runner.storage import File
 
 
@@ -42,19 +43,21 @@ class Source:
 
     Attributes:
         max_rejected_share: more than this share of the records rejected is a failure.
+        max_records: of more records a sample is taken, None for all.
     """
 
     reader: Reader
     max_rejected_share: float
+    max_records: int | None
     track: Track
 
     @contextmanager
     def read(self, window: Window) -> Iterator[Captured]:
-        """Return everything a window holds, rejections included; it may be empty. It is gone afterwards."""
+        """Return what a window holds, rejections included; it may be empty. It is gone afterwards."""
         files = self.reader.files(window)
         with Intake(self.reader.fields) as intake:
             self.reader.take(self.track(files, "reading captures", len(files)), window, intake)
-            yield intake.captured([file.name for file in files])
+            yield sampled(intake.captured([file.name for file in files]), self.max_records)
 
     def check(self, captured: Captured, window: Window) -> None:
         """Make sure that a window holds something to explain, and little that cannot be.

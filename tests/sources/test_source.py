@@ -18,7 +18,7 @@ from tests.sources.reading import FIELDS, HOUR, event, write
 
 def source(root: Path, max_rejected_share: float = 0.05, /, **files: bytes) -> Source:
     """Return the source of an endpoint with these capture files."""
-    return Source(CaptureTree(write(root, **files), FIELDS, neighbours=1), max_rejected_share, untracked)
+    return Source(CaptureTree(write(root, **files), FIELDS, neighbours=1), max_rejected_share, None, untracked)
 
 
 def judged(found: Source, window: Window = HOUR) -> ShapwatchError | None:
@@ -40,7 +40,7 @@ def test_reading_is_tracked_by_file(tmp_path: Path) -> None:
         return items
 
     root = write(tmp_path, h08_a=b"", h09_a=event([1]), h09_b=event([2]))
-    with Source(CaptureTree(root, FIELDS, 1), 0.05, track).read(HOUR) as captured:
+    with Source(CaptureTree(root, FIELDS, 1), 0.05, None, track).read(HOUR) as captured:
         assert captured.records == 2
     assert told == [("reading captures", 3)]
 

@@ -31,7 +31,7 @@ def stage(
 ) -> Capture:
     """Return the inspection of a tree with these files, of which up to half may be rejected."""
     tree = CaptureTree(write(root / "tree", **files), Fields("features", "score", headers), 1)
-    return Capture(Source(tree, 0.5, untracked), save, root / "saved")
+    return Capture(Source(tree, 0.5, None, untracked), save, root / "saved")
 
 
 def saved(root: Path, suffix: str) -> Any:

@@ -81,7 +81,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
     share = changes.pop("share", 0.05)
     parts = {
-        "source": Source(CaptureTree(str(root / "captures"), FIELDS, 1), share, untracked),
+        "source": Source(CaptureTree(str(root / "captures"), FIELDS, 1), share, None, untracked),
         "merged": MergedTree(str(root / "merge"), FIELDS, None, 0.5),
         "reference": root / "reference",
         "detector": USUAL,
@@ -422,6 +422,7 @@ def test_too_many_rejections_fail_an_execution(tmp_path: Path) -> None:
         "outside": 0,
         "probes": 0,
         "records": 8,
+        "sample": None,
         "rejected": {"not_json": 2, "not_a_capture": 1},
     }
     reason = found["failure_reason"]

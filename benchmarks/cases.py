@@ -1,0 +1,212 @@
+"""What the frontier is measured on: models with records, a background row, and the exact Shapley values.
+
+Array letters: N records, D features.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.domain import Additive
+from runner.explain import background as backgrounds
+from runner.models.linear_learner import LinearLearner
+from runner.protocols import Model
+from runner.records.fields import Fields
+from runner.sources.data_file import DataFile
+from runner.sources.dataset import Dataset
+
+DEMO = Path(__file__).parents[1] / "runner" / "demo"
+ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
+ADULT_BASELINE = [[39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]]
+CATEGORIES = (1, 3, 5, 6, 7, 8, 9)
+"""Columns of the notebook's data whose numbers stand for categories, but for the country."""
+MATTERING = 16
+"""The most features of a record that may change what the model of 30 features says, so that they can be enumerated."""
+
+Matrix = NDArray[np.float64]
+Function = Callable[[Matrix], Matrix]
+
+
+@dataclass
+class Case:
+    """A model as it is explained, and as a function of a matrix for peers, who know no types.
+
+    Attributes:
+        name: of the case.
+        model, features, background: what shapwatch explains.
+        function: of x_ND, the same scores as a vector.
+        x_ND, background_D: the same records and background row, as numbers.
+        truth_ND: the exact Shapley values.
+    """
+
+    name: str
+    model: Model
+    features: pl.DataFrame
+    background: pl.DataFrame
+    function: Function
+    x_ND: Matrix
+    background_D: Matrix
+    truth_ND: Matrix
+
+
+@dataclass
+class Predictor:
+    """A model in this process: a function of a table."""
+
+    function: Callable[[pl.DataFrame], Matrix]
+    label_headers: None = None
+    identity: None = None
+    sent: None = None
+    adds_up: bool = False
+
+    def predict(self, features: pl.DataFrame) -> Matrix:
+        """Return scores_NL."""
+        return self.function(features)[:, None]
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Refuse: trees do not add up."""
+        raise NotImplementedError
+
+    def planned(self, features: pl.DataFrame) -> None:
+        """Return None: nothing is sent."""
+
+    def reply(self, features: pl.DataFrame, accept: str) -> str:
+        """Refuse: there is no endpoint."""
+        raise NotImplementedError
+
+
+def enumerated(function: Function, x_ND: Matrix, background_D: Matrix, matters_ND: NDArray[np.bool_]) -> Matrix:
+    """Return the exact Shapley values, by all coalitions of the features that matter to a record."""
+    phi_ND = np.zeros_like(x_ND)
+    for n, x_D in enumerate(x_ND):
+        playing = np.flatnonzero(matters_ND[n])
+        phi_ND[n, playing] = _shapley(function, x_D, background_D, playing)
+    return phi_ND
+
+
+def _shapley(function: Function, x_D: Matrix, background_D: Matrix, playing: NDArray[np.intp]) -> Matrix:
+    P = len(playing)
+    masks_KP = (np.arange(2**P)[:, None] >> np.arange(P)) % 2 == 1
+    rows_KD = np.tile(background_D, (2**P, 1))
+    rows_KD[:, playing] = np.where(masks_KP, x_D[playing], background_D[playing])
+    values_K, size_K = function(rows_KD), masks_KP.sum(axis=1)
+    weights = 1 / (P * np.array([_choose(P - 1, size) for size in range(P)]))
+    joining_K, leaving_K = weights[np.maximum(size_K - 1, 0)], weights[np.minimum(size_K, P - 1)]
+    phi_P: Matrix = (values_K * joining_K) @ masks_KP - (values_K * leaving_K) @ ~masks_KP
+    return phi_P
+
+
+def _choose(n: int, k: int) -> float:
+    return float(np.prod([(n - i) / (i + 1) for i in range(k)]))
+
+
+def _adult(rows: int) -> tuple[LinearLearner, pl.DataFrame, pl.DataFrame, list[int]]:
+    """Return the notebook's model, records, background and labels; of the demonstration where they are missing."""
+    folder, data = (ADULT, "validation-dataset.jsonl") if ADULT.is_dir() else (DEMO, "baseline.jsonl")
+    (artifact,) = folder.glob("*.tar.gz")
+    model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
+    reader = DataFile(Path(), "", Fields("features", "score"), "application/jsonlines", None, header=False)
+    features, _ = Dataset(str(folder / data), reader, "data.dataset").read()
+    background = backgrounds.given(ADULT_BASELINE, features.columns) if folder == ADULT else backgrounds.mean(features)
+    scores_N = model.predict(features)[:, 0]
+    lines = (folder / data).read_text().splitlines()[: features.height]
+    labels = [int(json.loads(line).get("label", scores_N[n] > np.median(scores_N))) for n, line in enumerate(lines)]
+    return model, features[:rows], background, labels
+
+
+def logistic(rows: int) -> Case:
+    """Return the notebook's own model."""
+    model, features, background, _ = _adult(rows)
+    weights_D, bias, _, _ = model.parameters
+
+    def function(x_ND: Matrix) -> Matrix:
+        return np.asarray(1 / (1 + np.exp(-(x_ND.astype(np.float32) @ weights_D + bias))), dtype=np.float64)
+
+    return _case("logistic, 14 features", model, features, background, function)
+
+
+def trees(rows: int) -> Case:
+    """Return boosted trees on the notebook's data: 60 of depth 4."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    _, features, background, labels = _adult(10**6)
+    ensemble = GradientBoostingClassifier(n_estimators=60, max_depth=4, random_state=0)
+    function = _probability(ensemble.fit(features.to_numpy().astype(np.float64), labels))
+    model = Predictor(lambda table: function(table.to_numpy().astype(np.float64)))
+    return _case("boosted trees, 14 features", model, features[:rows], background, function)
+
+
+def categories(rows: int) -> Case:
+    """Return boosted trees on the notebook's data with its categories as texts, some of them missing."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    _, numbers, background, labels = _adult(10**6)
+    names = [numbers.columns[d] for d in CATEGORIES if d < numbers.width]
+    texts = [(pl.lit("group ") + pl.col(name).cast(pl.String)).alias(name) for name in names]
+    some = pl.when(pl.int_range(pl.len()) % 7 > 0).then(pl.col(numbers.columns[-1])).alias(numbers.columns[-1])
+    features = numbers.with_columns(*texts, some)
+
+    def coded(table: pl.DataFrame) -> Matrix:
+        codes = [pl.col(name).str.strip_prefix("group ").cast(pl.Float64) for name in names]
+        return table.with_columns(*codes).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+    ensemble = HistGradientBoostingClassifier(max_iter=60, max_depth=4, random_state=0)
+    function = _probability(ensemble.fit(coded(features), labels))
+    model = Predictor(lambda table: function(coded(table)))
+    return _case("trees with categories", model, features[:rows], background.with_columns(*texts), function, coded)
+
+
+def thirty(rows: int) -> Case:
+    """Return boosted trees on scikit-learn's breast cancer data, of held-out records in which few features matter."""
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    x_ND, labels = load_breast_cancer(return_X_y=True)
+    train_ND, held_ND, background_D = x_ND[:400], x_ND[400:], x_ND[:400].mean(axis=0)
+    ensemble = GradientBoostingClassifier(n_estimators=60, max_depth=3, min_samples_leaf=20, random_state=0)
+    function = _probability(ensemble.fit(train_ND, labels[:400]))
+    matters_ND = _matters(ensemble, held_ND, background_D)
+    few = np.flatnonzero(matters_ND.sum(axis=1) <= MATTERING)[:rows]
+    features = pl.DataFrame(held_ND[few], schema=[f"f{d}" for d in range(30)])
+    background = pl.DataFrame(background_D[None], schema=features.columns)
+    model = Predictor(lambda table: function(table.to_numpy()))
+    truth_ND = enumerated(function, held_ND[few], background_D, matters_ND[few])
+    return Case(
+        "boosted trees, 30 features", model, features, background, function, held_ND[few], background_D, truth_ND
+    )
+
+
+def _case(
+    name: str,
+    model: Model,
+    features: pl.DataFrame,
+    background: pl.DataFrame,
+    function: Function,
+    coded: Callable[[pl.DataFrame], Matrix] = lambda table: table.to_numpy().astype(np.float64),
+) -> Case:
+    x_ND, background_D = coded(features), coded(background)[0]
+    truth_ND = enumerated(function, x_ND, background_D, x_ND != background_D)
+    return Case(name, model, features, background, function, x_ND, background_D, truth_ND)
+
+
+def _probability(ensemble: Any) -> Function:
+    return lambda x_ND: np.asarray(ensemble.predict_proba(x_ND)[:, 1], dtype=np.float64)
+
+
+def _matters(ensemble: Any, x_ND: Matrix, background_D: Matrix) -> NDArray[np.bool_]:
+    """Return in which features a record lies on another side than the background of a threshold of some tree."""
+    matters_ND = np.zeros(x_ND.shape, dtype=np.bool_)
+    for tree in (stump.tree_ for stump in ensemble.estimators_[:, 0]):
+        for d, threshold in zip(tree.feature, tree.threshold, strict=True):
+            if d >= 0:
+                matters_ND[:, d] |= (np.float32(x_ND[:, d]) <= threshold) != (np.float32(background_D[d]) <= threshold)
+    return matters_ND

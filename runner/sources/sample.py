@@ -1,0 +1,36 @@
+"""A sample of the records of a window or dataset: the same ones, however they are divided into files and lines.
+
+Array letters: N records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.domain import Captured
+from runner.explain.contents import GOLDEN, keys, mix
+
+
+def sampled(captured: Captured, most: int | None) -> Captured:
+    """Return what was captured with no more than so many records, in the order they had; all with None.
+
+    Drawn are those with the smallest hashes of what they hold.
+    """
+    if most is None or captured.records <= most:
+        return captured
+    chosen_N = np.sort(order(captured.features())[:most])
+    return replace(captured, table=captured.table.collect()[chosen_N].lazy(), sample=most)
+
+
+def order(features: pl.DataFrame) -> NDArray[np.intp]:
+    """Return the places of records in an order that looks drawn, and is the same for the same records.
+
+    What occurs again is drawn anew each time, so that no content is more or less likely than its share.
+    """
+    keys_N = keys(features)[0]
+    again_N = pl.DataFrame({"key": keys_N}).select(pl.int_range(pl.len()).over("key")).to_series().to_numpy()
+    return mix(keys_N + GOLDEN * again_N.astype(np.uint64)).argsort(kind="stable")

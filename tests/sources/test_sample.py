@@ -1,0 +1,51 @@
+"""Samples of records: the same ones, however they are divided into files and lines."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.records.fields import Fields
+from runner.sources.data_file import DataFile
+from runner.sources.dataset import Dataset
+from runner.sources.sample import order
+
+rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"])), min_size=1, max_size=30)
+
+
+@given(rows, st.integers(1, 30), st.randoms(use_true_random=False))
+def test_the_same_records_are_drawn_in_any_order(records: list[tuple[int, str]], most: int, random: Random) -> None:
+    """What is drawn holds the same values, each as often, wherever the records stand."""
+    shuffled = random.sample(records, len(records))
+    tables = [pl.DataFrame(some, schema=["i", "t"], orient="row") for some in (records, shuffled)]
+    first, second = (sorted(table[order(table)[:most]].rows()) for table in tables)
+    assert first == second
+    assert len(first) == min(most, len(records))
+
+
+def test_draws_do_not_favour_anything() -> None:
+    """Of records of which a tenth are alike, a tenth of those drawn are, within binomial error."""
+    values_N = np.arange(20_000)
+    values_N[:2_000] = 7
+    drawn_N = values_N[order(pl.DataFrame({"x": values_N}))[:5_000]]
+    assert abs((drawn_N == 7).mean() - 0.1) < 4 * np.sqrt(0.1 * 0.9 / 5_000)
+    assert abs(drawn_N[drawn_N != 7].mean() - values_N[2_000:].mean()) < 4 * 5_200 / np.sqrt(4_500)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 50), (50, 50), (100, 50), (20, 20)])
+def test_a_dataset_is_cut(tmp_path: Path, most: int | None, expected: int) -> None:
+    """To a number of records, in the order of the file; the hash is that of the whole file."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(f'{{"features": [{i}, {i % 3}]}}\n' for i in range(50)))
+    reader = DataFile(Path(), "", Fields("features", "score"), "application/jsonlines", None, header=False)
+    features, digest = Dataset(str(path), reader, "data.dataset", max_records=most).read()
+    assert features.height == expected
+    assert features.to_series(0).is_sorted()
+    assert digest == sha256(path.read_bytes()).hexdigest()
