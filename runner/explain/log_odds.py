@@ -51,8 +51,8 @@ def _nodes(count: int) -> Nodes:
 
 
 FEW, MANY = _nodes(4), _nodes(6)
-NEAR = 8.0
-"""Log-odds within which few nodes do."""
+NEAR = 4.0
+"""Games whose log-odds stay within make do with few nodes."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,11 @@ class LogOdds:
         reach_N = np.abs(ends_2N).max(axis=0)
         steps_N = np.ceil(HIGHEST * (reach_N + MARGIN) / (2 * pi * STEPS)).astype(int)
         phi_NP = np.zeros_like(self.slope_NP)
-        for steps in np.unique(steps_N).tolist():
-            alike = np.flatnonzero(steps_N == steps)
-            nodes = FEW if 2 * pi * STEPS * steps / HIGHEST - MARGIN <= NEAR else MANY
+        for steps, near in np.unique(np.stack([steps_N, reach_N <= NEAR], axis=1), axis=0).tolist():
+            alike = np.flatnonzero((steps_N == steps) & ((reach_N <= NEAR) == near))
             size = max(1, CHUNK // (steps * STEPS * phi_NP.shape[1]))
             for some in (alike[lo : lo + size] for lo in range(0, len(alike), size)):
-                phi_NP[some] = _integrate(self.some(some), steps * STEPS, nodes)
+                phi_NP[some] = _integrate(self.some(some), steps * STEPS, FEW if near else MANY)
         return phi_NP
 
 
