@@ -141,12 +141,11 @@ def measured(case: Case, name: str, method: Method, samples: int | None, repeat:
 def frontier(effort: Effort) -> Iterator[Row]:
     """Yield a row for each case, method and budget."""
     for case in effort.cases:
-        for samples in effort.samples:
+        for samples in (some for some in effort.samples if some >= 2 * case.x_ND.shape[1]):
             for name, method in OURS.items():
                 yield measured(case, name, method, samples, effort.repeat)
             for name, method in (PEERS | (OTHERS if effort.all_peers and len(case.x_ND) <= FEW else {})).items():
-                if samples >= 2 * case.x_ND.shape[1]:
-                    yield measured(case, name, method, samples, effort.peers_repeat)
+                yield measured(case, name, method, samples, effort.peers_repeat)
         for name, method in CLOSED.items():
             if case.model.adds_up or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
                 yield measured(case, name, method, None, effort.peers_repeat)

@@ -17,6 +17,7 @@ from runner.addresses import bearer
 from runner.agenda import Entry, Snapshot
 from runner.domain import HOUR, Execution, Outcome, Window
 from runner.drift.alarm import Alarm
+from runner.drift.certainty import Certainty
 from runner.drift.detection import Detector
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.executions import Provenance
@@ -409,6 +410,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         threshold=settings.drift.threshold,
         detector=_detector(settings),
         unit=settings.drift.unit,
+        certainty=_certainty(settings),
         canary_rows=settings.drift.canary_rows,
         save_local_shap_values=settings.shap.save_local_shap_values,
         report=_report(settings),
@@ -417,6 +419,11 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         tell=partial(tell, settings.publish.sinks, sleep=time.sleep),
         track=track,
     )
+
+
+def _certainty(settings: Settings) -> Certainty:
+    drift = settings.drift
+    return Certainty(settings.shap.precision, drift.threshold, _detector(settings), drift.seed)
 
 
 def _detector(settings: Settings) -> Detector:

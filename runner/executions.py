@@ -83,7 +83,7 @@ class Stopwatch:
         """Measure what happens inside."""
         start = self.clock()
         yield
-        self.seconds[name] = round(self.clock() - start, 4)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + self.clock() - start, 4)
 
 
 def directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:

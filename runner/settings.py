@@ -323,6 +323,13 @@ class Shap(Node):
     seed: Seed
     max_batch_rows: Count
     save_local_shap_values: bool
+    precision: Annotated[FiniteFloat, Field(ge=0.5, lt=1)] | None
+
+    @model_validator(mode="after")
+    def _means(self) -> Shap:
+        if self.precision is not None and self.agg_method is Aggregation.MEDIAN:
+            raise ValueError("precision: how sure a verdict by medians is cannot be told; take another agg_method")
+        return self
 
 
 class Drift(Node):

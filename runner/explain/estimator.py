@@ -5,7 +5,7 @@ Array letters: N records, D features, L labels, B background rows, P players.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,23 @@ class Estimator:
             evaluations=self._evaluations(records, background, playing),
             error_NDL=error_NDL[records.back_N],
             errors=errors(phi_NDL, error_NDL, counts_N, self.agg_method),
+        )
+
+    def join(self, one: Attributions | None, more: Attributions) -> Attributions:
+        """Return the attributions of some records and of others, in this order."""
+        if one is None:
+            return more
+        phi_NDL = np.concatenate([one.phi_NDL, more.phi_NDL])
+        error_NDL = None
+        if one.error_NDL is not None and more.error_NDL is not None:
+            error_NDL = np.concatenate([one.error_NDL, more.error_NDL])
+        return replace(
+            more,
+            phi_NDL=phi_NDL,
+            scores_NL=np.concatenate([one.scores_NL, more.scores_NL]),
+            evaluations=one.evaluations + more.evaluations,
+            error_NDL=error_NDL,
+            errors=None if error_NDL is None else errors(phi_NDL, error_NDL, np.ones(len(phi_NDL)), self.agg_method),
         )
 
     def evaluations(self, features: pl.DataFrame, background: pl.DataFrame) -> int:

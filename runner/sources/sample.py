@@ -22,8 +22,12 @@ def sampled(captured: Captured, most: int | None) -> Captured:
     """
     if most is None or captured.records <= most:
         return captured
-    chosen_N = np.sort(order(captured.features())[:most])
-    return replace(captured, table=captured.table.collect()[chosen_N].lazy(), sample=most)
+    return only(captured, np.sort(order(captured.features())[:most]))
+
+
+def only(captured: Captured, places: NDArray[np.intp]) -> Captured:
+    """Return what was captured with the records at some places, as a sample."""
+    return replace(captured, table=captured.table.collect()[places].lazy(), sample=len(places))
 
 
 def order(features: pl.DataFrame) -> NDArray[np.intp]:

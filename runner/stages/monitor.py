@@ -12,11 +12,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from runner import documents, executions, history, kept, manifest, program
-from runner.domain import Attributions, Captured, Execution, Explained, GlobalAttributions, Status, Window
+from runner.domain import (
+    Attributions,
+    Captured,
+    Execution,
+    Explained,
+    GlobalAttributions,
+    Status,
+    Verdict,
+    Window,
+    plural,
+)
 from runner.drift.canary import canary
+from runner.drift.certainty import Certainty
 from runner.drift.detection import Detector
 from runner.drift.inquiry import inquire
 from runner.drift.telling import headline, sentence
@@ -34,6 +47,7 @@ from runner.publication import Publication
 from runner.reference import Reference
 from runner.report.render import Report
 from runner.sources.merged_tree import MergedTree
+from runner.sources.sample import only, order
 from runner.sources.source import Source
 
 LOOKED_BACK = 48
@@ -54,6 +68,43 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """What does not change between the looks of an execution at more and more of its records.
+
+    Attributes:
+        drawn_N: the places of the records in the order in which they are looked at, None for that of the captures.
+        again: kept records explained again; `past`: the executions before.
+    """
+
+    reference: Reference
+    background: pl.DataFrame
+    captured: Captured
+    features: pl.DataFrame
+    drawn_N: NDArray[np.intp] | None
+    window: Window
+    again: Attributions | None
+    past: Sequence[Point]
+
+    def records(self, some: slice) -> pl.DataFrame:
+        """Return some records in that order."""
+        return self.features[some] if self.drawn_N is None else self.features[self.drawn_N[some]]
+
+    def first(self, count: int) -> Captured:
+        """Return what was captured with its first records in that order only."""
+        return self.captured if self.drawn_N is None else only(self.captured, self.drawn_N[:count])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at some of the records has shown."""
+
+    attributions: Attributions
+    live: GlobalAttributions
+    verdict: Verdict
+    finding: Finding | None
+
+
+@dataclass(frozen=True)
 class Monitor:
     """A declared watch: data, model, estimator and reference under a name.
 
@@ -66,6 +117,7 @@ class Monitor:
         threshold: an nDCG below it is a violation.
         detector: the rule of the calibrated verdict.
         unit: what is one observation to it.
+        certainty: how sure the verdict has to be before no more records are explained.
         canary_rows: how many of the kept records are explained again each time; 0 for none.
         save_local_shap_values: whether the local attributions are left as CSV, with a file that leads to their events.
         root: the folder of all executions.
@@ -83,6 +135,7 @@ class Monitor:
     threshold: float
     detector: Detector
     unit: Unit
+    certainty: Certainty
     canary_rows: int
     save_local_shap_values: bool
     report: Report
@@ -114,22 +167,21 @@ class Monitor:
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
             self.source.check(captured, slot.window)
+            match_features(reference.attributions.names, captured.names)
             features, scores_NL = captured.features(), captured.scores()
-            match_features(reference.attributions.names, features.columns)
+            drawn_N = order(features) if self.certainty.probability else None
         with watch.step("explain"):
             given = self.background_rows()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             differences = reference.compare(self.estimator.settings, background)
             before = self.model.sent
             checked = preflight(self.model, features, background, self.estimator.use_logit, scores_NL)
-            attributions = self.estimator.explain(self.model, features, background, self.track)
-            live = self.estimator.aggregate(attributions)
             again = self._again(reference, background)
-        verdict = judge(reference.attributions, live, self.threshold)
         past = history.before(slot.target, LOOKED_BACK)
-        with watch.step("detect"):
-            records = Explained(features, attributions)
-            finding = self._find(reference, records, captured, slot.window, again, past)
+        scene = Scene(reference, background, captured, features, drawn_N, slot.window, again, past)
+        seen = self._seen(scene, watch)
+        attributions, live, verdict, finding = seen.attributions, seen.live, seen.verdict, seen.finding
+        captured = scene.first(len(attributions.phi_NDL))
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
         analysis = documents.analysis(live)
         told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
@@ -149,11 +201,12 @@ class Monitor:
             "evaluations": attributions.evaluations + (again.evaluations if again else 0),
             "preflight": asdict(checked),
             "calls": calls,
-            "serving_parity": parity(scores_NL, self.estimator.model_scores(attributions)),
+            "serving_parity": parity(captured.scores(), self.estimator.model_scores(attributions)),
             "quality": manifest.quality(self.merged.quality(slot.window, attributions.labels)),
             "model_changed": reference.model_changed(self.model.identity),
             "notes": [
                 *differences,
+                *self._explained(len(attributions.phi_NDL), features.height),
                 *verdict.notes,
                 *(finding.notes if finding else [NOTHING_KEPT]),
                 *manifest.trouble(calls),
@@ -175,6 +228,50 @@ class Monitor:
         message = "\n  ".join(map(str, lines))
         return Execution(message, status=status, directory=str(slot.target.absolute()))
 
+    def _seen(self, scene: Scene, watch: Stopwatch) -> Seen:
+        """Return what all records show; where fewer may do, what as many of them do as it takes."""
+        first_look, *more = self.certainty.looks(scene.features.height)
+        seen = self._look(scene, first_look, None, watch)
+        for look, rows in enumerate(more, 1):
+            if self._enough(look, scene, seen):
+                break
+            seen = self._look(scene, rows, seen, watch)
+        return seen
+
+    def _look(self, scene: Scene, rows: int, before: Seen | None, watch: Stopwatch) -> Seen:
+        """Return what so many records say, those among them explained that were not before."""
+        done = len(before.attributions.phi_NDL) if before else 0
+        with watch.step("explain"):
+            records = scene.records(slice(done, rows))
+            some = self.estimator.explain(self.model, records, scene.background, self.track)
+            attributions = self.estimator.join(before.attributions if before else None, some)
+            live = self.estimator.aggregate(attributions)
+        with watch.step("detect"):
+            finding = self._find(scene, Explained(scene.records(slice(rows)), attributions), scene.first(rows))
+        return Seen(attributions, live, judge(scene.reference.attributions, live, self.threshold), finding)
+
+    def _enough(self, look: int, scene: Scene, seen: Seen) -> bool:
+        """Return whether more records would hardly change the verdict."""
+        kept_ = None if scene.reference.kept is None else scene.reference.kept.attributions
+        doubt = self.certainty.doubt(
+            scene.reference.attributions,
+            kept_,
+            seen.attributions,
+            seen.finding,
+            str(self.estimator.agg_method),
+            scene.features.height,
+        )
+        return self.certainty.enough(look, doubt)
+
+    def _explained(self, rows: int, records: int) -> list[str]:
+        """Return a sentence on how many records it took, where fewer may do."""
+        if self.certainty.probability is None:
+            return []
+        if rows == records:
+            return [f"all {plural(records, 'record')} were explained: shap.precision was not reached before"]
+        share = f"{rows:,} of {plural(records, 'record')}, drawn, were explained"
+        return [f"{share}: with the others the verdict would be the same, as sure as shap.precision asks for"]
+
     def _again(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
         """Return kept records explained again, None where there are none."""
         if reference.kept is None or not self.canary_rows:
@@ -182,29 +279,23 @@ class Monitor:
         features = kept.canaries(reference.kept, self.canary_rows).features
         return self.estimator.explain(self.model, features, background, self.track)
 
-    def _find(
-        self,
-        reference: Reference,
-        live: Explained,
-        captured: Captured,
-        window: Window,
-        again: Attributions | None,
-        past: Sequence[Point],
-    ) -> Finding | None:
+    def _find(self, scene: Scene, live: Explained, captured: Captured) -> Finding | None:
         """Return what the local attributions say, None where the reference keeps none."""
+        reference = scene.reference
         if reference.kept is None:
             return None
         if self.unit == "event":
             live = live.rows(one_of_each(captured.events_of(), self.detector.seed))
         method, told = str(self.estimator.agg_method), None
-        if again is not None:
+        if scene.again is not None:
             then, same = (
                 kept.canaries(reference.kept, self.canary_rows),
                 not reference.differing(self.estimator.settings),
             )
-            told = canary(then.attributions, again, method, same)
-        comparable = [point.alone for point in past if point.reference == reference.digest]
-        return inquire(self.detector, reference.kept, live, method, window.end - window.start, told, comparable)
+            told = canary(then.attributions, scene.again, method, same)
+        comparable = [point.alone for point in scene.past if point.reference == reference.digest]
+        length = scene.window.end - scene.window.start
+        return inquire(self.detector, reference.kept, live, method, length, told, comparable)
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)

@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import orjson
 import pytest
 
 from runner import executions
 from runner.domain import HOUR, Event, Execution, Payload, Status, Window, utc
+from runner.drift.certainty import Certainty
 from runner.executions import Provenance
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
@@ -87,6 +89,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         "detector": USUAL,
         "unit": "record",
         "canary_rows": 20,
+        "certainty": Certainty(None, 0.9, USUAL, 0),
         "tell": lambda _: (),
         **PARTS,
         **changes,
@@ -474,3 +477,26 @@ def test_the_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
         assert manifest(tmp_path)["counts"]["records"] == 80
         analyses.add((Path(execution.directory) / "analysis.json").read_bytes())
     assert len(analyses) == 1
+
+
+def test_no_more_records_are_explained_than_the_verdict_needs(tmp_path: Path) -> None:
+    """Of many alike a thousand do; the manifest says how many, and all are counted as seen."""
+    rows = [[i % 7, 2 + i % 3, i % 5] for i in range(2_500)]
+    stage = monitor(tmp_path, rows, certainty=Certainty(0.9, 0.9, USUAL, 0))
+    assert stage.run(WINDOW).succeeded
+    found = manifest(tmp_path)
+    assert found["counts"]["records"] == 2_500
+    assert found["counts"]["sample"] == 1_000
+    (told,) = (note for note in found["notes"] if "drawn" in note)
+    assert told.startswith("1,000 of 2,500 records, drawn, were explained")
+
+
+def test_a_window_is_used_up_where_the_verdict_stays_in_doubt(tmp_path: Path) -> None:
+    """Where chance alone orders two features all records are explained, and the notes say so."""
+    rng = np.random.default_rng(1)
+    rows = np.stack([3 + 3 * rng.integers(-2, 3, 1_500), np.full(1_500, 2), 1 + rng.integers(-2, 3, 1_500)], axis=1)
+    stage = monitor(tmp_path, rows.tolist(), certainty=Certainty(0.999, 0.92, USUAL, 0), threshold=0.92)
+    assert stage.run(WINDOW).succeeded
+    found = manifest(tmp_path)
+    assert found["counts"]["sample"] == 1_500
+    assert "all 1,500 records were explained" in " ".join(found["notes"])
