@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +21,8 @@ from runner.shipped import PACKAGE, shipped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from runner.domain import Outcome
 
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -122,23 +125,41 @@ def admitted(argument: str) -> str:
 
 
 def run(config: DictConfig) -> int:
-    """Validate a composed configuration, run its stage, print what it says, and return the exit code."""
-    from runner import compose, console
-    from runner.errors import ShapwatchError, disk_sentence
+    """Run the stage of a composed configuration, print what it says, and return the exit code.
+
+    The member of a sweep writes its results where no other one does, and leaves a record of how it ended.
+    """
+    from runner import compose, console, sweep
     from runner.supervision.launch import log_context
 
     console.configure_logging(**log_context(os.environ))
+    member, start = compose.member(config), time.perf_counter()
+    outcome, results = outcome_of(config)
+    code = DONE if outcome.succeeded else BAD_INPUT
+    with contextlib.suppress(BrokenPipeError):
+        if outcome.message:
+            print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
+    if member:
+        sweep.record(member, code, outcome.message, time.perf_counter() - start, results)
+    return code
+
+
+def outcome_of(config: DictConfig) -> tuple[Outcome, str | None]:
+    """Validate a composed configuration and return what its stage says, and the folder of its results if it has one."""
+    from runner import compose, console
+    from runner.domain import Execution, Outcome
+    from runner.errors import ShapwatchError, disk_sentence
+
     try:
         settings = compose.validate(config)
         outcome = compose.build(settings, compose.snapshot(config), console.track)()
     except ShapwatchError as error:
-        return refuse(str(error))
+        return Outcome(f"error: {error}", succeeded=False), None
     except OSError as error:
-        return refuse(disk_sentence(error))
-    with contextlib.suppress(BrokenPipeError):
-        if outcome.message:
-            print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
-    return DONE if outcome.succeeded else BAD_INPUT
+        return Outcome(f"error: {disk_sentence(error)}", succeeded=False), None
+    if isinstance(outcome, Execution):
+        return outcome, outcome.directory or None
+    return outcome, str(settings.paths.baseline.absolute()) if settings.stage.kind == "baseline" else None
 
 
 def refuse(sentence: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -36,11 +39,14 @@ from runner.protocols import Track
 from runner.settings import Data, Settings
 from runner.shipped import shipped
 from runner.supervision.declaration import Declaration
+from runner.sweep import Member, conclude
 from runner.timing.durations import duration
 from runner.timing.timetable import dump
 
 EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
 """The stages that ask the model on purpose."""
+WRITTEN = {"baseline": "paths.baseline", "monitor": "paths.monitor", "quickstart": "paths.root"}
+"""Where a stage writes."""
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
 
 
@@ -65,6 +71,31 @@ def validate(config: DictConfig) -> Settings:
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     return settings
+
+
+def member(config: DictConfig) -> Member | None:
+    """Return which member of a sweep this is, None of none; its results get a place of their own in the sweep's folder.
+
+    What a member writes is moved there unless an override says where it belongs: other members would write there too.
+    """
+    job = HydraConfig.get() if HydraConfig.initialized() else None
+    if job is None or job.mode != RunMode.MULTIRUN:
+        return None
+    found = Member(Path(job.sweep.dir).absolute() / str(job.job.num), tuple(job.overrides.task))
+    key = WRITTEN.get(config.stage.kind)
+    if key and not any(override.lstrip("+").startswith(f"{key}=") for override in found.overrides):
+        OmegaConf.update(config, key, str(found.directory / key.removeprefix("paths.")))
+    return found
+
+
+class SweepTable(Callback):
+    """What Hydra calls when the last member of a sweep has ended (conf/hydra/output)."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print where the table is, and end the process with the worst exit code of a member."""
+        told, code = conclude(Path(config.hydra.sweep.dir))
+        print(told, flush=True)  # noqa: T201  the command line's last word
+        sys.exit(code)
 
 
 def snapshot(config: DictConfig) -> str:

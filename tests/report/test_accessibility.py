@@ -19,6 +19,7 @@ HEADLINES = {
     "baselining": "Reference",
     "hostile names": "Drift",
     "index": "Failed",
+    "sweep": "Sweep of 2 members",
 }
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice", "experimental"]
@@ -32,6 +33,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     shapwatch = Shapwatch(root)
     shapwatch("stage=quickstart")
     shapwatch("stage=monitor", "stage.window=2026-01-05T20", code=2)
+    shapwatch("stage=baseline", "shap.num_samples=20,40", options=("-m",))
     live, reference = attributions(HOSTILE), attributions(HOSTILE, 1)
     hostile = written(root / "hostile", stored(manifest(), live, reference, finding(live, reference)))
     monitor = root / "monitor/breast-cancer/breast-cancer-monitor"
@@ -42,6 +44,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "baselining": root / "baseline/breast-cancer-monitor/report.html",
         "hostile names": hostile / "report.html",
         "index": monitor / "index.html",
+        "sweep": next((root / "sweeps").glob("*/sweep.html")),
     }
 
 
