@@ -21,7 +21,9 @@ from runner.drift.certainty import Certainty
 from runner.drift.detection import Detector
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.executions import Provenance
+from runner.explain import background as backgrounds
 from runner.explain.clarify import Clarify
+from runner.explain.clusters import representatives
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
@@ -86,6 +88,8 @@ from runner.supervision.pulse import Pulse
 from runner.supervision.result import answer
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from runner.ledger.ledger import Ledger
     from runner.supervision.supervisor import Supervisor
 
@@ -354,6 +358,7 @@ def _plan(settings: Settings, model: Model, track: Track) -> Plan:
         model=model,
         estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
+        summary=_summary(settings),
         canary_rows=settings.drift.canary_rows,
         price=remote.price_per_1k_calls if remote else None,
         most_per_second=remote.max_requests_per_second if remote else None,
@@ -383,6 +388,7 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         model=model,
         estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
+        summary=_summary(settings),
         threshold=settings.drift.threshold,
         detector=_detector(settings),
         reference_rows=settings.drift.reference_rows,
@@ -461,6 +467,14 @@ def _explainer(settings: Settings, model: Model) -> Explainer:
     if shap.explainer == "linear" or (shap.explainer == "auto" and model.adds_up):
         return Linear()
     return (Clarify if shap.compat == "clarify" else Kernel)(shap.num_samples, shap.seed)
+
+
+def _summary(settings: Settings) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """Return what makes background rows of a dataset."""
+    clusters, seed = settings.shap.num_clusters, settings.shap.seed
+    if clusters is None:
+        return backgrounds.mean
+    return partial(representatives, clusters=None if clusters == "auto" else clusters, seed=seed)
 
 
 def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:

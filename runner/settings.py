@@ -317,6 +317,7 @@ class Shap(Node):
     explainer: Literal["auto", "kernel", "exact", "linear"]
     compat: Literal["clarify"] | None
     baseline: Background
+    num_clusters: Annotated[int, Field(strict=True, ge=1, le=1000)] | Literal["auto"] | None
     num_samples: Count | None
     agg_method: Aggregation
     use_logit: bool
@@ -327,6 +328,8 @@ class Shap(Node):
 
     @model_validator(mode="after")
     def _means(self) -> Shap:
+        if self.num_clusters is not None and self.baseline != "mean":
+            raise ValueError("num_clusters: it takes the place of baseline=mean; leave one of them as it was")
         if self.precision is not None and self.agg_method is Aggregation.MEDIAN:
             raise ValueError("precision: how sure a verdict by medians is cannot be told; take another agg_method")
         return self

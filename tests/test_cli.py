@@ -322,6 +322,17 @@ def test_a_reference_by_clarify_is_enough(played: Shapwatch, tmp_path: Path) -> 
     assert printed.startswith("Completed, ")
 
 
+def test_clusters_take_the_place_of_the_mean(shapwatch: Shapwatch) -> None:
+    """The baseline rows are records of the dataset; both at once are refused."""
+    shapwatch("stage=baseline", "shap.num_clusters=3", "shap.explainer=auto")
+    background = shapwatch.read("manifest.json", "baseline")["background"]["rows"]
+    assert len(background) == 3
+    said = shapwatch("stage=plan", "shap.num_clusters=3", "shap.explainer=auto")
+    assert "3 background rows" in said
+    refused = shapwatch("stage=baseline", "shap.num_clusters=auto", "shap.baseline=[[1]]", code=2)
+    assert "takes the place of baseline=mean" in refused
+
+
 def test_a_sweep_runs_every_member(shapwatch: Shapwatch) -> None:
     """Multirun composes each combination; a member that fails does not stop the others, and the exit code tells."""
     members = [

@@ -74,6 +74,7 @@ def test_a_variant_gives_the_numbers_of_json_lines(
         "outside": 0,
         "probes": 0,
         "records": 90,
+        "sample": None,
         "rejected": {},
     }
     parity = None if experiment == "batch_transform" else {"largest": 0.0, "records": 90}

@@ -122,10 +122,19 @@ class MaskingGame:
         with_outsider_Pk[:P] = masks_kP.T
         seat_ND = np.full(self.features.shape, P)
         np.put_along_axis(seat_ND, self.players_NP, np.arange(P)[None], axis=1)
-        columns = zip(self.features, self.replacement, seat_ND.T, strict=True)
-        synthetic = pl.DataFrame([_swap(column, other, with_outsider_Pk[seat_N]) for column, other, seat_N in columns])
+        synthetic = _swapped(self.features, self.replacement, with_outsider_Pk[seat_ND.T])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
         return scores.reshape(self.features.height, k, -1)
+
+
+def _swapped(features: pl.DataFrame, replacement: pl.DataFrame, own_DNk: NDArray[np.bool_]) -> pl.DataFrame:
+    """Return N·k rows: of record n its own values where kept, else those of the replacement."""
+    columns = list(zip(features, replacement, own_DNk, strict=True))
+    if len(set(features.dtypes)) > 1 or not all(plain(column, other) for column, other, _ in columns):
+        return pl.DataFrame([_swap(*column) for column in columns])
+    own_DN1, other_D11 = features.to_numpy().T[:, :, None], replacement.to_numpy().T[:, :, None]
+    values_DR = np.where(own_DNk, own_DN1, other_D11).reshape(features.width, -1)
+    return pl.DataFrame([pl.Series(name, values_R) for name, values_R in zip(features.columns, values_DR, strict=True)])
 
 
 def _swap(column: pl.Series, replacement: pl.Series, own_Nk: NDArray[np.bool_]) -> pl.Series:

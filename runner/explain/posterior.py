@@ -7,7 +7,8 @@ An interaction of order k > 1 is normal with mean 0 and variance ρ^(k−3), bef
 differences of J pairs and the one of the grand coalition, the mean of φ is a matrix times these differences, and its
 variance is known too.
 
-Array letters: P players, J pairs of a coalition and its complement, M = J + 1 differences, H of them.
+Array letters: P players, J pairs of a coalition and its complement, M = J + 1 differences, H of them, A numbers of
+players, T nodes of an integral.
 
 Source: Rasmussen and Williams (2006), equations 2.41 and 2.42; 5.10 to 5.12 for leaving one out. The kernel
 Π (1 + ρ·z_p·z'_p) sums ρ^k over all interactions of order k: O'Donnell (2014), section 2.4.
@@ -122,12 +123,16 @@ def _rho(players: int, pairs: int) -> float:
 
 
 def _covariance(sign_MP: NDArray[np.float64], rho: float) -> NDArray[np.float64]:
-    """Return the prior covariance_MM of the differences: Σ over odd k > 1 of 4·ρ^(k−3), and interactions of order k."""
+    """Return the prior covariance_MM of the differences: Σ over odd k > 1 of 4·ρ^(k−3), and interactions of order k.
+
+    It depends on the number of players that two coalitions have on the same side alone.
+    """
     players = sign_MP.shape[1]
-    agree_MM = np.rint((players + sign_MP @ sign_MP.T) / 2)
-    odd_MM = _product(agree_MM, players - agree_MM, rho) - _product(players - agree_MM, agree_MM, rho)
-    first_MM = 2 * agree_MM - players
-    covariance_MM: NDArray[np.float64] = (2 * odd_MM / rho - 4 * first_MM) / rho**2
+    agree_A = np.arange(players + 1)
+    odd_A = _product(agree_A, players - agree_A, rho) - _product(players - agree_A, agree_A, rho)
+    covariance_A = (2 * odd_A / rho - 4 * (2 * agree_A - players)) / rho**2
+    agree_MM = np.rint((players + sign_MP @ sign_MP.T) / 2).astype(np.intp)
+    covariance_MM: NDArray[np.float64] = covariance_A[agree_MM]
     return covariance_MM
 
 
@@ -135,18 +140,19 @@ def _joint(sign_MP: NDArray[np.float64], rho: float) -> NDArray[np.float64]:
     """Return the prior joint_MP of differences and what interactions add to φ.
 
     The 1 / |A| of φ is the integral of t^(|A|−1) over 0…1, which takes as many of Gauss' nodes as half of the orders.
+    But for the sign, it depends on the number of other players in a coalition alone.
     """
-    members_M1 = (sign_MP > 0).sum(axis=1, keepdims=True)
-    joining_MP = members_M1 - (sign_MP > 0)
-    staying_MP = sign_MP.shape[1] - 1 - joining_MP
-    joint_MP = np.zeros_like(sign_MP)
-    for t, weight in zip((NODES[0] + 1) / 2 * rho, NODES[1] / 2, strict=True):
-        even_MP = _product(joining_MP, staying_MP, t) + _product(staying_MP, joining_MP, t)
-        joint_MP += weight * (even_MP - 2)
-    return 2 * sign_MP * joint_MP / rho**2
+    players = sign_MP.shape[1]
+    members_A1 = np.arange(players)[:, None]
+    t, weight = (NODES[0] + 1) / 2 * rho, NODES[1] / 2
+    even_AT = _product(members_A1, players - 1 - members_A1, t) + _product(players - 1 - members_A1, members_A1, t)
+    joint_A = 2 * ((even_AT - 2) * weight).sum(axis=1) / rho**2
+    others_MP = (sign_MP > 0).sum(axis=1, keepdims=True) - (sign_MP > 0)
+    joint_MP: NDArray[np.float64] = sign_MP * joint_A[others_MP]
+    return joint_MP
 
 
-def _product(alike: NDArray[Any], unlike: NDArray[Any], rho: float) -> NDArray[np.float64]:
+def _product(alike: NDArray[Any], unlike: NDArray[Any], rho: Any) -> NDArray[np.float64]:
     """Return (1 + ρ)^alike · (1 − ρ)^unlike."""
     product: NDArray[np.float64] = np.exp(alike * np.log1p(rho) + unlike * np.log1p(-rho))
     return product

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from runner import documents, kept, manifest, program
 from runner.domain import Explained, Outcome, Status, plural
 from runner.drift.detection import Detector
@@ -31,7 +33,7 @@ class Baseline:
     Attributes:
         name: the monitor's.
         dataset: the records to explain.
-        background_rows: gives the SHAP baseline, None for the mean of the dataset.
+        background_rows: gives the SHAP baseline, None for what `summary` makes of the dataset.
         threshold: the nDCG alarm, to say what it can see with this reference.
         detector: the rule of the calibrated verdict, to say what it can see.
         reference_rows, seed: how many records are kept with their local attributions, and what draws them.
@@ -44,6 +46,7 @@ class Baseline:
     model: Model
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
+    summary: Callable[[pl.DataFrame], pl.DataFrame]
     threshold: float
     detector: Detector
     reference_rows: int
@@ -65,7 +68,7 @@ class Baseline:
         with watch.step("read"):
             features, digest = self.dataset.read()
             given = self.background_rows()
-            background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
+            background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
         with watch.step("explain"):
             before = self.model.sent
             checked = preflight(self.model, features, background, self.estimator.use_logit)

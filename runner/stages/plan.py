@@ -58,7 +58,7 @@ class Plan:
     Attributes:
         source, reference: of an execution over a window.
         dataset: the records of baselining.
-        background_rows: gives the SHAP baseline, None for the reference's own, or the mean of the dataset.
+        background_rows: gives the SHAP baseline, None for the reference's own, or what `summary` makes of the dataset.
         canary_rows: how many of the reference's kept records an execution explains again.
         price: of 1,000 calls, None where it is not known.
         most_per_second: calls a second that the settings allow, None for any number.
@@ -72,6 +72,7 @@ class Plan:
     model: Model
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
+    summary: Callable[[pl.DataFrame], pl.DataFrame]
     canary_rows: int
     price: float | None
     most_per_second: float | None
@@ -98,7 +99,7 @@ class Plan:
         given = self.background_rows()
         if window is None:
             features, _ = self.dataset.read()
-            background = backgrounds.mean(features) if given is None else backgrounds.given(given, features.columns)
+            background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
             yield Records(features, background, None, features.clear())
             return
         reference = Reference.read(executions.reference_of(self.reference, window))

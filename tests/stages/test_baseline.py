@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runner.errors import ModelAnswerError
 from runner.executions import being_written
+from runner.explain import background as backgrounds
 from runner.sources.dataset import Dataset
 from runner.stages.baseline import Baseline
 from tests.drift.samples import USUAL
@@ -25,7 +26,8 @@ def baseline(root: Path, model: Formula) -> Baseline:
     dataset.write_text("".join(f'{{"features": {row}}}\n' for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
     parts: dict[str, Any] = {**PARTS, "model": model}
     parts |= {"detector": USUAL, "reference_rows": 500, "seed": 0, "target": root / "reference"}
-    return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), **parts)
+    data = Dataset(str(dataset), DATA, "data.dataset")
+    return Baseline(name="m", dataset=data, summary=backgrounds.mean, **parts)
 
 
 def test_it_is_seen_while_it_goes_on(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from runner import executions
 from runner.domain import HOUR, Event, Execution, Payload, Status, Window, utc
 from runner.drift.certainty import Certainty
 from runner.executions import Provenance
+from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
@@ -73,6 +74,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
     Baseline(
         name="m",
         dataset=Dataset(str(dataset), DATA, "data.dataset"),
+        summary=backgrounds.mean,
         target=root / "reference",
         detector=USUAL,
         reference_rows=500,
