@@ -11,8 +11,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+tracked: $(VENV)/.dev ; $(BIN)/python -m benchmarks.tracked $(ARGS)
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.frontier
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.window
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.daemon
@@ -38,4 +41,4 @@ $(SDK)/.installed: tests/sagemaker_sdk.txt
 	@touch $@
 clean: ; rm -rf $(VENV) $(SDK)
 
-.PHONY: run test lint bench sagemaker clean
+.PHONY: run test lint tracked bench sagemaker clean

@@ -76,6 +76,10 @@ class Predictor:
         """Refuse: trees do not add up."""
         raise NotImplementedError
 
+    def contributions(self, features: pl.DataFrame) -> Additive:
+        """Refuse: only the function is known."""
+        raise NotImplementedError
+
     def planned(self, features: pl.DataFrame) -> None:
         """Return None: nothing is sent."""
 

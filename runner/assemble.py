@@ -28,6 +28,7 @@ from runner.explain.estimator import Estimator
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.explain.linear import Linear
+from runner.explain.trees import Trees
 from runner.models.remote import Remote
 from runner.protocols import Explainer, Model, Track
 from runner.publish.telling import tell
@@ -456,14 +457,17 @@ def _estimator(settings: Settings, model: Model) -> Estimator:
         use_logit=shap.use_logit,
         max_batch_rows=shap.max_batch_rows,
         engine=settings.engine,
+        groups=shap.groups,
     )
 
 
-def _explainer(settings: Settings, model: Model) -> Explainer:
+def _explainer(settings: Settings, model: Model) -> Explainer | Trees:
     """Return what `shap.explainer` names; `auto` is the closed form where there is one."""
     shap = settings.shap
     if shap.explainer == "exact":
         return Exact()
+    if shap.explainer == "tree":
+        return Trees()
     if shap.explainer == "linear" or (shap.explainer == "auto" and model.adds_up):
         return Linear()
     return (Clarify if shap.compat == "clarify" else Kernel)(shap.num_samples, shap.seed)

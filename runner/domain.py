@@ -244,7 +244,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Additive:
-    """A model that adds up: its outputs are a link of a base and one term for each feature.
+    """Outputs that add up: they are a link of a base and one term for each feature.
 
     Attributes:
         link: `logistic`: the outputs are probabilities, the sums log-odds; `identity`: the outputs are the sums.

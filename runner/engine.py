@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 Work = Callable[[Model, Item], Result]
 
 CONNECT_SECONDS = 30
+MOST_MODELS = 8
 
 _models: dict[str, Model] = {}
 """The models this worker has been sent, by identity, with all that they have loaded since."""
@@ -105,5 +106,7 @@ def _done(work: Work[Item, Result], model: Model, identity: str | None, item: It
     if identity not in _models:
         if model.identity != identity:
             raise EngineError("engine", "a worker finds another model than the one that is being explained")
+        if len(_models) == MOST_MODELS:
+            _models.clear()
         _models[identity] = model
     return work(_models[identity], item)

@@ -203,6 +203,9 @@ class ExplainerError(ShapwatchError):
     """The explainer cannot work with these settings."""
 
 
+NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process; use shap.explainer=kernel"
+
+
 class EngineError(ShapwatchError):
     """The workers that blocks of work are given to cannot be reached, or die.
 

@@ -34,7 +34,8 @@ def saved(
         background: the rows that masked features took their values from.
         captured: the records, in the same order; None where they come from a dataset.
     """
-    rows = background.select(attributions.names)
+    alike = set(attributions.names) == set(background.columns)
+    rows = background.select(attributions.names) if alike else background
     tables = {LOCAL: _local(attributions), BASELINE_ROWS: _lines(rows.columns, [rows])}
     if captured:
         origin = captured.table.select(ORIGIN).collect()

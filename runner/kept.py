@@ -6,6 +6,7 @@ Array letters: N records, D features, L labels.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -39,12 +40,13 @@ def parquet(kept: Explained) -> bytes:
     return file.getvalue()
 
 
-def read(data: bytes, names: tuple[str, ...], labels: tuple[str, ...]) -> Explained:
+def read(data: bytes, features: Sequence[str], names: tuple[str, ...], labels: tuple[str, ...]) -> Explained:
     """Return what `parquet` wrote.
 
     Args:
         data: the file.
-        names: of the features, in their order there.
+        features: their names, in their order there.
+        names: of what has attributions: the features, or groups of them.
         labels: of the model's outputs, in their order there.
 
     Raises:
@@ -52,12 +54,12 @@ def read(data: bytes, names: tuple[str, ...], labels: tuple[str, ...]) -> Explai
     """
     try:
         table = pl.read_parquet(io.BytesIO(data))
-        features = table.select(f"feature{d}" for d in range(len(names))).rename(
-            {f"feature{d}": name for d, name in enumerate(names)}
+        records = table.select(f"feature{d}" for d in range(len(features))).rename(
+            {f"feature{d}": name for d, name in enumerate(features)}
         )
         phi = [table.select(f"phi{i}.{d}" for d in range(len(names))).to_numpy() for i in range(len(labels))]
         scores_NL = table.select(f"score{i}" for i in range(len(labels))).to_numpy().astype(np.float64)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"is no file of kept records ({error})") from error
     phi_NDL = np.stack(phi, axis=2).astype(np.float64)
-    return Explained(features, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0))
+    return Explained(records, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0))

@@ -56,6 +56,14 @@ class Model(Protocol):
         """Return these terms, of a model that adds up."""
         ...
 
+    def contributions(self, features: pl.DataFrame) -> Additive:
+        """Return what trees say each feature adds to the margin of each record, of a model that has such a method.
+
+        Raises:
+            ExplainerError: when it has none.
+        """
+        ...
+
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the model's endpoint answers in a media type.
 

@@ -17,7 +17,7 @@ from runner.executions import ANALYSIS, KEPT
 from runner.explain import background as backgrounds
 from runner.storage import existing
 
-UNITS = ("agg_method", "use_logit")
+UNITS = ("agg_method", "use_logit", "quantity", "groups")
 """Estimator settings that change what the numbers mean; the others change only their noise."""
 
 
@@ -112,7 +112,7 @@ def _kept(file: Path, origin: Mapping[str, Any], attributions: GlobalAttribution
     data = file.read_bytes() if file.is_file() else b""
     if executions.sha256(data) != digest:
         raise ValueError(f"has another {KEPT} beside it than its manifest.json describes")
-    return kept.read(data, attributions.names, attributions.labels)
+    return kept.read(data, origin["background"]["names"], attributions.names, attributions.labels)
 
 
 def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any] | None:

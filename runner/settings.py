@@ -314,10 +314,11 @@ class DataCapture(Node):
 class Shap(Node):
     """`shap`: the estimator."""
 
-    explainer: Literal["auto", "kernel", "exact", "linear"]
+    explainer: Literal["auto", "kernel", "exact", "linear", "tree"]
     compat: Literal["clarify"] | None
     baseline: Background
     num_clusters: Annotated[int, Field(strict=True, ge=1, le=1000)] | Literal["auto"] | None
+    groups: dict[FeatureName, Annotated[tuple[FeatureName, ...], Field(min_length=1)]]
     num_samples: Count | None
     agg_method: Aggregation
     use_logit: bool

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain import Additive
+from runner.errors import NO_TREES, ExplainerError
 
 
 @dataclass
@@ -35,6 +36,10 @@ class Formula:
     def additive(self, features: pl.DataFrame) -> Additive:
         """Refuse: a formula is not known to add up."""
         raise NotImplementedError
+
+    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+        """Refuse: a formula is no tree."""
+        raise ExplainerError(NO_TREES)
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return a JSON line per row; there is no other form."""

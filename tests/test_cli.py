@@ -53,7 +53,7 @@ def test_help_is_quick_and_lists_the_choices() -> None:
         "data: csv, json, jsonlines, parquet",
         "experiment: adult, batch_transform, csv, json, multiclass, quickstart",
         "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx",
-        "shap: auto, exact, kernel, linear",
+        "shap: auto, exact, kernel, linear, tree",
         "engine: dask, loky, serial",
         "source: batch_transform, endpoint, file, kserve",
         "ledger: postgresql, sqlite",
@@ -331,6 +331,18 @@ def test_clusters_take_the_place_of_the_mean(shapwatch: Shapwatch) -> None:
     assert "3 background rows" in said
     refused = shapwatch("stage=baseline", "shap.num_clusters=auto", "shap.baseline=[[1]]", code=2)
     assert "takes the place of baseline=mean" in refused
+
+
+def test_features_may_be_explained_together(shapwatch: Shapwatch) -> None:
+    """A group has one attribution in the reference and in the execution; without it they are not comparable."""
+    groups = "shap.groups={size: [mean radius, mean area]}"
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z")
+    shapwatch("stage=baseline", groups)
+    assert shapwatch("stage=monitor", HOUR, groups).startswith("Completed, ")
+    found = shapwatch.read("analysis.json", "monitor")["explanations"]["kernel_shap"]["malignant"]
+    assert "size" in found["global_shap_values"]
+    assert "mean radius" not in found["global_shap_values"]
+    assert "differ" in shapwatch("stage=monitor", HOUR, code=2)
 
 
 def test_a_sweep_runs_every_member(shapwatch: Shapwatch) -> None:

@@ -70,7 +70,7 @@ def test_a_baselining_leaves_those_it_keeps(tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     header, *rows = table((reference / LOCAL).read_bytes())
     assert header == ["a_no", "b_no", "c_no", "a_yes", "b_yes", "c_yes"]
-    records = kept.read((reference / "reference.parquet").read_bytes(), ("a", "b", "c"), ("no", "yes"))
+    records = kept.read((reference / "reference.parquet").read_bytes(), list("abc"), ("a", "b", "c"), ("no", "yes"))
     expected = records.attributions.phi_NDL.transpose(0, 2, 1).reshape(3, 6)
     assert np.array(rows, dtype=np.float64).tobytes() == expected.tobytes()
     assert (reference / BASELINE_ROWS).read_bytes() == b"a,b,c\n3,1,1\n"

@@ -30,7 +30,7 @@ def made(rows: int) -> Explained:
 def test_what_was_kept_is_read_back(rows: int) -> None:
     """Types, nulls, names and every bit of the attributions; the same records give the same bytes."""
     drawn = kept.draw(made(rows), 20, 1)
-    back = kept.read(kept.parquet(drawn), NAMES, ("no", "<yes>"))
+    back = kept.read(kept.parquet(drawn), NAMES, NAMES, ("no", "<yes>"))
     assert back.features.equals(drawn.features)
     assert back.features.schema == drawn.features.schema
     assert back.attributions.phi_NDL.tolist() == drawn.attributions.phi_NDL.tolist()
@@ -66,10 +66,10 @@ def test_the_same_records_are_explained_again_each_time(rows: int, places: list[
 def test_another_file_is_refused(data: bytes) -> None:
     """With a sentence."""
     with pytest.raises(ValueError, match="is no file of kept records"):
-        kept.read(data, NAMES, ("no",))
+        kept.read(data, NAMES, NAMES, ("no",))
 
 
 def test_a_file_of_other_features_is_refused() -> None:
     """As when somebody has copied it from elsewhere."""
     with pytest.raises(ValueError, match="is no file of kept records"):
-        kept.read(kept.parquet(made(4)), (*NAMES, "one more"), ("no",))
+        kept.read(kept.parquet(made(4)), (*NAMES, "one more"), NAMES, ("no",))

@@ -63,6 +63,8 @@ def _told(
     causes: dict[str, str] = {}
 
     def cause(feature: FeatureDrift) -> FeatureDrift:
+        if feature.name not in now.columns:  # a group of features
+            return feature
         if feature.name not in causes:
             found = likely_cause(before[feature.name], now[feature.name])
             causes[feature.name] = found or _elsewhere(finding.canary)

@@ -50,7 +50,8 @@ def _drawn(label: LabelFinding, significance: float, before: Explained, now: Exp
             side.phi_NDL[:, side.names.index(feature.name), side.labels.index(name)]
             for side, name in ((before.attributions, label.reference_label), (now.attributions, label.label))
         ]
-        own = values(before.features[feature.name], now.features[feature.name])
+        is_group = feature.name not in now.features.columns
+        own = None if is_group else values(before.features[feature.name], now.features[feature.name])
         return replace(feature, attributions=numbers(*phi), values=own)
 
     return replace(label, features=tuple(map(drawn, label.features)))

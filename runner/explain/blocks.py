@@ -1,6 +1,6 @@
 """The work of explaining, cut into blocks: records that are explained together, against one background row.
 
-Array letters: N records, D features, L labels, B background rows, P players.
+Array letters: N records, D features, L labels, B background rows, G players, P of them that play.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from runner.explain import background as backgrounds
 from runner.explain.contents import GOLDEN, keys, mix
+from runner.explain.players import Players
 
 LAST = np.uint64(2**63)
 
@@ -45,7 +46,7 @@ class Group(NamedTuple):
     Attributes:
         row: the number of the background row.
         rows_N: the places of the records.
-        players_NP: the features that play, in an order that each record's content draws.
+        players_NP: those that play, in an order that each record's content draws.
     """
 
     row: int
@@ -58,28 +59,29 @@ class Group(NamedTuple):
         return int(self.players_NP.shape[1])
 
 
-def groups(records: Distinct, background: pl.DataFrame, keeps_unvarying: bool) -> list[Group]:
+def groups(records: Distinct, background: pl.DataFrame, players: Players, keeps_unvarying: bool) -> list[Group]:
     """Return who plays against which background row; records in which nothing differs from it are left out."""
     found = []
     for row in range(background.height):
-        plays_ND = backgrounds.varying(records.features, background[row : row + 1]) | keeps_unvarying
-        seats_ND = _seats(records.keys_N, plays_ND, row)
-        players_N = plays_ND.sum(axis=1)
-        for players in np.unique(players_N[players_N > 0]).tolist():
-            rows_N = np.flatnonzero(players_N == players)
-            found.append(Group(row, rows_N, seats_ND[rows_N, :players]))
+        varying_ND = backgrounds.varying(records.features, background[row : row + 1]) | keeps_unvarying
+        plays_NG = players.any(varying_ND)
+        seats_NG = _seats(records.keys_N, plays_NG, row)
+        count_N = plays_NG.sum(axis=1)
+        for count in np.unique(count_N[count_N > 0]).tolist():
+            rows_N = np.flatnonzero(count_N == count)
+            found.append(Group(row, rows_N, seats_NG[rows_N, :count]))
     return found
 
 
-def _seats(keys_N: NDArray[np.uint64], plays_ND: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
-    """Return the features of each record in an order that its content draws, those that play before the others.
+def _seats(keys_N: NDArray[np.uint64], plays_NG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
+    """Return the players of each record in an order that its content draws, those that play before the others.
 
-    An explainer that asks all records for the same coalitions of seats so asks each one for its own of features, and
+    An explainer that asks all records for the same coalitions of seats so asks each one for its own of players, and
     their errors do not line up; a record's order is the same wherever it stands.
     """
-    places_D: NDArray[np.uint64] = np.arange(1, plays_ND.shape[1] + 1, dtype=np.uint64) * GOLDEN
-    luck_ND = mix(keys_N[:, None] + places_D + np.uint64(salt)) >> np.uint64(1)
-    return np.where(plays_ND, luck_ND, LAST).argsort(axis=1, kind="stable")
+    places_G: NDArray[np.uint64] = np.arange(1, plays_NG.shape[1] + 1, dtype=np.uint64) * GOLDEN
+    luck_NG = mix(keys_N[:, None] + places_G + np.uint64(salt)) >> np.uint64(1)
+    return np.where(plays_NG, luck_NG, LAST).argsort(axis=1, kind="stable")
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Cut:
         return sum(-(-len(group.rows_N) // size) for group, size in zip(self.groups, self.sizes, strict=True))
 
     def places(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield for each block where its attributions belong: the rows as rows_N1, and the features as players_NP."""
+        """Yield for each block where its attributions belong: the rows as rows_N1, and the players as players_NP."""
         for group, size in zip(self.groups, self.sizes, strict=True):
             for some in _slices(len(group.rows_N), size):
                 yield group.rows_N[some, None], group.players_NP[some]

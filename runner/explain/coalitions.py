@@ -82,13 +82,15 @@ def affordable(num_samples: int | None, players: int, most: int) -> int:
         ExplainerError: when the budget is too small or too large.
     """
     every = int(2**players - 2)
-    wanted = 2 * players + 2**11 if num_samples is None else num_samples
     least = min(2 * players, every)
+    if least > most:
+        told = f"{most // 2:,} features that differ from the baseline at most, a record has {players:,}"
+        raise ExplainerError(f"shap.explainer=kernel takes {told}")
+    wanted = min(2 * players + 2**11, most) if num_samples is None else num_samples
     if wanted < least:
         raise ExplainerError(f"shap.num_samples={wanted} cannot determine {players} attributions: use {least} or more")
     coalitions = min(wanted, every) // 2 * 2
     if coalitions > most:
-        raise ExplainerError(
-            f"shap.num_samples={wanted} needs too much memory for {players} features: use {most // 2 * 2} at most"
-        )
+        told = f"needs too much memory for {players} features: use {most // 2 * 2} at most"
+        raise ExplainerError(f"shap.num_samples={wanted} {told}")
     return coalitions

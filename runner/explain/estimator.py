@@ -5,7 +5,8 @@ Array letters: N records, D features, L labels, B background rows, P players.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,8 @@ from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation, aggregate
 from runner.explain.blocks import Block, Cut, Distinct, Group, distinct, groups
 from runner.explain.game import MaskingGame, outputs, probability
+from runner.explain.players import Players, seated
+from runner.explain.trees import Trees
 from runner.explain.uncertainty import errors
 from runner.protocols import Engine, Explainer, Model, Track
 
@@ -27,18 +30,20 @@ class Estimator:
     """How attributions are computed; reference and live analysis are comparable when theirs are equal.
 
     Attributes:
-        explainer: exact enumeration or kernel SHAP.
+        explainer: what plays games with the model, or asks trees for their own contributions.
         agg_method: how local values become global ones.
         use_logit: whether the model's probabilities are explained as log-odds.
         max_batch_rows: the most synthetic rows held and sent to the model at once; does not change any result.
         engine: does the work, block by block; does not change any result.
+        groups: features that play together, by the name they have then.
     """
 
-    explainer: Explainer
+    explainer: Explainer | Trees
     agg_method: Aggregation
     use_logit: bool
     max_batch_rows: int
     engine: Engine
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def explain(self, model: Model, features: pl.DataFrame, background: pl.DataFrame, track: Track) -> Attributions:
         """Return the local attributions of all records; a record that occurs again is explained once.
@@ -49,9 +54,11 @@ class Estimator:
             BackgroundError: when the background's columns do not fit the features'.
             ExplainerError: when the explainer cannot work with this many features.
         """
+        if isinstance(self.explainer, Trees):
+            return self._contributed(self.explainer, model, features)
         background, features = backgrounds.align(background, features)
-        records = distinct(features)
-        playing = groups(records, background, self.explainer.keeps_unvarying)
+        records, players = distinct(features), seated(features.columns, self.groups)
+        playing = groups(records, background, players, self.explainer.keeps_unvarying)
         cut = Cut(
             records=records,
             background=background,
@@ -60,9 +67,9 @@ class Estimator:
             scores_NL=outputs(model, records.features, self.use_logit, self.max_batch_rows),
             replaced_BL=outputs(model, background, self.use_logit, self.max_batch_rows),
         )
-        phi_NDL = np.zeros((*records.features.shape, cut.replaced_BL.shape[1]))
+        phi_NDL = np.zeros((records.features.height, len(players.names), cut.replaced_BL.shape[1]))
         variance_NDL = np.zeros_like(phi_NDL)
-        work = partial(_estimate, self.explainer, self.use_logit, self.max_batch_rows)
+        work = partial(_estimate, self.explainer, players, self.use_logit, self.max_batch_rows)
         estimates = track(self.engine.map(work, model, cut), "explaining", len(cut))
         for places, estimate in zip(cut.places(), estimates, strict=True):
             phi_NDL[places] += estimate.phi_NPL / background.height
@@ -70,14 +77,30 @@ class Estimator:
                 variance_NDL[places] += estimate.variance_NPL / background.height**2
         error_NDL, counts_N = np.sqrt(variance_NDL), np.bincount(records.back_N).astype(np.float64)
         return Attributions(
-            names=tuple(features.columns),
+            names=players.names,
             labels=label_names(model.label_headers, phi_NDL.shape[2]),
             phi_NDL=phi_NDL[records.back_N],
             expected_L=cut.replaced_BL.mean(axis=0),
             scores_NL=cut.scores_NL[records.back_N],
-            evaluations=self._evaluations(records, background, playing),
+            evaluations=_evaluations(self.explainer, records, background, playing),
             error_NDL=error_NDL[records.back_N],
             errors=errors(phi_NDL, error_NDL, counts_N, self.agg_method),
+        )
+
+    def _contributed(self, trees: Trees, model: Model, features: pl.DataFrame) -> Attributions:
+        """Return the contributions of a model's own trees; the background plays no part."""
+        told, players = trees.contributions(model, features, self.use_logit), seated(features.columns, self.groups)
+        phi_NDL = players.total(told.terms_NDL)
+        nothing_NDL, ones_N = np.zeros_like(phi_NDL), np.ones(features.height)
+        return Attributions(
+            names=players.names,
+            labels=label_names(model.label_headers, len(told.base_L)),
+            phi_NDL=phi_NDL,
+            expected_L=told.base_L,
+            scores_NL=told.base_L + phi_NDL.sum(axis=1),
+            evaluations=2 * features.height,
+            error_NDL=nothing_NDL,
+            errors=errors(phi_NDL, nothing_NDL, ones_N, self.agg_method),
         )
 
     def join(self, one: Attributions | None, more: Attributions) -> Attributions:
@@ -104,9 +127,13 @@ class Estimator:
             BackgroundError: when the background's columns do not fit the features'.
             ExplainerError: when the explainer cannot work with this many features.
         """
+        if isinstance(self.explainer, Trees):
+            return 2 * features.height
         background, features = backgrounds.align(background, features)
         records = distinct(features)
-        return self._evaluations(records, background, groups(records, background, self.explainer.keeps_unvarying))
+        players = seated(features.columns, self.groups)
+        playing = groups(records, background, players, self.explainer.keeps_unvarying)
+        return _evaluations(self.explainer, records, background, playing)
 
     def aggregate(self, attributions: Attributions) -> GlobalAttributions:
         """Return the global attributions by `agg_method`."""
@@ -119,19 +146,32 @@ class Estimator:
     @property
     def settings(self) -> dict[str, Any]:
         """What has to be equal for two analyses to be compared, as plain data for manifests."""
-        return {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
+        settings = {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
+        return settings | ({"groups": {name: list(of) for name, of in self.groups.items()}} if self.groups else {})
 
-    def _evaluations(self, records: Distinct, background: pl.DataFrame, playing: list[Group]) -> int:
-        asked = sum(len(group.rows_N) * self.explainer.coalitions(group.players) for group in playing)
-        return records.features.height + background.height + asked
+    def names(self, features: Sequence[str]) -> tuple[str, ...]:
+        """Return the names under which these features have attributions.
+
+        Raises:
+            ExplainerError: when the groups do not fit them.
+        """
+        return seated(features, self.groups).names
 
 
-def _estimate(explainer: Explainer, use_logit: bool, max_batch_rows: int, model: Model, block: Block) -> Estimate:
+def _evaluations(explainer: Explainer, records: Distinct, background: pl.DataFrame, playing: list[Group]) -> int:
+    asked = sum(len(group.rows_N) * explainer.coalitions(group.players) for group in playing)
+    return records.features.height + background.height + asked
+
+
+def _estimate(
+    explainer: Explainer, players: Players, use_logit: bool, max_batch_rows: int, model: Model, block: Block
+) -> Estimate:
     """Return what the explainer says about a block, wherever that is done."""
     game = MaskingGame(
         model=model,
         features=block.features,
         replacement=block.replacement,
+        teams=players,
         players_NP=block.players_NP,
         scores_NL=block.scores_NL,
         expected_L=block.expected_L,

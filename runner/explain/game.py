@@ -1,6 +1,6 @@
 """The masking game: a coalition of features keeps a record's values, the others take the background's.
 
-Array letters: N records, D features, L labels, P players, K coalitions.
+Array letters: N records, D features, L labels, G players, P of them that play, K coalitions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from runner.domain import Margin
 from runner.errors import ExplainerError, ModelAnswerError, snippet
 from runner.explain import log_odds
 from runner.explain.background import plain
+from runner.explain.players import Players
 from runner.protocols import Model
 
 
@@ -77,7 +78,8 @@ class MaskingGame:
         model: what is being explained.
         features: N records.
         replacement: the background row, with the same column types.
-        players_NP: the features that play, per record, in the order of their seats; the others keep the record's value.
+        teams: the features of each player.
+        players_NP: the players that play, per record, in the order of their seats; the others keep the record's values.
         scores_NL, expected_L: the values of the grand and the empty coalition.
         use_logit: whether values are log-odds instead of the model's outputs.
         max_batch_rows: the most rows that go to the model in one call (at least one row a record).
@@ -86,6 +88,7 @@ class MaskingGame:
     model: Model
     features: pl.DataFrame
     replacement: pl.DataFrame
+    teams: Players
     players_NP: NDArray[np.intp]
     scores_NL: NDArray[np.float64]
     expected_L: NDArray[np.float64]
@@ -104,7 +107,8 @@ class MaskingGame:
         own, other = self.model.additive(self.features), self.model.additive(self.replacement)
         if self.use_logit and own.link == "identity":
             return None
-        slope_NPL = np.take_along_axis(own.terms_NDL - other.terms_NDL, self.players_NP[:, :, None], axis=1)
+        slope_NGL = self.teams.total(own.terms_NDL - other.terms_NDL)
+        slope_NPL = np.take_along_axis(slope_NGL, self.players_NP[:, :, None], axis=1)
         return Margin(own.sums_NL - slope_NPL.sum(axis=1), slope_NPL, "identity" if self.use_logit else own.link)
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -120,9 +124,9 @@ class MaskingGame:
         k, P = masks_kP.shape
         with_outsider_Pk = np.ones((P + 1, k), dtype=np.bool_)
         with_outsider_Pk[:P] = masks_kP.T
-        seat_ND = np.full(self.features.shape, P)
-        np.put_along_axis(seat_ND, self.players_NP, np.arange(P)[None], axis=1)
-        synthetic = _swapped(self.features, self.replacement, with_outsider_Pk[seat_ND.T])
+        seat_NG = np.full((self.features.height, len(self.teams.names)), P)
+        np.put_along_axis(seat_NG, self.players_NP, np.arange(P)[None], axis=1)
+        synthetic = _swapped(self.features, self.replacement, with_outsider_Pk[seat_NG.T[self.teams.player_D]])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
         return scores.reshape(self.features.height, k, -1)
 

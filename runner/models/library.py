@@ -11,14 +11,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from runner.domain import plural
+from runner.domain import Additive, plural
 from runner.errors import (
     ArtefactError,
     MissingInput,
@@ -161,6 +161,22 @@ def by_known_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> p
         ArtefactError: when it knows only some of them.
     """
     return features if set(names).isdisjoint(features.columns) else by_name(path, names, features)
+
+
+def contributed(
+    answer: Any, link: Literal["identity", "logistic"], model: pl.DataFrame, features: pl.DataFrame
+) -> Additive:
+    """Return contributions, the base in the last column, in the order of the records' features.
+
+    Args:
+        answer: of the model's one output, a row for each record.
+        link: of its outputs.
+        model: the features in the model's order.
+        features: the same in that of the records.
+    """
+    values_NC = np.asarray(answer, dtype=np.float64).reshape(len(answer), -1)
+    places = [model.columns.index(name) for name in features.columns]
+    return Additive(link, values_NC[0, -1:], values_NC[:, places, None])
 
 
 def at_least_one(features: pl.DataFrame) -> pl.DataFrame:

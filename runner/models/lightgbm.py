@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.errors import ArtefactError
+from runner.domain import Additive
+from runner.errors import ArtefactError, ExplainerError
 from runner.models.library import (
     Columns,
     Headers,
@@ -25,6 +26,7 @@ from runner.models.library import (
     by_known_name,
     check_width,
     computing,
+    contributed,
     file_bytes,
     fingerprint,
     installed,
@@ -36,6 +38,10 @@ from runner.models.local import Local
 
 if TYPE_CHECKING:
     import lightgbm
+
+
+LINKS: dict[str, Literal["identity", "logistic"]] = {"binary sigmoid:1": "logistic", "regression": "identity"}
+"""The objectives whose contributions can be explained, and the links of their outputs."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -80,6 +86,23 @@ class Lightgbm(Local):
         with computing("LightGBM"):
             answer = booster.predict(x_ND, validate_features=False)
         return scores("LightGBM", answer, features.height, self.columns)
+
+    def contributions(self, features: pl.DataFrame) -> Additive:
+        """Return what each feature adds to the margin, by LightGBM's own path-dependent TreeSHAP.
+
+        Raises:
+            ExplainerError: when there are several outputs, or the objective has another link.
+        """
+        booster = self._booster
+        objective = (re.search(rb"^objective=(.*)$", self._bytes, re.MULTILINE) or [b"", b"none"])[1].decode()
+        if objective not in LINKS or self.columns is not None:
+            raise ExplainerError(f"shap.explainer=tree explains one output of {', '.join(LINKS)}, not {objective}")
+        check_width(self.artifact, booster.num_feature(), features)
+        written = self._as_written(features)
+        known = by_known_name(self.artifact, booster.feature_name(), written)
+        with computing("LightGBM"):
+            answer = booster.predict(matrix(self.kind, known), pred_contrib=True, validate_features=False)
+        return contributed(answer, LINKS[objective], known, written)
 
     def _as_written(self, features: pl.DataFrame) -> pl.DataFrame:
         """Return features under the names that LightGBM writes into its files, without blanks."""

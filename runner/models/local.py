@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain import Additive
+from runner.errors import NO_TREES, ExplainerError
 
 FORMS = ("application/jsonlines", "application/json", "text/csv")
 
@@ -22,6 +23,14 @@ class Local:
     sent: ClassVar[None] = None
     immediate: ClassVar[bool] = False
     """Whether an answer is a matter of microseconds, and of nothing but arithmetic."""
+
+    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+        """Refuse: only trees have their own.
+
+        Raises:
+            ExplainerError: always.
+        """
+        raise ExplainerError(NO_TREES)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is configured: another process loads the rest itself."""

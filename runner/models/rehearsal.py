@@ -48,6 +48,10 @@ class Rehearsal:
         """Return the real model's terms: that sends nothing."""
         return self.model.additive(features)
 
+    def contributions(self, features: pl.DataFrame) -> Additive:
+        """Return the real model's: that sends nothing."""
+        return self.model.contributions(features)
+
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Refuse: a rehearsal has no endpoint."""
         raise NotImplementedError

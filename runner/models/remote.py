@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 from pydantic.dataclasses import dataclass
 
 from runner.domain import Additive, Calls, Payload, plural
-from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
+from runner.errors import NO_TREES, EndpointError, ExplainerError, ModelAnswerError, RecordError, snippet
 from runner.models.library import Headers
 from runner.models.wire import Call, Wire, in_order
 from runner.records.fields import Fields
@@ -120,6 +120,14 @@ class Remote:
     def additive(self, features: pl.DataFrame) -> Additive:
         """Refuse: only answers are known."""
         raise NotImplementedError
+
+    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+        """Refuse: only trees have their own.
+
+        Raises:
+            ExplainerError: always.
+        """
+        raise ExplainerError(NO_TREES)
 
     def planned(self, features: pl.DataFrame) -> Calls:
         """Return what `predict` sends when nothing is refused.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from runner import program
 from runner.domain import Additive, Calls
-from runner.errors import EndpointError
+from runner.errors import NO_TREES, EndpointError, ExplainerError
 from runner.protocols import Model
 
 START_SECONDS = 120
@@ -84,6 +84,14 @@ class Shadow:
     def additive(self, features: pl.DataFrame) -> Additive:
         """Refuse: only what its endpoint answers is known."""
         raise NotImplementedError
+
+    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+        """Refuse: only trees have their own.
+
+        Raises:
+            ExplainerError: always.
+        """
+        raise ExplainerError(NO_TREES)
 
     def reply(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the endpoint answers."""

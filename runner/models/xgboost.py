@@ -5,6 +5,7 @@ Array letters: N records, D features, L labels (outputs).
 
 from __future__ import annotations
 
+import json
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.errors import ArtefactError
+from runner.domain import Additive
+from runner.errors import ArtefactError, ExplainerError
 from runner.models.library import (
     Columns,
     Headers,
@@ -24,6 +26,7 @@ from runner.models.library import (
     by_known_name,
     check_width,
     computing,
+    contributed,
     file_bytes,
     fingerprint,
     installed,
@@ -35,6 +38,14 @@ from runner.models.local import Local
 
 if TYPE_CHECKING:
     import xgboost
+
+
+LINKS: dict[str, Literal["identity", "logistic"]] = {
+    "binary:logistic": "logistic",
+    "reg:logistic": "logistic",
+    "reg:squarederror": "identity",
+}
+"""The objectives whose contributions can be explained, and the links of their outputs."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -81,6 +92,28 @@ class Xgboost(Local):
             rows = xgboost.DMatrix(x_ND, feature_types=booster.feature_types, enable_categorical=True)
             answer = booster.predict(rows, iteration_range=self._iterations, validate_features=False)
         return scores("XGBoost", answer, features.height, self.columns)
+
+    def contributions(self, features: pl.DataFrame) -> Additive:
+        """Return what each feature adds to the margin, by XGBoost's own path-dependent TreeSHAP.
+
+        Raises:
+            ExplainerError: when there are several outputs, or the objective has another link.
+        """
+        booster = self._booster
+        objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
+        if objective not in LINKS or self.columns is not None:
+            raise ExplainerError(f"shap.explainer=tree explains one output of {', '.join(LINKS)}, not {objective}")
+        check_width(self.artifact, booster.num_features(), features)
+        known = by_known_name(self.artifact, booster.feature_names or (), features)
+        with computing("XGBoost"):
+            import xgboost
+
+            rows = xgboost.DMatrix(
+                matrix(self.kind, known), feature_types=booster.feature_types, enable_categorical=True
+            )
+            options = {"iteration_range": self._iterations, "validate_features": False}
+            answer = booster.predict(rows, pred_contribs=True, **options)
+        return contributed(answer, LINKS[objective], known, features)
 
     @property
     def _iterations(self) -> tuple[int, int]:

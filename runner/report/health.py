@@ -14,7 +14,11 @@ Check = dict[str, str]
 PARITY_TOLERANCE = 1e-6
 SHORT_HASH = 12
 CHANGED = {True: ("changed", WARNING), False: ("unchanged", GOOD), None: ("unknown", WARNING)}
-EXACT = {"exact": "exact: all coalitions", "linear": "exact: closed form of a model that adds up"}
+EXACT = {
+    "exact": "exact: all coalitions",
+    "linear": "exact: closed form of a model that adds up",
+    "tree": "exact: the trees' own, averaged over their training data, without shap.baseline",
+}
 ENDPOINT = "behind an endpoint, whose model cannot be told from here"
 
 

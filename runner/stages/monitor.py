@@ -167,7 +167,7 @@ class Monitor:
         watch = Stopwatch(self.provenance.clock)
         with watch.step("read"):
             self.source.check(captured, slot.window)
-            match_features(reference.attributions.names, captured.names)
+            match_features(reference.attributions.names, self.estimator.names(captured.names))
             features, scores_NL = captured.features(), captured.scores()
             drawn_N = order(features) if self.certainty.probability else None
         with watch.step("explain"):

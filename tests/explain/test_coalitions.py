@@ -68,6 +68,13 @@ def test_too_small_a_budget_is_refused() -> None:
         affordable(27, 14, 8192)
 
 
+def test_very_many_features_get_what_there_is() -> None:
+    """The default budget is cut to what can be worked with; features beyond that are an error."""
+    assert affordable(None, 4000, 8192) == 8192
+    with pytest.raises(ExplainerError, match=r"takes 4,096 features that differ .* has 5,000"):
+        affordable(None, 5000, 8192)
+
+
 def test_a_budget_beyond_memory_is_refused() -> None:
     """A budget that cannot be worked with is an error that says how many can."""
     with pytest.raises(ExplainerError, match=r"needs too much memory for 25 features: use 8192 at most"):

@@ -26,7 +26,7 @@ from tests.models_by_hand import Formula, additive, interacting
 
 EXPLAINERS = {"exact": Exact(), "kernel": Kernel(num_samples=40, seed=3), "clarify": Clarify(num_samples=40, seed=3)}
 FULL_BUDGET = {"exact": Exact(), "kernel": Kernel(num_samples=10**6, seed=3), "clarify": Clarify(10**6, seed=3)}
-ELSEWHERE = {"auto": "chosen by assemble.py", "linear": "for models that add up: test_linear.py"}
+ELSEWHERE = {"auto": "chosen by assemble.py", "linear": "test_linear.py", "tree": "plays no games: test_trees.py"}
 CONF = Path(__file__).parents[2] / "conf" / "shap"
 
 rng = np.random.default_rng(7)

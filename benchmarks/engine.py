@@ -1,0 +1,124 @@
+"""The engines on the same records: this process, two processes beside it, two workers of a Dask cluster.
+
+    python -m benchmarks.engine [--json] [--rows 20000] [--samples 100] [--repeat 3]
+
+Boosted trees on the notebook's data, so that there is something to compute. Prints the median of several runs after one
+in which workers start and load the model, the ratio to this process, and the cost of a block without work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from benchmarks.cases import ADULT_BASELINE, _adult
+from benchmarks.frontier import untracked
+from runner.engine import Engine
+from runner.explain import background as backgrounds
+from runner.explain.aggregate import Aggregation
+from runner.explain.estimator import Estimator
+from runner.explain.kernel import Kernel
+from runner.models.lightgbm import Lightgbm
+from runner.protocols import Model
+from tests.dask_cluster import dask_cluster
+
+BLOCKS = 500
+
+
+def trained(folder: Path) -> tuple[Model, pl.DataFrame, pl.DataFrame]:
+    """Return boosted trees in a file, their records, and the background."""
+    import lightgbm
+
+    _, features, _, labels = _adult(10**6)
+    booster = lightgbm.train(
+        {"objective": "binary", "num_leaves": 31, "verbose": -1, "num_threads": 1, "seed": 0},
+        lightgbm.Dataset(features.to_numpy().astype(np.float64), labels),
+        num_boost_round=100,
+    )
+    path = folder / "model.txt"
+    booster.save_model(path)
+    model = Lightgbm(kind="lightgbm", artifact=path, columns=None, label_headers=None, deploy=None)
+    rows = ADULT_BASELINE if features.width == len(ADULT_BASELINE[0]) else [features.row(0)]
+    return model, features, backgrounds.given(rows, features.columns)
+
+
+def resampled(features: pl.DataFrame, rows: int) -> pl.DataFrame:
+    """Return so many records that differ."""
+    rng = np.random.default_rng(0)
+    column = features.columns[2]
+    drawn = features[rng.integers(features.height, size=rows)]
+    return drawn.with_columns(pl.col(column) + pl.Series(column, rng.integers(0, 100_000, rows)))
+
+
+def idle(model: Model, item: int) -> int:  # noqa: ARG001
+    """Do nothing."""
+    return item
+
+
+def measured(rows: int, samples: int, repeat: int) -> Iterator[dict[str, Any]]:
+    """Yield a row for each engine."""
+    with tempfile.TemporaryDirectory() as folder, dask_cluster(Path(folder)) as address:
+        model, features, background = trained(Path(folder))
+        table, serial = resampled(features, rows), 0.0
+        for engine in (
+            Engine(kind="serial", workers=None, address=None),
+            Engine(kind="loky", workers=2, address=None),
+            Engine(kind="dask", workers=None, address=address),
+        ):
+            estimator = Estimator(Kernel(samples, 0), Aggregation.MEAN_ABS, False, 16_000, engine)
+            seconds, hashes = [], set()
+            for _ in range(repeat + 1):
+                start = time.perf_counter()
+                found = estimator.explain(model, table, background, untracked)
+                seconds.append(time.perf_counter() - start)
+                hashes.add(found.phi_NDL.tobytes())
+            start = time.perf_counter()
+            list(engine.map(idle, model, range(BLOCKS)))
+            block = (time.perf_counter() - start) / BLOCKS
+            median = statistics.median(seconds[1:])
+            serial = serial or median
+            yield {
+                "engine": engine.kind,
+                "rows": rows,
+                "samples": samples,
+                "seconds": median,
+                "first_seconds": seconds[0],
+                "times_faster": serial / median,
+                "microseconds_a_record": median / rows * 1e6,
+                "milliseconds_a_block": block * 1e3,
+                "runs_agree": len(hashes) == 1,
+            }
+
+
+def main() -> None:
+    """Print a table, or with --json an object for each row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    if not arguments.json:
+        print(f"{'engine':8}{'seconds':>10}{'first':>8}{'faster':>8}{'µs a record':>13}{'ms a block':>12}")
+    for row in measured(arguments.rows, arguments.samples, arguments.repeat):
+        if arguments.json:
+            print(json.dumps(row), flush=True)
+            continue
+        print(
+            f"{row['engine']:8}{row['seconds']:>10.2f}{row['first_seconds']:>8.2f}{row['times_faster']:>7.2f}x"
+            f"{row['microseconds_a_record']:>13.0f}{row['milliseconds_a_block']:>12.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
