@@ -11,7 +11,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-tracked: $(VENV)/.dev ; $(BIN)/python -m benchmarks.tracked $(ARGS)
+tracked: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m benchmarks.tracked $(ARGS)
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.frontier
 	$(BIN)/python -m benchmarks.engine

@@ -3,9 +3,9 @@
     python -m benchmarks.tracked [--json] [--update]
 
 Errors are those of fixed seeds against exact values, as shares of what Clarify's regression errs on equal coalitions.
-Times are shares of what plain numpy and polars take for as many numbers, in turns with them, the least of several, so
-that a busy machine slows down both. Ends with 1 where a figure is more than 1.5 times what it was: find out why, and
-store the new ones with --update only if they are meant to be so.
+Times are those of the processor, on one thread, as shares of what plain numpy and polars take for as many numbers, in
+turns with them, the least of several, so that a busy machine changes little. Ends with 1 where a figure is more than
+1.5 times what it was: find out why, and store the new ones with --update only if they are meant to be so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.explain.games import stepped
 
 STORED = Path(__file__).with_suffix(".json")
 WORSE = 1.5
-TURNS = 9
+TURNS = 15
 PLAYERS, RECORDS = 10, 400
 
 
@@ -96,9 +96,9 @@ def _ratio(work: Callable[[], object], bare: Callable[[], object]) -> float:
     taken: dict[Callable[[], object], list[float]] = {work: [], bare: []}
     for _ in range(TURNS):
         for each, seconds in taken.items():
-            start = time.perf_counter()
+            start = time.process_time()
             each()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     return min(taken[work]) / min(taken[bare])
 
 
