@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from runner.domain import Additive
 from runner.explain import background as backgrounds
 from runner.models.linear_learner import LinearLearner
-from runner.protocols import Model
+from runner.protocols import Item, Model
 from runner.records.fields import Fields
 from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
@@ -34,6 +34,11 @@ MATTERING = 16
 
 Matrix = NDArray[np.float64]
 Function = Callable[[Matrix], Matrix]
+
+
+def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:  # noqa: ARG001
+    """Pass the items through."""
+    return items
 
 
 @dataclass
@@ -113,7 +118,7 @@ def _choose(n: int, k: int) -> float:
     return float(np.prod([(n - i) / (i + 1) for i in range(k)]))
 
 
-def _adult(rows: int) -> tuple[LinearLearner, pl.DataFrame, pl.DataFrame, list[int]]:
+def adult(rows: int) -> tuple[LinearLearner, pl.DataFrame, pl.DataFrame, list[int]]:
     """Return the notebook's model, records, background and labels; of the demonstration where they are missing."""
     folder, data = (ADULT, "validation-dataset.jsonl") if ADULT.is_dir() else (DEMO, "baseline.jsonl")
     (artifact,) = folder.glob("*.tar.gz")
@@ -129,7 +134,7 @@ def _adult(rows: int) -> tuple[LinearLearner, pl.DataFrame, pl.DataFrame, list[i
 
 def logistic(rows: int) -> Case:
     """Return the notebook's own model."""
-    model, features, background, _ = _adult(rows)
+    model, features, background, _ = adult(rows)
     weights_D, bias, _, _ = model.parameters
 
     def function(x_ND: Matrix) -> Matrix:
@@ -142,7 +147,7 @@ def trees(rows: int) -> Case:
     """Return boosted trees on the notebook's data: 60 of depth 4."""
     from sklearn.ensemble import GradientBoostingClassifier
 
-    _, features, background, labels = _adult(10**6)
+    _, features, background, labels = adult(10**6)
     ensemble = GradientBoostingClassifier(n_estimators=60, max_depth=4, random_state=0)
     function = _probability(ensemble.fit(features.to_numpy().astype(np.float64), labels))
     model = Predictor(lambda table: function(table.to_numpy().astype(np.float64)))
@@ -153,7 +158,7 @@ def categories(rows: int) -> Case:
     """Return boosted trees on the notebook's data with its categories as texts, some of them missing."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    _, numbers, background, labels = _adult(10**6)
+    _, numbers, background, labels = adult(10**6)
     names = [numbers.columns[d] for d in CATEGORIES if d < numbers.width]
     texts = [(pl.lit("group ") + pl.col(name).cast(pl.String)).alias(name) for name in names]
     some = pl.when(pl.int_range(pl.len()) % 7 > 0).then(pl.col(numbers.columns[-1])).alias(numbers.columns[-1])

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.cases import ADULT_BASELINE, _adult
-from benchmarks.frontier import untracked
+from benchmarks.cases import ADULT_BASELINE, adult, untracked
 from runner.engine import Engine
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
@@ -38,7 +37,7 @@ def trained(folder: Path) -> tuple[Model, pl.DataFrame, pl.DataFrame]:
     """Return boosted trees in a file, their records, and the background."""
     import lightgbm
 
-    _, features, _, labels = _adult(10**6)
+    _, features, _, labels = adult(10**6)
     booster = lightgbm.train(
         {"objective": "binary", "num_leaves": 31, "verbose": -1, "num_threads": 1, "seed": 0},
         lightgbm.Dataset(features.to_numpy().astype(np.float64), labels),
@@ -107,17 +106,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    if not arguments.json:
-        print(f"{'engine':8}{'seconds':>10}{'first':>8}{'faster':>8}{'µs a record':>13}{'ms a block':>12}")
     for row in measured(arguments.rows, arguments.samples, arguments.repeat):
-        if arguments.json:
-            print(json.dumps(row), flush=True)
-            continue
-        print(
-            f"{row['engine']:8}{row['seconds']:>10.2f}{row['first_seconds']:>8.2f}{row['times_faster']:>7.2f}x"
-            f"{row['microseconds_a_record']:>13.0f}{row['milliseconds_a_block']:>12.2f}",
-            flush=True,
-        )
+        print(json.dumps(row) if arguments.json else line(row), flush=True)
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row for people."""
+    start = f"{row['rows']:>9} records, {row['samples']} samples, engine={row['engine']:8}{row['seconds']:>7.2f} s"
+    each = f"{row['microseconds_a_record']:.0f} µs a record, {row['milliseconds_a_block']:.2f} ms a block"
+    return f"{start} (first {row['first_seconds']:.2f}), {row['times_faster']:.2f} times serial, {each}"
 
 
 if __name__ == "__main__":

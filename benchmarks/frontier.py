@@ -13,14 +13,15 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import polars as pl
 
-from benchmarks.cases import Case, Matrix, categories, logistic, thirty, trees
+from benchmarks import engine
+from benchmarks.cases import Case, Matrix, categories, logistic, thirty, trees, untracked
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.explain.clarify import Clarify, regression
@@ -29,7 +30,7 @@ from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.explain.linear import Linear
 from runner.explain.posterior import complete, posterior
-from runner.protocols import Explainer, Item, Model
+from runner.protocols import Explainer, Model
 
 SAMPLES = (50, 100, 200, 500, 1000, 2000)
 QUICK_SAMPLES = (100, 1000)
@@ -42,11 +43,6 @@ GROWTH = (1_000, 10_000, 100_000, 1_000_000)
 
 Method = Callable[[Case, int], Matrix]
 Row = dict[str, Any]
-
-
-def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:  # noqa: ARG001
-    """Pass the items through."""
-    return items
 
 
 def ours(explainer: Callable[[int], Explainer]) -> Method:
@@ -269,6 +265,8 @@ def _verdict(aim: str, ratio: float, bound: float, at_least: bool) -> Row:
 def _line(row: Row) -> str:
     if "aim" in row:
         return f"{'met    ' if row['met'] else 'NOT MET'} {row['aim']:78}{row['ratio']:>12.3g}  {row['bound']}"
+    if "engine" in row:
+        return engine.line(row)
     start = f"{row['case']:28}{row.get('rows', ''):>9}  {row['method']:34}{row['samples'] or 'all':>6}"
     if "overhead" in row:
         return f"{start}{row['overhead']:>10.2f} times the bare model"
@@ -298,6 +296,7 @@ def main() -> None:
         yield from overhead(trees(100 if few else 666), 100, 1 if few else 3)
         if not few:
             yield from growth(first, 100)
+            yield from engine.measured(20_000, 100, 3)
 
     shown = []
     for row in rows():

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.frontier import HERE, untracked
+from benchmarks.cases import untracked
+from benchmarks.frontier import HERE
 from runner.explain import clusters
 from runner.explain.aggregate import Aggregation
 from runner.explain.clarify import Clarify, regression
