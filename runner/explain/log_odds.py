@@ -6,8 +6,9 @@ explains all of it, so that coalitions only have to tell what is left. It serves
 Array letters: R or N games, P players, K coalitions, W frequencies.
 
 Source: σ(x) = ½ + ∫₀^∞ sin(ωx) / sinh(πω) dω turns a sigmoid of a sum into products over the players. Owen's integral
-(1972) is φ_p = ∫₀¹ E[v(S ∪ p) − v(S)] dt over coalitions S that each other player joins with chance t, so that
-φ_p = ∫∫ Im{ e^{iωc} · Π_{q≠p} (1 + t·(e^{iωβ_q} − 1)) · (e^{iωβ_p} − 1) } / sinh(πω) dt dω.
+(1972) is φ_p = ∫₀¹ E[v(S ∪ p) − v(S)] dt over coalitions S that each other player joins with chance t. With u = 2t − 1,
+the log-odds m in the middle between nobody and all players, and a player's half turn α_q = ωβ_q / 2, this is
+φ_p = ∫₀¹∫₀^∞ 2 cos(ωm) · sin α_p · Re{ Π_{q≠p} (cos α_q + i·u·sin α_q) } / sinh(πω) dω du, as u and −u count the same.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MARGIN = 14.0
 HIGHEST = MARGIN / pi + 0.2
 STEPS = 4
 """Games whose numbers of frequencies are the same multiple of it are computed together."""
-CHUNK = 2**16
+CHUNK = 2**15
 """Players times frequencies times games that are held at once."""
 FITTED_TO = 300
 """Values that the second step of the fit takes; more would hardly change it."""
@@ -39,18 +40,18 @@ RIDGE = 1e-9
 
 
 class Nodes(NamedTuple):
-    """Where Owen's integral is looked at; an even number of them never meets t = ½, where a factor may be 0."""
+    """Gauss' nodes u > 0 of Owen's integral and their weights; u = 0, where a factor may be 0, is none of them."""
 
-    t: NDArray[np.float64]
-    share: NDArray[np.float64]
-
-
-def _nodes(count: int) -> Nodes:
-    x, weight = np.polynomial.legendre.leggauss(count)
-    return Nodes((x + 1) / 2, weight / 2)
+    u: list[float]
+    weight: list[float]
 
 
-FEW, MANY = _nodes(4), _nodes(6)
+def _nodes(pairs: int) -> Nodes:
+    u, weight = np.polynomial.legendre.leggauss(2 * pairs)
+    return Nodes(u[pairs:].tolist(), weight[pairs:].tolist())
+
+
+FEW, MANY = _nodes(2), _nodes(3)
 NEAR = 4.0
 """Games whose log-odds stay within make do with few nodes."""
 
@@ -73,8 +74,8 @@ class LogOdds:
 
     def shapley(self) -> NDArray[np.float64]:
         """Return phi_NP, to within 1e-6."""
-        ends_2N = [self.intercept_N + clip(self.slope_NP, 0).sum(axis=1) for clip in (np.minimum, np.maximum)]
-        reach_N = np.abs(ends_2N).max(axis=0)
+        half_NP = self.slope_NP / 2
+        reach_N = abs(self.intercept_N + half_NP.sum(axis=1)) + abs(half_NP).sum(axis=1)
         steps_N = np.ceil(HIGHEST * (reach_N + MARGIN) / (2 * pi * STEPS)).astype(int)
         phi_NP = np.zeros_like(self.slope_NP)
         for steps, near in np.unique(np.stack([steps_N, reach_N <= NEAR], axis=1), axis=0).tolist():
@@ -126,23 +127,40 @@ def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _integrate(games: LogOdds, count: int, nodes: Nodes) -> NDArray[np.float64]:
-    """Return phi_NP by W = `count` midpoints over ω and Gauss' nodes over t.
+    """Return phi_NP by W = `count` midpoints over ω and Gauss' nodes over u.
 
-    With f = 1 + t·r, the factor of a player, r / f = (1 − 1/f) / t spares a complex division. Frequencies lie last in
-    memory, so that the order of summation is the same for any number of games.
+    Frequencies lie last in memory, so that the order of summation is the same for any number of games.
     """
-    slope_PN, step = games.slope_NP.T, HIGHEST / count
+    step = HIGHEST / count
     omega_W = (np.arange(count) + 0.5) * step
-    turn_PNW = np.exp(1j * step * slope_PN)[:, :, None].repeat(count, axis=2)
-    turn_PNW[:, :, 0] = np.exp(0.5j * step * slope_PN)
-    turn_PNW = np.multiply.accumulate(turn_PNW, axis=2)
-    cosine_PNW, sine_PNW = turn_PNW.real - 1, turn_PNW.imag.copy()
-    phase_NW = step / np.sinh(pi * omega_W) * np.exp(1j * omega_W * games.intercept_N[:, None])
-    phi_PN = np.zeros(slope_PN.shape)
-    for t, share in zip(*nodes, strict=True):
-        real_PNW, imag_PNW = 1 + t * cosine_PNW, t * sine_PNW
-        whole_NW = np.multiply.reduce(t * turn_PNW + (1 - t), axis=0) * phase_NW * (share / t)
-        without_PNW = whole_NW.imag * real_PNW - whole_NW.real * imag_PNW
-        without_PNW /= real_PNW**2 + imag_PNW**2
-        phi_PN += (whole_NW.imag - without_PNW).sum(axis=2)
+    cosine_PNW, sine_PNW = _half_turns(games.slope_NP.T, step, count)
+    middle_N1 = (games.intercept_N + games.slope_NP.sum(axis=1) / 2)[:, None]
+    share_NW = 2 * step * np.cos(omega_W * middle_N1) / np.sinh(pi * omega_W)
+    phi_PN = np.zeros(games.slope_NP.T.shape)
+    for u, weight in zip(*nodes, strict=True):
+        tilted_PNW = u * sine_PNW
+        real_NW, imag_NW = weight * share_NW, np.zeros_like(share_NW)
+        for cosine_NW, tilted_NW in zip(cosine_PNW, tilted_PNW, strict=True):
+            turned_NW = real_NW * tilted_NW + imag_NW * cosine_NW
+            real_NW, imag_NW = real_NW * cosine_NW - imag_NW * tilted_NW, turned_NW
+        without_PNW = cosine_PNW * real_NW
+        without_PNW += tilted_PNW * imag_NW
+        tilted_PNW **= 2
+        tilted_PNW += cosine_PNW**2
+        without_PNW /= tilted_PNW
+        phi_PN += np.einsum("pnw,pnw->pn", without_PNW, sine_PNW)
     return phi_PN.T
+
+
+def _half_turns(
+    slope_PN: NDArray[np.float64], step: float, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return cosines and sines of ωβ/2 at all frequencies: those known, turned on by as many steps, are twice as many."""
+    turn_PNW = np.empty((*slope_PN.shape, count), dtype=np.complex128)
+    turn_PNW[:, :, 0] = np.exp(0.25j * step * slope_PN)
+    ahead_PN1, known = np.exp(0.5j * step * slope_PN)[:, :, None], 1
+    while known < count:
+        more = min(known, count - known)
+        np.multiply(turn_PNW[:, :, :more], ahead_PN1, out=turn_PNW[:, :, known : known + more])
+        ahead_PN1, known = ahead_PN1**2, known + more
+    return turn_PNW.real.copy(), turn_PNW.imag.copy()
