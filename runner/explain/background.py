@@ -1,6 +1,6 @@
 """The background: the rows that masked features are replaced with (`shap.baseline` on the surface).
 
-Array letters: N records, D features, B background rows.
+Array letters: D features.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from runner.errors import BackgroundError
 
@@ -74,9 +73,11 @@ def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFram
     Raises:
         BackgroundError: when a feature holds numbers on one side and texts on the other.
     """
+    background = pl.DataFrame([background[name] for name in features.columns])
+    if background.dtypes == features.dtypes:
+        return background, features
     left, right = [], []
-    for column in features:
-        replacement = background[column.name]
+    for column, replacement in zip(features, background, strict=True):
         ours, theirs = column.dtype, replacement.dtype
         if ours.is_integer() and theirs.is_float() and _integral(replacement):
             theirs = ours
@@ -98,24 +99,6 @@ def _integral(column: pl.Series) -> bool:
     """Return whether all numbers of a float column are integers of 64 bits."""
     values = column.drop_nulls()
     return bool(((values == values.round()) & (values.abs() < 2**63)).all())
-
-
-def varying(features: pl.DataFrame, background: pl.DataFrame) -> NDArray[np.bool_]:
-    """Return which features of which records differ from at least one background row, as booleans_ND."""
-    rows = [background[b : b + 1] for b in range(background.height)]
-    differs = [[_differs(*pair) for pair in zip(features, row, strict=True)] for row in rows]
-    return np.asarray(np.logical_or.reduce(differs)).T
-
-
-def plain(column: pl.Series, replacement: pl.Series) -> bool:
-    """Return whether both hold numbers only, so that numpy can take the place of polars."""
-    return column.dtype.is_numeric() and not column.null_count() and not replacement.null_count()
-
-
-def _differs(column: pl.Series, replacement: pl.Series) -> NDArray[np.bool_]:
-    if plain(column, replacement):
-        return np.asarray(column.to_numpy() != replacement.to_numpy())
-    return column.ne_missing(replacement).to_numpy()
 
 
 def identity(background: pl.DataFrame) -> str:

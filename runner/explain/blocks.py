@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.explain import background as backgrounds
 from runner.explain.contents import GOLDEN, keys, mix
 from runner.explain.players import Players
+from runner.explain.table import Table
 
 LAST = np.uint64(2**63)
 
@@ -26,18 +26,18 @@ class Distinct(NamedTuple):
     `keys_N` are hashes of what they hold, and `back_N` leads from every original record to its row here.
     """
 
-    features: pl.DataFrame
+    table: Table
     keys_N: NDArray[np.uint64]
     back_N: NDArray[np.intp]
 
 
-def distinct(features: pl.DataFrame) -> Distinct:
-    """Return the records in the order of their keys; those with the same two hashes are the same."""
+def distinct(table: Table, features: pl.DataFrame) -> Distinct:
+    """Return the records of a table in the order of their keys; those with the same two hashes are the same."""
     keys_N, others_N = keys(features)
     distinct_N, first_N, back_N = np.unique(keys_N, return_index=True, return_inverse=True)
     if (others_N != others_N[first_N][back_N]).any():
-        return Distinct(features, keys_N, np.arange(features.height))
-    return Distinct(features[first_N], distinct_N, back_N)
+        return Distinct(table, keys_N, np.arange(len(table)))
+    return Distinct(table.take(first_N), distinct_N, back_N)
 
 
 class Group(NamedTuple):
@@ -59,11 +59,11 @@ class Group(NamedTuple):
         return int(self.players_NP.shape[1])
 
 
-def groups(records: Distinct, background: pl.DataFrame, players: Players, keeps_unvarying: bool) -> list[Group]:
+def groups(records: Distinct, background: Table, players: Players, keeps_unvarying: bool) -> list[Group]:
     """Return who plays against which background row; records in which nothing differs from it are left out."""
     found = []
-    for row in range(background.height):
-        varying_ND = backgrounds.varying(records.features, background[row : row + 1]) | keeps_unvarying
+    for row in range(len(background)):
+        varying_ND = records.table.differs(background.part(slice(row, row + 1))) | keeps_unvarying
         plays_NG = players.any(varying_ND)
         seats_NG = _seats(records.keys_N, plays_NG, row)
         count_N = plays_NG.sum(axis=1)
@@ -90,13 +90,13 @@ class Block:
 
     Attributes:
         players_NP: as in the group.
-        features: the records; `replacement`: the background row.
+        records: the records; `replacement`: the background row.
         scores_NL, expected_L: the model's outputs on them.
     """
 
     players_NP: NDArray[np.intp]
-    features: pl.DataFrame
-    replacement: pl.DataFrame
+    records: Table
+    replacement: Table
     scores_NL: NDArray[np.float64]
     expected_L: NDArray[np.float64]
 
@@ -111,7 +111,7 @@ class Cut:
     """
 
     records: Distinct
-    background: pl.DataFrame
+    background: Table
     groups: list[Group]
     sizes: list[int]
     scores_NL: NDArray[np.float64]
@@ -128,12 +128,12 @@ class Cut:
 
     def __iter__(self) -> Iterator[Block]:
         for group, size in zip(self.groups, self.sizes, strict=True):
-            features, scores_NL = self.records.features[group.rows_N], self.scores_NL[group.rows_N]
+            records, scores_NL = self.records.table.take(group.rows_N), self.scores_NL[group.rows_N]
             for some in _slices(len(group.rows_N), size):
                 yield Block(
                     players_NP=group.players_NP[some],
-                    features=features[some],
-                    replacement=self.background[group.row : group.row + 1],
+                    records=records.part(some),
+                    replacement=self.background.part(slice(group.row, group.row + 1)),
                     scores_NL=scores_NL[some],
                     expected_L=self.replaced_BL[group.row],
                 )

@@ -20,6 +20,7 @@ from runner.explain.aggregate import Aggregation, aggregate
 from runner.explain.blocks import Block, Cut, Distinct, Group, distinct, groups
 from runner.explain.game import MaskingGame, outputs, probability
 from runner.explain.players import Players, seated
+from runner.explain.table import Table, tables
 from runner.explain.trees import Trees
 from runner.explain.uncertainty import errors
 from runner.protocols import Engine, Explainer, Model, Track
@@ -56,25 +57,24 @@ class Estimator:
         """
         if isinstance(self.explainer, Trees):
             return self._contributed(self.explainer, model, features)
-        background, features = backgrounds.align(background, features)
-        records, players = distinct(features), seated(features.columns, self.groups)
-        playing = groups(records, background, players, self.explainer.keeps_unvarying)
+        explainer, players = self.explainer, seated(features.columns, self.groups)
+        records, rows, playing = _seated(explainer, features, background, players)
         cut = Cut(
             records=records,
-            background=background,
+            background=rows,
             groups=playing,
-            sizes=[max(1, self.max_batch_rows // max(1, self.explainer.coalitions(some.players))) for some in playing],
-            scores_NL=outputs(model, records.features, self.use_logit, self.max_batch_rows),
-            replaced_BL=outputs(model, background, self.use_logit, self.max_batch_rows),
+            sizes=[max(1, self.max_batch_rows // max(1, explainer.coalitions(some.players))) for some in playing],
+            scores_NL=outputs(model, records.table.frame(), self.use_logit, self.max_batch_rows),
+            replaced_BL=outputs(model, rows.frame(), self.use_logit, self.max_batch_rows),
         )
-        phi_NDL = np.zeros((records.features.height, len(players.names), cut.replaced_BL.shape[1]))
+        phi_NDL = np.zeros((len(records.table), len(players.names), cut.replaced_BL.shape[1]))
         variance_NDL = np.zeros_like(phi_NDL)
-        work = partial(_estimate, self.explainer, players, self.use_logit, self.max_batch_rows)
+        work = partial(_estimate, explainer, players, self.use_logit, self.max_batch_rows)
         estimates = track(self.engine.map(work, model, cut), "explaining", len(cut))
         for places, estimate in zip(cut.places(), estimates, strict=True):
-            phi_NDL[places] += estimate.phi_NPL / background.height
+            phi_NDL[places] += estimate.phi_NPL / len(rows)
             if estimate.variance_NPL is not None:
-                variance_NDL[places] += estimate.variance_NPL / background.height**2
+                variance_NDL[places] += estimate.variance_NPL / len(rows) ** 2
         error_NDL, counts_N = np.sqrt(variance_NDL), np.bincount(records.back_N).astype(np.float64)
         return Attributions(
             names=players.names,
@@ -82,7 +82,7 @@ class Estimator:
             phi_NDL=phi_NDL[records.back_N],
             expected_L=cut.replaced_BL.mean(axis=0),
             scores_NL=cut.scores_NL[records.back_N],
-            evaluations=_evaluations(self.explainer, records, background, playing),
+            evaluations=_evaluations(explainer, records, rows, playing),
             error_NDL=error_NDL[records.back_N],
             errors=errors(phi_NDL, error_NDL, counts_N, self.agg_method),
         )
@@ -129,11 +129,8 @@ class Estimator:
         """
         if isinstance(self.explainer, Trees):
             return 2 * features.height
-        background, features = backgrounds.align(background, features)
-        records = distinct(features)
         players = seated(features.columns, self.groups)
-        playing = groups(records, background, players, self.explainer.keeps_unvarying)
-        return _evaluations(self.explainer, records, background, playing)
+        return _evaluations(self.explainer, *_seated(self.explainer, features, background, players))
 
     def aggregate(self, attributions: Attributions) -> GlobalAttributions:
         """Return the global attributions by `agg_method`."""
@@ -158,9 +155,19 @@ class Estimator:
         return seated(features, self.groups).names
 
 
-def _evaluations(explainer: Explainer, records: Distinct, background: pl.DataFrame, playing: list[Group]) -> int:
+def _seated(
+    explainer: Explainer, features: pl.DataFrame, background: pl.DataFrame, players: Players
+) -> tuple[Distinct, Table, list[Group]]:
+    """Return the different records, the background rows, and who plays against which of them."""
+    background, features = backgrounds.align(background, features)
+    table, rows = tables(features, background)
+    records = distinct(table, features)
+    return records, rows, groups(records, rows, players, explainer.keeps_unvarying)
+
+
+def _evaluations(explainer: Explainer, records: Distinct, background: Table, playing: list[Group]) -> int:
     asked = sum(len(group.rows_N) * explainer.coalitions(group.players) for group in playing)
-    return records.features.height + background.height + asked
+    return len(records.table) + len(background) + asked
 
 
 def _estimate(
@@ -169,7 +176,7 @@ def _estimate(
     """Return what the explainer says about a block, wherever that is done."""
     game = MaskingGame(
         model=model,
-        features=block.features,
+        records=block.records,
         replacement=block.replacement,
         teams=players,
         players_NP=block.players_NP,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from runner.domain import Margin
 from runner.errors import ExplainerError, ModelAnswerError, snippet
 from runner.explain import log_odds
-from runner.explain.background import plain
 from runner.explain.players import Players
+from runner.explain.table import Table
 from runner.protocols import Model
 
 
@@ -76,7 +76,7 @@ class MaskingGame:
 
     Attributes:
         model: what is being explained.
-        features: N records.
+        records: N of them.
         replacement: the background row, with the same column types.
         teams: the features of each player.
         players_NP: the players that play, per record, in the order of their seats; the others keep the record's values.
@@ -86,8 +86,8 @@ class MaskingGame:
     """
 
     model: Model
-    features: pl.DataFrame
-    replacement: pl.DataFrame
+    records: Table
+    replacement: Table
     teams: Players
     players_NP: NDArray[np.intp]
     scores_NL: NDArray[np.float64]
@@ -104,7 +104,7 @@ class MaskingGame:
         """Return what the games add up from, None where the model does not tell."""
         if not self.model.adds_up:
             return None
-        own, other = self.model.additive(self.features), self.model.additive(self.replacement)
+        own, other = self.model.additive(self.records.frame()), self.model.additive(self.replacement.frame())
         if self.use_logit and own.link == "identity":
             return None
         slope_NGL = self.teams.total(own.terms_NDL - other.terms_NDL)
@@ -113,7 +113,7 @@ class MaskingGame:
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return values_NKL."""
-        N, K, L = self.features.height, len(masks_KP), len(self.expected_L)
+        N, K, L = len(self.records), len(masks_KP), len(self.expected_L)
         if not K:
             return np.zeros((N, 0, L))
         step = max(1, self.max_batch_rows // N)
@@ -124,27 +124,8 @@ class MaskingGame:
         k, P = masks_kP.shape
         with_outsider_Pk = np.ones((P + 1, k), dtype=np.bool_)
         with_outsider_Pk[:P] = masks_kP.T
-        seat_NG = np.full((self.features.height, len(self.teams.names)), P)
+        seat_NG = np.full((len(self.records), len(self.teams.names)), P)
         np.put_along_axis(seat_NG, self.players_NP, np.arange(P)[None], axis=1)
-        synthetic = _swapped(self.features, self.replacement, with_outsider_Pk[seat_NG.T[self.teams.player_D]])
+        synthetic = self.records.swapped(self.replacement, with_outsider_Pk[seat_NG.T[self.teams.player_D]])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
-        return scores.reshape(self.features.height, k, -1)
-
-
-def _swapped(features: pl.DataFrame, replacement: pl.DataFrame, own_DNk: NDArray[np.bool_]) -> pl.DataFrame:
-    """Return N·k rows: of record n its own values where kept, else those of the replacement."""
-    columns = list(zip(features, replacement, own_DNk, strict=True))
-    if len(set(features.dtypes)) > 1 or not all(plain(column, other) for column, other, _ in columns):
-        return pl.DataFrame([_swap(*column) for column in columns])
-    own_DN1, other_D11 = features.to_numpy().T[:, :, None], replacement.to_numpy().T[:, :, None]
-    values_DR = np.where(own_DNk, own_DN1, other_D11).reshape(features.width, -1)
-    return pl.DataFrame([pl.Series(name, values_R) for name, values_R in zip(features.columns, values_DR, strict=True)])
-
-
-def _swap(column: pl.Series, replacement: pl.Series, own_Nk: NDArray[np.bool_]) -> pl.Series:
-    """Return the column of N·k values: the n-th of `column` where kept, else the one of `replacement`."""
-    N = len(column)
-    if plain(column, replacement):
-        return pl.Series(column.name, np.where(own_Nk, column.to_numpy()[:, None], replacement.to_numpy()).ravel())
-    rows_Nk = np.where(own_Nk, np.arange(N, dtype=np.uint32)[:, None], np.uint32(N))
-    return pl.concat([column, replacement]).gather(rows_Nk.ravel())
+        return scores.reshape(len(self.records), k, -1)

@@ -155,7 +155,7 @@ def _integrate(games: LogOdds, count: int, nodes: Nodes) -> NDArray[np.float64]:
 def _half_turns(
     slope_PN: NDArray[np.float64], step: float, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return cosines and sines of ωβ/2 at all frequencies: those known, turned on by as many steps, are twice as many."""
+    """Return cosines and sines of ωβ/2 at all frequencies: those known, turned by as many steps, tell as many more."""
     turn_PNW = np.empty((*slope_PN.shape, count), dtype=np.complex128)
     turn_PNW[:, :, 0] = np.exp(0.25j * step * slope_PN)
     ahead_PN1, known = np.exp(0.5j * step * slope_PN)[:, :, None], 1

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from runner.errors import BackgroundError
-from runner.explain.background import align, given, identity, mean, varying
+from runner.explain.background import align, given, identity, mean
 
 
 def test_mean_rounds_integers_half_to_even() -> None:
@@ -69,14 +69,6 @@ def test_a_text_cannot_stand_in_for_a_number() -> None:
     """A background of another kind is an error that names the feature and both values."""
     with pytest.raises(BackgroundError, match="feature 'x' is 'a' there, but the records hold 1"):
         align(pl.DataFrame({"x": ["a"]}), pl.DataFrame({"x": [1]}))
-
-
-def test_varying_features_differ_from_some_background_row() -> None:
-    """A feature stands still only where it equals every background row; nulls equal nulls."""
-    features = pl.DataFrame({"x": [1, 2], "y": ["a", None], "z": [5, 5]})
-    background = pl.DataFrame({"x": [1, 1], "y": ["a", "b"], "z": [5, 5]})
-    assert varying(features, background).tolist() == [[False, True, False], [True, True, False]]
-    assert varying(features, background[:1].with_columns(y=pl.lit(None))).tolist()[1] == [True, False, False]
 
 
 def test_identity_tells_backgrounds_apart() -> None:

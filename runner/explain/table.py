@@ -1,0 +1,107 @@
+"""Records as they are masked: numbers of 64 bits as words that are swapped in one go, all else as polars holds it.
+
+Array letters: N records, D features, C columns of numbers, k coalitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+WORDS: Mapping[pl.DataType, str] = {pl.Int64(): "i8", pl.UInt64(): "u8", pl.Float64(): "f8"}
+"""Types of polars whose values are words, and how numpy calls them."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """N records.
+
+    Attributes:
+        names: of all columns.
+        types: of the columns of numbers, by name.
+        words_CN: the bits of these numbers.
+        others: the other columns.
+    """
+
+    names: tuple[str, ...]
+    types: Mapping[str, str]
+    words_CN: NDArray[np.uint64]
+    others: pl.DataFrame
+
+    def __len__(self) -> int:
+        return int(self.words_CN.shape[1])
+
+    def take(self, places_N: NDArray[np.intp]) -> Table:
+        """Return the records at some places."""
+        others = self.others[places_N] if self.others.width else self.others
+        return replace(self, words_CN=self.words_CN.take(places_N, axis=1), others=others)
+
+    def part(self, some: slice) -> Table:
+        """Return some records that stand together."""
+        return replace(self, words_CN=self.words_CN[:, some], others=self.others[some])
+
+    def frame(self) -> pl.DataFrame:
+        """Return the records as polars has them."""
+        return self._assembled(self.words_CN, self.others)
+
+    def differs(self, row: Table) -> NDArray[np.bool_]:
+        """Return which values are not those of a single row of the same types, as booleans_ND; nulls equal nulls."""
+        differs_DN = np.empty((len(self.names), len(self)), dtype=np.bool_)
+        numbers, others = self._places()
+        differs_DN[numbers] = self.words_CN != row.words_CN
+        for d, column, other in zip(others, self.others, row.others, strict=True):
+            differs_DN[d] = column.ne_missing(other).to_numpy()
+        return differs_DN.T
+
+    def swapped(self, row: Table, own_DNk: NDArray[np.bool_]) -> pl.DataFrame:
+        """Return N·k rows: of record n its own values where kept, else those of a single row of the same types."""
+        numbers, others = self._places()
+        kept_CNk = own_DNk[numbers] if others else own_DNk
+        words_CNk = np.where(kept_CNk, self.words_CN[:, :, None], row.words_CN[:, :, None])
+        columns = zip(self.others, row.others, own_DNk[others], strict=True)
+        swapped = pl.DataFrame([_swap(column, other, own_Nk) for column, other, own_Nk in columns])
+        return self._assembled(words_CNk.reshape(len(numbers), own_DNk[0].size), swapped)
+
+    def _places(self) -> tuple[list[int], list[int]]:
+        """Return where the columns of numbers stand, and the others."""
+        places: tuple[list[int], list[int]] = ([], [])
+        for d, name in enumerate(self.names):
+            places[name not in self.types].append(d)
+        return places
+
+    def _assembled(self, words_CR: NDArray[np.uint64], others: pl.DataFrame) -> pl.DataFrame:
+        numbers = {
+            name: pl.Series(name, words_R.view(kind))
+            for (name, kind), words_R in zip(self.types.items(), words_CR, strict=True)
+        }
+        return pl.DataFrame([numbers[name] if name in numbers else others[name] for name in self.names])
+
+
+def tables(features: pl.DataFrame, background: pl.DataFrame) -> tuple[Table, Table]:
+    """Return records and background rows of the same types, so that one can stand in for the other."""
+    pairs = zip(features, background, strict=True)
+    types = {
+        column.name: WORDS[column.dtype]
+        for column, other in pairs
+        if column.dtype in WORDS and not column.null_count() and not other.null_count()
+    }
+    return _table(features, types), _table(background, types)
+
+
+def _table(frame: pl.DataFrame, types: Mapping[str, str]) -> Table:
+    words_CN = np.empty((len(types), frame.height), dtype=np.uint64)
+    for words_N, name in zip(words_CN, types, strict=True):
+        words_N[:] = frame[name].to_numpy().view(np.uint64)
+    others = pl.DataFrame([column for column in frame if column.name not in types])
+    return Table(tuple(frame.columns), types, words_CN, others)
+
+
+def _swap(column: pl.Series, replacement: pl.Series, own_Nk: NDArray[np.bool_]) -> pl.Series:
+    """Return the column of N·k values: the n-th of `column` where kept, else the one of `replacement`."""
+    N = len(column)
+    rows_Nk = np.where(own_Nk, np.arange(N, dtype=np.uint32)[:, None], np.uint32(N))
+    return pl.concat([column, replacement]).gather(rows_Nk.ravel())
