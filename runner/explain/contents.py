@@ -1,6 +1,6 @@
 """What a record holds, as numbers: to know it again, and to draw the same randomness for it wherever it stands.
 
-Array letters: N records.
+Array letters: N records, D features.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-ODD = np.uint64(0xD6E8FEB86659FD93)
+ONE = np.uint64(1)
 NULL = np.uint64(0x5851F42D4C957F2D)
+CHUNK = 2**14
+"""Records that are looked at together, to bound the memory."""
 
 
 def keys(features: pl.DataFrame) -> tuple[Words, Words]:
@@ -23,13 +25,12 @@ def keys(features: pl.DataFrame) -> tuple[Words, Words]:
 
     A value counts the same as an integer, a float or a boolean column, and −0 as 0.
     """
-    keys_N = np.zeros(features.height, dtype=np.uint64)
-    others_N = np.ones(features.height, dtype=np.uint64)
-    for column in features:
-        words_N = _words(column)
-        keys_N = mix(keys_N + GOLDEN + words_N)
-        others_N = (others_N ^ words_N ^ (words_N >> np.uint64(29))) * ODD
-        others_N ^= others_N >> np.uint64(32)
+    place_D1 = np.arange(1, features.width + 1, dtype=np.uint64)[:, None] * GOLDEN
+    keys_N, others_N = np.empty(features.height, dtype=np.uint64), np.empty(features.height, dtype=np.uint64)
+    for some in (slice(lo, lo + CHUNK) for lo in range(0, features.height, CHUNK)):
+        words_DN = mix(np.stack([_words(column) for column in features[some]]) + place_D1)
+        keys_N[some] = mix(words_DN.sum(axis=0))
+        others_N[some] = mix((words_DN * (place_D1 | ONE)).sum(axis=0))
     return keys_N, others_N
 
 

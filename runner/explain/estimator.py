@@ -58,6 +58,7 @@ class Estimator:
         if isinstance(self.explainer, Trees):
             return self._contributed(self.explainer, model, features)
         explainer, players = self.explainer, seated(features.columns, self.groups)
+        background, features = backgrounds.align(background, features)
         records, rows, playing = _seated(explainer, features, background, players)
         cut = Cut(
             records=records,
@@ -65,7 +66,7 @@ class Estimator:
             groups=playing,
             sizes=[max(1, self.max_batch_rows // max(1, explainer.coalitions(some.players))) for some in playing],
             scores_NL=outputs(model, records.table.frame(), self.use_logit, self.max_batch_rows),
-            replaced_BL=outputs(model, rows.frame(), self.use_logit, self.max_batch_rows),
+            replaced_BL=outputs(model, background, self.use_logit, self.max_batch_rows),
         )
         phi_NDL = np.zeros((len(records.table), len(players.names), cut.replaced_BL.shape[1]))
         variance_NDL = np.zeros_like(phi_NDL)
@@ -130,6 +131,7 @@ class Estimator:
         if isinstance(self.explainer, Trees):
             return 2 * features.height
         players = seated(features.columns, self.groups)
+        background, features = backgrounds.align(background, features)
         return _evaluations(self.explainer, *_seated(self.explainer, features, background, players))
 
     def aggregate(self, attributions: Attributions) -> GlobalAttributions:
@@ -159,7 +161,6 @@ def _seated(
     explainer: Explainer, features: pl.DataFrame, background: pl.DataFrame, players: Players
 ) -> tuple[Distinct, Table, list[Group]]:
     """Return the different records, the background rows, and who plays against which of them."""
-    background, features = backgrounds.align(background, features)
     table, rows = tables(features, background)
     records = distinct(table, features)
     return records, rows, groups(records, rows, players, explainer.keeps_unvarying)
