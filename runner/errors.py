@@ -233,7 +233,7 @@ class FeatureMismatch(ShapwatchError):
         sides = [("only the reference has", missing), ("only the live data has", extra)]
         told = "; ".join(f"{side} {', '.join(map(repr, names))}" for side, names in sides if names)
         super().__init__(
-            f"the features differ: {told}. Compare data.headers with the reference's analysis.json, "
+            f"the features differ: {told}. Compare data.headers and shap.groups with the reference's analysis.json, "
             "or run stage=baseline again"
         )
 

@@ -81,7 +81,7 @@ def _seats(keys_N: NDArray[np.uint64], plays_NG: NDArray[np.bool_], salt: int) -
     """
     places_G: NDArray[np.uint64] = np.arange(1, plays_NG.shape[1] + 1, dtype=np.uint64) * GOLDEN
     luck_NG = mix(keys_N[:, None] + places_G + np.uint64(salt)) >> np.uint64(1)
-    return np.where(plays_NG, luck_NG, LAST).argsort(axis=1, kind="stable")
+    return np.where(plays_NG, luck_NG, LAST).argsort(axis=1)
 
 
 @dataclass(frozen=True)

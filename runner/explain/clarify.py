@@ -109,15 +109,17 @@ def size_weights(players: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=32)
 def regression(players: int, budget: int, seed: int) -> Regression:
-    """Return the regression on at most `budget` coalitions: whole size classes while they fit, then drawn pairs.
+    """Return the regression on at most `budget` coalitions: whole size classes while they are due, then drawn pairs.
 
-    Sizes s and P-s are enumerated together, from the outside in. The rest of the budget is drawn in pairs of a
-    coalition and its complement, the size by its weight, the members uniformly; a pair drawn again weighs more.
+    Sizes s and P-s are enumerated together, from the outside in, where what is left of the budget, shared out by weight
+    over the sizes that are left, pays for every coalition of them; size 1 always is. The rest of the budget is drawn in
+    pairs of a coalition and its complement, the size by its weight, the members uniformly; a pair drawn again weighs
+    more.
     """
     by_size = size_weights(players)
     whole, weights = [np.zeros((0, players), dtype=np.bool_)], [np.zeros(0)]
     pairs, size = budget // 2, 1
-    while 2 * size <= players and number_of_pairs(players, size) <= pairs:
+    while 2 * size <= players and (size == 1 or number_of_pairs(players, size) <= pairs * _share(by_size, size)):
         whole.append(pairs_of_size(players, size))
         weights.append(np.full(len(whole[-1]), by_size[size] / comb(players, size)))
         pairs, size = pairs - len(whole[-1]), size + 1
@@ -130,6 +132,13 @@ def regression(players: int, budget: int, seed: int) -> Regression:
     half_JP = np.concatenate(whole)
     solver_MP = _solve(half_JP, np.concatenate(weights))
     return Regression(half_JP, solver_MP, _gain(half_JP, solver_MP, counts_I, complete=2 * size > players))
+
+
+def _share(weights: NDArray[np.float64], size: int) -> float:
+    """Return the share of a size and its complement in the weight of all sizes from it to its complement."""
+    players = len(weights) - 1
+    inner = weights[size : players + 1 - size]
+    return float(inner[[0, -1]].sum() / inner.sum()) if len(inner) > 1 else 1.0
 
 
 def _draw(

@@ -37,17 +37,22 @@ def errors(
         method: of the summary.
     """
     D, L = phi_NDL.shape[1:]
-    squares_L, own_DL, common_DL, lift_DL = np.zeros(L), np.zeros((D, L)), np.zeros((D, L)), np.zeros((D, L))
+    squares_DL, own_DL, common_DL, lift_DL = np.zeros((4, D, L))
     for some in (slice(lo, lo + CHUNK) for lo in range(0, len(phi_NDL), CHUNK)):
-        weight_N11, error = counts_N[some, None, None], error_NDL[some]
+        weight_N, error = counts_N[some], error_NDL[some]
         slope, lift = _summary(phi_NDL[some], error, method)
-        moves = abs(weight_N11 * slope * error)
-        squares_L += (weight_N11 * error**2).sum(axis=(0, 1))
-        own_DL += (moves**2).sum(axis=0)
-        common_DL += COMMON * moves.sum(axis=0)
-        lift_DL += (weight_N11 * lift).sum(axis=0)
+        moves = abs(slope * error)
+        squares_DL += _weighed(weight_N, error**2)
+        own_DL += _weighed(weight_N**2, moves**2)
+        common_DL += COMMON * _weighed(weight_N, moves)
+        lift_DL += _weighed(weight_N, lift)
     records = counts_N.sum()
-    return Errors(np.sqrt(squares_L / (records * D)), np.sqrt(own_DL + common_DL**2 + lift_DL**2) / records)
+    local_L = np.sqrt(squares_DL.sum(axis=0) / (records * D))
+    return Errors(local_L, np.sqrt(own_DL + common_DL**2 + lift_DL**2) / records)
+
+
+def _weighed(weight_N: NDArray[np.float64], parts_NDL: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("n,ndl->dl", weight_N, parts_NDL))
 
 
 def _summary(

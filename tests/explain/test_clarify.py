@@ -55,6 +55,14 @@ def test_whole_size_classes_come_first() -> None:
     assert (sizes == 1).sum() == 14
 
 
+@pytest.mark.parametrize(("num_samples", "whole"), [(220, False), (1000, True)])
+def test_a_size_class_is_whole_only_where_it_is_due(num_samples: int, whole: bool) -> None:
+    """The 91 pairs of two of 14 players are not all there where larger sizes would be left with hardly any."""
+    sizes = regression(14, num_samples, 0).half_JP.sum(axis=1)
+    assert bool((sizes == 2).sum() == 91) == whole
+    assert (sizes > 2).sum() > num_samples / 4
+
+
 @pytest.mark.parametrize("num_samples", [240, 400])
 def test_the_truth_lies_within_the_errors(num_samples: int) -> None:
     """In 95 % of the cases the exact value is no further away than 1.96 standard errors, within binomial error."""
