@@ -59,7 +59,7 @@ class Estimator:
             return self._contributed(self.explainer, model, features)
         explainer, players = self.explainer, seated(features.columns, self.groups)
         background, features = backgrounds.align(background, features)
-        records, rows, playing = _seated(explainer, features, background, players)
+        records, rows, playing = _prepared(explainer, features, background, players)
         cut = Cut(
             records=records,
             background=rows,
@@ -132,7 +132,7 @@ class Estimator:
             return 2 * features.height
         players = seated(features.columns, self.groups)
         background, features = backgrounds.align(background, features)
-        return _evaluations(self.explainer, *_seated(self.explainer, features, background, players))
+        return _evaluations(self.explainer, *_prepared(self.explainer, features, background, players))
 
     def aggregate(self, attributions: Attributions) -> GlobalAttributions:
         """Return the global attributions by `agg_method`."""
@@ -157,7 +157,7 @@ class Estimator:
         return seated(features, self.groups).names
 
 
-def _seated(
+def _prepared(
     explainer: Explainer, features: pl.DataFrame, background: pl.DataFrame, players: Players
 ) -> tuple[Distinct, Table, list[Group]]:
     """Return the different records, the background rows, and who plays against which of them."""
