@@ -52,7 +52,8 @@ class Table:
         """Return which values are not those of a single row of the same types, as booleans_ND; nulls equal nulls."""
         differs_DN = np.empty((len(self.names), len(self)), dtype=np.bool_)
         numbers, others = self._places()
-        differs_DN[numbers] = self.words_CN != row.words_CN
+        for d, kind, words_N, word_1 in zip(numbers, self.types.values(), self.words_CN, row.words_CN, strict=True):
+            differs_DN[d] = words_N.view(kind) != word_1.view(kind)
         for d, column, other in zip(others, self.others, row.others, strict=True):
             differs_DN[d] = column.ne_missing(other).to_numpy()
         return differs_DN.T

@@ -74,3 +74,9 @@ def test_what_differs_from_a_row() -> None:
     background = pl.DataFrame({"x": [1], "y": [None], "z": [5], "n": [None]})
     table, row = tables(*reversed(align(background, records)))
     assert table.differs(row).tolist() == [[False, True, False, False], [True, False, True, True]]
+
+
+def test_zero_has_no_sign() -> None:
+    """A −0 is no other value than a 0, as for the hashes of records: it does not matter which one came first."""
+    table, row = tables(pl.DataFrame({"x": [-0.0, 0.0]}), pl.DataFrame({"x": [0.0]}))
+    assert table.differs(row).tolist() == [[False], [False]]
