@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runner.explain.contents import GOLDEN, keys, mix
 from runner.explain.players import Players
-from runner.explain.table import Table
+from runner.explain.table import Table, slices
 
 LAST = np.uint64(2**63)
 
@@ -123,13 +123,13 @@ class Cut:
     def places(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Yield for each block where its attributions belong: the rows as rows_N1, and the players as players_NP."""
         for group, size in zip(self.groups, self.sizes, strict=True):
-            for some in _slices(len(group.rows_N), size):
+            for some in slices(len(group.rows_N), size):
                 yield group.rows_N[some, None], group.players_NP[some]
 
     def __iter__(self) -> Iterator[Block]:
         for group, size in zip(self.groups, self.sizes, strict=True):
             records, scores_NL = self.records.table.take(group.rows_N), self.scores_NL[group.rows_N]
-            for some in _slices(len(group.rows_N), size):
+            for some in slices(len(group.rows_N), size):
                 yield Block(
                     players_NP=group.players_NP[some],
                     records=records.part(some),
@@ -137,7 +137,3 @@ class Cut:
                     scores_NL=scores_NL[some],
                     expected_L=self.replaced_BL[group.row],
                 )
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(lo, lo + size) for lo in range(0, count, size))

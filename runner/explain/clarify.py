@@ -119,7 +119,7 @@ def regression(players: int, budget: int, seed: int) -> Regression:
     by_size = size_weights(players)
     whole, weights = [np.zeros((0, players), dtype=np.bool_)], [np.zeros(0)]
     pairs, size = budget // 2, 1
-    while 2 * size <= players and (size == 1 or number_of_pairs(players, size) <= pairs * _share(by_size, size)):
+    while 2 * size <= players and (size == 1 or number_of_pairs(players, size) <= pairs * _chance(players, size)[0]):
         whole.append(pairs_of_size(players, size))
         weights.append(np.full(len(whole[-1]), by_size[size] / comb(players, size)))
         pairs, size = pairs - len(whole[-1]), size + 1
@@ -134,22 +134,22 @@ def regression(players: int, budget: int, seed: int) -> Regression:
     return Regression(half_JP, solver_MP, _gain(half_JP, solver_MP, counts_I, complete=2 * size > players))
 
 
-def _share(weights: NDArray[np.float64], size: int) -> float:
-    """Return the share of a size and its complement in the weight of all sizes from it to its complement."""
-    players = len(weights) - 1
-    inner = weights[size : players + 1 - size]
-    return float(inner[[0, -1]].sum() / inner.sum()) if len(inner) > 1 else 1.0
+def _chance(players: int, size: int) -> NDArray[np.float64]:
+    """Return the shares of pairs of a size, of the next one and so on to half of the players, in their weight."""
+    sizes = np.arange(size, players // 2 + 1)
+    weights = size_weights(players)[sizes] * np.where(2 * sizes == players, 1, 2)
+    chance: NDArray[np.float64] = weights / weights.sum()
+    return chance
 
 
 def _draw(
     players: int, size: int, pairs: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return that many distinct pairs of at least a size, and how often each was drawn until there were that many."""
-    sizes = np.arange(size, players // 2 + 1)
-    chance = size_weights(players)[sizes] * np.where(2 * sizes == players, 1, 2)
+    sizes, chance = np.arange(size, players // 2 + 1), _chance(players, size)
     tally: dict[bytes, int] = {}
     while len(tally) < pairs:
-        drawn = rng.choice(sizes, (pairs + pairs // 4 + 4, 1), p=chance / chance.sum())
+        drawn = rng.choice(sizes, (pairs + pairs // 4 + 4, 1), p=chance)
         luck = rng.random((len(drawn), players))
         masks = luck < np.take_along_axis(np.sort(luck), drawn, axis=1)
         masks ^= (2 * drawn == players) & ~masks[:, :1]

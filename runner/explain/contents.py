@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.explain.table import slices
+
 Words = NDArray[np.uint64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -27,7 +29,7 @@ def keys(features: pl.DataFrame) -> tuple[Words, Words]:
     """
     place_D1 = np.arange(1, features.width + 1, dtype=np.uint64)[:, None] * GOLDEN
     keys_N, others_N = np.empty(features.height, dtype=np.uint64), np.empty(features.height, dtype=np.uint64)
-    for some in (slice(lo, lo + CHUNK) for lo in range(0, features.height, CHUNK)):
+    for some in slices(features.height, CHUNK):
         words_DN = mix(np.stack([_words(column) for column in features[some]]) + place_D1)
         keys_N[some] = mix(words_DN.sum(axis=0))
         others_N[some] = mix((words_DN * (place_D1 | ONE)).sum(axis=0))

@@ -5,7 +5,7 @@ Array letters: N records, D features, C columns of numbers, k coalitions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +91,15 @@ def tables(features: pl.DataFrame, background: pl.DataFrame) -> tuple[Table, Tab
         if column.dtype in WORDS and not column.null_count() and not other.null_count()
     }
     return _table(features, types), _table(background, types)
+
+
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Return the parts of so many rows, one after another, each of a size but for the last.
+
+    >>> list(slices(5, 3))
+    [slice(0, 3, None), slice(3, 6, None)]
+    """
+    return (slice(lo, lo + size) for lo in range(0, count, size))
 
 
 def _table(frame: pl.DataFrame, types: Mapping[str, str]) -> Table:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runner.domain import Errors
 from runner.explain.aggregate import Aggregation
+from runner.explain.table import slices
 
 CHUNK = 2**14
 """Records that are looked at together, to bound the memory."""
@@ -38,7 +39,7 @@ def errors(
     """
     D, L = phi_NDL.shape[1:]
     squares_DL, own_DL, common_DL, lift_DL = np.zeros((4, D, L))
-    for some in (slice(lo, lo + CHUNK) for lo in range(0, len(phi_NDL), CHUNK)):
+    for some in slices(len(phi_NDL), CHUNK):
         weight_N, error = counts_N[some], error_NDL[some]
         slope, lift = _summary(phi_NDL[some], error, method)
         moves = abs(slope * error)
