@@ -98,6 +98,10 @@ class Game(Protocol):
         """Return what the games add up from, None where that is not known."""
         ...
 
+    def ordered(self, order_NP: NDArray[np.intp]) -> Game:
+        """Return the same games with their players in another order, told by their places now."""
+        ...
+
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the values_NKL of coalitions."""
         ...

@@ -5,7 +5,7 @@ Array letters: N records, D features, L labels, G players, P of them that play, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -110,6 +110,10 @@ class MaskingGame:
         slope_NGL = self.teams.total(own.terms_NDL - other.terms_NDL)
         slope_NPL = np.take_along_axis(slope_NGL, self.players_NP[:, :, None], axis=1)
         return Margin(own.sums_NL - slope_NPL.sum(axis=1), slope_NPL, "identity" if self.use_logit else own.link)
+
+    def ordered(self, order_NP: NDArray[np.intp]) -> MaskingGame:
+        """Return the games with the players that sit there now, per record, in the seats 0…P−1."""
+        return replace(self, players_NP=np.take_along_axis(self.players_NP, order_NP, axis=1))
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return values_NKL."""

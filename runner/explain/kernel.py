@@ -1,6 +1,6 @@
 """Kernel SHAP: Shapley values estimated from the values of some coalitions.
 
-Array letters: N records, L labels, R = N·L games, P players, K coalitions, M differences.
+Array letters: N records, L labels, R = N·L games, P players, J pairs, K coalitions, M differences.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from runner.domain import Estimate
 from runner.explain.coalitions import affordable
 from runner.explain.control import control_variate
+from runner.explain.importance import ask_in_order, in_seats
 from runner.explain.pairs import ask, by_record, differences, each
 from runner.explain.posterior import posterior
 from runner.protocols import Game
@@ -49,14 +50,13 @@ class Kernel:
     def estimate(self, game: Game) -> Estimate:
         """Return phi_NPL, and its variance unless there was a value for every coalition."""
         design, labels = posterior(game.players, self.coalitions(game.players) // 2, self.seed), len(game.expected_L)
-        values_RK = ask(game, design.half_JP)
-        differences_RM = differences(values_RK)
         if design.complete:
-            return Estimate(by_record(each(differences_RM, design.solver_MP), labels), variance_NPL=None)
-        control = control_variate(values_RK, design)
+            phi_RP = each(differences(ask(game, design.half_JP)), design.solver_MP)
+            return Estimate(by_record(phi_RP, labels), variance_NPL=None)
+        order_NP, values_RK = ask_in_order(game, design.half_JP)
+        differences_RM, control = differences(values_RK), control_variate(values_RK, design)
         left_RM = differences_RM - control.differences_RM
-        surprise_R1 = (each(left_RM, design.left_out_MH) ** 2).mean(axis=1, keepdims=True)
         phi_RP = control.phi_RP + each(left_RM, design.solver_MP)
         phi_RP += (differences_RM[:, -1:] - phi_RP.sum(axis=1, keepdims=True)) / game.players
-        variance_RP = surprise_R1 * control.flattery_R1 * design.variance_P + control.rounding_R1**2
-        return Estimate(by_record(phi_RP, labels), by_record(variance_RP, labels))
+        variance_RP = design.surprise(left_RM) * control.flattery_R1 * design.variance_P + control.rounding_R1**2
+        return Estimate(*(in_seats(by_record(rows_RP, labels), order_NP) for rows_RP in (phi_RP, variance_RP)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,13 @@ from runner.explain.coalitions import every
 
 @dataclass(frozen=True)
 class Table:
-    """Games of one label: a row for each record, a column for each coalition, in the order of `every`."""
+    """Games of one label: a row for each record, a column for each coalition, in the order of `every`.
+
+    `order_NP` are the players of each record by the seats that are asked for, all in their own seats where it is None.
+    """
 
     values_NK: NDArray[np.float64]
+    order_NP: NDArray[np.intp] | None = None
 
     @property
     def players(self) -> int:
@@ -34,9 +38,18 @@ class Table:
     def margin(self) -> None:
         """Return None: what the values add up from is not told."""
 
+    def ordered(self, order_NP: NDArray[np.intp]) -> Table:
+        """Return the games with the players in another order."""
+        now_NP = np.arange(self.players)[None] if self.order_NP is None else self.order_NP
+        return replace(self, order_NP=np.take_along_axis(np.broadcast_to(now_NP, order_NP.shape), order_NP, axis=1))
+
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return values_NKL."""
-        return self.values_NK[:, masks_KP @ 2 ** np.arange(self.players), None]
+        order_NP = np.arange(self.players)[None] if self.order_NP is None else self.order_NP
+        places_NK = 2**order_NP @ masks_KP.T
+        return np.take_along_axis(self.values_NK, np.broadcast_to(places_NK, (len(self.values_NK), len(masks_KP))), 1)[
+            :, :, None
+        ]
 
 
 def smooth(records: int, players: int, rng: np.random.Generator) -> Table:

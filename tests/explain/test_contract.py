@@ -93,11 +93,30 @@ def test_additive_models_are_explained_exactly(explainer: Explainer) -> None:
 
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
 def test_linearity(explainer: Explainer) -> None:
-    """The attributions of a sum of models are the sum of theirs."""
+    """The attributions of an output that is a sum of others are the sum of theirs."""
+
+    def outputs(x: pl.DataFrame) -> NDArray[np.float64]:
+        one, other = interacting(x), np.sin(additive(x))
+        return np.stack([one, other, 2 * one + other], axis=1)
+
+    phi_NDL = explain(explainer, Formula(outputs, label_headers=("a", "b", "c"))).phi_NDL
+    np.testing.assert_allclose(phi_NDL[:, :, 2], 2 * phi_NDL[:, :, 0] + phi_NDL[:, :, 1], atol=1e-10)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+def test_linearity_of_models(explainer: Explainer) -> None:
+    """So are those of models that are explained one by one, within the errors where a model decides who comes first."""
+    one, other = Formula(interacting), Formula(lambda x: np.sin(additive(x)))
     both = Formula(lambda x: 2 * interacting(x) + np.sin(additive(x)))
-    parts = 2 * explain(explainer, Formula(interacting)).phi_NDL
-    parts += explain(explainer, Formula(lambda x: np.sin(additive(x)))).phi_NDL
-    np.testing.assert_allclose(explain(explainer, both).phi_NDL, parts, atol=1e-10)
+    found = [explain(explainer, model) for model in (one, other, both)]
+    left_NDL = 2 * found[0].phi_NDL + found[1].phi_NDL - found[2].phi_NDL
+    assert (abs(left_NDL) < 1e-10 + (explainer == EXPLAINERS["kernel"]) * np.sqrt(between(found))).all()
+
+
+def between(found: list[Attributions]) -> NDArray[np.float64]:
+    """Return the square of six standard errors of all estimates together, for each value."""
+    errors = [some.error_NDL for some in found if some.error_NDL is not None]
+    return 36 * np.asarray(sum((2 * error_NDL) ** 2 for error_NDL in errors))
 
 
 @pytest.mark.parametrize("explainer", FULL_BUDGET.values(), ids=FULL_BUDGET)
@@ -113,13 +132,14 @@ def test_dummy_and_symmetry(explainer: Explainer) -> None:
 
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
 def test_several_outputs(explainer: Explainer) -> None:
-    """Every output is explained as if it were the only one."""
+    """Every output is explained as if it were the only one, within the errors where all decide who comes first."""
     pair = Formula(lambda x: np.stack([interacting(x), additive(x)], axis=1), label_headers=("a", "b"))
     attributions = explain(explainer, pair)
     assert attributions.labels == ("a", "b")
     for i, function in enumerate((interacting, additive)):
-        alone = explain(explainer, Formula(function)).phi_NDL[:, :, 0]
-        np.testing.assert_allclose(attributions.phi_NDL[:, :, i], alone, atol=1e-12)
+        alone = explain(explainer, Formula(function))
+        tolerance_ND = 1e-12 + (explainer == EXPLAINERS["kernel"]) * np.sqrt(between([alone, alone]))[:, :, 0]
+        assert (abs(attributions.phi_NDL[:, :, i] - alone.phi_NDL[:, :, 0]) <= tolerance_ND).all()
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
@@ -189,11 +209,12 @@ def test_full_budget_has_no_error(explainer: Explainer) -> None:
 
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
 def test_errors_are_told_by_label(explainer: Explainer) -> None:
-    """Each output has those it would have alone; an additive one has none, an exact explainer has none at all."""
+    """Each output has about those it would have alone; an additive one has none, an exact explainer none at all."""
     pair = Formula(lambda x: np.stack([interacting(x), additive(x)], axis=1), label_headers=("a", "b"))
     errors, alone = explain(explainer, pair).errors, explain(explainer, Formula(interacting)).errors
     assert errors
     assert alone
-    np.testing.assert_allclose(errors.local_L, [alone.local_L[0], 0], atol=1e-12)
-    np.testing.assert_allclose(errors.global_DL[:, 0], alone.global_DL[:, 0], atol=1e-12)
+    about = 0.5 * (explainer == EXPLAINERS["kernel"])
+    np.testing.assert_allclose(errors.local_L, [alone.local_L[0], 0], rtol=about, atol=1e-12)
+    np.testing.assert_allclose(errors.global_DL[:, 0], alone.global_DL[:, 0], rtol=about, atol=1e-12)
     assert (errors.local_L[0] > 1e-3) == (errors.global_DL[:, 0] > 1e-3).all() == (explainer != EXPLAINERS["exact"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from math import sqrt
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from runner.errors import ExplainerError
 from runner.explain.clarify import Clarify
+from runner.explain.coalitions import every
 from runner.explain.exact import Exact
 from runner.explain.kernel import Kernel
 from runner.protocols import Explainer
@@ -67,11 +69,30 @@ def test_an_additive_classifier_is_explained_exactly(num_samples: int) -> None:
     assert root_mean_square(Kernel(num_samples, 0), smooth(30, 10, np.random.default_rng(0))) < 1e-6
 
 
-@pytest.mark.parametrize(("num_samples", "times"), [(60, 1.2), (200, 1.5), (800, 3)])
+@pytest.mark.parametrize(("num_samples", "times"), [(60, 1.2), (200, 1.4), (800, 3)])
 def test_trees_are_explained_better_than_by_regression(num_samples: int, times: float) -> None:
     """The regression of Clarify errs more on the same number of coalitions, by far where these are many."""
     game = stepped(40, 10, np.random.default_rng(4))
-    assert root_mean_square(Clarify(num_samples, 0), game) > times * root_mean_square(Kernel(num_samples, 0), game)
+    theirs = [root_mean_square(Clarify(num_samples, seed), game) for seed in range(6)]
+    assert np.mean(theirs) > times * np.mean([root_mean_square(Kernel(num_samples, seed), game) for seed in range(6)])
+
+
+def focused(records: int, players: int, rng: np.random.Generator) -> Table:
+    """Return games like `stepped`, in which a few players of each record do most, also together."""
+    masks_KP = every(players).astype(np.float64)
+    pulls_NP = rng.normal(size=(records, players)) * 0.6 ** rng.permuted(
+        np.tile(np.arange(players), (records, 1)), axis=1
+    )
+    total_NK = 2 * pulls_NP @ masks_KP.T
+    for members in combinations(range(players), 3):
+        total_NK += 9 * pulls_NP[:, members].prod(axis=1)[:, None] * masks_KP[:, members].prod(axis=1)
+    return Table(1 / (1 + np.exp(-total_NK)))
+
+
+def test_interactions_of_important_players_are_told_first() -> None:
+    """Where few players matter, and those also interact, the error is by far smaller than that of the regression."""
+    game = focused(40, 12, np.random.default_rng(0))
+    assert root_mean_square(Clarify(200, 0), game) > 6 * root_mean_square(Kernel(200, 0), game)
 
 
 @pytest.mark.parametrize("num_samples", [100, 200, 400])

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 
 from runner.explain.coalitions import every
 from runner.explain.exact import Exact
 from runner.explain.pairs import ask, differences, each
-from runner.explain.posterior import _rho, complete, posterior
+from runner.explain.posterior import complete, posterior
 from tests.explain.games import Table
+from tests.explain.test_prior import interactions
 
 
-def drawn(records: int, players: int, rho: float, rng: np.random.Generator) -> Table:
+def drawn(records: int, players: int, pairs: int, rng: np.random.Generator) -> Table:
     """Return games whose odd interactions are drawn from the prior, one by one; what is not presumed is large."""
     sign_KP, values_NK = np.where(every(players), 1.0, -1.0), np.zeros((records, 2**players))
-    for order in range(1, players + 1, 2):
-        for members in combinations(range(players), order):
-            product_K = sign_KP[:, members].prod(axis=1)
-            spread = 30 if order == 1 else rho ** ((order - 3) / 2)
-            values_NK += rng.normal(size=(records, 1)) * spread * product_K
+    alone = {(player,): 900.0 for player in range(players)}
+    for members, variance in (alone | interactions(players, pairs)).items():
+        values_NK += rng.normal(size=(records, 1)) * np.sqrt(variance) * sign_KP[:, members].prod(axis=1)
     return Table(values_NK - values_NK[:, :1])
 
 
 @pytest.mark.parametrize(("players", "pairs"), [(5, 9), (7, 20), (7, 50), (8, 90)])
 def test_games_of_the_prior_are_told_as_well_as_it_says(players: int, pairs: int) -> None:
     """Over such games the mean square error is the variance, and so is the one of what is left out: 1 by its units."""
-    design, game = posterior(players, pairs, 1), drawn(4000, players, _rho(players, pairs), np.random.default_rng(3))
+    design, game = posterior(players, pairs, 1), drawn(4000, players, pairs, np.random.default_rng(3))
     differences_RM = differences(ask(game, design.half_JP))
     error_NP = each(differences_RM, design.solver_MP) - Exact().estimate(game).phi_NPL[:, :, 0]
     np.testing.assert_allclose((error_NP**2).mean(axis=0), design.variance_P, rtol=0.15, atol=1e-9)
@@ -37,20 +34,29 @@ def test_games_of_the_prior_are_told_as_well_as_it_says(players: int, pairs: int
 
 def test_leaving_out_is_what_it_says() -> None:
     """A residual is a difference minus what the others predict of it, by the normal distribution's own formula."""
-    design, rho = posterior(6, 15, 0), _rho(6, 15)
+    design = posterior(6, 15, 0)
     sign_MP = np.where(np.concatenate([design.half_JP, np.ones((1, 6), dtype=bool)]), 1.0, -1.0)
     covariance_MM = 1e6 * (sign_MP @ sign_MP.T)
-    for order in (3, 5):
-        for members in combinations(range(6), order):
-            product_M = sign_MP[:, members].prod(axis=1)
-            covariance_MM += 4 * rho ** (order - 3) * np.outer(product_M, product_M)
-    difference_M = differences(ask(drawn(1, 6, rho, np.random.default_rng(0)), design.half_JP))[0]
+    for members, variance in interactions(6, 15).items():
+        product_M = sign_MP[:, members].prod(axis=1)
+        covariance_MM += 4 * variance * np.outer(product_M, product_M)
+    difference_M = differences(ask(drawn(1, 6, 15, np.random.default_rng(0)), design.half_JP))[0]
     left_out_M = each(difference_M[None], design.left_out_MH)[0]
     for m in range(len(difference_M)):
         others = np.arange(len(difference_M)) != m
         weights = np.linalg.solve(covariance_MM[np.ix_(others, others)], covariance_MM[others, m])
         spread = np.sqrt(covariance_MM[m, m] - weights @ covariance_MM[others, m])
         assert left_out_M[m] == pytest.approx((difference_M[m] - weights @ difference_M[others]) / spread, abs=1e-3)
+
+
+def test_surprise_is_one_as_presumed_and_grows_with_the_square() -> None:
+    """Games of the prior are no surprise on average; what is a hundred times larger is one of ten thousand times."""
+    design, game = posterior(7, 20, 1), drawn(4000, 7, 20, np.random.default_rng(5))
+    differences_RM = differences(ask(game, design.half_JP))
+    surprise_RP = design.surprise(differences_RM)
+    np.testing.assert_allclose(surprise_RP.mean(axis=0), 1, rtol=0.15)
+    np.testing.assert_allclose(design.counts_HP.sum(axis=0), 1)
+    np.testing.assert_allclose(design.surprise(100 * differences_RM), 1e4 * surprise_RP)
 
 
 @pytest.mark.parametrize("players", range(5))
