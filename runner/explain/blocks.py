@@ -120,11 +120,11 @@ class Cut:
     def __len__(self) -> int:
         return sum(-(-len(group.rows_N) // size) for group, size in zip(self.groups, self.sizes, strict=True))
 
-    def places(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield for each block where its attributions belong: the rows as rows_N1, and the players as players_NP."""
+    def places(self, players: int) -> Iterator[NDArray[np.intp]]:
+        """Yield for each block where its attributions belong, as places_NP in rows of G `players` one after another."""
         for group, size in zip(self.groups, self.sizes, strict=True):
             for some in slices(len(group.rows_N), size):
-                yield group.rows_N[some, None], group.players_NP[some]
+                yield group.rows_N[some, None] * players + group.players_NP[some]
 
     def __iter__(self) -> Iterator[Block]:
         for group, size in zip(self.groups, self.sizes, strict=True):

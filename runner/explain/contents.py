@@ -6,6 +6,7 @@ Array letters: N records, D features.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,7 +31,7 @@ def keys(features: pl.DataFrame) -> tuple[Words, Words]:
     place_D1 = np.arange(1, features.width + 1, dtype=np.uint64)[:, None] * GOLDEN
     keys_N, others_N = np.empty(features.height, dtype=np.uint64), np.empty(features.height, dtype=np.uint64)
     for some in slices(features.height, CHUNK):
-        words_DN = mix(np.stack([_words(column) for column in features[some]]) + place_D1)
+        words_DN = mix(_words(features[some]) + place_D1)
         keys_N[some] = mix(words_DN.sum(axis=0))
         others_N[some] = mix((words_DN * (place_D1 | ONE)).sum(axis=0))
     return keys_N, others_N
@@ -46,25 +47,38 @@ def mix(words: Words) -> Words:
     return words ^ (words >> np.uint64(31))
 
 
-def _words(column: pl.Series) -> Words:
-    """Return a number for each value of a column, the same for the same value."""
-    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
-        words_N = _numbers(column.fill_null(0) if column.null_count() else column)
-    else:
-        words_N = _texts(column)
+def _words(features: pl.DataFrame) -> Words:
+    """Return words_DN: a number for each value, the same for the same value of a column."""
+    words_DN = np.empty((features.width, features.height), dtype=np.uint64)
+    alike: dict[pl.DataType, list[int]] = {}
+    for d, column in enumerate(features):
+        if _is_number(column) and not column.null_count():
+            alike.setdefault(column.dtype, []).append(d)
+        else:
+            words_DN[d] = _with_nulls(column)
+    for places in alike.values():
+        words_DN[places] = _numbers(np.stack([features.to_series(d).to_numpy() for d in places]))
+    return words_DN
+
+
+def _is_number(column: pl.Series) -> bool:
+    return column.dtype.is_numeric() or column.dtype == pl.Boolean
+
+
+def _with_nulls(column: pl.Series) -> Words:
+    words_N = _numbers(column.fill_null(0).to_numpy()) if _is_number(column) else _texts(column)
     return np.where(column.is_null().to_numpy(), NULL, words_N) if column.null_count() else words_N
 
 
-def _numbers(column: pl.Series) -> Words:
-    """Return the bits of the floats, and for integers that no float holds their own as well."""
-    values_N = column.to_numpy()
-    floats_N = values_N.astype(np.float64) + 0.0
-    words_N = floats_N.view(np.uint64)
-    if column.dtype.is_integer():
-        beyond_N = abs(floats_N) > 2.0**53
-        if beyond_N.any():
-            return np.where(beyond_N, mix(values_N.astype(np.uint64, casting="unsafe")), words_N)
-    return words_N
+def _numbers(values: NDArray[Any]) -> Words:
+    """Return the bits of values as floats, and for integers that no float holds their own as well."""
+    floats = values.astype(np.float64) + 0.0
+    words = floats.view(np.uint64)
+    if values.dtype.kind in "iu":
+        beyond = abs(floats) > 2.0**53
+        if beyond.any():
+            return np.where(beyond, mix(values.astype(np.uint64, casting="unsafe")), words)
+    return words
 
 
 def _texts(column: pl.Series) -> Words:

@@ -68,18 +68,19 @@ class Estimator:
             scores_NL=outputs(model, records.table.frame(), self.use_logit, self.max_batch_rows),
             replaced_BL=outputs(model, background, self.use_logit, self.max_batch_rows),
         )
-        phi_NDL = np.zeros((len(records.table), len(players.names), cut.replaced_BL.shape[1]))
+        labels = cut.replaced_BL.shape[1]
+        phi_NDL = np.zeros((len(records.table), len(players.names), labels))
         variance_NDL = np.zeros_like(phi_NDL)
         work = partial(_estimate, explainer, players, self.use_logit, self.max_batch_rows)
         estimates = track(self.engine.map(work, model, cut), "explaining", len(cut))
-        for places, estimate in zip(cut.places(), estimates, strict=True):
-            phi_NDL[places] += estimate.phi_NPL / len(rows)
+        for places_NP, estimate in zip(cut.places(len(players.names)), estimates, strict=True):
+            phi_NDL.reshape(-1, labels)[places_NP] += estimate.phi_NPL / len(rows)
             if estimate.variance_NPL is not None:
-                variance_NDL[places] += estimate.variance_NPL / len(rows) ** 2
+                variance_NDL.reshape(-1, labels)[places_NP] += estimate.variance_NPL / len(rows) ** 2
         error_NDL, counts_N = np.sqrt(variance_NDL), np.bincount(records.back_N).astype(np.float64)
         return Attributions(
             names=players.names,
-            labels=label_names(model.label_headers, phi_NDL.shape[2]),
+            labels=label_names(model.label_headers, labels),
             phi_NDL=phi_NDL[records.back_N],
             expected_L=cut.replaced_BL.mean(axis=0),
             scores_NL=cut.scores_NL[records.back_N],

@@ -1,6 +1,6 @@
 """The masking game: a coalition of features keeps a record's values, the others take the background's.
 
-Array letters: N records, D features, L labels, G players, P of them that play, K coalitions.
+Array letters: N records, D features, L labels, G players, P of them that play, S = P + 1 seats, K coalitions.
 """
 
 from __future__ import annotations
@@ -126,10 +126,10 @@ class MaskingGame:
     def _values(self, masks_kP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the values_NkL of coalitions whose synthetic rows go to the model together."""
         k, P = masks_kP.shape
-        with_outsider_Pk = np.ones((P + 1, k), dtype=np.bool_)
-        with_outsider_Pk[:P] = masks_kP.T
-        seat_NG = np.full((len(self.records), len(self.teams.names)), P)
-        np.put_along_axis(seat_NG, self.players_NP, np.arange(P)[None], axis=1)
-        synthetic = self.records.swapped(self.replacement, with_outsider_Pk[seat_NG.T[self.teams.player_D]])
+        kept_Sk = np.ones((P + 1, k), dtype=np.bool_)
+        kept_Sk[:P] = masks_kP.T
+        seat_GN = np.full((len(self.teams.names), len(self.records)), P)
+        np.put_along_axis(seat_GN, self.players_NP.T, np.arange(P)[:, None], axis=0)
+        synthetic = self.records.swapped(self.replacement, kept_Sk, seat_GN[self.teams.player_D])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
         return scores.reshape(len(self.records), k, -1)

@@ -28,8 +28,8 @@ def ask_in_order(game: Game, half_JP: NDArray[np.bool_]) -> tuple[NDArray[np.int
     J, P = half_JP.shape
     alone_RK = ask(game, half_JP[:P])
     order_NP = _order(alone_RK, len(game.expected_L))
-    order_RP = order_NP.repeat(len(game.expected_L), axis=0)
-    with_RP, without_RP = (np.take_along_axis(some, order_RP, 1) for some in (alone_RK[:, :P], alone_RK[:, P : 2 * P]))
+    both_R2P, order_R1P = alone_RK[:, :-2].reshape(-1, 2, P), order_NP.repeat(len(game.expected_L), axis=0)[:, None]
+    with_RP, without_RP = np.take_along_axis(both_R2P, order_R1P, axis=2).transpose(1, 0, 2)
     others_RK = ask(game.ordered(order_NP), half_JP[P:])
     return order_NP, np.concatenate([with_RP, others_RK[:, : J - P], without_RP, others_RK[:, J - P :]], axis=1)
 

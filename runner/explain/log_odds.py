@@ -78,11 +78,12 @@ class LogOdds:
         reach_N = abs(self.intercept_N + half_NP.sum(axis=1)) + abs(half_NP).sum(axis=1)
         steps_N = np.ceil(HIGHEST * (reach_N + MARGIN) / (2 * pi * STEPS)).astype(int)
         phi_NP = np.zeros_like(self.slope_NP)
-        for steps, near in np.unique(np.stack([steps_N, reach_N <= NEAR], axis=1), axis=0).tolist():
-            alike = np.flatnonzero((steps_N == steps) & ((reach_N <= NEAR) == near))
-            size = max(1, CHUNK // (steps * STEPS * phi_NP.shape[1]))
+        kind_N = np.where(reach_N <= NEAR, -steps_N, steps_N)
+        for kind in np.unique(kind_N).tolist():
+            alike, count = np.flatnonzero(kind_N == kind), abs(kind) * STEPS
+            size = max(1, CHUNK // (count * phi_NP.shape[1]))
             for some in (alike[lo : lo + size] for lo in range(0, len(alike), size)):
-                phi_NP[some] = _integrate(self.some(some), steps * STEPS, FEW if near else MANY)
+                phi_NP[some] = _integrate(self.some(some), count, FEW if kind < 0 else MANY)
         return phi_NP
 
 
@@ -95,11 +96,11 @@ def fit(values_RK: NDArray[np.float64], design: Posterior) -> LogOdds:
     """
     odds_RK = logit(values_RK)
     slope_RP = each(differences(odds_RK), design.solver_MP)
-    intercept_R = (odds_RK - each(slope_RP, design.members_PK)).mean(axis=1)
+    left_RK = odds_RK - each(slope_RP, design.members_PK)
+    intercept_R = left_RK.mean(axis=1)
     some = np.linspace(0, values_RK.shape[1] - 1, min(FITTED_TO, values_RK.shape[1])).astype(int)
-    members_PK, some_RK = design.members_PK[:, some], values_RK[:, some]
-    left_RK = odds_RK[:, some] - each(slope_RP, members_PK) - intercept_R[:, None]
-    step_RQ = _least_squares((some_RK * (1 - some_RK)) ** 2, left_RK, members_PK)
+    some_RK, left_RK = values_RK[:, some], left_RK[:, some] - intercept_R[:, None]
+    step_RQ = _least_squares((some_RK * (1 - some_RK)) ** 2, left_RK, design.members_PK[:, some])
     return LogOdds(intercept_R + step_RQ[:, 0], slope_RP + step_RQ[:, 1:])
 
 
@@ -122,7 +123,7 @@ def _least_squares(
 def logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log-odds, of probabilities moved away from 0 and 1 by `SMALLEST`."""
     clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
-    odds: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    odds: NDArray[np.float64] = np.log(clipped / (1 - clipped))
     return odds
 
 

@@ -5,7 +5,7 @@ or an outsider. Of order 1 nothing is presumed. The other a_A are normal with me
 falls from seat to seat, as the most important players sit first; and a smaller share of the variance is the same for
 all players, so that no interaction is ruled out.
 
-Array letters: P players, M differences of a coalition and its complement, T nodes of an integral.
+Array letters: P players, M differences of a coalition and its complement, I kinds of ρ, T nodes of integrals.
 
 Source: the kernel Π (1 + ρ_p·z_p·z'_p) sums Π_{p∈A} ρ_p over all interactions; O'Donnell (2014), section 2.4.
 """
@@ -26,7 +26,11 @@ SCALE = 0.15
 """ρ·P of players that are alike, where the pairs are few: the fifth order then has 0.1 % of the third's variance."""
 VARIANCE = 4.0
 """Of each difference, as far as it comes from these interactions."""
-NODES = np.polynomial.legendre.leggauss(8)
+NODES = (np.polynomial.legendre.leggauss(8)[0] + 1) / 2
+"""Of integrals over 0…1, which take as many of Gauss' nodes as half of the orders: exact up to order 15."""
+POWERS = 2 * np.arange(len(NODES))
+ONCE, TWICE = (np.linalg.solve(NODES ** POWERS[:, None], 1 / (POWERS + 1) ** times) for times in (1, 2))
+"""Weights with which the values of Σ c_k·t^k, k = 0, 2, 4, …, at the nodes give Σ c_k / (k+1), and Σ c_k / (k+1)²."""
 
 
 class Prior(NamedTuple):
@@ -38,12 +42,13 @@ class Prior(NamedTuple):
 
 
 def prior(sign_MP: NDArray[np.float64]) -> Prior:
-    """Return the prior of games for differences of coalitions, given as 1 for a member and −1 for an outsider."""
+    """Return the prior for differences of coalitions, 1 for a member and −1 for an outsider, all players last."""
     M, P = sign_MP.shape
     falling_P = np.exp(-np.arange(P) / FALL)
-    falling = _of_product(sign_MP, falling_P / falling_P.sum())
-    alike = _of_product(sign_MP, np.full(P, _alike(P, M - 1)))
-    return Prior(*((1 - ALIKE) * one + ALIKE * other for one, other in zip(falling, alike, strict=True)))
+    rho_IP = np.stack([falling_P / falling_P.sum(), np.full(P, _alike(P, M - 1))])
+    interactions_I = (np.prod(1 + rho_IP, axis=1) - np.prod(1 - rho_IP, axis=1)) / 2 - rho_IP.sum(axis=1)
+    share_I = VARIANCE * np.array([1 - ALIKE, ALIKE]) / interactions_I
+    return Prior(_covariance(sign_MP, rho_IP, share_I), *_with_phi(sign_MP, rho_IP, share_I))
 
 
 def _alike(players: int, pairs: int) -> float:
@@ -57,37 +62,38 @@ def _alike(players: int, pairs: int) -> float:
     return SCALE * 2**orders / players
 
 
-def _of_product(sign_MP: NDArray[np.float64], rho_P: NDArray[np.float64]) -> Prior:
-    """Return the prior with the variance Π ρ_p of interactions, scaled.
-
-    Products over players are Π (1 ± ρ) = exp(Σ ½·log(1−ρ²) ± Σ artanh ρ), of which the odd orders are the sinh.
-    """
-    within_MM = np.exp(np.log1p(-(rho_P**2)).sum() / 2) * np.sinh(sign_MP * np.arctanh(rho_P) @ sign_MP.T)
-    covariance_MM = within_MM - sign_MP * rho_P @ sign_MP.T
-    scale = VARIANCE / covariance_MM[-1, -1]
-    t_T, weight_T = (NODES[0] + 1) / 2, NODES[1] / 2
-    twice_T, weights_T = np.outer(t_T, t_T).ravel(), np.outer(weight_T, weight_T).ravel()
-    all_1P = np.ones((1, len(rho_P)))
-    return Prior(
-        scale * covariance_MM,
-        scale * rho_P * sign_MP * _with_others(sign_MP, rho_P, t_T, weight_T),
-        scale * rho_P * _with_others(all_1P, rho_P, twice_T, weights_T)[0],
-    )
-
-
-def _with_others(
-    sign_MP: NDArray[np.float64], rho_P: NDArray[np.float64], t_T: NDArray[np.float64], weight_T: NDArray[np.float64]
+def _covariance(
+    sign_MP: NDArray[np.float64], rho_IP: NDArray[np.float64], share_I: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return Σ Π_{q∈A} ρ_q·z_q / (|A| + 1) for each player over all A of 2, 4, … others, as sums_MP.
+    """Return Σ share · (the odd orders of Π (1 + ρ_p·z_p·z'_p), without the first) as covariance_MM.
 
-    1 / (|A| + 1) is the integral of t^|A| over 0…1, its square one over two variables; it takes as many of Gauss' nodes
-    as half of the orders. One player less is a division of the product by (1 + t·ρ·z).
+    A product of (1 ± ρ) is exp(Σ ½·log(1−ρ²) ± Σ artanh ρ), of which the odd orders are the sinh.
     """
-    rho_TP = t_T[:, None] * rho_P
-    size_T1 = np.exp(np.log1p(-(rho_TP**2)).sum(axis=1, keepdims=True) / 2)
-    turn_TM = np.arctanh(rho_TP) @ sign_MP.T
-    without_TP = weight_T[:, None] / (1 - rho_TP**2)
-    even_MP = (size_T1 * np.cosh(turn_TM)).T @ without_TP
-    odd_MP = (size_T1 * np.sinh(turn_TM)).T @ (without_TP * rho_TP)
-    sums_MP: NDArray[np.float64] = even_MP - sign_MP * odd_MP - 1
-    return sums_MP
+    covariance_MM = -(sign_MP * (share_I @ rho_IP)) @ sign_MP.T
+    for share, turn_P in zip(share_I * _size(rho_IP), np.arctanh(rho_IP), strict=True):
+        covariance_MM += share * np.sinh((sign_MP * turn_P) @ sign_MP.T)
+    return covariance_MM
+
+
+def _with_phi(
+    sign_MP: NDArray[np.float64], rho_IP: NDArray[np.float64], share_I: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return joint_MP and variance_P: Σ share · ρ_p · (the even orders of Π_{q≠p} (1 + ρ_q·z_q), without 1).
+
+    The even orders are a cosh. One player less is a division by (1 + ρ·z), and the 1 / |A| of φ the integral of
+    t^(|A|−1) over 0…1.
+    """
+    rho_TP = np.concatenate([NODES[:, None] * rho_P for rho_P in rho_IP])
+    weight_TP = (share_I[:, None] * rho_IP).repeat(len(NODES), axis=0) / (1 - rho_TP**2)
+    once_TP, twice_TP = (np.tile(times, len(rho_IP))[:, None] * weight_TP for times in (ONCE, TWICE))
+    turn_TM, size_T1 = np.arctanh(rho_TP) @ sign_MP.T, _size(rho_TP)[:, None]
+    even_TM, odd_TM, first_P = size_T1 * np.cosh(turn_TM), size_T1 * np.sinh(turn_TM), share_I @ rho_IP
+    joint_MP = sign_MP * (even_TM.T @ once_TP - first_P) - odd_TM.T @ (once_TP * rho_TP)
+    variance_P = even_TM[:, -1] @ twice_TP - first_P - odd_TM[:, -1] @ (twice_TP * rho_TP)
+    return joint_MP, variance_P
+
+
+def _size(rho_XP: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Π √(1 − ρ²) of each row."""
+    size_X: NDArray[np.float64] = np.sqrt(np.prod(1 - rho_XP**2, axis=1))
+    return size_X

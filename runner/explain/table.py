@@ -1,6 +1,6 @@
-"""Records as they are masked: numbers of 64 bits as words that are swapped in one go, all else as polars holds it.
+"""Records as they are masked: numbers of 64 bits as words that are swapped by bits, all else as polars holds it.
 
-Array letters: N records, D features, C columns of numbers, k coalitions.
+Array letters: N records, D features, C columns of numbers, S seats, k coalitions, R rows.
 """
 
 from __future__ import annotations
@@ -58,14 +58,22 @@ class Table:
             differs_DN[d] = column.ne_missing(other).to_numpy()
         return differs_DN.T
 
-    def swapped(self, row: Table, own_DNk: NDArray[np.bool_]) -> pl.DataFrame:
-        """Return N·k rows: of record n its own values where kept, else those of a single row of the same types."""
+    def swapped(self, row: Table, kept_Sk: NDArray[np.bool_], seat_DN: NDArray[np.intp]) -> pl.DataFrame:
+        """Return N·k rows: of record n its own values where their seats are kept, else those of a single row.
+
+        Args:
+            row: of the same types.
+            kept_Sk: which seats keep their own values in each of k rows.
+            seat_DN: the seat of each value.
+        """
         numbers, others = self._places()
-        kept_CNk = own_DNk[numbers] if others else own_DNk
-        words_CNk = np.where(kept_CNk, self.words_CN[:, :, None], row.words_CN[:, :, None])
-        columns = zip(self.others, row.others, own_DNk[others], strict=True)
-        swapped = pl.DataFrame([_swap(column, other, own_Nk) for column, other, own_Nk in columns])
-        return self._assembled(words_CNk.reshape(len(numbers), own_DNk[0].size), swapped)
+        mask_Sk = (-kept_Sk.astype(np.int64)).view(np.uint64)
+        words_CNk = mask_Sk.take(seat_DN[numbers], axis=0)
+        words_CNk &= (self.words_CN ^ row.words_CN)[:, :, None]
+        words_CNk ^= row.words_CN[:, :, None]
+        columns = zip(others, self.others, row.others, strict=True)
+        swapped = pl.DataFrame([_swap(column, other, kept_Sk[seat_DN[d]]) for d, column, other in columns])
+        return self._assembled(words_CNk.reshape(len(numbers), len(self) * kept_Sk.shape[1]), swapped)
 
     def _places(self) -> tuple[list[int], list[int]]:
         """Return where the columns of numbers stand, and the others."""
@@ -75,10 +83,11 @@ class Table:
         return places
 
     def _assembled(self, words_CR: NDArray[np.uint64], others: pl.DataFrame) -> pl.DataFrame:
-        numbers = {
-            name: pl.Series(name, words_R.view(kind))
-            for (name, kind), words_R in zip(self.types.items(), words_CR, strict=True)
-        }
+        """Return R rows; the columns of a type are parts of one, which polars takes as it is."""
+        R = words_CR.shape[1]
+        words = words_CR.reshape(-1)
+        all_of = {kind: pl.Series(words.view(kind)) for kind in set(self.types.values())}
+        numbers = {name: all_of[kind].slice(c * R, R).alias(name) for c, (name, kind) in enumerate(self.types.items())}
         return pl.DataFrame([numbers[name] if name in numbers else others[name] for name in self.names])
 
 
@@ -104,8 +113,9 @@ def slices(count: int, size: int) -> Iterator[slice]:
 
 def _table(frame: pl.DataFrame, types: Mapping[str, str]) -> Table:
     words_CN = np.empty((len(types), frame.height), dtype=np.uint64)
-    for words_N, name in zip(words_CN, types, strict=True):
-        words_N[:] = frame[name].to_numpy().view(np.uint64)
+    numbers = (column for column in frame if column.name in types)
+    for words_N, column in zip(words_CN, numbers, strict=True):
+        words_N[:] = column.to_numpy().view(np.uint64)
     others = pl.DataFrame([column for column in frame if column.name not in types])
     return Table(tuple(frame.columns), types, words_CN, others)
 
