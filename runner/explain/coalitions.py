@@ -63,7 +63,7 @@ def _some_of_size(players: int, size: int, count: int, rng: np.random.Generator)
         return listed_JP[rng.permutation(len(listed_JP))[:count]]
     known: dict[bytes, None] = {}
     while len(known) < count:
-        luck = rng.random((count, players))
+        luck = rng.random((2 * count, players))
         masks = luck < np.sort(luck, axis=1)[:, size : size + 1]
         masks ^= (2 * size == players) & ~masks[:, :1]
         known |= dict.fromkeys(row.tobytes() for row in masks)

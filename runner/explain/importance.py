@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from runner.explain.pairs import ask
 from runner.protocols import Game
 
-DIGITS = 9
-"""Decimal digits of importance: players of which only rounding errors are seen stay in the order they had."""
+STEPS = 1e9
+"""Of importance, up to the largest: players of which only rounding errors are seen stay in the order they had."""
 
 
 def ask_in_order(game: Game, half_JP: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -39,8 +39,8 @@ def _order(alone_RK: NDArray[np.float64], labels: int) -> NDArray[np.intp]:
     adds_RP, loses_RP = alone_RK[:, :P] - alone_RK[:, -1:], alone_RK[:, -2:-1] - alone_RK[:, P : 2 * P]
     weight_NP = (adds_RP**2 + loses_RP**2).reshape(-1, labels, P).sum(axis=1)
     most_N1 = weight_NP.max(axis=1, keepdims=True)
-    share_NP = np.divide(weight_NP, most_N1, out=np.zeros_like(weight_NP), where=most_N1 > 0)
-    order_NP: NDArray[np.intp] = (-share_NP.round(DIGITS)).argsort(axis=1, kind="stable")
+    steps_NP = np.rint(weight_NP * (STEPS / np.where(most_N1 > 0, most_N1, 1)))
+    order_NP: NDArray[np.intp] = (-steps_NP).argsort(axis=1, kind="stable")
     return order_NP
 
 
