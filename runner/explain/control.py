@@ -63,7 +63,8 @@ def _weight(
 ) -> NDArray[np.float64]:
     """Return with which weight the additive games leave the least that the other differences do not predict.
 
-    The weights are shrunk, to 0 where the success is no larger than chance: 2·P of the differences served to fit.
+    The weights are shrunk, to 0 where the success is no larger than chance: 2·P of the differences served to fit. They
+    stay within 0 and 1 where nothing is left to predict, so that rounding decides.
 
     Args:
         ours_RM: differences of the games.
@@ -76,8 +77,7 @@ def _weight(
     both_R = (ours_RH * theirs_RH).sum(axis=1)
     share_R = _ratio(both_R**2, ours_R * theirs_R)
     real_R = np.maximum(0, 1 - (1 - share_R) / spare)
-    weight_R: NDArray[np.float64] = _ratio(both_R, theirs_R) * _ratio(real_R, share_R)
-    return weight_R
+    return np.clip(_ratio(both_R, theirs_R) * _ratio(real_R, share_R), 0, 1)
 
 
 def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
