@@ -63,8 +63,10 @@ def groups(records: Distinct, background: Table, players: Players, keeps_unvaryi
     """Return who plays against which background row; records in which nothing differs from it are left out."""
     found = []
     for row in range(len(background)):
-        varying_ND = records.table.differs(background.part(slice(row, row + 1))) | keeps_unvarying
-        plays_NG = players.any(varying_ND)
+        if keeps_unvarying:
+            plays_NG = np.ones((len(records.table), len(players.names)), dtype=np.bool_)
+        else:
+            plays_NG = players.any(records.table.differs(background.part(slice(row, row + 1))))
         seats_NG = _seats(records.keys_N, plays_NG, row)
         count_N = plays_NG.sum(axis=1)
         for count in np.unique(count_N[count_N > 0]).tolist():

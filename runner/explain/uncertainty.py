@@ -25,7 +25,7 @@ def errors(
 ) -> Errors:
     """Return the standard errors of all attributions together, and of their summary.
 
-    The exact local value lies within ±1.96 of its standard error in 90 to 96 % of the cases (measured with 100 to 1,000
+    The exact local value lies within ±1.96 of its standard error in 90 to 95 % of the cases (measured with 100 to 1,000
     samples of 14 and 30 features). The standard error of a global value covers the exact one about as often or more so.
     It is the root of the squares of three parts: of the noise that is left in the mean over the records; of what their
     errors have in common (measured: a twentieth to a sixth of them); and of the lift, by which noise raises a mean of
