@@ -68,7 +68,8 @@ class Posterior:
 def posterior(players: int, pairs: int, seed: int) -> Posterior:
     """Return the posterior given as many pairs, drawn by the seed, or all of them.
 
-    A variance of order 1, on top of what is not presumed of it, changes no result; with it the inverse exists.
+    A variance of order 1, on top of what is not presumed of it, changes no result; with it the inverse exists. What its
+    rounding errors do to a game without interactions is taken back.
     """
     if pairs >= _all_pairs(players):
         return complete(players)
@@ -84,6 +85,7 @@ def posterior(players: int, pairs: int, seed: int) -> Posterior:
     first_MP, later_MP = weighted_MP @ spread_PP, precision_MM @ joint_MP
     unseen_PP = np.eye(players) - joint_MP.T @ weighted_MP
     solver_MP = later_MP + first_MP @ unseen_PP.T
+    solver_MP += first_MP @ (np.eye(players) - sign_MP.T @ solver_MP)
     unknown_P = (unseen_PP @ spread_PP * unseen_PP).sum(axis=1)
     variance_P = presumed.variance_P + first - (joint_MP * later_MP).sum(axis=0) + unknown_P
     some = np.linspace(0, pairs, min(LOOKED_AT, pairs + 1)).astype(int)

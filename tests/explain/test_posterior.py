@@ -81,3 +81,11 @@ def test_more_pairs_leave_less_variance() -> None:
         variances = [posterior(players, pairs, 0).variance_P.mean() for pairs in budgets]
         assert variances == sorted(variances, reverse=True)
         assert variances[-1] >= 0
+
+
+@pytest.mark.parametrize(("players", "pairs"), [(12, 1500), (60, 700), (200, 300)])
+def test_games_without_interactions_are_told_to_the_last_digits(players: int, pairs: int) -> None:
+    """Whatever the design, φ is what each player adds."""
+    design, adds_P = posterior(players, pairs, 0), np.random.default_rng(0).normal(size=players)
+    sign_MP = np.where(np.concatenate([design.half_JP, np.ones((1, players), dtype=bool)]), 1.0, -1.0)
+    np.testing.assert_allclose((sign_MP @ adds_P) @ design.solver_MP, adds_P, atol=1e-12)

@@ -53,3 +53,13 @@ def test_the_first_players_interact_most() -> None:
     variance_P = prior(np.ones((2, 60))).variance_P
     assert (np.diff(variance_P[:20]) < 0).all()
     assert variance_P.min() > 1e-3 * VARIANCE / 60
+
+
+def test_thousands_of_players() -> None:
+    """Neither very many players nor very unimportant ones are beyond what numbers hold."""
+    sign_MP = np.where(np.random.default_rng(0).random((5, 4000)) < 0.5, 1.0, -1.0)
+    sign_MP[-1] = 1
+    found = prior(sign_MP)
+    assert all(np.isfinite(part).all() for part in found)
+    np.testing.assert_allclose(np.diag(found.covariance_MM), VARIANCE, rtol=1e-6)
+    assert (found.variance_P > 0).all()
