@@ -18,6 +18,10 @@ from runner.explain.players import Players
 from runner.explain.table import Table, slices
 
 LAST = np.uint64(2**63)
+BATCHES = 4
+"""How many batches of rows the records of a block take, where there are many: they share what a block costs."""
+MANY = 16
+"""How many blocks a group has, before these take more than one batch each."""
 
 
 class Distinct(NamedTuple):
@@ -73,6 +77,12 @@ def groups(records: Distinct, background: Table, players: Players, keeps_unvaryi
             rows_N = np.flatnonzero(count_N == count)
             found.append(Group(row, rows_N, seats_NG[rows_N, :count]))
     return found
+
+
+def block_size(group: Group, coalitions: int, max_batch_rows: int) -> int:
+    """Return the most records of a block, of which each has so many coalitions."""
+    batch = max(1, max_batch_rows // max(1, coalitions))
+    return min(BATCHES * batch, max(batch, len(group.rows_N) // MANY))
 
 
 def _seats(keys_N: NDArray[np.uint64], plays_NG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:

@@ -15,7 +15,7 @@ from runner.domain import Margin
 from runner.errors import ExplainerError, ModelAnswerError, snippet
 from runner.explain import log_odds
 from runner.explain.players import Players
-from runner.explain.table import Table
+from runner.explain.table import Table, slices
 from runner.protocols import Model
 
 
@@ -82,7 +82,7 @@ class MaskingGame:
         players_NP: the players that play, per record, in the order of their seats; the others keep the record's values.
         scores_NL, expected_L: the values of the grand and the empty coalition.
         use_logit: whether values are log-odds instead of the model's outputs.
-        max_batch_rows: the most rows that go to the model in one call (at least one row a record).
+        max_batch_rows: the most rows that go to the model in one call.
     """
 
     model: Model
@@ -118,10 +118,16 @@ class MaskingGame:
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return values_NKL."""
         N, K, L = len(self.records), len(masks_KP), len(self.expected_L)
-        if not K:
-            return np.zeros((N, 0, L))
-        step = max(1, self.max_batch_rows // N)
-        return np.concatenate([self._values(masks_KP[lo : lo + step]) for lo in range(0, K, step)], axis=1)
+        values_NKL = np.empty((N, K, L))
+        for some in slices(K, self.max_batch_rows):
+            masks_kP = masks_KP[some]
+            for records in slices(N, max(1, self.max_batch_rows // len(masks_kP))):
+                values_NKL[records, some] = self._part(records)._values(masks_kP)
+        return values_NKL
+
+    def _part(self, some: slice) -> MaskingGame:
+        """Return the games of some records."""
+        return replace(self, records=self.records.part(some), players_NP=self.players_NP[some])
 
     def _values(self, masks_kP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the values_NkL of coalitions whose synthetic rows go to the model together."""
