@@ -122,20 +122,16 @@ class MaskingGame:
         for some in slices(K, self.max_batch_rows):
             masks_kP = masks_KP[some]
             for records in slices(N, max(1, self.max_batch_rows // len(masks_kP))):
-                values_NKL[records, some] = self._part(records)._values(masks_kP)
+                values_NKL[records, some] = self._values(self.records.part(records), self.players_NP[records], masks_kP)
         return values_NKL
 
-    def _part(self, some: slice) -> MaskingGame:
-        """Return the games of some records."""
-        return replace(self, records=self.records.part(some), players_NP=self.players_NP[some])
-
-    def _values(self, masks_kP: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the values_NkL of coalitions whose synthetic rows go to the model together."""
+    def _values(self, records: Table, players_NP: NDArray[np.intp], masks_kP: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the values_NkL of some records and coalitions, whose synthetic rows go to the model together."""
         k, P = masks_kP.shape
         kept_Sk = np.ones((P + 1, k), dtype=np.bool_)
         kept_Sk[:P] = masks_kP.T
-        seat_GN = np.full((len(self.teams.names), len(self.records)), P)
-        np.put_along_axis(seat_GN, self.players_NP.T, np.arange(P)[:, None], axis=0)
-        synthetic = self.records.swapped(self.replacement, kept_Sk, seat_GN[self.teams.player_D])
+        seat_GN = np.full((len(self.teams.names), len(records)), P)
+        np.put_along_axis(seat_GN, players_NP.T, np.arange(P)[:, None], axis=0)
+        synthetic = records.swapped(self.replacement, kept_Sk, seat_GN[self.teams.player_D])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
-        return scores.reshape(len(self.records), k, -1)
+        return scores.reshape(len(records), k, -1)

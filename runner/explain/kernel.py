@@ -11,8 +11,9 @@ from typing import Any
 from runner.domain import Estimate
 from runner.explain.coalitions import affordable
 from runner.explain.control import control_variate
+from runner.explain.exact import Exact
 from runner.explain.importance import ask_in_order, in_seats
-from runner.explain.pairs import ask, by_record, differences, each
+from runner.explain.pairs import by_record, differences, each
 from runner.explain.posterior import posterior
 from runner.protocols import Game
 
@@ -51,8 +52,7 @@ class Kernel:
         """Return phi_NPL, and its variance unless there was a value for every coalition."""
         design, labels = posterior(game.players, self.coalitions(game.players) // 2, self.seed), len(game.expected_L)
         if design.complete:
-            phi_RP = each(differences(ask(game, design.half_JP)), design.solver_MP)
-            return Estimate(by_record(phi_RP, labels), variance_NPL=None)
+            return Exact().estimate(game)
         order_NP, values_RK = ask_in_order(game, design.half_JP)
         differences_RM, control = differences(values_RK), control_variate(values_RK, design)
         left_RM = differences_RM - control.differences_RM

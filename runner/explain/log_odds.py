@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from runner.explain.pairs import differences, each
 from runner.explain.posterior import Posterior
+from runner.explain.table import slices
 
 SMALLEST = 1e-12
 """Probabilities are moved this far away from 0 and 1 before their log-odds are taken."""
@@ -82,7 +83,7 @@ class LogOdds:
         for kind in np.unique(kind_N).tolist():
             alike, count = np.flatnonzero(kind_N == kind), abs(kind) * STEPS
             size = max(1, CHUNK // (count * phi_NP.shape[1]))
-            for some in (alike[lo : lo + size] for lo in range(0, len(alike), size)):
+            for some in (alike[part] for part in slices(len(alike), size)):
                 phi_NP[some] = _integrate(self.some(some), count, FEW if kind < 0 else MANY)
         return phi_NP
 

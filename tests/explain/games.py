@@ -40,16 +40,15 @@ class Table:
 
     def ordered(self, order_NP: NDArray[np.intp]) -> Table:
         """Return the games with the players in another order."""
-        now_NP = np.arange(self.players)[None] if self.order_NP is None else self.order_NP
-        return replace(self, order_NP=np.take_along_axis(np.broadcast_to(now_NP, order_NP.shape), order_NP, axis=1))
+        return replace(self, order_NP=np.take_along_axis(self._seated(), order_NP, axis=1))
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return values_NKL."""
-        order_NP = np.arange(self.players)[None] if self.order_NP is None else self.order_NP
-        places_NK = 2**order_NP @ masks_KP.T
-        return np.take_along_axis(self.values_NK, np.broadcast_to(places_NK, (len(self.values_NK), len(masks_KP))), 1)[
-            :, :, None
-        ]
+        return np.take_along_axis(self.values_NK, 2 ** self._seated() @ masks_KP.T, axis=1)[:, :, None]
+
+    def _seated(self) -> NDArray[np.intp]:
+        own_P = np.arange(self.players)
+        return np.tile(own_P, (len(self.values_NK), 1)) if self.order_NP is None else self.order_NP
 
 
 def smooth(records: int, players: int, rng: np.random.Generator) -> Table:
