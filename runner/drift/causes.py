@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -134,7 +135,7 @@ def _suspicions(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> It
 
 def _of_codes(before: pl.Series, now: pl.Series) -> str | None:
     """Return which values were never seen before, or which has become more frequent; None where nothing stands out."""
-    had, has = (Counter(map(shown, values.to_list())) for values in (before, now))
+    had, has = (_named(counted(values)) for values in (before, now))
     unseen = Counter({value: count for value, count in has.items() if value not in had})
     if unseen.total() >= NOTABLE * has.total():
         example = min(unseen, key=lambda value: (-unseen[value], value))
@@ -150,6 +151,24 @@ def _of_codes(before: pl.Series, now: pl.Series) -> str | None:
 
 def _apart(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
     return float(distance(before_N[:, None], now_M[:, None])[0])
+
+
+def _named(counts: Counter[Any]) -> Counter[str]:
+    """Return how often there is what is told in the same words."""
+    named: Counter[str] = Counter()
+    for value, count in counts.items():
+        named[shown(value)] += count
+    return named
+
+
+def counted(values: pl.Series) -> Counter[Any]:
+    """Return how often each value occurs.
+
+    >>> counted(pl.Series(["a", "b", "a"])).most_common()
+    [('a', 2), ('b', 1)]
+    """
+    table = values.alias("value").value_counts(name="count", sort=True)
+    return Counter(dict(table.iter_rows()))
 
 
 def shown(value: object) -> str:

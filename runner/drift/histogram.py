@@ -5,7 +5,6 @@ Array letters: N reference records, M live records, K pooled records.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain import Explained
-from runner.drift.causes import shown
+from runner.drift.causes import counted, shown
 from runner.errors import snippet
 from runner.finding import FeatureDrift, Finding, Histogram, LabelFinding
 
@@ -70,7 +69,7 @@ def values(before: pl.Series, now: pl.Series) -> Histogram | None:
 
 def _categories(before: pl.Series, now: pl.Series, numeric: bool) -> Histogram:
     """Return how frequent each value is; numbers in their order, others by their frequency in the reference."""
-    counts = [Counter(side.to_list()) for side in (before, now)]
+    counts = [counted(side) for side in (before, now)]
     total = counts[0] + counts[1]
     ranked = sorted(total, key=lambda value: (-counts[0][value], -counts[1][value], str(value)))
     kept = ranked if len(ranked) <= MOST_NAMES else ranked[: MOST_NAMES - 1]

@@ -44,31 +44,30 @@ def smirnov(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> 
     Smirnov(distance_D=array([1.]), p_D=array([0.33333333]))
     """
     N, M = len(reference_ND), len(live_MD)
-    distance_D, ends_KD = _distance(reference_ND, live_MD)
+    distance_D = distance(reference_ND, live_MD)
     if distance_D.size * N * M > MOST_POINTS:
         return Smirnov(distance_D, limit(distance_D, N, M))
+    sorted_KD = np.sort(np.concatenate([reference_ND, live_MD]), axis=0)
+    ends_KD = np.ones(sorted_KD.shape, dtype=bool)
+    ends_KD[:-1] = sorted_KD[:-1] != sorted_KD[1:]
     return Smirnov(distance_D, _straying(min(N, M), max(N, M), distance_D, ends_KD))
 
 
 def distance(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the distance_D of each column, without its p-value."""
-    return _distance(reference_ND, live_MD)[0]
+    return np.array([_distance(*sides) for sides in zip(reference_ND.T, live_MD.T, strict=True)])
 
 
-def _distance(
-    reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the distances, and where in the pooled order a value ends."""
-    N, M = len(reference_ND), len(live_MD)
-    pooled_KD = np.concatenate([reference_ND, live_MD])
-    order_KD = pooled_KD.argsort(axis=0, kind="stable")
-    sorted_KD = np.take_along_axis(pooled_KD, order_KD, axis=0)
-    ends_KD = np.ones(sorted_KD.shape, dtype=bool)
-    ends_KD[:-1] = sorted_KD[:-1] != sorted_KD[1:]
-    seen_KD = (order_KD < N).cumsum(axis=0)
-    total_K1 = np.arange(1, N + M + 1)[:, None]
-    gap_KD = abs(seen_KD / N - (total_K1 - seen_KD) / M)
-    return np.where(ends_KD, gap_KD, 0.0).max(axis=0), ends_KD
+def _distance(reference_N: NDArray[np.float64], live_M: NDArray[np.float64]) -> float:
+    """Return the distance of one column: the gap is widest at a value of the reference, or right before one."""
+    reference_N, live_M = np.sort(reference_N), np.sort(live_M)
+    values = np.unique(reference_N)
+    gaps = [
+        np.searchsorted(reference_N, values, side) / len(reference_N)
+        - np.searchsorted(live_M, values, side) / len(live_M)
+        for side in ("left", "right")
+    ]
+    return float(abs(np.array(gaps)).max())
 
 
 def limit(distance_D: NDArray[np.float64], N: int, M: int) -> NDArray[np.float64]:

@@ -73,7 +73,8 @@ def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFram
     Raises:
         BackgroundError: when a feature holds numbers on one side and texts on the other.
     """
-    background = pl.DataFrame([background[name] for name in features.columns])
+    if background.columns != features.columns:
+        background = pl.DataFrame([background[name] for name in features.columns])
     if background.dtypes == features.dtypes:
         return background, features
     left, right = [], []

@@ -93,12 +93,9 @@ class Table:
 
 def tables(features: pl.DataFrame, background: pl.DataFrame) -> tuple[Table, Table]:
     """Return records and background rows of the same types, so that one can stand in for the other."""
-    pairs = zip(features, background, strict=True)
-    types = {
-        column.name: WORDS[column.dtype]
-        for column, other in pairs
-        if column.dtype in WORDS and not column.null_count() and not other.null_count()
-    }
+    nulls = zip(features.null_count().row(0), background.null_count().row(0), strict=True)
+    columns = zip(features.columns, features.dtypes, nulls, strict=True)
+    types = {name: WORDS[dtype] for name, dtype, nulls_2 in columns if dtype in WORDS and not any(nulls_2)}
     return _table(features, types), _table(background, types)
 
 
@@ -112,12 +109,12 @@ def slices(count: int, size: int) -> Iterator[slice]:
 
 
 def _table(frame: pl.DataFrame, types: Mapping[str, str]) -> Table:
+    columns = dict(zip(frame.columns, frame.get_columns(), strict=True))
     words_CN = np.empty((len(types), frame.height), dtype=np.uint64)
-    numbers = (column for column in frame if column.name in types)
-    for words_N, column in zip(words_CN, numbers, strict=True):
-        words_N[:] = column.to_numpy().view(np.uint64)
-    others = pl.DataFrame([column for column in frame if column.name not in types])
-    return Table(tuple(frame.columns), types, words_CN, others)
+    for words_N, name in zip(words_CN, types, strict=True):
+        words_N[:] = columns[name].to_numpy().view(np.uint64)
+    others = pl.DataFrame([column for name, column in columns.items() if name not in types])
+    return Table(tuple(columns), types, words_CN, others)
 
 
 def _swap(column: pl.Series, replacement: pl.Series, own_Nk: NDArray[np.bool_]) -> pl.Series:
