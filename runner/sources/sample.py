@@ -36,5 +36,14 @@ def order(features: pl.DataFrame) -> NDArray[np.intp]:
     What occurs again is drawn anew each time, so that no content is more or less likely than its share.
     """
     keys_N = keys(features)[0]
-    again_N = pl.DataFrame({"key": keys_N}).select(pl.int_range(pl.len()).over("key")).to_series().to_numpy()
-    return mix(keys_N + GOLDEN * again_N.astype(np.uint64)).argsort(kind="stable")
+    return mix(keys_N + GOLDEN * _occurrences(keys_N)).argsort(kind="stable")
+
+
+def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return for each key how many of the same stand before it."""
+    sorted_N = keys_N.argsort(kind="stable")
+    place_N = np.arange(len(keys_N), dtype=np.uint64)
+    differs_N = np.diff(keys_N[sorted_N], prepend=0) != 0
+    occurrences_N = np.empty_like(place_N)
+    occurrences_N[sorted_N] = place_N - np.maximum.accumulate(np.where(differs_N, place_N, 0))
+    return occurrences_N
