@@ -131,7 +131,7 @@ class MaskingGame:
         kept_Sk = np.ones((P + 1, k), dtype=np.bool_)
         kept_Sk[:P] = masks_kP.T
         seat_GN = np.full((len(self.teams.names), len(records)), P)
-        np.put_along_axis(seat_GN, players_NP.T, np.arange(P)[:, None], axis=0)
+        seat_GN[players_NP.T, np.arange(len(records))] = np.arange(P)[:, None]
         synthetic = records.swapped(self.replacement, kept_Sk, seat_GN[self.teams.player_D])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
         return scores.reshape(len(records), k, -1)

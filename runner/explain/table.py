@@ -46,7 +46,7 @@ class Table:
 
     def frame(self) -> pl.DataFrame:
         """Return the records as polars has them."""
-        return self._assembled(self.words_CN, self.others)
+        return self._assembled(self.words_CN, {column.name: column for column in self.others})
 
     def differs(self, row: Table) -> NDArray[np.bool_]:
         """Return which values are not those of a single row of the same types, as booleans_ND; nulls equal nulls."""
@@ -72,7 +72,7 @@ class Table:
         words_CNk &= (self.words_CN ^ row.words_CN)[:, :, None]
         words_CNk ^= row.words_CN[:, :, None]
         columns = zip(others, self.others, row.others, strict=True)
-        swapped = pl.DataFrame([_swap(column, other, kept_Sk[seat_DN[d]]) for d, column, other in columns])
+        swapped = {column.name: _swap(column, other, kept_Sk[seat_DN[d]]) for d, column, other in columns}
         return self._assembled(words_CNk.reshape(len(numbers), len(self) * kept_Sk.shape[1]), swapped)
 
     def _places(self) -> tuple[list[int], list[int]]:
@@ -82,7 +82,7 @@ class Table:
             places[name not in self.types].append(d)
         return places
 
-    def _assembled(self, words_CR: NDArray[np.uint64], others: pl.DataFrame) -> pl.DataFrame:
+    def _assembled(self, words_CR: NDArray[np.uint64], others: Mapping[str, pl.Series]) -> pl.DataFrame:
         """Return R rows; the columns of a type are parts of one, which polars takes as it is."""
         R = words_CR.shape[1]
         words = words_CR.reshape(-1)

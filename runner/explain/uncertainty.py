@@ -16,6 +16,8 @@ from runner.explain.table import slices
 
 CHUNK = 2**14
 """Records that are looked at together, to bound the memory."""
+LEAST_EXPONENT = -50.0
+"""Below it exp is nothing beside 1, and slow where it underflows."""
 COMMON = 0.15
 """The share of the standard errors that records have in common, so that it does not vanish with their number."""
 
@@ -69,7 +71,7 @@ def _summary(
             return 2 * phi_NDL, error_NDL**2
         case Aggregation.MEAN_ABS:
             ratio_NDL = np.divide(phi_NDL, error_NDL, out=np.zeros_like(phi_NDL), where=error_NDL > 0)
-            return np.sign(phi_NDL), 2 / sqrt(pi) * error_NDL * np.exp(-(ratio_NDL**2) / 2)
+            return np.sign(phi_NDL), 2 / sqrt(pi) * error_NDL * np.exp(np.maximum(ratio_NDL**2 / -2, LEAST_EXPONENT))
         case Aggregation.MEDIAN:
             unknown_NDL = np.where(error_NDL > 0, np.nan, 0)
             return unknown_NDL, unknown_NDL
