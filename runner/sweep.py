@@ -184,7 +184,7 @@ def _least_ndcg(best: Mapping[tuple[str, str], float], values: Mapping[tuple[str
     for label in dict.fromkeys(label for label, _ in best):
         keys = [key for key in best if key[0] == label]
         pair = (np.abs([side[key] for key in keys]) for side in (best, values))
-        found.append(ndcg(*pair))
+        found.append(float(ndcg(*pair)))
     return min(found)
 
 

@@ -33,7 +33,7 @@ def canary(then: Attributions, now: Attributions, agg_method: str, comparable: b
         before_N, today_N = then.scores_NL[:, then.labels.index(theirs)], now.scores_NL[:, now.labels.index(ours)]
         difference = max(difference, float(abs(today_N - before_N).max()))
         largest = max(largest, float(abs(before_N).max()))
-    moved = [share_moved(*observed(*sides, agg_method)) for sides in zip(both.before, both.now, strict=True)]
+    moved = [float(share_moved(*observed(*sides, agg_method))) for sides in zip(both.before, both.now, strict=True)]
     known = [value for value in moved if comparable and np.isfinite(value)]
     changed = difference > ROUNDING * largest or len(then.labels) != len(now.labels)
     return Canary(len(then.scores_NL), changed, difference, max(known, default=None))

@@ -34,7 +34,7 @@ FIRST = 1000
 """Records of the first look; each look has twice as many as the one before."""
 DRAWS = 1999
 
-Figure = Callable[[NDArray[np.float64]], float]
+Figure = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -127,5 +127,5 @@ def _drawn(values_ND: NDArray[np.float64], records: int, rng: np.random.Generato
 
 def _crossing(figure: Figure, limits: Sequence[float], drawn: Drawn) -> float:
     """Return the share of the draws in which a figure lies on another side of some limit than it does now."""
-    sides = np.asarray(limits) <= figure(drawn.seen_D)
-    return float(np.mean([((np.asarray(limits) <= figure(one_D)) != sides).any() for one_D in drawn.all_BD]))
+    now, others_B = (figure(values_D)[..., None] >= np.array(limits) for values_D in drawn)
+    return float((others_B != now).any(axis=-1).mean())

@@ -173,23 +173,23 @@ class Detector:
 
 
 Map = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Figure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
-def _effect(figure: Callable[..., float], seen: null.Pair, chance: null.Pair, outness: Map, inverse: Map) -> Effect:
+def _effect(figure: Figure, seen: null.Pair, chance: null.Pair, outness: Map, inverse: Map) -> Effect:
     """Return a figure beside what chance does to it.
 
     Args:
-        figure: of the global attributions of both sides.
+        figure: of the global attributions of both sides, one for each row.
         seen: those that were observed, and `chance` those of the divisions.
         chance: see there.
         outness: how far out a value of the figure is; `inverse` gives the value that is so far out.
         inverse: see there.
     """
-    value = figure(*seen)
+    value = float(figure(*seen))
     if not np.isfinite(value):
         return Effect(None, None, None)
-    null_P = np.array([figure(*division) for division in zip(*chance, strict=True)])
-    out_P = np.nan_to_num(outness(null_P), nan=0.0)
+    out_P = np.nan_to_num(outness(figure(*chance)), nan=0.0)
     noise = float(inverse(np.array(np.quantile(out_P, NOISE))))
     return Effect(value, noise, null.p_value(float(outness(np.array(value))), out_P))
 

@@ -14,38 +14,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> float:
+def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the nDCG in [0, 1]; features tied in the live order share the mean gain of their places.
 
     Args:
-        reference_D: gains, none negative.
-        live_D: what orders the features, largest first.
+        reference_D: gains, none negative; one row of them, or many at once.
+        live_D: what orders the features, largest first; the same.
 
     Returns:
-        nan where all gains are zero.
+        A value for each row, nan where all gains are zero.
 
-    >>> ndcg(np.array([0.70, 0.50, 0.05]), np.array([0.10, 0.20, 0.70]))
+    >>> float(ndcg(np.array([0.70, 0.50, 0.05]), np.array([0.10, 0.20, 0.70])))
     0.6876396241226223
     """
-    _, group_D, size = np.unique(-live_D, return_inverse=True, return_counts=True)
-    shared_D = np.bincount(group_D, weights=reference_D) / size
-    return _ratio(_dcg(np.repeat(shared_D, size)), reference_D)
+    reference_D, live_D = np.broadcast_arrays(reference_D, live_D)
+    order_D = (-live_D).argsort(axis=-1, kind="stable")
+    gains_D, values_D = np.take_along_axis(reference_D, order_D, -1), np.take_along_axis(live_D, order_D, -1)
+    return _ratio(_dcg(_shared(gains_D, values_D)), reference_D)
+
+
+def _shared(gains_D: NDArray[np.float64], values_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return gains, in the order of some values, with their mean where these are the same."""
+    first_D = np.ones(values_D.shape, dtype=np.bool_)
+    first_D[..., 1:] = values_D[..., 1:] != values_D[..., :-1]
+    starts = np.flatnonzero(first_D)
+    sizes = np.diff(starts, append=first_D.size)
+    shared_D: NDArray[np.float64] = (np.add.reduceat(gains_D.ravel(), starts) / sizes).repeat(sizes)
+    return shared_D.reshape(gains_D.shape)
 
 
 def floor(reference_D: NDArray[np.float64]) -> float:
     """Return the nDCG of the reversed order: no live ranking can fall below it; nan where all gains are zero."""
-    return _ratio(_dcg(np.sort(reference_D)), reference_D)
+    return float(_ratio(_dcg(np.sort(reference_D)), reference_D))
 
 
 def chance(reference_D: NDArray[np.float64]) -> float:
     """Return the mean nDCG of all orders, what a ranking without any relation reaches; nan where all gains are zero."""
-    return _ratio(_dcg(np.full_like(reference_D, reference_D.mean())), reference_D)
+    return float(_ratio(_dcg(np.full_like(reference_D, reference_D.mean())), reference_D))
 
 
-def _ratio(dcg: float, reference_D: NDArray[np.float64]) -> float:
-    ideal = _dcg(np.sort(reference_D)[::-1])
-    return dcg / ideal if ideal > 0 else float("nan")
+def _ratio(dcg: NDArray[np.float64], reference_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    ideal = _dcg(np.sort(reference_D)[..., ::-1])
+    none: NDArray[np.float64] = np.full(ideal.shape, np.nan)
+    return np.divide(dcg, ideal, out=none, where=ideal > 0)
 
 
-def _dcg(gains_D: NDArray[np.float64]) -> float:
-    return float((gains_D / np.log2(np.arange(len(gains_D)) + 2)).sum())
+def _dcg(gains_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((gains_D / np.log2(np.arange(gains_D.shape[-1]) + 2)).sum(axis=-1))

@@ -1,6 +1,6 @@
 """Shares of the attention: what part of all attribution is a feature's, and how much changed hands.
 
-Array letter: D features.
+Array letter: D features, in one row or in many at once; each row has its own figure.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 def share(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each feature's part of the total attribution, by absolute value; zeros where all are zero."""
-    total = float(abs(values_D).sum())
-    return abs(values_D) / total if total > 0 else np.zeros_like(values_D)
+    sizes_D: NDArray[np.float64] = abs(values_D)
+    total: NDArray[np.float64] = sizes_D.sum(axis=-1, keepdims=True)
+    return np.divide(sizes_D, total, out=np.zeros(sizes_D.shape), where=total > 0)
 
 
 def rank(values_D: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -30,23 +31,24 @@ def moved(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[
     return share(now_D) - share(before_D)
 
 
-def share_moved(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> float:
+def share_moved(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of the attention that changed hands, in [0, 1]: ½ Σ |gain|.
 
     It is the total variation distance of the two distributions of attention; nan where one side has none.
 
     Source: Levin and Peres (2017), "Markov Chains and Mixing Times", proposition 4.2.
     """
-    if not (before_D.any() and now_D.any()):
-        return float("nan")
-    return float(abs(moved(before_D, now_D)).sum() / 2)
+    known = before_D.any(axis=-1) & now_D.any(axis=-1)
+    return np.where(known, abs(moved(before_D, now_D)).sum(axis=-1) / 2, np.nan)
 
 
-def mass(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> float:
+def mass(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log2 of how many times the attribution of all features together has grown; nan where one side has none.
 
-    >>> mass(np.array([1.0, 1.0]), np.array([0.5, 0.5]))
+    >>> float(mass(np.array([1.0, 1.0]), np.array([0.5, 0.5])))
     -1.0
     """
-    before, now = float(abs(before_D).sum()), float(abs(now_D).sum())
-    return float(np.log2(now / before)) if before > 0 and now > 0 else float("nan")
+    before, now = abs(before_D).sum(axis=-1), abs(now_D).sum(axis=-1)
+    known = (before > 0) & (now > 0)
+    growth: NDArray[np.float64] = np.divide(now, before, out=np.full(known.shape, np.nan), where=known)
+    return np.log2(growth)

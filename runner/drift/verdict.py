@@ -88,4 +88,4 @@ def _drift(
         notes.append(ONE_FEATURE)
     elif floor(gains_D) >= threshold:
         notes.append(f"no order of the features can bring nDCG below {threshold:g}; this rule cannot alarm here")
-    return LabelDrift(label, matched, ndcg(gains_D, live_D), floor(gains_D), chance(gains_D), tuple(notes))
+    return LabelDrift(label, matched, float(ndcg(gains_D, live_D)), floor(gains_D), chance(gains_D), tuple(notes))

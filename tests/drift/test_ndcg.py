@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.metrics import ndcg_score
 
 from runner.drift.ndcg import chance, floor, ndcg
@@ -25,6 +26,15 @@ def test_agrees_with_scikit_learn() -> None:
         assert ndcg(reference, live) == pytest.approx(ndcg_score([reference], [live], ignore_ties=True), abs=1e-12)
         tied = rng.integers(0, 4, size).astype(float)
         assert ndcg(reference, tied) == pytest.approx(ndcg_score([reference], [tied]), abs=1e-12)
+
+
+@given(arrays(np.float64, (2, 4, 5), elements=st.sampled_from([0.0, 0.1, 0.3, 7.0])))
+def test_rows_at_once_have_what_each_has_alone(both_PD: np.ndarray) -> None:
+    """To the bit, with ties and zeros; one row of gains may stand beside many orders."""
+    reference_PD, live_PD = both_PD
+    alone = [ndcg(*row) for row in zip(reference_PD, live_PD, strict=True)]
+    np.testing.assert_array_equal(ndcg(reference_PD, live_PD), alone)
+    np.testing.assert_array_equal(ndcg(reference_PD[0], live_PD), [ndcg(reference_PD[0], live_D) for live_D in live_PD])
 
 
 gains = st.lists(st.floats(0, 1e6), min_size=1, max_size=12).filter(any).map(np.array)

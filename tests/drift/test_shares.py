@@ -35,6 +35,16 @@ def test_of_two_features_it_is_the_distance_that_mass_travels() -> None:
     assert share_moved(before_D, now_D) == pytest.approx(truth)
 
 
+@given(arrays(np.float64, (2, 4, 5), elements=st.sampled_from([0.0, 0.1, 0.3, 7.0])))
+def test_rows_at_once_have_what_each_has_alone(both_PD: np.ndarray) -> None:
+    """To the bit, those of zeros included; one row may stand beside many."""
+    before_PD, now_PD = both_PD
+    for figure in (share_moved, mass):
+        alone = [figure(*row) for row in zip(before_PD, now_PD, strict=True)]
+        np.testing.assert_array_equal(figure(before_PD, now_PD), alone)
+        np.testing.assert_array_equal(figure(before_PD[0], now_PD), [figure(before_PD[0], now_D) for now_D in now_PD])
+
+
 def test_nothing_has_no_shares() -> None:
     """Where one side is all zeros neither figure is defined."""
     zeros_D, ones_D = np.zeros(3), np.ones(3)
