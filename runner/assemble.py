@@ -360,6 +360,7 @@ def _plan(settings: Settings, model: Model, track: Track) -> Plan:
         estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
         summary=_summary(settings),
+        certainty=_certainty(settings),
         canary_rows=settings.drift.canary_rows,
         price=remote.price_per_1k_calls if remote else None,
         most_per_second=remote.max_requests_per_second if remote else None,

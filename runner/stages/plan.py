@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runner import executions, kept, manifest, storage
 from runner.documents import dump
 from runner.domain import Calls, Outcome, Window, plural
+from runner.drift.certainty import Certainty
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import Preflight, preflight, real_rows
@@ -22,6 +23,7 @@ from runner.models.rehearsal import Rehearsal
 from runner.protocols import Model, Track
 from runner.reference import Reference
 from runner.sources.dataset import Dataset
+from runner.sources.sample import order
 from runner.sources.source import Source
 
 PROBES = (3, 30, 250, 2_000)
@@ -41,11 +43,13 @@ class Records(NamedTuple):
     """What is to be explained.
 
     Attributes:
+        first: those of them that are explained first, None where all are explained at once.
         captured_NL: scores that the endpoint gave for the same records, None where there are none.
         canaries: kept records that are explained again.
     """
 
     features: pl.DataFrame
+    first: pl.DataFrame | None
     background: pl.DataFrame
     captured_NL: NDArray[np.float64] | None
     canaries: pl.DataFrame
@@ -59,6 +63,7 @@ class Plan:
         source, reference: of an execution over a window.
         dataset: the records of baselining.
         background_rows: gives the SHAP baseline, None for the reference's own, or what `summary` makes of the dataset.
+        certainty: how sure a verdict has to be before no more records are explained.
         canary_rows: how many of the reference's kept records an execution explains again.
         price: of 1,000 calls, None where it is not known.
         most_per_second: calls a second that the settings allow, None for any number.
@@ -73,6 +78,7 @@ class Plan:
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     summary: Callable[[pl.DataFrame], pl.DataFrame]
+    certainty: Certainty
     canary_rows: int
     price: float | None
     most_per_second: float | None
@@ -100,7 +106,7 @@ class Plan:
         if window is None:
             features, _ = self.dataset.read()
             background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
-            yield Records(features, background, None, features.clear())
+            yield Records(features, None, background, None, features.clear())
             return
         reference = Reference.read(executions.reference_of(self.reference, window))
         with self.source.read(window) as captured:
@@ -108,13 +114,19 @@ class Plan:
             features = captured.features()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             canaries = kept.canaries(reference.kept, self.canary_rows).features if reference.kept else features.clear()
-            yield Records(features, background, captured.scores(), canaries)
+            yield Records(features, self._first(features), background, captured.scores(), canaries)
+
+    def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the records of an execution's first look, None where it looks at all at once."""
+        count = next(self.certainty.looks(features.height))
+        return None if count == features.height else features[order(features)[:count]]
 
     def _plan(self, records: Records) -> dict[str, Any]:
         features, background = records.features, records.background
         before = self.model.sent
         checked = preflight(self.model, features, background, self.estimator.use_logit, records.captured_NL)
-        rows = checked.rows + sum(self.estimator.evaluations(some, background) for some in _explained(records))
+        rows = checked.rows + self._rows(records)
+        first = None if records.first is None else records._replace(features=records.first)
         probe = self._probe(features, rows)
         calls = None if self.model.sent is None else self._rehearsed(records, checked)
         return {
@@ -123,6 +135,7 @@ class Plan:
             "background_rows": background.height,
             "estimator": self.estimator.settings,
             "rows": rows,
+            "first": first and {"records": len(first.features), "rows": checked.rows + self._rows(first)},
             "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
             "probe": probe._asdict(),
             "shown": manifest.calls(before, self.model.sent),
@@ -130,6 +143,10 @@ class Plan:
             "cost": self.price and calls and self.price * calls.requests / 1000,
             "preflight": asdict(checked),
         }
+
+    def _rows(self, records: Records) -> int:
+        """Return how many rows explaining records sends to the model."""
+        return sum(self.estimator.evaluations(some, records.background) for some in _explained(records))
 
     def _rehearsed(self, records: Records, checked: Preflight) -> Calls:
         """Return what a run sends, counted by a run that sends nothing."""
@@ -179,6 +196,9 @@ def _told(found: dict[str, Any]) -> Iterator[str]:
     sizes = plural(found["records"], "record"), plural(found["features"], "feature")
     yield f"{', '.join(sizes)}, {plural(found['background_rows'], 'background row')}"
     yield f"rows   {found['rows']:,} to the model"
+    if (first := found["first"]) is not None:
+        doubt = "the others only if the verdict is not as sure then as shap.precision asks"
+        yield f"first  {first['rows']:,} of them, for {plural(first['records'], 'record')}; {doubt}"
     if (calls := found["calls"]) is None:
         yield "calls  none: the model is in this process"
     else:

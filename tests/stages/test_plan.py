@@ -39,6 +39,20 @@ def test_a_model_in_this_process_costs_no_call(shapwatch: Shapwatch) -> None:
     assert (plan["calls"], plan["cost"], manifest["calls"]) == (None, None, None)
 
 
+def test_a_first_look_is_planned_too(shapwatch: Shapwatch) -> None:
+    """With `shap.precision` the plan tells what the first thousand records cost, which may do, and what all do."""
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:30:00Z", "stage.count=1200", "stage.batch_rows=2")
+    sure = [HOUR, "shap=kernel", "shap.num_samples=50", "shap.precision=0.9"]
+    printed = shapwatch("stage=plan", *sure)
+    plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
+    shapwatch("stage=monitor", *sure)
+    manifest = shapwatch.read("manifest.json", "monitor")
+    assert manifest["counts"]["sample"] == plan["first"]["records"] == 1000
+    assert plan["records"] == 1260
+    assert plan["first"]["rows"] == manifest["evaluations"] + manifest["preflight"]["rows"] <= plan["rows"]
+    assert f"first  {plan['first']['rows']:,} of them, for 1,000 records; the others only if" in printed
+
+
 def test_planned_calls_are_counted_calls(shapwatch: Shapwatch) -> None:
     """Calls, bytes, price and the shortest time that the rate allows; the run then sends just that."""
     with served(shapwatch.root, "quickstart", "data_capture.enable_capture=false") as endpoint:
