@@ -1,7 +1,7 @@
 """Signals as a daemon hears them: counted in the handler, acted upon where it waits.
 
 A handler may come at any moment, also while a lock is held that it would need, so it takes none; a pipe wakes who
-waits.
+waits. Threads that ask take one, so that who is woken finds that they have asked.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from threading import Lock
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -27,6 +28,7 @@ class Signals:
         """
         self.asked = 0
         self._hung_up, self._hangups = hung_up, 0
+        self._asking = Lock()
         self._read, self._write = os.pipe()
         for end in (self._read, self._write):
             os.set_blocking(end, False)
@@ -48,13 +50,15 @@ class Signals:
 
     def ask(self) -> None:
         """Ask to end, as a signal does; from any thread. Once it is asked the pipe may be gone."""
-        os.write(self._write, b"\0")
-        self.asked += 1
+        with self._asking:
+            os.write(self._write, b"\0")
+            self.asked += 1
 
     def wait(self, seconds: float) -> bool:
         """Return whether somebody has asked to end, after so many seconds or as soon as a signal comes."""
         if not self.asked and select.select([self._read], [], [], seconds)[0]:
-            os.read(self._read, 4096)
+            with self._asking:
+                os.read(self._read, 4096)
         while self._hangups:
             self._hangups -= 1
             self._hung_up()

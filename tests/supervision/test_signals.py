@@ -55,11 +55,16 @@ def test_a_hang_up_is_told_of_and_ends_nothing() -> None:
 
 
 def test_anybody_may_ask() -> None:
-    """From another thread, without a signal."""
-    with Signals(lambda: None) as signals:
-        Thread(target=signals.ask).start()
-        while not signals.wait(30):
-            pass
+    """From another thread, without a signal; who is woken finds that it was asked, however the threads take turns."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(500):
+            with Signals(lambda: None) as signals:
+                Thread(target=signals.ask).start()
+                assert signals.wait(30)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_hail_of_signals_blocks_nobody() -> None:
