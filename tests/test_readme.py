@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ def keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def configured() -> set[str]:
-    """Return every key of every choice in every group."""
+    """Return every key of every choice in every group, the first ones of all groups together, then the second ones."""
     cli.know_package()
     found: set[str] = set()
+    groups = [folder for folder in cli.CONF.iterdir() if folder.is_dir() and folder.name not in {"experiment", "hydra"}]
+    options = [[f"{group.name}={choice.stem}" for choice in sorted(group.glob("*.yaml"))] for group in groups]
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        for choice in sorted(cli.CONF.glob("*/*.yaml")):
-            group = choice.parent.name
-            if group != "experiment":
-                found |= set(keys(OmegaConf.to_container(compose("config", [f"{group}={choice.stem}"]))))
+        for choices in zip_longest(*options):
+            found |= set(keys(OmegaConf.to_container(compose("config", list(filter(None, choices))))))
     return found
 
 

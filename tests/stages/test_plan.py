@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,19 @@ from tests.running import Shapwatch
 HOUR = "stage.window=2026-01-05T09"
 
 
-@pytest.fixture
-def shapwatch(tmp_path: Path) -> Shapwatch:
-    """The program with an hour of captured traffic and a reference."""
-    shapwatch = Shapwatch(tmp_path)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an hour of captured traffic and a reference."""
+    shapwatch = Shapwatch(tmp_path_factory.mktemp("prepared"))
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=60", "stage.batch_rows=2")
     shapwatch("stage=baseline", "shap=kernel", "shap.num_samples=50")
-    return shapwatch
+    return shapwatch.root
+
+
+@pytest.fixture
+def shapwatch(prepared: Path, tmp_path: Path) -> Shapwatch:
+    """The program with a copy of that folder."""
+    return Shapwatch(Path(shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)))
 
 
 def test_a_model_in_this_process_costs_no_call(shapwatch: Shapwatch) -> None:
