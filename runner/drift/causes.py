@@ -167,7 +167,7 @@ def counted(values: pl.Series) -> Counter[Any]:
     >>> counted(pl.Series(["a", "b", "a"])).most_common()
     [('a', 2), ('b', 1)]
     """
-    table = values.alias("value").value_counts(name="count", sort=True)
+    table = values.alias("value").value_counts(name="count")
     return Counter(dict(table.iter_rows()))
 
 
