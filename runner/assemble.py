@@ -36,7 +36,6 @@ from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.report.render import Report
-from runner.serving.data_capture import DataCapture
 from runner.settings import (
     BackfillStage,
     BaselineStage,
@@ -92,6 +91,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from runner.ledger.ledger import Ledger
+    from runner.serving.data_capture import DataCapture
     from runner.supervision.supervisor import Supervisor
 
 STDOUT, STDERR = 1, 2
@@ -326,6 +326,8 @@ def _token(variable: str) -> str | None:
 
 
 def _capture(settings: Settings) -> Callable[[Any], DataCapture]:
+    from runner.serving.data_capture import DataCapture
+
     if not isinstance(settings.source, EndpointSource):
         problem = "an endpoint captures for source=endpoint; or set data_capture.enable_capture=false"
         raise SettingsError([f"source.kind={settings.source.kind}: {problem}"])

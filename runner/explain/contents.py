@@ -19,8 +19,8 @@ Words = NDArray[np.uint64]
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 ONE = np.uint64(1)
 NULL = np.uint64(0x5851F42D4C957F2D)
-CHUNK = 2**14
-"""Records that are looked at together, to bound the memory."""
+CHUNK = 2**12
+"""Records that are looked at together; of more, the intermediate results cost fresh memory each time."""
 
 
 def keys(features: pl.DataFrame) -> tuple[Words, Words]:

@@ -58,11 +58,17 @@ class CaptureFile:
         self._read_lines(self._lines(pending), intake)
 
     def _learn(self, pending: NDArray[np.uint32] | None, worthwhile: int) -> Shape | None:
-        """Return the shape of the first of the pending lines that has one."""
-        sample = list(itertools.islice(self._lines(pending), max(SAMPLE_LINES, worthwhile)))
-        if len(sample) < worthwhile:
+        """Return the shape of the first of the pending lines that has one, where there are many to read by it."""
+        sample = [line.data for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
+        if not sample or self._about(pending, sample) < worthwhile:
             return None
-        return shapes.learned((line.data for line in sample[:SAMPLE_LINES]), self.fields, self.window)
+        return shapes.learned(sample, self.fields, self.window)
+
+    def _about(self, pending: NDArray[np.uint32] | None, sample: list[bytes]) -> float:
+        """Return about how many lines are pending, of which some are given."""
+        if pending is not None:
+            return len(pending)
+        return self.path.stat().st_size * len(sample) / sum(map(len, sample))
 
     def _lines(self, pending: NDArray[np.uint32] | None) -> Iterator[Line]:
         """Yield the lines that have not been read yet; None stands for all."""

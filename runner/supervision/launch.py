@@ -29,9 +29,10 @@ def launch(ledger: Ledger, executing: Callable[[Snapshot, Entry], str], entry: E
         LedgerError: when the settings cannot be read.
     """
     snapshot = ledger.snapshot(entry.snapshot)
+    settings = executing(snapshot, entry)
     ids = {VARIABLES["execution"]: str(entry.id), VARIABLES["schedule"]: entry.schedule}
     return Child(
-        lambda scratch: program.command(scratch, executing(snapshot, entry)),
+        lambda scratch: program.command(scratch, settings),
         snapshot.folder,
         {**program.environment(), **ids},
     )
