@@ -15,14 +15,17 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runner.shipped import PACKAGE, shipped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omegaconf import DictConfig
 
     from runner.domain import Outcome
+    from runner.sweep import Member
 
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -66,22 +69,41 @@ def main() -> NoReturn:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(HELP + choices(CONF))  # noqa: T201
         sys.exit(DONE)
+    sys.exit(ended(compose_and_run))
+
+
+def again(settings: Path) -> NoReturn:
+    """Run the stage of a whole configuration, stored as YAML, and exit."""
+
+    def load_and_run(codes: list[int]) -> None:
+        from omegaconf import OmegaConf
+
+        know_package()
+        config: Any = OmegaConf.load(settings)
+        codes.append(OUR_FAULT)
+        codes[-1] = run(config)
+
+    sys.exit(ended(load_and_run))
+
+
+def ended(running: Callable[[list[int]], None]) -> int:
+    """Return the exit code of what runs stages and collects theirs; an error before a stage becomes a sentence."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is under way is undone as on Ctrl-C
     codes: list[int] = []
     try:
-        compose_and_run(codes)
+        running(codes)
     except KeyboardInterrupt:
         print("interrupted; what was not finished left nothing behind", file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except Exception as error:
         if codes:
             raise
         told = "\n".join(str(each) for each in (error, error.__cause__) if each)
-        sys.exit(refuse(told + QUOTES if UNQUOTED.search(told) else told))
-    sys.exit(max(codes, default=DONE))
+        return refuse(told + QUOTES if UNQUOTED.search(told) else told)
+    return max(codes, default=DONE)
 
 
 def compose_and_run(codes: list[int]) -> None:
@@ -89,8 +111,10 @@ def compose_and_run(codes: list[int]) -> None:
     import hydra
 
     def task(config: DictConfig) -> None:
+        from runner import job
+
         codes.append(OUR_FAULT)
-        codes[-1] = run(config)
+        codes[-1] = run(config, job.member(config))
 
     if sys.version_info >= (3, 14):
         # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
@@ -124,16 +148,16 @@ def admitted(argument: str) -> str:
     return f"++{argument}" if VALUE_OVERRIDE.match(argument) else argument
 
 
-def run(config: DictConfig) -> int:
+def run(config: DictConfig, member: Member | None = None) -> int:
     """Run the stage of a composed configuration, print what it says, and return the exit code.
 
-    The member of a sweep writes its results where no other one does, and leaves a record of how it ended.
+    The member of a sweep leaves a record of how it ended.
     """
-    from runner import compose, console, sweep
+    from runner import console, sweep
     from runner.supervision.launch import log_context
 
     console.configure_logging(**log_context(os.environ))
-    member, start = compose.member(config), time.perf_counter()
+    start = time.perf_counter()
     outcome, results = outcome_of(config)
     code = DONE if outcome.succeeded else BAD_INPUT
     with contextlib.suppress(BrokenPipeError):

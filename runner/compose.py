@@ -1,11 +1,10 @@
-"""Hydra's configuration → validated settings → what runs them; with `cli` the only module that knows Hydra."""
+"""A composed configuration → validated settings → what runs them."""
 
 from __future__ import annotations
 
 import json
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,11 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -39,14 +33,11 @@ from runner.protocols import Track
 from runner.settings import Data, Settings
 from runner.shipped import shipped
 from runner.supervision.declaration import Declaration
-from runner.sweep import Member, conclude
 from runner.timing.durations import duration
 from runner.timing.timetable import dump
 
 EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
 """The stages that ask the model on purpose."""
-WRITTEN = {"baseline": "paths.baseline", "monitor": "paths.monitor", "quickstart": "paths.root"}
-"""Where a stage writes."""
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
 
 
@@ -71,31 +62,6 @@ def validate(config: DictConfig) -> Settings:
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     return settings
-
-
-def member(config: DictConfig) -> Member | None:
-    """Return which member of a sweep this is, None of none; its results get a place of their own in the sweep's folder.
-
-    What a member writes is moved there unless an override says where it belongs: other members would write there too.
-    """
-    job = HydraConfig.get() if HydraConfig.initialized() else None
-    if job is None or job.mode != RunMode.MULTIRUN:
-        return None
-    found = Member(Path(job.sweep.dir).absolute() / str(job.job.num), tuple(job.overrides.task))
-    key = WRITTEN.get(config.stage.kind)
-    if key and not any(override.lstrip("+").startswith(f"{key}=") for override in found.overrides):
-        OmegaConf.update(config, key, str(found.directory / key.removeprefix("paths.")))
-    return found
-
-
-class SweepTable(Callback):
-    """What Hydra calls when the last member of a sweep has ended (conf/hydra/output)."""
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print where the table is, and end the process with the worst exit code of a member."""
-        told, code = conclude(Path(config.hydra.sweep.dir))
-        print(told, flush=True)  # noqa: T201  the command line's last word
-        sys.exit(code)
 
 
 def snapshot(config: DictConfig) -> str:
@@ -182,7 +148,9 @@ def _declared(settings: Settings, snapshot: str) -> Declaration:
 
 def _changes(timetable: dict[str, Any]) -> dict[str, Any] | None:
     """Return what the command line sets in a timetable, None when that, or an experiment, chooses another one."""
-    told = [re.match(r"[+~]*schedule(?:\.(\w+))?=", override) for override in HydraConfig.get().overrides.task]
+    from runner import job
+
+    told = [re.match(r"[+~]*schedule(?:\.(\w+))?=", override) for override in job.overrides()]
     given = {match[1] for match in told if match}
     usual: Any = OmegaConf.to_container(_option("schedule/hourly"))
     others = {key: value for key, value in timetable.items() if key not in given}
@@ -220,16 +188,15 @@ def _monitors(experiments: Sequence[str]) -> list[Declaration]:
     Raises:
         SettingsError: with the problems of the first one that has some.
     """
-    given = [each for each in HydraConfig.get().overrides.task if not re.match(r"[+~]*experiment=", each)]
+    from runner import job
+
     declarations: list[Declaration] = []
     for experiment in experiments:
+        config = job.composed(experiment)
         try:
-            config = hydra.compose(HydraConfig.get().job.config_name, [*given, f"experiment={experiment}"])
             declared = _declared(validate(config), snapshot(config))
         except SettingsError as error:
             raise SettingsError([f"in the experiment {experiment}: {problem}" for problem in error.problems]) from error
-        except HydraException as error:
-            raise SettingsError([f"stage.monitors: {experiment}: {str(error).splitlines()[0]}"]) from error
         if declared.name in (names := [one.name for one in declarations]):
             others = f"{experiments[names.index(declared.name)]} and {experiment}"
             raise SettingsError(

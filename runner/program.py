@@ -16,8 +16,9 @@ def command(folder: str, settings: str) -> list[str]:
         folder: an empty one; it must be there until the process has read it.
         settings: a whole configuration as YAML.
     """
-    (Path(folder) / "settings.yaml").write_text(settings, "utf-8")
-    return [sys.executable, "-P", "-m", "runner", "--config-path", folder, "--config-name", "settings", *QUIET]
+    path = Path(folder) / "settings.yaml"
+    path.write_text(settings, "utf-8")
+    return [sys.executable, "-P", "-m", "runner.again", str(path)]
 
 
 def reproduction(**stage: str) -> str:

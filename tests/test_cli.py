@@ -368,7 +368,7 @@ def test_an_error_of_ours_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_p
     """It shows where it happened, which ends a process with 1."""
     monkeypatch.chdir(CHECKOUT)
     monkeypatch.setattr(sys, "argv", ["shapwatch", f"paths.root={tmp_path}"])
-    monkeypatch.setattr(cli, "run", lambda _: 1 // 0)
+    monkeypatch.setattr(cli, "run", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         cli.main()
 
@@ -400,7 +400,7 @@ def test_secrets_are_not_repeated(shapwatch: Shapwatch) -> None:
 def test_an_interrupted_run_leaves_nothing(shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends with 130 and a sentence."""
 
-    def interrupt(_: object) -> int:
+    def interrupt(*_: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "run", interrupt)

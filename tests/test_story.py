@@ -179,7 +179,7 @@ def children(parent: int | None = None) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if above == (parent or os.getpid()) and b"--config-name\0settings" in (folder / "cmdline").read_bytes():
+            if above == (parent or os.getpid()) and b"runner.again" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 
