@@ -343,6 +343,9 @@ def test_features_may_be_explained_together(shapwatch: Shapwatch) -> None:
     assert "size" in found["global_shap_values"]
     assert "mean radius" not in found["global_shap_values"]
     assert "differ" in shapwatch("stage=monitor", HOUR, code=2)
+    shapwatch("stage=replay", "stage.start=2026-01-05T10:00:00Z", "stage.rescale={mean area: 100}")
+    said = shapwatch("stage=monitor", "stage.window=2026-01-05T10", groups)
+    assert "of its features mean area has changed most: it is 100 times what it was, as in another unit" in said
 
 
 def test_a_sweep_runs_every_member(shapwatch: Shapwatch) -> None:

@@ -9,7 +9,7 @@ Array letters: N reference records, M live records.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,7 +40,13 @@ UNITS = (10.0, 100.0, 1000.0, 12.0, 60.0, 24.0, 7.0, 365.25, 3600.0, 2.54, 1.609
 SAME = "its own values are as before"
 
 
-def with_causes(finding: Finding, before: pl.DataFrame, now: pl.DataFrame, parts: Sequence[Segment] = ()) -> Finding:
+def with_causes(
+    finding: Finding,
+    before: pl.DataFrame,
+    now: pl.DataFrame,
+    parts: Sequence[Segment] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Finding:
     """Return a finding whose surely changed features say what has probably happened to them.
 
     Args:
@@ -48,8 +54,9 @@ def with_causes(finding: Finding, before: pl.DataFrame, now: pl.DataFrame, parts
         before: the inputs of the reference's records.
         now: those of the live ones.
         parts: the records of the finding's segments.
+        groups: the features that are explained as one, by the name they have then.
     """
-    told = partial(_told, finding)
+    told = partial(_told, finding, groups or {})
     segments = [
         replace(segment, labels=told(segment.labels, before[part.reference_N], now[part.live_M]))
         for segment, part in zip(finding.segments, parts, strict=True)
@@ -58,17 +65,19 @@ def with_causes(finding: Finding, before: pl.DataFrame, now: pl.DataFrame, parts
 
 
 def _told(
-    finding: Finding, labels: Sequence[LabelFinding], before: pl.DataFrame, now: pl.DataFrame
+    finding: Finding,
+    groups: Mapping[str, Sequence[str]],
+    labels: Sequence[LabelFinding],
+    before: pl.DataFrame,
+    now: pl.DataFrame,
 ) -> tuple[LabelFinding, ...]:
     """Return labels whose features, those that have changed most surely, bear a cause."""
     causes: dict[str, str] = {}
 
     def cause(feature: FeatureDrift) -> FeatureDrift:
-        if feature.name not in now.columns:  # a group of features
-            return feature
         if feature.name not in causes:
-            found = likely_cause(before[feature.name], now[feature.name])
-            causes[feature.name] = found or _elsewhere(finding.canary)
+            members = list(groups.get(feature.name, [feature.name]))
+            causes[feature.name] = _among(members, before, now) or _elsewhere(finding.canary)
         return replace(feature, cause=causes[feature.name])
 
     bearing = []
@@ -89,6 +98,15 @@ def _elsewhere(canary: Canary | None) -> str:
     return f"{SAME}, and so is the model; what they are worth has changed through other features"
 
 
+def _among(members: Sequence[str], before: pl.DataFrame, now: pl.DataFrame) -> str | None:
+    """Return what has probably happened to a feature, or to the one of several whose values have moved most."""
+    if len(members) == 1:
+        return likely_cause(before[members[0]], now[members[0]])
+    most = max(members, key=lambda name: _moved(before[name], now[name]))
+    found = likely_cause(before[most], now[most])
+    return found and f"of its features {most} has changed most: {found}"
+
+
 def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
     """Return what has probably happened to the values of a feature, without a full stop; None for nothing."""
     missing = now.null_count() / len(now), before.null_count() / len(before)
@@ -99,8 +117,11 @@ def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
         return None
     if now.n_unique() == 1 < before.n_unique():
         return f"it is always {shown(now[0])}, and had {before.n_unique():,} different values"
-    numbers = before.dtype.is_numeric() and now.dtype.is_numeric()
-    return _of_numbers(before, now) if numbers else _of_codes(before, now)
+    return _of_numbers(before, now) if _are_numbers(before, now) else _of_codes(before, now)
+
+
+def _are_numbers(before: pl.Series, now: pl.Series) -> bool:
+    return before.dtype.is_numeric() and now.dtype.is_numeric()
 
 
 def _of_numbers(before: pl.Series, now: pl.Series) -> str | None:
@@ -151,6 +172,18 @@ def _of_codes(before: pl.Series, now: pl.Series) -> str | None:
 
 def _apart(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
     return float(distance(before_N[:, None], now_M[:, None])[0])
+
+
+def _moved(before: pl.Series, now: pl.Series) -> float:
+    """Return how far the values of a feature have moved, from 0 to 1: in their order, from one to another, or away."""
+    missing = abs(now.null_count() / len(now) - before.null_count() / len(before))
+    before, now = before.drop_nulls(), now.drop_nulls()
+    if before.is_empty() or now.is_empty():
+        return missing
+    if _are_numbers(before, now):
+        return max(missing, _apart(*(values.cast(pl.Float64).to_numpy() for values in (before, now))))
+    had, has = (_named(counted(values)) for values in (before, now))
+    return max(missing, sum(abs(has[value] / len(now) - had[value] / len(before)) for value in {*had, *has}) / 2)
 
 
 def _named(counts: Counter[Any]) -> Counter[str]:

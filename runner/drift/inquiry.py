@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,6 +23,7 @@ def inquire(
     window: timedelta,
     canary: Canary | None = None,
     past: Sequence[Level] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Finding:
     """Return what a window says beside the reference.
 
@@ -34,6 +35,7 @@ def inquire(
         window: its length.
         canary: what the model makes of kept records today, None where none were explained again.
         past: what the windows before said by themselves, oldest first.
+        groups: the features that are explained as one, by the name they have then.
 
     Raises:
         FeatureMismatch: when a feature exists on one side only.
@@ -42,7 +44,7 @@ def inquire(
     by = detector.segment_by
     parts = segments(by, before.features, now.features, detector.min_rows) if by else ()
     finding = detector.find(before.attributions, now.attributions, agg_method, window, parts)
-    finding = with_causes(replace(finding, canary=canary), before.features, now.features, parts)
+    finding = with_causes(replace(finding, canary=canary), before.features, now.features, parts, groups)
     finding = with_histograms(finding, before, now)
     level = detector.alarm.standing(past, finding.alone)
     notes = [*finding.notes, *_standing(detector, finding.alone, level)]

@@ -295,7 +295,7 @@ class Monitor:
             told = canary(then.attributions, scene.again, method, same)
         comparable = [point.alone for point in scene.past if point.reference == reference.digest]
         length = scene.window.end - scene.window.start
-        return inquire(self.detector, reference.kept, live, method, length, told, comparable)
+        return inquire(self.detector, reference.kept, live, method, length, told, comparable, self.estimator.groups)
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)

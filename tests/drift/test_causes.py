@@ -89,3 +89,33 @@ def test_of_two_labels_a_feature_has_one_cause() -> None:
     inputs = as_inputs(reference), as_inputs(live)
     one, two = with_causes(USUAL.find(reference, live, "mean_abs", HOUR), *inputs).labels
     assert [feature.cause for feature in one.features] == [feature.cause for feature in two.features]
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"years": HOURS[600:], "city": ["a"] * 300 + ["b"] * 100}, SAME),
+        ({"years": HOURS[600:] * 12, "city": ["a"] * 300 + ["b"] * 100}, "years has changed most: it is 12 times"),
+        ({"years": HOURS[600:] + 2, "city": ["c"] * 400}, "city has changed most: it is always 'c'"),
+        ({"years": [None] * 400, "city": ["b"] * 300 + ["a"] * 100}, "years has changed most: it is missing in 100%"),
+        (
+            {"years": [None] * 4 + [1.0] * 396, "city": [None] * 120 + ["a"] * 280},
+            "years has changed most: it is always 1",
+        ),
+    ],
+)
+def test_of_a_group_the_feature_that_has_moved_most_is_told(now: dict[str, Any], told: str) -> None:
+    """Together they have one attribution; what has happened has happened to one of them."""
+    reference, live = local(600, 0), local(400, 1, SCALES * 9)
+    name = reference.names[0]
+    before = (
+        as_inputs(reference)
+        .rename({name: "years"})
+        .with_columns(pl.Series("years", HOURS[:600]), pl.Series("city", ["a"] * 450 + ["b"] * 150))
+    )
+    after = as_inputs(live).drop(name).with_columns(pl.Series(key, value, strict=False) for key, value in now.items())
+    found = USUAL.find(reference, live, "mean_abs", HOUR)
+    (label,) = with_causes(found, before, after, groups={name: ["years", "city"]}).labels
+    (cause,) = [feature.cause for feature in label.features if feature.name == name]
+    assert cause is not None
+    assert cause.startswith(told if told == SAME else f"of its features {told}")
