@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from runner.shipped import PACKAGE, shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from omegaconf import DictConfig
 
@@ -31,6 +31,8 @@ DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 CONF = shipped("conf")
 
+VALUED = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"}
+"""Hydra's options that a value follows."""
 VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
 
 UNQUOTED = re.compile("no viable alternative|mismatched input|extraneous input|token recognition error")
@@ -55,7 +57,7 @@ shapwatch watches why a model decides: SHAP feature attribution drift, from capt
 
 Any setting is overridden by KEY=VALUE; the README lists every key and every error.
 
-  --config-dir FOLDER    use your own experiment/*.yaml too; do not put it between overrides
+  --config-dir FOLDER    use your own experiment/*.yaml too
   --cfg job              print the settings instead of running
   -m, --multirun         run all combinations of comma-separated values
   --hydra-help           the other options
@@ -121,7 +123,7 @@ def compose_and_run(codes: list[int]) -> None:
         argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
     know_package()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
-    sys.argv[1:] = [admitted(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [admitted(argument) for argument in overrides_first(sys.argv[1:])]
     hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
 
 
@@ -137,6 +139,22 @@ def choices(conf: Path) -> str:
     groups = sorted(folder for folder in conf.iterdir() if folder.is_dir() and folder.name != "hydra")
     options = {group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in groups}
     return "\n".join(f"  {group}: {', '.join(names)}" for group, names in options.items())
+
+
+def overrides_first(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments with the overrides before the options: Hydra's parser takes no option between two of them.
+
+    >>> overrides_first(["stage=baseline", "-m", "shap.seed=1,2", "--config-dir", "my/conf", "~schedule"])
+    ['stage=baseline', 'shap.seed=1,2', '~schedule', '-m', '--config-dir', 'my/conf']
+    """
+    overrides: list[str] = []
+    options: list[str] = []
+    before = ""
+    for argument in arguments:
+        is_option = argument.startswith("-") or before in VALUED or (before.startswith("-") and argument.isalpha())
+        (options if is_option else overrides).append(argument)
+        before = argument
+    return overrides + options
 
 
 def admitted(argument: str) -> str:

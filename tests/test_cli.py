@@ -367,6 +367,22 @@ def test_settings_can_be_shown(shapwatch: Shapwatch) -> None:
     assert not shapwatch.root.exists()
 
 
+@pytest.mark.parametrize("info", [("--info", "searchpath"), ("--info",)])
+def test_options_may_stand_anywhere(
+    info: tuple[str, ...], shapwatch: Shapwatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between overrides and after them, with and without a value."""
+    own = tmp_path / "conf" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\ndefaults: [quickstart, _self_]\nshap: {seed: 7}\n")
+    printed = shapwatch(
+        "experiment=mine", "--cfg", "job", "stage=baseline", "--config-dir", str(own.parent), "report.max_bars=3"
+    )
+    assert "seed: 7" in printed
+    assert "max_bars: 3" in printed
+    assert "provider" in shapwatch("stage=baseline", *info, "shap.seed=3").lower()
+
+
 def test_an_error_of_ours_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It shows where it happened, which ends a process with 1."""
     monkeypatch.chdir(CHECKOUT)
