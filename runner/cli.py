@@ -146,13 +146,15 @@ def overrides_first(arguments: Iterable[str]) -> list[str]:
 
     >>> overrides_first(["stage=baseline", "-m", "shap.seed=1,2", "--config-dir", "my/conf", "~schedule"])
     ['stage=baseline', 'shap.seed=1,2', '~schedule', '-m', '--config-dir', 'my/conf']
+    >>> overrides_first(["stage=baseline", "--info", "defaults-tree", "shap.seed=3"])
+    ['stage=baseline', 'shap.seed=3', '--info', 'defaults-tree']
     """
     overrides: list[str] = []
     options: list[str] = []
     before = ""
     for argument in arguments:
-        is_option = argument.startswith("-") or before in VALUED or (before.startswith("-") and argument.isalpha())
-        (options if is_option else overrides).append(argument)
+        is_override = argument.startswith("~") or "=" in argument or not before.startswith("-")
+        (options if argument.startswith("-") or before in VALUED or not is_override else overrides).append(argument)
         before = argument
     return overrides + options
 

@@ -47,7 +47,7 @@ def member(config: DictConfig) -> Member | None:
     job = HydraConfig.get()
     if job.mode != RunMode.MULTIRUN:
         return None
-    found = Member(Path(job.sweep.dir).absolute() / str(job.job.num), tuple(job.overrides.task))
+    found = Member(Path(job.sweep.dir).absolute() / str(job.job.num), tuple(overrides()))
     key = WRITTEN.get(config.stage.kind)
     if key and not any(override.lstrip("+").startswith(f"{key}=") for override in found.overrides):
         OmegaConf.update(config, key, str(found.directory / key.removeprefix("paths.")))

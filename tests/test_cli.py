@@ -368,9 +368,7 @@ def test_settings_can_be_shown(shapwatch: Shapwatch) -> None:
 
 
 @pytest.mark.parametrize("info", [("--info", "searchpath"), ("--info",)])
-def test_options_may_stand_anywhere(
-    info: tuple[str, ...], shapwatch: Shapwatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_options_may_stand_anywhere(info: tuple[str, ...], shapwatch: Shapwatch, tmp_path: Path) -> None:
     """Between overrides and after them, with and without a value."""
     own = tmp_path / "conf" / "experiment"
     own.mkdir(parents=True)

@@ -117,10 +117,11 @@ def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
         return None
     if now.n_unique() == 1 < before.n_unique():
         return f"it is always {shown(now[0])}, and had {before.n_unique():,} different values"
-    return _of_numbers(before, now) if _are_numbers(before, now) else _of_codes(before, now)
+    return _of_numbers(before, now) if are_numbers(before, now) else _of_codes(before, now)
 
 
-def _are_numbers(before: pl.Series, now: pl.Series) -> bool:
+def are_numbers(before: pl.Series, now: pl.Series) -> bool:
+    """Return whether a feature holds numbers on both sides."""
     return before.dtype.is_numeric() and now.dtype.is_numeric()
 
 
@@ -180,7 +181,7 @@ def _moved(before: pl.Series, now: pl.Series) -> float:
     before, now = before.drop_nulls(), now.drop_nulls()
     if before.is_empty() or now.is_empty():
         return missing
-    if _are_numbers(before, now):
+    if are_numbers(before, now):
         return max(missing, _apart(*(values.cast(pl.Float64).to_numpy() for values in (before, now))))
     had, has = (_named(counted(values)) for values in (before, now))
     return max(missing, sum(abs(has[value] / len(now) - had[value] / len(before)) for value in {*had, *has}) / 2)

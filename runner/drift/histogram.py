@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain import Explained
-from runner.drift.causes import counted, shown
+from runner.drift.causes import are_numbers, counted, shown
 from runner.errors import snippet
 from runner.finding import FeatureDrift, Finding, Histogram, LabelFinding
 
@@ -61,7 +61,7 @@ def values(before: pl.Series, now: pl.Series) -> Histogram | None:
     before, now = before.drop_nulls(), now.drop_nulls()
     if before.is_empty() or now.is_empty():
         return None
-    numeric = before.dtype.is_numeric() and now.dtype.is_numeric()
+    numeric = are_numbers(before, now)
     if numeric and len({*before.unique().to_list(), *now.unique().to_list()}) > MOST_NAMES:
         return numbers(*(side.cast(pl.Float64).to_numpy() for side in (before, now)))
     return _categories(before, now, numeric)

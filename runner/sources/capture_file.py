@@ -59,16 +59,16 @@ class CaptureFile:
 
     def _learn(self, pending: NDArray[np.uint32] | None, worthwhile: int) -> Shape | None:
         """Return the shape of the first of the pending lines that has one, where there are many to read by it."""
+        if pending is not None and len(pending) < worthwhile:
+            return None
         sample = [line.data for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
-        if not sample or self._about(pending, sample) < worthwhile:
+        if pending is None and self._about(sample) < worthwhile:
             return None
         return shapes.learned(sample, self.fields, self.window)
 
-    def _about(self, pending: NDArray[np.uint32] | None, sample: list[bytes]) -> float:
-        """Return about how many lines are pending, of which some are given."""
-        if pending is not None:
-            return len(pending)
-        return self.path.stat().st_size * len(sample) / sum(map(len, sample))
+    def _about(self, sample: list[bytes]) -> float:
+        """Return about how many lines the file has, of which the first are given."""
+        return self.path.stat().st_size * len(sample) / max(1, sum(map(len, sample)))
 
     def _lines(self, pending: NDArray[np.uint32] | None) -> Iterator[Line]:
         """Yield the lines that have not been read yet; None stands for all."""
