@@ -120,8 +120,13 @@ class Explainer(Protocol):
         """What two analyses must share for their numbers to carry the same noise, as plain data."""
         ...
 
-    def coalitions(self, players: int) -> int:
-        """Return how many coalitions a record with that many players costs; raises when it cannot be done."""
+    def coalitions(self, players: int, varying: int) -> int:
+        """Return how many coalitions a record with that many players costs; raises when it cannot be done.
+
+        Args:
+            players: those that play.
+            varying: those of them that differ from the background: all, unless it `keeps_unvarying`.
+        """
         ...
 
     def estimate(self, game: Game) -> Estimate:

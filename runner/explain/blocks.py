@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runner.explain.contents import GOLDEN, keys, mix
 from runner.explain.players import Players
 from runner.explain.table import Table, slices
+from runner.protocols import Explainer
 
 LAST = np.uint64(2**63)
 BATCHES = 4
@@ -45,55 +46,58 @@ def distinct(table: Table, features: pl.DataFrame) -> Distinct:
 
 
 class Group(NamedTuple):
-    """Records with equal numbers of players against a background row.
+    """Records of which equally many players differ from a background row.
 
     Attributes:
         row: the number of the background row.
         rows_N: the places of the records.
-        players_NP: those that play, in an order that each record's content draws.
+        coalitions: what each record costs.
+        varying: how many players differ from it.
+        players_NP: those that play, the ones that differ first, in an order that each record's content draws.
     """
 
     row: int
     rows_N: NDArray[np.intp]
+    coalitions: int
+    varying: int
     players_NP: NDArray[np.intp]
 
-    @property
-    def players(self) -> int:
-        """P."""
-        return int(self.players_NP.shape[1])
 
+def groups(
+    records: Distinct, background: Table, players: Players, explainer: Explainer, asks_freely: bool
+) -> list[Group]:
+    """Return who plays against which background row; records in which nothing differs from it are left out.
 
-def groups(records: Distinct, background: Table, players: Players, keeps_unvarying: bool) -> list[Group]:
-    """Return who plays against which background row; records in which nothing differs from it are left out."""
-    found = []
+    With `asks_freely`, records for an explainer that `keeps_unvarying` stay together as if all players differed.
+    """
+    found, G = [], len(players.names)
     for row in range(len(background)):
-        if keeps_unvarying:
-            plays_NG = np.ones((len(records.table), len(players.names)), dtype=np.bool_)
-        else:
-            plays_NG = players.any(records.table.differs(background.part(slice(row, row + 1))))
-        seats_NG = _seats(records.keys_N, plays_NG, row)
-        count_N = plays_NG.sum(axis=1)
-        for count in np.unique(count_N[count_N > 0]).tolist():
-            rows_N = np.flatnonzero(count_N == count)
-            found.append(Group(row, rows_N, seats_NG[rows_N, :count]))
+        varies_NG = players.any(records.table.differs(background.part(slice(row, row + 1))))
+        seats_NG, count_N = _seats(records.keys_N, varies_NG, row), varies_NG.sum(axis=1)
+        if explainer.keeps_unvarying and asks_freely:
+            count_N[count_N > 0] = G
+        for varying in np.unique(count_N[count_N > 0]).tolist():
+            rows_N, playing = np.flatnonzero(count_N == varying), G if explainer.keeps_unvarying else varying
+            coalitions = explainer.coalitions(playing, varying)
+            found.append(Group(row, rows_N, coalitions, varying, seats_NG[rows_N, :playing]))
     return found
 
 
-def block_size(group: Group, coalitions: int, max_batch_rows: int) -> int:
-    """Return the most records of a block, of which each has so many coalitions."""
-    batch = max(1, max_batch_rows // max(1, coalitions))
+def block_size(group: Group, max_batch_rows: int) -> int:
+    """Return the most records of a block."""
+    batch = max(1, max_batch_rows // max(1, group.coalitions))
     return min(BATCHES * batch, max(batch, len(group.rows_N) // MANY))
 
 
-def _seats(keys_N: NDArray[np.uint64], plays_NG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
-    """Return the players of each record in an order that its content draws, those that play before the others.
+def _seats(keys_N: NDArray[np.uint64], varies_NG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
+    """Return the players of each record in an order that its content draws, those that differ before the others.
 
     An explainer that asks all records for the same coalitions of seats so asks each one for its own of players, and
     their errors do not line up; a record's order is the same wherever it stands.
     """
-    places_G: NDArray[np.uint64] = np.arange(1, plays_NG.shape[1] + 1, dtype=np.uint64) * GOLDEN
+    places_G: NDArray[np.uint64] = np.arange(1, varies_NG.shape[1] + 1, dtype=np.uint64) * GOLDEN
     luck_NG = mix(keys_N[:, None] + places_G + np.uint64(salt)) >> np.uint64(1)
-    return np.where(plays_NG, luck_NG, LAST).argsort(axis=1)
+    return np.where(varies_NG, luck_NG, luck_NG | LAST).argsort(axis=1)
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,12 @@ class Block:
     """Some records of a group: all that is needed to explain them but the model.
 
     Attributes:
-        players_NP: as in the group.
+        varying, players_NP: as in the group.
         records: the records; `replacement`: the background row.
         scores_NL, expected_L: the model's outputs on them.
     """
 
+    varying: int
     players_NP: NDArray[np.intp]
     records: Table
     replacement: Table
@@ -143,6 +148,7 @@ class Cut:
             records, scores_NL = self.records.table.take(group.rows_N), self.scores_NL[group.rows_N]
             for some in slices(len(group.rows_N), size):
                 yield Block(
+                    varying=group.varying,
                     players_NP=group.players_NP[some],
                     records=records.part(some),
                     replacement=self.background.part(slice(group.row, group.row + 1)),

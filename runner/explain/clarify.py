@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain import Estimate
-from runner.explain.coalitions import affordable, number_of_pairs, pairs_of_size
-from runner.explain.pairs import ask, by_record, differences, each
+from runner.explain.coalitions import affordable, number_of_pairs, pairs_of_size, told_apart
+from runner.explain.pairs import ask, by_record, coalitions, differences, each
 from runner.protocols import Game
 
 LARGEST_DESIGN = 2**23
@@ -45,13 +45,16 @@ class Clarify:
         """The explainer's name and what its noise depends on."""
         return {"explainer": "kernel", "compat": "clarify", "num_samples": self.num_samples, "seed": self.seed}
 
-    def coalitions(self, players: int) -> int:
-        """Return the coalitions of one record, never more than the 2^P − 2 there are.
+    def coalitions(self, players: int, varying: int) -> int:
+        """Return the coalitions of one record, those that only players equal to the background tell apart as one.
 
         Raises:
             ExplainerError: when `num_samples` is too few for that many players, or too many.
         """
-        return affordable(self.num_samples, players, LARGEST_DESIGN // max(1, players))
+        budget = self._budget(players)
+        if varying == players:
+            return budget
+        return len(told_apart(coalitions(regression(players, budget, self.seed).half_JP), varying).masks_kP)
 
     def estimate(self, game: Game) -> Estimate:
         """Return phi_NPL, and the variance that drawing pairs leaves: nan where too few were drawn to tell."""
@@ -59,12 +62,15 @@ class Clarify:
         if game.players < 2:
             total_NL = game.scores_NL - game.expected_L
             return Estimate(total_NL[:, None, :].repeat(game.players, axis=1), variance_NPL=None)
-        design = regression(game.players, self.coalitions(game.players), self.seed)
+        design = regression(game.players, self._budget(game.players), self.seed)
         differences_RM = differences(ask(game, design.half_JP))
         phi_RP = each(differences_RM, design.solver_MP)
         residual_RI = design.residual(differences_RM, phi_RP)
         variance_RP = each(residual_RI**2, design.influence_IP**2)
         return Estimate(by_record(phi_RP, labels), by_record(variance_RP, labels))
+
+    def _budget(self, players: int) -> int:
+        return affordable(self.num_samples, players, LARGEST_DESIGN // max(1, players))
 
 
 @dataclass(frozen=True)

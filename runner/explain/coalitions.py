@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,27 @@ def _some_of_size(players: int, size: int, count: int, rng: np.random.Generator)
         masks ^= (2 * size == players) & ~masks[:, :1]
         known |= dict.fromkeys(row.tobytes() for row in masks)
     return np.frombuffer(b"".join(list(known)[:count]), dtype=np.bool_).reshape(count, players)
+
+
+class Different(NamedTuple):
+    """Coalitions of which each is of some other players than the rest.
+
+    Attributes:
+        masks_kP: one of each, without that of all and that of nobody.
+        place_K: where each of the original K is among them; −2 for that of all, −1 for that of nobody.
+    """
+
+    masks_kP: NDArray[np.bool_]
+    place_K: NDArray[np.intp]
+
+
+def told_apart(masks_KP: NDArray[np.bool_], varying: int) -> Different:
+    """Return the coalitions that differ in who of the first `varying` players is there."""
+    keys = np.ascontiguousarray(masks_KP[:, :varying]).view(f"S{varying}")[:, 0].tolist()
+    places = {b"\1" * varying: -2, b"": -1}
+    place_K = np.array([places.setdefault(key, len(places) - 2) for key in keys], dtype=np.intp)
+    _, first_k = np.unique(place_K[place_K >= 0], return_index=True)
+    return Different(masks_KP[place_K >= 0][first_k], place_K)
 
 
 def affordable(num_samples: int | None, players: int, most: int) -> int:

@@ -59,12 +59,12 @@ class Estimator:
             return self._contributed(self.explainer, model, features)
         explainer, players = self.explainer, seated(features.columns, self.groups)
         background, features = backgrounds.align(background, features)
-        records, rows, playing = _prepared(explainer, features, background, players)
+        records, rows, playing = _prepared(explainer, model, features, background, players)
         cut = Cut(
             records=records,
             background=rows,
             groups=playing,
-            sizes=[block_size(some, explainer.coalitions(some.players), self.max_batch_rows) for some in playing],
+            sizes=[block_size(some, self.max_batch_rows) for some in playing],
             scores_NL=outputs(model, records.table.frame(), self.use_logit, self.max_batch_rows),
             replaced_BL=outputs(model, background, self.use_logit, self.max_batch_rows),
         )
@@ -84,7 +84,7 @@ class Estimator:
             phi_NDL=phi_NDL[records.back_N],
             expected_L=cut.replaced_BL.mean(axis=0),
             scores_NL=cut.scores_NL[records.back_N],
-            evaluations=_evaluations(explainer, records, rows, playing),
+            evaluations=_evaluations(records, rows, playing),
             error_NDL=error_NDL[records.back_N],
             errors=errors(phi_NDL, error_NDL, counts_N, self.agg_method),
         )
@@ -122,8 +122,8 @@ class Estimator:
             errors=None if error_NDL is None else errors(phi_NDL, error_NDL, np.ones(len(phi_NDL)), self.agg_method),
         )
 
-    def evaluations(self, features: pl.DataFrame, background: pl.DataFrame) -> int:
-        """Return how many rows `explain` would send to the model.
+    def evaluations(self, model: Model, features: pl.DataFrame, background: pl.DataFrame) -> int:
+        """Return how many rows `explain` would send to the model, which is asked nothing.
 
         Raises:
             BackgroundError: when the background's columns do not fit the features'.
@@ -133,7 +133,7 @@ class Estimator:
             return 2 * features.height
         players = seated(features.columns, self.groups)
         background, features = backgrounds.align(background, features)
-        return _evaluations(self.explainer, *_prepared(self.explainer, features, background, players))
+        return _evaluations(*_prepared(self.explainer, model, features, background, players))
 
     def aggregate(self, attributions: Attributions) -> GlobalAttributions:
         """Return the global attributions by `agg_method`."""
@@ -159,17 +159,19 @@ class Estimator:
 
 
 def _prepared(
-    explainer: Explainer, features: pl.DataFrame, background: pl.DataFrame, players: Players
+    explainer: Explainer, model: Model, features: pl.DataFrame, background: pl.DataFrame, players: Players
 ) -> tuple[Distinct, Table, list[Group]]:
-    """Return the different records, the background rows, and who plays against which of them."""
+    """Return the different records, the background rows, and who plays against which of them.
+
+    A model that adds up answers sooner than it could be told which of its rows are the same.
+    """
     table, rows = tables(features, background)
     records = distinct(table, features)
-    return records, rows, groups(records, rows, players, explainer.keeps_unvarying)
+    return records, rows, groups(records, rows, players, explainer, asks_freely=model.adds_up)
 
 
-def _evaluations(explainer: Explainer, records: Distinct, background: Table, playing: list[Group]) -> int:
-    asked = sum(len(group.rows_N) * explainer.coalitions(group.players) for group in playing)
-    return len(records.table) + len(background) + asked
+def _evaluations(records: Distinct, background: Table, playing: list[Group]) -> int:
+    return len(records.table) + len(background) + sum(len(group.rows_N) * group.coalitions for group in playing)
 
 
 def _estimate(
@@ -181,6 +183,7 @@ def _estimate(
         records=block.records,
         replacement=block.replacement,
         teams=players,
+        varying=block.varying,
         players_NP=block.players_NP,
         scores_NL=block.scores_NL,
         expected_L=block.expected_L,

@@ -28,7 +28,7 @@ class Exact:
         """The explainer's name."""
         return {"explainer": "exact"}
 
-    def coalitions(self, players: int) -> int:
+    def coalitions(self, players: int, varying: int) -> int:  # noqa: ARG002  all that play vary
         """Return 2^P − 2, the coalitions of one record besides the empty one and that of all.
 
         Raises:

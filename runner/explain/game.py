@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from runner.domain import Margin
 from runner.errors import ExplainerError, ModelAnswerError, snippet
 from runner.explain import log_odds
+from runner.explain.coalitions import told_apart
 from runner.explain.players import Players
 from runner.explain.table import Table, slices
 from runner.protocols import Model
@@ -79,7 +80,9 @@ class MaskingGame:
         records: N of them.
         replacement: the background row, with the same column types.
         teams: the features of each player.
-        players_NP: the players that play, per record, in the order of their seats; the others keep the record's values.
+        varying: how many players differ from the background, in every record.
+        players_NP: the players that play, per record, in the order of their seats, those that differ first; the others
+            keep the record's values.
         scores_NL, expected_L: the values of the grand and the empty coalition.
         use_logit: whether values are log-odds instead of the model's outputs.
         max_batch_rows: the most rows that go to the model in one call.
@@ -89,6 +92,7 @@ class MaskingGame:
     records: Table
     replacement: Table
     teams: Players
+    varying: int
     players_NP: NDArray[np.intp]
     scores_NL: NDArray[np.float64]
     expected_L: NDArray[np.float64]
@@ -116,7 +120,15 @@ class MaskingGame:
         return replace(self, players_NP=np.take_along_axis(self.players_NP, order_NP, axis=1))
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return values_NKL."""
+        """Return values_NKL; of coalitions that only players equal to the background tell apart, one is asked for."""
+        if self.varying == self.players:
+            return self._asked(masks_KP)
+        different = told_apart(masks_KP, self.varying)
+        nobody_N1L = np.broadcast_to(self.expected_L, self.scores_NL[:, None].shape)
+        values_NkL = [self._asked(different.masks_kP), self.scores_NL[:, None], nobody_N1L]
+        return np.concatenate(values_NkL, axis=1).take(different.place_K, axis=1)
+
+    def _asked(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         N, K, L = len(self.records), len(masks_KP), len(self.expected_L)
         values_NKL = np.empty((N, K, L))
         for some in slices(K, self.max_batch_rows):

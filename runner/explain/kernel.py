@@ -40,7 +40,7 @@ class Kernel:
         """The explainer's name and what its noise depends on."""
         return {"explainer": "kernel", "compat": None, "num_samples": self.num_samples, "seed": self.seed}
 
-    def coalitions(self, players: int) -> int:
+    def coalitions(self, players: int, varying: int) -> int:  # noqa: ARG002  all that play vary
         """Return the coalitions of one record, never more than the 2^P − 2 there are.
 
         Raises:
@@ -50,13 +50,14 @@ class Kernel:
 
     def estimate(self, game: Game) -> Estimate:
         """Return phi_NPL, and its variance unless there was a value for every coalition."""
-        design, labels = posterior(game.players, self.coalitions(game.players) // 2, self.seed), len(game.expected_L)
+        P, labels = game.players, len(game.expected_L)
+        design = posterior(P, self.coalitions(P, P) // 2, self.seed)
         if design.complete:
             return Exact().estimate(game)
         order_NP, values_RK = ask_in_order(game, design.half_JP)
         differences_RM, control = differences(values_RK), control_variate(values_RK, design)
         left_RM = differences_RM - control.differences_RM
         phi_RP = control.phi_RP + each(left_RM, design.solver_MP)
-        phi_RP += (differences_RM[:, -1:] - phi_RP.sum(axis=1, keepdims=True)) / game.players
+        phi_RP += (differences_RM[:, -1:] - phi_RP.sum(axis=1, keepdims=True)) / P
         variance_RP = design.surprise(left_RM) * control.flattery_R1 * design.variance_P + control.rounding_R1**2
         return Estimate(*(in_seats(by_record(rows_RP, labels), order_NP) for rows_RP in (phi_RP, variance_RP)))

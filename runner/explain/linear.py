@@ -30,7 +30,7 @@ class Linear:
         """The explainer's name."""
         return {"explainer": "linear"}
 
-    def coalitions(self, players: int) -> int:  # noqa: ARG002  the same for any number of them
+    def coalitions(self, players: int, varying: int) -> int:  # noqa: ARG002  the same for any number of them
         """Return 0."""
         return 0
 

@@ -146,7 +146,7 @@ class Plan:
 
     def _rows(self, records: Records) -> int:
         """Return how many rows explaining records sends to the model."""
-        return sum(self.estimator.evaluations(some, records.background) for some in _explained(records))
+        return sum(self.estimator.evaluations(self.model, some, records.background) for some in _explained(records))
 
     def _rehearsed(self, records: Records, checked: Preflight) -> Calls:
         """Return what a run sends, counted by a run that sends nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import comb
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from runner.explain.clarify import Clarify, _draw, regression, size_weights
 from runner.explain.exact import Exact
 from runner.explain.pairs import ask, differences
 from tests.explain.games import Table, smooth
+from tests.explain.test_contract import BACKGROUND, FEATURES, explain
+from tests.models_by_hand import Formula, interacting
 
 PLAYERS, RECORDS, SEEDS = 9, 64, 25
 WITHIN = 1.96
@@ -125,3 +128,22 @@ def test_all_coalitions_leave_no_error() -> None:
     np.testing.assert_allclose(estimate.phi_NPL, Exact().estimate(game).phi_NPL, atol=1e-12)
     assert estimate.variance_NPL is not None
     assert not estimate.variance_NPL.any()
+
+
+def test_rows_that_coincide_are_asked_for_once() -> None:
+    """Where features equal the background, a record's rows all differ, and its attributions are those of all rows."""
+    features = pl.concat([FEATURES[:, :4], BACKGROUND[:1].select("f4", "f5")[[0] * len(FEATURES)]], how="horizontal")
+    seen: list[pl.DataFrame] = []
+
+    def remember(rows: pl.DataFrame) -> NDArray[np.float64]:
+        seen.append(rows)
+        return interacting(rows)
+
+    sparing, lavish = Formula(remember), Formula(interacting, adds_up=True)
+    found, asked = (explain(Clarify(40, 3), model, features=features) for model in (sparing, lavish))
+    assert found.phi_NDL.tobytes() == asked.phi_NDL.tobytes()
+    assert found.evaluations == sum(sparing.batches) < asked.evaluations == sum(lavish.batches)
+    seen.clear()
+    alone = explain(Clarify(40, 3), Formula(remember), features=features[:1], background=BACKGROUND[:1])
+    rows = pl.concat(seen)
+    assert rows.n_unique() == rows.height == alone.evaluations

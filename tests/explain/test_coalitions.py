@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ExplainerError
-from runner.explain.coalitions import affordable, draw_pairs, every, number_of_pairs, pairs_of_size
+from runner.explain.coalitions import affordable, draw_pairs, every, number_of_pairs, pairs_of_size, told_apart
 
 
 def test_every_coalition_once() -> None:
@@ -51,6 +51,18 @@ def test_large_classes_are_drawn_without_listing_them() -> None:
     """Of 60 players there are 10^17 coalitions of size 30."""
     half = draw_pairs(60, 400, np.random.default_rng(0))
     assert len({mask.tobytes() for mask in [*half, *~half]}) == 800
+
+
+@given(st.integers(1, 9), st.integers(0, 60), st.integers(0, 5), st.data())
+def test_coalitions_differ_by_those_who_vary(players: int, count: int, seed: int, data: st.DataObject) -> None:
+    """Each of them is found again as one with the same members among the first ones; no two of those have the same."""
+    varying = data.draw(st.integers(1, players))
+    masks = np.random.default_rng(seed).random((count, players)) < 0.5
+    different, places = told_apart(masks, varying)
+    known = np.concatenate([different, np.ones((1, players), dtype=np.bool_), np.zeros((1, players), dtype=np.bool_)])
+    assert (known[places][:, :varying] == masks[:, :varying]).all()
+    assert len({mask[:varying].tobytes() for mask in known}) == len(known)
+    assert len(different) == len({*places} - {-2, -1})
 
 
 @pytest.mark.parametrize(

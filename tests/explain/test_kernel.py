@@ -49,13 +49,13 @@ def test_seeds_draw_different_coalitions() -> None:
 def test_a_budget_beyond_memory_is_refused() -> None:
     """More samples than the matrix of a design can take are an error that says how many it does."""
     with pytest.raises(ExplainerError, match=r"needs too much memory for 25 features: use 8192 at most"):
-        Kernel(3_000_000, 0).coalitions(25)
+        Kernel(3_000_000, 0).coalitions(25, 25)
 
 
 def test_too_many_features_to_enumerate_are_refused() -> None:
     """Enumeration beyond 20 features is an error that names the way out."""
     with pytest.raises(ExplainerError, match=r"2\^21 coalitions.*use shap.explainer=kernel"):
-        Exact().coalitions(21)
+        Exact().coalitions(21, 21)
 
 
 def root_mean_square(explainer: Explainer, game: Table) -> float:

@@ -71,7 +71,7 @@ def test_they_add_up_to_the_margin_the_model_answers(model: Model) -> None:
     found = ESTIMATOR.explain(model, SOME, SOME[:1], untracked)
     assert found.residual < 1e-9
     np.testing.assert_allclose(1 / (1 + np.exp(-found.scores_NL)), model.predict(SOME), atol=1e-5)
-    assert found.evaluations == ESTIMATOR.evaluations(SOME, SOME[:1]) == 80
+    assert found.evaluations == ESTIMATOR.evaluations(model, SOME, SOME[:1]) == 80
     assert ESTIMATOR.settings["quantity"] == QUANTITY
     assert found.errors
     assert not found.errors.global_DL.any()
