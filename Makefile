@@ -3,6 +3,8 @@ VENV := .venv
 SDK := .venv-sagemaker
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+# The many processes of tests and benchmarks read bytecode; without, each compiles all of its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
 test: $(VENV)/.dev ; $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)

@@ -6,7 +6,6 @@ Exit codes: 0 done (also with violations: the status says so), 2 bad input or a 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -110,21 +109,15 @@ def ended(running: Callable[[list[int]], None]) -> int:
 
 def compose_and_run(codes: list[int]) -> None:
     """Let Hydra compose the configuration and run the stage, once or as a sweep; collect the exit codes."""
-    import hydra
+    from runner import job
 
     def task(config: DictConfig) -> None:
-        from runner import job
-
         codes.append(OUR_FAULT)
         codes[-1] = run(config, job.member(config))
 
-    if sys.version_info >= (3, 14):
-        # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
-        argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
     know_package()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     sys.argv[1:] = [admitted(argument) for argument in overrides_first(sys.argv[1:])]
-    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+    job.launch(task, CONF)
 
 
 def know_package() -> None:

@@ -1,9 +1,12 @@
-"""What Hydra knows of this run: what the command line overrides, and which member of a sweep it is."""
+"""Hydra's part: what the command line composes and overrides, and which member of a sweep this is."""
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,56 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from runner.errors import SettingsError
 from runner.sweep import Member, conclude
 
 WRITTEN = {"baseline": "paths.baseline", "monitor": "paths.monitor", "quickstart": "paths.root"}
 """Where a stage writes."""
+FOR_HYDRA = re.compile(r"-|[+~]*hydra[./]")
+"""Arguments that are options, or override Hydra's own settings."""
+
+
+def launch(task: Callable[[DictConfig], None], conf: Path) -> None:
+    """Run a task with the configuration of the command line, or with that of each member of a sweep.
+
+    Hydra's own command line composes everything twice, to see first whether there is a sweep. It is for options,
+    sweeps, and errors, which it words for a shell.
+    """
+    given = sys.argv[1:]
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        config = None if any(map(FOR_HYDRA.match, given)) else _single(given)
+        if config is not None:
+            _run(task, config)
+            return
+    if sys.version_info >= (3, 14):
+        # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
+        argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are handed on instead of printed
+    hydra.main(config_path=str(conf), config_name="config", version_base="1.3")(task)()
+
+
+def _single(given: list[str]) -> DictConfig | None:
+    """Return the whole configuration of a single run, None where it is that of a sweep, or cannot be composed."""
+    try:
+        config = hydra.compose("config", given, return_hydra_config=True)
+    except HydraException:
+        return None
+    return None if config.hydra.mode == RunMode.MULTIRUN else config
+
+
+def _run(task: Callable[[DictConfig], None], config: DictConfig) -> None:
+    """Run the task with what is no setting of Hydra's; those are there to be asked for meanwhile."""
+    known = HydraConfig.instance()
+    before = known.cfg
+    known.set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    try:
+        task(config)
+    finally:
+        known.cfg = before
 
 
 def overrides() -> list[str]:
