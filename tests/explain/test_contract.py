@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from math import factorial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -161,6 +162,24 @@ def test_order_and_company_change_nothing(explainer: Explainer) -> None:
     assert (
         explain(explainer, Formula(interacting), features=FEATURES[order]).phi_NDL.tobytes() == whole[order].tobytes()
     )
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
+@pytest.mark.parametrize("batch", [1, 9, 10_000])
+@pytest.mark.parametrize("groups", [{}, {"two": ["f1", "f4"]}], ids=["single", "grouped"])
+def test_features_equal_to_the_background(explainer: Explainer, batch: int, groups: dict[str, list[str]]) -> None:
+    """However many there are, calls are as planned, sums right, and neither batches nor company change a bit."""
+    values_ND, same_ND = FEATURES.to_numpy().copy(), np.random.default_rng(1).random(FEATURES.shape) < 0.4
+    values_ND[same_ND] = np.broadcast_to(BACKGROUND.to_numpy()[0], FEATURES.shape)[same_ND]
+    features = pl.DataFrame(values_ND, schema=FEATURES.columns)
+    model, estimator = Formula(interacting), Estimator(explainer, Aggregation.MEAN_ABS, False, batch, HERE, groups)
+    found = estimator.explain(model, features, BACKGROUND, untracked)
+    assert sum(model.batches) == found.evaluations == estimator.evaluations(model, features, BACKGROUND)
+    assert max(model.batches) <= batch
+    assert found.residual < 1e-9
+    whole = replace(estimator, max_batch_rows=64)
+    alone = [whole.explain(Formula(interacting), features[n], BACKGROUND, untracked).phi_NDL[0] for n in range(4)]
+    assert found.phi_NDL[:4].tobytes() == np.stack(alone).tobytes()
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
