@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Case:
         model, features, background: what shapwatch explains.
         function: of x_ND, the same scores as a vector.
         x_ND, background_D: the same records and background row, as numbers.
-        truth_ND: the exact Shapley values.
+        matters_ND: which features of a record can change what the model says.
     """
 
     name: str
@@ -60,7 +61,23 @@ class Case:
     function: Function
     x_ND: Matrix
     background_D: Matrix
-    truth_ND: Matrix
+    matters_ND: NDArray[np.bool_]
+
+    @cached_property
+    def truth_ND(self) -> Matrix:
+        """The exact Shapley values."""
+        return enumerated(self.function, self.x_ND, self.background_D, self.matters_ND)
+
+    def first(self, count: int) -> Case:
+        """Return the case with no more than so many records."""
+        return replace(self, features=self.features[:count], x_ND=self.x_ND[:count], matters_ND=self.matters_ND[:count])
+
+    def resampled(self, count: int) -> Case:
+        """Return the case with so many records, which differ, for what needs no truth."""
+        rng = np.random.default_rng(0)
+        picked = self.features[rng.integers(self.features.height, size=count)]
+        noise = pl.Series("noise", rng.integers(0, 1000, count))
+        return replace(self, features=picked.with_columns(pl.col(picked.columns[2]) + noise))
 
 
 @dataclass
@@ -188,9 +205,9 @@ def thirty(rows: int) -> Case:
     features = pl.DataFrame(held_ND[few], schema=[f"f{d}" for d in range(30)])
     background = pl.DataFrame(background_D[None], schema=features.columns)
     model = Predictor(lambda table: function(table.to_numpy()))
-    truth_ND = enumerated(function, held_ND[few], background_D, matters_ND[few])
+    shown_ND = held_ND[few]
     return Case(
-        "boosted trees, 30 features", model, features, background, function, held_ND[few], background_D, truth_ND
+        "boosted trees, 30 features", model, features, background, function, shown_ND, background_D, matters_ND[few]
     )
 
 
@@ -203,8 +220,7 @@ def _case(
     coded: Callable[[pl.DataFrame], Matrix] = lambda table: table.to_numpy().astype(np.float64),
 ) -> Case:
     x_ND, background_D = coded(features), coded(background)[0]
-    truth_ND = enumerated(function, x_ND, background_D, x_ND != background_D)
-    return Case(name, model, features, background, function, x_ND, background_D, truth_ND)
+    return Case(name, model, features, background, function, x_ND, background_D, x_ND != background_D)
 
 
 def _probability(ensemble: Any) -> Function:

@@ -108,10 +108,15 @@ CLOSED: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: cases, budgets, repeats of shapwatch and of the peers, and which of these."""
+    """How much is measured: cases, budgets, repeats of shapwatch and of the peers, and which of these.
+
+    Attributes:
+        many: the most records with more than 100 samples.
+    """
 
     cases: tuple[Case, ...]
     samples: tuple[int, ...]
+    many: int
     repeat: int
     peers_repeat: int
     all_peers: bool
@@ -138,10 +143,11 @@ def frontier(effort: Effort) -> Iterator[Row]:
     """Yield a row for each case, method and budget."""
     for case in effort.cases:
         for samples in (some for some in effort.samples if some >= 2 * case.x_ND.shape[1]):
+            some = case if samples <= 100 else case.first(effort.many)
             for name, method in OURS.items():
-                yield measured(case, name, method, samples, effort.repeat)
+                yield measured(some, name, method, samples, effort.repeat)
             for name, method in (PEERS | (OTHERS if effort.all_peers and len(case.x_ND) <= FEW else {})).items():
-                yield measured(case, name, method, samples, effort.peers_repeat)
+                yield measured(some, name, method, samples, effort.peers_repeat)
         for name, method in CLOSED.items():
             if case.model.adds_up or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
                 yield measured(case, name, method, None, effort.peers_repeat)
@@ -186,14 +192,12 @@ def overhead(case: Case, samples: int, repeat: int) -> Iterator[Row]:
 
 def growth(case: Case, samples: int) -> Iterator[Row]:
     """Yield the seconds for more and more records, and the exponent with which they grow."""
-    rng, seconds = np.random.default_rng(0), []
+    seconds = []
     for count in GROWTH:
-        picked = case.features[rng.integers(case.features.height, size=count)]
-        noise = [pl.Series(name, rng.integers(0, 1000, count)) for name in picked.columns[:1]]
-        table = picked.with_columns(pl.col(picked.columns[2]) + noise[0])
+        more = case.resampled(count)
         start = time.perf_counter()
         estimator = Estimator(Kernel(samples, 0), Aggregation.MEAN_ABS, False, BATCH_ROWS, HERE)
-        estimator.explain(case.model, table, case.background, untracked)
+        estimator.explain(more.model, more.features, more.background, untracked)
         seconds.append(time.perf_counter() - start)
         yield {
             "case": case.name,
@@ -256,9 +260,8 @@ def verdicts(rows: list[Row]) -> Iterator[Row]:
     for found_row in rows:
         if "overhead" in found_row:
             aim = 4.0 if found_row["case"].startswith("logistic") else 1.1
-            yield _verdict(
-                f"{found_row['case']}: {found_row['method']}, times the bare model", found_row["overhead"], aim, False
-            )
+            of = f"{found_row['case']}, {found_row['rows']:,} records"
+            yield _verdict(f"{of}: {found_row['method']}, times the bare model", found_row["overhead"], aim, False)
         if "growth_exponent" in found_row:
             yield _verdict("growth exponent over 10^4 to 10^6 records", found_row["growth_exponent"], 1.05, False)
 
@@ -293,13 +296,19 @@ def main() -> None:
     first, second = logistic(666), trees(30)
     others = (thirty(8 if few else 30), categories(8 if few else 30))
     effort = Effort(
-        (first, second, *others), QUICK_SAMPLES if few else SAMPLES, 5 if few else 15, 1 if few else 3, not few
+        cases=(first, second, *others),
+        samples=QUICK_SAMPLES if few else SAMPLES,
+        many=FEW if few else first.features.height,
+        repeat=5 if few else 15,
+        peers_repeat=1 if few else 3,
+        all_peers=not few,
     )
 
     def rows() -> Iterator[Row]:
         yield from frontier(effort)
         yield from overhead(first, 100, effort.repeat)
-        yield from overhead(trees(100 if few else 666), 100, 1 if few else 3)
+        yield from overhead(first.resampled(6_660), 100, 1 if few else 3)
+        yield from overhead(trees(666), 100, 1 if few else 3)
         if not few:
             yield from growth(first, 100)
             yield from engine.measured(20_000, 100, 3)

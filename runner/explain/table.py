@@ -42,7 +42,8 @@ class Table:
 
     def part(self, some: slice) -> Table:
         """Return some records that stand together."""
-        return replace(self, words_CN=self.words_CN[:, some], others=self.others[some])
+        others = self.others[some] if self.others.width else self.others
+        return replace(self, words_CN=self.words_CN[:, some], others=others)
 
     def frame(self) -> pl.DataFrame:
         """Return the records as polars has them."""
