@@ -143,11 +143,11 @@ def frontier(effort: Effort) -> Iterator[Row]:
     """Yield a row for each case, method and budget."""
     for case in effort.cases:
         for samples in (some for some in effort.samples if some >= 2 * case.x_ND.shape[1]):
-            some = case if samples <= 100 else case.first(effort.many)
+            records = case if samples <= 100 else case.first(effort.many)
             for name, method in OURS.items():
-                yield measured(some, name, method, samples, effort.repeat)
+                yield measured(records, name, method, samples, effort.repeat)
             for name, method in (PEERS | (OTHERS if effort.all_peers and len(case.x_ND) <= FEW else {})).items():
-                yield measured(some, name, method, samples, effort.peers_repeat)
+                yield measured(records, name, method, samples, effort.peers_repeat)
         for name, method in CLOSED.items():
             if case.model.adds_up or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
                 yield measured(case, name, method, None, effort.peers_repeat)
@@ -293,10 +293,10 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # of the peers, on numpy and on small budgets
     few = arguments.quick
-    first, second = logistic(666), trees(30)
+    first, second = logistic(666), trees(666)
     others = (thirty(8 if few else 30), categories(8 if few else 30))
     effort = Effort(
-        cases=(first, second, *others),
+        cases=(first, second.first(30), *others),
         samples=QUICK_SAMPLES if few else SAMPLES,
         many=FEW if few else first.features.height,
         repeat=5 if few else 15,
@@ -308,7 +308,7 @@ def main() -> None:
         yield from frontier(effort)
         yield from overhead(first, 100, effort.repeat)
         yield from overhead(first.resampled(6_660), 100, 1 if few else 3)
-        yield from overhead(trees(666), 100, 1 if few else 3)
+        yield from overhead(second, 100, 1 if few else 3)
         if not few:
             yield from growth(first, 100)
             yield from engine.measured(20_000, 100, 3)

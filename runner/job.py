@@ -32,9 +32,8 @@ def launch(task: Callable[[DictConfig], None], conf: Path) -> None:
     Hydra's own command line composes everything twice, to see first whether there is a sweep. It is for options,
     sweeps, and errors, which it words for a shell.
     """
-    given = sys.argv[1:]
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        config = None if any(map(FOR_HYDRA.match, given)) else _single(given)
+        config = _single(sys.argv[1:])
         if config is not None:
             _run(task, config)
             return
@@ -46,7 +45,9 @@ def launch(task: Callable[[DictConfig], None], conf: Path) -> None:
 
 
 def _single(given: list[str]) -> DictConfig | None:
-    """Return the whole configuration of a single run, None where it is that of a sweep, or cannot be composed."""
+    """Return the whole configuration of a single run, None where it takes Hydra's own command line."""
+    if any(map(FOR_HYDRA.match, given)):
+        return None
     try:
         config = hydra.compose("config", given, return_hydra_config=True)
     except HydraException:

@@ -120,33 +120,33 @@ class Block:
 
 @dataclass(frozen=True)
 class Cut:
-    """Groups of records, their scores, and the most that a block may hold of each group.
+    """Groups of records and their scores, cut into blocks.
 
     Attributes:
-        sizes: for each group the most records of a block.
+        max_batch_rows: the most rows that go to the model in one call.
         scores_NL, replaced_BL: the model's outputs on the records and on the background rows.
     """
 
     records: Distinct
     background: Table
     groups: list[Group]
-    sizes: list[int]
+    max_batch_rows: int
     scores_NL: NDArray[np.float64]
     replaced_BL: NDArray[np.float64]
 
     def __len__(self) -> int:
-        return sum(-(-len(group.rows_N) // size) for group, size in zip(self.groups, self.sizes, strict=True))
+        return sum(1 for group in self.groups for _ in self._slices(group))
 
     def places(self, players: int) -> Iterator[NDArray[np.intp]]:
         """Yield for each block where its attributions belong, as places_NP in rows of G `players` one after another."""
-        for group, size in zip(self.groups, self.sizes, strict=True):
-            for some in slices(len(group.rows_N), size):
+        for group in self.groups:
+            for some in self._slices(group):
                 yield group.rows_N[some, None] * players + group.players_NP[some]
 
     def __iter__(self) -> Iterator[Block]:
-        for group, size in zip(self.groups, self.sizes, strict=True):
+        for group in self.groups:
             records, scores_NL = self.records.table.take(group.rows_N), self.scores_NL[group.rows_N]
-            for some in slices(len(group.rows_N), size):
+            for some in self._slices(group):
                 yield Block(
                     varying=group.varying,
                     players_NP=group.players_NP[some],
@@ -155,3 +155,6 @@ class Cut:
                     scores_NL=scores_NL[some],
                     expected_L=self.replaced_BL[group.row],
                 )
+
+    def _slices(self, group: Group) -> Iterator[slice]:
+        return slices(len(group.rows_N), block_size(group, self.max_batch_rows))

@@ -88,8 +88,8 @@ def told_apart(masks_KP: NDArray[np.bool_], varying: int) -> Different:
     keys = np.ascontiguousarray(masks_KP[:, :varying]).view(f"S{varying}")[:, 0].tolist()
     places = {b"\1" * varying: -2, b"": -1}
     place_K = np.array([places.setdefault(key, len(places) - 2) for key in keys], dtype=np.intp)
-    _, first_k = np.unique(place_K[place_K >= 0], return_index=True)
-    return Different(masks_KP[place_K >= 0][first_k], place_K)
+    known, first = np.unique(place_K, return_index=True)
+    return Different(masks_KP[first[known >= 0]], place_K)
 
 
 def affordable(num_samples: int | None, players: int, most: int) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from runner.domain import Attributions, Estimate, GlobalAttributions, label_names
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation, aggregate
-from runner.explain.blocks import Block, Cut, Distinct, Group, block_size, distinct, groups
+from runner.explain.blocks import Block, Cut, Distinct, Group, distinct, groups
 from runner.explain.game import MaskingGame, outputs, probability
 from runner.explain.players import Players, seated
 from runner.explain.table import Table, tables
@@ -64,7 +64,7 @@ class Estimator:
             records=records,
             background=rows,
             groups=playing,
-            sizes=[block_size(some, self.max_batch_rows) for some in playing],
+            max_batch_rows=self.max_batch_rows,
             scores_NL=outputs(model, records.table.frame(), self.use_logit, self.max_batch_rows),
             replaced_BL=outputs(model, background, self.use_logit, self.max_batch_rows),
         )

@@ -37,13 +37,11 @@ class Table:
 
     def take(self, places_N: NDArray[np.intp]) -> Table:
         """Return the records at some places."""
-        others = self.others[places_N] if self.others.width else self.others
-        return replace(self, words_CN=self.words_CN.take(places_N, axis=1), others=others)
+        return self._rows(self.words_CN.take(places_N, axis=1), places_N)
 
     def part(self, some: slice) -> Table:
         """Return some records that stand together."""
-        others = self.others[some] if self.others.width else self.others
-        return replace(self, words_CN=self.words_CN[:, some], others=others)
+        return self._rows(self.words_CN[:, some], some)
 
     def frame(self) -> pl.DataFrame:
         """Return the records as polars has them."""
@@ -75,6 +73,10 @@ class Table:
         columns = zip(others, self.others, row.others, strict=True)
         swapped = {column.name: _swap(column, other, kept_Sk[seat_DN[d]]) for d, column, other in columns}
         return self._assembled(words_CNk.reshape(len(numbers), len(self) * kept_Sk.shape[1]), swapped)
+
+    def _rows(self, words_CN: NDArray[np.uint64], some: NDArray[np.intp] | slice) -> Table:
+        """Return the records with these words, which stand at some places; a frame without columns has no places."""
+        return replace(self, words_CN=words_CN, others=self.others[some] if self.others.width else self.others)
 
     def _places(self) -> tuple[list[int], list[int]]:
         """Return where the columns of numbers stand, and the others."""
