@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraint
 unexport PYTHONDONTWRITEBYTECODE
 
 run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
-test: $(VENV)/.dev ; $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+test: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

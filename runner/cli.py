@@ -32,6 +32,11 @@ DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 CONF = shipped("conf")
 
+ONE_THREAD = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+"""For linear algebra, which adds up in another order with more: no result may depend on the number of cores."""
+
 VALUED = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"}
 """Hydra's options that a value follows."""
 VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
@@ -91,6 +96,7 @@ def again(settings: Path) -> NoReturn:
 
 def ended(running: Callable[[list[int]], None]) -> int:
     """Return the exit code of what runs stages and collects theirs; an error before a stage becomes a sentence."""
+    os.environ |= ONE_THREAD  # read when numpy is loaded
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

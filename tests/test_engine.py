@@ -161,3 +161,14 @@ def test_all_engines_come_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.
             for stage, found in analyses.items():
                 found.add(run.find("analysis.json", stage).read_bytes())
         assert {stage: len(found) for stage, found in analyses.items()} == {"baseline": 1, "monitor": 1}
+
+
+def test_threads_of_linear_algebra_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A design of many samples is the same here, where the machine grants more of them, and in a worker with one."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    analyses = set()
+    for kind in ("serial", "loky"):
+        run = Shapwatch(tmp_path / kind)
+        run.process("stage=baseline", f"engine={kind}", "shap.explainer=kernel", "shap.num_samples=900")
+        analyses.add(run.find("analysis.json").read_bytes())
+    assert len(analyses) == 1

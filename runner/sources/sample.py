@@ -36,7 +36,7 @@ def order(features: pl.DataFrame) -> NDArray[np.intp]:
     What occurs again is drawn anew each time, so that no content is more or less likely than its share.
     """
     keys_N = keys(features)[0]
-    return mix(keys_N + GOLDEN * _occurrences(keys_N)).argsort(kind="stable")
+    return mix(keys_N + GOLDEN * _occurrences(keys_N)).argsort()
 
 
 def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
