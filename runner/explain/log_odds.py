@@ -100,7 +100,7 @@ def fit(values_RK: NDArray[np.float64], design: Posterior) -> LogOdds:
     left_RK = odds_RK - each(slope_RP, design.members_PK)
     intercept_R = left_RK.mean(axis=1)
     some = np.linspace(0, values_RK.shape[1] - 1, min(FITTED_TO, values_RK.shape[1])).astype(int)
-    some_RK, left_RK = values_RK[:, some], left_RK[:, some] - intercept_R[:, None]
+    some_RK, left_RK = values_RK.take(some, axis=1), left_RK.take(some, axis=1) - intercept_R[:, None]
     step_RQ = _least_squares((some_RK * (1 - some_RK)) ** 2, left_RK, design.members_PK[:, some])
     return LogOdds(intercept_R + step_RQ[:, 0], slope_RP + step_RQ[:, 1:])
 
