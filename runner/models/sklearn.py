@@ -66,7 +66,7 @@ class Sklearn(Local):
         return fingerprint(self._bytes, self.method, self.columns)
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL, as the estimator's `method` computes them.
+        """Return scores_NL by the estimator's `method`, on one thread: on more, forests add up in any order.
 
         Raises:
             ArtefactError: when the artefact cannot be read, is not trusted, or has other features.
@@ -74,9 +74,11 @@ class Sklearn(Local):
             ModelInputError: when a feature is a text and the estimator was trained on a matrix.
             ModelAnswerError: when the estimator fails, or `columns` asks for more than there is.
         """
+        from joblib import parallel_config
+
         x_ND = self._arranged(features)
         what = f"{type(self._estimator).__name__}.{self.method}"
-        with computing(what):
+        with computing(what), parallel_config(backend="sequential"):
             answer = np.asarray(getattr(self._estimator, self.method)(x_ND)) if features.height else self._of_none()
         columns = positive(answer, self.columns) if self.method == "predict_proba" else self.columns
         return scores(what, answer, features.height, columns)

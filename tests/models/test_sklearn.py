@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest
+from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from runner.errors import ArtefactError, ModelAnswerError, ModelInputError
@@ -64,6 +64,17 @@ def test_both_classes_can_be_asked_for(tmp_path: Path) -> None:
     assert both.predict(PEOPLE).tolist() == pipeline().predict_proba(PEOPLE).tolist()
     assert both.predict(PEOPLE.clear()).shape == (0, 2)
     assert both.identity != model.identity
+
+
+def test_forests_score_alike_each_time(tmp_path: Path) -> None:
+    """To the bit, in any batch, also where they were trained on several threads, which then add up in any order."""
+    forest = RandomForestClassifier(60, min_samples_leaf=7, n_jobs=4, random_state=0).fit(WHOLE_ND, LABELS_N)
+    model = stored(tmp_path, forest, trusted=("sklearn.tree._tree.Tree",))
+    features = frame(WHOLE_ND)
+    first = model.predict(features)
+    assert all(model.predict(features).tobytes() == first.tobytes() for _ in range(5))
+    assert model.predict(features[7:8]).tobytes() == first[7:8].tobytes()
+    np.testing.assert_allclose(first[:, 0], forest.predict_proba(WHOLE_ND)[:, 1], rtol=1e-14)
 
 
 def test_untrusted_types_are_named(tmp_path: Path) -> None:
