@@ -138,10 +138,12 @@ class Cut:
         return sum(1 for group in self.groups for _ in self._slices(group))
 
     def places(self, players: int) -> Iterator[NDArray[np.intp]]:
-        """Yield for each block where its attributions belong, as places_NP in rows of G `players` one after another."""
+        """Yield for each block where its attributions belong, as places_NPL in those of N·G·L, one after another."""
+        labels = self.replaced_BL.shape[1]
         for group in self.groups:
             for some in self._slices(group):
-                yield group.rows_N[some, None] * players + group.players_NP[some]
+                places_NP = group.rows_N[some, None] * players + group.players_NP[some]
+                yield places_NP[:, :, None] * labels + np.arange(labels)
 
     def __iter__(self) -> Iterator[Block]:
         for group in self.groups:

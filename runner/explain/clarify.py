@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runner.domain import Estimate
 from runner.explain.coalitions import affordable, number_of_pairs, pairs_of_size, told_apart
-from runner.explain.pairs import ask, by_record, coalitions, differences, each
+from runner.explain.pairs import ask_differences, by_record, coalitions, each
 from runner.protocols import Game
 
 LARGEST_DESIGN = 2**23
@@ -63,7 +63,7 @@ class Clarify:
             total_NL = game.scores_NL - game.expected_L
             return Estimate(total_NL[:, None, :].repeat(game.players, axis=1), variance_NPL=None)
         design = regression(game.players, self._budget(game.players), self.seed)
-        differences_RM = differences(ask(game, design.half_JP))
+        differences_RM = ask_differences(game, design.half_JP)
         phi_RP = each(differences_RM, design.solver_MP)
         residual_RI = design.residual(differences_RM, phi_RP)
         variance_RP = each(residual_RI**2, design.influence_IP**2)
@@ -96,8 +96,10 @@ class Regression:
     def residual(self, differences_RM: NDArray[np.float64], phi_RP: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what φ leaves unexplained of the differences of the drawn pairs, times their gain, as residual_RI."""
         drawn = slice(len(self.half_JP) - len(self.gain_I), len(self.half_JP))
-        explained_RI = each(phi_RP, np.where(self.half_JP[drawn].T, 1.0, -1.0))
-        return (differences_RM[:, drawn] - explained_RI) * self.gain_I
+        residual_RI = each(phi_RP, np.where(self.half_JP[drawn].T, 1.0, -1.0))
+        np.subtract(differences_RM[:, drawn], residual_RI, out=residual_RI)
+        residual_RI *= self.gain_I
+        return residual_RI
 
 
 def size_weights(players: int) -> NDArray[np.float64]:
@@ -125,13 +127,13 @@ def regression(players: int, budget: int, seed: int) -> Regression:
     by_size = size_weights(players)
     whole, weights = [np.zeros((0, players), dtype=np.bool_)], [np.zeros(0)]
     pairs, size = budget // 2, 1
-    while 2 * size <= players and (size == 1 or number_of_pairs(players, size) <= pairs * _chance(players, size)[0]):
+    while 2 * size <= players and (size == 1 or number_of_pairs(players, size) <= pairs * _chance(by_size, size)[0]):
         whole.append(pairs_of_size(players, size))
         weights.append(np.full(len(whole[-1]), by_size[size] / comb(players, size)))
         pairs, size = pairs - len(whole[-1]), size + 1
     counts_I = np.zeros(0)
     if pairs and 2 * size <= players:
-        drawn_IP, counts_I = _draw(players, size, pairs, np.random.default_rng([seed, players]))
+        drawn_IP, counts_I = _draw(by_size, size, pairs, np.random.default_rng([seed, players]))
         rest = 0.5 - sum(part.sum() for part in weights)
         whole.append(drawn_IP)
         weights.append(counts_I / counts_I.sum() * rest)
@@ -140,24 +142,26 @@ def regression(players: int, budget: int, seed: int) -> Regression:
     return Regression(half_JP, solver_MP, _gain(half_JP, solver_MP, counts_I, complete=2 * size > players))
 
 
-def _chance(players: int, size: int) -> NDArray[np.float64]:
+def _chance(by_size: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Return the shares of pairs of a size, of the next one and so on to half of the players, in their weight."""
+    players = len(by_size) - 1
     sizes = np.arange(size, players // 2 + 1)
-    weights = size_weights(players)[sizes] * np.where(2 * sizes == players, 1, 2)
+    weights = by_size[sizes] * np.where(2 * sizes == players, 1, 2)
     chance: NDArray[np.float64] = weights / weights.sum()
     return chance
 
 
 def _draw(
-    players: int, size: int, pairs: int, rng: np.random.Generator
+    by_size: NDArray[np.float64], size: int, pairs: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return that many distinct pairs of at least a size, and how often each was drawn until there were that many."""
-    sizes, chance = np.arange(size, players // 2 + 1), _chance(players, size)
+    players = len(by_size) - 1
+    sizes, chance = np.arange(size, players // 2 + 1), _chance(by_size, size)
     tally: dict[bytes, int] = {}
     while len(tally) < pairs:
         drawn = rng.choice(sizes, (pairs + pairs // 4 + 4, 1), p=chance)
         luck = rng.random((len(drawn), players))
-        masks = luck < np.take_along_axis(np.sort(luck), drawn, axis=1)
+        masks = luck < np.sort(luck)[np.arange(len(luck))[:, None], drawn]
         masks ^= (2 * drawn == players) & ~masks[:, :1]
         _count(tally, [mask.tobytes() for mask in masks], pairs)
     drawn_IP = np.frombuffer(b"".join(tally), dtype=np.bool_).reshape(pairs, players)

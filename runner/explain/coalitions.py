@@ -30,7 +30,7 @@ def pairs_of_size(players: int, size: int) -> NDArray[np.bool_]:
     """Return the pairs of a size, at most half of the players, as half_JP."""
     chosen = np.array(list(combinations(range(players), size)))
     half_JP = np.zeros((len(chosen), players), dtype=np.bool_)
-    np.put_along_axis(half_JP, chosen, True, axis=1)
+    half_JP[np.arange(len(chosen))[:, None], chosen] = True
     return half_JP[half_JP[:, 0]] if 2 * size == players else half_JP
 
 

@@ -73,10 +73,10 @@ class Estimator:
         variance_NDL = np.zeros_like(phi_NDL)
         work = partial(_estimate, explainer, players, self.use_logit, self.max_batch_rows)
         estimates = track(self.engine.map(work, model, cut), "explaining", len(cut))
-        for places_NP, estimate in zip(cut.places(len(players.names)), estimates, strict=True):
-            phi_NDL.reshape(-1, labels)[places_NP] += estimate.phi_NPL / len(rows)
+        for places_NPL, estimate in zip(cut.places(len(players.names)), estimates, strict=True):
+            phi_NDL.reshape(-1)[places_NPL] += estimate.phi_NPL / len(rows)
             if estimate.variance_NPL is not None:
-                variance_NDL.reshape(-1, labels)[places_NP] += estimate.variance_NPL / len(rows) ** 2
+                variance_NDL.reshape(-1)[places_NPL] += estimate.variance_NPL / len(rows) ** 2
         error_NDL, counts_N = np.sqrt(variance_NDL), np.bincount(records.back_N).astype(np.float64)
         return Attributions(
             names=players.names,

@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.domain import Estimate
 from runner.errors import ExplainerError
-from runner.explain.pairs import ask, by_record, differences, each
+from runner.explain.pairs import ask_differences, by_record, each
 from runner.explain.posterior import complete
 from runner.protocols import Game
 
@@ -44,5 +44,5 @@ class Exact:
     def estimate(self, game: Game) -> Estimate:
         """Return phi_NPL, without variance."""
         everything = complete(game.players)
-        phi_RP = each(differences(ask(game, everything.half_JP)), everything.solver_MP)
+        phi_RP = each(ask_differences(game, everything.half_JP), everything.solver_MP)
         return Estimate(by_record(phi_RP, len(game.expected_L)), variance_NPL=None)

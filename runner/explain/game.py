@@ -46,7 +46,8 @@ def outputs(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: i
 
     Log-odds of a model that tells its sums are those, not the logits of what it rounds.
     """
-    scores_NL = np.concatenate([answered(model, part) for part in rows.iter_slices(max_batch_rows)])
+    parts = [answered(model, part) for part in rows.iter_slices(max_batch_rows)]
+    scores_NL = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not use_logit:
         return scores_NL
     told = model.additive(rows) if model.adds_up else None
@@ -130,6 +131,8 @@ class MaskingGame:
 
     def _asked(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         N, K, L = len(self.records), len(masks_KP), len(self.expected_L)
+        if 0 < N * K <= self.max_batch_rows:
+            return self._values(self.records, self.players_NP, masks_KP)
         values_NKL = np.empty((N, K, L))
         for some in slices(K, self.max_batch_rows):
             masks_kP = masks_KP[some]
@@ -142,8 +145,13 @@ class MaskingGame:
         k, P = masks_kP.shape
         kept_Sk = np.ones((P + 1, k), dtype=np.bool_)
         kept_Sk[:P] = masks_kP.T
-        seat_GN = np.full((len(self.teams.names), len(records)), P)
-        seat_GN[players_NP.T, np.arange(len(records))] = np.arange(P)[:, None]
-        synthetic = records.swapped(self.replacement, kept_Sk, seat_GN[self.teams.player_D])
+        seat_NG = np.full((len(records), len(self.teams.names)), P)
+        seat_NG.reshape(-1)[_within(players_NP, len(self.teams.names))] = np.arange(P)
+        synthetic = records.swapped(self.replacement, kept_Sk, seat_NG.T[self.teams.player_D])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
         return scores.reshape(len(records), k, -1)
+
+
+def _within(players_NP: NDArray[np.intp], players: int) -> NDArray[np.intp]:
+    """Return where the players of each record stand in rows of so many, one after another."""
+    return players_NP + players * np.arange(len(players_NP))[:, None]

@@ -27,6 +27,16 @@ def ask(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.ascontiguousarray(values_NKL.transpose(0, 2, 1)).reshape(N * L, -1)
 
 
+def ask_differences(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return differences(ask(…)), for those who need no more."""
+    (N, L), J = game.scores_NL.shape, len(half_JP)
+    values_NLK = game.value(coalitions(half_JP)[:-2]).transpose(0, 2, 1)
+    differences_NLM = np.empty((N, L, J + 1))
+    np.subtract(values_NLK[:, :, :J], values_NLK[:, :, J:], out=differences_NLM[:, :, :J])
+    np.subtract(game.scores_NL, game.expected_L, out=differences_NLM[:, :, J])
+    return differences_NLM.reshape(N * L, J + 1)
+
+
 def differences(values_RK: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return v(S) − v(complement of S) as differences_RM, that of all players last."""
     J = values_RK.shape[1] // 2 - 1

@@ -1,4 +1,4 @@
-"""Records as they are masked: numbers of 64 bits as words that are swapped by bits, all else as polars holds it.
+"""Records as they are masked: numbers of 64 bits as words that are swapped together, all else as polars holds it.
 
 Array letters: N records, D features, C columns of numbers, S seats, k coalitions, R rows.
 """
@@ -66,10 +66,8 @@ class Table:
             seat_DN: the seat of each value.
         """
         numbers, others = self._places()
-        mask_Sk = (-kept_Sk.astype(np.int64)).view(np.uint64)
-        words_CNk = mask_Sk.take(seat_DN[numbers], axis=0)
-        words_CNk &= (self.words_CN ^ row.words_CN)[:, :, None]
-        words_CNk ^= row.words_CN[:, :, None]
+        kept_CNk = kept_Sk.take(seat_DN[numbers], axis=0)
+        words_CNk = np.where(kept_CNk, self.words_CN[:, :, None], row.words_CN[:, :, None])
         columns = zip(others, self.others, row.others, strict=True)
         swapped = {column.name: _swap(column, other, kept_Sk[seat_DN[d]]) for d, column, other in columns}
         return self._assembled(words_CNk.reshape(len(numbers), len(self) * kept_Sk.shape[1]), swapped)

@@ -94,7 +94,7 @@ def test_an_error_is_what_leaving_draws_out_does() -> None:
     J, budget, game = 35, 2 * (PLAYERS + 35), smooth(1, PLAYERS, np.random.default_rng(2))
     half_JP = regression(PLAYERS, budget, 5).half_JP
     difference_J = differences(ask(game, half_JP))[0, :-1]
-    counts_J = _draw(PLAYERS, 2, J, np.random.default_rng([5, PLAYERS]))[1]
+    counts_J = _draw(size_weights(PLAYERS), 2, J, np.random.default_rng([5, PLAYERS]))[1]
     assert counts_J.max() > 1
     single = size_weights(PLAYERS)[1] / PLAYERS
     weights_J = np.full(PLAYERS + J, single)
