@@ -306,7 +306,7 @@ def main() -> None:
 
     def rows() -> Iterator[Row]:
         yield from frontier(effort)
-        yield from overhead(first, 100, effort.repeat)
+        yield from overhead(first, 100, 15)
         yield from overhead(first.resampled(6_660), 100, 1 if few else 3)
         yield from overhead(second, 100, 1 if few else 3)
         if not few:
