@@ -108,7 +108,7 @@ def test_changes_are_seen_in_the_next_round(bench: Bench) -> None:
 
 def test_so_many_run_at_once_the_oldest_first(bench: Bench) -> None:
     """What was missed comes before what is due now, each schedule in the order of its times."""
-    bench.codes |= {"a": telling(seconds=0.05), "b": telling(seconds=0.05)}
+    bench.codes |= {"a": telling(seconds=0.5), "b": telling(seconds=0.5)}
     for name in ("a", "b"):
         bench.create(name)
     bench.clock.go_on(4 * HOUR)
