@@ -145,13 +145,9 @@ class MaskingGame:
         k, P = masks_kP.shape
         kept_Sk = np.ones((P + 1, k), dtype=np.bool_)
         kept_Sk[:P] = masks_kP.T
-        seat_NG = np.full((len(records), len(self.teams.names)), P)
-        seat_NG.reshape(-1)[_within(players_NP, len(self.teams.names))] = np.arange(P)
+        N, G = len(records), len(self.teams.names)
+        seat_NG = np.full((N, G), P)
+        seat_NG.reshape(-1)[players_NP + G * np.arange(N)[:, None]] = np.arange(P)
         synthetic = records.swapped(self.replacement, kept_Sk, seat_NG.T[self.teams.player_D])
         scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
-        return scores.reshape(len(records), k, -1)
-
-
-def _within(players_NP: NDArray[np.intp], players: int) -> NDArray[np.intp]:
-    """Return where the players of each record stand in rows of so many, one after another."""
-    return players_NP + players * np.arange(len(players_NP))[:, None]
+        return scores.reshape(N, k, -1)

@@ -29,21 +29,25 @@ def ask(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def ask_differences(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return differences(ask(…)), for those who need no more."""
-    (N, L), J = game.scores_NL.shape, len(half_JP)
     values_NLK = game.value(coalitions(half_JP)[:-2]).transpose(0, 2, 1)
-    differences_NLM = np.empty((N, L, J + 1))
-    np.subtract(values_NLK[:, :, :J], values_NLK[:, :, J:], out=differences_NLM[:, :, :J])
-    np.subtract(game.scores_NL, game.expected_L, out=differences_NLM[:, :, J])
-    return differences_NLM.reshape(N * L, J + 1)
+    differences_NLM = _differences(values_NLK, game.scores_NL, game.expected_L)
+    return differences_NLM.reshape(-1, differences_NLM.shape[-1])
 
 
 def differences(values_RK: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return v(S) − v(complement of S) as differences_RM, that of all players last."""
-    J = values_RK.shape[1] // 2 - 1
-    differences_RM = np.empty((len(values_RK), J + 1))
-    np.subtract(values_RK[:, :J], values_RK[:, J:-2], out=differences_RM[:, :J])
-    np.subtract(values_RK[:, -2], values_RK[:, -1], out=differences_RM[:, J])
-    return differences_RM
+    return _differences(values_RK[:, :-2], values_RK[:, -2], values_RK[:, -1])
+
+
+def _differences(
+    values_XK: NDArray[np.float64], all_X: NDArray[np.float64], nobody_X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return differences_XM of J coalitions and of J complements after them, then of all players and nobody."""
+    J = values_XK.shape[-1] // 2
+    differences_XM = np.empty((*values_XK.shape[:-1], J + 1))
+    np.subtract(values_XK[..., :J], values_XK[..., J:], out=differences_XM[..., :J])
+    np.subtract(all_X, nobody_X, out=differences_XM[..., J])
+    return differences_XM
 
 
 def each(rows_RM: NDArray[np.float64], matrix_MP: NDArray[np.float64]) -> NDArray[np.float64]:
