@@ -8,6 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
 test: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+# Writes the sentences that tests compare with, tests/golden/*.txt: read the diff.
+golden: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal --golden $(ARGS)
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,4 +45,4 @@ $(SDK)/.installed: tests/sagemaker_sdk.txt
 	@touch $@
 clean: ; rm -rf $(VENV) $(SDK)
 
-.PHONY: run test lint tracked bench sagemaker clean
+.PHONY: run test golden lint tracked bench sagemaker clean

@@ -34,6 +34,7 @@ in `stages/monitor.py`, which stores it as the failure reason.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 SNIPPET_CHARACTERS = 120
@@ -64,10 +65,10 @@ def disk_sentence(error: OSError) -> str:
 
 
 class ShapwatchError(Exception):
-    """Anything shapwatch can explain in a sentence; it can travel between processes."""
+    """Anything shapwatch can explain in a sentence: the fields of a subclass are the facts, `str` is the sentence."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.args, self.__dict__)
+        return _rebuild, (type(self), self.args, self.__dict__)
 
     @property
     def reason(self) -> str:
@@ -75,62 +76,98 @@ class ShapwatchError(Exception):
         return str(self)
 
 
-def _again(kind: type[ShapwatchError], args: tuple[Any, ...], data: dict[str, Any]) -> ShapwatchError:
-    """Return an error that was raised in another process, without building its sentence anew."""
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(data)
+def _rebuild(kind: type[ShapwatchError], args: tuple[Any, ...], fields: dict[str, Any]) -> ShapwatchError:
+    """Return an error that another process raised."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
     return error
 
 
+@dataclass(eq=False)
 class SettingsError(ShapwatchError):
     """The settings do not fit: every problem, each with its full key, the value got and what is allowed."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{count} in the settings:\n" + "\n".join(f"  {problem}" for problem in problems))
+    problems: Sequence[str]
+
+    def __str__(self) -> str:
+        count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        return f"{count} in the settings:\n" + "\n".join(f"  {problem}" for problem in self.problems)
 
 
+@dataclass(eq=False)
 class MissingInput(ShapwatchError):
     """A file or folder that the settings name is not there."""
 
-    def __init__(self, what: str, path: object, key: str, remedy: str) -> None:
-        super().__init__(f"{what} was not found at {path} ({key}): {remedy}")
+    what: str
+    path: object
+    key: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what} was not found at {self.path} ({self.key}): {self.remedy}"
 
 
+@dataclass(eq=False)
 class StorageError(ShapwatchError):
     """An object store refuses or cannot be reached, or a compressed file is broken."""
 
-    def __init__(self, location: str, problem: str) -> None:
-        super().__init__(f"{location}: {problem}")
+    location: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.problem}"
 
 
+@dataclass(eq=False)
 class DatasetError(ShapwatchError):
-    """A line of a dataset cannot be used; datasets are meant to be right, so the first one stops the stage."""
+    """A line of a dataset cannot be used; datasets are meant to be right, so the first one stops the stage.
 
-    def __init__(self, problem: object, others: int = 0) -> None:
-        more = f"; {others} more of its lines cannot be used" if others else ""
-        super().__init__(f"{problem}{more}")
+    Attributes:
+        problem: the first line that cannot be used, and why.
+        others: number of further lines that cannot be used.
+    """
+
+    problem: object
+    others: int = 0
+
+    def __str__(self) -> str:
+        more = f"; {self.others} more of its lines cannot be used" if self.others else ""
+        return f"{self.problem}{more}"
 
 
+@dataclass(eq=False)
 class OccupiedTarget(ShapwatchError):
     """A folder that is about to be written holds something that would be lost."""
 
-    def __init__(self, path: object, holds: str) -> None:
-        super().__init__(f"{path} holds {holds}, which writing there would replace: give another folder, or remove it")
+    path: object
+    holds: str
+
+    def __str__(self) -> str:
+        return f"{self.path} holds {self.holds}, which writing there would replace: give another folder, or remove it"
 
 
+@dataclass(eq=False)
 class NoData(ShapwatchError):
-    """A window holds no captured event at all."""
+    """A window holds no captured event at all.
 
-    def __init__(self, window: object, prefixes: Sequence[str], files: int, outside: int, probes: int) -> None:
-        first, *others = prefixes
+    Attributes:
+        prefixes: folders searched, the first and the last of which are named.
+        files: number of files found; `outside`: events outside the window; `probes`: calls made by shapwatch itself.
+    """
+
+    window: object
+    prefixes: Sequence[str]
+    files: int
+    outside: int
+    probes: int
+
+    def __str__(self) -> str:
+        first, *others = self.prefixes
         looked = f"{first} to {others[-1]}" if others else first
-        late = f", {outside} events outside the window" if outside else ""
-        late += f", {probes} calls that explaining the endpoint made" if probes else ""
-        super().__init__(
-            f"{self.reason}: no captured event in {window}; looked in {looked}, files found: {files}{late}. "
+        late = f", {self.outside} events outside the window" if self.outside else ""
+        late += f", {self.probes} calls that explaining the endpoint made" if self.probes else ""
+        return (
+            f"{self.reason}: no captured event in {self.window}; looked in {looked}, files found: {self.files}{late}. "
             "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic"
         )
 
@@ -140,45 +177,82 @@ class NoData(ShapwatchError):
         return NO_DATA
 
 
+@dataclass(eq=False)
 class NothingUsable(ShapwatchError):
-    """A window holds events, but every record was rejected."""
+    """A window holds events, but every record was rejected.
 
-    def __init__(self, window: object, reasons: Mapping[str, int], first: str) -> None:
-        counts, rejected = _counted(reasons), sum(reasons.values())
-        super().__init__(f"no usable record in {window}: all {rejected} were rejected ({counts}); the first: {first}")
+    Attributes:
+        reasons: number of rejected records by reason; `first`: the first rejection.
+    """
+
+    window: object
+    reasons: Mapping[str, int]
+    first: str
+
+    def __str__(self) -> str:
+        counts, rejected = _counted(self.reasons), sum(self.reasons.values())
+        return f"no usable record in {self.window}: all {rejected} were rejected ({counts}); the first: {self.first}"
 
 
+@dataclass(eq=False)
 class TooManyRejected(ShapwatchError):
-    """More of a window's records were rejected than `data.max_rejected_share` allows."""
+    """More of a window's records were rejected than `data.max_rejected_share` allows.
 
-    def __init__(
-        self, window: object, share: float, allowed: float, reasons: Mapping[str, int], examples: Sequence[object]
-    ) -> None:
-        first = "; ".join(map(str, examples[:3]))
-        super().__init__(
-            f"{share:.1%} of the records in {window} were rejected, more than data.max_rejected_share={allowed:g} "
-            f"allows ({_counted(reasons)}): {first}. stage=capture saves every one, with its text"
+    Attributes:
+        share: of the records that were rejected; `allowed`: the limit.
+        reasons: number of rejected records by reason; `examples`: some rejections.
+    """
+
+    window: object
+    share: float
+    allowed: float
+    reasons: Mapping[str, int]
+    examples: Sequence[object]
+
+    def __str__(self) -> str:
+        first = "; ".join(map(str, self.examples[:3]))
+        return (
+            f"{self.share:.1%} of the records in {self.window} were rejected, more than "
+            f"data.max_rejected_share={self.allowed:g} allows ({_counted(self.reasons)}): {first}. "
+            "stage=capture saves every one, with its text"
         )
 
 
+@dataclass(eq=False)
 class ArtefactError(ShapwatchError):
     """A model file is corrupt, unsafe or of a kind that is not supported."""
 
-    def __init__(self, path: object, problem: str) -> None:
-        super().__init__(f"{path}: {problem} (model.artifact)")
+    path: object
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem} (model.artifact)"
 
 
+@dataclass(eq=False)
 class ModelInputError(ShapwatchError):
     """A model cannot take the value of a feature."""
 
-    def __init__(self, model: str, feature: str, value: Any, expected: str) -> None:
-        super().__init__(f"feature {feature!r} holds {value!r}, but a {model} model takes {expected}")
+    model: str
+    feature: str
+    value: Any
+    expected: str
+
+    def __str__(self) -> str:
+        return f"feature {self.feature!r} holds {self.value!r}, but a {self.model} model takes {self.expected}"
 
 
+@dataclass(eq=False)
 class ModelAnswerError(ShapwatchError):
     """A model answers, but not with scores of the number, kind or range that was asked for."""
 
+    problem: str
 
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
 class EndpointError(ShapwatchError):
     """An endpoint cannot be reached, refuses, or fails however often it is asked.
 
@@ -186,26 +260,40 @@ class EndpointError(ShapwatchError):
         status: of its last answer, None where there was none.
     """
 
-    def __init__(self, url: str, status: int | None, problem: str, remedy: str) -> None:
-        self.status = status
-        answered = "" if status is None else f" answered {status}"
-        super().__init__(f"{url}{answered}: {problem}; {remedy}")
+    url: str
+    status: int | None
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        answered = "" if self.status is None else f" answered {self.status}"
+        return f"{self.url}{answered}: {self.problem}; {self.remedy}"
 
 
+@dataclass(eq=False)
 class BackgroundError(ShapwatchError):
     """The SHAP baseline (the background rows) does not fit the features it shall replace."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"shap.baseline: {problem}")
+    problem: str
+
+    def __str__(self) -> str:
+        return f"shap.baseline: {self.problem}"
 
 
+@dataclass(eq=False)
 class ExplainerError(ShapwatchError):
     """The explainer cannot work with these settings."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process; use shap.explainer=kernel"
 
 
+@dataclass(eq=False)
 class EngineError(ShapwatchError):
     """The workers that blocks of work are given to cannot be reached, or die.
 
@@ -213,44 +301,65 @@ class EngineError(ShapwatchError):
         setting: that led to them; `problem`: what happened.
     """
 
-    def __init__(self, setting: str, problem: str) -> None:
-        self.setting, self.problem = setting, problem
-        super().__init__(f"{setting}: {problem}; look after the workers, or take engine=serial")
+    setting: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem}; look after the workers, or take engine=serial"
 
 
+@dataclass(eq=False)
 class UnusableReference(ShapwatchError):
     """The reference cannot be read, or is not comparable with the live analysis."""
 
-    def __init__(self, path: object, problem: str) -> None:
-        super().__init__(f"reference {path}: {problem}")
+    path: object
+    problem: str
+
+    def __str__(self) -> str:
+        return f"reference {self.path}: {self.problem}"
 
 
+@dataclass(eq=False)
 class FeatureMismatch(ShapwatchError):
-    """The reference and the live data have different features."""
+    """The reference and the live data have different features.
 
-    def __init__(self, missing: Sequence[str], extra: Sequence[str]) -> None:
-        self.missing, self.extra = tuple(missing), tuple(extra)
-        sides = [("only the reference has", missing), ("only the live data has", extra)]
+    Attributes:
+        missing: features of the reference alone; `extra`: features of the live data alone.
+    """
+
+    missing: Sequence[str]
+    extra: Sequence[str]
+
+    def __str__(self) -> str:
+        sides = [("only the reference has", self.missing), ("only the live data has", self.extra)]
         told = "; ".join(f"{side} {', '.join(map(repr, names))}" for side, names in sides if names)
-        super().__init__(
+        return (
             f"the features differ: {told}. Compare data.headers and shap.groups with the reference's analysis.json, "
             "or run stage=baseline again"
         )
 
 
+@dataclass(eq=False)
 class SegmentError(ShapwatchError):
     """Records cannot be divided into the parts that are asked for."""
 
-    def __init__(self, by: str, problem: str) -> None:
+    by: str
+    problem: str
+
+    def __str__(self) -> str:
         example = 'the name of a feature, or a SQL expression over features such as "Hours per week" > 40'
-        super().__init__(f"drift.segment_by={snippet(by)}: {problem}; expected {example}")
+        return f"drift.segment_by={snippet(self.by)}: {self.problem}; expected {example}"
 
 
+@dataclass(eq=False)
 class LedgerError(ShapwatchError):
     """The ledger cannot be reached, read or written; what was under way there did not happen."""
 
-    def __init__(self, ledger: str, problem: str) -> None:
-        super().__init__(f"the ledger {ledger}: {problem} (ledger.url)")
+    ledger: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"the ledger {self.ledger}: {self.problem} (ledger.url)"
 
 
 class MissingSnapshot(LedgerError):
@@ -258,36 +367,56 @@ class MissingSnapshot(LedgerError):
 
     def __init__(self, ledger: str, digest: str) -> None:
         super().__init__(ledger, f"the settings {digest} that it refers to are not in it; update the schedule")
+        self.digest = digest
 
 
+@dataclass(eq=False)
 class UnknownSchedule(ShapwatchError):
-    """The ledger has no schedule of that name."""
+    """The ledger has no schedule of that name.
 
-    def __init__(self, name: str, ledger: str, others: Sequence[str]) -> None:
-        known = f"it has {', '.join(others[:10])}{', …' if len(others) > 10 else ''}" if others else "it has none"
-        super().__init__(
-            f"ResourceNotFound: there is no schedule {name} in the ledger {ledger}, {known}; "
+    Attributes:
+        others: the names of the schedules it has.
+    """
+
+    name: str
+    ledger: str
+    others: Sequence[str]
+
+    def __str__(self) -> str:
+        some = f"{', '.join(self.others[:10])}{', …' if len(self.others) > 10 else ''}"
+        known = f"it has {some}" if self.others else "it has none"
+        return (
+            f"ResourceNotFound: there is no schedule {self.name} in the ledger {self.ledger}, {known}; "
             "create it with stage.action=create, or give its monitor.name or another ledger.url"
         )
 
 
+@dataclass(eq=False)
 class ScheduleExists(ShapwatchError):
     """The ledger has a schedule of that name already."""
 
-    def __init__(self, name: str, ledger: str) -> None:
-        super().__init__(
-            f"ResourceInUse: the ledger {ledger} already has a schedule {name}; "
+    name: str
+    ledger: str
+
+    def __str__(self) -> str:
+        return (
+            f"ResourceInUse: the ledger {self.ledger} already has a schedule {self.name}; "
             "change it with stage.action=update, or give another monitor.name"
         )
 
 
+@dataclass(eq=False)
 class ReportError(ShapwatchError):
     """A template or chart is wrong, or a report cannot be made from what is in a folder."""
 
-    def __init__(self, where: object, problem: str) -> None:
-        super().__init__(f"{where}: {problem}")
+    where: object
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
 
 
+@dataclass(eq=False)
 class PublishError(ShapwatchError):
     """An execution could not be told to a sink; what it found stands all the same.
 
@@ -296,14 +425,21 @@ class PublishError(ShapwatchError):
         rest: the sink that is left to be told, None for all of the one that failed.
     """
 
-    def __init__(self, sink: str, problem: str, passing: bool = True, rest: Any = None) -> None:
-        self.passing, self.rest = passing, rest
-        super().__init__(f"{sink}: {problem}")
+    sink: str
+    problem: str
+    passing: bool = True
+    rest: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.sink}: {self.problem}"
 
 
+@dataclass(eq=False)
 class RecordError(ShapwatchError):
     """One captured line or record cannot be used; `kind` is the reason it is counted under."""
 
-    def __init__(self, kind: str, problem: str) -> None:
-        self.kind = kind
-        super().__init__(problem)
+    kind: str
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem

@@ -1,0 +1,94 @@
+"""Sentences for people, one golden file per area: tests compare with it, `make golden` writes it.
+
+    def test_a_missing_file_is_refused(golden: Golden) -> None:
+        with golden.raises(MissingInput) as caught:
+            Dataset("nowhere.jsonl").read()
+        assert caught.value.path == "nowhere.jsonl"
+
+A test asserts types, fields and numbers itself. The wording stands in `tests/golden/<area>.txt`, where a reviewer reads
+all sentences of an area one after the other, and every change of wording is a line of a diff.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+FOLDER = Path(__file__).parent
+TESTS = FOLDER.parent
+MARK = "== "
+INDENT = "    "
+MACHINE = (
+    (re.escape(str(TESTS.parent)), "{checkout}"),
+    (r"(127\.0\.0\.1|localhost):\d{4,5}\b", r"\1:{port}"),
+)
+"""Patterns of what differs between machines and runs, each with its replacement."""
+
+E = TypeVar("E", bound=BaseException)
+
+
+@dataclass
+class Golden:
+    """Compares the sentences that one test produces with those of its area.
+
+    Attributes:
+        test: name in the golden file, such as `test_http.py::test_refusal[400]`.
+        expected: texts of the area by name, None when they are being written.
+        scrubbed: further patterns to replace, with their replacements.
+        texts: the texts seen so far, by name.
+    """
+
+    test: str
+    expected: Mapping[str, str] | None
+    scrubbed: tuple[tuple[str, str], ...]
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, text: object, *scrubbed: tuple[str, str]) -> None:
+        """Compare a text; `scrubbed` are pairs of a pattern and what to put in its place, for times and the like."""
+        for pattern, replacement in (*scrubbed, *self.scrubbed):
+            text = re.sub(pattern, replacement, str(text))
+        lines = [line.rstrip() for line in str(text).strip().splitlines()]
+        name = self.test if not self.texts else f"{self.test} #{len(self.texts) + 1}"
+        self.texts[name] = "\n".join(lines)
+        if self.expected is not None:
+            assert self.texts[name] == self.expected.get(name), f"{name}: if the new wording is right, run make golden"
+
+    @contextmanager
+    def raises(
+        self, kind: type[E] | tuple[type[E], ...], *scrubbed: tuple[str, str]
+    ) -> Iterator[pytest.ExceptionInfo[E]]:
+        """Expect an error, and compare its sentence."""
+        with pytest.raises(kind) as caught:
+            yield caught
+        self(caught.value, *scrubbed)
+
+
+def load(area: str) -> dict[str, str]:
+    """Return the texts of an area by name."""
+    path = FOLDER / f"{area}.txt"
+    texts: dict[str, str] = {}
+    for entry in f"\n{path.read_text('utf-8')}".split(f"\n{MARK}")[1:] if path.exists() else []:
+        name, _, text = entry.partition("\n")
+        texts[name] = "\n".join(line.removeprefix(INDENT) for line in text.rstrip("\n").splitlines())
+    return texts
+
+
+def save(area: str, texts: Mapping[str, str]) -> None:
+    """Write the texts of an area, sorted by name."""
+    entries = (
+        f"{MARK}{name}\n" + "".join(f"{INDENT}{line}".rstrip() + "\n" for line in text.splitlines())
+        for name, text in sorted(texts.items())
+    )
+    (FOLDER / f"{area}.txt").write_text("\n".join(entries), "utf-8")
+
+
+def located(item: pytest.Item) -> tuple[str, str]:
+    """Return the area of a test and its name there."""
+    path = item.path.relative_to(TESTS)
+    return "-".join(path.parts[:-1]) or "runner", f"{path.name}::{item.name}"
