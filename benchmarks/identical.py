@@ -1,0 +1,112 @@
+"""Compare what this checkout writes with what another commit wrote, byte for byte.
+
+    python -m benchmarks.identical --base af4a976
+
+Runs quickstart, adult (exact, kernel, compat=clarify), csv, json, multiclass and batch_transform with the code of both
+commits, and compares analysis.json, constraint_violations.json, captured lines and merged files. adult needs the
+notebook's files in ADULT_DIR or ../shared/data/adult. Exits with 1 where a byte differs or a file is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+CHECKOUT = Path(__file__).parents[1]
+HOUR = "stage.window=2026-01-05T09"
+TRAFFIC = ("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.batch_rows=3", "stage.count=90")
+RUNS: Mapping[str, tuple[str, ...]] = {
+    "quickstart": ("experiment=quickstart",),
+    "adult exact": ("experiment=adult", "shap=exact", "shap.num_samples=null"),
+    "adult kernel": ("experiment=adult",),
+    "adult clarify": ("experiment=adult", "shap.compat=clarify"),
+    "csv": ("experiment=csv",),
+    "json": ("experiment=json",),
+    "multiclass": ("experiment=multiclass",),
+    "batch_transform": ("experiment=batch_transform",),
+}
+COMPARED = ("analysis.json", "constraint_violations.json")
+FOLDERS = ("capture", "merge")
+
+
+def run(checkout: Path, root: Path, *overrides: str) -> None:
+    """Run one stage with the code of a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    command = [sys.executable, "-m", "runner", f"paths.root={root}", *overrides]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def label(root: Path) -> None:
+    """Write a true label for each captured event, by its id."""
+    for captures in sorted((root / "capture").rglob("*.jsonl")):
+        endpoint, _variant, *hour = captures.relative_to(root / "capture").parent.parts
+        truths = root / "ground-truth" / endpoint / Path(*hour) / "labels.jsonl"
+        truths.parent.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for line in captures.read_bytes().splitlines():
+            identifier = orjson.loads(line)["eventMetadata"]["eventId"]
+            truth = {"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventMetadata": {"eventId": identifier}}
+            lines.append(orjson.dumps({**truth, "eventVersion": "0"}) + b"\n")
+        truths.write_bytes(b"".join(lines))
+
+
+def play(checkout: Path, root: Path, overrides: tuple[str, ...]) -> None:
+    """Replay traffic, compute the reference, monitor an hour of ordinary and of rescaled traffic, merge labels."""
+    run(checkout, root, *overrides, *TRAFFIC)
+    run(checkout, root, *overrides, "stage=baseline")
+    run(checkout, root, *overrides, "stage=monitor", HOUR)
+    if "experiment=quickstart" in overrides:
+        run(checkout, root / "quickstart", *overrides, "stage=quickstart")
+    if "experiment=batch_transform" not in overrides:
+        label(root)
+        run(checkout, root, *overrides, "stage=merge", HOUR)
+
+
+def digests(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each compared file, by its path below a root."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    chosen = [path for path in files if path.name in COMPARED or set(FOLDERS) & set(path.relative_to(root).parts)]
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in chosen}
+
+
+def main() -> int:
+    """Compare, print a line for each run, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Compare the files this checkout writes with those of a commit.")
+    parser.add_argument("--base", default="af4a976")
+    parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))
+    arguments = parser.parse_args()
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder) / "base"
+        git = ["git", "-C", str(CHECKOUT), "worktree"]
+        subprocess.run([*git, "add", "--detach", "--quiet", str(base), arguments.base], check=True)  # noqa: S603
+        try:
+            os.environ.setdefault("ADULT_DIR", str((CHECKOUT / "../shared/data/adult").resolve()))
+            for name in arguments.only:
+                found = []
+                for checkout in (base, CHECKOUT):
+                    root = Path(folder) / "written"
+                    play(checkout, root, RUNS[name])
+                    found.append(digests(root))
+                    root.rename(Path(folder) / f"{name}-{len(found)}")
+                before, now = found
+                differing = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+                failed += bool(differing) or not before
+                print(f"{name}: {len(before)} files, {len(differing)} differ", *differing[:10], sep="\n  ")
+        finally:
+            subprocess.run([*git, "remove", "--force", str(base)], check=True)  # noqa: S603
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
