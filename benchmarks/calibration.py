@@ -24,16 +24,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Attributions
-from runner.drift.alarm import YEAR, Alarm
-from runner.drift.detection import Detector
+from runner.domain.attributions import Attributions
+from runner.domain.drift import Level
+from runner.drift.detect import Detector
+from runner.drift.policy import YEAR, AlertPolicy
+from runner.drift.ranking import judge
 from runner.drift.segments import segments
-from runner.drift.verdict import judge
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
-from runner.finding import Level
+from runner.explain.explainers.exact import Exact
 from runner.models.linear_learner import LinearLearner
 
 ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
@@ -47,7 +47,7 @@ SIZES = (10, 30, 100, 300, 1000)
 THRESHOLD = 0.9
 HERE = Engine(kind="serial", workers=None, address=None)
 ESTIMATOR = Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=1_000_000, engine=HERE)
-USUAL = Detector(Alarm(1.0), 30, 0.1, 0.25, 0.5, 1.0, 999, 0)
+USUAL = Detector(AlertPolicy(1.0), 30, 0.1, 0.25, 0.5, 1.0, 999, 0)
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -106,8 +106,8 @@ def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
     """
     rows_ND, rng = pooled(), np.random.default_rng(1)
     population = explained(rows_ND)
-    detector = replace(USUAL, alarm=Alarm(promised), min_rows=2, permutations=199)
-    level, allowed = promised / (YEAR / HOUR), Alarm(promised, 2, 3).level(HOUR)
+    detector = replace(USUAL, alarm=AlertPolicy(promised), min_rows=2, permutations=199)
+    level, allowed = promised / (YEAR / HOUR), AlertPolicy(promised, 2, 3).level(HOUR)
     for rows in SIZES:
         warned, ranked, p = 0, 0, []
         for _ in range(windows):
@@ -135,7 +135,7 @@ def divided(windows: int, promised: float) -> Iterator[dict[str, Any]]:
     """Yield how often rules with more parts alarm, on 300 records without drift: what they share is one level."""
     rows_ND, rng = pooled(), np.random.default_rng(2)
     population = explained(rows_ND)
-    usual = replace(USUAL, alarm=Alarm(promised), permutations=199)
+    usual = replace(USUAL, alarm=AlertPolicy(promised), permutations=199)
     rules = {
         "features": usual,
         "and segments": replace(usual, segment_by="Sex"),
@@ -185,8 +185,8 @@ def incidents() -> Iterator[dict[str, Any]]:
                 "level": str(found.level),
                 "first": first.name if found.level != Level.NONE else "",
                 "p": label.p,
-                "share_moved": label.share_moved.value,
-                "chance": label.share_moved.noise,
+                "attribution_shift": label.attribution_shift.value,
+                "chance": label.attribution_shift.noise,
                 "ndcg": ndcg(reference, window),
             }
 

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runner.domain import Window
+from runner.domain.executions import Window
 
 FEATURES = 14
 WINDOW = Window.parse("2023-01-19T05")
@@ -65,10 +65,10 @@ def ours(path: Path) -> int:
     """Return how many records shapwatch's reader finds."""
     from runner.records.fields import Fields
     from runner.sources.capture_file import CaptureFile
-    from runner.sources.intake import Intake
+    from runner.sources.intake import RecordCollector
 
     fields = Fields("features", "score")
-    with Intake(fields) as intake:
+    with RecordCollector(fields) as intake:
         CaptureFile(path, path.name, fields, WINDOW).read(intake)
         return intake.captured([path.name]).records
 

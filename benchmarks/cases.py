@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Additive
+from runner.domain.attributions import Additive
 from runner.explain import background as backgrounds
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Item, Model

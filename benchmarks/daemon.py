@@ -23,17 +23,17 @@ from typing import Any
 
 import orjson
 
-from runner.agenda import Entry, Snapshot
-from runner.domain import Status
-from runner.ledger.leadership import Leadership
-from runner.ledger.ledger import Ledger
+from runner.domain.executions import Status
+from runner.domain.schedules import ExecutionRecord, Snapshot
+from runner.scheduling.daemon.declaration import Declaration
+from runner.scheduling.daemon.dispatcher import Dispatcher
+from runner.scheduling.daemon.process import Child
+from runner.scheduling.daemon.pulse import HeartbeatMonitor
+from runner.scheduling.daemon.supervisor import Supervisor
+from runner.scheduling.ledger.leadership import Leadership
+from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.timetable import load
 from runner.stages.daemon import Daemon
-from runner.supervision.child import Child
-from runner.supervision.declaration import Declaration
-from runner.supervision.dispatcher import Dispatcher
-from runner.supervision.pulse import Pulse
-from runner.supervision.supervisor import Supervisor
-from runner.timing.timetable import load
 
 MINUTE = timedelta(minutes=1)
 START_SECONDS = 20
@@ -51,7 +51,7 @@ HOURLY = {
 }
 
 
-def nothing(_: Entry) -> Child:
+def nothing(_: ExecutionRecord) -> Child:
     """Return the process of an execution that has nothing to do."""
     line = orjson.dumps({"status": Status.COMPLETED}).decode()
     return Child(lambda _: ["/bin/echo", line], "/", {}, lambda _: None)
@@ -59,11 +59,11 @@ def nothing(_: Entry) -> Child:
 
 def run_daemon(url: str, workers: int) -> None:
     """Work until SIGTERM, as `stage=daemon` does, with everything loaded that the command line loads."""
-    import runner.compose  # noqa: F401
+    import runner.config.compose  # noqa: F401
 
     with Ledger(url, 30) as ledger:
         clock = partial(datetime.now, UTC)
-        pulse = Pulse(LEASE_SECONDS, time.monotonic)
+        pulse = HeartbeatMonitor(LEASE_SECONDS, time.monotonic)
         supervisor = Supervisor(ledger, nothing, f"daemon-{os.getpid()}", workers, 5, pulse, clock)
         Daemon(
             ledger=ledger,
@@ -119,7 +119,7 @@ def idle(processes: dict[str, int], seconds: float) -> dict[str, float]:
     return {name: (processor_seconds(process) - before[name]) / seconds for name, process in processes.items()}
 
 
-def fired(ledger: Ledger, schedules: int, scheduled: datetime, seconds: float) -> list[Entry]:
+def fired(ledger: Ledger, schedules: int, scheduled: datetime, seconds: float) -> list[ExecutionRecord]:
     """Return all executions of a minute, once they have ended."""
     until = time.monotonic() + seconds
     while True:

@@ -25,7 +25,7 @@ from runner.engine import Engine
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
-from runner.explain.kernel import Kernel
+from runner.explain.explainers.kernel import Kernel
 from runner.models.lightgbm import Lightgbm
 from runner.protocols import Model
 from tests.dask_cluster import dask_cluster

@@ -24,11 +24,11 @@ from benchmarks import engine
 from benchmarks.cases import Case, Matrix, categories, logistic, thirty, trees, untracked
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
-from runner.explain.clarify import Clarify, regression
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
-from runner.explain.kernel import Kernel
-from runner.explain.linear import Linear
+from runner.explain.explainers.clarify import Clarify, regression
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.linear import Linear
 from runner.explain.posterior import complete, posterior
 from runner.protocols import Explainer, Model
 

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from runner.domain import GlobalAttributions
-from runner.executions import ANALYSIS, DRIFT, MANIFEST, PDF, REPORT
+from runner.domain.attributions import GlobalAttributions
 from runner.report import index
+from runner.results.directories import ANALYSIS, DRIFT, MANIFEST, PDF, REPORT
 from tests.report import samples
 
 CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer")

@@ -24,10 +24,10 @@ from benchmarks.cases import untracked
 from benchmarks.frontier import HERE
 from runner.explain import clusters
 from runner.explain.aggregate import Aggregation
-from runner.explain.clarify import Clarify, regression
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
-from runner.explain.kernel import Kernel
+from runner.explain.explainers.clarify import Clarify, regression
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Kernel
 from runner.explain.log_odds import LogOdds
 from runner.explain.posterior import complete, posterior
 from runner.models.linear import Linear

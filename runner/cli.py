@@ -18,15 +18,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runner.shipped import PACKAGE, shipped
+from runner.paths import PACKAGE, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from omegaconf import DictConfig
 
-    from runner.domain import Outcome
-    from runner.sweep import Member
+    from runner.config.sweep import Member
+    from runner.domain.executions import Outcome
 
 DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -118,15 +118,15 @@ def ended(running: Callable[[list[int]], None]) -> int:
 
 def compose_and_run(codes: list[int]) -> None:
     """Let Hydra compose the configuration and run the stage, once or as a sweep; collect the exit codes."""
-    from runner import job
+    from runner.config import hydra
 
     def task(config: DictConfig) -> None:
         codes.append(OUR_FAULT)
-        codes[-1] = run(config, job.member(config))
+        codes[-1] = run(config, hydra.member(config))
 
     know_package()
     sys.argv[1:] = [admitted(argument) for argument in overrides_first(sys.argv[1:])]
-    job.launch(task, CONF)
+    hydra.launch(task, CONF)
 
 
 def know_package() -> None:
@@ -175,8 +175,9 @@ def run(config: DictConfig, member: Member | None = None) -> int:
 
     The member of a sweep leaves a record of how it ended.
     """
-    from runner import console, sweep
-    from runner.supervision.launch import log_context
+    from runner import console
+    from runner.config import sweep
+    from runner.scheduling.daemon.launch import log_context
 
     console.configure_logging(**log_context(os.environ))
     start = time.perf_counter()
@@ -192,8 +193,9 @@ def run(config: DictConfig, member: Member | None = None) -> int:
 
 def outcome_of(config: DictConfig) -> tuple[Outcome, str | None]:
     """Validate a composed configuration and return what its stage says, and the folder of its results if it has one."""
-    from runner import compose, console
-    from runner.domain import Execution, Outcome
+    from runner import console
+    from runner.config import compose
+    from runner.domain.executions import Execution, Outcome
     from runner.errors import ShapwatchError, disk_sentence
 
     try:

@@ -178,7 +178,7 @@ class NoData(ShapwatchError):
 
 
 @dataclass(eq=False)
-class NothingUsable(ShapwatchError):
+class NoValidRecords(ShapwatchError):
     """A window holds events, but every record was rejected.
 
     Attributes:
@@ -219,7 +219,7 @@ class TooManyRejected(ShapwatchError):
 
 
 @dataclass(eq=False)
-class ArtefactError(ShapwatchError):
+class ArtifactError(ShapwatchError):
     """A model file is corrupt, unsafe or of a kind that is not supported."""
 
     path: object

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from runner.domain import Additive, Calls, Estimate, Margin
-    from runner.publication import Publication
+    from runner.domain.attributions import Additive, Calls, Estimate, Margin
+    from runner.domain.publication import Publication
 
 
 Item = TypeVar("Item")

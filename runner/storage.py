@@ -26,7 +26,8 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING
 
-from runner.domain import Line, Window
+from runner.domain.executions import Window
+from runner.domain.records import Line
 from runner.errors import MissingInput, StorageError
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import orjson
 
-from runner.domain import Status
-from runner.ledger.ledger import Ledger
-from tests.live import daemon
-from tests.past import PLACE, Past, settle
+from runner.domain.executions import Status
+from runner.scheduling.ledger.ledger import Ledger
+from tests.history_samples import PLACE, AlertHistory, settle
+from tests.processes import daemon
 
 SPARE = 16_384
 """Bytes that are left: enough for the log, too little for a report."""
@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root)], check=True)
     url = f"sqlite:///{folder}/ledger.sqlite"
-    past = Past(root, 3, (f"ledger.url={url}",))
+    past = AlertHistory(root, 3, (f"ledger.url={url}",))
     past.prepare()
     with Ledger(url, 30) as ledger:
         past.schedule(ledger)

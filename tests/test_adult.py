@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.running import Shapwatch
+from tests.cli_runner import Shapwatch
 
 PUBLISHED = {
     "Age": (0.05962069398767555, 0.059578),

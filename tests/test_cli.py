@@ -13,9 +13,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from runner import cli
-from runner.compose import snapshot
+from runner.config.compose import snapshot
+from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.conftest import DEMO
-from tests.running import CHECKOUT, Shapwatch
 
 HOUR = "stage.window=2026-01-05T09"
 LINES = (DEMO / "baseline.jsonl").read_text().splitlines()

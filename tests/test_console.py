@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner import console
-from tests.running import CHECKOUT
+from tests.cli_runner import CHECKOUT
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from runner.domain import LONGEST
-from tests.running import CHECKOUT
+from runner.domain.executions import LONGEST
+from tests.cli_runner import CHECKOUT
 
 DEPLOY = CHECKOUT / "deploy"
 CONF = CHECKOUT / "conf"
@@ -116,7 +116,7 @@ def test_the_image_runs_the_daemon_as_nobody_in_particular() -> None:
     port = re.search(r"stage\.port=(\d+)", found["CMD"][0])
     assert port
     assert f"http://127.0.0.1:{port[1]}/healthz" in found["HEALTHCHECK"][0]
-    assert '"/healthz"' in (CHECKOUT / "runner/supervision/health.py").read_text()
+    assert '"/healthz"' in (CHECKOUT / "runner/scheduling/daemon/health.py").read_text()
     assert "-c constraints.txt" in found["RUN"][0]
 
 

@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import HOUR, Attributions, Captured, Rejection, Window, plural, utc
+from runner.domain.attributions import Attributions
+from runner.domain.executions import HOUR, Window, utc
+from runner.domain.records import Captured, Rejection
+from runner.domain.text import plural
 
 FIVE = datetime(2023, 1, 19, 5, tzinfo=UTC)
 

@@ -18,10 +18,10 @@ from runner.engine import Engine
 from runner.errors import EngineError, ModelInputError
 from runner.models.linear import Linear
 from runner.protocols import Model
+from tests.cli_runner import Shapwatch
 from tests.conftest import HERE
 from tests.dask_cluster import dask_cluster
 from tests.object_store import s3_server
-from tests.running import Shapwatch
 
 WINDOW = "stage.window=2026-01-01T00"
 START = "stage.start=2026-01-01T00:00:00Z"

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
-from runner.explain.kernel import Kernel
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Kernel
 from runner.protocols import Explainer
 from runner.records import payloads
 from runner.records.payloads import Scalar
 from runner.records.templates import Template
+from tests.cli_runner import Shapwatch
 from tests.conftest import DEMO, HERE, untracked
-from tests.models_by_hand import Formula
-from tests.running import Shapwatch
+from tests.formula_models import Formula
 
 START, HOUR = "stage.start=2026-01-05T09:00:00Z", "stage.window=2026-01-05T09"
 

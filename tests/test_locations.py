@@ -10,9 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.cli_runner import Shapwatch
 from tests.conftest import DEMO
 from tests.object_store import s3_server
-from tests.running import Shapwatch
 
 START = "2026-01-05T09:00:00Z"
 WINDOW = "2026-01-05T09"

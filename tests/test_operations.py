@@ -21,34 +21,34 @@ import orjson
 import pytest
 from moto.server import ThreadedMotoServer
 
-from runner.domain import HOUR, Status
-from runner.ledger.ledger import Ledger
-from runner.ledger.tables import executions
-from tests.live import daemon
+from runner.domain.executions import HOUR, Status
+from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger.tables import executions
+from tests.cli_runner import CHECKOUT
+from tests.history_samples import AlertHistory, settle
 from tests.object_store import use_endpoint
-from tests.past import Past, settle
-from tests.running import CHECKOUT
+from tests.processes import daemon
 
 BUSY = 30.0
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
 
 
 @pytest.fixture
-def past(tmp_path: Path) -> Past:
+def past(tmp_path: Path) -> AlertHistory:
     """Six hours with traffic and a reference."""
-    six = Past(tmp_path, 6)
+    six = AlertHistory(tmp_path, 6)
     six.prepare()
     return six
 
 
 @pytest.fixture
-def ledger(past: Past) -> Iterator[Ledger]:
+def ledger(past: AlertHistory) -> Iterator[Ledger]:
     """Its ledger."""
     with Ledger(f"sqlite:///{past.root}/ledger.sqlite", BUSY) as opened:
         yield opened
 
 
-def test_sigterm_lets_what_runs_end(past: Past, ledger: Ledger) -> None:
+def test_sigterm_lets_what_runs_end(past: AlertHistory, ledger: Ledger) -> None:
     """SIGHUP changes nothing and says so; after SIGTERM nothing new starts, and the exit code is 0."""
     past.schedule(ledger)
     with daemon(past.root) as running:
@@ -62,7 +62,7 @@ def test_sigterm_lets_what_runs_end(past: Past, ledger: Ledger) -> None:
     assert ledger.daemons() == []
 
 
-def test_sigterm_while_it_starts_ends_it_too(past: Past, ledger: Ledger) -> None:
+def test_sigterm_while_it_starts_ends_it_too(past: AlertHistory, ledger: Ledger) -> None:
     """However early it comes, the daemon ends with 0, 130 or by the signal, and the ledger is whole."""
     past.schedule(ledger)
     for seconds in (0.1, 0.4, 0.8, 1.2):
@@ -74,7 +74,7 @@ def test_sigterm_while_it_starts_ends_it_too(past: Past, ledger: Ledger) -> None
         assert {entry.status for entry in settle(ledger)} <= DONE
 
 
-def test_two_daemons_never_run_one_window_twice(past: Past, ledger: Ledger) -> None:
+def test_two_daemons_never_run_one_window_twice(past: AlertHistory, ledger: Ledger) -> None:
     """One leads, the other stands by and takes over; each window is executed once."""
     with daemon(past.root) as first, daemon(past.root, wait="on the ledger") as second:
         past.schedule(ledger, "schedule.overlap=allow")
@@ -91,7 +91,7 @@ def test_two_daemons_never_run_one_window_twice(past: Past, ledger: Ledger) -> N
     assert {entry.attempts for entry in entries} == {1}
 
 
-def test_each_monitor_keeps_its_results_as_long_as_it_says(past: Past, ledger: Ledger) -> None:
+def test_each_monitor_keeps_its_results_as_long_as_it_says(past: AlertHistory, ledger: Ledger) -> None:
     """The daemon takes that from the settings each execution ran from, not from its own."""
     hour = f"stage.start={past.first:%FT%TZ}", f"stage.end={past.first + HOUR:%FT%TZ}"
     for name, keep in (("short", "PT1S"), ("long", "P9D"), ("for-ever", "null")):
@@ -115,7 +115,7 @@ def test_each_monitor_keeps_its_results_as_long_as_it_says(past: Past, ledger: L
     }
 
 
-def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: Past, ledger: Ledger) -> None:
+def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: AlertHistory, ledger: Ledger) -> None:
     """A shell with an open transaction: what runs ends meanwhile, is written down afterwards, and the next one runs."""
     past.schedule(ledger)
     with daemon(past.root, "ledger.busy_seconds=2") as running:
@@ -130,14 +130,14 @@ def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: Past, l
 
 
 def test_storage_that_is_unreachable_fails_that_hour_and_not_the_next(
-    past: Past, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    past: AlertHistory, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason names the address; once the store is back the schedule goes on, and a backfill makes up for it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
-    remote = Past(past.root, 6, ("paths.capture=s3://captures/traffic",))
+    remote = AlertHistory(past.root, 6, ("paths.capture=s3://captures/traffic",))
     remote.schedule(ledger)
     with daemon(past.root, "stage.workers=1"):
         until = time.monotonic() + 90

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from runner.demo import build
+from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.conftest import DEMO
-from tests.running import CHECKOUT, Shapwatch
 
 
 def committed() -> Iterator[tuple[str, str]]:

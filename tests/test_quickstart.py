@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from tests.running import Shapwatch
+from tests.cli_runner import Shapwatch
 
 
 def test_it_finds_the_drift(tmp_path: Path) -> None:

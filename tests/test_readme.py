@@ -18,8 +18,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from runner import cli, errors
-from tests.live import daemon
-from tests.running import CHECKOUT, Shapwatch
+from tests.cli_runner import CHECKOUT, Shapwatch
+from tests.processes import daemon
 
 README = (CHECKOUT / "README.md").read_text("utf-8")
 STAGES = sorted(path.stem for path in (cli.CONF / "stage").glob("*.yaml"))

@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.object_store import ENVIRONMENT, s3_server
-from tests.running import CHECKOUT, Shapwatch
 
 SDK = CHECKOUT / ".venv-sagemaker"
 MISSING = "needs the sagemaker SDK in an environment of its own: make sagemaker"

@@ -21,7 +21,7 @@ import pytest
 from obstore.store import AzureStore, GCSStore
 
 from runner import storage
-from runner.domain import Window
+from runner.domain.executions import Window
 from runner.errors import MissingInput, StorageError
 from runner.storage import existing, exists, fetched, hour_folders, join, lines, listing, read, replacing, write
 from tests.object_store import ENVIRONMENT, Bucket, s3_server, use_endpoint

@@ -21,11 +21,11 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from runner import cli
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
+from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.conftest import DEMO
-from tests.live import served
 from tests.models import trees
 from tests.models.servers import Reply, Seen, always, scoring, serving
-from tests.running import CHECKOUT, Shapwatch
+from tests.processes import served
 
 CAPTURE = ("data_capture.flush_seconds=0.2",)
 TOLERANCE = 1e-6

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runner.domain import HOUR, Status
-from runner.executions import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
-from runner.ledger.ledger import Ledger
-from tests.live import Daemon, start_daemon
-from tests.past import Past, settle, undone
+from runner.domain.executions import HOUR, Status
+from runner.results.directories import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
+from runner.scheduling.ledger.ledger import Ledger
+from tests.history_samples import AlertHistory, settle, undone
+from tests.processes import Daemon, start_daemon
 
 KILLS = 200
 HOURS = 12
@@ -33,7 +33,7 @@ WHOLE = {FAILED, FAILED | {ANALYSIS, DRIFT}, FAILED | {ANALYSIS, DRIFT, VIOLATIO
 class Killer:
     """Kills executions and daemons; for each daemon that is killed another one starts."""
 
-    past: Past
+    past: AlertHistory
     chance: random.Random
     daemons: list[Daemon] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ class Killer:
         return "daemon at work" if executions[place] else "daemon in waiting"
 
 
-def torn(past: Past) -> list[str]:
+def torn(past: AlertHistory) -> list[str]:
     """Return the visible directories that are not whole."""
     return [f"{folder}: {sorted(held)}" for folder in past.directories() if (held := names(folder)) not in WHOLE]
 
@@ -102,8 +102,8 @@ def again(ledger: Ledger, statuses: list[Status]) -> None:
 
 def test_what_is_killed_at_random_is_as_if_nothing_had_happened(ledger_url: str, tmp_path: Path) -> None:
     """Two daemons and their executions, 200 kills: one terminal row a window, whole directories, the same bytes."""
-    past = Past(tmp_path / "wild", HOURS, (f"ledger.url={ledger_url}", "ledger.lease_seconds=1"))
-    calm = Past(tmp_path / "calm", HOURS)
+    past = AlertHistory(tmp_path / "wild", HOURS, (f"ledger.url={ledger_url}", "ledger.lease_seconds=1"))
+    calm = AlertHistory(tmp_path / "calm", HOURS)
     for each in (past, calm):
         each.prepare()
     killer, kills = Killer(past, random.Random(200)), Counter[str]()

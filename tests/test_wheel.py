@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import CHECKOUT
+from tests.cli_runner import CHECKOUT
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import label_names
+from runner.domain.attributions import label_names
 from runner.models.linear import Linear
 
 HERE = Path(__file__).parent

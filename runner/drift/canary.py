@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from runner.domain import Attributions, plural
-from runner.drift.null import observed
+from runner.domain.attributions import Attributions
+from runner.domain.drift import Canary
+from runner.domain.text import plural
 from runner.drift.pairing import pair
-from runner.drift.shares import share_moved
-from runner.finding import Canary
+from runner.drift.permutation import observed
+from runner.drift.shares import attribution_shift
 
 ROUNDING = 1e-6
 """Of the largest score, or of 1 where that is larger: scores may travel as texts or in single precision."""
@@ -33,7 +34,9 @@ def canary(then: Attributions, now: Attributions, agg_method: str, comparable: b
         before_N, today_N = then.scores_NL[:, then.labels.index(theirs)], now.scores_NL[:, now.labels.index(ours)]
         difference = max(difference, float(abs(today_N - before_N).max()))
         largest = max(largest, float(abs(before_N).max()))
-    moved = [float(share_moved(*observed(*sides, agg_method))) for sides in zip(both.before, both.now, strict=True)]
+    moved = [
+        float(attribution_shift(*observed(*sides, agg_method))) for sides in zip(both.before, both.now, strict=True)
+    ]
     known = [value for value in moved if comparable and np.isfinite(value)]
     changed = difference > ROUNDING * largest or len(then.labels) != len(now.labels)
     return Canary(len(then.scores_NL), changed, difference, max(known, default=None))

@@ -18,10 +18,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.drift.kolmogorov import critical, distance
+from runner.domain.drift import Canary, DriftResult, FeatureDrift, LabelResult
+from runner.drift.ks import critical, distance
 from runner.drift.segments import Segment
 from runner.errors import snippet
-from runner.finding import Canary, FeatureDrift, Finding, LabelFinding
 
 SURE = 0.01
 """The level at which the values themselves count as changed."""
@@ -41,12 +41,12 @@ SAME = "its own values are as before"
 
 
 def with_causes(
-    finding: Finding,
+    finding: DriftResult,
     before: pl.DataFrame,
     now: pl.DataFrame,
     parts: Sequence[Segment] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
-) -> Finding:
+) -> DriftResult:
     """Return a finding whose surely changed features say what has probably happened to them.
 
     Args:
@@ -65,12 +65,12 @@ def with_causes(
 
 
 def _told(
-    finding: Finding,
+    finding: DriftResult,
     groups: Mapping[str, Sequence[str]],
-    labels: Sequence[LabelFinding],
+    labels: Sequence[LabelResult],
     before: pl.DataFrame,
     now: pl.DataFrame,
-) -> tuple[LabelFinding, ...]:
+) -> tuple[LabelResult, ...]:
     """Return labels whose features, those that have changed most surely, bear a cause."""
     causes: dict[str, str] = {}
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.drift.null import p_value
-from runner.finding import Effect
+from runner.domain.drift import Effect
+from runner.drift.permutation import p_value
 
 MOST_ROWS = 1_000
 """Records of a side that take part."""

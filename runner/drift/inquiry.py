@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from runner.domain import Explained
+from runner.domain.attributions import Explained
+from runner.domain.drift import Canary, DriftResult, Level
 from runner.drift.canary import told as canary_told
 from runner.drift.causes import with_causes
-from runner.drift.detection import Detector
-from runner.drift.histogram import with_histograms
+from runner.drift.detect import Detector
+from runner.drift.histograms import with_histograms
 from runner.drift.segments import segments
-from runner.finding import Canary, Finding, Level
 
 
 def inquire(
@@ -24,7 +24,7 @@ def inquire(
     canary: Canary | None = None,
     past: Sequence[Level] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
-) -> Finding:
+) -> DriftResult:
     """Return what a window says beside the reference.
 
     Args:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.domain import Attributions
+from runner.domain.attributions import Attributions
+from runner.drift.ranking import match_features, match_labels
 from runner.drift.segments import Segment
-from runner.drift.verdict import match_features, match_labels
 
 
 @dataclass(frozen=True)

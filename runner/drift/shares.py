@@ -31,7 +31,7 @@ def moved(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[
     return share(now_D) - share(before_D)
 
 
-def share_moved(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
+def attribution_shift(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of the attention that changed hands, in [0, 1]: ½ Σ |gain|.
 
     It is the total variation distance of the two distributions of attention; nan where one side has none.
@@ -42,10 +42,10 @@ def share_moved(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> ND
     return np.where(known, abs(moved(before_D, now_D)).sum(axis=-1) / 2, np.nan)
 
 
-def mass(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
+def total_log2_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log2 of how many times the attribution of all features together has grown; nan where one side has none.
 
-    >>> float(mass(np.array([1.0, 1.0]), np.array([0.5, 0.5])))
+    >>> float(total_log2_change(np.array([1.0, 1.0]), np.array([0.5, 0.5])))
     -1.0
     """
     before, now = abs(before_D).sum(axis=-1), abs(now_D).sum(axis=-1)

@@ -12,7 +12,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.domain import Attributions, GlobalAttributions
+from runner.domain.attributions import Attributions, GlobalAttributions
 
 
 class Aggregation(StrEnum):

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.explain.contents import GOLDEN, keys, mix
+from runner.explain.hashing import GOLDEN, keys, mix
+from runner.explain.masking import Table, slices
 from runner.explain.players import Players
-from runner.explain.table import Table, slices
 from runner.protocols import Explainer
 
 LAST = np.uint64(2**63)
@@ -63,18 +63,16 @@ class Group(NamedTuple):
     players_NP: NDArray[np.intp]
 
 
-def groups(
-    records: Distinct, background: Table, players: Players, explainer: Explainer, asks_freely: bool
-) -> list[Group]:
+def groups(records: Distinct, background: Table, players: Players, explainer: Explainer, is_cheap: bool) -> list[Group]:
     """Return who plays against which background row; records in which nothing differs from it are left out.
 
-    With `asks_freely`, records for an explainer that `keeps_unvarying` stay together as if all players differed.
+    With `is_cheap`, records for an explainer that `keeps_unvarying` stay together as if all players differed.
     """
     found, G = [], len(players.names)
     for row in range(len(background)):
         varies_NG = players.any(records.table.differs(background.part(slice(row, row + 1))))
         seats_NG, count_N = _seats(records.keys_N, varies_NG, row), varies_NG.sum(axis=1)
-        if explainer.keeps_unvarying and asks_freely:
+        if explainer.keeps_unvarying and is_cheap:
             count_N[count_N > 0] = G
         for varying in np.unique(count_N[count_N > 0]).tolist():
             rows_N, playing = np.flatnonzero(count_N == varying), G if explainer.keeps_unvarying else varying

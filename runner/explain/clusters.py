@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.explain.contents import keys
+from runner.explain.hashing import keys
 
 MOST = 12
 """Clusters that are tried when their number is to be found."""

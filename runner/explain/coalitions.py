@@ -71,7 +71,7 @@ def _some_of_size(players: int, size: int, count: int, rng: np.random.Generator)
     return np.frombuffer(b"".join(list(known)[:count]), dtype=np.bool_).reshape(count, players)
 
 
-class Different(NamedTuple):
+class UniqueCoalitions(NamedTuple):
     """Coalitions of which each is of some other players than the rest.
 
     Attributes:
@@ -83,16 +83,16 @@ class Different(NamedTuple):
     place_K: NDArray[np.intp]
 
 
-def told_apart(masks_KP: NDArray[np.bool_], varying: int) -> Different:
+def unique_coalitions(masks_KP: NDArray[np.bool_], varying: int) -> UniqueCoalitions:
     """Return the coalitions that differ in who of the first `varying` players is there."""
     keys = np.ascontiguousarray(masks_KP[:, :varying]).view(f"S{varying}")[:, 0].tolist()
     places = {b"\1" * varying: -2, b"": -1}
     place_K = np.array([places.setdefault(key, len(places) - 2) for key in keys], dtype=np.intp)
     known, first = np.unique(place_K, return_index=True)
-    return Different(masks_KP[first[known >= 0]], place_K)
+    return UniqueCoalitions(masks_KP[first[known >= 0]], place_K)
 
 
-def affordable(num_samples: int | None, players: int, most: int) -> int:
+def coalition_budget(num_samples: int | None, players: int, most: int) -> int:
     """Return the coalitions of one record: an even number of at most `most`, never more than the 2^P − 2 there are.
 
     Args:

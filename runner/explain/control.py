@@ -28,13 +28,13 @@ class Control:
 
     Attributes:
         differences_RM, phi_RP: of what is taken out; 0 where nothing is.
-        flattery_R1: how many times larger the variance of what is left is than it looks.
+        variance_inflation_R1: how many times larger the variance of what is left is than it looks.
         rounding_R1: a standard error that no precision of the estimate goes below.
     """
 
     differences_RM: NDArray[np.float64]
     phi_RP: NDArray[np.float64]
-    flattery_R1: NDArray[np.float64]
+    variance_inflation_R1: NDArray[np.float64]
     rounding_R1: NDArray[np.float64]
 
 
@@ -53,7 +53,7 @@ def control_variate(values_RK: NDArray[np.float64], design: Posterior) -> Contro
     rows, weight_R1 = fits[helps], weight_R[helps, None]
     control.differences_RM[rows] = weight_R1 * theirs_RM[helps]
     control.phi_RP[rows] = weight_R1 * additive.some(helps).shapley()
-    control.flattery_R1[rows] = J / spare
+    control.variance_inflation_R1[rows] = J / spare
     control.rounding_R1[rows] = ROUNDING
     return control
 

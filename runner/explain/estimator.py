@@ -14,14 +14,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Attributions, Estimate, GlobalAttributions, label_names
+from runner.domain.attributions import Attributions, Estimate, GlobalAttributions, label_names
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation, aggregate
 from runner.explain.blocks import Block, Cut, Distinct, Group, distinct, groups
+from runner.explain.explainers.tree import Trees
 from runner.explain.game import MaskingGame, outputs, probability
+from runner.explain.masking import Table, tables
 from runner.explain.players import Players, seated
-from runner.explain.table import Table, tables
-from runner.explain.trees import Trees
 from runner.explain.uncertainty import errors
 from runner.protocols import Engine, Explainer, Model, Track
 
@@ -167,7 +167,7 @@ def _prepared(
     """
     table, rows = tables(features, background)
     records = distinct(table, features)
-    return records, rows, groups(records, rows, players, explainer, asks_freely=model.adds_up)
+    return records, rows, groups(records, rows, players, explainer, is_cheap=model.adds_up)
 
 
 def _evaluations(records: Distinct, background: Table, playing: list[Group]) -> int:

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Margin
+from runner.domain.attributions import Margin
 from runner.errors import ExplainerError, ModelAnswerError, snippet
 from runner.explain import log_odds
-from runner.explain.coalitions import told_apart
+from runner.explain.coalitions import unique_coalitions
+from runner.explain.masking import Table, slices
 from runner.explain.players import Players
-from runner.explain.table import Table, slices
 from runner.protocols import Model
 
 
@@ -124,7 +124,7 @@ class MaskingGame:
         """Return values_NKL; of coalitions that only players equal to the background tell apart, one is asked for."""
         if self.varying == self.players:
             return self._asked(masks_KP)
-        different = told_apart(masks_KP, self.varying)
+        different = unique_coalitions(masks_KP, self.varying)
         nobody_N1L = np.broadcast_to(self.expected_L, self.scores_NL[:, None].shape)
         values_NkL = [self._asked(different.masks_kP), self.scores_NL[:, None], nobody_N1L]
         return np.concatenate(values_NkL, axis=1).take(different.place_K, axis=1)

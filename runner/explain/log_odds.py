@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.explain.masking import slices
 from runner.explain.pairs import differences, each
 from runner.explain.posterior import Posterior
-from runner.explain.table import slices
 
 SMALLEST = 1e-12
 """Probabilities are moved this far away from 0 and 1 before their log-odds are taken."""

@@ -59,7 +59,7 @@ class Posterior:
         """Whether these are all pairs there are, so that φ is exact."""
         return len(self.half_JP) == _all_pairs(self.half_JP.shape[1])
 
-    def surprise(self, differences_RM: NDArray[np.float64]) -> NDArray[np.float64]:
+    def variance_ratio(self, differences_RM: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return as surprise_RP how many times the variance of φ is what it would be by the prior."""
         return each(each(differences_RM, self.left_out_MH) ** 2, self.counts_HP)
 

@@ -10,9 +10,9 @@ from math import pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.domain import Errors
+from runner.domain.attributions import Errors
 from runner.explain.aggregate import Aggregation
-from runner.explain.table import slices
+from runner.explain.masking import slices
 
 CHUNK = 2**14
 """Records that are looked at together, to bound the memory."""

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.addresses import bearer, loopback, plain, redacted, shown
 from runner.errors import EndpointError
 from runner.models.remote import Remote
-from runner.models.wire import PASSING, Answer, Call
-from runner.values import Variable
+from runner.models.transport import RETRYABLE, Answer, Call
+from runner.types import Variable
+from runner.urls import bearer, loopback, plain, redacted, shown
 
 if TYPE_CHECKING:
     import httpx
@@ -110,4 +110,4 @@ def _posted(
     if not response.is_success:
         text = redact(text)
     status, advice = response.status_code, response.headers.get("Retry-After", "")
-    return Answer(status, text, status in PASSING, float(advice) if re.fullmatch(r"[0-9]{1,9}", advice) else 0.0)
+    return Answer(status, text, status in RETRYABLE, float(advice) if re.fullmatch(r"[0-9]{1,9}", advice) else 0.0)

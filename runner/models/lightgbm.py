@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.domain import Additive
-from runner.errors import ArtefactError, ExplainerError
-from runner.models.library import (
+from runner.domain.attributions import Additive
+from runner.errors import ArtifactError, ExplainerError
+from runner.models.base import (
     Columns,
     Headers,
     at_least_one,
@@ -74,7 +74,7 @@ class Lightgbm(Local):
         """Return scores_NL, as `Booster.predict` computes them.
 
         Raises:
-            ArtefactError: when the artefact cannot be read, has other features, or cannot tell two of them apart.
+            ArtifactError: when the artefact cannot be read, has other features, or cannot tell two of them apart.
             MissingInput: when it is not there.
             ModelInputError: when a feature is a text.
             ModelAnswerError: when LightGBM fails, or `columns` asks for more than there is.
@@ -111,7 +111,7 @@ class Lightgbm(Local):
             written = name.replace(" ", "_")
             if other := names.get(written):
                 problem = f"LightGBM writes the features {other!r} and {name!r} both as {written!r}"
-                raise ArtefactError(self.artifact, f"{problem}: name them so that they differ (data.headers)")
+                raise ArtifactError(self.artifact, f"{problem}: name them so that they differ (data.headers)")
             names[written] = name
         return features.rename(dict(zip(features.columns, names, strict=True)))
 
@@ -124,7 +124,7 @@ class Lightgbm(Local):
             booster = lightgbm.Booster(model_str=self._bytes.decode())
         if booster.pandas_categorical:
             problem = "was trained on the categories of a data frame, whose codes the records do not hold"
-            raise ArtefactError(self.artifact, f"{problem}; encode them as numbers before training")
+            raise ArtifactError(self.artifact, f"{problem}; encode them as numbers before training")
         return booster
 
     @cached_property

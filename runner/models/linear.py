@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, PlainValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain import Additive, label_names, plural
+from runner.domain.attributions import Additive, label_names
+from runner.domain.text import plural
 from runner.errors import ModelInputError, SettingsError
 from runner.models.local import Local, body
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.domain import Additive
-from runner.errors import ArtefactError, ModelInputError
-from runner.models.artifact import parse_arrays, unpack_tar, unpack_zip
+from runner.domain.attributions import Additive
+from runner.errors import ArtifactError, ModelInputError
+from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
 from runner.models.local import Local, body
 
 PREDICTORS = ("binary_classifier", "regressor")
@@ -67,7 +67,7 @@ class LinearLearner(Local):
         bit whatever batch it travels in.
 
         Raises:
-            ArtefactError: when the artefact cannot be read or has another number of features.
+            ArtifactError: when the artefact cannot be read or has another number of features.
             ModelInputError: when a feature is not a number.
         """
         weights_D, bias, predictor, _ = self._fitting(features)
@@ -86,7 +86,7 @@ class LinearLearner(Local):
         """Return the terms in float64, of the weights and features as float32 holds them.
 
         Raises:
-            ArtefactError: when the artefact cannot be read or has another number of features.
+            ArtifactError: when the artefact cannot be read or has another number of features.
             ModelInputError: when a feature is not a number.
         """
         weights_D, bias, predictor, _ = self._fitting(features)
@@ -123,7 +123,7 @@ class LinearLearner(Local):
         """Return the parameters, if they are of as many features."""
         width = len(self.parameters.weights_D)
         if features.width != width:
-            raise ArtefactError(self.artifact, f"the model has {width} features, the records have {features.width}")
+            raise ArtifactError(self.artifact, f"the model has {width} features, the records have {features.width}")
         return self.parameters
 
     @cached_property
@@ -131,12 +131,12 @@ class LinearLearner(Local):
         """The parameters, read once.
 
         Raises:
-            ArtefactError: when the artefact is missing, corrupt, unsafe or of a kind that is not supported.
+            ArtifactError: when the artefact is missing, corrupt, unsafe or of a kind that is not supported.
         """
         archive = unpack_zip(self.artifact, unpack_tar(self.artifact, "model_algo-1"))
         params = [data for name, data in archive.items() if name.endswith(".params")]
         if len(params) != 1 or "additional-params.json" not in archive:
-            raise ArtefactError(self.artifact, f"is no Linear Learner model, it holds {sorted(archive)}")
+            raise ArtifactError(self.artifact, f"is no Linear Learner model, it holds {sorted(archive)}")
         arrays = parse_arrays(self.artifact, params[0])
         try:
             weights_D = arrays["arg:fc0_weight"]
@@ -145,10 +145,10 @@ class LinearLearner(Local):
             predictor = extra["predictor_type"]
             threshold = 0.5 if extra.get("threshold") is None else float(extra["threshold"])
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise ArtefactError(self.artifact, f"is no Linear Learner model ({error!r})") from error
+            raise ArtifactError(self.artifact, f"is no Linear Learner model ({error!r})") from error
         if predictor not in PREDICTORS or weights_D.ndim != 2 or weights_D.shape[1] != 1:
             kind = f"predictor_type {predictor!r}, weights {weights_D.shape}"
-            raise ArtefactError(self.artifact, f"{kind} is not supported; expected {' or '.join(PREDICTORS)}, (D, 1)")
+            raise ArtifactError(self.artifact, f"{kind} is not supported; expected {' or '.join(PREDICTORS)}, (D, 1)")
         return Parameters(weights_D.ravel(), bias, predictor, threshold)
 
     @cached_property

@@ -11,7 +11,7 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Additive
+from runner.domain.attributions import Additive
 from runner.errors import NO_TREES, ExplainerError
 
 FORMS = ("application/jsonlines", "application/json", "text/csv")

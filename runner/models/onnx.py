@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.errors import ArtefactError, ModelInputError
-from runner.models.library import (
+from runner.errors import ArtifactError, ModelInputError
+from runner.models.base import (
     Columns,
     Headers,
     at_least_one,
@@ -81,7 +81,7 @@ class Onnx(Local):
         """Return scores_NL, computed on one thread.
 
         Raises:
-            ArtefactError: when the artefact cannot be read or has other features or outputs.
+            ArtifactError: when the artefact cannot be read or has other features or outputs.
             MissingInput: when it is not there.
             ModelInputError: when a feature is not of the type of its input.
             ModelAnswerError: when onnxruntime fails, or `columns` asks for more than there is.
@@ -119,7 +119,7 @@ class Onnx(Local):
         if into.type in WHOLES:
             return _wholes(features, WHOLES[into.type])
         taken = ", ".join([*FLOATS, *WHOLES, TEXTS])
-        raise ArtefactError(self.artifact, f"its input {into.name!r} takes {into.type}; expected one of {taken}")
+        raise ArtifactError(self.artifact, f"its input {into.name!r} takes {into.type}; expected one of {taken}")
 
     @cached_property
     def _output(self) -> str:
@@ -133,7 +133,7 @@ class Onnx(Local):
             return wanted[0]
         there = ", ".join(f"{each.name} {each.type}" for each in outputs)
         asked = "model.output=null finds no single one of fractions" if self.output is None else "model.output is none"
-        raise ArtefactError(self.artifact, f"its outputs are {there}; {asked}: name the one that holds the scores")
+        raise ArtifactError(self.artifact, f"its outputs are {there}; {asked}: name the one that holds the scores")
 
     @cached_property
     def _session(self) -> InferenceSession:
@@ -141,7 +141,7 @@ class Onnx(Local):
             import onnxruntime
         if ELSEWHERE.search(self._bytes):
             problem = "keeps its weights in another file, which is not read"
-            raise ArtefactError(self.artifact, f"{problem}; save it as one, without external data")
+            raise ArtifactError(self.artifact, f"{problem}; save it as one, without external data")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.errors import SettingsError, snippet
-from runner.models.library import Headers, computing, fingerprint, scores
+from runner.models.base import Headers, computing, fingerprint, scores
 from runner.models.local import Local
 
 

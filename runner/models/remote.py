@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain import Additive, Calls, Payload, plural
+from runner.domain.attributions import Additive, Calls
+from runner.domain.records import Payload
+from runner.domain.text import plural
 from runner.errors import NO_TREES, EndpointError, ExplainerError, ModelAnswerError, RecordError, snippet
-from runner.models.library import Headers
-from runner.models.wire import Call, Wire, in_order
+from runner.models.base import Headers
+from runner.models.transport import Call, Transport, in_order
 from runner.records.fields import Fields
 from runner.records.payloads import Format, documents, encoding
 from runner.records.templates import Template
-from runner.values import Count, Rate, Score, Seconds
+from runner.types import Count, Rate, Score, Seconds
 
-FUTILE = {
+NON_RETRYABLE = {
     401: "check the credentials it is given",
     403: "check the credentials it is given, and what they allow",
     404: "check its address",
@@ -38,11 +40,11 @@ FUTILE = {
 Few = Annotated[int, Field(strict=True, gt=0, le=1_000)]
 
 
-class Refused(EndpointError):
+class RequestRejected(EndpointError):
     """An endpoint refuses a request for what it holds."""
 
 
-class Miscounted(ModelAnswerError):
+class RowCountMismatch(ModelAnswerError):
     """An answer has scores for more or fewer records than were sent."""
 
 
@@ -169,8 +171,8 @@ class Remote:
         return self._connect()
 
     @cached_property
-    def _wire(self) -> Wire:
-        return Wire(self.where, self.attempts, self.max_failures, self.max_requests_per_second)
+    def _wire(self) -> Transport:
+        return Transport(self.where, self.attempts, self.max_failures, self.max_requests_per_second)
 
     @cached_property
     def _template(self) -> Template:
@@ -207,7 +209,7 @@ class Remote:
         if count == 1 or not self._wire.one_by_one:
             try:
                 return self._read(self._answered(call, request, self.accept_type, stopped), count)
-            except (Refused, Miscounted) as refusal:
+            except (RequestRejected, RowCountMismatch) as refusal:
                 if count == 1:
                     raise
                 self._wire.fall_back(refusal)
@@ -219,9 +221,11 @@ class Remote:
         status, text, *_ = self._wire.send(call, self._body(request), len(request.records), accept, stopped)
         if status is not None and 200 <= status < 300:
             return text
-        if status is not None and 400 <= status < 500 and status not in FUTILE:
-            raise Refused(self.where, status, snippet(text), "compare what it expects with model.content_template")
-        raise EndpointError(self.where, status, snippet(text), FUTILE.get(status or 0, "check its address"))
+        if status is not None and 400 <= status < 500 and status not in NON_RETRYABLE:
+            raise RequestRejected(
+                self.where, status, snippet(text), "compare what it expects with model.content_template"
+            )
+        raise EndpointError(self.where, status, snippet(text), NON_RETRYABLE.get(status or 0, "check its address"))
 
     def _read(self, text: str, count: int) -> list[list[float]]:
         """Return the scores of each record of an answer."""
@@ -232,7 +236,7 @@ class Remote:
                 return rows
             if (harmless := self._redacted(text)) != text:
                 return self._read(harmless, count)
-            kind = Miscounted if error.kind == "row_count" else ModelAnswerError
+            kind = RowCountMismatch if error.kind == "row_count" else ModelAnswerError
             raise kind(f"{self.where}: {error}; compare model.accept_type and model.score with its answers") from error
 
     def _unflattened(self, text: str, count: int) -> list[list[float]] | None:

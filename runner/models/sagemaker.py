@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.addresses import loopback, plain, shown
 from runner.errors import EndpointError
-from runner.models.library import installed
+from runner.models.base import installed
 from runner.models.remote import Remote
-from runner.models.wire import PASSING, Answer, Call
+from runner.models.transport import RETRYABLE, Answer, Call
+from runner.urls import loopback, plain, shown
 
 THROTTLED = 429
 
@@ -119,4 +119,4 @@ def _refusal(response: dict[str, Any]) -> Answer:
         status = THROTTLED
     text = str(response.get("OriginalMessage") or told.get("Message") or told.get("Code", ""))
     advice = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
-    return Answer(status, text, status in PASSING or status >= 500, float(advice) if advice.isdecimal() else 0.0)
+    return Answer(status, text, status in RETRYABLE or status >= 500, float(advice) if advice.isdecimal() else 0.0)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.errors import ArtefactError
-from runner.models.library import (
+from runner.errors import ArtifactError
+from runner.models.base import (
     Columns,
     Headers,
     by_name,
@@ -69,7 +69,7 @@ class Sklearn(Local):
         """Return scores_NL by the estimator's `method`, on one thread: on more, forests add up in any order.
 
         Raises:
-            ArtefactError: when the artefact cannot be read, is not trusted, or has other features.
+            ArtifactError: when the artefact cannot be read, is not trusted, or has other features.
             MissingInput: when it is not there.
             ModelInputError: when a feature is a text and the estimator was trained on a matrix.
             ModelAnswerError: when the estimator fails, or `columns` asks for more than there is.
@@ -106,7 +106,7 @@ class Sklearn(Local):
             estimator = io.loads(self._bytes, trusted=list(self.trusted))
         if not hasattr(estimator, self.method):
             problem = f"holds a {type(estimator).__name__}, which has no {self.method} (model.method)"
-            raise ArtefactError(self.artifact, problem)
+            raise ArtifactError(self.artifact, problem)
         return estimator
 
     def _check_trust(self, untrusted: list[str]) -> None:
@@ -115,7 +115,7 @@ class Sklearn(Local):
             reason = "since they could run code or end the process"
             problem = f"holds types that skops does not trust, {reason}: {', '.join(unknown)}"
             remedy = "if the file comes from where you trust, add them to model.trusted"
-            raise ArtefactError(self.artifact, f"{problem}; {remedy}")
+            raise ArtifactError(self.artifact, f"{problem}; {remedy}")
 
     @cached_property
     def _bytes(self) -> bytes:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.domain import Additive
-from runner.errors import ArtefactError, ExplainerError
-from runner.models.library import (
+from runner.domain.attributions import Additive
+from runner.errors import ArtifactError, ExplainerError
+from runner.models.base import (
     Columns,
     Headers,
     at_least_one,
@@ -78,7 +78,7 @@ class Xgboost(Local):
         """Return scores_NL, as `Booster.predict` computes them.
 
         Raises:
-            ArtefactError: when the artefact cannot be read or has other features.
+            ArtifactError: when the artefact cannot be read or has other features.
             MissingInput: when it is not there.
             ModelInputError: when a feature is a text.
             ModelAnswerError: when XGBoost fails, or `columns` asks for more than there is.
@@ -130,7 +130,7 @@ class Xgboost(Local):
             booster.load_model(bytearray(self._bytes))
         if "c" in (booster.feature_types or ()) and not booster.get_categories().empty():
             problem = "was trained on the categories of a data frame, whose codes the records do not hold"
-            raise ArtefactError(self.artifact, f"{problem}; encode them as numbers before training")
+            raise ArtifactError(self.artifact, f"{problem}; encode them as numbers before training")
         return booster
 
     @cached_property

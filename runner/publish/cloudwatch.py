@@ -2,8 +2,8 @@ r"""Figures in Amazon CloudWatch, under the names that SageMaker's explainabilit
 
 Source: AWS, "CloudWatch metrics for feature attribution drift analysis": `feature_{name}` and `ExpectedValue` with the
 dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`; for batch transforms in
-another namespace, without `Endpoint`. AWS publishes no verdict; `ndcg`, `share_moved`, `mass_log2` and `drift_level`
-(0 none … 4 violation) are ours, with `ValueType` `Verdict`.
+another namespace, without `Endpoint`. AWS publishes no verdict; `ndcg`, `attribution_shift`, `mass_log2` and
+`drift_level` (0 none … 4 violation) are ours, with `ValueType` `Verdict`.
 
 CloudWatch takes printable ASCII, at most 255 characters of a metric's name. A name that fits stays as it is. Any other
 is written with Python's backslash escapes and cut, and ends in `~` and ten hexadecimal digits of its SHA-256, so that
@@ -23,10 +23,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from runner.domain.publication import Publication
 from runner.errors import PublishError, snippet
-from runner.publication import Publication
 from runner.publish.library import installed
-from runner.values import Seconds
+from runner.types import Seconds
 
 ENDPOINTS = "aws/sagemaker/Endpoints/explainability-metrics"
 TRANSFORMS = "aws/sagemaker/ModelMonitoring/explainability-metrics"
@@ -152,6 +152,6 @@ def _figures(publication: Publication) -> Iterator[tuple[str, str, str, float]]:
         yield label, "Verdict", "ndcg", ndcg
     for found in publication.finding.labels if publication.finding else ():
         yield found.label, "Verdict", "drift_level", float(found.level.order)
-        for name, effect in (("share_moved", found.share_moved), ("mass_log2", found.mass)):
+        for name, effect in (("attribution_shift", found.attribution_shift), ("mass_log2", found.total_log2_change)):
             if effect.value is not None:
                 yield found.label, "Verdict", name, effect.value

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
-from runner import executions
-from runner.domain import Status
+from runner.domain.drift import Level
+from runner.domain.executions import Status
+from runner.domain.publication import Publication, State, judged
 from runner.errors import PublishError
-from runner.finding import Level
-from runner.publication import Publication, State, judged
 from runner.publish.library import installed, quiet
-from runner.values import Variable
+from runner.results import directories
+from runner.types import Variable
 
 Kind = Literal["info", "success", "warning", "failure"]
 """apprise's word for how a message looks."""
@@ -63,7 +63,7 @@ class Notify:
             warnings.simplefilter("ignore", DeprecationWarning)  # of what apprise imports, on Python 3.11
             services = self._services()
         if told:
-            Letter(services, told).publish(publication)
+            PendingMessage(services, told).publish(publication)
 
     def _services(self) -> dict[str, Any]:
         """Return apprise's services, each under a name that may be shown.
@@ -91,7 +91,7 @@ class Notify:
 
 
 @dataclass(frozen=True)
-class Letter:
+class PendingMessage:
     """A message and the services that have not taken it yet; a sink of its own, so that nobody gets it twice."""
 
     services: dict[str, Any]
@@ -120,7 +120,7 @@ class Letter:
 
 def _note(publication: Publication, untold: bool) -> None:
     if publication.directory:
-        executions.note_untold(publication.directory, untold)
+        directories.note_untold(publication.directory, untold)
 
 
 def message(publication: Publication, min_level: Level) -> Message | None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
+from runner.domain.publication import MEANINGS, Publication
 from runner.errors import PublishError
-from runner.publication import MEANINGS, Publication
-from runner.publish.figures import figures
 from runner.publish.library import installed, quiet
-from runner.values import Count, Seconds, Url
+from runner.publish.metrics import figures
+from runner.types import Count, Seconds, Url
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData

@@ -8,10 +8,10 @@ from urllib.parse import quote
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from runner.domain.publication import MEANINGS, Publication
 from runner.errors import PublishError, disk_sentence
-from runner.publication import MEANINGS, Publication
-from runner.publish.figures import figures
-from runner.values import Count, FilePath
+from runner.publish.metrics import figures
+from runner.types import Count, FilePath
 
 PREFIX = "shapwatch_"
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from runner.domain import Event, Payload, utc
+from runner.domain.executions import utc
+from runner.domain.records import Event, Payload
 from runner.errors import RecordError, snippet
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from runner.domain import Payload, plural
+from runner.domain.records import Payload
+from runner.domain.text import plural
 from runner.errors import RecordError, snippet
 from runner.records import payloads
 from runner.records.expressions import compiled, finder

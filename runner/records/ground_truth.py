@@ -13,7 +13,7 @@ from typing import Any
 import jmespath
 import orjson
 
-from runner.domain import Event, Line, Payload, Rejection
+from runner.domain.records import Event, Line, Payload, Rejection
 from runner.errors import RecordError, snippet
 from runner.records import capture, payloads
 from runner.records.expressions import compiled

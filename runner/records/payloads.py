@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 import orjson
 
-from runner.domain import Payload
+from runner.domain.records import Payload
 from runner.errors import RecordError, snippet
 
 Format = Literal["application/jsonlines", "application/json", "text/csv"]

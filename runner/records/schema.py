@@ -11,7 +11,7 @@ from typing import TypeVar
 import orjson
 import polars as pl
 
-from runner.domain import plural
+from runner.domain.text import plural
 from runner.errors import snippet
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar

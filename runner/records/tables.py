@@ -15,7 +15,7 @@ from typing import NamedTuple
 import orjson
 import polars as pl
 
-from runner.domain import Event, Rejection
+from runner.domain.records import Event, Rejection
 from runner.errors import RecordError, snippet
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.executions import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
+from runner.results.directories import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
 
 FORMULAS = (
     (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.finding import Level
+from runner.domain.drift import Level
 from runner.report import features, figures, health, labels, segments, timeline
 from runner.report.advice import advice
 from runner.report.appendix import appendix
@@ -39,7 +39,7 @@ def page(manifest: Document, analysis: Document | None, drift: Document | None, 
         "facts": _facts(manifest, finding),
         "health": checks,
         "notes": manifest["notes"],
-        "movers": _movers(manifest, sections),
+        "top_changes": _movers(manifest, sections),
         "figures": _figures(manifest, sections, drift or {}, most),
         "heading": "All labels" if len(sections) > 1 else "All features",
         "labels": sections,
@@ -54,7 +54,7 @@ def page(manifest: Document, analysis: Document | None, drift: Document | None, 
 def _columns(method: str) -> dict[str, Any]:
     """Return the columns of all tables, as plain lists."""
     columns = {
-        "movers": features.moving(method),
+        "top_changes": features.moving(method),
         "windows": timeline.COLUMNS,
         "medians": features.MEDIANS,
         "effects": labels.COLUMNS,

@@ -54,7 +54,7 @@ def _side(side: str, values: Mapping[str, float]) -> dict[str, dict[str, float]]
     }
 
 
-def movers(features: Sequence[Row]) -> list[Row]:
+def top_changes(features: Sequence[Row]) -> list[Row]:
     """Return the features that moved most, the farthest first."""
     return sorted(features, key=lambda feature: (-abs(feature["moved"]), -feature.get("distance", 0)))[:MOST_MOVERS]
 
@@ -104,7 +104,7 @@ def moving(method: str) -> list[Column]:
 
 def moved(features: Sequence[Row], method: str) -> dict[str, Any]:
     """Return the table of those that moved most, each with a bar: where it begins and how long it is, in percent."""
-    told = movers(features)
+    told = top_changes(features)
     longest = max(SHORTEST, *(abs(feature["moved"]) for feature in told))
     caption = "Those that moved most; the bar goes right for what was gained, left for what was lost"
     return {**table(caption, moving(method), told), "bars": [_bar(feature["moved"] / longest) for feature in told]}

@@ -50,7 +50,7 @@ def _quadrant(section: Document, significance: float, material: float | None) ->
 
 
 def _distributions(rows: Sequence[Row], label: str) -> list[dict[str, Any]]:
-    told = [feature for feature in features.movers(rows) if feature.get("attributions")][:MOST_DISTRIBUTIONS]
+    told = [feature for feature in features.top_changes(rows) if feature.get("attributions")][:MOST_DISTRIBUTIONS]
     if not told:
         return []
     sentence = f"Local attributions φ of {label} and input values of those that moved most: shares of the records"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.domain import plural
+from runner.domain.text import plural
 from runner.report.states import BAD, GOOD, WARNING
 
 Document = Mapping[str, Any]

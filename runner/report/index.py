@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runner import executions
-from runner.executions import MANIFEST, REPORT
-from runner.history import point
 from runner.report.states import WARNING, state
+from runner.results import directories
+from runner.results.directories import MANIFEST, REPORT
+from runner.results.history import point
 
 MOST = 1_000
 """Executions that the page lists, the newest."""
@@ -39,7 +39,7 @@ def _row(folder: Path, directory: Path) -> dict[str, Any]:
     link = directory.relative_to(folder).as_posix()
     report = f"{link}/{REPORT}" if (directory / REPORT).is_file() else ""
     try:
-        manifest = executions.read_manifest(directory)
+        manifest = directories.read_manifest(directory)
         if manifest is None:
             raise ValueError(f"{MANIFEST} is no JSON object")
         return {"directory": link, "report": report, **_told(manifest)}
@@ -60,6 +60,6 @@ def _told(manifest: dict[str, Any]) -> dict[str, Any]:
         "window": str(manifest["window"]["text"]),
         "level": str(manifest.get("level") or "").replace("_", " "),
         "ndcg_text": "" if told.ndcg is None else f"{told.ndcg:.4f}",
-        "moved_text": "" if told.share_moved is None else f"{told.share_moved:.1%}",
+        "moved_text": "" if told.attribution_shift is None else f"{told.attribution_shift:.1%}",
         "point": asdict(told),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.finding import Level
+from runner.domain.drift import Level
 from runner.report import features
 from runner.report.states import BAD, GOOD
 from runner.report.tables import TEXT, Column, table
@@ -13,8 +13,8 @@ from runner.report.tables import TEXT, Column, table
 Document = Mapping[str, Any]
 
 EFFECTS = (
-    ("Share of the attention that moved", "share_moved", "{:.1%}", "up to {}"),
-    ("All attribution together, log2 of its growth", "mass", "{:+.2f}", "up to ±{}"),
+    ("Share of the attention that moved", "attribution_shift", "{:.1%}", "up to {}"),
+    ("All attribution together, log2 of its growth", "total_log2_change", "{:+.2f}", "up to ±{}"),
     ("nDCG of the kept records", "ndcg", "{:.4f}", "down to {}"),
     ("AUC of a classifier that tells live from reference, all labels together", "separability", "{:.3f}", "up to {}"),
 )
@@ -85,7 +85,7 @@ def _finding(found: Document | None) -> dict[str, Any]:
 def _urgency(found: Document | None, rule: Document | None) -> tuple[int, float, float]:
     """Return what labels are sorted by: the level, then the share that moved, then nDCG."""
     level = Level(found["level"]).order if found else 0
-    moved = found["share_moved"]["value"] if found else None
+    moved = found["attribution_shift"]["value"] if found else None
     ndcg = rule["ndcg"] if rule else None
     return -level, -(moved or 0), 2 if ndcg is None else ndcg
 

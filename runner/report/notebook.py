@@ -46,7 +46,7 @@ def outputs(page: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """
     figures = {figure["chart"]: figure for figure in page["figures"]}
     told = {"verdict": _verdict(page), "labels": "".join(_label(section) for section in page["labels"])}
-    tables = {"movers": page["movers"], "segments": page["segments"]}
+    tables = {"top_changes": page["top_changes"], "segments": page["segments"]}
     tables |= {cell: figures[chart]["table"] for cell, chart in TABLES.items() if chart in figures}
     told |= {name: _table(table) for name, table in tables.items() if table}
     given: dict[str, list[dict[str, Any]]] = {

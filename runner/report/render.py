@@ -12,9 +12,9 @@ from typing import Any
 from markupsafe import Markup
 
 from runner.errors import ReportError, disk_sentence
-from runner.executions import INDEX, NOTEBOOK, PDF, REPORT, newest, put
 from runner.report import charts, context, index, labels, notebook, pdf, tables
 from runner.report.templates import Templates
+from runner.results.directories import INDEX, NOTEBOOK, PDF, REPORT, newest, put
 
 TIMELINE = "timeline"
 MOST_LABELS, MOST_ROWS = 100, 2_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.finding import Level
+from runner.domain.drift import Level
 from runner.report.tables import TEXT, Column, table
 
 COLUMNS = [
@@ -32,14 +32,16 @@ def row(segment: Mapping[str, Any]) -> dict[str, Any]:
     told["level"] = segment["level"].replace("_", " ")
     if not segment["labels"]:
         return told
-    worst = max(segment["labels"], key=lambda label: (_order(label), label["share_moved"]["value"] or 0))
+    worst = max(segment["labels"], key=lambda label: (_order(label), label["attribution_shift"]["value"] or 0))
     moved = max(worst["features"], key=lambda feature: abs(feature["share_now"] - feature["share_before"]))
-    effect = worst["share_moved"]
+    effect = worst["attribution_shift"]
     return {**told, "moved": effect["value"], "noise": effect["noise"], "p": worst["p"], "mover": moved["name"]}
 
 
 def _urgency(segment: Mapping[str, Any]) -> tuple[int, float]:
-    return -_order(segment), -max((label["share_moved"]["value"] or 0 for label in segment["labels"]), default=0.0)
+    return -_order(segment), -max(
+        (label["attribution_shift"]["value"] or 0 for label in segment["labels"]), default=0.0
+    )
 
 
 def _order(judged: Mapping[str, Any]) -> int:

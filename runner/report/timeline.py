@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from runner import history
 from runner.report.tables import TEXT, Column, table
+from runner.results import history
 
 COLUMNS = [
     Column("End of the window, UTC", "end", TEXT),
     Column("Status", "status", "{:>}"),
     Column("Level", "level", "{:>}"),
     Column("nDCG", "ndcg", "{:.4f}"),
-    Column("Share moved", "share_moved", "{:.1%}"),
-    Column("By chance", "share_moved_noise", "{:.1%}"),
-    Column("Growth, log2", "mass", "{:+.2f}"),
-    Column("By chance, ±", "mass_noise", "{:.2f}"),
+    Column("Share moved", "attribution_shift", "{:.1%}"),
+    Column("By chance", "attribution_shift_noise", "{:.1%}"),
+    Column("Growth, log2", "total_log2_change", "{:+.2f}"),
+    Column("By chance, ±", "total_log2_change_noise", "{:.2f}"),
 ]
 MOST_ROWS = 12
 

@@ -19,7 +19,7 @@ from threading import Thread
 
 import polars as pl
 
-from runner.errors import ArtefactError, ModelInputError, SettingsError, ShapwatchError
+from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
 from runner.records.payloads import Scalar
 from runner.serving.refusals import Refusal
@@ -34,7 +34,7 @@ FEW_ROWS = 512
 LINEWISE = ("application/jsonlines", "text/csv")
 """The forms in which an answer to several requests can be cut into theirs, line by line."""
 
-UNFIT = (ModelInputError, ArtefactError, SettingsError)
+UNFIT = (ModelInputError, ArtifactError, SettingsError)
 """What a model that works raises for records it cannot take: other values, or other features, than its own."""
 
 FAILED = "the model failed; the server's log says how"

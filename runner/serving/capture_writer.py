@@ -16,7 +16,7 @@ from threading import Condition, Thread
 from typing import Protocol
 
 from runner import storage
-from runner.domain import plural
+from runner.domain.text import plural
 from runner.errors import StorageError, disk_sentence
 from runner.records.capture import file_name
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from runner.domain import Event, Payload
+from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
 from runner.records.capture import encode
 from runner.serving.capture_writer import CaptureWriter, Usage

@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 
 import polars as pl
 
-from runner.domain import plural
+from runner.domain.text import plural
 from runner.errors import RecordError
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar, documents

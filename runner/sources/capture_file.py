@@ -12,13 +12,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner import storage
-from runner.domain import PROBE, Line, Window
+from runner.domain.executions import Window
+from runner.domain.records import PROBE, Line
 from runner.errors import RecordError, snippet
-from runner.records import capture, shapes
+from runner.records import capture, fast_reader
+from runner.records.fast_reader import Shape
 from runner.records.fields import Fields
-from runner.records.shapes import Shape
 from runner.records.tables import Row, event_rows
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 
 SHAPES = 8
 """How many shapes of lines are learned from a file before the rest is read line by line."""
@@ -47,7 +48,7 @@ class CaptureFile:
     window: Window
     own: bool = True
 
-    def read(self, intake: Intake, worthwhile: int = WORTHWHILE_LINES) -> None:
+    def read(self, intake: RecordCollector, worthwhile: int = WORTHWHILE_LINES) -> None:
         """Read the file: lines of a few learned shapes fast, the others patiently."""
         pending: NDArray[np.uint32] | None = None
         for _ in range(SHAPES):
@@ -64,7 +65,7 @@ class CaptureFile:
         sample = [line.data for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
         if pending is None and self._about(sample) < worthwhile:
             return None
-        return shapes.learned(sample, self.fields, self.window)
+        return fast_reader.learned(sample, self.fields, self.window)
 
     def _about(self, sample: list[bytes]) -> float:
         """Return about how many lines the file has, of which the first are given."""
@@ -84,7 +85,9 @@ class CaptureFile:
                     if (number := next(wanted, 0)) == 0:
                         return
 
-    def _read_shape(self, shape: Shape, pending: NDArray[np.uint32] | None, intake: Intake) -> NDArray[np.uint32]:
+    def _read_shape(
+        self, shape: Shape, pending: NDArray[np.uint32] | None, intake: RecordCollector
+    ) -> NDArray[np.uint32]:
         """Take the pending lines of a shape; return the numbers of those that are of none read so far."""
         left = []
         for lines in _blocks(self.path, shape):
@@ -100,12 +103,12 @@ class CaptureFile:
                 intake.add(self.name, shape.part(traffic, r))
         return np.concatenate(left)
 
-    def _read_lines(self, lines: Iterable[Line], intake: Intake) -> None:
+    def _read_lines(self, lines: Iterable[Line], intake: RecordCollector) -> None:
         source = iter(lines)
         while block := list(itertools.islice(source, BLOCK_ROWS)):
             intake.add_rows(self.name, self._rows(block, intake))
 
-    def _rows(self, lines: Iterable[Line], intake: Intake) -> Iterator[Row]:
+    def _rows(self, lines: Iterable[Line], intake: RecordCollector) -> Iterator[Row]:
         for line in lines:
             if not line.data.strip():
                 continue

@@ -12,13 +12,14 @@ from typing import Literal
 import polars as pl
 
 from runner import storage
-from runner.domain import Line, Rejection, plural
+from runner.domain.records import Line, Rejection
+from runner.domain.text import plural
 from runner.errors import RecordError, snippet
 from runner.records import payloads
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar
 from runner.records.tables import Row, table_part
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 
 FileFormat = Format | Literal["application/x-parquet"]
 BLOCK_ROWS = 2**14
@@ -46,7 +47,7 @@ class DataFile:
     label: str | None
     header: bool
 
-    def read(self, intake: Intake) -> None:
+    def read(self, intake: RecordCollector) -> None:
         """Take all its records; what cannot be used is rejected with its line."""
         if self.layout == "application/x-parquet":
             self._read_parquet(intake)
@@ -55,7 +56,7 @@ class DataFile:
         while block := list(itertools.islice(rows, BLOCK_ROWS)):
             intake.add_rows(self.name, block)
 
-    def _rows(self, intake: Intake, layout: Format) -> Iterator[Row]:
+    def _rows(self, intake: RecordCollector, layout: Format) -> Iterator[Row]:
         names: Sequence[Scalar] | None = None
         for lines in self._documents(layout):
             first = lines[0].number
@@ -128,7 +129,7 @@ class DataFile:
             raise RecordError("feature_count", problem)
         return row[:place] + row[place + 1 :]
 
-    def _read_parquet(self, intake: Intake) -> None:
+    def _read_parquet(self, intake: RecordCollector) -> None:
         try:
             table = pl.read_parquet(self.path, glob=False)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

@@ -10,7 +10,7 @@ import polars as pl
 from runner import storage
 from runner.errors import DatasetError
 from runner.sources.data_file import DataFile
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 from runner.sources.sample import sampled
 
 
@@ -39,7 +39,7 @@ class Dataset:
             DatasetError: when a record cannot be used, or there is none.
         """
         storage.existing(self.location, self.what, self.key, "give the path of a dataset, local or in an object store")
-        with storage.fetched(self.location) as path, Intake(self.data.fields) as intake:
+        with storage.fetched(self.location) as path, RecordCollector(self.data.fields) as intake:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             replace(self.data, path=path, name=self.location).read(intake)

@@ -16,7 +16,7 @@ from typing import IO, Self
 import orjson
 import polars as pl
 
-from runner.domain import Captured, Line, Rejection
+from runner.domain.records import Captured, Line, Rejection
 from runner.errors import RecordError, snippet
 from runner.records.fields import Fields
 from runner.records.schema import Schema, Tally
@@ -28,7 +28,7 @@ HELD_REJECTIONS = 2**23
 """Bytes of rejections held in memory before they go to disk."""
 
 
-class Intake:
+class RecordCollector:
     """Collects the records and rejections of a window or dataset; a context manager, whose end removes all files.
 
     Attributes:

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain import Captured
-from runner.explain.contents import GOLDEN, keys, mix
+from runner.domain.records import Captured
+from runner.explain.hashing import GOLDEN, keys, mix
 
 
 def sampled(captured: Captured, most: int | None) -> Captured:

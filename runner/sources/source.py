@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from runner.domain import Captured, Window
-from runner.errors import NoData, NothingUsable, TooManyRejected
+from runner.domain.executions import Window
+from runner.domain.records import Captured
+from runner.errors import NoData, NoValidRecords, TooManyRejected
 from runner.protocols import Track
 from runner.records.fields import Fields
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 from runner.sources.sample import sampled
 from runner.storage import File
 
@@ -32,7 +33,7 @@ class Reader(Protocol):
         """Return the files that may hold records of a window, by name."""
         ...
 
-    def take(self, files: Iterable[File], window: Window, intake: Intake) -> None:
+    def take(self, files: Iterable[File], window: Window, intake: RecordCollector) -> None:
         """Take in what files hold of a window."""
         ...
 
@@ -55,7 +56,7 @@ class Source:
     def read(self, window: Window) -> Iterator[Captured]:
         """Return what a window holds, rejections included; it may be empty. It is gone afterwards."""
         files = self.reader.files(window)
-        with Intake(self.reader.fields) as intake:
+        with RecordCollector(self.reader.fields) as intake:
             self.reader.take(self.track(files, "reading captures", len(files)), window, intake)
             yield sampled(intake.captured([file.name for file in files]), self.max_records)
 
@@ -64,13 +65,13 @@ class Source:
 
         Raises:
             NoData: when no event was captured in the window.
-            NothingUsable: when there were events, but every record was rejected.
+            NoValidRecords: when there were events, but every record was rejected.
             TooManyRejected: when more than `max_rejected_share` of the records were rejected.
         """
         if not captured.events:
             folders = self.reader.folders(window)
             raise NoData(window, folders, len(captured.files), captured.outside, captured.probes)
         if not captured.records:
-            raise NothingUsable(window, captured.rejected, str(captured.examples[0]))
+            raise NoValidRecords(window, captured.rejected, str(captured.examples[0]))
         if captured.share > self.max_rejected_share:
             raise TooManyRejected(window, captured.share, self.max_rejected_share, captured.rejected, captured.examples)

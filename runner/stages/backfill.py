@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from runner.agenda import Due, Entry
-from runner.domain import Outcome, Status, Window, plural
+from runner.domain.executions import Outcome, Status, Window
+from runner.domain.schedules import ExecutionRecord, ScheduledTime
+from runner.domain.text import plural
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Track
-from runner.supervision.declaration import Declaration
-from runner.supervision.pulse import BEATS
-from runner.supervision.result import Result
-from runner.timing.durations import text as duration_text
+from runner.scheduling.daemon.declaration import Declaration
+from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
+from runner.scheduling.daemon.result import Result
+from runner.scheduling.durations import text as duration_text
 
 if TYPE_CHECKING:
-    from runner.ledger.ledger import Ledger
-    from runner.supervision.supervisor import Supervisor
+    from runner.scheduling.daemon.supervisor import Supervisor
+    from runner.scheduling.ledger.ledger import Ledger
 
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
 INTERRUPTED = Result(Status.STOPPED, failure_reason="the backfill was interrupted; the same command goes on with it")
@@ -94,7 +95,7 @@ class Work:
         self._ledger, self._supervisor, self._backfill = ledger, supervisor, backfill
         self._beaten = float("-inf")
 
-    def through(self, windows: Sequence[Window]) -> Iterator[tuple[Entry, bool]]:
+    def through(self, windows: Sequence[Window]) -> Iterator[tuple[ExecutionRecord, bool]]:
         """Yield the execution of each window when it has ended, and whether it had done so before."""
         todo, under_way = deque(windows), set[int]()
         while todo or under_way:
@@ -115,14 +116,14 @@ class Work:
                     self._supervisor.start(entry)
             time.sleep(PAUSE)
 
-    def _entered(self, window: Window) -> Entry:
+    def _entered(self, window: Window) -> ExecutionRecord:
         """Return the execution over a window.
 
         Raises:
             SettingsError: when the one at its scheduled time looks at another window.
         """
         now, declaration = self._backfill.clock(), self._backfill.declaration
-        due = Due(window.end, window, now)
+        due = ScheduledTime(window.end, window, now)
         (entry,) = self._ledger.enter(
             declaration.name,
             declaration.endpoint,
@@ -138,20 +139,20 @@ class Work:
             raise SettingsError([f"stage.step={duration_text(self._backfill.step)}: {problem}"])
         return entry
 
-    def _start(self, entry: Entry) -> None:
+    def _start(self, entry: ExecutionRecord) -> None:
         if entry.status.terminal:
             declaration, now = self._backfill.declaration, self._backfill.clock()
             self._ledger.redo(entry.id, declaration.snapshot, declaration.timetable.max_runtime, now)
         self._supervisor.start(self._ledger.entry(entry.id))
 
     def _beat(self) -> None:
-        if time.monotonic() - self._beaten < self._backfill.lease_seconds / BEATS:
+        if time.monotonic() - self._beaten < self._backfill.lease_seconds / HEARTBEATS_PER_LEASE:
             return
         self._ledger.keep_alive(self._supervisor.owner, self._backfill.clock())
         self._beaten = time.monotonic()
 
 
-def _summary(ended: Sequence[tuple[Entry, bool]], failures: Sequence[Entry]) -> str:
+def _summary(ended: Sequence[tuple[ExecutionRecord, bool]], failures: Sequence[ExecutionRecord]) -> str:
     before = sum(was for _, was in ended)
     counts = Counter("no data" if entry.failure_reason == NO_DATA else str(entry.status) for entry, _ in ended)
     told = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))

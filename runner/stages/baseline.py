@@ -10,19 +10,33 @@ from typing import Any
 
 import polars as pl
 
-from runner import documents, kept, manifest, program
-from runner.domain import Explained, Outcome, Status, plural
-from runner.drift.detection import Detector
+from runner import subprocesses
+from runner.domain.attributions import Explained
+from runner.domain.executions import Outcome, Status
+from runner.domain.text import plural
+from runner.drift.detect import Detector
+from runner.drift.ranking import reachability
 from runner.drift.segments import segments
-from runner.drift.telling import sight
-from runner.drift.verdict import reachability
-from runner.executions import ANALYSIS, KEPT, REPORT, Provenance, Stopwatch, bundle, claim, commit, sha256, writing
+from runner.drift.summary import sight
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
-from runner.explanations import saved
 from runner.protocols import Model, Track
 from runner.report.render import Report
+from runner.results import documents, manifest, reference_sample
+from runner.results.directories import (
+    ANALYSIS,
+    KEPT,
+    REPORT,
+    Provenance,
+    Stopwatch,
+    bundle,
+    claim,
+    commit,
+    sha256,
+    writing,
+)
+from runner.results.local_attributions import saved
 from runner.sources.dataset import Dataset
 
 
@@ -75,15 +89,15 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        records = kept.draw(Explained(features, attributions), self.reference_rows, self.seed)
-        kept_bytes = kept.parquet(records)
+        records = reference_sample.draw(Explained(features, attributions), self.reference_rows, self.seed)
+        kept_bytes = reference_sample.parquet(records)
         tests = features.width * len(attributions.labels)
         calls = manifest.calls(before, self.model.sent)
         identities = {"dataset": digest, "model": self.model.identity, KEPT: sha256(kept_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
-            "command": program.reproduction(kind="baseline"),
+            "command": subprocesses.reproduction(kind="baseline"),
             "counts": {"records": features.height},
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "preflight": asdict(checked),

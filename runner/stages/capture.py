@@ -11,8 +11,10 @@ import orjson
 import polars as pl
 
 from runner import storage
-from runner.documents import dump
-from runner.domain import Captured, Outcome, Window, plural
+from runner.domain.executions import Outcome, Window
+from runner.domain.records import Captured
+from runner.domain.text import plural
+from runner.results.documents import dump
 from runner.sources.source import Source
 
 
@@ -35,7 +37,7 @@ class Capture:
 
         Raises:
             NoData: when no event was captured in the window.
-            NothingUsable: when every record was rejected.
+            NoValidRecords: when every record was rejected.
             TooManyRejected: when more were rejected than the settings allow.
         """
         time = "%Y-%m-%dT%H%M%S" if window.start.second or window.end.second else "%Y-%m-%dT%H%M"

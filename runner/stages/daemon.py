@@ -16,21 +16,22 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner import executions
-from runner.agenda import Entry, Snapshot
-from runner.domain import Outcome, plural
+from runner.domain.executions import Outcome
+from runner.domain.schedules import ExecutionRecord, Snapshot
+from runner.domain.text import plural
 from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, disk_sentence
-from runner.supervision.declaration import Declaration
-from runner.supervision.pulse import BEATS
-from runner.supervision.result import RUN_AGAIN
-from runner.supervision.signals import Signals
+from runner.results import directories
+from runner.scheduling.daemon.declaration import Declaration
+from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
+from runner.scheduling.daemon.result import RUN_AGAIN
+from runner.scheduling.daemon.signals import Signals
 
 if TYPE_CHECKING:
-    from runner.ledger.leadership import Leadership
-    from runner.ledger.ledger import Ledger
-    from runner.supervision.dispatcher import Dispatcher
-    from runner.supervision.health import Facts, Lasts
-    from runner.supervision.supervisor import Supervisor
+    from runner.scheduling.daemon.dispatcher import Dispatcher
+    from runner.scheduling.daemon.health import Facts, Lasts
+    from runner.scheduling.daemon.supervisor import Supervisor
+    from runner.scheduling.ledger.leadership import Leadership
+    from runner.scheduling.ledger.ledger import Ledger
 
 TIDY_SECONDS = 3600.0
 HURRIED = 2
@@ -100,7 +101,7 @@ class Daemon:
 
     def facts(self) -> Facts:
         """Return what there is to know about its health."""
-        from runner.supervision.health import Facts
+        from runner.scheduling.daemon.health import Facts
 
         age, running = time.monotonic() - self._rounded, len(self.supervisor.running)
         return Facts(self.leading, age, self.problem, running, self.supervisor.workers)
@@ -143,7 +144,7 @@ class Daemon:
 
     def _beat(self) -> None:
         """Tell the ledger who is there, and that what is under way here still is."""
-        recently = time.monotonic() - self._beaten < self.lease_seconds / BEATS
+        recently = time.monotonic() - self._beaten < self.lease_seconds / HEARTBEATS_PER_LEASE
         if recently and self._heard_leading == self.leading:
             return
         self.ledger.beat(self.supervisor.owner, self.clock(), self.leading, socket.gethostname(), os.getpid())
@@ -175,11 +176,11 @@ class Daemon:
         except MissingSnapshot:
             return None
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: ExecutionRecord) -> None:
         """Remove the directory of an execution, or say why it stays."""
         output = Path(entry.output or "")
         try:
-            gone = executions.remove(output, output.parents[3])
+            gone = directories.remove(output, output.parents[3])
             told = "is removed" if gone else "stays, for it holds what no execution wrote"
         except OSError as error:
             gone, told = False, f"cannot be removed: {disk_sentence(error)}"

@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runner import storage
-from runner.documents import dump
-from runner.domain import HOUR, Event, Line, Outcome, Window, plural
+from runner.domain.executions import HOUR, Outcome, Window
+from runner.domain.records import Event, Line
+from runner.domain.text import plural
 from runner.errors import NoData, RecordError, SettingsError
 from runner.protocols import Track
 from runner.records import capture, ground_truth
 from runner.records.ground_truth import Join, Truths
-from runner.sources.capture_tree import CaptureTree
+from runner.results.documents import dump
+from runner.sources.endpoint import EndpointReader
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Merge:
         summary: the folder that gets how the join went.
     """
 
-    tree: CaptureTree
+    tree: EndpointReader
     ground_truth: str
     late_hours: int
     target: str

@@ -16,37 +16,31 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner import documents, executions, history, kept, manifest, program
-from runner.domain import (
-    Attributions,
-    Captured,
-    Execution,
-    Explained,
-    GlobalAttributions,
-    Status,
-    Verdict,
-    Window,
-    plural,
-)
+from runner import subprocesses
+from runner.domain.attributions import Attributions, Explained, GlobalAttributions
+from runner.domain.drift import DriftResult, HistoryPoint, RankingResult
+from runner.domain.executions import Execution, Status, Window
+from runner.domain.publication import Publication
+from runner.domain.records import Captured
+from runner.domain.text import plural
 from runner.drift.canary import canary
-from runner.drift.certainty import Certainty
-from runner.drift.detection import Detector
+from runner.drift.detect import Detector
 from runner.drift.inquiry import inquire
-from runner.drift.telling import headline, sentence
+from runner.drift.ranking import judge, match_features
+from runner.drift.sequential import SequentialStopping
+from runner.drift.summary import headline, sentence
 from runner.drift.units import one_of_each
-from runner.drift.verdict import judge, match_features
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
-from runner.executions import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
-from runner.explanations import saved
-from runner.finding import Finding, Point
 from runner.protocols import Model, Track
-from runner.publication import Publication
-from runner.reference import Reference
 from runner.report.render import Report
-from runner.sources.merged_tree import MergedTree
+from runner.results import directories, documents, history, manifest, reference_sample
+from runner.results.directories import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
+from runner.results.local_attributions import saved
+from runner.results.reference import Reference
+from runner.sources.merged import MergedReader
 from runner.sources.sample import only, order
 from runner.sources.source import Source
 
@@ -83,7 +77,7 @@ class Scene:
     drawn_N: NDArray[np.intp] | None
     window: Window
     again: Attributions | None
-    past: Sequence[Point]
+    past: Sequence[HistoryPoint]
 
     def records(self, some: slice) -> pl.DataFrame:
         """Return some records in that order."""
@@ -100,8 +94,8 @@ class Seen:
 
     attributions: Attributions
     live: GlobalAttributions
-    verdict: Verdict
-    finding: Finding | None
+    verdict: RankingResult
+    finding: DriftResult | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +121,7 @@ class Monitor:
     name: str
     endpoint: str
     source: Source
-    merged: MergedTree
+    merged: MergedReader
     model: Model
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
@@ -135,7 +129,7 @@ class Monitor:
     threshold: float
     detector: Detector
     unit: Unit
-    certainty: Certainty
+    certainty: SequentialStopping
     canary_rows: int
     save_local_shap_values: bool
     report: Report
@@ -152,12 +146,12 @@ class Monitor:
             scheduled: in UTC, None for the first full hour after the window.
         """
         at = scheduled or window.scheduled
-        slot = Slot(window, at, executions.directory(self.root, self.endpoint, self.name, at))
+        slot = Slot(window, at, directories.directory(self.root, self.endpoint, self.name, at))
         captured = None
         with ExitStack() as stack:
             try:
                 _claim(slot)
-                reference = Reference.read(executions.reference_of(self.reference, window))
+                reference = Reference.read(directories.reference_of(self.reference, window))
                 captured = stack.enter_context(self.source.read(window))
                 return self._execute(slot, reference, captured)
             except (ShapwatchError, OSError) as error:
@@ -276,10 +270,10 @@ class Monitor:
         """Return kept records explained again, None where there are none."""
         if reference.kept is None or not self.canary_rows:
             return None
-        features = kept.canaries(reference.kept, self.canary_rows).features
+        features = reference_sample.canaries(reference.kept, self.canary_rows).features
         return self.estimator.explain(self.model, features, background, self.track)
 
-    def _find(self, scene: Scene, live: Explained, captured: Captured) -> Finding | None:
+    def _find(self, scene: Scene, live: Explained, captured: Captured) -> DriftResult | None:
         """Return what the local attributions say, None where the reference keeps none."""
         reference = scene.reference
         if reference.kept is None:
@@ -289,7 +283,7 @@ class Monitor:
         method, told = str(self.estimator.agg_method), None
         if scene.again is not None:
             then, same = (
-                kept.canaries(reference.kept, self.canary_rows),
+                reference_sample.canaries(reference.kept, self.canary_rows),
                 not reference.differing(self.estimator.settings),
             )
             told = canary(then.attributions, scene.again, method, same)
@@ -301,7 +295,7 @@ class Monitor:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
         stored = error.reason if isinstance(error, ShapwatchError) else reason
         directory, where = str(slot.target.absolute()), f"the earlier execution in {slot.target} was kept"
-        if not executions.finished(slot.target):
+        if not directories.finished(slot.target):
             try:
                 self._report_failure(slot, reason, stored, captured)
                 where = str(slot.target / REPORT)
@@ -320,7 +314,7 @@ class Monitor:
         reported: bool = True,
         live: GlobalAttributions | None = None,
         ndcg: Mapping[str, float] | None = None,
-        finding: Finding | None = None,
+        finding: DriftResult | None = None,
     ) -> Sequence[str]:
         """Tell others about an execution that has ended; return a sentence on each that could not be told."""
         publication = Publication(
@@ -335,7 +329,7 @@ class Monitor:
             attributions=live,
             ndcg=dict(ndcg or {}),
             finding=finding,
-            past=executions.preceding(slot.target),
+            past=directories.preceding(slot.target),
         )
         return self.tell(publication)
 
@@ -349,7 +343,7 @@ class Monitor:
     def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> dict[str, Any]:
         head = manifest.head("monitor", self.name, status, told, self.provenance.versions)
         at = {"window": f"{slot.window.start:%FT%TZ}/{slot.window.end:%FT%TZ}", "scheduled": f"{slot.scheduled:%FT%TZ}"}
-        command = program.reproduction(kind="monitor", **at, attached="false")
+        command = subprocesses.reproduction(kind="monitor", **at, attached="false")
         return {**head, **manifest.place(self.endpoint, slot.window, slot.scheduled), "command": command}
 
     def _commit(
@@ -365,15 +359,15 @@ class Monitor:
         with watch.step("report"):
             reports, troubles = self.report.attempt(found, analysis, drift)
         told = {**found, "notes": [*found["notes"], *troubles]}
-        executions.commit(slot.target, {**files, **executions.bundle(told, reports, self.provenance, watch)})
+        directories.commit(slot.target, {**files, **directories.bundle(told, reports, self.provenance, watch)})
         return [*troubles, *self.report.put_index(self.root / self.endpoint / self.name)]
 
 
 def _claim(slot: Slot) -> None:
     """Make sure that the directory is free, or holds an execution over the same window."""
-    executions.claim(slot.target)
-    stored = executions.stored_window(slot.target)
-    if executions.finished(slot.target) and stored not in {None, str(slot.window)}:
+    directories.claim(slot.target)
+    stored = directories.stored_window(slot.target)
+    if directories.finished(slot.target) and stored not in {None, str(slot.window)}:
         raise OccupiedTarget(slot.target, f"an execution over {stored}")
 
 

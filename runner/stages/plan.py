@@ -12,16 +12,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner import executions, kept, manifest, storage
-from runner.documents import dump
-from runner.domain import Calls, Outcome, Window, plural
-from runner.drift.certainty import Certainty
+from runner import storage
+from runner.domain.attributions import Calls
+from runner.domain.executions import Outcome, Window
+from runner.domain.text import plural
+from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import Preflight, preflight, real_rows
-from runner.models.rehearsal import Rehearsal
+from runner.models.dry_run import DryRunModel
 from runner.protocols import Model, Track
-from runner.reference import Reference
+from runner.results import directories, manifest, reference_sample
+from runner.results.documents import dump
+from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
 from runner.sources.sample import order
 from runner.sources.source import Source
@@ -78,7 +81,7 @@ class Plan:
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     summary: Callable[[pl.DataFrame], pl.DataFrame]
-    certainty: Certainty
+    certainty: SequentialStopping
     canary_rows: int
     price: float | None
     most_per_second: float | None
@@ -108,12 +111,16 @@ class Plan:
             background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
             yield Records(features, None, background, None, features.clear())
             return
-        reference = Reference.read(executions.reference_of(self.reference, window))
+        reference = Reference.read(directories.reference_of(self.reference, window))
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
-            canaries = kept.canaries(reference.kept, self.canary_rows).features if reference.kept else features.clear()
+            canaries = (
+                reference_sample.canaries(reference.kept, self.canary_rows).features
+                if reference.kept
+                else features.clear()
+            )
             yield Records(features, self._first(features), background, captured.scores(), canaries)
 
     def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
@@ -150,7 +157,7 @@ class Plan:
 
     def _rehearsed(self, records: Records, checked: Preflight) -> Calls:
         """Return what a run sends, counted by a run that sends nothing."""
-        rehearsal = Rehearsal(self.model, checked.outputs)
+        rehearsal = DryRunModel(self.model, checked.outputs)
         preflight(rehearsal, records.features, records.background, self.estimator.use_logit)
         for some in _explained(records):
             self.estimator.explain(rehearsal, some, records.background, self.track)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runner.domain import Execution, Outcome
+from runner.domain.executions import Execution, Outcome
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 
 from runner import storage
-from runner.domain import Event, Outcome, Payload, plural
+from runner.domain.executions import Outcome
+from runner.domain.records import Event, Payload
+from runner.domain.text import plural
 from runner.errors import SettingsError
 from runner.protocols import Model, Track
 from runner.records import capture, incident, manifests

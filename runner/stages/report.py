@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import executions
-from runner.domain import Outcome, utc
+from runner.domain.executions import Outcome, utc
 from runner.errors import MissingInput, ReportError
-from runner.executions import ANALYSIS, DRIFT, INDEX, MANIFEST, sha256
 from runner.report.render import Report
+from runner.results import directories
+from runner.results.directories import ANALYSIS, DRIFT, INDEX, MANIFEST, sha256
 
 STAGES = {"monitor", "baseline"}
 
@@ -37,7 +37,7 @@ class Rendering:
             ReportError: when a template is wrong, or the documents are not those that the manifest describes.
             OccupiedTarget: when the directory holds more than shapwatch writes.
         """
-        executions.claim(self.directory)
+        directories.claim(self.directory)
         manifest = self._manifest()
         analysis, drift = (self._document(name) for name in (ANALYSIS, DRIFT))
         described = manifest.get("hashes", {}).get(ANALYSIS)
@@ -48,7 +48,7 @@ class Rendering:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"holds damaged documents ({type(error).__name__}: {error})"
             raise ReportError(self.directory, problem) from error
-        executions.amend(self.directory, reports)
+        directories.amend(self.directory, reports)
         lines = [f"{manifest['headline']}.", *(str(self.directory / name) for name in reports), *self._index(manifest)]
         return Outcome("\n  ".join(lines))
 
@@ -59,7 +59,7 @@ class Rendering:
 
     def _manifest(self) -> dict[str, Any]:
         try:
-            manifest = executions.read_manifest(self.directory)
+            manifest = directories.read_manifest(self.directory)
         except ValueError as error:
             raise ReportError(self.directory, str(error)) from error
         if manifest is None:
@@ -79,6 +79,6 @@ def _monitors(directory: Path, manifest: Mapping[str, Any]) -> Path | None:
     with suppress(LookupError, TypeError, ValueError):
         scheduled = utc(manifest["scheduled"])
         root, folder = directory.parents[5], directory.parents[3]
-        if directory == executions.directory(root, manifest["endpoint"], manifest["monitor"], scheduled):
+        if directory == directories.directory(root, manifest["endpoint"], manifest["monitor"], scheduled):
             return folder
     return None

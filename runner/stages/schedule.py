@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from runner.agenda import Entry, Schedule, ScheduleStatus
-from runner.descriptions import (
+from runner.domain.executions import Outcome, Status
+from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
+from runner.domain.text import plural
+from runner.scheduling.api_documents import (
     as_json,
     execution_summary,
     happened,
@@ -19,12 +21,11 @@ from runner.descriptions import (
     schedule_summary,
     table,
 )
-from runner.domain import Outcome, Status, plural
-from runner.supervision.declaration import Declaration
-from runner.timing.timetable import Once, Recurring, Timetable, dump, understood
+from runner.scheduling.daemon.declaration import Declaration
+from runner.scheduling.timetable import Once, Recurring, Timetable, dump, understood
 
 if TYPE_CHECKING:
-    from runner.ledger.ledger import Ledger
+    from runner.scheduling.ledger.ledger import Ledger
 
 Action = Literal["create", "update", "describe", "list", "start", "stop", "delete", "executions"]
 Told = tuple[Any, str]
@@ -89,7 +90,7 @@ class Schedules:
         at = _next(schedule, timetable, now)
         return f"{_expression(timetable)}, {f'next at {at} UTC' if at else 'nothing to come'}"
 
-    def _once(self, pending: list[Entry], now: datetime) -> str:
+    def _once(self, pending: list[ExecutionRecord], now: datetime) -> str:
         for entry in pending:
             when = f"at {entry.start_at:%F %T} UTC" if entry.start_at > now else "as soon as a daemon runs"
             return f"one execution over {entry.window}, {when}"
@@ -181,5 +182,5 @@ def _next(schedule: Schedule, timetable: Timetable | None, now: datetime) -> str
     return f"{at:%F %H:%M}" if at else None
 
 
-def _told(entry: Entry) -> str:
+def _told(entry: ExecutionRecord) -> str:
     return f"scheduled {entry.scheduled:%F %T} UTC: {entry.told}"

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from runner.addresses import loopback
-from runner.domain import Outcome, plural
+from runner.domain.executions import Outcome
+from runner.domain.text import plural
 from runner.errors import ModelAnswerError, ModelInputError, SettingsError, ShapwatchError
 from runner.models.local import Local
 from runner.protocols import Model
 from runner.records.fields import Fields
+from runner.urls import loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

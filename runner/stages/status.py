@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner import executions
-from runner.agenda import Entry, Schedule, ScheduleStatus
-from runner.descriptions import as_json, execution_summary, happened, schedule_summary, table
-from runner.domain import Outcome, Status
-from runner.timing.timetable import Recurring, understood
+from runner.domain.executions import Outcome, Status
+from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
+from runner.results import directories
+from runner.scheduling.api_documents import as_json, execution_summary, happened, schedule_summary, table
+from runner.scheduling.timetable import Recurring, understood
 
 if TYPE_CHECKING:
-    from runner.ledger.ledger import Daemon, Ledger
+    from runner.scheduling.ledger.ledger import Daemon, Ledger
 
 LATER = "its timetable is one of a later version of shapwatch: update the schedule, or run that version"
 SLACK = timedelta(minutes=2)
@@ -64,7 +64,7 @@ class State:
         return {"State": state, "Host": daemon.host, "Pid": daemon.pid, **since}
 
     def _schedule(
-        self, ledger: Ledger, schedule: Schedule, last: Entry | None, led: bool, now: datetime
+        self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, led: bool, now: datetime
     ) -> dict[str, Any]:
         timetable = understood(schedule.timetable)
         upcoming = None
@@ -78,7 +78,9 @@ class State:
             "Remark": self._remark(ledger, schedule, last, led, now) if timetable else LATER,
         }
 
-    def _remark(self, ledger: Ledger, schedule: Schedule, last: Entry | None, led: bool, now: datetime) -> str | None:
+    def _remark(
+        self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, led: bool, now: datetime
+    ) -> str | None:
         """Return why nothing runs, or what went wrong, in a sentence."""
         if schedule.status == ScheduleStatus.STOPPED:
             return f"stopped: stage=schedule stage.action=start monitor.name={schedule.name} goes on with it"
@@ -94,13 +96,13 @@ class State:
         return happened(last) if last.status in {Status.FAILED, Status.STOPPED} else None
 
 
-def _waits(ledger: Ledger, schedule: Schedule, entry: Entry, now: datetime) -> str:
+def _waits(ledger: Ledger, schedule: Schedule, entry: ExecutionRecord, now: datetime) -> str:
     """Return what a pending execution waits for."""
     if entry.start_at > now:
         why = "when its window is over" if entry.window.end > entry.scheduled else "(schedule.buffer_minutes)"
         return f"starts at {entry.start_at:%F %T} UTC {why}"
     reference = Path(ledger.snapshot(entry.snapshot).folder) / schedule.reference
-    if executions.being_written(reference):
+    if directories.being_written(reference):
         return f"waits for the baseline that is being computed in {schedule.reference}"
     return "waits for the executions before it, or for a free worker (stage.workers of the daemon)"
 

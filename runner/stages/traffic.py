@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runner.addresses import shown
-from runner.domain import Outcome, plural
+from runner.domain.executions import Outcome
+from runner.domain.text import plural
 from runner.errors import EndpointError, SettingsError, snippet
 from runner.protocols import Item, Track
 from runner.records import incident
 from runner.records.batches import Batch, batches
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset
+from runner.urls import shown
 
 if TYPE_CHECKING:
     import httpx

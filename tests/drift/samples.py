@@ -7,13 +7,13 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.domain import Attributions, GlobalAttributions
-from runner.drift.alarm import Alarm
-from runner.drift.detection import Detector
+from runner.domain.attributions import Attributions, GlobalAttributions
+from runner.drift.detect import Detector
+from runner.drift.policy import AlertPolicy
 
 HOUR = timedelta(hours=1)
 SCALES = np.array([5.0, 3.0, 2.0, 1.0, 0.5])
-USUAL = Detector(Alarm(1.0), 30, 0.1, 0.25, 0.5, 1.0, 199, 0)
+USUAL = Detector(AlertPolicy(1.0), 30, 0.1, 0.25, 0.5, 1.0, 199, 0)
 
 
 def local(rows: int, seed: int, scales: NDArray[np.float64] = SCALES, labels: tuple[str, ...] = ("y",)) -> Attributions:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runner.domain import Attributions
+from runner.domain.attributions import Attributions
 from runner.drift.canary import canary, told
 from tests.drift.samples import local
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.domain import Attributions
+from runner.domain.attributions import Attributions
 from runner.drift.causes import MOST_TOLD, SAME, likely_cause, with_causes
 from tests.drift.samples import HOUR, SCALES, USUAL, local
 

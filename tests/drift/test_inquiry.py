@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.domain import Explained
-from runner.drift.alarm import Alarm
+from runner.domain.attributions import Explained
+from runner.domain.drift import Canary, DriftResult, Level
 from runner.drift.inquiry import inquire
-from runner.finding import Canary, Finding, Level
+from runner.drift.policy import AlertPolicy
 from tests.drift.samples import HOUR, SCALES, USUAL, local
 
 STILL, MOVED = Canary(20, changed=False, difference=0.0, moved=0.0), Canary(20, True, 0.5, 0.2)
@@ -29,7 +29,7 @@ def records(rows: int, seed: int, broken: int | None = None, times: float = 9.0)
     return Explained(features, phi)
 
 
-def asked(live: Explained, **changes: object) -> Finding:
+def asked(live: Explained, **changes: object) -> DriftResult:
     """Return the finding by segments."""
     return inquire(replace(USUAL, segment_by="e", **changes), records(1500, 0), live, "mean_abs", HOUR)  # type: ignore[arg-type]
 
@@ -42,7 +42,7 @@ def test_a_segment_says_what_the_whole_does_not() -> None:
     assert (loud.name, loud.rows_reference, loud.rows_live) == ("e: 3", 300, 200)
     assert loud.level.order > whole.level.order
     assert found.level == loud.level
-    assert loud.labels[0].movers[0].name == "c"
+    assert loud.labels[0].top_changes[0].name == "c"
     assert loud.labels[0].changed.cause == "it is 10 times what it was, as in another unit"
 
 
@@ -80,7 +80,7 @@ def test_the_canary_names_the_cause(canary: Canary | None, told: str) -> None:
     before, now = records(600, 0), records(300, 1)
     now.attributions.phi_NDL[:, 2] *= 9
     found = inquire(USUAL, before, now, "mean_abs", HOUR, canary)
-    assert told in (found.labels[0].movers[0].cause or "")
+    assert told in (found.labels[0].top_changes[0].cause or "")
     assert any("the model has changed" in note for note in found.notes) == (canary is MOVED)
 
 
@@ -97,7 +97,7 @@ def test_the_canary_names_the_cause(canary: Canary | None, told: str) -> None:
 )
 def test_windows_stand_together(past: list[Level], level: Level) -> None:
     """Two of the last three have to reach a level; it then is the one that stands."""
-    rule = replace(USUAL, alarm=Alarm(1.0, 2, 3))
+    rule = replace(USUAL, alarm=AlertPolicy(1.0, 2, 3))
     live = records(300, 1)
     live.attributions.phi_NDL[:, 3] *= 8
     found = inquire(rule, records(600, 0), live, "mean_abs", HOUR, past=past)
@@ -106,7 +106,7 @@ def test_windows_stand_together(past: list[Level], level: Level) -> None:
 
 def test_too_few_records_stay_too_few() -> None:
     """Whatever the windows before said."""
-    rule = replace(USUAL, alarm=Alarm(1.0, 2, 3))
+    rule = replace(USUAL, alarm=AlertPolicy(1.0, 2, 3))
     few = records(10, 1)
     found = inquire(rule, records(600, 0), few, "mean_abs", HOUR, past=[Level.VIOLATION] * 2)
     assert (found.alone, found.level) == (Level.INSUFFICIENT_DATA, Level.INSUFFICIENT_DATA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runner.domain import Attributions
+from runner.domain.attributions import Attributions
 from runner.explain.aggregate import Aggregation, aggregate
 
 PHI_ND = np.array([[0.5, -3.0], [-0.1, 1.0], [0.3, -1.0]])

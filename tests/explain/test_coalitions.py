@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ExplainerError
-from runner.explain.coalitions import affordable, draw_pairs, every, number_of_pairs, pairs_of_size, told_apart
+from runner.explain.coalitions import (
+    coalition_budget,
+    draw_pairs,
+    every,
+    number_of_pairs,
+    pairs_of_size,
+    unique_coalitions,
+)
 
 
 def test_every_coalition_once() -> None:
@@ -58,7 +65,7 @@ def test_coalitions_differ_by_those_who_vary(players: int, count: int, seed: int
     """Each of them is found again as one with the same members among the first ones; no two of those have the same."""
     varying = data.draw(st.integers(1, players))
     masks = np.random.default_rng(seed).random((count, players)) < 0.5
-    different, places = told_apart(masks, varying)
+    different, places = unique_coalitions(masks, varying)
     known = np.concatenate([different, np.ones((1, players), dtype=np.bool_), np.zeros((1, players), dtype=np.bool_)])
     assert (known[places][:, :varying] == masks[:, :varying]).all()
     assert len({mask[:varying].tobytes() for mask in known}) == len(known)
@@ -71,23 +78,23 @@ def test_coalitions_differ_by_those_who_vary(players: int, count: int, seed: int
 )
 def test_the_budget_is_that_of_clarify(num_samples: int | None, players: int, expected: int) -> None:
     """The default is min(2·P + 2^11, 2^P − 2), and there are never more coalitions than exist."""
-    assert affordable(num_samples, players, 8192) == expected
+    assert coalition_budget(num_samples, players, 8192) == expected
 
 
 def test_too_small_a_budget_is_refused() -> None:
     """A budget that cannot determine the attributions is an error that says how many would do."""
     with pytest.raises(ExplainerError, match=r"shap.num_samples=27 cannot determine 14 attributions: use 28 or more"):
-        affordable(27, 14, 8192)
+        coalition_budget(27, 14, 8192)
 
 
 def test_very_many_features_get_what_there_is() -> None:
     """The default budget is cut to what can be worked with; features beyond that are an error."""
-    assert affordable(None, 4000, 8192) == 8192
+    assert coalition_budget(None, 4000, 8192) == 8192
     with pytest.raises(ExplainerError, match=r"takes 4,096 features that differ .* has 5,000"):
-        affordable(None, 5000, 8192)
+        coalition_budget(None, 5000, 8192)
 
 
 def test_a_budget_beyond_memory_is_refused() -> None:
     """A budget that cannot be worked with is an error that says how many can."""
     with pytest.raises(ExplainerError, match=r"needs too much memory for 25 features: use 8192 at most"):
-        affordable(3_000_000, 25, 8192)
+        coalition_budget(3_000_000, 25, 8192)

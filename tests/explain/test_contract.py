@@ -15,16 +15,16 @@ import pytest
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from runner.domain import Attributions
+from runner.config.settings import Shap
+from runner.domain.attributions import Attributions
 from runner.explain.aggregate import Aggregation
-from runner.explain.clarify import Clarify
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
-from runner.explain.kernel import Kernel
+from runner.explain.explainers.clarify import Clarify
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Kernel
 from runner.protocols import Explainer, Model
-from runner.settings import Shap
 from tests.conftest import HERE, untracked
-from tests.models_by_hand import Formula, additive, interacting
+from tests.formula_models import Formula, additive, interacting
 
 Function = Callable[[pl.DataFrame], NDArray[np.float64]]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from runner.explain.coalitions import every
 from runner.explain.control import control_variate
-from runner.explain.exact import Exact
+from runner.explain.explainers.exact import Exact
 from runner.explain.pairs import ask, differences
 from runner.explain.posterior import posterior
 from tests.explain.games import Table, smooth
@@ -45,5 +45,5 @@ def test_nothing_is_taken_out_of_other_games(pairs: int, scale: float) -> None:
     control = control_variate(values(Table(scale * sums_NK), pairs), posterior(7, pairs, 0))
     assert not control.differences_RM.any()
     assert not control.phi_RP.any()
-    assert (control.flattery_R1 == 1).all()
+    assert (control.variance_inflation_R1 == 1).all()
     assert (control.rounding_R1 == 0).all()

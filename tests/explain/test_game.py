@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from runner.errors import ExplainerError
-from runner.explain.exact import Exact
+from runner.explain.explainers.exact import Exact
 from runner.explain.game import logit, probability
 from tests.explain.test_contract import explain
-from tests.models_by_hand import Formula
+from tests.formula_models import Formula
 
 
 def test_every_type_reaches_the_model() -> None:

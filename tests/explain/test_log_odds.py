@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from runner.explain.coalitions import every
-from runner.explain.exact import Exact
+from runner.explain.explainers.exact import Exact
 from runner.explain.log_odds import LogOdds, fit, logit
 from runner.explain.posterior import posterior
 from tests.explain.games import Table

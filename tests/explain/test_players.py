@@ -12,17 +12,17 @@ import pytest
 
 from runner.errors import ExplainerError
 from runner.explain.aggregate import Aggregation
-from runner.explain.clarify import Clarify
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
-from runner.explain.kernel import Kernel
-from runner.explain.linear import Linear
+from runner.explain.explainers.clarify import Clarify
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.linear import Linear
 from runner.explain.players import seated
 from runner.protocols import Explainer
 from tests.conftest import HERE, untracked
+from tests.explain.explainers.test_linear import model as adding
 from tests.explain.test_contract import BACKGROUND, FEATURES
-from tests.explain.test_linear import model as adding
-from tests.models_by_hand import Formula, additive, interacting
+from tests.formula_models import Formula, additive, interacting
 
 GROUPS = {"first": ("f1", "f0"), "last": ("f5",)}
 EXPLAINERS: list[Explainer] = [Exact(), Kernel(10**6, 0), Clarify(10**6, 0)]

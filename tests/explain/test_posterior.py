@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runner.explain.coalitions import every
-from runner.explain.exact import Exact
+from runner.explain.explainers.exact import Exact
 from runner.explain.pairs import ask, differences, each
 from runner.explain.posterior import complete, posterior
 from tests.explain.games import Table
@@ -53,10 +53,10 @@ def test_surprise_is_one_as_presumed_and_grows_with_the_square() -> None:
     """Games of the prior are no surprise on average; what is a hundred times larger is one of ten thousand times."""
     design, game = posterior(7, 20, 1), drawn(4000, 7, 20, np.random.default_rng(5))
     differences_RM = differences(ask(game, design.half_JP))
-    surprise_RP = design.surprise(differences_RM)
+    surprise_RP = design.variance_ratio(differences_RM)
     np.testing.assert_allclose(surprise_RP.mean(axis=0), 1, rtol=0.15)
     np.testing.assert_allclose(design.counts_HP.sum(axis=0), 1)
-    np.testing.assert_allclose(design.surprise(100 * differences_RM), 1e4 * surprise_RP)
+    np.testing.assert_allclose(design.variance_ratio(100 * differences_RM), 1e4 * surprise_RP)
 
 
 @pytest.mark.parametrize("players", range(5))

@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import BackgroundError, ExplainerError, ModelAnswerError
 from runner.explain.preflight import preflight
-from tests.models_by_hand import Formula, additive
+from tests.formula_models import Formula, additive
 
 FEATURES = pl.DataFrame({"x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [0.0, 0.0, 1.0, 0.0, 2.0]})
 BACKGROUND = pl.DataFrame({"x": [1], "y": [1]})

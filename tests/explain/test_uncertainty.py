@@ -8,17 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.domain import Errors
+from runner.domain.attributions import Errors
 from runner.explain.aggregate import Aggregation
-from runner.explain.clarify import Clarify
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
-from runner.explain.kernel import Kernel
+from runner.explain.explainers.clarify import Clarify
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Kernel
 from runner.explain.uncertainty import errors
 from runner.protocols import Explainer
 from tests.conftest import HERE, untracked
 from tests.explain.games import Table, smooth, stepped
-from tests.models_by_hand import Formula, interacting
+from tests.formula_models import Formula, interacting
 
 PLAYERS, SEEDS = 9, 25
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 import pytest
 
-from runner.domain import Payload
+from runner.domain.records import Payload
 from runner.models.http import Http
 from runner.models.sagemaker import SageMaker
 from runner.protocols import Model

@@ -15,8 +15,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner.demo.build import artefact
-from runner.domain import Payload
-from runner.errors import ArtefactError, EndpointError, MissingInput, SettingsError
+from runner.domain.records import Payload
+from runner.errors import ArtifactError, EndpointError, MissingInput, SettingsError
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
 from runner.models.linear import Linear
@@ -29,10 +29,10 @@ from runner.models.xgboost import Xgboost
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.records.payloads import Format, encoding
+from tests.cli_runner import CHECKOUT
 from tests.models.pipelines import PEOPLE, pipeline, skops_file
 from tests.models.servers import credentials, lasting
 from tests.models.trees import FEATURES, lightgbm_file, onnx_file, xgboost_file
-from tests.running import CHECKOUT
 
 WHOLE = FEATURES.drop_nulls()[:40]
 
@@ -291,7 +291,7 @@ def test_pickles_are_never_loaded(name: str, protocol: int, tmp_path: Path) -> N
     kind = KINDS[name]
     model = replace(kind.make(tmp_path, 1), artifact=tmp_path / "trap")
     model.artifact.write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol))
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         model.predict(kind.features)
     assert not (tmp_path / "sprung").exists()
 
@@ -310,7 +310,7 @@ def test_damaged_artefacts_are_told(name: str, damage: bytes, tmp_path: Path) ->
     """A file that holds something else is told by its path."""
     model = replace(KINDS[name].make(tmp_path, 1), artifact=tmp_path / "damaged")
     model.artifact.write_bytes(damage)
-    with pytest.raises(ArtefactError, match=r"damaged: .+ \(model\.artifact\)"):
+    with pytest.raises(ArtifactError, match=r"damaged: .+ \(model\.artifact\)"):
         model.predict(KINDS[name].features)
 
 
@@ -321,7 +321,7 @@ def test_cut_artefacts_are_told(name: str, share: float, tmp_path: Path) -> None
     model = KINDS[name].make(tmp_path, 1)
     data = model.artifact.read_bytes()
     model.artifact.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ArtefactError, match=r"\(model\.artifact\)"):
+    with pytest.raises(ArtifactError, match=r"\(model\.artifact\)"):
         model.predict(KINDS[name].features)
 
 
@@ -330,7 +330,7 @@ def test_other_numbers_of_features_are_told(name: str, tmp_path: Path) -> None:
     """Records of another width are told with both numbers."""
     model, features = KINDS[name].make(tmp_path, 1), KINDS[name].features
     for other in (features[:, :3], features.with_columns(more=pl.lit(1))):
-        with pytest.raises(ArtefactError, match=f"the model has 4 features, the records have {other.width}"):
+        with pytest.raises(ArtifactError, match=f"the model has 4 features, the records have {other.width}"):
             model.predict(other)
 
 

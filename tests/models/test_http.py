@@ -22,9 +22,9 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from runner import cli
-from runner.addresses import plain, shown
 from runner.errors import EndpointError, ModelAnswerError
 from runner.models.http import Http, _posted
+from runner.urls import plain, shown
 from tests.models.servers import Reply, Seen, always, http, serving
 from tests.models.test_remote import ANSWER, FEATURES, MODEL
 

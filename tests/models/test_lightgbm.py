@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.errors import ArtefactError, ModelAnswerError, ModelInputError
+from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.lightgbm import Lightgbm
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, lightgbm_file
 
@@ -55,14 +55,14 @@ def test_other_names_keep_the_order(tmp_path: Path) -> None:
     model = read(lightgbm_file(tmp_path))
     renamed = FEATURES.rename({name: f"column_{d}" for d, name in enumerate(NAMES)})
     assert model.predict(renamed).tolist() == model.predict(FEATURES).tolist()
-    with pytest.raises(ArtefactError, match="the model has the features 'gain', which the records lack"):
+    with pytest.raises(ArtifactError, match="the model has the features 'gain', which the records lack"):
         model.predict(FEATURES.rename({"gain": "other"}))
 
 
 def test_names_that_lightgbm_takes_for_the_same_are_told(tmp_path: Path) -> None:
     """Two features that differ in a blank only cannot be told apart."""
     features = FEATURES.rename({NAMES[0]: "the age", NAMES[1]: "the_age"})
-    with pytest.raises(ArtefactError, match=r"the features 'the age' and 'the_age' both as 'the_age': name them"):
+    with pytest.raises(ArtifactError, match=r"the features 'the age' and 'the_age' both as 'the_age': name them"):
         read(lightgbm_file(tmp_path)).predict(features)
 
 
@@ -84,7 +84,7 @@ def test_categories_of_data_frames_are_refused(tmp_path: Path) -> None:
     """A model that was trained on the categories of a data frame would take their values for their codes."""
     path = lightgbm_file(tmp_path)
     path.write_text(path.read_text().replace("pandas_categorical:null", "pandas_categorical:[[10, 20, 30]]"))
-    with pytest.raises(ArtefactError, match="trained on the categories of a data frame"):
+    with pytest.raises(ArtifactError, match="trained on the categories of a data frame"):
         read(path).predict(FEATURES)
 
 
@@ -111,7 +111,7 @@ def test_damage_that_ends_the_process_is_found(tmp_path: Path, old: str, new: st
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(ArtefactError, match="is no LightGBM model that can be read"):
+    with pytest.raises(ArtifactError, match="is no LightGBM model that can be read"):
         read(path).predict(FEATURES)
 
 

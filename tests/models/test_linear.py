@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from runner.errors import ModelInputError, SettingsError
 from runner.models.linear import Linear
-from tests.running import CHECKOUT
+from tests.cli_runner import CHECKOUT
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 CATEGORIES = ("north", "Zürich", 'so-called "west", inner')

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.demo.build import array_list, artefact, tar_gz, zip_archive
-from runner.errors import ArtefactError, MissingInput, ModelInputError
+from runner.errors import ArtifactError, MissingInput, ModelInputError
 from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
 from tests.conftest import DEMO
@@ -191,7 +191,7 @@ def test_other_forms_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [1, 3])
 def test_other_number_of_features_is_refused(tmp_path: Path, width: int) -> None:
     """Records of another width say both numbers."""
-    with pytest.raises(ArtefactError, match=f"the model has 2 features, the records have {width}"):
+    with pytest.raises(ArtifactError, match=f"the model has 2 features, the records have {width}"):
         made(tmp_path).predict(table((1,) * width))
 
 
@@ -219,7 +219,7 @@ def test_features_that_are_no_numbers_are_refused(tmp_path: Path, values: list[A
 )
 def test_other_parameters_are_refused(tmp_path: Path, parameters: dict[str, Any], said: str) -> None:
     """A predictor of another kind, and a threshold that is no number, are told."""
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ArtifactError) as caught:
         made(tmp_path, **parameters).predict(table((1, 2)))
     assert said in str(caught.value)
 
@@ -255,7 +255,7 @@ def test_other_parameters_are_refused(tmp_path: Path, parameters: dict[str, Any]
 def test_other_archives_are_refused(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
     """An archive that lacks a part, or holds another kind of model, says what is wrong with it."""
     model = stored(tmp_path, tar_gz({"model_algo-1": zip_archive(files)}))
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ArtifactError) as caught:
         model.predict(table((1, 2)))
     assert said in str(caught.value)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 from sklearn.linear_model import LogisticRegression
 
-from runner.errors import ArtefactError, ModelAnswerError, ModelInputError
+from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.onnx import Onnx
 from tests.models.pipelines import PEOPLE
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, onnx_file
@@ -120,7 +120,7 @@ def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     assert labels.predict(WHOLE)[:, 0].tolist() == estimator.predict(np.nan_to_num(VALUES_ND)).tolist()
     assert len({model.identity, labels.identity, replace(model, columns=(0,)).identity}) == 3
     with pytest.raises(
-        ArtefactError, match=r"outputs are label tensor\(int64\), scores tensor\(float\); model\.output i"
+        ArtifactError, match=r"outputs are label tensor\(int64\), scores tensor\(float\); model\.output i"
     ):
         replace(model, output="probabilities").predict(WHOLE)
 
@@ -130,7 +130,7 @@ def test_several_outputs_have_to_be_named(tmp_path: Path) -> None:
     nodes = [helper.make_node("Abs", ["x"], ["size"]), helper.make_node("Neg", ["x"], ["minus"])]
     outputs = [tensor("size", FLOAT, None, 1), tensor("minus", FLOAT, None, 1)]
     model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 1)], outputs)
-    with pytest.raises(ArtefactError, match=r"size tensor\(float\), minus .+ finds no single one .+: name the one"):
+    with pytest.raises(ArtifactError, match=r"size tensor\(float\), minus .+ finds no single one .+: name the one"):
         model.predict(WHOLE[:, :1])
     assert replace(model, output="minus").predict(pl.DataFrame({"x": [2, None]}))[0] == -2
 
@@ -167,9 +167,9 @@ def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, .
     people = PEOPLE.select("age", "plan", "use")
     np.testing.assert_allclose(model.predict(people)[:, 0], expected, rtol=1e-5)
     assert model.predict(people.clear()).shape == (0, 1)
-    with pytest.raises(ArtefactError, match="the model has the features 'use', which the records lack"):
+    with pytest.raises(ArtifactError, match="the model has the features 'use', which the records lack"):
         model.predict(people.rename({"use": "usage"}))
-    with pytest.raises(ArtefactError, match="the model has 3 features, the records have 4"):
+    with pytest.raises(ArtifactError, match="the model has 3 features, the records have 4"):
         model.predict(PEOPLE)
 
 
@@ -220,7 +220,7 @@ def test_values_of_another_type_are_told(tmp_path: Path, type_: int, value: Any,
 
 def test_other_types_are_told(tmp_path: Path) -> None:
     """An input of another type is told with those that can be filled."""
-    with pytest.raises(ArtefactError, match=r"its input 'x' takes tensor\(uint32\); expected one of tensor\(float\)"):
+    with pytest.raises(ArtifactError, match=r"its input 'x' takes tensor\(uint32\); expected one of tensor\(float\)"):
         doubled(tmp_path, TensorProto.UINT32, None, 2).predict(WHOLE[:, :2])
 
 
@@ -239,7 +239,7 @@ def test_weights_in_other_files_are_not_read(tmp_path: Path, location: str) -> N
     (tmp_path / "weights.bin").write_bytes(np.ones(4, dtype=np.float32).tobytes())
     nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
     model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 4)], [tensor("y", FLOAT, None, 1)], [weights])
-    with pytest.raises(ArtefactError, match="keeps its weights in another file, which is not read; save it as one"):
+    with pytest.raises(ArtifactError, match="keeps its weights in another file, which is not read; save it as one"):
         model.predict(WHOLE)
 
 

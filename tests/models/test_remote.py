@@ -24,15 +24,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from runner.domain import Calls
+from runner.domain.attributions import Calls
 from runner.errors import EndpointError, ModelAnswerError
-from runner.models import wire
+from runner.models import transport
 from runner.models.http import Http
 from runner.models.linear import Linear
-from runner.models.wire import Answer
+from runner.models.transport import Answer
 from runner.records.fields import Fields
+from tests.cli_runner import CHECKOUT
 from tests.models.servers import Answerer, Reply, Seen, Served, always, credentials, http, lasting, scoring, serving
-from tests.running import CHECKOUT
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 MANY = {"content_type": JSON, "content_template": '{"instances":$records}', "record_template": "$features"}
@@ -182,7 +182,7 @@ def test_retry_after_is_heeded(monkeypatch: pytest.MonkeyPatch, advice: str, sec
 def _pauses(monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]) -> list[float]:
     """Return how long a client pauses between ten tries that all fail, without letting it."""
     pauses: list[float] = []
-    monkeypatch.setattr(wire, "pause", lambda seconds, _: pauses.append(seconds))
+    monkeypatch.setattr(transport, "pause", lambda seconds, _: pauses.append(seconds))
     with serving(always(503, "", headers)) as served, suppress(EndpointError):
         http(served.url, attempts=10).predict(FEATURES)
     return [seconds for seconds in pauses if seconds > 0.05]
@@ -398,7 +398,7 @@ def test_in_order(items: int) -> None:
         return -item
 
     before = set(threading.enumerate())
-    assert wire.in_order(work, range(items), 8) == [-item for item in range(items)]
+    assert transport.in_order(work, range(items), 8) == [-item for item in range(items)]
     assert set(threading.enumerate()) <= before
 
 
@@ -543,5 +543,5 @@ def test_pause_ends_when_work_stops() -> None:
     """Nobody waits for what is not needed any more."""
     stopped = threading.Event()
     stopped.set()
-    with pytest.raises(wire.Stopped):
-        wire.pause(60, stopped)
+    with pytest.raises(transport.Stopped):
+        transport.pause(60, stopped)

@@ -13,7 +13,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from runner.errors import ArtefactError, ModelAnswerError, ModelInputError
+from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.sklearn import Sklearn
 from tests.models.pipelines import LEAVES_N, PEOPLE, pipeline, skops_file
 from tests.models.trees import FEATURES, LABELS_N, VALUES_ND
@@ -80,7 +80,7 @@ def test_forests_score_alike_each_time(tmp_path: Path) -> None:
 def test_untrusted_types_are_named(tmp_path: Path) -> None:
     """A type that skops does not trust is named with the setting that would trust it, and then it scores."""
     estimator = HistGradientBoostingClassifier(max_iter=4, random_state=0).fit(VALUES_ND, LABELS_N)
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ArtifactError) as caught:
         stored(tmp_path, estimator, trusted=("some.Other",)).predict(FEATURES)
     assert f"types that skops does not trust, since they could run code or end the process: {PREDICTOR}; if" in str(
         caught.value
@@ -120,7 +120,7 @@ def test_identity_knows_the_method(tmp_path: Path) -> None:
 
 def test_missing_features_are_named(tmp_path: Path) -> None:
     """Names that only the estimator knows are told, with those of the records."""
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ArtifactError) as caught:
         stored(tmp_path, pipeline()).predict(PEOPLE.rename({"use": "column_0"}))
     assert "the model has the features 'use', which the records lack" in str(caught.value)
     assert "(data.headers)" in str(caught.value)
@@ -150,5 +150,5 @@ def test_classes_are_no_scores(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("held", "name"), [({"a": 1}, "dict"), (LinearRegression(), "LinearRegression")])
 def test_other_objects_are_refused(tmp_path: Path, held: Any, name: str) -> None:
     """A file that holds something without the method is told."""
-    with pytest.raises(ArtefactError, match=f"holds a {name}, which has no predict_proba"):
+    with pytest.raises(ArtifactError, match=f"holds a {name}, which has no predict_proba"):
         stored(tmp_path, held).predict(FEATURES)

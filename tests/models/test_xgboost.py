@@ -12,7 +12,7 @@ import pytest
 import xgboost
 from numpy.typing import NDArray
 
-from runner.errors import ArtefactError, ModelAnswerError, ModelInputError
+from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.xgboost import Xgboost
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, xgboost_file
 
@@ -58,7 +58,7 @@ def test_other_names_keep_the_order(tmp_path: Path) -> None:
 
 def test_names_that_fit_in_part_are_refused(tmp_path: Path) -> None:
     """A feature that only the model knows is told, with those that the records have."""
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ArtifactError) as caught:
         read(xgboost_file(tmp_path)).predict(FEATURES.rename({"gain": "Capital Gain"}))
     assert "the model has the features 'gain', which the records lack" in str(caught.value)
     assert "'age', 'hours', 'Capital Gain', 'years'" in str(caught.value)
@@ -117,7 +117,7 @@ def test_categories_of_data_frames_are_refused(tmp_path: Path) -> None:
     }
     path = tmp_path / "model.json"
     path.write_text(json.dumps(document))
-    with pytest.raises(ArtefactError, match="trained on the categories of a data frame"):
+    with pytest.raises(ArtifactError, match="trained on the categories of a data frame"):
         read(path).predict(FEATURES)
 
 
@@ -134,11 +134,11 @@ def test_values_of_every_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.pkl", "model.PICKLE", "model.joblib"])
 def test_pickle_names_are_refused(tmp_path: Path, name: str) -> None:
     """A file named as a pickle is not opened as anything else; the sentence says why and what to save."""
-    with pytest.raises(ArtefactError, match=r"executes any code .+; save the model with save_model as \.ubj or \.json"):
+    with pytest.raises(ArtifactError, match=r"executes any code .+; save the model with save_model as \.ubj or \.json"):
         read(xgboost_file(tmp_path).rename(tmp_path / name)).predict(FEATURES)
 
 
 def test_folders_are_told(tmp_path: Path) -> None:
     """A folder in place of a file is told."""
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="cannot be read"):
         read(tmp_path).predict(FEATURES)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from runner.domain import GlobalAttributions, Status, Window
-from runner.finding import Effect, Finding, LabelFinding, Level
-from runner.publication import Past, Publication
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import DriftResult, Effect, LabelResult, Level
+from runner.domain.executions import Status, Window
+from runner.domain.publication import AlertHistory, Publication
 
 SECRET = "hush-hush"
 WINDOW = Window.parse("2026-01-05T09")
@@ -31,13 +32,14 @@ NAMES = (
 """Feature names as they come."""
 
 
-def finding(level: Level, labels: tuple[str, ...] = ("label0",)) -> Finding:
+def finding(level: Level, labels: tuple[str, ...] = ("label0",)) -> DriftResult:
     """Return a finding of a level."""
-    share, mass = Effect(0.3, 0.02, 0.001), Effect(-0.5, 0.1, 0.01)
+    share, total_log2_change = Effect(0.3, 0.02, 0.001), Effect(-0.5, 0.1, 0.01)
     found = tuple(
-        LabelFinding(label, label, level, 0.001, share, mass, Effect(None, None, None), ()) for label in labels
+        LabelResult(label, label, level, 0.001, share, total_log2_change, Effect(None, None, None), ())
+        for label in labels
     )
-    return Finding(level, level, 500, 300, 0.001, 0.1, found)
+    return DriftResult(level, level, 500, 300, 0.001, 0.1, found)
 
 
 def live(names: tuple[str, ...] = ("age", "income"), labels: tuple[str, ...] = ("label0",)) -> GlobalAttributions:
@@ -63,7 +65,7 @@ def publication(level: Level | None = Level.WARNING, **changes: Any) -> Publicat
         attributions=attributions,
         ndcg=dict.fromkeys(labels, 0.95),
         finding=finding(level, labels) if level else None,
-        past=Past(),
+        past=AlertHistory(),
     )
     return replace(told, **changes)
 

@@ -16,9 +16,9 @@ import pytest
 from moto.cloudwatch.models import cloudwatch_backends
 
 from runner.cli import CONF
-from runner.domain import GlobalAttributions
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import Level
 from runner.errors import PublishError
-from runner.finding import Level
 from runner.publish.cloudwatch import BATCH, CloudWatch, legal, metric_data
 from tests.models.servers import always, serving
 from tests.object_store import s3_server, use_endpoint
@@ -74,7 +74,7 @@ def test_the_contracts_metrics_and_ours_are_there(client: Any) -> None:
         ("feature_income", "GlobalShapValues"): 1.5,
         ("ExpectedValue", "ExpectedValue"): 0.25,
         ("ndcg", "Verdict"): 0.95,
-        ("share_moved", "Verdict"): 0.3,
+        ("attribution_shift", "Verdict"): 0.3,
         ("mass_log2", "Verdict"): -0.5,
         ("drift_level", "Verdict"): 3,
     }
@@ -118,7 +118,7 @@ def test_each_label_has_figures_of_its_own() -> None:
     for label in labels:
         dimension = {"Name": "Label", "Value": legal(label)}
         names = [datum["MetricName"] for datum in data if dimension in datum["Dimensions"]]
-        ours = ["ndcg", "drift_level", "share_moved", "mass_log2"]
+        ours = ["ndcg", "drift_level", "attribution_shift", "mass_log2"]
         assert names == ["feature_age", "feature_income", "ExpectedValue", *ours]
 
 

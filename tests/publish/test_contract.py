@@ -15,15 +15,15 @@ from hydra import compose, initialize_config_dir
 from moto.cloudwatch.models import cloudwatch_backends
 
 from runner import cli
-from runner import compose as composing
-from runner.domain import HOUR, Status
+from runner.config import compose as composing
+from runner.domain.executions import HOUR, Status
+from runner.domain.publication import AlertHistory
 from runner.protocols import Sink
-from runner.publication import Past
-from runner.publish.telling import tell
+from runner.publish.dispatch import tell
+from tests.cli_runner import Shapwatch
 from tests.models.servers import always, serving
 from tests.object_store import s3_server
 from tests.publish.publications import NAMES, SECRET, failure, live, nobody, publication
-from tests.running import Shapwatch
 from tests.stages.test_monitor import WINDOW, manifest, monitor
 
 CHOICES = sorted(path.stem for path in (cli.CONF / "publish").glob("*.yaml") if path.stem != "none")
@@ -124,8 +124,8 @@ def test_a_failed_execution_is_told_and_stays_failed(tmp_path: Path) -> None:
     bad = stage.run(type(WINDOW).parse("2026-01-05T11"))
     assert (good.status, bad.status) == (Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
     first, second = told.publications
-    assert first.past == Past()
-    assert second.past == Past((Status.COMPLETED_WITH_VIOLATIONS, first.finding.level))
+    assert first.past == AlertHistory()
+    assert second.past == AlertHistory((Status.COMPLETED_WITH_VIOLATIONS, first.finding.level))
     assert first.ndcg.keys() == {"label0"}
     assert first.attributions.names == ("a", "b", "c")
     assert second.attributions is None
@@ -193,7 +193,7 @@ def test_all_sinks_at_once_hear_of_the_quickstart(tmp_path: Path, monkeypatch: p
             pages = client.get_paginator("list_metrics").paginate()
             names = {metric["MetricName"] for page in pages for metric in page["Metrics"]}
     assert "not published" not in printed
-    assert {"feature_mean radius", "ExpectedValue", "ndcg", "drift_level", "share_moved", "mass_log2"} <= names
+    assert {"feature_mean radius", "ExpectedValue", "ndcg", "drift_level", "attribution_shift", "mass_log2"} <= names
     (*sent, last) = sorted(served.seen, key=lambda seen: -len(seen.path))
     assert ([seen.path for seen in sent], last.path) == (["/v1/metrics"] * 3, "/")
     message = orjson.loads(last.body)

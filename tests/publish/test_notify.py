@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import Status
+from runner.domain.drift import Level
+from runner.domain.executions import Status
+from runner.domain.publication import AlertHistory, State
 from runner.errors import PublishError
-from runner.finding import Level
-from runner.publication import Past, State
+from runner.publish.dispatch import tell
 from runner.publish.notify import Notify, message
-from runner.publish.telling import tell
 from tests.models.servers import Answerer, Reply, Seen, Served, always, serving
 from tests.publish.publications import SECRET, failure, publication
 
@@ -48,7 +48,7 @@ def story(*steps: State, min_level: Level = Level.WARNING) -> list[str | None]:
     """Return the first word of each message of consecutive executions, None where there is none."""
     words: list[str | None] = []
     for i, (status, level) in enumerate(steps):
-        told = message(publication(level, status=status, past=Past.of(steps[:i][::-1])), min_level)
+        told = message(publication(level, status=status, past=AlertHistory.of(steps[:i][::-1])), min_level)
         words.append(told.title.partition(":")[0] if told else None)
     return words
 
@@ -175,7 +175,7 @@ def test_a_message_says_it_all(hook: Served) -> None:
 
 def test_nothing_is_sent_where_nothing_is_new(hook: Served) -> None:
     """The same as before: no request."""
-    SINK.publish(publication(Level.VIOLATION, past=Past((DONE, Level.VIOLATION))))
+    SINK.publish(publication(Level.VIOLATION, past=AlertHistory((DONE, Level.VIOLATION))))
     assert not hook.seen
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runner.domain import Status
+from runner.domain.drift import Level
+from runner.domain.executions import Status
+from runner.domain.publication import Publication
 from runner.errors import PublishError
-from runner.finding import Level
-from runner.publication import Publication
 from runner.publish.prometheus import Prometheus
 from tests.publish.publications import NAMES, failure, live, publication
 
@@ -49,7 +49,7 @@ def test_every_figure_is_there(tmp_path: Path) -> None:
         ("drift_level",): 3,
         ("label_drift_level", "label0"): 3,
         ("ndcg", "label0"): 0.95,
-        ("share_moved", "label0"): 0.3,
+        ("attribution_shift", "label0"): 0.3,
         ("mass_log2", "label0"): -0.5,
         ("attribution", "age", "label0"): 0.5,
         ("attribution", "income", "label0"): 1.5,

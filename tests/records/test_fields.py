@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import Payload
+from runner.domain.records import Payload
 from runner.errors import RecordError
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import Event, Line, Rejection
+from runner.domain.records import Event, Line, Rejection
 from runner.errors import RecordError
 from runner.records import capture
 from runner.records.ground_truth import (

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import Event, Payload
+from runner.domain.records import Event, Payload
 from runner.records import capture
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar

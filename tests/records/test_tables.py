@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain import Event, Payload, Rejection
+from runner.domain.records import Event, Payload, Rejection
 from runner.errors import RecordError
 from runner.records.capture import decode
 from runner.records.fields import Fields

@@ -10,13 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from runner import documents
-from runner.domain import GlobalAttributions, Status, Verdict
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import (
+    Canary,
+    DriftResult,
+    Effect,
+    FeatureDrift,
+    Histogram,
+    HistoryPoint,
+    LabelResult,
+    Level,
+    RankingResult,
+    SegmentResult,
+)
+from runner.domain.executions import Status
 from runner.drift.shares import rank, share
-from runner.executions import ANALYSIS, DRIFT, MANIFEST
-from runner.finding import Canary, Effect, FeatureDrift, Finding, Histogram, LabelFinding, Level, Point, SegmentFinding
 from runner.report.render import Report
-from tests.running import CHECKOUT
+from runner.results import documents
+from runner.results.directories import ANALYSIS, DRIFT, MANIFEST
+from tests.cli_runner import CHECKOUT
 
 REPORT = Report(CHECKOUT / "reports_templates", "Title <&>", 20)
 HOSTILE = [
@@ -40,7 +52,7 @@ def attributions(names: list[str], seed: int = 0) -> GlobalAttributions:
     return GlobalAttributions(tuple(names), ("yes", "<b>no</b>"), values_DL, np.array([0.25, 0.75]))
 
 
-def finding(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
+def finding(live: GlobalAttributions, reference: GlobalAttributions) -> DriftResult:
     """Return a finding over two analyses, with effects and causes."""
     labels = []
     for i, label in enumerate(live.labels):
@@ -64,25 +76,25 @@ def finding(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
             for d, name in enumerate(live.names)
         )
         effects = Effect(0.25, 0.125, 0.001), Effect(None, None, None), Effect(0.875, 0.9375, 0.5)
-        labels.append(LabelFinding(label, label, Level.WARNING, 1e-9, *effects, features))
-    return Finding(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, tuple(labels))
+        labels.append(LabelResult(label, label, Level.WARNING, 1e-9, *effects, features))
+    return DriftResult(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, tuple(labels))
 
 
-def whole(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
+def whole(live: GlobalAttributions, reference: GlobalAttributions) -> DriftResult:
     """Return a finding with everything that there can be: distributions, separability, segments and a canary."""
     numbers = Histogram((-0.5, 0.0, 0.25, 1234.5), (), (0.5, 0.25, 0.25), (0.125, 0.375, 0.5))
     codes = Histogram((), ("a <b>", "|", "the others, of which there are many"), (0.5, 0.25, 0.25), (0.0, 0.5, 0.5))
     told = finding(live, reference)
     labels = []
     for label in told.labels:
-        shown = {feature.name for feature in label.movers[:5]}
+        shown = {feature.name for feature in label.top_changes[:5]}
         features = tuple(
             replace(each, attributions=numbers, values=codes if i % 2 else numbers) if each.name in shown else each
             for i, each in enumerate(label.features)
         )
         labels.append(replace(label, features=features))
-    few = SegmentFinding("City = <i>", Level.INSUFFICIENT_DATA, 12, 3, ())
-    part = SegmentFinding("Sex = 1", Level.VIOLATION, 1200, 150, tuple(labels))
+    few = SegmentResult("City = <i>", Level.INSUFFICIENT_DATA, 12, 3, ())
+    part = SegmentResult("Sex = 1", Level.VIOLATION, 1200, 150, tuple(labels))
     canary = Canary(50, False, 3e-16, 0.0)
     return replace(
         told,
@@ -94,7 +106,7 @@ def whole(live: GlobalAttributions, reference: GlobalAttributions) -> Finding:
     )
 
 
-def points(count: int) -> list[Point]:
+def points(count: int) -> list[HistoryPoint]:
     """Return what the windows before 09:00 said: hour after hour, but for one that is missing and one that failed."""
     start = datetime(2026, 1, 5, 9, tzinfo=UTC) - timedelta(hours=count + 1)
     told = []
@@ -103,9 +115,9 @@ def points(count: int) -> list[Point]:
         figures = 0.99 + i / 10_000, 0.9, 0.03125, 0.0625, 0.125, 0.25
         hours = f"{at:%FT%TZ}", f"{at + timedelta(hours=1):%FT%TZ}"
         if i == 1:
-            told.append(Point(*hours, Status.FAILED, Level.NONE, Level.NONE, *(None,) * 7))
+            told.append(HistoryPoint(*hours, Status.FAILED, Level.NONE, Level.NONE, *(None,) * 7))
         else:
-            told.append(Point(*hours, Status.COMPLETED, Level.NONE, Level.INFO, *figures, "ab" * 32))
+            told.append(HistoryPoint(*hours, Status.COMPLETED, Level.NONE, Level.INFO, *figures, "ab" * 32))
     return told
 
 
@@ -166,15 +178,15 @@ def stored(
     manifest: dict[str, Any],
     live: GlobalAttributions | None = None,
     reference: GlobalAttributions | None = None,
-    finding: Finding | None = None,
-    history: Sequence[Point] = (),
+    finding: DriftResult | None = None,
+    history: Sequence[HistoryPoint] = (),
 ) -> dict[str, bytes]:
     """Return the documents of a directory, and the report in all forms."""
     given = {}
     if live is not None:
         given[ANALYSIS] = documents.analysis(live)
     if reference is not None:
-        given[DRIFT] = documents.drift(finding, Verdict(0.9, ()), reference, history)
+        given[DRIFT] = documents.drift(finding, RankingResult(0.9, ()), reference, history)
     reports = REPORT.render(manifest, given.get(ANALYSIS), given.get(DRIFT))
     return {MANIFEST: documents.dump(manifest), **given, **reports}
 

@@ -9,8 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from tests.cli_runner import Shapwatch
 from tests.report.samples import HOSTILE, attributions, finding, manifest, stored, written
-from tests.running import Shapwatch
 
 HEADLINES = {
     "drift": "Severe drift",

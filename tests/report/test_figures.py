@@ -11,8 +11,8 @@ import pytest
 
 from runner.report import charts, figures
 from runner.report.templates import Templates
+from tests.cli_runner import CHECKOUT
 from tests.report.samples import HOSTILE, points
-from tests.running import CHECKOUT
 
 TEMPLATES = Templates((CHECKOUT / "reports_templates",))
 

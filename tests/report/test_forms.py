@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from runner.domain import GlobalAttributions
+from runner.domain.attributions import GlobalAttributions
 from tests.report.samples import HOSTILE, attributions, failed, manifest, points, stored, whole, written
 
 FORMS = ("report.html", "report.pdf", "report.ipynb")
@@ -94,7 +94,7 @@ def test_the_notebook_prints_what_it_stores(tmp_path: Path, names: list[str]) ->
     assert {each for each in figures(page) if each not in told} == set()
     markdown = [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     charts = ["quadrant", "timeline", "slope", "histograms"]
-    about = [f"about-{name}" for name in ["movers", *charts, "labels", "segments"]]
+    about = [f"about-{name}" for name in ["top_changes", *charts, "labels", "segments"]]
     assert markdown == ["verdict-in-words", "health", *about, "appendix"]
     assert [cell["id"] for cell in notebook["cells"] if cell["source"][-1].startswith("Chart(")] == charts
 

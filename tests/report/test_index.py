@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from runner import executions
 from runner.report import index
+from runner.results import directories
+from tests.cli_runner import Shapwatch
 from tests.report.samples import REPORT, failed, manifest, written
-from tests.running import Shapwatch
 
 
 def execution(folder: Path, hour: int, day: int = 5, month: int = 1, **changes: Any) -> None:
@@ -21,7 +21,7 @@ def execution(folder: Path, hour: int, day: int = 5, month: int = 1, **changes: 
     told = {
         **manifest(),
         "level": "warning",
-        "effects": {"share_moved": {"value": 0.25, "noise": 0.02, "p": 0.001}},
+        "effects": {"attribution_shift": {"value": 0.25, "noise": 0.02, "p": 0.001}},
         **changes,
     }
     told["window"] = {
@@ -35,7 +35,7 @@ def execution(folder: Path, hour: int, day: int = 5, month: int = 1, **changes: 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the page."""
-    found: list[dict[str, Any]] = index.page(folder, executions.newest(folder, index.MOST))["rows"]
+    found: list[dict[str, Any]] = index.page(folder, directories.newest(folder, index.MOST))["rows"]
     return found
 
 
@@ -59,7 +59,7 @@ def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
     for hour in (9, 10, 13):
         execution(tmp_path, hour)
     execution(tmp_path, 14, verdict={}, effects=None, **{key: failed()[key] for key in ("status", "headline")})
-    points = index.page(tmp_path, executions.newest(tmp_path, 10))["points"]
+    points = index.page(tmp_path, directories.newest(tmp_path, 10))["points"]
     assert [(point["start"][11:13], point["end"][11:13], point["ndcg"], point["status"]) for point in points] == [
         ("08", "09", 0.8, "CompletedWithViolations"),
         ("09", "10", 0.8, "CompletedWithViolations"),
@@ -105,7 +105,7 @@ def test_writers_at_once_leave_one_whole_page(tmp_path: Path) -> None:
     """Each writes aside and renames; nothing hidden is left."""
     pages = [bytes([65 + i]) * 100_000 for i in range(8)]
     target = tmp_path / "e/m/index.html"
-    threads = [threading.Thread(target=executions.put, args=(target, page)) for page in pages]
+    threads = [threading.Thread(target=directories.put, args=(target, page)) for page in pages]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -122,7 +122,7 @@ def test_every_execution_writes_it_anew(tmp_path: Path) -> None:
     folder = index.parent
     assert folder == tmp_path / "monitor/breast-cancer/breast-cancer-monitor"
     assert len(re.findall('<a href="2026/01/05/1[012]/report.html">', index.read_text())) == 3
-    assert executions.remove(folder / "2026/01/05/10", tmp_path / "monitor")
+    assert directories.remove(folder / "2026/01/05/10", tmp_path / "monitor")
     own = tmp_path / "own"
     own.mkdir()
     shapwatch("stage=monitor", "stage.window=2026-01-05T11")

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import orjson
 
-from runner.documents import analysis
-from runner.domain import GlobalAttributions
-from runner.finding import Effect, Level
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import Effect, Level
 from runner.report import labels, segments
+from runner.results.documents import analysis
 from tests.report.samples import finding, manifest
 
 NAMES = ("a", "b", "c")
 LIVE = GlobalAttributions(NAMES, ("u", "v", "w"), np.random.default_rng(0).random((3, 3)), np.zeros(3))
 FOUND = finding(LIVE, LIVE)
 CALM, MOVED, WORST = (
-    replace(label, level=level, share_moved=Effect(moved, 0.1, 0.5))
+    replace(label, level=level, attribution_shift=Effect(moved, 0.1, 0.5))
     for label, level, moved in zip(
         FOUND.labels, (Level.NONE, Level.WARNING, Level.WARNING), (0.75, 0.25, 0.5), strict=True
     )

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from runner.finding import Effect, FeatureDrift, Finding, LabelFinding, Level
+from runner.domain.drift import DriftResult, Effect, FeatureDrift, LabelResult, Level
+from tests.cli_runner import Shapwatch
 from tests.report.samples import HOSTILE, REPORT, attributions, failed, html, manifest, points, stored, whole, written
-from tests.running import Shapwatch
 
 
 def page(tmp_path: Path, shown: str) -> Path:
@@ -78,8 +78,8 @@ def test_what_was_found_stands_beside_what_chance_does() -> None:
         )
     )
     moved, undefined = Effect(0.25, 0.125, 0.001), Effect(None, None, None)
-    found = LabelFinding("yes", "yes", Level.WARNING, 1e-99, moved, undefined, Effect(0.875, 0.9375, 0.5), features)
-    finding = Finding(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, (found,))
+    found = LabelResult("yes", "yes", Level.WARNING, 1e-99, moved, undefined, Effect(0.875, 0.9375, 0.5), features)
+    finding = DriftResult(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, (found,))
     names = ["a", "<b>b</b>", "c"]
     shown = html(manifest(), attributions(names), attributions(names, 1), finding)
     for text in (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import documents
 from runner.errors import ReportError
+from runner.results import documents
 from tests.report.samples import REPORT, attributions, manifest
 
 LIVE = documents.analysis(attributions(["a", "b"]))

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runner.domain import Event
+from runner.domain.records import Event
 from runner.records.capture import decode
 
 ANSWER = b'{"score":0.5}\n'

@@ -24,8 +24,8 @@ from runner.serving.app import MOST_BYTES, Application
 from runner.serving.batching import Batches
 from runner.serving.data_capture import DataCapture
 from tests.conftest import DEMO
+from tests.formula_models import Formula, additive
 from tests.models.test_linear_learner import DEMO_MODEL, PUBLISHED
-from tests.models_by_hand import Formula, additive
 from tests.serving.served import events, serving
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"

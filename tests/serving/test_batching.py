@@ -26,7 +26,7 @@ from runner.serving.batching import MOST_ROWS, Batches
 from runner.serving.refusals import Refusal
 from runner.serving.requests import Requests
 from tests.conftest import DEMO
-from tests.models_by_hand import Formula, additive
+from tests.formula_models import Formula, additive
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 FIELDS = Fields("features", "score")

@@ -18,8 +18,8 @@ import pytest
 from runner import storage
 from runner.serving import capture_writer
 from runner.serving.capture_writer import CaptureWriter
+from tests.cli_runner import CHECKOUT
 from tests.object_store import s3_server
-from tests.running import CHECKOUT
 from tests.serving.served import lines, until
 
 AT = datetime(2026, 1, 5, 9, 30, 12, 345_678, tzinfo=UTC)

@@ -30,15 +30,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runner.domain import PROBE, Payload, Window
+from runner.domain.executions import Window
+from runner.domain.records import PROBE, Payload
 from runner.errors import SettingsError
 from runner.records import payloads
 from runner.records.capture import decode, encode
 from runner.records.fields import Fields
 from runner.serving.data_capture import DataCapture
-from runner.sources.capture_tree import CaptureTree
+from runner.sources.endpoint import EndpointReader
+from tests.cli_runner import CHECKOUT
 from tests.object_store import s3_server
-from tests.running import CHECKOUT
 from tests.serving.served import (
     ANSWER,
     answer,
@@ -263,7 +264,7 @@ def test_events_lie_in_the_hour_of_their_arrival(tmp_path: Path) -> None:
         call(capture, b'{"features":[%d]}' % number, headers=headers + probe)
     capture.close()
     assert len(list(tmp_path.rglob("09/00-00-000-*.jsonl"))) == len(list(tmp_path.rglob("08/59-57-000-*.jsonl"))) == 1
-    tree = CaptureTree(str(tmp_path), Fields("features", "score"), 1)
+    tree = EndpointReader(str(tmp_path), Fields("features", "score"), 1)
     found = taken(tree, Window.parse("2026-01-05T09"))
     assert (found.events, found.outside, found.probes, found.rejected) == (4, 3, 1, {})
     assert (found.rows, found.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
@@ -277,7 +278,7 @@ def test_thousands_of_events_are_read_whole(tmp_path: Path) -> None:
         more = [(b"x-amzn-sagemaker-custom-attributes", b"n=%d" % number)] if number % 2 else []
         call(capture, b'{"features":[%d,1.5]}' % number, headers=[JSON, *more])
     capture.close()
-    found = taken(CaptureTree(str(tmp_path), Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
+    found = taken(EndpointReader(str(tmp_path), Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
     assert sorted(found.rows) == [(number, 1.5) for number in range(3000)]
 
 
@@ -508,7 +509,7 @@ def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) ->
         with serving(captured(scores, root, clock=lambda: at)) as url:
             for number in range(3):
                 httpx.post(f"{url}/invocations", json={"features": [number]})
-        found = taken(CaptureTree(root, Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
+        found = taken(EndpointReader(root, Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
     assert sorted(found.rows) == [(0,), (1,), (2,)]
 
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from runner.addresses import loopback
 from runner.serving import server
 from runner.serving.server import Server, Together, listen
+from runner.urls import loopback
 from tests.serving.served import scores, whole_body
 
 

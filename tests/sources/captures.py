@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from runner.domain import PROBE
+from runner.domain.records import PROBE
 from runner.records.fields import Fields
 from runner.records.payloads import Format
 

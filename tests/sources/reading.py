@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from runner.domain import Event, Payload, Window
+from runner.domain.executions import Window
+from runner.domain.records import Event, Payload
 from runner.records.capture import encode
 from runner.records.fields import Fields
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 from runner.sources.source import Reader
 
 FIELDS = Fields("features", "score")
@@ -38,7 +39,7 @@ class Taken(NamedTuple):
         return [(rejection["file"], rejection["line"], rejection["kind"]) for rejection in self.lost]
 
 
-def plain(intake: Intake, files: Sequence[str] = ()) -> Taken:
+def plain(intake: RecordCollector, files: Sequence[str] = ()) -> Taken:
     """Return what an intake holds."""
     captured = intake.captured(files)
     table = captured.table.collect()
@@ -59,7 +60,7 @@ def plain(intake: Intake, files: Sequence[str] = ()) -> Taken:
 def taken(reader: Reader, window: Window = HOUR) -> Taken:
     """Return what a reader finds in a window."""
     files = reader.files(window)
-    with Intake(reader.fields) as intake:
+    with RecordCollector(reader.fields) as intake:
         reader.take(files, window, intake)
         return plain(intake, [file.name for file in files])
 

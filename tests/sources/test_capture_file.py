@@ -15,14 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import storage
-from runner.domain import Line, Window
-from runner.records import shapes
+from runner.domain.executions import Window
+from runner.domain.records import Line
+from runner.records import fast_reader
+from runner.records.fast_reader import Shape
 from runner.records.fields import Fields
-from runner.records.shapes import Shape
 from runner.records.tables import Row
 from runner.sources import capture_file
 from runner.sources.capture_file import CaptureFile
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 from tests.sources.captures import CSV, FORMS, JSON, LINES, Form, mutated
 
 WINDOW = Window.parse("2023-01-19T05")
@@ -32,7 +33,7 @@ FUZZED_LINES = 200_000
 
 def read(path: Path, fields: Fields, worthwhile: int) -> tuple[pl.DataFrame, list[int], tuple[int, int, int]]:
     """Return the records of a file by place, the rejected lines, how many events are inside, outside and probes."""
-    with Intake(fields) as intake:
+    with RecordCollector(fields) as intake:
         CaptureFile(path, "x", fields, WINDOW).read(intake, worthwhile)
         captured = intake.captured(["x"])
         rejected = sorted(json.loads(line)["line"] for line in captured.rejections)
@@ -69,7 +70,7 @@ def test_the_fast_reader_takes_every_line_of_a_shape(
     check_readers_agree(path, form.fields)
     slow: list[Line] = []
 
-    def noted(_: CaptureFile, lines: Iterable[Line], __: Intake) -> list[Row]:
+    def noted(_: CaptureFile, lines: Iterable[Line], __: RecordCollector) -> list[Row]:
         slow.extend(lines)
         return []
 
@@ -168,7 +169,7 @@ def test_a_line_beyond_all_measure_is_rejected(place: int, tmp_path: Path, monke
     rng = random.Random(0)
     lines = [Form().line(rng, i) for i in range(3000)]
     lines.insert(place, b'{"captureData":"' + b"x" * 2**17 + b'"}')
-    with Intake(Form().fields) as intake:
+    with RecordCollector(Form().fields) as intake:
         CaptureFile(written(tmp_path, lines), "x", Form().fields, WINDOW).read(intake)
         captured = intake.captured(["x"])
         assert captured.rejected == {"too_long": 1}
@@ -179,7 +180,7 @@ def test_a_hundred_megabytes_in_one_line(tmp_path: Path) -> None:
     """A line of 100 MB is refused for its length, with a cut of its text."""
     rng = random.Random(0)
     path = written(tmp_path, [Form().line(rng, 0), b'{"x":"' + b"y" * 100_000_000 + b'"}', Form().line(rng, 1)])
-    with Intake(Form().fields) as intake:
+    with RecordCollector(Form().fields) as intake:
         CaptureFile(path, "x", Form().fields, WINDOW).read(intake)
         captured = intake.captured(["x"])
         assert captured.rejected == {"too_long": 1}
@@ -232,7 +233,7 @@ def test_wide_lines_are_read_patiently(tmp_path: Path) -> None:
     rng = random.Random(0)
     form = Form(records=200)
     lines = [form.line(rng, i) for i in range(20)]
-    assert shapes.learned(lines, form.fields, WINDOW) is None
+    assert fast_reader.learned(lines, form.fields, WINDOW) is None
     check_readers_agree(written(tmp_path, lines), form.fields)
 
 

@@ -15,7 +15,7 @@ from runner.records.fields import Fields
 from runner.records.payloads import Scalar
 from runner.records.templates import Template
 from runner.sources.data_file import DataFile, FileFormat
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 from tests.sources.reading import Taken, plain
 
 JSON_LINES: FileFormat = "application/jsonlines"
@@ -35,7 +35,7 @@ def read(
 ) -> Taken:
     """Return what a file holds."""
     fields = Fields(features, None, headers, "application/json" if layout == JSON else "text/csv", columnar=columnar)
-    with Intake(fields) as intake:
+    with RecordCollector(fields) as intake:
         DataFile(path, "data", fields, layout, label, header).read(intake)
         return plain(intake)
 
@@ -185,11 +185,11 @@ def test_a_header_finds_its_columns(tmp_path: Path) -> None:
 def test_a_file_that_names_its_columns_names_the_features(tmp_path: Path) -> None:
     """Without names in the settings those of the file hold, the label's not among them."""
     (path := tmp_path / "data.csv").write_bytes(b"A,label,B\n2,0,1\n")
-    with Intake(Fields(None, None)) as intake:
+    with RecordCollector(Fields(None, None)) as intake:
         DataFile(path, "data", Fields(None, None), CSV, "label", header=True).read(intake)
         assert intake.captured(["data"]).features().columns == ["A", "B"]
     pl.DataFrame({"label": [1], "x y": [2]}).write_parquet(path)
-    with Intake(Fields(None, None)) as intake:
+    with RecordCollector(Fields(None, None)) as intake:
         DataFile(path, "data", Fields(None, None), PARQUET, "label", header=False).read(intake)
         assert intake.captured(["data"]).features().columns == ["x y"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.domain import Rejection
+from runner.domain.records import Rejection
 from runner.records.fields import Fields
 from runner.records.tables import Row
-from runner.sources.intake import Intake
+from runner.sources.intake import RecordCollector
 from tests.sources.reading import FIELDS, Taken, plain
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -34,7 +34,7 @@ MIXED = [
 
 def mixed(held_bytes: int) -> Taken:
     """Return three files with records that differ in everything in which records can differ."""
-    with Intake(FIELDS, held_bytes) as intake:
+    with RecordCollector(FIELDS, held_bytes) as intake:
         for file, rows in MIXED:
             intake.events += len(rows)
             intake.add_rows(file, rows)
@@ -64,7 +64,7 @@ def test_a_rejected_record_is_shown_with_its_values() -> None:
 def test_the_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Records that go to disk table by table come back as those that stay in memory, and leave nothing behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with Intake(FIELDS, held_bytes=0) as intake:
+    with RecordCollector(FIELDS, held_bytes=0) as intake:
         for file, rows in MIXED:
             intake.add_rows(file, rows)
         assert len(list(tmp_path.rglob("*.arrow"))) >= len(MIXED)
@@ -78,7 +78,7 @@ def test_the_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_half_on_disk_is_one_table() -> None:
     """Tables on disk and tables in memory are concatenated, integers with floats to floats."""
-    with Intake(FIELDS, held_bytes=250) as intake:
+    with RecordCollector(FIELDS, held_bytes=250) as intake:
         for line in range(1, 40):
             intake.add_rows("a", [row(line, [line if line % 2 else line + 0.5])])
         found = plain(intake)
@@ -88,14 +88,14 @@ def test_half_on_disk_is_one_table() -> None:
 def test_no_record_is_no_table() -> None:
     """Nothing taken in gives no rows, no scores and no rejection, also where headers name features."""
     for fields in (FIELDS, Fields("features", "score", ("a", "b"))):
-        with Intake(fields) as intake:
+        with RecordCollector(fields) as intake:
             found = plain(intake)
         assert (found.rows, found.scores, found.lost, found.rejected) == ([], None, [], {})
 
 
 def test_rejections_are_kept_with_the_first_of_each_kind() -> None:
     """All are in the file, the most frequent kind is counted first, and each kind has its first as example."""
-    with Intake(FIELDS) as intake:
+    with RecordCollector(FIELDS) as intake:
         for i, kind in enumerate(["rare", "often", "often"], 1):
             intake.reject(Rejection("f", i, kind, f"problem {i}", f"text {i}"))
         captured = intake.captured(["f"])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.domain import Window
-from runner.errors import NoData, NothingUsable, ShapwatchError, TooManyRejected
+from runner.domain.executions import Window
+from runner.errors import NoData, NoValidRecords, ShapwatchError, TooManyRejected
 from runner.protocols import Item
-from runner.sources.capture_tree import CaptureTree
+from runner.sources.endpoint import EndpointReader
 from runner.sources.source import Source
 from tests.conftest import untracked
 from tests.sources.reading import FIELDS, HOUR, event, write
@@ -18,7 +18,7 @@ from tests.sources.reading import FIELDS, HOUR, event, write
 
 def source(root: Path, max_rejected_share: float = 0.05, /, **files: bytes) -> Source:
     """Return the source of an endpoint with these capture files."""
-    return Source(CaptureTree(write(root, **files), FIELDS, neighbours=1), max_rejected_share, None, untracked)
+    return Source(EndpointReader(write(root, **files), FIELDS, neighbours=1), max_rejected_share, None, untracked)
 
 
 def judged(found: Source, window: Window = HOUR) -> ShapwatchError | None:
@@ -40,7 +40,7 @@ def test_reading_is_tracked_by_file(tmp_path: Path) -> None:
         return items
 
     root = write(tmp_path, h08_a=b"", h09_a=event([1]), h09_b=event([2]))
-    with Source(CaptureTree(root, FIELDS, 1), 0.05, None, track).read(HOUR) as captured:
+    with Source(EndpointReader(root, FIELDS, 1), 0.05, None, track).read(HOUR) as captured:
         assert captured.records == 2
     assert told == [("reading captures", 3)]
 
@@ -73,7 +73,7 @@ def test_a_longer_window_names_its_first_and_last_folder(tmp_path: Path) -> None
 def test_a_window_of_rejected_events_says_why(tmp_path: Path) -> None:
     """A window whose events are all rejected counts the reasons and shows one of the most frequent."""
     error = judged(source(tmp_path, h09_a=b"{}\n" + b"torn\n" * 2 + event([1], clock="10:00:00")))
-    assert isinstance(error, NothingUsable)
+    assert isinstance(error, NoValidRecords)
     assert str(error).startswith(
         "no usable record in 2026-01-05 09:00–10:00 UTC: all 3 were rejected (not_json 2, not_a_capture 1); "
         "the first: 2026/01/05/09/a.jsonl:2: not JSON"
@@ -82,7 +82,7 @@ def test_a_window_of_rejected_events_says_why(tmp_path: Path) -> None:
 
 def test_events_with_empty_bodies_are_not_usable(tmp_path: Path) -> None:
     """Events whose bodies hold no record are events, and still nothing can be used."""
-    assert isinstance(judged(source(tmp_path, h09_a=event())), NothingUsable)
+    assert isinstance(judged(source(tmp_path, h09_a=event())), NoValidRecords)
 
 
 def test_the_share_of_rejected_records_is_limited(tmp_path: Path) -> None:

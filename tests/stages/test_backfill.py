@@ -14,18 +14,18 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.agenda import Entry
-from runner.domain import HOUR, Outcome, Status, Window
+from runner.domain.executions import HOUR, Outcome, Status, Window
+from runner.domain.schedules import ExecutionRecord
 from runner.errors import NO_DATA, SettingsError
-from runner.ledger.ledger import Ledger
 from runner.protocols import Item
+from runner.scheduling.daemon.process import Child
+from runner.scheduling.ledger.ledger import Ledger
 from runner.stages.backfill import Backfill
 from runner.stages.status import State
-from runner.supervision.child import Child
+from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
-from tests.ledger.nouns import BUSY, NOON
-from tests.running import Shapwatch
-from tests.supervision.watching import LEASE, Bench, declaration, telling, wait_until
+from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, telling, wait_until
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON
 
 START = NOON - 3 * HOUR
 WINDOWS = [Window(NOON - hours * HOUR, NOON - (hours - 1) * HOUR) for hours in (3, 2, 1)]
@@ -62,7 +62,7 @@ def done(bench: Bench, **changes: Any) -> str:
     return outcome.message
 
 
-def entries(bench: Bench) -> list[Entry]:
+def entries(bench: Bench) -> list[ExecutionRecord]:
     """Return all executions, the oldest first."""
     return bench.ledger.entries("watch", newest=1_000)[::-1]
 
@@ -219,7 +219,7 @@ def interrupted(items: Iterable[Item], what: str, total: int | None) -> Iterable
 def test_an_interrupted_backfill_goes_on_where_it_was(bench: Bench) -> None:
     """What was under way is stopped, and says so; the same command executes that and the rest."""
 
-    def launch(entry: Entry) -> Child:
+    def launch(entry: ExecutionRecord) -> Child:
         bench.codes["watch"] = telling(seconds=60 if bench.started else 0)
         return bench.launch(entry)
 
@@ -240,7 +240,7 @@ def test_so_many_windows_are_executed_at_once(bench: Bench, tmp_path: Path, work
     """As many as there are workers, and not one more; here none ends before so many have begun."""
     at_once: list[int] = []
 
-    def launch(entry: Entry) -> Child:
+    def launch(entry: ExecutionRecord) -> Child:
         at_once.append(len(supervisor.running) + 1)
         if at_once[-1] == workers:
             (tmp_path / "gate").touch()
@@ -260,7 +260,7 @@ def test_what_a_daemon_executes_is_waited_for(bench: Bench, tmp_path: Path) -> N
     assert daemon.start(busy)
     bench.codes["watch"] = telling()
 
-    def launch(entry: Entry) -> Child:
+    def launch(entry: ExecutionRecord) -> Child:
         if entry.window == WINDOWS[-1]:
             (tmp_path / "gate").touch()
         return bench.launch(entry)
@@ -343,7 +343,7 @@ def test_a_backfill_is_no_daemon(bench: Bench) -> None:
     told: list[str] = []
     lease = timedelta(seconds=LEASE)
 
-    def launch(entry: Entry) -> Child:
+    def launch(entry: ExecutionRecord) -> Child:
         told.append(State(lambda: nullcontext(bench.ledger), "table", lease, bench.clock).run().message)
         return bench.launch(entry)
 

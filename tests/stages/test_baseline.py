@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.errors import ModelAnswerError
-from runner.executions import being_written
 from runner.explain import background as backgrounds
+from runner.results.directories import being_written
 from runner.sources.dataset import Dataset
 from runner.stages.baseline import Baseline
 from tests.drift.samples import USUAL
-from tests.models_by_hand import Formula, additive
+from tests.formula_models import Formula, additive
 from tests.stages.test_monitor import DATA, PARTS
 
 

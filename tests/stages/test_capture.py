@@ -9,10 +9,10 @@ import orjson
 import polars as pl
 import pytest
 
-from runner.domain import Window
-from runner.errors import NoData, NothingUsable, TooManyRejected
+from runner.domain.executions import Window
+from runner.errors import NoData, NoValidRecords, TooManyRejected
 from runner.records.fields import Fields
-from runner.sources.capture_tree import CaptureTree
+from runner.sources.endpoint import EndpointReader
 from runner.sources.source import Source
 from runner.stages.capture import Capture
 from tests.conftest import untracked
@@ -30,7 +30,7 @@ def stage(
     **files: bytes,
 ) -> Capture:
     """Return the inspection of a tree with these files, of which up to half may be rejected."""
-    tree = CaptureTree(write(root / "tree", **files), Fields("features", "score", headers), 1)
+    tree = EndpointReader(write(root / "tree", **files), Fields("features", "score", headers), 1)
     return Capture(Source(tree, 0.5, None, untracked), save, root / "saved")
 
 
@@ -130,7 +130,7 @@ def test_what_is_too_bad_is_saved_all_the_same(tmp_path: Path, save: Literal["js
         stage(tmp_path / "most", save, h09_a=event([1]) + b"torn\n" * 9).run(HOUR)
     assert len(saved(tmp_path / "most", ".rejected.jsonl")) == 9
     assert saved(tmp_path / "most", ".json")["rejected"] == {"not_json": 9}
-    with pytest.raises(NothingUsable):
+    with pytest.raises(NoValidRecords):
         stage(tmp_path / "all", save, h09_a=b"torn\n" * 2).run(HOUR)
     assert len(saved(tmp_path / "all", ".rejected.jsonl")) == 2
     assert saved(tmp_path / "all", ".json")["example"] is None

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from runner.domain import HOUR, Status
-from runner.executions import ANALYSIS, MANIFEST, directory
-from runner.ledger.leadership import Leadership
-from runner.ledger.ledger import Ledger
+from runner.domain.executions import HOUR, Status
+from runner.results.directories import ANALYSIS, MANIFEST, directory
+from runner.scheduling.daemon.supervisor import Supervisor
+from runner.scheduling.ledger.leadership import Leadership
+from runner.scheduling.ledger.ledger import Ledger
 from runner.stages.daemon import Daemon
-from runner.supervision.supervisor import Supervisor
-from tests.ledger.nouns import NOON
-from tests.supervision.watching import LEASE, Bench, declaration, telling, wait_until
+from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, telling, wait_until
+from tests.scheduling.ledger.ledger_samples import NOON
 
 BUSY = 0.05
 

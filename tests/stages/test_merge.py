@@ -10,14 +10,14 @@ import orjson
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from runner.domain import Outcome, Window
+from runner.domain.executions import Outcome, Window
 from runner.errors import NoData, SettingsError
 from runner.records import ground_truth
 from runner.records.ground_truth import GroundTruth
-from runner.sources.capture_tree import CaptureTree
+from runner.sources.endpoint import EndpointReader
 from runner.stages.merge import Merge
+from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
-from tests.running import Shapwatch
 from tests.sources.reading import FIELDS, HOUR, event, write
 
 
@@ -30,7 +30,7 @@ def label(id_: str, *labels: object) -> bytes:
 def merge(root: Path, late_hours: int = 24, neighbours: int = 1) -> Merge:
     """Return the stage over trees below a root."""
     return Merge(
-        tree=CaptureTree(str(root / "captures"), FIELDS, neighbours),
+        tree=EndpointReader(str(root / "captures"), FIELDS, neighbours),
         ground_truth=str(root / "truth"),
         late_hours=late_hours,
         target=str(root / "merged"),

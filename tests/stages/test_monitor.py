@@ -17,28 +17,29 @@ import numpy as np
 import orjson
 import pytest
 
-from runner import executions
-from runner.domain import HOUR, Event, Execution, Payload, Status, Window, utc
-from runner.drift.certainty import Certainty
-from runner.executions import Provenance
+from runner.domain.executions import HOUR, Execution, Status, Window, utc
+from runner.domain.records import Event, Payload
+from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
-from runner.explain.exact import Exact
+from runner.explain.explainers.exact import Exact
 from runner.records.capture import encode
 from runner.records.fields import Fields
 from runner.report.render import Report
-from runner.sources.capture_tree import CaptureTree
+from runner.results import directories
+from runner.results.directories import Provenance
 from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
-from runner.sources.merged_tree import MergedTree
+from runner.sources.endpoint import EndpointReader
+from runner.sources.merged import MergedReader
 from runner.sources.source import Source
 from runner.stages.baseline import Baseline
 from runner.stages.monitor import Monitor
+from tests.cli_runner import CHECKOUT
 from tests.conftest import HERE, untracked
 from tests.drift.samples import USUAL
-from tests.models_by_hand import Formula, additive, interacting
-from tests.running import CHECKOUT
+from tests.formula_models import Formula, additive, interacting
 
 WINDOW = Window.parse("2026-01-05T09")
 FIELDS = Fields("features", "score", ("a", "b", "c"))
@@ -85,13 +86,13 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
     share = changes.pop("share", 0.05)
     parts = {
-        "source": Source(CaptureTree(str(root / "captures"), FIELDS, 1), share, None, untracked),
-        "merged": MergedTree(str(root / "merge"), FIELDS, None, 0.5),
+        "source": Source(EndpointReader(str(root / "captures"), FIELDS, 1), share, None, untracked),
+        "merged": MergedReader(str(root / "merge"), FIELDS, None, 0.5),
         "reference": root / "reference",
         "detector": USUAL,
         "unit": "record",
         "canary_rows": 20,
-        "certainty": Certainty(None, 0.9, USUAL, 0),
+        "certainty": SequentialStopping(None, 0.9, USUAL, 0),
         "tell": lambda _: (),
         **PARTS,
         **changes,
@@ -334,7 +335,7 @@ def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.Monk
     """Where the result could not be written but the failure can, all rejections are in that."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 8, share=0.5)
     write(tmp_path, "09/z.jsonl", b"torn\n")
-    commit = executions.commit
+    commit = directories.commit
 
     def once(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
         monkeypatch.undo()
@@ -342,7 +343,7 @@ def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.Monk
             commit(target, {**files, ".": b""})
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(executions, "commit", once)
+    monkeypatch.setattr(directories, "commit", once)
     execution = stage.run(WINDOW)
     assert execution.failure_reason == manifest(tmp_path)["failure_reason"]
     assert str(execution.failure_reason).startswith("the disk: No space left on device")
@@ -484,7 +485,7 @@ def test_the_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
 def test_no_more_records_are_explained_than_the_verdict_needs(tmp_path: Path) -> None:
     """Of many alike a thousand do; the manifest says how many, and all are counted as seen."""
     rows = [[i % 7, 2 + i % 3, i % 5] for i in range(2_500)]
-    stage = monitor(tmp_path, rows, certainty=Certainty(0.9, 0.9, USUAL, 0))
+    stage = monitor(tmp_path, rows, certainty=SequentialStopping(0.9, 0.9, USUAL, 0))
     assert stage.run(WINDOW).succeeded
     found = manifest(tmp_path)
     assert found["counts"]["records"] == 2_500
@@ -497,7 +498,7 @@ def test_a_window_is_used_up_where_the_verdict_stays_in_doubt(tmp_path: Path) ->
     """Where chance alone orders two features all records are explained, and the notes say so."""
     rng = np.random.default_rng(1)
     rows = np.stack([3 + 3 * rng.integers(-2, 3, 1_500), np.full(1_500, 2), 1 + rng.integers(-2, 3, 1_500)], axis=1)
-    stage = monitor(tmp_path, rows.tolist(), certainty=Certainty(0.999, 0.92, USUAL, 0), threshold=0.92)
+    stage = monitor(tmp_path, rows.tolist(), certainty=SequentialStopping(0.999, 0.92, USUAL, 0), threshold=0.92)
     assert stage.run(WINDOW).succeeded
     found = manifest(tmp_path)
     assert found["counts"]["sample"] == 1_500

@@ -9,10 +9,10 @@ import pytest
 
 from runner import cli
 from runner.records.fields import Fields
-from tests.live import served
+from tests.cli_runner import Shapwatch
+from tests.formula_models import Formula, additive
 from tests.models.servers import Reply, Seen, scoring, serving
-from tests.models_by_hand import Formula, additive
-from tests.running import Shapwatch
+from tests.processes import served
 
 HOUR = "stage.window=2026-01-05T09"
 

@@ -10,7 +10,8 @@ import orjson
 import polars as pl
 import pytest
 
-from runner.domain import HOUR, Event, Window
+from runner.domain.executions import HOUR, Window
+from runner.domain.records import Event
 from runner.errors import SettingsError
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
@@ -18,13 +19,13 @@ from runner.records.capture import decode
 from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
-from runner.sources.capture_tree import CaptureTree
+from runner.sources.batch_transform import BatchTransformReader
 from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
-from runner.sources.transform_tree import TransformTree
+from runner.sources.endpoint import EndpointReader
 from runner.stages.replay import Replay
 from tests.conftest import DEMO, untracked
-from tests.models_by_hand import Formula, additive
+from tests.formula_models import Formula, additive
 from tests.sources.reading import taken
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -79,7 +80,7 @@ def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> No
     assert [file[:24] for file in files] == ["2026/01/05/09/00-00-000-", "2026/01/05/10/00-00-000-"]
     assert [body.count("\n") for body in requests(tmp_path)] == [1, 1, 1, 0]
     assert [event.inference_id for event in captured(tmp_path)] == ["0", "2", "4", "6"]
-    found = taken(CaptureTree(str(tmp_path), FIELDS, 0), Window(START, START + 2 * HOUR))
+    found = taken(EndpointReader(str(tmp_path), FIELDS, 0), Window(START, START + 2 * HOUR))
     assert [list(row) for row in found.rows] == ROWS[:7]
     assert [row for _, _, row in found.origins] == [0, 1, 0, 1, 0, 1, 0]
     assert found.scores is not None
@@ -153,7 +154,7 @@ def test_a_transform_reads_a_file(tmp_path: Path, demo_model: LinearLearner) -> 
     assert manifest.parent == tmp_path / "tree/input/2026/01/05/09"
     assert orjson.loads(manifest.read_bytes()) == [{"prefix": str(data)}, ""]
     assert outcome.message == f"captured 6 records from 2026-01-05 09:00:00 UTC on, in {manifest}"
-    tree = TransformTree(str(tmp_path / "tree"), DataFile(Path(), "", FIELDS, LINES, None, header=False))
+    tree = BatchTransformReader(str(tmp_path / "tree"), DataFile(Path(), "", FIELDS, LINES, None, header=False))
     assert [list(row) for row in taken(tree).rows] == ROWS[:6]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Shapwatch
-from tests.test_executions import contents
+from tests.cli_runner import Shapwatch
+from tests.results.test_directories import contents
 
 HOUR = "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12"
 REFERENCE = "baseline/breast-cancer-monitor"

@@ -16,16 +16,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner import cli
-from runner.agenda import Entry, Snapshot
-from runner.domain import HOUR, Status, Window
+from runner.domain.executions import HOUR, Status, Window
+from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, ScheduleExists, UnknownSchedule
-from runner.ledger.ledger import Ledger
+from runner.scheduling.daemon.declaration import Declaration
+from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.timetable import Timetable, load
 from runner.stages.schedule import Action, Schedules
-from runner.supervision.declaration import Declaration
-from runner.timing.timetable import Timetable, load
-from tests.ledger.nouns import BUSY, NOON, dues
-from tests.running import CHECKOUT, Shapwatch
-from tests.supervision.watching import Bench, declaration
+from tests.cli_runner import CHECKOUT, Shapwatch
+from tests.scheduling.daemon.supervisor_bench import Bench, declaration
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON, dues
 
 OURS = {"ExitMessage", "Output", "Window", "PeakMemoryInBytes"}
 OPERATIONS: dict[Action, str] = {
@@ -101,7 +101,7 @@ def at_once(**changes: Any) -> Declaration:
     return replace(declaration(), timetable=once(**changes))
 
 
-def finish(bench: Bench, entry: Entry, status: Status = Status.COMPLETED, **told: Any) -> None:
+def finish(bench: Bench, entry: ExecutionRecord, status: Status = Status.COMPLETED, **told: Any) -> None:
     """Let an execution begin and end."""
     assert bench.ledger.begin(entry.id, "us", bench.clock())
     result = {"exit_message": None, "failure_reason": None, "output": None, "peak_memory": 2**31, **told}

@@ -15,14 +15,14 @@ import httpx
 import polars as pl
 import pytest
 
-from runner.errors import ArtefactError, MissingInput, SettingsError
+from runner.errors import ArtifactError, MissingInput, SettingsError
 from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
 from runner.serving.server import listen
 from runner.stages.serve import Serve
 from tests.conftest import DEMO
-from tests.models_by_hand import Formula, additive
+from tests.formula_models import Formula, additive
 from tests.serving.served import events
 
 ONE = (DEMO / "traffic.jsonl").read_text().splitlines()[0]
@@ -119,7 +119,7 @@ def test_a_broken_model_is_told_at_the_start(tmp_path: Path, headers: tuple[str,
     """A model that is missing or corrupt is told before anybody is told of a server, whether features have names."""
     fields = Fields("features", "score", headers)
     (tmp_path / "broken.tar.gz").write_bytes(b"broken")
-    with pytest.raises(ArtefactError, match=r"is no readable tar\.gz archive"):
+    with pytest.raises(ArtifactError, match=r"is no readable tar\.gz archive"):
         stage(model=learner(tmp_path / "broken.tar.gz"), fields=fields).run()
     with pytest.raises(MissingInput, match="the model was not found"):
         stage(model=learner(tmp_path / "absent.tar.gz"), fields=fields).run()
@@ -127,7 +127,7 @@ def test_a_broken_model_is_told_at_the_start(tmp_path: Path, headers: tuple[str,
 
 def test_names_that_are_too_many_are_told_at_the_start() -> None:
     """Named features that the model does not have are told, too."""
-    with pytest.raises(ArtefactError, match="the model has 10 features, the records have 2"):
+    with pytest.raises(ArtifactError, match="the model has 10 features, the records have 2"):
         stage(model=learner(DEMO / "model.tar.gz")).run()
 
 

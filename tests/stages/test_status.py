@@ -14,17 +14,17 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.agenda import Entry, Snapshot
-from runner.domain import HOUR, Status
+from runner.domain.executions import HOUR, Status
+from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, NoData
-from runner.executions import writing
-from runner.ledger.ledger import Ledger
+from runner.results.directories import writing
+from runner.scheduling.daemon.declaration import Declaration
+from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.timetable import load
 from runner.stages.status import SLACK, State
-from runner.supervision.declaration import Declaration
-from runner.timing.timetable import load
-from tests.ledger.nouns import BUSY, NOON, dues
-from tests.running import Shapwatch
-from tests.supervision.watching import LEASE, Bench, declaration
+from tests.cli_runner import Shapwatch
+from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON, dues
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 NOBODY = "no daemon leads: start one with stage=daemon on this ledger; it makes up for what was missed"
@@ -82,7 +82,7 @@ def the(bench: Bench, name: str = "watch") -> Any:
     return next(one for one in found(bench)["Schedules"] if one["MonitoringScheduleName"] == name)
 
 
-def finish(bench: Bench, entry: Entry, status: Status, **result: Any) -> None:
+def finish(bench: Bench, entry: ExecutionRecord, status: Status, **result: Any) -> None:
     """Let an execution begin and end."""
     assert bench.ledger.begin(entry.id, "daemon", bench.clock())
     values = {"exit_message": None, "failure_reason": None, "output": None, "peak_memory": None, **result}

@@ -1,0 +1,477 @@
+"""The typed mirror of `conf/`: what every setting may be. No value is set here; values live in `conf/`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    field_validator,
+    model_validator,
+)
+
+from runner.domain.executions import LONGEST
+from runner.engine import Engine
+from runner.explain.aggregate import Aggregation
+from runner.models.http import Http
+from runner.models.lightgbm import Lightgbm
+from runner.models.linear import Linear
+from runner.models.linear_learner import LinearLearner
+from runner.models.onnx import Onnx
+from runner.models.python import Python
+from runner.models.sagemaker import SageMaker
+from runner.models.sklearn import Sklearn
+from runner.models.xgboost import Xgboost
+from runner.protocols import Sink
+from runner.publish.cloudwatch import CloudWatch
+from runner.publish.notify import Notify
+from runner.publish.otel import Otel
+from runner.publish.prometheus import Prometheus
+from runner.records.payloads import Format
+from runner.records.templates import Template
+from runner.scheduling.durations import Duration
+from runner.scheduling.timetable import Timetable
+from runner.sources.data_file import FileFormat
+from runner.stages.schedule import Action
+from runner.types import (
+    Background,
+    Column,
+    Count,
+    Experiment,
+    FeatureName,
+    FilePath,
+    Instant,
+    Interval,
+    JmesPath,
+    LedgerUrl,
+    Location,
+    MediaType,
+    Name,
+    Port,
+    Rate,
+    Score,
+    Seconds,
+    Seed,
+    Url,
+    Variable,
+)
+
+MOST_WINDOWS = 100_000
+"""Of one backfill: over ten years of hours."""
+
+
+def _step(step: timedelta) -> timedelta:
+    if not timedelta(minutes=1) <= step <= LONGEST:
+        raise ValueError(f"expected a duration from PT1M to P{LONGEST.days}D")
+    return step
+
+
+def _keep(length: timedelta) -> timedelta:
+    if length <= timedelta():
+        raise ValueError("expected a duration above PT0S, such as P30D, after which it goes; null keeps it for ever")
+    return length
+
+
+Keep = Annotated[Duration, AfterValidator(_keep)]
+Step = Annotated[Duration, AfterValidator(_step)]
+
+
+class Node(BaseModel):
+    """A node of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class QuickstartStage(Node):
+    """`stage=quickstart`."""
+
+    kind: Literal["quickstart"]
+    start: Instant
+    records: Count
+    rescale: dict[str, FiniteFloat]
+
+
+class ReplayStage(Node):
+    """`stage=replay`."""
+
+    kind: Literal["replay"]
+    start: Instant
+    rate: Rate
+    batch_rows: Count
+    count: Count | None
+    rescale: dict[str, FiniteFloat]
+    seed: Seed
+
+
+class TrafficStage(Node):
+    """`stage=traffic`."""
+
+    kind: Literal["traffic"]
+    url: Url
+    rate: Rate
+    batch_rows: Count
+    count: Count | None
+    loop: bool
+    rescale: dict[str, FiniteFloat]
+    timeout_seconds: Seconds
+    token_env: Variable
+
+
+class ServeStage(Node):
+    """`stage=serve`."""
+
+    kind: Literal["serve"]
+    host: Annotated[str, Field(min_length=1)]
+    port: Port
+    token_env: Variable
+    attached: bool
+
+
+class PlanStage(Node):
+    """`stage=plan`."""
+
+    kind: Literal["plan"]
+    window: Interval | None
+
+
+class CaptureStage(Node):
+    """`stage=capture`."""
+
+    kind: Literal["capture"]
+    window: Interval
+    save: Literal["json", "parquet"]
+
+
+class MergeStage(Node):
+    """`stage=merge`."""
+
+    kind: Literal["merge"]
+    window: Interval
+    late_hours: Annotated[int, Field(strict=True, ge=0, le=24 * 366)]
+
+
+class BaselineStage(Node):
+    """`stage=baseline`."""
+
+    kind: Literal["baseline"]
+
+
+class MonitorStage(Node):
+    """`stage=monitor`."""
+
+    kind: Literal["monitor"]
+    window: Interval
+    scheduled: Instant | None
+    attached: bool
+
+
+class ScheduleStage(Node):
+    """`stage=schedule`."""
+
+    kind: Literal["schedule"]
+    action: Action
+    format: Literal["table", "json"]
+    running: bool
+    limit: Annotated[int, Field(strict=True, gt=0, le=100_000)]
+
+
+class DaemonStage(Node):
+    """`stage=daemon`."""
+
+    kind: Literal["daemon"]
+    monitors: tuple[Experiment, ...]
+    workers: Annotated[int, Field(strict=True, gt=0, le=1_000)]
+    poll_seconds: Seconds
+    grace_seconds: Annotated[FiniteFloat, Field(ge=0, le=86_400)]
+    host: Annotated[str, Field(min_length=1)]
+    port: Port | None
+
+
+class BackfillStage(Node):
+    """`stage=backfill`."""
+
+    kind: Literal["backfill"]
+    start: Instant
+    end: Instant
+    step: Step
+    workers: Annotated[int, Field(strict=True, gt=0, le=1_000)]
+    redo: bool
+
+    @model_validator(mode="after")
+    def _ascending(self) -> BackfillStage:
+        if self.start >= self.end:
+            raise ValueError(f"start: {self.start:%FT%TZ} does not lie before stage.end, {self.end:%FT%TZ}")
+        if self.end - self.start > MOST_WINDOWS * self.step:
+            raise ValueError(f"step: more than {MOST_WINDOWS:,} windows; take a longer one, or backfill in parts")
+        return self
+
+
+class StatusStage(Node):
+    """`stage=status`."""
+
+    kind: Literal["status"]
+    format: Literal["table", "json"]
+
+
+class ReportStage(Node):
+    """`stage=report`."""
+
+    kind: Literal["report"]
+    directory: FilePath
+
+
+class EndpointSource(Node):
+    """`source=endpoint`."""
+
+    kind: Literal["endpoint"]
+    root: Location
+    neighbours: Annotated[int, Field(strict=True, ge=0, le=24)]
+
+
+class TransformSource(Node):
+    """`source=batch_transform`."""
+
+    kind: Literal["batch_transform"]
+    root: Location
+
+
+class FileSource(Node):
+    """`source=file`."""
+
+    kind: Literal["file"]
+    path: Location
+
+
+class LoggerSource(Node):
+    """`source=kserve`."""
+
+    kind: Literal["kserve"]
+    root: Location
+
+
+class Data(Node):
+    """`data`: the files, what payloads look like, and where features and scores stand in them."""
+
+    dataset_type: FileFormat
+    dataset: Location | None
+    traffic: Location | None
+    features: JmesPath | None
+    columnar: bool
+    label: Column | None
+    header: bool
+    content_type: Format
+    accept_type: Format
+    score: Score | None
+    content_template: str | None
+    record_template: str | None
+    ground_truth: Score | None
+    probability_threshold: FiniteFloat
+    max_rejected_share: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    max_records: Count | None
+    headers: tuple[FeatureName, ...] | None
+
+    @field_validator("headers")
+    @classmethod
+    def _unique(cls, headers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if headers is not None and not headers:
+            raise ValueError("expected a name for each feature, or null")
+        if twice := sorted({name for name in headers or () if (headers or ()).count(name) > 1}):
+            raise ValueError(f"names must be unique, {twice} occur more than once")
+        return headers
+
+    @model_validator(mode="after")
+    def _payloads(self) -> Data:
+        if self.features is None and "json" in f"{self.dataset_type} {self.content_type}":
+            raise ValueError("features: JSON needs a JMESPath to the feature values, such as features, or instances[*]")
+        named = self.label is not None and not self.label.isdecimal()
+        if self.dataset_type == "text/csv" and named and not self.header:
+            raise ValueError(f"label: a CSV without header has no column {self.label!r}; give its number, from 0")
+        if self.score is not None and self.score.isdecimal() != (self.accept_type == "text/csv"):
+            kind = "the number of a column" if self.accept_type == "text/csv" else "a JMESPath"
+            raise ValueError(f"score: responses of data.accept_type={self.accept_type} need {kind}, or null")
+        Template(self.content_type, self.content_template, self.record_template, self.headers)
+        return self
+
+
+class DataCapture(Node):
+    """`data_capture`: what a served endpoint writes down, in the words of SageMaker's `DataCaptureConfig`."""
+
+    enable_capture: bool
+    sampling_percentage: Annotated[int, Field(strict=True, ge=0, le=100)]
+    capture_options: Annotated[tuple[Literal["REQUEST", "RESPONSE"], ...], Field(min_length=1)]
+    csv_content_types: Annotated[tuple[MediaType, ...], Field(max_length=10)]
+    json_content_types: Annotated[tuple[MediaType, ...], Field(max_length=10)]
+    flush_seconds: Seconds
+    queue_bytes: Count
+    min_free_bytes: Annotated[int, Field(strict=True, ge=0)]
+
+
+class Shap(Node):
+    """`shap`: the estimator."""
+
+    explainer: Literal["auto", "kernel", "exact", "linear", "tree"]
+    compat: Literal["clarify"] | None
+    baseline: Background
+    num_clusters: Annotated[int, Field(strict=True, ge=1, le=1000)] | Literal["auto"] | None
+    groups: dict[FeatureName, Annotated[tuple[FeatureName, ...], Field(min_length=1)]]
+    num_samples: Count | None
+    agg_method: Aggregation
+    use_logit: bool
+    seed: Seed
+    max_batch_rows: Count
+    save_local_shap_values: bool
+    precision: Annotated[FiniteFloat, Field(ge=0.5, lt=1)] | None
+
+    @model_validator(mode="after")
+    def _means(self) -> Shap:
+        if self.num_clusters is not None and self.baseline != "mean":
+            raise ValueError("num_clusters: it takes the place of baseline=mean; leave one of them as it was")
+        if self.precision is not None and self.agg_method is Aggregation.MEDIAN:
+            raise ValueError("precision: how sure a verdict by medians is cannot be told; take another agg_method")
+        return self
+
+
+class Drift(Node):
+    """`drift`: the rules of the alarm."""
+
+    threshold: Annotated[FiniteFloat, Field(gt=0, le=1)]
+    false_alarms_per_year: Annotated[FiniteFloat, Field(gt=0, le=1e6)]
+    min_rows: Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
+    material: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    severe: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    material_mass: Annotated[FiniteFloat, Field(gt=0, le=100)]
+    severe_mass: Annotated[FiniteFloat, Field(gt=0, le=100)]
+    permutations: Annotated[int, Field(strict=True, ge=99, le=100_000)]
+    datapoints_to_alert: Annotated[int, Field(strict=True, ge=1, le=48)]
+    evaluation_period: Annotated[int, Field(strict=True, ge=1, le=48)]
+    segment_by: Annotated[str, Field(min_length=1)] | None
+    classifier: bool
+    unit: Literal["record", "event"]
+    reference_rows: Annotated[int, Field(strict=True, ge=500, le=100_000)]
+    canary_rows: Annotated[int, Field(strict=True, ge=0, le=10_000)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Drift:
+        if self.severe < self.material:
+            raise ValueError(f"severe: {self.severe:g} is less than drift.material={self.material:g}")
+        if self.datapoints_to_alert > self.evaluation_period:
+            most = f"drift.evaluation_period={self.evaluation_period}"
+            raise ValueError(f"datapoints_to_alert: {self.datapoints_to_alert} windows are more than {most}")
+        if self.severe_mass < self.material_mass:
+            raise ValueError(
+                f"severe_mass: {self.severe_mass:g} is less than drift.material_mass={self.material_mass:g}"
+            )
+        return self
+
+
+class Monitor(Node):
+    """`monitor`: what is watched."""
+
+    name: Name
+    endpoint: Name
+    variant: Name
+    reference: FilePath
+    keep: Keep | None
+
+
+class Ledger(Node):
+    """`ledger`: where schedules and executions are written down."""
+
+    url: LedgerUrl
+    busy_seconds: Seconds
+    lease_seconds: Seconds
+    keep: Keep | None
+
+
+class Report(Node):
+    """`report`: page, PDF and notebook."""
+
+    title: str
+    max_bars: Count
+    templates: FilePath | None
+
+
+class Publish(Node):
+    """`publish`: the sinks that were chosen, each under its name."""
+
+    cloudwatch: CloudWatch | None = None
+    prometheus: Prometheus | None = None
+    otel: Otel | None = None
+    notify: Notify | None = None
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The sinks to tell."""
+        return tuple(sink for sink in (self.cloudwatch, self.prometheus, self.otel, self.notify) if sink)
+
+
+class Paths(Node):
+    """`paths`: where everything is written."""
+
+    root: FilePath
+    capture: Location
+    baseline: FilePath
+    monitor: FilePath
+    inspection: FilePath
+    ground_truth: Location
+    merge: Location
+
+
+class Settings(Node):
+    """The whole configuration."""
+
+    stage: Annotated[
+        QuickstartStage
+        | ReplayStage
+        | ServeStage
+        | TrafficStage
+        | CaptureStage
+        | MergeStage
+        | PlanStage
+        | BaselineStage
+        | MonitorStage
+        | ReportStage
+        | ScheduleStage
+        | DaemonStage
+        | BackfillStage
+        | StatusStage,
+        Field(discriminator="kind"),
+    ]
+    source: Annotated[EndpointSource | TransformSource | FileSource | LoggerSource, Field(discriminator="kind")]
+    data: Data
+    data_capture: DataCapture
+    model: Annotated[
+        LinearLearner | Linear | Onnx | Sklearn | Xgboost | Lightgbm | Python | Http | SageMaker,
+        Field(discriminator="kind"),
+    ]
+    shap: Shap
+    engine: Engine
+    drift: Drift
+    monitor: Monitor
+    schedule: Timetable | None
+    ledger: Ledger
+    report: Report
+    publish: Publish
+    paths: Paths
+
+    @model_validator(mode="after")
+    def _inputs(self) -> Settings:
+        needed = {"baseline": ["dataset"], "replay": ["traffic"], "traffic": ["traffic"]}
+        needed |= {"quickstart": ["dataset", "traffic"]}
+        if isinstance(self.stage, PlanStage) and self.stage.window is None:
+            needed["plan"] = ["dataset"]
+        missing = [key for key in needed.get(self.stage.kind, ()) if getattr(self.data, key) is None]
+        if missing:
+            keys = " and ".join(f"data.{key}" for key in missing)
+            raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a dataset")
+        if self.monitor.keep and self.ledger.keep and self.monitor.keep > self.ledger.keep:
+            raise ValueError("monitor.keep is longer than ledger.keep: directories are found through the ledger")
+        if self.schedule is None and self.stage.kind in {"schedule", "daemon", "backfill"}:
+            raise ValueError(f"stage={self.stage.kind} needs a schedule: choose one, such as schedule=hourly")
+        return self

@@ -1,0 +1,120 @@
+"""Windows of time, and how an execution over one ended."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import MAXYEAR, UTC, datetime, timedelta
+from enum import StrEnum
+
+HOUR = timedelta(hours=1)
+LONGEST = timedelta(days=366)
+"""The longest window; longer histories are judged window by window."""
+
+
+def utc(text: str) -> datetime:
+    """Return the instant that an ISO 8601 text names, in UTC; a text without an offset is read as UTC.
+
+    Raises:
+        ValueError: with a sentence, when the text is no date with a time.
+
+    >>> utc("2023-01-19T07:00+02:00").isoformat()
+    '2023-01-19T05:00:00+00:00'
+    """
+    try:
+        at = datetime.fromisoformat(text) if re.match(r"\d{4}-\d\d-\d\d[T ]\d", text) else None
+        if at is not None:
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{text!r} is no UTC time such as 2023-01-19T05:00:00Z")
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open interval of event times in UTC, `[start, end)`, normally one hour."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end:
+            raise ValueError(f"the window starts at {self.start:%FT%TZ}, not before its end {self.end:%FT%TZ}")
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """Return the hour that starts at a time, or the interval between two times separated by a slash.
+
+        Raises:
+            ValueError: with a sentence, when the text is neither.
+
+        >>> str(Window.parse("2023-01-19T05"))
+        '2023-01-19 05:00–06:00 UTC'
+        """
+        first, slash, second = text.partition("/")
+        start = utc(first)
+        if start.year == MAXYEAR:
+            raise ValueError(f"{text!r} is no window: there is no hour after it")
+        end = utc(second) if slash else start + HOUR
+        if end - start > LONGEST or end.year == MAXYEAR:
+            raise ValueError(f"{text!r} is no window: it is longer than {LONGEST.days} days, or beyond the calendar")
+        return cls(start, end)
+
+    def __contains__(self, at: datetime) -> bool:
+        return self.start <= at < self.end
+
+    def __str__(self) -> str:
+        time = "%H:%M:%S" if self.start.second or self.end.second else "%H:%M"
+        day = "" if self.end.date() == self.start.date() or self.end - self.start == HOUR else "%F "
+        return f"{self.start:%F {time}}–{self.end:{day}{time}} UTC"
+
+    @property
+    def hours(self) -> tuple[datetime, ...]:
+        """The starts of the UTC hours that the window touches: the folders of a capture tree."""
+        first = self.start.replace(minute=0, second=0, microsecond=0)
+        count = -((first - self.end) // HOUR)
+        return tuple(first + i * HOUR for i in range(count))
+
+    @property
+    def scheduled(self) -> datetime:
+        """The first full hour at or after the end: when an hourly schedule would look at this window."""
+        return self.hours[-1] + HOUR
+
+
+class Status(StrEnum):
+    """The statuses of an execution, as SageMaker spells them."""
+
+    PENDING = "Pending"
+    IN_PROGRESS = "InProgress"
+    STOPPING = "Stopping"
+    COMPLETED = "Completed"
+    COMPLETED_WITH_VIOLATIONS = "CompletedWithViolations"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is the last one: nothing more will happen."""
+        return self not in {Status.PENDING, Status.IN_PROGRESS, Status.STOPPING}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage has to say when it is done: a text for people, and whether it succeeded."""
+
+    message: str
+    succeeded: bool = True
+
+
+@dataclass(frozen=True)
+class Execution(Outcome):
+    """One run of a monitor over a window, with its terminal status and its directory.
+
+    Attributes:
+        directory: of its results; empty where nothing could be written.
+        failure_reason: None unless it failed.
+    """
+
+    status: Status = Status.COMPLETED
+    directory: str = ""
+    failure_reason: str | None = None

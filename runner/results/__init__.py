@@ -1,0 +1,1 @@
+"""Results on disk: directories of executions, the documents in them, and how they are read."""

@@ -1,0 +1,55 @@
+"""What the executions before one said: the alarm's memory, and the line that a report draws over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from runner.domain.drift import HistoryPoint, Level
+from runner.domain.executions import Status
+from runner.results import directories
+
+
+def before(target: Path, most: int) -> tuple[HistoryPoint, ...]:
+    """Return what the executions scheduled before that of a directory said, oldest first, no more than `most`.
+
+    One whose manifest cannot be read counts, and says nothing.
+    """
+    points = []
+    for directory in islice(directories.earlier(target), most):
+        with suppress(ValueError, LookupError, TypeError, AttributeError):
+            if manifest := directories.read_manifest(directory):
+                points.append(point(manifest))
+    return tuple(points[::-1])
+
+
+def point(manifest: Mapping[str, Any]) -> HistoryPoint:
+    """Return what the manifest of an execution says.
+
+    Raises:
+        ValueError: or `LookupError`, `TypeError`, `AttributeError`, when it is damaged.
+    """
+    window, verdict = manifest["window"], manifest.get("verdict") or {}
+    ndcg = [label["ndcg"] for label in verdict.get("labels", []) if label["ndcg"] is not None]
+    effects = manifest.get("effects") or {}
+    attribution_shift, total_log2_change = (
+        effects.get(name) or {} for name in ("attribution_shift", "total_log2_change")
+    )
+    level = Level(manifest.get("level") or Level.NONE)
+    return HistoryPoint(
+        start=str(window["start"]),
+        end=str(window["end"]),
+        status=Status(manifest["status"]),
+        level=level,
+        alone=Level(manifest.get("level_alone") or level),
+        ndcg=min(ndcg, default=None),
+        threshold=verdict.get("threshold"),
+        attribution_shift=attribution_shift.get("value"),
+        attribution_shift_noise=attribution_shift.get("noise"),
+        total_log2_change=total_log2_change.get("value"),
+        total_log2_change_noise=total_log2_change.get("noise"),
+        reference=(manifest.get("hashes") or {}).get("reference"),
+    )

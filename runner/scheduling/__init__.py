@@ -1,0 +1,1 @@
+"""When executions run, and the processes that run them."""

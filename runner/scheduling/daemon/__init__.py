@@ -1,0 +1,1 @@
+"""Executions in processes of their own: started, watched, stopped and recorded."""

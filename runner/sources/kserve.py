@@ -1,0 +1,98 @@
+"""The records of a logger that writes requests and responses apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from runner import storage
+from runner.domain.executions import Window
+from runner.domain.records import PROBE, Line
+from runner.errors import SNIPPET_CHARACTERS, RecordError
+from runner.records import cloudevents
+from runner.records.cloudevents import Side
+from runner.records.fields import Fields
+from runner.records.tables import Row, event_rows
+from runner.sources.intake import RecordCollector
+from runner.storage import File
+
+REQUEST, RESPONSE = True, False
+BOTH = 2
+BLOCK_ROWS = 2**14
+"""Records of a file that become one table."""
+_Pair = dict[bool, tuple[Line, Side]]
+
+
+@dataclass(frozen=True)
+class KserveReader:
+    """Records of KServe's logger, anywhere below `root`: request and response are lines apart, paired by their id."""
+
+    root: str
+    fields: Fields
+
+    def folders(self, window: Window) -> list[str]:  # noqa: ARG002
+        """Return the folder."""
+        return [self.root]
+
+    def files(self, window: Window) -> list[File]:  # noqa: ARG002
+        """Return all files; the time in the records says what belongs to the window."""
+        return storage.listing(self.root, suffixes=(".jsonl", ".json", ".jsonl.gz", ".json.gz"))
+
+    def take(self, files: Iterable[File], window: Window, intake: RecordCollector) -> None:
+        """Take in the invocations whose request is of the window, with their responses where there are any."""
+        held: defaultdict[str, list[Row]] = defaultdict(list)
+        for pair in self._pairs(files, intake):
+            line, _ = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
+            held[line.file] += self._rows(pair, window, intake)
+            if len(held[line.file]) >= BLOCK_ROWS:
+                intake.add_rows(line.file, held.pop(line.file))
+        for file, rows in held.items():
+            intake.add_rows(file, rows)
+
+    def _pairs(self, files: Iterable[File], intake: RecordCollector) -> Iterator[_Pair]:
+        """Yield both sides of each invocation, or the one there is."""
+        waiting: dict[str, _Pair] = {}
+        for line, side in self._sides(files, intake):
+            if side.is_request in waiting.get(side.id, {}):
+                yield waiting.pop(side.id)
+            pair = waiting.setdefault(side.id, {})
+            pair[side.is_request] = (line, side)
+            if len(pair) == BOTH:
+                yield waiting.pop(side.id)
+        yield from waiting.values()
+
+    def _sides(self, files: Iterable[File], intake: RecordCollector) -> Iterator[tuple[Line, Side]]:
+        for file in files:
+            with storage.fetched(file.location) as path:
+                for line in storage.lines(path, file.name):
+                    if not line.data.strip():
+                        continue
+                    try:
+                        yield (
+                            Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]),
+                            cloudevents.decode(line.data),
+                        )
+                    except RecordError as error:
+                        intake.events += 1
+                        intake.refuse(line, error)
+
+    def _rows(self, pair: _Pair, window: Window, intake: RecordCollector) -> list[Row]:
+        """Return the records of an invocation, none where it is of another window, our own or of no use."""
+        line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
+        rows: list[Row] = []
+        try:
+            event = cloudevents.pair(side, pair[RESPONSE][1] if len(pair) == BOTH else None)
+            if event.at not in window:
+                intake.outside += 1
+                return rows
+            if event.event_id.startswith(PROBE):
+                intake.probes += 1
+                return rows
+            if not side.is_request:
+                raise RecordError("no_input", f"a response whose request {side.id!r} is not there")
+            rows = event_rows(line.number, event, self.fields)
+        except RecordError as error:
+            intake.refuse(line, error)
+        intake.events += 1
+        return rows

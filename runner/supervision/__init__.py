@@ -1,1 +1,0 @@
-"""Executions in processes of their own: started, watched, stopped, and written down in the ledger."""

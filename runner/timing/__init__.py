@@ -1,1 +1,0 @@
-"""When a schedule is due: durations, cron expressions, timetables. Pure: now is an argument, all times are UTC."""

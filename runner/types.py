@@ -1,0 +1,139 @@
+"""What settings may be: types that refuse, with a sentence, what could not work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, FiniteFloat, StringConstraints
+
+from runner import urls
+from runner.domain.executions import Window, utc
+from runner.records.expressions import compiled
+
+EARLIEST, LATEST = 1970, 9000
+
+
+def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
+    def parsed(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError("expected a text")
+        return parse(value)
+
+    return BeforeValidator(parsed)
+
+
+def _checked(expression: str) -> str:
+    compiled(expression)
+    return expression
+
+
+def _name(text: str) -> str:
+    """Return a name that SageMaker's rule allows; it is safe as a folder and as a metric label."""
+    if len(text) > 63 or not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?", text):
+        raise ValueError("expected 1 to 63 letters, digits and hyphens, no hyphen at either end")
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise ValueError("expected a path, got an empty text or one with a NUL")
+    if re.match(r"[a-z0-9+.-]+:/", text):
+        raise ValueError("expected a path on this machine: only captures, datasets and labels may be elsewhere")
+    return Path(text)
+
+
+def _location(text: str) -> str:
+    if not text.strip() or "\0" in text or re.match(r"[a-z0-9+.-]+:/(?!/)", text):
+        raise ValueError("expected a path or a URL such as s3://bucket/prefix")
+    return text
+
+
+def _url(text: str) -> str:
+    if not urls.plain(text):
+        raise ValueError("expected an address such as http://127.0.0.1:8080/invocations, without credentials in it")
+    return text
+
+
+def _ledger(text: str) -> str:
+    """Return the URL of a database; its password, if it has one, is libpq's own affair."""
+    if re.fullmatch(r"sqlite:///[^?#\0]+", text):
+        return text
+    if not re.fullmatch(r"postgresql://[^\s?#\0]*", text):
+        raise ValueError("expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
+    if ":" in urlsplit(text).netloc.rpartition("@")[0]:
+        raise ValueError("holds a password: take it out, and give it in PGPASSWORD or in the file PGPASSFILE names")
+    return text
+
+
+def _experiment(text: str) -> str:
+    if not re.fullmatch(r"[\w./-]+", text):
+        raise ValueError("expected the name of an experiment, such as adult")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError("expected the name of an environment variable that holds the secret, not the secret itself")
+    return text
+
+
+def _number_as_text(value: Any) -> Any:
+    """Return the number of a column as YAML has it as the text it stands for."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _score(text: str) -> str:
+    """Return a JMESPath, or the number of a CSV's column."""
+    return text if text.isdecimal() and text.isascii() else _checked(text)
+
+
+def _background(value: Any) -> Any:
+    """Return the SHAP baseline as the word mean, a location, or rows; rows may have the dataset's own shape."""
+    if isinstance(value, str):
+        return _location(value)
+    rows = [value] if isinstance(value, dict) else value
+    if not isinstance(rows, list) or not all(isinstance(row, list | dict) for row in rows):
+        raise ValueError("expected mean, a list of rows, or the path of a file")
+    return rows
+
+
+def _window(text: str) -> Window:
+    window = Window.parse(text)
+    if not EARLIEST <= window.start.year < LATEST:
+        raise ValueError(f"{text!r} is not between the years {EARLIEST} and {LATEST}")
+    return window
+
+
+def _instant(text: str) -> datetime:
+    at = utc(text)
+    if not EARLIEST <= at.year < LATEST:
+        raise ValueError(f"{text!r} is not between the years {EARLIEST} and {LATEST}")
+    return at
+
+
+Count = Annotated[int, Field(strict=True, gt=0, lt=2**40)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Instant = Annotated[datetime, _from_text(_instant)]
+Interval = Annotated[Window, _from_text(_window)]
+JmesPath = Annotated[str, _from_text(_checked)]
+LedgerUrl = Annotated[str, _from_text(_ledger)]
+Experiment = Annotated[str, _from_text(_experiment)]
+Name = Annotated[str, _from_text(_name)]
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+Rate = Annotated[float, Field(ge=1e-3, le=1e6)]
+Seconds = Annotated[FiniteFloat, Field(gt=0, le=86_400)]
+Url = Annotated[str, _from_text(_url)]
+Variable = Annotated[str, _from_text(_variable)]
+
+FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+FilePath = Annotated[Path, _from_text(_path)]
+MediaType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$")]
+Location = Annotated[str, _from_text(_location)]
+Column = Annotated[str, BeforeValidator(_number_as_text), StringConstraints(min_length=1)]
+Score = Annotated[str, _from_text(_score), BeforeValidator(_number_as_text)]
+Background = Annotated[str | list[list[Any] | dict[Any, Any]], BeforeValidator(_background)]

@@ -1,0 +1,199 @@
+"""Model quality: scikit-learn has the same figures; and the edges."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from runner.drift.performance import assess, binary, multiclass
+
+NOBODY = "no record has both a label and a score"
+Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def column(*scores: float) -> Vector:
+    """Return the scores of a model with one output."""
+    return np.array(scores).reshape(-1, 1)
+
+
+def distributions(rng: np.random.Generator, rows: int, width: int, tied: bool) -> Vector:
+    """Return rows that sum to one, of few distinct values where ties are wanted."""
+    weights = rng.integers(0, 4, (rows, width)) + (np.arange(width) == 0) if tied else rng.random((rows, width))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["distinct", "tied"])
+def test_binary_agrees_with_scikit_learn(tied: bool) -> None:
+    """On 500 random vectors, with scores of exactly 0 and 1 among the tied ones, every figure is scikit-learn's."""
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        size, threshold = rng.integers(2, 60), rng.random()
+        labels = rng.random(size) < 0.4
+        labels[:2] = True, False
+        scores = rng.integers(0, 6, size) / 5 if tied else rng.random(size)
+        quality = binary(labels, scores, threshold)
+        assert quality.auc == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+        assert quality.log_loss == pytest.approx(log_loss(labels, scores), rel=1e-12)
+        assert quality.accuracy == pytest.approx(accuracy_score(labels, scores >= threshold), abs=1e-12)
+        assert quality.records == size
+        assert not quality.notes
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["distinct", "tied"])
+@pytest.mark.parametrize("width", [3, 5])
+def test_multiclass_agrees_with_scikit_learn(width: int, tied: bool) -> None:
+    """On 200 random tables every figure is scikit-learn's, AUC as the mean of each label against the rest."""
+    rng = np.random.default_rng(width)
+    for _ in range(200):
+        size = int(rng.integers(width, 60))
+        labels = rng.integers(0, width, size)
+        labels[:width] = range(width)
+        scores = distributions(rng, size, width, tied)
+        quality = multiclass(labels, scores)
+        expected = roc_auc_score(labels, scores, multi_class="ovr", average="macro")
+        assert quality.auc == pytest.approx(expected, abs=1e-12)
+        assert quality.log_loss == pytest.approx(log_loss(labels, scores), rel=1e-12)
+        assert quality.accuracy == pytest.approx(accuracy_score(labels, scores.argmax(axis=1)), abs=1e-12)
+        assert quality.records == size
+        assert not quality.notes
+
+
+def test_labels_that_do_not_occur_leave_the_auc_of_the_others() -> None:
+    """Where a label is absent the AUC is the mean of scikit-learn's for the others, and a note tells."""
+    rng = np.random.default_rng(0)
+    labels, scores = np.array([0, 2] * 20), distributions(rng, 40, 4, False)
+    quality = multiclass(labels, scores)
+    assert quality.auc == pytest.approx(np.mean([roc_auc_score(labels == i, scores[:, i]) for i in (0, 2)]), abs=1e-12)
+    assert quality.log_loss == pytest.approx(log_loss(labels, scores, labels=range(4)), rel=1e-12)
+    assert quality.notes == ("the AUC is that of the 2 labels of 4 that occur",)
+
+
+def test_two_columns_are_the_binary_case() -> None:
+    """A model that answers with p and 1 − p is judged as one that answers with p."""
+    rng = np.random.default_rng(0)
+    labels, p = rng.random(50) < 0.5, rng.integers(0, 9, 50) / 8
+    two, one = multiclass(labels.astype(np.intp), np.column_stack([1 - p, p])), binary(labels, p, 0.5)
+    assert (two.auc, two.log_loss) == pytest.approx((one.auc, one.log_loss), abs=1e-12)
+
+
+def test_single_precision_is_enough_for_probabilities() -> None:
+    """Rows that sum to one only as closely as float32 does are probabilities; scikit-learn warns and counts alike."""
+    rng = np.random.default_rng(0)
+    labels, scores = np.arange(30) % 3, distributions(rng, 30, 3, False).round(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        expected = log_loss(labels, scores)
+    assert multiclass(labels, scores).log_loss == pytest.approx(expected, rel=1e-12)
+
+
+def test_ties_count_half_and_certain_mistakes_are_bounded() -> None:
+    """By hand: equal scores order nothing, the threshold itself is a yes, and ln of epsilon is the worst loss."""
+    quality = binary(np.array([True, False]), np.array([0.5, 0.5]), 0.5)
+    assert (quality.auc, quality.accuracy) == (0.5, 0.5)
+    assert quality.log_loss == pytest.approx(np.log(2))
+    assert binary(np.array([True]), np.array([0.0]), 0.5).log_loss == pytest.approx(-np.log(2.0**-52))
+
+
+def test_the_first_of_equal_scores_is_predicted() -> None:
+    """Accuracy breaks ties in favour of the first label."""
+    assert multiclass(np.array([0, 1]), np.full((2, 2), 0.5)).accuracy == 0.5
+
+
+def test_one_class_has_no_auc() -> None:
+    """Where only one label occurs the AUC is None and a note names it; the loss is scikit-learn's."""
+    one = binary(np.array([True, True]), np.array([0.2, 0.9]), 0.5)
+    assert (one.auc, one.notes) == (None, ("there is no AUC, for which two labels must occur: all are true",))
+    assert one.log_loss == pytest.approx(log_loss([1, 1], [0.2, 0.9], labels=[0, 1]), rel=1e-12)
+    several = multiclass(np.array([1, 1]), np.array([[0.2, 0.8, 0.0], [0.5, 0.4, 0.1]]))
+    assert (several.auc, several.accuracy) == (None, 0.5)
+    assert several.notes == ("there is no AUC, for which two labels must occur: all are label 1",)
+
+
+def test_scores_that_are_no_probabilities_have_no_log_loss() -> None:
+    """Log-odds order records as probabilities do, but have no log loss; a note says so."""
+    odds = binary(np.array([True, False]), np.array([3.0, -2.0]), 0.0)
+    assert (odds.auc, odds.accuracy, odds.log_loss) == (1.0, 1.0, None)
+    assert odds.notes == ("there is no log loss, for which scores must be probabilities: they lie in -2…3",)
+    endless = binary(np.array([True, False]), np.array([np.inf, -np.inf]), 0.0)
+    assert (endless.auc, endless.log_loss) == (1.0, None)
+    for scores in ([[0.6, 0.6], [0.1, 0.9]], [[-0.5, 1.5], [0.1, 0.9]], [[np.inf, -np.inf], [0.1, 0.9]]):
+        votes = multiclass(np.array([0, 1]), np.array(scores))
+        assert votes.log_loss is None
+        assert votes.auc is not None
+        assert votes.notes == (
+            "there is no log loss, for which scores must be probabilities that sum to 1 in every record",
+        )
+
+
+def test_many_records_lose_no_precision() -> None:
+    """With 200 000 records and ties the AUC is still scikit-learn's."""
+    rng = np.random.default_rng(0)
+    labels, scores = rng.random(200_000) < 0.3, rng.random(200_000).round(3)
+    assert binary(labels, scores, 0.5).auc == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "labels", [[1, 0], [1.0, 0.0], [True, False], ["1", "0"], ["true", "False"], [" 1 ", 0], ["1.0", "0.0"]]
+)
+def test_one_score_knows_the_spellings_of_yes_and_no(labels: Sequence[str | float | bool]) -> None:
+    """A label of a single score may be a number, a boolean or either as a text."""
+    assert assess(labels, column(0.9, 0.1), ["score"], 0.5).accuracy == 1
+
+
+@pytest.mark.parametrize("label", [2, -1, 0.5, "yes", ""])
+def test_one_score_refuses_other_labels(label: str | float) -> None:
+    """Any other label of a single score is named."""
+    with pytest.raises(ValueError, match=f"the label '{label}' is neither 1 nor 0, true nor false"):
+        assess([1, label], column(0.9, 0.1), ["score"], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["no", "yes"], ["no", "yes"]),
+        (["no", " yes"], ["no", " yes"]),
+        ([0, 1], ["no", "yes"]),
+        (["0", 1.0], ["no", "yes"]),
+        ([False, True], ["no", "yes"]),
+        ([False, True], ["False", "True"]),
+        ([1, 2], ["1", "2"]),
+        ([1.0, "2"], ["1", "2.0"]),
+        ([1, 0], ["1", "0"]),
+        ([True, False], ["True", "False"]),
+    ],
+)
+def test_several_scores_know_names_and_indices(labels: Sequence[str | float | bool], names: Sequence[str]) -> None:
+    """A label is a name, also one that looks like a number, and an index only where no label is a name."""
+    assert assess(labels, np.array([[0.9, 0.1], [0.1, 0.9]]), names, 0.5).accuracy == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [([0, 3], "abc"), ([-1, 0], "abc"), (["a", 1], "abc"), ([1, 0], "123"), ([True, 0], "abc")]
+)
+def test_several_scores_refuse_other_labels(labels: Sequence[str | float | bool], names: Sequence[str]) -> None:
+    """A label that is no name among names, or no index among indices, is named."""
+    with pytest.raises(ValueError, match=r"the label '(\w+|-1)' is none of '"):
+        assess(labels, np.full((2, 3), 1 / 3), names, 0.5)
+
+
+def test_records_without_label_or_score_are_left_out() -> None:
+    """What is missing does not count, and a note says how many."""
+    labels = [1, 0, None, 1, None, float("nan")]
+    quality = assess(labels, column(0.9, 0.1, 0.5, np.nan, np.nan, 0.5), ["score"], 0.5)
+    assert (quality.records, quality.accuracy, quality.auc) == (2, 1.0, 1.0)
+    assert quality.notes == ("left out: 4 records, 3 without a label and 1 without a score",)
+    assert assess([1, 0, 1], column(0.9, 0.1, np.nan), ["score"], 0.5).notes == (
+        "left out: 1 record, 1 without a score",
+    )
+
+
+@pytest.mark.parametrize("labels", [[], [None], [1]])
+@pytest.mark.parametrize("width", [1, 3])
+def test_nothing_to_judge_is_an_error(labels: Sequence[int | None], width: int) -> None:
+    """Without a record that has both there is no quality."""
+    with pytest.raises(ValueError, match=NOBODY):
+        assess(labels, np.full((len(labels), width), np.nan), ["a", "b", "c"][:width], 0.5)

@@ -1,0 +1,99 @@
+"""The closed form of models that add up, against enumeration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from runner.domain.attributions import Additive
+from runner.errors import ExplainerError
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.linear import Linear
+from runner.models.linear import Linear as LinearModel
+from tests.explain.test_contract import explain
+from tests.formula_models import Formula, additive
+
+FEATURES = pl.DataFrame(
+    {
+        "age": [23, 40, None, 67],
+        "rate": [0.5, -2.0, 1.25, 0.0],
+        "member": [True, False, True, None],
+        "region": ["north", "south", "nowhere", None],
+    }
+)
+BACKGROUND = pl.DataFrame(
+    {"age": [30, 50], "rate": [0.0, 1.0], "member": [False, True], "region": ["north", "south"]}, strict=False
+)
+
+
+def model(link: Any, outputs: int = 1) -> LinearModel:
+    """Return a model with one coefficient, or several, for each feature."""
+    several = [1.0, -0.5][:outputs]
+    return LinearModel(
+        kind="linear",
+        link=link,
+        intercept=tuple(several),
+        coefficients={
+            "age": tuple(0.05 * each for each in several),
+            "rate": tuple(several),
+            "member": tuple(-each for each in several),
+            "region": {"north": tuple(2 * each for each in several), "south": tuple(several)},
+        },
+        label_headers=None,
+        deploy=None,
+    )
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(("link", "use_logit"), [("identity", False), ("logistic", False), ("logistic", True)])
+def test_it_is_what_enumeration_finds(link: str, use_logit: bool, outputs: int) -> None:
+    """Without asking for a coalition: the only rows sent are the records and the background."""
+    given: dict[str, Any] = {"features": FEATURES, "background": BACKGROUND, "use_logit": use_logit}
+    found = explain(Linear(), model(link, outputs), **given)
+    truth = explain(Exact(), model(link, outputs), **given)
+    np.testing.assert_allclose(found.phi_NDL, truth.phi_NDL, atol=1e-6)
+    assert found.residual < 1e-9
+    assert found.evaluations == 6
+    assert found.error_NDL is not None
+    assert not found.error_NDL.any()
+
+
+def test_other_models_are_refused() -> None:
+    """A softmax, and whatever is not known to add up, in a sentence that names the way out."""
+    refusal = r"explainer=linear needs a model .* use shap.explainer=kernel"
+    with pytest.raises(ExplainerError, match=refusal):
+        explain(Linear(), Formula(additive))
+    with pytest.raises(ExplainerError, match=refusal):
+        explain(Linear(), model("softmax", 2), features=FEATURES, background=BACKGROUND)
+
+
+@dataclass
+class Lying(Formula):
+    """A model whose terms are not those of its scores."""
+
+    adds_up: bool = True
+
+    def additive(self, features: pl.DataFrame) -> Additive:
+        """Return the values themselves."""
+        terms_NDL: NDArray[np.float64] = features.to_numpy()[:, :, None]
+        return Additive("identity", np.zeros(1), terms_NDL)
+
+
+def test_terms_that_do_not_give_the_scores_are_refused() -> None:
+    """What is explained is what the model answers."""
+    with pytest.raises(ExplainerError, match=r"the terms of the model add up to scores .* away"):
+        explain(Linear(), Lying(additive))
+
+
+def test_log_odds_of_regressions_are_not_linear() -> None:
+    """A sum that happens to lie between 0 and 1 has no additive log-odds."""
+    features = pl.DataFrame({"f0": [0.1, 0.2]})
+    with pytest.raises(ExplainerError, match="needs a model"):
+        explain(
+            Linear(), Lying(lambda x: x["f0"].to_numpy()), features=features, background=features[:1], use_logit=True
+        )

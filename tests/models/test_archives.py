@@ -1,0 +1,251 @@
+"""Reading model archives safely: corrupt and hostile ones, made with the writers of the quickstart's model."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.demo.build import array_list, tar_gz, zip_archive
+from runner.errors import ArtifactError
+from runner.models import archives
+from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
+from tests.conftest import DEMO
+
+MEMBER = "model_algo-1"
+PATH = Path("model.tar.gz")
+OUTSIDE = ["../x", "/etc/x", "a/../../x", "a/..", "..\\x", "\\x"]
+ARRAYS = {"arg:fc0_weight": np.array([[1.5], [-2.0]]), "arg:fc0_bias": np.array([[0.25]])}
+PARAMS = array_list(ARRAYS)
+ARCHIVE = zip_archive({"a.params": b"123456789", "additional-params.json": b"{}"})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the archive under test lies."""
+    return tmp_path / "model.tar.gz"
+
+
+def tar_of(member: tarfile.TarInfo, data: bytes = b"") -> bytes:
+    """Return a gzipped tar of one member, described as a hostile writer would."""
+    return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + data + bytes(10240))
+
+
+def compressed_zip(data: bytes, method: int) -> bytes:
+    """Return a zip archive of one compressed file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a.params", data)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", [MEMBER, f"./{MEMBER}"])
+def test_member_of_a_tar_is_read(path: Path, name: str) -> None:
+    """The member is found among others, also when its name starts at the current folder."""
+    path.write_bytes(tar_gz({"other": b"no", name: b"yes"}))
+    assert unpack_tar(path, MEMBER) == b"yes"
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_tar_with_a_name_outside_is_refused(path: Path, name: str) -> None:
+    """A name that points outside is refused, even though nothing is extracted."""
+    path.write_bytes(tar_gz({MEMBER: b"yes", name: b"no"}))
+    with pytest.raises(ArtifactError, match=re.escape(f"unsafe: its member {name!r} points outside")):
+        unpack_tar(path, MEMBER)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_only_regular_members_of_a_tar_count(path: Path, kind: bytes) -> None:
+    """A link, folder or device under the member's name is not followed or opened."""
+    member = tarfile.TarInfo(MEMBER)
+    member.type, member.linkname = kind, "/etc/hostname"
+    path.write_bytes(tar_of(member))
+    with pytest.raises(ArtifactError, match=r"holds no file 'model_algo-1', only \[\]"):
+        unpack_tar(path, MEMBER)
+
+
+def test_missing_member_says_what_there_is(path: Path) -> None:
+    """A tar without the member names the files it has."""
+    path.write_bytes(tar_gz({"b": b"", "a": b""}))
+    with pytest.raises(ArtifactError, match=re.escape(f"{path}: holds no file {MEMBER!r}, only ['a', 'b']")):
+        unpack_tar(path, MEMBER)
+
+
+@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"no tar" * 200, mtime=0), ARCHIVE], ids=range(4))
+def test_other_files_are_no_tar(path: Path, data: bytes) -> None:
+    """A file of another kind is no readable archive."""
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"is no readable tar\.gz archive .+ \(model\.artifact\)"):
+        unpack_tar(path, MEMBER)
+
+
+def test_folder_is_no_tar(tmp_path: Path) -> None:
+    """A folder in the place of the archive is no readable one."""
+    with pytest.raises(ArtifactError, match=r"is no readable tar\.gz archive"):
+        unpack_tar(tmp_path, MEMBER)
+
+
+def test_tar_truncated_anywhere_is_refused(path: Path) -> None:
+    """The quickstart's archive, cut at any length, is never taken for a whole one."""
+    whole = (DEMO / "model.tar.gz").read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ArtifactError):
+            unpack_tar(path, MEMBER)
+
+
+def test_gzip_with_a_flipped_bit_is_refused(path: Path) -> None:
+    """The checksum of the compressed data is looked at."""
+    data = bytearray(tar_gz({MEMBER: b"yes"}))
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match="CRC"):
+        unpack_tar(path, MEMBER)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"size": "9" * 20}, {"GNU.sparse.size": "abc"}, {"GNU.sparse.map": "1,2,a"}],
+    ids=lambda headers: next(iter(headers)),
+)
+def test_malformed_extended_header_is_refused(path: Path, headers: dict[str, str]) -> None:
+    """An extended header with an impossible number is a corrupt archive."""
+    member = tarfile.TarInfo(MEMBER)
+    member.pax_headers = headers
+    path.write_bytes(tar_of(member))
+    with pytest.raises(ArtifactError):
+        unpack_tar(path, MEMBER)
+
+
+def test_gzip_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that unpacks to more than the limit is refused."""
+    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+    path.write_bytes(tar_gz({MEMBER: bytes(1_000_000)}))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ArtifactError, match="unpacks to more than 100000 bytes"):
+        unpack_tar(path, MEMBER)
+
+
+def test_sparse_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member whose holes unpack to more than the limit is refused."""
+    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+    member = tarfile.TarInfo(MEMBER)
+    member.pax_headers = {"GNU.sparse.size": "1000000", "GNU.sparse.map": "999999,1"}
+    member.size = 1
+    path.write_bytes(tar_of(member, b"x".ljust(512, b"\0")))
+    with pytest.raises(ArtifactError):
+        unpack_tar(path, MEMBER)
+
+
+def test_files_of_a_zip_are_read() -> None:
+    """All files are read, folders are not files."""
+    data = zip_archive({"folder/": b"", "folder/a": b"1", "b": b"2"})
+    assert unpack_zip(PATH, data) == {"folder/a": b"1", "b": b"2"}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_zip_with_a_name_outside_is_refused(name: str) -> None:
+    """A name that points outside is refused."""
+    with pytest.raises(ArtifactError, match=re.escape(f"unsafe: its member {name!r} points outside")):
+        unpack_zip(PATH, zip_archive({"a": b"yes", name: b"no"}))
+
+
+def test_zip_truncated_anywhere_is_refused() -> None:
+    """An archive cut at any length is never taken for a whole one."""
+    for length in range(len(ARCHIVE)):
+        with pytest.raises(ArtifactError, match="its model file is no readable zip archive"):
+            unpack_zip(PATH, ARCHIVE[:length])
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_with_a_changed_byte_is_read_or_refused(method: int) -> None:
+    """A changed byte anywhere raises nothing but the artefact error."""
+    whole = compressed_zip(b"123456789", method)
+    for i in range(len(whole)):
+        for value in {0, 255, whole[i] ^ 1, whole[i] ^ 128}:
+            with suppress(ArtifactError):
+                unpack_zip(PATH, whole[:i] + bytes([value]) + whole[i + 1 :])
+
+
+def test_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that says it unpacks to more than the limit is refused."""
+    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+    with pytest.raises(ArtifactError, match="unpacks to more than 100000 bytes"):
+        unpack_zip(PATH, compressed_zip(bytes(1_000_000), zipfile.ZIP_DEFLATED))
+
+
+def test_lying_zip_bomb_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that says it is small is not unpacked beyond the limit."""
+    size = 50_000_000
+    bomb = compressed_zip(bytes(size), zipfile.ZIP_DEFLATED).replace(struct.pack("<I", size), struct.pack("<I", 10))
+    monkeypatch.setattr(archives, "MOST_BYTES", 1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtifactError):
+            unpack_zip(PATH, bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (14, 1), (2, 3, 4), (0, 5)])
+def test_arrays_survive(shape: tuple[int, ...]) -> None:
+    """Arrays of any shape come back under their names."""
+    array = np.arange(np.prod(shape)).reshape(shape) / 3
+    found = parse_arrays(PATH, array_list({"a": array, "b": -array}))
+    assert list(found) == ["a", "b"]
+    np.testing.assert_array_equal(found["a"], array.astype(np.float32), strict=True)
+    np.testing.assert_array_equal(found["b"], -array.astype(np.float32), strict=True)
+
+
+def test_parameters_truncated_anywhere_are_refused() -> None:
+    """A list of arrays cut at any length is never taken for a whole one."""
+    for length in range(len(PARAMS)):
+        with pytest.raises(ArtifactError, match="its parameters are no readable MXNet array list"):
+            parse_arrays(PATH, PARAMS[:length])
+
+
+@pytest.mark.parametrize(
+    ("at", "layout", "values", "said"),
+    [
+        (0, "<Q", [0x113], "magic 0x113"),
+        (16, "<Q", [2**40], "1099511627776 arrays"),
+        (24, "<I", [0xF993FAC8], "array with magic 0xf993fac8"),
+        (28, "<i", [1], "storage type 1"),
+        (32, "<I", [9], "9 dimensions"),
+        (36, "<qq", [-1, 1], "shape (-1, 1)"),
+        (36, "<qq", [-1, -2], "no readable"),
+        (36, "<qq", [2**40, 1], "no readable"),
+        (36, "<qq", [2**62, 2**62], "no readable"),
+        (36, "<qq", [0, 2**62], "no readable"),
+        (60, "<i", [1], "array of dtype 1 and shape (2, 1)"),
+        (116, "<Q", [1], "2 arrays but 1 names"),
+        (124, "<Q", [2**64 - 1], "truncated names"),
+        (132, "<B", [255], "utf-8"),
+    ],
+)
+def test_strange_parameters_are_refused(at: int, layout: str, values: list[int], said: str) -> None:
+    """Another kind of list, another type of numbers and impossible sizes are told."""
+    data = bytearray(PARAMS)
+    struct.pack_into(layout, data, at, *values)
+    with pytest.raises(ArtifactError, match=re.escape(said)):
+        parse_arrays(PATH, bytes(data))
+
+
+@given(st.integers(0, len(PARAMS) - 8), st.binary(min_size=1, max_size=8))
+def test_changed_parameters_are_read_or_refused(at: int, change: bytes) -> None:
+    """Changed bytes anywhere raise nothing but the artefact error."""
+    with suppress(ArtifactError):
+        parse_arrays(PATH, PARAMS[:at] + change + PARAMS[at + len(change) :])

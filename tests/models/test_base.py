@@ -1,0 +1,110 @@
+"""What models of libraries share: a matrix of values of every kind, scores of every shape, columns and names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
+from runner.models.base import MOST_BYTES, Columns, Headers, at_least_one, by_known_name, file_bytes, matrix, scores
+
+MIXED = pl.DataFrame(
+    {"whole": [1, None], "fraction": [0.5, -2.0], "flag": [True, None], "nothing": [None, None]},
+    schema_overrides={"nothing": pl.Null},
+)
+
+
+def _huge(path: Path) -> None:
+    """Write a file that is a byte too large; it takes no space."""
+    path.touch()
+    os.truncate(path, MOST_BYTES + 1)
+
+
+def test_matrix_holds_every_number() -> None:
+    """Numbers and booleans become floats, nulls NaN, rows stay rows."""
+    x_ND = matrix("xgboost", MIXED)
+    np.testing.assert_array_equal(x_ND, [[1, 0.5, 1, np.nan], [np.nan, -2, np.nan, np.nan]])
+    assert x_ND.dtype == np.float64
+    assert x_ND.flags.c_contiguous
+    assert matrix("xgboost", MIXED.clear()).shape == (0, 4)
+
+
+@pytest.mark.parametrize(("texts", "told"), [(["x", "y"], "'x'"), ([None, "y"], "'y'")])
+def test_matrix_holds_no_text(texts: list[str | None], told: str) -> None:
+    """The first text is told with its feature."""
+    with pytest.raises(ModelInputError, match=f"feature 'plan' holds {told}, but a xgboost model takes numbers"):
+        matrix("xgboost", MIXED.with_columns(plan=pl.Series(texts)))
+
+
+def test_no_row_becomes_one() -> None:
+    """A row of zeros and empty texts stands in for no row; rows that are there stay."""
+    features = MIXED.with_columns(plan=pl.lit("x"))
+    assert at_least_one(features.clear()).rows() == [(0, 0, 0, 0, "")]
+    assert at_least_one(features) is features
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ([0.5, 1], [[0.5], [1.0]]),
+        (np.array([[True], [False]]), [[1.0], [0.0]]),
+        (np.array([[1, 2], [3, 4]], dtype=np.float32), [[1.0, 2.0], [3.0, 4.0]]),
+        (pl.DataFrame({"a": [1, 2], "b": [3, 4]}), [[1.0, 3.0], [2.0, 4.0]]),
+    ],
+)
+def test_scores_are_a_table(answer: Any, expected: list[list[float]]) -> None:
+    """A number, or several, for each row become a table of doubles."""
+    scores_NL = scores("it", answer, 2, None)
+    assert scores_NL.tolist() == expected
+    assert scores_NL.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "answer", [0.5, [0.5], [1, 2, 3], [[0.1, 0.2]], np.zeros((2, 1, 1)), [[1], [1, 2]], [1j, 2], [None, 1.0]]
+)
+def test_other_answers_are_refused(answer: Any) -> None:
+    """What is no number for each row is told."""
+    with pytest.raises(ModelAnswerError, match=r"^it answers "):
+        scores("it", answer, 2, None)
+
+
+def test_features_keep_their_order_where_no_name_is_known() -> None:
+    """Names that the model shares with no feature change nothing, names that it shares decide."""
+    assert by_known_name(Path("m"), ["f0", "f1"], MIXED) is MIXED
+    assert by_known_name(Path("m"), MIXED.columns[::-1], MIXED).columns == MIXED.columns[::-1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "allowed"), [([1], True), ([2, 0], True), ([], False), ([-1], False), ([1, 1], False)]
+)
+def test_columns(columns: list[int], allowed: bool) -> None:
+    """Columns are counted from 0 and asked for once; to ask for none is to leave them out."""
+    adapter: TypeAdapter[tuple[int, ...]] = TypeAdapter(Columns)
+    if allowed:
+        assert adapter.validate_python(columns) == tuple(columns)
+    else:
+        with pytest.raises(ValidationError):
+            adapter.validate_python(columns)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"), [(os.mkfifo, "it is no file"), (Path.mkdir, "it is no file"), (_huge, "has 2,1")]
+)
+def test_only_files_are_read(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    """What would never end, or fill the memory, is not read."""
+    make(tmp_path / "model")
+    with pytest.raises(ArtifactError, match=said):
+        file_bytes(tmp_path / "model", "save_model")
+
+
+def test_headers_are_unique() -> None:
+    """Two outputs have two names."""
+    with pytest.raises(ValidationError, match="each may occur only once"):
+        TypeAdapter(Headers).validate_python(["a", "a"])

@@ -1,0 +1,92 @@
+"""The documents, byte for byte against files, and what Clarify's own look like."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import LabelRanking, RankingResult
+from runner.drift.ranking import ABSOLUTE
+from runner.errors import UnusableReference
+from runner.results.documents import analysis, constraint_violations, drift, dump, read_analysis
+from tests.drift.samples import HOUR, USUAL, local
+
+EXPECTED = Path(__file__).parent / "expected"
+
+ATTRIBUTIONS = GlobalAttributions(
+    names=("Age", 'Hours <per> "week" µ'),
+    labels=("label0", "label1"),
+    values_DL=np.array([[0.05962069398767555, -0.25], [1e-9, 0.0]]),
+    expected_L=np.array([0.250623226165771, 1.0]),
+)
+
+
+def test_analysis_is_the_file() -> None:
+    """An analysis.json has the published shape to the byte."""
+    assert analysis(ATTRIBUTIONS) == (EXPECTED / "analysis.json").read_bytes()
+
+
+def test_an_analysis_is_read_back() -> None:
+    """What was written is read as it was."""
+    back = read_analysis(analysis(ATTRIBUTIONS), "a.json")
+    assert (back.names, back.labels) == (ATTRIBUTIONS.names, ATTRIBUTIONS.labels)
+    np.testing.assert_array_equal(back.values_DL, ATTRIBUTIONS.values_DL)
+    np.testing.assert_array_equal(back.expected_L, ATTRIBUTIONS.expected_L)
+
+
+def test_violations_are_the_file() -> None:
+    """A constraint_violations.json lists the labels below the threshold in SageMaker's words."""
+    drifts = (
+        LabelRanking("label0", "label0", 0.7639720923277322, 0.4, 0.6),
+        LabelRanking("label1", "label1", 0.9, 0.4, 0.6),
+        LabelRanking("label2", "label2", 0.5, 0.4, 0.6, (ABSOLUTE,)),
+        LabelRanking("label3", "label3", None, None, None),
+    )
+    assert constraint_violations(RankingResult(0.9, drifts)) == (EXPECTED / "constraint_violations.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"explanations": {"kernel_shap": {}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {}, "expected_value": 1}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": null}, "expected_value": 1}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": 1}}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": "nan"}, "expected_value": 1}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": 1e308}, "expected_value": 1}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": true}, "expected_value": 1}}}}',
+        b'{"explanations": {"kernel_shap": {"a": {"global_shap_values": {"x": 1}, "expected_value": 1},'
+        b' "b": {"global_shap_values": {"x": 1, "y": 2}, "expected_value": 1}}}}',
+    ],
+)
+def test_what_is_no_analysis_is_refused(data: bytes) -> None:
+    """Anything else is an error that names the file."""
+    with pytest.raises(UnusableReference, match=r"reference a\.json: "):
+        read_analysis(data, "a.json")
+
+
+def test_a_drift_document_has_null_where_a_figure_is_undefined() -> None:
+    """A model that has gone silent, and a reference that keeps nothing."""
+    reference, silent = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
+    verdict = RankingResult(0.9, (LabelRanking("y", "y", None, None, None, ("degenerate",)),))
+    against = GlobalAttributions(("x",), ("y",), np.array([[0.5]]), np.array([0.25]))
+    document = orjson.loads(drift(USUAL.find(reference, silent, "mean_abs", HOUR), verdict, against))
+    assert document["reference"] == {"y": {"global_shap_values": {"x": 0.5}, "expected_value": 0.25}}
+    (label,) = document["finding"]["labels"]
+    assert label["attribution_shift"] == {"value": None, "noise": None, "p": None}
+    assert (document["finding"]["level"], label["level"], document["ndcg"][0]["ndcg"]) == ("info", "info", None)
+    assert orjson.loads(drift(None, verdict, against))["finding"] is None
+
+
+def test_documents_are_strict_json() -> None:
+    """There is no NaN and no Infinity."""
+    with pytest.raises(ValueError, match="JSON"):
+        dump({"value": float("nan")})

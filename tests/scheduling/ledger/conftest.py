@@ -1,0 +1,17 @@
+"""A ledger in each of the databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runner.scheduling.ledger.ledger import Ledger
+from tests.scheduling.ledger.ledger_samples import BUSY
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """A fresh ledger."""
+    with Ledger(ledger_url, BUSY) as fresh:
+        yield fresh

@@ -1,0 +1,31 @@
+"""One file of records as a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.errors import MissingInput
+from runner.sources.data_file import DataFile
+from runner.sources.file import FileReader
+from tests.sources.reading import FIELDS, HOUR, taken
+
+DATA = DataFile(Path(), "", FIELDS, "application/jsonlines", None, header=False)
+
+
+def test_all_of_it_is_the_windows(tmp_path: Path) -> None:
+    """Records without times belong to whatever window is asked for; what is lost is told by its line."""
+    (path := tmp_path / "logged.jsonl").write_bytes(b'{"features":[1]}\ntorn\n{"features":[2]}\n')
+    found = taken(FileReader(str(path), DATA))
+    assert (found.files, found.events, found.outside) == ((str(path),), 3, 0)
+    assert (found.rows, found.scores) == ([(1,), (2,)], None)
+    assert found.places == [(str(path), 2, "payload")]
+
+
+def test_a_missing_one_names_its_setting(tmp_path: Path) -> None:
+    """A file that is not there is told with its setting, and named as the place that was looked in."""
+    source = FileReader(str(tmp_path / "absent"), DATA)
+    assert source.folders(HOUR) == [str(tmp_path / "absent")]
+    with pytest.raises(MissingInput, match=r"the file of records was not found at .+absent \(source\.path\)"):
+        source.files(HOUR)
