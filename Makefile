@@ -8,6 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
 test: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+# Simulations, torture and long property runs: minutes of work that `make test` leaves out.
+soak: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal -m soak $(ARGS)
 # Writes the sentences that tests compare with, tests/golden/*.txt: read the diff.
 golden: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal --golden $(ARGS)
 lint: $(VENV)/.dev
@@ -45,4 +47,4 @@ $(SDK)/.installed: tests/sagemaker_sdk.txt
 	@touch $@
 clean: ; rm -rf $(VENV) $(SDK)
 
-.PHONY: run test golden lint tracked bench sagemaker clean
+.PHONY: run test soak golden lint tracked bench sagemaker clean

@@ -7,9 +7,9 @@
     ├── DatasetError             a line of a dataset cannot be used
     ├── OccupiedTarget           a folder to write holds something else
     ├── NoData                   a window holds no captured event
-    ├── NothingUsable            a window holds events, but every record was rejected
+    ├── NoValidRecords           a window holds events, but every record was rejected
     ├── TooManyRejected          a window holds more records that cannot be used than the settings allow
-    ├── ArtefactError            a model file is corrupt, unsafe or of an unknown kind
+    ├── ArtifactError            a model file is corrupt, unsafe or of an unknown kind
     ├── ModelInputError          a model cannot take a feature's value
     ├── ModelAnswerError         a model answers, but not with what was asked for
     ├── EndpointError            an endpoint cannot be reached, refuses or fails

@@ -74,6 +74,7 @@ def test_sigterm_while_it_starts_ends_it_too(past: AlertHistory, ledger: Ledger)
         assert {entry.status for entry in settle(ledger)} <= DONE
 
 
+@pytest.mark.soak
 def test_two_daemons_never_run_one_window_twice(past: AlertHistory, ledger: Ledger) -> None:
     """One leads, the other stands by and takes over; each window is executed once."""
     with daemon(past.root) as first, daemon(past.root, wait="on the ledger") as second:
@@ -91,6 +92,7 @@ def test_two_daemons_never_run_one_window_twice(past: AlertHistory, ledger: Ledg
     assert {entry.attempts for entry in entries} == {1}
 
 
+@pytest.mark.soak
 def test_each_monitor_keeps_its_results_as_long_as_it_says(past: AlertHistory, ledger: Ledger) -> None:
     """The daemon takes that from the settings each execution ran from, not from its own."""
     hour = f"stage.start={past.first:%FT%TZ}", f"stage.end={past.first + HOUR:%FT%TZ}"
@@ -115,6 +117,7 @@ def test_each_monitor_keeps_its_results_as_long_as_it_says(past: AlertHistory, l
     }
 
 
+@pytest.mark.soak
 def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: AlertHistory, ledger: Ledger) -> None:
     """A shell with an open transaction: what runs ends meanwhile, is written down afterwards, and the next one runs."""
     past.schedule(ledger)
@@ -129,6 +132,7 @@ def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: AlertHi
     assert {(entry.status in DONE, entry.attempts) for entry in entries} == {(True, 1)}
 
 
+@pytest.mark.soak
 def test_storage_that_is_unreachable_fails_that_hour_and_not_the_next(
     past: AlertHistory, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +172,7 @@ def upload(folder: Path, port: int) -> None:
             client.upload_file(str(path), "captures", f"traffic/{path.relative_to(folder).as_posix()}")
 
 
+@pytest.mark.soak
 def test_a_full_disk_fails_that_hour_and_not_the_next(tmp_path: Path) -> None:
     """On a small file system of its own: Failed with the reason, nothing half-written, and the next hour runs."""
     unshare = shutil.which("unshare")

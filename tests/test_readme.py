@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from runner import cli, errors
 from tests.cli_runner import CHECKOUT, Shapwatch
+from tests.golden import Golden
 from tests.processes import daemon
 
 README = (CHECKOUT / "README.md").read_text("utf-8")
@@ -80,7 +81,9 @@ def test_every_rejection_is_described() -> None:
     assert kinds <= set(re.findall(r"`(\w+)`", section("Errors")))
 
 
-def test_the_notebooks_commands_run(tmp_path: Path, adult: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebooks_commands_run(
+    tmp_path: Path, adult: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
+) -> None:
     """The commands of the side-by-side table run one after the other; where the notebook waits, so do we."""
     monkeypatch.setenv("ADULT_DIR", str(adult))
     commands = re.findall(r"`python -m runner ([^`]+)`", section("The notebook, side by side"))
@@ -98,7 +101,7 @@ def test_the_notebooks_commands_run(tmp_path: Path, adult: Path, monkeypatch: py
     assert '"LastMonitoringExecutionSummary"' in finished
     assert f"{tmp_path}/monitor/adult/adult-monitor/" in listed
     assert "nDCG 0.9999" in listed
-    assert "is Stopped already" in again
+    golden(again)
     assert "is deleted" in deleted
     assert shapwatch("stage=schedule", "stage.action=describe", code=2).startswith("error: ResourceNotFound")
     assert shapwatch("stage=schedule", "stage.action=executions") == listed

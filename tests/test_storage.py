@@ -24,6 +24,7 @@ from runner import storage
 from runner.domain.executions import Window
 from runner.errors import MissingInput, StorageError
 from runner.storage import existing, exists, fetched, hour_folders, join, lines, listing, read, replacing, write
+from tests.golden import Golden
 from tests.object_store import ENVIRONMENT, Bucket, s3_server, use_endpoint
 
 WINDOW = Window.parse("2023-01-19T23:30")
@@ -120,20 +121,17 @@ def test_joined_locations_have_single_slashes(parts: tuple[str, ...], joined: st
 
 
 @pytest.mark.parametrize("scheme", ["ftp", "file", "http", "S3"])
-def test_unknown_scheme_is_told_with_the_known_ones(scheme: str) -> None:
+def test_unknown_scheme_is_told_with_the_known_ones(scheme: str, golden: Golden) -> None:
     """A URL that is none of an object store is refused in a sentence, without the password in it."""
     with pytest.raises(StorageError) as caught:
         read(f"{scheme}://me:password@host/x")
-    assert str(caught.value) == (
-        f"{scheme}://…@host/x: {scheme}:// is not supported: "
-        "give a local path, s3://bucket/…, gs://bucket/… or az://container/…"
-    )
+    golden(str(caught.value))
 
 
 @pytest.mark.parametrize("location", ["s3:///x", "s3://a b/x", "s3://key:secret@b/x", "s3://key:sec/ret@b/x"])
-def test_url_without_a_bucket_is_told(location: str) -> None:
+def test_url_without_a_bucket_is_told(location: str, golden: Golden) -> None:
     """What stands in the place of a bucket must be a name; credentials there are not repeated."""
-    with pytest.raises(StorageError, match="s3:// is not followed by the name of a bucket") as caught:
+    with golden.raises(StorageError) as caught:
         read(location)
     assert "sec" not in str(caught.value)
 
@@ -141,21 +139,19 @@ def test_url_without_a_bucket_is_told(location: str) -> None:
 @pytest.mark.parametrize(
     "use", [read, lambda location: write(location, b""), lambda location: fetched(location).__enter__()]
 )
-def test_whole_bucket_is_no_file(bucket: Bucket, use: Callable[[str], object]) -> None:
+def test_whole_bucket_is_no_file(bucket: Bucket, use: Callable[[str], object], golden: Golden) -> None:
     """A bucket can be neither read nor written."""
-    with pytest.raises(StorageError, match="it is a whole bucket"):
+    with golden.raises(StorageError):
         use(f"{bucket.url}/")
 
 
-def test_other_stores_are_those_of_their_makers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_stores_are_those_of_their_makers(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """`gs://` and `az://` lead to Google's and Azure's stores; what the environment lacks is told."""
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     store, key = storage._store("gs://b/a/b")
     assert (type(store) is GCSStore, key) == (True, "a/b")
-    with pytest.raises(
-        StorageError, match=r"^az://c/a: the environment does not fit: check AZURE_STORAGE_ACCOUNT_NAME"
-    ):
+    with golden.raises(StorageError):
         storage._store("az://c/a")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     store, key = storage._store("az://c/a")
@@ -214,10 +210,10 @@ def test_folder_markers_are_no_files(bucket: Bucket) -> None:
     assert found == {"a": 15, "a/b/c": 0, "a/d": 0, "a/e": 0, "e": 15}
 
 
-def test_key_that_is_no_path_is_told(bucket: Bucket) -> None:
+def test_key_that_is_no_path_is_told(bucket: Bucket, golden: Golden) -> None:
     """An object whose key has an empty part cannot be named, which is told."""
     bucket.put("a//b", b"1")
-    with pytest.raises(StorageError, match=r"^s3://captures/a: a path in it has a part that is empty"):
+    with golden.raises(StorageError):
         listing(bucket.url, "a")
 
 
@@ -311,16 +307,18 @@ def test_bytes_are_read_as_they_are(roots: tuple[str, str]) -> None:
     ids=["no end", "early end", "other checksum", "other data", "more data"],
 )
 @pytest.mark.parametrize("where", [0, 1])
-def test_broken_gzip_is_told(roots: tuple[str, str], where: int, spoil: Callable[[bytes], bytes]) -> None:
+def test_broken_gzip_is_told(
+    roots: tuple[str, str], where: int, spoil: Callable[[bytes], bytes], golden: Golden
+) -> None:
     """Compressed data that ends early or has changed is refused, naming the file."""
     location = join(roots[where], "a.gz")
     write(location, spoil(gzip.compress(bytes(range(256)))))
     with pytest.raises(StorageError) as caught, fetched(location):
         pass
-    assert str(caught.value).startswith(f"{location}: its gzip data is truncated or corrupt (")
+    golden(str(caught.value))
 
 
-def test_decompression_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """Compressed data that grows beyond all measure is refused."""
     monkeypatch.setattr(storage, "LARGEST_FILE", MEBIBYTE)
     write(str(tmp_path / "fits"), gzip.compress(bytes(MEBIBYTE)))
@@ -328,7 +326,7 @@ def test_decompression_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with fetched(str(tmp_path / "fits")) as path:
         assert path.stat().st_size == MEBIBYTE
     with (
-        pytest.raises(StorageError, match="bomb: its gzip data holds more than 1048576 bytes"),
+        golden.raises(StorageError),
         fetched(str(tmp_path / "bomb")),
     ):
         pass
@@ -423,12 +421,12 @@ def test_empty_bucket_exists(bucket: Bucket) -> None:
     assert existing(bucket.url, "the tree", "source.root", "make it") == bucket.url
 
 
-def test_missing_location_says_which_setting_names_it(roots: tuple[str, str]) -> None:
+def test_missing_location_says_which_setting_names_it(roots: tuple[str, str], golden: Golden) -> None:
     """A location that does not exist is told with its setting and the remedy, one that does is returned."""
     for root in roots:
-        with pytest.raises(MissingInput) as caught:
+        with golden.raises(MissingInput) as caught:
             existing(join(root, "a"), "the folder", "paths.x", "make it")
-        assert str(caught.value) == f"the folder was not found at {root}/a (paths.x): make it"
+        assert (caught.value.path, caught.value.key) == (f"{root}/a", "paths.x")
         write(join(root, "a"), b"")
         assert existing(join(root, "a"), "the folder", "paths.x", "make it") == f"{root}/a"
 
@@ -436,25 +434,22 @@ def test_missing_location_says_which_setting_names_it(roots: tuple[str, str]) ->
 # --- what goes wrong ---
 
 
-def test_missing_object_is_told(bucket: Bucket) -> None:
+def test_missing_object_is_named(bucket: Bucket, golden: Golden) -> None:
     """An object that is not there is named; a local file raises what Python raises."""
     for use in (read, lambda location: fetched(location).__enter__()):
-        with pytest.raises(StorageError) as caught:
+        with golden.raises(StorageError) as caught:
             use(f"{bucket.url}/a/b")
-        assert str(caught.value) == "s3://captures/a/b: there is no such file (404 NoSuchKey): check the path"
+        assert caught.value.location == "s3://captures/a/b"
     with pytest.raises(FileNotFoundError):
         read("absent")
 
 
 @pytest.mark.parametrize("use", [read, listing, exists, lambda location: write(location, b"1")])
-def test_missing_bucket_is_told(bucket: Bucket, use: Callable[[str], object]) -> None:
+def test_missing_bucket_is_told(bucket: Bucket, use: Callable[[str], object], golden: Golden) -> None:
     """A bucket that is not there is named, whatever is done with it."""
     with pytest.raises(StorageError) as caught:
         use("s3://absent/a")
-    assert str(caught.value) == (
-        "s3://absent/a: there is no bucket absent (404 NoSuchBucket): "
-        "check its name, the region and AWS_ENDPOINT_URL_S3"
-    )
+    golden(str(caught.value))
 
 
 def test_server_error_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,26 +459,24 @@ def test_server_error_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(method, path) for method, path, _ in answers.asked] == [("GET", "/b/a")] * 3
 
 
-def test_lasting_server_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lasting_server_error_is_told(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """A server that keeps failing is given up."""
     busy = Answers([(503, b"<Error><Code>SlowDown</Code></Error>")])
     with answering(monkeypatch, busy) as answers, pytest.raises(StorageError) as caught:
         read("s3://b/a")
-    assert str(caught.value) == "s3://b/a: the store answered 503 SlowDown to every attempt: try again later"
+    golden(str(caught.value))
     assert len(answers.asked) == storage.RETRIES + 1
 
 
 @pytest.mark.parametrize("use", [read, listing])
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_access_is_told(monkeypatch: pytest.MonkeyPatch, status: int, use: Callable[[str], object]) -> None:
+def test_refused_access_is_told(
+    monkeypatch: pytest.MonkeyPatch, status: int, use: Callable[[str], object], golden: Golden
+) -> None:
     """Refused access is told with what to check, and without anything secret, in the log neither."""
     with answering(monkeypatch, Answers([(status, REFUSED)])), pytest.raises(StorageError) as caught:
         use("s3://b/a")
-    assert str(caught.value) == (
-        f"s3://b/a: access was refused ({status} SignatureDoesNotMatch): check the credentials in the environment "
-        "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION) "
-        "and the permission to list, read and write there"
-    )
+    golden(str(caught.value))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
@@ -504,15 +497,17 @@ def test_other_answers_are_told(monkeypatch: pytest.MonkeyPatch, status: int, bo
     assert str(caught.value).startswith(f"s3://b/a: {told}")
 
 
-def test_file_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """A file that does not come whole is not taken for whole."""
     with answering(monkeypatch, Answers([(200, b"data")], repeats=2, sent=1)), pytest.raises(StorageError) as caught:
         fetched("s3://b/a").__enter__()
-    assert str(caught.value) == "s3://b/a: it broke off midway: try again"
+    golden(str(caught.value))
 
 
 @pytest.mark.parametrize("use", [read, listing, exists, lambda location: write(location, b"1")])
-def test_unreachable_store_is_told_quickly(monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object]) -> None:
+def test_unreachable_store_is_told_quickly(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object], golden: Golden
+) -> None:
     """Where nobody listens, the host is named after a few attempts."""
     monkeypatch.setattr(storage, "BACKOFF", timedelta(milliseconds=1))
     use_endpoint(monkeypatch, "http://127.0.0.1:1")
@@ -520,19 +515,16 @@ def test_unreachable_store_is_told_quickly(monkeypatch: pytest.MonkeyPatch, use:
     with pytest.raises(StorageError) as caught:
         use("s3://b/a")
     assert time.monotonic() - start < 5
-    assert str(caught.value) == (
-        "s3://b/a: 127.0.0.1:1 could not be reached, or does not answer: "
-        "check the network, the region and AWS_ENDPOINT_URL_S3"
-    )
+    golden(str(caught.value))
 
 
-def test_silent_store_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_store_is_given_up(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """A store that accepts the connection and says nothing is given up."""
     monkeypatch.setattr(storage, "SILENCE", timedelta(milliseconds=40))
     monkeypatch.setattr(storage, "RETRIES", 1)
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:
         use_endpoint(monkeypatch, f"http://127.0.0.1:{silent.server_address[1]}")
-        with pytest.raises(StorageError, match="could not be reached, or does not answer"):
+        with golden.raises(StorageError):
             read("s3://b/a")
 
 
@@ -540,14 +532,12 @@ def test_silent_store_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["", "nonsense", "ftp://host", "http://", "http://a b", "http://me:password@host"])
-def test_endpoint_that_is_no_url_is_told(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_endpoint_that_is_no_url_is_told(monkeypatch: pytest.MonkeyPatch, endpoint: str, golden: Golden) -> None:
     """An endpoint that obstore would stumble over is told by its variable, not by its value."""
     use_endpoint(monkeypatch, endpoint)
     with pytest.raises(StorageError) as caught:
         read("s3://b/a")
-    assert str(caught.value) == (
-        "s3://b: the environment variable AWS_ENDPOINT_URL is no URL such as https://host:9000: correct it, or unset it"
-    )
+    golden(str(caught.value))
 
 
 def test_endpoint_of_s3_comes_first(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -560,25 +550,25 @@ def test_endpoint_of_s3_comes_first(bucket: Bucket, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("variable", "value"), [("AWS_ACCESS_KEY_ID", "key\n"), ("AWS_SESSION_TOKEN", "token\n")])
 def test_line_end_in_a_credential_is_told(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, golden: Golden
 ) -> None:
     """A line end in a variable, on which obstore panics, is told."""
     monkeypatch.setenv(variable, value)
-    with pytest.raises(StorageError, match="cannot be built: look for blanks and line ends in AWS_ACCESS_KEY_ID, AWS"):
+    with golden.raises(StorageError):
         read(f"{bucket.url}/a")
 
 
-def test_line_end_in_the_region_is_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_end_in_the_region_is_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """A line end in the region is told."""
     monkeypatch.setenv("AWS_REGION", "us-east-1\n")
-    with pytest.raises(StorageError, match="look for blanks and line ends"):
+    with golden.raises(StorageError):
         read(f"{bucket.url}/a")
 
 
-def test_malformed_variable_is_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_variable_is_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """A variable that obstore cannot parse is told without its value."""
     monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "perhaps")
-    with pytest.raises(StorageError, match=r"^s3://b/a: the environment does not fit: check AWS_ACCESS_KEY_ID"):
+    with golden.raises(StorageError):
         read("s3://b/a")
 
 
@@ -605,12 +595,14 @@ def test_profile_stands_in_for_the_environment(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("profile", ["empty", "absent"])
-def test_profile_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str) -> None:
+def test_profile_without_a_key_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str, golden: Golden
+) -> None:
     """Where no key is to be found, the variables that may hold it are named."""
     with answering(monkeypatch, Answers([(200, b"data")])) as answers:
         use_profiles(monkeypatch, tmp_path)
         monkeypatch.setenv("AWS_PROFILE", profile)
-        with pytest.raises(StorageError, match=r"^s3://b: no usable credentials were found: set AWS_ACCESS_KEY_ID"):
+        with golden.raises(StorageError):
             read("s3://b/a")
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
         assert read("s3://b/a") == b"data"

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from runner.config import hydra as hydra_run
+from tests.golden import Golden
 
 SINGLE = "x: 0\n"
 SWEEP = "x: 0\nhydra:\n  mode: MULTIRUN\n  sweep: {dir: .}\n  sweeper: {params: {x: '1,2'}}\n"
@@ -50,8 +51,8 @@ def test_a_configuration_can_be_a_sweep(tmp_path: Path, monkeypatch: pytest.Monk
     assert launched(tmp_path, monkeypatch) == [(1, ["x=1"]), (2, ["x=2"])]
 
 
-def test_an_error_is_worded_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_worded_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """Quotes that the shell would take away are escaped."""
     (tmp_path / "config.yaml").write_text(SINGLE)
-    with pytest.raises(HydraException, match=r"quote the value: key=\\'value1,value2\\'"):
+    with golden.raises(HydraException):
         launched(tmp_path, monkeypatch, "x=1,2")

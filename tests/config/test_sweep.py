@@ -11,6 +11,7 @@ import pytest
 
 from runner.config.sweep import CSV, PAGE, Member, as_csv, as_page, compared, members, record
 from tests.cli_runner import Shapwatch
+from tests.golden import Golden
 
 HOSTILE = "=HYPERLINK(1)<script>alert(1)</script>"
 
@@ -53,11 +54,11 @@ def test_an_exact_member_is_the_best(tmp_path: Path) -> None:
 def test_a_failed_member_has_its_row(tmp_path: Path) -> None:
     """With its sentence, and nothing that was not found out."""
     left(tmp_path, 0, "50", [3.0, 2.0, 1.0], 50)
-    record(Member(tmp_path / "10", ("shap.num_samples=5",)), 2, "error: too few\n", 0.1, None)
-    record(Member(tmp_path / "9", ("shap.num_samples=6",)), 2, "error: too few\n", 0.1, None)
+    record(Member(tmp_path / "10", ("shap.num_samples=5",)), 2, "error: few\n", 0.1, None)
+    record(Member(tmp_path / "9", ("shap.num_samples=6",)), 2, "error: few\n", 0.1, None)
     rows = table(tmp_path)
     assert [row["member"] for row in rows] == [0, 9, 10]
-    assert (rows[1]["status"], rows[1]["told"], rows[1]["error"]) == ("Failed", "error: too few", None)
+    assert (rows[1]["status"], rows[1]["told"], rows[1]["error"]) == ("Failed", "error: few", None)
 
 
 def test_what_overrides_hold_is_data(tmp_path: Path) -> None:
@@ -74,18 +75,18 @@ def test_what_overrides_hold_is_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")], ids=["basic", "joblib"]
 )
-def test_a_sweep_ends_in_one_table(tmp_path: Path, launcher: tuple[str, ...]) -> None:
+def test_a_sweep_ends_in_one_table(tmp_path: Path, launcher: tuple[str, ...], golden: Golden) -> None:
     """Each member writes to a place of its own; one fails, which does not stop the others and is the exit code."""
     shapwatch = Shapwatch(tmp_path)
     swept = ("shap.explainer=kernel", "shap.compat=clarify", "shap.num_samples=20,5,60")
     printed = shapwatch.process("stage=baseline", *swept, *launcher, options=("-m",), code=2)
-    assert "3 members, one table:" in printed
+    golden(printed)
     (folder,) = (tmp_path / "sweeps").iterdir()
     rows = list(csv.DictReader((folder / CSV).read_text().splitlines()))
     assert [row["status"] for row in rows] == ["Completed", "Failed", "Completed"]
     assert [row["shap.num_samples"] for row in rows] == ["20", "5", "60"]
     assert float(rows[0]["error"]) > float(rows[2]["error"]) == 0
-    assert "use 20 or more" in rows[1]["told"]
+    golden(rows[1]["told"])
     assert "Sweep of 3 members" in (folder / PAGE).read_text()
     assert not (tmp_path / "baseline").exists()
 

@@ -14,6 +14,7 @@ from runner.drift.holm import holm
 from runner.drift.policy import AlertPolicy
 from runner.errors import FeatureMismatch
 from tests.drift.samples import HOUR, SCALES, USUAL, local
+from tests.golden import Golden
 
 REFERENCE = local(600, 0)
 
@@ -88,11 +89,11 @@ def test_labels_and_features_are_matched_as_the_ranking_does() -> None:
 
 
 @pytest.mark.parametrize(("rows", "kept"), [(29, 600), (300, 29)])
-def test_too_few_records_support_no_finding(rows: int, kept: int) -> None:
+def test_too_few_records_support_no_finding(rows: int, kept: int, golden: Golden) -> None:
     """On either side; the note says how many there would have to be."""
     found = USUAL.find(local(kept, 0), scaled(a=9.0) if rows == 300 else local(rows, 1, SCALES * 9), "mean_abs", HOUR)
     assert (found.level, found.labels) == (Level.INSUFFICIENT_DATA, ())
-    assert "29 records are too few" in found.notes[0]
+    golden(found.notes[0])
     assert "drift.min_rows=30" in found.notes[0]
 
 

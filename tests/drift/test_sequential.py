@@ -51,6 +51,7 @@ def test_looks_double() -> None:
     assert list(SequentialStopping(None, 0.9, USUAL, 0).looks(3_500)) == [3500]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("reference", "scales"),
     [

@@ -11,6 +11,7 @@ import pytest
 from runner.errors import BackgroundError, ExplainerError, ModelAnswerError
 from runner.explain.preflight import preflight
 from tests.formula_models import Formula, additive
+from tests.golden import Golden
 
 FEATURES = pl.DataFrame({"x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [0.0, 0.0, 1.0, 0.0, 2.0]})
 BACKGROUND = pl.DataFrame({"x": [1], "y": [1]})
@@ -78,12 +79,12 @@ class WrongShape(Formula):
         return self.function(features)
 
 
-def test_names_and_outputs_are_counted() -> None:
+def test_names_and_outputs_are_counted(golden: Golden) -> None:
     """Two names for one output are refused, with the names."""
 
     class Misnamed(Formula):
         def predict(self, features: pl.DataFrame) -> Any:
             return self.function(features)[:, None]
 
-    with pytest.raises(ModelAnswerError, match=r"has 1 output, model.label_headers names 2: no, yes; name each"):
+    with golden.raises(ModelAnswerError):
         preflight(Misnamed(additive, ("no", "yes")), FEATURES, BACKGROUND, False)

@@ -12,6 +12,7 @@ all sentences of an area one after the other, and every change of wording is a l
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,16 @@ MARK = "== "
 INDENT = "    "
 MACHINE = (
     (re.escape(str(TESTS.parent)), "{checkout}"),
+    (re.escape(tempfile.gettempdir()) + r"/pytest-of-[^/\s]+/pytest-\d+(/popen-\w+)?", "{session}"),
     (r"(127\.0\.0\.1|localhost):\d{4,5}\b", r"\1:{port}"),
+    (r"\b[0-9a-f]{32,64}\b", "{digest}"),
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "{uuid}"),
+    (r"shapwatch_\d+_\d+", "{database}"),
+    (r"0x[0-9a-f]{8,}", "{address}"),
+    (r"sweeps/\d{4}[\dT-]+", "sweeps/{time}"),
+    (r'"at": "[^"]+"', '"at": "{time}"'),
+    (r"\bin \d+\.\d s\b", "in {seconds}"),
+    (r"about \d+ s \([\d,]+ rows took [\d.]+ s\)", "about {seconds} ({rows} rows took {seconds})"),
 )
 """Patterns of what differs between machines and runs, each with its replacement."""
 

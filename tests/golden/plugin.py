@@ -48,10 +48,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if not config.getoption("--golden"):
         return
+    ran = config.stash[RAN]
     if hasattr(config, "workeroutput"):
-        config.workeroutput["golden"] = config.stash[WRITTEN], sorted(config.stash[RAN])
+        config.workeroutput["golden"] = config.stash[WRITTEN], sorted(ran)
     else:
-        _write(config.stash[WRITTEN], config.stash[RAN])
+        _write(config.stash[WRITTEN], ran)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,6 +22,7 @@ from runner.errors import ArtifactError
 from runner.models import archives
 from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
 from tests.conftest import DEMO
+from tests.golden import Golden
 
 MEMBER = "model_algo-1"
 PATH = Path("model.tar.gz")
@@ -58,41 +59,41 @@ def test_member_of_a_tar_is_read(path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_tar_with_a_name_outside_is_refused(path: Path, name: str) -> None:
+def test_tar_with_a_name_outside_is_refused(path: Path, name: str, golden: Golden) -> None:
     """A name that points outside is refused, even though nothing is extracted."""
     path.write_bytes(tar_gz({MEMBER: b"yes", name: b"no"}))
-    with pytest.raises(ArtifactError, match=re.escape(f"unsafe: its member {name!r} points outside")):
+    with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_only_regular_members_of_a_tar_count(path: Path, kind: bytes) -> None:
+def test_only_regular_members_of_a_tar_count(path: Path, kind: bytes, golden: Golden) -> None:
     """A link, folder or device under the member's name is not followed or opened."""
     member = tarfile.TarInfo(MEMBER)
     member.type, member.linkname = kind, "/etc/hostname"
     path.write_bytes(tar_of(member))
-    with pytest.raises(ArtifactError, match=r"holds no file 'model_algo-1', only \[\]"):
+    with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
-def test_missing_member_says_what_there_is(path: Path) -> None:
+def test_missing_member_says_what_there_is(path: Path, golden: Golden) -> None:
     """A tar without the member names the files it has."""
     path.write_bytes(tar_gz({"b": b"", "a": b""}))
-    with pytest.raises(ArtifactError, match=re.escape(f"{path}: holds no file {MEMBER!r}, only ['a', 'b']")):
+    with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
 @pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"no tar" * 200, mtime=0), ARCHIVE], ids=range(4))
-def test_other_files_are_no_tar(path: Path, data: bytes) -> None:
+def test_other_files_are_no_tar(path: Path, data: bytes, golden: Golden) -> None:
     """A file of another kind is no readable archive."""
     path.write_bytes(data)
-    with pytest.raises(ArtifactError, match=r"is no readable tar\.gz archive .+ \(model\.artifact\)"):
+    with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
-def test_folder_is_no_tar(tmp_path: Path) -> None:
+def test_folder_is_no_tar(tmp_path: Path, golden: Golden) -> None:
     """A folder in the place of the archive is no readable one."""
-    with pytest.raises(ArtifactError, match=r"is no readable tar\.gz archive"):
+    with golden.raises(ArtifactError):
         unpack_tar(tmp_path, MEMBER)
 
 
@@ -128,12 +129,12 @@ def test_malformed_extended_header_is_refused(path: Path, headers: dict[str, str
         unpack_tar(path, MEMBER)
 
 
-def test_gzip_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """An archive that unpacks to more than the limit is refused."""
     monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
     path.write_bytes(tar_gz({MEMBER: bytes(1_000_000)}))
     assert path.stat().st_size < 10_000
-    with pytest.raises(ArtifactError, match="unpacks to more than 100000 bytes"):
+    with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
@@ -155,16 +156,16 @@ def test_files_of_a_zip_are_read() -> None:
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_zip_with_a_name_outside_is_refused(name: str) -> None:
+def test_zip_with_a_name_outside_is_refused(name: str, golden: Golden) -> None:
     """A name that points outside is refused."""
-    with pytest.raises(ArtifactError, match=re.escape(f"unsafe: its member {name!r} points outside")):
+    with golden.raises(ArtifactError):
         unpack_zip(PATH, zip_archive({"a": b"yes", name: b"no"}))
 
 
-def test_zip_truncated_anywhere_is_refused() -> None:
+def test_zip_truncated_anywhere_is_refused(golden: Golden) -> None:
     """An archive cut at any length is never taken for a whole one."""
     for length in range(len(ARCHIVE)):
-        with pytest.raises(ArtifactError, match="its model file is no readable zip archive"):
+        with golden.raises(ArtifactError):
             unpack_zip(PATH, ARCHIVE[:length])
 
 
@@ -178,10 +179,10 @@ def test_zip_with_a_changed_byte_is_read_or_refused(method: int) -> None:
                 unpack_zip(PATH, whole[:i] + bytes([value]) + whole[i + 1 :])
 
 
-def test_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """An archive that says it unpacks to more than the limit is refused."""
     monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
-    with pytest.raises(ArtifactError, match="unpacks to more than 100000 bytes"):
+    with golden.raises(ArtifactError):
         unpack_zip(PATH, compressed_zip(bytes(1_000_000), zipfile.ZIP_DEFLATED))
 
 
@@ -210,10 +211,10 @@ def test_arrays_survive(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(found["b"], -array.astype(np.float32), strict=True)
 
 
-def test_parameters_truncated_anywhere_are_refused() -> None:
+def test_parameters_truncated_anywhere_are_refused(golden: Golden) -> None:
     """A list of arrays cut at any length is never taken for a whole one."""
     for length in range(len(PARAMS)):
-        with pytest.raises(ArtifactError, match="its parameters are no readable MXNet array list"):
+        with golden.raises(ArtifactError):
             parse_arrays(PATH, PARAMS[:length])
 
 

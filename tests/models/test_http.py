@@ -25,6 +25,7 @@ from runner import cli
 from runner.errors import EndpointError, ModelAnswerError
 from runner.models.http import Http, _posted
 from runner.urls import plain, shown
+from tests.golden import Golden
 from tests.models.servers import Reply, Seen, always, http, serving
 from tests.models.test_remote import ANSWER, FEATURES, MODEL
 
@@ -147,7 +148,9 @@ def test_what_travels() -> None:
         assert "authorization" not in seen.headers
 
 
-def test_a_token_travels_and_stays_secret(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_travels_and_stays_secret(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden
+) -> None:
     """The token is sent, and stands in no setting, message or log, also where the endpoint repeats it."""
     monkeypatch.setenv("CHURN_TOKEN", f"{TOKEN}\n")
 
@@ -156,7 +159,7 @@ def test_a_token_travels_and_stays_secret(monkeypatch: pytest.MonkeyPatch, caplo
 
     with serving(repeating) as served, caplog.at_level("DEBUG"):
         model = http(f"{served.url}/?key={TOKEN}", token_env="CHURN_TOKEN", max_request_rows=2, concurrency=1)
-        with pytest.raises(EndpointError, match="answered 403: Bearer … is not for …") as caught:
+        with golden.raises(EndpointError) as caught:
             model.predict(FEATURES[:2])
         assert len(served.seen) == 3
         assert served.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
@@ -189,13 +192,13 @@ def test_scores_that_look_like_the_token_stay(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", "two words", "line\nbreak", "ümlaut"])
-def test_a_missing_token_is_told(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+def test_a_missing_token_is_told(monkeypatch: pytest.MonkeyPatch, value: str | None, golden: Golden) -> None:
     """The variable that should hold a token is named, what it holds is not, and nothing is sent."""
     monkeypatch.delenv("CHURN_TOKEN", raising=False)
     if value is not None:
         monkeypatch.setenv("CHURN_TOKEN", value)
     model = http(NOWHERE, token_env="CHURN_TOKEN")
-    with pytest.raises(EndpointError, match=r"variable CHURN_TOKEN holds no token: .+; .+ model\.token_env=null$"):
+    with golden.raises(EndpointError):
         model.predict(FEATURES[:1])
     assert model.sent.requests == 0
 
@@ -220,12 +223,12 @@ def test_a_missing_token_is_told(monkeypatch: pytest.MonkeyPatch, value: str | N
         "http://999.0.0.1/x",
     ],
 )
-def test_other_addresses_are_refused(url: str) -> None:
+def test_other_addresses_are_refused(url: str, golden: Golden) -> None:
     """What is no plain URL is refused, without repeating it."""
     with pytest.raises(ValidationError) as caught:
         http(url)
     (problem,) = caught.value.errors()
-    assert "expected an address such as" in problem["msg"]
+    golden(problem["msg"])
     assert "hush" not in problem["msg"]
     assert problem["loc"] == ()
 
@@ -241,18 +244,18 @@ def test_plain_knows_every_text(text: str) -> None:
         assert callable(model._connect())
 
 
-def test_an_address_that_httpx_refuses_is_told() -> None:
+def test_an_address_that_httpx_refuses_is_told(golden: Golden) -> None:
     """What httpx cannot ask is not asked again."""
     with httpx.Client() as client:
         answer = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")
     assert (answer.status, answer.passing) == (None, False)
-    assert "INVALID IDNA HOSTNAME" in answer.text
+    golden(answer.text)
 
 
-def test_redirects_are_not_followed() -> None:
+def test_redirects_are_not_followed(golden: Golden) -> None:
     """Where the endpoint redirects to is told, but for what may be secret in it."""
     with serving(always(307, "", {"Location": "https://user:hush@example.com/x?key=hush"})) as served:
-        with pytest.raises(EndpointError, match=r"answered 307: redirects to https://example\.com/x\?… are not"):
+        with golden.raises(EndpointError):
             http(served.url).predict(FEATURES[:2])
         assert len(served.seen) == 1
 

@@ -12,6 +12,7 @@ import pytest
 
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.lightgbm import Lightgbm
+from tests.golden import Golden
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, lightgbm_file
 
 CLASSES_N = np.arange(len(VALUES_ND)) % 3
@@ -50,23 +51,23 @@ def test_features_are_found_by_name(tmp_path: Path, names: list[str]) -> None:
     assert stored(tmp_path, booster).predict(features)[:, 0].tolist() == np.asarray(booster.predict(VALUES_ND)).tolist()
 
 
-def test_other_names_keep_the_order(tmp_path: Path) -> None:
+def test_other_names_keep_the_order(tmp_path: Path, golden: Golden) -> None:
     """Where the records have none of the file's names, their order counts; where they have some, that is refused."""
     model = read(lightgbm_file(tmp_path))
     renamed = FEATURES.rename({name: f"column_{d}" for d, name in enumerate(NAMES)})
     assert model.predict(renamed).tolist() == model.predict(FEATURES).tolist()
-    with pytest.raises(ArtifactError, match="the model has the features 'gain', which the records lack"):
+    with golden.raises(ArtifactError):
         model.predict(FEATURES.rename({"gain": "other"}))
 
 
-def test_names_that_lightgbm_takes_for_the_same_are_told(tmp_path: Path) -> None:
+def test_names_that_lightgbm_takes_for_the_same_are_told(tmp_path: Path, golden: Golden) -> None:
     """Two features that differ in a blank only cannot be told apart."""
     features = FEATURES.rename({NAMES[0]: "the age", NAMES[1]: "the_age"})
-    with pytest.raises(ArtifactError, match=r"the features 'the age' and 'the_age' both as 'the_age': name them"):
+    with golden.raises(ArtifactError):
         read(lightgbm_file(tmp_path)).predict(features)
 
 
-def test_several_outputs(tmp_path: Path) -> None:
+def test_several_outputs(tmp_path: Path, golden: Golden) -> None:
     """A classifier of three classes has three outputs, of which some can be chosen, in their order."""
     multiclass = trained(CLASSES_N, list(NAMES), objective="multiclass", num_class=3)
     expected: Any = multiclass.predict(VALUES_ND)
@@ -76,21 +77,21 @@ def test_several_outputs(tmp_path: Path) -> None:
     chosen = read(model.artifact, columns=(2, 0))
     assert chosen.predict(FEATURES).tolist() == expected[:, [2, 0]].tolist()
     assert chosen.identity != model.identity
-    with pytest.raises(ModelAnswerError, match=r"3 columns, counted from 0, but model\.columns=\[0, 3\]"):
+    with golden.raises(ModelAnswerError):
         read(model.artifact, columns=(0, 3)).predict(FEATURES)
 
 
-def test_categories_of_data_frames_are_refused(tmp_path: Path) -> None:
+def test_categories_of_data_frames_are_refused(tmp_path: Path, golden: Golden) -> None:
     """A model that was trained on the categories of a data frame would take their values for their codes."""
     path = lightgbm_file(tmp_path)
     path.write_text(path.read_text().replace("pandas_categorical:null", "pandas_categorical:[[10, 20, 30]]"))
-    with pytest.raises(ArtifactError, match="trained on the categories of a data frame"):
+    with golden.raises(ArtifactError):
         read(path).predict(FEATURES)
 
 
-def test_texts_are_refused(tmp_path: Path) -> None:
+def test_texts_are_refused(tmp_path: Path, golden: Golden) -> None:
     """A text is told with its feature."""
-    with pytest.raises(ModelInputError, match="feature 'gain' holds 'x', but a lightgbm model takes numbers"):
+    with golden.raises(ModelInputError):
         read(lightgbm_file(tmp_path)).predict(FEATURES.with_columns(gain=pl.lit("x")))
 
 
@@ -105,13 +106,13 @@ def test_texts_are_refused(tmp_path: Path) -> None:
         ("left_child=", "left_child=500 "),
     ],
 )
-def test_damage_that_ends_the_process_is_found(tmp_path: Path, old: str, new: str) -> None:
+def test_damage_that_ends_the_process_is_found(tmp_path: Path, old: str, new: str, golden: Golden) -> None:
     """A file that LightGBM would abort on is refused before."""
     path = lightgbm_file(tmp_path)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(ArtifactError, match="is no LightGBM model that can be read"):
+    with golden.raises(ArtifactError):
         read(path).predict(FEATURES)
 
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from runner.errors import ModelInputError, SettingsError
 from runner.models.linear import Linear
 from tests.cli_runner import CHECKOUT
+from tests.golden import Golden
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 CATEGORIES = ("north", "Zürich", 'so-called "west", inner')
@@ -227,9 +228,9 @@ def test_replies_keep_every_bit() -> None:
     assert [[float(cell) for cell in line.split(",")] for line in PLANS.reply(features, CSV).splitlines()] == scores_NL
 
 
-def test_other_forms_are_refused() -> None:
+def test_other_forms_are_refused(golden: Golden) -> None:
     """A media type that there is no answer in is told with those there are."""
-    with pytest.raises(ValueError, match="in application/jsonlines, application/json or text/csv, not 'text/html'"):
+    with golden.raises(ValueError):
         made().reply(HALVES, "text/html")
 
 
@@ -251,16 +252,11 @@ def test_values_of_another_kind_are_refused(values: list[Any], coefficient: Any,
     assert str(caught.value).startswith(f"feature 'x' {said}")
 
 
-def test_other_features_are_refused() -> None:
+def test_other_features_are_refused(golden: Golden) -> None:
     """Features without a coefficient and coefficients without a feature are told, all of them."""
     model = made(coefficients={"x": 1, "age": 2, "Sex": 3})
-    with pytest.raises(SettingsError) as caught:
+    with golden.raises(SettingsError):
         model.predict(pl.DataFrame({"x": [1], "Age": [2]}))
-    assert caught.value.problems == (
-        "model.coefficients: none for the feature 'Age'",
-        "model.coefficients: no feature is named 'age'; the features are x, Age (data.headers)",
-        "model.coefficients: no feature is named 'Sex'; the features are x, Age (data.headers)",
-    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from runner.errors import ArtifactError, MissingInput, ModelInputError
 from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
 from tests.conftest import DEMO
+from tests.golden import Golden
 
 DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
 WEIGHTS = np.array([1.0, -2.0])
@@ -81,12 +82,10 @@ def test_published_mini_batch(notebook_model: LinearLearner) -> None:
     assert lines(notebook_model, table(*PUBLISHED).cast(pl.Float64)) == list(PUBLISHED.values())
 
 
-def test_published_json(notebook_model: LinearLearner) -> None:
+def test_published_json(notebook_model: LinearLearner, golden: Golden) -> None:
     """Asked for JSON or CSV, the model answers with all digits, as the notebook of the JSON format publishes it."""
     published, second = PUBLISHED
-    assert notebook_model.reply(table(published), "application/json") == (
-        '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
-    )
+    golden(notebook_model.reply(table(published), "application/json"))
     assert notebook_model.reply(table(published, second), "text/csv") == "0.9899773597717285\n0.5041388273239136\n"
 
 
@@ -173,25 +172,23 @@ def test_regressor_replies_with_its_value(tmp_path: Path, row: tuple[float, floa
     assert lines(made(tmp_path, predictor_type="regressor"), table(row)) == [f'{{"score":{score}}}']
 
 
-def test_regressor_replies_in_every_form(tmp_path: Path) -> None:
+def test_regressor_replies_in_every_form(tmp_path: Path, golden: Golden) -> None:
     """A regressor has no label in JSON either, and negative values in CSV."""
     model = made(tmp_path, predictor_type="regressor")
-    assert (
-        model.reply(table((3, 1), (0, 1)), "application/json") == '{"predictions": [{"score": 1.5}, {"score": -1.5}]}'
-    )
+    golden(model.reply(table((3, 1), (0, 1)), "application/json"))
     assert model.reply(table((3, 1), (0, 1)), "text/csv") == "1.5\n-1.5\n"
 
 
-def test_other_forms_are_refused(tmp_path: Path) -> None:
+def test_other_forms_are_refused(tmp_path: Path, golden: Golden) -> None:
     """A media type that the container does not write is told with those it does."""
-    with pytest.raises(ValueError, match="in application/jsonlines, application/json or text/csv, not 'text/html'"):
+    with golden.raises(ValueError):
         made(tmp_path).reply(table((1, 2)), "text/html")
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_other_number_of_features_is_refused(tmp_path: Path, width: int) -> None:
+def test_other_number_of_features_is_refused(tmp_path: Path, width: int, golden: Golden) -> None:
     """Records of another width say both numbers."""
-    with pytest.raises(ArtifactError, match=f"the model has 2 features, the records have {width}"):
+    with golden.raises(ArtifactError):
         made(tmp_path).predict(table((1,) * width))
 
 
@@ -199,12 +196,12 @@ def test_other_number_of_features_is_refused(tmp_path: Path, width: int) -> None
     ("values", "held"),
     [([1.0, None], "None"), ([None, None], "None"), (["a", "b"], "'a'"), ([True, False], "True")],
 )
-def test_features_that_are_no_numbers_are_refused(tmp_path: Path, values: list[Any], held: str) -> None:
+def test_features_that_are_no_numbers_are_refused(tmp_path: Path, values: list[Any], held: str, golden: Golden) -> None:
     """A null, a text or a boolean names its feature."""
     features = pl.DataFrame({"Age": [1, 2], "Sex": values})
     with pytest.raises(ModelInputError) as caught:
         made(tmp_path).predict(features)
-    assert str(caught.value) == f"feature 'Sex' holds {held}, but a linear_learner model takes numbers only"
+    golden(str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -260,10 +257,10 @@ def test_other_archives_are_refused(tmp_path: Path, files: dict[str, bytes], sai
     assert said in str(caught.value)
 
 
-def test_missing_artefact_is_said(tmp_path: Path) -> None:
+def test_missing_artefact_is_said(tmp_path: Path, golden: Golden) -> None:
     """A model whose file is not there says which setting names it."""
     model = LinearLearner(kind="linear_learner", artifact=tmp_path / "absent.tar.gz", label_headers=None, deploy=None)
-    with pytest.raises(MissingInput, match=r"absent\.tar\.gz \(model\.artifact\)"):
+    with golden.raises(MissingInput):
         model.predict(table((1, 2)))
 
 

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.onnx import Onnx
+from tests.golden import Golden
 from tests.models.pipelines import PEOPLE
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, onnx_file
 
@@ -112,39 +113,37 @@ def test_multiclass_gives_every_class(tmp_path: Path, zipmap: bool) -> None:
     assert model.predict(WHOLE.clear()).shape == (0, 3)
 
 
-def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
+def test_outputs_are_chosen_by_name(tmp_path: Path, golden: Golden) -> None:
     """The labels can be asked for; a name that is none is told with those that are; each is another identity."""
     estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), CLASSES_N)
     model = classifier(tmp_path, estimator, zipmap=False)
     labels = replace(model, output="label")
     assert labels.predict(WHOLE)[:, 0].tolist() == estimator.predict(np.nan_to_num(VALUES_ND)).tolist()
     assert len({model.identity, labels.identity, replace(model, columns=(0,)).identity}) == 3
-    with pytest.raises(
-        ArtifactError, match=r"outputs are label tensor\(int64\), scores tensor\(float\); model\.output i"
-    ):
+    with golden.raises(ArtifactError):
         replace(model, output="probabilities").predict(WHOLE)
 
 
-def test_several_outputs_have_to_be_named(tmp_path: Path) -> None:
+def test_several_outputs_have_to_be_named(tmp_path: Path, golden: Golden) -> None:
     """Two outputs of fractions are told; the one that is named is taken."""
     nodes = [helper.make_node("Abs", ["x"], ["size"]), helper.make_node("Neg", ["x"], ["minus"])]
     outputs = [tensor("size", FLOAT, None, 1), tensor("minus", FLOAT, None, 1)]
     model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 1)], outputs)
-    with pytest.raises(ArtifactError, match=r"size tensor\(float\), minus .+ finds no single one .+: name the one"):
+    with golden.raises(ArtifactError):
         model.predict(WHOLE[:, :1])
     assert replace(model, output="minus").predict(pl.DataFrame({"x": [2, None]}))[0] == -2
 
 
-def test_texts_are_no_scores(tmp_path: Path) -> None:
+def test_texts_are_no_scores(tmp_path: Path, golden: Golden) -> None:
     """An output of texts is refused when it is asked for."""
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
     model = stored(tmp_path, nodes, [tensor("x", STRING, None, 1)], [tensor("y", STRING, None, 1)])
-    with pytest.raises(ModelAnswerError, match="answers with basic, where numbers are needed"):
+    with golden.raises(ModelAnswerError):
         replace(model, output="y").predict(pl.DataFrame({"plan": ["basic", "pro"]}))
 
 
 @pytest.mark.parametrize("shape", [(None, 1), (None,)])
-def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, ...]) -> None:
+def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, ...], golden: Golden) -> None:
     """Several inputs each take the feature of their name in their own type, as a column or a list."""
     nodes = [
         helper.make_node(
@@ -167,9 +166,9 @@ def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, .
     people = PEOPLE.select("age", "plan", "use")
     np.testing.assert_allclose(model.predict(people)[:, 0], expected, rtol=1e-5)
     assert model.predict(people.clear()).shape == (0, 1)
-    with pytest.raises(ArtifactError, match="the model has the features 'use', which the records lack"):
+    with golden.raises(ArtifactError):
         model.predict(people.rename({"use": "usage"}))
-    with pytest.raises(ArtifactError, match="the model has 3 features, the records have 4"):
+    with golden.raises(ArtifactError):
         model.predict(PEOPLE)
 
 
@@ -189,7 +188,7 @@ def test_shapes_may_be_unknown(tmp_path: Path) -> None:
         assert model.predict(features).tolist() == [[2, 6, 10], [4, 8, 12]]
 
 
-def test_texts_in_one_table(tmp_path: Path) -> None:
+def test_texts_in_one_table(tmp_path: Path, golden: Golden) -> None:
     """An input of texts takes all features as texts, numbers written out."""
     encoder = helper.make_node(
         "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["basic", "7"], values_floats=[1.0, 2.0]
@@ -197,7 +196,7 @@ def test_texts_in_one_table(tmp_path: Path) -> None:
     model = stored(tmp_path, [encoder], [tensor("x", STRING, None, 3)], [tensor("y", FLOAT, None, 3)])
     features = pl.DataFrame({"plan": ["basic", "pro"], "age": [7, 8], "other": ["", "basic"]})
     assert model.predict(features).tolist() == [[1, 2, 0], [0, 0, 1]]
-    with pytest.raises(ModelInputError, match="feature 'age' holds None, but a onnx model takes texts there"):
+    with golden.raises(ModelInputError):
         model.predict(features.with_columns(age=pl.Series([7, None])))
 
 
@@ -218,20 +217,20 @@ def test_values_of_another_type_are_told(tmp_path: Path, type_: int, value: Any,
     assert f"feature 'b' {said}" in str(caught.value)
 
 
-def test_other_types_are_told(tmp_path: Path) -> None:
+def test_other_types_are_told(tmp_path: Path, golden: Golden) -> None:
     """An input of another type is told with those that can be filled."""
-    with pytest.raises(ArtifactError, match=r"its input 'x' takes tensor\(uint32\); expected one of tensor\(float\)"):
+    with golden.raises(ArtifactError):
         doubled(tmp_path, TensorProto.UINT32, None, 2).predict(WHOLE[:, :2])
 
 
-def test_failures_are_told(tmp_path: Path) -> None:
+def test_failures_are_told(tmp_path: Path, golden: Golden) -> None:
     """What onnxruntime does not take, such as more rows than a fixed batch, is told."""
-    with pytest.raises(ModelAnswerError, match=r"onnxruntime fails with InvalidArgument: .+ INVALID_ARGUMENT"):
+    with golden.raises(ModelAnswerError):
         doubled(tmp_path, FLOAT, 1, 4).predict(WHOLE)
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/weights.bin", "deep/" * 40 + "weights.bin"])
-def test_weights_in_other_files_are_not_read(tmp_path: Path, location: str) -> None:
+def test_weights_in_other_files_are_not_read(tmp_path: Path, location: str, golden: Golden) -> None:
     """A model whose weights lie elsewhere is refused, since its identity would not know them."""
     weights = constant("weights", np.ones((4, 1), dtype=np.float32))
     set_external_data(weights, location)
@@ -239,7 +238,7 @@ def test_weights_in_other_files_are_not_read(tmp_path: Path, location: str) -> N
     (tmp_path / "weights.bin").write_bytes(np.ones(4, dtype=np.float32).tobytes())
     nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
     model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 4)], [tensor("y", FLOAT, None, 1)], [weights])
-    with pytest.raises(ArtifactError, match="keeps its weights in another file, which is not read; save it as one"):
+    with golden.raises(ArtifactError):
         model.predict(WHOLE)
 
 

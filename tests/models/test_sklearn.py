@@ -15,6 +15,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.sklearn import Sklearn
+from tests.golden import Golden
 from tests.models.pipelines import LEAVES_N, PEOPLE, pipeline, skops_file
 from tests.models.trees import FEATURES, LABELS_N, VALUES_ND
 
@@ -77,15 +78,13 @@ def test_forests_score_alike_each_time(tmp_path: Path) -> None:
     np.testing.assert_allclose(first[:, 0], forest.predict_proba(WHOLE_ND)[:, 1], rtol=1e-14)
 
 
-def test_untrusted_types_are_named(tmp_path: Path) -> None:
+def test_untrusted_types_are_named(tmp_path: Path, golden: Golden) -> None:
     """A type that skops does not trust is named with the setting that would trust it, and then it scores."""
     estimator = HistGradientBoostingClassifier(max_iter=4, random_state=0).fit(VALUES_ND, LABELS_N)
     with pytest.raises(ArtifactError) as caught:
         stored(tmp_path, estimator, trusted=("some.Other",)).predict(FEATURES)
-    assert f"types that skops does not trust, since they could run code or end the process: {PREDICTOR}; if" in str(
-        caught.value
-    )
-    assert "add them to model.trusted" in str(caught.value)
+    golden(str(caught.value))
+    golden(str(caught.value))
     scores = stored(tmp_path, estimator, trusted=(PREDICTOR,)).predict(FEATURES)[:, 0]
     assert scores.tolist() == estimator.predict_proba(VALUES_ND)[:, 1].tolist()
 
@@ -118,37 +117,37 @@ def test_identity_knows_the_method(tmp_path: Path) -> None:
     assert replace(model, trusted=("some.Type",)).identity == model.identity
 
 
-def test_missing_features_are_named(tmp_path: Path) -> None:
+def test_missing_features_are_named(tmp_path: Path, golden: Golden) -> None:
     """Names that only the estimator knows are told, with those of the records."""
     with pytest.raises(ArtifactError) as caught:
         stored(tmp_path, pipeline()).predict(PEOPLE.rename({"use": "column_0"}))
-    assert "the model has the features 'use', which the records lack" in str(caught.value)
+    golden(str(caught.value))
     assert "(data.headers)" in str(caught.value)
 
 
-def test_matrices_hold_no_texts(tmp_path: Path) -> None:
+def test_matrices_hold_no_texts(tmp_path: Path, golden: Golden) -> None:
     """An estimator that was trained on a matrix takes no text."""
     model = stored(tmp_path, LogisticRegression().fit(WHOLE_ND, LABELS_N))
-    with pytest.raises(ModelInputError, match="feature 'years' holds 'x', but a sklearn model takes numbers"):
+    with golden.raises(ModelInputError):
         model.predict(FEATURES.with_columns(years=pl.lit("x")))
 
 
-def test_failures_are_told(tmp_path: Path) -> None:
+def test_failures_are_told(tmp_path: Path, golden: Golden) -> None:
     """What an estimator raises is told with its name."""
     model = stored(tmp_path, LogisticRegression().fit(WHOLE_ND, LABELS_N))
-    with pytest.raises(ModelAnswerError, match=r"LogisticRegression\.predict_proba fails with ValueError: Input X con"):
+    with golden.raises(ModelAnswerError):
         model.predict(FEATURES)
 
 
-def test_classes_are_no_scores(tmp_path: Path) -> None:
+def test_classes_are_no_scores(tmp_path: Path, golden: Golden) -> None:
     """Predicted words are refused."""
     words = np.where(LABELS_N, "yes", "no")
-    with pytest.raises(ModelAnswerError, match=r"LogisticRegression\.predict answers with (yes|no), where numbers are"):
+    with golden.raises(ModelAnswerError):
         stored(tmp_path, LogisticRegression().fit(WHOLE_ND, words), "predict").predict(frame(WHOLE_ND))
 
 
 @pytest.mark.parametrize(("held", "name"), [({"a": 1}, "dict"), (LinearRegression(), "LinearRegression")])
-def test_other_objects_are_refused(tmp_path: Path, held: Any, name: str) -> None:
+def test_other_objects_are_refused(tmp_path: Path, held: Any, name: str, golden: Golden) -> None:
     """A file that holds something without the method is told."""
-    with pytest.raises(ArtifactError, match=f"holds a {name}, which has no predict_proba"):
+    with golden.raises(ArtifactError):
         stored(tmp_path, held).predict(FEATURES)

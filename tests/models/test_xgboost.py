@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.xgboost import Xgboost
+from tests.golden import Golden
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, xgboost_file
 
 CLASSES_N = np.arange(len(VALUES_ND)) % 3
@@ -56,12 +57,12 @@ def test_other_names_keep_the_order(tmp_path: Path) -> None:
     assert stored(tmp_path, trained(VALUES_ND, LABELS_N)).predict(renamed).shape == (FEATURES.height, 1)
 
 
-def test_names_that_fit_in_part_are_refused(tmp_path: Path) -> None:
+def test_names_that_fit_in_part_are_refused(tmp_path: Path, golden: Golden) -> None:
     """A feature that only the model knows is told, with those that the records have."""
     with pytest.raises(ArtifactError) as caught:
         read(xgboost_file(tmp_path)).predict(FEATURES.rename({"gain": "Capital Gain"}))
-    assert "the model has the features 'gain', which the records lack" in str(caught.value)
-    assert "'age', 'hours', 'Capital Gain', 'years'" in str(caught.value)
+    golden(str(caught.value))
+    golden(str(caught.value))
 
 
 def test_early_stopping_counts(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_early_stopping_counts(tmp_path: Path) -> None:
     assert stored(tmp_path, estimator).predict(FEATURES)[:, 0].tolist() == expected.tolist()
 
 
-def test_several_outputs(tmp_path: Path) -> None:
+def test_several_outputs(tmp_path: Path, golden: Golden) -> None:
     """A classifier of three classes has three outputs, of which some can be chosen, in their order."""
     multiclass = trained(VALUES_ND, CLASSES_N, objective="multi:softprob", num_class=3)
     expected = multiclass.predict(xgboost.DMatrix(VALUES_ND))
@@ -84,7 +85,7 @@ def test_several_outputs(tmp_path: Path) -> None:
     chosen = read(model.artifact, columns=(2, 0))
     assert chosen.predict(FEATURES).tolist() == expected[:, [2, 0]].tolist()
     assert chosen.identity != model.identity
-    with pytest.raises(ModelAnswerError, match=r"3 columns, counted from 0, but model\.columns=\[3\]"):
+    with golden.raises(ModelAnswerError):
         read(model.artifact, columns=(3,)).predict(FEATURES)
 
 
@@ -106,7 +107,7 @@ def test_categories_as_codes(tmp_path: Path) -> None:
     assert scores[:, 0].tolist() == coded.predict(rows).tolist()
 
 
-def test_categories_of_data_frames_are_refused(tmp_path: Path) -> None:
+def test_categories_of_data_frames_are_refused(tmp_path: Path, golden: Golden) -> None:
     """A model that was trained on the categories of a data frame would take their values for their codes."""
     document = json.loads(booster().save_raw("json"))
     document["learner"]["feature_types"] = ["c", "float", "float", "float"]
@@ -117,28 +118,28 @@ def test_categories_of_data_frames_are_refused(tmp_path: Path) -> None:
     }
     path = tmp_path / "model.json"
     path.write_text(json.dumps(document))
-    with pytest.raises(ArtifactError, match="trained on the categories of a data frame"):
+    with golden.raises(ArtifactError):
         read(path).predict(FEATURES)
 
 
-def test_values_of_every_kind(tmp_path: Path) -> None:
+def test_values_of_every_kind(tmp_path: Path, golden: Golden) -> None:
     """Booleans are 0 and 1, a column of nulls is missing, texts are refused."""
     model = read(xgboost_file(tmp_path))
     booleans = FEATURES.with_columns(pl.col("hours") > 0, gain=pl.lit(None))
     numbers = booleans.cast({"hours": pl.Float64, "gain": pl.Float64})
     assert model.predict(booleans).tolist() == model.predict(numbers).tolist()
-    with pytest.raises(ModelInputError, match="feature 'hours' holds 'x', but a xgboost model takes numbers and bool"):
+    with golden.raises(ModelInputError):
         model.predict(FEATURES.with_columns(hours=pl.lit("x")))
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "model.PICKLE", "model.joblib"])
-def test_pickle_names_are_refused(tmp_path: Path, name: str) -> None:
+def test_pickle_names_are_refused(tmp_path: Path, name: str, golden: Golden) -> None:
     """A file named as a pickle is not opened as anything else; the sentence says why and what to save."""
-    with pytest.raises(ArtifactError, match=r"executes any code .+; save the model with save_model as \.ubj or \.json"):
+    with golden.raises(ArtifactError):
         read(xgboost_file(tmp_path).rename(tmp_path / name)).predict(FEATURES)
 
 
-def test_folders_are_told(tmp_path: Path) -> None:
+def test_folders_are_told(tmp_path: Path, golden: Golden) -> None:
     """A folder in place of a file is told."""
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with golden.raises(ArtifactError):
         read(tmp_path).predict(FEATURES)

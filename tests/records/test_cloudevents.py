@@ -16,6 +16,7 @@ from runner.errors import RecordError
 from runner.records.cloudevents import Side, decode, pair
 from runner.records.fields import Fields
 from runner.records.tables import event_rows
+from tests.golden import Golden
 
 REQUEST = "org.kubeflow.serving.inference.request"
 RESPONSE = "org.kubeflow.serving.inference.response"
@@ -105,13 +106,10 @@ def test_an_unanswered_request_is_an_invocation() -> None:
     assert pair(decode(line()), None) == Event("7", AT, decode(line()).payload, None)
 
 
-@pytest.mark.parametrize(
-    ("time", "said"),
-    [("noon", "time: 'noon' is no UTC time"), ("2023-01-19", "time: '2023-01-19' is no UTC time")],
-)
-def test_a_request_needs_a_time(time: str, said: str) -> None:
+@pytest.mark.parametrize("time", ["noon", "2023-01-19"])
+def test_a_request_needs_a_time(time: str, golden: Golden) -> None:
     """A request whose time is none belongs to no window."""
-    with pytest.raises(RecordError, match=said) as caught:
+    with golden.raises(RecordError) as caught:
         pair(decode(line(time=time)), None)
     assert caught.value.kind == "not_a_capture"
 

@@ -29,6 +29,7 @@ from runner.records.ground_truth import (
     read_merged,
     records,
 )
+from tests.golden import Golden
 
 CAPTURED = (Path(__file__).parents[1] / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
 PUBLISHED = (
@@ -145,7 +146,7 @@ def test_reading_never_raises(data: bytes) -> None:
     assert all(isinstance(found, Rejection) for found in read(data))
 
 
-def test_files_are_read_line_by_line() -> None:
+def test_files_are_read_line_by_line(golden: Golden) -> None:
     """Blank lines count for nothing, a bad line costs nothing but itself, and the place is told."""
     data = b"\n" + PUBLISHED[0] + b"torn\n \n[" + PUBLISHED[0][:-1] + b",{}]\n" + PUBLISHED[1][:-1]
     first, torn, second, bad, third = read(data)
@@ -154,7 +155,7 @@ def test_files_are_read_line_by_line() -> None:
     assert (torn.file, torn.line, torn.kind) == ("a.jsonl", 3, "not_json")
     assert isinstance(bad, Rejection)
     assert (bad.line, bad.kind) == (5, "not_ground_truth")
-    assert bad.problem.startswith("record 2 of the array: ")
+    golden(bad.problem)
 
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
@@ -290,13 +291,13 @@ def test_merging_can_be_undone(truth: GroundTruth, inference_id: str | None) -> 
     assert (b'"inferenceId"' in line) == (inference_id is not None)
 
 
-def test_what_cannot_be_merged_is_a_record_error() -> None:
+def test_what_cannot_be_merged_is_a_record_error(golden: Golden) -> None:
     """Neither a torn capture line, nor one too deep to write, nor a merged one without labels raises another error."""
     deep = CAPTURED[0].replace(b'{"endpointInput"', b'{"x":' + b"[" * 300 + b"]" * 300 + b',"endpointInput"')
     for line in (b"torn", deep):
         with pytest.raises(RecordError):
             merged(line, GroundTruth("0", "1", "CSV"))
-    with pytest.raises(RecordError, match="groundTruthData should be an object"):
+    with golden.raises(RecordError):
         read_merged(CAPTURED[0])
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from runner.records.payloads import Scalar
 from runner.records.templates import Template
+from tests.golden import Golden
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 HEADERS = ("A", "B")
@@ -206,9 +207,9 @@ def test_csv_cells(row: list[Scalar], line: str) -> None:
     assert bodies(CSV, None, None, [row]) == [line]
 
 
-def test_a_null_alone_is_no_csv() -> None:
+def test_a_null_alone_is_no_csv(golden: Golden) -> None:
     """A row that would be a blank line is refused."""
-    with pytest.raises(ValueError, match="only feature is null"):
+    with golden.raises(ValueError):
         bodies(CSV, None, None, [[1], [None]], None)
 
 
@@ -224,17 +225,17 @@ def test_rows_may_be_tuples() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("content_type", [LINES, CSV])
-def test_numbers_that_are_none_are_refused(content_type: str, value: float) -> None:
+def test_numbers_that_are_none_are_refused(content_type: str, value: float, golden: Golden) -> None:
     """A number that is not finite is told with its place, never sent as null."""
-    with pytest.raises(ValueError, match=rf"^row 1: feature 'B' is {value}, which no request can carry$"):
+    with golden.raises(ValueError):
         bodies(content_type, None, None, [[0, 1], [2, value]])
 
 
-def test_other_widths_are_refused() -> None:
+def test_other_widths_are_refused(golden: Golden) -> None:
     """A row that does not fit the headers, or a name that no row has, is told."""
-    with pytest.raises(ValueError, match=r"^row 1 has 3 values for 2 features$"):
+    with golden.raises(ValueError):
         bodies(LINES, None, None, [[0, 1], [0, 1, 2]])
-    with pytest.raises(ValueError, match=r'^a row has 2 values, none of them is "\$\{column_2\}"$'):
+    with golden.raises(ValueError):
         bodies(LINES, '["${column_2}"]', None, headers=None)
 
 
@@ -301,9 +302,9 @@ def test_what_cannot_work_is_refused(content_type: str, content: str | None, rec
         (None, "${column_01}", "without headers they are column_0, column_1, …"),
     ],
 )
-def test_unknown_features_are_told(headers: tuple[str, ...] | None, text: str, said: str) -> None:
+def test_unknown_features_are_told(headers: tuple[str, ...] | None, text: str, said: str, golden: Golden) -> None:
     """A name that no feature has comes with the one that was probably meant, or with all."""
-    with pytest.raises(ValueError, match="content_template: there is no feature for") as caught:
+    with golden.raises(ValueError) as caught:
         Template(LINES, f'{{"a":"{text}"}}', None, headers)
     assert said in str(caught.value)
 
@@ -350,16 +351,16 @@ def test_no_row_is_no_record(content_type: str) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_columns_of_numbers_that_are_none_are_refused(value: float) -> None:
+def test_columns_of_numbers_that_are_none_are_refused(value: float, golden: Golden) -> None:
     """A number that is not finite is told with its place, also among nulls."""
     table = pl.DataFrame({"A": [1, 2, 3], "B": [None, 2.0, value]})
-    with pytest.raises(ValueError, match=rf"^row 2: feature 'B' is {value}, which no request can carry$"):
+    with golden.raises(ValueError):
         Template(LINES, None, None, HEADERS).records(table)
 
 
-def test_tables_of_other_widths_are_refused() -> None:
+def test_tables_of_other_widths_are_refused(golden: Golden) -> None:
     """A table that does not fit the headers is told, as a row is."""
-    with pytest.raises(ValueError, match=r"^a row has 1 value for 2 features$"):
+    with golden.raises(ValueError):
         Template(LINES, None, None, HEADERS).records(pl.DataFrame({"A": [1]}))
 
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from runner.domain.drift import DriftResult, Effect, FeatureDrift, LabelResult, Level
 from tests.cli_runner import Shapwatch
+from tests.golden import Golden
 from tests.report.samples import HOSTILE, REPORT, attributions, failed, html, manifest, points, stored, whole, written
 
 
@@ -45,26 +46,14 @@ def test_it_says_what_the_manifest_says() -> None:
     assert shown.count("<figure") == 1
 
 
-def test_it_is_in_the_order_in_which_a_person_reads() -> None:
+def test_it_is_in_the_order_in_which_a_person_reads(golden: Golden) -> None:
     """Verdict, what to do, health, movers, what is material, over time, from where to where, all, parts, appendix."""
     live, reference = attributions(["a", "b"]), attributions(["b", "a"], 1)
     shown = html(manifest(), live, reference, whole(live, reference), points(4))
-    assert re.findall("<h2>(.*)</h2>", shown) == [
-        "What to do",
-        "Health",
-        "Notes",
-        "Movers: yes",
-        "Material and detectable",
-        "Timeline",
-        "Reference and live",
-        "Distributions",
-        "All labels",
-        "Parts of the records",
-        "Appendix",
-    ]
+    golden("\n".join(re.findall("<h2>(.*)</h2>", shown)))
     assert len(re.findall(r"<details[^>]*>", shown)) == 5
-    assert re.findall(r"<details open>\s*<summary>(.*)</summary>", shown) == ["yes, warning, nDCG 0.8000"]
-    assert "<dd>warning; this window alone: violation</dd>" in shown
+    golden("\n".join(re.findall(r"<details open>\s*<summary>(.*)</summary>", shown)))
+    golden("\n".join(re.findall(r"<dd>(warning.*)</dd>", shown)))
 
 
 def test_what_was_found_stands_beside_what_chance_does() -> None:
@@ -140,28 +129,27 @@ def test_failures_have_a_page_too() -> None:
     assert "in doubt" not in shown
 
 
-def test_too_few_records_say_what_to_do() -> None:
+def test_too_few_records_say_what_to_do(golden: Golden) -> None:
     """The ranking was judged all the same, and nothing is shown in red."""
     told = {"headline": "Too few records", "sentence": "7.", "serving_parity": None, "level": "insufficient_data"}
     shown = html(manifest(**told), attributions(["a"]), attributions(["a"], 1))
     assert '<section class="verdict warning"' in shown
-    assert "lower drift.min_rows" in shown
+    golden("\n".join(line for line in shown.splitlines() if "drift.min_rows" in line))
 
 
-def test_bad_health_takes_the_colour_from_the_verdict() -> None:
+def test_bad_health_takes_the_colour_from_the_verdict(golden: Golden) -> None:
     """It says in words which check makes it doubtful; where all is well it does not."""
     live, reference = attributions(["a", "b"]), attributions(["b", "a"], 1)
     doubtful, sure = (
         html(manifest(serving_parity={"largest": largest, "records": 10}), live, reference) for largest in (0.25, 0.0)
     )
     assert '<section class="verdict doubtful"' in doubtful
-    assert "This verdict is in doubt. Serving parity: scores differ (captured and" in doubtful
-    assert "Settle first what is in doubt" in doubtful
+    golden("\n".join(line for line in doubtful.splitlines() if "doubt" in line))
     assert '<section class="verdict bad"' in sure
     assert "in doubt" not in sure
 
 
-def test_documents_of_earlier_versions_are_rendered() -> None:
+def test_documents_of_earlier_versions_are_rendered(golden: Golden) -> None:
     """A finding without what came later, and no history, no material: the page has what there is."""
     live, reference = attributions(["a", "b"]), attributions(["b", "a"], 1)
     told = {key: value for key, value in manifest().items() if key != "material"}
@@ -175,7 +163,7 @@ def test_documents_of_earlier_versions_are_rendered() -> None:
             del feature["attributions"], feature["values"]
     shown = REPORT.render(told, files["analysis.json"], json.dumps(document).encode())["report.html"].decode()
     headings = re.findall("<h2>(.*)</h2>", shown)
-    assert headings[3:7] == ["Movers: yes", "Material and detectable", "Reference and live", "All labels"]
+    golden("\n".join(headings[3:7]))
 
 
 def test_the_same_execution_gives_the_same_bytes() -> None:
@@ -190,7 +178,7 @@ def test_any_number_of_features(count: int) -> None:
     names = [f"feature {i}" for i in range(count)]
     shown = html(manifest(), attributions(names), attributions(names, 1))
     assert shown.count('<th scope="row">feature') == 2 * count + min(10, count)
-    assert (f"the {count - 20} smallest are left out" in shown) == (count > 20)
+    assert (f"the {count - 20} smallest" in shown) == (count > 20)
     assert len(shown) < 1_000_000
 
 
@@ -229,20 +217,14 @@ def test_a_browser_shows_names_as_text(tmp_path: Path, browser: Browser, scheme:
     context.close()
 
 
-def test_a_real_report_reads_in_order(tmp_path: Path, browser: Browser) -> None:
+def test_a_real_report_reads_in_order(tmp_path: Path, browser: Browser, golden: Golden) -> None:
     """The quickstart's third report has its verdict first, then health and what moved; it knows two hours before."""
     Shapwatch(tmp_path)("stage=quickstart")
     view = browser.new_page(viewport={"width": 400, "height": 800})
     view.goto((tmp_path / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12/report.html").as_uri())
     assert view.locator(".verdict h1").text_content() == "Severe drift"
     headings = view.locator("h2").all_text_contents()
-    assert [each for each in headings if each != "Notes"][:5] == [
-        "What to do",
-        "Health",
-        "Movers",
-        "Material and detectable",
-        "Timeline",
-    ]
+    golden("\n".join(each for each in headings if each != "Notes"))
     assert view.get_by_role("region", name="Movers").locator("tbody th").first.text_content() == "mean compactness"
     overflow = view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow == 0

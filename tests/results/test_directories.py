@@ -41,6 +41,7 @@ from runner.results.directories import (
     writing,
 )
 from tests.cli_runner import CHECKOUT
+from tests.golden import Golden
 
 INFORMED = (Status.COMPLETED, Level.INFO)
 
@@ -136,10 +137,10 @@ def test_manifests_tell_what_is_finished(
 
 
 @pytest.mark.parametrize("data", [b"", b"torn {", b"\xff"])
-def test_a_damaged_manifest_is_an_error_and_its_execution_is_kept(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_manifest_is_an_error_and_its_execution_is_kept(tmp_path: Path, data: bytes, golden: Golden) -> None:
     """What cannot be read may have been a finished execution."""
     commit(tmp_path / "06", {MANIFEST: data})
-    with pytest.raises(ValueError, match="is not JSON"):
+    with golden.raises(ValueError):
         read_manifest(tmp_path / "06")
     assert finished(tmp_path / "06")
 
@@ -230,12 +231,12 @@ def test_a_long_silence_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pyte
     assert preceding(tmp_path / "2026/01/05/04") == AlertHistory(None, failing=True)
 
 
-def test_nothing_of_others_is_replaced(tmp_path: Path) -> None:
+def test_nothing_of_others_is_replaced(tmp_path: Path, golden: Golden) -> None:
     """A folder with anything that no execution wrote, or a file, stays as it is."""
     (tmp_path / "folder/sub").mkdir(parents=True)
     (tmp_path / "file").write_bytes(b"precious")
     for target in ("folder", "file"):
-        with pytest.raises(OccupiedTarget, match="which writing there would replace"):
+        with golden.raises(OccupiedTarget):
             commit(tmp_path / target, {ANALYSIS: b"new"})
     assert (tmp_path / "folder/sub").is_dir()
     assert (tmp_path / "file").read_bytes() == b"precious"
@@ -244,25 +245,25 @@ def test_nothing_of_others_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other", ["explanations_shap/notes.txt", "explanations_shap/out.csv/part-0.csv", "analysis.json/x", "out.csv"]
 )
-def test_nothing_of_others_in_a_folder_of_ours_is_lost(tmp_path: Path, other: str) -> None:
+def test_nothing_of_others_in_a_folder_of_ours_is_lost(tmp_path: Path, other: str, golden: Golden) -> None:
     """A folder of the same name, and what lies in it beside our files, is neither replaced, amended nor removed."""
     (path := tmp_path / "09" / other).parent.mkdir(parents=True)
     path.write_bytes(b"precious")
     for act in (commit, amend):
-        with pytest.raises(OccupiedTarget, match="which writing there would replace"):
+        with golden.raises(OccupiedTarget):
             act(tmp_path / "09", {REPORT: b"new", LOCAL: b"new"})
     assert not remove(tmp_path / "09", tmp_path)
     assert contents(tmp_path) == {f"09/{other}": b"precious"}
 
 
 @pytest.mark.parametrize("other", ["file", "link"])
-def test_what_only_has_the_name_of_our_folder_stays(tmp_path: Path, other: str) -> None:
+def test_what_only_has_the_name_of_our_folder_stays(tmp_path: Path, other: str, golden: Golden) -> None:
     """A file is no folder of ours, nor is a link to somebody else's."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "09").mkdir()
     path = tmp_path / "09/explanations_shap"
     path.write_bytes(b"") if other == "file" else path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OccupiedTarget, match="holds explanations_shap"):
+    with golden.raises(OccupiedTarget):
         commit(tmp_path / "09", {REPORT: b"new"})
 
 
@@ -443,7 +444,7 @@ def test_several_writers_leave_one_whole_directory(tmp_path: Path) -> None:
     assert (target / ANALYSIS).read_bytes() == (target / REPORT).read_bytes()
 
 
-def test_what_is_amended_leaves_the_rest(tmp_path: Path) -> None:
+def test_what_is_amended_leaves_the_rest(tmp_path: Path, golden: Golden) -> None:
     """Files of the same names are replaced, others stay; a directory that holds more is refused and stays as it is."""
     target = tmp_path / "05"
     commit(target, {ANALYSIS: b"kept", REPORT: b"old"})
@@ -451,6 +452,6 @@ def test_what_is_amended_leaves_the_rest(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"05/analysis.json": b"kept", "05/report.html": b"new"}
     (target / "notes.txt").write_text("mine")
     before = contents(tmp_path)
-    with pytest.raises(OccupiedTarget, match=r"holds notes\.txt"):
+    with golden.raises(OccupiedTarget):
         amend(target, {REPORT: b"newer"})
     assert contents(tmp_path) == before

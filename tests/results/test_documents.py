@@ -16,7 +16,7 @@ from runner.errors import UnusableReference
 from runner.results.documents import analysis, constraint_violations, drift, dump, read_analysis
 from tests.drift.samples import HOUR, USUAL, local
 
-EXPECTED = Path(__file__).parent / "expected"
+EXPECTED = Path(__file__).parents[1] / "expected"
 
 ATTRIBUTIONS = GlobalAttributions(
     names=("Age", 'Hours <per> "week" µ'),

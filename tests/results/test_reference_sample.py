@@ -8,6 +8,7 @@ import pytest
 
 from runner.domain.attributions import Attributions, Explained
 from runner.results import reference_sample
+from tests.golden import Golden
 
 NAMES = ("Age", 'a "b"\n', "kind")
 
@@ -63,13 +64,13 @@ def test_the_same_records_are_explained_again_each_time(rows: int, places: list[
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"{}"])
-def test_another_file_is_refused(data: bytes) -> None:
+def test_another_file_is_refused(data: bytes, golden: Golden) -> None:
     """With a sentence."""
-    with pytest.raises(ValueError, match="is no file of kept records"):
+    with golden.raises(ValueError):
         reference_sample.read(data, NAMES, NAMES, ("no",))
 
 
-def test_a_file_of_other_features_is_refused() -> None:
+def test_a_file_of_other_features_is_refused(golden: Golden) -> None:
     """As when somebody has copied it from elsewhere."""
-    with pytest.raises(ValueError, match="is no file of kept records"):
+    with golden.raises(ValueError):
         reference_sample.read(reference_sample.parquet(made(4)), (*NAMES, "one more"), NAMES, ("no",))

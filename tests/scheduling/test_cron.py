@@ -223,6 +223,7 @@ starts = st.datetimes(datetime(2020, 1, 1), datetime(2190, 1, 1), timezones=st.j
 )
 
 
+@pytest.mark.soak
 @settings(max_examples=60)
 @given(crons(), starts)
 def test_a_day_and_a_half_minute_by_minute(drawn: tuple[Cron, Callable[[datetime], bool]], start: datetime) -> None:

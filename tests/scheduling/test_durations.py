@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from runner.scheduling.durations import Duration, duration, text
+from tests.golden import Golden
 
 SETTING: TypeAdapter[timedelta] = TypeAdapter(Duration)
 
@@ -37,23 +38,23 @@ def test_durations_are_read(written: str, length: timedelta) -> None:
     "written",
     ["", "P", "-P", "PT", "P1DT", "1H", "PT1", "P1H", "PT1D", "P1W2D", "PT1.5H", "--PT1H", "pt1h", "PT1H ", "PT١H"],
 )
-def test_other_texts_are_no_durations(written: str) -> None:
+def test_other_texts_are_no_durations(written: str, golden: Golden) -> None:
     """What is none is shown in the sentence."""
-    with pytest.raises(ValueError, match="is no duration such as -PT1H, PT90M or -P8D"):
+    with golden.raises(ValueError):
         duration(written)
 
 
 @pytest.mark.parametrize("written", ["P1M", "-P1Y", "P1Y2M3D", "P2M3DT4H", "P1M3D"])
-def test_months_and_years_are_refused(written: str) -> None:
+def test_months_and_years_are_refused(written: str, golden: Golden) -> None:
     """What has no fixed length is refused with what to write instead."""
-    with pytest.raises(ValueError, match="has no fixed length; give days, such as -P30D"):
+    with golden.raises(ValueError):
         duration(written)
 
 
 @pytest.mark.parametrize("written", ["P1000000000D", "-PT99999999999999999999H", "P" + "9" * 5000 + "D"])
-def test_durations_beyond_the_calendar_are_refused(written: str) -> None:
+def test_durations_beyond_the_calendar_are_refused(written: str, golden: Golden) -> None:
     """A length that no calendar holds is refused with a short sentence."""
-    with pytest.raises(ValueError, match="is longer than the calendar") as caught:
+    with golden.raises(ValueError) as caught:
         duration(written)
     assert len(str(caught.value)) < 200
 
@@ -80,7 +81,7 @@ def test_settings_are_texts_in_json() -> None:
 
 
 @pytest.mark.parametrize("value", [3600, 1.5, True, None, ["PT1H"]])
-def test_numbers_are_no_settings(value: object) -> None:
+def test_numbers_are_no_settings(value: object, golden: Golden) -> None:
     """A number does not say its unit."""
-    with pytest.raises(ValidationError, match="expected a duration such as -PT1H or -P8D"):
+    with golden.raises(ValidationError):
         SETTING.validate_python(value)

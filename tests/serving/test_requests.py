@@ -12,6 +12,7 @@ from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.serving.refusals import Refusal
 from runner.serving.requests import Requests
+from tests.golden import Golden
 
 LINE = b'{"features":[1,"a"]}'
 DENSE = b'{"instances":[{"features":[1,"a"]}]}'
@@ -54,11 +55,9 @@ def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -
         b"text/csvx",
     ],
 )
-def test_other_content_types_are_refused(content_type: bytes) -> None:
+def test_other_content_types_are_refused(content_type: bytes, golden: Golden) -> None:
     """Another media type, and texts that are no UTF-8, are 415, with those that are not."""
-    with pytest.raises(
-        Refusal, match=r"expected application/jsonlines, application/json or text/csv, in UTF-8"
-    ) as told:
+    with golden.raises(Refusal) as told:
         Requests(fields()).read(content_type, LINE)
     assert told.value.status == 415
 
@@ -86,9 +85,9 @@ def test_wrong_bodies_are_refused(body: bytes, said: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"features":[1]}', b'{"features":[1,2,3]}\n{"features":[1,2]}'])
-def test_headers_say_how_many_values(body: bytes) -> None:
+def test_headers_say_how_many_values(body: bytes, golden: Golden) -> None:
     """Where the features have names, a record has as many values."""
-    with pytest.raises(Refusal, match="values, expected 2 values"):
+    with golden.raises(Refusal):
         Requests(fields(headers=("Age", "Sex"))).read(None, body)
 
 

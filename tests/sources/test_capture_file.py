@@ -105,6 +105,7 @@ def test_any_bytes_are_accounted_for(tmp_path_factory: pytest.TempPathFactory, l
     check_readers_agree(path, form.fields)
 
 
+@pytest.mark.soak
 def test_fuzzed_lines_are_accepted_or_rejected(tmp_path: Path) -> None:
     """Of 200,000 mutated lines each is a record, a rejection, an event of another window, a probe, or blank."""
     rng = random.Random(1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from runner.errors import MissingInput
 from runner.sources.data_file import DataFile
 from runner.sources.file import FileReader
+from tests.golden import Golden
 from tests.sources.reading import FIELDS, HOUR, taken
 
 DATA = DataFile(Path(), "", FIELDS, "application/jsonlines", None, header=False)
@@ -23,9 +22,9 @@ def test_all_of_it_is_the_windows(tmp_path: Path) -> None:
     assert found.places == [(str(path), 2, "payload")]
 
 
-def test_a_missing_one_names_its_setting(tmp_path: Path) -> None:
+def test_a_missing_one_names_its_setting(tmp_path: Path, golden: Golden) -> None:
     """A file that is not there is told with its setting, and named as the place that was looked in."""
     source = FileReader(str(tmp_path / "absent"), DATA)
     assert source.folders(HOUR) == [str(tmp_path / "absent")]
-    with pytest.raises(MissingInput, match=r"the file of records was not found at .+absent \(source\.path\)"):
+    with golden.raises(MissingInput):
         source.files(HOUR)

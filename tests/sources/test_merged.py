@@ -13,6 +13,7 @@ from runner.drift.performance import Quality
 from runner.records import ground_truth
 from runner.records.ground_truth import GroundTruth
 from runner.sources.merged import MergedReader
+from tests.golden import Golden
 from tests.sources.reading import FIELDS, HOUR, event
 
 SCORES, LABELS = [0.9, 0.2, 0.6, 0.4], [1, 0, 0, 1]
@@ -100,9 +101,9 @@ def test_what_stands_in_the_way_is_said(tmp_path: Path, data: bytes, names: tupl
     assert said in found
 
 
-def test_bad_lines_beside_good_ones_are_noted(tmp_path: Path) -> None:
+def test_bad_lines_beside_good_ones_are_noted(tmp_path: Path, golden: Golden) -> None:
     """What can be compared is, and a note tells how much could not and why."""
     found = quality(tmp_path, merged(*LABELS, scores=SCORES) + b"torn\n" * 2)
     assert isinstance(found, Quality)
     assert found.records == 4
-    assert found.notes[-1].startswith("2 merged events could not be read, the first: 2026/01/05/09/part-00000-x")
+    golden(found.notes[-1])

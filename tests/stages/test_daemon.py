@@ -22,6 +22,7 @@ from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger.leadership import Leadership
 from runner.scheduling.ledger.ledger import Ledger
 from runner.stages.daemon import Daemon
+from tests.golden import Golden
 from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, telling, wait_until
 from tests.scheduling.ledger.ledger_samples import NOON
 
@@ -115,7 +116,9 @@ def test_its_monitors_are_in_the_ledger_when_it_begins_to_lead(bench: Bench) -> 
     assert revisions == {"new": (1, True), "old": (2, True), "same": (1, True)}
 
 
-def test_a_ledger_that_is_away_is_told_of_once_and_used_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_ledger_that_is_away_is_told_of_once_and_used_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture, golden: Golden
+) -> None:
     """What runs goes on meanwhile, and health says what is wrong."""
     bench.codes["watch"] = telling(seconds=0.3)
     bench.create()
@@ -127,7 +130,7 @@ def test_a_ledger_that_is_away_is_told_of_once_and_used_again(bench: Bench, capl
         with locked(bench):
             for _ in range(3):
                 daemon.round()
-            assert "locked it for more than" in (daemon.facts().problem or "")
+            golden(daemon.facts().problem or "")
             assert daemon.facts().running == 1
         daemon.round()
         assert daemon.facts().problem is None
@@ -210,7 +213,7 @@ def test_what_cannot_be_removed_ends_nothing(bench: Bench, tmp_path: Path, caplo
     assert sum("cannot be removed" in line for line in caplog.messages) == 2
 
 
-def test_it_works_until_it_is_told_to_end(bench: Bench) -> None:
+def test_it_works_until_it_is_told_to_end(bench: Bench, golden: Golden) -> None:
     """What runs then has its time; the daemon is heard no more, and somebody else can lead."""
     bench.codes["watch"] = telling(seconds=0.5)
     bench.create()
@@ -225,7 +228,7 @@ def test_it_works_until_it_is_told_to_end(bench: Bench) -> None:
     teller.start()
     outcome = daemon.run()
     teller.join()
-    assert outcome.message.startswith("the daemon has ended")
+    golden(outcome.message)
     assert bench.ledger.entries()[0].status == Status.COMPLETED
     assert bench.ledger.daemons() == []
     with leading(bench) as other:

@@ -23,6 +23,7 @@ from runner.serving.server import listen
 from runner.stages.serve import Serve
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
+from tests.golden import Golden
 from tests.serving.served import events
 
 ONE = (DEMO / "traffic.jsonl").read_text().splitlines()[0]
@@ -65,46 +66,48 @@ def url(line: str) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals, golden: Golden) -> None:
     """It says where it serves, answers, and after a signal writes the capture, tells the counts and ends well."""
     with process(tmp_path) as (it, line), httpx.Client(trust_env=False) as client:
         for content in (ONE, ONE, "{"):
             client.post(url(line), content=content, headers={"content-type": "application/jsonlines"})
         it.send_signal(number)
         said, complained = it.communicate(timeout=30)
-    assert (it.returncode, said, complained) == (0, "answered 2 requests, captured 2, dropped 0\n", "")
+    assert (it.returncode, complained) == (0, "")
+    golden(said)
     assert len(events(tmp_path)) == 2
 
 
-def test_attached_it_ends_with_its_input(tmp_path: Path) -> None:
+def test_attached_it_ends_with_its_input(tmp_path: Path, golden: Golden) -> None:
     """A server that hangs on a process is gone when that closes its standard input, as its death does."""
     with process(tmp_path, "attached") as (it, line):
         assert httpx.post(url(line), content=ONE, trust_env=False).is_success
         said, complained = it.communicate(timeout=30)
-    assert (it.returncode, said, complained) == (0, "answered 1 request, captured 1, dropped 0\n", "")
+    assert (it.returncode, complained) == (0, "")
+    golden(said)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com"])  # noqa: S104  they are refused
 @pytest.mark.parametrize("token", [None, ""])
-def test_others_need_a_token(host: str, token: str | None) -> None:
+def test_others_need_a_token(host: str, token: str | None, golden: Golden) -> None:
     """An address that others can reach is not served without a token; the sentence says which variable holds it."""
     with pytest.raises(SettingsError) as caught:
         stage(host=host, token=token).run()
-    assert f"stage.host={host}: others can reach that address" in str(caught.value)
-    assert "set the environment variable SHAPWATCH_TOKEN (stage.token_env)" in str(caught.value)
+    golden(str(caught.value))
+    golden(str(caught.value))
 
 
-def test_a_taken_port_is_told() -> None:
+def test_a_taken_port_is_told(golden: Golden) -> None:
     """A port that somebody else has is a sentence with a way out."""
     with listen("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"stage\.port={port}: cannot listen at 127\.0\.0\.1 .*already in use"):
+        with golden.raises(SettingsError):
             stage(port=port).run()
 
 
-def test_a_host_that_is_not_here_is_told() -> None:
+def test_a_host_that_is_not_here_is_told(golden: Golden) -> None:
     """So is an address that is none of this machine's; the token is kept to oneself."""
-    with pytest.raises(SettingsError, match=r"cannot listen at 192\.0\.2\.1 \(.+\); take another port, 0") as told:
+    with golden.raises(SettingsError) as told:
         stage(host="192.0.2.1", token="sesame").run()
     assert "sesame" not in str(told.value)
 
@@ -115,24 +118,26 @@ def learner(artifact: Path) -> LinearLearner:
 
 
 @pytest.mark.parametrize("headers", [None, tuple("abcdefghij")])
-def test_a_broken_model_is_told_at_the_start(tmp_path: Path, headers: tuple[str, ...] | None) -> None:
+def test_a_broken_model_is_told_at_the_start(tmp_path: Path, headers: tuple[str, ...] | None, golden: Golden) -> None:
     """A model that is missing or corrupt is told before anybody is told of a server, whether features have names."""
     fields = Fields("features", "score", headers)
     (tmp_path / "broken.tar.gz").write_bytes(b"broken")
-    with pytest.raises(ArtifactError, match=r"is no readable tar\.gz archive"):
+    with golden.raises(ArtifactError):
         stage(model=learner(tmp_path / "broken.tar.gz"), fields=fields).run()
-    with pytest.raises(MissingInput, match="the model was not found"):
+    with golden.raises(MissingInput):
         stage(model=learner(tmp_path / "absent.tar.gz"), fields=fields).run()
 
 
-def test_names_that_are_too_many_are_told_at_the_start() -> None:
+def test_names_that_are_too_many_are_told_at_the_start(golden: Golden) -> None:
     """Named features that the model does not have are told, too."""
-    with pytest.raises(ArtifactError, match="the model has 10 features, the records have 2"):
+    with golden.raises(ArtifactError):
         stage(model=learner(DEMO / "model.tar.gz")).run()
 
 
 @pytest.mark.parametrize("headers", [None, ("Age", "Sex")])
-def test_a_sound_model_is_served(capsys: pytest.CaptureFixture[str], headers: tuple[str, ...] | None) -> None:
+def test_a_sound_model_is_served(
+    capsys: pytest.CaptureFixture[str], headers: tuple[str, ...] | None, golden: Golden
+) -> None:
     """A model that takes texts, or whose number of features nobody knows, is served; without input not for long."""
     coefficients: Any = {"Age": 1.0, "Sex": {"f": 1.0}} if headers else {"column_0": 1.0}
     model = Linear(
@@ -143,5 +148,5 @@ def test_a_sound_model_is_served(capsys: pytest.CaptureFixture[str], headers: tu
         outcome = stage(model=model, fields=Fields("features", None, headers), attached=True).run()
     assert outcome.message == "answered 0 requests"
     assert outcome.succeeded
-    assert capsys.readouterr().out.startswith("serving churn at http://127.0.0.1:")
+    golden(capsys.readouterr().out)
     assert model.predict(pl.DataFrame(schema=dict.fromkeys(coefficients, pl.Null))).shape == (0, 1)

@@ -20,6 +20,7 @@ from runner.models.xgboost import Xgboost
 from runner.protocols import Model
 from tests.conftest import HERE, untracked
 from tests.formula_models import Formula, additive
+from tests.golden import Golden
 from tests.models.trees import FEATURES, NAMES, booster, lightgbm_file, xgboost_file
 
 SETTINGS: dict[str, Any] = {"columns": None, "label_headers": None, "deploy": None}
@@ -86,21 +87,21 @@ def test_they_follow_the_records_order_of_features(model: Model) -> None:
     np.testing.assert_array_equal(found.phi_NDL, straight.phi_NDL[:, places])
 
 
-def test_probabilities_are_another_quantity(model: Model) -> None:
+def test_probabilities_are_another_quantity(model: Model, golden: Golden) -> None:
     """They have to be asked for as log-odds."""
-    with pytest.raises(ExplainerError, match=r"explains log-odds of this model: set shap.use_logit=true"):
+    with golden.raises(ExplainerError):
         Estimator(Trees(), Aggregation.MEAN_ABS, False, 1000, HERE).explain(model, SOME, SOME[:1], untracked)
 
 
-def test_other_models_have_none() -> None:
+def test_other_models_have_none(golden: Golden) -> None:
     """And the error names what has."""
     features = pl.DataFrame({"x": [1.0]})
-    with pytest.raises(ExplainerError, match="needs model=xgboost or lightgbm"):
+    with golden.raises(ExplainerError):
         ESTIMATOR.explain(Formula(additive), features, features, untracked)
 
 
-def test_several_outputs_are_refused(tmp_path: Path) -> None:
+def test_several_outputs_are_refused(tmp_path: Path, golden: Golden) -> None:
     """As is any objective whose link is another one."""
     model = Xgboost(kind="xgboost", artifact=xgboost_file(tmp_path), **{**SETTINGS, "columns": (0,)})
-    with pytest.raises(ExplainerError, match="explains one output of binary:logistic"):
+    with golden.raises(ExplainerError):
         ESTIMATOR.explain(model, SOME, SOME[:1], untracked)

@@ -17,6 +17,7 @@ from runner.domain.schedules import Snapshot
 from runner.results.directories import writing
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.supervisor import Supervisor
+from tests.golden import Golden
 from tests.scheduling.daemon.supervisor_bench import Bench, declaration, telling, wait_until
 from tests.scheduling.ledger.ledger_samples import NOON
 
@@ -171,7 +172,9 @@ def test_what_is_told_to_end_is_ended(bench: Bench) -> None:
     assert statuses(bench) == [Status.STOPPED]
 
 
-def test_a_timetable_of_a_later_version_harms_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_timetable_of_a_later_version_harms_no_other(
+    bench: Bench, caplog: pytest.LogCaptureFixture, golden: Golden
+) -> None:
     """It is left out, and the log says why."""
     strange = bench.create("strange")
     bench.ledger.update(replace(strange, timetable='{"kind": "lunar"}'), declaration().snapshot)
@@ -180,10 +183,10 @@ def test_a_timetable_of_a_later_version_harms_no_other(bench: Bench, caplog: pyt
     with leading(bench) as (dispatcher, supervisor), caplog.at_level(logging.ERROR):
         rounds(dispatcher, supervisor)
     assert (statuses(bench), statuses(bench, "strange")) == ([Status.COMPLETED], [])
-    assert "its timetable is left out" in caplog.text
+    golden("\n".join(caplog.messages))
 
 
-def test_settings_that_are_missing_keep_nobody_waiting(bench: Bench) -> None:
+def test_settings_that_are_missing_keep_nobody_waiting(bench: Bench, golden: Golden) -> None:
     """What refers to them is not run, with the reason; everything else is."""
     broken = replace(declaration("broken"), snapshot=Snapshot("gone: true\n", "/"))
     broken.create(bench.ledger, bench.clock())
@@ -196,7 +199,7 @@ def test_settings_that_are_missing_keep_nobody_waiting(bench: Bench) -> None:
     assert statuses(bench) == [Status.COMPLETED]
     (entry,) = bench.ledger.entries("broken")
     assert entry.status == Status.STOPPED
-    assert "are not in it" in (entry.failure_reason or "")
+    golden(entry.failure_reason or "")
 
 
 def test_a_clock_that_is_set_back_loses_and_repeats_nothing(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 from runner.domain.executions import Execution, Status
 from runner.scheduling.daemon.process import End
 from runner.scheduling.daemon.result import RUN_AGAIN, STOPPED_BY_HAND, Result, answer, lost, overran, told
+from tests.golden import Golden
 from tests.scheduling.daemon.entries import entry
 
 
@@ -43,8 +44,8 @@ def test_a_lost_execution_is_run_again_but_not_for_ever() -> None:
     assert lost(entry(status=Status.STOPPING)) is STOPPED_BY_HAND
 
 
-def test_an_execution_that_overran_names_the_setting() -> None:
+def test_an_execution_that_overran_names_the_setting(golden: Golden) -> None:
     """It is stopped, not failed."""
     result = overran(entry(max_runtime=7))
     assert result.status == Status.STOPPED
-    assert result.failure_reason == "stopped after 7 s, the longest it may run (schedule.max_runtime)"
+    golden(result.failure_reason)

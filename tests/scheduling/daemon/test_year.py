@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any, cast
 
+import pytest
+
 from runner.domain.executions import HOUR, Status, Window
 from runner.domain.schedules import ExecutionRecord
 from runner.scheduling.daemon.dispatcher import Dispatcher
@@ -19,6 +21,8 @@ from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger.ledger import Ledger
 from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, Clock, wait_until
 from tests.scheduling.ledger.ledger_samples import BUSY
+
+pytestmark = pytest.mark.soak
 
 YEAR = 2028
 START = datetime(YEAR, 1, 1, tzinfo=UTC)
