@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -263,10 +264,10 @@ def test_reply_holds_the_scores(case: Case, accept: Format, score: str, count: i
 
 
 def test_other_media_types_are_refused(case: Case) -> None:
-    """A media type nobody writes is told with those that can be had, or as the endpoint refuses it."""
-    expected = (ValueError, r"answers in .+, not 'image/png'") if case.kind.in_process else (EndpointError, "406")
-    with pytest.raises(expected[0], match=expected[1]):
+    """The error for a media type nobody writes names it, and is the endpoint's refusal where there is one."""
+    with pytest.raises(ValueError if case.kind.in_process else EndpointError, match="'image/png'") as caught:
         case.model.reply(case.features[:1], "image/png")
+    assert not isinstance(caught.value, EndpointError) or caught.value.status == 406
 
 
 def test_nothing_is_sent_in_process(case: Case) -> None:
@@ -298,47 +299,71 @@ def test_pickles_are_never_loaded(name: str, protocol: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_missing_artefacts_are_told(name: str, tmp_path: Path, golden: Golden) -> None:
-    """A file that is not there is told with the setting that names it."""
+def test_missing_artefacts_are_an_error(name: str, tmp_path: Path, golden: Golden) -> None:
+    """The error for a file that is not there names the setting and how to save the model."""
     model = replace(KINDS[name].make(tmp_path, 1), artifact=tmp_path / "absent")
-    with golden.raises(MissingInput):
+    with golden.raises(MissingInput) as caught:
         model.predict(KINDS[name].features)
+    assert (caught.value.path, caught.value.key) == (tmp_path / "absent", "model.artifact")
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0", b"garbage", b"{}", b"PK\x03\x04", b"tree\n"])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"\0", b"garbage", b"{}", b"PK\x03\x04", b"tree\n"],
+    ids=["empty", "zero", "words", "object", "archive", "tree"],
+)
 @pytest.mark.parametrize("name", STORED)
-def test_damaged_artefacts_are_told(name: str, damage: bytes, tmp_path: Path, golden: Golden) -> None:
-    """A file that holds something else is told by its path."""
+def test_damaged_artefacts_are_an_error(name: str, damage: bytes, tmp_path: Path) -> None:
+    """The error for a file that holds something else names its path."""
     model = replace(KINDS[name].make(tmp_path, 1), artifact=tmp_path / "damaged")
     model.artifact.write_bytes(damage)
-    with golden.raises(ArtifactError):
+    with pytest.raises(ArtifactError) as caught:
+        model.predict(KINDS[name].features)
+    assert caught.value.path == tmp_path / "damaged"
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_the_error_of_a_damaged_artefact(name: str, tmp_path: Path, golden: Golden) -> None:
+    """The error says what kind of file was expected, and repeats the library's own error."""
+    model = replace(KINDS[name].make(tmp_path, 1), artifact=tmp_path / "damaged")
+    model.artifact.write_bytes(b"garbage")
+    library = r"(XGBoostError|InvalidProtobuf): .*(?=\) \(model\.artifact\))"
+    with golden.raises(ArtifactError, (library, r"\1: {library}")):
         model.predict(KINDS[name].features)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("name", STORED)
-def test_cut_artefacts_are_told(name: str, share: float, tmp_path: Path) -> None:
-    """A file that was copied half is told by its path."""
+def test_cut_artefacts_are_an_error(name: str, share: float, tmp_path: Path) -> None:
+    """The error for a file that was copied half names its path."""
     model = KINDS[name].make(tmp_path, 1)
     data = model.artifact.read_bytes()
     model.artifact.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ArtifactError, match=r"\(model\.artifact\)"):
+    with pytest.raises(ArtifactError) as caught:
         model.predict(KINDS[name].features)
+    assert caught.value.path == model.artifact
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_other_numbers_of_features_are_told(name: str, tmp_path: Path, golden: Golden) -> None:
-    """Records of another width are told with both numbers."""
+def test_other_numbers_of_features_are_an_error(name: str, tmp_path: Path) -> None:
+    """The error for records of another width has both numbers."""
     model, features = KINDS[name].make(tmp_path, 1), KINDS[name].features
     for other in (features[:, :3], features.with_columns(more=pl.lit(1))):
-        with golden.raises(ArtifactError):
+        with pytest.raises(ArtifactError) as caught:
             model.predict(other)
+        assert caught.value.path == model.artifact
+        assert re.findall(r"\d+", caught.value.problem) == ["4", str(other.width)]
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_absent_libraries_are_told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_absent_libraries_are_an_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
+) -> None:
     """Where a kind's library is not installed, the extra that brings it is named."""
     model = KINDS[name].make(tmp_path, 1)
     monkeypatch.setitem(sys.modules, LIBRARIES[name], None)
-    with golden.raises(SettingsError):
+    with golden.raises(SettingsError) as caught:
         model.predict(KINDS[name].features)
+    (problem,) = caught.value.problems
+    assert f"model.kind={name}" in problem
+    assert f"shapwatch[{name}]" in problem

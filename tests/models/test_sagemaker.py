@@ -21,6 +21,7 @@ from tests.models.servers import Answerer, Reply, Seen, credentials, sagemaker, 
 from tests.models.test_remote import ANSWER, FEATURES, MODEL
 
 SECRET = "hush-hush"
+WORDS = "the container's own words"
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +42,14 @@ def runtime(answer: Answerer) -> Answerer:
     return answering
 
 
-def refusal(code: str, status: int, **told: Any) -> Reply:
-    """Return an error as the runtime tells it."""
-    return Reply(status, json.dumps({"Message": "no", **told}), {"x-amzn-ErrorType": code})
+def refusal(code: str, status: int, **more: Any) -> Reply:
+    """Return an error as the runtime answers it."""
+    return Reply(status, json.dumps({"Message": "no", **more}), {"x-amzn-ErrorType": code})
 
 
 def model_error(status: int) -> Reply:
     """Return an error of the container."""
-    return refusal("ModelError", 424, OriginalStatusCode=status, OriginalMessage="the container's own words")
+    return refusal("ModelError", 424, OriginalStatusCode=status, OriginalMessage=WORDS)
 
 
 def test_scores_are_the_models_own() -> None:
@@ -116,54 +117,61 @@ def test_refused_batches_are_sent_record_by_record(refused: Reply) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "said"),
+    ("answer", "status", "words"),
     [
-        (model_error(500), 500, "answered 500: the container's own words (tried 2 times)"),
-        (model_error(422), 422, "answered 422: the container's own words; compare what it expects"),
-        (refusal("AccessDeniedException", 403), 403, "answered 403: no; check the credentials"),
-        (Reply(502, "<html>bad gateway</html>"), 502, "answered 502: "),
+        pytest.param(model_error(500), 500, WORDS, id="500"),
+        pytest.param(model_error(422), 422, WORDS, id="422"),
+        pytest.param(refusal("AccessDeniedException", 403), 403, "no", id="403"),
+        pytest.param(Reply(502, "<html>bad gateway</html>"), 502, "", id="502"),
     ],
 )
-def test_endpoints_that_fail_are_told(answer: Reply, status: int, said: str, golden: Golden) -> None:
-    """The sentence names the endpoint, where the runtime is, the status and the container's words."""
+def test_endpoints_that_fail_are_an_error(answer: Reply, status: int, words: str, golden: Golden) -> None:
+    """The error names the endpoint, where the runtime is, the status and the container's words."""
     with serving(runtime(lambda _: answer)) as served:
-        with pytest.raises(EndpointError) as caught:
+        with golden.raises(EndpointError) as caught:
             sagemaker(served.url, attempts=2).predict(FEATURES[:1])
-        golden(str(caught.value))
+        assert served.url in caught.value.url
         assert caught.value.status == status
+        assert caught.value.problem.startswith(words)
         assert SECRET not in str(caught.value)
 
 
-def test_nobody_there_is_told(golden: Golden) -> None:
-    """A refused connection is tried again, and told."""
+def test_a_refused_connection_is_an_error(golden: Golden) -> None:
+    """A refused connection is tried again, then an error without a status."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         model = sagemaker(f"http://127.0.0.1:{unused.getsockname()[1]}", attempts=2)
-        with golden.raises(EndpointError):
+        with golden.raises(EndpointError) as caught:
             model.predict(FEATURES[:1])
+        assert caught.value.status is None
         assert model.sent.retries == 1
 
 
-def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """Without credentials nothing is tried twice."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     model = sagemaker("http://127.0.0.1:9")
-    with golden.raises(EndpointError):
+    with golden.raises(EndpointError) as caught:
         model.predict(FEATURES[:1])
+    assert caught.value.status is None
     assert model.sent.retries == 0
 
 
-def test_a_missing_region_is_told(golden: Golden) -> None:
+def test_a_missing_region_is_an_error(golden: Golden) -> None:
     """Without a region boto3 does not know where to look."""
-    with golden.raises(EndpointError):
+    with golden.raises(EndpointError) as caught:
         sagemaker("http://127.0.0.1:9", region=None, endpoint_url=None).predict(FEATURES[:1])
+    assert caught.value.status is None
+    assert "model.region" in caught.value.remedy
 
 
-def test_the_missing_library_is_told(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_a_missing_library_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """Where boto3 is not installed, the extra that brings it is named."""
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with golden.raises(SettingsError):
+    with golden.raises(SettingsError) as caught:
         sagemaker("http://127.0.0.1:9").predict(FEATURES[:1])
+    (problem,) = caught.value.problems
+    assert "shapwatch[sagemaker]" in problem
 
 
 @pytest.mark.parametrize("url", ["http://user:hush@example.com/", "http://example.com/?key=hush", "http://a:hush/"])
@@ -172,8 +180,10 @@ def test_other_addresses_are_refused(url: str, golden: Golden) -> None:
     with pytest.raises(ValidationError) as caught:
         sagemaker(url)
     (problem,) = caught.value.errors()
-    golden(problem["msg"])
+    assert (problem["type"], problem["loc"]) == ("value_error", ())
+    assert "endpoint_url" in problem["msg"]
     assert "hush" not in problem["msg"]
+    golden(problem["msg"])
 
 
 def test_fields_are_keys() -> None:

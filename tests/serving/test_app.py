@@ -54,8 +54,8 @@ def lines(rows: list[Any]) -> str:
     return "\n".join(json.dumps({"features": row}) for row in rows)
 
 
-def told(response: httpx.Response) -> tuple[int, Any]:
-    """Return the status and what is said, however it is said."""
+def refusal(response: httpx.Response) -> tuple[int, Any]:
+    """Return the status of the model's container and its message, also where the runtime wraps both."""
     if response.headers["content-type"] == JSON:
         document = response.json()
         return document.get("OriginalStatusCode", response.status_code), document.get(
@@ -74,7 +74,7 @@ def test_answers_are_the_models(demo: httpx.Client, path: str) -> None:
 
 
 @BOTH
-def test_the_notebooks_replies(adult: Path, path: str, golden: Golden) -> None:
+def test_the_notebooks_replies(adult: Path, path: str) -> None:
     """The notebook's requests are answered with the bytes it published."""
     artifact = adult / "ll-adult-prediction-model.tar.gz"
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
@@ -85,7 +85,7 @@ def test_the_notebooks_replies(adult: Path, path: str, golden: Golden) -> None:
         assert post(content=one).content == f"{first}\n".encode()
         assert post(content=f"{one}\n{two}").content == f"{first}\n{second}\n".encode()
         dense = client.post(path, content=one, headers={"content-type": LINES, "accept": JSON})
-        golden(dense.text)
+        assert dense.text == '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
 
 
 @pytest.mark.parametrize(
@@ -120,37 +120,39 @@ def test_accept_goes_on_to_what_the_model_answers(golden: Golden) -> None:
         response = post(headers={"accept": f"{CSV}, {JSON}, {LINES}"})
         assert (response.headers["content-type"], response.text) == (LINES, '{"score":1.5}\n')
         refused = post(headers={"accept": f"{JSON}, {CSV}"})
-        status, problem = told(refused)
-        assert status == 406
-        golden(problem)
+        assert refused.status_code == 406
+        golden(refused.text)
 
 
 @BOTH
 @pytest.mark.parametrize(
-    ("content", "headers", "status", "said"),
+    ("content", "headers", "status"),
     [
-        ('{"features":[1', {}, 400, "the request cannot be read: line 1 of the body is not JSON"),
-        ("", {}, 400, "the request's body is empty"),
-        ('{"features":["a"]}', {}, 400, "the model has 10 features, the records have 1"),
-        (lines([["a", *TRAFFIC[0][1:]]]), {}, 400, "feature 'column_0' holds 'a'"),
-        (lines(TRAFFIC[:1]), {"content-type": "image/png"}, 415, "the content type is 'image/png'"),
-        (lines(TRAFFIC[:1]), {"accept": "text/html"}, 406, "the model answers in application/jsonlines, "),
-        ("x" * (MOST_BYTES + 1), {}, 413, f"HTTP content length exceeded {MOST_BYTES} bytes."),
+        pytest.param('{"features":[1', {}, 400, id="no JSON"),
+        pytest.param("", {}, 400, id="empty"),
+        pytest.param('{"features":["a"]}', {}, 400, id="other width"),
+        pytest.param(lines([["a", *TRAFFIC[0][1:]]]), {}, 400, id="string"),
+        pytest.param(lines(TRAFFIC[:1]), {"content-type": "image/png"}, 415, id="content type"),
+        pytest.param(lines(TRAFFIC[:1]), {"accept": "text/html"}, 406, id="accept"),
+        pytest.param("x" * (MOST_BYTES + 1), {}, 413, id="too large"),
     ],
 )
 def test_refusals(
-    demo: httpx.Client, path: str, content: str, headers: dict[str, str], status: int, said: str, golden: Golden
+    demo: httpx.Client, path: str, content: str, headers: dict[str, str], status: int, golden: Golden
 ) -> None:
     """What cannot be answered is refused with a status and a sentence: the container's own, or a ModelError of it."""
     response = demo.post(path, content=content, headers=headers)
-    assert told(response)[0] == status
-    assert said in told(response)[1]
+    assert refusal(response)[0] == status
+    assert status != 413 or refusal(response)[1] == f"HTTP content length exceeded {MOST_BYTES} bytes."
+    golden(refusal(response)[1])
     if path == RUNTIME and status != 413:
         document = response.json()
         assert response.status_code == 424
         assert response.headers["x-amzn-errortype"] == "ModelError"
         assert list(document) == ["Message", "OriginalStatusCode", "OriginalMessage", "LogStreamArn"]
-        golden(document["Message"])
+        assert document["Message"] == (
+            f'Received client error ({status}) from primary with message "{document["OriginalMessage"]}"'
+        )
     else:
         assert response.status_code == status
 
@@ -166,30 +168,30 @@ def test_a_failing_model_is_no_end(path: str, golden: Golden) -> None:
 
     with serving(app_of(Formula(scores))) as url, httpx.Client(base_url=url) as client:
         failed = client.post(path, content='{"features":[-1.5]}')
-        status, problem = told(failed)
-        assert status == 500
-        golden(problem)
+        assert refusal(failed)[0] == 500
+        assert "innermost" not in failed.text
+        golden(refusal(failed)[1])
         assert failed.status_code == (424 if path == RUNTIME else 500)
         assert client.post(path, content='{"features":[1.5]}').text == '{"score":1.5}\n'
 
 
 @pytest.mark.parametrize(
-    ("path", "headers", "said"),
+    ("path", "headers"),
     [
-        ("/endpoints/other/invocations", {}, "Endpoint other not found; this server has churn"),
-        (RUNTIME, {"target-variant": "B"}, "Variant B not found; endpoint churn has AllTraffic"),
-        (RUNTIME, {"inference-id": ""}, "InferenceId has 0 characters, expected 1 to 64, printable and of ASCII"),
-        (RUNTIME, {"inference-id": "x" * 65}, "InferenceId has 65 characters"),
-        (RUNTIME, {"inference-id": b"\xff"}, "InferenceId has 1 characters, expected 1 to 64, printable"),
-        (RUNTIME, {"custom-attributes": "x" * 1025}, "CustomAttributes has 1025 characters, expected 0 to 1024"),
+        pytest.param("/endpoints/other/invocations", {}, id="endpoint"),
+        pytest.param(RUNTIME, {"target-variant": "B"}, id="variant"),
+        pytest.param(RUNTIME, {"inference-id": ""}, id="empty id"),
+        pytest.param(RUNTIME, {"inference-id": "x" * 65}, id="long id"),
+        pytest.param(RUNTIME, {"inference-id": b"\xff"}, id="id beyond ASCII"),
+        pytest.param(RUNTIME, {"custom-attributes": "x" * 1025}, id="long attributes"),
     ],
 )
-def test_validation(demo: httpx.Client, path: str, headers: dict[str, str], said: str) -> None:
+def test_validation(demo: httpx.Client, path: str, headers: dict[str, str], golden: Golden) -> None:
     """What SageMaker's runtime refuses by itself is a ValidationError."""
     named = {f"x-amzn-sagemaker-{name}": value for name, value in headers.items()}
     response = demo.post(path, content=lines(TRAFFIC[:1]), headers=named)
     assert (response.status_code, response.headers["x-amzn-errortype"]) == (400, "ValidationError")
-    assert response.json()["Message"].startswith(said)
+    golden(response.json()["Message"])
     if path == RUNTIME and "target-variant" not in headers:
         refused = demo.post(CONTAINER, content=lines(TRAFFIC[:1]), headers=named)
         assert (refused.status_code, refused.text) == (400, response.json()["Message"])
@@ -207,15 +209,14 @@ def test_marks_of_the_runtime(demo: httpx.Client) -> None:
 
 
 @BOTH
-def test_large_bodies_are_refused_early(demo: httpx.Client, path: str, golden: Golden) -> None:
+def test_large_bodies_are_refused_early(demo: httpx.Client, path: str) -> None:
     """A length that is too large is refused before the body comes, a body of unknown length as soon as it is."""
     with socket.create_connection((demo.base_url.host, demo.base_url.port or 0), timeout=20) as connection:
         connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**40}\r\n\r\n".encode())
         assert connection.recv(12) == b"HTTP/1.1 413"
     largest = demo.post(path, content=b" " * MOST_BYTES)
-    status, problem = told(largest)
-    assert status == 400
-    golden(problem)
+    assert refusal(largest)[0] == 400
+    assert refusal(largest) == refusal(demo.post(path, content=b""))
     chunks = (b" " * 2**20 for _ in range(7))
     assert demo.post(path, content=chunks).status_code == 413
 
@@ -263,7 +264,7 @@ def test_ping_tells_of_the_capture(tmp_path: Path, token: str | None) -> None:
 
 
 @pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer Sesame", "Bearer sesamé", "Basic sesame", "sesame"])
-def test_a_token_is_asked_for(given: str | None, golden: Golden) -> None:
+def test_a_token_is_asked_for(given: str | None) -> None:
     """Without the right token nothing is answered; the refusal does not tell it."""
     with serving(app_of(DEMO_MODEL, "sesame")) as url, httpx.Client(base_url=url) as client:
         headers = {} if given is None else {b"authorization": given.encode()}
@@ -274,7 +275,8 @@ def test_a_token_is_asked_for(given: str | None, golden: Golden) -> None:
     assert (runtime.status_code, runtime.headers["x-amzn-errortype"]) == (403, "AccessDeniedException")
     assert (container.status_code, container.headers["www-authenticate"]) == (401, "Bearer")
     assert container.text == runtime.json()["Message"]
-    golden(container.text)
+    assert "Authorization" in container.text
+    assert "sesame" not in container.text
 
 
 @BOTH

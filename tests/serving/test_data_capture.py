@@ -314,18 +314,20 @@ def test_no_share_is_no_event(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"sampling_percentage": 101},
-        {"sampling_percentage": float("nan")},
-        {"capture_options": ["Input"]},
-        {"json_content_types": "application/json"},
-        {"paths": "/predict"},
+        pytest.param({"sampling_percentage": 101}, id="sampling_percentage"),
+        pytest.param({"sampling_percentage": float("nan")}, id="NaN"),
+        pytest.param({"capture_options": ["Input"]}, id="capture_options"),
+        pytest.param({"json_content_types": "application/json"}, id="json_content_types"),
+        pytest.param({"paths": "/predict"}, id="paths"),
     ],
-    ids=["above 100", "nan", "side", "no list", "paths"],
 )
 def test_impossible_settings_are_refused(more: dict[str, Any], golden: Golden) -> None:
-    """A share, a side or a list that cannot be meant is said at once."""
-    with golden.raises(SettingsError):
+    """A share, a side or a list that cannot be meant is refused at once, with its key and value."""
+    with golden.raises(SettingsError) as caught:
         captured(scores, "nowhere", **more)
+    (problem,) = caught.value.problems
+    ((key, value),) = more.items()
+    assert f"{key}: got {value!r}" in problem
 
 
 @pytest.mark.parametrize("side", ["request", "response", "line"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import polars as pl
@@ -56,39 +55,42 @@ def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -
     ],
 )
 def test_other_content_types_are_refused(content_type: bytes, golden: Golden) -> None:
-    """Another media type, and texts that are no UTF-8, are 415, with those that are not."""
-    with golden.raises(Refusal) as told:
+    """Another media type, and another charset than UTF-8, are 415, and the refusal names those that are taken."""
+    with golden.raises(Refusal) as caught:
         Requests(fields()).read(content_type, LINE)
-    assert told.value.status == 415
+    assert caught.value.status == 415
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    "body",
     [
-        (b"", "the request's body is empty, expected at least one record"),
-        (b" \n\n", "the request's body is empty"),
-        (b'{"features":[1,', "the request cannot be read: line 1 of the body is not JSON"),
-        (b'{"features":[1,NaN]}', "NaN, which is no JSON number"),
-        (b'{"feature":[1]}', "data.features='features' finds nothing in"),
-        (b'{"features":[[1]]}', "feature 'column_0' holds [1], expected a number, a text, a boolean or null"),
-        (b'{"features":["\xff"]}', "the request cannot be read: 'utf-8' codec can't decode byte 0xff"),
-        (b'{"features":[1]}\n{"features":[1,2]}', "the records hold 1 and 2 values, expected equally many in each"),
-        (b'{"features":[0,1]}\n{"features":[0,"1"]}', "feature 'column_1' holds values of several kinds"),
-        (b'{"features":[true]}\n{"features":[1]}', "feature 'column_0' holds values of several kinds"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b" \n\n", id="blank"),
+        pytest.param(b'{"features":[1,', id="no JSON"),
+        pytest.param(b'{"features":[1,NaN]}', id="NaN"),
+        pytest.param(b'{"feature":[1]}', id="other key"),
+        pytest.param(b'{"features":[[1]]}', id="list"),
+        pytest.param(b'{"features":["\xff"]}', id="no UTF-8"),
+        pytest.param(b'{"features":[1]}\n{"features":[1,2]}', id="two widths"),
+        pytest.param(b'{"features":[0,1]}\n{"features":[0,"1"]}', id="number and string"),
+        pytest.param(b'{"features":[true]}\n{"features":[1]}', id="boolean and number"),
     ],
 )
-def test_wrong_bodies_are_refused(body: bytes, said: str) -> None:
-    """A body that holds no records, or others than it should, says what is wrong and where."""
-    with pytest.raises(Refusal, match=re.escape(said)) as told:
+def test_wrong_bodies_are_refused(body: bytes, golden: Golden) -> None:
+    """The refusal of a body that holds no records, or others than it should, says what is wrong and where."""
+    with golden.raises(Refusal) as caught:
         Requests(fields()).read(None, body)
-    assert told.value.status == 400
+    assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("body", [b'{"features":[1]}', b'{"features":[1,2,3]}\n{"features":[1,2]}'])
+@pytest.mark.parametrize(
+    "body", [b'{"features":[1]}', b'{"features":[1,2,3]}\n{"features":[1,2]}'], ids=["fewer", "more"]
+)
 def test_headers_say_how_many_values(body: bytes, golden: Golden) -> None:
     """Where the features have names, a record has as many values."""
-    with golden.raises(Refusal):
+    with golden.raises(Refusal) as caught:
         Requests(fields(headers=("Age", "Sex"))).read(None, body)
+    assert caught.value.status == 400
 
 
 @pytest.mark.parametrize(

@@ -138,17 +138,19 @@ def test_model_error(client: Any, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    "arguments",
     [
-        ({"EndpointName": "other"}, "Endpoint other not found; this server has churn"),
-        ({"TargetVariant": "B"}, "Variant B not found; endpoint churn has AllTraffic"),
-        ({"InferenceId": "x" * 65}, "InferenceId has 65 characters, expected 1 to 64, printable and of ASCII"),
+        pytest.param({"EndpointName": "other"}, id="EndpointName"),
+        pytest.param({"TargetVariant": "B"}, id="TargetVariant"),
+        pytest.param({"InferenceId": "x" * 65}, id="InferenceId"),
     ],
 )
-def test_validation_errors(client: Any, arguments: dict[str, str], said: str) -> None:
+def test_validation_errors(client: Any, arguments: dict[str, str], golden: Golden) -> None:
     """An endpoint, variant or id that cannot be is a ValidationError."""
     response = refused(client, ONE, **arguments)
-    assert response["Error"] == {"Code": "ValidationError", "Message": said}
+    assert response["Error"].keys() == {"Code", "Message"}
+    assert response["Error"]["Code"] == "ValidationError"
+    golden(response["Error"]["Message"])
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
@@ -159,7 +161,9 @@ def test_large_body(client: Any) -> None:
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
 
 
-def test_without_the_token() -> None:
+def test_without_the_token(golden: Golden) -> None:
     """A signature is no bearer token."""
     with runtime(DEMO_MODEL, token="sesame") as client:
-        assert refused(client, ONE)["Error"]["Code"] == "AccessDeniedException"
+        error = refused(client, ONE)["Error"]
+    assert error["Code"] == "AccessDeniedException"
+    golden(error["Message"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
 from tests.sources.reading import FIELDS, HOUR, event, write
+
+PART = (r"part-00000-[-0-9a-f]{36}", "part-00000-{uuid}")
+"""The name of a merged file, which depends on its folder."""
 
 
 def label(id_: str, *labels: object) -> bytes:
@@ -88,7 +92,10 @@ def test_every_event_of_a_recurring_id_is_joined(tmp_path: Path, golden: Golden)
     events = event([1], inference_id="0") * 3
     outcome = run(tmp_path, {"h09_a": events}, {"h09_a": label("0", 0), "h10_a": label("0", 1)})
     assert [each["groundTruthData"]["data"][-4] for each in merged(tmp_path)] == ["1", "1", "1"]
-    golden(outcome.message)
+    counts = summary(tmp_path)
+    assert (counts["events"], counts["joined"], counts["join_rate"]) == (3, 3, 1)
+    assert (counts["truths"], counts["unused"], counts["superseded"], counts["rejections"]) == (2, 0, 1, [])
+    golden(outcome.message, PART)
 
 
 @pytest.mark.parametrize(("late_hours", "joined"), [(0, ["own"]), (1, ["own", "next"]), (2, ["own", "next", "later"])])
@@ -100,17 +107,18 @@ def test_late_labels_are_found_for_a_while(tmp_path: Path, late_hours: int, join
     assert [each["eventMetadata"]["inferenceId"] for each in merged(tmp_path)] == joined
 
 
-def test_what_found_nothing_is_told(tmp_path: Path, golden: Golden) -> None:
+def test_unmatched_events_and_labels_are_reported(tmp_path: Path, golden: Golden) -> None:
     """Unmatched samples of both sides, the join rate and rejected labels stand in the text and in the document."""
     captures = {"h09_a": b"".join(event([i], inference_id=f"i{i}") for i in range(8))}
     truth = {"h09_a": label("i0", 1) + label("i1", 0) + b"torn\n" + label("x", 1) + label("y", 1)}
-    message = run(tmp_path, captures, truth).message
-    golden(message)
+    golden(run(tmp_path, captures, truth).message, PART)
     found = summary(tmp_path)
+    assert (found["truths"], found["unused"], found["superseded"]) == (4, 2, 0)
     assert (found["events"], found["joined"], found["join_rate"]) == (8, 2, 0.25)
     assert found["unmatched_events"] == ["i2", "i3", "i4", "i5", "i6"]
     assert found["unmatched_truths"] == ["x", "y"]
-    assert [rejection["line"] for rejection in found["rejections"]] == [3]
+    rejections = [(lost["file"], lost["line"], lost["kind"]) for lost in found["rejections"]]
+    assert rejections == [("2026/01/05/09/a.jsonl", 3, "not_json")]
     assert found["files"] == [str(path) for path in (tmp_path / "merged").rglob("*.jsonl")]
 
 
@@ -148,8 +156,10 @@ def test_a_longer_window_has_a_file_an_hour(tmp_path: Path) -> None:
 
 def test_only_whole_hours_are_merged(tmp_path: Path, golden: Golden) -> None:
     """Part of an hour would replace the merged file of the whole one, so it is refused."""
-    with golden.raises(SettingsError):
+    with golden.raises(SettingsError) as caught:
         merge(tmp_path).run(Window.parse("2026-01-05T09:30"))
+    (problem,) = caught.value.problems
+    assert problem.startswith("stage.window")
 
 
 def test_an_hour_that_joins_nothing_any_more_is_emptied(tmp_path: Path) -> None:
@@ -161,16 +171,19 @@ def test_an_hour_that_joins_nothing_any_more_is_emptied(tmp_path: Path) -> None:
 
 
 def test_a_window_without_labels_is_no_error(tmp_path: Path, golden: Golden) -> None:
-    """Labels may be on their way: nothing is merged, and that is told."""
+    """Labels may be on their way: nothing is merged, and the text says so."""
     outcome = run(tmp_path, {"h09_a": event([1])}, {})
-    golden(outcome.message)
+    counts = summary(tmp_path)
+    assert (counts["events"], counts["joined"], counts["join_rate"]) == (1, 0, 0)
+    golden(outcome.message, PART)
     assert merged(tmp_path) == []
 
 
-def test_a_window_without_events_is_told(tmp_path: Path, golden: Golden) -> None:
-    """Where nothing was captured there is nothing to merge."""
-    with golden.raises(NoData):
+def test_a_window_without_events_is_refused(tmp_path: Path, golden: Golden) -> None:
+    """Where nothing was captured in the window there is nothing to merge."""
+    with golden.raises(NoData) as caught:
         run(tmp_path, {"h09_a": event([1], clock="10:00:00")}, {"h09_a": label("e", 1)})
+    assert (caught.value.window, caught.value.files, caught.value.outside) == (HOUR, 1, 1)
     assert not (tmp_path / "summary").exists()
 
 
@@ -192,13 +205,21 @@ def judged(root: Path, experiment: str, names: list[str]) -> tuple[Any, list[int
         scores += probabilities
     folder = root / "ground-truth" / ("plans" if names else "breast-cancer")
     write(folder, h10_0000=truth)
-    assert "30 of 30 events" in shapwatch("stage=merge", "stage.window=2026-01-05T09")
+    shapwatch("stage=merge", "stage.window=2026-01-05T09")
+    counts = shapwatch.read("*.merge.json")
+    assert (counts["events"], counts["joined"]) == (30, 30)
     shapwatch("stage=monitor", "stage.window=2026-01-05T09")
     report = shapwatch.find("report.html", "monitor").read_text()
     return shapwatch.read("manifest.json", "monitor")["quality"], labels, np.array(scores), report
 
 
-def test_the_quality_of_two_classes_is_scikit_learns(tmp_path: Path) -> None:
+def quality_check(report: str) -> list[str]:
+    """Return name, value and note of the check in a report that has the AUC."""
+    (item,) = (item for item in re.findall(r"<li class=.*?</li>", report, re.DOTALL) if "AUC" in item)
+    return [re.sub(r"<.*?>", "", line).strip() for line in re.findall(r"<div.*</div>", item)]
+
+
+def test_the_quality_of_two_classes_is_scikit_learns(tmp_path: Path, golden: Golden) -> None:
     """After a merge, manifest and report of an execution have the figures of scikit-learn on the same labels."""
     quality, labels, scores, report = judged(tmp_path, "quickstart", [])
     assert quality["records"] == len(labels) == 90
@@ -207,7 +228,7 @@ def test_the_quality_of_two_classes_is_scikit_learns(tmp_path: Path) -> None:
     assert quality["log_loss"] == pytest.approx(log_loss(labels, scores), rel=1e-12)
     assert quality["notes"] == []
     assert f"AUC {quality['auc']:.4f}" in report
-    assert "on 90 records" in report
+    golden("\n".join(quality_check(report)))
 
 
 def test_the_quality_of_several_classes_is_scikit_learns(tmp_path: Path) -> None:

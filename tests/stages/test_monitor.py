@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from runner.domain.executions import HOUR, Execution, Status, Window, utc
 from runner.domain.records import Event, Payload
 from runner.drift.sequential import SequentialStopping
+from runner.errors import disk_sentence
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
@@ -35,7 +37,7 @@ from runner.sources.endpoint import EndpointReader
 from runner.sources.merged import MergedReader
 from runner.sources.source import Source
 from runner.stages.baseline import Baseline
-from runner.stages.monitor import Monitor
+from runner.stages.monitor import NOTHING_KEPT, Monitor
 from tests.cli_runner import CHECKOUT
 from tests.conftest import HERE, untracked
 from tests.drift.samples import USUAL
@@ -113,24 +115,31 @@ def manifest(root: Path) -> Mapping[str, Any]:
     return document
 
 
+def notes(execution: Execution) -> list[str]:
+    """Return the notes in an execution's manifest."""
+    found: list[str] = orjson.loads((Path(execution.directory) / "manifest.json").read_bytes())["notes"]
+    return found
+
+
 def test_the_scheduled_time_names_the_directory(tmp_path: Path) -> None:
     """Where none is given it is the first full hour after the window; two executions of one hour do not meet."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     for scheduled, folder in ((None, "10"), ("2026-01-05T10:15:00Z", "10-15"), ("2026-01-05T10:15:07Z", "10-15-07")):
         execution = stage.run(WINDOW, utc(scheduled) if scheduled else None)
         assert execution.directory == str(tmp_path / "monitor/e/m/2026/01/05" / folder)
-        told = orjson.loads((Path(execution.directory) / "manifest.json").read_bytes())
-        assert told["scheduled"] == (scheduled or "2026-01-05T10:00:00Z")
-        assert told["window"]["text"] == str(WINDOW)
+        stored = orjson.loads((Path(execution.directory) / "manifest.json").read_bytes())
+        assert stored["scheduled"] == (scheduled or "2026-01-05T10:00:00Z")
+        assert stored["window"]["text"] == str(WINDOW)
 
 
-def test_an_execution_over_another_window_is_kept(tmp_path: Path) -> None:
-    """One scheduled time has one window: another one fails, and says what was kept."""
+def test_an_execution_over_another_window_is_kept(tmp_path: Path, golden: Golden) -> None:
+    """One scheduled time has one window: an execution over another one fails and changes nothing."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     stage.run(WINDOW)
     execution = stage.run(Window.parse("2026-01-05T08"), utc("2026-01-05T10:00:00Z"))
     assert execution.status is Status.FAILED
-    assert "was kept" in execution.message
+    assert execution.directory == str(tmp_path / "monitor/e/m/2026/01/05/10")
+    golden(execution.message)
     assert manifest(tmp_path)["window"]["text"] == str(WINDOW)
 
 
@@ -141,8 +150,8 @@ def test_the_background_is_the_references(tmp_path: Path) -> None:
     assert manifest(tmp_path)["background"] == {"names": ["a", "b", "c"], "rows": [[3, 1, 1]]}
 
 
-def test_local_attributions_are_held_against_those_that_were_kept(tmp_path: Path, golden: Golden) -> None:
-    """drift.json has what was found; a reference without kept records says what it cannot support."""
+def test_local_attributions_are_compared_with_those_of_the_reference(tmp_path: Path, golden: Golden) -> None:
+    """drift.json has the finding; with a reference that keeps no records it has none, and a note says why."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 3)
     few = replace(stage, detector=replace(USUAL, min_rows=2))
     found = orjson.loads((Path(few.run(WINDOW).directory) / "drift.json").read_bytes())["finding"]
@@ -151,7 +160,8 @@ def test_local_attributions_are_held_against_those_that_were_kept(tmp_path: Path
     bare = tmp_path / "bare.json"
     bare.write_bytes((tmp_path / "reference/analysis.json").read_bytes())
     execution = replace(stage, reference=bare, background_rows=lambda: [[0, 0, 0]]).run(WINDOW)
-    golden(execution.message)
+    assert NOTHING_KEPT in notes(execution)
+    golden(NOTHING_KEPT)
     assert orjson.loads((Path(execution.directory) / "drift.json").read_bytes())["finding"] is None
 
 
@@ -161,8 +171,8 @@ def found(execution: Execution) -> dict[str, Any]:
     return finding
 
 
-def test_a_canary_tells_a_model_from_inputs(tmp_path: Path, golden: Golden) -> None:
-    """Kept records explained again: still with the same model whatever the inputs are, moved with another one."""
+def test_a_canary_distinguishes_a_changed_model_from_changed_inputs(tmp_path: Path, golden: Golden) -> None:
+    """Attributions of the reference's records stay with the same model, whatever the inputs, and move with another."""
     stage = replace(monitor(tmp_path, [[70, 2, 1]] * 3), detector=replace(USUAL, min_rows=2))
     same = found(stage.run(WINDOW))["canary"]
     assert (same["records"], same["changed"], same["difference"], same["moved"]) == (3, False, 0, 0)
@@ -170,7 +180,7 @@ def test_a_canary_tells_a_model_from_inputs(tmp_path: Path, golden: Golden) -> N
     other = found(changed)["canary"]
     assert other["changed"]
     assert other["moved"] > 0
-    golden(changed.message)
+    golden("\n".join(notes(changed)))
     without = replace(stage, canary_rows=0).run(WINDOW)
     assert found(without)["canary"] is None
 
@@ -190,46 +200,51 @@ def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path, golden: Gol
     rule = replace(USUAL, alarm=replace(USUAL.alarm, false_alarms_per_year=1e5, k=2, n=3), min_rows=2)
     stage = replace(usual, detector=rule)
     rows = {9: [90, 2, 1], 10: [90, 2, 1], 11: [6, 2, 1]}
-    told = []
+    executed = []
     for hour, row in rows.items():
         sent = event(*[row] * 8, clock=f"{hour:02}:30:00")
         write(tmp_path, f"{hour:02}/00-00-000-x.jsonl", sent)
         start = utc(f"2026-01-05T{hour:02}:00Z")
-        told.append(stage.run(Window(start, start + HOUR)))
-    levels = [(found(each)["level"], found(each)["alone"]) for each in told]
+        executed.append(stage.run(Window(start, start + HOUR)))
+    levels = [(found(each)["level"], found(each)["alone"]) for each in executed]
     assert levels[0] == ("none", "violation")
     assert levels[1] == ("violation", "violation")
     assert levels[2][0] == "violation"
     assert levels[2][1] in {"none", "info"}
-    golden(told[0].message)
-    golden(told[2].message)
-    history = orjson.loads((Path(told[2].directory) / "drift.json").read_bytes())["history"]
+    assert [len(notes(each)) for each in executed] == [1, 0, 1]
+    golden("\n".join(note for each in executed for note in notes(each)))
+    history = orjson.loads((Path(executed[2].directory) / "drift.json").read_bytes())["history"]
     assert [point["alone"] for point in history] == ["violation", "violation"]
 
 
 def test_each_hour_may_have_a_reference_of_its_own(tmp_path: Path, golden: Golden) -> None:
-    """Codes in its path stand for the start of the window."""
+    """Date codes in the path of the reference are filled in with the start of the window."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 3, reference=tmp_path / "reference-%a-%H")
     shutil.move(tmp_path / "reference", tmp_path / "reference-Mon-09")
     assert stage.run(WINDOW).status is Status.COMPLETED
     later = stage.run(Window(WINDOW.end, WINDOW.end + HOUR))
+    assert later.status is Status.FAILED
+    assert f"{tmp_path}/reference-Mon-10/" in str(later.failure_reason)
     golden(later.message)
-    assert "reference-Mon-10" in later.message
 
 
 def test_records_that_cannot_be_divided_fail_an_execution(tmp_path: Path, golden: Golden) -> None:
-    """With what was asked for, and what was expected."""
+    """The failure reason has the setting with its value, and what was expected."""
     stage = replace(monitor(tmp_path, [[7, 2, 1]] * 3), detector=replace(USUAL, segment_by="Sex"))
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
+    assert "drift.segment_by=Sex" in str(execution.failure_reason)
     golden(execution.message)
 
 
 def test_kept_records_of_another_baselining_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """As when somebody has copied the analysis alone."""
+    """As when somebody has copied the analysis.json alone."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     (tmp_path / "reference/reference.parquet").write_bytes(b"PAR1")
-    golden(stage.run(WINDOW).message)
+    execution = stage.run(WINDOW)
+    assert execution.status is Status.FAILED
+    assert "reference.parquet" in str(execution.failure_reason)
+    golden(execution.message)
 
 
 def test_drift_is_a_violation(tmp_path: Path) -> None:
@@ -250,14 +265,15 @@ def test_serving_parity(tmp_path: Path, scores: list[float] | None, parity: Mapp
     assert manifest(tmp_path)["serving_parity"] == parity
 
 
-def test_without_labels_there_is_no_quality(tmp_path: Path) -> None:
-    """Where nothing was merged, neither manifest nor report speaks of the model's quality."""
+def test_without_labels_there_is_no_quality(tmp_path: Path, golden: Golden) -> None:
+    """Where nothing was merged, the manifest has no quality, and no check in the report is about it."""
     execution = monitor(tmp_path, [[7, 2, 1]]).run(WINDOW)
     assert manifest(tmp_path)["quality"] is None
-    assert "Model quality" not in (Path(execution.directory) / "report.html").read_text()
+    report = (Path(execution.directory) / "report.html").read_text()
+    golden("\n".join(re.findall(r'<div class="name">(.*?)</div>', report)))
 
 
-def test_a_changed_model_is_told(tmp_path: Path) -> None:
+def test_a_changed_model_is_in_the_manifest(tmp_path: Path) -> None:
     """The model's hash is compared with the one the reference was computed with."""
     monitor(tmp_path, [[7, 2, 1]], model=Formula(additive, identity="another")).run(WINDOW)
     assert manifest(tmp_path)["model_changed"] is True
@@ -279,11 +295,12 @@ def test_a_broken_link_is_no_capture(tmp_path: Path) -> None:
     assert execution.status is Status.COMPLETED
 
 
-def test_the_model_fails_in_words(tmp_path: Path, golden: Golden) -> None:
-    """A text feature that the other records have too reaches the background check and fails with its sentence."""
+def test_strings_do_not_fit_a_numeric_background(tmp_path: Path, golden: Golden) -> None:
+    """Where a feature that is a number in the reference is a string in all records, the execution fails."""
     execution = monitor(tmp_path, [["x", 2, 1], ["y", 3, 0]]).run(WINDOW)
     assert execution.status is Status.FAILED
-    golden(manifest(tmp_path)["failure_reason"])
+    assert manifest(tmp_path)["failure_reason"] == execution.failure_reason
+    golden(execution.failure_reason)
 
 
 FULL = """
@@ -313,8 +330,8 @@ for number, (before, size) in enumerate([("nothing", 0), ("nothing", 3000), ("Fa
     limit(resource.RLIM_INFINITY)
     kept = held == contents(target) and not list(root.rglob(".*"))
     again = stage.run(WINDOW).status
-    told = [execution.status, execution.failure_reason, execution.directory == str(target)]
-    print(json.dumps([status, kept, *told, again]))
+    ended = [execution.status, execution.failure_reason, execution.directory == str(target)]
+    print(json.dumps([status, kept, *ended, again]))
 """
 
 
@@ -323,7 +340,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", FULL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=False, cwd=CHECKOUT, timeout=60)
     assert not done.stderr, done.stderr.decode()
-    reason = f"the disk: {os.strerror(errno.EFBIG)}; check that it exists, may be read or written and has space"
+    reason = disk_sentence(OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
     assert [orjson.loads(line) for line in done.stdout.splitlines()] == [
         ["nothing", True, "Failed", reason, False, "Completed"],
         ["nothing", True, "Failed", reason, False, "Completed"],
@@ -332,7 +349,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     ]
 
 
-def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the result could not be written but the failure can, all rejections are in that."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 8, share=0.5)
     write(tmp_path, "09/z.jsonl", b"torn\n")
@@ -347,7 +364,7 @@ def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(directories, "commit", once)
     execution = stage.run(WINDOW)
     assert execution.failure_reason == manifest(tmp_path)["failure_reason"]
-    golden(str(execution.failure_reason))
+    assert execution.failure_reason == disk_sentence(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert len(lost(execution)) == 1
 
 
@@ -409,7 +426,8 @@ def test_nothing_is_lost(tmp_path: Path, golden: Golden) -> None:
     assert (counts["files"], counts["events"], counts["outside"], counts["records"]) == (4, 20, 4, 5)
     assert counts["records"] + sum(counts["rejected"].values()) == counts["events"]
     assert sum(counts["rejected"].values()) == len(found) == len(BAD) + 1
-    golden(" ".join(manifest(tmp_path)["notes"]))
+    assert counts["rejected"]["feature_type"] == 2
+    golden("\n".join(notes(execution)))
 
 
 def test_too_many_rejections_fail_an_execution(tmp_path: Path, golden: Golden) -> None:
@@ -432,8 +450,7 @@ def test_too_many_rejections_fail_an_execution(tmp_path: Path, golden: Golden) -
         "sample": None,
         "rejected": {"not_json": 2, "not_a_capture": 1},
     }
-    reason = found["failure_reason"]
-    golden(reason)
+    golden(found["failure_reason"])
 
 
 def test_a_window_of_nothing_but_rejections_fails(tmp_path: Path, golden: Golden) -> None:
@@ -442,6 +459,7 @@ def test_a_window_of_nothing_but_rejections_fails(tmp_path: Path, golden: Golden
     write(tmp_path, "09/a.jsonl", b"torn\n" * 3)
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
+    assert manifest(tmp_path)["counts"]["rejected"] == {"not_json": 3}
     golden(manifest(tmp_path)["failure_reason"])
     assert len(lost(execution)) == 3
 
@@ -489,8 +507,8 @@ def test_no_more_records_are_explained_than_the_verdict_needs(tmp_path: Path, go
     found = manifest(tmp_path)
     assert found["counts"]["records"] == 2_500
     assert found["counts"]["sample"] == 1_000
-    (told,) = (note for note in found["notes"] if "drawn" in note)
-    golden(told)
+    (note,) = (note for note in found["notes"] if "explained" in note)
+    golden(note)
 
 
 def test_a_window_is_used_up_where_the_verdict_stays_in_doubt(tmp_path: Path, golden: Golden) -> None:
@@ -501,4 +519,5 @@ def test_a_window_is_used_up_where_the_verdict_stays_in_doubt(tmp_path: Path, go
     assert stage.run(WINDOW).succeeded
     found = manifest(tmp_path)
     assert found["counts"]["sample"] == 1_500
-    golden(" ".join(found["notes"]))
+    (note,) = (note for note in found["notes"] if "explained" in note)
+    golden(note)

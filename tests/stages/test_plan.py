@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner import cli
+from runner.errors import NO_DATA
 from runner.records.fields import Fields
 from tests.cli_runner import Shapwatch
 from tests.formula_models import Formula, additive
@@ -16,6 +17,13 @@ from tests.models.servers import Reply, Seen, scoring, serving
 from tests.processes import served
 
 HOUR = "stage.window=2026-01-05T09"
+VARYING = (
+    (r"time   about .*", "time   {time}"),
+    (r"shown  [\d,]+ rows in [\d,]+ calls", "shown  {rows} rows in {calls} calls"),
+    (r"by \S+ at most", "by {difference} at most"),
+    (r'"at": ".*?"', '"at": "{time}"'),
+)
+"""What differs between runs and machines in what planning prints."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,7 @@ def shapwatch(prepared: Path, tmp_path: Path) -> Shapwatch:
 def test_a_model_in_this_process_costs_no_call(shapwatch: Shapwatch, golden: Golden) -> None:
     """Rows are those of the execution and of the pre-flight; nothing else is written."""
     printed = shapwatch("stage=plan", HOUR, "shap=kernel", "shap.num_samples=50")
-    golden(printed)
+    golden(printed, *VARYING)
     plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
     assert not (shapwatch.root / "monitor").exists()
     shapwatch("stage=monitor", HOUR, "shap=kernel", "shap.num_samples=50")
@@ -47,7 +55,7 @@ def test_a_model_in_this_process_costs_no_call(shapwatch: Shapwatch, golden: Gol
 
 
 def test_a_first_look_is_planned_too(shapwatch: Shapwatch, golden: Golden) -> None:
-    """With `shap.precision` the plan tells what the first thousand records cost, which may do, and what all do."""
+    """With `shap.precision` the plan has the cost of the first thousand records, which may do, and that of all."""
     shapwatch("stage=replay", "stage.start=2026-01-05T09:30:00Z", "stage.count=1200", "stage.batch_rows=2")
     sure = [HOUR, "shap=kernel", "shap.num_samples=50", "shap.precision=0.9"]
     printed = shapwatch("stage=plan", *sure)
@@ -57,7 +65,7 @@ def test_a_first_look_is_planned_too(shapwatch: Shapwatch, golden: Golden) -> No
     assert manifest["counts"]["sample"] == plan["first"]["records"] == 1000
     assert plan["records"] == 1260
     assert plan["first"]["rows"] == manifest["evaluations"] + manifest["preflight"]["rows"] <= plan["rows"]
-    golden(printed)
+    golden(printed, *VARYING)
 
 
 def test_planned_calls_are_counted_calls(shapwatch: Shapwatch, golden: Golden) -> None:
@@ -73,9 +81,8 @@ def test_planned_calls_are_counted_calls(shapwatch: Shapwatch, golden: Golden) -
     assert plan["rows"] == calls["rows"]
     assert calls["requests"] > 3063 / 100
     assert plan["cost"] == pytest.approx(2.5 * calls["requests"] / 1000)
-    assert f"calls  {calls['requests']:,}, " in printed
-    assert "cost   about 0." in printed
-    golden(printed)
+    assert plan["preflight"]["parity"] is not None
+    golden(printed, *VARYING)
 
 
 def test_the_rate_bounds_the_time(shapwatch: Shapwatch) -> None:
@@ -89,21 +96,23 @@ def test_the_rate_bounds_the_time(shapwatch: Shapwatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("override", "named"),
     [
-        (["data.dataset=null"], "stage=plan needs data.dataset"),
-        (["stage.window=2026-01-05T11"], "Job inputs had no data"),
-        (["shap.baseline=[[1]]"], "row 0 has 1 values, the data has 10 features"),
-        (["model.label_headers=[a,b]"], "model.label_headers"),
+        pytest.param("data.dataset=null", "data.dataset", id="no dataset"),
+        pytest.param("stage.window=2026-01-05T11", NO_DATA, id="no data"),
+        pytest.param("shap.baseline=[[1]]", "shap.baseline", id="background"),
+        pytest.param("model.label_headers=[a,b]", "model.label_headers", id="label headers"),
     ],
 )
-def test_what_cannot_be_planned_is_a_sentence(shapwatch: Shapwatch, overrides: list[str], told: str) -> None:
+def test_what_cannot_run_cannot_be_planned(shapwatch: Shapwatch, override: str, named: str, golden: Golden) -> None:
     """The plan meets the same problems as the run, earlier."""
-    assert told in shapwatch("stage=plan", *overrides, code=cli.BAD_INPUT)
+    printed = shapwatch("stage=plan", override, code=cli.BAD_INPUT)
+    assert named in printed
+    golden(printed)
 
 
 def test_refused_batches_are_planned_one_by_one(shapwatch: Shapwatch, golden: Golden) -> None:
-    """An endpoint that takes ten records at most shows it in the probe; the plan tells what a run would really send."""
+    """An endpoint that takes ten records at most shows it in the probe; the plan counts what a run would send."""
     answer = scoring(Formula(additive), [f"column_{i}" for i in range(10)], Fields("features", None))
 
     def choosy(seen: Seen) -> Reply:
@@ -114,6 +123,6 @@ def test_refused_batches_are_planned_one_by_one(shapwatch: Shapwatch, golden: Go
         printed = shapwatch("stage=plan", HOUR, *live, "shap=kernel", "shap.num_samples=50")
     plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
     assert plan["calls"]["requests"] == plan["rows"]
-    golden(printed)
+    golden(printed, *VARYING)
     assert plan["shown"]["requests"] == len(server.seen)
     assert plan["shown"]["fallbacks"] > 0

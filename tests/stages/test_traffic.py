@@ -25,6 +25,7 @@ from tests.golden import Golden
 LINES = (DEMO / "traffic.jsonl").read_text().splitlines()
 MEDIA: Format = "application/jsonlines"
 TOKEN = "s3cret"
+SECONDS = (r" in \d+\.\d s", " in {seconds} s")
 
 
 @dataclass
@@ -88,7 +89,7 @@ def test_requests_are_those_of_the_notebook(listener: Listener, golden: Golden) 
     """Bodies, media types and inference ids are what the notebook's thread sends."""
     outcome = traffic(listener.url).run({})
     assert outcome.succeeded
-    golden(outcome.message)
+    golden(outcome.message, SECONDS)
     assert [body for _, body in listener.seen] == LINES[:6]
     headers = [headers for headers, _ in listener.seen]
     assert [each["X-Amzn-SageMaker-Inference-Id"] for each in headers] == list("012345")
@@ -113,32 +114,33 @@ def test_the_rate_is_kept(listener: Listener) -> None:
     assert 0.25 <= time.monotonic() - start < 2
 
 
-def test_failures_are_told_and_do_not_stop_it(listener: Listener) -> None:
-    """Each kind of bad answer is counted with what the endpoint said."""
+def test_failures_are_counted_and_do_not_stop_it(listener: Listener, golden: Golden) -> None:
+    """Each kind of bad answer is counted, with status and body of the answer."""
     listener.statuses = [200, 503, 400]
     outcome = traffic(listener.url).run({})
     assert not outcome.succeeded
-    assert "2 failures: 503 told" in outcome.message
-    assert "2 failures: 400 told" in outcome.message
+    golden(outcome.message, SECONDS)
     assert len(listener.seen) == 6
 
 
 def test_an_endpoint_that_only_fails_is_left_alone(listener: Listener, golden: Golden) -> None:
     """After ten failures in a row there are no more requests."""
     listener.statuses = [500]
-    with golden.raises(EndpointError):
+    with golden.raises(EndpointError) as caught:
         traffic(listener.url, count=60).run({})
+    assert caught.value.url == listener.url
     assert len(listener.seen) == 10
 
 
-def test_nobody_there(golden: Golden) -> None:
-    """A refused connection is a sentence with the URL."""
-    with golden.raises(EndpointError):
+def test_a_refused_connection_is_an_error_with_the_url(golden: Golden) -> None:
+    """It has no status, as there was no answer."""
+    with golden.raises(EndpointError) as caught:
         traffic("http://127.0.0.1:9/x", count=60).run({})
+    assert (caught.value.url, caught.value.status) == ("http://127.0.0.1:9/x", None)
 
 
 def test_it_loops_until_interrupted(listener: Listener, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """An endless run that is interrupted says what it sent; one with an end is interrupted like everything else."""
+    """An endless run that is interrupted succeeds with its counts; one with an end is interrupted as usual."""
 
     def interrupted(self: Traffic, *_: Any) -> None:
         if len(listener.seen) % 500 == 0:
@@ -147,12 +149,17 @@ def test_it_loops_until_interrupted(listener: Listener, monkeypatch: pytest.Monk
     monkeypatch.setattr(Traffic, "_check", interrupted)
     outcome = traffic(listener.url, loop=True, batch_rows=7).run({})
     assert outcome.succeeded
-    golden(outcome.message)
+    assert len(listener.seen) == 500
+    assert sum(len(body.splitlines()) for _, body in listener.seen) == 3_500
+    golden(outcome.message, SECONDS)
     with pytest.raises(KeyboardInterrupt):
         traffic(listener.url, count=600).run({})
 
 
-def test_values_that_no_request_can_carry(listener: Listener, golden: Golden) -> None:
-    """A factor that makes a value infinite is the settings' fault."""
-    with golden.raises(SettingsError):
+def test_a_factor_that_makes_a_value_infinite_is_refused(listener: Listener, golden: Golden) -> None:
+    """No request can carry it, so nothing is sent."""
+    with golden.raises(SettingsError) as caught:
         traffic(listener.url).run({"column_0": 1e308})
+    (problem,) = caught.value.problems
+    assert problem.startswith("data.traffic: ")
+    assert not listener.seen
