@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from runner.results.directories import ANALYSIS, LOCAL, REPORT, claim, commit, remove
+from runner.results.directories import ANALYSIS, LOCAL_ATTRIBUTIONS, REPORT, claim, commit, remove
 
 CALLS = {"open", "fcntl.flock", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 ROUNDS = 60
@@ -24,7 +24,7 @@ WRITERS = 3
 
 def files(what: bytes) -> dict[str, bytes]:
     """Return what a writer writes; all files say the same, the one in a folder too."""
-    return {ANALYSIS: what, REPORT: what, LOCAL: what}
+    return {ANALYSIS: what, REPORT: what, LOCAL_ATTRIBUTIONS: what}
 
 
 def started(act: Callable[[], object], point: int | None = None) -> int:

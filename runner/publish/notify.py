@@ -120,7 +120,7 @@ class PendingMessage:
 
 def _note(publication: Publication, untold: bool) -> None:
     if publication.directory:
-        directories.note_untold(publication.directory, untold)
+        directories.mark_unpublished(publication.directory, untold)
 
 
 def message(publication: Publication, min_level: Level) -> Message | None:

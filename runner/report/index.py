@@ -10,7 +10,7 @@ from typing import Any
 from runner.report.states import WARNING, state
 from runner.results import directories
 from runner.results.directories import MANIFEST, REPORT
-from runner.results.history import point
+from runner.results.history import history_point
 
 MOST = 1_000
 """Executions that the page lists, the newest."""
@@ -51,7 +51,7 @@ def _row(folder: Path, directory: Path) -> dict[str, Any]:
 
 
 def _told(manifest: dict[str, Any]) -> dict[str, Any]:
-    sentence, told = manifest["sentence"], point(manifest)
+    sentence, told = manifest["sentence"], history_point(manifest)
     return {
         "headline": manifest["headline"],
         "state": state(manifest["headline"]),

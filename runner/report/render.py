@@ -14,7 +14,7 @@ from markupsafe import Markup
 from runner.errors import ReportError, disk_sentence
 from runner.report import charts, context, index, labels, notebook, pdf, tables
 from runner.report.templates import Templates
-from runner.results.directories import INDEX, NOTEBOOK, PDF, REPORT, newest, put
+from runner.results.directories import INDEX, NOTEBOOK, PDF, REPORT, newest_executions, put
 
 TIMELINE = "timeline"
 MOST_LABELS, MOST_ROWS = 100, 2_000
@@ -72,7 +72,7 @@ class Report:
         Raises:
             ReportError: when the template or the chart is wrong.
         """
-        page = {"title": self.title, **index.page(folder, newest(folder, index.MOST)), "chart": None}
+        page = {"title": self.title, **index.page(folder, newest_executions(folder, index.MOST)), "chart": None}
         if page["points"]:
             filled = charts.filled(self._templates.specification(TIMELINE), page["points"])
             svg = charts.svg(filled, "timeline", self._templates.find(f"charts/{TIMELINE}.vl.json"))

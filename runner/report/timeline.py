@@ -24,7 +24,9 @@ MOST_ROWS = 12
 
 def points(manifest: Mapping[str, Any], drift: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the windows before an execution and its own, oldest first; none of a baselining."""
-    return [*drift.get("history", []), asdict(history.point(manifest))] if manifest["stage"] == "monitor" else []
+    if manifest["stage"] != "monitor":
+        return []
+    return [*drift.get("history", []), asdict(history.history_point(manifest))]
 
 
 def windows(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

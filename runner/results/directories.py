@@ -37,28 +37,28 @@ INDEX = "index.html"
 SETTINGS = "settings.yaml"
 REJECTED = "rejected.jsonl"
 DRIFT = "drift.json"
-KEPT = "reference.parquet"
-SHAP = "explanations_shap"
+REFERENCE_SAMPLE = "reference.parquet"
+LOCAL_FOLDER = "explanations_shap"
 """The folder that SageMaker Clarify saves local attributions in; it holds nothing but these two."""
-LOCAL = f"{SHAP}/out.csv"
-BASELINE_ROWS = f"{SHAP}/baseline.csv"
+LOCAL_ATTRIBUTIONS = f"{LOCAL_FOLDER}/out.csv"
+BASELINE_ROWS = f"{LOCAL_FOLDER}/baseline.csv"
 EXPLAINED = "explained.csv"
 """Which record of which event each row of the local attributions is about."""
-OURS = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTINGS, REJECTED, DRIFT, KEPT}
-OURS |= {LOCAL, BASELINE_ROWS, EXPLAINED}
+EXECUTION_FILES = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTINGS, REJECTED, DRIFT, REFERENCE_SAMPLE}
+EXECUTION_FILES |= {LOCAL_ATTRIBUTIONS, BASELINE_ROWS, EXPLAINED}
 
 DATE = re.compile(r"\d{2,4}")
-CLOCK = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
-LATEST = "~"
+TIME = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
+AFTER_ALL = "~"
 """Comes after every name of a folder of a date or a time."""
 
 LOCK = "lock"
 """In the hidden folder of a writer: held as long as the writer lives."""
-MOST_TRIES = 100
+MAX_ATTEMPTS = 100
 """How often a folder is made again that somebody removes, who finds it empty or without a writer."""
 
 
-MOST_SILENT = 1_000
+MAX_HISTORY = 1_000
 """An alarm is forgotten after so many executions that could not judge: none has to read a whole history."""
 
 
@@ -86,25 +86,25 @@ class Stopwatch:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + self.clock() - start, 4)
 
 
-def directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:
+def execution_directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:
     """Return where the execution of a scheduled time belongs: a folder of its day.
 
     >>> from datetime import datetime
-    >>> print(directory(Path("."), "e", "m", datetime(2023, 1, 19, 5)))
+    >>> print(execution_directory(Path("."), "e", "m", datetime(2023, 1, 19, 5)))
     e/m/2023/01/19/05
-    >>> print(directory(Path("."), "e", "m", datetime(2023, 1, 19, 5, 41, 23)))
+    >>> print(execution_directory(Path("."), "e", "m", datetime(2023, 1, 19, 5, 41, 23)))
     e/m/2023/01/19/05-41-23
     """
     clock = "%H-%M-%S" if scheduled.second else "%H-%M" if scheduled.minute else "%H"
     return root / endpoint / monitor / f"{scheduled:%Y/%m/%d/{clock}}"
 
 
-def reference_of(path: Path, window: Window) -> Path:
+def reference_path(path: Path, window: Window) -> Path:
     """Return where the reference of a window is: codes of `strftime` in the path stand for the window's start.
 
     So each hour of a day, or of a week, has a reference of its own.
 
-    >>> print(reference_of(Path("baseline/adult-%H"), Window.parse("2023-01-19T05")))
+    >>> print(reference_path(Path("baseline/adult-%H"), Window.parse("2023-01-19T05")))
     baseline/adult-05
     """
     return Path(f"{window.start:{path}}") if "%" in str(path) else path
@@ -132,10 +132,10 @@ def claim(target: Path) -> None:
 def _foreign(target: Path) -> Iterator[str]:
     """Yield the names of what no execution writes, those in a folder of ours with its name."""
     for entry in target.iterdir():
-        folder = entry.name == SHAP and entry.is_dir() and not entry.is_symlink()
+        folder = entry.name == LOCAL_FOLDER and entry.is_dir() and not entry.is_symlink()
         for each in entry.iterdir() if folder else [entry]:
             name = each.relative_to(target).as_posix()
-            if name not in OURS or each.is_dir():
+            if name not in EXECUTION_FILES or each.is_dir():
                 yield name
 
 
@@ -168,7 +168,7 @@ def amend(target: Path, files: Mapping[str, bytes]) -> None:
     """
     claim(target)
     with ExitStack() as stack:
-        others = [name for name in sorted(OURS - files.keys()) if (target / name).exists()]
+        others = [name for name in sorted(EXECUTION_FILES - files.keys()) if (target / name).exists()]
         kept = {name: stack.enter_context((target / name).open("rb")) for name in others}
         commit(target, {**kept, **files})
 
@@ -193,7 +193,7 @@ def remove(target: Path, root: Path) -> bool:
         return False
     with suppress(FileNotFoundError):
         shutil.rmtree(target.rename(_hidden(target)), ignore_errors=True)
-    note_untold(target, untold=False)
+    mark_unpublished(target, untold=False)
     _prune([folder for folder in target.parents if root in folder.parents])
     return True
 
@@ -204,7 +204,7 @@ def writing(target: Path) -> Iterator[None]:
     made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with locks.held(sign := _sign(target), locks.TOGETHER) as file:
+        with locks.locked(sign := _sign(target), locks.SHARED) as file:
             try:
                 yield
             finally:
@@ -213,9 +213,9 @@ def writing(target: Path) -> Iterator[None]:
         _prune(made)
 
 
-def being_written(target: Path) -> bool:
+def is_being_written(target: Path) -> bool:
     """Return whether a process is about to write a directory, given as that or as the analysis.json in it."""
-    return not locks.free(_sign(target.parent if target.suffix == ".json" else target))
+    return not locks.is_free(_sign(target.parent if target.suffix == ".json" else target))
 
 
 def _prune(folders: Sequence[Path]) -> None:
@@ -247,7 +247,7 @@ def _clear(aside: Path, target: Path) -> None:
 
     The writer of a folder that was made this very moment has no lock yet: it finds its folder gone, and makes another.
     """
-    with suppress(OSError), locks.held(aside / LOCK, locks.ALONE | locks.AT_ONCE):
+    with suppress(OSError), locks.locked(aside / LOCK, locks.EXCLUSIVE | locks.NON_BLOCKING):
         if not target.exists():
             with suppress(OSError):
                 (aside / "old").rename(target)
@@ -266,12 +266,12 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 def _made(target: Path, stack: ExitStack) -> Path:
-    for left in reversed(range(MOST_TRIES)):
+    for left in reversed(range(MAX_ATTEMPTS)):
         aside = _hidden(target)
         try:
             aside.mkdir(mode=0o700, parents=True)
             stack.callback(shutil.rmtree, aside, ignore_errors=True)
-            stack.enter_context(locks.held(aside / LOCK, locks.ALONE))
+            stack.enter_context(locks.locked(aside / LOCK, locks.EXCLUSIVE))
             return aside
         except FileNotFoundError:
             if not left:
@@ -297,7 +297,7 @@ def _replace(target: Path, new: Path, aside: Path) -> None:
         return
 
 
-def earlier(target: Path) -> Iterator[Path]:
+def earlier_executions(target: Path) -> Iterator[Path]:
     """Yield the directories of a monitor's executions that were scheduled before that of a directory, newest first."""
     root = target.parents[3]
     yield from _before(root, target.relative_to(root).parts)
@@ -306,23 +306,23 @@ def earlier(target: Path) -> Iterator[Path]:
 def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
     """Yield the directories whose parts come before those of a bound; the order of the names is that of the times."""
     head, *rest = bound
-    names = CLOCK if not rest else DATE
+    names = TIME if not rest else DATE
     with suppress(OSError):
         for name in sorted((each.name for each in folder.iterdir() if names.fullmatch(each.name)), reverse=True):
             if rest and name <= head:
-                yield from _before(folder / name, tuple(rest) if name == head else (LATEST,) * len(rest))
+                yield from _before(folder / name, tuple(rest) if name == head else (AFTER_ALL,) * len(rest))
             elif name < head:
                 yield folder / name
 
 
-def newest(folder: Path, most: int) -> list[Path]:
+def newest_executions(folder: Path, most: int) -> list[Path]:
     """Return the directories of a monitor's executions, the latest scheduled first, no more than `most`."""
-    return list(islice((each for each in _before(folder, (LATEST,) * 4) if (each / MANIFEST).exists()), most))
+    return list(islice((each for each in _before(folder, (AFTER_ALL,) * 4) if (each / MANIFEST).exists()), most))
 
 
-def preceding(target: Path) -> AlertHistory:
-    """Return what is known from the executions scheduled before that of a directory, no more than `MOST_SILENT`."""
-    return AlertHistory.of(islice(_states(target), MOST_SILENT))
+def alert_history(target: Path) -> AlertHistory:
+    """Return what is known from the executions scheduled before that of a directory, no more than `MAX_HISTORY`."""
+    return AlertHistory.of(islice(_states(target), MAX_HISTORY))
 
 
 def _states(target: Path) -> Iterator[State]:
@@ -330,13 +330,13 @@ def _states(target: Path) -> Iterator[State]:
 
     One that is damaged, or whose news reached nobody, is passed by.
     """
-    for directory_ in earlier(target):
+    for directory_ in earlier_executions(target):
         with suppress(ValueError):
             if not _untold(directory_).exists() and (manifest := read_manifest(directory_)):
                 yield Status(str(manifest.get("status"))), Level(manifest.get("level") or Level.NONE)
 
 
-def note_untold(target: Path, untold: bool) -> None:
+def mark_unpublished(target: Path, untold: bool) -> None:
     """Note beside a directory that there is news of its execution which reached nobody yet, or that there is none."""
     with suppress(OSError):
         if untold:
@@ -346,10 +346,10 @@ def note_untold(target: Path, untold: bool) -> None:
 
 
 def _untold(target: Path) -> Path:
-    return target.parent / f".{target.name}.untold"
+    return target.parent / f".{target.name}.unpublished"
 
 
-def finished(target: Path) -> bool:
+def is_finished(target: Path) -> bool:
     """Return whether a directory holds an execution that did not fail, or one whose manifest cannot be read."""
     try:
         manifest = read_manifest(target)
@@ -384,7 +384,7 @@ def read_manifest(target: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
-def bundle(
+def common_files(
     found: Mapping[str, Any], reports: Mapping[str, bytes], provenance: Provenance, watch: Stopwatch
 ) -> dict[str, bytes]:
     """Return the files that every execution and baselining leaves beside its analysis."""

@@ -13,20 +13,20 @@ from runner.domain.executions import Status
 from runner.results import directories
 
 
-def before(target: Path, most: int) -> tuple[HistoryPoint, ...]:
+def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:
     """Return what the executions scheduled before that of a directory said, oldest first, no more than `most`.
 
     One whose manifest cannot be read counts, and says nothing.
     """
     points = []
-    for directory in islice(directories.earlier(target), most):
+    for directory in islice(directories.earlier_executions(target), most):
         with suppress(ValueError, LookupError, TypeError, AttributeError):
             if manifest := directories.read_manifest(directory):
-                points.append(point(manifest))
+                points.append(history_point(manifest))
     return tuple(points[::-1])
 
 
-def point(manifest: Mapping[str, Any]) -> HistoryPoint:
+def history_point(manifest: Mapping[str, Any]) -> HistoryPoint:
     """Return what the manifest of an execution says.
 
     Raises:

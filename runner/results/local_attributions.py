@@ -16,7 +16,7 @@ import polars as pl
 
 from runner.domain.attributions import Attributions
 from runner.domain.records import Captured
-from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL
+from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS
 
 VALUES = 2**18
 """How many are turned to text at a time."""
@@ -37,7 +37,7 @@ def saved(
     """
     alike = set(attributions.names) == set(background.columns)
     rows = background.select(attributions.names) if alike else background
-    tables = {LOCAL: _local(attributions), BASELINE_ROWS: _lines(rows.columns, [rows])}
+    tables = {LOCAL_ATTRIBUTIONS: _local(attributions), BASELINE_ROWS: _lines(rows.columns, [rows])}
     if captured:
         origin = captured.table.select(ORIGIN).collect()
         tables[EXPLAINED] = _lines(ORIGIN, origin.iter_slices(VALUES // len(ORIGIN)))

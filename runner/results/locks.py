@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-ALONE, TOGETHER, AT_ONCE = fcntl.LOCK_EX, fcntl.LOCK_SH, fcntl.LOCK_NB
+EXCLUSIVE, SHARED, NON_BLOCKING = fcntl.LOCK_EX, fcntl.LOCK_SH, fcntl.LOCK_NB
 
 
 @contextmanager
-def held(path: Path, how: int) -> Iterator[IO[bytes]]:
+def locked(path: Path, how: int) -> Iterator[IO[bytes]]:
     """Yield a file, made where there is none, that is locked for as long as this lasts.
 
     Only the file that has the name when the lock is got counts: who holds a lock may remove the file.
 
     Args:
         path: of the file.
-        how: `ALONE`, or `TOGETHER` with others that want the same; `| AT_ONCE` not to wait for it.
+        how: `EXCLUSIVE`, or `SHARED` with others that want the same; `| NON_BLOCKING` not to wait for it.
 
     Raises:
         BlockingIOError: when it is not to be had at once.
@@ -33,11 +33,11 @@ def held(path: Path, how: int) -> Iterator[IO[bytes]]:
                 return
 
 
-def free(path: Path) -> bool:
+def is_free(path: Path) -> bool:
     """Return whether nobody holds a lock on a file; there need not be one, and it need not be ours."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, ALONE | AT_ONCE)
+            fcntl.flock(file, EXCLUSIVE | NON_BLOCKING)
     except BlockingIOError:
         return False
     except OSError:
@@ -48,7 +48,7 @@ def free(path: Path) -> bool:
 def remove(file: IO[bytes], path: Path) -> None:
     """Remove a file that is locked together with others, unless one of them still holds it."""
     try:
-        fcntl.flock(file, ALONE | AT_ONCE)
+        fcntl.flock(file, EXCLUSIVE | NON_BLOCKING)
     except BlockingIOError:
         return
     if _named(file, path):

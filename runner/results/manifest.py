@@ -25,7 +25,7 @@ DIGITS = 3
 """Significant ones of a standard error."""
 
 
-def head(
+def header(
     stage: str, monitor: str, status: Status, told: tuple[str, str], versions: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return what comes first, also of a failure; `told` is the headline and the sentence behind it."""
@@ -40,7 +40,7 @@ def head(
     }
 
 
-def place(endpoint: str, window: Window, scheduled: datetime) -> dict[str, Any]:
+def time_range(endpoint: str, window: Window, scheduled: datetime) -> dict[str, Any]:
     """Return where and when an execution looked, and the time it was scheduled for."""
     return {
         "endpoint": endpoint,
@@ -62,7 +62,7 @@ def counts(captured: Captured) -> dict[str, Any]:
     }
 
 
-def quality(found: Quality | str | None) -> dict[str, Any] | None:
+def model_quality(found: Quality | str | None) -> dict[str, Any] | None:
     """Return how good the model was, or why that cannot be said; None where no labels were merged."""
     if found is None or isinstance(found, str):
         return None if found is None else {"problem": found}
@@ -117,7 +117,7 @@ def calls(before: Calls | None, after: Calls | None) -> dict[str, int] | None:
     return None if before is None or after is None else asdict(after - before)
 
 
-def trouble(sent: Mapping[str, int] | None) -> list[str]:
+def call_notes(sent: Mapping[str, int] | None) -> list[str]:
     """Return sentences on what did not go smoothly between us and the model."""
     if sent is None:
         return []
@@ -126,7 +126,7 @@ def trouble(sent: Mapping[str, int] | None) -> list[str]:
     return told * bool(sent["retries"]) + [alone] * bool(sent["fallbacks"])
 
 
-def detection(finding: DriftResult | None) -> dict[str, Any]:
+def drift_summary(finding: DriftResult | None) -> dict[str, Any]:
     """Return the levels, and the effects of the label where most of the attention moved."""
     if finding is None:
         return {"level": None, "level_alone": None, "effects": None}
@@ -143,7 +143,7 @@ def detection(finding: DriftResult | None) -> dict[str, Any]:
     }
 
 
-def judgement(verdict: RankingResult) -> dict[str, Any]:
+def ranking(verdict: RankingResult) -> dict[str, Any]:
     """Return the verdict with all its figures."""
     labels = [
         {

@@ -13,7 +13,7 @@ from runner.domain.attributions import Explained, GlobalAttributions
 from runner.errors import UnusableReference
 from runner.explain import background as backgrounds
 from runner.results import directories, reference_sample
-from runner.results.directories import ANALYSIS, KEPT
+from runner.results.directories import ANALYSIS, REFERENCE_SAMPLE
 from runner.results.documents import read_analysis
 from runner.storage import existing
 
@@ -37,7 +37,7 @@ class Reference:
     attributions: GlobalAttributions
     digest: str
     origin: Mapping[str, Any] | None
-    kept: Explained | None
+    sample: Explained | None
 
     @classmethod
     def read(cls, path: Path) -> Reference:
@@ -54,7 +54,7 @@ class Reference:
         try:
             origin = _origin(directories.read_manifest(file.parent), digest)
             attributions = read_analysis(data, str(file))
-            records = None if origin is None else _kept(file.with_name(KEPT), origin, attributions)
+            records = None if origin is None else _kept(file.with_name(REFERENCE_SAMPLE), origin, attributions)
         except ValueError as error:
             remedy = "run stage=baseline again, or remove the manifest to use the analysis alone"
             raise UnusableReference(file, f"{error}: {remedy}") from error
@@ -76,12 +76,12 @@ class Reference:
         then = None if self.origin is None else self.origin["hashes"]["model"]
         return None if None in {then, identity} else bool(then != identity)
 
-    def differing(self, settings: Mapping[str, Any]) -> list[str]:
+    def differing_settings(self, settings: Mapping[str, Any]) -> list[str]:
         """Return the names of the estimator's settings that are others than the reference's, none where it has none."""
         then = {} if self.origin is None else self.origin["estimator"]
         return [key for key in {**then, **settings} if then and then.get(key) != settings.get(key)]
 
-    def compare(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
+    def check_comparable(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
         """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.
 
         Raises:
@@ -93,7 +93,7 @@ class Reference:
             raise UnusableReference(
                 self.path, "was computed with another shap.baseline: run stage=baseline again, or use the same rows"
             )
-        then, differing = self.origin["estimator"], self.differing(settings)
+        then, differing = self.origin["estimator"], self.differing_settings(settings)
         told = [f"shap.{key} was {then.get(key)} there, is {settings.get(key)} here" for key in differing]
         if any(key in UNITS for key in differing):
             raise UnusableReference(self.path, f"{'; '.join(told)}: run stage=baseline again, or use the same settings")
@@ -106,13 +106,13 @@ def _kept(file: Path, origin: Mapping[str, Any], attributions: GlobalAttribution
     Raises:
         ValueError: when they are others than the manifest describes.
     """
-    digest = origin["hashes"].get(KEPT)
+    digest = origin["hashes"].get(REFERENCE_SAMPLE)
     if digest is None:
         return None
     data = file.read_bytes() if file.is_file() else b""
     if directories.sha256(data) != digest:
-        raise ValueError(f"has another {KEPT} beside it than its manifest.json describes")
-    return reference_sample.read(data, origin["background"]["names"], attributions.names, attributions.labels)
+        raise ValueError(f"has another {REFERENCE_SAMPLE} beside it than its manifest.json describes")
+    return reference_sample.from_parquet(data, origin["background"]["names"], attributions.names, attributions.labels)
 
 
 def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any] | None:

@@ -14,7 +14,7 @@ import polars as pl
 from runner.domain.attributions import Attributions, Explained
 
 
-def draw(dataset: Explained, rows: int, seed: int) -> Explained:
+def draw_sample(dataset: Explained, rows: int, seed: int) -> Explained:
     """Return so many records, drawn without regard to what they hold; all where there are no more."""
     N = dataset.features.height
     if rows >= N:
@@ -28,7 +28,7 @@ def canaries(kept: Explained, rows: int) -> Explained:
     return kept.rows(np.arange(min(rows, N)) * N // max(1, min(rows, N)))
 
 
-def parquet(kept: Explained) -> bytes:
+def to_parquet(kept: Explained) -> bytes:
     """Return records as a Parquet file: `feature0` …, `score0` …, and `phi0.0` … by label and feature."""
     attributions = kept.attributions
     _, D, L = attributions.phi_NDL.shape
@@ -40,7 +40,7 @@ def parquet(kept: Explained) -> bytes:
     return file.getvalue()
 
 
-def read(data: bytes, features: Sequence[str], names: tuple[str, ...], labels: tuple[str, ...]) -> Explained:
+def from_parquet(data: bytes, features: Sequence[str], names: tuple[str, ...], labels: tuple[str, ...]) -> Explained:
     """Return what `parquet` wrote.
 
     Args:

@@ -26,13 +26,13 @@ from runner.report.render import Report
 from runner.results import documents, manifest, reference_sample
 from runner.results.directories import (
     ANALYSIS,
-    KEPT,
+    REFERENCE_SAMPLE,
     REPORT,
     Provenance,
     Stopwatch,
-    bundle,
     claim,
     commit,
+    common_files,
     sha256,
     writing,
 )
@@ -89,14 +89,14 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        records = reference_sample.draw(Explained(features, attributions), self.reference_rows, self.seed)
-        kept_bytes = reference_sample.parquet(records)
+        records = reference_sample.draw_sample(Explained(features, attributions), self.reference_rows, self.seed)
+        kept_bytes = reference_sample.to_parquet(records)
         tests = features.width * len(attributions.labels)
         calls = manifest.calls(before, self.model.sent)
-        identities = {"dataset": digest, "model": self.model.identity, KEPT: sha256(kept_bytes)}
+        identities = {"dataset": digest, "model": self.model.identity, REFERENCE_SAMPLE: sha256(kept_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
-            **manifest.head("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
+            **manifest.header("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
             "command": subprocesses.reproduction(kind="baseline"),
             "counts": {"records": features.height},
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
@@ -106,13 +106,17 @@ class Baseline:
                 *reachability(reference, self.threshold),
                 sight(self.detector, records.features.height, tests),
                 *self._segments(records),
-                *manifest.trouble(calls),
+                *manifest.call_notes(calls),
             ],
         }
         with watch.step("report"):
             reports, troubles = self.report.attempt(found, analysis)
         found["notes"] += troubles
-        files = {ANALYSIS: analysis, KEPT: kept_bytes, **bundle(found, reports, self.provenance, watch)}
+        files = {
+            ANALYSIS: analysis,
+            REFERENCE_SAMPLE: kept_bytes,
+            **common_files(found, reports, self.provenance, watch),
+        }
         with ExitStack() as stack:
             local = stack.enter_context(saved(attributions, background)) if self.save_local_shap_values else {}
             commit(self.target, {**files, **local})

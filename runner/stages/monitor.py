@@ -146,12 +146,12 @@ class Monitor:
             scheduled: in UTC, None for the first full hour after the window.
         """
         at = scheduled or window.scheduled
-        slot = Slot(window, at, directories.directory(self.root, self.endpoint, self.name, at))
+        slot = Slot(window, at, directories.execution_directory(self.root, self.endpoint, self.name, at))
         captured = None
         with ExitStack() as stack:
             try:
                 _claim(slot)
-                reference = Reference.read(directories.reference_of(self.reference, window))
+                reference = Reference.read(directories.reference_path(self.reference, window))
                 captured = stack.enter_context(self.source.read(window))
                 return self._execute(slot, reference, captured)
             except (ShapwatchError, OSError) as error:
@@ -167,11 +167,11 @@ class Monitor:
         with watch.step("explain"):
             given = self.background_rows()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
-            differences = reference.compare(self.estimator.settings, background)
+            differences = reference.check_comparable(self.estimator.settings, background)
             before = self.model.sent
             checked = preflight(self.model, features, background, self.estimator.use_logit, scores_NL)
             again = self._again(reference, background)
-        past = history.before(slot.target, LOOKED_BACK)
+        past = history.earlier_points(slot.target, LOOKED_BACK)
         scene = Scene(reference, background, captured, features, drawn_N, slot.window, again, past)
         seen = self._seen(scene, watch)
         attributions, live, verdict, finding = seen.attributions, seen.live, seen.verdict, seen.finding
@@ -187,23 +187,23 @@ class Monitor:
         calls = manifest.calls(before, self.model.sent)
         found = {
             **self._head(slot, status, told),
-            **manifest.detection(finding),
+            **manifest.drift_summary(finding),
             "counts": manifest.counts(captured),
-            "verdict": manifest.judgement(verdict),
+            "verdict": manifest.ranking(verdict),
             "material": self.detector.material,
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "evaluations": attributions.evaluations + (again.evaluations if again else 0),
             "preflight": asdict(checked),
             "calls": calls,
             "serving_parity": parity(captured.scores(), self.estimator.model_scores(attributions)),
-            "quality": manifest.quality(self.merged.quality(slot.window, attributions.labels)),
+            "quality": manifest.model_quality(self.merged.quality(slot.window, attributions.labels)),
             "model_changed": reference.model_changed(self.model.identity),
             "notes": [
                 *differences,
                 *self._explained(len(attributions.phi_NDL), features.height),
                 *verdict.notes,
                 *(finding.notes if finding else [NOTHING_KEPT]),
-                *manifest.trouble(calls),
+                *manifest.call_notes(calls),
                 *rejections(captured),
             ],
         }
@@ -246,7 +246,7 @@ class Monitor:
 
     def _enough(self, look: int, scene: Scene, seen: Seen) -> bool:
         """Return whether more records would hardly change the verdict."""
-        kept_ = None if scene.reference.kept is None else scene.reference.kept.attributions
+        kept_ = None if scene.reference.sample is None else scene.reference.sample.attributions
         doubt = self.certainty.doubt(
             scene.reference.attributions,
             kept_,
@@ -268,34 +268,34 @@ class Monitor:
 
     def _again(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
         """Return kept records explained again, None where there are none."""
-        if reference.kept is None or not self.canary_rows:
+        if reference.sample is None or not self.canary_rows:
             return None
-        features = reference_sample.canaries(reference.kept, self.canary_rows).features
+        features = reference_sample.canaries(reference.sample, self.canary_rows).features
         return self.estimator.explain(self.model, features, background, self.track)
 
     def _find(self, scene: Scene, live: Explained, captured: Captured) -> DriftResult | None:
         """Return what the local attributions say, None where the reference keeps none."""
         reference = scene.reference
-        if reference.kept is None:
+        if reference.sample is None:
             return None
         if self.unit == "event":
             live = live.rows(one_of_each(captured.events_of(), self.detector.seed))
         method, told = str(self.estimator.agg_method), None
         if scene.again is not None:
             then, same = (
-                reference_sample.canaries(reference.kept, self.canary_rows),
-                not reference.differing(self.estimator.settings),
+                reference_sample.canaries(reference.sample, self.canary_rows),
+                not reference.differing_settings(self.estimator.settings),
             )
             told = canary(then.attributions, scene.again, method, same)
         comparable = [point.alone for point in scene.past if point.reference == reference.digest]
         length = scene.window.end - scene.window.start
-        return inquire(self.detector, reference.kept, live, method, length, told, comparable, self.estimator.groups)
+        return inquire(self.detector, reference.sample, live, method, length, told, comparable, self.estimator.groups)
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
         stored = error.reason if isinstance(error, ShapwatchError) else reason
         directory, where = str(slot.target.absolute()), f"the earlier execution in {slot.target} was kept"
-        if not directories.finished(slot.target):
+        if not directories.is_finished(slot.target):
             try:
                 self._report_failure(slot, reason, stored, captured)
                 where = str(slot.target / REPORT)
@@ -329,7 +329,7 @@ class Monitor:
             attributions=live,
             ndcg=dict(ndcg or {}),
             finding=finding,
-            past=directories.preceding(slot.target),
+            past=directories.alert_history(slot.target),
         )
         return self.tell(publication)
 
@@ -341,10 +341,10 @@ class Monitor:
         self._commit(slot, found, files, Stopwatch(self.provenance.clock))
 
     def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> dict[str, Any]:
-        head = manifest.head("monitor", self.name, status, told, self.provenance.versions)
+        head = manifest.header("monitor", self.name, status, told, self.provenance.versions)
         at = {"window": f"{slot.window.start:%FT%TZ}/{slot.window.end:%FT%TZ}", "scheduled": f"{slot.scheduled:%FT%TZ}"}
         command = subprocesses.reproduction(kind="monitor", **at, attached="false")
-        return {**head, **manifest.place(self.endpoint, slot.window, slot.scheduled), "command": command}
+        return {**head, **manifest.time_range(self.endpoint, slot.window, slot.scheduled), "command": command}
 
     def _commit(
         self,
@@ -359,7 +359,7 @@ class Monitor:
         with watch.step("report"):
             reports, troubles = self.report.attempt(found, analysis, drift)
         told = {**found, "notes": [*found["notes"], *troubles]}
-        directories.commit(slot.target, {**files, **directories.bundle(told, reports, self.provenance, watch)})
+        directories.commit(slot.target, {**files, **directories.common_files(told, reports, self.provenance, watch)})
         return [*troubles, *self.report.put_index(self.root / self.endpoint / self.name)]
 
 
@@ -367,7 +367,7 @@ def _claim(slot: Slot) -> None:
     """Make sure that the directory is free, or holds an execution over the same window."""
     directories.claim(slot.target)
     stored = directories.stored_window(slot.target)
-    if directories.finished(slot.target) and stored not in {None, str(slot.window)}:
+    if directories.is_finished(slot.target) and stored not in {None, str(slot.window)}:
         raise OccupiedTarget(slot.target, f"an execution over {stored}")
 
 

@@ -111,14 +111,14 @@ class Plan:
             background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
             yield Records(features, None, background, None, features.clear())
             return
-        reference = Reference.read(directories.reference_of(self.reference, window))
+        reference = Reference.read(directories.reference_path(self.reference, window))
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             canaries = (
-                reference_sample.canaries(reference.kept, self.canary_rows).features
-                if reference.kept
+                reference_sample.canaries(reference.sample, self.canary_rows).features
+                if reference.sample
                 else features.clear()
             )
             yield Records(features, self._first(features), background, captured.scores(), canaries)

@@ -79,6 +79,6 @@ def _monitors(directory: Path, manifest: Mapping[str, Any]) -> Path | None:
     with suppress(LookupError, TypeError, ValueError):
         scheduled = utc(manifest["scheduled"])
         root, folder = directory.parents[5], directory.parents[3]
-        if directory == directories.directory(root, manifest["endpoint"], manifest["monitor"], scheduled):
+        if directory == directories.execution_directory(root, manifest["endpoint"], manifest["monitor"], scheduled):
             return folder
     return None

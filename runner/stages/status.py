@@ -102,7 +102,7 @@ def _waits(ledger: Ledger, schedule: Schedule, entry: ExecutionRecord, now: date
         why = "when its window is over" if entry.window.end > entry.scheduled else "(schedule.buffer_minutes)"
         return f"starts at {entry.start_at:%F %T} UTC {why}"
     reference = Path(ledger.snapshot(entry.snapshot).folder) / schedule.reference
-    if directories.being_written(reference):
+    if directories.is_being_written(reference):
         return f"waits for the baseline that is being computed in {schedule.reference}"
     return "waits for the executions before it, or for a free worker (stage.workers of the daemon)"
 

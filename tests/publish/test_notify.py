@@ -205,16 +205,16 @@ def test_news_that_reached_nobody_is_noted(
     with serving(always(codes[0], "")) as first, serving(always(codes[1], "")) as second:
         name(monkeypatch, first, second)
         tell([SINK], failure(directory=directory), lambda _: None)
-    assert (tmp_path / ".05.untold").exists() is noted
+    assert (tmp_path / ".05.unpublished").exists() is noted
 
 
 def test_news_is_noted_where_there_is_no_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And no longer once the same execution, made again, has none."""
     monkeypatch.delenv(URLS, raising=False)
     tell([SINK], failure(directory=tmp_path / "05"), lambda _: None)
-    assert (tmp_path / ".05.untold").exists()
+    assert (tmp_path / ".05.unpublished").exists()
     tell([SINK], publication(Level.NONE, directory=tmp_path / "05"), lambda _: None)
-    assert not (tmp_path / ".05.untold").exists()
+    assert not (tmp_path / ".05.unpublished").exists()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def execution(folder: Path, hour: int, day: int = 5, month: int = 1, **changes: 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the page."""
-    found: list[dict[str, Any]] = index.page(folder, directories.newest(folder, index.MOST))["rows"]
+    found: list[dict[str, Any]] = index.page(folder, directories.newest_executions(folder, index.MOST))["rows"]
     return found
 
 
@@ -60,7 +60,7 @@ def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
     for hour in (9, 10, 13):
         execution(tmp_path, hour)
     execution(tmp_path, 14, verdict={}, effects=None, **{key: failed()[key] for key in ("status", "headline")})
-    points = index.page(tmp_path, directories.newest(tmp_path, 10))["points"]
+    points = index.page(tmp_path, directories.newest_executions(tmp_path, 10))["points"]
     assert [(point["start"][11:13], point["end"][11:13], point["ndcg"], point["status"]) for point in points] == [
         ("08", "09", 0.8, "CompletedWithViolations"),
         ("09", "10", 0.8, "CompletedWithViolations"),

@@ -21,20 +21,20 @@ from runner.errors import OccupiedTarget
 from runner.results.directories import (
     ANALYSIS,
     BASELINE_ROWS,
-    LOCAL,
+    LOCAL_ATTRIBUTIONS,
     MANIFEST,
     REPORT,
     VIOLATIONS,
     Stopwatch,
+    alert_history,
     amend,
-    being_written,
     claim,
     commit,
-    directory,
-    earlier,
-    finished,
-    note_untold,
-    preceding,
+    earlier_executions,
+    execution_directory,
+    is_being_written,
+    is_finished,
+    mark_unpublished,
     read_manifest,
     remove,
     sha256,
@@ -63,7 +63,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 )
 def test_directory_is_the_scheduled_time(scheduled: str, folder: str) -> None:
     """On the full hour that is its folder; otherwise minutes, and seconds where there are any, tell it apart."""
-    assert directory(Path("runs"), "endpoint", "monitor", utc(scheduled)) == Path(f"runs/endpoint/monitor/{folder}")
+    assert execution_directory(Path("runs"), "endpoint", "monitor", utc(scheduled)) == Path(
+        f"runs/endpoint/monitor/{folder}"
+    )
 
 
 def test_commit_makes_the_directory(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_manifests_tell_what_is_finished(
     """What is no object is no manifest of ours; one that did not fail is a finished execution."""
     commit(tmp_path / "06", {MANIFEST: data})
     assert read_manifest(tmp_path / "06") == manifest
-    assert finished(tmp_path / "06") is done
+    assert is_finished(tmp_path / "06") is done
 
 
 @pytest.mark.parametrize("data", [b"", b"torn {", b"\xff"])
@@ -142,14 +144,14 @@ def test_a_damaged_manifest_is_an_error_and_its_execution_is_kept(tmp_path: Path
     commit(tmp_path / "06", {MANIFEST: data})
     with golden.raises(ValueError):
         read_manifest(tmp_path / "06")
-    assert finished(tmp_path / "06")
+    assert is_finished(tmp_path / "06")
 
 
 def test_missing_manifest_is_none(tmp_path: Path) -> None:
     """An absent folder and a folder without a manifest are no execution."""
     for target in (tmp_path / "absent", tmp_path):
         assert read_manifest(target) is None
-        assert not finished(target)
+        assert not is_finished(target)
 
 
 HISTORY = (
@@ -168,10 +170,10 @@ def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "2026/01/03").write_text("a file where a folder belongs")
     target = tmp_path / "2026/01/05/09"
-    found = [path.relative_to(tmp_path).as_posix() for path in earlier(target)]
+    found = [path.relative_to(tmp_path).as_posix() for path in earlier_executions(target)]
     assert found == ["2026/01/05/08-30", "2026/01/05/08", "2026/01/04/05-41-23", "2025/12/31/23"]
-    assert list(earlier(tmp_path / "2025/12/31/23")) == []
-    assert list(earlier(tmp_path / "nowhere/2025/12/31/23")) == []
+    assert list(earlier_executions(tmp_path / "2025/12/31/23")) == []
+    assert list(earlier_executions(tmp_path / "nowhere/2025/12/31/23")) == []
 
 
 @pytest.mark.parametrize(
@@ -196,8 +198,8 @@ def test_what_is_known_is_what_the_newest_that_judged_said(
         (tmp_path / name).mkdir(parents=True)
         if document is not None:
             (tmp_path / name / MANIFEST).write_text(document)
-    assert preceding(tmp_path / "2026/01/05/09") == expected
-    assert preceding(tmp_path / "2026/01/04/23") == AlertHistory()
+    assert alert_history(tmp_path / "2026/01/05/09") == expected
+    assert alert_history(tmp_path / "2026/01/04/23") == AlertHistory()
 
 
 def test_news_that_reached_nobody_is_not_known(tmp_path: Path) -> None:
@@ -205,11 +207,11 @@ def test_news_that_reached_nobody_is_not_known(tmp_path: Path) -> None:
     for hour, level in (("07", "none"), ("08", "violation")):
         commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: f'{{"status": "Completed", "level": "{level}"}}'.encode()})
     target = tmp_path / "2026/01/05/08"
-    note_untold(target, untold=True)
-    assert preceding(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.NONE))
-    note_untold(target, untold=False)
-    assert preceding(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.VIOLATION))
-    note_untold(target, untold=True)
+    mark_unpublished(target, untold=True)
+    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.NONE))
+    mark_unpublished(target, untold=False)
+    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.VIOLATION))
+    mark_unpublished(target, untold=True)
     assert remove(target, tmp_path)
     assert contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
 
@@ -217,18 +219,18 @@ def test_news_that_reached_nobody_is_not_known(tmp_path: Path) -> None:
 def test_a_note_that_cannot_be_made_is_none(tmp_path: Path) -> None:
     """Where the folder is gone nothing is raised, and nothing made."""
     for untold in (True, False):
-        note_untold(tmp_path / "gone/08", untold)
+        mark_unpublished(tmp_path / "gone/08", untold)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_long_silence_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many failures it is known that it fails, and nothing of what was before."""
-    monkeypatch.setattr("runner.results.directories.MOST_SILENT", 3)
+    monkeypatch.setattr("runner.results.directories.MAX_HISTORY", 3)
     for hour, status in enumerate(["Completed", *["Failed"] * 3]):
         (folder := tmp_path / f"2026/01/05/{hour:02d}").mkdir(parents=True)
         (folder / MANIFEST).write_text(f'{{"status": "{status}"}}')
-    assert preceding(tmp_path / "2026/01/05/03") == AlertHistory((Status.COMPLETED, Level.NONE), failing=True)
-    assert preceding(tmp_path / "2026/01/05/04") == AlertHistory(None, failing=True)
+    assert alert_history(tmp_path / "2026/01/05/03") == AlertHistory((Status.COMPLETED, Level.NONE), failing=True)
+    assert alert_history(tmp_path / "2026/01/05/04") == AlertHistory(None, failing=True)
 
 
 def test_nothing_of_others_is_replaced(tmp_path: Path, golden: Golden) -> None:
@@ -251,7 +253,7 @@ def test_nothing_of_others_in_a_folder_of_ours_is_lost(tmp_path: Path, other: st
     path.write_bytes(b"precious")
     for act in (commit, amend):
         with golden.raises(OccupiedTarget):
-            act(tmp_path / "09", {REPORT: b"new", LOCAL: b"new"})
+            act(tmp_path / "09", {REPORT: b"new", LOCAL_ATTRIBUTIONS: b"new"})
     assert not remove(tmp_path / "09", tmp_path)
     assert contents(tmp_path) == {f"09/{other}": b"precious"}
 
@@ -270,15 +272,15 @@ def test_what_only_has_the_name_of_our_folder_stays(tmp_path: Path, other: str, 
 def test_a_folder_of_ours_goes_with_the_directory(tmp_path: Path) -> None:
     """It is replaced, amended and removed like all else."""
     target = tmp_path / "09"
-    commit(target, {ANALYSIS: b"1", LOCAL: b"2", BASELINE_ROWS: b"3"})
+    commit(target, {ANALYSIS: b"1", LOCAL_ATTRIBUTIONS: b"2", BASELINE_ROWS: b"3"})
     amend(target, {ANALYSIS: b"4"})
-    assert contents(target) == {ANALYSIS: b"4", LOCAL: b"2", BASELINE_ROWS: b"3"}
-    amend(target, {LOCAL: b"5"})
-    assert contents(target) == {ANALYSIS: b"4", LOCAL: b"5", BASELINE_ROWS: b"3"}
+    assert contents(target) == {ANALYSIS: b"4", LOCAL_ATTRIBUTIONS: b"2", BASELINE_ROWS: b"3"}
+    amend(target, {LOCAL_ATTRIBUTIONS: b"5"})
+    assert contents(target) == {ANALYSIS: b"4", LOCAL_ATTRIBUTIONS: b"5", BASELINE_ROWS: b"3"}
     commit(target, {ANALYSIS: b"6"})
     assert contents(tmp_path) == {"09/analysis.json": b"6"}
     assert not (target / "explanations_shap").exists()
-    commit(target, {LOCAL: b"7"})
+    commit(target, {LOCAL_ATTRIBUTIONS: b"7"})
     assert remove(target, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -384,14 +386,14 @@ def test_folders_above_the_root_stay(tmp_path: Path) -> None:
 def test_who_writes_is_known_until_the_end(tmp_path: Path) -> None:
     """Several may write one directory; it is being written until the last one ends, and nothing hidden is left."""
     target = tmp_path / "made/reference"
-    assert not being_written(target)
+    assert not is_being_written(target)
     with writing(target):
         with writing(target):
-            assert being_written(target)
-            assert not being_written(tmp_path / "made")
-        assert being_written(target)
-        assert being_written(target / ANALYSIS)
-    assert not being_written(target)
+            assert is_being_written(target)
+            assert not is_being_written(tmp_path / "made")
+        assert is_being_written(target)
+        assert is_being_written(target / ANALYSIS)
+    assert not is_being_written(target)
     assert not list(tmp_path.iterdir())
 
 
@@ -407,9 +409,9 @@ with writing(pathlib.Path({str(tmp_path / "reference")!r})):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=CHECKOUT) as process:
         assert process.stdout
         assert process.stdout.readline() == b"writing\n"
-        assert being_written(tmp_path / "reference")
+        assert is_being_written(tmp_path / "reference")
         os.kill(process.pid, signal.SIGKILL)
-    assert not being_written(tmp_path / "reference")
+    assert not is_being_written(tmp_path / "reference")
     with writing(tmp_path / "reference"):
         pass
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions
 from runner.results import local_attributions, reference_sample
-from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL, amend
+from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS, amend
 from runner.results.local_attributions import saved
 from tests.formula_models import Formula, additive, interacting
 from tests.stages.test_baseline import baseline
@@ -52,7 +52,7 @@ def test_hostile_names_and_floats_come_back(monkeypatch: pytest.MonkeyPatch, val
     background = pl.DataFrame([pl.Series(name, column) for name, column in zip(NAMES, columns, strict=True)])
     with saved(attributions, background[:, ::-1]) as files:
         found = {name: table(file.read()) for name, file in files.items()}
-    header, *rows = found[LOCAL]
+    header, *rows = found[LOCAL_ATTRIBUTIONS]
     assert header == [f"{name}_{label}" for label in LABELS for name in NAMES]
     assert header.count("a_b_c") == 2
     assert np.array(rows, dtype=np.float64).tobytes() == phi_NDL.transpose(0, 2, 1).reshape(7, -1).tobytes()
@@ -68,9 +68,9 @@ def test_a_baselining_leaves_those_it_keeps(tmp_path: Path) -> None:
     model = Formula(both, label_headers=("no", "yes"))
     assert replace(baseline(tmp_path, model), save_local_shap_values=True).run().succeeded
     reference = tmp_path / "reference"
-    header, *rows = table((reference / LOCAL).read_bytes())
+    header, *rows = table((reference / LOCAL_ATTRIBUTIONS).read_bytes())
     assert header == ["a_no", "b_no", "c_no", "a_yes", "b_yes", "c_yes"]
-    records = reference_sample.read(
+    records = reference_sample.from_parquet(
         (reference / "reference.parquet").read_bytes(), list("abc"), ("a", "b", "c"), ("no", "yes")
     )
     expected = records.attributions.phi_NDL.transpose(0, 2, 1).reshape(3, 6)
@@ -84,7 +84,7 @@ def test_an_execution_leads_each_row_to_its_event(tmp_path: Path) -> None:
     stage = replace(monitor(tmp_path, []), save_local_shap_values=True)
     write(tmp_path, "09/a.jsonl", event([7, 2, 1], [6, 2, 1]) + event([9, 3, 0], clock="09:31:00"))
     target = Path(stage.run(WINDOW).directory)
-    header, *rows = table((target / LOCAL).read_bytes())
+    header, *rows = table((target / LOCAL_ATTRIBUTIONS).read_bytes())
     assert header == ["a_label0", "b_label0", "c_label0"]
     values_ND = np.array([[7, 2, 1], [6, 2, 1], [9, 3, 0]]) - np.array([3, 1, 1])
     np.testing.assert_allclose(np.array(rows, dtype=float), values_ND * [1, 2, 3])
@@ -94,9 +94,9 @@ def test_an_execution_leads_each_row_to_its_event(tmp_path: Path) -> None:
     assert [row[1:4] for row in rows] == [["1", "0", "id"], ["1", "1", "id"], ["2", "0", "id"]]
     assert [row[-1] for row in rows] == ["2026-01-05T09:30:00Z"] * 2 + ["2026-01-05T09:31:00Z"]
     assert rows[0][0].endswith("a.jsonl")
-    before = (target / LOCAL).read_bytes()
+    before = (target / LOCAL_ATTRIBUTIONS).read_bytes()
     amend(target, {"report.html": b"new"})
-    assert (target / LOCAL).read_bytes() == before
+    assert (target / LOCAL_ATTRIBUTIONS).read_bytes() == before
 
 
 def test_without_the_setting_nothing_is_left(tmp_path: Path) -> None:

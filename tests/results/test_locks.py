@@ -14,13 +14,13 @@ from runner.results import locks
 def test_one_holds_it_alone(tmp_path: Path) -> None:
     """Nobody else gets it, alone or together, before it is given back."""
     path = tmp_path / "lock"
-    assert locks.free(path)
-    with locks.held(path, locks.ALONE):
-        assert not locks.free(path)
-        for how in (locks.ALONE, locks.TOGETHER):
-            with pytest.raises(BlockingIOError), locks.held(path, how | locks.AT_ONCE):
+    assert locks.is_free(path)
+    with locks.locked(path, locks.EXCLUSIVE):
+        assert not locks.is_free(path)
+        for how in (locks.EXCLUSIVE, locks.SHARED):
+            with pytest.raises(BlockingIOError), locks.locked(path, how | locks.NON_BLOCKING):
                 pass
-    assert locks.free(path)
+    assert locks.is_free(path)
 
 
 def test_a_lock_on_a_file_that_is_gone_counts_for_nothing(tmp_path: Path) -> None:
@@ -29,10 +29,10 @@ def test_a_lock_on_a_file_that_is_gone_counts_for_nothing(tmp_path: Path) -> Non
     held: list[bool] = []
 
     def wait() -> None:
-        with locks.held(path, locks.ALONE) as file:
+        with locks.locked(path, locks.EXCLUSIVE) as file:
             held.append(os.path.samestat(os.fstat(file.fileno()), path.stat()))
 
-    with locks.held(path, locks.ALONE):
+    with locks.locked(path, locks.EXCLUSIVE):
         waiting = Thread(target=wait)
         waiting.start()
         waiting.join(0.05)
@@ -46,8 +46,8 @@ def test_a_lock_on_a_file_that_is_gone_counts_for_nothing(tmp_path: Path) -> Non
 def test_the_last_one_removes_it(tmp_path: Path) -> None:
     """A file that others hold, or that has been replaced, stays."""
     path = tmp_path / "lock"
-    with locks.held(path, locks.TOGETHER) as first:
-        with locks.held(path, locks.TOGETHER) as second:
+    with locks.locked(path, locks.SHARED) as first:
+        with locks.locked(path, locks.SHARED) as second:
             locks.remove(second, path)
             assert path.exists()
         locks.remove(first, path)

@@ -123,18 +123,18 @@ def test_a_torn_manifest_is_refused(tmp_path: Path, golden: Golden) -> None:
 
 def test_equal_settings_need_no_words(tmp_path: Path) -> None:
     """With the same settings and rows there is nothing to say."""
-    assert Reference.read(folder(tmp_path, manifest())).compare(SETTINGS, BACKGROUND) == []
+    assert Reference.read(folder(tmp_path, manifest())).check_comparable(SETTINGS, BACKGROUND) == []
 
 
 def test_bare_reference_is_compared_with_a_caveat(tmp_path: Path) -> None:
     """Without an origin the caveat is all there is to say."""
-    assert Reference.read(folder(tmp_path)).compare(SETTINGS, BACKGROUND) == [BARE]
+    assert Reference.read(folder(tmp_path)).check_comparable(SETTINGS, BACKGROUND) == [BARE]
 
 
 def test_settings_of_noise_are_reported(tmp_path: Path, golden: Golden) -> None:
     """Other samples or another explainer change only the noise."""
     live = {"kind": "exact", "num_samples": 200, "seed": 1, "agg_method": "mean_abs", "use_logit": False}
-    told = Reference.read(folder(tmp_path, manifest())).compare(live, BACKGROUND)
+    told = Reference.read(folder(tmp_path, manifest())).check_comparable(live, BACKGROUND)
     assert len(told) == 3
     golden("\n".join(told))
 
@@ -144,11 +144,11 @@ def test_settings_of_meaning_are_refused(tmp_path: Path, key: str, value: object
     """Another aggregation or unit makes the numbers incomparable."""
     reference = Reference.read(folder(tmp_path, manifest()))
     with golden.raises(UnusableReference):
-        reference.compare({**SETTINGS, key: value}, BACKGROUND)
+        reference.check_comparable({**SETTINGS, key: value}, BACKGROUND)
 
 
 def test_other_background_is_refused(tmp_path: Path, golden: Golden) -> None:
     """Another SHAP baseline makes the numbers incomparable."""
     reference = Reference.read(folder(tmp_path, manifest()))
     with golden.raises(UnusableReference):
-        reference.compare(SETTINGS, BACKGROUND.with_columns(Age=40))
+        reference.check_comparable(SETTINGS, BACKGROUND.with_columns(Age=40))

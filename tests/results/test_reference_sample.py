@@ -30,13 +30,15 @@ def made(rows: int) -> Explained:
 @pytest.mark.parametrize("rows", [4, 40])
 def test_what_was_kept_is_read_back(rows: int) -> None:
     """Types, nulls, names and every bit of the attributions; the same records give the same bytes."""
-    drawn = reference_sample.draw(made(rows), 20, 1)
-    back = reference_sample.read(reference_sample.parquet(drawn), NAMES, NAMES, ("no", "<yes>"))
+    drawn = reference_sample.draw_sample(made(rows), 20, 1)
+    back = reference_sample.from_parquet(reference_sample.to_parquet(drawn), NAMES, NAMES, ("no", "<yes>"))
     assert back.features.equals(drawn.features)
     assert back.features.schema == drawn.features.schema
     assert back.attributions.phi_NDL.tolist() == drawn.attributions.phi_NDL.tolist()
     assert back.attributions.scores_NL.tolist() == drawn.attributions.scores_NL.tolist()
-    assert reference_sample.parquet(drawn) == reference_sample.parquet(reference_sample.draw(made(rows), 20, 1))
+    assert reference_sample.to_parquet(drawn) == reference_sample.to_parquet(
+        reference_sample.draw_sample(made(rows), 20, 1)
+    )
     assert drawn.features.height == min(rows, 20)
 
 
@@ -46,7 +48,7 @@ def test_every_record_may_be_kept() -> None:
     scores_N = records.attributions.scores_NL[:, 0].tolist()
     times = np.zeros(10)
     for seed in range(2000):
-        drawn = reference_sample.draw(records, 5, seed)
+        drawn = reference_sample.draw_sample(records, 5, seed)
         places = [scores_N.index(score) for score in drawn.attributions.scores_NL[:, 0]]
         assert places == sorted(places)
         assert drawn.features.equals(records.features[places])
@@ -67,10 +69,10 @@ def test_the_same_records_are_explained_again_each_time(rows: int, places: list[
 def test_another_file_is_refused(data: bytes, golden: Golden) -> None:
     """With a sentence."""
     with golden.raises(ValueError):
-        reference_sample.read(data, NAMES, NAMES, ("no",))
+        reference_sample.from_parquet(data, NAMES, NAMES, ("no",))
 
 
 def test_a_file_of_other_features_is_refused(golden: Golden) -> None:
     """As when somebody has copied it from elsewhere."""
     with golden.raises(ValueError):
-        reference_sample.read(reference_sample.parquet(made(4)), (*NAMES, "one more"), NAMES, ("no",))
+        reference_sample.from_parquet(reference_sample.to_parquet(made(4)), (*NAMES, "one more"), NAMES, ("no",))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runner.errors import ModelAnswerError
 from runner.explain import background as backgrounds
-from runner.results.directories import being_written
+from runner.results.directories import is_being_written
 from runner.sources.dataset import Dataset
 from runner.stages.baseline import Baseline
 from tests.drift.samples import USUAL
@@ -35,12 +35,12 @@ def test_it_is_seen_while_it_goes_on(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     def watched(features: pl.DataFrame) -> NDArray[np.float64]:
-        seen.append(being_written(tmp_path / "reference") and being_written(tmp_path / "reference/analysis.json"))
+        seen.append(is_being_written(tmp_path / "reference") and is_being_written(tmp_path / "reference/analysis.json"))
         return additive(features)
 
     assert baseline(tmp_path, Formula(watched)).run().succeeded
     assert set(seen) == {True}
-    assert not being_written(tmp_path / "reference")
+    assert not is_being_written(tmp_path / "reference")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.jsonl", "reference"]
 
 
@@ -52,7 +52,7 @@ def test_one_that_fails_is_over(tmp_path: Path) -> None:
 
     with pytest.raises(ModelAnswerError):
         baseline(tmp_path, Formula(broken)).run()
-    assert not being_written(tmp_path / "reference")
+    assert not is_being_written(tmp_path / "reference")
     assert [path.name for path in tmp_path.iterdir()] == ["dataset.jsonl"]
 
 
@@ -64,7 +64,7 @@ def test_two_at_once_leave_one_whole_reference(tmp_path: Path) -> None:
     def nested(features: pl.DataFrame) -> NDArray[np.float64]:
         if not runs:
             runs.append(inner.run().message)
-            assert being_written(tmp_path / "reference")
+            assert is_being_written(tmp_path / "reference")
         return additive(features)
 
     assert baseline(tmp_path, Formula(nested, identity="outer")).run().succeeded

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from runner.domain.executions import HOUR, Status
-from runner.results.directories import ANALYSIS, MANIFEST, directory
+from runner.results.directories import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger.leadership import Leadership
 from runner.scheduling.ledger.ledger import Ledger
@@ -172,7 +172,7 @@ def test_a_leader_whose_lock_is_gone_steps_down(bench: Bench) -> None:
 def test_what_is_old_goes(bench: Bench, tmp_path: Path) -> None:
     """First the directories, then the rows; what holds something else stays, and so does what is young."""
     for hours in (1, 2, 30):
-        folder = directory(tmp_path / "monitor", "e", "watch", NOON + hours * HOUR)
+        folder = execution_directory(tmp_path / "monitor", "e", "watch", NOON + hours * HOUR)
         folder.mkdir(parents=True)
         for name in (ANALYSIS, MANIFEST):
             (folder / name).write_text("{}")
@@ -180,7 +180,7 @@ def test_what_is_old_goes(bench: Bench, tmp_path: Path) -> None:
         supervisor, bench.clock.now = bench.supervisor(), NOON + hours * HOUR
         supervisor.start(bench.pending(hours=hours))
         supervisor.wait()
-    kept = directory(tmp_path / "monitor", "e", "watch", NOON + 2 * HOUR)
+    kept = execution_directory(tmp_path / "monitor", "e", "watch", NOON + 2 * HOUR)
     (kept / "notes.txt").write_text("mine")
     bench.clock.now = NOON + 31 * HOUR
     with leading(bench, keep=timedelta(hours=10), keep_results=lambda _: timedelta(hours=5)):
@@ -193,7 +193,7 @@ def test_what_is_old_goes(bench: Bench, tmp_path: Path) -> None:
 def test_what_cannot_be_removed_ends_nothing(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A day that is a file now is told of; the others go, and are not told of again."""
     for hours in (1, 30):
-        folder = directory(tmp_path / "monitor", "e", "watch", NOON + hours * HOUR)
+        folder = execution_directory(tmp_path / "monitor", "e", "watch", NOON + hours * HOUR)
         folder.mkdir(parents=True)
         (folder / MANIFEST).write_text("{}")
         bench.codes["watch"] = telling(output=str(folder))

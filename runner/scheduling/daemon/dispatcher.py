@@ -155,5 +155,5 @@ class Dispatcher:
         schedule = self.schedules.get(entry.schedule)
         if schedule is None:
             return False
-        reference = directories.reference_of(Path(schedule.reference), entry.window)
-        return directories.being_written(Path(self._snapshot(entry.snapshot).folder) / reference)
+        reference = directories.reference_path(Path(schedule.reference), entry.window)
+        return directories.is_being_written(Path(self._snapshot(entry.snapshot).folder) / reference)

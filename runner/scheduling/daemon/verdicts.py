@@ -65,7 +65,7 @@ def _found(directory: str) -> Found | None:
     """Return what a manifest says, None where it is damaged."""
     with suppress(ValueError, LookupError, TypeError, AttributeError):
         if manifest := directories.read_manifest(Path(directory)):
-            told = history.point(manifest)
+            told = history.history_point(manifest)
             moved = None if told.attribution_shift is None else float(told.attribution_shift)
             return Found(told.level if manifest.get("level") else None, moved, _ndcg(manifest))
     return None

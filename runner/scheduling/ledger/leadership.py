@@ -57,7 +57,7 @@ class Leadership:
     def _from_file(self, path: Path, stack: ExitStack) -> IO[bytes] | None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return stack.enter_context(locks.held(path, locks.ALONE | locks.AT_ONCE))
+            return stack.enter_context(locks.locked(path, locks.EXCLUSIVE | locks.NON_BLOCKING))
         except BlockingIOError:
             return None
         except OSError as error:
