@@ -87,25 +87,25 @@ class Predictor:
     function: Callable[[pl.DataFrame], Matrix]
     label_headers: None = None
     identity: None = None
-    sent: None = None
-    adds_up: bool = False
+    calls_made: None = None
+    is_additive: bool = False
 
     def predict(self, features: pl.DataFrame) -> Matrix:
         """Return scores_NL."""
         return self.function(features)[:, None]
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Refuse: trees do not add up."""
         raise NotImplementedError
 
-    def contributions(self, features: pl.DataFrame) -> Additive:
+    def tree_shap(self, features: pl.DataFrame) -> Additive:
         """Refuse: only the function is known."""
         raise NotImplementedError
 
-    def planned(self, features: pl.DataFrame) -> None:
+    def planned_calls(self, features: pl.DataFrame) -> None:
         """Return None: nothing is sent."""
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Refuse: there is no endpoint."""
         raise NotImplementedError
 

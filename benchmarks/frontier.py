@@ -149,7 +149,7 @@ def frontier(effort: Effort) -> Iterator[Row]:
             for name, method in (PEERS | (OTHERS if effort.all_peers and len(case.x_ND) <= FEW else {})).items():
                 yield measured(records, name, method, samples, effort.peers_repeat)
         for name, method in CLOSED.items():
-            if case.model.adds_up or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
+            if case.model.is_additive or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
                 yield measured(case, name, method, None, effort.peers_repeat)
 
 

@@ -55,7 +55,7 @@ class Engine:
         Raises:
             EngineError: when the workers cannot be reached, or die.
         """
-        if self.kind == "serial" or model.sent is not None:
+        if self.kind == "serial" or model.calls_made is not None:
             return (work(model, item) for item in items)
         return self._elsewhere(work, model, items)
 

@@ -35,11 +35,11 @@ class Model(Protocol):
         ...
 
     @property
-    def sent(self) -> Calls | None:
+    def calls_made(self) -> Calls | None:
         """What has been sent to the model so far, None when it is in this process."""
         ...
 
-    def planned(self, features: pl.DataFrame) -> Calls | None:
+    def planned_calls(self, features: pl.DataFrame) -> Calls | None:
         """Return what `predict` would send, None when the model is in this process."""
         ...
 
@@ -48,15 +48,15 @@ class Model(Protocol):
         ...
 
     @property
-    def adds_up(self) -> bool:
+    def is_additive(self) -> bool:
         """Whether the model is known to be a link of a sum of one term for each feature."""
         ...
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Return these terms, of a model that adds up."""
         ...
 
-    def contributions(self, features: pl.DataFrame) -> Additive:
+    def tree_shap(self, features: pl.DataFrame) -> Additive:
         """Return what trees say each feature adds to the margin of each record, of a model that has such a method.
 
         Raises:
@@ -64,7 +64,7 @@ class Model(Protocol):
         """
         ...
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the model's endpoint answers in a media type.
 
         `application/jsonlines`: a line for each record, each with its line end. `application/json`: one document with

@@ -19,7 +19,7 @@ class Formula:
 
     function: Callable[[pl.DataFrame], NDArray[np.float64]]
     label_headers: tuple[str, ...] = ("label0",)
-    sent: None = None
+    calls_made: None = None
     identity: str = "formula"
     batches: list[int] = field(default_factory=list)
 
@@ -28,20 +28,20 @@ class Formula:
         self.batches.append(features.height)
         return self.function(features).reshape(features.height, len(self.label_headers))
 
-    def planned(self, features: pl.DataFrame) -> None:
+    def planned_calls(self, features: pl.DataFrame) -> None:
         """Return None: it is in this process."""
 
-    adds_up: bool = False
+    is_additive: bool = False
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Refuse: a formula is not known to add up."""
         raise NotImplementedError
 
-    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
         """Refuse: a formula is no tree."""
         raise ExplainerError(NO_TREES)
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return a JSON line per row; there is no other form."""
         if accept != "application/jsonlines":
             raise ValueError(f"a formula answers in application/jsonlines, not {accept!r}")

@@ -471,7 +471,7 @@ def _explainer(settings: Settings, model: Model) -> Explainer | Trees:
         return Exact()
     if shap.explainer == "tree":
         return Trees()
-    if shap.explainer == "linear" or (shap.explainer == "auto" and model.adds_up):
+    if shap.explainer == "linear" or (shap.explainer == "auto" and model.is_additive):
         return Linear()
     return (Clarify if shap.compat == "clarify" else Kernel)(shap.num_samples, shap.seed)
 

@@ -167,7 +167,7 @@ def _prepared(
     """
     table, rows = tables(features, background)
     records = distinct(table, features)
-    return records, rows, groups(records, rows, players, explainer, is_cheap=model.adds_up)
+    return records, rows, groups(records, rows, players, explainer, is_cheap=model.is_additive)
 
 
 def _evaluations(records: Distinct, background: Table, playing: list[Group]) -> int:

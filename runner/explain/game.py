@@ -50,7 +50,7 @@ def outputs(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: i
     scores_NL = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not use_logit:
         return scores_NL
-    told = model.additive(rows) if model.adds_up else None
+    told = model.additive_terms(rows) if model.is_additive else None
     return told.sums_NL if told and told.link == "logistic" else logit(scores_NL)
 
 
@@ -107,9 +107,12 @@ class MaskingGame:
 
     def margin(self) -> Margin | None:
         """Return what the games add up from, None where the model does not tell."""
-        if not self.model.adds_up:
+        if not self.model.is_additive:
             return None
-        own, other = self.model.additive(self.records.frame()), self.model.additive(self.replacement.frame())
+        own, other = (
+            self.model.additive_terms(self.records.frame()),
+            self.model.additive_terms(self.replacement.frame()),
+        )
         if self.use_logit and own.link == "identity":
             return None
         slope_NGL = self.teams.total(own.terms_NDL - other.terms_NDL)

@@ -23,7 +23,7 @@ class DryRunModel:
     outputs: int
     calls: Calls = field(default_factory=Calls)
     identity: None = None
-    sent: None = None
+    calls_made: None = None
 
     @property
     def label_headers(self) -> tuple[str, ...] | None:
@@ -32,26 +32,26 @@ class DryRunModel:
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return a half for every score."""
-        self.calls += self.model.planned(features) or Calls()
+        self.calls += self.model.planned_calls(features) or Calls()
         return np.full((features.height, self.outputs), 0.5)
 
-    def planned(self, features: pl.DataFrame) -> Calls | None:
+    def planned_calls(self, features: pl.DataFrame) -> Calls | None:
         """Return what the real model would be sent."""
-        return self.model.planned(features)
+        return self.model.planned_calls(features)
 
     @property
-    def adds_up(self) -> bool:
+    def is_additive(self) -> bool:
         """As the real one."""
-        return self.model.adds_up
+        return self.model.is_additive
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Return the real model's terms: that sends nothing."""
-        return self.model.additive(features)
+        return self.model.additive_terms(features)
 
-    def contributions(self, features: pl.DataFrame) -> Additive:
+    def tree_shap(self, features: pl.DataFrame) -> Additive:
         """Return the real model's: that sends nothing."""
-        return self.model.contributions(features)
+        return self.model.tree_shap(features)
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Refuse: a rehearsal has no endpoint."""
         raise NotImplementedError

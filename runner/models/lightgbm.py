@@ -87,7 +87,7 @@ class Lightgbm(Local):
             answer = booster.predict(x_ND, validate_features=False)
         return scores("LightGBM", answer, features.height, self.columns)
 
-    def contributions(self, features: pl.DataFrame) -> Additive:
+    def tree_shap(self, features: pl.DataFrame) -> Additive:
         """Return what each feature adds to the margin, by LightGBM's own path-dependent TreeSHAP.
 
         Raises:

@@ -79,7 +79,7 @@ class Linear(Local):
         deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
     """
 
-    immediate: ClassVar[bool] = True
+    is_fast: ClassVar[bool] = True
 
     kind: Literal["linear"]
     link: Literal["identity", "logistic", "softmax"]
@@ -138,11 +138,11 @@ class Linear(Local):
         return np.stack(_linked(self.link, sums_LN), axis=1)
 
     @property
-    def adds_up(self) -> bool:  # type: ignore[override]  # here a matter of the link
+    def is_additive(self) -> bool:  # type: ignore[override]  # here a matter of the link
         """Whether outputs depend on their own sum alone."""
         return self.link != "softmax"
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Return the terms of each output.
 
         Raises:
@@ -154,7 +154,7 @@ class Linear(Local):
         link: Literal["identity", "logistic"] = "logistic" if self.link == "logistic" else "identity"
         return Additive(link, np.array(self.intercept), np.stack(terms, axis=1))
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which an endpoint of the model answers.
 
         One output: `score`, with `predicted_label` 1 from a probability of a half on. Several outputs: `probabilities`,

@@ -47,8 +47,8 @@ class LinearLearner(Local):
         deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
     """
 
-    immediate: ClassVar[bool] = True
-    adds_up: ClassVar[bool] = True
+    is_fast: ClassVar[bool] = True
+    is_additive: ClassVar[bool] = True
 
     kind: Literal["linear_learner"]
     artifact: Path
@@ -82,7 +82,7 @@ class LinearLearner(Local):
                 margin_N = np.float32(1) / (np.float32(1) + np.exp(-margin_N))
         return margin_N.astype(np.float64)[:, None]
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Return the terms in float64, of the weights and features as float32 holds them.
 
         Raises:
@@ -97,7 +97,7 @@ class LinearLearner(Local):
         link: Literal["identity", "logistic"] = "logistic" if predictor == "binary_classifier" else "identity"
         return Additive(link, np.array([float(bias)]), np.stack(terms, axis=1)[:, :, None])
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the SageMaker endpoint answers, as its container writes it.
 
         Raises:

@@ -20,11 +20,11 @@ FORMS = ("application/jsonlines", "application/json", "text/csv")
 class Local:
     """A model in this process."""
 
-    sent: ClassVar[None] = None
-    immediate: ClassVar[bool] = False
+    calls_made: ClassVar[None] = None
+    is_fast: ClassVar[bool] = False
     """Whether an answer is a matter of microseconds, and of nothing but arithmetic."""
 
-    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
         """Refuse: only trees have their own.
 
         Raises:
@@ -40,18 +40,18 @@ class Local:
         """Return scores_NL."""
         raise NotImplementedError
 
-    adds_up: ClassVar[bool] = False
+    is_additive: ClassVar[bool] = False
     """Whether its outputs are a link of a sum of one term for each feature."""
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Return these terms."""
         raise NotImplementedError
 
-    def planned(self, features: pl.DataFrame) -> None:  # noqa: ARG002  nothing is sent, whatever the features
+    def planned_calls(self, features: pl.DataFrame) -> None:  # noqa: ARG002  nothing is sent, whatever the features
         """Return None: no call leaves this process."""
         return
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which an endpoint of the model answers: `score`, a list of them for several outputs.
 
         Raises:

@@ -63,9 +63,9 @@ class LocalEndpoint:
                 pipe.close()
 
     @property
-    def sent(self) -> Calls | None:
+    def calls_made(self) -> Calls | None:
         """What has been sent to the endpoint so far."""
-        return self._endpoint.sent
+        return self._endpoint.calls_made
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL.
@@ -75,17 +75,17 @@ class LocalEndpoint:
         """
         return self._endpoint.predict(features)
 
-    def planned(self, features: pl.DataFrame) -> Calls | None:
+    def planned_calls(self, features: pl.DataFrame) -> Calls | None:
         """Return what `predict` would send."""
-        return self._endpoint.planned(features)
+        return self._endpoint.planned_calls(features)
 
-    adds_up = False
+    is_additive = False
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Refuse: only what its endpoint answers is known."""
         raise NotImplementedError
 
-    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
         """Refuse: only trees have their own.
 
         Raises:
@@ -93,9 +93,9 @@ class LocalEndpoint:
         """
         raise ExplainerError(NO_TREES)
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the endpoint answers."""
-        return self._endpoint.reply(features, accept)
+        return self._endpoint.encode_response(features, accept)
 
     @cached_property
     def _endpoint(self) -> Model:

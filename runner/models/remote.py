@@ -110,20 +110,20 @@ class Remote:
         return
 
     @property
-    def sent(self) -> Calls:
+    def calls_made(self) -> Calls:
         """What has been sent so far."""
         return self._wire.calls
 
     @property
-    def adds_up(self) -> bool:
+    def is_additive(self) -> bool:
         """False: what runs behind a wire cannot be known from here."""
         return False
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Refuse: only answers are known."""
         raise NotImplementedError
 
-    def contributions(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
         """Refuse: only trees have their own.
 
         Raises:
@@ -131,7 +131,7 @@ class Remote:
         """
         raise ExplainerError(NO_TREES)
 
-    def planned(self, features: pl.DataFrame) -> Calls:
+    def planned_calls(self, features: pl.DataFrame) -> Calls:
         """Return what `predict` sends when nothing is refused.
 
         Raises:
@@ -151,7 +151,7 @@ class Remote:
         answers = in_order(work, self._requests(features), self.concurrency)
         return self._table([scores for answer in answers for scores in answer])
 
-    def reply(self, features: pl.DataFrame, accept: str) -> str:
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return the body with which the endpoint answers one request in a media type.
 
         Raises:

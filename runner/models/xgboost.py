@@ -93,7 +93,7 @@ class Xgboost(Local):
             answer = booster.predict(rows, iteration_range=self._iterations, validate_features=False)
         return scores("XGBoost", answer, features.height, self.columns)
 
-    def contributions(self, features: pl.DataFrame) -> Additive:
+    def tree_shap(self, features: pl.DataFrame) -> Additive:
         """Return what each feature adds to the margin, by XGBoost's own path-dependent TreeSHAP.
 
         Raises:

@@ -138,7 +138,7 @@ class Batches:
 
     def _joint(self, group: Sequence[Waiting]) -> Iterator[str]:
         rows = [row for waiting in group for row in waiting.records.rows]
-        body = self.model.reply(self._frame(rows, group[0].records.types), group[0].accept)
+        body = self.model.encode_response(self._frame(rows, group[0].records.types), group[0].accept)
         *lines, rest = body.split("\n")
         if rest or len(lines) != len(rows):
             raise ValueError(f"{len(lines)} lines for {len(rows)} records")
@@ -158,7 +158,7 @@ class Batches:
 
     def _reply(self, features: pl.DataFrame, accept: str) -> str:
         try:
-            return self.model.reply(features, accept)
+            return self.model.encode_response(features, accept)
         except ValueError as error:
             self.model.predict(features)  # a model that cannot even do that says so itself
             raise Refusal(406, str(error)) from error

@@ -130,12 +130,12 @@ class Plan:
 
     def _plan(self, records: Records) -> dict[str, Any]:
         features, background = records.features, records.background
-        before = self.model.sent
+        before = self.model.calls_made
         checked = preflight(self.model, features, background, self.estimator.use_logit, records.captured_NL)
         rows = checked.rows + self._rows(records)
         first = None if records.first is None else records._replace(features=records.first)
         probe = self._probe(features, rows)
-        calls = None if self.model.sent is None else self._rehearsed(records, checked)
+        calls = None if self.model.calls_made is None else self._rehearsed(records, checked)
         return {
             "records": features.height,
             "features": features.width,
@@ -145,7 +145,7 @@ class Plan:
             "first": first and {"records": len(first.features), "rows": checked.rows + self._rows(first)},
             "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
             "probe": probe._asdict(),
-            "shown": manifest.calls(before, self.model.sent),
+            "shown": manifest.calls(before, self.model.calls_made),
             "seconds": self._seconds(probe, rows, calls),
             "cost": self.price and calls and self.price * calls.requests / 1000,
             "preflight": asdict(checked),
@@ -174,9 +174,9 @@ class Plan:
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
         """Return how long the model takes for some rows, real ones over and over."""
         rows = features[np.resize(real_rows(features.height), count)]
-        before, start = self.model.sent, self.clock()
+        before, start = self.model.calls_made, self.clock()
         self.model.predict(rows)
-        sent = manifest.calls(before, self.model.sent)
+        sent = manifest.calls(before, self.model.calls_made)
         return Probe(count, sent["requests"] if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:

@@ -87,7 +87,7 @@ class Replay:
                 inference_id=str(first),
                 at=start + timedelta(seconds=number / self.rate),
                 input=self._payload(self.template.content_type, request),
-                output=self._payload(self.accept, self.model.reply(rows, self.accept)),
+                output=self._payload(self.accept, self.model.encode_response(rows, self.accept)),
             )
 
     def _transform(self, sent: Iterable[Batch], start: datetime) -> list[str]:

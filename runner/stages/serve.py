@@ -63,7 +63,7 @@ class Serve:
 
         with closing(self._listening()) as listening:
             self._load()
-            immediate = isinstance(self.model, Local) and self.model.immediate
+            immediate = isinstance(self.model, Local) and self.model.is_fast
             batches = Batches(self.model, self.fields.names, immediate)
             app = Application(batches, self.fields, self.endpoint, self.variant, self.token or None)
             if self.capture:

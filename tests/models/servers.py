@@ -175,7 +175,7 @@ def scoring(model: Model, names: list[str], fields: Fields | None = None) -> Ans
         rows = located.request_rows(payload)
         features = pl.DataFrame(rows, names, orient="row", infer_schema_length=None)
         try:
-            return Reply(200, model.reply(features, seen.headers["accept"]))
+            return Reply(200, model.encode_response(features, seen.headers["accept"]))
         except ValueError as error:
             return Reply(406, str(error))
 

@@ -257,7 +257,7 @@ def test_label_headers_are_told(case: Case, tmp_path: Path) -> None:
 def test_reply_holds_the_scores(case: Case, accept: Format, score: str, count: int) -> None:
     """What the endpoint of a model would answer is read back as its scores."""
     features = case.features[:count]
-    payload = Payload(accept, case.model.reply(features, accept), encoding(accept))
+    payload = Payload(accept, case.model.encode_response(features, accept), encoding(accept))
     fields = Fields(features=None, score=score, response=accept)
     read = fields.response_scores(payload, count)
     np.testing.assert_allclose(read, case.model.predict(features), rtol=1e-12, atol=1e-15)
@@ -266,14 +266,14 @@ def test_reply_holds_the_scores(case: Case, accept: Format, score: str, count: i
 def test_other_media_types_are_refused(case: Case) -> None:
     """The error for a media type nobody writes names it, and is the endpoint's refusal where there is one."""
     with pytest.raises(ValueError if case.kind.in_process else EndpointError, match="'image/png'") as caught:
-        case.model.reply(case.features[:1], "image/png")
+        case.model.encode_response(case.features[:1], "image/png")
     assert not isinstance(caught.value, EndpointError) or caught.value.status == 406
 
 
 def test_nothing_is_sent_in_process(case: Case) -> None:
     """A model in this process has sent nothing, and would not."""
-    assert (case.model.planned(case.features) is None) == case.kind.in_process
-    assert (case.model.sent is None) == case.kind.in_process
+    assert (case.model.planned_calls(case.features) is None) == case.kind.in_process
+    assert (case.model.calls_made is None) == case.kind.in_process
 
 
 class Trap:

@@ -113,7 +113,7 @@ def test_other_protocols(server: Callable[[Seen], Reply], path: str, rows: int) 
     with serving(answer) as served:
         model = configured(server.__name__, url=served.url + path, max_request_rows=3)
         assert model.predict(FEATURES[:rows]).tobytes() == MODEL.predict(FEATURES[:rows]).tobytes()
-        assert model.sent == model.planned(FEATURES[:rows])
+        assert model.calls_made == model.planned_calls(FEATURES[:rows])
 
 
 def test_several_outputs_of_a_flat_tensor() -> None:
@@ -208,7 +208,7 @@ def test_a_missing_token_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str
     assert "CHURN_TOKEN" in caught.value.problem
     assert "model.token_env" in caught.value.remedy
     assert not (value or "").strip() or str(value) not in str(caught.value)
-    assert model.sent.requests == 0
+    assert model.calls_made.requests == 0
 
 
 def test_the_error_of_a_missing_token(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:

@@ -148,8 +148,8 @@ def test_no_row_has_no_score(model: Linear) -> None:
     scores_NL = model.predict(table([]))
     assert scores_NL.shape == (0, len(model.intercept))
     assert scores_NL.dtype == np.float64
-    assert model.reply(table([]), LINES) == model.reply(table([]), CSV) == ""
-    assert model.reply(table([]), JSON) == '{"predictions": []}'
+    assert model.encode_response(table([]), LINES) == model.encode_response(table([]), CSV) == ""
+    assert model.encode_response(table([]), JSON) == '{"predictions": []}'
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ HALVES = pl.DataFrame({"x": [0.0, -0.5]})
 )
 def test_replies_with_one_output(link: str, accept: str, body: str) -> None:
     """A probability comes with a label, 1 from a half on; a value comes alone."""
-    assert made(link=link).reply(HALVES, accept) == body
+    assert made(link=link).encode_response(HALVES, accept) == body
 
 
 @pytest.mark.parametrize(
@@ -216,22 +216,28 @@ def test_replies_with_one_output(link: str, accept: str, body: str) -> None:
 def test_replies_with_several_outputs(link: str, accept: str, body: str) -> None:
     """Shares come with the name of the largest, the first of equal ones."""
     model = made(link=link, intercept=[0, 0], coefficients={"x": [0, math.log(3)]}, label_headers=["é", "b"])
-    assert model.reply(pl.DataFrame({"x": [0, 1]}), accept) == body
+    assert model.encode_response(pl.DataFrame({"x": [0, 1]}), accept) == body
 
 
 def test_replies_keep_every_bit() -> None:
     """What stands in the answers are the scores themselves."""
     features = table([("north", 1 / 3, True), ("Zürich", 1e-7, None)])
     scores_NL = PLANS.predict(features).tolist()
-    assert [json.loads(line)["probabilities"] for line in PLANS.reply(features, LINES).splitlines()] == scores_NL
-    assert [answer["probabilities"] for answer in json.loads(PLANS.reply(features, JSON))["predictions"]] == scores_NL
-    assert [[float(cell) for cell in line.split(",")] for line in PLANS.reply(features, CSV).splitlines()] == scores_NL
+    assert [
+        json.loads(line)["probabilities"] for line in PLANS.encode_response(features, LINES).splitlines()
+    ] == scores_NL
+    assert [
+        answer["probabilities"] for answer in json.loads(PLANS.encode_response(features, JSON))["predictions"]
+    ] == scores_NL
+    assert [
+        [float(cell) for cell in line.split(",")] for line in PLANS.encode_response(features, CSV).splitlines()
+    ] == scores_NL
 
 
 def test_other_media_types_are_refused(golden: Golden) -> None:
     """The error for a media type without an answer names those there are."""
     with golden.raises(ValueError):
-        made().reply(HALVES, "text/html")
+        made().encode_response(HALVES, "text/html")
 
 
 @pytest.mark.parametrize(

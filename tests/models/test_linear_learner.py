@@ -46,7 +46,7 @@ def made(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
 
 def lines(model: LinearLearner, features: pl.DataFrame) -> list[str]:
     """Return the lines of the JSON Lines that a model answers with."""
-    body = model.reply(features, "application/jsonlines")
+    body = model.encode_response(features, "application/jsonlines")
     assert body.endswith("\n")
     return body[:-1].split("\n")
 
@@ -73,7 +73,7 @@ def traffic(adult: Path) -> pl.DataFrame:
 @pytest.mark.parametrize(("row", "reply"), PUBLISHED.items())
 def test_published_replies(notebook_model: LinearLearner, row: tuple[int, ...], reply: str) -> None:
     """The model answers the published requests with the published bytes."""
-    assert notebook_model.reply(table(row), "application/jsonlines") == reply + "\n"
+    assert notebook_model.encode_response(table(row), "application/jsonlines") == reply + "\n"
 
 
 def test_published_mini_batch(notebook_model: LinearLearner) -> None:
@@ -85,10 +85,13 @@ def test_published_mini_batch(notebook_model: LinearLearner) -> None:
 def test_published_json(notebook_model: LinearLearner) -> None:
     """Asked for JSON or CSV, the model answers with all digits, as the notebook of the JSON format publishes it."""
     published, second = PUBLISHED
-    assert notebook_model.reply(table(published), "application/json") == (
+    assert notebook_model.encode_response(table(published), "application/json") == (
         '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
     )
-    assert notebook_model.reply(table(published, second), "text/csv") == "0.9899773597717285\n0.5041388273239136\n"
+    assert (
+        notebook_model.encode_response(table(published, second), "text/csv")
+        == "0.9899773597717285\n0.5041388273239136\n"
+    )
 
 
 def test_published_statistics(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
@@ -178,15 +181,16 @@ def test_regressor_replies_in_every_form(tmp_path: Path) -> None:
     """A regressor has no label in JSON either, and negative values in CSV."""
     model = made(tmp_path, predictor_type="regressor")
     assert (
-        model.reply(table((3, 1), (0, 1)), "application/json") == '{"predictions": [{"score": 1.5}, {"score": -1.5}]}'
+        model.encode_response(table((3, 1), (0, 1)), "application/json")
+        == '{"predictions": [{"score": 1.5}, {"score": -1.5}]}'
     )
-    assert model.reply(table((3, 1), (0, 1)), "text/csv") == "1.5\n-1.5\n"
+    assert model.encode_response(table((3, 1), (0, 1)), "text/csv") == "1.5\n-1.5\n"
 
 
 def test_other_media_types_are_refused(tmp_path: Path, golden: Golden) -> None:
     """The error for a media type that the container does not write names those it does."""
     with golden.raises(ValueError):
-        made(tmp_path).reply(table((1, 2)), "text/html")
+        made(tmp_path).encode_response(table((1, 2)), "text/html")
 
 
 @pytest.mark.parametrize("width", [1, 3])

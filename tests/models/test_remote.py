@@ -92,7 +92,7 @@ def test_scores_are_the_models_own(settings: dict[str, Any], features: str | Non
     with serving(scoring(MODEL, NAMES, fields)) as served:
         model = http(served.url, max_request_rows=20, **settings)
         assert model.predict(FEATURES[:50]).tobytes() == MODEL.predict(FEATURES[:50]).tobytes()
-        assert model.sent == model.planned(FEATURES[:50])
+        assert model.calls_made == model.planned_calls(FEATURES[:50])
 
 
 @pytest.mark.parametrize("kind", ["http", "sagemaker"])
@@ -142,9 +142,9 @@ def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None
         assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
         failed = sum(seen.number % 10 < 3 for seen in served.seen)
         assert failed >= 4
-        assert model.sent.retries == failed
-        assert model.sent.requests == 14 == len(served.seen) - failed
-        assert model.sent.rows == 203
+        assert model.calls_made.retries == failed
+        assert model.calls_made.requests == 14 == len(served.seen) - failed
+        assert model.calls_made.rows == 203
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
@@ -156,7 +156,7 @@ def test_an_endpoint_that_always_fails_is_an_error(status: int) -> None:
         assert error.status == status
         assert error.problem.startswith(r"out of memory\n")
         assert "model.attempts" in error.remedy
-        assert model.sent == Calls(1, 203, len(served.seen[0].body), retries=1)
+        assert model.calls_made == Calls(1, 203, len(served.seen[0].body), retries=1)
 
 
 def test_a_refused_connection_is_an_error(golden: Golden) -> None:
@@ -167,7 +167,7 @@ def test_a_refused_connection_is_an_error(golden: Golden) -> None:
         model = http(url, attempts=2)
         error = failure(model)
         assert error.status is None
-        assert model.sent.retries == 1
+        assert model.calls_made.retries == 1
         golden(error, (r"Errno \d+", "Errno {number}"))
 
 
@@ -232,12 +232,12 @@ def test_refused_batches_are_sent_record_by_record(
     with serving(answer) as served, caplog.at_level(logging.WARNING):
         model = http(served.url, max_request_rows=5, concurrency=2)
         assert model.predict(FEATURES[:40]).tobytes() == MODEL.predict(FEATURES[:40]).tobytes()
-        assert 1 <= model.sent.fallbacks <= 2
-        assert model.sent.requests == 40 + model.sent.fallbacks
-        before = model.sent
-        assert model.planned(FEATURES).requests == 203
+        assert 1 <= model.calls_made.fallbacks <= 2
+        assert model.calls_made.requests == 40 + model.calls_made.fallbacks
+        before = model.calls_made
+        assert model.planned_calls(FEATURES).requests == 203
         assert model.predict(FEATURES[:10]).tobytes() == MODEL.predict(FEATURES[:10]).tobytes()
-        assert model.sent - before == model.planned(FEATURES[:10])
+        assert model.calls_made - before == model.planned_calls(FEATURES[:10])
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     golden(warning.getMessage())
 
@@ -250,7 +250,7 @@ def test_a_refused_record_is_an_error(golden: Golden) -> None:
         assert (error.status, error.problem) == (422, "unknown plan")
         golden(error)
         assert [seen.body.count(b"\n") for seen in served.seen] == [1, 0]
-        assert model.sent.retries == 0
+        assert model.calls_made.retries == 0
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 501, 302])
@@ -262,7 +262,7 @@ def test_futile_requests_are_not_repeated(status: int, golden: Golden) -> None:
         assert (error.status, error.problem) == (status, "no")
         golden(error)
         assert len(served.seen) == 1
-        assert model.sent.fallbacks == 0
+        assert model.calls_made.fallbacks == 0
 
 
 @given(
@@ -282,9 +282,9 @@ def test_what_is_planned_is_sent(rows: int, most: int, size: int, settings: dict
 
     vars(model)["_call"] = call
     table = FEATURES.head(rows)
-    planned = model.planned(table)
+    planned = model.planned_calls(table)
     assert model.predict(table).shape == (rows, 1)
-    assert model.sent == planned == Calls(len(bodies), rows, sum(map(len, bodies)))
+    assert model.calls_made == planned == Calls(len(bodies), rows, sum(map(len, bodies)))
     assert all(len(body) <= size and _records(body, settings) <= most for body in bodies)
 
 
@@ -300,7 +300,7 @@ def test_requests_are_as_large_as_they_may_be() -> None:
     table = pl.DataFrame({"a": [1.0] * 9, "b": [2.0] * 9, "c": [3.0] * 9})
     for less, requests in ((0, 3), (1, 5)):
         model = http("http://127.0.0.1:9", max_payload_bytes=3 * line + 2 - less)
-        assert model.planned(table).requests == requests
+        assert model.planned_calls(table).requests == requests
 
 
 def test_a_record_that_fits_in_no_request_is_an_error(golden: Golden) -> None:
@@ -456,7 +456,7 @@ def test_flat_answers_are_cut_into_rows() -> None:
     with serving(always(200, '{"data":[1,2,3,4.5,5,6]}')) as served:
         model = http(served.url, **settings)
         assert model.predict(FEATURES[:3]).tolist() == [[1, 2], [3, 4.5], [5, 6]]
-        assert model.sent.fallbacks == 0
+        assert model.calls_made.fallbacks == 0
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_other_counts_are_not_cut(data: list[Any], headers: list[str] | None, go
                 model.predict(FEATURES[:2])
         else:
             assert model.predict(FEATURES[:2]).tolist() == [[0.5], [0.5]]
-        assert model.sent.fallbacks == 1
+        assert model.calls_made.fallbacks == 1
 
 
 def test_calls_are_marked_as_probes() -> None:
@@ -496,19 +496,19 @@ def test_reply_is_one_request(golden: Golden) -> None:
     """The body of the endpoint's answer comes back as it is, in the media type that was asked for."""
     with serving(ANSWER) as served:
         model = http(served.url, max_request_rows=2)
-        assert model.reply(FEATURES[:9], JSON) == MODEL.reply(FEATURES[:9], JSON)
+        assert model.encode_response(FEATURES[:9], JSON) == MODEL.encode_response(FEATURES[:9], JSON)
         (seen,) = served.seen
         assert seen.headers["accept"] == JSON
-        assert model.sent == Calls(1, 9, len(seen.body))
+        assert model.calls_made == Calls(1, 9, len(seen.body))
         with golden.raises(EndpointError) as caught:
-            model.reply(FEATURES[:9], "image/png")
+            model.encode_response(FEATURES[:9], "image/png")
         assert caught.value.status == 406
 
 
 def test_reply_to_one_record_takes_one(golden: Golden) -> None:
     """A request that carries one record cannot carry two."""
     with golden.raises(ValueError):
-        http("http://127.0.0.1:9", **ONE).reply(FEATURES[:2], JSON)
+        http("http://127.0.0.1:9", **ONE).encode_response(FEATURES[:2], JSON)
 
 
 def test_nothing_is_known_or_sent_at_first() -> None:
@@ -516,9 +516,9 @@ def test_nothing_is_known_or_sent_at_first() -> None:
     with serving(ANSWER) as served:
         model = http(served.url)
         assert model.identity is None
-        assert model.sent == Calls()
-        model.planned(FEATURES)
-        assert model.sent == Calls()
+        assert model.calls_made == Calls()
+        model.planned_calls(FEATURES)
+        assert model.calls_made == Calls()
         assert served == Served(served.url)
 
 

@@ -57,7 +57,7 @@ def test_scores_are_the_models_own() -> None:
     with serving(runtime(ANSWER)) as served:
         model = sagemaker(served.url, max_request_rows=20)
         assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
-        assert model.sent == model.planned(FEATURES)
+        assert model.calls_made == model.planned_calls(FEATURES)
         assert len(served.seen) == 11
         assert model.identity is None
 
@@ -101,7 +101,7 @@ def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None
         model = sagemaker(served.url, max_request_rows=30, timeout_seconds=0.5)
         assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
         failed = sum(seen.number % 5 == 0 for seen in served.seen)
-        assert model.sent.retries == failed >= 2
+        assert model.calls_made.retries == failed >= 2
         assert len(served.seen) == 7 + failed
 
 
@@ -113,7 +113,7 @@ def test_refused_batches_are_sent_record_by_record(refused: Reply) -> None:
     with serving(runtime(lambda seen: refused if seen.body.count(b"\n") else ANSWER(seen))) as served:
         model = sagemaker(served.url, concurrency=1)
         assert model.predict(FEATURES[:9]).tobytes() == MODEL.predict(FEATURES[:9]).tobytes()
-        assert (model.sent.fallbacks, model.sent.retries, len(served.seen)) == (1, 0, 10)
+        assert (model.calls_made.fallbacks, model.calls_made.retries, len(served.seen)) == (1, 0, 10)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_refused_connection_is_an_error(golden: Golden) -> None:
         with golden.raises(EndpointError) as caught:
             model.predict(FEATURES[:1])
         assert caught.value.status is None
-        assert model.sent.retries == 1
+        assert model.calls_made.retries == 1
 
 
 def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
@@ -154,7 +154,7 @@ def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golde
     with golden.raises(EndpointError) as caught:
         model.predict(FEATURES[:1])
     assert caught.value.status is None
-    assert model.sent.retries == 0
+    assert model.calls_made.retries == 0
 
 
 def test_a_missing_region_is_an_error(golden: Golden) -> None:

@@ -70,7 +70,7 @@ def test_answers_are_the_models(demo: httpx.Client, path: str) -> None:
     for rows in (TRAFFIC[:1], TRAFFIC[:2], TRAFFIC, TRAFFIC * 10):
         response = demo.post(path, content=lines(rows), headers={"content-type": LINES})
         assert (response.status_code, response.headers["content-type"]) == (200, LINES)
-        assert response.text == DEMO_MODEL.reply(pl.DataFrame(rows, orient="row"), LINES)
+        assert response.text == DEMO_MODEL.encode_response(pl.DataFrame(rows, orient="row"), LINES)
 
 
 @BOTH
@@ -110,7 +110,7 @@ def test_accept(accept: str | None, answered: str) -> None:
             CONTAINER, content=lines(TRAFFIC[:1]), headers={} if accept is None else {"accept": accept}
         )
     assert response.headers["content-type"] == answered
-    assert response.text == DEMO_MODEL.reply(pl.DataFrame(TRAFFIC[:1], orient="row"), answered)
+    assert response.text == DEMO_MODEL.encode_response(pl.DataFrame(TRAFFIC[:1], orient="row"), answered)
 
 
 def test_accept_goes_on_to_what_the_model_answers(golden: Golden) -> None:

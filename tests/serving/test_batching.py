@@ -53,7 +53,7 @@ def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
     """Return what requests that arrive together are answered."""
 
     async def ask() -> list[Any]:
-        batches = Batches(model, FIELDS.names, immediate=isinstance(model, Local) and model.immediate)
+        batches = Batches(model, FIELDS.names, immediate=isinstance(model, Local) and model.is_fast)
         requests = [
             batches.reply(Requests(FIELDS).typed([list(row) for row in rows]), accept) for rows, accept in asked
         ]
@@ -65,7 +65,9 @@ def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
 def alone(model: Model, rows: Sequence[Row], accept: str) -> str:
     """Return what the model answers to one request, its types found by polars."""
     names = [f"column_{d}" for d in range(len(rows[0]))]
-    return model.reply(pl.DataFrame(rows, names, orient="row", strict=False, infer_schema_length=None), accept)
+    return model.encode_response(
+        pl.DataFrame(rows, names, orient="row", strict=False, infer_schema_length=None), accept
+    )
 
 
 def refusing(function: Callable[[pl.DataFrame], NDArray[np.float64]], error: BaseException) -> Formula:
@@ -220,8 +222,8 @@ def test_answers_that_cannot_be_cut_are_asked_for_again(body: str) -> None:
     """A model that does not write a line for each record is asked request by request."""
 
     class Together(Formula):
-        def reply(self, features: pl.DataFrame, accept: str) -> str:  # noqa: ARG002  it knows one form
-            return body if features.height == 2 else super().reply(features, LINES)
+        def encode_response(self, features: pl.DataFrame, accept: str) -> str:  # noqa: ARG002  it knows one form
+            return body if features.height == 2 else super().encode_response(features, LINES)
 
     assert answers(Together(additive), ([[1.0]], CSV), ([[2.0]], CSV)) == ['{"score":1.0}\n', '{"score":2.0}\n']
 

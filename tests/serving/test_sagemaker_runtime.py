@@ -28,7 +28,7 @@ from tests.serving.served import lines, serving
 LINES = "application/jsonlines"
 FIELDS = Fields("features", "score")
 ONE, TWO = (DEMO / "traffic.jsonl").read_text().splitlines()[:2]
-FIRST, SECOND = DEMO_MODEL.reply(
+FIRST, SECOND = DEMO_MODEL.encode_response(
     pl.DataFrame([json.loads(line)["features"] for line in (ONE, TWO)], orient="row"), LINES
 ).splitlines(keepends=True)
 

@@ -41,7 +41,7 @@ class Trees:
             ExplainerError: when the model has no trees, or they do not add up to what it answers, or the margin is in
                 another unit than is asked for.
         """
-        told = model.contributions(features)
+        told = model.tree_shap(features)
         if use_logit != (told.link == "logistic"):
             asked, unit = ("false", "the outputs themselves") if use_logit else ("true", "log-odds")
             raise ExplainerError(f"shap.explainer=tree explains {unit} of this model: set shap.use_logit={asked}")

@@ -139,7 +139,7 @@ def test_rows_that_coincide_are_asked_for_once() -> None:
         seen.append(rows)
         return interacting(rows)
 
-    sparing, lavish = Formula(remember), Formula(interacting, adds_up=True)
+    sparing, lavish = Formula(remember), Formula(interacting, is_additive=True)
     found, asked = (explain(Clarify(40, 3), model, features=features) for model in (sparing, lavish))
     assert found.phi_NDL.tobytes() == asked.phi_NDL.tobytes()
     assert found.evaluations == sum(sparing.batches) < asked.evaluations == sum(lavish.batches)

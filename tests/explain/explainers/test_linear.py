@@ -77,9 +77,9 @@ def test_other_models_are_refused() -> None:
 class Lying(Formula):
     """A model whose terms are not those of its scores."""
 
-    adds_up: bool = True
+    is_additive: bool = True
 
-    def additive(self, features: pl.DataFrame) -> Additive:
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
         """Return the values themselves."""
         terms_NDL: NDArray[np.float64] = features.to_numpy()[:, :, None]
         return Additive("identity", np.zeros(1), terms_NDL)
