@@ -84,7 +84,7 @@ class Baseline:
             given = self.background_rows()
             background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
         with watch.step("explain"):
-            before = self.model.sent
+            before = self.model.calls_made
             checked = preflight(self.model, features, background, self.estimator.use_logit)
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
@@ -92,7 +92,7 @@ class Baseline:
         records = reference_sample.draw_sample(Explained(features, attributions), self.reference_rows, self.seed)
         kept_bytes = reference_sample.to_parquet(records)
         tests = features.width * len(attributions.labels)
-        calls = manifest.calls(before, self.model.sent)
+        calls = manifest.calls(before, self.model.calls_made)
         identities = {"dataset": digest, "model": self.model.identity, REFERENCE_SAMPLE: sha256(kept_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {

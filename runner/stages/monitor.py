@@ -168,7 +168,7 @@ class Monitor:
             given = self.background_rows()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             differences = reference.check_comparable(self.estimator.settings, background)
-            before = self.model.sent
+            before = self.model.calls_made
             checked = preflight(self.model, features, background, self.estimator.use_logit, scores_NL)
             again = self._again(reference, background)
         past = history.earlier_points(slot.target, LOOKED_BACK)
@@ -184,7 +184,7 @@ class Monitor:
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
-        calls = manifest.calls(before, self.model.sent)
+        calls = manifest.calls(before, self.model.calls_made)
         found = {
             **self._head(slot, status, told),
             **manifest.drift_summary(finding),
