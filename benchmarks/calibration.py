@@ -28,7 +28,7 @@ from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
 from runner.drift.detect import Detector
 from runner.drift.policy import YEAR, AlertPolicy
-from runner.drift.ranking import judge
+from runner.drift.ranking import rank_labels
 from runner.drift.segments import segments
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
@@ -80,7 +80,7 @@ def some(attributions: Attributions, rows: NDArray[np.intp]) -> Attributions:
 
 def ndcg(reference: Attributions, live: Attributions) -> float:
     """Return what SageMaker's rule looks at."""
-    (drift,) = judge(ESTIMATOR.aggregate(reference), ESTIMATOR.aggregate(live), THRESHOLD).drifts
+    (drift,) = rank_labels(ESTIMATOR.aggregate(reference), ESTIMATOR.aggregate(live), THRESHOLD).drifts
     return float("nan") if drift.ndcg is None else drift.ndcg
 
 
@@ -107,7 +107,7 @@ def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
     rows_ND, rng = pooled(), np.random.default_rng(1)
     population = explained(rows_ND)
     detector = replace(USUAL, alarm=AlertPolicy(promised), min_rows=2, permutations=199)
-    level, allowed = promised / (YEAR / HOUR), AlertPolicy(promised, 2, 3).level(HOUR)
+    level, allowed = promised / (YEAR / HOUR), AlertPolicy(promised, 2, 3).significance(HOUR)
     for rows in SIZES:
         warned, ranked, p = 0, 0, []
         for _ in range(windows):
@@ -125,7 +125,7 @@ def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
             "detected": float(detected),
             "two_of_three": float(together.mean()),
             "warning_or_worse": warned / windows,
-            "one_a_year": float((np.array(p) <= USUAL.alarm.level(HOUR)).mean()),
+            "one_a_year": float((np.array(p) <= USUAL.alarm.significance(HOUR)).mean()),
             "below_0.9": ranked / windows,
             "kept": detected * windows < most(windows, level),
         }

@@ -1,7 +1,10 @@
-"""Is it the model or the inputs? Records that were kept are explained again: if they have moved, the model has changed.
+"""Separate a changed model from changed inputs: explain stored reference records again and compare.
 
-Source: with models f and inputs X, before and now, G(f₁, X₁) − G(f₀, X₀) telescopes into what the inputs have done,
-G(f₁, X₁) − G(f₁, X₀), and what the model has, G(f₁, X₀) − G(f₀, X₀); the latter is seen by itself on kept records X₀.
+With models f and inputs X, before (0) and now (1), the change of a global attribution is the sum of the effect of the
+inputs, G(f₁, X₁) − G(f₁, X₀), and the effect of the model, G(f₁, X₀) − G(f₀, X₀). The second term is measured on
+reference records X₀.
+
+Array letter: N reference records.
 """
 
 from __future__ import annotations
@@ -16,36 +19,40 @@ from runner.drift.permutation import observed
 from runner.drift.shares import attribution_shift
 
 ROUNDING = 1e-6
-"""Of the largest score, or of 1 where that is larger: scores may travel as texts or in single precision."""
+"""Largest difference of scores that rounding may explain, relative to the largest score or to 1 if that is larger.
+
+Scores may be sent as decimal strings or in single precision.
+"""
 
 
-def canary(then: Attributions, now: Attributions, agg_method: str, comparable: bool) -> Canary:
-    """Return what the model makes of kept records today.
+def canary(stored: Attributions, current: Attributions, agg_method: str, comparable: bool) -> Canary:
+    """Compare stored attributions of reference records with current ones of the same records.
 
     Args:
-        then: their attributions when they were kept.
-        now: today's, of the same records in the same order.
-        agg_method: how local attributions become global ones.
-        comparable: whether both come from the same estimator; else only the scores say something.
+        stored: attributions from baselining.
+        current: attributions from the current model, of the same records in the same order.
+        agg_method: aggregation of local attributions into global ones.
+        comparable: whether both use the same estimator settings; if not, only scores are compared.
     """
-    both = pair(then, now, agg_method)
+    both = pair(stored, current, agg_method)
     difference, largest = 0.0, 1.0
-    for ours, theirs in both.labels:
-        before_N, today_N = then.scores_NL[:, then.labels.index(theirs)], now.scores_NL[:, now.labels.index(ours)]
-        difference = max(difference, float(abs(today_N - before_N).max()))
-        largest = max(largest, float(abs(before_N).max()))
-    moved = [
+    for live_label, reference_label in both.labels:
+        stored_N = stored.scores_NL[:, stored.labels.index(reference_label)]
+        current_N = current.scores_NL[:, current.labels.index(live_label)]
+        difference = max(difference, float(abs(current_N - stored_N).max()))
+        largest = max(largest, float(abs(stored_N).max()))
+    shifts = [
         float(attribution_shift(*observed(*sides, agg_method))) for sides in zip(both.before, both.now, strict=True)
     ]
-    known = [value for value in moved if comparable and np.isfinite(value)]
-    changed = difference > ROUNDING * largest or len(then.labels) != len(now.labels)
-    return Canary(len(then.scores_NL), changed, difference, max(known, default=None))
+    finite = [shift for shift in shifts if comparable and np.isfinite(shift)]
+    changed = difference > ROUNDING * largest or len(stored.labels) != len(current.labels)
+    return Canary(len(stored.scores_NL), changed, difference, max(finite, default=None))
 
 
-def told(canary: Canary) -> str:
-    """Return what that means, in a sentence without a full stop."""
-    records = plural(canary.records, "kept record")
+def summary(canary: Canary) -> str:
+    """Describe the result in a clause without a full stop."""
+    records = plural(canary.records, "reference record")
     if not canary.changed:
-        return f"the model is the same, on {records} explained again"
-    moved = "" if canary.moved is None else f", and {canary.moved:.1%} of the attention has moved there"
-    return f"the model has changed: on {records} its scores differ by up to {canary.difference:.2g}{moved}"
+        return f"the model is unchanged (checked on {records})"
+    shift = "" if canary.moved is None else f" and attribution shifted by {canary.moved:.1%}"
+    return f"the model changed: on {records}, scores differ by up to {canary.difference:.2g}{shift}"

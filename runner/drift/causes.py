@@ -1,7 +1,7 @@
-"""Why a feature's attributions have changed: what has probably happened to its own values.
+"""Likely causes: what changed in the values of a feature whose attributions changed.
 
-A suspicion is told when it makes the live values look like the reference's again: shifted by one, in another unit, with
-the opposite sign, with two codes swapped. Everything else that can be seen in the values alone is told as it is.
+A transformation (shift by one, another unit, opposite sign, swapped codes) is reported as the cause if undoing it makes
+the live values resemble the reference values. Other changes are described directly.
 
 Array letters: N reference records, M live records.
 """
@@ -23,192 +23,197 @@ from runner.drift.ks import critical, distance
 from runner.drift.segments import Segment
 from runner.errors import snippet
 
-SURE = 0.01
-"""The level at which the values themselves count as changed."""
+SIGNIFICANCE = 0.01
+"""Significance level of the test whether the values changed."""
 NOTABLE = 0.1
-"""The share of the records from which missing or unseen values are told."""
+"""Share of records from which missing, unseen or more frequent values are reported."""
 RESTORED = 1 / 3
-"""A suspicion has to bring the distance below what chance does, or down to this part of what it was."""
+"""A transformation is a cause if it reduces the distance to this part, or below the critical distance."""
 ALIKE = 1 / 4
-"""Suspicions closer than this part of what chance does cannot be told apart: the simplest is told."""
+"""Part of the critical distance within which two transformations are equivalent; the simplest is reported."""
 MOST_CODES = 50
-"""A feature with no more different values is taken for one of codes."""
-MOST_TOLD = 10
-"""Features that are looked at, those that have changed most surely."""
+"""Distinct values up to which a numeric feature may be a code."""
+MOST_FEATURES = 10
+"""Features of a label that get a cause at most, by ascending p-value."""
 UNITS = (10.0, 100.0, 1000.0, 12.0, 60.0, 24.0, 7.0, 365.25, 3600.0, 2.54, 1.609344, 0.45359237, 1e6)
 """Ratios between units: decimal prefixes, months, minutes, hours, days, inches, miles, pounds."""
-SAME = "its own values are as before"
+SAME = "its values are unchanged"
 
 
 def with_causes(
-    finding: DriftResult,
+    result: DriftResult,
     before: pl.DataFrame,
     now: pl.DataFrame,
     parts: Sequence[Segment] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> DriftResult:
-    """Return a finding whose surely changed features say what has probably happened to them.
+    """Add likely causes to the features with significant changes.
 
     Args:
-        finding: what was found.
-        before: the inputs of the reference's records.
-        now: those of the live ones.
-        parts: the records of the finding's segments.
-        groups: the features that are explained as one, by the name they have then.
+        result: result of the tests.
+        before: inputs of the reference records.
+        now: inputs of the live records.
+        parts: records of the result's segments.
+        groups: names of grouped features by the name of their group.
     """
-    told = partial(_told, finding, groups or {})
+    explained = partial(_with_causes, result, groups or {})
     segments = [
-        replace(segment, labels=told(segment.labels, before[part.reference_N], now[part.live_M]))
-        for segment, part in zip(finding.segments, parts, strict=True)
+        replace(segment, labels=explained(segment.labels, before[part.reference_N], now[part.live_M]))
+        for segment, part in zip(result.segments, parts, strict=True)
     ]
-    return replace(finding, labels=told(finding.labels, before, now), segments=tuple(segments))
+    return replace(result, labels=explained(result.labels, before, now), segments=tuple(segments))
 
 
-def _told(
-    finding: DriftResult,
+def _with_causes(
+    result: DriftResult,
     groups: Mapping[str, Sequence[str]],
     labels: Sequence[LabelResult],
     before: pl.DataFrame,
     now: pl.DataFrame,
 ) -> tuple[LabelResult, ...]:
-    """Return labels whose features, those that have changed most surely, bear a cause."""
+    """Return labels with causes for the features with the smallest p-values."""
     causes: dict[str, str] = {}
 
     def cause(feature: FeatureDrift) -> FeatureDrift:
         if feature.name not in causes:
             members = list(groups.get(feature.name, [feature.name]))
-            causes[feature.name] = _among(members, before, now) or _elsewhere(finding.canary)
+            causes[feature.name] = _cause_of(members, before, now) or _elsewhere(result.canary)
         return replace(feature, cause=causes[feature.name])
 
-    bearing = []
+    explained = []
     for label in labels:
-        sure = sorted(label.features, key=lambda feature: (feature.p, -feature.distance))[:MOST_TOLD]
-        wanted = {feature.name for feature in sure if feature.p <= finding.significance}
+        candidates = sorted(label.features, key=lambda feature: (feature.p, -feature.distance))[:MOST_FEATURES]
+        wanted = {feature.name for feature in candidates if feature.p <= result.significance}
         features = tuple(cause(feature) if feature.name in wanted else feature for feature in label.features)
-        bearing.append(replace(label, features=features))
-    return tuple(bearing)
+        explained.append(replace(label, features=features))
+    return tuple(explained)
 
 
 def _elsewhere(canary: Canary | None) -> str:
-    """Return where a change comes from that is not in a feature's own values."""
+    """Describe a change whose cause is not in the feature's own values."""
     if canary is None:
-        return f"{SAME}; what they are worth has changed, through the model or through other features"
+        return f"{SAME}; its attribution changed because the model or other features did"
     if canary.changed:
-        return f"{SAME}; the model, which has changed, values them differently"
-    return f"{SAME}, and so is the model; what they are worth has changed through other features"
+        return f"{SAME}; its attribution changed because the model did"
+    return f"{SAME}, and so is the model; its attribution changed because other features did"
 
 
-def _among(members: Sequence[str], before: pl.DataFrame, now: pl.DataFrame) -> str | None:
-    """Return what has probably happened to a feature, or to the one of several whose values have moved most."""
+def _cause_of(members: Sequence[str], before: pl.DataFrame, now: pl.DataFrame) -> str | None:
+    """Return the likely cause of a feature, or of the group member whose values changed most."""
     if len(members) == 1:
         return likely_cause(before[members[0]], now[members[0]])
-    most = max(members, key=lambda name: _moved(before[name], now[name]))
-    found = likely_cause(before[most], now[most])
-    return found and f"of its features {most} has changed most: {found}"
+    most = max(members, key=lambda name: _difference(before[name], now[name]))
+    cause = likely_cause(before[most], now[most])
+    return cause and f"of its features, {most} changed most: {cause}"
 
 
 def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
-    """Return what has probably happened to the values of a feature, without a full stop; None for nothing."""
+    """Describe the likely cause in the values of a feature, without a full stop; None if nothing changed."""
     missing = now.null_count() / len(now), before.null_count() / len(before)
     if missing[0] - missing[1] >= NOTABLE:
-        return f"it is missing in {missing[0]:.0%} of the records, before in {missing[1]:.0%}"
+        return f"missing in {missing[0]:.0%} of the records ({missing[1]:.0%} in the reference)"
     before, now = before.drop_nulls(), now.drop_nulls()
     if now.is_empty() or before.is_empty():
         return None
     if now.n_unique() == 1 < before.n_unique():
-        return f"it is always {shown(now[0])}, and had {before.n_unique():,} different values"
-    return _of_numbers(before, now) if are_numbers(before, now) else _of_codes(before, now)
+        return f"always {format_value(now[0])} ({before.n_unique():,} distinct values in the reference)"
+    return _numeric_cause(before, now) if are_numeric(before, now) else _categorical_cause(before, now)
 
 
-def are_numbers(before: pl.Series, now: pl.Series) -> bool:
-    """Return whether a feature holds numbers on both sides."""
+def are_numeric(before: pl.Series, now: pl.Series) -> bool:
+    """Return whether a feature is numeric on both sides."""
     return before.dtype.is_numeric() and now.dtype.is_numeric()
 
 
-def _of_numbers(before: pl.Series, now: pl.Series) -> str | None:
+def _numeric_cause(before: pl.Series, now: pl.Series) -> str | None:
     before_N, now_M = (values.cast(pl.Float64).to_numpy() for values in (before, now))
-    chance = critical(len(before_N), len(now_M), SURE)
-    apart = _apart(before_N, now_M)
-    if apart <= chance:
+    allowed = critical(len(before_N), len(now_M), SIGNIFICANCE)
+    initial = _distance(before_N, now_M)
+    if initial <= allowed:
         return None
-    suspicions = [(_apart(before_N, restored_M), told) for restored_M, told in _suspicions(before_N, now_M)]
-    closest = min(left for left, _ in suspicions)
-    if closest <= max(chance, apart * RESTORED) and closest < apart:
-        return next(told for left, told in suspicions if left <= closest + chance * ALIKE)
-    if before.n_unique() <= MOST_CODES and (unseen := _of_codes(before, now)):
-        return unseen
-    return f"its own values have changed: the median is {np.median(now_M):.4g}, and was {np.median(before_N):.4g}"
+    remaining = [(_distance(before_N, restored_M), cause) for restored_M, cause in _restored(before_N, now_M)]
+    closest = min(left for left, _ in remaining)
+    if closest <= max(allowed, initial * RESTORED) and closest < initial:
+        return next(cause for left, cause in remaining if left <= closest + allowed * ALIKE)
+    if before.n_unique() <= MOST_CODES and (categorical := _categorical_cause(before, now)):
+        return categorical
+    return f"median {np.median(now_M):.4g} ({np.median(before_N):.4g} in the reference)"
 
 
-def _suspicions(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], str]]:
-    """Yield what the live values would be if something were undone, and what that is; the simplest first."""
+def _restored(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], str]]:
+    """Yield the live values with a transformation undone, and the name of the transformation; the simplest first."""
     if (now_M == now_M.round()).all():
-        yield now_M + 1, "it is one lower than before, as from another label encoding"
-        yield now_M - 1, "it is one higher than before, as from another label encoding"
+        yield now_M + 1, "one lower than in the reference (another label encoding?)"
+        yield now_M - 1, "one higher than in the reference (another label encoding?)"
     codes = np.unique(before_N)
     if len(codes) == 2 and np.isin(now_M, codes).all():
-        yield codes.sum() - now_M, f"its codes {shown(codes[0])} and {shown(codes[1])} are probably swapped"
-    yield -now_M, "it has the opposite sign"
+        yield codes.sum() - now_M, f"codes {format_value(codes[0])} and {format_value(codes[1])} swapped"
+    yield -now_M, "opposite sign"
     for ratio in UNITS:
         part = f"1/{ratio:g} of" if ratio == round(ratio) else f"{1 / ratio:.4g} times"
-        yield now_M * ratio, f"it is {part} what it was, as in another unit"
-        yield now_M / ratio, f"it is {ratio:.4g} times what it was, as in another unit"
+        yield now_M * ratio, f"{part} the reference values (another unit?)"
+        yield now_M / ratio, f"{ratio:.4g} times the reference values (another unit?)"
 
 
-def _of_codes(before: pl.Series, now: pl.Series) -> str | None:
-    """Return which values were never seen before, or which has become more frequent; None where nothing stands out."""
-    had, has = (_named(counted(values)) for values in (before, now))
-    unseen = Counter({value: count for value, count in has.items() if value not in had})
-    if unseen.total() >= NOTABLE * has.total():
+def _categorical_cause(before: pl.Series, now: pl.Series) -> str | None:
+    """Describe values that the reference lacks, or the value whose share grew most; None if neither is notable."""
+    reference, live = (_by_name(value_counts(values)) for values in (before, now))
+    unseen = Counter({value: count for value, count in live.items() if value not in reference})
+    if unseen.total() >= NOTABLE * live.total():
         example = min(unseen, key=lambda value: (-unseen[value], value))
-        part = unseen.total() / has.total()
-        return f"it has values never seen before in {part:.0%} of the records, such as {example}"
-    then = {value: had[value] / had.total() for value in has}
-    share = {value: count / has.total() for value, count in has.items()}
-    grown = min(has, key=lambda value: (then[value] - share[value], value))
-    if share[grown] - then[grown] < NOTABLE:
+        part = unseen.total() / live.total()
+        return f"values that the reference lacks in {part:.0%} of the records, such as {example}"
+    expected = {value: reference[value] / reference.total() for value in live}
+    share = {value: count / live.total() for value, count in live.items()}
+    grown = min(live, key=lambda value: (expected[value] - share[value], value))
+    if share[grown] - expected[grown] < NOTABLE:
         return None
-    return f"it is {grown} in {share[grown]:.0%} of the records, before in {then[grown]:.0%}"
+    return f"{grown} in {share[grown]:.0%} of the records ({expected[grown]:.0%} in the reference)"
 
 
-def _apart(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
+def _distance(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
     return float(distance(before_N[:, None], now_M[:, None])[0])
 
 
-def _moved(before: pl.Series, now: pl.Series) -> float:
-    """Return how far the values of a feature have moved, from 0 to 1: in their order, from one to another, or away."""
+def _difference(before: pl.Series, now: pl.Series) -> float:
+    """Return the difference of two distributions in [0, 1].
+
+    It is the Kolmogorov-Smirnov distance of numbers, the total variation distance of categories, or the change of the
+    share of missing values if that is larger.
+    """
     missing = abs(now.null_count() / len(now) - before.null_count() / len(before))
     before, now = before.drop_nulls(), now.drop_nulls()
     if before.is_empty() or now.is_empty():
         return missing
-    if are_numbers(before, now):
-        return max(missing, _apart(*(values.cast(pl.Float64).to_numpy() for values in (before, now))))
-    had, has = (_named(counted(values)) for values in (before, now))
-    return max(missing, sum(abs(has[value] / len(now) - had[value] / len(before)) for value in {*had, *has}) / 2)
+    if are_numeric(before, now):
+        return max(missing, _distance(*(values.cast(pl.Float64).to_numpy() for values in (before, now))))
+    reference, live = (_by_name(value_counts(values)) for values in (before, now))
+    names = {*reference, *live}
+    return max(missing, sum(abs(live[name] / len(now) - reference[name] / len(before)) for name in names) / 2)
 
 
-def _named(counts: Counter[Any]) -> Counter[str]:
-    """Return how often there is what is told in the same words."""
+def _by_name(counts: Counter[Any]) -> Counter[str]:
+    """Return the counts of values with the same formatted name together."""
     named: Counter[str] = Counter()
     for value, count in counts.items():
-        named[shown(value)] += count
+        named[format_value(value)] += count
     return named
 
 
-def counted(values: pl.Series) -> Counter[Any]:
-    """Return how often each value occurs.
+def value_counts(values: pl.Series) -> Counter[Any]:
+    """Return the number of occurrences of each value.
 
-    >>> counted(pl.Series(["a", "b", "a"])).most_common()
+    >>> value_counts(pl.Series(["a", "b", "a"])).most_common()
     [('a', 2), ('b', 1)]
     """
     table = values.alias("value").value_counts(name="count")
     return Counter(dict(table.iter_rows()))
 
 
-def shown(value: object) -> str:
-    """Return a value as it is told.
+def format_value(value: object) -> str:
+    """Format a value for a message.
 
-    >>> shown(5.0), shown(0.25), shown("US")
+    >>> format_value(5.0), format_value(0.25), format_value("US")
     ('5', '0.25', "'US'")
     """
     if isinstance(value, float):

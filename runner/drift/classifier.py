@@ -1,8 +1,8 @@
-"""The classifier two-sample test: can anything tell live local attributions from those of the reference?
+"""Classifier two-sample test: can a classifier separate live local attributions from those of the reference?
 
-It sees what no feature shows alone, such as two attributions that no longer move together. The classifier is a ridge
-regression on the attributions, their squares and their products. Its predictions for records it was not fitted to are
-linear in the sides, so that a permutation of the sides costs one product of matrices.
+It detects joint changes that no single feature shows, such as a lost correlation. The classifier is a ridge regression
+on the attributions, their squares and their products. Its out-of-fold predictions are linear in the class labels, so
+a permutation costs one matrix product.
 
 Array letters: N reference records, M live records, K pooled records, D columns, F terms, P permutations.
 
@@ -18,42 +18,44 @@ from runner.domain.drift import Effect
 from runner.drift.permutation import p_value
 
 MOST_ROWS = 1_000
-"""Records of a side that take part."""
+"""Records of each side at most."""
 MOST_COLUMNS = 16
-"""Columns of attributions that take part, those with the largest ones."""
+"""Columns at most, by descending mean absolute attribution."""
 FOLDS = 3
+"""Folds of the cross-validation."""
 RIDGE = 0.1
-"""The penalty, as a part of the number of records; the terms have the variance 1."""
+"""Ridge penalty relative to the number of records; terms are standardized."""
 BATCH = 500
-"""Permutations at once."""
+"""Permutations in one batch."""
 ENOUGH = 10
-"""So many permutations as far out as what was seen, and it is no drift: no more are drawn."""
+"""Permutations at least as extreme as the observation after which sampling stops without a significant result."""
 NOISE = 0.99
+"""Quantile of the permutation distribution that is reported as noise."""
 
 
 def separability(
     before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], level: float, rng: np.random.Generator
 ) -> Effect:
-    """Return the area under the receiver operating characteristic, out of fold: 0.5 where nothing can be told.
+    """Return the out-of-fold area under the ROC curve; 0.5 means that the classifier cannot separate the sides.
 
-    Its p-value is that of the margin, by which predictions for live records are larger on average. Permutations are
-    drawn until it is known to be above a level, or can be below it.
+    The p-value belongs to the margin, the difference between the mean predictions of both sides. Permutations are drawn
+    until the p-value is known to exceed the level, or can fall below it.
 
     Args:
-        before_ND: local attributions of the reference, of all labels side by side.
-        now_MD: those of the window.
-        level: that the p-value will be compared with.
-        rng: draws records, folds and permutations.
+        before_ND: local attributions of the reference; the columns of all labels.
+        now_MD: local attributions of the window.
+        level: significance level of the test.
+        rng: random generator for records, folds and permutations.
 
-    Source: for the p-value Besag and Clifford (1991), "Sequential Monte Carlo p-values".
+    Source for the p-value: Besag and Clifford (1991), "Sequential Monte Carlo p-values".
     """
-    before_ND, now_MD = _some(before_ND, rng), _some(now_MD, rng)
+    before_ND, now_MD = _subsample(before_ND, rng), _subsample(now_MD, rng)
     pooled_KD = np.concatenate([before_ND, now_MD])
     live_K = np.repeat([False, True], [len(before_ND), len(now_MD)])
-    order_K = rng.permutation(len(live_K))  # what is alike is then ranked by chance
+    order_K = rng.permutation(len(live_K))  # breaks ties at random
     terms_KF, live_K = _terms(pooled_KD[order_K]), live_K[order_K]
-    seen_1K = _predicted(terms_KF, live_K[None])
-    margin = float(_margins(seen_1K, live_K[None])[0])
+    observed_1K = _predicted(terms_KF, live_K[None])
+    margin = float(_margins(observed_1K, live_K[None])[0])
     margins: list[float] = []
     areas: list[float] = []
     while len(margins) < 2 / level and sum(each >= margin for each in margins) < ENOUGH:
@@ -62,17 +64,17 @@ def separability(
         margins += _margins(predicted_PK, shuffled_PK).tolist()
         areas = areas or _areas(predicted_PK, shuffled_PK).tolist()
     noise = float(np.quantile(areas, NOISE))
-    return Effect(float(_areas(seen_1K, live_K[None])[0]), noise, p_value(margin, np.array(margins)))
+    return Effect(float(_areas(observed_1K, live_K[None])[0]), noise, p_value(margin, np.array(margins)))
 
 
-def _some(phi_ND: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _subsample(phi_ND: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     if len(phi_ND) <= MOST_ROWS:
         return phi_ND
     return phi_ND[rng.choice(len(phi_ND), MOST_ROWS, replace=False, shuffle=False)]
 
 
 def _terms(phi_KD: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest attributions, their squares and products, each with the mean 0 and the variance 1."""
+    """Return the largest attributions, their squares and products, standardized."""
     largest_D = np.argsort(-abs(phi_KD).mean(axis=0), kind="stable")[:MOST_COLUMNS]
     scaled_KD = _scaled(phi_KD[:, largest_D])
     left, right = np.triu_indices(len(largest_D))
@@ -86,16 +88,16 @@ def _scaled(values_KF: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _predicted(terms_KF: NDArray[np.float64], live_PK: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return what ridge regressions that were fitted to the other folds say of each record."""
+    """Return out-of-fold predictions of ridge regressions, one row per permutation."""
     folds_K = np.arange(len(terms_KF)) % FOLDS
     predicted_PK = np.empty(live_PK.shape)
     for fold in range(FOLDS):
-        asked_K = folds_K == fold
-        fitted_KF, sides_PK = terms_KF[~asked_K], live_PK[:, ~asked_K].astype(np.float64)
+        held_out_K = folds_K == fold
+        fitted_KF, sides_PK = terms_KF[~held_out_K], live_PK[:, ~held_out_K].astype(np.float64)
         sides_PK -= sides_PK.mean(axis=1, keepdims=True)
         gram_FF = fitted_KF.T @ fitted_KF + RIDGE * len(fitted_KF) * np.eye(terms_KF.shape[1])
         weights_FP = np.linalg.solve(gram_FF, fitted_KF.T @ sides_PK.T)
-        predicted_PK[:, asked_K] = (terms_KF[asked_K] @ weights_FP).T
+        predicted_PK[:, held_out_K] = (terms_KF[held_out_K] @ weights_FP).T
     return predicted_PK
 
 
@@ -108,7 +110,7 @@ def _margins(predicted_PK: NDArray[np.float64], live_PK: NDArray[np.bool_]) -> N
 
 
 def _areas(predicted_PK: NDArray[np.float64], live_PK: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the shares of the pairs of a live and a reference record in which the live one's prediction is larger."""
+    """Return the share of (live, reference) pairs in which the live prediction is larger."""
     rank_PK = np.empty_like(predicted_PK)
     np.put_along_axis(rank_PK, predicted_PK.argsort(axis=1, kind="stable"), np.arange(live_PK.shape[1]) + 1.0, axis=1)
     lives_P = live_PK.sum(axis=1)

@@ -1,55 +1,57 @@
-"""The calibrated comparison: is there any drift beyond chance, and is it large enough to matter?
+"""Calibrated drift detection: is a change statistically significant, and is it large enough to matter?
 
-Two questions, two answers. Whether drift is detectable is told by a test of each feature's local attributions,
-corrected for their number, at the level that a yearly number of false alarms allows. Whether it is material is told by
-the effects: how much of the attention changed hands, and how much all attribution together has grown or shrunk.
+Significance: a Kolmogorov-Smirnov test of each feature's local attributions, corrected for multiple tests, at the
+level that the accepted number of false alarms per year allows. Size: the attribution shift and the change of the total
+attribution, each compared with its distribution under random permutations of reference and live records.
 
 Array letters: N reference records, M live records, D features, P permutations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Attributions
-from runner.domain.drift import DriftResult, Effect, FeatureDrift, LabelResult, Level, SegmentResult, worst
+from runner.domain.attributions import Attributions, Explained
+from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level, SegmentResult, worst
 from runner.domain.text import plural
 from runner.drift import permutation
+from runner.drift.canary import summary
+from runner.drift.causes import with_causes
 from runner.drift.classifier import separability
-from runner.drift.holm import holm
-from runner.drift.ks import critical, smirnov
+from runner.drift.histograms import with_histograms
+from runner.drift.ks import critical, holm, smirnov
 from runner.drift.ndcg import ndcg
 from runner.drift.pairing import Pairing, pair
 from runner.drift.policy import AlertPolicy
-from runner.drift.segments import Segment
+from runner.drift.segments import Segment, segments
 from runner.drift.shares import attribution_shift, rank, share, total_log2_change
 
 NOISE = 0.99
-"""Of the divisions by chance that stay within what is told as noise."""
+"""Quantile of the permutation distribution that is reported as noise."""
 
 
 @dataclass(frozen=True)
 class Detector:
-    """The rule by which a window is judged.
+    """Thresholds and tests that assign a level to a window.
 
-    The level is divided: equal parts of it go to the features of the whole window, to the classifier, and to the
-    segments; that of the segments goes to each in equal parts, and what a segment has is shared by its features as
-    Holm has it. So all tests together are wrong no more often than was promised.
+    The significance level is divided equally between three families of tests: features of the whole window, the
+    classifier, and segments. Segments share their part equally, and the features of a family share theirs by Holm's
+    correction. All tests together therefore raise no more false alarms than accepted.
 
     Attributes:
-        alarm: how many false alarms a year are accepted.
-        min_rows: a side with fewer records supports no finding.
-        material, severe: the shares of the attention from which a drift is a warning, and a violation.
-        material_mass, severe_mass: the same for all attribution together, as log2 of its growth, either way.
-        permutations: divisions by chance that effects are held against.
-        seed: draws them.
-        segment_by: divides records into parts that are judged by themselves, None for none.
-        classifier: whether it is also tried to tell live records from those of the reference by all features at once.
+        alarm: accepted number of false alarms, and the windows that an alert needs.
+        min_rows: smallest number of records on each side; fewer give no result.
+        material, severe: attribution shifts from which a significant drift is a warning or a violation.
+        material_mass, severe_mass: absolute log2 fold changes of the total attribution for the same levels.
+        permutations: random permutations that effects are compared with.
+        seed: seed of the permutations.
+        segment_by: feature or SQL expression that divides records into segments; None for no segments.
+        classifier: whether a classifier on all attributions also tests for joint changes.
     """
 
     alarm: AlertPolicy
@@ -71,93 +73,91 @@ class Detector:
         window: timedelta,
         parts: Sequence[Segment] = (),
     ) -> DriftResult:
-        """Return what the live local attributions say beside those of the reference.
+        """Compare live local attributions with those of the reference records.
 
         Args:
-            reference: the records that baselining kept.
-            live: those of the window.
-            agg_method: how local attributions become global ones.
-            window: its length.
-            parts: the segments of both.
+            reference: attributions of the stored reference records.
+            live: attributions of the window's records.
+            agg_method: aggregation of local attributions into global ones.
+            window: length of the window.
+            parts: segments of both sides.
 
         Raises:
-            FeatureMismatch: when a feature exists on one side only.
+            FeatureMismatch: if a feature exists on one side only.
         """
         pairing = pair(reference, live, agg_method)
-        N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.alarm.level(window)
+        N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.alarm.significance(window)
         segments = self._segments(pairing, significance, parts)
         if not pairing.labels or min(N, M) < self.min_rows:
             rows = plural(min(N, M), "record")
-            note = f"{rows} are too few to tell drift from chance: drift.min_rows={self.min_rows}"
+            note = f"the tests need drift.min_rows={self.min_rows} records on each side, got {rows}"
             notes, none = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
             return DriftResult(none, none, N, M, significance, 1.0, (), notes, segments=segments)
         labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.seed))
-        told = separability = self._separability(pairing, significance)
-        apart = told is not None and told.p is not None and told.p <= significance
-        level = worst([*labels, *segments], least=Level.INFO if apart else Level.NONE)
+        joint = self._separability(pairing, significance)
+        separable = joint is not None and joint.p is not None and joint.p <= significance
+        level = worst([*labels, *segments], least=Level.INFO if separable else Level.NONE)
         smallest = self.smallest(N, M, pairing.tests, window)
-        return DriftResult(
-            level, level, N, M, significance, smallest, labels, segments=segments, separability=separability
-        )
+        return DriftResult(level, level, N, M, significance, smallest, labels, segments=segments, separability=joint)
 
-    def smallest(self, kept: int, rows: int, tests: int, window: timedelta) -> float:
-        """Return the smallest distance of a feature's distributions that a window of so many records can show.
+    def smallest(self, reference_rows: int, rows: int, tests: int, window: timedelta) -> float:
+        """Return the minimum detectable distance between a feature's distributions; above 1, no change is detectable.
 
         Args:
-            kept: records of the reference.
-            rows: records of the window.
+            reference_rows: number of reference records.
+            rows: number of records of the window.
             tests: features times labels.
-            window: its length.
+            window: length of the window.
         """
-        return critical(kept, rows, self.alarm.level(window) / (tests * self._families))
+        return critical(reference_rows, rows, self.alarm.significance(window) / (tests * self._families))
 
     @property
     def _families(self) -> int:
-        """How many parts the level has."""
+        """Number of families of tests that share the significance level."""
         return 1 + self.classifier + (self.segment_by is not None)
 
     def _labels(
         self, pairing: Pairing, significance: float, shared: int, rng: np.random.Generator
     ) -> tuple[LabelResult, ...]:
-        """Return what has become of each label; the level is shared by so many comparisons."""
+        """Compare each label; `shared` comparisons divide the significance level."""
         tested = smirnov(np.hstack(pairing.before), np.hstack(pairing.now))
         p_LD = (shared * holm(tested.p_D)).clip(max=1).reshape(len(pairing.labels), -1)
         distance_LD = tested.distance_D.reshape(p_LD.shape)
-        found = []
+        results = []
         for (label, matched), before_ND, now_MD, distance_D, p_D in zip(
             pairing.labels, pairing.before, pairing.now, distance_LD, p_LD, strict=True
         ):
             effects = self._effects(before_ND, now_MD, pairing.agg_method, rng)
             features = _features(pairing.names, before_ND, now_MD, pairing.agg_method, distance_D, p_D)
             p = float(p_D.min())
-            found.append(
+            results.append(
                 LabelResult(label, matched, self._level(p <= significance, *effects[:2]), p, *effects, features)
             )
-        return tuple(found)
+        return tuple(results)
 
     def _segments(self, pairing: Pairing, significance: float, parts: Sequence[Segment]) -> tuple[SegmentResult, ...]:
         enough = [bool(pairing.labels) and part.smaller >= self.min_rows for part in parts]
         shared = self._families * sum(enough)
-        found = []
+        results = []
         for i, part in enumerate(parts):
             labels: tuple[LabelResult, ...] = ()
             if enough[i]:
                 labels = self._labels(pairing.part(part), significance, shared, np.random.default_rng([self.seed, i]))
             level = worst(labels) if labels else Level.INSUFFICIENT_DATA
-            found.append(SegmentResult(part.name, level, len(part.reference_N), len(part.live_M), labels))
-        return tuple(found)
+            results.append(SegmentResult(part.name, level, len(part.reference_N), len(part.live_M), labels))
+        return tuple(results)
 
     def _separability(self, pairing: Pairing, significance: float) -> Effect | None:
         if not self.classifier:
             return None
         rng = np.random.default_rng([self.seed, pairing.tests])
-        told = separability(np.hstack(pairing.before), np.hstack(pairing.now), significance / self._families, rng)
-        return replace(told, p=None if told.p is None else min(1.0, self._families * told.p))
+        joint = separability(np.hstack(pairing.before), np.hstack(pairing.now), significance / self._families, rng)
+        return replace(joint, p=None if joint.p is None else min(1.0, self._families * joint.p))
 
-    def _level(self, detectable: bool, moved: Effect, grown: Effect) -> Level:
-        if not detectable:
+    def _level(self, significant: bool, shift: Effect, total: Effect) -> Level:
+        if not significant:
             return Level.NONE
-        sizes = [(moved, self.material, self.severe), (grown, self.material_mass, self.severe_mass)]
+        sizes = [(shift, self.material, self.severe), (total, self.material_mass, self.severe_mass)]
         if any(_beyond(effect, severe) for effect, _, severe in sizes):
             return Level.VIOLATION
         return Level.WARNING if any(_beyond(effect, material) for effect, material, _ in sizes) else Level.INFO
@@ -165,44 +165,50 @@ class Detector:
     def _effects(
         self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
     ) -> tuple[Effect, Effect, Effect]:
-        """Return share moved, mass and nDCG beside what chance does to them."""
+        """Return attribution shift, total log2 change and nDCG, with their permutation distributions."""
         seen = permutation.observed(before_ND, now_MD, agg_method)
         chance = permutation.permuted(before_ND, now_MD, agg_method, self.permutations, rng)
         return (
             _effect(attribution_shift, seen, chance, np.positive, np.positive),
             _effect(total_log2_change, seen, chance, np.abs, np.positive),
-            _effect(ndcg, seen, chance, _short_of_one, _short_of_one),
+            _effect(ndcg, seen, chance, _one_minus, _one_minus),
         )
 
 
-Map = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-Figure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+Transform = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
-def _effect(figure: Figure, seen: permutation.Pair, chance: permutation.Pair, extremity: Map, inverse: Map) -> Effect:
-    """Return a figure beside what chance does to it.
+def _effect(
+    statistic: Statistic,
+    observed: permutation.Pair,
+    permuted: permutation.Pair,
+    extremity: Transform,
+    inverse: Transform,
+) -> Effect:
+    """Return a statistic with its noise level and p-value under permutation.
 
     Args:
-        figure: of the global attributions of both sides, one for each row.
-        seen: those that were observed, and `chance` those of the divisions.
-        chance: see there.
-        extremity: how far out a value of the figure is; `inverse` gives the value that is so far out.
-        inverse: see there.
+        statistic: function of the global attributions of both sides, applied to each row.
+        observed: global attributions of both sides.
+        permuted: global attributions of both sides after each permutation.
+        extremity: transforms a statistic so that larger is more extreme.
+        inverse: transforms an extremity back into a statistic.
     """
-    value = float(figure(*seen))
+    value = float(statistic(*observed))
     if not np.isfinite(value):
         return Effect(None, None, None)
-    out_P = np.nan_to_num(extremity(figure(*chance)), nan=0.0)
-    noise = float(inverse(np.array(np.quantile(out_P, NOISE))))
-    return Effect(value, noise, permutation.p_value(float(extremity(np.array(value))), out_P))
+    extremity_P = np.nan_to_num(extremity(statistic(*permuted)), nan=0.0)
+    noise = float(inverse(np.array(np.quantile(extremity_P, NOISE))))
+    return Effect(value, noise, permutation.p_value(float(extremity(np.array(value))), extremity_P))
 
 
-def _short_of_one(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _one_minus(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 - values
 
 
 def _beyond(effect: Effect, size: float) -> bool:
-    """Return whether an effect is of a size, and beyond what chance does."""
+    """Return whether an effect reaches a size and exceeds its noise level."""
     if effect.value is None or effect.noise is None:
         return False
     return abs(effect.value) >= size and abs(effect.value) > effect.noise
@@ -228,3 +234,46 @@ def _features(
     ]
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
     return tuple(FeatureDrift(*row) for row in rows)
+
+
+def detect_drift(
+    detector: Detector,
+    before: Explained,
+    now: Explained,
+    agg_method: str,
+    window: timedelta,
+    canary: Canary | None = None,
+    past: Sequence[Level] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> DriftResult:
+    """Compare a window with the reference: tests, effects, segments, likely causes and the alert level.
+
+    Args:
+        detector: thresholds and tests.
+        before: stored reference records.
+        now: records of the window.
+        agg_method: aggregation of local attributions into global ones.
+        window: length of the window.
+        canary: comparison of the current model with the stored one; None if no records were explained again.
+        past: levels of the previous windows alone, oldest first.
+        groups: names of grouped features by the name of their group.
+
+    Raises:
+        FeatureMismatch: if a feature exists on one side only.
+        SegmentError: if records cannot be divided by `drift.segment_by`.
+    """
+    by = detector.segment_by
+    parts = segments(by, before.features, now.features, detector.min_rows) if by else ()
+    result = detector.find(before.attributions, now.attributions, agg_method, window, parts)
+    result = with_causes(replace(result, canary=canary), before.features, now.features, parts, groups)
+    result = with_histograms(result, before, now)
+    level = detector.alarm.status(past, result.alone)
+    notes = list(result.notes)
+    if level is not result.alone:
+        policy = f"drift.datapoints_to_alert={detector.alarm.datapoints_to_alert} of {detector.alarm.evaluation_period}"
+        notes.append(f"this window alone: {result.alone}; with the windows before it: {level} ({policy})")
+    if by and not parts:
+        notes.append(f"drift.segment_by={by}: no segment has drift.min_rows={detector.min_rows} records on both sides")
+    if canary and canary.changed:
+        notes.append(summary(canary))
+    return replace(result, level=level, notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""Distributions side by side, as a report draws them: of local attributions, and of the values behind them.
+"""Histograms of reference and live records for the report: local attributions and feature values.
 
 Array letters: N reference records, M live records, K pooled records.
 """
@@ -13,36 +13,37 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Explained
 from runner.domain.drift import DriftResult, FeatureDrift, Histogram, LabelResult
-from runner.drift.causes import are_numbers, counted, shown
+from runner.drift.causes import are_numeric, format_value, value_counts
 from runner.errors import snippet
 
 MOST_FEATURES = 5
-"""Features of a label that have their distributions drawn."""
+"""Features of a label with histograms at most."""
 MOST_BINS = 24
+"""Bins of a histogram of numbers at most."""
 MOST_NAMES = 12
-"""Different values that are told apart by their names; of more, numbers are binned, and the rarest are put together."""
+"""Categories at most; with more distinct values, numbers are binned and the rarest categories are pooled."""
 OTHERS = "others"
 TAIL = 0.01
-"""Of the records at either end that are put into the outermost bins: a single one would squeeze all others."""
+"""Share of records at each end that the outermost bins absorb, so that outliers do not compress the histogram."""
 
 
-def with_histograms(finding: DriftResult, before: Explained, now: Explained) -> DriftResult:
-    """Return a finding whose surest and largest movers bear the distributions of attributions and values.
+def with_histograms(result: DriftResult, before: Explained, now: Explained) -> DriftResult:
+    """Add histograms to the features with the largest changes, significant ones first.
 
     Args:
-        finding: what was found.
-        before: the reference's records.
-        now: the live ones.
+        result: result of the tests.
+        before: reference records.
+        now: live records.
     """
-    labels = tuple(_drawn(label, finding.significance, before, now) for label in finding.labels)
-    return replace(finding, labels=labels)
+    labels = tuple(_with_histograms(label, result.significance, before, now) for label in result.labels)
+    return replace(result, labels=labels)
 
 
-def _drawn(label: LabelResult, significance: float, before: Explained, now: Explained) -> LabelResult:
+def _with_histograms(label: LabelResult, significance: float, before: Explained, now: Explained) -> LabelResult:
     first = sorted(label.top_changes, key=lambda feature: feature.p > significance)[:MOST_FEATURES]
     wanted = {feature.name for feature in first}
 
-    def drawn(feature: FeatureDrift) -> FeatureDrift:
+    def add(feature: FeatureDrift) -> FeatureDrift:
         if feature.name not in wanted:
             return feature
         phi = [
@@ -53,37 +54,37 @@ def _drawn(label: LabelResult, significance: float, before: Explained, now: Expl
         own = None if is_group else values(before.features[feature.name], now.features[feature.name])
         return replace(feature, attributions=numbers(*phi), values=own)
 
-    return replace(label, features=tuple(map(drawn, label.features)))
+    return replace(label, features=tuple(map(add, label.features)))
 
 
 def values(before: pl.Series, now: pl.Series) -> Histogram | None:
-    """Return the distributions of a feature's own values, None where there are none."""
+    """Return the histogram of a feature's values; None if one side has only missing values."""
     before, now = before.drop_nulls(), now.drop_nulls()
     if before.is_empty() or now.is_empty():
         return None
-    numeric = are_numbers(before, now)
+    numeric = are_numeric(before, now)
     if numeric and len({*before.unique().to_list(), *now.unique().to_list()}) > MOST_NAMES:
         return numbers(*(side.cast(pl.Float64).to_numpy() for side in (before, now)))
     return _categories(before, now, numeric)
 
 
 def _categories(before: pl.Series, now: pl.Series, numeric: bool) -> Histogram:
-    """Return how frequent each value is; numbers in their order, others by their frequency in the reference."""
-    counts = [counted(side) for side in (before, now)]
+    """Return the share of each category; numbers in ascending order, others by frequency in the reference."""
+    counts = [value_counts(side) for side in (before, now)]
     total = counts[0] + counts[1]
     ranked = sorted(total, key=lambda value: (-counts[0][value], -counts[1][value], str(value)))
-    kept = ranked if len(ranked) <= MOST_NAMES else ranked[: MOST_NAMES - 1]
-    named = sorted(kept) if numeric else kept
+    shown = ranked if len(ranked) <= MOST_NAMES else ranked[: MOST_NAMES - 1]
+    named = sorted(shown) if numeric else shown
     shares = [[count[value] / count.total() for value in named] for count in counts]
-    names = [snippet(value) if isinstance(value, str) else shown(value) for value in named]
-    if len(kept) < len(ranked):
+    names = [snippet(value) if isinstance(value, str) else format_value(value) for value in named]
+    if len(shown) < len(ranked):
         names.append(OTHERS)
         shares = [[*side, max(0.0, 1.0 - sum(side))] for side in shares]
     return Histogram((), tuple(names), tuple(shares[0]), tuple(shares[1]))
 
 
 def numbers(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Histogram:
-    """Return the distributions of numbers over bins of equal width; what lies beyond counts in the outermost ones."""
+    """Return the histogram of numbers over bins of equal width; the outermost bins include values beyond them."""
     pooled_K = np.concatenate([before_N, now_M])
     low, high = np.quantile(pooled_K, [TAIL, 1 - TAIL])
     if low == high:

@@ -1,11 +1,12 @@
-"""The two-sample Kolmogorov-Smirnov test, exact with ties: the largest distance between two empirical distributions.
+"""The two-sample Kolmogorov-Smirnov test, exact with ties, and Holm's correction for multiple tests.
 
-Its p-value is that of the permutation test, counted instead of drawn: under the null hypothesis every order in which
-the pooled records can be divided into reference and live ones is equally likely. Such an order is a path on a lattice,
-and the p-value is the share of the paths that somewhere stray as far from the diagonal as the observed one. Distances
-count only between different values, so a feature whose attribution is mostly the same has its exact p-value, too.
+The statistic is the largest distance between two empirical distribution functions. The p-value is the one of the
+permutation test, computed exactly instead of sampled: under the null hypothesis, all divisions of the pooled records
+into reference and live records are equally likely. A division is a path on a lattice, and the p-value is the share of
+paths that leave the diagonal at least as far as the observed path. Distances count only between distinct values, so
+the p-value is exact with ties.
 
-Array letters: N reference records, M live records, D features, K places in the pooled order.
+Array letters: N reference records, M live records, D features, K positions in the pooled order.
 
 Source: Hodges (1958), "The significance probability of the Smirnov two-sample test"; for ties Schröer and Trenkler
 (1995), "Exact and randomization distributions of Kolmogorov-Smirnov tests two or three samples".
@@ -19,18 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_POINTS = 300_000_000
-"""Above so many lattice points of all features, a second or two, the limit distribution is taken, whose p-values are
-larger if anything."""
+"""Lattice points of all features above which the limit distribution replaces the exact one (1 to 2 s of work).
+
+The p-values of the limit distribution are conservative.
+"""
 TERMS = 100
+"""Terms of the series of the limit distribution."""
 ROUNDING = 1e-9
+"""Relative tolerance when a path is compared with the observed distance."""
 
 
 class Smirnov(NamedTuple):
-    """The test of each feature.
+    """Test results by feature.
 
     Attributes:
-        distance_D: the largest difference of the two distribution functions, in [0, 1].
-        p_D: the probability of a distance at least as large, were both samples from one distribution.
+        distance_D: largest difference of the two distribution functions, in [0, 1].
+        p_D: probability of a distance at least as large if both samples come from one distribution.
     """
 
     distance_D: NDArray[np.float64]
@@ -38,7 +43,7 @@ class Smirnov(NamedTuple):
 
 
 def smirnov(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> Smirnov:
-    """Return the test of each column; both sides need a record at least.
+    """Test each column; both samples need at least one record.
 
     >>> smirnov(np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]]))
     Smirnov(distance_D=array([1.]), p_D=array([0.33333333]))
@@ -54,12 +59,12 @@ def smirnov(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> 
 
 
 def distance(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distance_D of each column, without its p-value."""
+    """Return distance_D, the statistic of each column without its p-value."""
     return np.array([_distance(*sides) for sides in zip(reference_ND.T, live_MD.T, strict=True)])
 
 
 def _distance(reference_N: NDArray[np.float64], live_M: NDArray[np.float64]) -> float:
-    """Return the distance of one column: the gap is widest at a value of the reference, or right before one."""
+    """Return the distance of one column; the supremum is attained at a reference value or directly before one."""
     reference_N, live_M = np.sort(reference_N), np.sort(live_M)
     values = np.unique(reference_N)
     gaps = [
@@ -71,7 +76,7 @@ def _distance(reference_N: NDArray[np.float64], live_M: NDArray[np.float64]) -> 
 
 
 def limit(distance_D: NDArray[np.float64], N: int, M: int) -> NDArray[np.float64]:
-    """Return the p-values for samples without end: 2 Σ (−1)^(k−1) exp(−2 k² λ²) with λ = D √(N M / (N + M)).
+    """Return asymptotic p-values: 2 Σ (−1)^(k−1) exp(−2 k² λ²) with λ = D √(N M / (N + M)).
 
     Source: Smirnov (1948), "Table for estimating the goodness of fit of empirical distributions".
     """
@@ -82,19 +87,16 @@ def limit(distance_D: NDArray[np.float64], N: int, M: int) -> NDArray[np.float64
 
 
 def critical(N: int, M: int, level: float) -> float:
-    """Return the distance whose p-value falls to a level, for samples without end; above 1 nothing reaches it.
-
-    It inverts the first term of `limit`.
-    """
+    """Return the critical distance at a significance level, by the first term of `limit`; may exceed 1."""
     return float(np.sqrt(-np.log(level / 2) / 2 * (N + M) / (N * M)))
 
 
 def _straying(
     small: int, large: int, distance_D: NDArray[np.float64], ends_KD: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the share of the paths from (0, 0) to (small, large) that reach the distance where a value ends.
+    """Return the share of paths from (0, 0) to (small, large) that reach the distance at the end of a tie.
 
-    `stray_ID` holds, after k steps, the share of those paths to (i, k - i) that have reached it.
+    `stray_DI` is, after k steps, the share of paths to (i, k - i) that reached it.
     """
     D = len(distance_D)
     stray_DI = np.zeros((D, small + 1))
@@ -113,3 +115,18 @@ def _straying(
             far_DI = (abs(i[here] * large - (k - i[here]) * small) >= bound_D1) & ends_KD[k - 1][:, None]
             stray_DI[:, here][far_DI] = 1.0
     return stray_DI[:, small].clip(0, 1)
+
+
+def holm(p_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Holm-adjusted p-values, which control the family-wise error rate.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    order_D = p_D.argsort(kind="stable")
+    factors_D = np.arange(len(p_D), 0, -1)
+    adjusted_D = np.empty_like(p_D)
+    adjusted_D[order_D] = np.maximum.accumulate(p_D[order_D] * factors_D).clip(max=1)
+    return adjusted_D

@@ -1,6 +1,6 @@
-"""The normalised discounted cumulative gain of one ranking of features against another.
+"""Normalized discounted cumulative gain (nDCG) of the live ranking of features against the reference.
 
-Gains are the reference attributions; the live ones supply only the order: nDCG = DCG / ideal DCG with
+The reference attributions are the gains; the live attributions determine the order: nDCG = DCG / ideal DCG with
 DCG = Σ_i gain of the i-th feature / log2(i + 1).
 
 Array letter: D features.
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 
 def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the nDCG in [0, 1]; features tied in the live order share the mean gain of their places.
+    """Return the nDCG in [0, 1]; features tied in the live order share their mean gain.
 
     Args:
-        reference_D: gains, none negative; one row of them, or many at once.
-        live_D: what orders the features, largest first; the same.
+        reference_D: non-negative gains; one row or many.
+        live_D: values that order the features, largest first; one row or many.
 
     Returns:
-        A value for each row, nan where all gains are zero.
+        One value per row, nan if all gains are zero.
 
     >>> float(ndcg(np.array([0.70, 0.50, 0.05]), np.array([0.10, 0.20, 0.70])))
     0.6876396241226223
@@ -34,7 +34,7 @@ def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> NDArr
 
 
 def _shared(gains_D: NDArray[np.float64], values_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return gains, in the order of some values, with their mean where these are the same."""
+    """Return gains with the mean gain in place of each run of equal values."""
     first_D = np.ones(values_D.shape, dtype=np.bool_)
     first_D[..., 1:] = values_D[..., 1:] != values_D[..., :-1]
     starts = np.flatnonzero(first_D)
@@ -44,12 +44,12 @@ def _shared(gains_D: NDArray[np.float64], values_D: NDArray[np.float64]) -> NDAr
 
 
 def floor(reference_D: NDArray[np.float64]) -> float:
-    """Return the nDCG of the reversed order: no live ranking can fall below it; nan where all gains are zero."""
+    """Return the nDCG of the reversed order, the lower bound of all rankings; nan if all gains are zero."""
     return float(_ratio(_dcg(np.sort(reference_D)), reference_D))
 
 
 def chance(reference_D: NDArray[np.float64]) -> float:
-    """Return the mean nDCG of all orders, what a ranking without any relation reaches; nan where all gains are zero."""
+    """Return the mean nDCG over all orders, the expectation of a random ranking; nan if all gains are zero."""
     return float(_ratio(_dcg(np.full_like(reference_D, reference_D.mean())), reference_D))
 
 

@@ -1,4 +1,4 @@
-"""Reference and live local attributions, matched by the names of features and labels.
+"""Pairing: reference and live local attributions, matched by the names of features and labels.
 
 Array letters: N reference records, M live records, D features.
 """
@@ -17,13 +17,13 @@ from runner.drift.segments import Segment
 
 @dataclass(frozen=True)
 class Pairing:
-    """Both sides, label by label, the features in one order.
+    """Reference and live attributions by label, with features in one order.
 
     Attributes:
-        names: of the features, in the live order.
-        labels: the live label and the reference's that it was matched with.
-        before, now: the local attributions_ND and _MD of each label.
-        agg_method: how they become global ones.
+        names: features, in the live order.
+        labels: pairs of a live label and its reference label.
+        before, now: local attributions_ND and attributions_MD of each label.
+        agg_method: aggregation of local attributions into global ones.
     """
 
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class Pairing:
     agg_method: str
 
     def part(self, segment: Segment) -> Pairing:
-        """Return the records of a segment."""
+        """Return the pairing restricted to a segment."""
         return replace(
             self,
             before=tuple(phi_ND[segment.reference_N] for phi_ND in self.before),
@@ -42,15 +42,15 @@ class Pairing:
 
     @property
     def tests(self) -> int:
-        """Features times labels."""
+        """Number of hypothesis tests: features times labels."""
         return len(self.names) * len(self.labels)
 
 
 def pair(reference: Attributions, live: Attributions, agg_method: str) -> Pairing:
-    """Return both sides matched; labels without a counterpart are left out.
+    """Match both sides; labels without a counterpart are left out.
 
     Raises:
-        FeatureMismatch: when a feature exists on one side only.
+        FeatureMismatch: if a feature exists on one side only.
     """
     match_features(reference.names, live.names)
     labels = match_labels(reference.labels, live.labels)
@@ -61,5 +61,5 @@ def pair(reference: Attributions, live: Attributions, agg_method: str) -> Pairin
 def _local(
     attributions: Attributions, names: tuple[str, ...], labels: tuple[str, ...]
 ) -> tuple[NDArray[np.float64], ...]:
-    places = [attributions.names.index(name) for name in names]
-    return tuple(attributions.phi_NDL[:, places, attributions.labels.index(label)] for label in labels)
+    columns = [attributions.names.index(name) for name in names]
+    return tuple(attributions.phi_NDL[:, columns, attributions.labels.index(label)] for label in labels)

@@ -1,8 +1,8 @@
-"""The quality of a model: its captured scores against the labels that came in later.
+"""Model performance: captured scores compared with ground-truth labels.
 
 Array letters: N records, L labels (model outputs), U distinct scores.
 
-Source: scikit-learn's `accuracy_score`, `log_loss` and `roc_auc_score`, with which every figure here agrees.
+Source: scikit-learn's `accuracy_score`, `log_loss` and `roc_auc_score`, which every metric here matches.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from runner.domain.text import plural
 
 TRUE, FALSE = ("1", "true"), ("0", "false")
-NOT_PROBABILITIES = "there is no log loss, for which scores must be probabilities"
-ONE_CLASS = "there is no AUC, for which two labels must occur"
+NOT_PROBABILITIES = "log loss is undefined: scores are not probabilities"
+ONE_CLASS = "AUC is undefined: it needs records of two labels"
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well scores predicted labels; a figure that these records do not define is None and a note says why.
+    """Performance metrics; a metric that is undefined for these records is None, with a note.
 
     Attributes:
-        records: how many had both a label and a score.
-        accuracy: the share of records predicted right.
-        log_loss: the mean negative logarithm (natural) of the probability given to the true label.
-        auc: the area under the ROC curve; with several labels the mean over those that occur, each against the rest.
-        notes: sentences about what was left out or is not defined.
+        records: number of records with both a label and a score.
+        accuracy: share of correct predictions.
+        log_loss: mean negative natural logarithm of the probability of the true label.
+        auc: area under the ROC curve; with several labels, the mean one-vs-rest AUC of the labels that occur.
+        notes: records left out and undefined metrics.
     """
 
     records: int
@@ -47,52 +47,52 @@ def assess(
     names: Sequence[str],
     threshold: float,
 ) -> Quality:
-    """Return the quality of scores, leaving out records without a label or with a NaN score.
+    """Compute the metrics; records without a label or with a NaN score are left out.
 
     Args:
-        labels: one a record. For one score 1 or 0, true or false, as values or as texts. For several scores all are
-            names, or where none of them is a name, all are indices from 0 (true and false are 1 and 0 of two).
-        scores_NL: the captured scores.
-        names: of the L scores.
-        threshold: the single score from which a record counts as 1.
+        labels: one per record. With one score: 1 or 0, true or false, as values or strings. With several scores: names
+            of scores or, if no label is a name, indices from 0 (of two scores, false is 0 and true is 1).
+        scores_NL: captured scores.
+        names: names of the L scores.
+        threshold: score from which a record is predicted as 1, with one score.
 
     Raises:
-        ValueError: with a sentence, when a label is none of these or no record is left.
+        ValueError: if a label is invalid or no record is left.
     """
     known_N = np.array([_known(label) for label in labels], dtype=np.bool_)
     scored_N = np.array(~np.isnan(scores_NL).any(axis=1))
     usable_N = known_N & scored_N
-    texts = [_text(label) for label, usable in zip(labels, usable_N, strict=True) if usable]
+    usable = [_normalized(label) for label, is_usable in zip(labels, usable_N, strict=True) if is_usable]
     if scores_NL.shape[1] == 1:
-        quality = binary(_truths(texts), scores_NL[usable_N, 0], threshold)
+        quality = binary(_truths(usable), scores_NL[usable_N, 0], threshold)
     else:
-        quality = multiclass(_indices(texts, names), scores_NL[usable_N])
+        quality = multiclass(_indices(usable, names), scores_NL[usable_N])
     return replace(quality, notes=(*_left_out(known_N, scored_N), *quality.notes))
 
 
 def binary(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64], threshold: float) -> Quality:
-    """Return the quality of one score a record, none of them NaN, that is high where the label is true.
+    """Compute the metrics of one score per record, without NaN; high scores predict true.
 
     Raises:
-        ValueError: when there is no record.
+        ValueError: if there is no record.
     """
     _require(len(labels_N))
     auc, notes = _auc(labels_N, scores_N), []
     if auc is None:
-        notes.append(f"{ONE_CLASS}: all are {str(bool(labels_N[0])).lower()}")
+        notes.append(f"{ONE_CLASS}, all labels are {str(bool(labels_N[0])).lower()}")
     loss = None
     if scores_N.min() >= 0 and scores_N.max() <= 1:
         loss = _log_loss(np.where(labels_N, scores_N, 1 - scores_N))
     else:
-        notes.append(f"{NOT_PROBABILITIES}: they lie in {scores_N.min():g}…{scores_N.max():g}")
+        notes.append(f"{NOT_PROBABILITIES} (range {scores_N.min():g} to {scores_N.max():g})")
     return Quality(len(labels_N), float(((scores_N >= threshold) == labels_N).mean()), loss, auc, tuple(notes))
 
 
 def multiclass(labels_N: NDArray[np.intp], scores_NL: NDArray[np.float64]) -> Quality:
-    """Return the quality of one score a label, none of them NaN; the first of several highest ones is predicted.
+    """Compute the metrics of one score per label, without NaN; the first of equal highest scores is predicted.
 
     Raises:
-        ValueError: when there is no record.
+        ValueError: if there is no record.
     """
     _require(len(labels_N))
     predicted_N = scores_NL.argmax(axis=1)
@@ -103,19 +103,19 @@ def multiclass(labels_N: NDArray[np.intp], scores_NL: NDArray[np.float64]) -> Qu
     if len(occurring) > 1:
         auc = float(np.mean([_auc(labels_N == label, scores_NL[:, label]) for label in occurring]))
         if len(occurring) < scores_NL.shape[1]:
-            notes.append(f"the AUC is that of the {len(occurring)} labels of {scores_NL.shape[1]} that occur")
+            notes.append(f"AUC is the mean over {len(occurring)} of {scores_NL.shape[1]} labels; the others are absent")
     else:
-        notes.append(f"{ONE_CLASS}: all are label {occurring[0]}")
+        notes.append(f"{ONE_CLASS}, all records have label {occurring[0]}")
     loss = None
     if _are_distributions(scores_NL):
         loss = _log_loss(given_N)
     else:
-        notes.append(f"{NOT_PROBABILITIES} that sum to 1 in every record")
+        notes.append(f"{NOT_PROBABILITIES} that sum to 1 for every record")
     return Quality(len(labels_N), float((predicted_N == labels_N).mean()), loss, auc, tuple(notes))
 
 
 def _auc(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64]) -> float | None:
-    """Return the share of pairs (true, false) in which the true one scores higher, ties at half; None without a pair.
+    """Return the share of (true, false) pairs in which the true record scores higher, ties count ½; None without pairs.
 
     Source: Mann and Whitney (1947), U from the mean ranks, divided by the number of pairs.
     """
@@ -129,13 +129,13 @@ def _auc(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64]) -> float | 
 
 
 def _log_loss(given_N: NDArray[np.float64]) -> float:
-    """Return −mean(ln p) of the probabilities given to the true labels, kept off 0 and 1 by a double's epsilon."""
+    """Return −mean(ln p) of the true labels' probabilities, clipped to [ε, 1 − ε] with the epsilon of a double."""
     epsilon = np.finfo(np.float64).eps
     return float(-np.log(given_N.clip(epsilon, 1 - epsilon)).mean())
 
 
 def _are_distributions(scores_NL: NDArray[np.float64]) -> bool:
-    """Return whether every row sums to 1, to the rounding of the single precision that most models answer in."""
+    """Return whether every row sums to 1 within the rounding of single precision."""
     tolerance = float(np.sqrt(np.finfo(np.float32).eps))
     inside = bool(scores_NL.min() >= 0 and scores_NL.max() <= 1)
     return inside and bool(np.allclose(scores_NL.sum(axis=1), 1, rtol=tolerance, atol=0))
@@ -150,37 +150,38 @@ def _known(label: str | int | float | bool | None) -> bool:
     return label is not None and not (isinstance(label, float) and isnan(label))
 
 
-def _text(label: str | int | float | bool | None) -> str:
-    """Return a label or name in the one spelling by which they are compared.
+def _normalized(label: str | int | float | bool | None) -> str:
+    """Return the spelling by which labels and names are compared.
 
-    >>> _text(True), _text("False"), _text(3.0), _text("3"), _text(" <=50K")
+    >>> _normalized(True), _normalized("False"), _normalized(3.0), _normalized("3"), _normalized(" <=50K")
     ('true', 'false', '3', '3', '<=50K')
     """
-    text = str(label).strip()
-    return text.lower() if text.lower() in {"true", "false"} else re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+    spelling = str(label).strip()
+    is_boolean = spelling.lower() in {"true", "false"}
+    return spelling.lower() if is_boolean else re.sub(r"^(-?\d+)\.0+$", r"\1", spelling)
 
 
-def _truths(texts: Sequence[str]) -> NDArray[np.bool_]:
-    for text in texts:
-        if text not in TRUE + FALSE:
-            raise ValueError(f"the label {text!r} is neither 1 nor 0, true nor false, as one score needs")
-    return np.array([text in TRUE for text in texts], dtype=np.bool_)
+def _truths(labels: Sequence[str]) -> NDArray[np.bool_]:
+    for label in labels:
+        if label not in TRUE + FALSE:
+            raise ValueError(f"label {label!r}: expected 1, 0, true or false, since the model has one score")
+    return np.array([label in TRUE for label in labels], dtype=np.bool_)
 
 
-def _indices(texts: Sequence[str], names: Sequence[str]) -> NDArray[np.intp]:
-    """Return the column of each label; whether labels are names or indices is decided for all of them together."""
-    places = {_text(name): i for i, name in enumerate(names)}
-    if not any(text in places for text in texts):
-        places = {str(i): i for i in range(len(names))} | ({"false": 0, "true": 1} if len(names) == 2 else {})
-    for text in texts:
-        if text not in places:
-            allowed = ", ".join(map(repr, dict.fromkeys([*names, *places])))
-            raise ValueError(f"the label {text!r} is none of {allowed}")
-    return np.array([places[text] for text in texts], dtype=np.intp)
+def _indices(labels: Sequence[str], names: Sequence[str]) -> NDArray[np.intp]:
+    """Return the column of each label; labels are either all names or all indices."""
+    columns = {_normalized(name): i for i, name in enumerate(names)}
+    if not any(label in columns for label in labels):
+        columns = {str(i): i for i in range(len(names))} | ({"false": 0, "true": 1} if len(names) == 2 else {})
+    for label in labels:
+        if label not in columns:
+            allowed = ", ".join(map(repr, dict.fromkeys([*names, *columns])))
+            raise ValueError(f"label {label!r}: expected one of {allowed}")
+    return np.array([columns[label] for label in labels], dtype=np.intp)
 
 
 def _left_out(known_N: NDArray[np.bool_], scored_N: NDArray[np.bool_]) -> list[str]:
-    """Return a note on the records that cannot be used, none where all can."""
+    """Return a note on records without a label or score; empty if there are none."""
     unknown, unscored = int((~known_N).sum()), int((known_N & ~scored_N).sum())
-    told = [f"{count} without {what}" for count, what in ((unknown, "a label"), (unscored, "a score")) if count]
-    return [f"left out: {plural(unknown + unscored, 'record')}, {' and '.join(told)}"] if told else []
+    parts = [f"{count} without a {side}" for count, side in ((unknown, "label"), (unscored, "score")) if count]
+    return [f"left out: {plural(unknown + unscored, 'record')}, {' and '.join(parts)}"] if parts else []

@@ -1,4 +1,4 @@
-"""What chance alone does to global attributions: reference and live records pooled, and divided anew many times.
+"""Permutation tests of global attributions: pool reference and live records, and divide them at random.
 
 Array letters: N reference records, M live records, K pooled records, D features, P permutations.
 """
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 MEANS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {"mean_abs": np.abs, "mean_sq": np.square}
-"""The ways to summarise local values that are means, and of what."""
+"""Aggregations that are means, with the transform of the local values that is averaged."""
 
 
 class Pair(NamedTuple):
-    """Global attributions of both sides, by absolute value."""
+    """Absolute global attributions of both sides."""
 
     reference: NDArray[np.float64]
     live: NDArray[np.float64]
@@ -34,16 +34,16 @@ def permuted(
     permutations: int,
     rng: np.random.Generator,
 ) -> Pair:
-    """Return the global attributions_PD of each side after so many random divisions of the pooled records."""
+    """Return the global attributions_PD of each side after P random permutations of the pooled records."""
     N, M = len(reference_ND), len(live_MD)
     pooled_KD = np.concatenate([reference_ND, live_MD])
-    divisions = _means if agg_method in MEANS else _medians
-    fewer_PD, more_PD = divisions(pooled_KD, min(N, M), agg_method, permutations, rng)
+    aggregate = _means if agg_method in MEANS else _medians
+    fewer_PD, more_PD = aggregate(pooled_KD, min(N, M), agg_method, permutations, rng)
     return Pair(fewer_PD, more_PD) if N <= M else Pair(more_PD, fewer_PD)
 
 
 def p_value(statistic: float, null_P: NDArray[np.float64]) -> float:
-    """Return the share of the divisions, the observed one included, whose statistic is at least as large.
+    """Return the permutation p-value: the share of statistics, the observed one included, that are at least as large.
 
     Source: Phipson and Smyth (2010), "Permutation p-values should never be zero".
     """
@@ -59,14 +59,14 @@ def _summary(phi_ND: NDArray[np.float64], agg_method: str) -> NDArray[np.float64
 def _means(
     pooled_KD: NDArray[np.float64], size: int, agg_method: str, permutations: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the means over so many of the records, and over all the others."""
+    """Return the means over `size` random records and over the remaining ones."""
     values_KD = MEANS[agg_method](pooled_KD)
     K, D = values_KD.shape
     sums_PD = np.empty((permutations, D))
     for p in range(permutations):
         sums_PD[p] = values_KD[rng.choice(K, size, replace=False, shuffle=False)].sum(axis=0)
-    others_PD = (values_KD.sum(axis=0) - sums_PD).clip(min=0)
-    return sums_PD / size, others_PD / (K - size)
+    rest_PD = (values_KD.sum(axis=0) - sums_PD).clip(min=0)
+    return sums_PD / size, rest_PD / (K - size)
 
 
 def _medians(

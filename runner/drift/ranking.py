@@ -1,4 +1,4 @@
-"""The verdict of the Clarify monitor: a label whose nDCG against the reference is below the threshold is a violation.
+"""The ranking rule of the Clarify monitor: an nDCG against the reference below the threshold is a violation.
 
 Array letter: D features.
 """
@@ -20,18 +20,20 @@ ABSOLUTE = "some attributions are negative (signed medians); the ranking is by a
 DEGENERATE = "the reference is degenerate: all its attributions are zero, so there is no order to compare with"
 
 
-def judge(reference: GlobalAttributions, live: GlobalAttributions, threshold: float) -> RankingResult:
-    """Return the verdict on live attributions; features are matched by name, labels as `match_labels` says.
+def rank_labels(reference: GlobalAttributions, live: GlobalAttributions, threshold: float) -> RankingResult:
+    """Compare the live ranking of features with the reference, label by label.
+
+    Features are matched by name, labels by `match_labels`.
 
     Raises:
-        FeatureMismatch: when a feature exists on one side only.
+        FeatureMismatch: if a feature exists on one side only.
     """
     match_features(reference.names, live.names)
     pairs = match_labels(reference.labels, live.labels)
     drifts = []
-    for ours, theirs in pairs.items():
-        gains_D, live_D = reference.values(theirs, live.names), live.values(ours, live.names)
-        drifts.append(_drift(ours, theirs, gains_D, live_D, threshold))
+    for label, matched in pairs.items():
+        reference_D, live_D = reference.values(matched, live.names), live.values(label, live.names)
+        drifts.append(_rank(label, matched, reference_D, live_D, threshold))
     unmatched = [f"label {label!r} of the live data" for label in live.labels if label not in pairs]
     unmatched += [f"label {label!r} of the reference" for label in reference.labels if label not in pairs.values()]
     notes = tuple(f"{label} has no counterpart and was not judged" for label in unmatched)
@@ -39,10 +41,10 @@ def judge(reference: GlobalAttributions, live: GlobalAttributions, threshold: fl
 
 
 def match_features(reference: Sequence[str], live: Sequence[str]) -> None:
-    """Make sure that both sides have the same features, in whatever order.
+    """Check that both sides have the same features, in any order.
 
     Raises:
-        FeatureMismatch: naming those that exist on one side only.
+        FeatureMismatch: if a feature exists on one side only.
     """
     before, now = set(reference), set(live)
     if before != now:
@@ -52,7 +54,7 @@ def match_features(reference: Sequence[str], live: Sequence[str]) -> None:
 
 
 def match_labels(reference: tuple[str, ...], live: tuple[str, ...]) -> dict[str, str]:
-    """Return the reference label for each live label that has one: by name, else all by position if none matches.
+    """Return the reference label of each live label: matched by name, or all by position if no name matches.
 
     >>> match_labels(("0.7956",), ("label0",))
     {'label0': '0.7956'}
@@ -63,20 +65,20 @@ def match_labels(reference: tuple[str, ...], live: tuple[str, ...]) -> dict[str,
     return by_name
 
 
-def reachability(reference: GlobalAttributions, threshold: float) -> list[str]:
-    """Return, per label, a sentence on what the nDCG rule can see with this reference."""
-    return [_reach(label, abs(reference.values_DL[:, i]), threshold) for i, label in enumerate(reference.labels)]
+def ndcg_range_notes(reference: GlobalAttributions, threshold: float) -> list[str]:
+    """Describe the range of nDCG that this reference allows, per label."""
+    return [_range(label, abs(reference.values_DL[:, i]), threshold) for i, label in enumerate(reference.labels)]
 
 
-def _reach(label: str, gains_D: NDArray[np.float64], threshold: float) -> str:
+def _range(label: str, gains_D: NDArray[np.float64], threshold: float) -> str:
     if not gains_D.any():
         return f"{label}: {DEGENERATE}"
     low, random = floor(gains_D), chance(gains_D)
-    ranges = f"{label}: nDCG can fall to {low:.3f} (order reversed); a random order has {random:.3f} on average"
-    return ranges if low < threshold else f"{ranges}. The alarm below {threshold:g} can never ring with this reference"
+    ranges = f"{label}: nDCG is at least {low:.3f} (reversed order); a random order has {random:.3f} on average"
+    return ranges if low < threshold else f"{ranges}. nDCG < {threshold:g} can never alert"
 
 
-def _drift(
+def _rank(
     label: str, matched: str, reference_D: NDArray[np.float64], live_D: NDArray[np.float64], threshold: float
 ) -> LabelRanking:
     notes = []

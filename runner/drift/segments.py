@@ -1,4 +1,6 @@
-"""Parts of the records, such as one for each country: a drift in one of them can drown in all of them together.
+"""Segments of the records, such as one for each country, and one record per event.
+
+A drift in one segment can be invisible in all records together.
 
 Array letters: N reference records, M live records.
 """
@@ -16,15 +18,15 @@ from numpy.typing import NDArray
 from runner.errors import SegmentError
 
 MOST = 10
-"""Parts; what is rarer in the reference comes together as the rest."""
+"""Segments at most; rarer values form the segment `all others`."""
 QUARTERS = (0.25, 0.5, 0.75)
-"""Where numbers with more different values than that are cut, by the reference's quantiles."""
+"""Quantiles of the reference that divide numbers with more than `MOST` distinct values."""
 MISSING, REST = "missing", "all others"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part: its name, and the places of its records on both sides, ascending."""
+    """A named part of the records: indices into the reference records and the live records, ascending."""
 
     name: str
     reference_N: NDArray[np.intp]
@@ -32,34 +34,34 @@ class Segment:
 
     @property
     def smaller(self) -> int:
-        """Its records on the side that has fewer."""
+        """Number of records on the smaller side."""
         return min(len(self.reference_N), len(self.live_M))
 
 
 def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) -> tuple[Segment, ...]:
-    """Return the parts of the records by the value of a feature or an expression, in the order of the values.
+    """Divide records by the value of a feature or an expression, in the order of the values.
 
-    Values that fewer than `min_rows` records of a side have are pooled, the rarest of more than `MOST` as well; what
-    is pooled comes last, and may be too small still. Where all would be pooled there are no parts.
+    Values with fewer than `min_rows` records on one side are pooled, and so are the rarest values beyond `MOST`. The
+    pooled segment comes last and may still be too small. If every value would be pooled, there are no segments.
 
     Args:
-        by: the name of a feature, or a SQL expression over features.
-        before: the inputs of the reference's records.
-        now: those of the live ones.
-        min_rows: see there.
+        by: name of a feature, or a SQL expression over features.
+        before: inputs of the reference records.
+        now: inputs of the live records.
+        min_rows: smallest number of records of a segment on each side.
 
     Raises:
-        SegmentError: when it is neither, or has not one value for each record.
+        SegmentError: if `by` is neither, or does not have one value for each record.
     """
     names, before_N, now_M = _named(_values(by, before), _values(by, now))
     had, has = (Counter(side.tolist()) for side in (before_N, now_M))
     smaller = {name: min(had[name], has[name]) for name in names}
     largest = sorted(names, key=lambda name: -smaller[name])[:MOST]
-    kept = [name for name in names if name in largest and smaller[name] >= min_rows]
-    parts = [Segment(f"{by}: {name}", np.flatnonzero(before_N == name), np.flatnonzero(now_M == name)) for name in kept]
+    own = [name for name in names if name in largest and smaller[name] >= min_rows]
+    parts = [Segment(f"{by}: {name}", np.flatnonzero(before_N == name), np.flatnonzero(now_M == name)) for name in own]
     if not parts:
         return ()
-    others = [np.flatnonzero(~np.isin(side, kept)) for side in (before_N, now_M)]
+    others = [np.flatnonzero(~np.isin(side, own)) for side in (before_N, now_M)]
     return (*parts, Segment(f"{by}: {REST}", *others)) if any(map(len, others)) else tuple(parts)
 
 
@@ -71,14 +73,14 @@ def _values(by: str, features: pl.DataFrame) -> pl.Series:
     except pl.exceptions.PolarsError as error:
         raise SegmentError(by, str(error).splitlines()[0]) from error
     if len(values) != features.height:
-        raise SegmentError(by, f"it has {len(values)} values for {features.height} records")
+        raise SegmentError(by, f"the expression has {len(values)} values for {features.height} records")
     return values
 
 
 def _named(before: pl.Series, now: pl.Series) -> tuple[list[str], NDArray[np.str_], NDArray[np.str_]]:
-    """Return the names of the parts in their order, and those of each record's part.
+    """Return the segment names in order, and the segment name of each record.
 
-    Numbers with many values are cut where the reference has its quarters.
+    Numbers with many distinct values are divided at the quartiles of the reference.
     """
     numbers = before.dtype.is_numeric() and now.dtype.is_numeric()
     if numbers and before.n_unique() > MOST:
@@ -87,12 +89,12 @@ def _named(before: pl.Series, now: pl.Series) -> tuple[list[str], NDArray[np.str
         between = [f"above {low} to {high}" for low, high in pairwise(shown)]
         names = [f"up to {shown[0]}", *between, f"above {shown[-1]}"]
         return [*names, MISSING], _binned(before, cuts, names), _binned(now, cuts, names)
-    before_N, now_M = _texts(before, numbers), _texts(now, numbers)
+    before_N, now_M = _labels(before, numbers), _labels(now, numbers)
     return sorted({*before_N.tolist(), *now_M.tolist()}, key=_in_order), before_N, now_M
 
 
 def _in_order(name: str) -> tuple[bool, float, str]:
-    """Return what sorts numbers by their size, and others by their letters."""
+    """Return a sort key: numbers by value, then strings."""
     try:
         return False, float(name), ""
     except ValueError:
@@ -104,7 +106,24 @@ def _binned(values: pl.Series, cuts: NDArray[np.float64], names: list[str]) -> N
     return np.where(values.is_null().to_numpy(), MISSING, placed)
 
 
-def _texts(values: pl.Series, numbers: bool) -> NDArray[np.str_]:
-    """Return each value as text, numbers alike whether they are stored as integers or not."""
-    texts = {value: f"{value:.15g}" if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
-    return np.array([texts.get(value, MISSING) for value in values.to_list()], dtype=np.str_)
+def _labels(values: pl.Series, numbers: bool) -> NDArray[np.str_]:
+    """Return each value as a string; equal numbers have one string whether they are stored as integers or floats."""
+    labels = {value: f"{value:.15g}" if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
+    return np.array([labels.get(value, MISSING) for value in values.to_list()], dtype=np.str_)
+
+
+def sample_one_per_event(events: pl.DataFrame, seed: int) -> NDArray[np.intp]:
+    """Return the indices of one random record of each event, ascending.
+
+    Args:
+        events: one row for each record; records of one event have equal rows.
+        seed: seed of the random choice.
+
+    >>> sample_one_per_event(pl.DataFrame({"line": [1, 1, 2, 3, 3]}), 0).tolist()
+    [0, 2, 4]
+    """
+    event_M = events.select(pl.struct(pl.all()).rank("dense")).to_series().to_numpy()
+    order_M = np.random.default_rng(seed).permutation(len(event_M))
+    _, first = np.unique(event_M[order_M], return_index=True)
+    indices: NDArray[np.intp] = np.sort(order_M[first])
+    return indices

@@ -1,6 +1,6 @@
-"""Shares of the attention: what part of all attribution is a feature's, and how much changed hands.
+"""Attribution shares: each feature's part of the total attribution, and how far the shares shifted.
 
-Array letter: D features, in one row or in many at once; each row has its own figure.
+Array letter: D features, on the last axis; functions apply to each row.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ def share(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def rank(values_D: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return each feature's place in the descending order, from 1; tied features share the better place."""
+    """Return each feature's rank in descending order, from 1; tied features share the better rank."""
     larger_D: NDArray[np.intp] = (values_D[:, None] < values_D).sum(axis=1)
     return larger_D + 1
 
 
-def moved(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how much of the attention each feature has gained; what is lost is negative.
+def share_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the change of each feature's attribution share.
 
-    >>> moved(np.array([3.0, 1.0]), np.array([1.0, 1.0])).tolist()
+    >>> share_change(np.array([3.0, 1.0]), np.array([1.0, 1.0])).tolist()
     [-0.25, 0.25]
     """
     return share(now_D) - share(before_D)
 
 
 def attribution_shift(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of the attention that changed hands, in [0, 1]: ½ Σ |gain|.
+    """Return the total variation distance between the two distributions of shares, ½ Σ |change|, in [0, 1].
 
-    It is the total variation distance of the two distributions of attention; nan where one side has none.
+    The result is nan if all attributions of one side are zero.
 
     Source: Levin and Peres (2017), "Markov Chains and Mixing Times", proposition 4.2.
     """
     known = before_D.any(axis=-1) & now_D.any(axis=-1)
-    return np.where(known, abs(moved(before_D, now_D)).sum(axis=-1) / 2, np.nan)
+    return np.where(known, abs(share_change(before_D, now_D)).sum(axis=-1) / 2, np.nan)
 
 
 def total_log2_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log2 of how many times the attribution of all features together has grown; nan where one side has none.
+    """Return the log2 fold change of the total attribution; nan if all attributions of one side are zero.
 
     >>> float(total_log2_change(np.array([1.0, 1.0]), np.array([0.5, 0.5])))
     -1.0

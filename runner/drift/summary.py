@@ -1,4 +1,4 @@
-"""The verdict for people: two words, and a sentence that stands behind them."""
+"""The verdict as text for people: a headline and a sentence that supports it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from runner.drift import canary
 from runner.drift.detect import Detector
 from runner.drift.shares import rank, share
 
-NOTHING_LIVE = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores them"
+NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
 MOST_SEGMENTS = 2
-"""That the sentence speaks of, those that say most."""
+"""Segments in the sentence at most, by descending level."""
 SIZES = (100, 1_000, 10_000)
+"""Records per hour for which the minimum detectable change is reported."""
 HEADLINES = {
     Level.NONE: "No drift",
     Level.INSUFFICIENT_DATA: "Too few records",
@@ -25,128 +26,127 @@ HEADLINES = {
 }
 
 
-def headline(verdict: RankingResult, finding: DriftResult | None) -> str:
-    """Return the verdict in two words; where the rankings differ too much there is drift, whatever else was found."""
-    if finding and finding.level in {Level.WARNING, Level.VIOLATION}:
-        return HEADLINES[finding.level]
-    if verdict.violations:
+def headline(ranking: RankingResult, result: DriftResult | None) -> str:
+    """Return the verdict in two or three words; an nDCG violation is drift whatever the tests found."""
+    if result and result.level in {Level.WARNING, Level.VIOLATION}:
+        return HEADLINES[result.level]
+    if ranking.violations:
         return "Drift"
-    if not any(drift.ndcg is not None for drift in verdict.drifts):
+    if not any(label.ndcg is not None for label in ranking.drifts):
         return "No verdict"
-    return HEADLINES[finding.level] if finding else "No drift"
+    return HEADLINES[result.level] if result else "No drift"
 
 
 def sentence(
-    verdict: RankingResult, finding: DriftResult | None, reference: GlobalAttributions, live: GlobalAttributions
+    ranking: RankingResult, result: DriftResult | None, reference: GlobalAttributions, live: GlobalAttributions
 ) -> str:
-    """Return what stands behind the headline; of several labels it speaks of the worst."""
-    judged = any(drift.ndcg is not None for drift in verdict.drifts)
-    if finding is None or not finding.labels or not judged:
-        rule = ranked(verdict, reference, live)
-        return " ".join([rule, *(f"{note[:1].upper()}{note[1:]}." for note in finding.notes)]) if finding else rule
-    label = _foremost(finding.labels)
-    of = f" for {label.label}" if len(finding.labels) > 1 else ""
-    told = {
-        Level.NONE: _nothing(label, finding),
-        Level.INFO: f"{_shape(label)}; that is beyond chance, but {_moved(label)}",
-        Level.WARNING: f"{_moved(label)}; {_mover(label.top_changes[0])}",
-        Level.VIOLATION: f"{_moved(label)}; {_mover(label.top_changes[0])}",
+    """Return the figures behind the headline, for the label with the worst result."""
+    has_ndcg = any(label.ndcg is not None for label in ranking.drifts)
+    if result is None or not result.labels or not has_ndcg:
+        rule = summarize_ranking(ranking, reference, live)
+        return " ".join([rule, *(f"{note[:1].upper()}{note[1:]}." for note in result.notes)]) if result else rule
+    label = _worst(result.labels)
+    of = f" for {label.label}" if len(result.labels) > 1 else ""
+    figures = {
+        Level.NONE: f"{_shift(label)}; {_detectable(result)}",
+        Level.INFO: f"{_change(label)}; significant, but small: {_shift(label)}",
+        Level.WARNING: f"{_shift(label)}; {_largest(label.top_changes[0])}",
+        Level.VIOLATION: f"{_shift(label)}; {_largest(label.top_changes[0])}",
     }[label.level]
-    beside = "".join(f" {each[:1].upper()}{each[1:]}." for each in _beside(finding))
-    return f"{told}{of} ({_ndcg(verdict, label)}).{beside}"
+    additions = "".join(f" {each[:1].upper()}{each[1:]}." for each in _additions(result))
+    return f"{figures}{of} ({_ndcg(ranking, label)}).{additions}"
 
 
-def _foremost(labels: Sequence[LabelResult]) -> LabelResult:
+def _worst(labels: Sequence[LabelResult]) -> LabelResult:
     return max(labels, key=lambda label: (label.level.order, label.attribution_shift.value or 0))
 
 
-def _beside(finding: DriftResult) -> Iterator[str]:
-    """Yield what else is worth a sentence: segments that say more than the whole, joint changes, and the model."""
-    whole = worst(finding.labels, least=Level.INSUFFICIENT_DATA)
-    louder = [segment for segment in finding.segments if segment.level.order > whole.order]
-    for segment in sorted(louder, key=lambda segment: -segment.level.order)[:MOST_SEGMENTS]:
-        label = _foremost(segment.labels)
-        told = _shape(label) if segment.level is Level.INFO else f"{_moved(label)}; {_mover(label.top_changes[0])}"
-        yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {told}"
-    apart = finding.separability
-    if whole is Level.INSUFFICIENT_DATA and apart and apart.p is not None and apart.p <= finding.significance:
-        yield f"taken together the attributions have changed: a classifier tells them apart (AUC {apart.value:.2f})"
-    if finding.canary and finding.alone is not Level.NONE:
-        yield canary.told(finding.canary)
+def _additions(result: DriftResult) -> Iterator[str]:
+    """Yield clauses on segments with a higher level than the whole, on joint changes, and on the model."""
+    whole = worst(result.labels, least=Level.INSUFFICIENT_DATA)
+    higher = [segment for segment in result.segments if segment.level.order > whole.order]
+    for segment in sorted(higher, key=lambda segment: -segment.level.order)[:MOST_SEGMENTS]:
+        label = _worst(segment.labels)
+        figures = f"{_shift(label)}; {_largest(label.top_changes[0])}"
+        if segment.level is Level.INFO:
+            figures = _change(label)
+        yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {figures}"
+    joint = result.separability
+    if whole is Level.INSUFFICIENT_DATA and joint and joint.p is not None and joint.p <= result.significance:
+        auc = f"AUC {joint.value:.2f}"
+        yield f"the attributions changed jointly: a classifier separates live from reference records ({auc})"
+    if result.canary and result.alone is not Level.NONE:
+        yield canary.summary(result.canary)
 
 
-def sight(detector: Detector, kept: int, tests: int) -> str:
-    """Return from which change on hours of some sizes can be told from chance, as a share of a feature's records.
+def minimum_detectable(detector: Detector, reference_rows: int, tests: int) -> str:
+    """Describe the smallest detectable change for typical hourly windows, as a share of a feature's records.
 
     Args:
-        detector: the rule.
-        kept: records of the reference.
+        detector: thresholds and false-alarm policy.
+        reference_rows: number of reference records.
         tests: features times labels.
     """
-    seen = {rows: detector.smallest(kept, rows, tests, HOUR) for rows in SIZES}
-    told = [f"{smallest:.0%} ({rows:,} records)" for rows, smallest in seen.items() if smallest < 1]
-    if not told:
-        return f"with {plural(kept, 'kept record')} no change can be told from chance"
-    return f"in an hour a change can be told from chance from these parts of a feature's records on: {', '.join(told)}"
+    changes = {rows: detector.smallest(reference_rows, rows, tests, HOUR) for rows in SIZES}
+    shown = [f"{change:.0%} with {rows:,} records" for rows, change in changes.items() if change < 1]
+    if not shown:
+        return f"minimum detectable change: none with {plural(reference_rows, 'reference record')}"
+    return f"minimum detectable change in an hour, as a share of a feature's records: {', '.join(shown)}"
 
 
-def _nothing(label: LabelResult, finding: DriftResult) -> str:
-    seen = f"a change in {finding.smallest:.0%} of the records of a feature would have been seen"
-    if finding.smallest >= 1:
-        seen = "in so few records no change at all could have been seen"
-    return f"{_moved(label)}; {seen}"
+def _detectable(result: DriftResult) -> str:
+    if result.smallest >= 1:
+        return "minimum detectable change: none (too few records)"
+    return f"minimum detectable change: {result.smallest:.0%} of the records of a feature"
 
 
-def _moved(label: LabelResult) -> str:
-    moved = label.attribution_shift
-    if moved.value is None or moved.noise is None:
-        return NOTHING_LIVE
-    told = f"{moved.value:.1%} of the attention moved, chance alone moves up to {moved.noise:.1%}"
-    grown = label.total_log2_change
-    if grown.value is not None and grown.noise is not None and abs(grown.value) > grown.noise:
-        told += f", and all attribution together is {2**grown.value:.2g} times what it was"
-    return told
+def _shift(label: LabelResult) -> str:
+    shift, total = label.attribution_shift, label.total_log2_change
+    if shift.value is None or shift.noise is None:
+        return NO_ATTRIBUTION
+    figures = f"attribution shifted by {shift.value:.1%} (up to {shift.noise:.1%} expected by chance)"
+    if total.value is not None and total.noise is not None and abs(total.value) > total.noise:
+        figures += f" and its total is {2**total.value:.2g} times the reference"
+    return figures
 
 
-def _shape(label: LabelResult) -> str:
+def _change(label: LabelResult) -> str:
     changed = label.changed
-    told = f"the attributions of {changed.name} have changed in {changed.distance:.0%} of the records"
-    return f"{told}: {changed.cause}" if changed.cause else told
+    figures = f"the attributions of {changed.name} changed in {changed.distance:.0%} of the records"
+    return f"{figures}: {changed.cause}" if changed.cause else figures
 
 
-def _mover(feature: FeatureDrift) -> str:
-    ranks = f"from rank {feature.rank_before} to {feature.rank_now}"
+def _largest(feature: FeatureDrift) -> str:
+    ranks = f"rank {feature.rank_before} to {feature.rank_now}"
     if feature.rank_before == feature.rank_now:
-        ranks = f"still on rank {feature.rank_now}"
-    return (
-        f"{feature.name} moved most, {ranks} and from {feature.share_before:.1%} to {feature.share_now:.1%} "
-        "of all attribution"
-    ) + (f": {feature.cause}" if feature.cause else "")
+        ranks = f"rank {feature.rank_now} as before"
+    shares = f"share {feature.share_before:.1%} to {feature.share_now:.1%}"
+    return f"largest change: {feature.name}, {ranks}, {shares}" + (f": {feature.cause}" if feature.cause else "")
 
 
-def _ndcg(verdict: RankingResult, label: LabelResult) -> str:
-    (drift,) = [each for each in verdict.drifts if each.label == label.label]
-    value = "undefined" if drift.ndcg is None else f"{drift.ndcg:.4f}"
-    return f"nDCG {value}, alarm below {verdict.threshold:g}"
+def _ndcg(ranking: RankingResult, label: LabelResult) -> str:
+    (ranked,) = [each for each in ranking.drifts if each.label == label.label]
+    value = "undefined" if ranked.ndcg is None else f"{ranked.ndcg:.4f}"
+    return f"nDCG {value}, alert below {ranking.threshold:g}"
 
 
-def ranked(verdict: RankingResult, reference: GlobalAttributions, live: GlobalAttributions) -> str:
-    """Return what the ranking alone says; it speaks of the label that ranks worst."""
-    judged = [(drift.ndcg, drift) for drift in verdict.drifts if drift.ndcg is not None]
-    if not judged:
-        return f"{verdict.drifts[0].notes[-1] if verdict.drifts else 'no label could be compared'}."
-    _, worst = min(judged, key=lambda pair: pair[0])
-    of = f" for {worst.label}" if len(verdict.drifts) > 1 else ""
-    figures = f"nDCG {worst.ndcg:.4f}, alarm below {verdict.threshold:g}"
-    now_D = abs(live.values(worst.label, live.names))
+def summarize_ranking(ranking: RankingResult, reference: GlobalAttributions, live: GlobalAttributions) -> str:
+    """Return the result of the nDCG rule alone, for the label with the lowest nDCG."""
+    ranked = [(label.ndcg, label) for label in ranking.drifts if label.ndcg is not None]
+    if not ranked:
+        return f"{ranking.drifts[0].notes[-1] if ranking.drifts else 'no label could be compared'}."
+    _, lowest = min(ranked, key=lambda pair: pair[0])
+    of = f" for {lowest.label}" if len(ranking.drifts) > 1 else ""
+    figures = f"nDCG {lowest.ndcg:.4f}, alert below {ranking.threshold:g}"
+    now_D = abs(live.values(lowest.label, live.names))
     if not now_D.any():
-        return f"{NOTHING_LIVE} ({figures})."
-    if not verdict.violations:
+        return f"{NO_ATTRIBUTION} ({figures})."
+    if not ranking.violations:
         return f"the features rank as in the reference{of} ({figures})."
-    before_D = abs(reference.values(worst.reference_label, live.names))
-    mover = int(abs(share(now_D) - share(before_D)).argmax())
-    move = (
-        f"{live.names[mover]} moved most, from rank {rank(before_D)[mover]} to {rank(now_D)[mover]} and from "
-        f"{share(before_D)[mover]:.1%} to {share(now_D)[mover]:.1%} of all attribution"
+    before_D = abs(reference.values(lowest.reference_label, live.names))
+    d = int(abs(share(now_D) - share(before_D)).argmax())
+    change = (
+        f"largest change: {live.names[d]}, rank {rank(before_D)[d]} to {rank(now_D)[d]}, "
+        f"share {share(before_D)[d]:.1%} to {share(now_D)[d]:.1%}"
     )
-    return f"the features no longer rank as in the reference{of} ({figures}); {move}."
+    return f"the ranking of features differs from the reference{of} ({figures}); {change}."

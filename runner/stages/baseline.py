@@ -15,9 +15,9 @@ from runner.domain.attributions import Explained
 from runner.domain.executions import Outcome, Status
 from runner.domain.text import plural
 from runner.drift.detect import Detector
-from runner.drift.ranking import reachability
+from runner.drift.ranking import ndcg_range_notes
 from runner.drift.segments import segments
-from runner.drift.summary import sight
+from runner.drift.summary import minimum_detectable
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
@@ -103,8 +103,8 @@ class Baseline:
             "preflight": asdict(checked),
             "calls": calls,
             "notes": [
-                *reachability(reference, self.threshold),
-                sight(self.detector, records.features.height, tests),
+                *ndcg_range_notes(reference, self.threshold),
+                minimum_detectable(self.detector, records.features.height, tests),
                 *self._segments(records),
                 *manifest.call_notes(calls),
             ],

@@ -24,12 +24,11 @@ from runner.domain.publication import Publication
 from runner.domain.records import Captured
 from runner.domain.text import plural
 from runner.drift.canary import canary
-from runner.drift.detect import Detector
-from runner.drift.inquiry import inquire
-from runner.drift.ranking import judge, match_features
+from runner.drift.detect import Detector, detect_drift
+from runner.drift.ranking import match_features, rank_labels
+from runner.drift.segments import sample_one_per_event
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
-from runner.drift.units import one_of_each
 from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
@@ -224,7 +223,7 @@ class Monitor:
 
     def _seen(self, scene: Scene, watch: Stopwatch) -> Seen:
         """Return what all records show; where fewer may do, what as many of them do as it takes."""
-        first_look, *more = self.certainty.looks(scene.features.height)
+        first_look, *more = self.certainty.sample_sizes(scene.features.height)
         seen = self._look(scene, first_look, None, watch)
         for look, rows in enumerate(more, 1):
             if self._enough(look, scene, seen):
@@ -242,20 +241,20 @@ class Monitor:
             live = self.estimator.aggregate(attributions)
         with watch.step("detect"):
             finding = self._find(scene, Explained(scene.records(slice(rows)), attributions), scene.first(rows))
-        return Seen(attributions, live, judge(scene.reference.attributions, live, self.threshold), finding)
+        return Seen(attributions, live, rank_labels(scene.reference.attributions, live, self.threshold), finding)
 
     def _enough(self, look: int, scene: Scene, seen: Seen) -> bool:
         """Return whether more records would hardly change the verdict."""
-        kept_ = None if scene.reference.sample is None else scene.reference.sample.attributions
-        doubt = self.certainty.doubt(
+        stored = None if scene.reference.sample is None else scene.reference.sample.attributions
+        doubt = self.certainty.error_probability(
             scene.reference.attributions,
-            kept_,
+            stored,
             seen.attributions,
             seen.finding,
             str(self.estimator.agg_method),
             scene.features.height,
         )
-        return self.certainty.enough(look, doubt)
+        return self.certainty.should_stop(look, doubt)
 
     def _explained(self, rows: int, records: int) -> list[str]:
         """Return a sentence on how many records it took, where fewer may do."""
@@ -279,7 +278,7 @@ class Monitor:
         if reference.sample is None:
             return None
         if self.unit == "event":
-            live = live.rows(one_of_each(captured.events_of(), self.detector.seed))
+            live = live.rows(sample_one_per_event(captured.events_of(), self.detector.seed))
         method, told = str(self.estimator.agg_method), None
         if scene.again is not None:
             then, same = (
@@ -289,7 +288,9 @@ class Monitor:
             told = canary(then.attributions, scene.again, method, same)
         comparable = [point.alone for point in scene.past if point.reference == reference.digest]
         length = scene.window.end - scene.window.start
-        return inquire(self.detector, reference.sample, live, method, length, told, comparable, self.estimator.groups)
+        return detect_drift(
+            self.detector, reference.sample, live, method, length, told, comparable, self.estimator.groups
+        )
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         reason = disk_sentence(error) if isinstance(error, OSError) else str(error)

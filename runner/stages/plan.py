@@ -125,7 +125,7 @@ class Plan:
 
     def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
         """Return the records of an execution's first look, None where it looks at all at once."""
-        count = next(self.certainty.looks(features.height))
+        count = next(self.certainty.sample_sizes(features.height))
         return None if count == features.height else features[order(features)[:count]]
 
     def _plan(self, records: Records) -> dict[str, Any]:

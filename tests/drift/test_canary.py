@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import Attributions
-from runner.drift.canary import canary, told
+from runner.drift.canary import canary, summary
 from tests.drift.samples import local
 from tests.golden import Golden
 
@@ -27,7 +27,7 @@ def test_the_same_model_is_still(golden: Golden) -> None:
     found = canary(THEN, scored(THEN, 1 + 1e-9), "mean_abs", comparable=True)
     assert not found.changed
     assert found.moved == pytest.approx(0, abs=1e-6)
-    golden(told(found))
+    golden(summary(found))
 
 
 def test_another_model_moves_it(golden: Golden) -> None:
@@ -37,7 +37,7 @@ def test_another_model_moves_it(golden: Golden) -> None:
     assert found.changed
     assert found.difference == pytest.approx(abs(THEN.scores_NL).max() / 2)
     assert found.moved == pytest.approx(abs(before_D / before_D.sum() - now_D / now_D.sum()).sum() / 2)
-    golden(told(found))
+    golden(summary(found))
 
 
 def test_another_estimator_says_nothing_of_attributions() -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Attributions
-from runner.drift.causes import MOST_TOLD, SAME, likely_cause, with_causes
+from runner.drift.causes import MOST_FEATURES, SAME, likely_cause, with_causes
 from tests.drift.samples import HOUR, SCALES, USUAL, local
 from tests.golden import Golden
 
@@ -21,50 +21,46 @@ BALANCE = RNG.normal(3, 4, 1000)
 
 
 @pytest.mark.parametrize(
-    ("values", "change", "told"),
+    ("values", "change"),
     [
-        (HOURS, lambda v: v / 10, "it is 1/10 of what it was, as in another unit"),
-        (HOURS, lambda v: v * 60, "it is 60 times what it was, as in another unit"),
-        (HOURS, lambda v: v * 12, "it is 12 times what it was, as in another unit"),
-        (BALANCE, lambda v: v / 0.45359237, "it is 2.205 times what it was, as in another unit"),
-        (BALANCE, lambda v: -v, "it has the opposite sign"),
-        (SEX, lambda v: 1 - v, "its codes 0 and 1 are probably swapped"),
-        (np.floor(HOURS / 30), lambda v: v + 1, "it is one higher than before, as from another label encoding"),
-        (np.floor(HOURS / 30), lambda v: v - 1, "it is one lower than before, as from another label encoding"),
-        (HOURS, lambda v: v * 0 + 40, "it is always 40, and had "),
-        (BALANCE, lambda v: v + 5, "its own values have changed: the median is "),
-        (np.floor(HOURS / 30), lambda v: np.where(v == 0, 2, v), "it is 2 in "),
-        (np.floor(HOURS / 30), lambda v: np.where(v == 0, 7, v), "it has values never seen before in "),
-        (HOURS, lambda v: v, SAME),
+        (HOURS, lambda v: v / 10),
+        (HOURS, lambda v: v * 60),
+        (HOURS, lambda v: v * 12),
+        (BALANCE, lambda v: v / 0.45359237),
+        (BALANCE, lambda v: -v),
+        (SEX, lambda v: 1 - v),
+        (np.floor(HOURS / 30), lambda v: v + 1),
+        (np.floor(HOURS / 30), lambda v: v - 1),
+        (HOURS, lambda v: v * 0 + 40),
+        (BALANCE, lambda v: v + 5),
+        (np.floor(HOURS / 30), lambda v: np.where(v == 0, 2, v)),
+        (np.floor(HOURS / 30), lambda v: np.where(v == 0, 7, v)),
+        (HOURS, lambda v: v),
     ],
 )
-def test_what_was_done_to_numbers_is_told(
-    values: np.ndarray, change: Callable[[np.ndarray], np.ndarray], told: str
+def test_a_change_of_numbers_is_named(
+    values: np.ndarray, change: Callable[[np.ndarray], np.ndarray], golden: Golden
 ) -> None:
     """Each incident by its own name, on records that are not those of the reference."""
-    assert (likely_cause(pl.Series(values[:600]), pl.Series(change(values[600:]))) or SAME).startswith(told)
+    golden(likely_cause(pl.Series(values[:600]), pl.Series(change(values[600:]))) or SAME)
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "told"),
+    ("before", "now"),
     [
-        (
-            ["US"] * 9 + ["DE"],
-            ["US"] * 5 + ["FR"] * 5,
-            "it has values never seen before in 50% of the records, such as",
-        ),
-        (["US"] * 9 + ["DE"], ["US"] * 4 + ["DE"] * 6, "it is 'DE' in 60% of the records, before in 10%"),
-        (["US"] * 9 + ["DE"], ["US"] * 9 + ["DE"], SAME),
-        ([1.0, 2.0] * 5, [1.0, None] * 5, "it is missing in 50% of the records, before in 0%"),
-        ([None, None], [None, None], SAME),
-        ([True, False], [True, True], "it is always True, and had 2 different values"),
-        ([1, 2, 3] * 9, ["1", "2", "x"] * 9, "it has values never seen before in "),
-        (["<b>"] * 9, ["'\n"] * 4 + ['"'] * 5, "it has values never seen before in 100% of the records"),
+        (["US"] * 9 + ["DE"], ["US"] * 5 + ["FR"] * 5),
+        (["US"] * 9 + ["DE"], ["US"] * 4 + ["DE"] * 6),
+        (["US"] * 9 + ["DE"], ["US"] * 9 + ["DE"]),
+        ([1.0, 2.0] * 5, [1.0, None] * 5),
+        ([None, None], [None, None]),
+        ([True, False], [True, True]),
+        ([1, 2, 3] * 9, ["1", "2", "x"] * 9),
+        (["<b>"] * 9, ["'\n"] * 4 + ['"'] * 5),
     ],
 )
-def test_what_was_done_to_anything_else_is_told(before: list[Any], now: list[Any], told: str) -> None:
+def test_a_change_of_other_values_is_named(before: list[Any], now: list[Any], golden: Golden) -> None:
     """Texts, booleans, nulls, and kinds that have changed."""
-    assert (likely_cause(pl.Series(before), pl.Series(now)) or SAME).startswith(told)
+    golden(likely_cause(pl.Series(before), pl.Series(now)) or SAME)
 
 
 def as_inputs(attributions: Attributions) -> pl.DataFrame:
@@ -79,7 +75,7 @@ def test_only_what_has_surely_changed_is_looked_at() -> None:
     found = USUAL.find(reference, live, "mean_abs", HOUR)
     inputs = as_inputs(reference), as_inputs(live)
     told = [feature.cause for feature in with_causes(found, *inputs).labels[0].features]
-    assert sum(cause is not None for cause in told) == min(MOST_TOLD, 10)
+    assert sum(cause is not None for cause in told) == min(MOST_FEATURES, 10)
     quiet = USUAL.find(reference, local(300, 1, scales), "mean_abs", HOUR)
     assert with_causes(quiet, *inputs) == quiet
 
@@ -93,19 +89,17 @@ def test_of_two_labels_a_feature_has_one_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "told"),
+    "now",
     [
-        ({"years": HOURS[600:], "city": ["a"] * 300 + ["b"] * 100}, SAME),
-        ({"years": HOURS[600:] * 12, "city": ["a"] * 300 + ["b"] * 100}, "years has changed most: it is 12 times"),
-        ({"years": HOURS[600:] + 2, "city": ["c"] * 400}, "city has changed most: it is always 'c'"),
-        ({"years": [None] * 400, "city": ["b"] * 300 + ["a"] * 100}, "years has changed most: it is missing in 100%"),
-        (
-            {"years": [None] * 4 + [1.0] * 396, "city": [None] * 120 + ["a"] * 280},
-            "years has changed most: it is always 1",
-        ),
+        {"years": HOURS[600:], "city": ["a"] * 300 + ["b"] * 100},
+        {"years": HOURS[600:] * 12, "city": ["a"] * 300 + ["b"] * 100},
+        {"years": HOURS[600:] + 2, "city": ["c"] * 400},
+        {"years": [None] * 400, "city": ["b"] * 300 + ["a"] * 100},
+        {"years": [None] * 4 + [1.0] * 396, "city": [None] * 120 + ["a"] * 280},
     ],
+    ids=["unchanged", "years times 12", "new city", "no years", "constant years"],
 )
-def test_of_a_group_the_feature_that_has_moved_most_is_told(now: dict[str, Any], told: str, golden: Golden) -> None:
+def test_the_cause_of_a_group_is_that_of_its_most_changed_feature(now: dict[str, Any], golden: Golden) -> None:
     """Together they have one attribution; what has happened has happened to one of them."""
     reference, live = local(600, 0), local(400, 1, SCALES * 9)
     name = reference.names[0]

@@ -10,7 +10,7 @@ from scipy.stats import binom, ks_2samp
 
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
-from runner.drift.holm import holm
+from runner.drift.ks import holm
 from runner.drift.policy import AlertPolicy
 from runner.errors import FeatureMismatch
 from tests.drift.samples import HOUR, SCALES, USUAL, local

@@ -8,7 +8,7 @@ import pytest
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import RankingResult
 from runner.drift import ranking
-from runner.drift.ranking import judge, match_labels, reachability
+from runner.drift.ranking import match_labels, ndcg_range_notes, rank_labels
 from runner.drift.shares import rank, share
 from runner.drift.summary import headline, sentence
 from runner.errors import FeatureMismatch
@@ -24,7 +24,7 @@ def analysis(*columns: list[float], names: str = "abcdef", labels: tuple[str, ..
 
 def judged(reference: GlobalAttributions, live: GlobalAttributions) -> RankingResult:
     """Return the verdict with the usual threshold."""
-    return judge(reference, live, 0.9)
+    return rank_labels(reference, live, 0.9)
 
 
 def told(reference: GlobalAttributions, live: GlobalAttributions) -> str:
@@ -115,27 +115,26 @@ def test_the_sentence_names_the_mover(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "live", "start"),
+    ("reference", "live"),
     [
-        (analysis([0.7, 0.5]), analysis([0.8, 0.5]), "No drift: the features rank as in the reference (nDCG 1.0000"),
-        (analysis([0.0, 0.0]), analysis([0.8, 0.5]), "No verdict: the reference is degenerate"),
-        (analysis([0.7, 0.1, 0.0]), analysis([0.0, 0.0, 0.0]), "Drift: all live attributions are zero"),
-        (analysis([1, 2], [1, 2]), analysis([1, 2], labels=("x",)), "No verdict: no label could be compared"),
-        (
-            analysis([9, 1], [9, 1]),
-            analysis([9, 1], [1, 9]),
-            "Drift: the features no longer rank as in the reference for label1",
-        ),
+        (analysis([0.7, 0.5]), analysis([0.8, 0.5])),
+        (analysis([0.0, 0.0]), analysis([0.8, 0.5])),
+        (analysis([0.7, 0.1, 0.0]), analysis([0.0, 0.0, 0.0])),
+        (analysis([1, 2], [1, 2]), analysis([1, 2], labels=("x",))),
+        (analysis([9, 1], [9, 1]), analysis([9, 1], [1, 9])),
     ],
+    ids=["same ranking", "zero reference", "zero live", "no label", "second label"],
 )
-def test_every_verdict_has_a_sentence(reference: GlobalAttributions, live: GlobalAttributions, start: str) -> None:
+def test_each_ranking_result_has_a_sentence(
+    reference: GlobalAttributions, live: GlobalAttributions, golden: Golden
+) -> None:
     """No drift, no verdict and the worst of several labels are told too."""
-    assert told(reference, live).startswith(start)
+    golden(told(reference, live))
 
 
 def test_reachability_is_told_at_baselining(golden: Golden) -> None:
     """The sentences say how low nDCG can fall, and when the alarm can never ring."""
-    steep, flat, nothing = reachability(analysis([0.7, 0.5, 0.05], [1.0, 0.99, 0.98], [0.0, 0.0, 0.0]), 0.9)
+    steep, flat, nothing = ndcg_range_notes(analysis([0.7, 0.5, 0.05], [1.0, 0.99, 0.98], [0.0, 0.0, 0.0]), 0.9)
     golden(steep)
     golden(flat)
     assert "degenerate" in nothing

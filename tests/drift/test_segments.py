@@ -64,20 +64,16 @@ def test_expressions_are_sql(by: str, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "problem"),
-    [
-        ("Salary", 'unable to find column "Salary"'),
-        ("age >", "unable to parse 'age >'"),
-        ("sum(age)", "it has 1 values for 20 records"),
-        ("(SELECT * FROM read_csv('/etc/passwd'))", "not allowed in this context"),
-    ],
+    "by",
+    ["Salary", "age >", "sum(age)", "(SELECT * FROM read_csv('/etc/passwd'))"],
+    ids=["unknown column", "syntax", "aggregate", "subquery"],
 )
-def test_what_cannot_divide_is_refused(by: str, problem: str, golden: Golden) -> None:
+def test_what_cannot_divide_is_refused(by: str, golden: Golden) -> None:
     """With what was asked for, why not, and what was expected."""
     records = table(age=list(range(20)))
     with golden.raises(SegmentError) as error:
         segments(by, records, records, 2)
-    assert problem in str(error.value)
+    assert error.value.by == by
 
 
 @given(

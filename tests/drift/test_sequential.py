@@ -10,7 +10,7 @@ import pytest
 
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
-from runner.drift.ranking import judge
+from runner.drift.ranking import rank_labels
 from runner.drift.sequential import FIRST, SequentialStopping
 from tests.drift.samples import HOUR, SCALES, USUAL, local, summed
 
@@ -28,27 +28,27 @@ def head(attributions: Attributions, rows: int) -> Attributions:
 def verdict(certainty: SequentialStopping, reference: Attributions, live: Attributions) -> tuple[object, ...]:
     """Return what alarms, of some records."""
     level = certainty.detector.find(reference, live, "mean_abs", HOUR).level
-    drifts = judge(summed(reference), summed(live), certainty.threshold).violations
+    drifts = rank_labels(summed(reference), summed(live), certainty.threshold).violations
     return level if level.order >= Level.WARNING.order else None, len(drifts)
 
 
 def seen(certainty: SequentialStopping, reference: Attributions, window: Attributions) -> int:
     """Return how many records of a window it takes."""
-    looks = list(certainty.looks(len(window.phi_NDL)))
+    looks = list(certainty.sample_sizes(len(window.phi_NDL)))
     for look, rows in enumerate(looks, 1):
         live = head(window, rows)
         finding = certainty.detector.find(reference, live, "mean_abs", HOUR)
-        told = certainty.doubt(summed(reference), reference, live, finding, "mean_abs", len(window.phi_NDL))
-        if certainty.enough(look, told):
+        told = certainty.error_probability(summed(reference), reference, live, finding, "mean_abs", len(window.phi_NDL))
+        if certainty.should_stop(look, told):
             return rows
     return looks[-1]
 
 
 def test_looks_double() -> None:
     """From a thousand records on, until all are seen; without a probability all are at once."""
-    assert list(SequentialStopping(0.99, 0.9, USUAL, 0).looks(3_500)) == [1000, 2000, 3500]
-    assert list(SequentialStopping(0.99, 0.9, USUAL, 0).looks(1000)) == [1000]
-    assert list(SequentialStopping(None, 0.9, USUAL, 0).looks(3_500)) == [3500]
+    assert list(SequentialStopping(0.99, 0.9, USUAL, 0).sample_sizes(3_500)) == [1000, 2000, 3500]
+    assert list(SequentialStopping(0.99, 0.9, USUAL, 0).sample_sizes(1000)) == [1000]
+    assert list(SequentialStopping(None, 0.9, USUAL, 0).sample_sizes(3_500)) == [3500]
 
 
 @pytest.mark.soak
@@ -84,10 +84,10 @@ def test_all_records_leave_no_doubt() -> None:
     live = local(500, 3)
     certainty = SequentialStopping(0.99, 0.9, USUAL, 0)
     finding = USUAL.find(REFERENCE, live, "mean_abs", HOUR)
-    assert certainty.doubt(summed(REFERENCE), REFERENCE, live, finding, "mean_abs", 500) == 0
+    assert certainty.error_probability(summed(REFERENCE), REFERENCE, live, finding, "mean_abs", 500) == 0
 
 
 def test_a_bare_analysis_is_judged_by_its_order() -> None:
     """Where the reference keeps no records, nDCG alone is the verdict."""
     certainty = SequentialStopping(0.99, 0.9, USUAL, 0)
-    assert certainty.doubt(summed(REFERENCE), None, local(1000, 3), None, "mean_abs", 10**6) == 0
+    assert certainty.error_probability(summed(REFERENCE), None, local(1000, 3), None, "mean_abs", 10**6) == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import wasserstein_distance
 
-from runner.drift.shares import attribution_shift, moved, total_log2_change
+from runner.drift.shares import attribution_shift, share_change, total_log2_change
 
 VALUES = arrays(np.float64, 5, elements=st.floats(0.001, 1000))
 
@@ -24,8 +24,8 @@ def test_it_is_a_distance_that_knows_no_scale(before_D: np.ndarray, now_D: np.nd
     assert changed == pytest.approx(attribution_shift(now_D, before_D))
     assert changed == pytest.approx(attribution_shift(before_D * times, now_D))
     assert attribution_shift(before_D, before_D * times) == pytest.approx(0, abs=1e-12)
-    assert moved(before_D, now_D).sum() == pytest.approx(0, abs=1e-12)
-    assert moved(before_D, now_D).clip(min=0).sum() == pytest.approx(changed)
+    assert share_change(before_D, now_D).sum() == pytest.approx(0, abs=1e-12)
+    assert share_change(before_D, now_D).clip(min=0).sum() == pytest.approx(changed)
 
 
 def test_of_two_features_it_is_the_distance_that_mass_travels() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import Attributions
-from runner.drift.ranking import judge
-from runner.drift.summary import headline, sentence, sight
+from runner.drift.ranking import rank_labels
+from runner.drift.summary import headline, minimum_detectable, sentence
 from tests.drift.samples import HOUR, SCALES, USUAL, local, summed
 from tests.golden import Golden
 
@@ -18,33 +18,26 @@ REFERENCE = local(600, 0)
 
 def told(live: Attributions, reference: Attributions = REFERENCE) -> str:
     """Return headline and sentence."""
-    rule = judge(summed(reference), summed(live), 0.9)
+    rule = rank_labels(summed(reference), summed(live), 0.9)
     finding = USUAL.find(reference, live, "mean_abs", HOUR)
     return f"{headline(rule, finding)}: {sentence(rule, finding, summed(reference), summed(live))}"
 
 
 @pytest.mark.parametrize(
-    ("times", "rows", "start", "holds"),
+    ("times", "rows"),
     [
-        ([1, 1, 1, 1, 1], 300, "No drift: ", "a change in 17% of the records of a feature would have been seen"),
-        (
-            [1, 1, 1, 1, 2],
-            300,
-            "No material drift: the attributions of e have changed in ",
-            "; that is beyond chance, but ",
-        ),
-        ([1, 1, 2, 1, 1], 300, "Drift: ", "c moved most, from rank 3 to 2 and from 1"),
-        ([1, 1, 1, 8, 1], 300, "Severe drift: ", "and all attribution together is 1.6 times what it was; d moved most"),
-        ([1, 1, 1, 1, 1], 20, "Too few records: ", "20 records are too few to tell drift from chance"),
+        ([1, 1, 1, 1, 1], 300),
+        ([1, 1, 1, 1, 2], 300),
+        ([1, 1, 2, 1, 1], 300),
+        ([1, 1, 1, 8, 1], 300),
+        ([1, 1, 1, 1, 1], 20),
     ],
+    ids=["none", "info", "warning", "violation", "insufficient data"],
 )
-def test_each_level_has_its_words(times: list[float], rows: int, start: str, holds: str) -> None:
+def test_each_level_has_a_headline_and_a_sentence(times: list[float], rows: int, golden: Golden) -> None:
     """Two words, then what moved beside what chance moves, and the nDCG that SageMaker's users know."""
     text = told(local(rows, 1, SCALES * times))
-    assert text.startswith(start)
-    assert holds in text
-    assert "(nDCG " in text
-    assert "alarm below 0.9)" in text
+    golden(text)
 
 
 def test_a_ranking_that_is_broken_is_drift_whatever_else(golden: Golden) -> None:
@@ -63,15 +56,15 @@ def test_of_several_labels_the_worst_is_told() -> None:
 def test_few_records_say_that_they_could_have_seen_nothing(golden: Golden) -> None:
     """So that nobody takes silence for health."""
     few = replace(USUAL, min_rows=2)
-    rule = judge(summed(REFERENCE), summed(local(5, 1)), 0.9)
+    rule = rank_labels(summed(REFERENCE), summed(local(5, 1)), 0.9)
     finding = few.find(REFERENCE, local(5, 1), "mean_abs", HOUR)
     golden(sentence(rule, finding, summed(REFERENCE), summed(local(5, 1))))
 
 
 def test_what_can_be_seen_is_told_beforehand(golden: Golden) -> None:
     """From the sizes of both sides, the number of tests, and the false alarms that are accepted."""
-    golden(sight(USUAL, 666, 14))
-    golden(sight(USUAL, 5, 14))
+    golden(minimum_detectable(USUAL, 666, 14))
+    golden(minimum_detectable(USUAL, 5, 14))
 
 
 def test_attributions_that_are_all_zero_are_told(golden: Golden) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.drift.units import one_of_each
+from runner.drift.segments import sample_one_per_event
 
 
 def test_each_event_is_drawn_once_and_each_record_equally_often() -> None:
@@ -14,7 +14,7 @@ def test_each_event_is_drawn_once_and_each_record_equally_often() -> None:
     events = pl.DataFrame({"file": ["a", "a", "a", "b", "b"], "line": [1, 1, 2, 1, 1]})
     times = np.zeros(5)
     for seed in range(2000):
-        places = one_of_each(events, seed)
+        places = sample_one_per_event(events, seed)
         assert places.tolist() == sorted(places)
         assert events[places].n_unique() == len(places) == 3
         times[places] += 1

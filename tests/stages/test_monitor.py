@@ -197,7 +197,11 @@ def test_with_events_as_units_one_record_of_each_is_compared(tmp_path: Path) -> 
 def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path, golden: Golden) -> None:
     """Two of three: the first window raises no alarm, the second does, and it stands for one that is quiet."""
     usual = monitor(tmp_path, [])
-    rule = replace(USUAL, alarm=replace(USUAL.alarm, false_alarms_per_year=1e5, k=2, n=3), min_rows=2)
+    rule = replace(
+        USUAL,
+        alarm=replace(USUAL.alarm, false_alarms_per_year=1e5, datapoints_to_alert=2, evaluation_period=3),
+        min_rows=2,
+    )
     stage = replace(usual, detector=rule)
     rows = {9: [90, 2, 1], 10: [90, 2, 1], 11: [6, 2, 1]}
     executed = []
