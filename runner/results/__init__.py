@@ -1,1 +1,1 @@
-"""Results on disk: directories of executions, the documents in them, and how they are read."""
+"""Results on disk: the directories of executions, and the documents in them."""

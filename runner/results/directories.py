@@ -1,4 +1,4 @@
-"""What an execution leaves behind: a directory that is there whole or not at all, with a manifest of its origin."""
+"""The result directory of an execution: written atomically, with a manifest that describes its origin."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ REPORT = "report.html"
 PDF = "report.pdf"
 NOTEBOOK = "report.ipynb"
 INDEX = "index.html"
-"""In the folder of a monitor, over all of its executions."""
+"""Page in the folder of a monitor that lists its executions."""
 SETTINGS = "settings.yaml"
 REJECTED = "rejected.jsonl"
 DRIFT = "drift.json"
 REFERENCE_SAMPLE = "reference.parquet"
 LOCAL_FOLDER = "explanations_shap"
-"""The folder that SageMaker Clarify saves local attributions in; it holds nothing but these two."""
+"""Folder in which SageMaker Clarify saves local attributions; it contains only the next two files."""
 LOCAL_ATTRIBUTIONS = f"{LOCAL_FOLDER}/out.csv"
 BASELINE_ROWS = f"{LOCAL_FOLDER}/baseline.csv"
 EXPLAINED = "explained.csv"
-"""Which record of which event each row of the local attributions is about."""
+"""Event and record of each row of the local attributions."""
 EXECUTION_FILES = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTINGS, REJECTED, DRIFT, REFERENCE_SAMPLE}
 EXECUTION_FILES |= {LOCAL_ATTRIBUTIONS, BASELINE_ROWS, EXPLAINED}
+"""Names of all files that an execution may write."""
 
 DATE = re.compile(r"\d{2,4}")
 TIME = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
 AFTER_ALL = "~"
-"""Comes after every name of a folder of a date or a time."""
+"""Sorts after every date or time folder name."""
 
 LOCK = "lock"
-"""In the hidden folder of a writer: held as long as the writer lives."""
+"""Lock file in the hidden folder of a writer, locked while the writer is alive."""
 MAX_ATTEMPTS = 100
-"""How often a folder is made again that somebody removes, who finds it empty or without a writer."""
-
+"""Attempts to create a hidden folder that another process may remove before it is locked."""
 
 MAX_HISTORY = 1_000
-"""An alarm is forgotten after so many executions that could not judge: none has to read a whole history."""
+"""Earlier executions that are searched for the last verdict, so that no execution reads the whole history."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What does not depend on the data: the resolved settings, the versions at work, a clock in seconds."""
+    """The parts of a manifest that do not depend on the data: resolved settings, versions, and a clock in seconds."""
 
     settings: str
     versions: Mapping[str, str]
@@ -73,21 +73,21 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Measures the steps of an execution, in seconds."""
+    """Durations of the steps of an execution, in seconds."""
 
     clock: Callable[[], float]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Measure what happens inside."""
+        """Add the duration of the block to the step."""
         start = self.clock()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + self.clock() - start, 4)
 
 
 def execution_directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:
-    """Return where the execution of a scheduled time belongs: a folder of its day.
+    """Return the result directory of the execution at a scheduled time.
 
     >>> from datetime import datetime
     >>> print(execution_directory(Path("."), "e", "m", datetime(2023, 1, 19, 5)))
@@ -100,9 +100,9 @@ def execution_directory(root: Path, endpoint: str, monitor: str, scheduled: date
 
 
 def reference_path(path: Path, window: Window) -> Path:
-    """Return where the reference of a window is: codes of `strftime` in the path stand for the window's start.
+    """Return the path of the reference of a window: `strftime` codes are replaced by the window's start.
 
-    So each hour of a day, or of a week, has a reference of its own.
+    With them, each hour of a day or of a week can have its own reference.
 
     >>> print(reference_path(Path("baseline/adult-%H"), Window.parse("2023-01-19T05")))
     baseline/adult-05
@@ -111,14 +111,14 @@ def reference_path(path: Path, window: Window) -> Path:
 
 
 def claim(target: Path) -> None:
-    """Make sure that a directory may be replaced: it is not there, or holds only what an execution writes.
+    """Check that a directory may be replaced: it does not exist, or contains only files of executions.
 
-    What killed writers left beside it goes first; a directory that one of them had put aside comes back.
+    First remove the hidden folders of killed writers, and restore a directory that a killed writer had moved.
 
     Raises:
-        OccupiedTarget: when anything else would be lost.
+        OccupiedTarget: if the path is a file, or the directory contains other files.
     """
-    for aside in _asides(target):
+    for aside in _hidden_folders(target):
         _clear(aside, target)
     if target.is_file():
         raise OccupiedTarget(target, "a file")
@@ -130,7 +130,7 @@ def claim(target: Path) -> None:
 
 
 def _foreign(target: Path) -> Iterator[str]:
-    """Yield the names of what no execution writes, those in a folder of ours with its name."""
+    """Yield the relative names of files that no execution writes."""
     for entry in target.iterdir():
         folder = entry.name == LOCAL_FOLDER and entry.is_dir() and not entry.is_symlink()
         for each in entry.iterdir() if folder else [entry]:
@@ -140,16 +140,16 @@ def _foreign(target: Path) -> Iterator[str]:
 
 
 def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
-    """Put a directory with these files in place of whatever was there, whole.
+    """Replace a directory atomically by one with these files.
 
-    Everything is written to a hidden directory beside it first and reaches the disk before it is renamed into place.
-    Of several writers at once the last one stays. A name may stand in a folder, `folder/name`.
+    The files are written and synced in a hidden directory next to it, which is then renamed. The last of several
+    concurrent writers wins. A name may contain one folder, `folder/name`.
 
     Raises:
-        OccupiedTarget: when something that no execution wrote would be lost.
+        OccupiedTarget: if a file that no execution writes would be lost.
     """
     claim(target)
-    with _aside(target) as aside:
+    with _hidden_folder(target) as aside:
         (new := aside / "new").mkdir()
         for name, data in files.items():
             (new / name).parent.mkdir(exist_ok=True)
@@ -161,31 +161,31 @@ def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
 
 
 def amend(target: Path, files: Mapping[str, bytes]) -> None:
-    """Put files in place of those of the same names in a directory, all at once; the others stay to the byte.
+    """Replace the given files of a directory atomically; the other files keep their bytes.
 
     Raises:
-        OccupiedTarget: when the directory holds something that no execution wrote.
+        OccupiedTarget: if the directory contains files that no execution writes.
     """
     claim(target)
     with ExitStack() as stack:
-        others = [name for name in sorted(EXECUTION_FILES - files.keys()) if (target / name).exists()]
-        kept = {name: stack.enter_context((target / name).open("rb")) for name in others}
-        commit(target, {**kept, **files})
+        names = [name for name in sorted(EXECUTION_FILES - files.keys()) if (target / name).exists()]
+        unchanged = {name: stack.enter_context((target / name).open("rb")) for name in names}
+        commit(target, {**unchanged, **files})
 
 
 def put(target: Path, data: bytes) -> None:
-    """Put a file in place of whatever was there, whole; of several writers at once the last one stays."""
-    for aside in _asides(target):
+    """Write a file atomically; the last of several concurrent writers wins."""
+    for aside in _hidden_folders(target):
         _clear(aside, target)
-    with _aside(target) as aside:
+    with _hidden_folder(target) as aside:
         (new := aside / "new").write_bytes(data)
         new.replace(target)
 
 
 def remove(target: Path, root: Path) -> bool:
-    """Return whether the directory of an execution is gone, with the folders below `root` that it leaves empty.
+    """Remove the directory of an execution and its empty parent folders below `root`; return whether it was removed.
 
-    For others it is gone at once. It stays when it holds anything that no execution wrote.
+    The removal is atomic for other processes. A directory with files that no execution writes is not removed.
     """
     try:
         claim(target)
@@ -193,59 +193,59 @@ def remove(target: Path, root: Path) -> bool:
         return False
     with suppress(FileNotFoundError):
         shutil.rmtree(target.rename(_hidden(target)), ignore_errors=True)
-    mark_unpublished(target, untold=False)
-    _prune([folder for folder in target.parents if root in folder.parents])
+    mark_unpublished(target, unpublished=False)
+    _remove_empty([folder for folder in target.parents if root in folder.parents])
     return True
 
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Let other processes know, as long as this lasts, that a directory is about to be written."""
-    made = [folder for folder in target.parents if not folder.exists()]
+    """Show other processes that a directory is being written while the block runs."""
+    created = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with locks.locked(sign := _sign(target), locks.SHARED) as file:
+        with locks.locked(path := _lock_path(target), locks.SHARED) as file:
             try:
                 yield
             finally:
-                locks.remove(file, sign)
+                locks.remove(file, path)
     finally:
-        _prune(made)
+        _remove_empty(created)
 
 
 def is_being_written(target: Path) -> bool:
-    """Return whether a process is about to write a directory, given as that or as the analysis.json in it."""
-    return not locks.is_free(_sign(target.parent if target.suffix == ".json" else target))
+    """Return whether a process is writing a directory, given by its path or by the path of its analysis.json."""
+    return not locks.is_free(_lock_path(target.parent if target.suffix == ".json" else target))
 
 
-def _prune(folders: Sequence[Path]) -> None:
-    """Remove those of the folders that are empty, given the deepest first."""
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the empty ones of some folders, given deepest first."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
 
 
-def _sign(target: Path) -> Path:
+def _lock_path(target: Path) -> Path:
     return target.parent / f".{target.name}.lock"
 
 
 def _hidden(target: Path) -> Path:
-    """Return a name beside a directory that no other directory's hidden folders have."""
+    """Return a unique path for a hidden folder next to a directory."""
     return target.parent / f".{target.name}~{secrets.token_hex(4)}"
 
 
-def _asides(target: Path) -> list[Path]:
-    ours = re.compile(rf"\.{re.escape(target.name)}~[0-9a-f]{{8}}")
+def _hidden_folders(target: Path) -> list[Path]:
+    pattern = re.compile(rf"\.{re.escape(target.name)}~[0-9a-f]{{8}}")
     try:
-        return sorted(entry for entry in target.parent.iterdir() if ours.fullmatch(entry.name))
+        return sorted(entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def _clear(aside: Path, target: Path) -> None:
-    """Remove a hidden folder whose writer was killed; the directory that it had put aside comes back if it is missing.
+    """Remove the hidden folder of a killed writer; restore the directory that it had moved, if that is missing.
 
-    The writer of a folder that was made this very moment has no lock yet: it finds its folder gone, and makes another.
+    A writer that has just created its folder has no lock yet; it finds the folder removed and creates another one.
     """
     with suppress(OSError), locks.locked(aside / LOCK, locks.EXCLUSIVE | locks.NON_BLOCKING):
         if not target.exists():
@@ -255,18 +255,18 @@ def _clear(aside: Path, target: Path) -> None:
 
 
 @contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside a directory, that nobody takes for a killed writer's."""
+def _hidden_folder(target: Path) -> Iterator[Path]:
+    """Yield a new hidden folder next to a directory, locked so that no other process removes it."""
     with ExitStack() as stack:
-        aside = _made(target, stack)
+        aside = _create_hidden(target, stack)
         try:
             yield aside
         finally:
-            shutil.rmtree(aside, ignore_errors=True)  # while its lock is held
+            shutil.rmtree(aside, ignore_errors=True)  # still locked
 
 
-def _made(target: Path, stack: ExitStack) -> Path:
-    for left in reversed(range(MAX_ATTEMPTS)):
+def _create_hidden(target: Path, stack: ExitStack) -> Path:
+    for remaining in reversed(range(MAX_ATTEMPTS)):
         aside = _hidden(target)
         try:
             aside.mkdir(mode=0o700, parents=True)
@@ -274,13 +274,13 @@ def _made(target: Path, stack: ExitStack) -> Path:
             stack.enter_context(locks.locked(aside / LOCK, locks.EXCLUSIVE))
             return aside
         except FileNotFoundError:
-            if not left:
+            if not remaining:
                 raise
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _replace(target: Path, new: Path, aside: Path) -> None:
-    """Rename a directory into place; the one that stood there goes aside, and comes back if the new one cannot."""
+    """Rename a directory into place; move the previous one to `aside`, and restore it if the rename fails."""
     old = aside / "old"
     while True:
         with suppress(FileNotFoundError):
@@ -298,17 +298,17 @@ def _replace(target: Path, new: Path, aside: Path) -> None:
 
 
 def earlier_executions(target: Path) -> Iterator[Path]:
-    """Yield the directories of a monitor's executions that were scheduled before that of a directory, newest first."""
+    """Yield the directories of a monitor's executions scheduled before the given one, newest first."""
     root = target.parents[3]
     yield from _before(root, target.relative_to(root).parts)
 
 
 def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the directories whose parts come before those of a bound; the order of the names is that of the times."""
+    """Yield the directories whose path parts sort before those of a bound; names sort by time."""
     head, *rest = bound
-    names = TIME if not rest else DATE
+    pattern = TIME if not rest else DATE
     with suppress(OSError):
-        for name in sorted((each.name for each in folder.iterdir() if names.fullmatch(each.name)), reverse=True):
+        for name in sorted((each.name for each in folder.iterdir() if pattern.fullmatch(each.name)), reverse=True):
             if rest and name <= head:
                 yield from _before(folder / name, tuple(rest) if name == head else (AFTER_ALL,) * len(rest))
             elif name < head:
@@ -316,41 +316,41 @@ def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
 
 
 def newest_executions(folder: Path, most: int) -> list[Path]:
-    """Return the directories of a monitor's executions, the latest scheduled first, no more than `most`."""
+    """Return up to `most` directories of a monitor's executions, the latest scheduled first."""
     return list(islice((each for each in _before(folder, (AFTER_ALL,) * 4) if (each / MANIFEST).exists()), most))
 
 
 def alert_history(target: Path) -> AlertHistory:
-    """Return what is known from the executions scheduled before that of a directory, no more than `MAX_HISTORY`."""
+    """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one."""
     return AlertHistory.of(islice(_states(target), MAX_HISTORY))
 
 
 def _states(target: Path) -> Iterator[State]:
-    """Yield the states of the executions before that of a directory, newest first.
+    """Yield the states of the executions scheduled before the given one, newest first.
 
-    One that is damaged, or whose news reached nobody, is passed by.
+    Executions with a damaged manifest, or with an unpublished notification, are skipped.
     """
-    for directory_ in earlier_executions(target):
+    for directory in earlier_executions(target):
         with suppress(ValueError):
-            if not _untold(directory_).exists() and (manifest := read_manifest(directory_)):
+            if not _unpublished_marker(directory).exists() and (manifest := read_manifest(directory)):
                 yield Status(str(manifest.get("status"))), Level(manifest.get("level") or Level.NONE)
 
 
-def mark_unpublished(target: Path, untold: bool) -> None:
-    """Note beside a directory that there is news of its execution which reached nobody yet, or that there is none."""
+def mark_unpublished(target: Path, unpublished: bool) -> None:
+    """Create or remove the marker file of an execution whose notification has reached no recipient yet."""
     with suppress(OSError):
-        if untold:
-            _untold(target).touch()
+        if unpublished:
+            _unpublished_marker(target).touch()
         else:
-            _untold(target).unlink(missing_ok=True)
+            _unpublished_marker(target).unlink(missing_ok=True)
 
 
-def _untold(target: Path) -> Path:
+def _unpublished_marker(target: Path) -> Path:
     return target.parent / f".{target.name}.unpublished"
 
 
 def is_finished(target: Path) -> bool:
-    """Return whether a directory holds an execution that did not fail, or one whose manifest cannot be read."""
+    """Return whether a directory contains an execution that did not fail, or an unreadable manifest."""
     try:
         manifest = read_manifest(target)
     except ValueError:
@@ -359,7 +359,7 @@ def is_finished(target: Path) -> bool:
 
 
 def stored_window(target: Path) -> str | None:
-    """Return the window of the execution in a directory, None where it does not say."""
+    """Return the window of the execution in a directory, or None if it is unknown."""
     try:
         window = (read_manifest(target) or {}).get("window")
     except ValueError:
@@ -368,10 +368,10 @@ def stored_window(target: Path) -> str | None:
 
 
 def read_manifest(target: Path) -> dict[str, Any] | None:
-    """Return the manifest of a directory, or None where there is none.
+    """Return the manifest of a directory, or None if it has none.
 
     Raises:
-        ValueError: when there is one that cannot be read.
+        ValueError: if the manifest cannot be read.
     """
     try:
         manifest = orjson.loads((target / MANIFEST).read_bytes())
@@ -385,16 +385,16 @@ def read_manifest(target: Path) -> dict[str, Any] | None:
 
 
 def common_files(
-    found: Mapping[str, Any], reports: Mapping[str, bytes], provenance: Provenance, watch: Stopwatch
+    document: Mapping[str, Any], reports: Mapping[str, bytes], provenance: Provenance, watch: Stopwatch
 ) -> dict[str, bytes]:
-    """Return the files that every execution and baselining leaves beside its analysis."""
+    """Return the files that executions and baselining write in addition to their analysis."""
     return {
         **reports,
         SETTINGS: provenance.settings.encode(),
-        MANIFEST: dump({**found, "timings": watch.seconds}),
+        MANIFEST: dump({**document, "timings": watch.seconds}),
     }
 
 
 def sha256(data: bytes) -> str:
-    """Return the hexadecimal SHA-256 of bytes."""
+    """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

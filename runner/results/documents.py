@@ -1,4 +1,4 @@
-"""The JSON documents that SageMaker's users know, byte for byte in their shape: analysis and constraint violations."""
+"""The JSON documents of results: analysis.json and constraint_violations.json in SageMaker's format, and drift.json."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.domain.drift import DriftResult, HistoryPoint, RankingResult
 from runner.errors import UnusableReference
 
 LARGEST = 1e100
-"""Attributions beyond it could not be added up."""
+"""Limit of the magnitude of attributions, so that their sums stay finite."""
 
 
 def analysis(attributions: GlobalAttributions) -> bytes:
-    """Return the analysis.json of global attributions, features in their own order."""
+    """Return the analysis.json of global attributions; features keep their order."""
     return dump({"version": "1.0", "explanations": {"kernel_shap": _explanations(attributions)}})
 
 
@@ -34,10 +34,14 @@ def _explanations(attributions: GlobalAttributions) -> dict[str, Any]:
 
 
 def read_analysis(data: bytes, source: str) -> GlobalAttributions:
-    """Return the global attributions of an analysis.json, ours or SageMaker Clarify's.
+    """Return the global attributions of an analysis.json, also one of SageMaker Clarify.
+
+    Args:
+        data: the bytes of the file.
+        source: the path that errors name.
 
     Raises:
-        UnusableReference: naming `source`, when it is no such document.
+        UnusableReference: if the document has another structure.
     """
     try:
         explanations: dict[str, Any] = orjson.loads(data)["explanations"]["kernel_shap"]
@@ -46,17 +50,17 @@ def read_analysis(data: bytes, source: str) -> GlobalAttributions:
         columns = [[_finite(explanations[label]["global_shap_values"][name]) for name in names] for label in labels]
         expected = [_finite(explanations[label]["expected_value"]) for label in labels]
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        problem = f"is no analysis.json with explanations.kernel_shap ({type(error).__name__}: {error})"
+        problem = f"expected an analysis.json with explanations.kernel_shap ({type(error).__name__}: {error})"
         raise UnusableReference(source, problem) from error
     if not names or any(len(explanations[label]["global_shap_values"]) != len(names) for label in labels):
-        raise UnusableReference(source, "its labels have no features, or different ones")
+        raise UnusableReference(source, "expected the same features for every label, and at least one feature")
     return GlobalAttributions(names, labels, np.array(columns).T, np.array(expected))
 
 
 def constraint_violations(verdict: RankingResult) -> bytes:
-    """Return the constraint_violations.json of a verdict; the wording of the description is SageMaker's.
+    """Return the constraint_violations.json of a verdict, with descriptions worded as SageMaker words them.
 
-    Notes on how an unusual reference was judged follow the description.
+    Notes on special cases of the ranking rule follow the description.
     """
     violations = [
         {
@@ -73,27 +77,25 @@ def constraint_violations(verdict: RankingResult) -> bytes:
 
 
 def drift(
-    finding: DriftResult | None,
+    result: DriftResult | None,
     verdict: RankingResult,
     reference: GlobalAttributions,
     history: Sequence[HistoryPoint] = (),
 ) -> bytes:
-    """Return the drift.json: all that was found, null where a figure is undefined, and what it was compared with.
+    """Return the drift.json: all drift statistics (null if undefined) and the reference values.
 
     Args:
-        finding: None where the reference keeps no records.
-        verdict: by the nDCG rule.
-        reference: the values compared with.
-        history: what the executions before said, oldest first.
+        result: the statistical tests, None if the reference has no stored records.
+        verdict: the result of the nDCG rule.
+        reference: the global attributions of the reference.
+        history: the results of earlier executions, oldest first.
     """
-    rule = [asdict(each) for each in verdict.drifts]
-    found = None if finding is None else asdict(finding)
     return dump(
         {
             "version": 1,
             "threshold": verdict.threshold,
-            "ndcg": rule,
-            "finding": found,
+            "ndcg": [asdict(drift) for drift in verdict.drifts],
+            "finding": None if result is None else asdict(result),
             "reference": _explanations(reference),
             "history": [asdict(point) for point in history],
         }
@@ -102,7 +104,7 @@ def drift(
 
 def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-        raise ValueError(f"{value!r} is no attribution")
+        raise ValueError(f"{value!r} is not a finite number below {LARGEST:g}")
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""What the executions before one said: the alarm's memory, and the line that a report draws over time."""
+"""The results of earlier executions, which alerts and the timeline of a report use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runner.results import directories
 
 
 def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:
-    """Return what the executions scheduled before that of a directory said, oldest first, no more than `most`.
+    """Return the results of up to `most` executions scheduled before the given one, oldest first.
 
-    One whose manifest cannot be read counts, and says nothing.
+    Executions with a damaged manifest count towards `most` but yield no point.
     """
     points = []
     for directory in islice(directories.earlier_executions(target), most):
@@ -27,10 +27,10 @@ def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:
 
 
 def history_point(manifest: Mapping[str, Any]) -> HistoryPoint:
-    """Return what the manifest of an execution says.
+    """Return the point in history that the manifest of an execution describes.
 
     Raises:
-        ValueError: or `LookupError`, `TypeError`, `AttributeError`, when it is damaged.
+        ValueError: if the manifest is damaged; also `LookupError`, `TypeError` or `AttributeError`.
     """
     window, verdict = manifest["window"], manifest.get("verdict") or {}
     ndcg = [label["ndcg"] for label in verdict.get("labels", []) if label["ndcg"] is not None]

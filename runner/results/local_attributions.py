@@ -1,4 +1,4 @@
-"""Local attributions as files, in the shape in which SageMaker Clarify saves them.
+"""Local attributions as CSV files in SageMaker Clarify's format.
 
 Array letters: N records, D features, L labels.
 """
@@ -19,24 +19,24 @@ from runner.domain.records import Captured
 from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS
 
 VALUES = 2**18
-"""How many are turned to text at a time."""
+"""Values that are formatted as CSV at a time."""
 ORIGIN = ("file", "line", "row", "event_id", "inference_id", "at")
-"""The columns that say where a record comes from: which row of the payload, from 0, of which event."""
+"""Columns that identify the origin of a record: its event, and its row in the payload, counted from 0."""
 
 
 @contextmanager
 def saved(
     attributions: Attributions, background: pl.DataFrame, captured: Captured | None = None
 ) -> Iterator[dict[str, IO[bytes]]]:
-    """Yield open files by their names in an execution's directory; they are gone afterwards.
+    """Yield open temporary files by their names in an execution's directory; they are removed after the block.
 
     Args:
-        attributions: a row for each record, columns `{feature}_{label}`, all features of the first label first.
-        background: the rows that masked features took their values from.
-        captured: the records, in the same order; None where they come from a dataset.
+        attributions: one row per record, columns `{feature}_{label}`, all features of the first label first.
+        background: the rows that replaced masked features.
+        captured: the records, in the same order; None if they come from a dataset.
     """
-    alike = set(attributions.names) == set(background.columns)
-    rows = background.select(attributions.names) if alike else background
+    same_names = set(attributions.names) == set(background.columns)
+    rows = background.select(attributions.names) if same_names else background
     tables = {LOCAL_ATTRIBUTIONS: _local(attributions), BASELINE_ROWS: _lines(rows.columns, [rows])}
     if captured:
         origin = captured.table.select(ORIGIN).collect()
@@ -56,7 +56,7 @@ def _local(attributions: Attributions) -> Iterator[bytes]:
 
 
 def _lines(header: Iterable[str], parts: Iterable[pl.DataFrame]) -> Iterator[bytes]:
-    """Yield a CSV file; names that occur twice are written twice, and floats read back to the same bits."""
+    """Yield the lines of a CSV file; duplicate names are allowed, and floats read back to the same bits."""
     first = io.StringIO()
     csv.writer(first, lineterminator="\n").writerow(header)
     yield first.getvalue().encode()

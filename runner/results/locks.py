@@ -1,4 +1,4 @@
-"""Locks on files: whoever holds one lives, for a lock ends with its process, however that ends."""
+"""File locks: the operating system releases a lock when its process ends, also when it is killed."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ EXCLUSIVE, SHARED, NON_BLOCKING = fcntl.LOCK_EX, fcntl.LOCK_SH, fcntl.LOCK_NB
 
 
 @contextmanager
-def locked(path: Path, how: int) -> Iterator[IO[bytes]]:
-    """Yield a file, made where there is none, that is locked for as long as this lasts.
+def locked(path: Path, mode: int) -> Iterator[IO[bytes]]:
+    """Create a file if it does not exist, and yield it locked while the block runs.
 
-    Only the file that has the name when the lock is got counts: who holds a lock may remove the file.
+    The owner of a lock may remove the file; the lock is then acquired again, on the file that has its name.
 
     Args:
-        path: of the file.
-        how: `EXCLUSIVE`, or `SHARED` with others that want the same; `| NON_BLOCKING` not to wait for it.
+        path: the path of the file.
+        mode: `EXCLUSIVE` or `SHARED`; with `| NON_BLOCKING` a lock of another process raises an error.
 
     Raises:
-        BlockingIOError: when it is not to be had at once.
+        BlockingIOError: if another process has the lock and the mode is `NON_BLOCKING`.
     """
     while True:
         with path.open("a+b") as file:
-            fcntl.flock(file, how)
-            if _named(file, path):
+            fcntl.flock(file, mode)
+            if _is_at(file, path):
                 yield file
                 return
 
 
 def is_free(path: Path) -> bool:
-    """Return whether nobody holds a lock on a file; there need not be one, and it need not be ours."""
+    """Return whether no process has locked a file; a missing or unreadable file counts as free."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, EXCLUSIVE | NON_BLOCKING)
@@ -46,16 +46,17 @@ def is_free(path: Path) -> bool:
 
 
 def remove(file: IO[bytes], path: Path) -> None:
-    """Remove a file that is locked together with others, unless one of them still holds it."""
+    """Remove a file with a shared lock, unless another process shares the lock."""
     try:
         fcntl.flock(file, EXCLUSIVE | NON_BLOCKING)
     except BlockingIOError:
         return
-    if _named(file, path):
+    if _is_at(file, path):
         path.unlink()
 
 
-def _named(file: IO[bytes], path: Path) -> bool:
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Return whether a path still names an open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The manifest: what a baselining or an execution used, did and found, in one document that its report is made from."""
+"""The manifest: inputs, settings and results of a baselining or an execution, from which its report is rendered."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from runner.results.directories import ANALYSIS, sha256
 from runner.results.documents import dump
 
 DIGITS = 3
-"""Significant ones of a standard error."""
+"""Significant digits of a standard error."""
 
 
 def header(
-    stage: str, monitor: str, status: Status, told: tuple[str, str], versions: Mapping[str, str]
+    stage: str, monitor: str, status: Status, summary: tuple[str, str], versions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what comes first, also of a failure; `told` is the headline and the sentence behind it."""
-    headline, sentence = told
+    """Return the first part of a manifest, also of a failed execution; `summary` is a headline and a sentence."""
+    headline, sentence = summary
     return {
         "stage": stage,
         "status": status,
@@ -41,7 +41,7 @@ def header(
 
 
 def time_range(endpoint: str, window: Window, scheduled: datetime) -> dict[str, Any]:
-    """Return where and when an execution looked, and the time it was scheduled for."""
+    """Return the endpoint, the window and the scheduled time of an execution."""
     return {
         "endpoint": endpoint,
         "window": {"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}", "text": str(window)},
@@ -50,7 +50,7 @@ def time_range(endpoint: str, window: Window, scheduled: datetime) -> dict[str, 
 
 
 def counts(captured: Captured) -> dict[str, Any]:
-    """Return how much of the window was seen, used and rejected."""
+    """Return the numbers of files, events and records that were read, used and rejected."""
     return {
         "files": len(captured.files),
         "events": captured.events,
@@ -62,11 +62,11 @@ def counts(captured: Captured) -> dict[str, Any]:
     }
 
 
-def model_quality(found: Quality | str | None) -> dict[str, Any] | None:
-    """Return how good the model was, or why that cannot be said; None where no labels were merged."""
-    if found is None or isinstance(found, str):
-        return None if found is None else {"problem": found}
-    return asdict(found)
+def model_quality(quality: Quality | str | None) -> dict[str, Any] | None:
+    """Return the model's performance metrics, or the reason why they are missing; None if no labels were merged."""
+    if quality is None or isinstance(quality, str):
+        return None if quality is None else {"problem": quality}
+    return asdict(quality)
 
 
 def explanation(
@@ -76,7 +76,7 @@ def explanation(
     analysis: bytes,
     **identities: str | None,
 ) -> dict[str, Any]:
-    """Return how the attributions came to be: what a later comparison needs, and the hashes of all that took part."""
+    """Return the origin of attributions: estimator settings, background, evaluations, and the hashes of all inputs."""
     hashes = {
         ANALYSIS: sha256(analysis),
         "background": backgrounds.identity(background),
@@ -94,46 +94,48 @@ def explanation(
 
 
 def _errors(attributions: Attributions) -> dict[str, Any] | None:
-    """Return the standard errors by label: one for all local attributions, one for each global; null if unknown."""
+    """Return the standard errors by label, for all local and for each global attribution; null if unknown."""
     errors = attributions.errors
     if errors is None:
         return None
     return {
         label: {
-            "local": _digits(errors.local_L[i]),
-            "global": dict(zip(attributions.names, map(_digits, errors.global_DL[:, i]), strict=True)),
+            "local": _rounded(errors.local_L[i]),
+            "global": dict(zip(attributions.names, map(_rounded, errors.global_DL[:, i]), strict=True)),
         }
         for i, label in enumerate(attributions.labels)
     }
 
 
-def _digits(error: float) -> float | None:
-    """Return an error with as many digits as it can have; the rest depends on how records are batched."""
+def _rounded(error: float) -> float | None:
+    """Return an error with `DIGITS` digits (further ones depend on the batch size), or None if it is not finite."""
     return float(f"{error:.{DIGITS}g}") if isfinite(error) else None
 
 
 def calls(before: Calls | None, after: Calls | None) -> dict[str, int] | None:
-    """Return what was sent to the model between two counts, None where it is in this process."""
+    """Return the difference of two counts of model calls, or None for a model in this process."""
     return None if before is None or after is None else asdict(after - before)
 
 
 def call_notes(sent: Mapping[str, int] | None) -> list[str]:
-    """Return sentences on what did not go smoothly between us and the model."""
-    if sent is None:
-        return []
-    told = [f"{sent['retries']} tries beyond the first were needed for {plural(sent['requests'], 'call')} to the model"]
-    alone = "the endpoint refused batches, so that records were sent one by one"
-    return told * bool(sent["retries"]) + [alone] * bool(sent["fallbacks"])
+    """Return notes on retries and on rejected batches."""
+    notes = []
+    if sent and sent["retries"]:
+        retries = "1 retry" if sent["retries"] == 1 else f"{sent['retries']:,} retries"
+        notes.append(f"{retries} in {plural(sent['requests'], 'model call')}")
+    if sent and sent["fallbacks"]:
+        notes.append("the endpoint rejected batches, so records were sent one at a time")
+    return notes
 
 
-def drift_summary(finding: DriftResult | None) -> dict[str, Any]:
-    """Return the levels, and the effects of the label where most of the attention moved."""
-    if finding is None:
+def drift_summary(result: DriftResult | None) -> dict[str, Any]:
+    """Return the drift levels, and the effects of the label with the largest attribution shift."""
+    if result is None:
         return {"level": None, "level_alone": None, "effects": None}
-    levels = {"level": finding.level, "level_alone": finding.alone}
-    if not finding.labels:
+    levels = {"level": result.level, "level_alone": result.alone}
+    if not result.labels:
         return {**levels, "effects": None}
-    worst = max(finding.labels, key=lambda label: label.attribution_shift.value or 0.0)
+    worst = max(result.labels, key=lambda label: label.attribution_shift.value or 0.0)
     return {
         **levels,
         "effects": {
@@ -144,7 +146,7 @@ def drift_summary(finding: DriftResult | None) -> dict[str, Any]:
 
 
 def ranking(verdict: RankingResult) -> dict[str, Any]:
-    """Return the verdict with all its figures."""
+    """Return the threshold and the nDCG figures of a verdict, by label."""
     labels = [
         {
             "label": drift.label,

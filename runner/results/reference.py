@@ -1,36 +1,41 @@
-"""The reference: the analysis that the baselining stage wrote, against which drift is judged."""
+"""The reference: the analysis written by stage=baseline, with a sample of explained records, for drift detection.
+
+Array letters: N records, D features, L labels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from runner.domain.attributions import Explained, GlobalAttributions
+from runner.domain.attributions import Attributions, Explained, GlobalAttributions
 from runner.errors import UnusableReference
 from runner.explain import background as backgrounds
-from runner.results import directories, reference_sample
+from runner.results import directories
 from runner.results.directories import ANALYSIS, REFERENCE_SAMPLE
 from runner.results.documents import read_analysis
 from runner.storage import existing
 
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
-"""Estimator settings that change what the numbers mean; the others change only their noise."""
+"""Estimator settings that change the meaning of attributions; the others change only their noise."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Attributions to compare with, and as much of their origin as is known.
+    """Attributions that live ones are compared with, and their origin.
 
     Attributes:
-        path: the analysis.json.
+        path: the path of the analysis.json.
         attributions: its content.
         digest: its SHA-256.
-        origin: the manifest beside it, None for a bare analysis.json such as SageMaker Clarify's.
-        kept: the records that were kept with it, None where there are none.
+        origin: its manifest, None for a bare analysis.json such as SageMaker Clarify writes.
+        sample: the stored sample of explained records, None if there is none.
     """
 
     path: Path
@@ -44,88 +49,94 @@ class Reference:
         """Return the reference in a baselining directory, or a bare analysis.json.
 
         Raises:
-            MissingInput: when there is none.
-            UnusableReference: when it cannot be read.
+            MissingInput: if the file does not exist.
+            UnusableReference: if the file, its manifest or its sample cannot be read.
         """
         file = path if path.suffix == ".json" else path / ANALYSIS
-        existing(str(file), "the reference", "monitor.reference", "run stage=baseline first, or give an analysis.json")
+        existing(
+            str(file),
+            "the reference",
+            "monitor.reference",
+            "run stage=baseline first, or set the path of an analysis.json",
+        )
         data = file.read_bytes()
         digest = directories.sha256(data)
         try:
             origin = _origin(directories.read_manifest(file.parent), digest)
             attributions = read_analysis(data, str(file))
-            records = None if origin is None else _kept(file.with_name(REFERENCE_SAMPLE), origin, attributions)
+            sample = None if origin is None else _sample(file.with_name(REFERENCE_SAMPLE), origin, attributions)
         except ValueError as error:
-            remedy = "run stage=baseline again, or remove the manifest to use the analysis alone"
-            raise UnusableReference(file, f"{error}: {remedy}") from error
-        return cls(file, attributions, digest, origin, records)
+            remedy = "re-run stage=baseline, or remove the manifest to use the analysis alone"
+            raise UnusableReference(file, f"{error}; {remedy}") from error
+        return cls(file, attributions, digest, origin, sample)
 
     def background(self) -> pl.DataFrame:
-        """Return the background rows that the reference was computed with.
+        """Return the background rows with which the reference was computed.
 
         Raises:
-            UnusableReference: when it does not say.
+            UnusableReference: if the reference has no manifest.
         """
         if self.origin is None:
-            raise UnusableReference(self.path, "carries no SHAP baseline; give its rows as shap.baseline")
+            raise UnusableReference(self.path, "contains no SHAP baseline; set shap.baseline to its rows")
         stored = self.origin["background"]
         return backgrounds.given(stored["rows"], stored["names"])
 
     def model_changed(self, identity: str | None) -> bool | None:
-        """Return whether the model is another than the reference was computed with; None where that is not known."""
-        then = None if self.origin is None else self.origin["hashes"]["model"]
-        return None if None in {then, identity} else bool(then != identity)
+        """Return whether the model differs from the one of the reference, or None if that is unknown."""
+        reference = None if self.origin is None else self.origin["hashes"]["model"]
+        return None if None in {reference, identity} else bool(reference != identity)
 
     def differing_settings(self, settings: Mapping[str, Any]) -> list[str]:
-        """Return the names of the estimator's settings that are others than the reference's, none where it has none."""
-        then = {} if self.origin is None else self.origin["estimator"]
-        return [key for key in {**then, **settings} if then and then.get(key) != settings.get(key)]
+        """Return the names of the estimator settings that differ from the reference; none if those are unknown."""
+        reference = {} if self.origin is None else self.origin["estimator"]
+        return [key for key in {**reference, **settings} if reference and reference.get(key) != settings.get(key)]
 
     def check_comparable(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
-        """Return sentences on how the live estimator differs from the reference's, where only noise is concerned.
+        """Return notes on differences of the live estimator that change only the estimation noise.
 
         Raises:
-            UnusableReference: when the numbers would not be comparable.
+            UnusableReference: if a difference makes the attributions incomparable.
         """
         if self.origin is None:
-            return ["the reference is a bare analysis.json: with which settings it was computed is not known"]
+            return ["the reference is a bare analysis.json; the settings of its estimator are unknown"]
         if self.origin["hashes"]["background"] != backgrounds.identity(background):
             raise UnusableReference(
-                self.path, "was computed with another shap.baseline: run stage=baseline again, or use the same rows"
+                self.path, "was computed with a different shap.baseline; re-run stage=baseline, or use the same rows"
             )
-        then, differing = self.origin["estimator"], self.differing_settings(settings)
-        told = [f"shap.{key} was {then.get(key)} there, is {settings.get(key)} here" for key in differing]
-        if any(key in UNITS for key in differing):
-            raise UnusableReference(self.path, f"{'; '.join(told)}: run stage=baseline again, or use the same settings")
-        return [f"reference and live analysis carry different noise: {sentence}" for sentence in told]
+        reference, names = self.origin["estimator"], self.differing_settings(settings)
+        problems = [f"shap.{name} was {reference.get(name)}, is now {settings.get(name)}" for name in names]
+        if any(name in UNITS for name in names):
+            problem = f"{'; '.join(problems)}; re-run stage=baseline, or use the same settings"
+            raise UnusableReference(self.path, problem)
+        return [f"the estimation noise of the reference and the live analysis differs: {each}" for each in problems]
 
 
-def _kept(file: Path, origin: Mapping[str, Any], attributions: GlobalAttributions) -> Explained | None:
-    """Return the records beside an analysis, None where the manifest knows of none.
+def _sample(file: Path, origin: Mapping[str, Any], attributions: GlobalAttributions) -> Explained | None:
+    """Return the reference sample, or None if the manifest lists none.
 
     Raises:
-        ValueError: when they are others than the manifest describes.
+        ValueError: if the file does not match the manifest.
     """
     digest = origin["hashes"].get(REFERENCE_SAMPLE)
     if digest is None:
         return None
     data = file.read_bytes() if file.is_file() else b""
     if directories.sha256(data) != digest:
-        raise ValueError(f"has another {REFERENCE_SAMPLE} beside it than its manifest.json describes")
-    return reference_sample.from_parquet(data, origin["background"]["names"], attributions.names, attributions.labels)
+        raise ValueError(f"{REFERENCE_SAMPLE} does not match the hash in manifest.json")
+    return from_parquet(data, origin["background"]["names"], attributions.names, attributions.labels)
 
 
 def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any] | None:
-    """Return a manifest that describes the analysis with this SHA-256, None where there is none of ours.
+    """Return a manifest if it was written by stage=baseline or stage=monitor, else None.
 
     Raises:
-        ValueError: when it is damaged, or the analysis is another than it describes.
+        ValueError: if the manifest is damaged, or the SHA-256 of the analysis differs from `digest`.
     """
     hashes = None if manifest is None else manifest.get("hashes")
     if manifest is None or not isinstance(hashes, dict) or ANALYSIS not in hashes:
         return None
     if hashes[ANALYSIS] != digest:
-        raise ValueError("is another analysis than the manifest.json beside it describes")
+        raise ValueError("analysis.json does not match the hash in manifest.json")
     background = manifest.get("background")
     if not (
         isinstance(manifest.get("estimator"), dict)
@@ -134,5 +145,56 @@ def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any
         and isinstance(background.get("names"), list)
         and {"background", "model"} <= hashes.keys()
     ):
-        raise ValueError("has a damaged manifest.json beside it")
+        raise ValueError("manifest.json is damaged")
     return manifest
+
+
+def draw_sample(dataset: Explained, rows: int, seed: int) -> Explained:
+    """Sample `rows` records uniformly without replacement; return all if there are fewer."""
+    N = dataset.features.height
+    if rows >= N:
+        return dataset
+    return dataset.rows(np.sort(np.random.default_rng(seed).choice(N, rows, replace=False, shuffle=False)))
+
+
+def canaries(sample: Explained, rows: int) -> Explained:
+    """Return `rows` evenly spaced records of a sample, always the same; return all if there are fewer."""
+    N = sample.features.height
+    return sample.rows(np.arange(min(rows, N)) * N // max(1, min(rows, N)))
+
+
+def to_parquet(sample: Explained) -> bytes:
+    """Return records as a Parquet file: `feature0` …, `score0` …, and `phi0.0` … by label and feature."""
+    attributions = sample.attributions
+    _, D, L = attributions.phi_NDL.shape
+    columns = {f"feature{d}": column for d, column in enumerate(sample.features)}
+    columns |= {f"score{i}": pl.Series(attributions.scores_NL[:, i]) for i in range(L)}
+    columns |= {f"phi{i}.{d}": pl.Series(attributions.phi_NDL[:, d, i]) for i in range(L) for d in range(D)}
+    file = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(file)
+    return file.getvalue()
+
+
+def from_parquet(data: bytes, features: Sequence[str], names: tuple[str, ...], labels: tuple[str, ...]) -> Explained:
+    """Return the records in a file of `to_parquet`.
+
+    Args:
+        data: the bytes of the file.
+        features: the names of the features, in the order of the file.
+        names: the names of the features, or groups of features, that have attributions.
+        labels: the names of the model outputs, in the order of the file.
+
+    Raises:
+        ValueError: if the file has another structure.
+    """
+    try:
+        table = pl.read_parquet(io.BytesIO(data))
+        records = table.select(f"feature{d}" for d in range(len(features))).rename(
+            {f"feature{d}": name for d, name in enumerate(features)}
+        )
+        phi = [table.select(f"phi{i}.{d}" for d in range(len(names))).to_numpy() for i in range(len(labels))]
+        scores_NL = table.select(f"score{i}" for i in range(len(labels))).to_numpy().astype(np.float64)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{REFERENCE_SAMPLE} is not a reference sample ({error})") from error
+    phi_NDL = np.stack(phi, axis=2).astype(np.float64)
+    return Explained(records, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0))

@@ -23,7 +23,7 @@ from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
 from runner.protocols import Model, Track
 from runner.report.render import Report
-from runner.results import documents, manifest, reference_sample
+from runner.results import documents, manifest
 from runner.results.directories import (
     ANALYSIS,
     REFERENCE_SAMPLE,
@@ -37,6 +37,7 @@ from runner.results.directories import (
     writing,
 )
 from runner.results.local_attributions import saved
+from runner.results.reference import draw_sample, to_parquet
 from runner.sources.dataset import Dataset
 
 
@@ -89,11 +90,11 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        records = reference_sample.draw_sample(Explained(features, attributions), self.reference_rows, self.seed)
-        kept_bytes = reference_sample.to_parquet(records)
+        records = draw_sample(Explained(features, attributions), self.reference_rows, self.seed)
+        sample_bytes = to_parquet(records)
         tests = features.width * len(attributions.labels)
         calls = manifest.calls(before, self.model.calls_made)
-        identities = {"dataset": digest, "model": self.model.identity, REFERENCE_SAMPLE: sha256(kept_bytes)}
+        identities = {"dataset": digest, "model": self.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {
             **manifest.header("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
@@ -114,7 +115,7 @@ class Baseline:
         found["notes"] += troubles
         files = {
             ANALYSIS: analysis,
-            REFERENCE_SAMPLE: kept_bytes,
+            REFERENCE_SAMPLE: sample_bytes,
             **common_files(found, reports, self.provenance, watch),
         }
         with ExitStack() as stack:

@@ -35,10 +35,10 @@ from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
 from runner.protocols import Model, Track
 from runner.report.render import Report
-from runner.results import directories, documents, history, manifest, reference_sample
+from runner.results import directories, documents, history, manifest
 from runner.results.directories import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
 from runner.results.local_attributions import saved
-from runner.results.reference import Reference
+from runner.results.reference import Reference, canaries
 from runner.sources.merged import MergedReader
 from runner.sources.sample import only, order
 from runner.sources.source import Source
@@ -269,7 +269,7 @@ class Monitor:
         """Return kept records explained again, None where there are none."""
         if reference.sample is None or not self.canary_rows:
             return None
-        features = reference_sample.canaries(reference.sample, self.canary_rows).features
+        features = canaries(reference.sample, self.canary_rows).features
         return self.estimator.explain(self.model, features, background, self.track)
 
     def _find(self, scene: Scene, live: Explained, captured: Captured) -> DriftResult | None:
@@ -282,7 +282,7 @@ class Monitor:
         method, told = str(self.estimator.agg_method), None
         if scene.again is not None:
             then, same = (
-                reference_sample.canaries(reference.sample, self.canary_rows),
+                canaries(reference.sample, self.canary_rows),
                 not reference.differing_settings(self.estimator.settings),
             )
             told = canary(then.attributions, scene.again, method, same)

@@ -22,7 +22,8 @@ from runner.explain.estimator import Estimator
 from runner.explain.preflight import Preflight, preflight, real_rows
 from runner.models.dry_run import DryRunModel
 from runner.protocols import Model, Track
-from runner.results import directories, manifest, reference_sample
+from runner.results import directories, manifest
+from runner.results import reference as references
 from runner.results.documents import dump
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
@@ -117,7 +118,7 @@ class Plan:
             features = captured.features()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             canaries = (
-                reference_sample.canaries(reference.sample, self.canary_rows).features
+                references.canaries(reference.sample, self.canary_rows).features
                 if reference.sample
                 else features.clear()
             )

@@ -1,4 +1,4 @@
-"""What an execution leaves behind: whole directories, manifests."""
+"""Result directories: atomic writes, manifests, history."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("2023-01-19T05:00:23Z", "2023/01/19/05-00-23"),
     ],
 )
-def test_directory_is_the_scheduled_time(scheduled: str, folder: str) -> None:
-    """On the full hour that is its folder; otherwise minutes, and seconds where there are any, tell it apart."""
+def test_execution_directory_is_the_scheduled_time(scheduled: str, folder: str) -> None:
+    """The name is the hour, with minutes and seconds unless they are zero."""
     assert execution_directory(Path("runs"), "endpoint", "monitor", utc(scheduled)) == Path(
         f"runs/endpoint/monitor/{folder}"
     )
 
 
-def test_commit_makes_the_directory(tmp_path: Path) -> None:
-    """Parents, directory and files appear, readable for others, and nothing beside them."""
+def test_commit_creates_the_directory(tmp_path: Path) -> None:
+    """Parents, directory and files are created, readable for other users, and nothing else is."""
     commit(tmp_path / "a/b/06", {"x": b"1", "y": b""})
     assert contents(tmp_path) == {"a/b/06/x": b"1", "a/b/06/y": b""}
     assert list((tmp_path / "a/b").iterdir()) == [tmp_path / "a/b/06"]
@@ -77,15 +77,15 @@ def test_commit_makes_the_directory(tmp_path: Path) -> None:
 
 
 def test_commit_replaces_the_whole_directory(tmp_path: Path) -> None:
-    """Files of the former execution that the new one lacks are gone."""
+    """Files that only the former execution wrote are removed."""
     commit(tmp_path / "06", {ANALYSIS: b"old", VIOLATIONS: b"old"})
     commit(tmp_path / "06", {ANALYSIS: b"new"})
     assert contents(tmp_path) == {"06/analysis.json": b"new"}
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
 
 
-def test_commit_leaves_its_neighbours_alone(tmp_path: Path) -> None:
-    """Other hours stay as they are."""
+def test_commit_leaves_other_directories_unchanged(tmp_path: Path) -> None:
+    """Directories of other hours are unchanged."""
     commit(tmp_path / "05", {"x": b"5"})
     commit(tmp_path / "06", {"x": b"6"})
     assert contents(tmp_path) == {"05/x": b"5", "06/x": b"6"}
@@ -93,7 +93,7 @@ def test_commit_leaves_its_neighbours_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", [{}, {"06/analysis.json": b"old"}])
 def test_failure_while_writing_changes_nothing(tmp_path: Path, before: dict[str, bytes]) -> None:
-    """When a file cannot be written, the old directory stays and nothing hidden remains."""
+    """If a file cannot be written, the old directory stays and no hidden folder remains."""
     if before:
         commit(tmp_path / "06", {ANALYSIS: b"old"})
     with pytest.raises(FileNotFoundError):
@@ -103,7 +103,7 @@ def test_failure_while_writing_changes_nothing(tmp_path: Path, before: dict[str,
 
 
 def test_failure_while_replacing_restores_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the new directory cannot be put in place, the old one is put back and nothing hidden remains."""
+    """If the new directory cannot be renamed, the old one is restored and no hidden folder remains."""
     commit(tmp_path / "06", {ANALYSIS: b"old"})
     rename = Path.rename
 
@@ -129,18 +129,18 @@ def test_failure_while_replacing_restores_the_old(tmp_path: Path, monkeypatch: p
         (b"null", None, False),
     ],
 )
-def test_manifests_tell_what_is_finished(
+def test_execution_is_finished_unless_it_failed(
     tmp_path: Path, data: bytes, manifest: dict[str, str] | None, done: bool
 ) -> None:
-    """What is no object is no manifest of ours; one that did not fail is a finished execution."""
+    """A manifest that is not a JSON object counts as missing."""
     commit(tmp_path / "06", {MANIFEST: data})
     assert read_manifest(tmp_path / "06") == manifest
     assert is_finished(tmp_path / "06") is done
 
 
 @pytest.mark.parametrize("data", [b"", b"torn {", b"\xff"])
-def test_a_damaged_manifest_is_an_error_and_its_execution_is_kept(tmp_path: Path, data: bytes, golden: Golden) -> None:
-    """What cannot be read may have been a finished execution."""
+def test_damaged_manifest_is_an_error(tmp_path: Path, data: bytes, golden: Golden) -> None:
+    """Its execution counts as finished, so that it is not overwritten."""
     commit(tmp_path / "06", {MANIFEST: data})
     with golden.raises(ValueError):
         read_manifest(tmp_path / "06")
@@ -148,7 +148,7 @@ def test_a_damaged_manifest_is_an_error_and_its_execution_is_kept(tmp_path: Path
 
 
 def test_missing_manifest_is_none(tmp_path: Path) -> None:
-    """An absent folder and a folder without a manifest are no execution."""
+    """Neither a missing folder nor one without a manifest is a finished execution."""
     for target in (tmp_path / "absent", tmp_path):
         assert read_manifest(target) is None
         assert not is_finished(target)
@@ -165,7 +165,7 @@ HISTORY = (
 
 
 def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
-    """Hours, minutes and seconds have their order, over the ends of days and years; what is none is passed by."""
+    """They are sorted by time across days and years; other names are skipped."""
     for name in (*HISTORY, "2026/01/05/.08~0a1b2c3d", "2026/01/05/notes", "2026/01/x/07", "notes/01/05/07"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "2026/01/03").write_text("a file where a folder belongs")
@@ -189,10 +189,8 @@ def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
         (None, AlertHistory(INFORMED)),
     ],
 )
-def test_what_is_known_is_what_the_newest_that_judged_said(
-    tmp_path: Path, newest: str | None, expected: AlertHistory
-) -> None:
-    """Status and level come from its manifest; one that is damaged, missing or could not judge is passed by."""
+def test_alert_history_is_the_newest_verdict(tmp_path: Path, newest: str | None, expected: AlertHistory) -> None:
+    """Executions with a damaged or missing manifest, or without a verdict, are skipped."""
     documents = {"2026/01/05/08": newest, "2026/01/04/23": '{"status": "Completed", "level": "info"}'}
     for name, document in documents.items():
         (tmp_path / name).mkdir(parents=True)
@@ -202,29 +200,29 @@ def test_what_is_known_is_what_the_newest_that_judged_said(
     assert alert_history(tmp_path / "2026/01/04/23") == AlertHistory()
 
 
-def test_news_that_reached_nobody_is_not_known(tmp_path: Path) -> None:
-    """Its execution is passed by until somebody was reached; the note goes with the directory."""
+def test_unpublished_executions_are_not_in_the_alert_history(tmp_path: Path) -> None:
+    """They are skipped until a recipient was reached; the marker is removed with the directory."""
     for hour, level in (("07", "none"), ("08", "violation")):
         commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: f'{{"status": "Completed", "level": "{level}"}}'.encode()})
     target = tmp_path / "2026/01/05/08"
-    mark_unpublished(target, untold=True)
+    mark_unpublished(target, unpublished=True)
     assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.NONE))
-    mark_unpublished(target, untold=False)
+    mark_unpublished(target, unpublished=False)
     assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.VIOLATION))
-    mark_unpublished(target, untold=True)
+    mark_unpublished(target, unpublished=True)
     assert remove(target, tmp_path)
     assert contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
 
 
-def test_a_note_that_cannot_be_made_is_none(tmp_path: Path) -> None:
-    """Where the folder is gone nothing is raised, and nothing made."""
-    for untold in (True, False):
-        mark_unpublished(tmp_path / "gone/08", untold)
+def test_unpublished_marker_needs_the_folder(tmp_path: Path) -> None:
+    """If the folder is missing, nothing is raised and nothing is created."""
+    for unpublished in (True, False):
+        mark_unpublished(tmp_path / "gone/08", unpublished)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_long_silence_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After so many failures it is known that it fails, and nothing of what was before."""
+def test_alert_history_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After MAX_HISTORY failures, older executions are not read."""
     monkeypatch.setattr("runner.results.directories.MAX_HISTORY", 3)
     for hour, status in enumerate(["Completed", *["Failed"] * 3]):
         (folder := tmp_path / f"2026/01/05/{hour:02d}").mkdir(parents=True)
@@ -233,8 +231,8 @@ def test_a_long_silence_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pyte
     assert alert_history(tmp_path / "2026/01/05/04") == AlertHistory(None, failing=True)
 
 
-def test_nothing_of_others_is_replaced(tmp_path: Path, golden: Golden) -> None:
-    """A folder with anything that no execution wrote, or a file, stays as it is."""
+def test_foreign_files_are_not_replaced(tmp_path: Path, golden: Golden) -> None:
+    """A file, or a folder with files that no execution writes, is unchanged."""
     (tmp_path / "folder/sub").mkdir(parents=True)
     (tmp_path / "file").write_bytes(b"precious")
     for target in ("folder", "file"):
@@ -247,8 +245,8 @@ def test_nothing_of_others_is_replaced(tmp_path: Path, golden: Golden) -> None:
 @pytest.mark.parametrize(
     "other", ["explanations_shap/notes.txt", "explanations_shap/out.csv/part-0.csv", "analysis.json/x", "out.csv"]
 )
-def test_nothing_of_others_in_a_folder_of_ours_is_lost(tmp_path: Path, other: str, golden: Golden) -> None:
-    """A folder of the same name, and what lies in it beside our files, is neither replaced, amended nor removed."""
+def test_foreign_files_in_an_execution_folder_are_not_lost(tmp_path: Path, other: str, golden: Golden) -> None:
+    """A directory with foreign files is not replaced, amended or removed."""
     (path := tmp_path / "09" / other).parent.mkdir(parents=True)
     path.write_bytes(b"precious")
     for act in (commit, amend):
@@ -259,8 +257,8 @@ def test_nothing_of_others_in_a_folder_of_ours_is_lost(tmp_path: Path, other: st
 
 
 @pytest.mark.parametrize("other", ["file", "link"])
-def test_what_only_has_the_name_of_our_folder_stays(tmp_path: Path, other: str, golden: Golden) -> None:
-    """A file is no folder of ours, nor is a link to somebody else's."""
+def test_file_or_link_with_the_name_of_the_folder_is_not_replaced(tmp_path: Path, other: str, golden: Golden) -> None:
+    """Neither a file nor a symbolic link counts as the folder of local attributions."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "09").mkdir()
     path = tmp_path / "09/explanations_shap"
@@ -269,8 +267,8 @@ def test_what_only_has_the_name_of_our_folder_stays(tmp_path: Path, other: str, 
         commit(tmp_path / "09", {REPORT: b"new"})
 
 
-def test_a_folder_of_ours_goes_with_the_directory(tmp_path: Path) -> None:
-    """It is replaced, amended and removed like all else."""
+def test_local_folder_is_part_of_the_directory(tmp_path: Path) -> None:
+    """It is replaced, amended and removed like the other files."""
     target = tmp_path / "09"
     commit(target, {ANALYSIS: b"1", LOCAL_ATTRIBUTIONS: b"2", BASELINE_ROWS: b"3"})
     amend(target, {ANALYSIS: b"4"})
@@ -285,8 +283,8 @@ def test_a_folder_of_ours_goes_with_the_directory(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_writer_put_aside_comes_back(tmp_path: Path) -> None:
-    """Between the two renames the old directory is aside; the next writer finds it first, and nothing hidden stays."""
+def test_directory_moved_by_a_killed_writer_is_restored(tmp_path: Path) -> None:
+    """The writer was killed between its two renames; the next claim restores the old directory."""
     commit(tmp_path / "06", {ANALYSIS: b"old"})
     (tmp_path / ".06~0123abcd").mkdir()
     (tmp_path / "06").rename(tmp_path / ".06~0123abcd/old")
@@ -295,8 +293,8 @@ def test_what_a_killed_writer_put_aside_comes_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
 
 
-def test_writers_that_are_killed_leave_a_whole_directory_and_nothing_else(tmp_path: Path) -> None:
-    """Killed between any two system calls, or several at once at random, they leave no trace after the next commit."""
+def test_killed_writers_leave_no_trace(tmp_path: Path) -> None:
+    """Also if several are killed at once, or between any two system calls."""
     command = [sys.executable, "-m", "tests.killed_writers", str(tmp_path)]
     found = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=CHECKOUT, timeout=60).stdout)
     for points in (new := found["new"], again := found["again"], gone := found["gone"]):
@@ -309,39 +307,39 @@ def test_writers_that_are_killed_leave_a_whole_directory_and_nothing_else(tmp_pa
     assert (found["row"], found["random"]) == ("last", "last")
 
 
-def test_the_folder_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
-    """Somebody who claims the same directory in the midst of writing changes nothing."""
+def test_hidden_folder_of_a_live_writer_is_not_removed(tmp_path: Path) -> None:
+    """A claim of the same directory during a write changes nothing."""
 
-    class Meddled(io.BytesIO):
+    class ClaimingReader(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             claim(tmp_path / "06")
             remove(tmp_path / "06", tmp_path)
             return super().read(size)
 
-    commit(tmp_path / "06", {ANALYSIS: Meddled(b"new"), REPORT: Meddled(b"page")})
+    commit(tmp_path / "06", {ANALYSIS: ClaimingReader(b"new"), REPORT: ClaimingReader(b"page")})
     assert contents(tmp_path) == {"06/analysis.json": b"new", "06/report.html": b"page"}
 
 
 @pytest.mark.parametrize(
     "other", [".05-41~0123abcd", ".05~41~0123abcd", ".05-", ".05~short", ".05.lock", ".5]~0123abcd"]
 )
-def test_what_belongs_to_neighbours_is_left_alone(tmp_path: Path, other: str) -> None:
-    """Hidden folders of directories whose names begin alike, and all else that is hidden, are not touched."""
+def test_hidden_files_of_other_directories_are_not_removed(tmp_path: Path, other: str) -> None:
+    """Hidden folders of directories with similar names, and other hidden files, are unchanged."""
     (tmp_path / other).mkdir()
     for name in ("05", "[05]", "05~41~"):
         commit(tmp_path / name, {ANALYSIS: b"new"})
     assert (tmp_path / other).is_dir()
 
 
-def test_a_folder_nobody_writes_in_goes(tmp_path: Path) -> None:
-    """Also one whose writer was killed before it had a lock."""
+def test_unlocked_hidden_folder_is_removed(tmp_path: Path) -> None:
+    """Its writer may have been killed before it got the lock."""
     (tmp_path / ".[05]~0123abcd").mkdir()
     claim(tmp_path / "[05]")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_removed_leaves_no_empty_folders(tmp_path: Path) -> None:
-    """Folders that become empty go too, up to the root, which stays; neighbours stay."""
+def test_remove_deletes_empty_parent_folders(tmp_path: Path) -> None:
+    """The root and the directories of other executions stay."""
     root = tmp_path / "monitor"
     for name in ("e/m/2026/01/05/09", "e/m/2026/01/05/09-15", "e/m/2025/12/31/23"):
         commit(root / name, {ANALYSIS: b"1", REPORT: b"2"})
@@ -362,29 +360,29 @@ def test_what_is_removed_leaves_no_empty_folders(tmp_path: Path) -> None:
     assert not list(root.iterdir())
 
 
-def test_what_is_gone_already_counts_as_removed(tmp_path: Path) -> None:
-    """Removing twice is fine, and so is what never was."""
+def test_missing_directory_counts_as_removed(tmp_path: Path) -> None:
+    """Removing a missing directory returns True and creates nothing."""
     assert remove(tmp_path / "e/m/2026/01/05/09", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_of_others_is_removed(tmp_path: Path) -> None:
-    """A directory that somebody has put something into stays as it is."""
+def test_foreign_files_are_not_removed(tmp_path: Path) -> None:
+    """A directory with a file that no execution writes is unchanged."""
     commit(tmp_path / "09", {ANALYSIS: b"1"})
     (tmp_path / "09/notes.txt").write_bytes(b"precious")
     assert not remove(tmp_path / "09", tmp_path)
     assert contents(tmp_path) == {"09/analysis.json": b"1", "09/notes.txt": b"precious"}
 
 
-def test_folders_above_the_root_stay(tmp_path: Path) -> None:
-    """A root that the directory is not below keeps all folders."""
+def test_folders_outside_the_root_are_not_removed(tmp_path: Path) -> None:
+    """If the directory is not below the root, its parent folders stay."""
     commit(tmp_path / "a/09", {ANALYSIS: b"1"})
     assert remove(tmp_path / "a/09", tmp_path / "b")
     assert (tmp_path / "a").is_dir()
 
 
-def test_who_writes_is_known_until_the_end(tmp_path: Path) -> None:
-    """Several may write one directory; it is being written until the last one ends, and nothing hidden is left."""
+def test_directory_is_being_written_until_the_last_writer_ends(tmp_path: Path) -> None:
+    """Several writers may overlap; no hidden file remains."""
     target = tmp_path / "made/reference"
     assert not is_being_written(target)
     with writing(target):
@@ -397,8 +395,8 @@ def test_who_writes_is_known_until_the_end(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_process_writes_no_more(tmp_path: Path) -> None:
-    """Another process is seen writing until it is killed; what it leaves goes with the next writer."""
+def test_killed_process_is_no_writer(tmp_path: Path) -> None:
+    """The next writer removes the lock file of the killed process."""
     code = f"""
 import pathlib, time
 from runner.results.directories import writing
@@ -418,7 +416,7 @@ with writing(pathlib.Path({str(tmp_path / "reference")!r})):
 
 
 def test_stopwatch_measures_steps() -> None:
-    """Each step is measured by the clock it was given."""
+    """Steps are measured with the given clock."""
     ticks = iter([1.0, 3.5, 10.0, 10.00004])
     watch = Stopwatch(lambda: next(ticks))
     for name in ("read", "explain"):
@@ -427,13 +425,13 @@ def test_stopwatch_measures_steps() -> None:
     assert watch.seconds == {"read": 2.5, "explain": 0.0}
 
 
-def test_sha256_is_the_standards() -> None:
-    """The hash is that of FIPS 180-2's own example."""
+def test_sha256_matches_the_standard() -> None:
+    """The expected value is the example in FIPS 180-2."""
     assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_several_writers_leave_one_whole_directory(tmp_path: Path) -> None:
-    """Of threads that commit to the same place at once, one stays, whole, and nothing hidden is left."""
+def test_concurrent_writers_leave_one_complete_directory(tmp_path: Path) -> None:
+    """Several threads commit to the same path; no hidden folder remains."""
     target = tmp_path / "hour"
 
     def write(number: int) -> None:
@@ -446,12 +444,12 @@ def test_several_writers_leave_one_whole_directory(tmp_path: Path) -> None:
     assert (target / ANALYSIS).read_bytes() == (target / REPORT).read_bytes()
 
 
-def test_what_is_amended_leaves_the_rest(tmp_path: Path, golden: Golden) -> None:
-    """Files of the same names are replaced, others stay; a directory that holds more is refused and stays as it is."""
+def test_amend_changes_only_the_given_files(tmp_path: Path, golden: Golden) -> None:
+    """A directory with foreign files is refused and unchanged."""
     target = tmp_path / "05"
-    commit(target, {ANALYSIS: b"kept", REPORT: b"old"})
+    commit(target, {ANALYSIS: b"unchanged", REPORT: b"old"})
     amend(target, {REPORT: b"new"})
-    assert contents(tmp_path) == {"05/analysis.json": b"kept", "05/report.html": b"new"}
+    assert contents(tmp_path) == {"05/analysis.json": b"unchanged", "05/report.html": b"new"}
     (target / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     with golden.raises(OccupiedTarget):

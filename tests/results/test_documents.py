@@ -1,4 +1,4 @@
-"""The documents, byte for byte against files, and what Clarify's own look like."""
+"""JSON documents, compared byte for byte with expected files."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ ATTRIBUTIONS = GlobalAttributions(
 )
 
 
-def test_analysis_is_the_file() -> None:
-    """An analysis.json has the published shape to the byte."""
+def test_analysis_matches_the_expected_file() -> None:
+    """The bytes of analysis.json follow the published format."""
     assert analysis(ATTRIBUTIONS) == (EXPECTED / "analysis.json").read_bytes()
 
 
-def test_an_analysis_is_read_back() -> None:
-    """What was written is read as it was."""
+def test_analysis_round_trip() -> None:
+    """Reading returns the values that were written."""
     back = read_analysis(analysis(ATTRIBUTIONS), "a.json")
     assert (back.names, back.labels) == (ATTRIBUTIONS.names, ATTRIBUTIONS.labels)
     np.testing.assert_array_equal(back.values_DL, ATTRIBUTIONS.values_DL)
     np.testing.assert_array_equal(back.expected_L, ATTRIBUTIONS.expected_L)
 
 
-def test_violations_are_the_file() -> None:
-    """A constraint_violations.json lists the labels below the threshold in SageMaker's words."""
+def test_violations_match_the_expected_file() -> None:
+    """constraint_violations.json lists the labels below the threshold, worded as by SageMaker."""
     drifts = (
         LabelRanking("label0", "label0", 0.7639720923277322, 0.4, 0.6),
         LabelRanking("label1", "label1", 0.9, 0.4, 0.6),
@@ -67,18 +67,18 @@ def test_violations_are_the_file() -> None:
         b' "b": {"global_shap_values": {"x": 1, "y": 2}, "expected_value": 1}}}}',
     ],
 )
-def test_what_is_no_analysis_is_refused(data: bytes) -> None:
-    """Anything else is an error that names the file."""
+def test_other_documents_are_refused(data: bytes) -> None:
+    """The error names the file."""
     with pytest.raises(UnusableReference, match=r"reference a\.json: "):
         read_analysis(data, "a.json")
 
 
-def test_a_drift_document_has_null_where_a_figure_is_undefined() -> None:
-    """A model that has gone silent, and a reference that keeps nothing."""
-    reference, silent = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
+def test_undefined_figures_are_null_in_drift_json() -> None:
+    """For attributions that are all zero, and for a reference without stored records."""
+    reference, zero = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
     verdict = RankingResult(0.9, (LabelRanking("y", "y", None, None, None, ("degenerate",)),))
     against = GlobalAttributions(("x",), ("y",), np.array([[0.5]]), np.array([0.25]))
-    document = orjson.loads(drift(USUAL.find(reference, silent, "mean_abs", HOUR), verdict, against))
+    document = orjson.loads(drift(USUAL.find(reference, zero, "mean_abs", HOUR), verdict, against))
     assert document["reference"] == {"y": {"global_shap_values": {"x": 0.5}, "expected_value": 0.25}}
     (label,) = document["finding"]["labels"]
     assert label["attribution_shift"] == {"value": None, "noise": None, "p": None}
@@ -87,6 +87,6 @@ def test_a_drift_document_has_null_where_a_figure_is_undefined() -> None:
 
 
 def test_documents_are_strict_json() -> None:
-    """There is no NaN and no Infinity."""
+    """NaN and Infinity are refused."""
     with pytest.raises(ValueError, match="JSON"):
         dump({"value": float("nan")})

@@ -1,4 +1,4 @@
-"""Local attributions as files, read back as others read them."""
+"""Local attributions, read back with the csv module."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions
-from runner.results import local_attributions, reference_sample
+from runner.results import local_attributions
 from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS, amend
 from runner.results.local_attributions import saved
+from runner.results.reference import from_parquet
 from tests.formula_models import Formula, additive, interacting
 from tests.stages.test_baseline import baseline
 from tests.stages.test_monitor import WINDOW, event, monitor, write
@@ -30,14 +31,14 @@ def table(data: bytes) -> list[list[str]]:
     return list(csv.reader(io.StringIO(data.decode(), newline="")))
 
 
-def both(x: pl.DataFrame) -> NDArray[np.float64]:
-    """Return two outputs."""
+def two_outputs(x: pl.DataFrame) -> NDArray[np.float64]:
+    """Return the scores of two outputs."""
     return np.stack([interacting(x), additive(x)], axis=1)
 
 
 @pytest.mark.parametrize("values", [1, 40, 2**20])
-def test_hostile_names_and_floats_come_back(monkeypatch: pytest.MonkeyPatch, values: int) -> None:
-    """Features of the first label come first, columns of the same name stay two, floats keep all their bits."""
+def test_special_names_and_floats_are_read_back(monkeypatch: pytest.MonkeyPatch, values: int) -> None:
+    """Features of the first label come first, duplicate columns are preserved, floats keep all bits."""
     monkeypatch.setattr(local_attributions, "VALUES", values)
     phi_NDL = np.random.default_rng(0).normal(size=(7, len(NAMES), len(LABELS)))
     phi_NDL[:, 1, 2] = EXTREME
@@ -63,24 +64,22 @@ def test_hostile_names_and_floats_come_back(monkeypatch: pytest.MonkeyPatch, val
     assert [row[0] for row in rows] == ["x,\n", "", 'q"', "\r", ""]
 
 
-def test_a_baselining_leaves_those_it_keeps(tmp_path: Path) -> None:
-    """A row for each record of the dataset in its order, equal to the kept ones, and the mean as background."""
-    model = Formula(both, label_headers=("no", "yes"))
+def test_baseline_saves_the_attributions_of_the_reference_sample(tmp_path: Path) -> None:
+    """One row per record of the dataset, in its order and equal to the reference sample; the mean is the background."""
+    model = Formula(two_outputs, label_headers=("no", "yes"))
     assert replace(baseline(tmp_path, model), save_local_shap_values=True).run().succeeded
     reference = tmp_path / "reference"
     header, *rows = table((reference / LOCAL_ATTRIBUTIONS).read_bytes())
     assert header == ["a_no", "b_no", "c_no", "a_yes", "b_yes", "c_yes"]
-    records = reference_sample.from_parquet(
-        (reference / "reference.parquet").read_bytes(), list("abc"), ("a", "b", "c"), ("no", "yes")
-    )
+    records = from_parquet((reference / "reference.parquet").read_bytes(), list("abc"), ("a", "b", "c"), ("no", "yes"))
     expected = records.attributions.phi_NDL.transpose(0, 2, 1).reshape(3, 6)
     assert np.array(rows, dtype=np.float64).tobytes() == expected.tobytes()
     assert (reference / BASELINE_ROWS).read_bytes() == b"a,b,c\n3,1,1\n"
     assert not (reference / EXPLAINED).exists()
 
 
-def test_an_execution_leads_each_row_to_its_event(tmp_path: Path) -> None:
-    """out.csv has the shape that AWS gives it; which record of which event a row is about stands beside it."""
+def test_explained_csv_links_rows_to_events(tmp_path: Path) -> None:
+    """out.csv has the format of AWS; explained.csv names the event and the record of each row."""
     stage = replace(monitor(tmp_path, []), save_local_shap_values=True)
     write(tmp_path, "09/a.jsonl", event([7, 2, 1], [6, 2, 1]) + event([9, 3, 0], clock="09:31:00"))
     target = Path(stage.run(WINDOW).directory)
@@ -99,8 +98,8 @@ def test_an_execution_leads_each_row_to_its_event(tmp_path: Path) -> None:
     assert (target / LOCAL_ATTRIBUTIONS).read_bytes() == before
 
 
-def test_without_the_setting_nothing_is_left(tmp_path: Path) -> None:
-    """Neither of a baselining nor of an execution, also where there were files before."""
+def test_local_attributions_are_not_saved_by_default(tmp_path: Path) -> None:
+    """Neither by baselining nor by an execution; files of a former execution are removed."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     replace(stage, save_local_shap_values=True).run(WINDOW)
     target = Path(stage.run(WINDOW).directory)

@@ -1,4 +1,4 @@
-"""Locks on files, between descriptors as between processes."""
+"""File locks, tested between file descriptors."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ import pytest
 from runner.results import locks
 
 
-def test_one_holds_it_alone(tmp_path: Path) -> None:
-    """Nobody else gets it, alone or together, before it is given back."""
+def test_exclusive_lock_excludes_all_others(tmp_path: Path) -> None:
+    """Exclusive and shared requests are refused until the lock is released."""
     path = tmp_path / "lock"
     assert locks.is_free(path)
     with locks.locked(path, locks.EXCLUSIVE):
         assert not locks.is_free(path)
-        for how in (locks.EXCLUSIVE, locks.SHARED):
-            with pytest.raises(BlockingIOError), locks.locked(path, how | locks.NON_BLOCKING):
+        for mode in (locks.EXCLUSIVE, locks.SHARED):
+            with pytest.raises(BlockingIOError), locks.locked(path, mode | locks.NON_BLOCKING):
                 pass
     assert locks.is_free(path)
 
 
-def test_a_lock_on_a_file_that_is_gone_counts_for_nothing(tmp_path: Path) -> None:
-    """Who has waited for a file that was removed meanwhile holds the new one of that name."""
+def test_waiting_process_locks_the_new_file_after_removal(tmp_path: Path) -> None:
+    """The lock is on the file that has the name after the wait."""
     path = tmp_path / "lock"
-    held: list[bool] = []
+    locked_current: list[bool] = []
 
     def wait() -> None:
         with locks.locked(path, locks.EXCLUSIVE) as file:
-            held.append(os.path.samestat(os.fstat(file.fileno()), path.stat()))
+            locked_current.append(os.path.samestat(os.fstat(file.fileno()), path.stat()))
 
     with locks.locked(path, locks.EXCLUSIVE):
         waiting = Thread(target=wait)
         waiting.start()
         waiting.join(0.05)
-        assert not held
+        assert not locked_current
         path.unlink()
         path.touch()
     waiting.join()
-    assert held == [True]
+    assert locked_current == [True]
 
 
-def test_the_last_one_removes_it(tmp_path: Path) -> None:
-    """A file that others hold, or that has been replaced, stays."""
+def test_last_sharer_removes_the_file(tmp_path: Path) -> None:
+    """A file that another process has locked, or that was replaced, is not removed."""
     path = tmp_path / "lock"
     with locks.locked(path, locks.SHARED) as first:
         with locks.locked(path, locks.SHARED) as second:

@@ -1,4 +1,4 @@
-"""The reference, in folders built by hand."""
+"""The reference and its sample of explained records."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from runner.domain.attributions import Attributions, Explained
 from runner.errors import MissingInput, UnusableReference
 from runner.explain import background as backgrounds
-from runner.results.reference import Reference
+from runner.results.reference import Reference, canaries, draw_sample, from_parquet, to_parquet
 from tests.golden import Golden
 
 SETTINGS = {"kind": "kernel", "num_samples": 100, "agg_method": "mean_abs", "use_logit": False}
+NAMES = ("Age", 'a "b"\n', "kind")
 BACKGROUND = pl.DataFrame({"Age": [39], "Rate": [0.5]})
-BARE = "the reference is a bare analysis.json: with which settings it was computed is not known"
 
 
 def analysis(**values: float) -> bytes:
@@ -30,7 +32,7 @@ ANALYSIS = analysis(Age=0.5, Rate=-0.125)
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    """Return the manifest of a baselining run."""
+    """Return the manifest of a baselining."""
     hashes = {
         "analysis.json": hashlib.sha256(ANALYSIS).hexdigest(),
         "background": backgrounds.identity(BACKGROUND),
@@ -49,8 +51,8 @@ def folder(path: Path, origin: object = None) -> Path:
 
 
 @pytest.mark.parametrize("name", ["", "analysis.json"])
-def test_reference_is_a_folder_or_its_analysis(tmp_path: Path, name: str) -> None:
-    """The folder and the file in it are the same reference, with its origin."""
+def test_folder_and_analysis_file_are_the_same_reference(tmp_path: Path, name: str) -> None:
+    """Both paths give the attributions and their origin."""
     reference = Reference.read(folder(tmp_path, manifest()) / name)
     assert reference.path == tmp_path / "analysis.json"
     assert reference.digest == hashlib.sha256(ANALYSIS).hexdigest()
@@ -61,94 +63,159 @@ def test_reference_is_a_folder_or_its_analysis(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("origin", [None, [], {}, {"hashes": None}, {"hashes": "x"}, {"hashes": {}}])
-def test_reference_without_its_own_manifest_is_bare(tmp_path: Path, origin: object) -> None:
-    """A manifest that is absent or foreign says nothing about this analysis."""
+def test_foreign_manifest_is_ignored(tmp_path: Path, origin: object) -> None:
+    """Without a manifest of stage=baseline the origin is unknown."""
     assert Reference.read(folder(tmp_path, origin)).origin is None
 
 
-def test_bare_file_of_any_name_is_read(tmp_path: Path) -> None:
-    """An analysis that SageMaker Clarify wrote is a reference under any name."""
+def test_clarify_analysis_is_read_under_any_name(tmp_path: Path) -> None:
+    """A bare analysis.json needs no manifest."""
     (tmp_path / "clarify.json").write_bytes(ANALYSIS)
     assert Reference.read(tmp_path / "clarify.json").attributions.names == ("Age", "Rate")
 
 
 @pytest.mark.parametrize("name", ["", "absent", "absent.json"])
-def test_missing_reference_says_what_to_do(tmp_path: Path, name: str, golden: Golden) -> None:
-    """Without a reference the setting and the stage that makes one are named."""
+def test_missing_reference_names_the_remedy(tmp_path: Path, name: str, golden: Golden) -> None:
+    """The error names the setting and stage=baseline."""
     with golden.raises(MissingInput):
         Reference.read(tmp_path / name)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"explanations":{"kernel_shap":{}}}', analysis()])
-def test_unreadable_reference_is_named(tmp_path: Path, data: bytes, golden: Golden) -> None:
-    """A file that is no analysis is named."""
+def test_unreadable_reference_is_refused(tmp_path: Path, data: bytes, golden: Golden) -> None:
+    """The error names the file."""
     (tmp_path / "analysis.json").write_bytes(data)
     with golden.raises(UnusableReference):
         Reference.read(tmp_path)
 
 
-def test_background_is_the_references_own(tmp_path: Path) -> None:
-    """The rows come back with their names and types."""
+def test_background_is_read_from_the_manifest(tmp_path: Path) -> None:
+    """The rows keep their names and types."""
     assert Reference.read(folder(tmp_path, manifest())).background().equals(BACKGROUND)
 
 
 def test_bare_reference_has_no_background(tmp_path: Path, golden: Golden) -> None:
-    """Without an origin the rows have to be given."""
+    """Without a manifest, shap.baseline must be set."""
     with golden.raises(UnusableReference):
         Reference.read(folder(tmp_path)).background()
 
 
 @pytest.mark.parametrize(
-    ("origin", "said"),
+    "origin",
     [
-        ({**manifest(), "hashes": {**manifest()["hashes"], "analysis.json": "other"}}, "is another analysis than"),
-        ({**manifest(), "hashes": {"analysis.json": manifest()["hashes"]["analysis.json"]}}, "damaged"),
-        (manifest(background=None), "damaged"),
-        (manifest(background={"names": None, "rows": []}), "damaged"),
-        (manifest(estimator=None), "damaged"),
+        {**manifest(), "hashes": {**manifest()["hashes"], "analysis.json": "other"}},
+        {**manifest(), "hashes": {"analysis.json": manifest()["hashes"]["analysis.json"]}},
+        manifest(background=None),
+        manifest(background={"names": None, "rows": []}),
+        manifest(estimator=None),
     ],
+    ids=["hash", "hashes", "background", "names", "estimator"],
 )
-def test_a_damaged_origin_is_never_taken_for_none(tmp_path: Path, origin: object, said: str, golden: Golden) -> None:
-    """An analysis whose manifest is not whole is refused, or the guards would be off."""
+def test_damaged_manifest_is_refused(tmp_path: Path, origin: object, golden: Golden) -> None:
+    """A damaged manifest never counts as a missing one."""
     with golden.raises(UnusableReference):
         Reference.read(folder(tmp_path, origin))
 
 
-def test_a_torn_manifest_is_refused(tmp_path: Path, golden: Golden) -> None:
-    """So is one that is no JSON."""
+def test_truncated_manifest_is_refused(tmp_path: Path, golden: Golden) -> None:
+    """A manifest that is not JSON is an error."""
     (folder(tmp_path) / "manifest.json").write_text("{")
     with golden.raises(UnusableReference):
         Reference.read(tmp_path)
 
 
-def test_equal_settings_need_no_words(tmp_path: Path) -> None:
-    """With the same settings and rows there is nothing to say."""
+def test_equal_settings_give_no_notes(tmp_path: Path) -> None:
+    """The same settings and background are comparable."""
     assert Reference.read(folder(tmp_path, manifest())).check_comparable(SETTINGS, BACKGROUND) == []
 
 
-def test_bare_reference_is_compared_with_a_caveat(tmp_path: Path) -> None:
-    """Without an origin the caveat is all there is to say."""
-    assert Reference.read(folder(tmp_path)).check_comparable(SETTINGS, BACKGROUND) == [BARE]
+def test_bare_reference_gives_a_note(tmp_path: Path, golden: Golden) -> None:
+    """The settings of its estimator are unknown."""
+    (note,) = Reference.read(folder(tmp_path)).check_comparable(SETTINGS, BACKGROUND)
+    golden(note)
 
 
-def test_settings_of_noise_are_reported(tmp_path: Path, golden: Golden) -> None:
-    """Other samples or another explainer change only the noise."""
+def test_settings_that_change_the_noise_give_notes(tmp_path: Path, golden: Golden) -> None:
+    """The sample size, the seed and the explainer change only the noise."""
     live = {"kind": "exact", "num_samples": 200, "seed": 1, "agg_method": "mean_abs", "use_logit": False}
-    told = Reference.read(folder(tmp_path, manifest())).check_comparable(live, BACKGROUND)
-    assert len(told) == 3
-    golden("\n".join(told))
+    notes = Reference.read(folder(tmp_path, manifest())).check_comparable(live, BACKGROUND)
+    assert len(notes) == 3
+    golden("\n".join(notes))
 
 
 @pytest.mark.parametrize(("key", "value"), [("agg_method", "median"), ("use_logit", True)])
-def test_settings_of_meaning_are_refused(tmp_path: Path, key: str, value: object, golden: Golden) -> None:
-    """Another aggregation or unit makes the numbers incomparable."""
+def test_settings_that_change_the_meaning_are_refused(tmp_path: Path, key: str, value: object, golden: Golden) -> None:
+    """Aggregation and logit scale make the attributions incomparable."""
     reference = Reference.read(folder(tmp_path, manifest()))
     with golden.raises(UnusableReference):
         reference.check_comparable({**SETTINGS, key: value}, BACKGROUND)
 
 
-def test_other_background_is_refused(tmp_path: Path, golden: Golden) -> None:
-    """Another SHAP baseline makes the numbers incomparable."""
+def test_different_background_is_refused(tmp_path: Path, golden: Golden) -> None:
+    """A different shap.baseline makes the attributions incomparable."""
     reference = Reference.read(folder(tmp_path, manifest()))
     with golden.raises(UnusableReference):
         reference.check_comparable(SETTINGS, BACKGROUND.with_columns(Age=40))
+
+
+def sample(rows: int) -> Explained:
+    """Return explained records with numbers, strings and nulls, for two labels."""
+    rng = np.random.default_rng(0)
+    features = pl.DataFrame(
+        [
+            pl.Series(NAMES[0], rng.integers(0, 99, rows)),
+            pl.Series(NAMES[1], [None, 0.5] * (rows // 2), dtype=pl.Float64),
+            pl.Series(NAMES[2], ["ä", ""] * (rows // 2)),
+        ]
+    )
+    phi_NDL, scores_NL = rng.normal(size=(rows, 3, 2)), rng.normal(size=(rows, 2))
+    return Explained(features, Attributions(NAMES, ("no", "<yes>"), phi_NDL, np.array([0.1, 0.2]), scores_NL, 9))
+
+
+@pytest.mark.parametrize("rows", [4, 40])
+def test_reference_sample_round_trip(rows: int) -> None:
+    """Types, nulls, names and all bits of the attributions are preserved; equal records give equal bytes."""
+    drawn = draw_sample(sample(rows), 20, 1)
+    back = from_parquet(to_parquet(drawn), NAMES, NAMES, ("no", "<yes>"))
+    assert back.features.equals(drawn.features)
+    assert back.features.schema == drawn.features.schema
+    assert back.attributions.phi_NDL.tolist() == drawn.attributions.phi_NDL.tolist()
+    assert back.attributions.scores_NL.tolist() == drawn.attributions.scores_NL.tolist()
+    assert to_parquet(drawn) == to_parquet(draw_sample(sample(rows), 20, 1))
+    assert drawn.features.height == min(rows, 20)
+
+
+def test_reference_sample_is_uniform() -> None:
+    """Over many seeds each record is drawn equally often, together with its attributions."""
+    records = sample(10)
+    scores_N = records.attributions.scores_NL[:, 0].tolist()
+    counts = np.zeros(10)
+    for seed in range(2000):
+        drawn = draw_sample(records, 5, seed)
+        rows_drawn = [scores_N.index(score) for score in drawn.attributions.scores_NL[:, 0]]
+        assert rows_drawn == sorted(rows_drawn)
+        assert drawn.features.equals(records.features[rows_drawn])
+        counts[rows_drawn] += 1
+    assert counts == pytest.approx(np.full(10, 1000), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "rows_drawn"), [(0, []), (1, [0]), (4, [0, 2, 5, 7]), (10, [*range(10)]), (99, [*range(10)])]
+)
+def test_canaries_are_evenly_spaced(rows: int, rows_drawn: list[int]) -> None:
+    """They are the same records each time."""
+    records = sample(10)
+    assert canaries(records, rows).features.equals(records.features[rows_drawn])
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"{}"])
+def test_other_files_are_no_reference_sample(data: bytes, golden: Golden) -> None:
+    """The error names reference.parquet."""
+    with golden.raises(ValueError):
+        from_parquet(data, NAMES, NAMES, ("no",))
+
+
+def test_reference_sample_of_other_features_is_refused(golden: Golden) -> None:
+    """For example a file copied from another reference."""
+    with golden.raises(ValueError):
+        from_parquet(to_parquet(sample(4)), (*NAMES, "one more"), NAMES, ("no",))
