@@ -15,6 +15,7 @@ from runner.errors import ReportError, disk_sentence
 from runner.report import charts, context, index, labels, notebook, pdf, tables
 from runner.report.templates import Templates
 from runner.results.directories import INDEX, NOTEBOOK, PDF, REPORT, newest_executions, put
+from runner.results.documents import read_drift
 
 TIMELINE = "timeline"
 MOST_LABELS, MOST_ROWS = 100, 2_000
@@ -91,7 +92,8 @@ class Report:
     def _forms(
         self, manifest: Mapping[str, Any], analysis: bytes | None, drift: bytes | None
     ) -> dict[str, Callable[[], bytes]]:
-        explained, judged = (None if data is None else json.loads(data) for data in (analysis, drift))
+        explained = None if analysis is None else json.loads(analysis)
+        judged = None if drift is None else read_drift(drift)
         whole = {"title": self.title, **context.page(manifest, explained, judged, self.max_bars)}
         page = _bounded(whole, MOST_LABELS, MOST_ROWS)
         drawn = cache(lambda: self._drawn(whole["figures"]))

@@ -24,7 +24,7 @@ from runner.domain.executions import Status, Window
 from runner.domain.publication import AlertHistory, State
 from runner.errors import OccupiedTarget
 from runner.results import locks
-from runner.results.documents import dump
+from runner.results.documents import dump, rename_effects
 
 MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
@@ -381,7 +381,11 @@ def read_manifest(target: Path) -> dict[str, Any] | None:
         raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
     except orjson.JSONDecodeError as error:
         raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
-    return manifest if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict):
+        return None
+    if isinstance(effects := manifest.get("effects"), dict):
+        rename_effects(effects)
+    return manifest
 
 
 def common_files(

@@ -14,6 +14,14 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, HistoryPoint, RankingResult
 from runner.errors import UnusableReference
 
+DRIFT_VERSION = 2
+EFFECTS = {
+    "share_moved": "attribution_shift",
+    "share_moved_noise": "attribution_shift_noise",
+    "mass": "total_log2_change",
+    "mass_noise": "total_log2_change_noise",
+}
+"""Keys of effects by their key in version 1."""
 LARGEST = 1e100
 """Limit of the magnitude of attributions, so that their sums stay finite."""
 
@@ -92,7 +100,7 @@ def drift(
     """
     return dump(
         {
-            "version": 1,
+            "version": DRIFT_VERSION,
             "threshold": verdict.threshold,
             "ndcg": [asdict(drift) for drift in verdict.drifts],
             "finding": None if result is None else asdict(result),
@@ -100,6 +108,24 @@ def drift(
             "history": [asdict(point) for point in history],
         }
     )
+
+
+def read_drift(data: bytes) -> dict[str, Any]:
+    """Return a drift.json of this or an earlier version, with the keys of this version."""
+    document: dict[str, Any] = json.loads(data)
+    if document.get("version") == 1:
+        result = document.get("finding") or {}
+        labels = [*result.get("labels", ()), *(each for part in result.get("segments", ()) for each in part["labels"])]
+        for holder in [*labels, *document.get("history", ())]:
+            rename_effects(holder)
+    return document
+
+
+def rename_effects(holder: dict[str, Any]) -> None:
+    """Give the effects in a document of version 1 the keys of this version."""
+    for former, key in EFFECTS.items():
+        if former in holder:
+            holder[key] = holder.pop(former)
 
 
 def _finite(value: Any) -> float:

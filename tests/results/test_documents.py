@@ -13,7 +13,7 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import LabelRanking, RankingResult
 from runner.drift.ranking import ABSOLUTE
 from runner.errors import UnusableReference
-from runner.results.documents import analysis, constraint_violations, drift, dump, read_analysis
+from runner.results.documents import analysis, constraint_violations, drift, dump, read_analysis, read_drift
 from tests.drift.samples import HOUR, USUAL, local
 
 EXPECTED = Path(__file__).parents[1] / "expected"
@@ -90,3 +90,26 @@ def test_documents_are_strict_json() -> None:
     """NaN and Infinity are refused."""
     with pytest.raises(ValueError, match="JSON"):
         dump({"value": float("nan")})
+
+
+def test_the_effects_of_version_1_have_the_keys_of_this_version() -> None:
+    """Labels, segments and history are renamed; a feature called mass keeps its name."""
+    label = {"share_moved": {"value": 0.5}, "mass": {"value": 1.0}}
+    document = {
+        "version": 1,
+        "finding": {"labels": [dict(label)], "segments": [{"labels": [dict(label)]}]},
+        "history": [{"share_moved": 0.1, "share_moved_noise": 0.2, "mass": 0.3, "mass_noise": None}],
+        "reference": {"y": {"global_shap_values": {"mass": 2.0}}},
+    }
+    read = read_drift(orjson.dumps(document))
+    expected = {"attribution_shift": {"value": 0.5}, "total_log2_change": {"value": 1.0}}
+    assert read["finding"]["labels"] == read["finding"]["segments"][0]["labels"] == [expected]
+    assert read["history"] == [
+        {
+            "attribution_shift": 0.1,
+            "attribution_shift_noise": 0.2,
+            "total_log2_change": 0.3,
+            "total_log2_change_noise": None,
+        }
+    ]
+    assert read["reference"] == document["reference"]
