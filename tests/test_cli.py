@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,11 +15,14 @@ from hydra import compose, initialize_config_dir
 
 from runner import cli
 from runner.config.compose import snapshot
+from runner.domain.executions import Status
 from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.conftest import DEMO
 from tests.golden import Golden
 
 HOUR = "stage.window=2026-01-05T09"
+JOB_INPUTS = "Job inputs had no data"
+"""SageMaker's failure reason for an empty window."""
 LINES = (DEMO / "baseline.jsonl").read_text().splitlines()
 
 
@@ -43,6 +47,11 @@ def shapwatch(tmp_path: Path) -> Shapwatch:
     return Shapwatch(tmp_path / "root")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_help_is_quick_and_lists_the_choices() -> None:
     """The help names every option of every group without loading what stages need."""
     code = "import sys; sys.argv = ['shapwatch', '--help']; from runner.cli import main\n"
@@ -50,241 +59,189 @@ def test_help_is_quick_and_lists_the_choices() -> None:
     code += "print(sorted({'polars', 'numpy', 'hydra', 'pydantic', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
-    for group in (
-        "data: csv, json, jsonlines, parquet",
-        "experiment: adult, batch_transform, csv, json, multiclass, quickstart",
-        "model: bentoml, http, kserve_v1, kserve_v2, lightgbm, linear, linear_learner, mlflow, onnx",
-        "shap: auto, exact, kernel, linear, tree",
-        "engine: dask, loky, serial",
-        "source: batch_transform, endpoint, file, kserve",
-        "ledger: postgresql, sqlite",
-        "schedule: cron, daily, every_n_hours, hourly, once",
-        "stage: backfill, baseline, capture, daemon, merge, monitor, plan, quickstart, replay, report, schedule, "
-        "serve, status",
-    ):
-        assert group in done.stdout
+    for group in sorted(folder for folder in cli.CONF.iterdir() if folder.is_dir() and folder.name != "hydra"):
+        options = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+        assert f"{group.name}: {options}" in done.stdout
 
 
-def test_problems_of_the_settings_are_told_together(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Unknown keys, wrong types and values that are not allowed come in one message with their full keys."""
-    printed = shapwatch(
-        "shap.num_sample=3",
-        "shap.agg_method=mean",
-        "shap.num_samples=abc",
-        "monitor.keep=-P30D",
-        "drift.threshold=7",
-        "data.headers=[a,a]",
-        'data.features="a["',
-        "monitor.name=a/b",
-        "source.neighbours=99",
-        "model.kind=magic",
-        "report.colour=red",
-        "stage.start=yesterday",
-        code=2,
-    )
-    told = [line.strip() for line in printed.splitlines()]
-    golden(told[0])
-    for key, got, hint in [
-        ("shap.num_sample", "(got 3)", "did you mean shap.num_samples?"),
-        ("shap.agg_method", "(got 'mean')", "'mean_abs', 'median' or 'mean_sq'"),
-        ("shap.num_samples", "(got 'abc')", "integer"),
-        ("monitor.keep", "(got '-P30D')", "expected a duration above PT0S"),
-        ("drift.threshold", "(got 7)", "less than or equal to 1"),
-        ("data.headers", "(got ['a', 'a'])", "unique"),
-        ("data.features", "(got 'a[')", "no JMESPath expression"),
-        ("monitor.name", "(got 'a/b')", "letters, digits and hyphens"),
-        ("source.neighbours", "(got 99)", "less than or equal to 24"),
-        ("model.kind", "(got 'magic')", "'linear_learner'"),
-        ("report.colour", "(got 'red')", "report has title, max_bars, templates"),
-        ("stage.start", "(got 'yesterday')", "no UTC time such as 2023-01-19T05:00:00Z"),
-    ]:
-        (line,) = [line for line in told if line.startswith(f"{key}: ")]
-        assert line.endswith(got)
-        assert hint in line
+def test_all_problems_of_the_settings_are_printed_at_once(shapwatch: Shapwatch, golden: Golden) -> None:
+    """Unknown keys, wrong types and values that are not allowed come in one message with their full keys and values."""
+    wrong = {
+        "shap.num_sample": "3",
+        "shap.agg_method": "mean",
+        "shap.num_samples": "abc",
+        "monitor.keep": "-P30D",
+        "drift.threshold": "7",
+        "data.headers": "[a,a]",
+        "data.features": '"a["',
+        "monitor.name": "a/b",
+        "source.neighbours": "99",
+        "model.kind": "magic",
+        "report.colour": "red",
+        "stage.start": "yesterday",
+    }
+    printed = shapwatch(*(f"{key}={value}" for key, value in wrong.items()), code=2)
+    _, *problems = (line.strip() for line in printed.splitlines())
+    assert sorted(problem.partition(": ")[0] for problem in problems) == sorted(wrong)
+    golden(printed)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "sentence"),
+    "overrides",
     [
-        (
-            ["stage=baseline", "shap.max_batch_rows=99999999999999999999"],
-            "shap.max_batch_rows: Input should be less than",
-        ),
-        (["stage=baseline", "shap.num_samples=true"], "shap.num_samples: Input should be a valid integer"),
-        (["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,nan]]"], "feature 'mean fractal dimension' has [nan]"),
-        (["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,1e300]]"], "has [1e+300]; expected numbers"),
-        (["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,[1]]]"], "has [[1]]; expected numbers"),
-        (
-            ["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,1],[1,2,3,4,5,6,7,8,9,true]]"],
-            "of different kinds: [1, True]",
-        ),
-        (["stage=baseline", "shap.baseline=[{1: 3}]"], "shap.baseline: data.features='features' finds nothing"),
-        (["stage=baseline", "data.features='features[::0]'"], "data.features='features[::0]' finds nothing"),
-        (["stage=baseline", "data.features='features && nofunc(@)'"], "finds nothing"),
-        (["stage=replay", "stage.start=1969-12-31T00:00:00Z"], "not between the years 1970 and 9000"),
-        (
-            ["stage=replay", "stage.start=2026-01-05T09:00", "stage.rate=1e-9"],
-            "stage.rate: Input should be greater than",
-        ),
-        (["stage=monitor", "stage.window=2001-01-01T00/2009-01-01T00"], "it is longer than 366 days"),
-        (["stage=monitor", "stage.window=9998-12-31T00/9999-12-31T23:30"], "is no window"),
-        (["stage=null"], "Config group override must be a string or a list"),
-        (["paths.root="], "paths.root: expected a path, got an empty text"),
-        (
-            ["stage=baseline", "shap.baseline=5"],
-            "shap.baseline: expected mean, a list of rows, or the path of a file (got 5)",
-        ),
-        (["stage=baseline", "model.artifact=null"], "model.artifact: Input is not a valid path"),
-        (["stage=nonsense"], "Available options in 'stage':"),
-        (["nonsense=1"], "Could not override 'nonsense'"),
-        (["+nonsense=1"], "nonsense: no such key"),
-        (["stage=monitor"], "stage.window: required, but not set; pass stage.window=..."),
-        (["stage=monitor", "stage.window=2026-01-05"], "stage.window: '2026-01-05' is no UTC time"),
-        (["stage=monitor", "stage.window=2026-01-05T09/2026-01-05T08"], "stage.window: the window starts at"),
-        (["stage=baseline", "data.dataset=null"], "stage=baseline needs data.dataset: give the path"),
-        (["~shap.seed", "stage=baseline"], "shap.seed: required, but not set"),
-        (["stage=baseline", "model.artifact=${oc.env:NOT_SET_ANYWHERE}"], "NOT_SET_ANYWHERE"),
-        (["stage=baseline", "data.dataset=nowhere.jsonl"], "the dataset was not found at nowhere.jsonl (data.dataset)"),
-        (["stage=replay", "stage.start=2026-01-05T09:00", "data.traffic=nowhere.jsonl"], "(data.traffic)"),
-        (
-            ["stage=baseline", "model.artifact=nowhere.tar.gz"],
-            "the model was not found at nowhere.tar.gz (model.artifact)",
-        ),
-        (["stage=baseline", "model.artifact=README.md"], "README.md: is no readable tar.gz archive"),
-        (["stage=baseline", "data.features=featurez"], "data.features='featurez' finds nothing in {\"features\":["),
-        (["stage=baseline", "data.headers=[a,b]"], "baseline.jsonl:1: 10 features where data.headers names 2"),
-        (["stage=baseline", "shap.baseline=[[1,2]]"], "shap.baseline: row 0 has 2 values, the data has 10 features"),
-        (["stage=baseline", "shap.baseline=[{x: 1}]"], "shap.baseline: data.features='features' finds nothing"),
-        (
-            ["stage=baseline", "shap.baseline=nowhere.jsonl"],
-            "the SHAP baseline was not found at nowhere.jsonl (shap.baseline)",
-        ),
-        (["stage=baseline", "shap.baseline=[]"], "shap.baseline: no row; give at least one, or 'mean'"),
-        (["stage=baseline", "shap=kernel", "shap.explainer=kernel", "shap.num_samples=5"], "use 20 or more"),
-        (["stage=replay", "stage.start=2026-01-05T09:00", "stage.rescale={nope: 2}"], "no feature 'nope'"),
-        (["stage=replay", "stage.start=2026-01-05T09:00", "stage.rescale={mean area: 1e307}"], "which no request can"),
-        (
-            ["stage=replay", "stage.start=2026-01-05T09:00", "source=kserve"],
-            "only captures of an endpoint or batch_transform can be replayed",
-        ),
-        (
-            ["stage=merge", "stage.window=2026-01-05T09", "source=batch_transform"],
-            "only an endpoint's captures are merged",
-        ),
-        (["stage=merge", "stage.window=2026-01-05T09"], "no captured event in 2026-01-05 09:00–10:00 UTC; looked in"),
-        (["stage=capture", "stage.window=2026-01-05T09", "source=file"], "source.path: required, but not set"),
-        (["stage=capture", HOUR, "source=file", "source.path=nowhere"], "was not found at nowhere (source.path)"),
-        (["stage=capture", HOUR, "stage.save=csv"], "stage.save: Input should be 'json' or 'parquet' (got 'csv')"),
-        (["stage=baseline", "data=csv", "data.label=target"], "a CSV without header has no column 'target'"),
-        (["stage=baseline", "data.dataset_type=text/html"], "data.dataset_type: Input should be"),
-        (["stage=baseline", "data.content_template='{}'"], 'a right one is {"features":$features}'),
-        (["stage=baseline", "data.features=null"], "features: JSON needs a JMESPath to the feature values"),
-        (["stage=baseline", "data=parquet"], "baseline.jsonl:1: not a Parquet file that can be read"),
-        (["stage=baseline", "paths.root=/proc/nowhere"], "/proc/nowhere"),
+        ["stage=baseline", "shap.max_batch_rows=99999999999999999999"],
+        ["stage=baseline", "shap.num_samples=true"],
+        ["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,nan]]"],
+        ["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,1e300]]"],
+        ["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,[1]]]"],
+        ["stage=baseline", "shap.baseline=[[1,2,3,4,5,6,7,8,9,1],[1,2,3,4,5,6,7,8,9,true]]"],
+        ["stage=baseline", "shap.baseline=[{1: 3}]"],
+        ["stage=baseline", "data.features='features[::0]'"],
+        ["stage=baseline", "data.features='features && nofunc(@)'"],
+        ["stage=replay", "stage.start=1969-12-31T00:00:00Z"],
+        ["stage=replay", "stage.start=2026-01-05T09:00", "stage.rate=1e-9"],
+        ["stage=monitor", "stage.window=2001-01-01T00/2009-01-01T00"],
+        ["stage=monitor", "stage.window=9998-12-31T00/9999-12-31T23:30"],
+        ["stage=null"],
+        ["paths.root="],
+        ["stage=baseline", "shap.baseline=5"],
+        ["stage=baseline", "model.artifact=null"],
+        ["stage=nonsense"],
+        ["nonsense=1"],
+        ["+nonsense=1"],
+        ["stage=monitor"],
+        ["stage=monitor", "stage.window=2026-01-05"],
+        ["stage=monitor", "stage.window=2026-01-05T09/2026-01-05T08"],
+        ["stage=baseline", "data.dataset=null"],
+        ["~shap.seed", "stage=baseline"],
+        ["stage=baseline", "model.artifact=${oc.env:NOT_SET_ANYWHERE}"],
+        ["stage=baseline", "data.dataset=nowhere.jsonl"],
+        ["stage=replay", "stage.start=2026-01-05T09:00", "data.traffic=nowhere.jsonl"],
+        ["stage=baseline", "model.artifact=nowhere.tar.gz"],
+        ["stage=baseline", "model.artifact=README.md"],
+        ["stage=baseline", "data.features=featurez"],
+        ["stage=baseline", "data.headers=[a,b]"],
+        ["stage=baseline", "shap.baseline=[[1,2]]"],
+        ["stage=baseline", "shap.baseline=[{x: 1}]"],
+        ["stage=baseline", "shap.baseline=nowhere.jsonl"],
+        ["stage=baseline", "shap.baseline=[]"],
+        ["stage=baseline", "shap=kernel", "shap.explainer=kernel", "shap.num_samples=5"],
+        ["stage=replay", "stage.start=2026-01-05T09:00", "stage.rescale={nope: 2}"],
+        ["stage=replay", "stage.start=2026-01-05T09:00", "stage.rescale={mean area: 1e307}"],
+        ["stage=replay", "stage.start=2026-01-05T09:00", "source=kserve"],
+        ["stage=merge", "stage.window=2026-01-05T09", "source=batch_transform"],
+        ["stage=merge", "stage.window=2026-01-05T09"],
+        ["stage=capture", "stage.window=2026-01-05T09", "source=file"],
+        ["stage=capture", HOUR, "source=file", "source.path=nowhere"],
+        ["stage=capture", HOUR, "stage.save=csv"],
+        ["stage=baseline", "data=csv", "data.label=target"],
+        ["stage=baseline", "data.dataset_type=text/html"],
+        ["stage=baseline", "data.content_template='{}'"],
+        ["stage=baseline", "data.features=null"],
+        ["stage=baseline", "data=parquet"],
+        ["stage=baseline", "paths.root=/proc/nowhere"],
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    ids=" ".join,
 )
-def test_bad_input_gets_a_sentence(shapwatch: Shapwatch, overrides: list[str], sentence: str) -> None:
-    """Each is told in a sentence that names the culprit; nothing is written."""
-    assert sentence in shapwatch(*overrides, code=2)
+def test_bad_input_is_refused(shapwatch: Shapwatch, overrides: list[str], golden: Golden) -> None:
+    """Each is an error that names the culprit, with exit code 2; nothing is written."""
+    golden(shapwatch(*overrides, code=2))
     assert not shapwatch.root.exists()
 
 
 @pytest.mark.parametrize(
-    ("line", "sentence"),
+    "line",
     [
-        ('{"features":[1,2,3,4,5,6,7,8,9]}', "3: 9 features where data.headers names 10: [1,2,3,4,5,6,7,8,9]"),
-        (
-            '{"features":["x",2,3,4,5,6,7,8,9,10]}',
-            "3: feature 'mean radius' holds the text 'x' where the other records",
-        ),
-        ('{"features":[[],2,3,4,5,6,7,8,9,10]}', "3: feature 'mean radius' holds [], expected a number"),
-        ('{"features":', "3: line 1 of the body is not JSON"),
+        pytest.param('{"features":[1,2,3,4,5,6,7,8,9]}', id="a feature is missing"),
+        pytest.param('{"features":["x",2,3,4,5,6,7,8,9,10]}', id="a string among numbers"),
+        pytest.param('{"features":[[],2,3,4,5,6,7,8,9,10]}', id="an array"),
+        pytest.param('{"features":', id="no JSON"),
     ],
 )
-def test_a_bad_line_of_a_dataset_is_named(shapwatch: Shapwatch, tmp_path: Path, line: str, sentence: str) -> None:
-    """The file, the line and what is wrong with it are told, and the former reference stays."""
+def test_a_bad_line_of_a_dataset_is_named(shapwatch: Shapwatch, tmp_path: Path, line: str, golden: Golden) -> None:
+    """The error names the file, the line and what is wrong with it, and the former reference stays."""
     shapwatch("stage=baseline")
     before = shapwatch.find("analysis.json").read_bytes()
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join([*LINES[:2], line, *LINES[3:]]))
-    assert f"{path}:{sentence}" in shapwatch("stage=baseline", f"data.dataset={path}", code=2)
+    printed = shapwatch("stage=baseline", f"data.dataset={path}", code=2)
+    assert f"{path}:3: " in printed
     assert shapwatch.find("analysis.json").read_bytes() == before
+    golden(printed)
 
 
 def test_an_empty_window_is_a_failed_execution(shapwatch: Shapwatch, golden: Golden) -> None:
-    """The reason is SageMaker's, the sentence says where was looked, and a report says it too."""
+    """The failure reason is SageMaker's, also in the report; the sentence printed names the folder searched."""
     shapwatch("stage=baseline")
-    printed = shapwatch("stage=monitor", HOUR, code=2)
-    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC: Job inputs had no data: no captured event in")
-    golden(printed)
+    golden(shapwatch("stage=monitor", HOUR, code=2))
     manifest = shapwatch.read("manifest.json", "monitor")
-    assert (manifest["status"], manifest["failure_reason"]) == ("Failed", "Job inputs had no data")
-    assert "Job inputs had no data" in shapwatch.find("report.html", "monitor").read_text()
+    assert (manifest["status"], manifest["failure_reason"]) == (Status.FAILED, JOB_INPUTS)
+    assert JOB_INPUTS in shapwatch.find("report.html", "monitor").read_text()
     assert shapwatch.find("settings.yaml", "monitor").parent.as_posix().endswith("2026/01/05/10")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "sentence"),
+    "overrides",
     [
-        (["data.headers=[a,b,c,d,e,f,g,h,i,j]"], "only the reference has 'mean radius', 'mean texture'"),
-        (["data.score=nothing"], "all 90 were rejected (score_not_found 90); the first: 2026/01/05/09/"),
-        (["data.features=nothing"], "all 90 were rejected (features_not_found 90)"),
-        (["shap.use_logit=true"], "shap.use_logit was False, is now True"),
-        (["shap.agg_method=median"], "shap.agg_method was mean_abs, is now median"),
-        (["shap.baseline=[[1,2,3,4,5,6,7,8,9,10]]"], "was computed with a different shap.baseline"),
-        (["monitor.reference=nowhere"], "the reference was not found at nowhere/analysis.json (monitor.reference)"),
-        (["monitor.reference=tests/expected/constraint_violations.json"], "expected an analysis.json"),
-        (["monitor.reference=tests/expected/analysis.json"], "only the reference has 'Age'"),
-        (["model.artifact=nowhere"], "the model was not found"),
+        ["data.headers=[a,b,c,d,e,f,g,h,i,j]"],
+        ["data.score=nothing"],
+        ["data.features=nothing"],
+        ["shap.use_logit=true"],
+        ["shap.agg_method=median"],
+        ["shap.baseline=[[1,2,3,4,5,6,7,8,9,10]]"],
+        ["monitor.reference=nowhere"],
+        ["monitor.reference=tests/expected/constraint_violations.json"],
+        ["monitor.reference=tests/expected/analysis.json"],
+        ["model.artifact=nowhere"],
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    ids=" ".join,
 )
-def test_an_execution_that_cannot_be_judged_fails(
-    played: Shapwatch, overrides: list[str], sentence: str, golden: Golden
-) -> None:
-    """The sentence is printed and stored, and a failed run never replaces a finished one."""
+def test_an_execution_that_cannot_be_judged_fails(played: Shapwatch, overrides: list[str], golden: Golden) -> None:
+    """The failure reason is printed and stored, and a failed run never replaces a finished one."""
     finished = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
     printed = played("stage=monitor", HOUR, *overrides, code=2)
-    assert printed.startswith("Failed, 2026-01-05 09:00–10:00 UTC: ")
-    assert sentence in printed
-    golden(printed)
-    assert orjson.loads(finished.read_bytes())["status"] == "Completed"
+    assert str(finished.parent) in printed
+    assert orjson.loads(finished.read_bytes())["status"] == Status.COMPLETED
     played("stage=monitor", HOUR, f"paths.monitor={played.root}/other", *overrides, code=2)
     stored = played.read("manifest.json", "other")
-    assert stored["status"] == "Failed"
-    assert sentence in stored["failure_reason"]
+    assert stored["status"] == Status.FAILED
+    assert stored["failure_reason"] in printed
+    golden(printed)
 
 
 def test_a_folder_with_other_things_is_never_replaced(shapwatch: Shapwatch, tmp_path: Path, golden: Golden) -> None:
-    """Baselining into a folder of one's own says what is there and leaves it."""
+    """Baselining into a folder with other contents is refused, naming them, and leaves it as it is."""
     precious = tmp_path / "precious"
     (precious / "sub").mkdir(parents=True)
     golden(shapwatch("stage=baseline", f"paths.baseline={precious}", code=2))
     assert (precious / "sub").is_dir()
+    assert list(precious.iterdir()) == [precious / "sub"]
 
 
 def test_another_window_does_not_replace_an_execution(played: Shapwatch, golden: Golden) -> None:
-    """Two windows with the same scheduled hour: the one that is finished stays."""
-    printed = played("stage=monitor", "stage.window=2026-01-05T09:10/2026-01-05T09:20", code=2)
-    golden(printed)
-    assert "was kept" in printed
+    """Of two windows with the same scheduled hour the one that is finished stays."""
+    finished = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10"
+    before = contents(finished)
+    golden(played("stage=monitor", "stage.window=2026-01-05T09:10/2026-01-05T09:20", code=2))
+    assert contents(finished) == before
 
 
-def test_many_rejections_are_printed(played: Shapwatch, golden: Golden) -> None:
-    """A window with some rubbish in it says so on the terminal too, and one that is mostly rubbish fails."""
+def test_rejections_are_printed(played: Shapwatch, golden: Golden) -> None:
+    """A window with a few unusable lines says so on the terminal too, and one that holds mostly such lines fails."""
     (path,) = (played.root / "capture/breast-cancer/AllTraffic/2026/01/05/09").iterdir()
+    manifest = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
     path.write_bytes(path.read_bytes() + b"{}\n" * 4)
-    printed = played("stage=monitor", HOUR)
-    golden(printed)
+    golden(played("stage=monitor", HOUR))
+    counts = orjson.loads(manifest.read_bytes())["counts"]
+    assert (counts["records"], counts["rejected"]) == (90, {"not_a_capture": 4})
     path.write_bytes(path.read_bytes() + b"{}\n" * 396)
-    printed = played("stage=monitor", HOUR, code=2)
-    golden(printed)
+    golden(played("stage=monitor", HOUR, code=2))
 
 
 def test_a_folder_that_cannot_be_listed_is_no_empty_window(played: Shapwatch, golden: Golden) -> None:
-    """A file where the hour's folder should be is told, not taken for a window without traffic."""
+    """A file where the hour's folder should be is an error of the disk, not a window without traffic."""
     printed = played("stage=monitor", HOUR, f"paths.capture={played.find('settings.yaml', 'baseline')}", code=2)
+    assert os.strerror(errno.ENOTDIR) in printed
     golden(printed)
 
 
@@ -307,33 +264,32 @@ def test_a_reader_that_went_away_is_no_error(tmp_path: Path) -> None:
         assert b"Traceback" not in run.stderr.read()
 
 
-def test_other_noise_is_told_not_refused(played: Shapwatch, golden: Golden) -> None:
-    """A reference by another explainer is compared, and the report says that the noise differs."""
+def test_a_reference_by_another_explainer_is_compared(played: Shapwatch, golden: Golden) -> None:
+    """It has other noise, which a note in the manifest and the report says."""
     played("stage=monitor", HOUR, "shap.explainer=kernel", "shap.num_samples=100")
     manifest = orjson.loads(
         (played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json").read_bytes()
     )
-    golden(" ".join(manifest["notes"]))
+    assert manifest["status"] in {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
+    golden("\n".join(manifest["notes"]))
 
 
 def test_a_reference_by_clarify_is_enough(played: Shapwatch, tmp_path: Path) -> None:
-    """A bare analysis.json serves with the rows it used as shap.baseline, and the report says what is not known."""
+    """A bare analysis.json is a reference, given the rows it used as shap.baseline."""
     rows = played.read("manifest.json", "baseline")["background"]["rows"]
     bare = tmp_path / "clarify.json"
     bare.write_bytes(played.find("analysis.json", "baseline").read_bytes())
     printed = played("stage=monitor", HOUR, f"monitor.reference={bare}", f"shap.baseline={rows}")
-    assert printed.startswith("Completed, ")
+    assert printed.startswith(f"{Status.COMPLETED}, ")
 
 
-def test_clusters_take_the_place_of_the_mean(shapwatch: Shapwatch, golden: Golden) -> None:
+def test_clusters_replace_the_mean_as_baseline(shapwatch: Shapwatch, golden: Golden) -> None:
     """The baseline rows are records of the dataset; both at once are refused."""
     shapwatch("stage=baseline", "shap.num_clusters=3", "shap.explainer=auto")
     background = shapwatch.read("manifest.json", "baseline")["background"]["rows"]
     assert len(background) == 3
-    said = shapwatch("stage=plan", "shap.num_clusters=3", "shap.explainer=auto")
-    assert "3 background rows" in said
-    refused = shapwatch("stage=baseline", "shap.num_clusters=auto", "shap.baseline=[[1]]", code=2)
-    golden(refused)
+    golden(shapwatch("stage=plan", "shap.num_clusters=3", "shap.explainer=auto"), (r"\d+(\.\d+)? s\b", "{seconds}"))
+    golden(shapwatch("stage=baseline", "shap.num_clusters=auto", "shap.baseline=[[1]]", code=2))
 
 
 def test_features_may_be_explained_together(shapwatch: Shapwatch, golden: Golden) -> None:
@@ -341,14 +297,17 @@ def test_features_may_be_explained_together(shapwatch: Shapwatch, golden: Golden
     groups = "shap.groups={size: [mean radius, mean area]}"
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z")
     shapwatch("stage=baseline", groups)
-    assert shapwatch("stage=monitor", HOUR, groups).startswith("Completed, ")
+    assert shapwatch("stage=monitor", HOUR, groups).startswith(f"{Status.COMPLETED}, ")
     found = shapwatch.read("analysis.json", "monitor")["explanations"]["kernel_shap"]["malignant"]
     assert "size" in found["global_shap_values"]
     assert "mean radius" not in found["global_shap_values"]
-    assert "differ" in shapwatch("stage=monitor", HOUR, code=2)
+    golden(shapwatch("stage=monitor", HOUR, code=2))
     shapwatch("stage=replay", "stage.start=2026-01-05T10:00:00Z", "stage.rescale={mean area: 100}")
-    said = shapwatch("stage=monitor", "stage.window=2026-01-05T10", groups)
-    golden(said)
+    golden(shapwatch("stage=monitor", "stage.window=2026-01-05T10", groups))
+    drift = max(shapwatch.root.glob("monitor/**/drift.json"))
+    (label,) = orjson.loads(drift.read_bytes())["finding"]["labels"]
+    (cause,) = (feature["cause"] for feature in label["features"] if feature["name"] == "size")
+    assert "mean area" in cause
 
 
 def test_a_sweep_runs_every_member(shapwatch: Shapwatch, golden: Golden) -> None:
@@ -359,8 +318,10 @@ def test_a_sweep_runs_every_member(shapwatch: Shapwatch, golden: Golden) -> None
         "paths.baseline=${paths.root}/b${shap.num_samples}",
     ]
     printed = shapwatch("stage=baseline", *members, options=("-m",), code=2)
-    assert printed.count("Completed. Reference: 299 records") == 2
-    golden(printed)
+    manifests = sorted(shapwatch.root.glob("b*/**/manifest.json"))
+    assert [orjson.loads(path.read_bytes())["status"] for path in manifests] == [Status.COMPLETED] * 2
+    assert {path.relative_to(shapwatch.root).parts[0] for path in manifests} == {"b100", "b200"}
+    golden(printed, (r"sweeps/[\dT-]+", "sweeps/{now}"))
 
 
 def test_settings_can_be_shown(shapwatch: Shapwatch) -> None:
@@ -393,28 +354,30 @@ def test_an_error_of_ours_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_p
         cli.main()
 
 
-@pytest.mark.parametrize("token", ["two words", "sécret", " "])
+@pytest.mark.parametrize("token", ["two words", "sécret", " "], ids=["two words", "not ASCII", "blank"])
 def test_a_token_that_no_header_can_carry_is_refused(
     shapwatch: Shapwatch, token: str, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
     """The variable is named, the token is not."""
     monkeypatch.setenv("SHAPWATCH_TOKEN", token)
     printed = shapwatch("stage=traffic", "stage.count=1", code=cli.BAD_INPUT)
-    golden(printed)
+    assert "SHAPWATCH_TOKEN" in printed
     assert token == " " or token not in printed
+    golden(printed)
 
 
 def test_secrets_are_not_repeated(shapwatch: Shapwatch, golden: Golden) -> None:
-    """A token where the name of a variable belongs, a password in a URL and a URL's query are not told or stored."""
+    """A token where the name of a variable belongs, a password in a URL and a URL's query are not printed or stored."""
     live = ["model=http", "~model.artifact", "model.url='http://127.0.0.1:9/x?key=hush-hush'"]
     printed = shapwatch("stage=baseline", *live, "model.token_env=hush-hush", code=cli.BAD_INPUT)
-    golden(printed)
+    assert "model.token_env: " in printed
     printed += shapwatch("stage=traffic", "stage.url=http://me:hush-hush@127.0.0.1/x", code=cli.BAD_INPUT)
     cli.know_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         stored = snapshot(compose("config", ["experiment=quickstart", "stage=baseline", *live]))
     assert "hush-hush" not in printed + stored
     assert "http://127.0.0.1:9/x?…" in stored
+    golden(printed)
 
 
 def test_an_interrupted_run_leaves_nothing(
@@ -439,14 +402,8 @@ def test_the_password_of_a_ledger_is_shown_to_nobody(shapwatch: Shapwatch) -> No
 
 
 def test_two_monitors_of_one_name_are_refused(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Else the last one would win, at each start anew."""
-    printed = shapwatch("stage=daemon", "stage.monitors=[quickstart,quickstart]", code=2)
-    golden(printed)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Else each start of the daemon would replace the schedule of one by that of the other."""
+    golden(shapwatch("stage=daemon", "stage.monitors=[quickstart,quickstart]", code=2))
 
 
 @pytest.mark.parametrize("kind", ["baseline", "monitor"])

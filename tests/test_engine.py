@@ -81,11 +81,12 @@ def test_another_model_is_another_model(engine: Engine) -> None:
 
 
 def test_errors_come_out_as_they_are(engine: Engine) -> None:
-    """With the sentence and the data they were raised with."""
-    with pytest.raises(ModelInputError, match="'x'") as raised:
+    """With the sentence and the fields they were raised with."""
+    with pytest.raises(ModelInputError) as raised:
         list(engine.map(refused, model(), range(6)))
     with pytest.raises(ModelInputError) as here:
         list(HERE.map(refused, model(), range(6)))
+    assert (raised.value.feature, raised.value.value) == ("x", "text")
     assert str(raised.value) == str(here.value)
     assert vars(raised.value) == vars(here.value)
 
@@ -118,30 +119,37 @@ def test_a_killed_worker_of_a_cluster_is_made_good(scheduler: str) -> None:
     assert [first, *(result for result, _ in results)] == [2.0 * item for item in range(20)]
 
 
-def test_a_killed_process_is_told(golden: Golden) -> None:
-    """On a machine of its own there is nobody to take over; the next run has new workers."""
+def test_a_killed_process_is_an_error(golden: Golden) -> None:
+    """Without a cluster no other worker takes over; the next run has new workers."""
     engine = Engine(kind="loky", workers=2, address=None)
     results = iter(engine.map(slowly, model(), range(20)))
     _, pid = next(results)
     os.kill(pid, signal.SIGKILL)
-    with golden.raises(EngineError):
+    with golden.raises(EngineError) as caught:
         list(results)
+    assert caught.value.setting == "engine=loky"
     assert [result for result, _ in engine.map(twice, model(), range(3))] == [0, 2, 4]
 
 
-def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """In a sentence with its address."""
+def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names its address."""
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 1)
     engine = Engine(kind="dask", workers=None, address="tcp://127.0.0.1:9")
-    with golden.raises(EngineError):
+    with golden.raises(EngineError, (r"\(.*\)", "({dask})")) as caught:
         list(engine.map(twice, model(), range(3)))
+    assert caught.value.setting == "engine.address=tcp://127.0.0.1:9"
 
 
-@pytest.mark.parametrize(("kind", "address"), [("dask", None), ("loky", "tcp://127.0.0.1:1")])
+@pytest.mark.parametrize(
+    ("kind", "address"), [("dask", None), ("loky", "tcp://127.0.0.1:1")], ids=["dask without one", "loky with one"]
+)
 def test_an_address_belongs_to_a_cluster(kind: Any, address: str | None, golden: Golden) -> None:
-    """And to nothing else."""
-    with golden.raises(ValidationError):
+    """engine=dask needs one, no other engine takes one."""
+    with pytest.raises(ValidationError) as caught:
         Engine(kind=kind, workers=None, address=address)
+    (problem,) = caught.value.errors()
+    assert problem["type"] == "value_error"
+    golden(problem["msg"])
 
 
 def test_all_engines_come_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from runner.domain.executions import Status
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
@@ -69,6 +70,7 @@ def test_a_variant_gives_the_numbers_of_json_lines(
         ours, theirs = (each.find("analysis.json", below).read_bytes() for each in (shapwatch, quickstart))
         assert ours == theirs
     manifest = shapwatch.read("manifest.json", "monitor")
+    assert (manifest["status"], manifest["level"]) == (Status.COMPLETED, "none")
     assert manifest["counts"] == {
         "files": 1,
         "events": events,
@@ -105,7 +107,7 @@ def test_several_classes_with_texts(plans: Shapwatch) -> None:
     assert all(list(label["global_shap_values"]) == names for label in explained.values())
     assert sum(label["expected_value"] for label in explained.values()) == pytest.approx(1)
     manifest = plans.read("manifest.json", "monitor")
-    assert (manifest["status"], manifest["headline"]) == ("Completed", "No drift")
+    assert (manifest["status"], manifest["level"]) == (Status.COMPLETED, "none")
     assert (manifest["counts"]["records"], manifest["counts"]["rejected"]) == (90, {})
     assert manifest["serving_parity"] == {"largest": 0.0, "records": 90}
     assert manifest["background"]["rows"] == [["north", 40, 20.0, False, "web"]]
@@ -126,7 +128,7 @@ def _customers(count: int, line: Any) -> list[dict[str, Scalar]]:
 def test_an_incident_of_several_classes_is_found(plans: Shapwatch) -> None:
     """Ages in months instead of years are a violation."""
     plans("stage=replay", START, "stage.batch_rows=3", "stage.count=90", "stage.rescale={age: 12}")
-    assert plans("stage=monitor", HOUR).startswith("CompletedWithViolations, ")
+    assert plans("stage=monitor", HOUR).startswith(f"{Status.COMPLETED_WITH_VIOLATIONS}, ")
     violations = plans.read("constraint_violations.json", "monitor")["violations"]
     assert {violation["label"] for violation in violations} <= {"basic", "plus", "pro"}
     assert "age" in plans.read("manifest.json", "monitor")["sentence"]

@@ -15,9 +15,12 @@ def test_it_finds_the_drift(tmp_path: Path, golden: Golden) -> None:
     printed = Shapwatch(tmp_path).process("stage=quickstart").splitlines()
     statuses = [line for line in printed if line.startswith("Completed") and "UTC" in line]
     assert [line.partition(",")[0] for line in statuses] == ["Completed", "Completed", "CompletedWithViolations"]
-    golden(statuses[2])
+    golden("\n".join(statuses))
     hours = sorted((tmp_path / "monitor/breast-cancer/breast-cancer-monitor").rglob("manifest.json"))
     assert [path.parent.name for path in hours] == ["10", "11", "12"]
+    (label,) = orjson.loads((hours[2].parent / "drift.json").read_bytes())["finding"]["labels"]
+    moved = max(label["features"], key=lambda feature: abs(feature["share_now"] - feature["share_before"]))
+    assert (moved["name"], moved["rank_before"], moved["rank_now"]) == ("mean compactness", 10, 1)
     violations = [path.parent.name for path in tmp_path.rglob("constraint_violations.json")]
     assert violations == ["12"]
     assert all((path.parent / "report.html").stat().st_size < 200_000 for path in hours)

@@ -68,7 +68,7 @@ class Killer:
         kill(self.daemons[place].process.pid)
         self.daemons[place].process.wait()
         self.daemons[place] = self.start()
-        return "daemon at work" if executions[place] else "daemon in waiting"
+        return "busy daemon" if executions[place] else "idle daemon"
 
 
 def torn(past: AlertHistory) -> list[str]:
@@ -87,8 +87,8 @@ def names(folder: Path) -> frozenset[str]:
 
 def children(processes: Sequence[int]) -> list[list[int]]:
     """Return for each of some processes those that it has started."""
-    told = subprocess.run(["ps", "-e", "-o", "ppid=,pid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in told.splitlines()]
+    listed = subprocess.run(["ps", "-e", "-o", "ppid=,pid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
     return [[child for parent, child in pairs if parent == process] for process in processes]
 
 
@@ -124,7 +124,7 @@ def test_what_is_killed_at_random_is_as_if_nothing_had_happened(ledger_url: str,
             settle(ledger, SECONDS)
             again(ledger, [Status.FAILED])
             entries = settle(ledger, SECONDS)
-    assert min(kills["execution"], 5 * kills["daemon at work"]) > KILLS / 4, kills
+    assert min(kills["execution"], 5 * kills["busy daemon"]) > KILLS / 4, kills
     assert [entry.scheduled for entry in entries][:HOURS] == [past.first + i * HOUR for i in range(1, HOURS + 1)]
     assert {entry.status for entry in entries} <= {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
     for i in range(len(entries)):

@@ -52,7 +52,8 @@ def test_a_configuration_can_be_a_sweep(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_error_is_worded_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """Quotes that the shell would take away are escaped."""
+    """Quotes that the shell would remove are escaped."""
     (tmp_path / "config.yaml").write_text(SINGLE)
-    with golden.raises(HydraException):
+    with golden.raises(HydraException) as caught:
         launched(tmp_path, monkeypatch, "x=1,2")
+    assert r"key=\'value1,value2\'" in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_an_exact_member_is_the_best(tmp_path: Path) -> None:
 
 
 def test_a_failed_member_has_its_row(tmp_path: Path) -> None:
-    """With its sentence, and nothing that was not found out."""
+    """With its error, and no values for what it did not compute."""
     left(tmp_path, 0, "50", [3.0, 2.0, 1.0], 50)
     record(Member(tmp_path / "10", ("shap.num_samples=5",)), 2, "error: few\n", 0.1, None)
     record(Member(tmp_path / "9", ("shap.num_samples=6",)), 2, "error: few\n", 0.1, None)
@@ -80,14 +81,18 @@ def test_a_sweep_ends_in_one_table(tmp_path: Path, launcher: tuple[str, ...], go
     shapwatch = Shapwatch(tmp_path)
     swept = ("shap.explainer=kernel", "shap.compat=clarify", "shap.num_samples=20,5,60")
     printed = shapwatch.process("stage=baseline", *swept, *launcher, options=("-m",), code=2)
-    golden(printed)
     (folder,) = (tmp_path / "sweeps").iterdir()
+    lines = printed.splitlines()
+    page = lines.index(f"  {folder / PAGE}")
+    golden("\n".join(lines[page - 1 : page + 2]), (folder.name, "{now}"))
     rows = list(csv.DictReader((folder / CSV).read_text().splitlines()))
     assert [row["status"] for row in rows] == ["Completed", "Failed", "Completed"]
     assert [row["shap.num_samples"] for row in rows] == ["20", "5", "60"]
     assert float(rows[0]["error"]) > float(rows[2]["error"]) == 0
     golden(rows[1]["told"])
-    assert "Sweep of 3 members" in (folder / PAGE).read_text()
+    html = (folder / PAGE).read_text()
+    assert html.count("<tr") == 1 + len(rows)
+    golden("\n".join(re.findall("<title>(.*)</title>", html)))
     assert not (tmp_path / "baseline").exists()
 
 
