@@ -239,7 +239,9 @@ class ModelInputError(ShapwatchError):
     expected: str
 
     def __str__(self) -> str:
-        return f"feature {self.feature!r} holds {self.value!r}, but a {self.model} model takes {self.expected}"
+        article = "an" if self.model[0] in "aeioux" else "a"  # an onnx model, an xgboost model
+        expected = f"{article} {self.model} model expects {self.expected}"
+        return f"feature {self.feature!r} contains {self.value!r}, but {expected}"
 
 
 @dataclass(eq=False)

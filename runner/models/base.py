@@ -1,4 +1,4 @@
-"""What models share that a library computes: the library, the file, a matrix in, columns of scores out.
+"""The base class of models in this process, and the helpers they share: model files, input matrices, scores.
 
 Array letters: N records, D features, L labels (outputs).
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import orjson
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
@@ -21,7 +22,9 @@ from pydantic import AfterValidator, Field
 from runner.domain.attributions import Additive
 from runner.domain.text import plural
 from runner.errors import (
+    NO_TREES,
     ArtifactError,
+    ExplainerError,
     MissingInput,
     ModelAnswerError,
     ModelInputError,
@@ -31,14 +34,21 @@ from runner.errors import (
 )
 
 MOST_BYTES = 2 * 2**30
-"""The largest model file that is read."""
+"""Maximum size of a model file in bytes."""
+
 PICKLE_NAMES = (".pkl", ".pickle", ".joblib")
+"""File name suffixes of pickles."""
+
 PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+"""First bytes of a pickle, for protocols 2 to 5."""
+
+MEDIA_TYPES = ("application/jsonlines", "application/json", "text/csv")
+"""Media types in which a model in this process can encode its scores."""
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
-        raise ValueError("each may occur only once")
+        raise ValueError("duplicate values; list each value once")
     return values
 
 
@@ -46,68 +56,131 @@ Columns = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], Field(
 Headers = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
-@contextmanager
-def installed(extra: str) -> Iterator[None]:
-    """Import an optional library inside.
+class LocalModel:
+    """A model in this process."""
+
+    calls_made: ClassVar[None] = None
+    is_additive: ClassVar[bool] = False
+    """Whether each output is a link function of a sum with one term per feature."""
+
+    is_fast: ClassVar[bool] = False
+    """Whether a prediction takes microseconds and runs no code except arithmetic."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings only: another process loads the model itself."""
+        return {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", {}) if name in vars(self)}
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return scores_NL."""
+        raise NotImplementedError
+
+    def additive_terms(self, features: pl.DataFrame) -> Additive:
+        """Return the terms of an additive model."""
+        raise NotImplementedError
+
+    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
+        """Refuse: the model has no trees.
+
+        Raises:
+            ExplainerError: always.
+        """
+        raise ExplainerError(NO_TREES)
+
+    def planned_calls(self, features: pl.DataFrame) -> None:  # noqa: ARG002
+        """Return None: predictions in this process make no calls."""
+        return
+
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
+        """Return the response body of an endpoint: `score` per record, a list if there are several outputs.
+
+        Raises:
+            ValueError: if the media type is not supported.
+        """
+        scores_NL = self.predict(features).tolist()
+        records = [{"score": scores if len(scores) > 1 else scores[0]} for scores in scores_NL]
+        return encode_records(records, scores_NL, accept)
+
+
+def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Sequence[float]], accept: str) -> str:
+    """Return the records as JSON Lines or one JSON document, or the scores as CSV.
 
     Raises:
-        SettingsError: when it cannot be imported.
+        ValueError: if the media type is not supported.
+    """
+    match accept:
+        case "application/jsonlines":
+            return "".join(orjson.dumps(record).decode() + "\n" for record in records)
+        case "application/json":
+            return json.dumps({"predictions": records})
+        case "text/csv":
+            return "".join(",".join(map(repr, scores)) + "\n" for scores in scores_NL)
+    raise ValueError(
+        f"unsupported media type {accept!r}; the model responds in {', '.join(MEDIA_TYPES[:-1])} or {MEDIA_TYPES[-1]}"
+    )
+
+
+@contextmanager
+def installed(extra: str) -> Iterator[None]:
+    """Turn a failed import of an optional library inside the context into a settings error.
+
+    Raises:
+        SettingsError: if the library cannot be imported.
     """
     try:
         yield
     except (ImportError, OSError) as error:
-        problem = f"model.kind={extra} needs a library that cannot be imported ({_told(error)})"
-        raise SettingsError([f"{problem}: pip install 'shapwatch[{extra}]'"]) from error
+        problem = f"model.kind={extra} needs a library that cannot be imported ({_summary(error)})"
+        raise SettingsError([f"{problem}; run pip install 'shapwatch[{extra}]'"]) from error
 
 
 @contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """Read a model's file inside.
+def reading(path: Path, format_name: str) -> Iterator[None]:
+    """Turn any exception of a library that parses a model file into an artifact error.
 
     Raises:
-        ArtifactError: whatever the library raises.
+        ArtifactError: if the library raises any exception.
     """
     try:
         yield
     except ShapwatchError:
         raise
     except Exception as error:
-        raise ArtifactError(path, f"is no {what} that can be read ({_told(error)})") from error
+        raise ArtifactError(path, f"cannot be read as {format_name} ({_summary(error)})") from error
 
 
 @contextmanager
-def computing(what: str) -> Iterator[None]:
-    """Compute scores inside.
+def computing(name: str) -> Iterator[None]:
+    """Turn any exception of a library or function that computes scores into a model error.
 
     Raises:
-        ModelAnswerError: whatever the library or function raises.
+        ModelAnswerError: if the library or function raises any exception.
     """
     try:
         yield
     except ShapwatchError:
         raise
     except Exception as error:
-        remedy = "compare the features with those it was made for (data.headers)"
-        raise ModelAnswerError(f"{what} fails with {_told(error)}; {remedy}") from error
+        remedy = "check that the features match those of the training data (data.headers)"
+        raise ModelAnswerError(f"{name} failed with {_summary(error)}; {remedy}") from error
 
 
 def file_bytes(path: Path, save_with: str) -> bytes:
     """Return the bytes of a model's file.
 
     Raises:
-        MissingInput: when there is no such file.
-        ArtifactError: when it cannot be read, is no file, is too large, empty, or a pickle.
+        MissingInput: if the file does not exist.
+        ArtifactError: if it cannot be read, is not a regular file, is too large, is empty, or is a pickle.
     """
     try:
         _check_file(path)
         data = path.read_bytes()
     except FileNotFoundError as error:
-        remedy = f"save it with {save_with} and give its path"
+        remedy = f"save the model with {save_with} and set model.artifact to its path"
         raise MissingInput("the model", path, "model.artifact", remedy) from error
     except OSError as error:
         raise ArtifactError(path, f"cannot be read ({error.strerror})") from error
     if path.suffix.lower() in PICKLE_NAMES or data.startswith(PICKLE_MAGIC):
-        problem = "is a pickle, which executes any code that was put into it when it is loaded, so it is never loaded"
+        problem = "is a pickle; loading a pickle can run arbitrary code, so pickles are never loaded"
         raise ArtifactError(path, f"{problem}; save the model with {save_with} instead")
     if not data:
         raise ArtifactError(path, "is empty")
@@ -115,111 +188,115 @@ def file_bytes(path: Path, save_with: str) -> bytes:
 
 
 def _check_file(path: Path) -> None:
-    """Make sure that reading a file comes to an end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise ArtifactError(
-            path, "cannot be read: it is no file but a folder, pipe or device; give the path of the model's file"
-        )
-    if found.st_size > MOST_BYTES:
-        problem = f"has {found.st_size:,} bytes, more than the {MOST_BYTES:,} that a model may have"
-        raise ArtifactError(path, f"{problem}: check that it is the model's file")
+    """Refuse directories, pipes, devices and files that are too large."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ArtifactError(path, "is a directory, pipe or device; set model.artifact to the path of the model file")
+    if status.st_size > MOST_BYTES:
+        problem = f"has {status.st_size:,} bytes; the maximum is {MOST_BYTES:,}"
+        raise ArtifactError(path, f"{problem}; check that it is the model file")
 
 
 def fingerprint(data: bytes, *settings: object) -> str:
-    """Return the SHA-256 of a model's bytes and of the settings that its scores depend on."""
+    """Return the SHA-256 of a model file's bytes and of the settings that change its scores."""
     return hashlib.sha256(data + json.dumps(settings).encode()).hexdigest()
 
 
 def check_width(path: Path, width: int, features: pl.DataFrame) -> None:
-    """Make sure that the records have as many features as the model.
+    """Check that the records have the number of features that the model expects.
 
     Raises:
-        ArtifactError: when they do not.
+        ArtifactError: if the numbers differ.
     """
     if features.width != width:
-        raise ArtifactError(path, f"the model has {width} features, the records have {features.width}")
+        raise ArtifactError(path, f"the model expects {width} features, but the records have {features.width}")
 
 
 def by_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> pl.DataFrame:
-    """Return features in the order of a model's names.
+    """Return the features in the order of the model's feature names.
 
     Raises:
-        ArtifactError: when one of them is missing.
+        ArtifactError: if a feature of the model is missing.
     """
     missing = [name for name in names if name not in features.columns]
     if missing:
-        told = f"the model has the features {snippet(', '.join(map(repr, missing)))}, which the records lack"
-        problem = f"{told}; the records have {snippet(', '.join(map(repr, features.columns)))}"
-        raise ArtifactError(path, f"{problem}: name them as they were named in training (data.headers)")
+        lacking = f"the records lack the model's features {snippet(', '.join(map(repr, missing)))}"
+        problem = f"{lacking}; the records have {snippet(', '.join(map(repr, features.columns)))}"
+        raise ArtifactError(path, f"{problem}; set data.headers to the feature names of the training data")
     return features.select(names)
 
 
 def by_known_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> pl.DataFrame:
-    """Return features in the order of a model's names, or as they are where it knows none of them by name.
+    """Return the features in the order of the model's names, or unchanged if no name is the same.
 
     Raises:
-        ArtifactError: when it knows only some of them.
+        ArtifactError: if only some names are the same.
     """
     return features if set(names).isdisjoint(features.columns) else by_name(path, names, features)
 
 
-def contributed(
-    answer: Any, link: Literal["identity", "logistic"], model: pl.DataFrame, features: pl.DataFrame
+def tree_terms(
+    contributions: Any, link: Literal["identity", "logistic"], model: pl.DataFrame, features: pl.DataFrame
 ) -> Additive:
-    """Return contributions, the base in the last column, in the order of the records' features.
+    """Return a library's TreeSHAP values in the order of the records' features.
 
     Args:
-        answer: of the model's one output, a row for each record.
-        link: of its outputs.
-        model: the features in the model's order.
-        features: the same in that of the records.
+        contributions: the library's values for one output, a row per record; the last column is the base value.
+        link: the link function of the output.
+        model: the features in the order of the model.
+        features: the features in the order of the records.
     """
-    values_NC = np.asarray(answer, dtype=np.float64).reshape(len(answer), -1)
-    places = [model.columns.index(name) for name in features.columns]
-    return Additive(link, values_NC[0, -1:], values_NC[:, places, None])
+    values_NC = np.asarray(contributions, dtype=np.float64).reshape(len(contributions), -1)
+    order_D = [model.columns.index(name) for name in features.columns]
+    return Additive(link, values_NC[0, -1:], values_NC[:, order_D, None])
 
 
 def at_least_one(features: pl.DataFrame) -> pl.DataFrame:
-    """Return features, one row of zeros and empty texts where there is none, which libraries do not take."""
+    """Return the features, or one row of zeros and empty strings if there are none: libraries reject empty input."""
     if features.height:
         return features
     return pl.DataFrame({column.name: [""] if column.dtype == pl.String else [0] for column in features})
 
 
 def matrix(kind: str, features: pl.DataFrame) -> NDArray[np.float64]:
-    """Return x_ND: booleans are 0 and 1, nulls NaN.
+    """Return x_ND as floats: booleans become 0 and 1, nulls become NaN.
 
     Raises:
-        ModelInputError: when a feature holds something else.
+        ModelInputError: if a feature is neither numeric nor boolean.
     """
     for column in features:
         if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
             example = next(iter(column.drop_nulls()), None)
-            raise ModelInputError(kind, column.name, example, "numbers and booleans there")
+            raise ModelInputError(kind, column.name, example, "numbers and booleans")
     return np.ascontiguousarray(features.cast(pl.Float64).fill_null(float("nan")).to_numpy())
 
 
-def scores(what: str, answer: Any, rows: int, columns: tuple[int, ...] | None) -> NDArray[np.float64]:
-    """Return scores_NL: the columns asked for, or all, of what a model answers to N rows, or to one in place of none.
+def scores(name: str, answer: Any, rows: int, columns: tuple[int, ...] | None) -> NDArray[np.float64]:
+    """Return scores_NL: the selected columns of a model's answer, or all of them.
+
+    Args:
+        name: the model, for messages.
+        answer: the scores of N rows; of one row if N is 0.
+        rows: N.
+        columns: indices of the columns to return, None for all.
 
     Raises:
-        ModelAnswerError: when it is not a number, or several, for each row, or lacks a column.
+        ModelAnswerError: if the answer is not one or more numbers per row, or lacks a column.
     """
-    answer_NL = _numbers(what, answer)
+    answer_NL = _numbers(name, answer)
     if answer_NL.ndim == 1:
         answer_NL = answer_NL[:, None]
     if answer_NL.ndim != 2 or len(answer_NL) not in {rows, rows or 1}:
-        problem = f"scores of the shape {answer_NL.shape}"
-        raise ModelAnswerError(f"{what} answers {plural(rows, 'row')} with {problem}, expected one or more for each")
+        problem = f"returned scores of shape {answer_NL.shape} for {plural(rows, 'row')}"
+        raise ModelAnswerError(f"{name} {problem}; expected one or more scores per row")
     if columns and max(columns) >= answer_NL.shape[1]:
-        there = plural(answer_NL.shape[1], "column")
-        raise ModelAnswerError(f"{what} answers with {there}, counted from 0, but model.columns={list(columns)}")
+        count = plural(answer_NL.shape[1], "column")
+        raise ModelAnswerError(f"{name} returned {count}, but model.columns={list(columns)} (counted from 0)")
     return answer_NL[:rows, list(columns)] if columns else answer_NL[:rows]
 
 
 def positive(answer: NDArray[Any], columns: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Return the columns asked for; where none are, the second of two probabilities, and all otherwise.
+    """Return the selected columns; by default the second of two probabilities, otherwise all.
 
     >>> positive(np.zeros((5, 2)), None), positive(np.zeros((5, 3)), None), positive(np.zeros((5, 2)), (0, 1))
     ((1,), None, (0, 1))
@@ -227,17 +304,18 @@ def positive(answer: NDArray[Any], columns: tuple[int, ...] | None) -> tuple[int
     return (1,) if columns is None and answer.ndim == 2 and answer.shape[1] == 2 else columns
 
 
-def _numbers(what: str, answer: Any) -> NDArray[np.float64]:
+def _numbers(name: str, answer: Any) -> NDArray[np.float64]:
     try:
         answer_NL = np.asarray(answer)
     except ValueError as error:
-        raise ModelAnswerError(f"{what} answers with rows of different lengths") from error
+        raise ModelAnswerError(f"{name} returned rows of different lengths") from error
     if answer_NL.dtype.kind not in "biuf":
         example = snippet(next(iter(answer_NL.flat), answer))
-        raise ModelAnswerError(f"{what} answers with {example}, where numbers are needed")
+        raise ModelAnswerError(f"{name} returned {example}; expected numbers")
     return answer_NL.astype(np.float64)
 
 
-def _told(error: Exception) -> str:
+def _summary(error: Exception) -> str:
+    """Return the type and the first line of an exception."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {snippet(lines[0])}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""A linear model whose coefficients stand in the configuration: numbers, texts and booleans in, scores out.
+"""A linear model with its coefficients in the configuration; features are numbers, strings and booleans.
 
 Array letters: N records, L labels (outputs).
 """
@@ -21,17 +21,17 @@ from pydantic.dataclasses import dataclass
 from runner.domain.attributions import Additive, label_names
 from runner.domain.text import plural
 from runner.errors import ModelInputError, SettingsError
-from runner.models.local import Local, body
+from runner.models.base import LocalModel, encode_records
 
 LARGEST = 1e100
-"""Larger coefficients and feature values are taken for mistakes; their products stay finite."""
+"""Maximum absolute value of coefficients and feature values; products of two such values are finite."""
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
-    """Return a number, or a list of them, as one number an output."""
+    """Return a number or a list of numbers as a tuple, one number per output."""
     numbers = value if isinstance(value, list | tuple) else [value]
     if not numbers or not all(_is_number(number) for number in numbers):
-        raise ValueError("expected a number, or a list of one number for each output")
+        raise ValueError("expected a number, or a list with one number per output")
     return tuple(map(float, numbers))
 
 
@@ -40,14 +40,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _coefficient(value: Any) -> tuple[float, ...] | dict[str, tuple[float, ...]]:
-    """Return a coefficient, or one for each category."""
+    """Return a coefficient, or a mapping from categories to coefficients."""
     if not isinstance(value, Mapping):
         return _numbers(value)
     if not value or not all(isinstance(name, str | bool) for name in value):
-        raise ValueError("expected at least one category, each a text (write numbers in quotes), true or false")
+        raise ValueError("expected at least one category: a string (write numbers in quotes), true or false")
     coefficient = {_category(name): _numbers(numbers) for name, numbers in value.items()}
     if len(coefficient) < len(value):
-        raise ValueError("a category occurs twice, as a text and as true or false")
+        raise ValueError("a category occurs twice: as a string and as a boolean")
     return coefficient
 
 
@@ -55,10 +55,10 @@ def _category(name: str | bool) -> str:
     return name if isinstance(name, str) else str(name).lower()
 
 
-def _check_count(got: str, count: int, before: ValidationInfo) -> None:
+def _check_count(problem: str, count: int, before: ValidationInfo) -> None:
     L = len(before.data.get("intercept", range(count)))
     if count != L:
-        raise ValueError(f"{got}, expected {L}: one for each output, as in intercept")
+        raise ValueError(f"{problem}; expected {L}, one per output as in intercept")
 
 
 Numbers = Annotated[tuple[float, ...], PlainValidator(_numbers)]
@@ -66,17 +66,17 @@ Coefficient = Annotated[tuple[float, ...] | dict[str, tuple[float, ...]], PlainV
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Linear(Local):
-    """A linear, logistic or softmax regression in float64; features are found by their names.
+class Linear(LocalModel):
+    """A linear, logistic or softmax regression in float64; features are matched by name.
 
     Attributes:
         kind: `linear`.
-        link: what is made of the sums: `identity` nothing, `logistic` a probability each, `softmax` shares of 1.
-        intercept: where the sum of each of the L outputs starts.
-        coefficients: for each feature what it adds: a number is multiplied by the value (true is 1, false 0), a mapping
-            from categories looks it up; either has one number for each output. Nulls and other categories add 0.
-        label_headers: the names of the outputs, or None for `label0`, `label1`, …
-        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
+        link: function of the sums: `identity`, `logistic` (one probability per output) or `softmax`.
+        intercept: one number per output.
+        coefficients: per feature, a number to multiply by the value (true is 1, false is 0), or a mapping from category
+            to number; with several outputs, a list of numbers. Nulls and unknown categories contribute 0.
+        label_headers: names of the outputs, None for `label0`, `label1`, …
+        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     is_fast: ClassVar[bool] = True
@@ -90,16 +90,18 @@ class Linear(Local):
 
     @field_validator("intercept")
     @classmethod
-    def _several(cls, intercept: tuple[float, ...], before: ValidationInfo) -> tuple[float, ...]:
+    def _check_softmax(cls, intercept: tuple[float, ...], before: ValidationInfo) -> tuple[float, ...]:
         if before.data.get("link") == "softmax" and len(intercept) == 1:
-            raise ValueError("link softmax needs several outputs, a number for each; take logistic for one")
+            raise ValueError(
+                "link softmax needs at least two outputs, one number each; use link=logistic for one output"
+            )
         return intercept
 
     @field_validator("coefficients")
     @classmethod
-    def _as_many(cls, coefficients: dict[str, Coefficient], before: ValidationInfo) -> dict[str, Coefficient]:
+    def _check_counts(cls, coefficients: dict[str, Coefficient], before: ValidationInfo) -> dict[str, Coefficient]:
         if not coefficients:
-            raise ValueError("expected a coefficient for each feature")
+            raise ValueError("expected one coefficient per feature")
         for name, coefficient in coefficients.items():
             for numbers in coefficient.values() if isinstance(coefficient, dict) else [coefficient]:
                 _check_count(f"{name!r} has {plural(len(numbers), 'number')}", len(numbers), before)
@@ -116,19 +118,19 @@ class Linear(Local):
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of everything that the scores depend on."""
+        """The SHA-256 of all parameters that determine the scores."""
         parameters = [self.kind, self.link, self.intercept, self.coefficients]
         return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL.
 
-        Products are added feature by feature, in the order of the features' names, and outputs one by one, so that a
-        row's score is the same to the bit whatever batch it travels in.
+        Products are added per feature, in the order of feature names, and per output, so that a row's score is
+        bit-identical in every batch.
 
         Raises:
-            SettingsError: when the model has other features than the records.
-            ModelInputError: when a feature holds something else than its coefficient is for.
+            SettingsError: if the features of the model and the records differ.
+            ModelInputError: if the type of a feature does not fit its coefficient.
         """
         self._check_names(features.columns)
         sums_LN = [np.full(features.height, start) for start in self.intercept]
@@ -138,16 +140,16 @@ class Linear(Local):
         return np.stack(_linked(self.link, sums_LN), axis=1)
 
     @property
-    def is_additive(self) -> bool:  # type: ignore[override]  # here a matter of the link
-        """Whether outputs depend on their own sum alone."""
+    def is_additive(self) -> bool:  # type: ignore[override]  # depends on the link
+        """Whether each output depends on its own sum only."""
         return self.link != "softmax"
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Return the terms of each output.
+        """Return one term per record, feature and output.
 
         Raises:
-            SettingsError: when the model has other features than the records.
-            ModelInputError: when a feature holds something else than its coefficient is for.
+            SettingsError: if the features of the model and the records differ.
+            ModelInputError: if the type of a feature does not fit its coefficient.
         """
         self._check_names(features.columns)
         terms = [np.stack(_effects(column, self.coefficients[column.name]), axis=1) for column in features]
@@ -155,25 +157,25 @@ class Linear(Local):
         return Additive(link, np.array(self.intercept), np.stack(terms, axis=1))
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the body with which an endpoint of the model answers.
+        """Return the response body of an endpoint of the model.
 
-        One output: `score`, with `predicted_label` 1 from a probability of a half on. Several outputs: `probabilities`,
-        with `predicted_label` the name of the largest. With `link: identity` there is nothing but `score`.
+        One output: `score`, and `predicted_label` 1 for probabilities of at least 0.5. Several outputs:
+        `probabilities`, and `predicted_label` with the name of the largest. With `link: identity`: `score` only.
 
         Raises:
-            ValueError: with a sentence, when there is no such form of an answer.
+            ValueError: if the media type is not supported.
         """
         scores_NL = self.predict(features).tolist()
-        answers = [self._answer(scores) for scores in scores_NL]
+        records = [self._record(scores) for scores in scores_NL]
         if accept == "application/json":
-            answers = [dict(reversed(answer.items())) for answer in answers]
-        return body(answers, scores_NL, accept)
+            records = [dict(reversed(record.items())) for record in records]
+        return encode_records(records, scores_NL, accept)
 
-    def _answer(self, scores_L: list[float]) -> dict[str, Any]:
-        one = len(scores_L) == 1
+    def _record(self, scores_L: list[float]) -> dict[str, Any]:
+        single = len(scores_L) == 1
         if self.link == "identity":
-            return {"score": scores_L[0] if one else scores_L}
-        if one:
+            return {"score": scores_L[0] if single else scores_L}
+        if single:
             return {"predicted_label": int(scores_L[0] >= 0.5), "score": scores_L[0]}
         return {
             "predicted_label": label_names(self.label_headers, len(scores_L))[scores_L.index(max(scores_L))],
@@ -182,7 +184,9 @@ class Linear(Local):
 
     def _check_names(self, names: list[str]) -> None:
         problems = [
-            f"model.coefficients: none for the feature {name!r}" for name in names if name not in self.coefficients
+            f"model.coefficients: no coefficient for the feature {name!r}; add one"
+            for name in names
+            if name not in self.coefficients
         ]
         problems += [
             f"model.coefficients: no feature is named {name!r}; the features are {', '.join(names)} (data.headers)"
@@ -196,33 +200,36 @@ class Linear(Local):
 def _effects(
     column: pl.Series, coefficient: tuple[float, ...] | dict[str, tuple[float, ...]]
 ) -> list[NDArray[np.float64]]:
-    """Return what a feature adds to each output, as L arrays of N numbers.
+    """Return a feature's terms for each output, as L arrays of N numbers.
 
     Raises:
-        ModelInputError: when it holds something else than the coefficient is for.
+        ModelInputError: if the type of the feature does not fit its coefficient.
     """
     if isinstance(coefficient, dict):
-        places_N = _places(column, list(coefficient))
-        return [np.array([*effects, 0.0])[places_N] for effects in zip(*coefficient.values(), strict=True)]
+        index_N = _category_index(column, list(coefficient))
+        return [np.array([*effects, 0.0])[index_N] for effects in zip(*coefficient.values(), strict=True)]
     values_N = _values(column)
     return [values_N * number for number in coefficient]
 
 
-def _places(column: pl.Series, categories: list[str]) -> NDArray[np.uint32]:
-    """Return the place of each value among the categories, their number where it is none of them or null."""
+def _category_index(column: pl.Series, categories: list[str]) -> NDArray[np.uint32]:
+    """Return the index of each value in the categories; nulls and unknown values get the number of categories."""
     if column.dtype not in (pl.String, pl.Boolean, pl.Null):
         raise ModelInputError(
-            "linear", column.name, _example(column), "texts or booleans there, as in its coefficients"
+            "linear",
+            column.name,
+            _example(column),
+            "strings or booleans, because its coefficient is a mapping from categories",
         )
-    others = len(categories)
-    found = column.cast(pl.String).replace_strict(categories, range(others), default=others, return_dtype=pl.UInt32)
-    return found.fill_null(others).to_numpy()
+    unknown = len(categories)
+    index = column.cast(pl.String).replace_strict(categories, range(unknown), default=unknown, return_dtype=pl.UInt32)
+    return index.fill_null(unknown).to_numpy()
 
 
 def _values(column: pl.Series) -> NDArray[np.float64]:
-    """Return the values as numbers, 0 for nulls."""
+    """Return the values as floats, with 0 for nulls."""
     if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
-        problem = "numbers or booleans there, unless its coefficient is a mapping from categories"
+        problem = "numbers or booleans, unless its coefficient is a mapping from categories"
         raise ModelInputError("linear", column.name, _example(column), problem)
     values_N = column.cast(pl.Float64).fill_null(0).to_numpy()
     if not (np.abs(values_N) <= LARGEST).all():
@@ -236,7 +243,7 @@ def _example(column: pl.Series) -> Any:
 
 
 def _linked(link: str, sums_LN: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Return scores_LN; every step is taken value by value."""
+    """Return scores_LN, computed elementwise."""
     if link == "identity":
         return sums_LN
     if link == "logistic":

@@ -1,4 +1,4 @@
-"""SageMaker Linear Learner, read from its artefact with numpy alone.
+"""SageMaker Linear Learner, loaded from its artifact with numpy only.
 
 Array letters: N records, D features, L labels (one).
 """
@@ -20,15 +20,17 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive
+from runner.domain.text import plural
 from runner.errors import ArtifactError, ModelInputError
 from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
-from runner.models.local import Local, body
+from runner.models.base import LocalModel, check_width, encode_records
 
 PREDICTORS = ("binary_classifier", "regressor")
+"""Supported values of `predictor_type`."""
 
 
 class Parameters(NamedTuple):
-    """What the artefact holds: weights_D and bias in float32, the predictor's type and its label threshold."""
+    """The parameters of an artifact: weights_D and bias in float32, the predictor type and its label threshold."""
 
     weights_D: NDArray[np.float32]
     bias: np.float32
@@ -37,14 +39,14 @@ class Parameters(NamedTuple):
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class LinearLearner(Local):
-    """A logistic or linear regression in float32, as the SageMaker container computes it.
+class LinearLearner(LocalModel):
+    """A logistic or linear regression in float32, with the arithmetic of the SageMaker container.
 
     Attributes:
         kind: `linear_learner`.
-        artifact: the model.tar.gz.
-        label_headers: the name of the one output, or None for `label0`.
-        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
+        artifact: path of model.tar.gz.
+        label_headers: name of the only output, None for `label0`.
+        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     is_fast: ClassVar[bool] = True
@@ -57,39 +59,38 @@ class LinearLearner(Local):
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the artefact."""
+        """The SHA-256 of the artifact."""
         return hashlib.sha256(self._bytes).hexdigest()
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL: probabilities of a classifier, values of a regressor.
 
-        Products are added feature by feature in float32, never by BLAS, so that a row's score is the same to the
-        bit whatever batch it travels in.
+        Products are added per feature in float32, without BLAS, so that a row's score is bit-identical in every batch.
 
         Raises:
-            ArtifactError: when the artefact cannot be read or has another number of features.
-            ModelInputError: when a feature is not a number.
+            ArtifactError: if the artifact cannot be read or expects another number of features.
+            ModelInputError: if a feature is not numeric.
         """
-        weights_D, bias, predictor, _ = self._fitting(features)
+        weights_D, bias, predictor, _ = self._parameters_for(features)
         margin_N = np.zeros(features.height, dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for column, weight in zip(features, weights_D, strict=True):
                 margin_N += _numbers(column) * weight
             margin_N += bias
             if not np.isfinite(margin_N).all():
-                _refuse_infinite(features)
+                _raise_overflow(features)
             if predictor == "binary_classifier":
                 margin_N = np.float32(1) / (np.float32(1) + np.exp(-margin_N))
         return margin_N.astype(np.float64)[:, None]
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Return the terms in float64, of the weights and features as float32 holds them.
+        """Return the terms in float64, computed from weights and features rounded to float32.
 
         Raises:
-            ArtifactError: when the artefact cannot be read or has another number of features.
-            ModelInputError: when a feature is not a number.
+            ArtifactError: if the artifact cannot be read or expects another number of features.
+            ModelInputError: if a feature is not numeric.
         """
-        weights_D, bias, predictor, _ = self._fitting(features)
+        weights_D, bias, predictor, _ = self._parameters_for(features)
         terms = [
             _numbers(column).astype(np.float64) * weight
             for column, weight in zip(features, weights_D.astype(np.float64), strict=True)
@@ -98,32 +99,30 @@ class LinearLearner(Local):
         return Additive(link, np.array([float(bias)]), np.stack(terms, axis=1)[:, :, None])
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the body with which the SageMaker endpoint answers, as its container writes it.
+        """Return the response body of the SageMaker endpoint, in the format of its container.
 
         Raises:
-            ValueError: with a sentence, when there is no such form of an answer.
+            ValueError: if the media type is not supported.
         """
         scores_N: list[float] = self.predict(features)[:, 0].tolist()
         if accept == "application/jsonlines":
             return "".join(map(self._line, scores_N))
-        answers = [{"score": score, **self._label(score)} for score in scores_N]
-        return body(answers, [[score] for score in scores_N], accept)
+        records = [{"score": score, **self._label(score)} for score in scores_N]
+        return encode_records(records, [[score] for score in scores_N], accept)
 
     def _line(self, score: float) -> str:
         label = "".join(f'"{name}":{value},' for name, value in self._label(score).items())
         return f'{{{label}"score":{_truncated(score)}}}\n'
 
     def _label(self, score: float) -> dict[str, int]:
-        """Return the label that a score leads to, nothing for a regressor."""
+        """Return the predicted label of a score; empty for a regressor."""
         if self.parameters.predictor == "regressor":
             return {}
         return {"predicted_label": int(score >= self.parameters.threshold)}
 
-    def _fitting(self, features: pl.DataFrame) -> Parameters:
-        """Return the parameters, if they are of as many features."""
-        width = len(self.parameters.weights_D)
-        if features.width != width:
-            raise ArtifactError(self.artifact, f"the model has {width} features, the records have {features.width}")
+    def _parameters_for(self, features: pl.DataFrame) -> Parameters:
+        """Return the parameters after checking the number of features."""
+        check_width(self.artifact, len(self.parameters.weights_D), features)
         return self.parameters
 
     @cached_property
@@ -131,25 +130,35 @@ class LinearLearner(Local):
         """The parameters, read once.
 
         Raises:
-            ArtifactError: when the artefact is missing, corrupt, unsafe or of a kind that is not supported.
+            MissingInput: if the artifact does not exist.
+            ArtifactError: if it is corrupt, unsafe or not supported.
         """
         archive = unpack_zip(self.artifact, unpack_tar(self.artifact, "model_algo-1"))
         params = [data for name, data in archive.items() if name.endswith(".params")]
         if len(params) != 1 or "additional-params.json" not in archive:
-            raise ArtifactError(self.artifact, f"is no Linear Learner model, it holds {sorted(archive)}")
+            raise ArtifactError(
+                self.artifact, f"is not a Linear Learner model; it contains the files {sorted(archive)}"
+            )
         arrays = parse_arrays(self.artifact, params[0])
         try:
-            weights_D = arrays["arg:fc0_weight"]
-            (bias,) = arrays["arg:fc0_bias"].ravel()
+            weights_D, biases = arrays["arg:fc0_weight"], arrays["arg:fc0_bias"].ravel()
             extra = orjson.loads(archive["additional-params.json"])
             predictor = extra["predictor_type"]
             threshold = 0.5 if extra.get("threshold") is None else float(extra["threshold"])
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise ArtifactError(self.artifact, f"is no Linear Learner model ({error!r})") from error
+        except KeyError as error:
+            raise ArtifactError(self.artifact, f"is not a Linear Learner model: it has no {error.args[0]}") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            problem = "is not a Linear Learner model: additional-params.json is invalid"
+            expected = "an object with predictor_type and a numeric threshold"
+            raise ArtifactError(self.artifact, f"{problem}; expected {expected}") from error
+        if len(biases) != 1:
+            problem = f"is not a supported Linear Learner model: it has {plural(len(biases), 'bias value')}"
+            raise ArtifactError(self.artifact, f"{problem}; expected one")
         if predictor not in PREDICTORS or weights_D.ndim != 2 or weights_D.shape[1] != 1:
-            kind = f"predictor_type {predictor!r}, weights {weights_D.shape}"
-            raise ArtifactError(self.artifact, f"{kind} is not supported; expected {' or '.join(PREDICTORS)}, (D, 1)")
-        return Parameters(weights_D.ravel(), bias, predictor, threshold)
+            problem = f"predictor_type {predictor!r} with weights of shape {weights_D.shape} is not supported"
+            expected = f"{' or '.join(PREDICTORS)} with weights of shape (D, 1)"
+            raise ArtifactError(self.artifact, f"{problem}; expected {expected}")
+        return Parameters(weights_D.ravel(), biases[0], predictor, threshold)
 
     @cached_property
     def _bytes(self) -> bytes:
@@ -165,17 +174,17 @@ def _numbers(column: pl.Series) -> NDArray[np.float32]:
     return column.to_numpy().astype(np.float32)
 
 
-def _refuse_infinite(features: pl.DataFrame) -> None:
+def _raise_overflow(features: pl.DataFrame) -> None:
     for column in features:
-        outside = column.filter(~np.isfinite(_numbers(column)))
-        if len(outside):
-            raise ModelInputError("linear_learner", column.name, outside[0], "numbers in the range of float32")
+        overflowing = column.filter(~np.isfinite(_numbers(column)))
+        if len(overflowing):
+            raise ModelInputError("linear_learner", column.name, overflowing[0], "numbers in the range of float32")
     row = features.row(0)
     raise ModelInputError("linear_learner", features.columns[0], row[0], "numbers whose sum is in the range of float32")
 
 
 def _truncated(score: float) -> str:
-    """Return a score as the container writes it: decimal notation cut, not rounded, after 15 decimals.
+    """Return a score in the format of the container: decimal notation, truncated after 15 decimals.
 
     >>> _truncated(0.9899773597717285)
     '0.989977359771728'

@@ -21,6 +21,7 @@ from runner.errors import ArtifactError, ModelInputError
 from runner.models.base import (
     Columns,
     Headers,
+    LocalModel,
     at_least_one,
     by_name,
     check_width,
@@ -33,36 +34,35 @@ from runner.models.base import (
     reading,
     scores,
 )
-from runner.models.local import Local
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
-FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-WHOLES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
-TEXTS = "tensor(string)"
-MAPS = "seq(map("
-"""What a ZipMap puts out: for each record a map from the name of a class to its probability."""
+FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+INTEGER_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
+STRING_TYPE = "tensor(string)"
+MAPS_PREFIX = "seq(map("
+"""Prefix of the type of a ZipMap's output: one map per record, from class name to probability."""
 
-ELSEWHERE = re.compile(rb"\x6a[^\x00].?\x0a\x08location\x12", re.DOTALL)
-"""The entry `external_data` of a tensor (field 13) whose first key is `location`, as protobuf writes it."""
+EXTERNAL_DATA = re.compile(rb"\x6a[^\x00].?\x0a\x08location\x12", re.DOTALL)
+"""Protobuf bytes of a tensor's `external_data` (field 13) whose first key is `location`."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Onnx(Local):
+class Onnx(LocalModel):
     """An ONNX model.
 
-    One input of two dimensions takes all features in their order; otherwise each input takes the feature of its name.
-    Values take the input's own type: nulls are NaN in floats, and refused in whole numbers and texts.
+    A single two-dimensional input gets all features in order; otherwise each input gets the feature of the same name.
+    Values are cast to the type of the input. Nulls become NaN in floats; in integers and strings they are an error.
 
     Attributes:
         kind: `onnx`.
-        artifact: the .onnx file, weights included.
-        output: the name of the output that holds the scores; None for the only one that holds fractions.
-        columns: which columns of the scores to explain, from 0; None for all, but of two, the probabilities of a binary
-            classifier, only the second, the positive class.
-        label_headers: the names of the outputs, or None for `label0`, `label1`, …
-        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
+        artifact: path of the .onnx file, including its weights.
+        output: name of the output with the scores; None for the only output of floats.
+        columns: indices of the score columns to explain, counted from 0; None for all, or for only the second of two
+            (the positive class of a binary classifier).
+        label_headers: names of the outputs, None for `label0`, `label1`, …
+        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     kind: Literal["onnx"]
@@ -74,17 +74,17 @@ class Onnx(Local):
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the artefact, `output` and `columns`."""
+        """The SHA-256 of the artifact, `output` and `columns`."""
         return fingerprint(self._bytes, self.output, self.columns)
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL, computed on one thread.
 
         Raises:
-            ArtifactError: when the artefact cannot be read or has other features or outputs.
-            MissingInput: when it is not there.
-            ModelInputError: when a feature is not of the type of its input.
-            ModelAnswerError: when onnxruntime fails, or `columns` asks for more than there is.
+            ArtifactError: if the artifact cannot be read or has other features or outputs.
+            MissingInput: if the artifact does not exist.
+            ModelInputError: if a feature cannot be cast to the type of its input.
+            ModelAnswerError: if onnxruntime fails, or `columns` selects a column that does not exist.
         """
         feeds = self._feeds(at_least_one(features))
         with computing("onnxruntime"):
@@ -95,79 +95,84 @@ class Onnx(Local):
         return scores("the model", answer_NL, features.height, positive(answer_NL, self.columns))
 
     def _feeds(self, features: pl.DataFrame) -> dict[str, NDArray[Any]]:
-        """Return what each input gets."""
+        """Return the tensor for node input, by its name."""
         inputs = self._session.get_inputs()
         if len(inputs) == 1 and len(inputs[0].shape) != 1:
             width = inputs[0].shape[1] if len(inputs[0].shape) > 1 else None
             check_width(self.artifact, width if isinstance(width, int) else features.width, features)
             return {inputs[0].name: self._tensor(inputs[0], features)}
         check_width(self.artifact, len(inputs), features)
-        features = by_name(self.artifact, [each.name for each in inputs], features)
-        return {each.name: self._column(each, features[each.name]) for each in inputs}
+        features = by_name(self.artifact, [node.name for node in inputs], features)
+        return {node.name: self._column(node, features[node.name]) for node in inputs}
 
-    def _column(self, into: NodeArg, column: pl.Series) -> NDArray[Any]:
-        tensor_N1 = self._tensor(into, column.to_frame())
-        return tensor_N1[:, 0] if len(into.shape) == 1 else tensor_N1
+    def _column(self, node: NodeArg, column: pl.Series) -> NDArray[Any]:
+        tensor_N1 = self._tensor(node, column.to_frame())
+        return tensor_N1[:, 0] if len(node.shape) == 1 else tensor_N1
 
-    def _tensor(self, into: NodeArg, features: pl.DataFrame) -> NDArray[Any]:
-        """Return x_ND in the element type of an input."""
-        if into.type == TEXTS:
-            return _texts(features)
-        if into.type in FLOATS:
+    def _tensor(self, node: NodeArg, features: pl.DataFrame) -> NDArray[Any]:
+        """Return x_ND, cast to the element type of an input."""
+        if node.type == STRING_TYPE:
+            return _strings(features)
+        if node.type in FLOAT_TYPES:
             with np.errstate(over="ignore"):
-                return matrix(self.kind, features).astype(FLOATS[into.type])
-        if into.type in WHOLES:
-            return _wholes(features, WHOLES[into.type])
-        taken = ", ".join([*FLOATS, *WHOLES, TEXTS])
-        raise ArtifactError(self.artifact, f"its input {into.name!r} takes {into.type}; expected one of {taken}")
+                return matrix(self.kind, features).astype(FLOAT_TYPES[node.type])
+        if node.type in INTEGER_TYPES:
+            return _integers(features, INTEGER_TYPES[node.type])
+        supported = ", ".join([*FLOAT_TYPES, *INTEGER_TYPES, STRING_TYPE])
+        raise ArtifactError(self.artifact, f"its input {node.name!r} has type {node.type}; expected one of {supported}")
 
     @cached_property
     def _output(self) -> str:
-        """The name of the output that holds the scores."""
+        """The name of the output with the scores."""
         outputs = self._session.get_outputs()
-        names: list[str] = [each.name for each in outputs]
+        names: list[str] = [node.name for node in outputs]
         if self.output is None:
-            names = [each.name for each in outputs if each.type in FLOATS or each.type.startswith(MAPS)]
-        wanted = [name for name in names if self.output in {None, name}]
-        if len(wanted) == 1:
-            return wanted[0]
-        there = ", ".join(f"{each.name} {each.type}" for each in outputs)
-        asked = "model.output=null finds no single one of fractions" if self.output is None else "model.output is none"
-        raise ArtifactError(self.artifact, f"its outputs are {there}; {asked}: name the one that holds the scores")
+            names = [node.name for node in outputs if node.type in FLOAT_TYPES or node.type.startswith(MAPS_PREFIX)]
+        matches = [name for name in names if self.output in {None, name}]
+        if len(matches) == 1:
+            return matches[0]
+        outputs_text = ", ".join(f"{node.name} {node.type}" for node in outputs)
+        reason = (
+            "model.output=null needs exactly one output of floats"
+            if self.output is None
+            else f"none is named {self.output!r}"
+        )
+        problem = f"its outputs are {outputs_text}; {reason}"
+        raise ArtifactError(self.artifact, f"{problem}; set model.output to the name of the output with the scores")
 
     @cached_property
     def _session(self) -> InferenceSession:
         with installed("onnx"):
             import onnxruntime
-        if ELSEWHERE.search(self._bytes):
-            problem = "keeps its weights in another file, which is not read"
-            raise ArtifactError(self.artifact, f"{problem}; save it as one, without external data")
+        if EXTERNAL_DATA.search(self._bytes):
+            problem = "stores its weights in another file, which is not supported"
+            raise ArtifactError(self.artifact, f"{problem}; save the model as one file, without external data")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        with reading(self.artifact, "ONNX model"):
+        with reading(self.artifact, "an ONNX model"):
             return onnxruntime.InferenceSession(self._bytes, options, providers=["CPUExecutionProvider"])
 
     @cached_property
     def _bytes(self) -> bytes:
-        return file_bytes(self.artifact, "the ONNX exporter of its library")
+        return file_bytes(self.artifact, "the ONNX exporter of the training library")
 
 
-def _texts(features: pl.DataFrame) -> NDArray[Any]:
-    """Return x_ND as texts; numbers and booleans are written out."""
+def _strings(features: pl.DataFrame) -> NDArray[Any]:
+    """Return x_ND as strings; numbers and booleans are formatted."""
     for column in features:
         if column.null_count():
-            raise ModelInputError("onnx", column.name, None, "texts there, as its input does")
+            raise ModelInputError("onnx", column.name, None, "strings in this input")
     return features.cast(pl.String).to_numpy().astype(object)
 
 
-def _wholes(features: pl.DataFrame, dtype: type[np.generic]) -> NDArray[Any]:
-    """Return x_ND as whole numbers or booleans."""
+def _integers(features: pl.DataFrame, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return x_ND as integers or booleans."""
     x_ND = matrix("onnx", features)
     with np.errstate(invalid="ignore"):
-        whole_ND: NDArray[Any] = x_ND.astype(dtype)
-    if (lost_ND := whole_ND != x_ND).any():
+        integer_ND: NDArray[Any] = x_ND.astype(dtype)
+    if (lost_ND := integer_ND != x_ND).any():
         n, d = np.argwhere(lost_ND)[0].tolist()
-        expected = f"{np.dtype(dtype)} values there, as its input does"
+        expected = f"{np.dtype(dtype)} values in this input"
         raise ModelInputError("onnx", features.columns[d], features[n, d], expected)
-    return whole_ND
+    return integer_ND

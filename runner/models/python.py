@@ -1,4 +1,4 @@
-"""A model that is a Python function of one's own; naming it here executes its module.
+"""A user's Python function as a model; selecting it executes its module.
 
 Array letters: N records, L labels (outputs).
 """
@@ -22,61 +22,60 @@ from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.errors import SettingsError, snippet
-from runner.models.base import Headers, computing, fingerprint, scores
-from runner.models.local import Local
+from runner.models.base import Headers, LocalModel, computing, fingerprint, scores
 
 
-def _checked(function: str) -> str:
+def _check_path(function: str) -> str:
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", function):
         raise ValueError("expected module:function, such as scoring:predict")
     return function
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Python(Local):
-    """A function from a polars DataFrame of N rows to N scores, or N x L of them. It is code, and it is executed.
+class Python(LocalModel):
+    """A function from a polars DataFrame of N rows to N or N x L scores; its code is executed.
 
     Attributes:
         kind: `python`.
-        function: `module:function`; the module is imported from where Python looks for modules (PYTHONPATH).
-        label_headers: the names of the outputs, or None for `label0`, `label1`, …
-        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
+        function: `module:function`; the module is imported from the Python path (PYTHONPATH).
+        label_headers: names of the outputs, None for `label0`, `label1`, …
+        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     kind: Literal["python"]
-    function: Annotated[str, AfterValidator(_checked)]
+    function: Annotated[str, AfterValidator(_check_path)]
     label_headers: Headers | None
     deploy: Literal["shadow"] | None = field()
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the module's source file and the function's name; what the module imports is not in it.
+        """The SHA-256 of the module's source file and the function's name, without the modules it imports.
 
         Raises:
-            SettingsError: when the module cannot be imported or has no source file.
+            SettingsError: if the module cannot be imported or has no source file.
         """
         if (source := inspect.getsourcefile(self._module)) is None:
-            raise self._refusal("its module has no source file")
+            raise self._settings_error("its module has no source file")
         return fingerprint(Path(source).read_bytes(), self.function)
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL, what the function returns.
+        """Return scores_NL from the function.
 
         Raises:
-            SettingsError: when there is no such function.
-            ModelAnswerError: when it raises, or returns anything but a number, or several, for each row.
+            SettingsError: if the function does not exist.
+            ModelAnswerError: if it raises, or does not return one or more numbers per row.
         """
-        what = f"the function {self.function}"
-        with computing(what):
-            answer = self._called(features.clone())
-        return scores(what, answer, features.height, None)
+        name = f"the function {self.function}"
+        with computing(name):
+            answer = self._callable(features.clone())
+        return scores(name, answer, features.height, None)
 
     @cached_property
-    def _called(self) -> Callable[[pl.DataFrame], Any]:
+    def _callable(self) -> Callable[[pl.DataFrame], Any]:
         name = self.function.partition(":")[2]
         function: Callable[[pl.DataFrame], Any] | None = getattr(self._module, name, None)
         if function is None or not callable(function):
-            raise self._refusal(f"its module has no function {name!r}")
+            raise self._settings_error(f"its module has no function {name!r}")
         return function
 
     @cached_property
@@ -85,7 +84,7 @@ class Python(Local):
             return importlib.import_module(self.function.partition(":")[0])
         except Exception as error:
             problem = f"its module cannot be imported ({type(error).__name__}: {snippet(error)})"
-            raise self._refusal(f"{problem}; is its folder in PYTHONPATH?") from error
+            raise self._settings_error(f"{problem}; check that its folder is in PYTHONPATH") from error
 
-    def _refusal(self, problem: str) -> SettingsError:
+    def _settings_error(self, problem: str) -> SettingsError:
         return SettingsError([f"model.function={self.function}: {problem}"])

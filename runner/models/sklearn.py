@@ -1,4 +1,4 @@
-"""scikit-learn estimators, from skops files, which hold no code.
+"""scikit-learn estimators, loaded from skops files, which contain no code.
 
 Array letters: N records, D features, L labels (outputs).
 """
@@ -20,6 +20,7 @@ from runner.errors import ArtifactError
 from runner.models.base import (
     Columns,
     Headers,
+    LocalModel,
     by_name,
     check_width,
     computing,
@@ -31,25 +32,24 @@ from runner.models.base import (
     reading,
     scores,
 )
-from runner.models.local import Local
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Sklearn(Local):
+class Sklearn(LocalModel):
     """A scikit-learn estimator or pipeline.
 
-    One that was trained on a data frame gets one: features are found by their names and may be texts. One that was
-    trained on a matrix gets a matrix of floats in the features' order.
+    An estimator trained on a data frame gets a data frame: features are matched by name and may be strings. An
+    estimator trained on a matrix gets a matrix of floats in the order of the features.
 
     Attributes:
         kind: `sklearn`.
-        artifact: what `skops.io.dump` wrote, .skops.
-        trusted: the names of types in it that skops does not trust by itself; loading it may run their code.
-        method: what gives the scores: `predict_proba`, `predict` or `decision_function`.
-        columns: which columns of the scores to explain, from 0; None for all, but of the two probabilities of a binary
-            classifier only the second, the positive class.
-        label_headers: the names of the outputs, or None for `label0`, `label1`, …
-        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
+        artifact: path of the .skops file written by `skops.io.dump`.
+        trusted: names of types in the file to trust in addition to skops' own list; loading them may run their code.
+        method: the method that returns scores: `predict_proba`, `predict` or `decision_function`.
+        columns: indices of the score columns to explain, counted from 0; None for all, or for only the second of a
+            binary classifier's two probabilities (the positive class).
+        label_headers: names of the outputs, None for `label0`, `label1`, …
+        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     kind: Literal["sklearn"]
@@ -62,37 +62,39 @@ class Sklearn(Local):
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the artefact, `method` and `columns`."""
+        """The SHA-256 of the artifact, `method` and `columns`."""
         return fingerprint(self._bytes, self.method, self.columns)
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL by the estimator's `method`, on one thread: on more, forests add up in any order.
+        """Return scores_NL from the estimator's `method`, on one thread: with several, forests sum in random order.
 
         Raises:
-            ArtifactError: when the artefact cannot be read, is not trusted, or has other features.
-            MissingInput: when it is not there.
-            ModelInputError: when a feature is a text and the estimator was trained on a matrix.
-            ModelAnswerError: when the estimator fails, or `columns` asks for more than there is.
+            ArtifactError: if the artifact cannot be read, is not trusted, or expects other features.
+            MissingInput: if the artifact does not exist.
+            ModelInputError: if a feature is a string and the estimator was trained on a matrix.
+            ModelAnswerError: if the estimator fails, or `columns` selects a column that does not exist.
         """
         from joblib import parallel_config
 
         x_ND = self._arranged(features)
-        what = f"{type(self._estimator).__name__}.{self.method}"
-        with computing(what), parallel_config(backend="sequential"):
-            answer = np.asarray(getattr(self._estimator, self.method)(x_ND)) if features.height else self._of_none()
+        name = f"{type(self._estimator).__name__}.{self.method}"
+        with computing(name), parallel_config(backend="sequential"):
+            answer = (
+                np.asarray(getattr(self._estimator, self.method)(x_ND)) if features.height else self._empty_scores()
+            )
         columns = positive(answer, self.columns) if self.method == "predict_proba" else self.columns
-        return scores(what, answer, features.height, columns)
+        return scores(name, answer, features.height, columns)
 
     def _arranged(self, features: pl.DataFrame) -> pl.DataFrame | NDArray[np.float64]:
-        """Return features as the estimator was trained on them."""
+        """Return the features in the container and order that the estimator was trained on."""
         check_width(self.artifact, getattr(self._estimator, "n_features_in_", features.width), features)
         names = getattr(self._estimator, "feature_names_in_", None)
         if names is None:
             return matrix(self.kind, features)
         return by_name(self.artifact, list(names), features).cast({pl.Null: pl.Float64})
 
-    def _of_none(self) -> NDArray[np.float64]:
-        """Return the scores of no row, which scikit-learn refuses to compute."""
+    def _empty_scores(self) -> NDArray[np.float64]:
+        """Return an empty array with the estimator's number of columns: scikit-learn rejects input without rows."""
         classes = len(getattr(self._estimator, "classes_", ()))
         several = self.method == "predict_proba" or (self.method == "decision_function" and classes > 2)
         return np.empty((0, max([*(self.columns or ()), classes - 1 if several else 0]) + 1))
@@ -101,20 +103,19 @@ class Sklearn(Local):
     def _estimator(self) -> Any:
         with installed("sklearn"):
             from skops import io
-        with reading(self.artifact, "skops file"):
+        with reading(self.artifact, "a skops file"):
             self._check_trust(io.get_untrusted_types(data=self._bytes))
             estimator = io.loads(self._bytes, trusted=list(self.trusted))
         if not hasattr(estimator, self.method):
-            problem = f"holds a {type(estimator).__name__}, which has no {self.method} (model.method)"
+            problem = f"contains {type(estimator).__name__}, which has no method {self.method}; change model.method"
             raise ArtifactError(self.artifact, problem)
         return estimator
 
     def _check_trust(self, untrusted: list[str]) -> None:
         unknown = sorted(set(untrusted) - set(self.trusted))
         if unknown:
-            reason = "since they could run code or end the process"
-            problem = f"holds types that skops does not trust, {reason}: {', '.join(unknown)}"
-            remedy = "if the file comes from where you trust, add them to model.trusted"
+            problem = f"contains types that skops does not trust, because they could run code: {', '.join(unknown)}"
+            remedy = "if you trust the source of the file, add them to model.trusted"
             raise ArtifactError(self.artifact, f"{problem}; {remedy}")
 
     @cached_property

@@ -1,4 +1,4 @@
-"""XGBoost models, from their native files.
+"""XGBoost models, loaded from their native files.
 
 Array letters: N records, D features, L labels (outputs).
 """
@@ -22,19 +22,19 @@ from runner.errors import ArtifactError, ExplainerError
 from runner.models.base import (
     Columns,
     Headers,
+    LocalModel,
     at_least_one,
     by_known_name,
     check_width,
     computing,
-    contributed,
     file_bytes,
     fingerprint,
     installed,
     matrix,
     reading,
     scores,
+    tree_terms,
 )
-from runner.models.local import Local
 
 if TYPE_CHECKING:
     import xgboost
@@ -45,22 +45,22 @@ LINKS: dict[str, Literal["identity", "logistic"]] = {
     "reg:logistic": "logistic",
     "reg:squarederror": "identity",
 }
-"""The objectives whose contributions can be explained, and the links of their outputs."""
+"""Objectives supported by `tree_shap`, with the link function of their output."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Xgboost(Local):
-    """An XGBoost booster, with the trees up to its best iteration where early stopping has left one.
+class Xgboost(LocalModel):
+    """An XGBoost booster; after early stopping, its trees up to the best iteration.
 
-    Features are found by the names that the file holds, where the records have the same, else by their order. Nulls
-    are missing values.
+    Features are matched by the names in the file if the records have the same names, otherwise by order. Nulls are
+    missing values.
 
     Attributes:
         kind: `xgboost`.
-        artifact: what `save_model` wrote, .ubj or .json.
-        columns: which columns of the scores to explain, from 0; None for all.
-        label_headers: the names of the outputs, or None for `label0`, `label1`, …
-        deploy: None to explain it in this process, `shadow` through a throw-away endpoint.
+        artifact: path of the .ubj or .json file written by `save_model`.
+        columns: indices of the score columns to explain, counted from 0; None for all.
+        label_headers: names of the outputs, None for `label0`, `label1`, …
+        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     kind: Literal["xgboost"]
@@ -71,17 +71,17 @@ class Xgboost(Local):
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the artefact and `columns`."""
+        """The SHA-256 of the artifact and `columns`."""
         return fingerprint(self._bytes, self.columns)
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL, as `Booster.predict` computes them.
 
         Raises:
-            ArtifactError: when the artefact cannot be read or has other features.
-            MissingInput: when it is not there.
-            ModelInputError: when a feature is a text.
-            ModelAnswerError: when XGBoost fails, or `columns` asks for more than there is.
+            ArtifactError: if the artifact cannot be read or expects other features.
+            MissingInput: if the artifact does not exist.
+            ModelInputError: if a feature is a string.
+            ModelAnswerError: if XGBoost fails, or `columns` selects a column that does not exist.
         """
         booster = self._booster
         check_width(self.artifact, booster.num_features(), features)
@@ -94,15 +94,18 @@ class Xgboost(Local):
         return scores("XGBoost", answer, features.height, self.columns)
 
     def tree_shap(self, features: pl.DataFrame) -> Additive:
-        """Return what each feature adds to the margin, by XGBoost's own path-dependent TreeSHAP.
+        """Return each feature's contribution to the margin, from XGBoost's path-dependent TreeSHAP.
 
         Raises:
-            ExplainerError: when there are several outputs, or the objective has another link.
+            ExplainerError: if the model has several outputs, or the link of its objective is not supported.
         """
         booster = self._booster
         objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
         if objective not in LINKS or self.columns is not None:
-            raise ExplainerError(f"shap.explainer=tree explains one output of {', '.join(LINKS)}, not {objective}")
+            raise ExplainerError(
+                f"shap.explainer=tree supports one output with objective {' or '.join(LINKS)}, not {objective}; "
+                "use shap.explainer=kernel"
+            )
         check_width(self.artifact, booster.num_features(), features)
         known = by_known_name(self.artifact, booster.feature_names or (), features)
         with computing("XGBoost"):
@@ -113,11 +116,11 @@ class Xgboost(Local):
             )
             options = {"iteration_range": self._iterations, "validate_features": False}
             answer = booster.predict(rows, pred_contribs=True, **options)
-        return contributed(answer, LINKS[objective], known, features)
+        return tree_terms(answer, LINKS[objective], known, features)
 
     @property
     def _iterations(self) -> tuple[int, int]:
-        """The trees to use, as `xgboost.XGBModel` takes them; (0, 0) stands for all."""
+        """The range of iterations to use, in the form of `xgboost.XGBModel`; (0, 0) means all."""
         best = self._booster.attr("best_iteration")
         return (0, 0) if best is None else (0, int(best) + 1)
 
@@ -126,11 +129,11 @@ class Xgboost(Local):
         with installed("xgboost"):
             import xgboost
         booster = xgboost.Booster()
-        with reading(self.artifact, "XGBoost model in .ubj or .json"):
+        with reading(self.artifact, "an XGBoost model (.ubj or .json)"):
             booster.load_model(bytearray(self._bytes))
         if "c" in (booster.feature_types or ()) and not booster.get_categories().empty():
-            problem = "was trained on the categories of a data frame, whose codes the records do not hold"
-            raise ArtifactError(self.artifact, f"{problem}; encode them as numbers before training")
+            problem = "was trained on categorical columns of a data frame; the records do not contain their codes"
+            raise ArtifactError(self.artifact, f"{problem}; encode categories as numbers before training")
         return booster
 
     @cached_property

@@ -151,7 +151,7 @@ class Batches:
         except Refusal as refusal:
             return refusal
         except UNFIT as error:
-            return Refusal(400, str(error))
+            return Refusal(400, error.problem if isinstance(error, ArtifactError) else str(error))
         except (Exception, SystemExit) as error:
             logger.exception("the model failed")
             return Refusal(500, str(error) if isinstance(error, ShapwatchError) else FAILED)

@@ -13,7 +13,7 @@ import polars as pl
 from runner.domain.executions import Outcome
 from runner.domain.text import plural
 from runner.errors import ModelAnswerError, ModelInputError, SettingsError, ShapwatchError
-from runner.models.local import Local
+from runner.models.base import LocalModel
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.urls import loopback
@@ -63,7 +63,7 @@ class Serve:
 
         with closing(self._listening()) as listening:
             self._load()
-            immediate = isinstance(self.model, Local) and self.model.is_fast
+            immediate = isinstance(self.model, LocalModel) and self.model.is_fast
             batches = Batches(self.model, self.fields.names, immediate)
             app = Application(batches, self.fields, self.endpoint, self.variant, self.token or None)
             if self.capture:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from runner.errors import EndpointError, ModelInputError
+from runner.models.base import LocalModel
 from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
-from runner.models.local import Local
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.serving.batching import MOST_ROWS, Batches
@@ -53,7 +53,7 @@ def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
     """Return what requests that arrive together are answered."""
 
     async def ask() -> list[Any]:
-        batches = Batches(model, FIELDS.names, immediate=isinstance(model, Local) and model.is_fast)
+        batches = Batches(model, FIELDS.names, immediate=isinstance(model, LocalModel) and model.is_fast)
         requests = [
             batches.reply(Requests(FIELDS).typed([list(row) for row in rows]), accept) for rows, accept in asked
         ]
