@@ -1,1 +1,1 @@
-"""Serving a model: the endpoint, and the capture of what it answers."""
+"""Serving a model over HTTP, with capture of its requests and responses."""

@@ -1,8 +1,7 @@
-"""Requests that arrive together are answered by one call of the model.
+"""Dynamic batching: requests that arrive while the model is busy are answered by one model call.
 
-A call for one row costs nearly as much as one for a hundred, so while the model is busy the requests that come in wait
-for each other. Rows travel together only where their columns have the same types, so that nobody's values change
-theirs for company, and every request gets the answer, or the error, that it would have got alone.
+A call for one row costs nearly as much as a call for a hundred. Requests are joined only if their columns have the same
+types, so each request gets the response, or the error, of a separate call.
 """
 
 from __future__ import annotations
@@ -22,22 +21,21 @@ import polars as pl
 from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
 from runner.records.payloads import Scalar
-from runner.serving.refusals import Refusal
-from runner.serving.requests import Records, Types
+from runner.serving.requests import Refusal, RequestRecords, Types
 
-MOST_ROWS = 4096
-"""Requests are joined up to that many rows."""
+MAX_BATCH_ROWS = 4096
+"""Maximum rows of joined requests."""
 
-FEW_ROWS = 512
-"""So many rows an immediate model answers right here: changing threads would take longer."""
+MAX_INLINE_ROWS = 512
+"""Maximum rows for which a fast model is called in the event loop, because a thread switch takes longer."""
 
-LINEWISE = ("application/jsonlines", "text/csv")
-"""The forms in which an answer to several requests can be cut into theirs, line by line."""
+LINE_FORMATS = ("application/jsonlines", "text/csv")
+"""Media types of responses with one line per record, which can be split by request."""
 
-UNFIT = (ModelInputError, ArtifactError, SettingsError)
-"""What a model that works raises for records it cannot take: other values, or other features, than its own."""
+INVALID_RECORDS = (ModelInputError, ArtifactError, SettingsError)
+"""Errors of a working model for invalid records, for example other features than its own."""
 
-FAILED = "the model failed; the server's log says how"
+FAILED = "the model failed; see the server's log"
 
 Answer = str | Refusal
 
@@ -45,71 +43,69 @@ logger = logging.getLogger("shapwatch")
 
 
 @dataclass(frozen=True, eq=False)
-class Waiting:
-    """A request that waits for its answer."""
+class PendingRequest:
+    """A request that waits for its response."""
 
-    records: Records
+    records: RequestRecords
     accept: str
     answer: asyncio.Future[str]
 
 
-Answers = list[tuple[Waiting, Answer]]
+Answers = list[tuple[PendingRequest, Answer]]
 
 
-class Batches:
-    """Asks the model for all requests at once that came while it was busy.
+class RequestBatcher:
+    """Joins pending requests into batches for the model.
 
-    Nothing that a user supplies runs where the server listens: a model is asked in a thread of its own, one that does
-    not keep the process from ending, unless it is `immediate`.
+    Code of users never runs in the event loop: the model is called in its own daemon thread, unless it is fast.
 
     Attributes:
-        model: answers them.
-        names: returns the names of that many features.
-        immediate: whether the model's answer is a matter of microseconds and of arithmetic alone.
-        answered: how many requests got an answer that is no refusal.
+        model: the model.
+        names: returns the feature names for a number of features.
+        is_fast: whether a model call takes only microseconds of arithmetic.
+        answered: the number of requests answered without an error.
     """
 
-    def __init__(self, model: Model, names: Callable[[int], Sequence[str]], immediate: bool = False) -> None:
+    def __init__(self, model: Model, names: Callable[[int], Sequence[str]], is_fast: bool = False) -> None:
         self.model = model
         self.names = names
         self.answered = 0
-        self._waiting: list[Waiting] = []
+        self._waiting: list[PendingRequest] = []
         self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = Thread(target=_work, args=(self._asked,), name="model", daemon=True)
         self._work: asyncio.Task[None] | None = None
-        self._immediate = immediate
+        self._is_fast = is_fast
 
-    async def reply(self, records: Records, accept: str) -> str:
-        """Return the body with which the model answers.
+    async def reply(self, records: RequestRecords, accept: str) -> str:
+        """Return the body of the model's response.
 
         Raises:
-            Refusal: 406 when the model cannot answer in that media type, 400 when it cannot take the records, 500 when
-                it fails; that is logged.
+            Refusal: 406 for an unsupported media type, 400 for invalid records, 500 if the model fails (logged).
         """
         loop = asyncio.get_running_loop()
-        waiting = Waiting(records, accept, loop.create_future())
+        waiting = PendingRequest(records, accept, loop.create_future())
         self._waiting.append(waiting)
         if self._work is None:
             self._work = loop.create_task(self._answer_all())
         return await waiting.answer
 
     async def _answer_all(self) -> None:
-        """Answer batch by batch, until nobody waits."""
+        """Answer batches until no request is pending."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            few = self._immediate and sum(len(waiting.records.rows) for waiting in batch) <= FEW_ROWS
-            for waiting, answer in self._answers(batch) if few else await self._elsewhere(batch):
+            few = self._is_fast and sum(len(waiting.records.rows) for waiting in batch) <= MAX_INLINE_ROWS
+            for waiting, answer in self._answers(batch) if few else await self._in_thread(batch):
                 self._settle(waiting.answer, answer)
         self._work = None
 
-    async def _elsewhere(self, batch: Sequence[Waiting]) -> Answers:
-        """Return the answers that the model's thread gets."""
+    async def _in_thread(self, batch: Sequence[PendingRequest]) -> Answers:
+        """Return the responses, computed in the model's thread."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answers] = loop.create_future()
 
         def ask() -> None:
             answers = self._answers(batch)
-            with suppress(RuntimeError):  # the loop has ended without them
+            with suppress(RuntimeError):  # the event loop has ended
                 loop.call_soon_threadsafe(future.set_result, answers)
 
         if not self._thread.is_alive():
@@ -126,31 +122,31 @@ class Batches:
         else:
             future.set_exception(answer)
 
-    def _answers(self, batch: Sequence[Waiting]) -> Answers:
+    def _answers(self, batch: Sequence[PendingRequest]) -> Answers:
         return [pair for group in _groups(batch) for pair in zip(group, self._together(group), strict=True)]
 
-    def _together(self, group: Sequence[Waiting]) -> list[Answer]:
-        """Return the answers to requests of the same types; if they cannot be had together, one by one."""
+    def _together(self, group: Sequence[PendingRequest]) -> list[Answer]:
+        """Return the responses to requests of the same types; if the joint call fails, call the model for each."""
         if len(group) > 1:
             with suppress(Exception, SystemExit):
                 return [*self._joint(group)]
         return [self._alone(waiting) for waiting in group]
 
-    def _joint(self, group: Sequence[Waiting]) -> Iterator[str]:
+    def _joint(self, group: Sequence[PendingRequest]) -> Iterator[str]:
         rows = [row for waiting in group for row in waiting.records.rows]
         body = self.model.encode_response(self._frame(rows, group[0].records.types), group[0].accept)
         *lines, rest = body.split("\n")
         if rest or len(lines) != len(rows):
             raise ValueError(f"{len(lines)} lines for {len(rows)} records")
-        left = iter(lines)
-        return ("".join([f"{line}\n" for line in islice(left, len(waiting.records.rows))]) for waiting in group)
+        remaining = iter(lines)
+        return ("".join([f"{line}\n" for line in islice(remaining, len(waiting.records.rows))]) for waiting in group)
 
-    def _alone(self, waiting: Waiting) -> Answer:
+    def _alone(self, waiting: PendingRequest) -> Answer:
         try:
             return self._reply(self._frame(*waiting.records), waiting.accept)
         except Refusal as refusal:
             return refusal
-        except UNFIT as error:
+        except INVALID_RECORDS as error:
             return Refusal(400, error.problem if isinstance(error, ArtifactError) else str(error))
         except (Exception, SystemExit) as error:
             logger.exception("the model failed")
@@ -160,7 +156,7 @@ class Batches:
         try:
             return self.model.encode_response(features, accept)
         except ValueError as error:
-            self.model.predict(features)  # a model that cannot even do that says so itself
+            self.model.predict(features)  # raises the model's own error for invalid records
             raise Refusal(406, str(error)) from error
 
     def _frame(self, rows: Sequence[Sequence[Scalar]], types: Types) -> pl.DataFrame:
@@ -172,22 +168,22 @@ def _work(asked: SimpleQueue[Callable[[], None]]) -> None:
         asked.get()()
 
 
-def _groups(batch: Iterable[Waiting]) -> Iterator[list[Waiting]]:
-    """Yield the requests that can be answered by one call."""
-    alike: defaultdict[object, list[Waiting]] = defaultdict(list)
+def _groups(batch: Iterable[PendingRequest]) -> Iterator[list[PendingRequest]]:
+    """Yield groups of requests that one model call can answer."""
+    groups: defaultdict[object, list[PendingRequest]] = defaultdict(list)
     for waiting in batch:
-        alike[(waiting.accept, waiting.records.types) if waiting.accept in LINEWISE else waiting].append(waiting)
-    for group in alike.values():
+        groups[(waiting.accept, waiting.records.types) if waiting.accept in LINE_FORMATS else waiting].append(waiting)
+    for group in groups.values():
         yield from _bounded(group)
 
 
-def _bounded(group: Sequence[Waiting]) -> Iterator[list[Waiting]]:
-    """Yield a group in parts of no more than `MOST_ROWS` rows, unless a single request has more."""
-    part: list[Waiting] = []
+def _bounded(group: Sequence[PendingRequest]) -> Iterator[list[PendingRequest]]:
+    """Split a group into parts of up to `MAX_BATCH_ROWS` rows; a larger request is its own part."""
+    part: list[PendingRequest] = []
     rows = 0
     for waiting in group:
         rows += len(waiting.records.rows)
-        if part and rows > MOST_ROWS:
+        if part and rows > MAX_BATCH_ROWS:
             yield part
             part, rows = [], len(waiting.records.rows)
         part.append(waiting)

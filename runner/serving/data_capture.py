@@ -1,9 +1,10 @@
-"""Data capture as a SageMaker endpoint has it, for any ASGI app; captured events become the monitor's windows."""
+"""Data capture in SageMaker's format, as middleware for any ASGI app."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
 from runner.records.capture import encode
-from runner.serving.capture_writer import CaptureWriter, Usage
-from runner.serving.ids import new_id
+from runner.serving.capture_writer import CaptureWriter, DiskUsage
 from runner.storage import LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -27,7 +27,23 @@ Side = Literal["REQUEST", "RESPONSE"]
 CONTENT_TYPE = b"content-type"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
-TOO_LARGE = f"a body, or its line, is larger than the {LONGEST_LINE} bytes that readers take"
+TOO_LARGE = f"a body or its capture line is larger than {LONGEST_LINE} bytes"
+
+VARIABLE_BITS = ~(0xF << 76 | 0x3 << 62)
+VERSION_4 = 4 << 76 | 2 << 62
+
+_generator = random.Random()  # noqa: S311  ids need to be unique, not secret
+os.register_at_fork(after_in_child=_generator.seed)
+
+
+def new_id() -> str:
+    """Return a random UUID of version 4.
+
+    `uuid.uuid4` makes a system call for each id and releases the interpreter lock, which is slow in a server with
+    several threads; here the operating system only seeds the generator, once in each process.
+    """
+    digits = f"{_generator.getrandbits(128) & VARIABLE_BITS | VERSION_4:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _now() -> datetime:
@@ -37,14 +53,14 @@ def _now() -> datetime:
 class DataCapture:
     """ASGI middleware that captures the invocations of an app: `DataCapture(app, "capture/churn/AllTraffic")`.
 
-    An invocation is a POST whose path ends with one of `paths`. It is captured once it is answered with 2xx: a monitor
-    explains decisions that were made, and a refused or failed request led to none. Requests and responses pass
-    unchanged, chunk by chunk, and are never delayed. The events are written by a `CaptureWriter`, which is flushed
-    when the server shuts down; an app that knows nothing of ASGI's lifespan is given one for that.
+    An invocation is a POST whose path ends with one of `paths`. Only invocations with a 2xx response are captured,
+    because a failed request leads to no decision that a monitor could explain. Requests and responses pass unchanged,
+    chunk by chunk, without delay. A `CaptureWriter` writes the events; it is flushed when the server shuts down, also
+    for apps without ASGI lifespan events.
 
     Attributes:
-        app: the app that is captured.
-        sampling_percentage: the share of the invocations that is captured.
+        app: the wrapped app.
+        sampling_percentage: the percentage of invocations that are captured.
     """
 
     def __init__(
@@ -63,28 +79,29 @@ class DataCapture:
         clock: Callable[[], datetime] = _now,
         new_id: Callable[[], str] = new_id,
         generator: random.Random | None = None,
-        disk_usage: Callable[[Path], Usage] = shutil.disk_usage,
+        disk_usage: Callable[[Path], DiskUsage] = shutil.disk_usage,
     ) -> None:
         """Wrap an app.
 
         Args:
             app: the ASGI app.
-            root: where the folders `yyyy/mm/dd/hh` begin: a local folder, or s3://bucket/… and the like.
-            sampling_percentage: the share of the invocations that is captured, 0 to 100.
-            capture_options: the sides that are captured.
-            csv_content_types: media types that are captured as text with the encoding CSV.
-            json_content_types: the same for JSON; a body of any other type, or that is no UTF-8, becomes BASE64.
-            paths: what the path of an invocation ends with.
-            flush_seconds: the longest an event waits until it is written.
-            queue_bytes: the events that may wait; further ones are dropped and counted.
-            min_free_bytes: with less space on a local disk, capture stops until there is more.
-            clock: returns the time in UTC.
-            new_id: returns a fresh event id.
+            root: the parent of the folders `yyyy/mm/dd/hh`, local or for example s3://bucket/…
+            sampling_percentage: the percentage of invocations that are captured, 0 to 100.
+            capture_options: the captured sides.
+            csv_content_types: media types that are captured as strings with the encoding CSV.
+            json_content_types: media types that are captured as strings with the encoding JSON; other types, and
+                bodies that are not UTF-8, are captured as BASE64.
+            paths: endings of the path of an invocation.
+            flush_seconds: maximum seconds until an event is written.
+            queue_bytes: maximum bytes of queued events; further events are dropped and counted.
+            min_free_bytes: minimum free bytes of a local disk; capture stops while there are fewer.
+            clock: returns the current time in UTC.
+            new_id: returns a new event id.
             generator: draws the sample.
-            disk_usage: tells the free space.
+            disk_usage: returns the free bytes of a disk.
 
         Raises:
-            SettingsError: when a share or a side does not exist, or a list is none.
+            SettingsError: if the percentage, a side or a list is invalid.
         """
         lists = {
             "capture_options": capture_options,
@@ -107,7 +124,7 @@ class DataCapture:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What is being captured, in the words of SageMaker's `DataCaptureConfigSummary`, and the counts so far."""
+        """The status of the capture, with the keys of SageMaker's `DataCaptureConfigSummary`, and the counts so far."""
         return {
             "CaptureStatus": "Stopped" if self._writer.stopped else "Started",
             "captured": self._writer.captured,
@@ -116,13 +133,13 @@ class DataCapture:
         }
 
     def close(self) -> None:
-        """Write what waits, and capture no more; for servers without a lifespan."""
+        """Write the queued events and stop; for servers without lifespan events."""
         self._writer.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the app answer, and capture it."""
+        """Call the app, and capture the invocation."""
         if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
+            await self._lifespan(scope, receive, send)
         elif self._is_invocation(scope) and self._is_sampled():
             request, response = _Body("REQUEST" in self._sides), _Body("RESPONSE" in self._sides)
             headers = dict(scope["headers"])
@@ -139,7 +156,7 @@ class DataCapture:
         return share >= 100 or self._generator.random() * 100 < share
 
     def _capture(self, invocation: _Invocation) -> None:
-        """Let the event of an invocation be written, now that it is answered."""
+        """Queue the event of an answered invocation."""
         fits = not (invocation.request.is_too_large or invocation.response.is_too_large)
         line = encode(self._event(invocation)) if fits else None
         if line is None or len(line) > LONGEST_LINE:
@@ -154,29 +171,29 @@ class DataCapture:
             at=invocation.at,
             input=self._payload(headers.get(CONTENT_TYPE, b""), invocation.request),
             output=self._payload(invocation.content_type, invocation.response),
-            inference_id=_text(headers[INFERENCE_ID]) if INFERENCE_ID in headers else None,
-            custom_attributes=(_text(headers[CUSTOM_ATTRIBUTES]),) if headers.get(CUSTOM_ATTRIBUTES) else (),
+            inference_id=_decoded(headers[INFERENCE_ID]) if INFERENCE_ID in headers else None,
+            custom_attributes=(_decoded(headers[CUSTOM_ATTRIBUTES]),) if headers.get(CUSTOM_ATTRIBUTES) else (),
         )
 
     def _payload(self, header: bytes, body: _Body) -> Payload | None:
-        """Return a body as the settings have its media type written down, None when it is not wanted."""
+        """Return a body in the encoding of its media type, or None if its side is not captured."""
         if not body.wanted:
             return None
         content_type, encoding = self._media_type(header)
-        return Payload(content_type, *_written(b"".join(body.chunks), encoding))
+        return Payload(content_type, *_encoded(b"".join(body.chunks), encoding))
 
     def _read_media_type(self, header: bytes) -> tuple[str, str]:
-        """Return the text of a content type, and how bodies of it are written down."""
-        text = _text(header)
-        return text, self._encodings.get(text.partition(";")[0].strip().lower(), "BASE64")
+        """Return a content type as a string, and the encoding of its bodies."""
+        content_type = _decoded(header)
+        return content_type, self._encodings.get(content_type.partition(";")[0].strip().lower(), "BASE64")
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the app start and shut down, and close the writer before the server hears that it has."""
-        knows = False
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass lifespan events to the app, and close the writer before the server receives the shutdown event."""
+        supported = False
 
-        async def heard() -> Message:
-            nonlocal knows
-            knows = True
+        async def received() -> Message:
+            nonlocal supported
+            supported = True
             return await receive()
 
         async def closing(message: Message) -> None:
@@ -185,16 +202,16 @@ class DataCapture:
             await send(message)
 
         try:
-            await self.app(scope, heard, closing)
+            await self.app(scope, received, closing)
         except Exception:
-            if knows:
+            if supported:
                 raise
-        if not knows:
-            await _stand_in(receive, closing)
+        if not supported:
+            await _answer_lifespan(receive, closing)
 
 
 class _Body:
-    """One side of an invocation: the chunks that have passed, unless nobody wants them or they grew too large."""
+    """One side of an invocation: its chunks, unless the side is not captured or the body is too large."""
 
     __slots__ = ("chunks", "size", "wanted")
 
@@ -217,7 +234,7 @@ class _Body:
 
 
 class _Invocation:
-    """An invocation on its way through: it passes every message on, and keeps what is in them."""
+    """An invocation in progress; it passes each message on and records the bodies."""
 
     __slots__ = ("_answered", "_receive", "_send", "at", "content_type", "headers", "request", "response", "succeeded")
 
@@ -258,7 +275,7 @@ class _Invocation:
                 self.content_type = value
 
     async def _send_body(self, message: Message) -> None:
-        """Pass a chunk on; after the last one, the invocation is answered, whether or not the client still listens."""
+        """Pass a chunk on; the last one completes the invocation, also if the client has disconnected."""
         self.response.add(message.get("body", b""))
         try:
             await self._send(message)
@@ -268,26 +285,26 @@ class _Invocation:
                 self._answered(self)
 
 
-async def _stand_in(receive: Receive, send: Send) -> None:
-    """Answer a server's lifespan messages for an app that does not."""
+async def _answer_lifespan(receive: Receive, send: Send) -> None:
+    """Answer the lifespan events of a server on behalf of an app."""
     kind = ""
     while kind != "lifespan.shutdown":
         kind = (await receive())["type"]
         await send({"type": f"{kind}.complete"})
 
 
-def _written(body: bytes, encoding: str) -> tuple[str, str]:
-    """Return a body as text, and its encoding: BASE64 where it is no UTF-8."""
+def _encoded(body: bytes, encoding: str) -> tuple[str, str]:
+    """Return a body as a string, and its encoding: BASE64 if it is not UTF-8."""
     if encoding == "BASE64":
         return base64.b64encode(body).decode(), encoding
     try:
         return body.decode(), encoding
     except UnicodeDecodeError:
-        return _written(body, "BASE64")
+        return _encoded(body, "BASE64")
 
 
-def _text(header: bytes) -> str:
-    """Return the text of a header, which may hold any bytes."""
+def _decoded(header: bytes) -> str:
+    """Return a header as a string, in UTF-8 if possible, else in Latin-1."""
     try:
         return header.decode()
     except UnicodeDecodeError:
@@ -300,7 +317,7 @@ def _check(sampling_percentage: float, lists: Mapping[str, Sequence[str]]) -> No
         problems.append(f"sampling_percentage: got {sampling_percentage}, expected a number from 0 to 100")
     for name, values in lists.items():
         if isinstance(values, str):
-            problems.append(f"{name}: got {values!r}, expected a list of texts")
+            problems.append(f"{name}: got {values!r}, expected a list of strings")
     if unknown := sorted(set(lists["capture_options"]) - set(get_args(Side))):
         problems.append(f"capture_options: got {unknown}, expected some of {get_args(Side)}")
     if problems:

@@ -1,4 +1,4 @@
-"""The body of a request → records that a model takes, each column of one type."""
+"""Parsing of request bodies into rows with one type per column."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from runner.domain.text import plural
 from runner.errors import RecordError
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar, documents
-from runner.serving.refusals import Refusal
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
@@ -30,10 +29,24 @@ COLUMN: dict[frozenset[type], type[pl.DataType]] = {
     frozenset({str}): pl.String,
     frozenset({bool}): pl.Boolean,
 }
-"""The type of a column, by the kinds of values in it but for nulls."""
+"""Column types, by the types of the values other than null."""
 
 
-class Records(NamedTuple):
+class Refusal(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: the HTTP status of a model container.
+        sentence: the message for the client.
+        kind: the error code of SageMaker's runtime for its own errors, None for errors of the model.
+    """
+
+    def __init__(self, status: int, sentence: str, kind: str | None = None) -> None:
+        self.status, self.sentence, self.kind = status, sentence, kind
+        super().__init__(sentence)
+
+
+class RequestRecords(NamedTuple):
     """The rows of a request, and the types of their columns."""
 
     rows: list[list[Scalar]]
@@ -41,20 +54,20 @@ class Records(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Requests:
-    """Reads requests by their content type; one without is read as `fields.request` says.
+class RequestReader:
+    """Parser of request bodies; `fields.request` is the default content type.
 
     Attributes:
-        fields: where the feature values stand.
+        fields: the positions of the feature values.
     """
 
     fields: Fields
 
-    def read(self, content_type: bytes | None, body: bytes) -> Records:
+    def read(self, content_type: bytes | None, body: bytes) -> RequestRecords:
         """Return the records of a request.
 
         Raises:
-            Refusal: 415 for a media type that is none of three, 400 for a body that is not what it should be.
+            Refusal: 415 for an unsupported media type, 400 for an invalid body.
         """
         layout = self.fields.request if content_type is None else _layout(content_type)
         try:
@@ -65,32 +78,36 @@ class Requests:
             raise Refusal(400, "the request's body is empty, expected at least one record")
         return self.typed(rows)
 
-    def typed(self, rows: list[list[Scalar]]) -> Records:
+    def typed(self, rows: list[list[Scalar]]) -> RequestRecords:
         """Return rows with the types of their columns.
 
         Raises:
-            Refusal: 400 for rows that have different numbers of values, or values of different kinds in a column.
+            Refusal: 400 for rows of different lengths, or for columns with values of different types.
         """
         kinds = {_kinds(row) for row in rows}
         self._check_widths({len(row) for row in kinds})
         types = _types(*kinds) if len(kinds) == 1 else tuple(map(_type, zip(*kinds, strict=True)))
         if None in types:
             name = self.fields.name(types.index(None))
-            raise Refusal(400, f"feature {name!r} holds values of several kinds, expected numbers, texts or booleans")
-        return Records(rows, types)
+            raise Refusal(
+                400,
+                f"feature {name!r} has values of different types, expected only numbers, only strings or only booleans",
+            )
+        return RequestRecords(rows, types)
 
     def _check_widths(self, widths: set[int]) -> None:
         headers = self.fields.headers
         expected = {len(headers)} if headers else widths
         if len(widths) > 1 or widths != expected:
-            found = " and ".join(map(str, sorted(widths)))
-            wanted = plural(len(headers), "value") if headers else "equally many in each"
-            raise Refusal(400, f"the records hold {found} values, expected {wanted}")
+            *fewer, most = sorted(widths)
+            found = " and ".join([*map(str, fewer), plural(most, "value")])
+            wanted = f"{len(headers)} (data.headers)" if headers else "the same number in each record"
+            raise Refusal(400, f"the records have {found}, expected {wanted}")
 
 
 @lru_cache(maxsize=256)
 def _layout(content_type: bytes) -> Format:
-    """Return how a body of a content type is laid out; whatever parameters there are, texts are UTF-8."""
+    """Return the format for a content type; its charset, if any, must be a subset of UTF-8."""
     header = content_type.decode("latin-1")
     media_type, *parameters = (part.strip().lower() for part in header.split(";"))
     charsets = [
@@ -99,20 +116,20 @@ def _layout(content_type: bytes) -> Format:
     for layout in FORMATS:
         if layout == media_type and all(charset in CHARSETS for charset in charsets):
             return layout
-    raise Refusal(415, f"the content type is {header!r}, expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, in UTF-8")
+    raise Refusal(415, f"cannot read content type {header!r}; supported media types: {', '.join(FORMATS)}, in UTF-8")
 
 
 def _kinds(row: Sequence[Scalar]) -> Kinds:
-    """Return the kinds of values; an integer beyond 64 bits counts as a float, as JSON readers take it."""
+    """Return the types of values; an integer beyond 64 bits counts as a float, as in JSON parsers."""
     return tuple([float if type(v) is int and not -(2**63) <= v < 2**63 else type(v) for v in row])
 
 
 @lru_cache(maxsize=1024)
 def _types(kinds: Kinds) -> Types:
-    """Return the types of the columns of rows that are alike."""
+    """Return the column types of rows that all have the same value types."""
     return tuple(_type([kind]) for kind in kinds)
 
 
 def _type(kinds: Iterable[type]) -> type[pl.DataType] | None:
-    """Return the type of a column by the kinds of its values, None where they have none in common."""
+    """Return the column type for some value types, or None if they differ."""
     return COLUMN.get(frozenset(kinds) - {NoneType})

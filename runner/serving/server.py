@@ -1,4 +1,4 @@
-"""The HTTP server: listens, says when it is ready, and ends when it is told to, or with the process that started it."""
+"""The HTTP server: it reports when it is ready, and stops on a signal or with the process that started it."""
 
 from __future__ import annotations
 
@@ -20,79 +20,80 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = 0
 HEAD_SECONDS = 20
-MOST_HEAD_BYTES = 2**16
-"""What the head of a request may take; the first one on a connection has a time, too."""
-GARBAGE = 50_000
-"""Objects more than there were, before garbage is looked for; the usual 700 would take a fifth of the time."""
-PATIENCE_SECONDS = 8
-"""How long requests under way may take once the server is told to end; Docker kills a container after ten."""
+"""Seconds within which the first request head of a connection must arrive."""
+MAX_HEAD_BYTES = 2**16
+"""Maximum size of a request head, in bytes."""
+GC_THRESHOLD = 50_000
+"""New objects that start a garbage collection; the default of 700 would cost a fifth of the time."""
+SHUTDOWN_SECONDS = 8
+"""Seconds that open requests may take after a stop signal; Docker kills a container after 10 s."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 is a free one.
+    """Return a listening socket; port 0 selects a free port.
 
     Raises:
-        OSError: when the port is taken or the host is none of this machine's.
+        OSError: if the port is in use or the host is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
-class Together:
-    """A transport that sends what is written in one turn of the loop at once: a call of the system each is dear."""
+class CoalescingTransport:
+    """A transport that joins all writes of one event loop iteration into one system call."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._held: list[bytes] = []
+        self._pending: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Hold what is to be sent until the turn ends."""
-        if not self._held:
+        """Queue data until the end of the iteration."""
+        if not self._pending:
             asyncio.get_running_loop().call_soon(self._send)
-        self._held.append(data)
+        self._pending.append(data)
 
     def close(self) -> None:
-        """Send what is held, and close."""
+        """Send the queued data, and close."""
         self._send()
         self._transport.close()
 
     def _send(self) -> None:
-        if self._held and not self._transport.is_closing():
-            self._transport.write(b"".join(self._held))
-        self._held.clear()
+        if self._pending and not self._transport.is_closing():
+            self._transport.write(b"".join(self._pending))
+        self._pending.clear()
 
 
-class Protocol(HttpToolsProtocol):
-    """Uvicorn's HTTP, that sends head and body of an answer together, and takes no head that is or lasts too long."""
+class HttpProtocol(HttpToolsProtocol):
+    """Uvicorn's HTTP protocol, with coalesced writes and with limits on the size and the time of a request head."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a connection."""
-        super().connection_made(cast(asyncio.Transport, Together(transport)))
+        """Start the timeout of the first request head."""
+        super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport)))
         self._head_bytes = 0
         self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End with a connection."""
+        """Cancel the timeout."""
         self._deadline.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless it is more head than anybody needs."""
+        """Parse received data, and reject a request head that is too large."""
         self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("the head of the request is too large")
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"the request head is larger than {MAX_HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
-        """Begin with a head."""
+        """Start counting the bytes of a request head."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """End with a head."""
+        """Stop counting, and cancel the timeout."""
         super().on_headers_complete()
         self._in_head = False
         self._deadline.cancel()
@@ -101,28 +102,28 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, that calls `ready` once it answers and returns from `run` when a signal, or `stop`, ends it."""
+    """A uvicorn server that calls `ready` once it accepts requests, and runs until a signal or `stop`."""
 
     def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http=Protocol,
+            http=HttpProtocol,
             ws="none",
             access_log=False,
             log_config=None,
             log_level="warning",
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=PATIENCE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         super().__init__(config)
         self._ready = ready
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer until the end; meanwhile garbage is looked for less often, and not in what was loaded before."""
+        """Serve until stopped, with less frequent garbage collection that ignores objects created before."""
         before = gc.get_threshold()
-        gc.set_threshold(GARBAGE, *before[1:])
+        gc.set_threshold(GC_THRESHOLD, *before[1:])
         try:
             super().run(sockets)
         finally:
@@ -130,7 +131,7 @@ class Server(uvicorn.Server):
             gc.set_threshold(*before)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and say so."""
+        """Start to accept requests, and call `ready`."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
@@ -138,7 +139,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Let SIGTERM and SIGINT end the server but not the process, where signals are heard: in the main thread."""
+        """Handle signals so that they stop the server but not the process; only possible in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -152,11 +153,11 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Let the requests under way end, and then the server."""
+        """Stop the server after the open requests."""
         self.should_exit = True
 
     def stop_at_end_of_input(self) -> None:
-        """Stop when the standard input ends: when the process at its other end closes it, or dies."""
+        """Stop when standard input ends, because the parent process closed it or died."""
         threading.Thread(target=self._read_input, daemon=True).start()
 
     def _read_input(self) -> None:

@@ -58,13 +58,13 @@ class Serve:
             ShapwatchError: when the model cannot be loaded.
         """
         from runner.serving.app import Application
-        from runner.serving.batching import Batches
+        from runner.serving.batching import RequestBatcher
         from runner.serving.server import Server
 
         with closing(self._listening()) as listening:
             self._load()
-            immediate = isinstance(self.model, LocalModel) and self.model.is_fast
-            batches = Batches(self.model, self.fields.names, immediate)
+            is_fast = isinstance(self.model, LocalModel) and self.model.is_fast
+            batches = RequestBatcher(self.model, self.fields.names, is_fast)
             app = Application(batches, self.fields, self.endpoint, self.variant, self.token or None)
             if self.capture:
                 app.capture = self.capture(app)

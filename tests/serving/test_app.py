@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
-from runner.serving.app import MOST_BYTES, Application
-from runner.serving.batching import Batches
+from runner.serving.app import MAX_BODY_BYTES, Application
+from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
@@ -39,7 +39,7 @@ SCORES: list[float] = DEMO_MODEL.predict(pl.DataFrame(TRAFFIC, orient="row"))[:,
 def app_of(model: Model, token: str | None = None, **fields: Any) -> Application:
     """Return the app that serves a model as the endpoint churn."""
     usual = Fields("features", "score", **fields)
-    return Application(Batches(model, usual.names), usual, "churn", "AllTraffic", token)
+    return Application(RequestBatcher(model, usual.names), usual, "churn", "AllTraffic", token)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_accept_goes_on_to_what_the_model_answers(golden: Golden) -> None:
         pytest.param(lines([["a", *TRAFFIC[0][1:]]]), {}, 400, id="string"),
         pytest.param(lines(TRAFFIC[:1]), {"content-type": "image/png"}, 415, id="content type"),
         pytest.param(lines(TRAFFIC[:1]), {"accept": "text/html"}, 406, id="accept"),
-        pytest.param("x" * (MOST_BYTES + 1), {}, 413, id="too large"),
+        pytest.param("x" * (MAX_BODY_BYTES + 1), {}, 413, id="too large"),
     ],
 )
 def test_refusals(
@@ -143,7 +143,7 @@ def test_refusals(
     """What cannot be answered is refused with a status and a sentence: the container's own, or a ModelError of it."""
     response = demo.post(path, content=content, headers=headers)
     assert refusal(response)[0] == status
-    assert status != 413 or refusal(response)[1] == f"HTTP content length exceeded {MOST_BYTES} bytes."
+    assert status != 413 or refusal(response)[1] == f"HTTP content length exceeded {MAX_BODY_BYTES} bytes."
     golden(refusal(response)[1])
     if path == RUNTIME and status != 413:
         document = response.json()
@@ -214,7 +214,7 @@ def test_large_bodies_are_refused_early(demo: httpx.Client, path: str) -> None:
     with socket.create_connection((demo.base_url.host, demo.base_url.port or 0), timeout=20) as connection:
         connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**40}\r\n\r\n".encode())
         assert connection.recv(12) == b"HTTP/1.1 413"
-    largest = demo.post(path, content=b" " * MOST_BYTES)
+    largest = demo.post(path, content=b" " * MAX_BODY_BYTES)
     assert refusal(largest)[0] == 400
     assert refusal(largest) == refusal(demo.post(path, content=b""))
     chunks = (b" " * 2**20 for _ in range(7))

@@ -22,9 +22,8 @@ from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
-from runner.serving.batching import MOST_ROWS, Batches
-from runner.serving.refusals import Refusal
-from runner.serving.requests import Requests
+from runner.serving.batching import MAX_BATCH_ROWS, RequestBatcher
+from runner.serving.requests import Refusal, RequestReader
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -53,9 +52,9 @@ def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
     """Return what requests that arrive together are answered."""
 
     async def ask() -> list[Any]:
-        batches = Batches(model, FIELDS.names, immediate=isinstance(model, LocalModel) and model.is_fast)
+        batches = RequestBatcher(model, FIELDS.names, is_fast=isinstance(model, LocalModel) and model.is_fast)
         requests = [
-            batches.reply(Requests(FIELDS).typed([list(row) for row in rows]), accept) for rows, accept in asked
+            batches.reply(RequestReader(FIELDS).typed([list(row) for row in rows]), accept) for rows, accept in asked
         ]
         return await asyncio.gather(*requests, return_exceptions=True)
 
@@ -142,7 +141,7 @@ def test_other_types_are_other_calls() -> None:
 def test_calls_are_bounded() -> None:
     """Requests are joined up to a number of rows; one that has more by itself is one call."""
     model = Formula(additive)
-    rows = [[0.0]] * (MOST_ROWS // 2 + 1)
+    rows = [[0.0]] * (MAX_BATCH_ROWS // 2 + 1)
     answers(model, (rows, LINES), (rows, LINES), ([[1.0]], LINES), (rows * 2, LINES))
     assert model.batches == [len(rows), len(rows) + 1, 2 * len(rows)]
 
@@ -156,8 +155,8 @@ def test_who_comes_while_the_model_is_busy_waits() -> None:
         assert ended.wait(20)
         return additive(features)
 
-    async def ask(batches: Batches) -> None:
-        one = Requests(FIELDS).typed([[1.0]])
+    async def ask(batches: RequestBatcher) -> None:
+        one = RequestReader(FIELDS).typed([[1.0]])
         first = asyncio.create_task(batches.reply(one, LINES))
         await asyncio.to_thread(started.wait, 20)
         others = [asyncio.create_task(batches.reply(one, LINES)) for _ in range(5)]
@@ -168,7 +167,7 @@ def test_who_comes_while_the_model_is_busy_waits() -> None:
         assert batches.answered == 5
 
     model = Formula(slow)
-    asyncio.run(ask(Batches(model, FIELDS.names)))
+    asyncio.run(ask(RequestBatcher(model, FIELDS.names)))
     assert model.batches == [1, 5]
 
 
@@ -238,8 +237,8 @@ def test_a_users_code_runs_in_one_thread_of_its_own() -> None:
         return features.to_numpy()[:, 0]
 
     async def ask() -> list[str]:
-        batches = Batches(Formula(scores), FIELDS.names)
-        return [await batches.reply(Requests(FIELDS).typed([[float(i)]]), LINES) for i in range(4)]
+        batches = RequestBatcher(Formula(scores), FIELDS.names)
+        return [await batches.reply(RequestReader(FIELDS).typed([[float(i)]]), LINES) for i in range(4)]
 
     assert asyncio.run(ask()) == [f'{{"score":{i}.0}}\n' for i in range(4)]
     (thread,) = threads

@@ -315,7 +315,7 @@ def test_a_storage_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypa
         yield tmp_path / "late"
 
     monkeypatch.setattr(storage, "replacing", silent)
-    monkeypatch.setattr(capture_writer, "PATIENCE", 0.3)
+    monkeypatch.setattr(capture_writer, "CLOSE_SECONDS", 0.3)
     capture = writer(tmp_path, flush_seconds=0.01)
     for _ in range(5):
         capture.put(datetime(2026, 1, 5, 9, tzinfo=UTC), b"{}\n")

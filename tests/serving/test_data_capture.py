@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import inspect
+import os
 import random
 import signal
 import socket
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -36,7 +38,7 @@ from runner.errors import SettingsError
 from runner.records import payloads
 from runner.records.capture import decode, encode
 from runner.records.fields import Fields
-from runner.serving.data_capture import DataCapture
+from runner.serving.data_capture import DataCapture, new_id
 from runner.sources.endpoint import EndpointReader
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
@@ -553,3 +555,29 @@ def test_a_server_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
     found = events(tmp_path)
     assert len(found) >= 50
     assert all(event.input is not None and len(event.input.data) == 10_004 for event in found)
+
+
+def test_event_ids_are_random_uuids() -> None:
+    """They are unique, of version 4, and written as Python writes them."""
+    ids = [new_id() for _ in range(10_000)]
+    assert len(set(ids)) == len(ids)
+    for each in ids:
+        assert str(uuid.UUID(each)) == each
+        assert (uuid.UUID(each).version, uuid.UUID(each).variant) == (4, uuid.RFC_4122)
+    drawn = [int(each.replace("-", ""), 16) for each in ids]
+    fixed = [bit for bit in range(128) if len({value >> bit & 1 for value in drawn}) == 1]
+    assert fixed == [62, 63, 76, 77, 78, 79]
+
+
+def test_forked_processes_generate_different_ids() -> None:
+    """A forked process seeds its own generator."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, new_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    other = os.read(reader, 100).decode()
+    os.close(reader)
+    os.close(writer)
+    assert uuid.UUID(other) != uuid.UUID(new_id())

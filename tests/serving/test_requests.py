@@ -9,8 +9,7 @@ import pytest
 
 from runner.records.fields import Fields
 from runner.records.payloads import Format
-from runner.serving.refusals import Refusal
-from runner.serving.requests import Requests
+from runner.serving.requests import Refusal, RequestReader
 from tests.golden import Golden
 
 LINE = b'{"features":[1,"a"]}'
@@ -38,7 +37,7 @@ def fields(request: Format = "application/jsonlines", headers: tuple[str, ...] |
 )
 def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -> None:
     """The content type says how a body is laid out, the settings where there is none."""
-    records = Requests(fields(usual)).read(content_type, body)
+    records = RequestReader(fields(usual)).read(content_type, body)
     assert records.rows == [[1, "a"]]
     assert records.types == (pl.Int64, pl.String)
 
@@ -57,7 +56,7 @@ def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -
 def test_other_content_types_are_refused(content_type: bytes, golden: Golden) -> None:
     """Another media type, and another charset than UTF-8, are 415, and the refusal names those that are taken."""
     with golden.raises(Refusal) as caught:
-        Requests(fields()).read(content_type, LINE)
+        RequestReader(fields()).read(content_type, LINE)
     assert caught.value.status == 415
 
 
@@ -79,7 +78,7 @@ def test_other_content_types_are_refused(content_type: bytes, golden: Golden) ->
 def test_wrong_bodies_are_refused(body: bytes, golden: Golden) -> None:
     """The refusal of a body that holds no records, or others than it should, says what is wrong and where."""
     with golden.raises(Refusal) as caught:
-        Requests(fields()).read(None, body)
+        RequestReader(fields()).read(None, body)
     assert caught.value.status == 400
 
 
@@ -89,7 +88,7 @@ def test_wrong_bodies_are_refused(body: bytes, golden: Golden) -> None:
 def test_headers_say_how_many_values(body: bytes, golden: Golden) -> None:
     """Where the features have names, a record has as many values."""
     with golden.raises(Refusal) as caught:
-        Requests(fields(headers=("Age", "Sex"))).read(None, body)
+        RequestReader(fields(headers=("Age", "Sex"))).read(None, body)
     assert caught.value.status == 400
 
 
@@ -110,4 +109,4 @@ def test_headers_say_how_many_values(body: bytes, golden: Golden) -> None:
 )
 def test_types(column: list[Any], dtype: type[pl.DataType]) -> None:
     """A column has the type of its values, integers that of floats where one is among them or beyond 64 bits."""
-    assert Requests(fields()).typed([[value] for value in column]).types == (dtype,)
+    assert RequestReader(fields()).typed([[value] for value in column]).types == (dtype,)

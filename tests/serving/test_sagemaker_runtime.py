@@ -17,8 +17,8 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
-from runner.serving.app import MOST_BYTES, Application
-from runner.serving.batching import Batches
+from runner.serving.app import MAX_BODY_BYTES, Application
+from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
 from tests.conftest import DEMO
 from tests.golden import Golden
@@ -36,7 +36,7 @@ FIRST, SECOND = DEMO_MODEL.encode_response(
 @contextmanager
 def runtime(model: Model, capture: Path | None = None, token: str | None = None) -> Iterator[Any]:
     """Yield a client of a served model, perhaps captured in a folder."""
-    app: Any = Application(Batches(model, FIELDS.names), FIELDS, "churn", "AllTraffic", token)
+    app: Any = Application(RequestBatcher(model, FIELDS.names), FIELDS, "churn", "AllTraffic", token)
     if capture:
         app = DataCapture(app, str(capture), json_content_types=[LINES], min_free_bytes=0)
     login = {"region_name": "us-east-1", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
@@ -156,7 +156,7 @@ def test_validation_errors(client: Any, arguments: dict[str, str], golden: Golde
 
 def test_large_body(client: Any) -> None:
     """A body over the limit is refused with the words of SageMaker's runtime."""
-    response = refused(client, " " * (MOST_BYTES + 1), ContentType=LINES)
+    response = refused(client, " " * (MAX_BODY_BYTES + 1), ContentType=LINES)
     assert response["Error"] == {"Code": "413", "Message": "HTTP content length exceeded 6291456 bytes."}
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
 

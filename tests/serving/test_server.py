@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from runner.serving import server
-from runner.serving.server import Server, Together, listen
+from runner.serving.server import CoalescingTransport, Server, listen
 from runner.urls import loopback
 from tests.serving.served import scores, whole_body
 
@@ -89,7 +89,7 @@ def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
 
     async def turns() -> list[bytes]:
         recorder = Recorder()
-        together = Together(recorder)
+        together = CoalescingTransport(recorder)
         together.write(b"head ")
         together.write(b"body")
         assert recorder.written == []
