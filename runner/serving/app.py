@@ -23,7 +23,7 @@ from runner.domain.text import plural
 from runner.records.fields import Fields
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
-from runner.serving.requests import FORMATS, Refusal, RequestReader
+from runner.serving.requests import ANY_FORMAT, FORMATS, Refusal, RequestReader
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -252,5 +252,5 @@ def _acceptable(accept: bytes, default: str) -> tuple[str, ...]:
     matching = {each: ("*/*", f"{each.partition('/')[0]}/*", each) for each in (default, *FORMATS)}
     found = dict.fromkeys(each for range_ in ranges for each, patterns in matching.items() if range_ in patterns)
     if not found:
-        raise Refusal(406, f"cannot respond with {', '.join(ranges)}; supported media types: {', '.join(FORMATS)}")
+        raise Refusal(406, f"unsupported media type {', '.join(ranges)!r}; the model responds in {ANY_FORMAT}")
     return tuple(found)

@@ -16,6 +16,8 @@ from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar, documents
 
 FORMATS: tuple[Format, ...] = get_args(Format)
+ANY_FORMAT = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+"""The media types of requests and responses, for messages."""
 CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 
 Types = tuple[type[pl.DataType] | None, ...]
@@ -116,7 +118,7 @@ def _layout(content_type: bytes) -> Format:
     for layout in FORMATS:
         if layout == media_type and all(charset in CHARSETS for charset in charsets):
             return layout
-    raise Refusal(415, f"cannot read content type {header!r}; supported media types: {', '.join(FORMATS)}, in UTF-8")
+    raise Refusal(415, f"unsupported content type {header!r}; expected {ANY_FORMAT}, in UTF-8")
 
 
 def _kinds(row: Sequence[Scalar]) -> Kinds:

@@ -1,4 +1,4 @@
-"""Servers to be captured: uvicorn in a thread or as a process, small apps, and what they left in their capture."""
+"""Small apps, served by uvicorn in a thread or a process, and the events in their captures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANSWER = b'{"score":0.5}\n'
 
 
 async def scores(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read the body and answer a score, as JSON; an app that knows of nothing but HTTP."""
+    """Read the body and answer with a score as JSON; an app without lifespan events."""
     assert scope["type"] == "http"
     await whole_body(receive)
     await answer(send, ANSWER)
@@ -61,7 +61,7 @@ def replying(*chunks: bytes, status: int = 200, content_type: bytes = b"applicat
 
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
-    """Yield the address of an app on a free port; afterwards it has been shut down in good order."""
+    """Yield the address of an app on a free port, and shut it down afterwards."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = Thread(target=server.run)
     thread.start()
@@ -77,7 +77,7 @@ def serving(app: ASGIApp) -> Iterator[str]:
 
 @contextmanager
 def process(root: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Yield a process of uvicorn whose captures lie in a folder, and its address; afterwards it is gone."""
+    """Yield a uvicorn process that captures to a folder, and its address; the process ends afterwards."""
     command = [
         sys.executable,
         "-m",
@@ -126,19 +126,19 @@ def call(
 
 
 def lines(root: Path) -> list[bytes]:
-    """Return the lines of all capture files, in the order of the files' names."""
+    """Return the lines of all capture files, sorted by file name."""
     return [line for path in sorted(root.rglob("*.jsonl")) for line in path.read_bytes().splitlines(keepends=True)]
 
 
 def events(root: Path) -> list[Event]:
-    """Return the events of all capture files, which hold whole lines only."""
+    """Return the events of all capture files, and check that all lines are complete."""
     found = lines(root)
     assert all(line.endswith(b"\n") for line in found)
     return [decode(line) for line in found]
 
 
 def until(is_so: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for something to come true."""
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "it did not come true"

@@ -1,4 +1,4 @@
-"""The app that uvicorn serves as a process of its own, captured below CAPTURE_ROOT."""
+"""The app of the uvicorn process, captured to CAPTURE_ROOT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.serving.served import scores
 
 
 def app() -> DataCapture:
-    """Return the app as the environment says."""
+    """Return the app that the environment variables describe."""
     return DataCapture(
         scores,
         os.environ["CAPTURE_ROOT"],

@@ -1,4 +1,4 @@
-"""The app: what an endpoint and a container answer, and what they refuse."""
+"""The app: responses and errors of the endpoint API and of the container API."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def lines(rows: list[Any]) -> str:
 
 
 def refusal(response: httpx.Response) -> tuple[int, Any]:
-    """Return the status of the model's container and its message, also where the runtime wraps both."""
+    """Return the status and the message of the container, also from an error of the runtime."""
     if response.headers["content-type"] == JSON:
         document = response.json()
         return document.get("OriginalStatusCode", response.status_code), document.get(
@@ -65,8 +65,8 @@ def refusal(response: httpx.Response) -> tuple[int, Any]:
 
 
 @BOTH
-def test_answers_are_the_models(demo: httpx.Client, path: str) -> None:
-    """Single records and mini-batches come back as the model's body, to the byte, with its media type."""
+def test_responses_are_those_of_the_model(demo: httpx.Client, path: str) -> None:
+    """For single records and mini-batches, body and media type equal the model's."""
     for rows in (TRAFFIC[:1], TRAFFIC[:2], TRAFFIC, TRAFFIC * 10):
         response = demo.post(path, content=lines(rows), headers={"content-type": LINES})
         assert (response.status_code, response.headers["content-type"]) == (200, LINES)
@@ -74,8 +74,8 @@ def test_answers_are_the_models(demo: httpx.Client, path: str) -> None:
 
 
 @BOTH
-def test_the_notebooks_replies(adult: Path, path: str) -> None:
-    """The notebook's requests are answered with the bytes it published."""
+def test_notebook_responses(adult: Path, path: str) -> None:
+    """The responses to the notebook's requests equal the published bytes."""
     artifact = adult / "ll-adult-prediction-model.tar.gz"
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
     one, two = (adult / "test-dataset.jsonl").read_text().splitlines()[:2]
@@ -103,7 +103,7 @@ def test_the_notebooks_replies(adult: Path, path: str) -> None:
     ],
 )
 def test_accept(accept: str | None, answered: str) -> None:
-    """The answer is in the first media type that the request accepts, the usual one where it leaves the choice."""
+    """The response has the first accepted media type, or the default if any is accepted."""
     with serving(app_of(DEMO_MODEL, response=CSV)) as url, httpx.Client(base_url=url) as client:
         client.headers.pop("accept")
         response = client.post(
@@ -113,8 +113,8 @@ def test_accept(accept: str | None, answered: str) -> None:
     assert response.text == DEMO_MODEL.encode_response(pl.DataFrame(TRAFFIC[:1], orient="row"), answered)
 
 
-def test_accept_goes_on_to_what_the_model_answers(golden: Golden) -> None:
-    """A media type that this model does not answer in is passed over, and 406 when there is no other."""
+def test_accept_skips_unsupported_media_types(golden: Golden) -> None:
+    """If the model supports none of the accepted media types, the status is 406."""
     with serving(app_of(Formula(additive))) as url, httpx.Client(base_url=url) as client:
         post = partial(client.post, CONTAINER, content='{"features":[1.5]}')
         response = post(headers={"accept": f"{CSV}, {JSON}, {LINES}"})
@@ -137,10 +137,10 @@ def test_accept_goes_on_to_what_the_model_answers(golden: Golden) -> None:
         pytest.param("x" * (MAX_BODY_BYTES + 1), {}, 413, id="too large"),
     ],
 )
-def test_refusals(
+def test_invalid_requests(
     demo: httpx.Client, path: str, content: str, headers: dict[str, str], status: int, golden: Golden
 ) -> None:
-    """What cannot be answered is refused with a status and a sentence: the container's own, or a ModelError of it."""
+    """The container answers with a status and a message, the runtime with a ModelError."""
     response = demo.post(path, content=content, headers=headers)
     assert refusal(response)[0] == status
     assert status != 413 or refusal(response)[1] == f"HTTP content length exceeded {MAX_BODY_BYTES} bytes."
@@ -158,8 +158,8 @@ def test_refusals(
 
 
 @BOTH
-def test_a_failing_model_is_no_end(path: str, golden: Golden) -> None:
-    """A model that raises is answered with 500, without its innermost, and the server goes on."""
+def test_failing_model_is_answered_with_500(path: str, golden: Golden) -> None:
+    """The response hides the exception, and the server keeps running."""
 
     def scores(features: pl.DataFrame) -> NDArray[np.float64]:
         if features[0, 0] < 0:
@@ -187,7 +187,7 @@ def test_a_failing_model_is_no_end(path: str, golden: Golden) -> None:
     ],
 )
 def test_validation(demo: httpx.Client, path: str, headers: dict[str, str], golden: Golden) -> None:
-    """What SageMaker's runtime refuses by itself is a ValidationError."""
+    """Errors of SageMaker's runtime itself are ValidationErrors."""
     named = {f"x-amzn-sagemaker-{name}": value for name, value in headers.items()}
     response = demo.post(path, content=lines(TRAFFIC[:1]), headers=named)
     assert (response.status_code, response.headers["x-amzn-errortype"]) == (400, "ValidationError")
@@ -197,8 +197,8 @@ def test_validation(demo: httpx.Client, path: str, headers: dict[str, str], gold
         assert (refused.status_code, refused.text) == (400, response.json()["Message"])
 
 
-def test_marks_of_the_runtime(demo: httpx.Client) -> None:
-    """The runtime names the variant, echoes the custom attributes and gives each answer, or refusal, an id."""
+def test_headers_of_the_runtime(demo: httpx.Client) -> None:
+    """The runtime names the variant, echoes the custom attributes and adds a request id."""
     marks = {"x-amzn-sagemaker-custom-attributes": "trace=1", "x-amzn-sagemaker-inference-id": "x" * 64}
     answers = [demo.post(RUNTIME, content=content, headers=marks) for content in (lines(TRAFFIC[:1]), "")]
     assert [answer.status_code for answer in answers] == [200, 424]
@@ -209,8 +209,8 @@ def test_marks_of_the_runtime(demo: httpx.Client) -> None:
 
 
 @BOTH
-def test_large_bodies_are_refused_early(demo: httpx.Client, path: str) -> None:
-    """A length that is too large is refused before the body comes, a body of unknown length as soon as it is."""
+def test_large_bodies_are_rejected_early(demo: httpx.Client, path: str) -> None:
+    """By content-length before the body arrives, otherwise as soon as the limit is exceeded."""
     with socket.create_connection((demo.base_url.host, demo.base_url.port or 0), timeout=20) as connection:
         connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**40}\r\n\r\n".encode())
         assert connection.recv(12) == b"HTTP/1.1 413"
@@ -221,8 +221,8 @@ def test_large_bodies_are_refused_early(demo: httpx.Client, path: str) -> None:
     assert demo.post(path, content=chunks).status_code == 413
 
 
-def test_bodies_in_pieces(demo: httpx.Client) -> None:
-    """A body that comes in chunks is one, and a sender who goes away before its end harms nobody."""
+def test_chunked_bodies(demo: httpx.Client) -> None:
+    """Chunks are joined; a client that disconnects before the last one does no harm."""
     whole = lines(TRAFFIC).encode()
     chunks = (whole[i : i + 1000] for i in range(0, len(whole), 1000))
     assert demo.post(CONTAINER, content=chunks).text.count("\n") == len(TRAFFIC)
@@ -236,19 +236,19 @@ def test_bodies_in_pieces(demo: httpx.Client) -> None:
     [("GET", CONTAINER, 405), ("GET", RUNTIME, 405), ("POST", "/ping", 405), ("GET", "/", 404), ("POST", "/x", 404)],
 )
 def test_other_paths(demo: httpx.Client, method: str, path: str, status: int) -> None:
-    """There is nothing else."""
+    """Other paths and methods are not found."""
     assert demo.request(method, path).status_code == status
 
 
 def test_ping(demo: httpx.Client) -> None:
-    """Ping says that the server is alive."""
+    """/ping answers with 200."""
     response = demo.get("/ping")
     assert (response.status_code, response.json()) == (200, {})
 
 
 @pytest.mark.parametrize("token", [None, "sesame"])
-def test_ping_tells_of_the_capture(tmp_path: Path, token: str | None) -> None:
-    """Ping has the status of the capture, and the counts where nobody has to show a token."""
+def test_ping_reports_the_capture_status(tmp_path: Path, token: str | None) -> None:
+    """The counts are included only if no token is required."""
     app = app_of(DEMO_MODEL, token)
     app.capture = DataCapture(app, str(tmp_path), json_content_types=[LINES], min_free_bytes=0)
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
@@ -264,8 +264,8 @@ def test_ping_tells_of_the_capture(tmp_path: Path, token: str | None) -> None:
 
 
 @pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer Sesame", "Bearer sesamé", "Basic sesame", "sesame"])
-def test_a_token_is_asked_for(given: str | None) -> None:
-    """Without the right token nothing is answered; the refusal does not tell it."""
+def test_requests_without_the_token_are_rejected(given: str | None) -> None:
+    """The error does not contain the token."""
     with serving(app_of(DEMO_MODEL, "sesame")) as url, httpx.Client(base_url=url) as client:
         headers = {} if given is None else {b"authorization": given.encode()}
         runtime, container = (
@@ -280,15 +280,15 @@ def test_a_token_is_asked_for(given: str | None) -> None:
 
 
 @BOTH
-def test_the_right_token_is_taken(path: str) -> None:
-    """With the right token, of any characters, requests are answered."""
+def test_requests_with_the_token_are_answered(path: str) -> None:
+    """The token may contain any characters."""
     with serving(app_of(DEMO_MODEL, "sésame")) as url, httpx.Client(base_url=url) as client:
         headers = {b"authorization": "Bearer sésame".encode()}
         assert client.post(path, content=lines(TRAFFIC[:1]), headers=headers).status_code == 200
 
 
-def test_many_at_once(demo: httpx.Client) -> None:
-    """Hundreds of requests over many connections each get their own answer."""
+def test_concurrent_requests(demo: httpx.Client) -> None:
+    """Hundreds of requests over many connections each get their own response."""
 
     def ask(row: list[float]) -> str:
         return demo.post(RUNTIME, content=lines([row])).text

@@ -1,4 +1,4 @@
-"""Batches: every request gets what it would have got alone, in as few calls of the model as can be."""
+"""Batching: each request gets the response of a separate call, with as few model calls as possible."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Asked = tuple[Sequence[Row], str]
 
 
 def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
-    """Return what requests that arrive together are answered."""
+    """Return the responses to requests that arrive together."""
 
     async def ask() -> list[Any]:
         batches = RequestBatcher(model, FIELDS.names, is_fast=isinstance(model, LocalModel) and model.is_fast)
@@ -62,7 +62,7 @@ def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
 
 
 def alone(model: Model, rows: Sequence[Row], accept: str) -> str:
-    """Return what the model answers to one request, its types found by polars."""
+    """Return the response to one request, with column types inferred by polars."""
     names = [f"column_{d}" for d in range(len(rows[0]))]
     return model.encode_response(
         pl.DataFrame(rows, names, orient="row", strict=False, infer_schema_length=None), accept
@@ -70,7 +70,7 @@ def alone(model: Model, rows: Sequence[Row], accept: str) -> str:
 
 
 def refusing(function: Callable[[pl.DataFrame], NDArray[np.float64]], error: BaseException) -> Formula:
-    """Return a model that raises an error where a first feature is negative."""
+    """Return a model that raises an error if the first feature is negative."""
 
     def scores(features: pl.DataFrame) -> NDArray[np.float64]:
         if (features[:, 0] < 0).any():
@@ -96,26 +96,26 @@ planned = st.lists(
 
 @effort(max_examples=60)
 @given(st.lists(st.tuples(measured, accepts), min_size=1, max_size=12))
-def test_linear_learner_answers_as_alone(asked: list[Asked]) -> None:
-    """Integers, floats and integers beyond 64 bits in any company are answered to the byte as they are alone."""
+def test_linear_learner_responses_equal_those_of_single_calls(asked: list[Asked]) -> None:
+    """For any mixture of integers, floats and integers beyond 64 bits, to the byte."""
     expected = [alone(DEMO_MODEL, [[_json(v) for v in row] for row in rows], accept) for rows, accept in asked]
     assert answers(DEMO_MODEL, *asked) == expected
 
 
 @effort(max_examples=60)
 @given(st.lists(st.tuples(planned, accepts), min_size=1, max_size=12))
-def test_linear_answers_as_alone(asked: list[Asked]) -> None:
-    """So are texts, booleans and nulls, also by labels with line separators in them."""
+def test_linear_responses_equal_those_of_single_calls(asked: list[Asked]) -> None:
+    """For strings, booleans and nulls, also with line separators in labels."""
     assert answers(PLANS, *asked) == [alone(PLANS, rows, accept) for rows, accept in asked]
 
 
 def _json(value: float) -> float:
-    """Return a number as a reader of JSON has it, for whom integers have 64 bits."""
+    """Return a number as JSON parsers read it, with integers of at most 64 bits."""
     return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
-def test_together_they_are_one_call() -> None:
-    """Requests of one type that arrive together, single records and mini-batches, make one call."""
+def test_requests_of_one_type_are_one_call() -> None:
+    """Single records and mini-batches that arrive together are joined."""
     model = Formula(additive)
     assert answers(model, ([[1.0]], LINES), ([[2.0], [3.0]], LINES), ([[4.0]], LINES)) == [
         '{"score":1.0}\n',
@@ -125,8 +125,8 @@ def test_together_they_are_one_call() -> None:
     assert model.batches == [4]
 
 
-def test_other_types_are_other_calls() -> None:
-    """Nobody's integers become floats, and nobody's nulls numbers, because of others."""
+def test_requests_of_different_types_are_separate_calls() -> None:
+    """Other requests never change the types of a request."""
     types = []
 
     def seen(features: pl.DataFrame) -> NDArray[np.float64]:
@@ -138,16 +138,16 @@ def test_other_types_are_other_calls() -> None:
     assert types == [("Int64", 4), ("Float64", 4), ("String", 1), ("Null", 1), ("Boolean", 1)]
 
 
-def test_calls_are_bounded() -> None:
-    """Requests are joined up to a number of rows; one that has more by itself is one call."""
+def test_rows_of_a_call_are_bounded() -> None:
+    """Requests are joined up to MAX_BATCH_ROWS; a larger request is one call."""
     model = Formula(additive)
     rows = [[0.0]] * (MAX_BATCH_ROWS // 2 + 1)
     answers(model, (rows, LINES), (rows, LINES), ([[1.0]], LINES), (rows * 2, LINES))
     assert model.batches == [len(rows), len(rows) + 1, 2 * len(rows)]
 
 
-def test_who_comes_while_the_model_is_busy_waits() -> None:
-    """Requests that come during a call form the next one."""
+def test_requests_during_a_call_form_the_next_batch() -> None:
+    """They are joined into one call."""
     started, ended = threading.Event(), threading.Event()
 
     def slow(features: pl.DataFrame) -> NDArray[np.float64]:
@@ -171,8 +171,8 @@ def test_who_comes_while_the_model_is_busy_waits() -> None:
     assert model.batches == [1, 5]
 
 
-def test_only_the_request_at_fault_is_refused(golden: Golden) -> None:
-    """A record that the model cannot take costs its own request the answer, and nobody else."""
+def test_only_the_invalid_request_is_rejected(golden: Golden) -> None:
+    """The other requests of its batch are answered."""
     model = refusing(additive, ModelInputError("formula", "column_0", -1.0, "positive numbers"))
     first, refusal, third = answers(model, ([[1.0]], LINES), ([[5.0], [-1.0]], LINES), ([[2.0]], LINES))
     assert (first, third) == ('{"score":1.0}\n', '{"score":2.0}\n')
@@ -186,8 +186,8 @@ def test_only_the_request_at_fault_is_refused(golden: Golden) -> None:
     [KeyError("secret"), StopIteration(), SystemExit(3), ValueError("secret")],
     ids=lambda error: type(error).__name__,
 )
-def test_a_failure_is_answered_and_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a model raises, its request is answered with 500, the log says why, and the others go on."""
+def test_model_failure_is_answered_and_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """The request is answered with 500, the exception is logged, and the other requests are answered."""
     with caplog.at_level(logging.ERROR, "shapwatch"):
         refusal, other = answers(refusing(additive, error), ([[-1.0]], LINES), ([[2.0]], LINES))
     assert other == '{"score":2.0}\n'
@@ -199,16 +199,16 @@ def test_a_failure_is_answered_and_logged(error: BaseException, caplog: pytest.L
     assert record.exc_info[1] is error
 
 
-def test_the_error_of_an_endpoint_is_passed_on() -> None:
-    """What a remote model says about its own endpoint is in the refusal."""
+def test_endpoint_error_is_passed_on() -> None:
+    """The response contains the message of a remote model."""
     error = EndpointError("http://far/away", 503, "busy", "wait")
     (refusal,) = answers(refusing(additive, error), ([[-1.0]], LINES))
     assert isinstance(refusal, Refusal)
     assert (refusal.status, str(refusal)) == (500, str(error))
 
 
-def test_another_media_type_is_refused(golden: Golden) -> None:
-    """A media type in which the model does not answer is 406, in the model's words, beside others that are answered."""
+def test_unsupported_media_type_is_rejected(golden: Golden) -> None:
+    """The status is 406 with the model's message; other requests are answered."""
     first, second, third = answers(Formula(additive), ([[1.0]], CSV), ([[2.0]], CSV), ([[3.0]], LINES))
     assert isinstance(first, Refusal)
     assert isinstance(second, Refusal)
@@ -217,8 +217,8 @@ def test_another_media_type_is_refused(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("body", ["1.0,2.0\n", "1.0\n2.0", "1.0\n2.0\n\n", ""])
-def test_answers_that_cannot_be_cut_are_asked_for_again(body: str) -> None:
-    """A model that does not write a line for each record is asked request by request."""
+def test_responses_that_cannot_be_split_are_requested_separately(body: str) -> None:
+    """A model without one line per record is called for each request."""
 
     class Together(Formula):
         def encode_response(self, features: pl.DataFrame, accept: str) -> str:  # noqa: ARG002  it knows one form
@@ -227,8 +227,8 @@ def test_answers_that_cannot_be_cut_are_asked_for_again(body: str) -> None:
     assert answers(Together(additive), ([[1.0]], CSV), ([[2.0]], CSV)) == ['{"score":1.0}\n', '{"score":2.0}\n']
 
 
-def test_a_users_code_runs_in_one_thread_of_its_own() -> None:
-    """A model may have its own event loop, and hold things that belong to a thread, however quick it was before."""
+def test_user_code_runs_in_one_separate_thread() -> None:
+    """A model may use its own event loop and thread-local state."""
     threads = set()
 
     def scores(features: pl.DataFrame) -> NDArray[np.float64]:

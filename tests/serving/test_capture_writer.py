@@ -1,4 +1,4 @@
-"""The writer: its files, its bounds, and what it does when it cannot write."""
+"""The capture writer: its files, its limits, and failures of the storage."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FILE = r"2026/01/05/09/30-12-345-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9
 
 
 class Usage(NamedTuple):
-    """The space of a disk."""
+    """The result of shutil.disk_usage."""
 
     free: int
 
 
 class Disk:
-    """A disk whose space a test decides on."""
+    """A disk whose free bytes a test sets."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -47,29 +47,29 @@ class Disk:
 
 
 def writer(root: object, flush_seconds: float = NEVER, queue_bytes: int = 2**20, **more: object) -> CaptureWriter:
-    """Return a writer that takes any disk."""
+    """Return a writer without a limit on free disk space."""
     return CaptureWriter(str(root), flush_seconds, queue_bytes, 0, **more)  # type: ignore[arg-type]
 
 
 def names(root: Path) -> list[str]:
-    """Return the names of all files below a folder, hidden ones too."""
+    """Return the names of all files below a folder, also hidden ones."""
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings so far."""
+    """Return the logged warnings."""
     return [record.getMessage() for record in caplog.records if record.name == "shapwatch"]
 
 
 @pytest.fixture
 def blocked(tmp_path: Path) -> Path:
-    """A root that cannot be written, until the file that its parent is has been removed."""
+    """A root that cannot be written until its parent, a file, is removed."""
     (tmp_path / "root").write_bytes(b"in the way")
     return tmp_path / "root" / "captures"
 
 
 def test_a_flush_is_one_file_named_after_its_first_event(tmp_path: Path) -> None:
-    """What waits together lies in one file, in the order of its coming, under the time of the earliest event."""
+    """Events keep their order of arrival; the name has the time of the earliest."""
     capture = writer(tmp_path)
     capture.put(AT.replace(second=50), b"1\n")
     capture.put(AT, b"2\n")
@@ -80,8 +80,8 @@ def test_a_flush_is_one_file_named_after_its_first_event(tmp_path: Path) -> None
     assert (capture.captured, capture.dropped) == (2, 0)
 
 
-def test_each_hour_has_its_file(tmp_path: Path) -> None:
-    """Events of several hours, days and years lie in the folders of their own hours."""
+def test_each_hour_has_its_own_file(tmp_path: Path) -> None:
+    """Also across days and years."""
     capture = writer(tmp_path)
     for at in (AT, AT.replace(hour=10), AT.replace(day=6), AT.replace(year=2027), AT.replace(minute=59)):
         capture.put(at, b"x\n")
@@ -91,8 +91,8 @@ def test_each_hour_has_its_file(tmp_path: Path) -> None:
     assert capture.captured == 5
 
 
-def test_files_come_after_flush_seconds(tmp_path: Path) -> None:
-    """Every flush writes a further file, without being asked to close."""
+def test_files_are_written_after_flush_seconds(tmp_path: Path) -> None:
+    """Each flush writes another file."""
     capture = writer(tmp_path, flush_seconds=0.01)
     for count in range(1, 4):
         capture.put(AT, b"x\n")
@@ -100,8 +100,8 @@ def test_files_come_after_flush_seconds(tmp_path: Path) -> None:
     capture.close()
 
 
-def test_a_quarter_of_the_queue_is_written_at_once(tmp_path: Path) -> None:
-    """Long before flush_seconds, a quarter of the queue is enough for a file."""
+def test_quarter_of_the_queue_starts_a_flush(tmp_path: Path) -> None:
+    """The flush does not wait for flush_seconds."""
     capture = writer(tmp_path, queue_bytes=4000)
     for _ in range(10):
         capture.put(AT, b"x" * 99 + b"\n")
@@ -110,8 +110,8 @@ def test_a_quarter_of_the_queue_is_written_at_once(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 10
 
 
-def test_a_full_queue_drops_and_counts(blocked: Path, caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
-    """What does not fit is dropped, what fits is written once that is possible."""
+def test_full_queue_drops_and_counts_events(blocked: Path, caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
+    """Events that do not fit are dropped; queued ones are written once the storage works."""
     capture = writer(blocked, flush_seconds=0.01, queue_bytes=1000)
     for number in range(15):
         capture.put(AT, b"%99d\n" % number)
@@ -125,10 +125,10 @@ def test_a_full_queue_drops_and_counts(blocked: Path, caplog: pytest.LogCaptureF
     golden(first)
 
 
-def test_a_failing_storage_is_warned_of_once_and_costs_nothing(
+def test_failing_storage_logs_one_warning_and_loses_no_event(
     blocked: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
-    """The first failure and the recovery are warnings, the tries between them are not."""
+    """Only the first failure and the recovery are logged."""
     tries = []
     replacing = storage.replacing
 
@@ -151,10 +151,10 @@ def test_a_failing_storage_is_warned_of_once_and_costs_nothing(
     assert lines(blocked) == [b"0\n", b"1\n", b"2\n", b"3\n"]
 
 
-def test_what_cannot_be_written_in_the_end_is_counted(
+def test_events_that_close_cannot_write_are_counted(
     blocked: Path, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
-    """A writer that has to close without its storage warns how many events are lost."""
+    """A warning has the number of lost events."""
     capture = writer(blocked)
     capture.put(AT, b"1\n")
     capture.put(AT, b"2\n")
@@ -163,10 +163,10 @@ def test_what_cannot_be_written_in_the_end_is_counted(
     golden(warnings(caplog)[-1])
 
 
-def test_a_low_disk_stops_capture_until_there_is_space(
+def test_full_disk_stops_capture_until_there_is_space(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
-    """Nothing more is taken while the disk is low; what waited already is written afterwards."""
+    """New events are dropped; queued ones are written afterwards."""
     disk = Disk(free=999)
     root = tmp_path / "not" / "yet" / "there"
     capture = CaptureWriter(str(root), 0.01, 2**20, 1000, disk_usage=disk)
@@ -187,16 +187,16 @@ def test_a_low_disk_stops_capture_until_there_is_space(
     golden(f"{stopped}\n{dropped}\n{goes_on}")
 
 
-def test_a_low_disk_is_left_alone_by_closing(tmp_path: Path) -> None:
-    """Closing on a low disk drops what waits."""
+def test_close_writes_nothing_to_a_full_disk(tmp_path: Path) -> None:
+    """The queued events are dropped."""
     capture = CaptureWriter(str(tmp_path), NEVER, 2**20, 1000, disk_usage=Disk(free=0))
     capture.put(AT, b"1\n")
     capture.close()
     assert (capture.captured, capture.dropped, names(tmp_path)) == (0, 1, [])
 
 
-def test_an_unknown_disk_is_not_low(tmp_path: Path) -> None:
-    """A disk that does not tell its space is written to."""
+def test_disk_of_unknown_size_is_not_full(tmp_path: Path) -> None:
+    """Events are written if the free space is unknown."""
 
     def unknown(path: Path) -> Usage:
         raise OSError("stale")
@@ -305,8 +305,8 @@ def test_a_process_that_just_ends_loses_nothing(tmp_path: Path, ending: str) -> 
     assert lines(tmp_path) == [b"1\n"] * (2 if "fork" in ending else 1)
 
 
-def test_a_storage_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing takes its few seconds and counts what could not be written."""
+def test_close_does_not_wait_for_an_unresponsive_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It returns after CLOSE_SECONDS and counts the lost events."""
     released = Event()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Data capture around apps: what becomes an event, to the byte, and that nobody notices."""
+"""Data capture: the captured events, byte for byte, and unchanged requests and responses."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ NEVER = 600
 
 
 def captured(app: ASGIApp, root: object, **more: Any) -> DataCapture:
-    """Return the capture of an app that writes when it is closed."""
+    """Return a capture that writes only when it is closed."""
     return DataCapture(app, str(root), **{"flush_seconds": NEVER, "min_free_bytes": 0, **more})
 
 
 def sides(root: Path) -> list[tuple[Payload | None, Payload | None]]:
-    """Return request and response of every captured event."""
+    """Return the request and the response of each captured event."""
     return [(event.input, event.output) for event in events(root)]
 
 
 @pytest.mark.parametrize("line", PUBLISHED, ids=["one record", "mini-batch"])
-def test_the_published_lines_are_written_to_the_byte(tmp_path: Path, line: bytes) -> None:
-    """An endpoint that gets and answers the notebook's bodies leaves the notebook's lines."""
+def test_published_lines_are_reproduced(tmp_path: Path, line: bytes) -> None:
+    """The bodies of the notebook give the notebook's lines, to the byte."""
     event = decode(line)
     assert event.input is not None
     assert event.output is not None
@@ -96,8 +96,8 @@ def test_the_published_lines_are_written_to_the_byte(tmp_path: Path, line: bytes
     assert file.read_bytes() == line
 
 
-def test_the_defaults_are_the_configurations() -> None:
-    """Whoever calls the class by hand gets what conf/ says."""
+def test_defaults_equal_those_of_conf() -> None:
+    """The defaults of the class equal conf/data_capture."""
     configured = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf" / "data_capture" / "endpoint.yaml"))
     assert isinstance(configured, dict)
     assert configured.pop("enable_capture") is True
@@ -121,8 +121,8 @@ def test_the_defaults_are_the_configurations() -> None:
         (None, "BASE64"),
     ],
 )
-def test_the_media_type_decides_on_the_encoding(tmp_path: Path, header: bytes | None, encoding: str) -> None:
-    """Parameters and capitals make no difference, and are kept; what is not named becomes BASE64."""
+def test_media_type_selects_the_encoding(tmp_path: Path, header: bytes | None, encoding: str) -> None:
+    """Parameters and upper case are ignored but recorded; other types become BASE64."""
     app = captured(replying(b"1,2\n", content_type=header or b""), tmp_path)
     call(app, b"1,2\n", headers=[] if header is None else [(b"content-type", header)])
     app.close()
@@ -141,10 +141,10 @@ def test_content_types_replace_the_defaults(tmp_path: Path) -> None:
 
 
 @given(st.binary() | st.text().map(str.encode), st.binary() | st.text().map(str.encode), st.integers(1, 5))
-def test_any_body_comes_back(
+def test_any_body_is_captured(
     tmp_path_factory: pytest.TempPathFactory, request: bytes, response: bytes, chunks: int
 ) -> None:
-    """Whatever bytes travel, in however many chunks, can be read from the capture."""
+    """Any bytes in any number of chunks are read back from the capture."""
     root = tmp_path_factory.mktemp("any")
     size = len(request) // chunks + 1
     parts = [request[i : i + size] for i in range(0, len(request), size)] or [b""]
@@ -163,8 +163,8 @@ def test_any_body_comes_back(
             assert payloads.text(side).encode() == body
 
 
-def test_bodies_in_chunks_pass_at_once(tmp_path: Path) -> None:
-    """A client has the first chunk of an answer before the app has written the last; the event has them all."""
+def test_chunks_pass_without_delay(tmp_path: Path) -> None:
+    """A client receives the first chunk before the app sends the last; the event has all."""
     seen = Flag()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,8 +192,8 @@ def test_bodies_in_chunks_pass_at_once(tmp_path: Path) -> None:
     assert sides(tmp_path) == [tuple(expected)]
 
 
-def test_only_invocations_that_succeeded_are_captured(tmp_path: Path) -> None:
-    """Other methods, paths and answers leave no event."""
+def test_only_successful_invocations_are_captured(tmp_path: Path) -> None:
+    """Other methods, paths and statuses give no event."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         status = int(dict(scope["headers"]).get(b"x-status", b"200"))
@@ -210,8 +210,8 @@ def test_only_invocations_that_succeeded_are_captured(tmp_path: Path) -> None:
     assert capture.status["captured"] == len(events(tmp_path)) == 2 + 3
 
 
-def test_other_paths_may_be_invocations(tmp_path: Path) -> None:
-    """`paths` says what the path of an invocation ends with."""
+def test_paths_of_invocations_are_configurable(tmp_path: Path) -> None:
+    """`paths` lists the endings of invocation paths."""
     capture = captured(scores, tmp_path, paths=("/predict", ":score"))
     for path in ("/v1/predict", "/models/churn:score", "/invocations"):
         call(capture, b"{}", path=path)
@@ -220,8 +220,8 @@ def test_other_paths_may_be_invocations(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [("REQUEST",), ("RESPONSE",), ()])
-def test_sides_that_are_not_wanted_are_absent(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """A side that is not among the options leaves no key behind."""
+def test_only_the_configured_sides_are_captured(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """The key of the other side is missing."""
     capture = captured(scores, tmp_path, capture_options=options)
     call(capture, b"{}", headers=[JSON])
     capture.close()
@@ -229,8 +229,8 @@ def test_sides_that_are_not_wanted_are_absent(tmp_path: Path, options: tuple[str
     assert (request is not None, response is not None) == ("REQUEST" in options, "RESPONSE" in options)
 
 
-def test_ids_and_attributes_of_the_caller(tmp_path: Path) -> None:
-    """Ids and custom attributes are captured as they were sent, and only when they were, whatever bytes they hold."""
+def test_inference_ids_and_custom_attributes_are_captured(tmp_path: Path) -> None:
+    """They are captured unchanged, with any bytes, and only if the client sent them."""
     names = (b"x-amzn-sagemaker-inference-id", b"x-amzn-sagemaker-custom-attributes")
     values = [(b"7", b"a=1,b"), (b"\xc3\xa9", b"\xc3\xa9"), (b"\xe9", b"\xff"), (b"", b"")]
     capture = captured(scores, tmp_path)
@@ -243,8 +243,8 @@ def test_ids_and_attributes_of_the_caller(tmp_path: Path) -> None:
     assert b"inferenceId" not in lines(tmp_path)[0]
 
 
-def test_every_event_has_its_own_id_and_time(tmp_path: Path) -> None:
-    """Event ids are fresh, times the time of arrival in UTC."""
+def test_each_event_has_its_own_id_and_time(tmp_path: Path) -> None:
+    """Ids are unique; times are those of arrival in UTC."""
     before = datetime.now(UTC).replace(microsecond=0)
     capture = captured(scores, tmp_path)
     for _ in range(3):
@@ -255,8 +255,8 @@ def test_every_event_has_its_own_id_and_time(tmp_path: Path) -> None:
     assert all(before <= event.at <= datetime.now(UTC) for event in found)
 
 
-def test_events_lie_in_the_hour_of_their_arrival(tmp_path: Path) -> None:
-    """A clock that passes the hour opens the next folder, and the monitor's reader finds each event in its window."""
+def test_events_are_in_the_folder_of_their_hour(tmp_path: Path) -> None:
+    """The monitor's reader finds each event in its window."""
     start = datetime(2026, 1, 5, 8, 59, 57, tzinfo=UTC)
     ticks = count()
     reply = b'{"score":0.5}\n'
@@ -273,8 +273,8 @@ def test_events_lie_in_the_hour_of_their_arrival(tmp_path: Path) -> None:
     assert (found.rows, found.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
 
 
-def test_thousands_of_events_are_read_whole(tmp_path: Path) -> None:
-    """The fast reader finds every event, custom attributes or not."""
+def test_fast_reader_reads_captured_events(tmp_path: Path) -> None:
+    """Thousands of events, with and without custom attributes."""
     at = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
     capture = captured(scores, tmp_path, clock=lambda: at)
     for number in range(3000):
@@ -285,8 +285,8 @@ def test_thousands_of_events_are_read_whole(tmp_path: Path) -> None:
     assert sorted(found.rows) == [(number, 1.5) for number in range(3000)]
 
 
-def test_the_sample_is_drawn_by_the_generator(tmp_path: Path) -> None:
-    """A seeded generator decides which invocations are captured, about as many as asked for."""
+def test_generator_draws_the_sample(tmp_path: Path) -> None:
+    """The captured share is close to sampling_percentage."""
     capture = captured(scores, tmp_path, sampling_percentage=20, generator=random.Random(7))
     for number in range(500):
         call(capture, b"%d" % number, headers=[JSON])
@@ -303,8 +303,8 @@ def test_the_sample_is_drawn_by_the_generator(tmp_path: Path) -> None:
     }
 
 
-def test_no_share_is_no_event(tmp_path: Path) -> None:
-    """Nothing is captured at 0 percent."""
+def test_zero_percent_captures_nothing(tmp_path: Path) -> None:
+    """sampling_percentage=0 gives no events."""
     capture = captured(scores, tmp_path, sampling_percentage=0)
     for _ in range(50):
         call(capture, b"{}")
@@ -323,8 +323,8 @@ def test_no_share_is_no_event(tmp_path: Path) -> None:
         pytest.param({"paths": "/predict"}, id="paths"),
     ],
 )
-def test_impossible_settings_are_refused(more: dict[str, Any], golden: Golden) -> None:
-    """A share, a side or a list that cannot be meant is refused at once, with its key and value."""
+def test_invalid_settings_are_rejected(more: dict[str, Any], golden: Golden) -> None:
+    """The error names the key and the value."""
     with golden.raises(SettingsError) as caught:
         captured(scores, "nowhere", **more)
     (problem,) = caught.value.problems
@@ -333,8 +333,8 @@ def test_impossible_settings_are_refused(more: dict[str, Any], golden: Golden) -
 
 
 @pytest.mark.parametrize("side", ["request", "response", "line"])
-def test_what_no_reader_takes_is_dropped(tmp_path: Path, side: str) -> None:
-    """Bodies beyond 32 MiB pass, but are not captured, nor are lines that grow beyond it."""
+def test_bodies_beyond_the_limit_of_readers_are_dropped(tmp_path: Path, side: str) -> None:
+    """Bodies or lines beyond 32 MiB pass but are not captured."""
     chunk = b"\n" * 2**20
     body = {"request": [chunk] * 33, "response": [b""], "line": [chunk] * 20}[side]
     capture = captured(replying(*([chunk] * 33 if side == "response" else [b"{}"])), tmp_path)
@@ -345,16 +345,16 @@ def test_what_no_reader_takes_is_dropped(tmp_path: Path, side: str) -> None:
     assert events(tmp_path) == []
 
 
-def test_large_bodies_of_a_side_that_is_not_wanted_do_no_harm(tmp_path: Path) -> None:
-    """Who captures responses only may get requests of any size."""
+def test_large_body_of_an_uncaptured_side_is_ignored(tmp_path: Path) -> None:
+    """If only responses are captured, requests may have any size."""
     capture = captured(scores, tmp_path, capture_options=["RESPONSE"])
     call(capture, *[b"\n" * 2**20] * 33)
     capture.close()
     assert sides(tmp_path) == [(None, Payload("application/json", ANSWER.decode(), "JSON"))]
 
 
-def test_an_app_that_raises_is_left_to_its_server(tmp_path: Path) -> None:
-    """Without an answer there is no event; an error after the answer changes nothing about it."""
+def test_exceptions_of_the_app_pass_through(tmp_path: Path) -> None:
+    """Without a response there is no event; an error after the response does not change the event."""
 
     async def before(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("before")
@@ -378,8 +378,8 @@ def test_an_app_that_raises_is_left_to_its_server(tmp_path: Path) -> None:
     assert found == {"before": 0, "midway": 0, "after": 1}
 
 
-def test_an_app_that_does_not_read_is_captured_with_what_was_read(tmp_path: Path) -> None:
-    """An answer to a body that nobody read is an event with an empty request."""
+def test_unread_request_is_captured_as_empty(tmp_path: Path) -> None:
+    """The app answers without reading the body."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"1")
@@ -390,8 +390,8 @@ def test_an_app_that_does_not_read_is_captured_with_what_was_read(tmp_path: Path
     assert request == Payload("application/json", "", "JSON")
 
 
-def test_clients_that_go_away_do_no_harm(tmp_path: Path) -> None:
-    """Half a request is no event, an answer that nobody waits for is one, and the server goes on."""
+def test_disconnecting_clients_do_no_harm(tmp_path: Path) -> None:
+    """An incomplete request gives no event, a response without a client does, and the server keeps running."""
     arrived = Flag()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -418,8 +418,8 @@ def test_clients_that_go_away_do_no_harm(tmp_path: Path) -> None:
     assert sorted(side.data for side, _ in sides(tmp_path) if side) == ["[1]", "{}"]
 
 
-def test_a_server_that_cannot_send_still_has_its_event(tmp_path: Path) -> None:
-    """A server that raises because the client is gone loses no decision, and answers count once."""
+def test_event_is_captured_if_sending_fails(tmp_path: Path) -> None:
+    """The event is captured exactly once."""
 
     async def twice(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"1")
@@ -441,21 +441,21 @@ def test_a_server_that_cannot_send_still_has_its_event(tmp_path: Path) -> None:
     assert [side.data for _, side in sides(tmp_path) if side] == ["1", "1"]
 
 
-def starlette(root: Path, heard: list[Any]) -> Starlette:
-    """Return a user's Starlette app with the middleware added, which notes what it hears."""
+def starlette(root: Path, received: list[Any]) -> Starlette:
+    """Return a Starlette app with the middleware; it records its lifespan events."""
 
     async def predict(request: Request) -> Response:
-        heard.append(await request.json())
-        return JSONResponse({"score": 0.5}, background=BackgroundTask(heard.append, "background"))
+        received.append(await request.json())
+        return JSONResponse({"score": 0.5}, background=BackgroundTask(received.append, "background"))
 
     async def refuse(request: Request) -> Response:
         return PlainTextResponse("no", status_code=422)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        heard.append("up")
+        received.append("up")
         yield
-        heard.append(len(events(root)))
+        received.append(len(events(root)))
 
     return Starlette(
         routes=[
@@ -467,21 +467,21 @@ def starlette(root: Path, heard: list[Any]) -> Starlette:
     )
 
 
-def test_a_users_own_app_is_captured(tmp_path: Path) -> None:
-    """Added to a Starlette app, capture sees its answers and is flushed after its shutdown."""
-    heard: list[Any] = []
-    with serving(starlette(tmp_path, heard)) as url:
+def test_starlette_app_is_captured(tmp_path: Path) -> None:
+    """The capture is flushed after the shutdown of the app."""
+    received: list[Any] = []
+    with serving(starlette(tmp_path, received)) as url:
         httpx.post(f"{url}/endpoints/churn/invocations", json={"features": [1]})
         httpx.post(f"{url}/invocations", json={"features": [2]})
-    assert heard == ["up", {"features": [1]}, "background", 0]
+    assert received == ["up", {"features": [1]}, "background", 0]
     ((request, response),) = sides(tmp_path)
     assert request == Payload("application/json", '{"features":[1]}', "JSON")
     assert response == Payload("application/json", '{"score":0.5}', "JSON")
 
 
 @pytest.mark.parametrize("ending", ["asserts", "returns"])
-def test_an_app_without_a_lifespan_is_flushed_all_the_same(tmp_path: Path, ending: str) -> None:
-    """Whether an app refuses the lifespan or ignores it, its events are written at shutdown."""
+def test_app_without_lifespan_events_is_flushed(tmp_path: Path, ending: str) -> None:
+    """Whether the app raises on or ignores lifespan events, its events are written at shutdown."""
 
     async def ignoring(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -495,8 +495,8 @@ def test_an_app_without_a_lifespan_is_flushed_all_the_same(tmp_path: Path, endin
     assert len(events(tmp_path)) == 1
 
 
-def test_a_failing_startup_stays_a_failure(tmp_path: Path) -> None:
-    """An app that cannot start is not given a lifespan it does not have."""
+def test_failing_startup_is_reported(tmp_path: Path) -> None:
+    """A failure during startup does not count as missing lifespan support."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -507,8 +507,8 @@ def test_a_failing_startup_stays_a_failure(tmp_path: Path) -> None:
     assert isinstance(raised, ValueError)
 
 
-def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A served app captures into a bucket, where the monitor's reader finds its events."""
+def test_capture_to_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitor's reader finds the events in a bucket."""
     with s3_server(monkeypatch) as bucket:
         root = f"{bucket.url}/capture/churn/AllTraffic"
         at = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
@@ -519,8 +519,8 @@ def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) ->
     assert sorted(found.rows) == [(0,), (1,), (2,)]
 
 
-def test_a_server_that_is_told_to_stop_has_written_everything(tmp_path: Path) -> None:
-    """After SIGTERM, every event that was answered is in a file."""
+def test_sigterm_loses_no_event(tmp_path: Path) -> None:
+    """After SIGTERM, all answered events are in files."""
     with process(tmp_path) as (server, url):
         with httpx.Client() as client:
             for number in range(100):
@@ -533,8 +533,8 @@ def test_a_server_that_is_told_to_stop_has_written_everything(tmp_path: Path) ->
     assert [encode(event) for event in found] == lines(tmp_path)
 
 
-def test_a_server_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
-    """After kill -9 in the middle of the load, every file there is holds whole events only."""
+def test_sigkill_leaves_complete_lines(tmp_path: Path) -> None:
+    """After kill -9 under load, all files have complete events."""
     stop = Flag()
 
     def load(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Requests: what their content types mean, the types of their columns, and bodies that are wrong."""
+"""Request parsing: content types, column types, and invalid bodies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DENSE = b'{"instances":[{"features":[1,"a"]}]}'
 
 
 def fields(request: Format = "application/jsonlines", headers: tuple[str, ...] | None = None) -> Fields:
-    """Return where features stand in requests of a layout."""
+    """Return the positions of features for a default content type."""
     many = request == "application/json"
     return Fields("instances[*].features" if many else "features", None, headers, request)
 
@@ -36,7 +36,7 @@ def fields(request: Format = "application/jsonlines", headers: tuple[str, ...] |
     ],
 )
 def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -> None:
-    """The content type says how a body is laid out, the settings where there is none."""
+    """A request without a content type has the default one."""
     records = RequestReader(fields(usual)).read(content_type, body)
     assert records.rows == [[1, "a"]]
     assert records.types == (pl.Int64, pl.String)
@@ -53,8 +53,8 @@ def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -
         b"text/csvx",
     ],
 )
-def test_other_content_types_are_refused(content_type: bytes, golden: Golden) -> None:
-    """Another media type, and another charset than UTF-8, are 415, and the refusal names those that are taken."""
+def test_unsupported_content_types_are_rejected(content_type: bytes, golden: Golden) -> None:
+    """The status is 415, also for other charsets than UTF-8; the message lists the supported types."""
     with golden.raises(Refusal) as caught:
         RequestReader(fields()).read(content_type, LINE)
     assert caught.value.status == 415
@@ -75,8 +75,8 @@ def test_other_content_types_are_refused(content_type: bytes, golden: Golden) ->
         pytest.param(b'{"features":[true]}\n{"features":[1]}', id="boolean and number"),
     ],
 )
-def test_wrong_bodies_are_refused(body: bytes, golden: Golden) -> None:
-    """The refusal of a body that holds no records, or others than it should, says what is wrong and where."""
+def test_invalid_bodies_are_rejected(body: bytes, golden: Golden) -> None:
+    """The message names the problem and its position."""
     with golden.raises(Refusal) as caught:
         RequestReader(fields()).read(None, body)
     assert caught.value.status == 400
@@ -85,8 +85,8 @@ def test_wrong_bodies_are_refused(body: bytes, golden: Golden) -> None:
 @pytest.mark.parametrize(
     "body", [b'{"features":[1]}', b'{"features":[1,2,3]}\n{"features":[1,2]}'], ids=["fewer", "more"]
 )
-def test_headers_say_how_many_values(body: bytes, golden: Golden) -> None:
-    """Where the features have names, a record has as many values."""
+def test_headers_fix_the_number_of_values(body: bytes, golden: Golden) -> None:
+    """With data.headers, each record needs one value per name."""
     with golden.raises(Refusal) as caught:
         RequestReader(fields(headers=("Age", "Sex"))).read(None, body)
     assert caught.value.status == 400
@@ -108,5 +108,5 @@ def test_headers_say_how_many_values(body: bytes, golden: Golden) -> None:
     ],
 )
 def test_types(column: list[Any], dtype: type[pl.DataType]) -> None:
-    """A column has the type of its values, integers that of floats where one is among them or beyond 64 bits."""
+    """Integers become floats if a column also has floats or integers beyond 64 bits."""
     assert RequestReader(fields()).typed([[value] for value in column]).types == (dtype,)

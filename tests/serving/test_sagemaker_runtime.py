@@ -1,4 +1,4 @@
-"""The served model as boto3's own client sees it: SageMaker's runtime, with its answers, errors and capture."""
+"""The served model, called with boto3's client of SageMaker's runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIRST, SECOND = DEMO_MODEL.encode_response(
 
 @contextmanager
 def runtime(model: Model, capture: Path | None = None, token: str | None = None) -> Iterator[Any]:
-    """Yield a client of a served model, perhaps captured in a folder."""
+    """Yield a client of a served model, with optional capture to a folder."""
     app: Any = Application(RequestBatcher(model, FIELDS.names), FIELDS, "churn", "AllTraffic", token)
     if capture:
         app = DataCapture(app, str(capture), json_content_types=[LINES], min_free_bytes=0)
@@ -56,13 +56,13 @@ def client() -> Iterator[Any]:
 
 
 def invoke(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
-    """Return the response of the endpoint, its body read."""
+    """Return the response of the endpoint with its body."""
     response: dict[str, Any] = client.invoke_endpoint(**{"EndpointName": "churn", "Body": body, **arguments})
     return {**response, "Body": response["Body"].read().decode()}
 
 
 def refused(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
-    """Return the response that an error carries."""
+    """Return the response of an error."""
     with pytest.raises(ClientError) as caught:
         invoke(client, body, **arguments)
     response: dict[str, Any] = caught.value.response
@@ -72,15 +72,15 @@ def refused(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("body", "reply"), [(ONE, FIRST), (f"{ONE}\n{TWO}", FIRST + SECOND)])
 @pytest.mark.parametrize("types", [{"ContentType": LINES, "Accept": LINES}, {}], ids=["typed", "untyped"])
 def test_records(client: Any, body: str, reply: str, types: dict[str, str]) -> None:
-    """One record, and two, are answered as the model answers them, also where no media type is given."""
+    """One and two records are answered as by the model, also without a media type."""
     response = invoke(client, body, **types)
     assert (response["Body"], response["ContentType"]) == (reply, LINES)
     assert response["InvokedProductionVariant"] == "AllTraffic"
     assert response["ResponseMetadata"]["RequestId"]
 
 
-def test_the_notebooks_calls(adult: Path, tmp_path: Path) -> None:
-    """The notebook's two calls get the published replies, and leave the published capture but for ids and times."""
+def test_notebook_calls(adult: Path, tmp_path: Path) -> None:
+    """Responses and captures equal the published ones, except for ids and times."""
     artifact = adult / "ll-adult-prediction-model.tar.gz"
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
     one, two = (adult / "test-dataset.jsonl").read_text().splitlines()[:2]
@@ -100,7 +100,7 @@ def test_the_notebooks_calls(adult: Path, tmp_path: Path) -> None:
 
 
 def test_capture(tmp_path: Path) -> None:
-    """Answered calls are captured with the keys of SageMaker in their order; refused ones are not."""
+    """Successful calls are captured with SageMaker's keys in their order; failed ones are not."""
     with runtime(DEMO_MODEL, tmp_path) as client:
         invoke(client, f"{ONE}\n{TWO}", ContentType=LINES, InferenceId="7")
         invoke(client, ONE, ContentType=LINES)
@@ -119,13 +119,13 @@ def test_capture(tmp_path: Path) -> None:
 
 
 def test_attributes_and_variant(client: Any) -> None:
-    """Custom attributes come back, and the variant may be named."""
+    """Custom attributes are echoed, and the variant may be named."""
     response = invoke(client, ONE, ContentType=LINES, CustomAttributes="trace=1", TargetVariant="AllTraffic")
     assert (response["Body"], response["CustomAttributes"]) == (FIRST, "trace=1")
 
 
 def test_model_error(client: Any, golden: Golden) -> None:
-    """What the model refuses is a ModelError with all its fields."""
+    """An error of the model is a ModelError with all its fields."""
     with pytest.raises(client.exceptions.ModelError) as caught:
         invoke(client, '{"features":[1', ContentType=LINES)
     response = caught.value.response
@@ -146,7 +146,7 @@ def test_model_error(client: Any, golden: Golden) -> None:
     ],
 )
 def test_validation_errors(client: Any, arguments: dict[str, str], golden: Golden) -> None:
-    """An endpoint, variant or id that cannot be is a ValidationError."""
+    """An unknown endpoint or variant, or an invalid id, is a ValidationError."""
     response = refused(client, ONE, **arguments)
     assert response["Error"].keys() == {"Code", "Message"}
     assert response["Error"]["Code"] == "ValidationError"
@@ -155,14 +155,14 @@ def test_validation_errors(client: Any, arguments: dict[str, str], golden: Golde
 
 
 def test_large_body(client: Any) -> None:
-    """A body over the limit is refused with the words of SageMaker's runtime."""
+    """The message is that of SageMaker's runtime."""
     response = refused(client, " " * (MAX_BODY_BYTES + 1), ContentType=LINES)
     assert response["Error"] == {"Code": "413", "Message": "HTTP content length exceeded 6291456 bytes."}
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
 
 
 def test_without_the_token(golden: Golden) -> None:
-    """A signature is no bearer token."""
+    """An AWS signature is not accepted as a bearer token."""
     with runtime(DEMO_MODEL, token="sesame") as client:
         error = refused(client, ONE)["Error"]
     assert error["Code"] == "AccessDeniedException"

@@ -1,4 +1,4 @@
-"""The server: where it listens, when it says so, and what ends it. Signals are tested with stage=serve."""
+"""The server: listening, readiness and shutdown. Signals are tested with stage=serve."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from tests.serving.served import scores, whole_body
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_loopback(host: str) -> None:
-    """Addresses that only this machine can reach are known."""
+    """Loopback addresses are recognised."""
     assert loopback(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "127.0.0.1.example.com", ""])  # noqa: S104
 def test_no_loopback(host: str) -> None:
-    """Any other may be somebody else's."""
+    """Other addresses are not loopback."""
     assert not loopback(host)
 
 
-def test_a_taken_port_is_an_error() -> None:
-    """Two cannot listen at one port."""
+def test_port_in_use_is_an_error() -> None:
+    """A second socket cannot listen on the same port."""
     with listen("127.0.0.1", 0) as listening, pytest.raises(OSError) as caught:  # noqa: PT011  errno says which
         listen("127.0.0.1", listening.getsockname()[1])
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_it_answers_once_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is ready when it answers, does not say what it is made of, and ends with its input; then its port is free."""
+def test_server_answers_once_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends no Server header, stops at the end of standard input, and frees its port."""
     reader, writer = os.pipe()
     monkeypatch.setattr(server, "STANDARD_INPUT", reader)
     ready = Event()
@@ -64,7 +64,7 @@ def test_it_answers_once_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorder(asyncio.Transport):
-    """A transport that keeps what is written to it."""
+    """A transport that records the data written to it."""
 
     def __init__(self) -> None:
         super().__init__({"peername": "somebody"})
@@ -84,8 +84,8 @@ class Recorder(asyncio.Transport):
         self.closed = True
 
 
-def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
-    """Head and body are one write; closing sends what is held; what comes after the end is dropped."""
+def test_writes_of_one_iteration_are_joined() -> None:
+    """Head and body are one write; close sends queued data; data after that is dropped."""
 
     async def turns() -> list[bytes]:
         recorder = Recorder()
@@ -104,8 +104,8 @@ def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
     assert asyncio.run(turns()) == [b"head body", b"more"]
 
 
-def test_large_answers_arrive_whole() -> None:
-    """A body beyond all buffers, and many small ones on one connection, come as they were sent."""
+def test_large_responses_arrive_complete() -> None:
+    """A body larger than all buffers, and many small ones on one connection."""
     sizes = [1, 5_000_000, 0, 70_000]
     bodies = [os.urandom(size) for size in sizes]
 
@@ -131,7 +131,7 @@ def test_large_answers_arrive_whole() -> None:
 
 @pytest.fixture
 def address() -> Iterator[tuple[str, int]]:
-    """Yield where a server answers scores."""
+    """Yield the host and the port of a server that answers with scores."""
     ready = Event()
     with listen("127.0.0.1", 0) as listening:
         it = Server(scores, ready.set)
@@ -143,8 +143,8 @@ def address() -> Iterator[tuple[str, int]]:
         thread.join(20)
 
 
-def test_an_endless_head_is_refused(address: tuple[str, int]) -> None:
-    """A head beyond 64 KiB is answered 400 and its connection closed, whatever else it would have been."""
+def test_large_request_head_is_rejected(address: tuple[str, int]) -> None:
+    """A head beyond 64 KiB is answered with 400, and the connection is closed."""
     with socket.create_connection(address, 20) as connection:
         connection.sendall(b"POST /invocations HTTP/1.1\r\nX-A: ")
         answer = b""
@@ -157,8 +157,8 @@ def test_an_endless_head_is_refused(address: tuple[str, int]) -> None:
     assert httpx.post(f"http://127.0.0.1:{address[1]}/invocations", content=b"x", trust_env=False).status_code == 200
 
 
-def test_large_bodies_are_no_heads(address: tuple[str, int]) -> None:
-    """Requests one after the other, and one with a large body, are all answered."""
+def test_large_bodies_do_not_count_as_heads(address: tuple[str, int]) -> None:
+    """Consecutive requests, one of them with a large body, are all answered."""
     with socket.create_connection(address, 20) as connection:
         for body in [b"x" * 1_000_000, b"", b"y" * 200_000]:
             head = f"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -166,10 +166,8 @@ def test_large_bodies_are_no_heads(address: tuple[str, int]) -> None:
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_head_that_never_ends_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """Who connects and does not ask is sent away in time."""
+def test_incomplete_request_head_times_out(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The connection of an idle client is closed."""
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
     with socket.create_connection(request.getfixturevalue("address"), 20) as connection:
         connection.sendall(b"POST /invocations HTTP/1.1\r\n")
