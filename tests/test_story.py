@@ -262,7 +262,7 @@ def test_a_monitor_of_a_failing_endpoint_says_so(tmp_path: Path) -> None:
     with served(tmp_path, "quickstart") as endpoint:
         gone = endpoint.url
         elsewhere = endpoint.url.replace("breast-cancer/invocations", "another/invocations")
-        for url, told in ((elsewhere, "answered 400: "), (None, "Connection refused (tried 2 times)")):
+        for url, told in ((elsewhere, "answered 400: "), (None, "Connection refused (after 2 attempts)")):
             if url is None:
                 endpoint.process.terminate()
                 endpoint.process.wait(20)
@@ -311,7 +311,7 @@ def test_an_endpoint_that_always_fails_is_a_failed_execution(tmp_path: Path) -> 
         shapwatch("stage=monitor", "stage.window=2026-01-05T09", *live, code=cli.BAD_INPUT)
     manifest = shapwatch.read("manifest.json", "monitor")
     assert manifest["status"] == "Failed"
-    told = f"{server.url} answered 500: <html>\\nNo space left on device: '/tmp' (tried 3 times)"
+    told = f"{server.url} answered 500: <html>\\nNo space left on device: '/tmp' (after 3 attempts)"
     assert manifest["failure_reason"].startswith(told)
     assert "No space left on device" in shapwatch.find("report.html", "monitor").read_text("utf-8")
 

@@ -1,6 +1,6 @@
-"""Reading model archives safely: nothing is extracted to disk, no name is trusted, no size is unbounded.
+"""Safe reading of model archives: in memory only, with checked names and limited sizes.
 
-Source: the layouts of SageMaker's model.tar.gz and of MXNet's NDArray list (magic 0x112), as read off real files.
+Source: the layouts of SageMaker's model.tar.gz and of MXNet's NDArray list (magic 0x112), derived from real files.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from runner.errors import ArtifactError, MissingInput
 
 MOST_BYTES = 256 * 2**20
-"""An archive or member that unpacks to more than this is refused."""
+"""Maximum uncompressed size of an archive, in bytes."""
 
 CORRUPT = (
     OSError, EOFError, ValueError, ArithmeticError, LookupError, RuntimeError,
     zlib.error, lzma.LZMAError, struct.error, tarfile.TarError, zipfile.BadZipFile,
 )  # fmt: skip
-"""What the standard library raises when it reads archives that are not what they say."""
+"""Exceptions that the standard library raises for corrupt archives."""
 
 LIST_MAGIC, ARRAY_MAGIC = 0x112, 0xF993FAC9
 DENSE, FLOAT32 = 0, 0
@@ -36,21 +36,21 @@ def unpack_tar(path: Path, member: str) -> bytes:
     """Return one regular file of a gzipped tar.
 
     Raises:
-        MissingInput: when there is no such archive.
-        ArtifactError: when it is corrupt, too large, unsafe, or lacks the member.
+        MissingInput: if the archive does not exist.
+        ArtifactError: if it is corrupt, too large, unsafe, or lacks the member.
     """
     try:
         with gzip.open(path) as stream:
             data = stream.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
-            raise ArtifactError(path, f"unpacks to more than {MOST_BYTES} bytes")
+            raise ArtifactError(path, f"its uncompressed size exceeds {MOST_BYTES:,} bytes")
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             entries = archive.getmembers()
             for entry in entries:
                 _check_name(path, entry.name)
             files = {PurePosixPath(entry.name).as_posix(): entry for entry in entries if entry.isfile()}
             if member not in files:
-                raise ArtifactError(path, f"holds no file {member!r}, only {sorted(files)}")
+                raise ArtifactError(path, f"has no file {member!r}; it contains {sorted(files)}")
             if files[member].issparse():
                 raise ArtifactError(path, f"unsafe: its member {member!r} is sparse")
             file = archive.extractfile(files[member])
@@ -58,14 +58,14 @@ def unpack_tar(path: Path, member: str) -> bytes:
     except FileNotFoundError as error:
         raise MissingInput("the model", path, "model.artifact", "give the path of a model.tar.gz") from error
     except CORRUPT as error:
-        raise ArtifactError(path, f"is no readable tar.gz archive ({error})") from error
+        raise ArtifactError(path, f"cannot be read as a tar.gz archive ({error})") from error
 
 
 def unpack_zip(path: Path, data: bytes) -> dict[str, bytes]:
     """Return the files of a zip archive by name.
 
     Raises:
-        ArtifactError: when the archive is corrupt, too large or unsafe.
+        ArtifactError: if the archive is corrupt, too large or unsafe.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -79,22 +79,22 @@ def unpack_zip(path: Path, data: bytes) -> dict[str, bytes]:
                     files[entry.filename] = stream.read(left + 1)
                 left -= len(files[entry.filename])
                 if left < 0:
-                    raise ArtifactError(path, f"unpacks to more than {MOST_BYTES} bytes")
+                    raise ArtifactError(path, f"its uncompressed size exceeds {MOST_BYTES:,} bytes")
             return files
     except CORRUPT as error:
-        raise ArtifactError(path, f"its model file is no readable zip archive ({error})") from error
+        raise ArtifactError(path, f"its model file cannot be read as a zip archive ({error})") from error
 
 
 def parse_arrays(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
     """Return the float32 arrays of an MXNet NDArray list by name.
 
     Raises:
-        ArtifactError: when the bytes are truncated or hold anything but dense float32 arrays.
+        ArtifactError: if the bytes are truncated or contain other arrays than dense float32.
     """
     try:
         return _parse_arrays(data)
     except CORRUPT as error:
-        raise ArtifactError(path, f"its parameters are no readable MXNet array list ({error})") from error
+        raise ArtifactError(path, f"its parameters cannot be read as an MXNet array list ({error})") from error
 
 
 def _parse_arrays(data: bytes) -> dict[str, NDArray[np.float32]]:

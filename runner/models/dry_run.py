@@ -1,4 +1,4 @@
-"""A stand-in for a model behind a wire, for a run that sends nothing.
+"""A model for dry runs, which count calls to a remote model without making them.
 
 Array letters: N records, L labels (outputs).
 """
@@ -17,7 +17,7 @@ from runner.protocols import Model
 
 @dataclass
 class DryRunModel:
-    """A model that answers nothing and counts what the real one would be sent."""
+    """A stand-in that counts the calls that the real model would receive."""
 
     model: Model
     outputs: int
@@ -27,31 +27,31 @@ class DryRunModel:
 
     @property
     def label_headers(self) -> tuple[str, ...] | None:
-        """The real model's."""
+        """The label headers of the real model."""
         return self.model.label_headers
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return a half for every score."""
+        """Return 0.5 for every score and count the calls."""
         self.calls += self.model.planned_calls(features) or Calls()
         return np.full((features.height, self.outputs), 0.5)
 
     def planned_calls(self, features: pl.DataFrame) -> Calls | None:
-        """Return what the real model would be sent."""
+        """Return the calls that `predict` of the real model would make."""
         return self.model.planned_calls(features)
 
     @property
     def is_additive(self) -> bool:
-        """As the real one."""
+        """Whether the real model is additive."""
         return self.model.is_additive
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Return the real model's terms: that sends nothing."""
+        """Return the terms of the real model; makes no calls."""
         return self.model.additive_terms(features)
 
     def tree_shap(self, features: pl.DataFrame) -> Additive:
-        """Return the real model's: that sends nothing."""
+        """Return the TreeSHAP values of the real model; makes no calls."""
         return self.model.tree_shap(features)
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Refuse: a rehearsal has no endpoint."""
+        """Refuse: a dry run has no responses."""
         raise NotImplementedError

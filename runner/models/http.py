@@ -1,4 +1,4 @@
-"""A model behind a URL: anything that takes records in a POST and answers with scores."""
+"""A model behind a URL that accepts records by POST and returns scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.errors import EndpointError
 from runner.models.remote import Remote
-from runner.models.transport import RETRYABLE, Answer, Call
+from runner.models.transport import RETRYABLE, Call, Response
 from runner.types import Variable
 from runner.urls import bearer, loopback, plain, redacted, shown
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 EVENT_ID = "Ce-Id"
-"""The loggers of KServe and Seldon take the id of their records from it."""
+"""Header from which KServe and Seldon loggers take the record id."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Http(Remote):
-    """A model behind a URL, asked over HTTP/1.1 with connections that are kept.
+    """A model behind a URL, called over HTTP/1.1 with persistent connections.
 
-    Certificates are checked. Proxies are those of the environment, none for loopback addresses. Redirects are not
+    Certificates are verified. Proxies come from the environment, except for loopback addresses. Redirects are not
     followed.
 
     Attributes:
         kind: `http`.
-        url: where records are posted to.
-        token_env: the name of the environment variable with a bearer token, None to send none.
+        url: the address that accepts records.
+        token_env: name of the environment variable with a bearer token, None for no token.
     """
 
     kind: Literal["http"]
@@ -48,8 +48,10 @@ class Http(Remote):
     @model_validator(mode="after")
     def _address(self) -> Self:
         if not plain(self.url):
-            expected = "an address such as http://127.0.0.1:8080/invocations, without credentials in it"
-            raise ValueError(f"url: expected {expected}; for a token give model.token_env the name of a variable")
+            expected = "an address such as http://127.0.0.1:8080/invocations, without credentials"
+            raise ValueError(
+                f"url: expected {expected}; for a token, set model.token_env to the name of an environment variable"
+            )
         return self
 
     @property
@@ -60,7 +62,7 @@ class Http(Remote):
     def _connect(self) -> Call:
         import httpx
 
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
         token = self._token
         headers = {"Content-Type": self.content_type} | ({"Authorization": f"Bearer {token}"} if token else {})
         host = urlsplit(self.url)
@@ -78,10 +80,10 @@ class Http(Remote):
 
     @cached_property
     def _token(self) -> str:
-        """The bearer token, an empty text where none is wanted.
+        """The bearer token, an empty string if `token_env` is None.
 
         Raises:
-            EndpointError: when the environment does not hold one.
+            EndpointError: if the environment variable has no valid token.
         """
         if self.token_env is None:
             return ""
@@ -89,25 +91,27 @@ class Http(Remote):
             return bearer(os.environ.get(self.token_env, ""))
         except ValueError as error:
             problem = f"the environment variable {self.token_env} {error}"
-            raise EndpointError(self.where, None, problem, "set it to one, or set model.token_env=null") from error
+            raise EndpointError(self.where, None, problem, "set it to a token, or set model.token_env=null") from error
 
 
 def _posted(
     client: httpx.Client, url: str, redact: Callable[[str], str], body: bytes, accept: str, inference_id: str
-) -> Answer:
-    """Return what comes of one POST; scores stay as they are, everything else is redacted."""
+) -> Response:
+    """Return the outcome of one POST; error texts are redacted, scores are not."""
     import httpx
 
     try:
         headers = {"Accept": accept, INFERENCE_ID: inference_id, EVENT_ID: inference_id}
         response = client.post(url, content=body, headers=headers)
     except (httpx.RequestError, httpx.InvalidURL) as error:
-        passing = isinstance(error, httpx.RequestError)
-        return Answer(None, redact(str(error) or type(error).__name__), passing)
+        retryable = isinstance(error, httpx.RequestError)
+        return Response(None, redact(str(error) or type(error).__name__), retryable)
     text = response.text
     if response.has_redirect_location:
         text = f"redirects to {shown(response.headers['Location'])} are not followed"
     if not response.is_success:
         text = redact(text)
-    status, advice = response.status_code, response.headers.get("Retry-After", "")
-    return Answer(status, text, status in RETRYABLE, float(advice) if re.fullmatch(r"[0-9]{1,9}", advice) else 0.0)
+    status, retry_after = response.status_code, response.headers.get("Retry-After", "")
+    return Response(
+        status, text, status in RETRYABLE, float(retry_after) if re.fullmatch(r"[0-9]{1,9}", retry_after) else 0.0
+    )

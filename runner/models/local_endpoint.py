@@ -1,4 +1,4 @@
-"""A throw-away endpoint for an artefact: a serving process on a free port, gone when the work is done."""
+"""A temporary local endpoint: a process that serves a model on a free port."""
 
 from __future__ import annotations
 
@@ -20,23 +20,28 @@ from runner.errors import NO_TREES, EndpointError, ExplainerError
 from runner.protocols import Model
 
 START_SECONDS = 120
+"""Seconds the process may take to start."""
+
 STOP_SECONDS = 10
-LONGEST_COMPLAINT = 1_000
+"""Seconds the process may take to exit after SIGTERM before it is killed."""
+
+MAX_PROBLEM_CHARS = 1_000
+"""Maximum length of the process output quoted in an error."""
 
 
 class LocalEndpoint:
-    """A model behind a process of its own, started when it is first asked; leaving the context removes the process.
+    """A model served by a child process, started at the first prediction and stopped on leaving the context.
 
-    The process watches its standard input, so it ends with this one even when this one is killed.
+    The child exits when its standard input closes, so it never outlives this process, even after SIGKILL.
     """
 
     def __init__(self, model: Model, settings: str, connect: Callable[[str], Model]) -> None:
         """Prepare an endpoint.
 
         Args:
-            model: what it will serve, for what can be known without it.
-            settings: the configuration of the serving process, as YAML.
-            connect: gives the model behind a URL.
+            model: the model to serve; its label headers and identity are used.
+            settings: configuration of the serving process as YAML.
+            connect: returns the model at a URL.
         """
         self.label_headers, self.identity = model.label_headers, model.identity
         self._settings = settings
@@ -64,29 +69,29 @@ class LocalEndpoint:
 
     @property
     def calls_made(self) -> Calls | None:
-        """What has been sent to the endpoint so far."""
+        """The calls made to the endpoint so far."""
         return self._endpoint.calls_made
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL.
 
         Raises:
-            EndpointError: when the endpoint does not start, or does not answer.
+            EndpointError: if the endpoint does not start or does not respond.
         """
         return self._endpoint.predict(features)
 
     def planned_calls(self, features: pl.DataFrame) -> Calls | None:
-        """Return what `predict` would send."""
+        """Return the calls that `predict` would make."""
         return self._endpoint.planned_calls(features)
 
     is_additive = False
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Refuse: only what its endpoint answers is known."""
+        """Refuse: only the responses of the endpoint are used."""
         raise NotImplementedError
 
     def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
-        """Refuse: only trees have their own.
+        """Refuse: only the responses of the endpoint are used.
 
         Raises:
             ExplainerError: always.
@@ -94,7 +99,7 @@ class LocalEndpoint:
         raise ExplainerError(NO_TREES)
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the body with which the endpoint answers."""
+        """Return the response body of the endpoint."""
         return self._endpoint.encode_response(features, accept)
 
     @cached_property
@@ -111,29 +116,29 @@ class LocalEndpoint:
             return self._connect(self._url(self._process))
 
     def _url(self, process: subprocess.Popen[str]) -> str:
-        """Return where the process serves; what it says afterwards goes to standard error.
+        """Return the URL of the process; forward its later output to standard error.
 
         Raises:
-            EndpointError: with what it said, when it ends before it serves.
+            EndpointError: if the process exits before it serves; the message quotes its output.
         """
         assert process.stdout  # noqa: S101
         watchdog = Timer(START_SECONDS, process.kill)
         watchdog.start()
-        said = []
+        output = []
         try:
             for line in process.stdout:
                 if line.startswith("serving "):
-                    self._relay = Thread(target=_pass_on, args=(process.stdout,), daemon=True)
+                    self._relay = Thread(target=_forward, args=(process.stdout,), daemon=True)
                     self._relay.start()
                     return line.split()[-1]
-                said.append(line)
+                output.append(line)
         finally:
             watchdog.cancel()
-        complaint = " ".join("".join(said).rpartition("error: ")[2].split())
-        problem = f"it ended before it served: {complaint[:LONGEST_COMPLAINT]}"
-        raise EndpointError("the shadow endpoint", None, problem, "set model.deploy=null to explain without one")
+        message = " ".join("".join(output).rpartition("error: ")[2].split())
+        problem = f"the process exited before serving: {message[:MAX_PROBLEM_CHARS]}"
+        raise EndpointError("the local endpoint", None, problem, "set model.deploy=null to predict in this process")
 
 
-def _pass_on(lines: Iterable[str]) -> None:
+def _forward(lines: Iterable[str]) -> None:
     for line in lines:
         sys.stderr.write(line)

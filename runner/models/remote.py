@@ -1,4 +1,4 @@
-"""Models behind a wire: rows become requests, requests are tried until they are answered, answers become scores.
+"""Remote models: encode rows as requests, send them with retries, decode responses as scores.
 
 Array letters: N records, L labels (outputs).
 """
@@ -29,27 +29,27 @@ from runner.records.templates import Template
 from runner.types import Count, Rate, Score, Seconds
 
 NON_RETRYABLE = {
-    401: "check the credentials it is given",
-    403: "check the credentials it is given, and what they allow",
-    404: "check its address",
-    405: "check its address: what is there takes no POST",
-    407: "check the proxy's credentials",
+    401: "check the credentials",
+    403: "check the credentials and their permissions",
+    404: "check the address",
+    405: "check the address: it does not accept POST",
+    407: "check the proxy credentials",
 }
-"""Refusals that have nothing to do with what a request holds, and what to do about them."""
+"""HTTP status codes of errors that do not depend on the records of a request, with their remedies."""
 
 Few = Annotated[int, Field(strict=True, gt=0, le=1_000)]
 
 
 class RequestRejected(EndpointError):
-    """An endpoint refuses a request for what it holds."""
+    """An endpoint rejects a request because of its content."""
 
 
 class RowCountMismatch(ModelAnswerError):
-    """An answer has scores for more or fewer records than were sent."""
+    """A response has scores for more or fewer records than the request."""
 
 
 class Request(NamedTuple):
-    """The texts of some records, and how many features they have."""
+    """Encoded records and their number of features."""
 
     records: pl.Series
     width: int
@@ -57,21 +57,21 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Remote:
-    """A model behind a wire.
+    """A model served by another process.
 
     Attributes:
-        content_type, accept_type: the media types of requests and answers.
-        content_template, record_template: how rows become requests.
-        headers: the names of the features, None for `column_0`, `column_1`, …
-        score: where the scores stand in an answer.
-        label_headers: the names of the L outputs, None for `label0`, `label1`, …
-        timeout_seconds: how long to wait for a connection, or for the next byte of an answer.
-        attempts: how often a request is tried.
-        concurrency: requests under way at a time.
-        max_payload_bytes, max_request_rows: the most that one request holds.
-        max_requests_per_second: the most tries that are made in a second, None for any number.
-        max_failures: after so many failed tries in a row nothing more is sent.
-        price_per_1k_calls: what 1,000 requests cost, for planning.
+        content_type, accept_type: media types of requests and responses.
+        content_template, record_template: templates that encode rows as requests.
+        headers: names of the features, None for `column_0`, `column_1`, …
+        score: location of the scores in a response.
+        label_headers: names of the L outputs, None for `label0`, `label1`, …
+        timeout_seconds: seconds to wait for a connection, or for the next byte of a response.
+        attempts: maximum number of attempts per request.
+        concurrency: maximum number of concurrent requests.
+        max_payload_bytes, max_request_rows: maximum size of one request, in bytes and in rows.
+        max_requests_per_second: maximum number of attempts per second, None for no limit.
+        max_failures: number of consecutive failed attempts after which no more requests are sent.
+        price_per_1k_calls: price of 1,000 requests, for stage=plan.
     """
 
     content_type: Format
@@ -92,39 +92,39 @@ class Remote:
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        """Refuse what cannot work together."""
+        """Check the templates, and the score location against the media type."""
         Template(self.content_type, self.content_template, self.record_template, self.headers)
         if self.score is not None and self.score.isdecimal() != (self.accept_type == "text/csv"):
-            kind = "the number of a column" if self.accept_type == "text/csv" else "a JMESPath"
-            raise ValueError(f"score: answers of model.accept_type={self.accept_type} need {kind}, or null")
+            kind = "a column number" if self.accept_type == "text/csv" else "a JMESPath"
+            raise ValueError(f"score: expected {kind} or null with model.accept_type={self.accept_type}")
         return self
 
     @property
     def where(self) -> str:
-        """The endpoint, as messages name it."""
+        """The name of the endpoint in messages."""
         raise NotImplementedError
 
     @property
     def identity(self) -> None:
-        """None: what runs behind a wire cannot be known from here."""
+        """None: the served model cannot be identified."""
         return
 
     @property
     def calls_made(self) -> Calls:
-        """What has been sent so far."""
-        return self._wire.calls
+        """The calls made so far."""
+        return self._transport.calls
 
     @property
     def is_additive(self) -> bool:
-        """False: what runs behind a wire cannot be known from here."""
+        """False: the structure of the served model is unknown."""
         return False
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Refuse: only answers are known."""
+        """Refuse: the structure of the served model is unknown."""
         raise NotImplementedError
 
     def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
-        """Refuse: only trees have their own.
+        """Refuse: the trees of the served model are not accessible.
 
         Raises:
             ExplainerError: always.
@@ -132,38 +132,38 @@ class Remote:
         raise ExplainerError(NO_TREES)
 
     def planned_calls(self, features: pl.DataFrame) -> Calls:
-        """Return what `predict` sends when nothing is refused.
+        """Return the calls that `predict` makes if no request fails.
 
         Raises:
-            EndpointError: when a row fits in no request.
+            EndpointError: if a row exceeds the maximum size of a request.
         """
         requests = self._requests(features)
         return Calls(len(requests), features.height, sum(len(self._body(request)) for request in requests))
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL; no row gives no score for each of the L outputs that are known, or for one.
+        """Return scores_NL; without rows, an empty array with the known number of outputs, or one.
 
         Raises:
-            EndpointError: when the endpoint cannot be reached, refuses a record or fails, or a row fits in no request.
-            ModelAnswerError: when an answer does not hold L scores for each record.
+            EndpointError: if the endpoint is unreachable, rejects a record or fails, or a row exceeds the request size.
+            ModelAnswerError: if a response does not contain L scores per record.
         """
         work = partial(self._scores, self._call)
         answers = in_order(work, self._requests(features), self.concurrency)
         return self._table([scores for answer in answers for scores in answer])
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the body with which the endpoint answers one request in a media type.
+        """Return the response body of the endpoint to one request.
 
         Raises:
-            ValueError: when a request carries one record, and there are several.
-            EndpointError: when the endpoint cannot be reached, refuses or fails.
+            ValueError: if requests contain one record each, and there are several records.
+            EndpointError: if the endpoint is unreachable, rejects the request or fails.
         """
         if self._template.one_by_one and features.height > 1:
-            raise ValueError(f"a request carries one record (model.content_template), not {features.height}")
-        return self._answered(self._call, Request(self._records(features), features.width), accept, Event())
+            raise ValueError(f"expected one record per request (model.content_template), not {features.height}")
+        return self._successful_body(self._call, Request(self._records(features), features.width), accept, Event())
 
     def _connect(self) -> Call:
-        """Return what sends a body once; it is closed when the model is gone."""
+        """Return a function that makes one attempt; its connections are closed with the model."""
         raise NotImplementedError
 
     @cached_property
@@ -171,7 +171,7 @@ class Remote:
         return self._connect()
 
     @cached_property
-    def _wire(self) -> Transport:
+    def _transport(self) -> Transport:
         return Transport(self.where, self.attempts, self.max_failures, self.max_requests_per_second)
 
     @cached_property
@@ -186,61 +186,65 @@ class Remote:
         try:
             return self._template.records(features)
         except ValueError as error:
-            raise EndpointError(self.where, None, f"no request can be made, {error}", "nothing was sent") from error
+            raise EndpointError(self.where, None, f"cannot encode a request: {error}", "no request was sent") from error
 
     def _requests(self, features: pl.DataFrame) -> list[Request]:
-        """Return the rows as requests, in order, as many in each as the limits allow."""
-        most = 1 if self._template.one_by_one or self._wire.one_by_one else self.max_request_rows
+        """Encode the rows as requests, in order, each as large as the limits allow."""
+        most = 1 if self._template.one_by_one or self._transport.one_by_one else self.max_request_rows
         records, width = self._records(features), features.width
         separated_N = records.str.len_bytes().to_numpy().astype(np.int64) + 1
         room = self.max_payload_bytes - self._template.frame_bytes(most, width) + 1
         if (separated_N > room).any():
             i = int((separated_N > room).argmax())
-            problem = f"record {i} alone makes a request of more than {self.max_payload_bytes:,} bytes"
-            raise EndpointError(self.where, None, problem, "raise model.max_payload_bytes; nothing was sent")
+            problem = (
+                f"a request with record {i} alone exceeds {self.max_payload_bytes:,} bytes, so no request was sent"
+            )
+            raise EndpointError(self.where, None, problem, "increase model.max_payload_bytes")
         return [Request(records[first:last], width) for first, last in spans(separated_N, room, most)]
 
     def _body(self, request: Request) -> bytes:
         return self._template.around(*request).encode()
 
     def _scores(self, call: Call, request: Request, stopped: Event) -> list[list[float]]:
-        """Return the scores of each record; those of a batch that is refused are asked for one by one."""
+        """Return the scores of each record; if a batch is rejected, send its records one by one."""
         count = len(request.records)
-        if count == 1 or not self._wire.one_by_one:
+        if count == 1 or not self._transport.one_by_one:
             try:
-                return self._read(self._answered(call, request, self.accept_type, stopped), count)
+                return self._read(self._successful_body(call, request, self.accept_type, stopped), count)
             except (RequestRejected, RowCountMismatch) as refusal:
                 if count == 1:
                     raise
-                self._wire.fall_back(refusal)
+                self._transport.use_single_records(refusal)
         singles = [Request(request.records[i : i + 1], request.width) for i in range(count)]
         return [scores for single in singles for scores in self._scores(call, single, stopped)]
 
-    def _answered(self, call: Call, request: Request, accept: str, stopped: Event) -> str:
-        """Return the body of a good answer."""
-        status, text, *_ = self._wire.send(call, self._body(request), len(request.records), accept, stopped)
+    def _successful_body(self, call: Call, request: Request, accept: str, stopped: Event) -> str:
+        """Return the body of a successful response."""
+        status, text, *_ = self._transport.send(call, self._body(request), len(request.records), accept, stopped)
         if status is not None and 200 <= status < 300:
             return text
         if status is not None and 400 <= status < 500 and status not in NON_RETRYABLE:
             raise RequestRejected(
-                self.where, status, snippet(text), "compare what it expects with model.content_template"
+                self.where, status, snippet(text), "check that model.content_template matches the format it expects"
             )
-        raise EndpointError(self.where, status, snippet(text), NON_RETRYABLE.get(status or 0, "check its address"))
+        raise EndpointError(self.where, status, snippet(text), NON_RETRYABLE.get(status or 0, "check the address"))
 
     def _read(self, text: str, count: int) -> list[list[float]]:
-        """Return the scores of each record of an answer."""
+        """Return the scores of each record in a response."""
         try:
             return self._fields.response_scores(Payload(self.accept_type, text, encoding(self.accept_type)), count)
         except RecordError as error:
             if error.kind == "row_count" and (rows := self._unflattened(text, count)):
                 return rows
-            if (harmless := self._redacted(text)) != text:
-                return self._read(harmless, count)
+            if (redacted := self._redacted(text)) != text:
+                return self._read(redacted, count)
             kind = RowCountMismatch if error.kind == "row_count" else ModelAnswerError
-            raise kind(f"{self.where}: {error}; compare model.accept_type and model.score with its answers") from error
+            raise kind(
+                f"{self.where}: {error}; check that model.accept_type and model.score match its responses"
+            ) from error
 
     def _unflattened(self, text: str, count: int) -> list[list[float]] | None:
-        """Return the scores of each record where a JSON answer has them in one list, record after record, else None."""
+        """Return the scores of each record if a JSON response has them in one flat list, else None."""
         L = len(self.label_headers or ())
         if L < 2 or self.accept_type != "application/json":
             return None
@@ -251,24 +255,24 @@ class Remote:
         return None
 
     def _redacted(self, text: str) -> str:
-        """Return what an endpoint says without what is secret, for a message."""
+        """Return the response text without secrets, for messages."""
         return text
 
     def _table(self, scores_NL: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-        """Return scores as an array, all of them with the L outputs that are known, or that the first one has."""
-        known = len(self.label_headers) if self.label_headers else self._wire.outputs
+        """Return scores_NL; each record must have L scores, where the first record defines an unknown L."""
+        known = len(self.label_headers) if self.label_headers else self._transport.outputs
         L = known or len(next(iter(scores_NL), [0.0]))
         for n, scores in enumerate(scores_NL):
             if len(scores) != L:
-                expected = "as model.label_headers names" if self.label_headers else "as before"
+                origin = "the number of model.label_headers" if self.label_headers else "as in earlier records"
                 got = f"{plural(len(scores), 'score')} for record {n}"
-                raise ModelAnswerError(f"{self.where} answered with {got}, expected {L}, {expected}: check model.score")
-        self._wire.outputs = L if scores_NL else known
+                raise ModelAnswerError(f"{self.where} returned {got}; expected {L}, {origin}: check model.score")
+        self._transport.outputs = L if scores_NL else known
         return np.array(scores_NL, dtype=np.float64).reshape(len(scores_NL), L)
 
 
 def spans(sizes_N: NDArray[np.int64], room: int, most: int) -> list[tuple[int, int]]:
-    """Return the first and last (exclusive) of consecutive items that share `room`, at most so many together.
+    """Return (start, end) of consecutive groups with a total size of at most `room` and at most `most` items.
 
     >>> spans(np.array([3, 3, 3, 9, 1]), room=9, most=2)
     [(0, 2), (2, 3), (3, 4), (4, 5)]

@@ -1,4 +1,4 @@
-"""A model behind a SageMaker endpoint, or behind anything that speaks its runtime's API."""
+"""A model behind a SageMaker endpoint, or behind a server with the API of the SageMaker runtime."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from pydantic.dataclasses import dataclass
 from runner.errors import EndpointError
 from runner.models.base import installed
 from runner.models.remote import Remote
-from runner.models.transport import RETRYABLE, Answer, Call
+from runner.models.transport import RETRYABLE, Call, Response
 from runner.urls import loopback, plain, shown
 
 THROTTLED = 429
+"""HTTP status code assigned to throttling errors."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SageMaker(Remote):
-    """A model behind a SageMaker endpoint; credentials are found as boto3 finds them.
+    """A model behind a SageMaker endpoint; credentials come from boto3.
 
     Attributes:
         kind: `sagemaker`.
-        endpoint_name: the endpoint.
-        region: of the endpoint, None for that of the environment.
-        endpoint_url: where the runtime is, None for AWS.
-        target_variant: the production variant to ask, None for whichever has its turn.
-        inference_component: the inference component to ask, None where the endpoint has none.
+        endpoint_name: name of the endpoint.
+        region: AWS region of the endpoint, None for the region of the environment.
+        endpoint_url: address of the runtime, None for AWS.
+        target_variant: production variant to call, None for the endpoint's own distribution.
+        inference_component: inference component to call, None if the endpoint has none.
     """
 
     kind: Literal["sagemaker"]
@@ -43,15 +44,15 @@ class SageMaker(Remote):
     @model_validator(mode="after")
     def _address(self) -> Self:
         if self.endpoint_url is not None and ("?" in self.endpoint_url or not plain(self.endpoint_url)):
-            expected = "an address such as http://127.0.0.1:8080, without credentials or a query in it, or null"
+            expected = "an address such as http://127.0.0.1:8080, without credentials or query, or null"
             raise ValueError(f"endpoint_url: expected {expected}")
         return self
 
     @property
     def where(self) -> str:
-        """The endpoint, and where the runtime is if not at AWS."""
-        at = f" at {shown(self.endpoint_url)}" if self.endpoint_url else ""
-        return f"SageMaker endpoint {self.endpoint_name}{at}"
+        """The endpoint, and the address of the runtime unless it is AWS."""
+        address = f" at {shown(self.endpoint_url)}" if self.endpoint_url else ""
+        return f"SageMaker endpoint {self.endpoint_name}{address}"
 
     def _connect(self) -> Call:
         client = self._client()
@@ -82,14 +83,14 @@ class SageMaker(Remote):
             )
         except (BotoCoreError, ValueError) as error:
             problem = str(error).rstrip(".")
-            raise EndpointError(self.where, None, problem, "see to model.region and model.endpoint_url") from error
+            raise EndpointError(self.where, None, problem, "check model.region and model.endpoint_url") from error
 
 
-def _invoked(client: Any, where: str, chosen: dict[str, str], body: bytes, accept: str, inference_id: str) -> Answer:
-    """Return what comes of one invocation.
+def _invoked(client: Any, where: str, chosen: dict[str, str], body: bytes, accept: str, inference_id: str) -> Response:
+    """Return the outcome of one invocation.
 
     Raises:
-        EndpointError: when it cannot even be tried, for want of credentials, say.
+        EndpointError: if the request cannot be sent, for example without credentials.
     """
     from botocore.exceptions import (
         BotoCoreError,
@@ -102,21 +103,23 @@ def _invoked(client: Any, where: str, chosen: dict[str, str], body: bytes, accep
     try:
         response = client.invoke_endpoint(Body=body, Accept=accept, InferenceId=inference_id, **chosen)
         with closing(response["Body"]) as stream:
-            return Answer(200, stream.read().decode("utf-8", "replace"), passing=False)
+            return Response(200, stream.read().decode("utf-8", "replace"), retryable=False)
     except ClientError as error:
-        return _refusal(error.response)
+        return _error_response(error.response)
     except (HTTPClientError, ConnectionError, IncompleteReadError) as error:
-        return Answer(None, str(error), passing=True)
+        return Response(None, str(error), retryable=True)
     except BotoCoreError as error:
-        raise EndpointError(where, None, str(error), "give boto3 what it needs") from error
+        raise EndpointError(where, None, str(error), "check the configuration and credentials of boto3") from error
 
 
-def _refusal(response: dict[str, Any]) -> Answer:
-    """Return an error of the runtime, or of the container behind it, as an answer."""
-    told, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
+def _error_response(response: dict[str, Any]) -> Response:
+    """Return an error of the runtime or of the model container as a response."""
+    problem, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
     status = int(response.get("OriginalStatusCode") or metadata.get("HTTPStatusCode") or 500)
-    if "Throttl" in told.get("Code", ""):
+    if "Throttl" in problem.get("Code", ""):
         status = THROTTLED
-    text = str(response.get("OriginalMessage") or told.get("Message") or told.get("Code", ""))
-    advice = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
-    return Answer(status, text, status in RETRYABLE or status >= 500, float(advice) if advice.isdecimal() else 0.0)
+    text = str(response.get("OriginalMessage") or problem.get("Message") or problem.get("Code", ""))
+    retry_after = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
+    return Response(
+        status, text, status in RETRYABLE or status >= 500, float(retry_after) if retry_after.isdecimal() else 0.0
+    )

@@ -1,4 +1,4 @@
-"""The wire to an endpoint: requests are counted, paced, tried until they are answered, and given up in the end."""
+"""Requests to an endpoint: counting, rate limit, retries with backoff, and a circuit breaker."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runner.domain.records import PROBE
 from runner.domain.text import plural
 from runner.errors import EndpointError, snippet
 
-FIRST_PAUSE, LONGEST_PAUSE, LONGEST_ADVICE = 0.1, 10.0, 60.0
-"""Seconds before the second try; each further pause is twice as long, up to the longest; the most an endpoint gets."""
+FIRST_BACKOFF, MAX_BACKOFF, MAX_RETRY_AFTER = 0.1, 10.0, 60.0
+"""Seconds before the first retry (doubled for each further one), their maximum, and the maximum for Retry-After."""
 
 WAKE_SECONDS = 0.5
-"""How often a waiting thread looks for an interrupt, which not every system wakes it for."""
+"""Seconds between two checks for an interrupt: some systems do not wake a waiting thread for it."""
 
 RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""The statuses of an answer after which another try may go better."""
+"""HTTP status codes of errors that a retry may resolve."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,51 +32,51 @@ logger = logging.getLogger("shapwatch")
 
 
 class Stopped(Exception):
-    """Another request has failed, or somebody has interrupted: this one is not worth its answer any more."""
+    """Raised in worker threads once another request failed or the run was interrupted."""
 
 
-class Answer(NamedTuple):
-    """What came of one try.
+class Response(NamedTuple):
+    """The outcome of one attempt.
 
     Attributes:
-        status: of the answer, None where there was none.
-        text: its body, or what went wrong.
-        passing: whether another try may go better.
-        retry_after: seconds that the endpoint asks to wait.
+        status: HTTP status code, None if there was no response.
+        text: the response body, or the error.
+        retryable: whether a retry may succeed.
+        retry_after: seconds to wait, as requested by the endpoint.
     """
 
     status: int | None
     text: str
-    passing: bool
+    retryable: bool
     retry_after: float = 0.0
 
 
-Call = Callable[[bytes, str, str], Answer]
-"""Sends a body once; further arguments are the media type to answer in and the inference id."""
+Call = Callable[[bytes, str, str], Response]
+"""A function that makes one attempt; its arguments are the body, the accepted media type and the inference id."""
 
 
 def now() -> float:
-    """Return the time of a monotonic clock, in seconds."""
+    """Return the seconds of a monotonic clock."""
     return time.monotonic()
 
 
 def pause(seconds: float, stopped: Event) -> None:
-    """Wait.
+    """Wait for a number of seconds.
 
     Raises:
-        Stopped: as soon as work stops.
+        Stopped: as soon as the event is set.
     """
     if stopped.wait(max(0.0, seconds)):
         raise Stopped
 
 
 class Transport:
-    """Carries requests to one endpoint, over all threads: counts them, paces them, tries them again, gives up.
+    """The connection to one endpoint, shared by all threads: counts, rate limit, retries and failure limit.
 
     Attributes:
-        calls: what has been sent.
-        one_by_one: whether the endpoint has refused a batch, so that it gets one record a request.
-        outputs: L as its answers have it, None before the first.
+        calls: the calls made so far.
+        one_by_one: whether each request contains one record, because the endpoint rejected a batch.
+        outputs: number of outputs in the responses, None before the first response.
     """
 
     def __init__(self, where: str, attempts: int, max_failures: int, max_requests_per_second: float | None) -> None:
@@ -89,40 +89,42 @@ class Transport:
         self._gap = 1 / max_requests_per_second if max_requests_per_second else 0.0
         self._free_at = 0.0
         self._failures = 0
-        self._last = Answer(None, "", passing=False)
+        self._last = Response(None, "", retryable=False)
         self._lock = Lock()
 
-    def send(self, call: Call, body: bytes, rows: int, accept: str, stopped: Event) -> Answer:
-        """Return the answer to a request, tried again as long as what is wrong may pass.
+    def send(self, call: Call, body: bytes, rows: int, accept: str, stopped: Event) -> Response:
+        """Return the response to a request, after retries if errors are retryable.
 
         Raises:
-            EndpointError: when it does not pass, or so much has failed in a row that nothing more is sent.
-            Stopped: as soon as work stops.
+            EndpointError: if every attempt failed, or too many attempts in a row failed.
+            Stopped: as soon as the event is set.
         """
         inference_id = self._begin(rows, len(body))
-        answer = self._last
+        response = self._last
         for attempt in range(self._attempts):
             if attempt:
-                pause(max(min(answer.retry_after, LONGEST_ADVICE), _back_off(attempt)), stopped)
+                pause(max(min(response.retry_after, MAX_RETRY_AFTER), _back_off(attempt)), stopped)
             self._wait_turn(stopped)
             self._count(Calls(retries=int(attempt > 0)))
-            answer = call(body, accept, inference_id)
-            self._judge(answer)
-            if not answer.passing:
-                return answer
-        problem = f"{snippet(answer.text)} (tried {plural(self._attempts, 'time')})"
-        raise EndpointError(self._where, answer.status, problem, "look after the endpoint, or raise model.attempts")
+            response = call(body, accept, inference_id)
+            self._record(response)
+            if not response.retryable:
+                return response
+        problem = f"{snippet(response.text)} (after {plural(self._attempts, 'attempt')})"
+        raise EndpointError(
+            self._where, response.status, problem, "check the endpoint's health, or increase model.attempts"
+        )
 
-    def fall_back(self, refusal: Exception) -> None:
-        """Note that a batch was refused; from now on there is one record a request."""
+    def use_single_records(self, refusal: Exception) -> None:
+        """Record that a batch was rejected; later requests contain one record each."""
         with self._lock:
             self.calls += Calls(fallbacks=1)
-            known, self.one_by_one = self.one_by_one, True
-        if not known:
-            logger.warning("fallback to per-record requests because of %s", refusal)
+            already, self.one_by_one = self.one_by_one, True
+        if not already:
+            logger.warning("sending one record per request after an error: %s", refusal)
 
     def _begin(self, rows: int, size: int) -> str:
-        """Return the inference id of a new request."""
+        """Count a new request and return its inference id."""
         with self._lock:
             self.calls += Calls(requests=1, rows=rows, bytes=size)
             return f"{PROBE}-{self.calls.requests}"
@@ -138,26 +140,28 @@ class Transport:
         pause(turn - now(), stopped)
         self._check_open()
 
-    def _judge(self, answer: Answer) -> None:
-        """Note how a try went; an endpoint that has been given up stays so."""
+    def _record(self, response: Response) -> None:
+        """Count consecutive failures; once the limit is reached, no response resets it."""
         with self._lock:
             if self._failures < self._max_failures:
-                self._failures, self._last = (self._failures + 1 if answer.passing else 0), answer
-        if answer.passing:
+                self._failures, self._last = (self._failures + 1 if response.retryable else 0), response
+        if response.retryable:
             self._check_open()
 
     def _check_open(self) -> None:
         if self._failures >= self._max_failures:
-            problem = f"{snippet(self._last.text)}; {self._failures} tries in a row failed, so nothing more is sent"
-            remedy = "look after the endpoint, or raise model.max_failures"
+            problem = (
+                f"{snippet(self._last.text)}; {self._failures} attempts in a row failed, so no more requests are sent"
+            )
+            remedy = "check the endpoint's health, or increase model.max_failures"
             raise EndpointError(self._where, self._last.status, problem, remedy)
 
 
 def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threads: int) -> list[Result]:
-    """Return what `work` makes of each item, in order, several at a time.
+    """Return the results of `work` for each item, in order, computed on several threads.
 
-    The first error, or an interrupt, sets the event that `work` gets. Nobody waits for what is under way then: its
-    threads are daemons, so that not even the end of the program does.
+    The first error or an interrupt sets the event passed to `work`. Calls in progress are then abandoned: their threads
+    are daemons and do not delay the exit of the program.
     """
     stopped = Event()
     futures: list[Future[Result]] = [Future() for _ in items]
@@ -184,16 +188,16 @@ def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threa
 
 
 def _settle(future: Future[Result], work: Callable[[Item, Event], Result], item: Item, stopped: Event) -> None:
-    """Do the work of one item; its error is known before it stops the others."""
+    """Run `work` on one item; set its error on the future before stopping the other items."""
     try:
         future.set_result(work(item, stopped))
-    except BaseException as error:  # noqa: BLE001  whoever waits for the future gets it
+    except BaseException as error:  # noqa: BLE001  raised again by the future
         future.set_exception(error)
         stopped.set()
 
 
 def _raise_first(futures: Sequence[Future[Any]]) -> None:
-    """Raise the first error there is, but for those of work that others stopped."""
+    """Raise the first error, except Stopped."""
     for future in futures:
         error = future.exception() if future.done() else None
         if error is not None and not isinstance(error, Stopped):
@@ -201,5 +205,5 @@ def _raise_first(futures: Sequence[Future[Any]]) -> None:
 
 
 def _back_off(retry: int) -> float:
-    """Return the seconds before the first retry, the second, and so on."""
-    return float(min(FIRST_PAUSE * 2 ** min(retry - 1, 30), LONGEST_PAUSE))
+    """Return the seconds to wait before a retry, numbered from 1."""
+    return float(min(FIRST_BACKOFF * 2 ** min(retry - 1, 30), MAX_BACKOFF))

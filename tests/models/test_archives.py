@@ -85,14 +85,14 @@ def test_missing_member_says_what_there_is(path: Path, golden: Golden) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"no tar" * 200, mtime=0), ARCHIVE], ids=range(4))
 def test_other_files_are_no_tar(path: Path, data: bytes, golden: Golden) -> None:
-    """A file of another kind is no readable archive."""
+    """A file of another format cannot be read."""
     path.write_bytes(data)
     with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
 def test_folder_is_no_tar(tmp_path: Path, golden: Golden) -> None:
-    """A folder in the place of the archive is no readable one."""
+    """A directory cannot be read as an archive."""
     with golden.raises(ArtifactError):
         unpack_tar(tmp_path, MEMBER)
 
@@ -227,10 +227,10 @@ def test_parameters_truncated_anywhere_are_refused(golden: Golden) -> None:
         (28, "<i", [1], "storage type 1"),
         (32, "<I", [9], "9 dimensions"),
         (36, "<qq", [-1, 1], "shape (-1, 1)"),
-        (36, "<qq", [-1, -2], "no readable"),
-        (36, "<qq", [2**40, 1], "no readable"),
-        (36, "<qq", [2**62, 2**62], "no readable"),
-        (36, "<qq", [0, 2**62], "no readable"),
+        (36, "<qq", [-1, -2], "cannot be read as an MXNet array list"),
+        (36, "<qq", [2**40, 1], "cannot be read as an MXNet array list"),
+        (36, "<qq", [2**62, 2**62], "cannot be read as an MXNet array list"),
+        (36, "<qq", [0, 2**62], "cannot be read as an MXNet array list"),
         (60, "<i", [1], "array of dtype 1 and shape (2, 1)"),
         (116, "<Q", [1], "2 arrays but 1 names"),
         (124, "<Q", [2**64 - 1], "truncated names"),
@@ -238,7 +238,7 @@ def test_parameters_truncated_anywhere_are_refused(golden: Golden) -> None:
     ],
 )
 def test_strange_parameters_are_refused(at: int, layout: str, values: list[int], said: str) -> None:
-    """Another kind of list, another type of numbers and impossible sizes are told."""
+    """Other list formats, number types and impossible sizes are refused."""
     data = bytearray(PARAMS)
     struct.pack_into(layout, data, at, *values)
     with pytest.raises(ArtifactError, match=re.escape(said)):

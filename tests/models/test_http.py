@@ -271,7 +271,7 @@ def test_an_address_that_httpx_refuses_is_no_passing_fault(golden: Golden) -> No
     """What httpx cannot ask is not asked again."""
     with httpx.Client() as client:
         answer = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")
-    assert (answer.status, answer.passing) == (None, False)
+    assert (answer.status, answer.retryable) == (None, False)
     golden(answer.text)
 
 

@@ -29,7 +29,7 @@ from runner.errors import EndpointError, ModelAnswerError
 from runner.models import transport
 from runner.models.http import Http
 from runner.models.linear import Linear
-from runner.models.transport import Answer
+from runner.models.transport import Response
 from runner.records.fields import Fields
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
@@ -57,12 +57,12 @@ def failing(fault: Callable[[Seen], Reply], every: int = 10, of: int = 3) -> Ans
 
 
 def refusing_batches(seen: Seen) -> Reply:
-    """Answer requests of one record only."""
+    """Response requests of one record only."""
     return Reply(400, "one record at a time, please") if seen.body.count(b"\n") else ANSWER(seen)
 
 
 def answering(seen: Seen, *scores: Any) -> Reply:
-    """Answer each line with the scores."""
+    """Response each line with the scores."""
     return Reply(200, "".join(json.dumps({"score": scores}) + "\n" for _ in seen.body.splitlines()))
 
 
@@ -276,9 +276,9 @@ def test_what_is_planned_is_sent(rows: int, most: int, size: int, settings: dict
     model = http("http://127.0.0.1:9", max_request_rows=most, max_payload_bytes=size, **settings)
     bodies: list[bytes] = []
 
-    def call(body: bytes, accept: str, inference_id: str) -> Answer:
+    def call(body: bytes, accept: str, inference_id: str) -> Response:
         bodies.append(body)
-        return Answer(200, '{"score":0.5}\n' * _records(body, settings), passing=False)
+        return Response(200, '{"score":0.5}\n' * _records(body, settings), retryable=False)
 
     vars(model)["_call"] = call
     table = FEATURES.head(rows)
