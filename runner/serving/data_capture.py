@@ -319,6 +319,6 @@ def _check(sampling_percentage: float, lists: Mapping[str, Sequence[str]]) -> No
         if isinstance(values, str):
             problems.append(f"{name}: got {values!r}, expected a list of strings")
     if unknown := sorted(set(lists["capture_options"]) - set(get_args(Side))):
-        problems.append(f"capture_options: got {unknown}, expected some of {get_args(Side)}")
+        problems.append(f"capture_options: got {unknown}, expected values from {get_args(Side)}")
     if problems:
         raise SettingsError(problems)
