@@ -12,6 +12,8 @@ test: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --di
 soak: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal -m soak $(ARGS)
 # Writes the sentences that tests compare with, tests/golden/*.txt: read the diff.
 golden: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal --golden $(ARGS)
+# Writes docs/reference/*.md from conf/ and the code.
+docs: $(VENV)/.dev ; $(BIN)/python -m docs.generate
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +49,4 @@ $(SDK)/.installed: tests/sagemaker_sdk.txt
 	@touch $@
 clean: ; rm -rf $(VENV) $(SDK)
 
-.PHONY: run test soak golden lint tracked bench sagemaker clean
+.PHONY: run test soak golden docs lint tracked bench sagemaker clean
