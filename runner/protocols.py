@@ -22,56 +22,56 @@ Result = TypeVar("Result")
 
 
 class Model(Protocol):
-    """A model that is being explained, wherever it lives."""
+    """A model to explain, in this process or remote."""
 
     @property
     def label_headers(self) -> tuple[str, ...] | None:
-        """The names of its L outputs, None for `label0`, `label1` and so on."""
+        """Names of the L outputs, None for `label0`, `label1` and so on."""
         ...
 
     @property
     def identity(self) -> str | None:
-        """A hash that changes whenever the model does, None where that cannot be known from here."""
+        """A hash that changes with the model, None if the model cannot be identified."""
         ...
 
     @property
     def calls_made(self) -> Calls | None:
-        """What has been sent to the model so far, None when it is in this process."""
+        """The calls made to a remote model so far, None for a model in this process."""
         ...
 
     def planned_calls(self, features: pl.DataFrame) -> Calls | None:
-        """Return what `predict` would send, None when the model is in this process."""
+        """Return the calls that `predict` would make, None for a model in this process."""
         ...
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL; a row's score does not depend on the rows it travels with."""
+        """Return scores_NL; a row's score does not depend on the other rows."""
         ...
 
     @property
     def is_additive(self) -> bool:
-        """Whether the model is known to be a link of a sum of one term for each feature."""
+        """Whether each output is known to be a link function of a sum with one term per feature."""
         ...
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Return these terms, of a model that adds up."""
+        """Return the terms of an additive model."""
         ...
 
     def tree_shap(self, features: pl.DataFrame) -> Additive:
-        """Return what trees say each feature adds to the margin of each record, of a model that has such a method.
+        """Return the TreeSHAP values of each record's margin, computed by the library of a tree model.
 
         Raises:
-            ExplainerError: when it has none.
+            ExplainerError: if the model does not compute them.
         """
         ...
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the body with which the model's endpoint answers in a media type.
+        """Return the response body of the model's endpoint in a media type.
 
-        `application/jsonlines`: a line for each record, each with its line end. `application/json`: one document with
-        the list `predictions`. `text/csv`: a line of scores for each record, each with its line end.
+        `application/jsonlines`: one line per record, each with a line end. `application/json`: one document with the
+        list `predictions`. `text/csv`: one line of scores per record, each with a line end.
 
         Raises:
-            ValueError: with a sentence, when the model cannot answer in that media type.
+            ValueError: if the media type is not supported.
         """
         ...
 

@@ -102,7 +102,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients of these tests come and go."""
+        """Ignore errors of clients that disconnect."""
 
     def end(self) -> None:
         """Stop, with all connections and threads."""
@@ -162,12 +162,12 @@ def serving(answer: Answerer, context: SSLContext | None = None) -> Iterator[Ser
 
 
 def always(status: int, body: str, headers: Mapping[str, str] | None = None, fault: Fault | None = None) -> Answerer:
-    """Return what answers everything alike."""
+    """Return an answerer with one fixed response."""
     return lambda _: Reply(status, body, headers or {}, fault)
 
 
 def scoring(model: Model, names: list[str], fields: Fields | None = None) -> Answerer:
-    """Return what answers with a model's scores, in the media type that is asked for."""
+    """Return an answerer with a model's scores, in the requested media type."""
     located = fields or Fields("features", None)
 
     def answer(seen: Seen) -> Reply:

@@ -34,7 +34,7 @@ ARCHIVE = zip_archive({"a.params": b"123456789", "additional-params.json": b"{}"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the archive under test lies."""
+    """The path of the archive under test."""
     return tmp_path / "model.tar.gz"
 
 
@@ -107,7 +107,7 @@ def test_tar_truncated_anywhere_is_refused(path: Path) -> None:
 
 
 def test_gzip_with_a_flipped_bit_is_refused(path: Path) -> None:
-    """The checksum of the compressed data is looked at."""
+    """A wrong checksum of the compressed data is refused."""
     data = bytearray(tar_gz({MEMBER: b"yes"}))
     data[-8] ^= 1
     path.write_bytes(data)
@@ -150,7 +150,7 @@ def test_sparse_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_files_of_a_zip_are_read() -> None:
-    """All files are read, folders are not files."""
+    """All files are read; directories are skipped."""
     data = zip_archive({"folder/": b"", "folder/a": b"1", "b": b"2"})
     assert unpack_zip(PATH, data) == {"folder/a": b"1", "b": b"2"}
 
@@ -171,7 +171,7 @@ def test_zip_truncated_anywhere_is_refused(golden: Golden) -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_zip_with_a_changed_byte_is_read_or_refused(method: int) -> None:
-    """A changed byte anywhere raises nothing but the artefact error."""
+    """A changed byte raises no other error than ArtifactError."""
     whole = compressed_zip(b"123456789", method)
     for i in range(len(whole)):
         for value in {0, 255, whole[i] ^ 1, whole[i] ^ 128}:
@@ -247,6 +247,6 @@ def test_strange_parameters_are_refused(at: int, layout: str, values: list[int],
 
 @given(st.integers(0, len(PARAMS) - 8), st.binary(min_size=1, max_size=8))
 def test_changed_parameters_are_read_or_refused(at: int, change: bytes) -> None:
-    """Changed bytes anywhere raise nothing but the artefact error."""
+    """Changed bytes raise no other error than ArtifactError."""
     with suppress(ArtifactError):
         parse_arrays(PATH, PARAMS[:at] + change + PARAMS[at + len(change) :])

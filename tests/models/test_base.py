@@ -46,7 +46,7 @@ def test_matrix_holds_no_string(strings: list[str | None], first: str, golden: G
 
 
 def test_no_row_becomes_one() -> None:
-    """A row of zeros and empty texts stands in for no row; rows that are there stay."""
+    """Empty input becomes one row of zeros and empty strings; other input is unchanged."""
     features = MIXED.with_columns(plan=pl.lit("x"))
     assert at_least_one(features.clear()).rows() == [(0, 0, 0, 0, "")]
     assert at_least_one(features) is features
@@ -82,7 +82,7 @@ def test_scores_are_a_table(answer: Any, expected: list[list[float]]) -> None:
     ],
 )
 def test_other_answers_are_refused(answer: Any, golden: Golden) -> None:
-    """What is no number for each row is an error that names the model."""
+    """An answer without numbers per row is an error that names the model."""
     with golden.raises(ModelAnswerError) as caught:
         scores("it", answer, 2, None)
     assert caught.value.problem.startswith("it ")
@@ -109,7 +109,7 @@ def test_columns(columns: list[int], allowed: bool) -> None:
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, _huge], ids=["pipe", "folder", "huge"])
 def test_only_files_are_read(tmp_path: Path, make: Callable[[Path], None], golden: Golden) -> None:
-    """What would never end, or fill the memory, is not read."""
+    """Pipes, devices, directories and files that are too large are not read."""
     make(tmp_path / "model")
     with golden.raises(ArtifactError) as caught:
         file_bytes(tmp_path / "model", "save_model")

@@ -152,7 +152,7 @@ class Case:
 
     @property
     def features(self) -> pl.DataFrame:
-        """What the model takes."""
+        """Features for the model."""
         return self.kind.features
 
     def check_equal(self, scores: Any, expected: Any) -> None:
@@ -162,7 +162,7 @@ class Case:
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Every kind in turn."""
+    """Each model kind."""
     folder, kind = tmp_path_factory.mktemp(request.param), KINDS[request.param]
     return Case(request.param, kind, folder, kind.make(folder, 1))
 
@@ -233,7 +233,7 @@ def test_inputs_stay_untouched(case: Case) -> None:
 
 
 def test_identity_is_the_model(case: Case, tmp_path: Path) -> None:
-    """Two instances of one model have one identity, another model has another; behind a wire it is not known."""
+    """Equal models have equal identities, different models have different ones, remote models have none."""
     model: Any = case.model
     assert replace(model).identity == model.identity
     assert (model.identity is not None) == case.kind.in_process
@@ -255,7 +255,7 @@ def test_label_headers_are_told(case: Case, tmp_path: Path) -> None:
     [("application/jsonlines", "score"), ("application/json", "predictions[*].score"), ("text/csv", "0")],
 )
 def test_reply_holds_the_scores(case: Case, accept: Format, score: str, count: int) -> None:
-    """What the endpoint of a model would answer is read back as its scores."""
+    """The response body of a model is decoded as its scores."""
     features = case.features[:count]
     payload = Payload(accept, case.model.encode_response(features, accept), encoding(accept))
     fields = Fields(features=None, score=score, response=accept)
@@ -271,7 +271,7 @@ def test_other_media_types_are_refused(case: Case) -> None:
 
 
 def test_nothing_is_sent_in_process(case: Case) -> None:
-    """A model in this process has sent nothing, and would not."""
+    """A model in this process makes and plans no calls."""
     assert (case.model.planned_calls(case.features) is None) == case.kind.in_process
     assert (case.model.calls_made is None) == case.kind.in_process
 

@@ -189,7 +189,7 @@ def test_a_token_in_a_good_answer_stays_secret(
 
 
 def test_scores_that_look_like_the_token_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is redacted is messages, never scores."""
+    """Messages are redacted; scores are not."""
     monkeypatch.setenv("CHURN_TOKEN", "125")
     with serving(always(200, '{"score":0.125,"got":"125"}')) as served:
         assert http(served.url, token_env="CHURN_TOKEN").predict(FEATURES[:1]).tolist() == [[0.125]]
@@ -239,7 +239,7 @@ def test_the_error_of_a_missing_token(monkeypatch: pytest.MonkeyPatch, golden: G
     ],
 )
 def test_other_addresses_are_refused(url: str) -> None:
-    """What is no plain URL is refused, without repeating it."""
+    """An invalid URL is refused; the error does not repeat it."""
     with pytest.raises(ValidationError) as caught:
         http(url)
     (problem,) = caught.value.errors()
@@ -260,7 +260,7 @@ def test_the_error_of_another_address(golden: Golden) -> None:
 @example("http://[::1]:8080/x")
 @example("https://bücher.example:443/v1?a=b")
 def test_plain_knows_every_text(text: str) -> None:
-    """Any text is an address or none; what is one can be shown, and asked."""
+    """Every string is either refused or an address that can be shown and called."""
     if plain(text):
         assert shown(text).startswith(("http://", "https://"))
         model = http(text)
@@ -268,7 +268,7 @@ def test_plain_knows_every_text(text: str) -> None:
 
 
 def test_an_address_that_httpx_refuses_is_no_passing_fault(golden: Golden) -> None:
-    """What httpx cannot ask is not asked again."""
+    """An address that httpx rejects is not retried."""
     with httpx.Client() as client:
         answer = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")
     assert (answer.status, answer.retryable) == (None, False)
@@ -276,7 +276,7 @@ def test_an_address_that_httpx_refuses_is_no_passing_fault(golden: Golden) -> No
 
 
 def test_redirects_are_not_followed(golden: Golden) -> None:
-    """The error says where the endpoint redirects to, but for what may be secret in it."""
+    """The error names the redirect target without its secrets."""
     with serving(always(307, "", {"Location": "https://user:hush@example.com/x?key=hush"})) as served:
         with golden.raises(EndpointError) as caught:
             http(served.url).predict(FEATURES[:2])

@@ -68,7 +68,7 @@ def test_names_that_lightgbm_takes_for_the_same_are_told(tmp_path: Path, golden:
 
 
 def test_several_outputs(tmp_path: Path, golden: Golden) -> None:
-    """A classifier of three classes has three outputs, of which some can be chosen, in their order."""
+    """A classifier of three classes has three outputs; `columns` selects and orders them."""
     multiclass = trained(CLASSES_N, list(NAMES), objective="multiclass", num_class=3)
     expected: Any = multiclass.predict(VALUES_ND)
     model = stored(tmp_path, multiclass)

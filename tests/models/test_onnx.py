@@ -218,7 +218,7 @@ def test_values_of_another_type_are_refused(tmp_path: Path, type_: int, value: A
 
 
 def test_other_types_are_told(tmp_path: Path, golden: Golden) -> None:
-    """An input of another type is told with those that can be filled."""
+    """The error of an unsupported input type lists the supported types."""
     with golden.raises(ArtifactError):
         doubled(tmp_path, TensorProto.UINT32, None, 2).predict(WHOLE[:, :2])
 

@@ -255,7 +255,7 @@ def test_a_refused_record_is_an_error(golden: Golden) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 501, 302])
 def test_futile_requests_are_not_repeated(status: int, golden: Golden) -> None:
-    """What no batch size can change is an error at once."""
+    """Errors that do not depend on the batch size are raised at once."""
     with serving(always(status, "no")) as served:
         model = http(served.url, max_request_rows=2, concurrency=1)
         error = failure(model)
@@ -336,7 +336,7 @@ def test_order_is_kept() -> None:
 
 
 def test_an_error_stops_the_other_requests() -> None:
-    """What has not begun is not sent once one request has failed, and pauses end."""
+    """After a failed request, pending requests are not sent and pauses end."""
     with serving(lambda seen: Reply(503, "", {"Retry-After": "60"}) if seen.number else Reply(403, "no")) as served:
         model = http(served.url, max_request_rows=2, concurrency=4)
         started = time.monotonic()
@@ -347,7 +347,7 @@ def test_an_error_stops_the_other_requests() -> None:
 
 
 def test_an_interrupt_stops_the_requests() -> None:
-    """So it is when somebody interrupts."""
+    """After an interrupt, pending requests are not sent."""
 
     def interrupting(seen: Seen) -> Reply:
         if seen.number == 3:
@@ -362,7 +362,7 @@ def test_an_interrupt_stops_the_requests() -> None:
 
 
 def test_an_error_waits_for_nobody() -> None:
-    """An error is told although another request is under way, and will be for long."""
+    """An error is raised at once, even while another request is in progress."""
     stalled = threading.Event()
 
     def answer(seen: Seen) -> Reply:
@@ -382,7 +382,7 @@ def test_an_error_waits_for_nobody() -> None:
 
 
 def test_sigterm_waits_for_nobody(tmp_path: Path) -> None:
-    """A program that is told to end does so although the endpoint never answers."""
+    """SIGTERM ends a program even if the endpoint never responds."""
     with serving(always(200, "", fault="stall")) as served:
         overrides = ["stage=baseline", "model=http", "~model.artifact", f"model.url={served.url}"]
         process = subprocess.Popen(
@@ -427,7 +427,7 @@ def test_outputs_are_as_many_as_ever(settings: dict[str, Any], golden: Golden) -
 
 
 def test_outputs_are_remembered(golden: Golden) -> None:
-    """What one prediction has learnt holds for the next, also for no row."""
+    """The number of outputs is remembered for later predictions, also without rows."""
     with serving(lambda seen: answering(seen, *([0.5, 0.5] if seen.number == 0 else [0.5]))) as served:
         model = http(served.url)
         assert model.predict(FEATURES.clear()).shape == (0, 1)
@@ -470,7 +470,7 @@ def test_flat_answers_are_cut_into_rows() -> None:
     ],
 )
 def test_other_counts_are_not_cut(data: list[Any], headers: list[str] | None, golden: Golden) -> None:
-    """What is no flat list of a number for each output of each record has another length, so records travel alone."""
+    """A list of another length than records times outputs is not split; records are then sent one by one."""
     with serving(lambda seen: Reply(200, json.dumps(data if seen.body.count(b"\n") else [0.5]))) as served:
         model = http(served.url, accept_type=JSON, score=None, label_headers=headers)
         if headers and len(headers) > 1:
@@ -552,7 +552,7 @@ def test_a_column_may_be_a_number() -> None:
 
 
 def test_pause_ends_when_work_stops() -> None:
-    """Nobody waits for what is not needed any more."""
+    """A pause ends as soon as the stop event is set."""
     stopped = threading.Event()
     stopped.set()
     with pytest.raises(transport.Stopped):

@@ -30,7 +30,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def runtime(answer: Answerer) -> Answerer:
-    """Return what speaks the runtime's API before a container that answers."""
+    """Return an answerer with the runtime's API in front of a container."""
 
     def answering(seen: Seen) -> Reply:
         assert (seen.method, seen.path) == ("POST", "/endpoints/churn/invocations")
@@ -63,7 +63,7 @@ def test_scores_are_the_models_own() -> None:
 
 
 def test_what_travels() -> None:
-    """The media types, the inference id and what is to be asked travel as boto3 sends them."""
+    """Media types, inference id, variant and component are sent as boto3 encodes them."""
     with serving(runtime(ANSWER)) as served:
         sagemaker(served.url).predict(FEATURES[:1])
         model = sagemaker(

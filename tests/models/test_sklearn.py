@@ -52,7 +52,7 @@ def test_pipeline_takes_texts(tmp_path: Path) -> None:
 
 
 def test_unknown_texts_and_nulls_go_through(tmp_path: Path) -> None:
-    """What the encoder ignores is ignored here."""
+    """Unknown categories and nulls are ignored, as by the encoder."""
     odd = PEOPLE.with_columns(plan=pl.Series(["platinum", None] * 80))
     expected = pipeline().predict_proba(odd)[:, 1]
     assert stored(tmp_path, pipeline()).predict(odd)[:, 0].tolist() == expected.tolist()
@@ -68,7 +68,7 @@ def test_both_classes_can_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_forests_score_alike_each_time(tmp_path: Path) -> None:
-    """To the bit, in any batch, also where they were trained on several threads, which then add up in any order."""
+    """Forest scores are bit-identical in any batch, even if the forest was trained on several threads."""
     forest = RandomForestClassifier(60, min_samples_leaf=7, n_jobs=4, random_state=0).fit(WHOLE_ND, LABELS_N)
     model = stored(tmp_path, forest, trusted=("sklearn.tree._tree.Tree",))
     features = frame(WHOLE_ND)
@@ -118,7 +118,7 @@ def test_identity_knows_the_method(tmp_path: Path) -> None:
 
 
 def test_missing_features_are_named(tmp_path: Path, golden: Golden) -> None:
-    """Names that only the estimator knows are told, with those of the records."""
+    """The error names features missing from the records, and the records' features."""
     with pytest.raises(ArtifactError) as caught:
         stored(tmp_path, pipeline()).predict(PEOPLE.rename({"use": "column_0"}))
     golden(str(caught.value))
@@ -133,7 +133,7 @@ def test_matrices_hold_no_texts(tmp_path: Path, golden: Golden) -> None:
 
 
 def test_failures_are_told(tmp_path: Path, golden: Golden) -> None:
-    """What an estimator raises is told with its name."""
+    """The error quotes the exception and names the estimator."""
     model = stored(tmp_path, LogisticRegression().fit(WHOLE_ND, LABELS_N))
     with golden.raises(ModelAnswerError):
         model.predict(FEATURES)
@@ -148,6 +148,6 @@ def test_classes_are_no_scores(tmp_path: Path, golden: Golden) -> None:
 
 @pytest.mark.parametrize(("held", "name"), [({"a": 1}, "dict"), (LinearRegression(), "LinearRegression")])
 def test_other_objects_are_refused(tmp_path: Path, held: Any, name: str, golden: Golden) -> None:
-    """A file that holds something without the method is told."""
+    """A file with an object that lacks the method is refused."""
     with golden.raises(ArtifactError):
         stored(tmp_path, held).predict(FEATURES)

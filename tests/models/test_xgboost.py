@@ -58,7 +58,7 @@ def test_other_names_keep_the_order(tmp_path: Path) -> None:
 
 
 def test_names_that_fit_in_part_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """A feature that only the model knows is told, with those that the records have."""
+    """The error names features missing from the records, and the records' features."""
     with pytest.raises(ArtifactError) as caught:
         read(xgboost_file(tmp_path)).predict(FEATURES.rename({"gain": "Capital Gain"}))
     golden(str(caught.value))
@@ -76,7 +76,7 @@ def test_early_stopping_counts(tmp_path: Path) -> None:
 
 
 def test_several_outputs(tmp_path: Path, golden: Golden) -> None:
-    """A classifier of three classes has three outputs, of which some can be chosen, in their order."""
+    """A classifier of three classes has three outputs; `columns` selects and orders them."""
     multiclass = trained(VALUES_ND, CLASSES_N, objective="multi:softprob", num_class=3)
     expected = multiclass.predict(xgboost.DMatrix(VALUES_ND))
     model = stored(tmp_path, multiclass)
@@ -140,6 +140,6 @@ def test_pickle_names_are_refused(tmp_path: Path, name: str, golden: Golden) -> 
 
 
 def test_folders_are_told(tmp_path: Path, golden: Golden) -> None:
-    """A folder in place of a file is told."""
+    """A directory instead of a file is refused."""
     with golden.raises(ArtifactError):
         read(tmp_path).predict(FEATURES)

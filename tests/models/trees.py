@@ -28,7 +28,7 @@ FEATURES = pl.DataFrame(VALUES_ND, schema=list(NAMES)).fill_nan(None)
 
 @cache
 def booster(rounds: int = ROUNDS) -> Any:
-    """Return the booster that `xgboost_file` and `onnx_file` write, trained anew in each process to the same bits."""
+    """Return the booster that `xgboost_file` and `onnx_file` write; training is bit-identical in each process."""
     import xgboost
 
     records = xgboost.DMatrix(VALUES_ND, LABELS_N, feature_names=list(NAMES))
