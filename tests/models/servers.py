@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered; a fault breaks the connection in its way."""
+    """A reply of the test server; a fault breaks the connection."""
 
     status: int
     body: str

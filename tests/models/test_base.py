@@ -45,7 +45,7 @@ def test_matrix_holds_no_string(strings: list[str | None], first: str, golden: G
     assert (caught.value.model, caught.value.feature, caught.value.value) == ("xgboost", "plan", first)
 
 
-def test_no_row_becomes_one() -> None:
+def test_empty_input_becomes_one_row() -> None:
     """Empty input becomes one row of zeros and empty strings; other input is unchanged."""
     features = MIXED.with_columns(plan=pl.lit("x"))
     assert at_least_one(features.clear()).rows() == [(0, 0, 0, 0, "")]
@@ -81,7 +81,7 @@ def test_scores_are_a_table(answer: Any, expected: list[list[float]]) -> None:
         pytest.param([None, 1.0], id="null"),
     ],
 )
-def test_other_answers_are_refused(answer: Any, golden: Golden) -> None:
+def test_answers_without_scores_per_row_are_refused(answer: Any, golden: Golden) -> None:
     """An answer without numbers per row is an error that names the model."""
     with golden.raises(ModelAnswerError) as caught:
         scores("it", answer, 2, None)

@@ -198,13 +198,13 @@ def test_scores_are_a_table(case: Case) -> None:
     assert len(np.unique(scores_NL)) > 10
 
 
-def test_one_record_is_as_many(case: Case) -> None:
+def test_single_records_score_as_in_a_batch(case: Case) -> None:
     """A record has the same score alone and among others."""
     alone = [case.model.predict(row)[0] for row in case.features[:30].iter_slices(1)]
     case.check_equal(case.model.predict(case.features)[:30], alone)
 
 
-def test_order_is_kept(case: Case) -> None:
+def test_scores_keep_the_order_of_records(case: Case) -> None:
     """Scores move with their records."""
     order = np.random.default_rng(2).permutation(case.features.height)
     case.check_equal(case.model.predict(case.features[order]), case.model.predict(case.features)[order])
@@ -217,7 +217,7 @@ def test_batches_agree(case: Case, size: int) -> None:
     case.check_equal(np.concatenate(parts), case.model.predict(case.features))
 
 
-def test_no_record_has_no_score(case: Case) -> None:
+def test_empty_input_gives_an_empty_table(case: Case) -> None:
     """No record is answered with no row of as many columns."""
     scores_NL = case.model.predict(case.features.clear())
     assert scores_NL.shape == (0, 1)
@@ -242,7 +242,7 @@ def test_identity_is_the_model(case: Case, tmp_path: Path) -> None:
     assert not np.array_equal(other.predict(case.features), case.model.predict(case.features))
 
 
-def test_label_headers_are_told(case: Case, tmp_path: Path) -> None:
+def test_label_headers_are_returned(case: Case, tmp_path: Path) -> None:
     """A model knows the names of its outputs, and that it has none."""
     model = case.kind.make(tmp_path, 1)
     assert model.label_headers is None
@@ -254,7 +254,7 @@ def test_label_headers_are_told(case: Case, tmp_path: Path) -> None:
     ("accept", "score"),
     [("application/jsonlines", "score"), ("application/json", "predictions[*].score"), ("text/csv", "0")],
 )
-def test_reply_holds_the_scores(case: Case, accept: Format, score: str, count: int) -> None:
+def test_response_contains_the_scores(case: Case, accept: Format, score: str, count: int) -> None:
     """The response body of a model is decoded as its scores."""
     features = case.features[:count]
     payload = Payload(accept, case.model.encode_response(features, accept), encoding(accept))
@@ -270,7 +270,7 @@ def test_other_media_types_are_refused(case: Case) -> None:
     assert not isinstance(caught.value, EndpointError) or caught.value.status == 406
 
 
-def test_nothing_is_sent_in_process(case: Case) -> None:
+def test_in_process_models_make_no_calls(case: Case) -> None:
     """A model in this process makes and plans no calls."""
     assert (case.model.planned_calls(case.features) is None) == case.kind.in_process
     assert (case.model.calls_made is None) == case.kind.in_process

@@ -139,7 +139,7 @@ def test_fields_are_keys() -> None:
             Http(**{other: values[other] for other in keys if other != key})
 
 
-def test_what_travels() -> None:
+def test_request_headers_and_body() -> None:
     """A request is a POST with its media types and no token."""
     with serving(ANSWER) as served:
         http(served.url + "/invocations?stage=blue").predict(FEATURES[:1])
@@ -179,7 +179,7 @@ def test_a_token_travels_and_stays_secret(
 def test_a_token_in_a_good_answer_stays_secret(
     monkeypatch: pytest.MonkeyPatch, body: str, written: Callable[[str], str]
 ) -> None:
-    """An answer that holds the token in place of scores is told without it, however it is escaped or cut."""
+    """An error that quotes a response redacts the token, however it is escaped or cut."""
     token = f"{TOKEN}/{'x' * 150}/1234="
     monkeypatch.setenv("CHURN_TOKEN", token)
     with serving(always(200, body.replace("TOKEN", written(token)))) as served:
@@ -259,7 +259,7 @@ def test_the_error_of_another_address(golden: Golden) -> None:
 @given(st.text() | st.text(":/?#[]@.%0123456789abü\\\0\ud800").map("http://".__add__))
 @example("http://[::1]:8080/x")
 @example("https://bücher.example:443/v1?a=b")
-def test_plain_knows_every_text(text: str) -> None:
+def test_every_string_is_an_address_or_refused(text: str) -> None:
     """Every string is either refused or an address that can be shown and called."""
     if plain(text):
         assert shown(text).startswith(("http://", "https://"))
@@ -267,7 +267,7 @@ def test_plain_knows_every_text(text: str) -> None:
         assert callable(model._connect())
 
 
-def test_an_address_that_httpx_refuses_is_no_passing_fault(golden: Golden) -> None:
+def test_an_address_that_httpx_refuses_is_not_retried(golden: Golden) -> None:
     """An address that httpx rejects is not retried."""
     with httpx.Client() as client:
         answer = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")

@@ -60,8 +60,8 @@ def test_other_names_keep_the_order(tmp_path: Path, golden: Golden) -> None:
         model.predict(FEATURES.rename({"gain": "other"}))
 
 
-def test_names_that_lightgbm_takes_for_the_same_are_told(tmp_path: Path, golden: Golden) -> None:
-    """Two features that differ in a blank only cannot be told apart."""
+def test_feature_names_equal_in_lightgbm_are_refused(tmp_path: Path, golden: Golden) -> None:
+    """Two features whose names differ only in a space are refused."""
     features = FEATURES.rename({NAMES[0]: "the age", NAMES[1]: "the_age"})
     with golden.raises(ArtifactError):
         read(lightgbm_file(tmp_path)).predict(features)
@@ -89,8 +89,8 @@ def test_categories_of_data_frames_are_refused(tmp_path: Path, golden: Golden) -
         read(path).predict(FEATURES)
 
 
-def test_texts_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """A text is told with its feature."""
+def test_strings_are_refused(tmp_path: Path, golden: Golden) -> None:
+    """The error of a string names its feature."""
     with golden.raises(ModelInputError):
         read(lightgbm_file(tmp_path)).predict(FEATURES.with_columns(gain=pl.lit("x")))
 
@@ -120,6 +120,6 @@ def test_files_without_sizes_are_read(tmp_path: Path) -> None:
     """The sizes of the trees are not needed, as in files of early versions."""
     path = lightgbm_file(tmp_path)
     expected = read(path).predict(FEATURES)
-    kept = [line for line in path.read_text().splitlines(keepends=True) if not line.startswith("tree_sizes=")]
-    path.write_text("".join(kept))
+    lines = [line for line in path.read_text().splitlines(keepends=True) if not line.startswith("tree_sizes=")]
+    path.write_text("".join(lines))
     assert read(path).predict(FEATURES).tolist() == expected.tolist()

@@ -1,4 +1,4 @@
-"""SageMaker Linear Learner: the notebook's numbers, hostile artifacts, values it cannot take."""
+"""SageMaker Linear Learner: the notebook's numbers, hostile artefacts, values it cannot take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.demo.build import array_list, artifact, tar_gz, zip_archive
+from runner.demo.build import array_list, artefact, tar_gz, zip_archive
 from runner.errors import ArtifactError, MissingInput, ModelInputError
 from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
@@ -34,14 +34,14 @@ PUBLISHED = {
 
 
 def stored(folder: Path, data: bytes) -> LinearLearner:
-    """Return the model of an artifact with these bytes."""
+    """Return the model of an artefact with these bytes."""
     (folder / "model.tar.gz").write_bytes(data)
     return LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None, deploy=None)
 
 
 def made(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
     """Return a model of two features."""
-    return stored(folder, artifact(WEIGHTS, bias, **parameters))
+    return stored(folder, artefact(WEIGHTS, bias, **parameters))
 
 
 def lines(model: LinearLearner, features: pl.DataFrame) -> list[str]:
@@ -95,7 +95,7 @@ def test_published_json(notebook_model: LinearLearner) -> None:
 
 
 def test_published_statistics(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
-    """Mean, number of positives and the scores around the threshold are those that the notebooks publish."""
+    """Mean, number of positives and scores around the threshold equal the notebooks' figures."""
     replies = [json.loads(reply) for reply in lines(notebook_model, traffic)]
     negative = [reply["score"] for reply in replies if not reply["predicted_label"]]
     positive = [reply["score"] for reply in replies if reply["predicted_label"]]
@@ -113,7 +113,7 @@ def test_scores_agree_with_double_precision(notebook_model: LinearLearner, traff
 
 
 def test_notebook_parameters(notebook_model: LinearLearner) -> None:
-    """The artifact's own threshold and type are read, with one weight a feature."""
+    """The artefact's own threshold and type are read, with one weight a feature."""
     weights_D, _, predictor, threshold = notebook_model.parameters
     assert (weights_D.shape, predictor, threshold) == ((14,), "binary_classifier", 0.46301859617233276)
 
@@ -139,16 +139,16 @@ def test_scores_have_one_column(demo_model: LinearLearner) -> None:
     assert scores_NL.dtype == np.float64
 
 
-def test_identity_changes_with_the_artifact(tmp_path: Path) -> None:
-    """The identity is the SHA-256 of the artifact."""
+def test_identity_changes_with_the_artefact(tmp_path: Path) -> None:
+    """The identity is the SHA-256 of the artefact."""
     model = made(tmp_path)
     assert model.identity == hashlib.sha256((tmp_path / "model.tar.gz").read_bytes()).hexdigest()
     assert made(tmp_path, bias=0.6).identity != model.identity
 
 
 @pytest.mark.parametrize(("threshold", "label"), [(0.25, 1), (0.5, 1), (0.5000001, 0), (1, 0), (None, 1)], ids=str)
-def test_threshold_is_the_artifacts(tmp_path: Path, threshold: float | None, label: int) -> None:
-    """A score that reaches the artifact's threshold, or a half where it has none, is positive."""
+def test_threshold_is_the_artefacts(tmp_path: Path, threshold: float | None, label: int) -> None:
+    """A score that reaches the artefact's threshold, or a half where it has none, is positive."""
     reply = lines(made(tmp_path, bias=0, threshold=threshold), table((0, 0)))
     assert reply == [f'{{"predicted_label":{label},"score":0.5}}']
 
@@ -266,14 +266,14 @@ def test_other_parameters_are_refused(tmp_path: Path, parameters: dict[str, Any]
     ],
 )
 def test_other_archives_are_refused(tmp_path: Path, files: dict[str, bytes], golden: Golden) -> None:
-    """The error for an archive that lacks a part, or holds another kind of model, says what is wrong with it."""
+    """The error of an incomplete archive, or of another model, states the problem."""
     model = stored(tmp_path, tar_gz({"model_algo-1": zip_archive(files)}))
     with golden.raises(ArtifactError) as caught:
         model.predict(table((1, 2)))
     assert caught.value.path == tmp_path / "model.tar.gz"
 
 
-def test_missing_artifact_is_an_error(tmp_path: Path) -> None:
+def test_missing_artefact_is_an_error(tmp_path: Path) -> None:
     """The error for a file that is not there names its path and the setting."""
     model = LinearLearner(kind="linear_learner", artifact=tmp_path / "absent.tar.gz", label_headers=None, deploy=None)
     with pytest.raises(MissingInput) as caught:

@@ -114,7 +114,7 @@ def test_multiclass_gives_every_class(tmp_path: Path, zipmap: bool) -> None:
 
 
 def test_outputs_are_chosen_by_name(tmp_path: Path, golden: Golden) -> None:
-    """The labels can be asked for; a name that is none is told with those that are; each is another identity."""
+    """`output` selects an output; an unknown name is refused; each output has its own identity."""
     estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), CLASSES_N)
     model = classifier(tmp_path, estimator, zipmap=False)
     labels = replace(model, output="label")
@@ -125,7 +125,7 @@ def test_outputs_are_chosen_by_name(tmp_path: Path, golden: Golden) -> None:
 
 
 def test_several_outputs_have_to_be_named(tmp_path: Path, golden: Golden) -> None:
-    """Two outputs of fractions are told; the one that is named is taken."""
+    """Two outputs of floats need model.output; the named one is used."""
     nodes = [helper.make_node("Abs", ["x"], ["size"]), helper.make_node("Neg", ["x"], ["minus"])]
     outputs = [tensor("size", FLOAT, None, 1), tensor("minus", FLOAT, None, 1)]
     model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 1)], outputs)
@@ -180,7 +180,7 @@ def test_numbers_take_the_type_of_their_input(tmp_path: Path, type_: int) -> Non
 
 
 def test_shapes_may_be_unknown(tmp_path: Path) -> None:
-    """An input that does not tell its width takes any, one that tells nothing a table."""
+    """An input of unknown width takes any number of features, an input of unknown shape a table."""
     features = pl.DataFrame({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
     nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
     unknown = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("x", "y")]
@@ -217,14 +217,14 @@ def test_values_of_another_type_are_refused(tmp_path: Path, type_: int, value: A
     assert (caught.value.feature, caught.value.value, caught.value.expected) == ("b", value, expected)
 
 
-def test_other_types_are_told(tmp_path: Path, golden: Golden) -> None:
+def test_unsupported_input_types_are_refused(tmp_path: Path, golden: Golden) -> None:
     """The error of an unsupported input type lists the supported types."""
     with golden.raises(ArtifactError):
         doubled(tmp_path, TensorProto.UINT32, None, 2).predict(WHOLE[:, :2])
 
 
-def test_failures_are_told(tmp_path: Path, golden: Golden) -> None:
-    """What onnxruntime does not take, such as more rows than a fixed batch, is told."""
+def test_library_errors_are_reported(tmp_path: Path, golden: Golden) -> None:
+    """An error of onnxruntime is reported, here for more rows than a fixed batch."""
     with golden.raises(ModelAnswerError):
         doubled(tmp_path, FLOAT, 1, 4).predict(WHOLE)
 

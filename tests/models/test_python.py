@@ -32,7 +32,7 @@ def test_scores_are_the_functions() -> None:
 
 @pytest.mark.parametrize("function", ["failing", "short", "worded", "ragged"])
 def test_failing_functions_are_an_error(function: str, golden: Golden) -> None:
-    """What a function raises, and what is no score for each row, is an error that names the function."""
+    """An exception of the function, or an answer without scores per row, is an error that names it."""
     with golden.raises(ModelAnswerError) as caught:
         named(f"tests.models.functions:{function}").predict(PEOPLE)
     assert f"tests.models.functions:{function}" in caught.value.problem

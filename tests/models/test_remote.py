@@ -135,7 +135,7 @@ def test_values_of_every_kind_survive() -> None:
     ],
     ids=["503", "reset", "stall", "truncate"],
 )
-def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None:
+def test_retryable_errors_change_no_scores(fault: Callable[[Seen], Reply]) -> None:
     """An endpoint that fails three calls in ten gives the same scores, and the retries are counted."""
     with serving(failing(fault)) as served:
         model = http(served.url, max_request_rows=15, timeout_seconds=0.5)
@@ -205,7 +205,7 @@ def test_the_circuit_breaks(golden: Golden) -> None:
 
 
 def test_the_circuit_counts_failures_in_a_row() -> None:
-    """A good answer in between starts the count anew."""
+    """A successful response resets the count."""
     with serving(failing(always(503, "down"), every=3, of=2)) as served:
         http(served.url, max_request_rows=50, max_failures=3, concurrency=1).predict(FEATURES)
         assert len(served.seen) == 15
@@ -254,7 +254,7 @@ def test_a_refused_record_is_an_error(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 501, 302])
-def test_futile_requests_are_not_repeated(status: int, golden: Golden) -> None:
+def test_non_retryable_errors_are_not_retried(status: int, golden: Golden) -> None:
     """Errors that do not depend on the batch size are raised at once."""
     with serving(always(status, "no")) as served:
         model = http(served.url, max_request_rows=2, concurrency=1)
@@ -271,7 +271,7 @@ def test_futile_requests_are_not_repeated(status: int, golden: Golden) -> None:
     size=st.integers(90, 900),
     settings=st.sampled_from([{}, {"content_type": CSV}, MANY, ONE]),
 )
-def test_what_is_planned_is_sent(rows: int, most: int, size: int, settings: dict[str, Any]) -> None:
+def test_calls_made_match_planned_calls(rows: int, most: int, size: int, settings: dict[str, Any]) -> None:
     """A healthy endpoint gets exactly the requests, rows and bytes that were planned, none too large."""
     model = http("http://127.0.0.1:9", max_request_rows=most, max_payload_bytes=size, **settings)
     bodies: list[bytes] = []
@@ -321,7 +321,7 @@ def test_numbers_that_no_request_can_carry_are_an_error(golden: Golden) -> None:
     golden(error)
 
 
-def test_order_is_kept() -> None:
+def test_scores_keep_the_order_of_records() -> None:
     """Answers that come in any order are put in the order of the rows."""
     chance = random.Random(5)
 
@@ -361,7 +361,7 @@ def test_an_interrupt_stops_the_requests() -> None:
         assert len(served.seen) < 50
 
 
-def test_an_error_waits_for_nobody() -> None:
+def test_an_error_does_not_wait_for_other_requests() -> None:
     """An error is raised at once, even while another request is in progress."""
     stalled = threading.Event()
 
@@ -381,7 +381,7 @@ def test_an_error_waits_for_nobody() -> None:
         assert len(served.seen) == 2
 
 
-def test_sigterm_waits_for_nobody(tmp_path: Path) -> None:
+def test_sigterm_does_not_wait_for_requests(tmp_path: Path) -> None:
     """SIGTERM ends a program even if the endpoint never responds."""
     with serving(always(200, "", fault="stall")) as served:
         overrides = ["stage=baseline", "model=http", "~model.artifact", f"model.url={served.url}"]
@@ -418,7 +418,7 @@ def test_in_order(items: int) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"label_headers": ["x", "y", "z"]}], ids=["unnamed", "named"])
-def test_outputs_are_as_many_as_ever(settings: dict[str, Any], golden: Golden) -> None:
+def test_a_changed_number_of_outputs_is_an_error(settings: dict[str, Any], golden: Golden) -> None:
     """Answers with another number of outputs are an error."""
     with serving(lambda seen: answering(seen, *([0.5, 0.5] if seen.number == 0 else [0.5]))) as served:
         model = http(served.url, max_request_rows=2, concurrency=1, **settings)
@@ -492,7 +492,7 @@ def test_calls_are_marked_as_probes() -> None:
         assert [seen.headers["ce-id"] for seen in served.seen] == ids
 
 
-def test_reply_is_one_request(golden: Golden) -> None:
+def test_encode_response_makes_one_request(golden: Golden) -> None:
     """The body of the endpoint's answer comes back as it is, in the media type that was asked for."""
     with serving(ANSWER) as served:
         model = http(served.url, max_request_rows=2)
@@ -505,13 +505,13 @@ def test_reply_is_one_request(golden: Golden) -> None:
         assert caught.value.status == 406
 
 
-def test_reply_to_one_record_takes_one(golden: Golden) -> None:
+def test_encode_response_of_single_record_requests(golden: Golden) -> None:
     """A request that carries one record cannot carry two."""
     with golden.raises(ValueError):
         http("http://127.0.0.1:9", **ONE).encode_response(FEATURES[:2], JSON)
 
 
-def test_nothing_is_known_or_sent_at_first() -> None:
+def test_planning_makes_no_calls() -> None:
     """A model behind a wire has no identity, and planning sends nothing."""
     with serving(ANSWER) as served:
         model = http(served.url)

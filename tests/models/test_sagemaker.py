@@ -62,7 +62,7 @@ def test_scores_are_the_models_own() -> None:
         assert model.identity is None
 
 
-def test_what_travels() -> None:
+def test_request_headers_and_body() -> None:
     """Media types, inference id, variant and component are sent as boto3 encodes them."""
     with serving(runtime(ANSWER)) as served:
         sagemaker(served.url).predict(FEATURES[:1])
@@ -95,7 +95,7 @@ def test_what_travels() -> None:
     ],
     ids=["500", "507", "408", "503", "530", "429", "throttled", "reset", "stall", "truncate"],
 )
-def test_faults_that_pass_change_nothing(fault: Callable[[Seen], Reply]) -> None:
+def test_retryable_errors_change_no_scores(fault: Callable[[Seen], Reply]) -> None:
     """Failed calls are repeated, by us alone, and counted."""
     with serving(runtime(lambda seen: fault(seen) if seen.number % 5 == 0 else ANSWER(seen))) as served:
         model = sagemaker(served.url, max_request_rows=30, timeout_seconds=0.5)

@@ -125,14 +125,14 @@ def test_missing_features_are_named(tmp_path: Path, golden: Golden) -> None:
     assert "data.headers" in str(caught.value)
 
 
-def test_matrices_hold_no_texts(tmp_path: Path, golden: Golden) -> None:
+def test_strings_in_a_matrix_are_refused(tmp_path: Path, golden: Golden) -> None:
     """An estimator that was trained on a matrix takes no text."""
     model = stored(tmp_path, LogisticRegression().fit(WHOLE_ND, LABELS_N))
     with golden.raises(ModelInputError):
         model.predict(FEATURES.with_columns(years=pl.lit("x")))
 
 
-def test_failures_are_told(tmp_path: Path, golden: Golden) -> None:
+def test_library_errors_are_reported(tmp_path: Path, golden: Golden) -> None:
     """The error quotes the exception and names the estimator."""
     model = stored(tmp_path, LogisticRegression().fit(WHOLE_ND, LABELS_N))
     with golden.raises(ModelAnswerError):

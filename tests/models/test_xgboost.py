@@ -139,7 +139,7 @@ def test_pickle_names_are_refused(tmp_path: Path, name: str, golden: Golden) -> 
         read(xgboost_file(tmp_path).rename(tmp_path / name)).predict(FEATURES)
 
 
-def test_folders_are_told(tmp_path: Path, golden: Golden) -> None:
+def test_directories_are_refused(tmp_path: Path, golden: Golden) -> None:
     """A directory instead of a file is refused."""
     with golden.raises(ArtifactError):
         read(tmp_path).predict(FEATURES)
