@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -119,26 +120,30 @@ def test_every_rejection_is_described() -> None:
 def test_the_notebooks_commands_run(
     tmp_path: Path, adult: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
-    """The commands of the side-by-side table run one after the other; where the notebook waits, so do we."""
+    """The commands of the side-by-side table run one after the other, waiting where the notebook waits."""
     monkeypatch.setenv("ADULT_DIR", str(adult))
     commands = re.findall(r"`python -m runner ([^`]+)`", page("docs/migration.md"))
-    shapwatch, told = Shapwatch(tmp_path, "adult"), list[str]()
+    shapwatch, answers = Shapwatch(tmp_path, "adult"), list[str]()
     with ExitStack() as stack:
         for command in commands:
             arguments = [argument for argument in shlex.split(command) if argument != "experiment=adult"]
             if "stage=daemon" in arguments:
                 stack.enter_context(daemon(tmp_path))
             else:
-                told.append(until(partial(shapwatch, *arguments), SAID.get(len(told), "")))
-    *_, started, stopped, finished, listed, again, deleted = told
-    assert "status          Scheduled" in started
-    assert "is stopped" in stopped
-    assert '"LastMonitoringExecutionSummary"' in finished
-    assert f"{tmp_path}/monitor/adult/adult-monitor/" in listed
-    assert "nDCG 0.9999" in listed
-    golden(again)
-    assert "is deleted" in deleted
-    assert shapwatch("stage=schedule", "stage.action=describe", code=2).startswith("error: ResourceNotFound")
+                answers.append(until(partial(shapwatch, *arguments), SAID.get(len(answers), "")))
+    *_, started, stopped, described, listed, again, deleted = answers
+    assert re.findall(r"^status +(\w+)$", started, re.MULTILINE) == ["Scheduled"]
+    schedule = orjson.loads(described)
+    execution = schedule["LastMonitoringExecutionSummary"]
+    assert (schedule["MonitoringScheduleStatus"], execution["MonitoringExecutionStatus"]) == ("Stopped", "Completed")
+    directory = Path(execution["Output"]["Destination"])
+    assert directory.is_relative_to(tmp_path / "monitor/adult/adult-monitor")
+    assert str(directory) in listed
+    (label,) = orjson.loads((directory / "manifest.json").read_bytes())["verdict"]["labels"]
+    assert round(label["ndcg"], 4) == 0.9999
+    for answer in (stopped.partition(";")[0], again, deleted):
+        golden(answer)
+    assert "ResourceNotFound" in shapwatch("stage=schedule", "stage.action=describe", code=2)
     assert shapwatch("stage=schedule", "stage.action=executions") == listed
 
 
@@ -164,13 +169,14 @@ def own_experiment(folder: Path) -> None:
     (target / "churn.yaml").write_text(text.replace("models/model.tar.gz", str(demo / "model.tar.gz")))
 
 
-def test_your_own_experiment_runs(tmp_path: Path) -> None:
+def test_your_own_experiment_runs(tmp_path: Path, golden: Golden) -> None:
     """The example of a folder of one's own is a configuration that works, once its files exist."""
     own_experiment(tmp_path)
     shapwatch = Shapwatch(tmp_path / "root", "churn")
     printed = shapwatch("stage=baseline", options=("--config-dir", str(tmp_path / "my")))
-    assert "299 records" in printed
     assert shapwatch.find("analysis.json", "baseline/churn-monitor")
+    assert shapwatch.read("manifest.json", "baseline/churn-monitor")["counts"] == {"records": 299}
+    golden(printed)
 
 
 def arguments_of(line: str) -> list[str] | None:
