@@ -83,19 +83,24 @@ def test_the_budget_is_that_of_clarify(num_samples: int | None, players: int, ex
 
 
 def test_too_small_a_budget_is_refused(golden: Golden) -> None:
-    """A budget that cannot determine the attributions is an error that says how many would do."""
-    with golden.raises(ExplainerError):
+    """A budget that cannot determine the attributions is an error that says how many would do: 2 for each."""
+    assert coalition_budget(28, 14, 8192) == 28
+    with golden.raises(ExplainerError) as caught:
         coalition_budget(27, 14, 8192)
+    assert "shap.num_samples=27" in str(caught.value)
+    assert "28" in str(caught.value)
 
 
 def test_very_many_features_get_what_there_is(golden: Golden) -> None:
     """The default budget is cut to what can be worked with; features beyond that are an error."""
     assert coalition_budget(None, 4000, 8192) == 8192
-    with golden.raises(ExplainerError):
+    with golden.raises(ExplainerError) as caught:
         coalition_budget(None, 5000, 8192)
+    assert "4,096" in str(caught.value)
 
 
 def test_a_budget_beyond_memory_is_refused(golden: Golden) -> None:
     """A budget that cannot be worked with is an error that says how many can."""
-    with golden.raises(ExplainerError):
+    with golden.raises(ExplainerError) as caught:
         coalition_budget(3_000_000, 25, 8192)
+    assert "8192" in str(caught.value)

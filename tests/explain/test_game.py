@@ -53,5 +53,6 @@ def test_logit_and_back() -> None:
 
 def test_logit_needs_probabilities(golden: Golden) -> None:
     """A score outside [0, 1] has no log-odds, and the error says which setting to change."""
-    with golden.raises(ExplainerError):
+    with golden.raises(ExplainerError) as caught:
         logit(np.array([0.3, 1.5]))
+    assert "shap.use_logit" in str(caught.value)

@@ -86,11 +86,17 @@ def test_closed_forms_know_groups() -> None:
 
 
 @pytest.mark.parametrize(
-    "groups",
-    [{"g": ("f9",)}, {"g": ("f0",), "h": ("f0",)}, {"f3": ("f0", "f1")}],
-    ids=["unknown feature", "shared feature", "name of a feature"],
+    ("groups", "named"),
+    [
+        pytest.param({"g": ("f9",)}, ["g", "f9"], id="unknown feature"),
+        pytest.param({"g": ("f0",), "h": ("f0",)}, ["f0", "g", "h"], id="feature in two groups"),
+        pytest.param({"f3": ("f0", "f1")}, ["f3"], id="name of a feature"),
+    ],
 )
-def test_groups_that_do_not_fit_are_refused(groups: dict[str, tuple[str, ...]], golden: Golden) -> None:
-    """With the names at fault."""
-    with golden.raises(ExplainerError):
+def test_groups_that_do_not_fit_are_refused(
+    groups: dict[str, tuple[str, ...]], named: list[str], golden: Golden
+) -> None:
+    """The error names the groups and features at fault."""
+    with golden.raises(ExplainerError) as caught:
         seated(FEATURES.columns, groups)
+    assert all(repr(name) in str(caught.value) for name in named)

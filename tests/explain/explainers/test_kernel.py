@@ -49,14 +49,16 @@ def test_seeds_draw_different_coalitions() -> None:
 
 def test_a_budget_beyond_memory_is_refused(golden: Golden) -> None:
     """More samples than the matrix of a design can take are an error that says how many it does."""
-    with golden.raises(ExplainerError):
+    with golden.raises(ExplainerError) as caught:
         Kernel(3_000_000, 0).coalitions(25, 25)
+    assert "8192" in str(caught.value)
 
 
 def test_too_many_features_to_enumerate_are_refused(golden: Golden) -> None:
     """Enumeration beyond 20 features is an error that names the way out."""
-    with golden.raises(ExplainerError):
+    with golden.raises(ExplainerError) as caught:
         Exact().coalitions(21, 21)
+    assert "shap.explainer=kernel" in str(caught.value)
 
 
 def root_mean_square(explainer: Explainer, game: Table) -> float:

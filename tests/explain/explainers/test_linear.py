@@ -64,22 +64,22 @@ def test_it_is_what_enumeration_finds(link: str, use_logit: bool, outputs: int) 
     assert not found.error_NDL.any()
 
 
-def test_other_models_are_refused() -> None:
+def test_other_models_are_refused(golden: Golden) -> None:
     """A softmax, and whatever is not known to add up, in a sentence that names the way out."""
-    refusal = r"explainer=linear needs a model .* use shap.explainer=kernel"
-    with pytest.raises(ExplainerError, match=refusal):
+    with golden.raises(ExplainerError) as unknown:
         explain(Linear(), Formula(additive))
-    with pytest.raises(ExplainerError, match=refusal):
+    with golden.raises(ExplainerError) as softmax:
         explain(Linear(), model("softmax", 2), features=FEATURES, background=BACKGROUND)
+    assert all("shap.explainer=kernel" in str(caught.value) for caught in (unknown, softmax))
 
 
 @dataclass
 class Lying(Formula):
     """A model whose terms are not those of its scores."""
 
-    is_additive: bool = True
+    adds_up: bool = True
 
-    def additive_terms(self, features: pl.DataFrame) -> Additive:
+    def additive(self, features: pl.DataFrame) -> Additive:
         """Return the values themselves."""
         terms_NDL: NDArray[np.float64] = features.to_numpy()[:, :, None]
         return Additive("identity", np.zeros(1), terms_NDL)
@@ -91,10 +91,10 @@ def test_terms_that_do_not_give_the_scores_are_refused(golden: Golden) -> None:
         explain(Linear(), Lying(additive))
 
 
-def test_log_odds_of_regressions_are_not_linear() -> None:
+def test_log_odds_of_regressions_are_not_linear(golden: Golden) -> None:
     """A sum that happens to lie between 0 and 1 has no additive log-odds."""
     features = pl.DataFrame({"f0": [0.1, 0.2]})
-    with pytest.raises(ExplainerError, match="needs a model"):
+    with golden.raises(ExplainerError):
         explain(
             Linear(), Lying(lambda x: x["f0"].to_numpy()), features=features, background=features[:1], use_logit=True
         )

@@ -89,15 +89,17 @@ def test_they_follow_the_records_order_of_features(model: Model) -> None:
 
 def test_probabilities_are_another_quantity(model: Model, golden: Golden) -> None:
     """They have to be asked for as log-odds."""
-    with golden.raises(ExplainerError):
+    with golden.raises(ExplainerError) as caught:
         Estimator(Trees(), Aggregation.MEAN_ABS, False, 1000, HERE).explain(model, SOME, SOME[:1], untracked)
+    assert "shap.use_logit=true" in str(caught.value)
 
 
 def test_other_models_have_none(golden: Golden) -> None:
     """And the error names what has."""
     features = pl.DataFrame({"x": [1.0]})
-    with golden.raises(ExplainerError):
+    with golden.raises(ExplainerError) as caught:
         ESTIMATOR.explain(Formula(additive), features, features, untracked)
+    assert "shap.explainer=tree" in str(caught.value)
 
 
 def test_several_outputs_are_refused(tmp_path: Path, golden: Golden) -> None:
