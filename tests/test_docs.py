@@ -210,7 +210,7 @@ def test_commands_have_valid_settings(name: str, line: str, tmp_path: Path, monk
     cli.know_package()
     search = f"hydra.searchpath=[file://{tmp_path / 'my'}]"
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("config", [*single, search])
+        config = compose("config", [*map(cli.admitted, single), search])
     composed = set(keys(OmegaConf.to_container(config)))
     assert {key for key in composed if not key.startswith("model.coefficients.")} <= configured()
 

@@ -163,7 +163,7 @@ def test_the_last_and_the_next_execution_are_told(led: Bench) -> None:
         "CompletedWithViolations",
     )
     assert [re.split("  +", line) for line in shown(led)[3:]] == [
-        ["SCHEDULE", "STATUS", "LAST (UTC)", "ENDED AS", "NEXT (UTC)", "NEXT (LOCAL_ATTRIBUTIONS)", "REMARK"],
+        ["SCHEDULE", "STATUS", "LAST (UTC)", "ENDED AS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"],
         [
             "watch",
             "Scheduled",
