@@ -30,7 +30,7 @@ def committed() -> Iterator[tuple[str, str]]:
 
 def test_no_file_names_a_machine_or_a_package_registry() -> None:
     """The project speaks of itself alone."""
-    forbidden = re.compile(r"(?<![\w.])/(?:home|work|root|Users)/\w|" + r"py" + r"pi\.org|" + r"python" + r"hosted")
+    forbidden = re.compile(r"(?<![\w.}])/(?:home|work|root|Users)/\w|" + r"py" + r"pi\.org|" + r"python" + r"hosted")
     found = {name: match[0] for name, text in committed() if (match := forbidden.search(text))}
     assert not found
 

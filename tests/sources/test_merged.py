@@ -89,7 +89,7 @@ def test_the_labels_place_is_a_setting(tmp_path: Path) -> None:
         (b"torn\n", ("p",), "2026/01/05/09/part-00000-x.c000.jsonl:1: not JSON"),
         (merged(1, scores=None), ("p",), "part-00000-x.c000.jsonl:1: the response was not captured"),
         (merged(1, 0, scores=[0.5]), ("p",), ":1: 2 records in the request, 1 in the response"),
-        (merged("yes", scores=[0.5]), ("p",), "the label 'yes' is neither 1 nor 0"),
+        (merged("yes", scores=[0.5]), ("p",), "label 'yes'"),
         (merged(1, scores=[0.5]), ("a", "b"), "the model has 2 outputs, some captured responses have another number"),
     ],
     ids=["torn", "no response", "counts", "label", "outputs"],
