@@ -276,7 +276,7 @@ def test_a_monitor_of_a_failing_endpoint_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_an_endpoint_with_faults_gives_the_same_numbers(tmp_path: Path, golden: Golden) -> None:
+def test_an_endpoint_with_faults_gives_the_same_numbers(tmp_path: Path) -> None:
     """Of ten calls one is answered with 503, one is reset and one stalls; the analysis is that of a healthy one."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=90")
@@ -298,7 +298,7 @@ def test_an_endpoint_with_faults_gives_the_same_numbers(tmp_path: Path, golden: 
     calls = shapwatch.read("manifest.json", "monitor/breast-cancer/faulty")["calls"]
     assert analyses[0] == analyses[1]
     assert calls["retries"] >= 0.3 * calls["requests"] > 10
-    golden(printed)
+    assert f"{calls['retries']} " in printed
 
 
 def test_an_endpoint_that_always_fails_is_a_failed_execution(tmp_path: Path) -> None:

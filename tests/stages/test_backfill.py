@@ -347,7 +347,7 @@ def test_a_backfill_is_no_daemon(bench: Bench, golden: Golden) -> None:
 
 
 @pytest.mark.soak
-def test_the_quickstarts_past_is_executed(tmp_path: Path, golden: Golden) -> None:
+def test_the_quickstarts_past_is_executed(tmp_path: Path) -> None:
     """The program itself, with processes of its own: two hours, the second time nothing is left to do."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.rate=0.0125", "stage.count=90")
@@ -357,7 +357,7 @@ def test_the_quickstarts_past_is_executed(tmp_path: Path, golden: Golden) -> Non
     for hour in ("10", "11"):
         manifest = shapwatch.read("manifest.json", f"monitor/breast-cancer/breast-cancer-monitor/2026/01/05/{hour}")
         assert (manifest["status"], manifest["scheduled"]) == ("Completed", f"2026-01-05T{hour}:00:00Z")
-    golden(shapwatch(*stretch))
+    assert "2 windows: 2 Completed" in shapwatch(*stretch)
     together = ("drift.datapoints_to_alert=2", "drift.evaluation_period=3")
     assert "2 windows: 2 Completed\n" in shapwatch(*stretch, *together, "stage.redo=true", "stage.workers=2")
     drift = shapwatch.read("drift.json", "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/11")
