@@ -29,6 +29,8 @@ MACHINE = (
     (re.escape(str(TESTS.parent)), "{checkout}"),
     (re.escape(tempfile.gettempdir()) + r"/pytest-of-[^/\s]+/pytest-\d+(/popen-\w+)?", "{session}"),
     (r"(127\.0\.0\.1|localhost):\d{4,5}\b", r"\1:{port}"),
+    (r"\bport([ =])\d{4,5}\b", r"port\1{port}"),
+    (r"\b\d+ MiB\)", "{memory})"),
     (r"\b[0-9a-f]{32,64}\b", "{digest}"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "{uuid}"),
     (r"shapwatch_\d+_\d+", "{database}"),
