@@ -158,50 +158,57 @@ def test_what_is_no_number_is_not_sent_and_infinity_is_the_largest_one() -> None
     assert sent == {"feature_a": 2.348543e108, "feature_b": -2.348543e108, "ExpectedValue": 0.0, "ndcg": 0.95}
 
 
-def test_a_refused_connection_passes(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The sentence names the address; another try may help."""
+def test_a_refused_connection_may_be_tried_again(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names the sink and the address; another try may help."""
     with nobody() as port:
         use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
         with golden.raises(PublishError) as caught:
             SINK.publish(publication())
-    assert caught.value.passing
+    assert (caught.value.sink, caught.value.passing) == ("cloudwatch", True)
+    assert f"127.0.0.1:{port}" in str(caught.value)
 
 
 @pytest.mark.parametrize(("status", "passing"), [(500, True), (503, True), (403, False)])
-def test_refusals_are_told(monkeypatch: pytest.MonkeyPatch, status: int, passing: bool) -> None:
-    """A server's failure passes, a refusal does not; each is asked once."""
+def test_a_refusal_is_an_error_with_its_status(
+    monkeypatch: pytest.MonkeyPatch, golden: Golden, status: int, passing: bool
+) -> None:
+    """Another try may help after a server's failure, not after a refusal; the server is asked once."""
     with serving(always(status, "")) as served:
         use_endpoint(monkeypatch, served.url)
-        with pytest.raises(PublishError, match=f"{status}") as caught:
+        with golden.raises(PublishError) as caught:
             SINK.publish(publication())
         assert len(served.seen) == 1
+    assert str(status) in str(caught.value)
     assert caught.value.passing is passing
 
 
-def test_a_slow_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time set it is a failure that passes."""
+def test_a_slow_answer_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """After `timeout_seconds` it is an error; another try may help."""
     with serving(always(200, "", fault="stall")) as served:
         use_endpoint(monkeypatch, served.url)
-        with pytest.raises(PublishError, match="timeout") as caught:
+        with golden.raises(PublishError) as caught:
             replace(SINK, timeout_seconds=0.2).publish(publication())
     assert caught.value.passing
 
 
-def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What boto3 needs is named, and not asked for again."""
+def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names what boto3 needs; another try would not help."""
     use_endpoint(monkeypatch, "http://127.0.0.1:1")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/dev/null")
-    with pytest.raises(PublishError, match="credentials") as caught:
+    with golden.raises(PublishError) as caught:
         SINK.publish(publication())
+    assert "credentials" in str(caught.value)
     assert not caught.value.passing
 
 
-def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The sentence says what to install."""
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names the extra to install; another try would not help."""
     monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
-    with golden.raises(PublishError):
+    with golden.raises(PublishError) as caught:
         SINK.publish(publication())
+    assert "shapwatch[cloudwatch]" in str(caught.value)
+    assert not caught.value.passing

@@ -158,8 +158,8 @@ def test_the_same_again_is_no_news(steps: list[State], place: int) -> None:
     assert story(*steps[:at], *steps[at - 1 :]) == [*words[:at], None, *words[at:]]
 
 
-def test_a_message_says_it_all(hook: Served, golden: Golden) -> None:
-    """Sentence, monitor, window and the report's place; names are text and nothing else."""
+def test_a_message_names_monitor_window_and_report(hook: Served, golden: Golden) -> None:
+    """Its title names monitor and window, its text begins with the sentence of the verdict; names are plain text."""
     told = publication(
         Level.VIOLATION, sentence='Most moved: <b>"\u05e9\u05dc\u05d5\u05dd"</b>\n\U0001f986.', status=VIOLATED
     )
@@ -167,11 +167,14 @@ def test_a_message_says_it_all(hook: Served, golden: Golden) -> None:
     (seen,) = hook.seen
     assert seen.path == f"/{SECRET}/"
     sent = orjson.loads(seen.body)
-    golden(sent["title"])
     assert sent["type"] == "failure"
     assert sent["message"].startswith(told.sentence)
-    for part in ("Monitor adult-monitor on adult, 2026-01-05 09:00–10:00 UTC", "Status: Comp", "output/report.html"):
+    for part in (told.monitor, told.endpoint, str(told.window)):
+        assert part in sent["title"]
         assert part in sent["message"]
+    assert {told.status, told.report} <= set(sent["message"].split())
+    golden(sent["title"])
+    golden(sent["message"])
 
 
 def test_nothing_is_sent_where_nothing_is_new(hook: Served) -> None:
@@ -218,43 +221,50 @@ def test_news_is_noted_where_there_is_no_address(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "answer", [always(500, SECRET), always(404, ""), always(200, "", fault="stall")], ids=["500", "404", "stalled"]
+    "answer",
+    [always(500, SECRET), always(404, ""), always(200, "", fault="stall")],
+    ids=["fails", "refuses", "hangs"],
 )
-def test_who_was_not_reached_is_told_without_the_address(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: Answerer, golden: Golden
+def test_an_unreached_service_is_reported_without_its_address(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden, answer: Answerer
 ) -> None:
-    """The number of the address and the kind of service say enough."""
+    """By the variable, the number of the address in it and the kind of service."""
     with serving(answer) as served:
         name(monkeypatch, served, more="?rto=0.1&cto=0.1")
-        problems = tell([SINK], failure(), lambda _: None)
-    golden("\n".join(problems))
-    assert URLS in problems[0]
-    assert SECRET not in caplog.text
+        (problem,) = tell([SINK], failure(), lambda _: None)
+        assert len(served.seen) == 3
+    assert f"1 in {URLS} (JSON)" in problem
+    assert SECRET not in problem + caplog.text
+    golden(problem)
 
 
 @pytest.mark.parametrize(
-    ("urls", "told"),
-    [(None, "holds no address"), (" \n", "holds no address")]
-    + [(f"json://127.0.0.1 {url}", "address 2") for url in (f"nonsense://{SECRET}", SECRET, f"slack://{SECRET}")],
+    ("urls", "number"),
+    [(None, ""), (" \n", "")]
+    + [(f"json://127.0.0.1 {url}", "2") for url in (f"nonsense://{SECRET}", SECRET, f"slack://{SECRET}")],
+    ids=["no variable", "blank", "unknown scheme", "no scheme", "incomplete"],
 )
-def test_addresses_that_cannot_work_are_told_at_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, urls: str | None, told: str
+def test_wrong_addresses_are_reported_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden, urls: str | None, number: str
 ) -> None:
-    """Before there is anything to tell, without another try, and without the address."""
+    """Before there is any news, without another try, by variable and number instead of the address itself."""
     if urls is None:
         monkeypatch.delenv(URLS, raising=False)
     else:
         monkeypatch.setenv(URLS, urls)
     pauses: list[float] = []
     (problem,) = tell([SINK], publication(Level.NONE), pauses.append)
-    assert told in problem
+    assert number in problem
     assert URLS in problem
+    golden(problem)
     assert not pauses
     assert SECRET not in problem + caplog.text
 
 
-def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The sentence says what to install."""
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names the extra to install; another try would not help."""
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with golden.raises(PublishError):
+    with golden.raises(PublishError) as caught:
         SINK.publish(publication())
+    assert "shapwatch[notify]" in str(caught.value)
+    assert not caught.value.passing

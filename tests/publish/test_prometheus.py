@@ -99,8 +99,12 @@ def test_each_monitor_has_a_file_inside_the_folder(tmp_path: Path) -> None:
     assert {file.parent for file in files} == {prometheus.folder}
 
 
-def test_the_old_file_stays_where_the_disk_refuses(tmp_path: Path, golden: Golden) -> None:
-    """A sentence names the file and the key."""
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, golden: Golden) -> None:
+    """It names sink, file and key, and leaves what is there as it was."""
     (tmp_path / "made").write_text("a file")
-    with golden.raises(PublishError):
+    with golden.raises(PublishError) as caught:
         sink(tmp_path).publish(publication(status=Status.COMPLETED_WITH_VIOLATIONS))
+    assert caught.value.sink == "prometheus"
+    assert f"{tmp_path}/made" in str(caught.value)
+    assert "publish.prometheus.folder" in str(caught.value)
+    assert (tmp_path / "made").read_text() == "a file"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from runner.domain.records import Event, Payload
 from runner.errors import RecordError
 from runner.records.capture import decode, encode
+from tests.golden import Golden
 
 PUBLISHED = (Path(__file__).parents[1] / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
 
@@ -119,39 +120,58 @@ def test_times_are_utc(time: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "kind", "said"),
+    ("line", "shown"),
     [
-        (b"", "not_json", "not JSON"),
-        (b"torn {", "not_json", "torn {"),
-        (PUBLISHED[0][:100], "not_json", "captureData"),
-        (b'{"captureData":"\xff"}', "not_json", "�"),
-        (rb'{"captureData":"\ud800"}', "not_json", r"\ud800"),
-        (b"[" * 2000 + b"]" * 2000, "not_json", "…"),
-        (b"3", "not_a_capture", "captureData should be an object, got None"),
-        (b"[]", "not_a_capture", "captureData should be an object, got None"),
-        (b"{}", "not_a_capture", "captureData should be an object, got None"),
-        (changed("captureData", "text"), "not_a_capture", "captureData should be an object, got text"),
-        (changed("eventMetadata", None), "not_a_capture", "eventMetadata should be an object, got None"),
-        (changed("eventMetadata.eventId", 7), "not_a_capture", "eventId should be a string, got 7"),
-        (changed("eventMetadata.inferenceId", 7), "not_a_capture", "inferenceId should be a string, got 7"),
-        (changed("eventMetadata.inferenceTime", None), "not_a_capture", "inferenceTime should be a string, got None"),
-        (changed("eventMetadata.inferenceTime", "noon"), "not_a_capture", "inferenceTime: 'noon' is no UTC time"),
-        (changed("eventMetadata.inferenceTime", "2023-01-19"), "not_a_capture", "'2023-01-19' is no UTC time"),
-        (changed("eventMetadata.inferenceTime", "2023-02-30T00:00:00Z"), "not_a_capture", "'2023-02-30T00:00:00Z'"),
-        (changed("eventMetadata.inferenceTime", "0001-01-01T00:00:00+05:00"), "not_a_capture", "is no UTC time"),
-        (changed("eventVersion", 0), "not_a_capture", "eventVersion should be a string, got 0"),
-        (changed("captureData.endpointInput", "x"), "not_a_capture", "endpointInput should be an object, got x"),
-        (changed("captureData.endpointInput.data", {"features": [1]}), "not_a_capture", "data should be a string"),
-        (changed("captureData.endpointOutput.data", None), "not_a_capture", "data should be a string, got None"),
-        (changed("captureData.endpointInput.encoding", 1), "not_a_capture", "encoding should be a string, got 1"),
+        pytest.param(b"", "", id="empty"),
+        pytest.param(b"torn {", "torn {", id="torn"),
+        pytest.param(PUBLISHED[0][:100], "captureData", id="cut"),
+        pytest.param(b'{"captureData":"\xff"}', "�", id="not UTF-8"),
+        pytest.param(rb'{"captureData":"\ud800"}', r"\ud800", id="surrogate"),
+        pytest.param(b"[" * 2000 + b"]" * 2000, "…", id="deep"),
     ],
 )
-def test_broken_line_says_what_is_wrong(line: bytes, kind: str, said: str) -> None:
-    """Every kind of broken line has its reason and shows the offending text."""
-    with pytest.raises(RecordError) as caught:
+def test_a_line_that_is_no_json_is_shown(line: bytes, shown: str, golden: Golden) -> None:
+    """The reason is `not_json`, and the sentence shows the offending text."""
+    with golden.raises(RecordError) as caught:
         decode(line)
-    assert caught.value.kind == kind
-    assert said in str(caught.value)
+    assert caught.value.kind == "not_json"
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "member", "got"),
+    [
+        pytest.param(b"3", "captureData", "None", id="number"),
+        pytest.param(b"[]", "captureData", "None", id="list"),
+        pytest.param(b"{}", "captureData", "None", id="nothing"),
+    ]
+    + [
+        pytest.param(changed(path, value), path.split(".")[-1], str(value), id=f"{path}={value}")
+        for path, value in [
+            ("captureData", "text"),
+            ("eventMetadata", None),
+            ("eventMetadata.eventId", 7),
+            ("eventMetadata.inferenceId", 7),
+            ("eventMetadata.inferenceTime", None),
+            ("eventMetadata.inferenceTime", "noon"),
+            ("eventMetadata.inferenceTime", "2023-01-19"),
+            ("eventMetadata.inferenceTime", "2023-02-30T00:00:00Z"),
+            ("eventMetadata.inferenceTime", "0001-01-01T00:00:00+05:00"),
+            ("eventVersion", 0),
+            ("captureData.endpointInput", "x"),
+            ("captureData.endpointInput.data", {"features": [1]}),
+            ("captureData.endpointOutput.data", None),
+            ("captureData.endpointInput.encoding", 1),
+        ]
+    ],
+)
+def test_a_wrong_member_is_named(line: bytes, member: str, got: str, golden: Golden) -> None:
+    """The reason is `not_a_capture`, and the sentence names the member and shows its value."""
+    with golden.raises(RecordError) as caught:
+        decode(line)
+    assert caught.value.kind == "not_a_capture"
+    assert member in str(caught.value)
+    assert got in str(caught.value)
 
 
 @pytest.mark.parametrize("line", [b"x" * 10_000, changed("captureData", "x" * 10_000)])

@@ -112,39 +112,40 @@ def test_a_request_needs_a_time(time: str, golden: Golden) -> None:
     with golden.raises(RecordError) as caught:
         pair(decode(line(time=time)), None)
     assert caught.value.kind == "not_a_capture"
+    assert time in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("broken", "kind", "said"),
+    ("broken", "kind", "shown"),
     [
-        (b"", "not_json", "not JSON"),
-        (b"torn {", "not_json", "torn {"),
-        (line()[:60], "not_json", "specversion"),
-        (b'{"id":"\xff"}', "not_json", "�"),
-        (b"[" * 2000 + b"]" * 2000, "not_json", "…"),
-        (b'{"id":NaN}', "not_json", "NaN"),
-        (b"[]", "not_a_capture", "a logger's record should be an object, got []"),
-        (b"3", "not_a_capture", "should be an object, got 3"),
-        (b"{}", "not_a_capture", "id should be a text, got None"),
-        (line(id=None), "not_a_capture", "id should be a text, got None"),
-        (line(id=""), "not_a_capture", "id should be a text, got "),
-        (line(id=7), "not_a_capture", "id should be a text, got 7"),
-        (line(type=None), "not_a_capture", "type should be a text, got None"),
-        (line(type="other"), "not_a_capture", "type should end in .request or .response, got other"),
-        (line(type="request"), "not_a_capture", "type should end in .request or .response, got request"),
-        (line(time=None), "not_a_capture", "time should be a text, got None"),
-        (line(time=1674106306), "not_a_capture", "time should be a text, got 1674106306"),
-        (line(data=None), "not_a_capture", "neither data nor data_base64"),
-        (line(id="x" * 10_000, type="y" * 10_000), "not_a_capture", "…"),
-        (line().replace(b"[[1,2]]", b"[" * 900 + b"]" * 900), "not_a_capture", "data is nested too deeply"),
+        pytest.param(b"", "not_json", "", id="empty"),
+        pytest.param(b"torn {", "not_json", "torn {", id="torn"),
+        pytest.param(line()[:60], "not_json", "specversion", id="cut"),
+        pytest.param(b'{"id":"\xff"}', "not_json", "�", id="not UTF-8"),
+        pytest.param(b"[" * 2000 + b"]" * 2000, "not_json", "…", id="deep"),
+        pytest.param(b'{"id":NaN}', "not_json", "NaN", id="NaN"),
+        pytest.param(b"[]", "not_a_capture", "[]", id="list"),
+        pytest.param(b"3", "not_a_capture", "3", id="number"),
+        pytest.param(b"{}", "not_a_capture", "id", id="nothing"),
+        pytest.param(line(id=None), "not_a_capture", "id", id="no id"),
+        pytest.param(line(id=""), "not_a_capture", "id", id="empty id"),
+        pytest.param(line(id=7), "not_a_capture", "id", id="number as id"),
+        pytest.param(line(type=None), "not_a_capture", "type", id="no type"),
+        pytest.param(line(type="other"), "not_a_capture", "type", id="other type"),
+        pytest.param(line(type="request"), "not_a_capture", "type", id="type without a dot"),
+        pytest.param(line(time=None), "not_a_capture", "time", id="no time"),
+        pytest.param(line(time=1674106306), "not_a_capture", "1674106306", id="number as time"),
+        pytest.param(line(data=None), "not_a_capture", "data_base64", id="no data"),
+        pytest.param(line(id="x" * 10_000, type="y" * 10_000), "not_a_capture", "…", id="long"),
+        pytest.param(line().replace(b"[[1,2]]", b"[" * 900 + b"]" * 900), "not_a_capture", "data", id="deep data"),
     ],
 )
-def test_broken_lines_say_what_is_wrong(broken: bytes, kind: str, said: str) -> None:
-    """Every kind of broken line has its reason and shows the offending text, shortened."""
-    with pytest.raises(RecordError) as caught:
+def test_a_broken_line_is_an_error(broken: bytes, kind: str, shown: str, golden: Golden) -> None:
+    """Every kind of broken line has its reason; the sentence names the attribute or shows the text, shortened."""
+    with golden.raises(RecordError) as caught:
         decode(broken)
     assert caught.value.kind == kind
-    assert said in str(caught.value)
+    assert shown in str(caught.value)
     assert len(str(caught.value)) < 300
 
 

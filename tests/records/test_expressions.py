@@ -43,8 +43,12 @@ def without_gaps(found: Any, depth: int) -> Any:
     return [without_gaps(element, depth - 1) for element in found if element is not None]
 
 
-@pytest.mark.parametrize("expression", ["features[", "", "a b", "[?x", "unheard_of(features)"])
-def test_malformed_expression_is_said(expression: str, golden: Golden) -> None:
+@pytest.mark.parametrize(
+    "expression",
+    ["features[", "", "a b", "[?x", "unheard_of(features)"],
+    ids=["open bracket", "empty", "two words", "open filter", "unknown function"],
+)
+def test_a_malformed_expression_is_refused(expression: str, golden: Golden) -> None:
     """An expression that can never be searched is refused in one line that shows it."""
     with golden.raises(ValueError) as caught:
         compiled(expression)

@@ -43,5 +43,8 @@ def test_names_are_no_patterns() -> None:
 )
 def test_unknown_and_non_numeric_features_are_refused(column: list[object], name: str, golden: Golden) -> None:
     """An unknown feature, and one that holds no numbers, are errors of the setting."""
-    with golden.raises(SettingsError):
+    with golden.raises(SettingsError) as caught:
         rescale(pl.DataFrame({"column_0": column}), {name: 2})
+    (problem,) = caught.value.problems
+    assert problem.startswith("stage.rescale: ")
+    assert repr(name) in problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -113,38 +114,43 @@ def test_headers_decide_the_width() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "scores", "kind", "said"),
+    ("row", "scores", "kind", "shown"),
     [
-        ([1, "a"], 0, "feature_count", '2 features where most records have 3: [1,"a"]'),
-        ([], 0, "feature_count", "0 features where most records have 3: []"),
-        (["x", "a", None], 0, "feature_type", "'column_0' holds the text 'x' where the other records have a number"),
-        ([True, "a", None], 0, "feature_type", "feature 'column_0' holds the boolean True where"),
-        ([1, 2, None], 0, "feature_type", "feature 'column_1' holds the number 2 where the other records have a text"),
-        ([None, 2.5, None], 2, "feature_type", "feature 'column_1' holds the number 2.5 where"),
-        ([1, "a", None], 2, "score_count", "2 scores where the other records have 1"),
-        ([None, None, None], 2, "score_count", "2 scores where the other records have 1"),
-        ([2.5, "", None], 3, "score_count", "3 scores where the other records have 1"),
+        ([1, "a"], 0, "feature_count", {"2", "3"}),
+        ([], 0, "feature_count", {"0", "3"}),
+        (["x", "a", None], 0, "feature_type", {"'column_0'", "'x'"}),
+        ([True, "a", None], 0, "feature_type", {"'column_0'", "True"}),
+        ([1, 2, None], 0, "feature_type", {"'column_1'", "2"}),
+        ([None, 2.5, None], 2, "feature_type", {"'column_1'", "2.5"}),
+        ([1, "a", None], 2, "score_count", {"2", "1"}),
+        ([None, None, None], 2, "score_count", {"2", "1"}),
+        ([2.5, "", None], 3, "score_count", {"3", "1"}),
     ],
-)  # fmt: skip
-def test_what_differs_is_told(row: list[Scalar], scores: int, kind: str, said: str) -> None:
-    """Each difference has its reason; a null has no kind, and integers and floats are one."""
+    ids=["two", "none", "string", "boolean", "integer", "float", "scores", "scores of nulls", "three scores"],
+)
+def test_each_difference_has_its_reason(
+    row: list[Scalar], scores: int, kind: str, shown: set[str], golden: Golden
+) -> None:
+    """Another number of features, another type, another number of scores; a null has no type, numbers are one type."""
     found, problem = agreed(RECORDS).problem(row, scores)
     assert found == kind
-    assert said in problem
+    assert shown <= set(re.split("[ :]", problem))
+    golden(problem)
 
 
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [(NAMED, "1 feature where data.headers names 2: [28]"), (FIELDS, "1 feature where most records have 2: [28]")],
-)
-def test_width_says_who_expects_it(fields: Fields, said: str) -> None:
-    """A record with too few features says whether the settings or the other records expect more."""
-    assert agreed([([28, 2], [])], fields=fields).problem([28], 0) == ("feature_count", said)
+@pytest.mark.parametrize("fields", [NAMED, FIELDS], ids=["headers", "majority"])
+def test_the_number_of_features_is_that_of_headers_or_majority(fields: Fields, golden: Golden) -> None:
+    """The problem of a record with too few features names data.headers or the other records as the cause."""
+    kind, problem = agreed([([28, 2], [])], fields=fields).problem([28], 0)
+    assert kind == "feature_count"
+    assert ("data.headers" in problem) is (fields is NAMED)
+    golden(problem)
 
 
 def test_a_named_feature_is_named(golden: Golden) -> None:
     """With headers a feature of another kind is told by its name, and a long value is cut."""
     kind, problem = agreed([([28, 2], [])], fields=NAMED).problem([28, "x" * 10_000], 0)
     assert kind == "feature_type"
-    golden(problem)
+    assert "'Sex'" in problem
     assert len(problem) < 300
+    golden(problem)

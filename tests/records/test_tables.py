@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
@@ -76,9 +77,9 @@ def judged(found: Iterable[Row], fields: Fields = FIELDS) -> tuple[Schema, pl.Da
     return schema, table.sort("line"), rejections
 
 
-def told(rejections: Iterable[Rejection]) -> list[tuple[int, str, str]]:
-    """Return rejections as tuples."""
-    return [(rejection.line, rejection.kind, rejection.problem) for rejection in rejections]
+def places(rejections: Iterable[Rejection]) -> list[tuple[int, str]]:
+    """Return line and kind of rejections."""
+    return [(rejection.line, rejection.kind) for rejection in rejections]
 
 
 def test_published_lines_become_three_records() -> None:
@@ -143,7 +144,8 @@ def test_numbers_of_rows_differ(requests: list[Any], responses: list[Any], golde
     """A response with another number of rows than the request is not guessed about."""
     with pytest.raises(RecordError) as caught:
         event_rows(1, event(requests, responses), FIELDS)
-    golden(str(caught.value))
+    assert caught.value.kind == "row_count"
+    assert re.findall(r"\d+", str(caught.value)) == [str(len(requests)), str(len(responses))]
 
 
 @pytest.mark.parametrize(
@@ -215,9 +217,10 @@ def test_minority_of_another_kind_is_rejected(majority: Scalar, minority: Scalar
     _, table, rejections = judged(rows(*found), NAMED)
     assert table["feature1"].to_list() == [majority, majority, None]
     assert table["line"].to_list() == [2, 3, 4]
-    ((line, kind, problem),) = told(rejections)
-    assert (line, kind) == (1, "feature_type")
-    golden(problem)
+    assert places(rejections) == [(1, "feature_type")]
+    assert re.findall(r"\d+", rejections[0].problem)[0] == "0"
+    assert f"{minority!r} " in rejections[0].problem
+    golden(rejections[0].problem)
     assert rejections[0].text == orjson.dumps([7, minority]).decode()
 
 
@@ -227,9 +230,9 @@ def test_missing_feature_is_rejected(golden: Golden) -> None:
     found = [*event_rows(1, event([row]), FIELDS), *event_rows(2, event([row, row[:13]]), FIELDS)]
     _, table, rejections = judged(found)
     assert table.height == 2
-    ((line, kind, problem),) = told(rejections)
-    assert (line, kind) == (2, "feature_count")
-    golden(problem)
+    assert places(rejections) == [(2, "feature_count")]
+    assert re.findall(r"\d+", rejections[0].problem)[0] == "1"
+    golden(rejections[0].problem)
     assert rejections[0].text == str(row[:13]).replace(", ", ",")
 
 
@@ -247,12 +250,13 @@ def test_narrower_records_win_a_tie() -> None:
 
 
 def test_records_of_a_dataset_have_no_place_in_a_payload(golden: Golden) -> None:
-    """Where there is no event, its rows are not spoken of."""
+    """Without an event the problem names no row of its payload."""
     column: list[Scalar] = [1, 2, "x"]
     found = [Row(line, 0, None, None, None, [value]) for line, value in enumerate(column, 1)]
-    ((line, kind, problem),) = told(judged(found)[2])
-    assert (line, kind) == (3, "feature_type")
-    golden(problem)
+    _, _, rejections = judged(found)
+    assert places(rejections) == [(3, "feature_type")]
+    assert re.findall(r"\b\d+", rejections[0].problem) == []
+    golden(rejections[0].problem)
 
 
 def test_missing_scores_leave_gaps(golden: Golden) -> None:
@@ -261,9 +265,8 @@ def test_missing_scores_leave_gaps(golden: Golden) -> None:
     _, table, rejections = judged(found)
     scores = {tuple(row) for row in table.select("feature0", "score0", "score1").rows()}
     assert scores == {(1, 0.25, 0.75), (2, 0.5, 0.5), (3, None, None)}
-    ((line, kind, problem),) = told(rejections)
-    assert (line, kind) == (1, "score_count")
-    golden(problem)
+    assert places(rejections) == [(1, "score_count")]
+    golden(rejections[0].problem)
 
 
 def test_without_scores_there_are_no_columns_for_them() -> None:
@@ -325,13 +328,15 @@ def test_typed_columns_have_a_kind(column: pl.Series, name: str, dtype: pl.DataT
         (pl.Series([[1]]), "List(Int64)"),
         (pl.Series([{"a": 1}]), "Struct({'a': Int64})"),
     ],
+    ids=["date", "datetime", "duration", "time", "binary", "list", "struct"],
 )
 def test_other_typed_columns_are_refused(column: pl.Series, dtype: str, golden: Golden) -> None:
     """A column that is neither numbers, texts nor booleans is named with its type."""
-    with pytest.raises(RecordError) as caught:
+    with golden.raises(RecordError) as caught:
         table_part(pl.DataFrame({"Age": [1], "When": column}))
     assert caught.value.kind == "feature_type"
-    golden(str(caught.value))
+    assert "'When'" in str(caught.value)
+    assert dtype in str(caught.value)
 
 
 def test_typed_tables_number_their_records() -> None:

@@ -47,12 +47,14 @@ def test_lines_break_where_nothing_was_looked_at() -> None:
     assert figures.windows([asdict(points(2)[0])]) == []
 
 
-def test_another_reference_is_told() -> None:
-    """In the sentence, and by a dotted line in each of the three panels."""
-    told = [asdict(point) for point in points(6)]
-    changed = [{**point, "reference": "new" if i > 3 else "old"} for i, point in enumerate(told)]
-    one, two = (figures.windows(each)[0] for each in (told, changed))
-    assert ("another reference" in two["sentence"], "another reference" in one["sentence"]) == (True, False)
+def test_another_reference_is_marked(golden: Golden) -> None:
+    """By one sentence more, and by a dotted line in each of the three panels."""
+    same = [asdict(point) for point in points(6)]
+    changed = [{**point, "reference": "new" if i > 3 else "old"} for i, point in enumerate(same)]
+    one, two = (figures.windows(each)[0] for each in (same, changed))
+    assert two["sentence"].count(". ") == one["sentence"].count(". ") + 1
+    golden(one["sentence"])
+    golden(two["sentence"])
     assert drawn(two).count('stroke-dasharray="1,3"') == 3
     assert drawn(one).count('stroke-dasharray="1,3"') == 0
 
@@ -66,10 +68,12 @@ def test_texts_do_not_pile_up(moved: float, p: float) -> None:
     assert len(named) == 1
 
 
-def test_the_quadrant_says_what_it_shows(golden: Golden) -> None:
-    """How many are beyond chance, how many of these matter; where it is not known what matters, only the first."""
-    golden(compared(["a", "b"], -0.2)["sentence"])
-    unknown = compared(["a", "b"], -0.2, material=None)
+def test_the_quadrant_counts_what_it_shows(golden: Golden) -> None:
+    """Features beyond chance and the material ones of these; where `material` is not known, only the first number."""
+    known, unknown = (compared(["a", "b"], -0.2, material=material) for material in (0.1, None))
+    assert re.findall(r"\d[\d.]*", known["sentence"]) == ["2", "2", "0.0001", "2", "10"]
+    assert re.findall(r"\d+(?:\.\d+)?", unknown["sentence"]) == ["2", "2", "0.0001"]
+    golden(known["sentence"])
     golden(unknown["sentence"])
     assert [drawn(figure).count('stroke-dasharray="4,3"') for figure in (compared(["a"]), unknown)] == [2, 1]
 

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import GlobalAttributions
+from runner.errors import NO_DATA
+from tests.golden import Golden
 from tests.report.samples import HOSTILE, attributions, failed, manifest, points, stored, whole, written
+from tests.report.visible import parts, visible
 
 FORMS = ("report.html", "report.pdf", "report.ipynb")
 NAMES = [f"feature {i}" for i in range(12)]
@@ -72,7 +75,7 @@ def test_the_pdf_has_the_figures_of_the_page(tmp_path: Path) -> None:
     order = re.findall(r"^<h2>(.*)</h2>$", (folder / "report.html").read_text(), re.MULTILINE)
     places = [re.search(rf"^\f?{heading}", text, re.MULTILINE).start() for heading in order]  # type: ignore[union-attr]
     assert places == sorted(places)
-    assert "nDCG 0.8000, alarm below 0.9" in text
+    assert re.search(r"nDCG 0\.8000\D+0\.9\b", text)
 
 
 @pytest.mark.parametrize("names", [NAMES, ["one"], HOSTILE], ids=["usual", "one", "hostile"])
@@ -104,24 +107,25 @@ def test_documents_that_change_are_read_again(tmp_path: Path) -> None:
     folder = written(tmp_path, judged(NAMES))
     other = {**manifest(), "headline": "Another", "sentence": "changed."}
     (folder / "manifest.json").write_text(json.dumps(other))
-    assert executed(folder)["verdict"].startswith("Another. Changed.")
+    assert executed(folder)["verdict"].split()[:2] == ["Another.", "Changed."]
 
 
-def test_a_baselining_has_all_forms(tmp_path: Path) -> None:
-    """There is nothing to compare with, and no column for it."""
+def test_a_baselining_has_all_forms(tmp_path: Path, golden: Golden) -> None:
+    """There is nothing to compare with: a feature has rank, attribution and share, and nothing that moved."""
     told = {**manifest(stage="baseline", headline="Reference"), "verdict": {}}
     folder = written(tmp_path, stored(told, attributions(NAMES)))
     printed = executed(folder)
-    assert "Rank before" not in printed["labels"]
+    assert {len(re.split("  +", line.strip())) for line in printed["labels"].splitlines()} == {1, 4}
     assert set(printed) >= {"attributions-0", "attributions-1"}
-    assert "before" not in texted(folder / "report.pdf")
+    golden("\n".join(printed["labels"].splitlines()[:3]))
+    assert re.findall(r"[-+]\d+\.\d%", texted(folder / "report.pdf")) == []
 
 
 def test_a_failure_has_all_forms(tmp_path: Path) -> None:
-    """What happened is told in each; there is nothing to draw."""
+    """Each has the headline and the reason of the manifest; there is nothing to draw."""
     folder = written(tmp_path, stored(failed()))
-    assert executed(folder)["verdict"] == "Failed. Job inputs had no data\n"
-    assert "Job inputs had no data" in texted(folder / "report.pdf")
+    assert executed(folder)["verdict"] == f"{failed()['headline']}. {NO_DATA}\n"
+    assert NO_DATA in texted(folder / "report.pdf")
     nbformat.validate(json.loads((folder / "report.ipynb").read_text()))
 
 
@@ -154,7 +158,7 @@ def test_reports_are_small(names: list[str]) -> None:
 
 
 def test_a_hundred_labels_stay_small(tmp_path: Path) -> None:
-    """Each has its table, the first ones their charts; what the notebook stores is what it prints."""
+    """Each has its table, the first ones their charts; the PDF has the first three and counts the others."""
     labels = tuple(f"label {i}" for i in range(100))
     values_DL = np.random.default_rng(0).random((14, 100))
     live = GlobalAttributions(tuple(f"feature {i}" for i in range(14)), labels, values_DL, np.zeros(100))
@@ -163,19 +167,21 @@ def test_a_hundred_labels_stay_small(tmp_path: Path) -> None:
     assert (page.count("<svg"), page.count("<summary>label")) == (6, 100)
     assert len(page) < 1_000_000
     assert (folder / "report.pdf").stat().st_size < 300_000
-    assert "97 more" in texted(folder / "report.pdf")
-    assert "label 99, expected value 0" in executed(folder)["labels"]
+    assert re.search(r"label 99\b.*\b0$", executed(folder)["labels"], re.MULTILINE)
+    assert re.search(r"^\s*97 \w", texted(folder / "report.pdf"), re.MULTILINE)
 
 
-def test_many_features_of_many_labels_stay_small() -> None:
+def test_many_features_of_many_labels_stay_small(golden: Golden) -> None:
     """A thousand features of twelve labels: the rows of all together are bounded, and what is left out is counted."""
-    told = {**manifest(), "verdict": {}}
+    judged = {**manifest(), "verdict": {}}
     names, labels = tuple(f"feature {i}" for i in range(1000)), tuple(f"label {i}" for i in range(12))
     live, reference = (
         GlobalAttributions(names, labels, np.random.default_rng(seed).random((1000, 12)), np.zeros(12))
         for seed in (0, 1)
     )
-    documents = stored(told, live, reference, whole(live, reference), points(48))
+    documents = stored(judged, live, reference, whole(live, reference), points(48))
     assert len(documents["report.html"]) < 1_000_000
     assert len(documents["report.pdf"]) < 300_000
-    assert b"834 more rows are left out here; analysis.json and drift.json have all." in documents["report.html"]
+    counted = [visible(part) for part in parts(documents["report.html"].decode(), "quiet") if part.startswith("834 ")]
+    assert len(counted) == len(labels)
+    golden(counted[0])

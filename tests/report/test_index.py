@@ -69,20 +69,25 @@ def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"stage": "monitor"}', '{"window": 7, "sentence": 7}', "", "\xff"])
-def test_a_damaged_manifest_is_a_row_that_says_so(tmp_path: Path, text: str) -> None:
-    """The others are shown as ever."""
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"stage": "monitor"}', '{"window": 7, "sentence": 7}', "", "\xff"],
+    ids=["torn", "list", "lacking", "wrong types", "empty", "not UTF-8"],
+)
+def test_a_damaged_manifest_has_a_row(tmp_path: Path, golden: Golden, text: str) -> None:
+    """The row names the file and is worth a look; the others are shown as ever."""
     execution(tmp_path, 9)
     execution(tmp_path, 10)
     (tmp_path / "2026/01/05/10/manifest.json").write_text(text, "latin-1")
     broken, whole = rows(tmp_path)
-    assert (broken["headline"], broken["directory"]) == ("Not readable", "2026/01/05/10")
+    assert (broken["directory"], broken["state"], broken["point"]) == ("2026/01/05/10", "warning", None)
     assert "manifest.json" in broken["sentence"]
     assert whole["headline"] == "Drift"
-    assert "Not readable" in REPORT.index(tmp_path).decode()
+    assert broken["headline"] in REPORT.index(tmp_path).decode()
+    golden(f"{broken['headline']}. {broken['sentence']}")
 
 
-def test_hidden_and_foreign_folders_are_not_ours(tmp_path: Path) -> None:
+def test_hidden_and_foreign_folders_are_not_ours(tmp_path: Path, golden: Golden) -> None:
     """Nor are those without a manifest, nor files."""
     execution(tmp_path, 9)
     for name in (".2026/01/05/09", "2026/01/05/.10~0011aabb/new", "notes/01/05/09", "2026/1/5/9", "2026/01/05/09/old"):
@@ -90,7 +95,9 @@ def test_hidden_and_foreign_folders_are_not_ours(tmp_path: Path) -> None:
     (tmp_path / "2026/01/05/11").mkdir()
     (tmp_path / "2026/01/06").write_text("a file")
     assert [row["directory"] for row in rows(tmp_path)] == ["2026/01/05/09"]
-    assert "<table" not in REPORT.index(tmp_path / "none").decode()
+    empty = REPORT.index(tmp_path / "none").decode()
+    assert "<tr" not in empty
+    golden(*re.findall("<h1>(.*)</h1>", empty))
 
 
 def test_a_thousand_executions_stay_small(tmp_path: Path) -> None:
@@ -116,18 +123,21 @@ def test_writers_at_once_leave_one_whole_page(tmp_path: Path) -> None:
 
 
 def test_every_execution_writes_it_anew(tmp_path: Path, golden: Golden) -> None:
-    """Three hours, three rows; what is removed is gone with the next execution; a wrong template is told."""
+    """Three hours, three rows; what is removed is gone with the next execution; a wrong template is printed."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=quickstart")
     index = shapwatch.find("index.html")
     folder = index.parent
     assert folder == tmp_path / "monitor/breast-cancer/breast-cancer-monitor"
-    assert len(re.findall('<a href="2026/01/05/1[012]/report.html">', index.read_text())) == 3
+    links = re.findall('<a href="([^"]+)"', index.read_text())
+    assert links == [f"2026/01/05/{hour}/report.html" for hour in (12, 11, 10)]
     assert directories.remove(folder / "2026/01/05/10", tmp_path / "monitor")
     own = tmp_path / "own"
     own.mkdir()
     shapwatch("stage=monitor", "stage.window=2026-01-05T11")
     assert index.read_text().count("<a href=") == 2
     (own / "index.html.j2").write_text("{{ titel }}")
-    told = shapwatch("stage=monitor", "stage.window=2026-01-05T11", f"report.templates={own}")
-    golden(told)
+    printed = shapwatch("stage=monitor", "stage.window=2026-01-05T11", f"report.templates={own}")
+    (line,) = (line for line in printed.splitlines() if f"{own}/index.html.j2:1:" in line)
+    assert "'titel'" in line
+    golden(line)

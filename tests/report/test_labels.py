@@ -12,6 +12,7 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import Effect, Level
 from runner.report import labels, segments
 from runner.results.documents import analysis
+from tests.golden import Golden
 from tests.report.samples import finding, manifest
 
 NAMES = ("a", "b", "c")
@@ -48,16 +49,14 @@ def test_without_a_finding_the_lowest_ndcg_is_first() -> None:
     assert sections[1]["verdict"]["ndcg"] == "undefined"
 
 
-def test_effects_stand_beside_chance() -> None:
-    """One that was not asked for is not there; one that is undefined says so."""
+def test_effects_stand_beside_chance(golden: Golden) -> None:
+    """One that was not asked for is not there; one that is undefined has no noise."""
     found = {**asdict(MOVED), "separability": asdict(Effect(0.75, 0.5625, 0.001))}
-    assert [effect["value"] for effect in labels.effects(found)] == ["25.0%", "undefined", "0.8750", "0.750"]
-    assert [effect["noise"] for effect in labels.effects(found)] == [
-        "up to 10.0%",
-        None,
-        "down to 0.9375",
-        "up to 0.562",
-    ]
+    effects = labels.effects(found)
+    assert [effect["value"] for effect in effects] == ["25.0%", "undefined", "0.8750", "0.750"]
+    noises = [effect["noise"] and effect["noise"].split()[-1] for effect in effects]
+    assert noises == ["10.0%", None, "0.9375", "0.562"]
+    golden("\n".join(" | ".join(str(value) for value in effect.values()) for effect in effects))
     assert len(labels.effects({**found, "separability": None})) == 3
 
 

@@ -65,7 +65,7 @@ def test_outputs_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"{", b"[]", b"{}", b"[1]", b'[{"prefix":1},""]', b'[{"prefix":"/x/"},1]', b'[{"prefix":"/x/"},"../y"]']
 )
-def test_what_is_no_manifest_is_told(tmp_path: Path, content: bytes) -> None:
+def test_another_file_than_a_manifest_is_rejected(tmp_path: Path, content: bytes) -> None:
     """A manifest that cannot be read is a rejection among the others' records."""
     prefix = inputs(tmp_path, one=b'{"features":[1]}\ntorn\n')
     job(tmp_path, [{"prefix": f"{prefix}one"}, ""], name="b.json")
@@ -76,8 +76,10 @@ def test_what_is_no_manifest_is_told(tmp_path: Path, content: bytes) -> None:
 
 def test_a_listed_file_that_is_gone_is_an_error(tmp_path: Path, golden: Golden) -> None:
     """Nothing is taken for less than a transform read: what a manifest lists must be there."""
-    with golden.raises(StorageError):
+    with golden.raises(StorageError) as caught:
         taken(job(tmp_path, [{"prefix": str(tmp_path / "gone")}, ""]))
+    assert caught.value.location.endswith("input/2026/01/05/09/a.json")
+    assert str(tmp_path / "gone") in str(caught.value)
 
 
 def test_files_are_read_as_datasets_are(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from runner.records.fields import Fields
 from runner.sources.data_file import DataFile, FileFormat
 from runner.sources.dataset import Dataset
 from tests.conftest import DEMO
+from tests.golden import Golden
 
 JSON_LINES: FileFormat = "application/jsonlines"
 HEADERS = ("a", "b")
@@ -58,42 +59,37 @@ def test_a_parquet_file(tmp_path: Path) -> None:
     assert features.equals(pl.DataFrame({"a": [1, 2], "b": ["x", None]}))
 
 
-def test_a_missing_one_names_its_setting(tmp_path: Path) -> None:
-    """A dataset that is not there is told with the setting that names it."""
-    said = r"the dataset was not found at .+absent\.jsonl \(data\.dataset\): give the path of a dataset, local or in an"
-    with pytest.raises(MissingInput, match=said):
+def test_a_missing_one_names_its_setting(tmp_path: Path, golden: Golden) -> None:
+    """A dataset that is not there is an error with its path and the setting that names it."""
+    with golden.raises(MissingInput) as caught:
         dataset(tmp_path / "absent.jsonl").read()
+    assert (str(caught.value.path), caught.value.key) == (str(tmp_path / "absent.jsonl"), "data.dataset")
 
 
 @pytest.mark.parametrize(
-    ("layout", "data", "said"),
+    ("layout", "data", "place", "others"),
     [
-        (
-            JSON_LINES,
-            b'{"features":[1,2]}\n{"label":1}\n',
-            ":2: data.features='features' finds nothing in {\"label\":1}",
-        ),
-        (JSON_LINES, b'{"features":[1,2]}\n{"features":[1,2,3]}', ":2: 3 features where data.headers names 2: [1,2,3]"),
-        (JSON_LINES, b'{"features":[1,2]}\n{"features":[NaN,2]}', ":2: line 1 of the body holds NaN, which is no JSON"),
-        (
-            JSON_LINES,
-            b'{"features":["x",2]}\n{"features":[1,2]}\n{"features":[1,2]}\ntorn\n[]\n',
-            ":1: feature 'a' holds the text 'x' where the other records have a number; 2 more of its lines",
-        ),
-        ("text/csv", b"1,2\n1,2\n3\n", ":3: 1 feature where data.headers names 2: [3]"),
-        ("application/json", b'{"features":[[1,2],[3]]}', ":1: 1 feature where data.headers names 2: [3]"),
-        ("application/x-parquet", b"", ":1: not a Parquet file that can be read"),
-        (JSON_LINES, b"\n\n", ": holds no record; expected application/jsonlines"),
-        ("text/csv", b"", ": holds no record; expected text/csv"),
+        (JSON_LINES, b'{"features":[1,2]}\n{"label":1}\n', ":2:", 0),
+        (JSON_LINES, b'{"features":[1,2]}\n{"features":[1,2,3]}', ":2:", 0),
+        (JSON_LINES, b'{"features":[1,2]}\n{"features":[NaN,2]}', ":2:", 0),
+        (JSON_LINES, b'{"features":["x",2]}\n{"features":[1,2]}\n{"features":[1,2]}\ntorn\n[]\n', ":1:", 2),
+        ("text/csv", b"1,2\n1,2\n3\n", ":3:", 0),
+        ("application/json", b'{"features":[[1,2],[3]]}', ":1:", 0),
+        ("application/x-parquet", b"", ":1:", 0),
+        (JSON_LINES, b"\n\n", ":", 0),
+        ("text/csv", b"", ":", 0),
     ],
     ids=["nothing", "width", "NaN", "several", "CSV", "JSON", "Parquet", "blank", "empty"],
 )
-def test_the_first_bad_line_is_told(tmp_path: Path, layout: FileFormat, data: bytes, said: str) -> None:
-    """A dataset is meant to be right: the first line that is not stops everything, with its place and the reason."""
+def test_the_first_bad_line_is_an_error(
+    tmp_path: Path, golden: Golden, layout: FileFormat, data: bytes, place: str, others: int
+) -> None:
+    """The first line that is wrong stops everything; the error has its place, the reason and the number of others."""
     (path := tmp_path / "data").write_bytes(data)
-    with pytest.raises(DatasetError) as caught:
+    with golden.raises(DatasetError) as caught:
         dataset(path, layout, headers=HEADERS).read()
-    assert str(caught.value).startswith(f"{path}{said}")
+    assert str(caught.value.problem).startswith(f"{path}{place} ")
+    assert caught.value.others == others
 
 
 @pytest.mark.parametrize(("name", "rows"), [("validation-dataset", 666), ("test-dataset", 334)])

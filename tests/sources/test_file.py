@@ -23,8 +23,9 @@ def test_all_of_it_is_the_windows(tmp_path: Path) -> None:
 
 
 def test_a_missing_one_names_its_setting(tmp_path: Path, golden: Golden) -> None:
-    """A file that is not there is told with its setting, and named as the place that was looked in."""
+    """A file that is not there is an error with its path and its setting, and its path is where was looked."""
     source = FileReader(str(tmp_path / "absent"), DATA)
     assert source.folders(HOUR) == [str(tmp_path / "absent")]
-    with golden.raises(MissingInput):
+    with golden.raises(MissingInput) as caught:
         source.files(HOUR)
+    assert (str(caught.value.path), caught.value.key) == (str(tmp_path / "absent"), "source.path")

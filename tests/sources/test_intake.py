@@ -15,6 +15,7 @@ from runner.domain.records import Rejection
 from runner.records.fields import Fields
 from runner.records.tables import Row
 from runner.sources.intake import RecordCollector
+from tests.golden import Golden
 from tests.sources.reading import FIELDS, Taken, plain
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -53,12 +54,11 @@ def test_records_agree_with_most() -> None:
     assert found.events == len(found.rows) + sum(found.rejected.values())
 
 
-def test_a_rejected_record_is_shown_with_its_values() -> None:
+def test_a_rejected_record_is_shown_with_its_values(golden: Golden) -> None:
     """Each rejection has file, line, kind, the sentence and the values themselves."""
     (strange,) = [rejection for rejection in mixed(2**28).lost if rejection["kind"] == "feature_type"]
-    problem = "row 0 of the payload: feature 'column_0' holds the boolean True where the other records have a number"
-    expected = {"file": "b", "line": 1, "kind": "feature_type", "problem": problem, "text": '[true,"y"]'}
-    assert strange == expected
+    golden(strange.pop("problem"))
+    assert strange == {"file": "b", "line": 1, "kind": "feature_type", "text": '[true,"y"]'}
 
 
 def test_the_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

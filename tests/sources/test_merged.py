@@ -84,26 +84,31 @@ def test_the_labels_place_is_a_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "names", "said"),
+    ("data", "names", "shown"),
     [
-        (b"torn\n", ("p",), "2026/01/05/09/part-00000-x.c000.jsonl:1: not JSON"),
-        (merged(1, scores=None), ("p",), "part-00000-x.c000.jsonl:1: the response was not captured"),
-        (merged(1, 0, scores=[0.5]), ("p",), ":1: 2 records in the request, 1 in the response"),
-        (merged("yes", scores=[0.5]), ("p",), "label 'yes'"),
-        (merged(1, scores=[0.5]), ("a", "b"), "the model has 2 outputs, some captured responses have another number"),
+        (b"torn\n", ("p",), "2026/01/05/09/part-00000-x.c000.jsonl:1:"),
+        (merged(1, scores=None), ("p",), "2026/01/05/09/part-00000-x.c000.jsonl:1:"),
+        (merged(1, 0, scores=[0.5]), ("p",), "2026/01/05/09/part-00000-x.c000.jsonl:1:"),
+        (merged("yes", scores=[0.5]), ("p",), "'yes'"),
+        (merged(1, scores=[0.5]), ("a", "b"), "2"),
     ],
     ids=["torn", "no response", "counts", "label", "outputs"],
 )
-def test_what_stands_in_the_way_is_said(tmp_path: Path, data: bytes, names: tuple[str, ...], said: str) -> None:
-    """Where no quality can be said, the reason is."""
+def test_a_reason_stands_instead_of_a_quality(
+    tmp_path: Path, golden: Golden, data: bytes, names: tuple[str, ...], shown: str
+) -> None:
+    """Where there is no quality there is a sentence with the line or the label that is the cause."""
     found = quality(tmp_path, data, names)
     assert isinstance(found, str)
-    assert said in found
+    assert shown in found
+    golden(found)
 
 
 def test_bad_lines_beside_good_ones_are_noted(tmp_path: Path, golden: Golden) -> None:
-    """What can be compared is, and a note tells how much could not and why."""
+    """What can be compared is, and a note has the number of lines that cannot be read, and the first one."""
     found = quality(tmp_path, merged(*LABELS, scores=SCORES) + b"torn\n" * 2)
     assert isinstance(found, Quality)
     assert found.records == 4
+    assert "2" in found.notes[-1].split()
+    assert "2026/01/05/09/part-00000-x" in found.notes[-1]
     golden(found.notes[-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.domain.executions import Window
-from runner.errors import NoData, NoValidRecords, ShapwatchError, TooManyRejected
+from runner.errors import NO_DATA, NoData, NoValidRecords, ShapwatchError, TooManyRejected
 from runner.protocols import Item
 from runner.sources.endpoint import EndpointReader
 from runner.sources.source import Source
@@ -32,50 +32,61 @@ def judged(found: Source, window: Window = HOUR) -> ShapwatchError | None:
     return None
 
 
-def test_reading_is_tracked_by_file(tmp_path: Path) -> None:
-    """Progress is told in files, those of neighbour hours too."""
-    told: list[tuple[str, int | None]] = []
+def test_reading_is_tracked_by_file(tmp_path: Path, golden: Golden) -> None:
+    """Progress is counted in files, those of neighbour hours too."""
+    tracked: list[tuple[str, int | None]] = []
 
     def track(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
-        told.append((what, total))
+        tracked.append((what, total))
         return items
 
     root = write(tmp_path, h08_a=b"", h09_a=event([1]), h09_b=event([2]))
     with Source(EndpointReader(root, FIELDS, 1), 0.05, None, track).read(HOUR) as captured:
         assert captured.records == 2
-    assert told == [("reading captures", 3)]
+    ((what, total),) = tracked
+    assert total == 3
+    golden(what)
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "found", "outside"),
     [
-        ({}, "files found: 0. Check monitor.endpoint"),
-        ({"h09_a": b""}, "files found: 1. Check"),
-        ({"h09_a": b"\n \r\n"}, "files found: 1. Check"),
-        ({"h09_a": event([1], clock="08:59:59") * 2}, "files found: 1, 2 events outside the window. Check"),
+        ({}, 0, 0),
+        ({"h09_a": b""}, 1, 0),
+        ({"h09_a": b"\n \r\n"}, 1, 0),
+        ({"h09_a": event([1], clock="08:59:59") * 2}, 1, 2),
     ],
     ids=["no file", "empty", "blank", "other hour"],
 )
-def test_a_window_without_events_says_where_it_looked(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
-    """A window in which nothing was captured names folder, files and events that came too early or late."""
+def test_a_window_without_events_is_no_data(
+    tmp_path: Path, golden: Golden, files: dict[str, bytes], found: int, outside: int
+) -> None:
+    """The error has window and folder, and the numbers of files and of events that came too early or late."""
     error = judged(source(tmp_path, 0.05, **files))
     assert isinstance(error, NoData)
-    assert str(error).startswith("Job inputs had no data: no captured event in 2026-01-05 09:00–10:00 UTC; ")
-    assert f"looked in {(tmp_path / '2026/01/05/09').as_posix()}, {said}" in str(error)
-    assert error.reason == "Job inputs had no data"
+    assert (error.window, [*error.prefixes]) == (HOUR, [(tmp_path / "2026/01/05/09").as_posix()])
+    assert (error.files, error.outside, error.probes) == (found, outside, 0)
+    assert error.reason == NO_DATA == "Job inputs had no data"
+    assert str(error).startswith(NO_DATA)
+    golden(error)
 
 
-def test_a_longer_window_names_its_first_and_last_folder(tmp_path: Path) -> None:
-    """Where was looked is told as a range, without the neighbours."""
+def test_a_longer_window_names_its_first_and_last_folder(tmp_path: Path, golden: Golden) -> None:
+    """The error has all folders of the window without the neighbours; the sentence names the first and the last."""
     error = judged(source(tmp_path), Window.parse("2026-01-05T09/2026-01-05T12"))
-    assert f"looked in {tmp_path}/2026/01/05/09 to {tmp_path}/2026/01/05/11, files" in str(error)
+    assert isinstance(error, NoData)
+    assert [*error.prefixes] == [f"{tmp_path}/2026/01/05/{hour}" for hour in ("09", "10", "11")]
+    assert ("05/09" in str(error), "05/10" in str(error), "05/11" in str(error)) == (True, False, True)
+    golden(error)
 
 
-def test_a_window_of_rejected_events_says_why(tmp_path: Path, golden: Golden) -> None:
-    """A window whose events are all rejected counts the reasons and shows one of the most frequent."""
+def test_a_window_of_rejected_events_has_nothing_usable(tmp_path: Path, golden: Golden) -> None:
+    """The error has the number of events by reason, and one of the most frequent."""
     error = judged(source(tmp_path, h09_a=b"{}\n" + b"torn\n" * 2 + event([1], clock="10:00:00")))
     assert isinstance(error, NoValidRecords)
-    golden(str(error))
+    assert (error.window, [*error.reasons.items()]) == (HOUR, [("not_json", 2), ("not_a_capture", 1)])
+    assert str(error.first).startswith("2026/01/05/09/a.jsonl:2:")
+    golden(error)
 
 
 def test_events_with_empty_bodies_are_not_usable(tmp_path: Path) -> None:
@@ -84,12 +95,14 @@ def test_events_with_empty_bodies_are_not_usable(tmp_path: Path) -> None:
 
 
 def test_the_share_of_rejected_records_is_limited(tmp_path: Path, golden: Golden) -> None:
-    """One of four is judged by the limit, to the record, and the sentence shows limit, reasons and examples."""
+    """One of four is judged by the limit, to the record, and the error has share, limit, reasons and examples."""
     data = event([1]) * 3 + b"torn\n"
     assert judged(source(tmp_path, 0.25, h09_a=data)) is None
     error = judged(source(tmp_path, 0.2499, h09_a=data))
     assert isinstance(error, TooManyRejected)
-    golden(str(error))
+    assert (error.window, error.share, error.allowed, error.reasons) == (HOUR, 0.25, 0.2499, {"not_json": 1})
+    assert [str(example).partition(" ")[0] for example in error.examples] == ["2026/01/05/09/a.jsonl:4:"]
+    golden(error)
 
 
 def test_what_was_read_is_gone_afterwards(tmp_path: Path) -> None:
