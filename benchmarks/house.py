@@ -1,7 +1,7 @@
 """Count what makes the code easy or hard to inherit, beside a limit for each figure.
 
-python -m benchmarks.house            # a line for each figure; exit code 1 where one is beyond its limit
-python -m benchmarks.house --list     # also where the counted things are
+`python -m benchmarks.house` prints a line for each figure, and exits with 1 if one is beyond its limit. `--list` also
+prints the counted places.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Generate the reference pages of the documentation from the code.
 
-python -m docs.generate            # writes docs/reference/settings.md and docs/reference/errors.md
+`python -m docs.generate` writes docs/reference/settings.md and docs/reference/errors.md.
 
 The settings come from the comments in conf/ and from the types in `runner/config/settings.py`; the errors from
 `runner/errors.py`. `tests/test_docs.py` fails when a page is out of date.
@@ -46,9 +46,9 @@ NAMED = [
     (values.Score, "JMESPath or column number"),
     (values.Background, "`mean`, rows, or the path of a file"),
     (values.FeatureName, "feature name"),
+    (Duration, "ISO 8601 duration"),
 ]
 """Types of settings with a description that their bounds do not give."""
-DURATION = "ISO 8601 duration"
 
 REMEDIES = {
     "SettingsError": "Correct each key or value that the message names.",
@@ -140,10 +140,9 @@ def options(group: Path) -> dict[str, tuple[str, dict[str, Entry]]]:
 def allowed(hint: Any) -> str:  # noqa: PLR0911  one return for each kind of type
     """Return the values that a type accepts, as Markdown."""
     for named, text in NAMED:
-        if hint == named or getattr(hint, "__metadata__", ())[:1] == getattr(named, "__metadata__", None):
+        marks = named.__metadata__
+        if getattr(hint, "__metadata__", ())[: len(marks)] == marks:
             return text
-    if hint == Duration:
-        return DURATION
     if hint is type(None):
         return "null"
     if hint is bool:
@@ -169,8 +168,6 @@ def allowed(hint: Any) -> str:  # noqa: PLR0911  one return for each kind of typ
 
 def _bounded(hint: Any) -> str:
     """Return the base type of an annotation with its bounds."""
-    if "_keep" in repr(hint) or "_step" in repr(hint) or "_offset" in repr(hint):
-        return DURATION
     base = allowed(get_args(hint)[0])
     found: dict[str, Any] = {}
     for item in hint.__metadata__:
@@ -236,14 +233,13 @@ def _row(*cells: str) -> str:
 
 def settings_page() -> str:
     """Return the page of all settings."""
-    lines = [NOTE, "", "# Settings", ""]
-    lines += [
-        "Each group has options, selected by `group=option`. Each key is set by `group.key=value`. The defaults are in"
-    ]
-    lines += [
-        "`conf/`; `python -m runner --cfg job` prints the resolved settings. A default of `required` must be set;"
-    ]
-    lines += [
+    lines = [
+        NOTE,
+        "",
+        "# Settings",
+        "",
+        "Each group has options, selected by `group=option`. Each key is set by `group.key=value`. The defaults are in",
+        "`conf/`; `python -m runner --cfg job` prints the resolved settings. A default of `required` must be set;",
         "`${…}` refers to another setting. Unknown keys and invalid values are reported together, each with its key.",
         "",
     ]
@@ -294,20 +290,30 @@ def _default(value: str) -> str:
 
 def errors_page() -> str:
     """Return the page of all errors and rejection reasons."""
-    lines = [NOTE, "", "# Errors", ""]
-    lines += [
-        "Invalid input gives a message and exit code 2. Problems of the settings are reported together, each with its"
+    lines = [
+        NOTE,
+        "",
+        "# Errors",
+        "",
+        "Invalid input gives a message and exit code 2. Problems of the settings are reported together, each with its",
+        "key, the value and the allowed values. In an execution the message is the failure reason in `manifest.json`",
+        "and in the report.",
+        "",
+        _row("error", "meaning", "remedy"),
+        "|---|---|---|",
     ]
-    lines += [
-        "key, the value and the allowed values. In an execution the message is the failure reason in `manifest.json`"
-    ]
-    lines += ["and in the report.", "", _row("error", "meaning", "remedy"), "|---|---|---|"]
     for name, kind in error_classes().items():
         summary = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
         lines.append(_row(f"`{name}`", summary, REMEDIES[name]))
-    lines += ["", "## Rejection reasons", ""]
-    lines += ["`rejected.jsonl` lists each rejected line or record with one of these reasons.", ""]
-    lines += [_row("reason", "meaning"), "|---|---|"]
+    lines += [
+        "",
+        "## Rejection reasons",
+        "",
+        "`rejected.jsonl` lists each rejected line or record with one of these reasons.",
+        "",
+        _row("reason", "meaning"),
+        "|---|---|",
+    ]
     lines += [_row(f"`{reason}`", text) for reason, text in REASONS.items()]
     return "\n".join(lines) + "\n"
 

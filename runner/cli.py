@@ -61,7 +61,7 @@ shapwatch watches why a model decides: SHAP feature attribution drift, from capt
   python -m runner stage=daemon                        execute what the schedules have due, until it is told to end
   python -m runner stage=status                        is a daemon alive, what ran last, what comes next
 
-Any setting is overridden by KEY=VALUE; the README lists every key and every error.
+Any setting is overridden by KEY=VALUE; docs/reference lists every key and every error.
 
   --config-dir FOLDER    use your own experiment/*.yaml too
   --cfg job              print the settings instead of running

@@ -5,26 +5,26 @@
     ├── MissingInput             a file or folder the settings name is not there
     ├── StorageError             an object store refuses, or a file in it or on the disk is broken
     ├── DatasetError             a line of a dataset cannot be used
-    ├── OccupiedTarget           a folder to write holds something else
-    ├── NoData                   a window holds no captured event
-    ├── NoValidRecords           a window holds events, but every record was rejected
-    ├── TooManyRejected          a window holds more records that cannot be used than the settings allow
+    ├── OccupiedTarget           a folder to write contains something else
+    ├── NoData                   a window contains no captured event
+    ├── NoValidRecords           a window contains events, but every record was rejected
+    ├── TooManyRejected          more records of a window were rejected than the settings allow
     ├── ArtifactError            a model file is corrupt, unsafe or of an unknown kind
     ├── ModelInputError          a model cannot take a feature's value
-    ├── ModelAnswerError         a model answers, but not with what was asked for
+    ├── ModelAnswerError         a model answers with invalid scores
     ├── EndpointError            an endpoint cannot be reached, refuses or fails
     ├── BackgroundError          the SHAP baseline does not fit the features
     ├── ExplainerError           the explainer cannot work with these settings
-    ├── EngineError              the workers that blocks of work are given to cannot be reached, or die
+    ├── EngineError              workers cannot be reached, or die
     ├── UnusableReference        the reference cannot be read or is not comparable
     ├── FeatureMismatch          the reference has other features than the live data
-    ├── SegmentError             records cannot be divided into the parts that are asked for
+    ├── SegmentError             records cannot be divided into segments
     ├── LedgerError              the ledger cannot be reached, read or written
-    │   └── MissingSnapshot      it lacks settings that it refers to
+    │   └── MissingSnapshot      it lacks a settings snapshot
     ├── UnknownSchedule          the ledger has no schedule of that name
     ├── ScheduleExists           the ledger has one already
-    ├── ReportError              a template or chart is wrong, or a report cannot be made from what is in a folder
-    ├── PublishError             an execution could not be told to a sink
+    ├── ReportError              a template or chart is invalid, or a folder lacks the documents of a report
+    ├── PublishError             an execution could not be published to a sink
     └── RecordError              one captured line or record cannot be used (becomes a `Rejection`)
 
 They are caught in two places: `cli`, which prints the sentence and exits with 2, and the execution boundary
@@ -58,7 +58,7 @@ def _counted(reasons: Mapping[str, int]) -> str:
 
 
 def disk_sentence(error: OSError) -> str:
-    """Return what the disk refused as a sentence."""
+    """Return the message of an operating-system error."""
     return (
         f"{error.filename or 'the disk'}: {error.strerror}; check that it exists, may be read or written and has space"
     )
@@ -151,7 +151,7 @@ class NoData(ShapwatchError):
     """A window holds no captured event at all.
 
     Attributes:
-        prefixes: folders searched, the first and the last of which are named.
+        prefixes: searched folders, in order.
         files: number of files found; `outside`: events outside the window; `probes`: calls made by shapwatch itself.
     """
 
@@ -246,7 +246,7 @@ class ModelInputError(ShapwatchError):
 
 @dataclass(eq=False)
 class ModelAnswerError(ShapwatchError):
-    """A model answers, but not with scores of the number, kind or range that was asked for."""
+    """A model answers with scores of another number, type or range than expected."""
 
     problem: str
 
@@ -297,10 +297,11 @@ NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process;
 
 @dataclass(eq=False)
 class EngineError(ShapwatchError):
-    """The workers that blocks of work are given to cannot be reached, or die.
+    """Workers cannot be reached, or die.
 
     Attributes:
-        setting: that led to them; `problem`: what happened.
+        setting: setting that selects the workers.
+        problem: cause of the failure.
     """
 
     setting: str
@@ -343,7 +344,7 @@ class FeatureMismatch(ShapwatchError):
 
 @dataclass(eq=False)
 class SegmentError(ShapwatchError):
-    """Records cannot be divided into the parts that are asked for."""
+    """Records cannot be divided into the requested segments."""
 
     by: str
     problem: str
@@ -355,7 +356,7 @@ class SegmentError(ShapwatchError):
 
 @dataclass(eq=False)
 class LedgerError(ShapwatchError):
-    """The ledger cannot be reached, read or written; what was under way there did not happen."""
+    """The ledger cannot be reached, read or written; the operation had no effect."""
 
     ledger: str
     problem: str
@@ -409,7 +410,7 @@ class ScheduleExists(ShapwatchError):
 
 @dataclass(eq=False)
 class ReportError(ShapwatchError):
-    """A template or chart is wrong, or a report cannot be made from what is in a folder."""
+    """A template or chart is invalid, or a folder lacks the documents of a report."""
 
     where: object
     problem: str
@@ -420,11 +421,11 @@ class ReportError(ShapwatchError):
 
 @dataclass(eq=False)
 class PublishError(ShapwatchError):
-    """An execution could not be told to a sink; what it found stands all the same.
+    """An execution could not be published to a sink; its verdict is unaffected.
 
     Attributes:
-        passing: whether another try may succeed.
-        rest: the sink that is left to be told, None for all of the one that failed.
+        passing: whether a retry may succeed.
+        rest: sink for the remaining part; None to retry the whole sink.
     """
 
     sink: str

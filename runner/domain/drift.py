@@ -1,4 +1,4 @@
-"""The nouns of a finding: what the calibrated comparison of reference and live attributions has to say."""
+"""Results of drift detection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.domain.executions import Status
 
 
 class Level(StrEnum):
-    """How much there is to say, in ascending order."""
+    """Levels of a result, in ascending order."""
 
     NONE = "none"
     INSUFFICIENT_DATA = "insufficient_data"
@@ -20,18 +20,18 @@ class Level(StrEnum):
 
     @property
     def order(self) -> int:
-        """Its place in the order."""
+        """Position in ascending order, from 0."""
         return list(Level).index(self)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A figure beside what chance alone does to it.
+    """A statistic with its permutation distribution.
 
     Attributes:
-        value: None where it is undefined.
-        noise: what it stays within in 99 of 100 divisions of the pooled records; None with `value`.
-        p: the share of the divisions in which it is as far out.
+        value: observed statistic; None if undefined.
+        noise: 99th percentile under permutation of the pooled records; None if `value` is.
+        p: permutation p-value; None if `value` is.
     """
 
     value: float | None
@@ -41,12 +41,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The distributions of a figure in the reference and in the window, side by side.
+    """Histogram of the reference and the live records over the same bins or categories.
 
     Attributes:
-        edges: of the bins of numbers, one more than there are bins; empty for categories.
-        names: of the categories, the most frequent first; empty for numbers.
-        reference, live: the shares of the records in each bin or category.
+        edges: bin edges, one more than bins; empty for categories.
+        names: categories; empty for numbers.
+        reference, live: share of the records in each bin or category.
     """
 
     edges: tuple[float, ...]
@@ -57,17 +57,17 @@ class Histogram:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """What has become of a feature's attribution.
+    """Change of one feature's attributions.
 
     Attributes:
-        before, now: global attribution in the kept reference records, and in the live ones.
-        share_before, share_now: their parts of all attribution.
-        rank_before, rank_now: their places, from 1.
-        median_before, median_now: of the signed local attributions.
-        distance: between the distributions of the local attributions, Kolmogorov-Smirnov, in [0, 1].
-        p: of that distance, corrected for the number of features and labels (Holm).
-        cause: what has probably happened to it, None where it was not looked for.
-        attributions, values: how its local attributions and its own values are distributed, None where it is not shown.
+        before, now: global attribution in the reference records and in the live records.
+        share_before, share_now: attribution share.
+        rank_before, rank_now: rank by global attribution, from 1.
+        median_before, median_now: median of the signed local attributions.
+        distance: Kolmogorov-Smirnov distance of the local attributions, in [0, 1].
+        p: p-value of the distance after Holm's correction over features and labels.
+        cause: likely cause; None if the change is not significant.
+        attributions, values: histograms of local attributions and feature values; None if not shown.
     """
 
     name: str
@@ -87,21 +87,21 @@ class FeatureDrift:
 
     @property
     def moved(self) -> float:
-        """The share of the attention that it has gained."""
+        """Change of the attribution share."""
         return self.share_now - self.share_before
 
 
 @dataclass(frozen=True)
 class LabelResult:
-    """What has become of the attributions of a label.
+    """Change of the attributions of one label.
 
     Attributes:
-        label: the live label; `reference_label` is the one it was matched with.
-        p: the smallest corrected p-value of its features: is there any drift at all?
-        attribution_shift: the part of the attention that changed hands, in [0, 1].
-        total_log2_change: log2 of how many times all attribution together has grown.
-        ndcg: of the kept records.
-        features: in the live order of names.
+        label, reference_label: live label, and the reference label it is compared with.
+        p: smallest corrected p-value of the features.
+        attribution_shift: total variation distance of the attribution shares, in [0, 1].
+        total_log2_change: log2 fold change of the total attribution.
+        ndcg: nDCG against the reference records.
+        features: changes by feature, in the live order.
     """
 
     label: str
@@ -115,23 +115,23 @@ class LabelResult:
 
     @property
     def changed(self) -> FeatureDrift:
-        """The feature whose local attributions have changed most surely."""
+        """The feature with the smallest p-value."""
         return min(self.features, key=lambda feature: (feature.p, -feature.distance))
 
     @property
     def top_changes(self) -> tuple[FeatureDrift, ...]:
-        """The features, the one that moved most first."""
+        """The features by descending change of their attribution share."""
         return tuple(sorted(self.features, key=lambda feature: (-abs(feature.moved), -feature.distance)))
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What has become of the attributions in a part of the records.
+    """Change of the attributions in a segment of the records.
 
     Attributes:
-        name: of the part, such as `Sex = 1`.
-        rows_reference, rows_live: its records.
-        labels: empty where they are too few.
+        name: name of the segment, such as `Sex: 1`.
+        rows_reference, rows_live: number of records.
+        labels: changes by label; empty if there are too few records.
     """
 
     name: str
@@ -142,20 +142,20 @@ class SegmentResult:
 
 
 def worst(found: Sequence[LabelResult | SegmentResult], least: Level = Level.NONE) -> Level:
-    """Return the highest level, at least `least`; too few records are no level."""
+    """Return the highest level, at least `least`; insufficient data is ignored."""
     levels = [each.level for each in found if each.level is not Level.INSUFFICIENT_DATA]
     return max([least, *levels], key=lambda level: level.order)
 
 
 @dataclass(frozen=True)
 class Canary:
-    """What the model makes today of records that were kept, beside what it made of them then.
+    """Comparison of the current model with the model of the reference, on stored reference records.
 
     Attributes:
-        records: how many.
-        changed: whether it is another model, by what it answers.
-        difference: of the scores, at most.
-        moved: the share of the attention that changed hands on these same records; None where the estimator is another.
+        records: number of records.
+        changed: whether the scores differ by more than rounding.
+        difference: largest difference of the scores.
+        moved: attribution shift on these records; None if the estimator settings differ.
     """
 
     records: int
@@ -166,17 +166,17 @@ class Canary:
 
 @dataclass(frozen=True)
 class DriftResult:
-    """What the comparison of a window with the reference found.
+    """Result of comparing a window with the reference.
 
     Attributes:
-        level: what stands, in the light of the windows before; `alone` is what this window says by itself.
-        rows_reference, rows_live: the records compared.
-        significance: the level that p-values are compared with: from the false alarms a year that are accepted.
-        smallest: the smallest distance of a feature's distributions that this window could have seen; above 1 none.
-        segments: parts of the records, where they were asked for.
-        separability: how well a classifier tells live local attributions from the reference's: the area under its
-            receiver operating characteristic, 0.5 where it cannot; None where it was not asked for.
-        canary: None where no records were explained again.
+        level, alone: alert level with the previous windows, and level of this window alone.
+        rows_reference, rows_live: number of records compared.
+        significance: significance level of the tests, from the accepted number of false alarms per year.
+        smallest: minimum detectable distance of a feature's distributions; above 1, no change is detectable.
+        labels: changes by label.
+        segments: changes by segment; empty without `drift.segment_by`.
+        separability: area under the ROC curve of the classifier test; None if the test is off.
+        canary: comparison of the models; None if no records were explained again.
     """
 
     level: Level
@@ -194,14 +194,14 @@ class DriftResult:
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """What an execution said, of the label where most of the attention moved.
+    """Summary of a previous execution, for the label with the largest attribution shift.
 
     Attributes:
-        start, end: of its window, ISO 8601 in UTC.
-        level: what stood then; `alone` is what its window said by itself.
-        ndcg: the lowest of its labels; `threshold` is the one below which it is a violation.
-        attribution_shift, total_log2_change: effects; `_noise`: the 99th percentile of each by chance alone.
-        reference: the SHA-256 of the analysis it was compared with.
+        start, end: window, ISO 8601 in UTC.
+        level, alone: alert level, and level of the window alone.
+        ndcg, threshold: lowest nDCG of the labels, and the nDCG threshold.
+        attribution_shift, total_log2_change: effects, each with its 99th percentile under permutation (`_noise`).
+        reference: SHA-256 of the reference's analysis.json.
     """
 
     start: str
@@ -220,12 +220,13 @@ class HistoryPoint:
 
 @dataclass(frozen=True)
 class LabelRanking:
-    """The nDCG of one label against the reference; `ndcg` is None where the reference supports no verdict.
+    """nDCG of one label against the reference.
 
     Attributes:
-        label: the live label; `reference_label` is the one it was matched with.
-        floor: the lowest nDCG any ranking could reach; chance: what a random ranking reaches on average.
-        notes: sentences about edges that were met (one feature, negative values, degenerate reference …).
+        label, reference_label: live label, and the reference label it is compared with.
+        ndcg: None if all reference attributions are zero.
+        floor, chance: lower bound of all rankings, and mean of a random ranking.
+        notes: special cases, such as a single feature or negative values.
     """
 
     label: str
@@ -238,7 +239,7 @@ class LabelRanking:
 
 @dataclass(frozen=True)
 class RankingResult:
-    """Whether the ranking of reasons has drifted, by the rule of the SageMaker Clarify monitor."""
+    """Result of the nDCG rule of the SageMaker Clarify monitor."""
 
     threshold: float
     drifts: tuple[LabelRanking, ...]

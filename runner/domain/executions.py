@@ -13,10 +13,10 @@ LONGEST = timedelta(days=366)
 
 
 def utc(text: str) -> datetime:
-    """Return the instant that an ISO 8601 text names, in UTC; a text without an offset is read as UTC.
+    """Parse an ISO 8601 time as UTC; without an offset, UTC is assumed.
 
     Raises:
-        ValueError: with a sentence, when the text is no date with a time.
+        ValueError: if the string is not a date with a time.
 
     >>> utc("2023-01-19T07:00+02:00").isoformat()
     '2023-01-19T05:00:00+00:00'
@@ -100,7 +100,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage has to say when it is done: a text for people, and whether it succeeded."""
+    """Result of a stage: a message for people, and whether the stage succeeded."""
 
     message: str
     succeeded: bool = True

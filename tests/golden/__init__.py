@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,7 +82,8 @@ class Golden:
         self(caught.value, *scrubbed)
 
 
-def load(area: str) -> dict[str, str]:
+@cache
+def load(area: str) -> Mapping[str, str]:
     """Return the texts of an area by name."""
     path = FOLDER / f"{area}.txt"
     texts: dict[str, str] = {}

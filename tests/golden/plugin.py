@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.golden import MACHINE, TESTS, Golden, load, located, save
+from tests.golden import MACHINE, Golden, load, located, save
 
 WRITTEN = pytest.StashKey[dict[str, dict[str, str]]]()
 """Texts by area and name that this process has seen."""
-RAN = pytest.StashKey[set[str]]()
-"""Modules that ran: the texts of their former tests go."""
+RAN = pytest.StashKey[set[tuple[str, str]]]()
+"""Area and file name of each module that ran: the texts of its former tests are dropped."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +40,8 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Golden]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note the module of a test that uses the fixture."""
     if "golden" in getattr(item, "fixturenames", ()):
-        item.config.stash[RAN].add("/".join(item.path.relative_to(TESTS).parts))
+        area, _ = located(item)
+        item.config.stash[RAN].add((area, item.path.name))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -64,11 +65,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     node.config.stash[RAN].update(ran)
 
 
-def _write(texts: dict[str, dict[str, str]], ran: set[str]) -> None:
+def _write(texts: dict[str, dict[str, str]], ran: set[tuple[str, str]]) -> None:
     for area, named in texts.items():
-        former = {
-            name: text
-            for name, text in load(area).items()
-            if "/".join([*([] if area == "runner" else area.split("-")), name.partition("::")[0]]) not in ran
-        }
+        former = {name: text for name, text in load(area).items() if (area, name.partition("::")[0]) not in ran}
         save(area, former | named)
