@@ -116,8 +116,6 @@ def _instant(text: str) -> datetime:
     return at
 
 
-Count = Annotated[int, Field(strict=True, gt=0, lt=2**40)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Instant = Annotated[datetime, _from_text(_instant)]
 Interval = Annotated[Window, _from_text(_window)]
 JmesPath = Annotated[str, _from_text(_checked)]

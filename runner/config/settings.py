@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from runner.domain.executions import LONGEST
+from runner.domain.numbers import Count, Seed
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.models.http import Http
@@ -41,7 +42,6 @@ from runner.stages.schedule import Action
 from runner.types import (
     Background,
     Column,
-    Count,
     Experiment,
     FeatureName,
     FilePath,
@@ -56,7 +56,6 @@ from runner.types import (
     Rate,
     Score,
     Seconds,
-    Seed,
     Url,
     Variable,
 )

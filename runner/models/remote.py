@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Calls
+from runner.domain.numbers import Count
 from runner.domain.records import Payload
 from runner.domain.text import plural
 from runner.errors import NO_TREES, EndpointError, ExplainerError, ModelAnswerError, RecordError, snippet
@@ -26,7 +27,7 @@ from runner.models.transport import Call, Transport, in_order
 from runner.records.fields import Fields
 from runner.records.payloads import Format, documents, encoding
 from runner.records.templates import Template
-from runner.types import Count, Rate, Score, Seconds
+from runner.types import Rate, Score, Seconds
 
 NON_RETRYABLE = {
     401: "check the credentials",

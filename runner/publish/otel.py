@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
+from runner.domain.numbers import Count
 from runner.domain.publication import MEANINGS, Publication
 from runner.errors import PublishError
 from runner.publish.library import installed, quiet
 from runner.publish.metrics import figures
-from runner.types import Count, Seconds, Url
+from runner.types import Seconds, Url
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData

@@ -8,10 +8,11 @@ from urllib.parse import quote
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from runner.domain.numbers import Count
 from runner.domain.publication import MEANINGS, Publication
 from runner.errors import PublishError, disk_sentence
 from runner.publish.metrics import figures
-from runner.types import Count, FilePath
+from runner.types import FilePath
 
 PREFIX = "shapwatch_"
 

@@ -1,0 +1,33 @@
+"""Numbers of settings that the pure core declares: pydantic validates them, and the core does not import pydantic.
+
+Bounds are those of `annotated_types`; pydantic reads them, and the markers of this module, from the annotations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Lt
+
+Schema = dict[str, object]
+
+
+@dataclass(frozen=True)
+class _Constraint:
+    """Adds a constraint to pydantic's schema of an annotated type."""
+
+    key: str
+    value: bool
+
+    def __get_pydantic_core_schema__(self, source: Any, schema_of: Callable[[Any], Schema]) -> Schema:
+        return {**schema_of(source), self.key: self.value}
+
+
+Integer = Annotated[int, _Constraint("strict", True)]
+"""An integer; booleans, strings and floats with an integral value are refused."""
+Finite = Annotated[float, _Constraint("allow_inf_nan", False)]
+"""A float that is neither infinite nor NaN."""
+Count = Annotated[Integer, Gt(0), Lt(2**40)]
+Seed = Annotated[Integer, Ge(0), Lt(2**63)]
