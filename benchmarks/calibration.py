@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
 from runner.drift.detect import Detector
-from runner.drift.policy import YEAR, AlertPolicy
+from runner.drift.policy import YEAR, AlertPolicy, DriftPolicy
 from runner.drift.ranking import rank_labels
 from runner.drift.segments import segments
 from runner.engine import Engine
@@ -47,7 +47,22 @@ SIZES = (10, 30, 100, 300, 1000)
 THRESHOLD = 0.9
 HERE = Engine(kind="serial", workers=None, address=None)
 ESTIMATOR = Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=1_000_000, engine=HERE)
-USUAL = Detector(AlertPolicy(1.0), 30, 0.1, 0.25, 0.5, 1.0, 999, 0)
+POLICY = DriftPolicy(
+    false_alarms_per_year=1.0,
+    threshold=THRESHOLD,
+    min_rows=30,
+    material=0.1,
+    severe=0.25,
+    material_mass=0.5,
+    severe_mass=1.0,
+    permutations=999,
+    segment_by=None,
+    classifier=False,
+    unit="record",
+    reference_rows=1000,
+    canary_rows=0,
+    seed=0,
+)
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -106,7 +121,7 @@ def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
     """
     rows_ND, rng = pooled(), np.random.default_rng(1)
     population = explained(rows_ND)
-    detector = replace(USUAL, alarm=AlertPolicy(promised), min_rows=2, permutations=199)
+    detector = Detector(replace(POLICY, false_alarms_per_year=promised, min_rows=2, permutations=199))
     level, allowed = promised / (YEAR / HOUR), AlertPolicy(promised, 2, 3).significance(HOUR)
     for rows in SIZES:
         warned, ranked, p = 0, 0, []
@@ -125,7 +140,7 @@ def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
             "detected": float(detected),
             "two_of_three": float(together.mean()),
             "warning_or_worse": warned / windows,
-            "one_a_year": float((np.array(p) <= USUAL.alarm.significance(HOUR)).mean()),
+            "one_a_year": float((np.array(p) <= POLICY.significance(HOUR)).mean()),
             "below_0.9": ranked / windows,
             "kept": detected * windows < most(windows, level),
         }
@@ -135,7 +150,7 @@ def divided(windows: int, promised: float) -> Iterator[dict[str, Any]]:
     """Yield how often rules with more parts alarm, on 300 records without drift: what they share is one level."""
     rows_ND, rng = pooled(), np.random.default_rng(2)
     population = explained(rows_ND)
-    usual = replace(USUAL, alarm=AlertPolicy(promised), permutations=199)
+    usual = replace(POLICY, false_alarms_per_year=promised, permutations=199)
     rules = {
         "features": usual,
         "and segments": replace(usual, segment_by="Sex"),
@@ -149,7 +164,7 @@ def divided(windows: int, promised: float) -> Iterator[dict[str, Any]]:
         before, now = (pl.DataFrame(rows_ND[chosen], schema=NAMES) for chosen in places)
         for name, rule in rules.items():
             parts = segments(rule.segment_by, before, now, rule.min_rows) if rule.segment_by else ()
-            told[name] += rule.find(reference, live, "mean_abs", HOUR, parts).level is not Level.NONE
+            told[name] += Detector(rule).find(reference, live, "mean_abs", HOUR, parts).level is not Level.NONE
     for name, count in told.items():
         level = promised / (YEAR / HOUR)
         yield {"rule": name, "promised": level, "detected": count / windows, "kept": count < most(windows, level)}
@@ -176,7 +191,7 @@ def incidents() -> Iterator[dict[str, Any]]:
         live = explained(rows_ND)
         for rows in (30, 100, 300):
             window = some(live, np.arange(rows))
-            found = USUAL.find(reference, window, "mean_abs", HOUR)
+            found = Detector(POLICY).find(reference, window, "mean_abs", HOUR)
             (label,) = found.labels
             first = min(label.features, key=lambda feature: (feature.p, -feature.distance))
             yield {
@@ -196,12 +211,12 @@ def speed() -> dict[str, Any]:
     reference = explained(records("validation-dataset.jsonl"))
     live = some(reference, np.random.default_rng(2).integers(0, 666, 10_000))
     start = time.perf_counter()
-    one = USUAL.find(reference, live, "mean_abs", HOUR)
+    one = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
     seconds = time.perf_counter() - start
     return {
         "records": 10_000,
         "seconds": round(seconds, 2),
-        "same": one == USUAL.find(reference, live, "mean_abs", HOUR),
+        "same": one == Detector(POLICY).find(reference, live, "mean_abs", HOUR),
     }
 
 

@@ -139,6 +139,7 @@ def options(group: Path) -> dict[str, tuple[str, dict[str, Entry]]]:
 
 def allowed(hint: Any) -> str:  # noqa: PLR0911  one return for each kind of type
     """Return the values that a type accepts, as Markdown."""
+    named: Any
     for named, text in NAMED:
         marks = named.__metadata__
         if getattr(hint, "__metadata__", ())[: len(marks)] == marks:

@@ -17,6 +17,7 @@ from pydantic import (
 
 from runner.domain.executions import LONGEST
 from runner.domain.numbers import Count, Seed
+from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.models.http import Http
@@ -335,40 +336,6 @@ class Shap(Node):
         return self
 
 
-class Drift(Node):
-    """`drift`: the rules of the alarm."""
-
-    threshold: Annotated[FiniteFloat, Field(gt=0, le=1)]
-    false_alarms_per_year: Annotated[FiniteFloat, Field(gt=0, le=1e6)]
-    min_rows: Annotated[int, Field(strict=True, ge=2, le=1_000_000)]
-    material: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    severe: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    material_mass: Annotated[FiniteFloat, Field(gt=0, le=100)]
-    severe_mass: Annotated[FiniteFloat, Field(gt=0, le=100)]
-    permutations: Annotated[int, Field(strict=True, ge=99, le=100_000)]
-    datapoints_to_alert: Annotated[int, Field(strict=True, ge=1, le=48)]
-    evaluation_period: Annotated[int, Field(strict=True, ge=1, le=48)]
-    segment_by: Annotated[str, Field(min_length=1)] | None
-    classifier: bool
-    unit: Literal["record", "event"]
-    reference_rows: Annotated[int, Field(strict=True, ge=500, le=100_000)]
-    canary_rows: Annotated[int, Field(strict=True, ge=0, le=10_000)]
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Drift:
-        if self.severe < self.material:
-            raise ValueError(f"severe: {self.severe:g} is less than drift.material={self.material:g}")
-        if self.datapoints_to_alert > self.evaluation_period:
-            most = f"drift.evaluation_period={self.evaluation_period}"
-            raise ValueError(f"datapoints_to_alert: {self.datapoints_to_alert} windows are more than {most}")
-        if self.severe_mass < self.material_mass:
-            raise ValueError(
-                f"severe_mass: {self.severe_mass:g} is less than drift.material_mass={self.material_mass:g}"
-            )
-        return self
-
-
 class Monitor(Node):
     """`monitor`: what is watched."""
 
@@ -451,7 +418,7 @@ class Settings(Node):
     ]
     shap: Shap
     engine: Engine
-    drift: Drift
+    drift: DriftPolicy
     monitor: Monitor
     schedule: Timetable | None
     ledger: Ledger

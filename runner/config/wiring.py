@@ -37,8 +37,6 @@ from runner.config.settings import (
 )
 from runner.domain.executions import HOUR, Execution, Outcome, Window
 from runner.domain.schedules import ExecutionRecord, Snapshot
-from runner.drift.detect import Detector
-from runner.drift.policy import AlertPolicy
 from runner.drift.sequential import SequentialStopping
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.explain import background as backgrounds
@@ -393,10 +391,7 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
         summary=_summary(settings),
-        threshold=settings.drift.threshold,
-        detector=_detector(settings),
-        reference_rows=settings.drift.reference_rows,
-        seed=settings.drift.seed,
+        policy=settings.drift,
         save_local_shap_values=settings.shap.save_local_shap_values,
         report=_report(settings),
         provenance=provenance,
@@ -417,11 +412,8 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
         reference=settings.monitor.reference,
-        threshold=settings.drift.threshold,
-        detector=_detector(settings),
-        unit=settings.drift.unit,
+        policy=settings.drift,
         certainty=_certainty(settings),
-        canary_rows=settings.drift.canary_rows,
         save_local_shap_values=settings.shap.save_local_shap_values,
         report=_report(settings),
         provenance=provenance,
@@ -432,24 +424,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
 
 
 def _certainty(settings: Settings) -> SequentialStopping:
-    drift = settings.drift
-    return SequentialStopping(settings.shap.precision, drift.threshold, _detector(settings), drift.seed)
-
-
-def _detector(settings: Settings) -> Detector:
-    drift = settings.drift
-    return Detector(
-        alarm=AlertPolicy(drift.false_alarms_per_year, drift.datapoints_to_alert, drift.evaluation_period),
-        min_rows=drift.min_rows,
-        material=drift.material,
-        severe=drift.severe,
-        material_mass=drift.material_mass,
-        severe_mass=drift.severe_mass,
-        permutations=drift.permutations,
-        seed=drift.seed,
-        segment_by=drift.segment_by,
-        classifier=drift.classifier,
-    )
+    return SequentialStopping(settings.shap.precision, settings.drift)
 
 
 def _estimator(settings: Settings, model: Model) -> Estimator:

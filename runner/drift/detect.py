@@ -27,7 +27,7 @@ from runner.drift.histograms import with_histograms
 from runner.drift.ks import critical, holm, smirnov
 from runner.drift.ndcg import ndcg
 from runner.drift.pairing import Pairing, pair
-from runner.drift.policy import AlertPolicy
+from runner.drift.policy import DriftPolicy
 from runner.drift.segments import Segment, segments
 from runner.drift.shares import attribution_shift, rank, share, total_log2_change
 
@@ -37,33 +37,14 @@ NOISE = 0.99
 
 @dataclass(frozen=True)
 class Detector:
-    """Thresholds and tests that assign a level to a window.
+    """Tests that assign a level to a window.
 
     The significance level is divided equally between three families of tests: features of the whole window, the
     classifier, and segments. Segments share their part equally, and the features of a family share theirs by Holm's
     correction. All tests together therefore raise no more false alarms than accepted.
-
-    Attributes:
-        alarm: accepted number of false alarms, and the windows that an alert needs.
-        min_rows: smallest number of records on each side; fewer give no result.
-        material, severe: attribution shifts from which a significant drift is a warning or a violation.
-        material_mass, severe_mass: absolute log2 fold changes of the total attribution for the same levels.
-        permutations: random permutations that effects are compared with.
-        seed: seed of the permutations.
-        segment_by: feature or SQL expression that divides records into segments; None for no segments.
-        classifier: whether a classifier on all attributions also tests for joint changes.
     """
 
-    alarm: AlertPolicy
-    min_rows: int
-    material: float
-    severe: float
-    material_mass: float
-    severe_mass: float
-    permutations: int
-    seed: int
-    segment_by: str | None = None
-    classifier: bool = False
+    policy: DriftPolicy
 
     def find(
         self,
@@ -86,14 +67,14 @@ class Detector:
             FeatureMismatch: if a feature exists on one side only.
         """
         pairing = pair(reference, live, agg_method)
-        N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.alarm.significance(window)
+        N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.policy.significance(window)
         segments = self._segments(pairing, significance, parts)
-        if not pairing.labels or min(N, M) < self.min_rows:
+        if not pairing.labels or min(N, M) < self.policy.min_rows:
             rows = plural(min(N, M), "record")
-            note = f"the tests need drift.min_rows={self.min_rows} records on each side, got {rows}"
+            note = f"the tests need drift.min_rows={self.policy.min_rows} records on each side, got {rows}"
             notes, none = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
             return DriftResult(none, none, N, M, significance, 1.0, (), notes, segments=segments)
-        labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.seed))
+        labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.policy.seed))
         joint = self._separability(pairing, significance)
         separable = joint is not None and joint.p is not None and joint.p <= significance
         level = worst([*labels, *segments], least=Level.INFO if separable else Level.NONE)
@@ -109,12 +90,12 @@ class Detector:
             tests: features times labels.
             window: length of the window.
         """
-        return critical(reference_rows, rows, self.alarm.significance(window) / (tests * self._families))
+        return critical(reference_rows, rows, self.policy.significance(window) / (tests * self._families))
 
     @property
     def _families(self) -> int:
         """Number of families of tests that share the significance level."""
-        return 1 + self.classifier + (self.segment_by is not None)
+        return 1 + self.policy.classifier + (self.policy.segment_by is not None)
 
     def _labels(
         self, pairing: Pairing, significance: float, shared: int, rng: np.random.Generator
@@ -136,28 +117,33 @@ class Detector:
         return tuple(results)
 
     def _segments(self, pairing: Pairing, significance: float, parts: Sequence[Segment]) -> tuple[SegmentResult, ...]:
-        enough = [bool(pairing.labels) and part.smaller >= self.min_rows for part in parts]
+        enough = [bool(pairing.labels) and part.smaller >= self.policy.min_rows for part in parts]
         shared = self._families * sum(enough)
         results = []
         for i, part in enumerate(parts):
             labels: tuple[LabelResult, ...] = ()
             if enough[i]:
-                labels = self._labels(pairing.part(part), significance, shared, np.random.default_rng([self.seed, i]))
+                labels = self._labels(
+                    pairing.part(part), significance, shared, np.random.default_rng([self.policy.seed, i])
+                )
             level = worst(labels) if labels else Level.INSUFFICIENT_DATA
             results.append(SegmentResult(part.name, level, len(part.reference_N), len(part.live_M), labels))
         return tuple(results)
 
     def _separability(self, pairing: Pairing, significance: float) -> Effect | None:
-        if not self.classifier:
+        if not self.policy.classifier:
             return None
-        rng = np.random.default_rng([self.seed, pairing.tests])
+        rng = np.random.default_rng([self.policy.seed, pairing.tests])
         joint = separability(np.hstack(pairing.before), np.hstack(pairing.now), significance / self._families, rng)
         return replace(joint, p=None if joint.p is None else min(1.0, self._families * joint.p))
 
     def _level(self, significant: bool, shift: Effect, total: Effect) -> Level:
         if not significant:
             return Level.NONE
-        sizes = [(shift, self.material, self.severe), (total, self.material_mass, self.severe_mass)]
+        sizes = [
+            (shift, self.policy.material, self.policy.severe),
+            (total, self.policy.material_mass, self.policy.severe_mass),
+        ]
         if any(_beyond(effect, severe) for effect, _, severe in sizes):
             return Level.VIOLATION
         return Level.WARNING if any(_beyond(effect, material) for effect, material, _ in sizes) else Level.INFO
@@ -167,7 +153,7 @@ class Detector:
     ) -> tuple[Effect, Effect, Effect]:
         """Return attribution shift, total log2 change and nDCG, with their permutation distributions."""
         seen = permutation.observed(before_ND, now_MD, agg_method)
-        chance = permutation.permuted(before_ND, now_MD, agg_method, self.permutations, rng)
+        chance = permutation.permuted(before_ND, now_MD, agg_method, self.policy.permutations, rng)
         return (
             _effect(attribution_shift, seen, chance, np.positive, np.positive),
             _effect(total_log2_change, seen, chance, np.abs, np.positive),
@@ -237,7 +223,7 @@ def _features(
 
 
 def detect_drift(
-    detector: Detector,
+    policy: DriftPolicy,
     before: Explained,
     now: Explained,
     agg_method: str,
@@ -249,7 +235,7 @@ def detect_drift(
     """Compare a window with the reference: tests, effects, segments, likely causes and the alert level.
 
     Args:
-        detector: thresholds and tests.
+        policy: thresholds and tests.
         before: stored reference records.
         now: records of the window.
         agg_method: aggregation of local attributions into global ones.
@@ -262,18 +248,18 @@ def detect_drift(
         FeatureMismatch: if a feature exists on one side only.
         SegmentError: if records cannot be divided by `drift.segment_by`.
     """
-    by = detector.segment_by
-    parts = segments(by, before.features, now.features, detector.min_rows) if by else ()
-    result = detector.find(before.attributions, now.attributions, agg_method, window, parts)
+    by = policy.segment_by
+    parts = segments(by, before.features, now.features, policy.min_rows) if by else ()
+    result = Detector(policy).find(before.attributions, now.attributions, agg_method, window, parts)
     result = with_causes(replace(result, canary=canary), before.features, now.features, parts, groups)
     result = with_histograms(result, before, now)
-    level = detector.alarm.status(past, result.alone)
+    level = policy.status(past, result.alone)
     notes = list(result.notes)
     if level is not result.alone:
-        policy = f"drift.datapoints_to_alert={detector.alarm.datapoints_to_alert} of {detector.alarm.evaluation_period}"
-        notes.append(f"this window alone: {result.alone}; with the windows before it: {level} ({policy})")
+        rule = f"drift.datapoints_to_alert={policy.datapoints_to_alert} of {policy.evaluation_period}"
+        notes.append(f"this window alone: {result.alone}; with the windows before it: {level} ({rule})")
     if by and not parts:
-        notes.append(f"drift.segment_by={by}: no segment has drift.min_rows={detector.min_rows} records on both sides")
+        notes.append(f"drift.segment_by={by}: no segment has drift.min_rows={policy.min_rows} records on both sides")
     if canary and canary.changed:
         notes.append(summary(canary))
     return replace(result, level=level, notes=tuple(notes))

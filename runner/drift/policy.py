@@ -1,4 +1,4 @@
-"""The alert policy: from an accepted number of false alarms per year to the significance level of one window."""
+"""The settings of `drift`, and the alert policy: from accepted false alarms per year to one window's significance."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import comb
 from operator import attrgetter
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen
 
 from runner.domain.drift import Level
+from runner.domain.numbers import Finite, Integer, Seed
 
 YEAR = timedelta(days=365)
 HALVINGS = 200
@@ -27,9 +31,9 @@ class AlertPolicy:
         evaluation_period: windows considered, the current one included.
     """
 
-    false_alarms_per_year: float
-    datapoints_to_alert: int = 1
-    evaluation_period: int = 1
+    false_alarms_per_year: Annotated[Finite, Gt(0), Le(1e6)]
+    datapoints_to_alert: Annotated[Integer, Ge(1), Le(48)] = 1
+    evaluation_period: Annotated[Integer, Ge(1), Le(48)] = 1
 
     def significance(self, window: timedelta) -> float:
         """Return the significance level of one window, for contiguous windows of this length.
@@ -68,3 +72,54 @@ class AlertPolicy:
         return sum(
             comb(n, i) * significance**i * (1 - significance) ** (n - i) for i in range(self.datapoints_to_alert, n + 1)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftPolicy(AlertPolicy):
+    """`drift`: thresholds and tests that assign a level to a window.
+
+    Attributes:
+        threshold: nDCG below which a label is a violation.
+        min_rows: smallest number of records on each side; fewer give no calibrated result.
+        material, severe: attribution shifts from which a significant drift is a warning or a violation.
+        material_mass, severe_mass: absolute log2 fold changes of the total attribution for the same levels.
+        permutations: random permutations that effects are compared with.
+        segment_by: feature or SQL expression that divides records into segments; None for no segments.
+        classifier: whether a classifier on all attributions also tests for joint changes.
+        unit: one observation; `event` draws one record of each event.
+        reference_rows: sample size of the reference records that baselining stores.
+        canary_rows: number of stored records that each execution explains again; 0 for none.
+        seed: seed of the reference sample and of the permutations.
+    """
+
+    threshold: Annotated[Finite, Gt(0), Le(1)]
+    min_rows: Annotated[Integer, Ge(2), Le(1_000_000)]
+    material: Annotated[Finite, Ge(0), Le(1)]
+    severe: Annotated[Finite, Ge(0), Le(1)]
+    material_mass: Annotated[Finite, Gt(0), Le(100)]
+    severe_mass: Annotated[Finite, Gt(0), Le(100)]
+    permutations: Annotated[Integer, Ge(99), Le(100_000)]
+    segment_by: Annotated[str, MinLen(1)] | None
+    classifier: bool
+    unit: Literal["record", "event"]
+    reference_rows: Annotated[Integer, Ge(500), Le(100_000)]
+    canary_rows: Annotated[Integer, Ge(0), Le(10_000)]
+    seed: Seed
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Check the order of limits.
+
+        Raises:
+            ValueError: if a limit for a violation is below that for a warning, or an alert can never be raised.
+        """
+        if self.severe < self.material:
+            raise ValueError(f"severe: {self.severe:g} is less than drift.material={self.material:g}")
+        if self.datapoints_to_alert > self.evaluation_period:
+            most = f"drift.evaluation_period={self.evaluation_period}"
+            raise ValueError(f"datapoints_to_alert: {self.datapoints_to_alert} windows are more than {most}")
+        if self.severe_mass < self.material_mass:
+            raise ValueError(
+                f"severe_mass: {self.severe_mass:g} is less than drift.material_mass={self.material_mass:g}"
+            )

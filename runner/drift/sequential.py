@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, GlobalAttributions
 from runner.domain.drift import DriftResult, LabelResult, Level
-from runner.drift.detect import Detector
 from runner.drift.ndcg import ndcg
 from runner.drift.pairing import pair
 from runner.drift.permutation import MEANS
+from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_labels
 from runner.drift.shares import attribution_shift, total_log2_change
 
@@ -44,15 +44,11 @@ class SequentialStopping:
 
     Attributes:
         probability: required probability that all records would give the same verdict; None explains all records.
-        threshold: nDCG threshold.
-        detector: thresholds and tests of the calibrated level.
-        seed: seed of the draws.
+        policy: thresholds of the verdict, and the seed of the draws.
     """
 
     probability: float | None
-    threshold: float
-    detector: Detector
-    seed: int
+    policy: DriftPolicy
 
     def sample_sizes(self, records: int) -> Iterator[int]:
         """Yield the sample size of each look; the last one is all records."""
@@ -91,9 +87,9 @@ class SequentialStopping:
         total = 0.0
         for i, (label, _) in enumerate(pairs.labels):
             values_ND, before_ND = MEANS[agg_method](pairs.now[i]), MEANS[agg_method](pairs.before[i])
-            drawn = _drawn(values_ND, records, np.random.default_rng([self.seed, i]))
+            drawn = _drawn(values_ND, records, np.random.default_rng([self.policy.seed, i]))
             gains_D = abs(reference.values(matched[label], live.names))
-            total += _crossing(partial(ndcg, gains_D), [self.threshold], drawn)
+            total += _crossing(partial(ndcg, gains_D), [self.policy.threshold], drawn)
             if label in results:
                 total += self._calibrated(results[label], before_ND.mean(axis=0), drawn)
         return min(1.0, total)
@@ -101,12 +97,12 @@ class SequentialStopping:
     def _calibrated(self, result: LabelResult, before_D: NDArray[np.float64], drawn: Drawn) -> float:
         """Return the bound for the level of a label; 1 if the effects are material but not yet significant."""
         shift, total = partial(attribution_shift, before_D), partial(total_log2_change, before_D)
-        material = shift(drawn.sample_D) >= self.detector.material
-        material |= abs(total(drawn.sample_D)) >= self.detector.material_mass
+        material = shift(drawn.sample_D) >= self.policy.material
+        material |= abs(total(drawn.sample_D)) >= self.policy.material_mass
         if material and result.level.order < Level.WARNING.order:
             return 1.0
-        limits = [self.detector.material_mass, self.detector.severe_mass]
-        return _crossing(shift, [self.detector.material, self.detector.severe], drawn) + _crossing(
+        limits = [self.policy.material_mass, self.policy.severe_mass]
+        return _crossing(shift, [self.policy.material, self.policy.severe], drawn) + _crossing(
             total, [*limits, *(-limit for limit in limits)], drawn
         )
 

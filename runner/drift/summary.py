@@ -10,6 +10,7 @@ from runner.domain.executions import HOUR
 from runner.domain.text import plural
 from runner.drift import canary
 from runner.drift.detect import Detector
+from runner.drift.policy import DriftPolicy
 from runner.drift.shares import rank, share
 
 NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
@@ -79,15 +80,15 @@ def _additions(result: DriftResult) -> Iterator[str]:
         yield canary.summary(result.canary)
 
 
-def minimum_detectable(detector: Detector, reference_rows: int, tests: int) -> str:
+def minimum_detectable(policy: DriftPolicy, reference_rows: int, tests: int) -> str:
     """Describe the smallest detectable change for typical hourly windows, as a share of a feature's records.
 
     Args:
-        detector: thresholds and false-alarm policy.
+        policy: thresholds and accepted false alarms.
         reference_rows: number of reference records.
         tests: features times labels.
     """
-    changes = {rows: detector.smallest(reference_rows, rows, tests, HOUR) for rows in SIZES}
+    changes = {rows: Detector(policy).smallest(reference_rows, rows, tests, HOUR) for rows in SIZES}
     shown = [f"{change:.0%} with {rows:,} records" for rows, change in changes.items() if change < 1]
     if not shown:
         return f"minimum detectable change: none with {plural(reference_rows, 'reference record')}"

@@ -14,7 +14,7 @@ from runner import subprocesses
 from runner.domain.attributions import Explained
 from runner.domain.executions import Outcome, Status
 from runner.domain.text import plural
-from runner.drift.detect import Detector
+from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.segments import segments
 from runner.drift.summary import minimum_detectable
@@ -49,9 +49,7 @@ class Baseline:
         name: the monitor's.
         dataset: the records to explain.
         background_rows: gives the SHAP baseline, None for what `summary` makes of the dataset.
-        threshold: the nDCG alarm, to say what it can see with this reference.
-        detector: the rule of the calibrated verdict, to say what it can see.
-        reference_rows, seed: how many records are kept with their local attributions, and what draws them.
+        policy: thresholds of the verdict, and the sample size of the stored records.
         save_local_shap_values: whether the local attributions of all records are left as CSV too.
         target: the folder that becomes the reference.
     """
@@ -62,10 +60,7 @@ class Baseline:
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     summary: Callable[[pl.DataFrame], pl.DataFrame]
-    threshold: float
-    detector: Detector
-    reference_rows: int
-    seed: int
+    policy: DriftPolicy
     save_local_shap_values: bool
     report: Report
     provenance: Provenance
@@ -90,7 +85,7 @@ class Baseline:
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
         analysis = documents.analysis(reference)
-        records = draw_sample(Explained(features, attributions), self.reference_rows, self.seed)
+        records = draw_sample(Explained(features, attributions), self.policy.reference_rows, self.policy.seed)
         sample_bytes = to_parquet(records)
         tests = features.width * len(attributions.labels)
         calls = manifest.calls(before, self.model.calls_made)
@@ -104,8 +99,8 @@ class Baseline:
             "preflight": asdict(checked),
             "calls": calls,
             "notes": [
-                *ndcg_range_notes(reference, self.threshold),
-                minimum_detectable(self.detector, records.features.height, tests),
+                *ndcg_range_notes(reference, self.policy.threshold),
+                minimum_detectable(self.policy, records.features.height, tests),
                 *self._segments(records),
                 *manifest.call_notes(calls),
             ],
@@ -130,9 +125,9 @@ class Baseline:
         Raises:
             SegmentError: when records cannot be divided so.
         """
-        detector = self.detector
-        if detector.segment_by is None:
+        policy = self.policy
+        if policy.segment_by is None:
             return []
-        parts = segments(detector.segment_by, records.features, records.features, detector.min_rows)
+        parts = segments(policy.segment_by, records.features, records.features, policy.min_rows)
         told = [f"{part.name} ({plural(part.smaller, 'kept record')})" for part in parts]
         return [f"segments: {', '.join(told)}"]

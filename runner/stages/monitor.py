@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,8 @@ from runner.domain.publication import Publication
 from runner.domain.records import Captured
 from runner.domain.text import plural
 from runner.drift.canary import canary
-from runner.drift.detect import Detector, detect_drift
+from runner.drift.detect import detect_drift
+from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
 from runner.drift.segments import sample_one_per_event
 from runner.drift.sequential import SequentialStopping
@@ -46,9 +47,6 @@ from runner.sources.source import Source
 LOOKED_BACK = 48
 """Executions before one that its report draws over time."""
 NOTHING_KEPT = "the reference keeps no records: chance cannot be told from drift here; run stage=baseline to have them"
-
-
-Unit = Literal["record", "event"]
 
 
 @dataclass(frozen=True)
@@ -107,11 +105,8 @@ class Monitor:
         merged: the events whose true labels are known, for the quality of the model.
         background_rows: gives the SHAP baseline, None for the reference's own.
         reference: the folder that baselining wrote, or an analysis.json; `strftime` codes stand for a window's start.
-        threshold: an nDCG below it is a violation.
-        detector: the rule of the calibrated verdict.
-        unit: what is one observation to it.
+        policy: thresholds and tests of the verdict.
         certainty: how sure the verdict has to be before no more records are explained.
-        canary_rows: how many of the kept records are explained again each time; 0 for none.
         save_local_shap_values: whether the local attributions are left as CSV, with a file that leads to their events.
         root: the folder of all executions.
         tell: tells others what was found, and returns a sentence on each that could not be told.
@@ -125,11 +120,8 @@ class Monitor:
     estimator: Estimator
     background_rows: Callable[[], Sequence[Sequence[Any]] | None]
     reference: Path
-    threshold: float
-    detector: Detector
-    unit: Unit
+    policy: DriftPolicy
     certainty: SequentialStopping
-    canary_rows: int
     save_local_shap_values: bool
     report: Report
     provenance: Provenance
@@ -189,7 +181,7 @@ class Monitor:
             **manifest.drift_summary(finding),
             "counts": manifest.counts(captured),
             "verdict": manifest.ranking(verdict),
-            "material": self.detector.material,
+            "material": self.policy.material,
             **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
             "evaluations": attributions.evaluations + (again.evaluations if again else 0),
             "preflight": asdict(checked),
@@ -241,7 +233,7 @@ class Monitor:
             live = self.estimator.aggregate(attributions)
         with watch.step("detect"):
             finding = self._find(scene, Explained(scene.records(slice(rows)), attributions), scene.first(rows))
-        return Seen(attributions, live, rank_labels(scene.reference.attributions, live, self.threshold), finding)
+        return Seen(attributions, live, rank_labels(scene.reference.attributions, live, self.policy.threshold), finding)
 
     def _enough(self, look: int, scene: Scene, seen: Seen) -> bool:
         """Return whether more records would hardly change the verdict."""
@@ -267,9 +259,9 @@ class Monitor:
 
     def _again(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
         """Return kept records explained again, None where there are none."""
-        if reference.sample is None or not self.canary_rows:
+        if reference.sample is None or not self.policy.canary_rows:
             return None
-        features = canaries(reference.sample, self.canary_rows).features
+        features = canaries(reference.sample, self.policy.canary_rows).features
         return self.estimator.explain(self.model, features, background, self.track)
 
     def _find(self, scene: Scene, live: Explained, captured: Captured) -> DriftResult | None:
@@ -277,19 +269,19 @@ class Monitor:
         reference = scene.reference
         if reference.sample is None:
             return None
-        if self.unit == "event":
-            live = live.rows(sample_one_per_event(captured.events_of(), self.detector.seed))
+        if self.policy.unit == "event":
+            live = live.rows(sample_one_per_event(captured.events_of(), self.policy.seed))
         method, told = str(self.estimator.agg_method), None
         if scene.again is not None:
             then, same = (
-                canaries(reference.sample, self.canary_rows),
+                canaries(reference.sample, self.policy.canary_rows),
                 not reference.differing_settings(self.estimator.settings),
             )
             told = canary(then.attributions, scene.again, method, same)
         comparable = [point.alone for point in scene.past if point.reference == reference.digest]
         length = scene.window.end - scene.window.start
         return detect_drift(
-            self.detector, reference.sample, live, method, length, told, comparable, self.estimator.groups
+            self.policy, reference.sample, live, method, length, told, comparable, self.estimator.groups
         )
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:

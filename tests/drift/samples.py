@@ -8,12 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, GlobalAttributions
-from runner.drift.detect import Detector
-from runner.drift.policy import AlertPolicy
+from runner.drift.policy import DriftPolicy
 
 HOUR = timedelta(hours=1)
 SCALES = np.array([5.0, 3.0, 2.0, 1.0, 0.5])
-USUAL = Detector(AlertPolicy(1.0), 30, 0.1, 0.25, 0.5, 1.0, 199, 0)
+POLICY = DriftPolicy(
+    false_alarms_per_year=1.0,
+    threshold=0.9,
+    min_rows=30,
+    material=0.1,
+    severe=0.25,
+    material_mass=0.5,
+    severe_mass=1.0,
+    permutations=199,
+    segment_by=None,
+    classifier=False,
+    unit="record",
+    reference_rows=500,
+    canary_rows=20,
+    seed=0,
+)
 
 
 def local(rows: int, seed: int, scales: NDArray[np.float64] = SCALES, labels: tuple[str, ...] = ("y",)) -> Attributions:

@@ -11,7 +11,8 @@ import pytest
 
 from runner.domain.attributions import Attributions
 from runner.drift.causes import MOST_FEATURES, SAME, likely_cause, with_causes
-from tests.drift.samples import HOUR, SCALES, USUAL, local
+from runner.drift.detect import Detector
+from tests.drift.samples import HOUR, POLICY, SCALES, local
 from tests.golden import Golden
 
 RNG = np.random.default_rng(8)
@@ -72,11 +73,11 @@ def test_only_what_has_surely_changed_is_looked_at() -> None:
     """And not more than a few, however many features there are."""
     scales = np.ones(10)
     reference, live = local(600, 0, scales), local(300, 1, scales * 9)
-    found = USUAL.find(reference, live, "mean_abs", HOUR)
+    found = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
     inputs = as_inputs(reference), as_inputs(live)
     told = [feature.cause for feature in with_causes(found, *inputs).labels[0].features]
     assert sum(cause is not None for cause in told) == min(MOST_FEATURES, 10)
-    quiet = USUAL.find(reference, local(300, 1, scales), "mean_abs", HOUR)
+    quiet = Detector(POLICY).find(reference, local(300, 1, scales), "mean_abs", HOUR)
     assert with_causes(quiet, *inputs) == quiet
 
 
@@ -84,7 +85,7 @@ def test_of_two_labels_a_feature_has_one_cause() -> None:
     """It is looked for once."""
     reference, live = local(600, 0, labels=("y", "z")), local(300, 1, SCALES * 3, ("y", "z"))
     inputs = as_inputs(reference), as_inputs(live)
-    one, two = with_causes(USUAL.find(reference, live, "mean_abs", HOUR), *inputs).labels
+    one, two = with_causes(Detector(POLICY).find(reference, live, "mean_abs", HOUR), *inputs).labels
     assert [feature.cause for feature in one.features] == [feature.cause for feature in two.features]
 
 
@@ -109,7 +110,7 @@ def test_the_cause_of_a_group_is_that_of_its_most_changed_feature(now: dict[str,
         .with_columns(pl.Series("years", HOURS[:600]), pl.Series("city", ["a"] * 450 + ["b"] * 150))
     )
     after = as_inputs(live).drop(name).with_columns(pl.Series(key, value, strict=False) for key, value in now.items())
-    found = USUAL.find(reference, live, "mean_abs", HOUR)
+    found = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
     (label,) = with_causes(found, before, after, groups={name: ["years", "city"]}).labels
     (cause,) = [feature.cause for feature in label.features if feature.name == name]
     assert cause is not None

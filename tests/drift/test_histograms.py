@@ -8,8 +8,9 @@ import pytest
 
 from runner.domain.attributions import Explained
 from runner.domain.drift import Histogram
+from runner.drift.detect import Detector
 from runner.drift.histograms import MOST_BINS, MOST_FEATURES, MOST_NAMES, OTHERS, numbers, values, with_histograms
-from tests.drift.samples import HOUR, USUAL, local
+from tests.drift.samples import HOUR, POLICY, local
 
 RNG = np.random.default_rng(4)
 
@@ -67,7 +68,7 @@ def test_the_largest_movers_bear_them() -> None:
     scales = np.ones(10)
     sides = local(600, 0, scales), local(300, 1, scales * [1, 1, 1, 1, 1, 1, 1, 1, 1, 4])
     before, now = (Explained(pl.DataFrame(side.phi_NDL[:, :, 0], schema=list(side.names)), side) for side in sides)
-    (label,) = with_histograms(USUAL.find(*sides, "mean_abs", HOUR), before, now).labels
+    (label,) = with_histograms(Detector(POLICY).find(*sides, "mean_abs", HOUR), before, now).labels
     bearing = [feature for feature in label.features if feature.attributions]
     assert len(bearing) == MOST_FEATURES
     assert bearing[-1].name == "j"

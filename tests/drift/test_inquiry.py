@@ -11,8 +11,7 @@ import pytest
 from runner.domain.attributions import Explained
 from runner.domain.drift import Canary, DriftResult, Level
 from runner.drift.detect import detect_drift
-from runner.drift.policy import AlertPolicy
-from tests.drift.samples import HOUR, SCALES, USUAL, local
+from tests.drift.samples import HOUR, POLICY, SCALES, local
 from tests.golden import Golden
 
 STILL, MOVED = Canary(20, changed=False, difference=0.0, moved=0.0), Canary(20, True, 0.5, 0.2)
@@ -32,7 +31,7 @@ def records(rows: int, seed: int, broken: int | None = None, times: float = 9.0)
 
 def asked(live: Explained, **changes: object) -> DriftResult:
     """Return the finding by segments."""
-    return detect_drift(replace(USUAL, segment_by="e", **changes), records(1500, 0), live, "mean_abs", HOUR)  # type: ignore[arg-type]
+    return detect_drift(replace(POLICY, segment_by="e", **changes), records(1500, 0), live, "mean_abs", HOUR)  # type: ignore[arg-type]
 
 
 def test_a_segment_says_what_the_whole_does_not(golden: Golden) -> None:
@@ -50,7 +49,7 @@ def test_a_segment_says_what_the_whole_does_not(golden: Golden) -> None:
 def test_all_parts_share_one_level() -> None:
     """A p-value that counts alone counts less beside segments: twice for the family, and times the segments."""
     live = records(1000, 1, broken=3)
-    found, alone = asked(live), detect_drift(USUAL, records(1500, 0), live, "mean_abs", HOUR)
+    found, alone = asked(live), detect_drift(POLICY, records(1500, 0), live, "mean_abs", HOUR)
     for together, single in zip(found.labels[0].features, alone.labels[0].features, strict=True):
         assert together.p == pytest.approx(min(1.0, 2 * single.p))
     assert found.smallest > alone.smallest
@@ -73,7 +72,7 @@ def test_the_canary_names_the_cause(canary: Canary | None, golden: Golden) -> No
     """Where a feature's own values are as before."""
     before, now = records(600, 0), records(300, 1)
     now.attributions.phi_NDL[:, 2] *= 9
-    found = detect_drift(USUAL, before, now, "mean_abs", HOUR, canary)
+    found = detect_drift(POLICY, before, now, "mean_abs", HOUR, canary)
     golden("\n".join([found.labels[0].top_changes[0].cause or "", *found.notes]))
     assert len(found.notes) == (canary is MOVED)
 
@@ -91,7 +90,7 @@ def test_the_canary_names_the_cause(canary: Canary | None, golden: Golden) -> No
 )
 def test_windows_stand_together(past: list[Level], level: Level) -> None:
     """Two of the last three have to reach a level; it then is the one that stands."""
-    rule = replace(USUAL, alarm=AlertPolicy(1.0, 2, 3))
+    rule = replace(POLICY, datapoints_to_alert=2, evaluation_period=3)
     live = records(300, 1)
     live.attributions.phi_NDL[:, 3] *= 8
     found = detect_drift(rule, records(600, 0), live, "mean_abs", HOUR, past=past)
@@ -100,7 +99,7 @@ def test_windows_stand_together(past: list[Level], level: Level) -> None:
 
 def test_too_few_records_stay_too_few() -> None:
     """Whatever the windows before said."""
-    rule = replace(USUAL, alarm=AlertPolicy(1.0, 2, 3))
+    rule = replace(POLICY, datapoints_to_alert=2, evaluation_period=3)
     few = records(10, 1)
     found = detect_drift(rule, records(600, 0), few, "mean_abs", HOUR, past=[Level.VIOLATION] * 2)
     assert (found.alone, found.level) == (Level.INSUFFICIENT_DATA, Level.INSUFFICIENT_DATA)
@@ -110,7 +109,7 @@ def test_a_joint_change_is_detected_by_the_classifier_alone() -> None:
     """Its level is that of what is not material."""
     live = records(600, 1)
     live.attributions.phi_NDL[:, 1] = live.attributions.phi_NDL[:, 0] * SCALES[1] / SCALES[0]
-    found = detect_drift(replace(USUAL, classifier=True), records(600, 0), live, "mean_abs", HOUR)
+    found = detect_drift(replace(POLICY, classifier=True), records(600, 0), live, "mean_abs", HOUR)
     assert found.labels[0].level == Level.NONE
     assert found.level == Level.INFO
     assert found.separability is not None

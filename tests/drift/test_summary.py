@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import Attributions
+from runner.drift.detect import Detector
 from runner.drift.ranking import rank_labels
 from runner.drift.summary import headline, minimum_detectable, sentence
-from tests.drift.samples import HOUR, SCALES, USUAL, local, summed
+from tests.drift.samples import HOUR, POLICY, SCALES, local, summed
 from tests.golden import Golden
 
 REFERENCE = local(600, 0)
@@ -19,7 +20,7 @@ REFERENCE = local(600, 0)
 def told(live: Attributions, reference: Attributions = REFERENCE) -> str:
     """Return headline and sentence."""
     rule = rank_labels(summed(reference), summed(live), 0.9)
-    finding = USUAL.find(reference, live, "mean_abs", HOUR)
+    finding = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
     return f"{headline(rule, finding)}: {sentence(rule, finding, summed(reference), summed(live))}"
 
 
@@ -55,16 +56,16 @@ def test_of_several_labels_the_worst_is_told() -> None:
 
 def test_few_records_say_that_they_could_have_seen_nothing(golden: Golden) -> None:
     """So that nobody takes silence for health."""
-    few = replace(USUAL, min_rows=2)
+    few = replace(POLICY, min_rows=2)
     rule = rank_labels(summed(REFERENCE), summed(local(5, 1)), 0.9)
-    finding = few.find(REFERENCE, local(5, 1), "mean_abs", HOUR)
+    finding = Detector(few).find(REFERENCE, local(5, 1), "mean_abs", HOUR)
     golden(sentence(rule, finding, summed(REFERENCE), summed(local(5, 1))))
 
 
 def test_what_can_be_seen_is_told_beforehand(golden: Golden) -> None:
     """From the sizes of both sides, the number of tests, and the false alarms that are accepted."""
-    golden(minimum_detectable(USUAL, 666, 14))
-    golden(minimum_detectable(USUAL, 5, 14))
+    golden(minimum_detectable(POLICY, 666, 14))
+    golden(minimum_detectable(POLICY, 5, 14))
 
 
 def test_attributions_that_are_all_zero_are_told(golden: Golden) -> None:

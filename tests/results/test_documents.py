@@ -11,10 +11,11 @@ import pytest
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import LabelRanking, RankingResult
+from runner.drift.detect import Detector
 from runner.drift.ranking import ABSOLUTE
 from runner.errors import UnusableReference
 from runner.results.documents import analysis, constraint_violations, drift, dump, read_analysis, read_drift
-from tests.drift.samples import HOUR, USUAL, local
+from tests.drift.samples import HOUR, POLICY, local
 
 EXPECTED = Path(__file__).parents[1] / "expected"
 
@@ -78,7 +79,7 @@ def test_undefined_figures_are_null_in_drift_json() -> None:
     reference, zero = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
     verdict = RankingResult(0.9, (LabelRanking("y", "y", None, None, None, ("degenerate",)),))
     against = GlobalAttributions(("x",), ("y",), np.array([[0.5]]), np.array([0.25]))
-    document = orjson.loads(drift(USUAL.find(reference, zero, "mean_abs", HOUR), verdict, against))
+    document = orjson.loads(drift(Detector(POLICY).find(reference, zero, "mean_abs", HOUR), verdict, against))
     assert document["reference"] == {"y": {"global_shap_values": {"x": 0.5}, "expected_value": 0.25}}
     (label,) = document["finding"]["labels"]
     assert label["attribution_shift"] == {"value": None, "noise": None, "p": None}

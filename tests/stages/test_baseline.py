@@ -15,7 +15,7 @@ from runner.explain import background as backgrounds
 from runner.results.directories import is_being_written
 from runner.sources.dataset import Dataset
 from runner.stages.baseline import Baseline
-from tests.drift.samples import USUAL
+from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive
 from tests.stages.test_monitor import DATA, PARTS
 
@@ -25,7 +25,7 @@ def baseline(root: Path, model: Formula) -> Baseline:
     dataset = root / "dataset.jsonl"
     dataset.write_text("".join(f'{{"features": {row}}}\n' for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
     parts: dict[str, Any] = {**PARTS, "model": model}
-    parts |= {"detector": USUAL, "reference_rows": 500, "seed": 0, "target": root / "reference"}
+    parts |= {"policy": POLICY, "target": root / "reference"}
     data = Dataset(str(dataset), DATA, "data.dataset")
     return Baseline(name="m", dataset=data, summary=backgrounds.mean, **parts)
 

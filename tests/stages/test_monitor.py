@@ -40,7 +40,7 @@ from runner.stages.baseline import Baseline
 from runner.stages.monitor import NOTHING_KEPT, Monitor
 from tests.cli_runner import CHECKOUT
 from tests.conftest import HERE, untracked
-from tests.drift.samples import USUAL
+from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
 
@@ -52,7 +52,6 @@ PARTS: dict[str, Any] = {
     "model": Formula(additive),
     "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100, engine=HERE),
     "background_rows": lambda: None,
-    "threshold": 0.9,
     "save_local_shap_values": False,
     "report": Report(CHECKOUT / "reports_templates", "title", 20),
     "provenance": Provenance("settings: all\n", {"python": "3"}, lambda: 0.0),
@@ -80,9 +79,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         dataset=Dataset(str(dataset), DATA, "data.dataset"),
         summary=backgrounds.mean,
         target=root / "reference",
-        detector=USUAL,
-        reference_rows=500,
-        seed=0,
+        policy=POLICY,
         **PARTS,
     ).run()
     if rows:
@@ -92,10 +89,8 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         "source": Source(EndpointReader(str(root / "captures"), FIELDS, 1), share, None, untracked),
         "merged": MergedReader(str(root / "merge"), FIELDS, None, 0.5),
         "reference": root / "reference",
-        "detector": USUAL,
-        "unit": "record",
-        "canary_rows": 20,
-        "certainty": SequentialStopping(None, 0.9, USUAL, 0),
+        "policy": POLICY,
+        "certainty": SequentialStopping(None, POLICY),
         "tell": lambda _: (),
         **PARTS,
         **changes,
@@ -153,7 +148,7 @@ def test_the_background_is_the_references(tmp_path: Path) -> None:
 def test_local_attributions_are_compared_with_those_of_the_reference(tmp_path: Path, golden: Golden) -> None:
     """drift.json has the finding; with a reference that keeps no records it has none, and a note says why."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 3)
-    few = replace(stage, detector=replace(USUAL, min_rows=2))
+    few = replace(stage, policy=replace(POLICY, min_rows=2))
     found = orjson.loads((Path(few.run(WINDOW).directory) / "drift.json").read_bytes())["finding"]
     assert (found["rows_reference"], found["rows_live"]) == (3, 3)
     assert [feature["name"] for feature in found["labels"][0]["features"]] == ["a", "b", "c"]
@@ -173,7 +168,7 @@ def found(execution: Execution) -> dict[str, Any]:
 
 def test_a_canary_distinguishes_a_changed_model_from_changed_inputs(tmp_path: Path, golden: Golden) -> None:
     """Attributions of the reference's records stay with the same model, whatever the inputs, and move with another."""
-    stage = replace(monitor(tmp_path, [[70, 2, 1]] * 3), detector=replace(USUAL, min_rows=2))
+    stage = replace(monitor(tmp_path, [[70, 2, 1]] * 3), policy=replace(POLICY, min_rows=2))
     same = found(stage.run(WINDOW))["canary"]
     assert (same["records"], same["changed"], same["difference"], same["moved"]) == (3, False, 0, 0)
     changed = replace(stage, model=Formula(interacting)).run(WINDOW)
@@ -181,16 +176,16 @@ def test_a_canary_distinguishes_a_changed_model_from_changed_inputs(tmp_path: Pa
     assert other["changed"]
     assert other["moved"] > 0
     golden("\n".join(notes(changed)))
-    without = replace(stage, canary_rows=0).run(WINDOW)
+    without = replace(stage, policy=replace(stage.policy, canary_rows=0)).run(WINDOW)
     assert found(without)["canary"] is None
 
 
 def test_with_events_as_units_one_record_of_each_is_compared(tmp_path: Path) -> None:
     """A batch of records that are alike is one observation."""
-    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 5), detector=replace(USUAL, min_rows=2))
+    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 5), policy=replace(POLICY, min_rows=2))
     write(tmp_path, "09/01-00-000-y.jsonl", event([5, 3, 0], [5, 3, 1]))
     assert found(stage.run(WINDOW))["rows_live"] == 7
-    assert found(replace(stage, unit="event").run(WINDOW))["rows_live"] == 2
+    assert found(replace(stage, policy=replace(stage.policy, unit="event")).run(WINDOW))["rows_live"] == 2
     assert manifest(tmp_path)["counts"]["records"] == 7
 
 
@@ -198,11 +193,13 @@ def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path, golden: Gol
     """Two of three: the first window raises no alarm, the second does, and it stands for one that is quiet."""
     usual = monitor(tmp_path, [])
     rule = replace(
-        USUAL,
-        alarm=replace(USUAL.alarm, false_alarms_per_year=1e5, datapoints_to_alert=2, evaluation_period=3),
+        POLICY,
+        false_alarms_per_year=1e5,
+        datapoints_to_alert=2,
+        evaluation_period=3,
         min_rows=2,
     )
-    stage = replace(usual, detector=rule)
+    stage = replace(usual, policy=rule)
     rows = {9: [90, 2, 1], 10: [90, 2, 1], 11: [6, 2, 1]}
     executed = []
     for hour, row in rows.items():
@@ -234,7 +231,7 @@ def test_each_hour_may_have_a_reference_of_its_own(tmp_path: Path, golden: Golde
 
 def test_records_that_cannot_be_divided_fail_an_execution(tmp_path: Path, golden: Golden) -> None:
     """The failure reason has the setting with its value, and what was expected."""
-    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 3), detector=replace(USUAL, segment_by="Sex"))
+    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 3), policy=replace(POLICY, segment_by="Sex"))
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
     assert "drift.segment_by=Sex" in str(execution.failure_reason)
@@ -506,7 +503,7 @@ def test_the_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
 def test_no_more_records_are_explained_than_the_verdict_needs(tmp_path: Path, golden: Golden) -> None:
     """Of many alike a thousand do; the manifest says how many, and all are counted as seen."""
     rows = [[i % 7, 2 + i % 3, i % 5] for i in range(2_500)]
-    stage = monitor(tmp_path, rows, certainty=SequentialStopping(0.9, 0.9, USUAL, 0))
+    stage = monitor(tmp_path, rows, certainty=SequentialStopping(0.9, POLICY))
     assert stage.run(WINDOW).succeeded
     found = manifest(tmp_path)
     assert found["counts"]["records"] == 2_500
@@ -519,7 +516,8 @@ def test_a_window_is_used_up_where_the_verdict_stays_in_doubt(tmp_path: Path, go
     """Where chance alone orders two features all records are explained, and the notes say so."""
     rng = np.random.default_rng(1)
     rows = np.stack([3 + 3 * rng.integers(-2, 3, 1_500), np.full(1_500, 2), 1 + rng.integers(-2, 3, 1_500)], axis=1)
-    stage = monitor(tmp_path, rows.tolist(), certainty=SequentialStopping(0.999, 0.92, USUAL, 0), threshold=0.92)
+    close = replace(POLICY, threshold=0.92)
+    stage = monitor(tmp_path, rows.tolist(), policy=close, certainty=SequentialStopping(0.999, close))
     assert stage.run(WINDOW).succeeded
     found = manifest(tmp_path)
     assert found["counts"]["sample"] == 1_500
