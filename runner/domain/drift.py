@@ -24,6 +24,19 @@ class Level(StrEnum):
         return list(Level).index(self)
 
 
+class Headline(StrEnum):
+    """Verdicts in two or three words, as documents store them."""
+
+    NO_DRIFT = "No drift"
+    TOO_FEW_RECORDS = "Too few records"
+    NO_MATERIAL_DRIFT = "No material drift"
+    DRIFT = "Drift"
+    SEVERE_DRIFT = "Severe drift"
+    NO_VERDICT = "No verdict"
+    FAILED = "Failed"
+    REFERENCE = "Reference"
+
+
 @dataclass(frozen=True)
 class Effect:
     """A statistic with its permutation distribution.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, FeatureDrift, LabelResult, Level, RankingResult, worst
+from runner.domain.drift import DriftResult, FeatureDrift, Headline, LabelResult, Level, RankingResult, worst
 from runner.domain.executions import HOUR
 from runner.domain.text import plural
 from runner.drift import canary
@@ -19,23 +19,23 @@ MOST_SEGMENTS = 2
 SIZES = (100, 1_000, 10_000)
 """Records per hour for which the minimum detectable change is reported."""
 HEADLINES = {
-    Level.NONE: "No drift",
-    Level.INSUFFICIENT_DATA: "Too few records",
-    Level.INFO: "No material drift",
-    Level.WARNING: "Drift",
-    Level.VIOLATION: "Severe drift",
+    Level.NONE: Headline.NO_DRIFT,
+    Level.INSUFFICIENT_DATA: Headline.TOO_FEW_RECORDS,
+    Level.INFO: Headline.NO_MATERIAL_DRIFT,
+    Level.WARNING: Headline.DRIFT,
+    Level.VIOLATION: Headline.SEVERE_DRIFT,
 }
 
 
-def headline(ranking: RankingResult, result: DriftResult | None) -> str:
-    """Return the verdict in two or three words; an nDCG violation is drift whatever the tests found."""
+def headline(ranking: RankingResult, result: DriftResult | None) -> Headline:
+    """Return the headline of a verdict; an nDCG violation is drift whatever the tests found."""
     if result and result.level in {Level.WARNING, Level.VIOLATION}:
         return HEADLINES[result.level]
     if ranking.violations:
-        return "Drift"
+        return Headline.DRIFT
     if not any(label.ndcg is not None for label in ranking.drifts):
-        return "No verdict"
-    return HEADLINES[result.level] if result else "No drift"
+        return Headline.NO_VERDICT
+    return HEADLINES[result.level] if result else Headline.NO_DRIFT
 
 
 def sentence(

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from runner.domain.text import plural
-from runner.report.states import BAD, GOOD, WARNING
 
 Document = Mapping[str, Any]
 Check = dict[str, str]
 
+
+class State(StrEnum):
+    """States of a check or a verdict, as the style sheets name them."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+GOOD, WARNING, BAD = State
+
 PARITY_TOLERANCE = 1e-6
 SHORT_HASH = 12
 CHANGED = {True: ("changed", WARNING), False: ("unchanged", GOOD), None: ("unknown", WARNING)}
-EXACT = {
-    "exact": "exact: all coalitions",
-    "linear": "exact: closed form of a model that adds up",
-    "tree": "exact: the trees' own, averaged over their training data, without shap.baseline",
-}
 ENDPOINT = "behind an endpoint, whose model cannot be told from here"
 
 
@@ -61,7 +67,7 @@ def doubt(checks: Sequence[Check]) -> str:
     return f"This verdict is in doubt. {'; '.join(told)}." if told else ""
 
 
-def _check(name: str, value: str, state: str, note: str = "") -> Check:
+def _check(name: str, value: str, state: State, note: str = "") -> Check:
     return {"name": name, "value": value, "state": state, "note": note}
 
 
@@ -115,17 +121,17 @@ def _reference(identity: str, finding: Document) -> Check:
 def _estimator(manifest: Document) -> Check:
     """Return how the attributions were computed, and their standard error: of the label where it is largest."""
     settings, residual = manifest["estimator"], manifest["efficiency_residual"]
-    unit = "log-odds" if settings["use_logit"] else "model output"
+    unit = settings.get("quantity") or ("log-odds" if settings["use_logit"] else "model output")
     note = f"in units of the {unit}, {settings['agg_method']}; Σφ + expected − score: {residual:.0e} at most"
-    if settings["explainer"] != "kernel":
-        return _check("Estimator", EXACT[settings["explainer"]], GOOD, note)
-    samples = "default" if settings["num_samples"] is None else settings["num_samples"]
-    value = f"{'kernel as Clarify' if settings.get('compat') else 'kernel'}, {samples} samples"
     errors = [label["local"] for label in (manifest.get("standard_errors") or {}).values()]
+    value = settings["explainer"] + (f" ({settings['compat']} compatible)" if settings.get("compat") else "")
+    if errors and not any(errors) and None not in errors:
+        return _check("Estimator", f"{value}, exact", GOOD, note)
+    if "num_samples" in settings:
+        samples = settings["num_samples"]
+        value += ", default samples" if samples is None else f", {plural(samples, 'sample')}"
     if not errors or None in errors:
-        return _check("Estimator", f"{value}; error not known", GOOD, note)
-    if not any(errors):
-        return _check("Estimator", "kernel, all coalitions: exact", GOOD, note)
+        return _check("Estimator", f"{value}; error unknown", GOOD, note)
     return _check("Estimator", f"{value}; local values ± {max(errors):.2g}", GOOD, f"± one standard error; {note}")
 
 

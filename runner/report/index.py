@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runner.report.states import WARNING, state
+from runner.report.context import state
+from runner.report.health import State
 from runner.results import directories
 from runner.results.directories import MANIFEST, REPORT
 from runner.results.history import history_point
@@ -45,7 +46,7 @@ def _row(folder: Path, directory: Path) -> dict[str, Any]:
         return {"directory": link, "report": report, **_told(manifest)}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         problem = str(error) if MANIFEST in str(error) else f"{MANIFEST} is damaged"
-        damaged = {"headline": "Not readable", "state": WARNING, "status": "unknown", "sentence": f"{problem}."}
+        damaged = {"headline": "Not readable", "state": State.WARNING, "status": "unknown", "sentence": f"{problem}."}
         nothing = dict.fromkeys(("window", "level", "ndcg_text", "moved_text"), "")
         return {"directory": link, "report": report, "point": None, **damaged, **nothing}
 

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from runner.errors import ReportError, disk_sentence
-from runner.report import charts, context, index, labels, notebook, pdf, tables
+from runner.report import charts, context, index, notebook, pdf, sections, tables
 from runner.report.templates import Templates
 from runner.results.directories import INDEX, NOTEBOOK, PDF, REPORT, newest_executions, put
 from runner.results.documents import read_drift
@@ -137,13 +137,12 @@ class Report:
 
 def _bounded(page: dict[str, Any], most_labels: int, most_rows: int) -> dict[str, Any]:
     """Return a page with so many labels at most, and with so many rows of all their features together."""
-    kept = page["labels"][:most_labels]
-    rows = labels.room(len(kept), most_rows)
-    sections = [{**section, "features": tables.bounded(section["features"], rows)} for section in kept]
+    labels = page["labels"][:most_labels]
+    rows = sections.room(len(labels), most_rows)
     return {
         **page,
-        "labels": sections,
-        "labels_left_out": len(page["labels"]) - len(kept),
+        "labels": [{**label, "features": tables.bounded(label["features"], rows)} for label in labels],
+        "labels_left_out": len(page["labels"]) - len(labels),
         "most_rows": rows,
         "segments": page["segments"] and tables.bounded(page["segments"], rows),
     }

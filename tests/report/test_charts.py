@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.report import charts, figures
+from runner.report import charts
 from runner.report.templates import Templates
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
@@ -28,7 +28,7 @@ def compared(names: list[str], moved: float = 0.0, p: float = 1e-9, material: fl
     """Return the quadrant of features that all moved alike and are alike sure."""
     rows = [{"name": name, "moved": moved, "p": p, "share_before": 0.1, "share_now": 0.1} for name in names]
     section = {"label": "u", "rows": rows, "tested": True}
-    return figures.compared(section, {"significance": 1e-4}, material, 20)[0]
+    return charts.compared_figures(section, {"significance": 1e-4}, material, 20)[0]
 
 
 def texts(svg: str) -> list[str]:
@@ -38,20 +38,20 @@ def texts(svg: str) -> list[str]:
 
 def test_lines_break_where_nothing_was_looked_at() -> None:
     """Twelve windows, one missing in the middle, one failed: three pieces in each panel, and the failure is marked."""
-    (figure,) = figures.windows([asdict(point) for point in points(12)])
+    (figure,) = charts.timeline_figures([asdict(point) for point in points(12)])
     svg = drawn(figure)
     lines = re.findall('<path[^>]* d="([^"]*)"[^>]* stroke="#767d88"', svg)
     assert sum(line.count("M") for line in lines) == 3 * 3
     assert svg.count('fill="#222222"') > 1
     assert figure["table"]["rows"][0][0] == "2026-01-05 09:00"
-    assert figures.windows([asdict(points(2)[0])]) == []
+    assert charts.timeline_figures([asdict(points(2)[0])]) == []
 
 
 def test_another_reference_is_marked(golden: Golden) -> None:
     """By one sentence more, and by a dotted line in each of the three panels."""
     same = [asdict(point) for point in points(6)]
     changed = [{**point, "reference": "new" if i > 3 else "old"} for i, point in enumerate(same)]
-    one, two = (figures.windows(each)[0] for each in (same, changed))
+    one, two = (charts.timeline_figures(each)[0] for each in (same, changed))
     assert two["sentence"].count(". ") == one["sentence"].count(". ") + 1
     golden(one["sentence"])
     golden(two["sentence"])
@@ -63,7 +63,7 @@ def test_another_reference_is_marked(golden: Golden) -> None:
 def test_texts_do_not_pile_up(moved: float, p: float) -> None:
     """Of two hundred features in one place one is named."""
     figure = compared([f"feature {i}" for i in range(1000)], moved, p)
-    assert len(figure["values"]) == figures.MOST_POINTS
+    assert len(figure["values"]) == charts.MOST_POINTS
     named = [text for text in texts(drawn(figure)) if text.startswith("feature")]
     assert len(named) == 1
 
