@@ -1,0 +1,57 @@
+"""Compare two windows from Python: did the reasons of the model change?
+
+python examples/compare_windows.py
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+import runner
+from runner.console import track
+from runner.domain.attributions import Explained
+from runner.drift.detect import Detector, detect_drift
+from runner.drift.policy import AlertPolicy
+from runner.engine import Engine
+from runner.explain import background
+from runner.explain.aggregate import Aggregation
+from runner.explain.estimator import Estimator
+from runner.explain.explainers.linear import Linear
+from runner.models.linear_learner import LinearLearner
+
+DEMO = Path(runner.__file__).parent / "demo"
+COLUMNS = ["radius", "texture", "perimeter", "area", "smoothness"]
+COLUMNS += ["compactness", "concavity", "concave points", "symmetry", "fractal dimension"]
+
+# 1. Two windows of records. In the second one, compactness arrives in per cent instead of as a fraction.
+monday = pl.read_csv(DEMO / "baseline.csv", has_header=False, new_columns=["label", *COLUMNS]).drop("label")
+tuesday = pl.read_csv(DEMO / "traffic.csv", has_header=False, new_columns=COLUMNS)
+tuesday = tuesday.with_columns(pl.col("compactness") * 100)
+
+# 2. Explain both with the same model, the same estimator and the same background.
+model = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=("malignant",), deploy=None)
+engine = Engine(kind="serial", workers=None, address=None)
+estimator = Estimator(Linear(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=16_000, engine=engine)
+reference, live = (
+    Explained(records, estimator.explain(model, records, background.mean(monday), track))
+    for records in (monday, tuesday)
+)
+
+# 3. Compare them. One false alarm per year is accepted if a window is one day; the other values are the defaults.
+detector = Detector(
+    AlertPolicy(false_alarms_per_year=1.0),
+    min_rows=30,
+    material=0.1,
+    severe=0.25,
+    material_mass=0.5,
+    severe_mass=1.0,
+    permutations=999,
+    seed=0,
+)
+result = detect_drift(detector, reference, live, agg_method="mean_abs", window=timedelta(days=1))
+(label,) = result.labels
+feature = label.top_changes[0]
+print(f"level: {result.level}")
+print(f"attribution shift: {label.attribution_shift.value:.1%}, by chance up to {label.attribution_shift.noise:.1%}")
+print(f"largest change: {feature.name}, rank {feature.rank_before} to {feature.rank_now}: {feature.cause}")
