@@ -5,14 +5,17 @@ python examples/compare_windows.py
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from omegaconf import OmegaConf
 
 import runner
+from runner.cli import CONF
 from runner.console import track
 from runner.domain.attributions import Explained
-from runner.drift.detect import Detector, detect_drift
-from runner.drift.policy import AlertPolicy
+from runner.drift.detect import detect_drift
+from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
 from runner.explain import background
 from runner.explain.aggregate import Aggregation
@@ -38,18 +41,10 @@ reference, live = (
     for records in (monday, tuesday)
 )
 
-# 3. Compare them. One false alarm per year is accepted if a window is one day; the other values are the defaults.
-detector = Detector(
-    AlertPolicy(false_alarms_per_year=1.0),
-    min_rows=30,
-    material=0.1,
-    severe=0.25,
-    material_mass=0.5,
-    severe_mass=1.0,
-    permutations=999,
-    seed=0,
-)
-result = detect_drift(detector, reference, live, agg_method="mean_abs", window=timedelta(days=1))
+# 3. Compare them. The policy has the defaults of the group `drift`: one false alarm per year.
+defaults: Any = OmegaConf.load(CONF / "drift" / "calibrated.yaml")
+policy = DriftPolicy(**defaults)
+result = detect_drift(policy, reference, live, agg_method="mean_abs", window=timedelta(days=1))
 (label,) = result.labels
 feature = label.top_changes[0]
 print(f"level: {result.level}")
