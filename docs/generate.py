@@ -50,62 +50,6 @@ NAMED = [
 ]
 """Types of settings with a description that their bounds do not give."""
 
-REMEDIES = {
-    "SettingsError": "Correct each key or value that the message names.",
-    "MissingInput": "Correct the path in the key that the message names. For a reference, run `stage=baseline` first.",
-    "StorageError": "Follow the message: check credentials, region and address in the environment, or replace "
-    "the broken file.",
-    "DatasetError": "Correct the line, or `data.headers` (without the label), or `data.features`.",
-    "OccupiedTarget": "Choose another `paths.baseline`, `paths.root` or window, or remove the files that the message "
-    "names.",
-    "NoData": "Check `monitor.endpoint`, `monitor.variant`, `paths.capture` and the window, and that the endpoint had "
-    "traffic.",
-    "NoValidRecords": "Read the first rejection in the message; `stage=capture` shows an example of each reason.",
-    "TooManyRejected": "Read `rejected.jsonl` in the execution directory, or run `stage=capture`. Correct the "
-    "source or the settings, or increase `data.max_rejected_share`.",
-    "ArtifactError": "Provide an intact model file of the kind that `model=` selects.",
-    "ModelInputError": "Encode the feature as in the training data of the model.",
-    "ModelAnswerError": "Name each output in `model.label_headers`, or correct the model. For `model=python`, read the "
-    "exception in the message.",
-    "EndpointError": "Check the health of the endpoint, whose response the message quotes, or increase "
-    "`model.attempts`.",
-    "BackgroundError": "Give rows with one value per feature, each of the type of that feature.",
-    "ExplainerError": "Increase `shap.num_samples`, or choose the explainer that the message names.",
-    "EngineError": "Check the workers, or use `engine=serial`.",
-    "UnusableReference": "Run `stage=baseline` again with the current settings, or restore the previous settings.",
-    "FeatureMismatch": "Compare `data.headers` and `shap.groups` with the `analysis.json` of the reference.",
-    "SegmentError": "Give a feature name, or a SQL expression over features; quote names with spaces.",
-    "LedgerError": "Follow the message. Schedules and executions continue when the ledger is available again.",
-    "MissingSnapshot": "Write a new snapshot with `stage=schedule stage.action=update`.",
-    "UnknownSchedule": "Create the schedule, or correct `monitor.name` or `ledger.url`.",
-    "ScheduleExists": "Use `stage.action=update`, or another `monitor.name`.",
-    "ReportError": "Correct the line of the template or chart. The documents of the execution are complete.",
-    "PublishError": "Check the sink. The execution and its verdict are unaffected.",
-    "RecordError": "Run `stage=capture` to see the line and its location; see the reasons below.",
-}
-"""What a reader can do about each error, by class name."""
-
-REASONS = {
-    "not_json": "The line is not JSON.",
-    "not_a_capture": "The line is JSON, but not a captured event.",
-    "no_input": "The request was not captured.",
-    "no_output": "The response was not captured.",
-    "encoding": "The encoding field is not CSV, JSON or BASE64, or the body does not match it.",
-    "payload": "The body does not have the expected format.",
-    "row_count": "Request and response contain different numbers of records.",
-    "features_not_found": "`data.features` finds nothing.",
-    "feature_count": "The number of values differs from the number of features.",
-    "feature_type": "The type of a value differs from that of most records.",
-    "score_not_found": "`data.score` finds nothing, or no number.",
-    "score_count": "The number of scores differs from the number of outputs.",
-    "not_finite": "A value is NaN or Infinity.",
-    "too_long": "The line is longer than 32 MiB.",
-    "not_a_manifest": "The file is not a manifest of a batch transform.",
-    "not_ground_truth": "The line is not a ground truth record.",
-    "ground_truth": "The label in a ground truth record cannot be read.",
-}
-"""Reasons for which a line or record is rejected, as counted in manifests and in `rejected.jsonl`."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -305,7 +249,7 @@ def errors_page() -> str:
     ]
     for name, kind in error_classes().items():
         summary = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
-        lines.append(_row(f"`{name}`", summary, REMEDIES[name]))
+        lines.append(_row(f"`{name}`", summary, _code(kind.REMEDY)))
     lines += [
         "",
         "## Rejection reasons",
@@ -315,8 +259,17 @@ def errors_page() -> str:
         _row("reason", "meaning"),
         "|---|---|",
     ]
-    lines += [_row(f"`{reason}`", text) for reason, text in REASONS.items()]
+    lines += [_row(f"`{reason}`", _code(text)) for reason, text in errors.REJECTIONS.items()]
     return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    """Return a sentence with its settings and file names marked as code.
+
+    >>> _code("Run stage=baseline, or correct data.headers.")
+    'Run `stage=baseline`, or correct `data.headers`.'
+    """
+    return re.sub(r"\w+(?:\.\w+)*=[\w.…]*\w|\w+\.\w+|\w+=…", r"`\g<0>`", text)
 
 
 def error_classes() -> dict[str, type[errors.ShapwatchError]]:

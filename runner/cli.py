@@ -196,7 +196,7 @@ def outcome_of(config: DictConfig) -> tuple[Outcome, str | None]:
     from runner import console
     from runner.config import compose
     from runner.domain.executions import Execution, Outcome
-    from runner.errors import ShapwatchError, disk_sentence
+    from runner.errors import ShapwatchError, os_error_message
 
     try:
         settings = compose.validate(config)
@@ -204,7 +204,7 @@ def outcome_of(config: DictConfig) -> tuple[Outcome, str | None]:
     except ShapwatchError as error:
         return Outcome(f"error: {error}", succeeded=False), None
     except OSError as error:
-        return Outcome(f"error: {disk_sentence(error)}", succeeded=False), None
+        return Outcome(f"error: {os_error_message(error)}", succeeded=False), None
     if isinstance(outcome, Execution):
         return outcome, outcome.directory or None
     return outcome, str(settings.paths.baseline.absolute()) if settings.stage.kind == "baseline" else None

@@ -1,49 +1,53 @@
-"""What can go wrong, each as data that builds one sentence: what, where, what was expected, what to do.
+"""Errors: each class contains the data of one failure, and its `str` is the message for a person.
 
     ShapwatchError
-    ├── SettingsError            the settings do not fit; all problems at once
-    ├── MissingInput             a file or folder the settings name is not there
-    ├── StorageError             an object store refuses, or a file in it or on the disk is broken
-    ├── DatasetError             a line of a dataset cannot be used
-    ├── OccupiedTarget           a folder to write contains something else
+    ├── SettingsError            settings are invalid; all problems at once
+    ├── MissingInput             a file or folder named by the settings does not exist
+    ├── StorageError             an object store or a compressed file cannot be read or written
+    ├── DatasetError             a dataset contains an invalid line
+    ├── OccupiedTarget           a folder to write contains other files
     ├── NoData                   a window contains no captured event
     ├── NoValidRecords           a window contains events, but every record was rejected
-    ├── TooManyRejected          more records of a window were rejected than the settings allow
-    ├── ArtifactError            a model file is corrupt, unsafe or of an unknown kind
-    ├── ModelInputError          a model cannot take a feature's value
-    ├── ModelAnswerError         a model answers with invalid scores
-    ├── EndpointError            an endpoint cannot be reached, refuses or fails
-    ├── BackgroundError          the SHAP baseline does not fit the features
-    ├── ExplainerError           the explainer cannot work with these settings
-    ├── EngineError              workers cannot be reached, or die
-    ├── UnusableReference        the reference cannot be read or is not comparable
-    ├── FeatureMismatch          the reference has other features than the live data
+    ├── TooManyRejected          too many records of a window were rejected
+    ├── ArtifactError            a model file is corrupt, unsafe or of an unsupported kind
+    ├── ModelInputError          a model does not accept the value of a feature
+    ├── ModelAnswerError         a model returned invalid scores
+    ├── EndpointError            an endpoint is unreachable, rejects requests or fails
+    ├── BackgroundError          the SHAP baseline does not match the features
+    ├── ExplainerError           the explainer does not support these settings
+    ├── EngineError              workers are unreachable or died
+    ├── UnusableReference        the reference is unreadable or not comparable
+    ├── FeatureMismatch          reference and live data have different features
     ├── SegmentError             records cannot be divided into segments
-    ├── LedgerError              the ledger cannot be reached, read or written
-    │   └── MissingSnapshot      it lacks a settings snapshot
-    ├── UnknownSchedule          the ledger has no schedule of that name
-    ├── ScheduleExists           the ledger has one already
-    ├── ReportError              a template or chart is invalid, or a folder lacks the documents of a report
+    ├── LedgerError              the ledger is unreachable, unreadable or read-only
+    │   └── MissingSnapshot      the ledger lacks a settings snapshot
+    ├── UnknownSchedule          the ledger has no schedule of this name
+    ├── ScheduleExists           the ledger already has a schedule of this name
+    ├── ReportError              a report template or chart is invalid, or its documents are missing
     ├── PublishError             an execution could not be published to a sink
-    └── RecordError              one captured line or record cannot be used (becomes a `Rejection`)
+    └── RecordError              a captured line or record is invalid; it becomes a `Rejection`
 
-They are caught in two places: `cli`, which prints the sentence and exits with 2, and the execution boundary
-in `stages/monitor.py`, which stores it as the failure reason.
+Each class documents itself: its docstring is the meaning and `REMEDY` the remedy in docs/reference/errors.md.
+Errors are caught in two places: `cli` prints the message and exits with 2; the execution boundary in
+`stages/monitor.py` stores it as the failure reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from runner.domain.text import plural
 
 SNIPPET_CHARACTERS = 120
+NAMES_SHOWN = 10
 NO_DATA = "Job inputs had no data"
-"""The failure reason that the SageMaker service stores for an empty window."""
+"""Failure reason that the SageMaker service stores for an empty window."""
 
 
 def snippet(value: object) -> str:
-    """Return the text of `value`, cut to a length that fits a message, control characters escaped.
+    """Return `value` as a string that is short enough for a message, with escaped control characters.
 
     >>> snippet("x" * 200)[-5:]
     'xxxx…'
@@ -53,31 +57,35 @@ def snippet(value: object) -> str:
     return text if len(text) <= SNIPPET_CHARACTERS else text[: SNIPPET_CHARACTERS - 1] + "…"
 
 
-def _counted(reasons: Mapping[str, int]) -> str:
+def _counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
 
-def disk_sentence(error: OSError) -> str:
-    """Return the message of an operating-system error."""
-    return (
-        f"{error.filename or 'the disk'}: {error.strerror}; check that it exists, may be read or written and has space"
-    )
+def os_error_message(error: OSError) -> str:
+    """Return the message for an error of the operating system."""
+    return f"{error.filename or 'the disk'}: {error.strerror}; check the path, its permissions and the free disk space"
 
 
 class ShapwatchError(Exception):
-    """Anything shapwatch can explain in a sentence: the fields of a subclass are the facts, `str` is the sentence."""
+    """Base class of all errors with a message for a person.
+
+    Attributes:
+        REMEDY: what a reader can do, as shown in the documentation.
+    """
+
+    REMEDY: ClassVar[str]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
 
     @property
     def reason(self) -> str:
-        """The failure reason that an execution stores: the sentence, unless a fixed text is the contract."""
+        """Failure reason stored by an execution: the message, unless SageMaker prescribes a text."""
         return str(self)
 
 
 def _rebuild(kind: type[ShapwatchError], args: tuple[Any, ...], fields: dict[str, Any]) -> ShapwatchError:
-    """Return an error that another process raised."""
+    """Return a copy of an error that another process raised."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
@@ -85,8 +93,9 @@ def _rebuild(kind: type[ShapwatchError], args: tuple[Any, ...], fields: dict[str
 
 @dataclass(eq=False)
 class SettingsError(ShapwatchError):
-    """The settings do not fit: every problem, each with its full key, the value got and what is allowed."""
+    """Settings are invalid. The message lists every problem with its key, the value and the allowed values."""
 
+    REMEDY = "Correct each key or value named in the message."
     problems: Sequence[str]
 
     def __str__(self) -> str:
@@ -96,21 +105,32 @@ class SettingsError(ShapwatchError):
 
 @dataclass(eq=False)
 class MissingInput(ShapwatchError):
-    """A file or folder that the settings name is not there."""
+    """A file or folder named by the settings does not exist.
 
-    what: str
+    Attributes:
+        subject: noun for the file or folder, such as "the model".
+        path: path or URL.
+        key: settings key that contains the path.
+        remedy: instruction to the reader.
+    """
+
+    REMEDY = "Correct the path in the key named in the message. For a reference, run stage=baseline first."
+    subject: str
     path: object
     key: str
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.what} was not found at {self.path} ({self.key}): {self.remedy}"
+        return f"{self.subject} was not found at {self.path} ({self.key}): {self.remedy}"
 
 
 @dataclass(eq=False)
 class StorageError(ShapwatchError):
-    """An object store refuses or cannot be reached, or a compressed file is broken."""
+    """An object store is unreachable or denies access, or a compressed file is corrupt."""
 
+    REMEDY = (
+        "Follow the message: check credentials, region and endpoint in the environment, or replace the corrupt file."
+    )
     location: str
     problem: str
 
@@ -120,41 +140,49 @@ class StorageError(ShapwatchError):
 
 @dataclass(eq=False)
 class DatasetError(ShapwatchError):
-    """A line of a dataset cannot be used; datasets are meant to be right, so the first one stops the stage.
+    """A dataset contains an invalid line. The stage stops, because a dataset must be complete.
 
     Attributes:
-        problem: the first line that cannot be used, and why.
-        others: number of further lines that cannot be used.
+        problem: first invalid line, with the reason.
+        further: number of further invalid lines.
     """
 
+    REMEDY = "Correct the line, or data.headers (without the label), or data.features."
     problem: object
-    others: int = 0
+    further: int = 0
 
     def __str__(self) -> str:
-        more = f"; {self.others} more of its lines cannot be used" if self.others else ""
-        return f"{self.problem}{more}"
+        verb = "is" if self.further == 1 else "are"
+        return f"{self.problem}" + (f"; {plural(self.further, 'more line')} {verb} invalid" if self.further else "")
 
 
 @dataclass(eq=False)
 class OccupiedTarget(ShapwatchError):
-    """A folder that is about to be written holds something that would be lost."""
+    """A folder to write contains other files, which would be lost."""
 
+    REMEDY = "Choose another paths.baseline, paths.root or window, or remove the files named in the message."
     path: object
-    holds: str
+    problem: str
 
     def __str__(self) -> str:
-        return f"{self.path} holds {self.holds}, which writing there would replace: give another folder, or remove it"
+        return f"{self.path} {self.problem}, which would be lost; choose another folder, or remove it"
 
 
 @dataclass(eq=False)
 class NoData(ShapwatchError):
-    """A window holds no captured event at all.
+    """A window contains no captured event.
 
     Attributes:
+        window: analyzed period.
         prefixes: searched folders, in order.
-        files: number of files found; `outside`: events outside the window; `probes`: calls made by shapwatch itself.
+        files: number of files found.
+        outside: number of events outside the window.
+        probes: number of captured calls that shapwatch made itself.
     """
 
+    REMEDY = (
+        "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic."
+    )
     window: object
     prefixes: Sequence[str]
     files: int
@@ -162,47 +190,56 @@ class NoData(ShapwatchError):
     probes: int
 
     def __str__(self) -> str:
-        first, *others = self.prefixes
-        looked = f"{first} to {others[-1]}" if others else first
-        late = f", {self.outside} events outside the window" if self.outside else ""
-        late += f", {self.probes} calls that explaining the endpoint made" if self.probes else ""
-        return (
-            f"{self.reason}: no captured event in {self.window}; looked in {looked}, files found: {self.files}{late}. "
-            "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic"
-        )
+        folders = " to ".join(dict.fromkeys([self.prefixes[0], self.prefixes[-1]]))
+        found = plural(self.files, "file")
+        found += f", {plural(self.outside, 'event')} outside the window" if self.outside else ""
+        found += f", {plural(self.probes, 'call')} made by shapwatch itself" if self.probes else ""
+        return f"{self.reason}: no captured event in {self.window}. Found in {folders}: {found}. {self.REMEDY}"
 
     @property
     def reason(self) -> str:
-        """The text that the SageMaker service stores for it."""
+        """Failure reason that the SageMaker service stores."""
         return NO_DATA
 
 
 @dataclass(eq=False)
 class NoValidRecords(ShapwatchError):
-    """A window holds events, but every record was rejected.
+    """A window contains events, but every record was rejected.
 
     Attributes:
-        reasons: number of rejected records by reason; `first`: the first rejection.
+        window: analyzed period.
+        reasons: number of rejected records by reason.
+        example: first rejection.
     """
 
+    REMEDY = "Read the first rejection in the message. Run stage=capture for an example of each reason."
     window: object
     reasons: Mapping[str, int]
-    first: str
+    example: str
 
     def __str__(self) -> str:
-        counts, rejected = _counted(self.reasons), sum(self.reasons.values())
-        return f"no usable record in {self.window}: all {rejected} were rejected ({counts}); the first: {self.first}"
+        rejected = plural(sum(self.reasons.values()), "rejected record")
+        return (
+            f"no valid record in {self.window}: {rejected} ({_counts(self.reasons)}). First rejection: {self.example}"
+        )
 
 
 @dataclass(eq=False)
 class TooManyRejected(ShapwatchError):
-    """More of a window's records were rejected than `data.max_rejected_share` allows.
+    """The share of rejected records in a window exceeds `data.max_rejected_share`.
 
     Attributes:
-        share: of the records that were rejected; `allowed`: the limit.
-        reasons: number of rejected records by reason; `examples`: some rejections.
+        window: analyzed period.
+        share: rejected share of the records.
+        allowed: upper limit of the share.
+        reasons: number of rejected records by reason.
+        examples: some of the rejections.
     """
 
+    REMEDY = (
+        "Read rejected.jsonl in the execution directory, or run stage=capture. Correct the source or the settings, "
+        "or increase data.max_rejected_share."
+    )
     window: object
     share: float
     allowed: float
@@ -210,18 +247,18 @@ class TooManyRejected(ShapwatchError):
     examples: Sequence[object]
 
     def __str__(self) -> str:
-        first = "; ".join(map(str, self.examples[:3]))
         return (
             f"{self.share:.1%} of the records in {self.window} were rejected, more than "
-            f"data.max_rejected_share={self.allowed:g} allows ({_counted(self.reasons)}): {first}. "
-            "stage=capture saves every one, with its text"
+            f"data.max_rejected_share={self.allowed:g} ({_counts(self.reasons)}). "
+            f"Examples: {'; '.join(map(str, self.examples[:3]))}. Run stage=capture to store all rejected records"
         )
 
 
 @dataclass(eq=False)
 class ArtifactError(ShapwatchError):
-    """A model file is corrupt, unsafe or of a kind that is not supported."""
+    """A model file is corrupt, unsafe or of an unsupported kind."""
 
+    REMEDY = "Provide an intact model file of the kind selected by model=…"
     path: object
     problem: str
 
@@ -231,8 +268,9 @@ class ArtifactError(ShapwatchError):
 
 @dataclass(eq=False)
 class ModelInputError(ShapwatchError):
-    """A model cannot take the value of a feature."""
+    """A model does not accept the value of a feature."""
 
+    REMEDY = "Encode the feature as in the training data of the model."
     model: str
     feature: str
     value: Any
@@ -246,8 +284,12 @@ class ModelInputError(ShapwatchError):
 
 @dataclass(eq=False)
 class ModelAnswerError(ShapwatchError):
-    """A model answers with scores of another number, type or range than expected."""
+    """A model returned scores of an unexpected number, type or range."""
 
+    REMEDY = (
+        "Name each output in model.label_headers, or correct the model. "
+        "For model=python, read the exception in the message."
+    )
     problem: str
 
     def __str__(self) -> str:
@@ -256,12 +298,16 @@ class ModelAnswerError(ShapwatchError):
 
 @dataclass(eq=False)
 class EndpointError(ShapwatchError):
-    """An endpoint cannot be reached, refuses, or fails however often it is asked.
+    """An endpoint is unreachable, rejects a request, or still fails after all retries.
 
     Attributes:
-        status: of its last answer, None where there was none.
+        url: address of the endpoint.
+        status: status code of the last response, None without a response.
+        problem: cause of the failure.
+        remedy: instruction to the reader.
     """
 
+    REMEDY = "Check the health of the endpoint, whose response the message quotes, or increase model.attempts."
     url: str
     status: int | None
     problem: str
@@ -274,8 +320,9 @@ class EndpointError(ShapwatchError):
 
 @dataclass(eq=False)
 class BackgroundError(ShapwatchError):
-    """The SHAP baseline (the background rows) does not fit the features it shall replace."""
+    """The SHAP baseline (the background rows) does not match the features."""
 
+    REMEDY = "Give rows with one value per feature, each of the type of that feature."
     problem: str
 
     def __str__(self) -> str:
@@ -284,8 +331,9 @@ class BackgroundError(ShapwatchError):
 
 @dataclass(eq=False)
 class ExplainerError(ShapwatchError):
-    """The explainer cannot work with these settings."""
+    """The explainer does not support these settings."""
 
+    REMEDY = "Increase shap.num_samples, or choose the explainer named in the message."
     problem: str
 
     def __str__(self) -> str:
@@ -297,24 +345,26 @@ NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process;
 
 @dataclass(eq=False)
 class EngineError(ShapwatchError):
-    """Workers cannot be reached, or die.
+    """Workers are unreachable or died.
 
     Attributes:
         setting: setting that selects the workers.
         problem: cause of the failure.
     """
 
+    REMEDY = "Check the workers, or use engine=serial."
     setting: str
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.setting}: {self.problem}; look after the workers, or take engine=serial"
+        return f"{self.setting}: {self.problem}; check the workers, or use engine=serial"
 
 
 @dataclass(eq=False)
 class UnusableReference(ShapwatchError):
-    """The reference cannot be read, or is not comparable with the live analysis."""
+    """The reference is unreadable, or is not comparable with the live analysis."""
 
+    REMEDY = "Run stage=baseline again with the current settings, or restore the previous settings."
     path: object
     problem: str
 
@@ -327,37 +377,43 @@ class FeatureMismatch(ShapwatchError):
     """The reference and the live data have different features.
 
     Attributes:
-        missing: features of the reference alone; `extra`: features of the live data alone.
+        missing: features of the reference alone.
+        extra: features of the live data alone.
     """
 
+    REMEDY = "Compare data.headers and shap.groups with the reference's analysis.json, or run stage=baseline again."
     missing: Sequence[str]
     extra: Sequence[str]
 
     def __str__(self) -> str:
         sides = [("only the reference has", self.missing), ("only the live data has", self.extra)]
-        told = "; ".join(f"{side} {', '.join(map(repr, names))}" for side, names in sides if names)
-        return (
-            f"the features differ: {told}. Compare data.headers and shap.groups with the reference's analysis.json, "
-            "or run stage=baseline again"
-        )
+        differences = "; ".join(f"{side} {', '.join(map(repr, names))}" for side, names in sides if names)
+        return f"the features differ: {differences}. {self.REMEDY}"
 
 
 @dataclass(eq=False)
 class SegmentError(ShapwatchError):
-    """Records cannot be divided into the requested segments."""
+    """Records cannot be divided into the requested segments.
 
+    Attributes:
+        by: the expression in `drift.segment_by`.
+        problem: cause of the failure.
+    """
+
+    REMEDY = "Give a feature name, or a SQL expression over features. Quote names that contain spaces."
     by: str
     problem: str
 
     def __str__(self) -> str:
-        example = 'the name of a feature, or a SQL expression over features such as "Hours per week" > 40'
+        example = 'a feature name, or a SQL expression over features such as "Hours per week" > 40'
         return f"drift.segment_by={snippet(self.by)}: {self.problem}; expected {example}"
 
 
 @dataclass(eq=False)
 class LedgerError(ShapwatchError):
-    """The ledger cannot be reached, read or written; the operation had no effect."""
+    """The ledger is unreachable, unreadable or read-only. The operation had no effect."""
 
+    REMEDY = "Follow the message. Schedules and executions continue when the ledger is available again."
     ledger: str
     problem: str
 
@@ -366,72 +422,81 @@ class LedgerError(ShapwatchError):
 
 
 class MissingSnapshot(LedgerError):
-    """The ledger lacks the settings that a schedule or an execution refers to."""
+    """The ledger lacks the settings snapshot of a schedule or an execution."""
+
+    REMEDY = "Write a new snapshot with stage=schedule stage.action=update."
 
     def __init__(self, ledger: str, digest: str) -> None:
-        super().__init__(ledger, f"the settings {digest} that it refers to are not in it; update the schedule")
+        super().__init__(ledger, f"settings snapshot {digest} is missing; run stage=schedule stage.action=update")
         self.digest = digest
 
 
 @dataclass(eq=False)
 class UnknownSchedule(ShapwatchError):
-    """The ledger has no schedule of that name.
+    """The ledger has no schedule of this name.
 
     Attributes:
-        others: the names of the schedules it has.
+        name: requested name.
+        ledger: address of the ledger.
+        known: names of its schedules.
     """
 
+    REMEDY = "Create the schedule, or correct monitor.name or ledger.url."
     name: str
     ledger: str
-    others: Sequence[str]
+    known: Sequence[str]
 
     def __str__(self) -> str:
-        some = f"{', '.join(self.others[:10])}{', …' if len(self.others) > 10 else ''}"
-        known = f"it has {some}" if self.others else "it has none"
+        listed = f"{', '.join(self.known[:NAMES_SHOWN])}{', …' if len(self.known) > NAMES_SHOWN else ''}"
         return (
-            f"ResourceNotFound: there is no schedule {self.name} in the ledger {self.ledger}, {known}; "
-            "create it with stage.action=create, or give its monitor.name or another ledger.url"
+            f"ResourceNotFound: the ledger {self.ledger} has no schedule {self.name} (its schedules: "
+            f"{listed or 'none'}); create it with stage.action=create, or correct monitor.name or ledger.url"
         )
 
 
 @dataclass(eq=False)
 class ScheduleExists(ShapwatchError):
-    """The ledger has a schedule of that name already."""
+    """The ledger already has a schedule of this name."""
 
+    REMEDY = "Use stage.action=update, or another monitor.name."
     name: str
     ledger: str
 
     def __str__(self) -> str:
         return (
             f"ResourceInUse: the ledger {self.ledger} already has a schedule {self.name}; "
-            "change it with stage.action=update, or give another monitor.name"
+            "change it with stage.action=update, or choose another monitor.name"
         )
 
 
 @dataclass(eq=False)
 class ReportError(ShapwatchError):
-    """A template or chart is invalid, or a folder lacks the documents of a report."""
+    """A report template or chart is invalid, or a folder lacks the documents of a report."""
 
-    where: object
+    REMEDY = "Correct the line of the template or chart. The documents of the execution are complete."
+    location: object
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}"
+        return f"{self.location}: {self.problem}"
 
 
 @dataclass(eq=False)
 class PublishError(ShapwatchError):
-    """An execution could not be published to a sink; its verdict is unaffected.
+    """An execution could not be published to a sink.
 
     Attributes:
-        passing: whether a retry may succeed.
-        rest: sink for the remaining part; None to retry the whole sink.
+        sink: name of the sink.
+        problem: cause of the failure.
+        retryable: whether another attempt may succeed.
+        remaining: sink for the part that was not published; None to retry the whole sink.
     """
 
+    REMEDY = "Check the sink. The execution and its verdict are unaffected."
     sink: str
     problem: str
-    passing: bool = True
-    rest: Any = None
+    retryable: bool = True
+    remaining: Any = None
 
     def __str__(self) -> str:
         return f"{self.sink}: {self.problem}"
@@ -439,10 +504,38 @@ class PublishError(ShapwatchError):
 
 @dataclass(eq=False)
 class RecordError(ShapwatchError):
-    """One captured line or record cannot be used; `kind` is the reason it is counted under."""
+    """A captured line or record is invalid.
 
+    Attributes:
+        kind: one of `REJECTIONS`.
+        problem: cause of the rejection.
+    """
+
+    REMEDY = "Run stage=capture for the line and its location, and see the rejection reasons."
     kind: str
     problem: str
 
     def __str__(self) -> str:
         return self.problem
+
+
+REJECTIONS = {
+    "not_json": "The line is not JSON.",
+    "not_a_capture": "The line is JSON, but not a captured event.",
+    "no_input": "The request was not captured.",
+    "no_output": "The response was not captured.",
+    "encoding": "The encoding field is not CSV, JSON or BASE64, or the body does not match it.",
+    "payload": "The body does not have the expected format.",
+    "row_count": "Request and response contain different numbers of records.",
+    "features_not_found": "data.features finds nothing.",
+    "feature_count": "The number of values differs from the number of features.",
+    "feature_type": "The type of a value differs from that of most records.",
+    "score_not_found": "data.score finds nothing, or no number.",
+    "score_count": "The number of scores differs from the number of outputs.",
+    "not_finite": "A value is NaN or Infinity.",
+    "too_long": "The line is longer than 32 MiB.",
+    "not_a_manifest": "The file is not a manifest of a batch transform.",
+    "not_ground_truth": "The line is not a ground truth record.",
+    "ground_truth": "The label in a ground truth record cannot be read.",
+}
+"""Rejection reasons of lines and records with their meaning, as counted in manifests and in `rejected.jsonl`."""

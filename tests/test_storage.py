@@ -432,7 +432,7 @@ def test_missing_location_says_which_setting_names_it(roots: tuple[str, str], go
         with golden.raises(MissingInput) as caught:
             existing(join(root, "a"), "the folder", "paths.x", "make it")
         error = caught.value
-        assert (error.what, error.path, error.key, error.remedy) == ("the folder", f"{root}/a", "paths.x", "make it")
+        assert (error.subject, error.path, error.key, error.remedy) == ("the folder", f"{root}/a", "paths.x", "make it")
         write(join(root, "a"), b"")
         assert existing(join(root, "a"), "the folder", "paths.x", "make it") == f"{root}/a"
 

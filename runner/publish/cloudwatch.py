@@ -93,7 +93,7 @@ class CloudWatch:
             raise PublishError("cloudwatch", snippet(error)) from error
         except (BotoCoreError, ValueError) as error:
             remedy = "see to AWS_REGION, AWS_ENDPOINT_URL and the credentials in the environment"
-            raise PublishError("cloudwatch", f"{snippet(error).rstrip('.')}; {remedy}", passing=False) from error
+            raise PublishError("cloudwatch", f"{snippet(error).rstrip('.')}; {remedy}", retryable=False) from error
 
     def _requests(self, publication: Publication) -> Iterator[dict[str, Any]]:
         transforms = self.source == "batch_transform"

@@ -71,9 +71,9 @@ def _problem(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) 
             return None
         except PublishError as error:
             told = f"not published to {error}"
-            if not error.passing:
+            if not error.retryable:
                 return told
-            sink = error.rest or sink
+            sink = error.remaining or sink
         except Exception as error:  # noqa: BLE001  whatever a library raises, the verdict stands
             told = f"not published to {name}: it fails with {type(error).__name__}"  # its text may hold a secret
         if attempt < attempts:

@@ -20,7 +20,7 @@ def installed(extra: str) -> Iterator[None]:
         yield
     except (ImportError, OSError) as error:
         problem = f"needs a library that cannot be imported ({type(error).__name__}: {snippet(error)})"
-        raise PublishError(extra, f"{problem}: pip install 'shapwatch[{extra}]'", passing=False) from error
+        raise PublishError(extra, f"{problem}: pip install 'shapwatch[{extra}]'", retryable=False) from error
 
 
 def quiet(*loggers: str) -> None:

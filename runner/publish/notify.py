@@ -80,12 +80,12 @@ class Notify:
             urls = os.environ.get(variable, "").split()
             if not urls:
                 problem = f"the environment variable {variable} holds no address"
-                raise PublishError("notify", f"{problem}: set it, or see to publish.notify.urls_env", passing=False)
+                raise PublishError("notify", f"{problem}: set it, or see to publish.notify.urls_env", retryable=False)
             for number, url in enumerate(urls, 1):
                 service = Apprise(asset=asset)
                 if not service.add(url):
                     problem = f"address {number} in the environment variable {variable} is none that apprise knows"
-                    raise PublishError("notify", problem, passing=False)
+                    raise PublishError("notify", problem, retryable=False)
                 services[f"address {number} in {variable} ({service[0].service_name})"] = service
         return services
 
@@ -115,7 +115,7 @@ class PendingMessage:
             _note(publication, untold=False)
         if left:
             problem = f"{', '.join(left)} cannot be reached, or refuses the message"
-            raise PublishError("notify", problem, rest=replace(self, services=left))
+            raise PublishError("notify", problem, remaining=replace(self, services=left))
 
 
 def _note(publication: Publication, untold: bool) -> None:

@@ -74,7 +74,7 @@ class Otel:
             exporter = OTLPMetricExporter(endpoint=self.endpoint, timeout=self.timeout_seconds, session=session)
             stack.callback(exporter.shutdown)
             if exporter.export(self.metrics(publication)) is not MetricExportResult.SUCCESS:
-                raise PublishError("otel", self._problem(answers), passing=not (answers and answers[-1] in REFUSALS))
+                raise PublishError("otel", self._problem(answers), retryable=not (answers and answers[-1] in REFUSALS))
 
     def _problem(self, answers: Sequence[int]) -> str:
         where = self.endpoint or "the collector that OTEL_EXPORTER_OTLP_ENDPOINT names"

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.numbers import Count
 from runner.domain.publication import MEANINGS, Publication
-from runner.errors import PublishError, disk_sentence
+from runner.errors import PublishError, os_error_message
 from runner.publish.metrics import figures
 from runner.types import FilePath
 
@@ -59,4 +59,4 @@ class Prometheus:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(str(file), registry)
         except OSError as error:
-            raise PublishError("prometheus", f"{disk_sentence(error)} (publish.prometheus.folder)") from error
+            raise PublishError("prometheus", f"{os_error_message(error)} (publish.prometheus.folder)") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from runner.errors import ReportError, disk_sentence
+from runner.errors import ReportError, os_error_message
 from runner.report import charts, context, index, notebook, pdf, sections, tables
 from runner.report.templates import Templates
 from runner.results.directories import INDEX, NOTEBOOK, PDF, REPORT, newest_executions, put
@@ -85,7 +85,7 @@ class Report:
         try:
             put(folder / INDEX, self.index(folder))
         except (ReportError, OSError) as error:
-            told = disk_sentence(error) if isinstance(error, OSError) else str(error)
+            told = os_error_message(error) if isinstance(error, OSError) else str(error)
             return [f"{INDEX} is not up to date: {told}"]
         return []
 

@@ -121,12 +121,12 @@ def claim(target: Path) -> None:
     for aside in _hidden_folders(target):
         _clear(aside, target)
     if target.is_file():
-        raise OccupiedTarget(target, "a file")
+        raise OccupiedTarget(target, "is a file")
     foreign = []
     with suppress(FileNotFoundError):
         foreign = sorted(_foreign(target))
     if foreign:
-        raise OccupiedTarget(target, ", ".join(foreign[:3]))
+        raise OccupiedTarget(target, f"contains {', '.join(foreign[:3])}")
 
 
 def _foreign(target: Path) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from runner import storage
 from runner.domain.text import plural
-from runner.errors import StorageError, disk_sentence
+from runner.errors import StorageError, os_error_message
 from runner.records.capture import file_name
 
 logger = logging.getLogger("shapwatch")
@@ -230,7 +230,7 @@ class CaptureWriter:
                 self._queue(buffer.first, buffer.lines, buffer.count)
                 for more in later.values():
                     self._queue(more.first, more.lines, more.count)
-            return disk_sentence(error) if isinstance(error, OSError) else str(error)
+            return os_error_message(error) if isinstance(error, OSError) else str(error)
         with self._changed:
             self._bytes -= len(buffer.lines)
             self.captured += buffer.count

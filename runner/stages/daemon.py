@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from runner.domain.executions import Outcome
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.domain.text import plural
-from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, disk_sentence
+from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error_message
 from runner.results import directories
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
@@ -183,7 +183,7 @@ class Daemon:
             gone = directories.remove(output, output.parents[3])
             told = "is removed" if gone else "stays, for it holds what no execution wrote"
         except OSError as error:
-            gone, told = False, f"cannot be removed: {disk_sentence(error)}"
+            gone, told = False, f"cannot be removed: {os_error_message(error)}"
         if gone:
             self.ledger.cleared(entry.id)
         logger.log(logging.INFO if gone else logging.WARNING, "%s %s (monitor.keep)", output, told)

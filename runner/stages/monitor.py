@@ -30,7 +30,7 @@ from runner.drift.ranking import match_features, rank_labels
 from runner.drift.segments import sample_one_per_event
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
-from runner.errors import OccupiedTarget, ShapwatchError, disk_sentence
+from runner.errors import OccupiedTarget, ShapwatchError, os_error_message
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
@@ -285,7 +285,7 @@ class Monitor:
         )
 
     def _fail(self, slot: Slot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
-        reason = disk_sentence(error) if isinstance(error, OSError) else str(error)
+        reason = os_error_message(error) if isinstance(error, OSError) else str(error)
         stored = error.reason if isinstance(error, ShapwatchError) else reason
         directory, where = str(slot.target.absolute()), f"the earlier execution in {slot.target} was kept"
         if not directories.is_finished(slot.target):
@@ -293,7 +293,7 @@ class Monitor:
                 self._report_failure(slot, reason, stored, captured)
                 where = str(slot.target / REPORT)
             except (ShapwatchError, OSError) as trouble:
-                told = disk_sentence(trouble) if isinstance(trouble, OSError) else str(trouble)
+                told = os_error_message(trouble) if isinstance(trouble, OSError) else str(trouble)
                 directory, where = "", f"there is no report: {told}"
             where = "\n  ".join([where, *self._tell(slot, Status.FAILED, reason, reported=bool(directory))])
         message = f"Failed, {slot.window}: {reason}\n  {where}"
@@ -361,7 +361,7 @@ def _claim(slot: Slot) -> None:
     directories.claim(slot.target)
     stored = directories.stored_window(slot.target)
     if directories.is_finished(slot.target) and stored not in {None, str(slot.window)}:
-        raise OccupiedTarget(slot.target, f"an execution over {stored}")
+        raise OccupiedTarget(slot.target, f"contains an execution over {stored}")
 
 
 def _rejected(captured: Captured) -> dict[str, bytes | IO[bytes]]:

@@ -164,7 +164,7 @@ def test_a_refused_connection_may_be_tried_again(monkeypatch: pytest.MonkeyPatch
         use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
         with golden.raises(PublishError) as caught:
             SINK.publish(publication())
-    assert (caught.value.sink, caught.value.passing) == ("cloudwatch", True)
+    assert (caught.value.sink, caught.value.retryable) == ("cloudwatch", True)
     assert f"127.0.0.1:{port}" in str(caught.value)
 
 
@@ -179,7 +179,7 @@ def test_a_refusal_is_an_error_with_its_status(
             SINK.publish(publication())
         assert len(served.seen) == 1
     assert str(status) in str(caught.value)
-    assert caught.value.passing is passing
+    assert caught.value.retryable is passing
 
 
 def test_a_slow_answer_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
@@ -188,7 +188,7 @@ def test_a_slow_answer_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden
         use_endpoint(monkeypatch, served.url)
         with golden.raises(PublishError) as caught:
             replace(SINK, timeout_seconds=0.2).publish(publication())
-    assert caught.value.passing
+    assert caught.value.retryable
 
 
 def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
@@ -202,7 +202,7 @@ def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golde
     with golden.raises(PublishError) as caught:
         SINK.publish(publication())
     assert "credentials" in str(caught.value)
-    assert not caught.value.passing
+    assert not caught.value.retryable
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
@@ -211,4 +211,4 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Gol
     with golden.raises(PublishError) as caught:
         SINK.publish(publication())
     assert "shapwatch[cloudwatch]" in str(caught.value)
-    assert not caught.value.passing
+    assert not caught.value.retryable

@@ -63,7 +63,7 @@ def test_a_sink_that_stays_away_is_reported(caplog: pytest.LogCaptureFixture, go
 
 def test_a_permanent_failure_is_not_retried(golden: Golden) -> None:
     """Where another try cannot help there is neither one nor a pause."""
-    sink = Scripted([PublishError("a", "no", passing=False)])
+    sink = Scripted([PublishError("a", "no", retryable=False)])
     (problem,), pauses = told(sink)
     assert (pauses, sink.told) == ([], [])
     golden(problem)
@@ -72,7 +72,7 @@ def test_a_permanent_failure_is_not_retried(golden: Golden) -> None:
 def test_only_the_rest_is_tried_again() -> None:
     """A sink that was told in part hands on what is left."""
     rest = Scripted()
-    sink = Scripted([PublishError("a", "half", rest=rest)])
+    sink = Scripted([PublishError("a", "half", remaining=rest)])
     assert told(sink) == ([], [1.0])
     assert (len(sink.told), len(rest.told)) == (0, 1)
 
@@ -83,7 +83,7 @@ def test_the_rest_fails_under_the_name_of_its_sink(golden: Golden) -> None:
     class Rest(Scripted):
         """Another class, another name."""
 
-    (problem,), _ = told(Scripted([PublishError("scripted", "half", rest=Rest([ValueError(SECRET)] * 2))]))
+    (problem,), _ = told(Scripted([PublishError("scripted", "half", remaining=Rest([ValueError(SECRET)] * 2))]))
     assert {"scripted:", "ValueError"} <= set(problem.split())
     golden(problem)
 

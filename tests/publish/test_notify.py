@@ -267,4 +267,4 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Gol
     with golden.raises(PublishError) as caught:
         SINK.publish(publication())
     assert "shapwatch[notify]" in str(caught.value)
-    assert not caught.value.passing
+    assert not caught.value.retryable

@@ -92,7 +92,7 @@ def test_a_collectors_refusal_is_an_error(golden: Golden, status: int, fault: An
         golden.raises(PublishError) as caught,
     ):
         sink(f"{served.url}/v1/metrics").publish(publication())
-    assert (caught.value.sink, caught.value.passing) == ("otel", passing)
+    assert (caught.value.sink, caught.value.retryable) == ("otel", passing)
     assert f"{served.url}/v1/metrics" in str(caught.value)
     assert (str(status) in str(caught.value)) is (fault is None)
     assert SECRET not in str(caught.value)
@@ -102,7 +102,7 @@ def test_a_refused_connection_may_be_tried_again(caplog: pytest.LogCaptureFixtur
     """A refused connection is an error, and the library logs nothing beside it."""
     with nobody() as port, golden.raises(PublishError) as caught:
         sink(f"http://127.0.0.1:{port}/v1/metrics").publish(publication())
-    assert caught.value.passing
+    assert caught.value.retryable
     assert not caplog.records
 
 
@@ -119,4 +119,4 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Gol
     with golden.raises(PublishError) as caught:
         sink(None).publish(publication())
     assert "shapwatch[otel]" in str(caught.value)
-    assert not caught.value.passing
+    assert not caught.value.retryable

@@ -62,7 +62,7 @@ def test_a_wrong_template_is_an_error_with_its_line(
     report = replace(REPORT, own=tmp_path)
     with golden.raises(ReportError) as caught:
         report.render(manifest(), LIVE)
-    assert str(caught.value.where) == f"{tmp_path / name}{line}"
+    assert str(caught.value.location) == f"{tmp_path / name}{line}"
     assert "\n" not in str(caught.value)
     made, troubles = report.attempt(manifest(), LIVE)
     assert len(made) + len(troubles) == 3
@@ -86,5 +86,5 @@ def test_a_missing_folder_is_an_error(tmp_path: Path, golden: Golden) -> None:
     """The error names the folder and the key."""
     with golden.raises(ReportError) as caught:
         replace(REPORT, own=tmp_path / "none").render(manifest(), LIVE)
-    assert caught.value.where == tmp_path / "none"
+    assert caught.value.location == tmp_path / "none"
     assert "report.templates" in str(caught.value)

@@ -89,7 +89,7 @@ def test_the_first_bad_line_is_an_error(
     with golden.raises(DatasetError) as caught:
         dataset(path, layout, headers=HEADERS).read()
     assert str(caught.value.problem).startswith(f"{path}{place} ")
-    assert caught.value.others == others
+    assert caught.value.further == others
 
 
 @pytest.mark.parametrize(("name", "rows"), [("validation-dataset", 666), ("test-dataset", 334)])

@@ -85,7 +85,7 @@ def test_a_window_of_rejected_events_has_nothing_usable(tmp_path: Path, golden: 
     error = judged(source(tmp_path, h09_a=b"{}\n" + b"torn\n" * 2 + event([1], clock="10:00:00")))
     assert isinstance(error, NoValidRecords)
     assert (error.window, [*error.reasons.items()]) == (HOUR, [("not_json", 2), ("not_a_capture", 1)])
-    assert str(error.first).startswith("2026/01/05/09/a.jsonl:2:")
+    assert str(error.example).startswith("2026/01/05/09/a.jsonl:2:")
     golden(error)
 
 

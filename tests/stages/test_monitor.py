@@ -21,7 +21,7 @@ import pytest
 from runner.domain.executions import HOUR, Execution, Status, Window, utc
 from runner.domain.records import Event, Payload
 from runner.drift.sequential import SequentialStopping
-from runner.errors import disk_sentence
+from runner.errors import os_error_message
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
@@ -341,7 +341,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", FULL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=False, cwd=CHECKOUT, timeout=60)
     assert not done.stderr, done.stderr.decode()
-    reason = disk_sentence(OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+    reason = os_error_message(OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
     assert [orjson.loads(line) for line in done.stdout.splitlines()] == [
         ["nothing", True, "Failed", reason, False, "Completed"],
         ["nothing", True, "Failed", reason, False, "Completed"],
@@ -365,7 +365,7 @@ def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(directories, "commit", once)
     execution = stage.run(WINDOW)
     assert execution.failure_reason == manifest(tmp_path)["failure_reason"]
-    assert execution.failure_reason == disk_sentence(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert execution.failure_reason == os_error_message(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert len(lost(execution)) == 1
 
 

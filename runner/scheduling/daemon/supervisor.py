@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from runner.domain.executions import Status
 from runner.domain.schedules import ExecutionRecord
-from runner.errors import LedgerError, disk_sentence
+from runner.errors import LedgerError, os_error_message
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.pulse import HeartbeatMonitor
 from runner.scheduling.daemon.result import RUN_AGAIN, STOPPED_BY_HAND, Result, failed, lost, overran, told
@@ -86,7 +86,7 @@ class Supervisor:
         except OSError as error:
             logger.error("%s: cannot be started: %s", entry.window, error, extra=ids)
             if error.errno not in SCARCE:  # what is, is let go in the next round, and tried again
-                self._move(entry, Result(Status.FAILED, failure_reason=disk_sentence(error)))
+                self._move(entry, Result(Status.FAILED, failure_reason=os_error_message(error)))
             return True
         running = self.running[entry.id] = Running(entry, child)
         Thread(target=self._see_through, args=(running,), name=f"execution-{entry.id}").start()

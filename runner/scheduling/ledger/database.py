@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
-from runner.errors import LedgerError, disk_sentence
+from runner.errors import LedgerError, os_error_message
 from runner.scheduling.ledger import postgresql, sqlite
 from runner.scheduling.ledger.migrations import is_current, migrate
 
@@ -110,7 +110,7 @@ class Database:
         except DBAPIError as error:
             raise LedgerError(self.name, self._problem(error.orig)) from error
         except OSError as error:
-            raise LedgerError(self.name, disk_sentence(error)) from error
+            raise LedgerError(self.name, os_error_message(error)) from error
 
     def _alone(self, engine: Engine) -> Connection:
         """Return a connection on which each statement is a transaction of its own."""

@@ -10,7 +10,7 @@ from typing import IO
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from runner.errors import LedgerError, disk_sentence
+from runner.errors import LedgerError, os_error_message
 from runner.results import locks
 from runner.scheduling.ledger.database import Database
 
@@ -61,7 +61,7 @@ class Leadership:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise LedgerError(self._ledger.name, disk_sentence(error)) from error
+            raise LedgerError(self._ledger.name, os_error_message(error)) from error
 
     def _from_server(self, stack: ExitStack) -> Connection | None:
         session = stack.enter_context(self._ledger.session())

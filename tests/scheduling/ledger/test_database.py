@@ -175,7 +175,7 @@ def another_database(file: Path) -> Path:
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (a_file_as_folder, "check that it exists"),
+        (a_file_as_folder, "free disk space"),
         (a_folder_as_file, "it cannot be opened"),
         (another_file, "the file is no SQLite database"),
         (a_damaged_file, "the file is damaged"),
