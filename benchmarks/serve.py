@@ -56,22 +56,19 @@ def serve_model(root: str | None) -> None:
     from runner.models.linear_learner import LinearLearner
     from runner.records.fields import Fields
     from runner.serving.data_capture import DataCapture
-    from runner.stages.serve import Serve
+    from runner.stages.serve import Serve, ServeStage
 
     capture = root and partial(
         DataCapture, root=root, json_content_types=["application/json", "application/jsonlines"], min_free_bytes=0
     )
     outcome = Serve(
+        ServeStage("serve", "127.0.0.1", 0, "SHAPWATCH_TOKEN", attached=False),
         model=LinearLearner(kind="linear_learner", artifact=MODEL, label_headers=None, deploy=None),
         fields=Fields("features", "score"),
         endpoint=ENDPOINT,
         variant="AllTraffic",
-        host="127.0.0.1",
-        port=0,
         token=None,
-        token_env="SHAPWATCH_TOKEN",  # noqa: S106  the name of a variable
         capture=capture or None,
-        attached=False,
     ).run()
     print(outcome.message)
 

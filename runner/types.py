@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, FiniteFloat, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints
 
 from runner import urls
 from runner.domain.executions import Window, utc
 from runner.records.expressions import compiled
 
 EARLIEST, LATEST = 1970, 9000
+
+NO_OTHER_KEYS = ConfigDict(extra="forbid")
+"""Pydantic's configuration of a dataclass of settings."""
 
 
 def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:

@@ -39,7 +39,17 @@ from runner.records.templates import Template
 from runner.scheduling.durations import Duration
 from runner.scheduling.timetable import Timetable
 from runner.sources.data_file import FileFormat
+from runner.stages.baseline import BaselineStage
+from runner.stages.capture import CaptureStage
+from runner.stages.merge import MergeStage
+from runner.stages.monitor import MonitorStage
+from runner.stages.plan import PlanStage
+from runner.stages.quickstart import QuickstartStage
+from runner.stages.replay import ReplayStage
+from runner.stages.report import ReportStage
 from runner.stages.schedule import Action
+from runner.stages.serve import ServeStage
+from runner.stages.traffic import TrafficStage
 from runner.types import (
     Background,
     Column,
@@ -47,18 +57,14 @@ from runner.types import (
     FeatureName,
     FilePath,
     Instant,
-    Interval,
     JmesPath,
     LedgerUrl,
     Location,
     MediaType,
     Name,
     Port,
-    Rate,
     Score,
     Seconds,
-    Url,
-    Variable,
 )
 
 MOST_WINDOWS = 100_000
@@ -85,89 +91,6 @@ class Node(BaseModel):
     """A node of the configuration: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class QuickstartStage(Node):
-    """`stage=quickstart`."""
-
-    kind: Literal["quickstart"]
-    start: Instant
-    records: Count
-    rescale: dict[str, FiniteFloat]
-
-
-class ReplayStage(Node):
-    """`stage=replay`."""
-
-    kind: Literal["replay"]
-    start: Instant
-    rate: Rate
-    batch_rows: Count
-    count: Count | None
-    rescale: dict[str, FiniteFloat]
-    seed: Seed
-
-
-class TrafficStage(Node):
-    """`stage=traffic`."""
-
-    kind: Literal["traffic"]
-    url: Url
-    rate: Rate
-    batch_rows: Count
-    count: Count | None
-    loop: bool
-    rescale: dict[str, FiniteFloat]
-    timeout_seconds: Seconds
-    token_env: Variable
-
-
-class ServeStage(Node):
-    """`stage=serve`."""
-
-    kind: Literal["serve"]
-    host: Annotated[str, Field(min_length=1)]
-    port: Port
-    token_env: Variable
-    attached: bool
-
-
-class PlanStage(Node):
-    """`stage=plan`."""
-
-    kind: Literal["plan"]
-    window: Interval | None
-
-
-class CaptureStage(Node):
-    """`stage=capture`."""
-
-    kind: Literal["capture"]
-    window: Interval
-    save: Literal["json", "parquet"]
-
-
-class MergeStage(Node):
-    """`stage=merge`."""
-
-    kind: Literal["merge"]
-    window: Interval
-    late_hours: Annotated[int, Field(strict=True, ge=0, le=24 * 366)]
-
-
-class BaselineStage(Node):
-    """`stage=baseline`."""
-
-    kind: Literal["baseline"]
-
-
-class MonitorStage(Node):
-    """`stage=monitor`."""
-
-    kind: Literal["monitor"]
-    window: Interval
-    scheduled: Instant | None
-    attached: bool
 
 
 class ScheduleStage(Node):
@@ -216,13 +139,6 @@ class StatusStage(Node):
 
     kind: Literal["status"]
     format: Literal["table", "json"]
-
-
-class ReportStage(Node):
-    """`stage=report`."""
-
-    kind: Literal["report"]
-    directory: FilePath
 
 
 class EndpointSource(Node):

@@ -15,24 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.settings import (
     BackfillStage,
-    BaselineStage,
-    CaptureStage,
     DaemonStage,
     Data,
     EndpointSource,
     FileSource,
     LoggerSource,
-    MergeStage,
-    MonitorStage,
-    PlanStage,
-    QuickstartStage,
-    ReplayStage,
-    ReportStage,
     ScheduleStage,
-    ServeStage,
     Settings,
     StatusStage,
-    TrafficStage,
     TransformSource,
 )
 from runner.domain.executions import HOUR, Execution, Outcome, Window
@@ -70,19 +60,19 @@ from runner.sources.kserve import KserveReader
 from runner.sources.merged import MergedReader
 from runner.sources.source import Reader, Source
 from runner.stages.backfill import Backfill
-from runner.stages.baseline import Baseline
-from runner.stages.capture import Capture
+from runner.stages.baseline import Baseline, BaselineStage
+from runner.stages.capture import Capture, CaptureStage
 from runner.stages.daemon import Daemon
-from runner.stages.merge import Merge
-from runner.stages.monitor import Monitor
-from runner.stages.plan import Plan
-from runner.stages.quickstart import Quickstart
-from runner.stages.replay import Replay
-from runner.stages.report import Rendering
+from runner.stages.merge import Merge, MergeStage
+from runner.stages.monitor import Monitor, MonitorStage
+from runner.stages.plan import Plan, PlanStage
+from runner.stages.quickstart import Quickstart, QuickstartStage
+from runner.stages.replay import Replay, ReplayStage
+from runner.stages.report import Rendering, ReportStage
 from runner.stages.schedule import Schedules
-from runner.stages.serve import Serve
+from runner.stages.serve import Serve, ServeStage
 from runner.stages.status import State
-from runner.stages.traffic import Traffic
+from runner.stages.traffic import Traffic, TrafficStage
 from runner.urls import bearer
 
 if TYPE_CHECKING:
@@ -132,19 +122,18 @@ def assemble(  # noqa: PLR0911, PLR0912  one for each stage
     stage = settings.stage
     match stage:
         case ReplayStage():
-            replay = _replay(settings, stage.rate, stage.batch_rows, stage.count, stage.seed, track)
-            return partial(replay.run, stage.start, stage.rescale)
+            return _replay(settings, stage, track).run
         case ServeStage():
             return _serve(settings, stage).run
         case TrafficStage():
-            return partial(_traffic(settings, stage, track).run, stage.rescale)
+            return _traffic(settings, stage, track).run
         case CaptureStage():
             source = replace(_source(settings, track), max_records=None)
-            return partial(Capture(source, stage.save, _inspection(settings)).run, stage.window)
+            return Capture(stage, source, _inspection(settings)).run
         case MergeStage():
-            return partial(_merge(settings, stage, track).run, stage.window)
+            return _merge(settings, stage, track).run
         case PlanStage():
-            return partial(_plan(settings, model, track).run, stage.window)
+            return _plan(settings, stage, model, track).run
         case BaselineStage():
             return _baseline(settings, model, provenance, track).run
         case MonitorStage():
@@ -260,53 +249,41 @@ def _supervisor(settings: Settings, others: Others, workers: int, ledger: Ledger
 def _quickstart(
     settings: Settings, stage: QuickstartStage, model: Model, provenance: Provenance, track: Track
 ) -> Quickstart:
-    """Return three hours of traffic, an incident in the last, with baselining and an execution for each hour."""
-    replay = _replay(settings, stage.records / HOUR.total_seconds(), 1, stage.records, 0, track)
+    hours = stage.hours()
     monitor = _monitor(settings, model, provenance, track)
-    incidents: list[dict[str, float]] = [{}, {}, stage.rescale]
-    starts = [stage.start + i * HOUR for i in range(len(incidents))]
     return Quickstart(
-        traffic=[
-            partial(replay.run, start, incident, i * stage.records)
-            for i, (start, incident) in enumerate(zip(starts, incidents, strict=True))
-        ],
+        traffic=[partial(_replay(settings, hour, track).run, i * stage.records) for i, hour in enumerate(hours)],
         baseline=_baseline(settings, model, provenance, track).run,
-        executions=[partial(monitor.run, Window(start, start + HOUR)) for start in starts],
+        executions=[partial(monitor.run, Window(hour.start, hour.start + HOUR)) for hour in hours],
     )
 
 
-def _replay(settings: Settings, rate: float, batch_rows: int, count: int | None, seed: int, track: Track) -> Replay:
+def _replay(settings: Settings, stage: ReplayStage, track: Track) -> Replay:
     if not isinstance(settings.source, EndpointSource | TransformSource):
         problem = "only captures of an endpoint or batch_transform can be replayed"
         raise SettingsError([f"source.kind={settings.source.kind}: {problem}"])
     data = settings.data
     return Replay(
+        settings=stage,
         dataset=Dataset(_given(data.traffic), _data_file(settings), "data.traffic"),
         model=settings.model,
         template=_template(data),
         accept=data.accept_type,
         tree=settings.source.root,
         transform=isinstance(settings.source, TransformSource),
-        rate=rate,
-        batch_rows=batch_rows,
-        count=count,
-        seed=seed,
         track=track,
     )
 
 
 def _serve(settings: Settings, stage: ServeStage) -> Serve:
     return Serve(
+        settings=stage,
         model=settings.model,
         fields=_fields(settings),
         endpoint=settings.monitor.endpoint,
         variant=settings.monitor.variant,
-        host=stage.host,
-        port=stage.port,
         token=_token(stage.token_env),
-        token_env=stage.token_env,
         capture=_capture(settings) if settings.data_capture.enable_capture else None,
-        attached=stage.attached,
     )
 
 
@@ -336,23 +313,19 @@ def _capture(settings: Settings) -> Callable[[Any], DataCapture]:
 def _traffic(settings: Settings, stage: TrafficStage, track: Track) -> Traffic:
     data = settings.data
     return Traffic(
+        settings=stage,
         dataset=Dataset(_given(data.traffic), _data_file(settings), "data.traffic"),
         template=_template(data),
         accept=data.accept_type,
-        url=stage.url,
         token=_token(stage.token_env),
-        rate=stage.rate,
-        batch_rows=stage.batch_rows,
-        count=stage.count,
-        loop=stage.loop,
-        timeout_seconds=stage.timeout_seconds,
         track=track,
     )
 
 
-def _plan(settings: Settings, model: Model, track: Track) -> Plan:
+def _plan(settings: Settings, stage: PlanStage, model: Model, track: Track) -> Plan:
     remote = settings.model if isinstance(settings.model, Remote) else None
     return Plan(
+        settings=stage,
         source=_source(settings, track),
         dataset=_dataset(settings),
         reference=settings.monitor.reference,
@@ -374,9 +347,9 @@ def _merge(settings: Settings, stage: MergeStage, track: Track) -> Merge:
     if not isinstance(settings.source, EndpointSource):
         raise SettingsError([f"source.kind={settings.source.kind}: only an endpoint's captures are merged with labels"])
     return Merge(
+        settings=stage,
         tree=EndpointReader(settings.source.root, _fields(settings), settings.source.neighbours),
         ground_truth=settings.paths.ground_truth,
-        late_hours=stage.late_hours,
         target=settings.paths.merge,
         summary=_inspection(settings),
         track=track,

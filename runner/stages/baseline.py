@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -39,6 +39,16 @@ from runner.results.directories import (
 from runner.results.local_attributions import saved
 from runner.results.reference import draw_sample, to_parquet
 from runner.sources.dataset import Dataset
+from runner.types import NO_OTHER_KEYS
+
+
+@dataclass(frozen=True)
+class BaselineStage:
+    """`stage=baseline`, a stage without further keys."""
+
+    kind: Literal["baseline"]
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Shows what a window of captures holds, as the notebook's "view captured data" does, and saves it."""
+"""Shows and saves the contents of a window of captures, as the notebook's section "view captured data" does."""
 
 from __future__ import annotations
 
@@ -16,30 +16,42 @@ from runner.domain.records import Captured
 from runner.domain.text import plural
 from runner.results.documents import dump
 from runner.sources.source import Source
+from runner.types import NO_OTHER_KEYS, Interval
+
+
+@dataclass(frozen=True)
+class CaptureStage:
+    """`stage=capture`; conf/stage/capture.yaml describes the keys."""
+
+    kind: Literal["capture"]
+    window: Interval
+    save: Literal["json", "parquet"]
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Inspects what a source holds.
+    """Inspection of a source.
 
     Attributes:
-        source: where the records come from.
-        save: `json` for the listing alone, `parquet` for the table of records too, where there are any.
-        target: the folder that gets the documents of each inspected window.
+        source: source of the records.
+        target: folder of the saved documents.
     """
 
+    settings: CaptureStage
     source: Source
-    save: Literal["json", "parquet"]
     target: Path
 
-    def run(self, window: Window) -> Outcome:
-        """Return the listing as text, saved as JSON too, with what was rejected and, if asked for, the records.
+    def run(self) -> Outcome:
+        """Return the listing of the window, and save it, the rejected lines and, with `parquet`, the records.
 
         Raises:
-            NoData: when no event was captured in the window.
-            NoValidRecords: when every record was rejected.
-            TooManyRejected: when more were rejected than the settings allow.
+            NoData: if no event was captured in the window.
+            NoValidRecords: if every record was rejected.
+            TooManyRejected: if a larger share was rejected than the settings allow.
         """
+        window = self.settings.window
         time = "%Y-%m-%dT%H%M%S" if window.start.second or window.end.second else "%Y-%m-%dT%H%M"
         stem = self.target / f"{window.start:{time}}--{window.end:{time}}"
         with self.source.read(window) as captured:
@@ -51,7 +63,7 @@ class Capture:
             if captured.rejected:
                 written.append(f"{stem}.rejected.jsonl")
                 storage.write(written[-1], captured.rejections)
-            if self.save == "parquet" and captured.records:
+            if self.settings.save == "parquet" and captured.records:
                 written.append(f"{stem}.parquet")
                 with storage.replacing(written[-1]) as path:
                     records(captured).sink_parquet(path)
@@ -60,7 +72,7 @@ class Capture:
 
 
 def records(captured: Captured) -> pl.LazyFrame:
-    """Return the records as they are kept: origin, a struct of the features by name, a list of the scores."""
+    """Return the records to save: origin, a struct of the features by name, a list of the scores."""
     columns = captured.table.collect_schema().names()
     features = [pl.col(f"feature{d}").alias(name) for d, name in enumerate(captured.names)]
     scores = [name for name in columns if name.startswith("score")]
@@ -69,13 +81,13 @@ def records(captured: Captured) -> pl.LazyFrame:
 
 
 def _listed(scores: list[str]) -> pl.Expr:
-    """Return the scores as one list, null where a record has none."""
+    """Return the scores as one list; null if a record has none."""
     known = pl.any_horizontal(pl.col(scores).is_not_null())
     return pl.when(known).then(pl.concat_list(scores)).alias("scores")
 
 
 def contents(captured: Captured, window: Window) -> dict[str, Any]:
-    """Return what a window holds as a JSON document."""
+    """Return the contents of a window as a JSON document."""
     per_hour = Counter(file.rpartition("/")[0] for file in captured.files)
     return {
         "window": {"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}"},
@@ -117,7 +129,7 @@ def describe(found: dict[str, Any]) -> str:
     lines = [f"{found['window']['start']} to {found['window']['end']}"]
     lines += [f"  {folder}: {plural(count, 'file')}" for folder, count in found["files_per_hour"].items()]
     outside = f", {found['outside']} outside the window" if found["outside"] else ""
-    outside += f", {plural(found['probes'], 'probe')} of ours left out" if found["probes"] else ""
+    outside += f", {plural(found['probes'], 'probe')} of shapwatch left out" if found["probes"] else ""
     lines.append(f"  {plural(found['events'], 'event')}, {plural(found['records'], 'record')}{outside}")
     lines.append(f"  rejected: {', '.join(f'{kind} {count}' for kind, count in found['rejected'].items()) or 'none'}")
     lines += [f"    {rejection}" for rejection in found["rejections"]]

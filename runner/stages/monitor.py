@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -43,10 +43,23 @@ from runner.results.reference import Reference, canaries
 from runner.sources.merged import MergedReader
 from runner.sources.sample import only, order
 from runner.sources.source import Source
+from runner.types import NO_OTHER_KEYS, Instant, Interval
 
 LOOKED_BACK = 48
 """Executions before one that its report draws over time."""
 NOTHING_KEPT = "the reference keeps no records: chance cannot be told from drift here; run stage=baseline to have them"
+
+
+@dataclass(frozen=True)
+class MonitorStage:
+    """`stage=monitor`; conf/stage/monitor.yaml describes the keys."""
+
+    kind: Literal["monitor"]
+    window: Interval
+    scheduled: Instant | None
+    attached: bool
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
 
 @dataclass(frozen=True)

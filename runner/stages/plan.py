@@ -1,4 +1,4 @@
-"""Says what explaining would cost: rows, calls, bytes, time and money, before anything expensive happens."""
+"""Estimates the cost of explaining (rows, calls, bytes, time and money) before anything expensive happens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -29,14 +29,16 @@ from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
 from runner.sources.sample import order
 from runner.sources.source import Source
+from runner.types import NO_OTHER_KEYS, Interval
 
 PROBES = (3, 30, 250, 2_000)
-"""Rows that are timed, one number after the other, until it took this long:"""
+"""Numbers of rows of the timed model calls, in this order."""
 LONG_ENOUGH = 0.5
+"""Seconds of a model call after which no larger one is timed."""
 
 
 class Probe(NamedTuple):
-    """How many rows, in how many calls, the model answered in how many seconds."""
+    """Numbers of rows and calls, and the seconds that the model took."""
 
     rows: int
     calls: int
@@ -44,12 +46,12 @@ class Probe(NamedTuple):
 
 
 class Records(NamedTuple):
-    """What is to be explained.
+    """Records to explain.
 
     Attributes:
-        first: those of them that are explained first, None where all are explained at once.
-        captured_NL: scores that the endpoint gave for the same records, None where there are none.
-        canaries: kept records that are explained again.
+        first: records of the first sample under shap.precision; None if all are explained at once.
+        captured_NL: captured scores of the same records; None if there are none.
+        canaries: stored reference records to explain again.
     """
 
     features: pl.DataFrame
@@ -60,20 +62,33 @@ class Records(NamedTuple):
 
 
 @dataclass(frozen=True)
+class PlanStage:
+    """`stage=plan`; conf/stage/plan.yaml describes the keys."""
+
+    kind: Literal["plan"]
+    window: Interval | None
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a monitor's execution, or baselining, would ask of the model.
+    """Estimate of the model calls of an execution, or of baselining.
 
     Attributes:
-        source, reference: of an execution over a window.
-        dataset: the records of baselining.
-        background_rows: gives the SHAP baseline, None for the reference's own, or what `summary` makes of the dataset.
-        certainty: how sure a verdict has to be before no more records are explained.
-        canary_rows: how many of the reference's kept records an execution explains again.
-        price: of 1,000 calls, None where it is not known.
-        most_per_second: calls a second that the settings allow, None for any number.
-        clock: a monotonic clock, in seconds.
-        target: the folder that gets the plan as JSON.
+        source, reference: records and reference of an execution.
+        dataset: records of baselining.
+        background_rows: function that returns the SHAP baseline; None for that of the reference, or `summary`.
+        summary: function that returns the background rows of a dataset.
+        certainty: rule that decides when enough records are explained.
+        canary_rows: number of stored reference records that an execution explains again.
+        price: price of 1,000 calls; None if unknown.
+        most_per_second: limit of calls per second; None for no limit.
+        clock: monotonic clock, in seconds.
+        target: folder of the saved plan.
     """
+
+    settings: PlanStage
 
     source: Source
     dataset: Dataset
@@ -90,22 +105,19 @@ class Plan:
     target: Path
     track: Track
 
-    def run(self, window: Window | None) -> Outcome:
-        """Return the plan as text, saved as JSON too; the model is shown a few rows, of which the time is taken.
-
-        Args:
-            window: of the execution; None for baselining.
-        """
+    def run(self) -> Outcome:
+        """Return the plan, and save it as JSON; a few rows are sent to the model to measure its speed."""
+        window = self.settings.window
         with self._records(window) as records:
             found = self._plan(records)
         path = self.target / f"{_stem(window)}.plan.json"
         storage.write(str(path), dump(found))
-        what = f"an execution over {window}" if window else "baselining"
-        return Outcome("\n  ".join([f"Plan of {what}", *_told(found), f"saved in {path}"]))
+        subject = f"an execution over {window}" if window else "baselining"
+        return Outcome("\n  ".join([f"Plan of {subject}", *_lines(found), f"saved in {path}"]))
 
     @contextmanager
     def _records(self, window: Window | None) -> Iterator[Records]:
-        """Yield what is to be explained."""
+        """Yield the records to explain."""
         given = self.background_rows()
         if window is None:
             features, _ = self.dataset.read()
@@ -125,7 +137,7 @@ class Plan:
             yield Records(features, self._first(features), background, captured.scores(), canaries)
 
     def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
-        """Return the records of an execution's first look, None where it looks at all at once."""
+        """Return the records of an execution's first sample; None if it explains all at once."""
         count = next(self.certainty.sample_sizes(features.height))
         return None if count == features.height else features[order(features)[:count]]
 
@@ -136,7 +148,7 @@ class Plan:
         rows = checked.rows + self._rows(records)
         first = None if records.first is None else records._replace(features=records.first)
         probe = self._probe(features, rows)
-        calls = None if self.model.calls_made is None else self._rehearsed(records, checked)
+        calls = None if self.model.calls_made is None else self._dry_run(records, checked)
         return {
             "records": features.height,
             "features": features.width,
@@ -153,19 +165,19 @@ class Plan:
         }
 
     def _rows(self, records: Records) -> int:
-        """Return how many rows explaining records sends to the model."""
+        """Return the number of rows that explaining sends to the model."""
         return sum(self.estimator.evaluations(self.model, some, records.background) for some in _explained(records))
 
-    def _rehearsed(self, records: Records, checked: Preflight) -> Calls:
-        """Return what a run sends, counted by a run that sends nothing."""
-        rehearsal = DryRunModel(self.model, checked.outputs)
-        preflight(rehearsal, records.features, records.background, self.estimator.use_logit)
+    def _dry_run(self, records: Records, checked: Preflight) -> Calls:
+        """Return the calls of an execution, counted by a dry run that sends nothing."""
+        model = DryRunModel(self.model, checked.outputs)
+        preflight(model, records.features, records.background, self.estimator.use_logit)
         for some in _explained(records):
-            self.estimator.explain(rehearsal, some, records.background, self.track)
-        return rehearsal.calls
+            self.estimator.explain(model, some, records.background, self.track)
+        return model.calls
 
     def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
-        """Return how long the model takes for more and more rows, until that is long enough to tell."""
+        """Return the time of the first model call that is long enough to be measured."""
         for count in PROBES:
             probe = self._timed(features, min(rows, count))
             if probe.seconds > LONG_ENOUGH:
@@ -173,7 +185,7 @@ class Plan:
         return probe
 
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
-        """Return how long the model takes for some rows, real ones over and over."""
+        """Return the time of one model call with `count` rows, real ones repeated."""
         rows = features[np.resize(real_rows(features.height), count)]
         before, start = self.model.calls_made, self.clock()
         self.model.predict(rows)
@@ -181,7 +193,7 @@ class Plan:
         return Probe(count, sent["requests"] if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:
-        """Return how long all of it will take, by rows as in the probe, or by calls where there are any."""
+        """Return the expected duration: proportional to calls for a remote model, to rows otherwise."""
         if calls is None:
             return rows / probe.rows * probe.seconds
         probed = calls.requests / probe.calls * probe.seconds
@@ -189,7 +201,7 @@ class Plan:
 
 
 def _explained(records: Records) -> Iterator[pl.DataFrame]:
-    """Yield the tables that are explained, one after the other."""
+    """Yield the tables to explain, in order."""
     yield records.features
     if not records.canaries.is_empty():
         yield records.canaries
@@ -199,34 +211,34 @@ def _stem(window: Window | None) -> str:
     return f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}" if window else "baseline"
 
 
-def _told(found: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines that a person reads before deciding."""
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the plan for a person."""
     sizes = plural(found["records"], "record"), plural(found["features"], "feature")
     yield f"{', '.join(sizes)}, {plural(found['background_rows'], 'background row')}"
     yield f"rows   {found['rows']:,} to the model"
     if (first := found["first"]) is not None:
-        doubt = "the others only if the verdict is not as sure then as shap.precision asks"
-        yield f"first  {first['rows']:,} of them, for {plural(first['records'], 'record')}; {doubt}"
+        condition = "more only if the verdict is less certain than shap.precision"
+        yield f"first  {first['rows']:,} of them, for {plural(first['records'], 'record')}; {condition}"
     if (calls := found["calls"]) is None:
-        yield "calls  none: the model is in this process"
+        yield "calls  none: the model runs in this process"
     else:
-        yield f"calls  {calls['requests']:,}, {calls['bytes'] / 1e6:,.1f} MB in all"
+        yield f"calls  {calls['requests']:,}, {calls['bytes'] / 1e6:,.1f} MB in total"
     probe = found["probe"]
     yield f"time   about {duration(found['seconds'])} ({probe['rows']:,} rows took {probe['seconds']:.3f} s)"
     if found["cost"] is not None:
         yield f"cost   about {found['cost']:,.2f}"
     if shown := found["shown"]:
-        refused = "; batches are refused, so records go one by one" if shown["fallbacks"] else ""
-        yield f"shown  {shown['rows']:,} rows in {plural(shown['requests'], 'call')}, for this plan{refused}"
+        single = "; the endpoint rejects batches, so records are sent one by one" if shown["fallbacks"] else ""
+        yield f"shown  {shown['rows']:,} rows in {plural(shown['requests'], 'call')}, for this plan{single}"
     checked = found["preflight"]
     scores = f"scores from {checked['lowest']:.4g} to {checked['highest']:.4g}"
     yield f"model  {plural(checked['outputs'], 'output')}, {scores} on {plural(checked['rows'], 'row')}"
     if checked["parity"] is not None:
-        yield f"parity captured scores differ from the model's by {checked['parity']:.1e} at most"
+        yield f"parity captured scores differ from the model's by at most {checked['parity']:.1e}"
 
 
 def duration(seconds: float) -> str:
-    """Return a span of time in words.
+    """Return a rounded duration with its unit.
 
     >>> duration(0.2), duration(95), duration(7300)
     ('1 s', '95 s', '2.0 h')

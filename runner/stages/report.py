@@ -6,15 +6,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runner.domain.executions import Outcome, utc
 from runner.errors import MissingInput, ReportError
 from runner.report.render import Report
 from runner.results import directories
 from runner.results.directories import ANALYSIS, DRIFT, INDEX, MANIFEST, sha256
+from runner.types import NO_OTHER_KEYS, FilePath
 
 STAGES = {"monitor", "baseline"}
+
+
+@dataclass(frozen=True)
+class ReportStage:
+    """`stage=report`; conf/stage/report.yaml describes the keys."""
+
+    kind: Literal["report"]
+    directory: FilePath
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
 
 @dataclass(frozen=True)

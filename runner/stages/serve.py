@@ -1,4 +1,4 @@
-"""Serves the model as an endpoint, with data capture, until it is told to end."""
+"""Serves the model as an endpoint with data capture until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import socket
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import polars as pl
+from annotated_types import MinLen
 
 from runner.domain.executions import Outcome
 from runner.domain.text import plural
@@ -16,6 +17,7 @@ from runner.errors import ModelAnswerError, ModelInputError, SettingsError, Shap
 from runner.models.base import LocalModel
 from runner.protocols import Model
 from runner.records.fields import Fields
+from runner.types import NO_OTHER_KEYS, Port, Variable
 from runner.urls import loopback
 
 if TYPE_CHECKING:
@@ -25,37 +27,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ServeStage:
+    """`stage=serve`; conf/stage/serve.yaml describes the keys."""
+
+    kind: Literal["serve"]
+    host: Annotated[str, MinLen(1)]
+    port: Port
+    token_env: Variable
+    attached: bool
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+
+@dataclass(frozen=True)
 class Serve:
-    """An HTTP server for one model, that boto3's `sagemaker-runtime` can call.
+    """An HTTP server for one model; boto3's `sagemaker-runtime` can call it.
 
     Attributes:
-        model: answers.
-        fields: where the features stand in requests; how requests and responses are laid out that do not say.
-        endpoint, variant: the names under which SageMaker's runtime would know the model.
-        host, port: where to listen; port 0 is a free one.
-        token: what a request must bear, None or nothing to answer everybody on this machine.
-        token_env: the name of the environment variable that the token comes from.
-        capture: puts data capture around the app, None to capture nothing.
-        attached: whether to end, too, when the standard input does.
+        model: model that answers.
+        fields: paths of the features in requests, and the default content types.
+        endpoint, variant: names of the endpoint and of its production variant.
+        token: bearer token that requests must carry; None or "" accepts requests of this machine without one.
+        capture: function that wraps the app in data capture; None captures nothing.
     """
 
+    settings: ServeStage
     model: Model
     fields: Fields
     endpoint: str
     variant: str
-    host: str
-    port: int
     token: str | None
-    token_env: str
     capture: Callable[[ASGIApp], DataCapture] | None
-    attached: bool
 
     def run(self) -> Outcome:
-        """Answer requests until SIGTERM or SIGINT, and return how many there were.
+        """Answer requests until SIGTERM or SIGINT, and return their number.
 
         Raises:
-            SettingsError: when the address is taken, is not this machine's, or is open to others without a token.
-            ShapwatchError: when the model cannot be loaded.
+            SettingsError: if the address is in use or not of this machine, or if other machines could send requests
+                without a token.
+            ShapwatchError: if the model cannot be loaded.
         """
         from runner.serving.app import Application
         from runner.serving.batching import RequestBatcher
@@ -68,8 +78,8 @@ class Serve:
             app = Application(batches, self.fields, self.endpoint, self.variant, self.token or None)
             if self.capture:
                 app.capture = self.capture(app)
-            server = Server(app.capture or app, lambda: self._tell(listening))
-            if self.attached:
+            server = Server(app.capture or app, lambda: self._announce(listening))
+            if self.settings.attached:
                 server.stop_at_end_of_input()
             server.run([listening])
         return Outcome(_summary(batches.answered, app.capture))
@@ -77,29 +87,29 @@ class Serve:
     def _listening(self) -> socket.socket:
         from runner.serving.server import listen
 
-        if not self.token and not loopback(self.host):
-            raise SettingsError([
-                f"stage.host={self.host}: others can reach that address, so requests must bear a token: set the "
-                f"environment variable {self.token_env} (stage.token_env), or take 127.0.0.1"
-            ])  # fmt: skip
+        host, port = self.settings.host, self.settings.port
+        if not self.token and not loopback(host):
+            problem = "other machines can reach this address, so requests must carry a token"
+            remedy = f"set the environment variable {self.settings.token_env} (stage.token_env), or use 127.0.0.1"
+            raise SettingsError([f"stage.host={host}: {problem}; {remedy}"])
         try:
-            return listen(self.host, self.port)
+            return listen(host, port)
         except OSError as error:
-            problem = f"stage.port={self.port}: cannot listen at {self.host} ({error.strerror or error})"
-            raise SettingsError([f"{problem}; take another port, 0 for a free one, or another stage.host"]) from error
+            problem = f"stage.port={port}: cannot listen at {host} ({error.strerror or error})"
+            raise SettingsError([f"{problem}; use another port (0: a free port) or another stage.host"]) from error
 
     def _load(self) -> None:
-        """Make sure that the model is there before anybody is told so.
+        """Load the model before the server announces itself.
 
-        A model refuses a table of no rows for its number of features, which nobody may have told; one that says the
-        same whatever the number is broken.
+        A model may reject an empty table for its number of columns, which is unknown without headers. A model that
+        fails equally for different numbers of columns cannot be loaded.
         """
         headers = self.fields.headers
-        refusals = [self._refusal(width) for width in ([len(headers)] if headers else [1, 2])]
-        if refusals[0] is not None and len({str(refusal) for refusal in refusals}) == 1:
-            raise refusals[0]
+        failures = [self._failure(width) for width in ([len(headers)] if headers else [1, 2])]
+        if failures[0] is not None and len({str(failure) for failure in failures}) == 1:
+            raise failures[0]
 
-    def _refusal(self, width: int) -> ShapwatchError | None:
+    def _failure(self, width: int) -> ShapwatchError | None:
         try:
             self.model.predict(pl.DataFrame(schema=dict.fromkeys(self.fields.names(width), pl.Float64)))
         except (ModelInputError, ModelAnswerError):
@@ -108,10 +118,10 @@ class Serve:
             return error
         return None
 
-    def _tell(self, listening: socket.socket) -> None:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+    def _announce(self, listening: socket.socket) -> None:
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         address = f"http://{host}:{listening.getsockname()[1]}/endpoints/{self.endpoint}/invocations"
-        print(f"serving {self.endpoint} at {address}", flush=True)  # noqa: T201  whoever started it waits for this line
+        print(f"serving {self.endpoint} at {address}", flush=True)  # noqa: T201  the starting process waits for this line
 
 
 def _summary(answered: int, capture: DataCapture | None) -> str:

@@ -1,14 +1,15 @@
-"""Sends a dataset to an endpoint over HTTP, one request after the other, as the endpoint's clients would."""
+"""Sends a dataset to an endpoint over HTTP, one request after another, as a client of the endpoint does."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from runner.domain.executions import Outcome
+from runner.domain.numbers import Count, Finite
 from runner.domain.text import plural
 from runner.errors import EndpointError, SettingsError, snippet
 from runner.protocols import Item, Track
@@ -16,18 +17,19 @@ from runner.records import incident
 from runner.records.batches import Batch, batches
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset
+from runner.types import NO_OTHER_KEYS, Rate, Seconds, Url, Variable
 from runner.urls import shown
 
 if TYPE_CHECKING:
     import httpx
 
 MOST_FAILURES = 10
-"""So many requests in a row without a good answer, and no more are sent."""
+"""Consecutive failed requests after which no more are sent."""
 
 
 @dataclass
-class Tally:
-    """What became of the requests: how many records they carried, and how often each problem occurred."""
+class TrafficCounts:
+    """Counts of requests, of their records, and of each kind of failure."""
 
     requests: int = 0
     records: int = 0
@@ -44,62 +46,70 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class TrafficStage:
+    """`stage=traffic`; conf/stage/traffic.yaml describes the keys."""
+
+    kind: Literal["traffic"]
+    url: Url
+    rate: Rate
+    batch_rows: Count
+    count: Count | None
+    loop: bool
+    rescale: dict[str, Finite]
+    timeout_seconds: Seconds
+    token_env: Variable
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+
+@dataclass(frozen=True)
 class Traffic:
-    """Live traffic; each request's inference id is the place of its first record in the dataset.
+    """Live traffic; the inference id of a request is the row number of its first record in the dataset.
 
     Attributes:
-        dataset: the records to send.
-        template: makes the requests' bodies; `accept` is the media type of the answers.
-        url: of the endpoint's invocations.
-        token: for the `Authorization: Bearer` header, None for none.
-        rate: requests a second.
-        batch_rows: records a request carries.
-        count: records to send, None for the dataset once.
-        loop: whether to go on without end, until interrupted.
-        timeout_seconds: for an answer.
+        dataset: records to send.
+        template: format of the request bodies.
+        accept: media type of the responses.
+        token: token of the `Authorization: Bearer` header; None sends no header.
     """
 
+    settings: TrafficStage
     dataset: Dataset
     template: Template
     accept: str
-    url: str
     token: str | None
-    rate: float
-    batch_rows: int
-    count: int | None
-    loop: bool
-    timeout_seconds: float
     track: Track
 
-    def run(self, rescale: Mapping[str, float]) -> Outcome:
-        """Send the dataset; features in `rescale` are multiplied before.
+    def run(self) -> Outcome:
+        """Send the dataset.
 
         Raises:
-            EndpointError: when many requests in a row got no good answer.
+            EndpointError: if many consecutive requests fail.
+            SettingsError: if a feature to rescale is unknown, or records do not fit into a request.
         """
         import httpx
 
-        features = incident.rescale(self.dataset.read()[0], rescale)
-        size = 1 if self.template.one_by_one else self.batch_rows
-        count = None if self.loop else self.count or features.height
+        features = incident.rescale(self.dataset.read()[0], self.settings.rescale)
+        size = 1 if self.template.one_by_one else self.settings.batch_rows
+        count = None if self.settings.loop else self.settings.count or features.height
         total = None if count is None else -(-count // size)
-        tally, start = Tally(), time.monotonic()
-        with httpx.Client(timeout=self.timeout_seconds, headers=self._headers()) as client:
+        counts, start = TrafficCounts(), time.monotonic()
+        with httpx.Client(timeout=self.settings.timeout_seconds, headers=self._headers()) as client:
             try:
-                for batch in paced(self.track(batches(features, size, count), "sending", total), self.rate):
-                    tally.add(batch.rows.height, self._send(client, batch))
-                    self._check(tally)
+                for batch in paced(self.track(batches(features, size, count), "sending", total), self.settings.rate):
+                    counts.add(batch.rows.height, self._send(client, batch))
+                    self._check(counts)
             except KeyboardInterrupt:
-                if not self.loop:
+                if not self.settings.loop:
                     raise
-        return self._outcome(tally, time.monotonic() - start)
+        return self._outcome(counts, time.monotonic() - start)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": self.template.content_type, "Accept": self.accept}
         return headers | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
 
     def _send(self, client: httpx.Client, batch: Batch) -> str | None:
-        """Return what was wrong with the answer, None where nothing was."""
+        """Return why a request failed; None if it succeeded."""
         import httpx
 
         try:
@@ -107,28 +117,31 @@ class Traffic:
         except ValueError as error:
             raise SettingsError([f"data.traffic: {error}"]) from error
         try:
-            marks = {"X-Amzn-SageMaker-Inference-Id": str(batch.first)}
-            answer = client.post(self.url, content=body.encode(), headers=marks)
+            headers = {"X-Amzn-SageMaker-Inference-Id": str(batch.first)}
+            answer = client.post(self.settings.url, content=body.encode(), headers=headers)
         except httpx.HTTPError as error:
-            return f"no answer ({snippet(error) or type(error).__name__})"
+            return f"no response ({snippet(error) or type(error).__name__})"
         return None if answer.is_success else f"{answer.status_code} {snippet(answer.text)}"
 
-    def _check(self, tally: Tally) -> None:
-        if tally.failures == MOST_FAILURES:
-            problem = f"{MOST_FAILURES} requests in a row failed: {', '.join(list(tally.problems)[-3:])}"
+    def _check(self, counts: TrafficCounts) -> None:
+        if counts.failures == MOST_FAILURES:
+            problem = f"{MOST_FAILURES} requests in a row failed: {', '.join(list(counts.problems)[-3:])}"
             raise EndpointError(
-                shown(self.url), None, problem, "check stage.url, and that stage=serve or an endpoint is up there"
+                shown(self.settings.url),
+                None,
+                problem,
+                "check stage.url, and that the endpoint is running (stage=serve)",
             )
 
-    def _outcome(self, tally: Tally, seconds: float) -> Outcome:
-        what = f"{plural(tally.records, 'record')} in {plural(tally.requests, 'request')}"
-        lines = [f"sent {what} to {shown(self.url)} in {seconds:.1f} s"]
-        lines += [f"{plural(count, 'failure')}: {problem}" for problem, count in tally.problems.most_common(10)]
-        return Outcome("\n  ".join(lines), succeeded=not tally.problems)
+    def _outcome(self, counts: TrafficCounts, seconds: float) -> Outcome:
+        sent = f"{plural(counts.records, 'record')} in {plural(counts.requests, 'request')}"
+        lines = [f"sent {sent} to {shown(self.settings.url)} in {seconds:.1f} s"]
+        lines += [f"{plural(count, 'failure')}: {problem}" for problem, count in counts.problems.most_common(10)]
+        return Outcome("\n  ".join(lines), succeeded=not counts.problems)
 
 
 def paced(items: Iterable[Item], rate: float) -> Iterator[Item]:
-    """Yield items no faster than `rate` a second; lost time is caught up with."""
+    """Yield items at `rate` per second; after a delay, items follow without pause until the schedule is met."""
     start = time.monotonic()
     for number, item in enumerate(items):
         if (wait := start + number / rate - time.monotonic()) > 0:

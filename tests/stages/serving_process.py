@@ -8,21 +8,18 @@ from functools import partial
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
 from runner.serving.data_capture import DataCapture
-from runner.stages.serve import Serve
+from runner.stages.serve import Serve, ServeStage
 from tests.conftest import DEMO
 
 if __name__ == "__main__":
     root, attached = sys.argv[1:]
     outcome = Serve(
+        ServeStage("serve", "127.0.0.1", 0, "SHAPWATCH_TOKEN", attached=attached == "attached"),
         model=LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None),
         fields=Fields("features", "score"),
         endpoint="churn",
         variant="AllTraffic",
-        host="127.0.0.1",
-        port=0,
         token=None,
-        token_env="SHAPWATCH_TOKEN",
         capture=partial(DataCapture, root=root, min_free_bytes=0),
-        attached=attached == "attached",
     ).run()
     print(outcome.message)  # noqa: T201

@@ -14,7 +14,7 @@ from runner.errors import NoData, NoValidRecords, TooManyRejected
 from runner.records.fields import Fields
 from runner.sources.endpoint import EndpointReader
 from runner.sources.source import Source
-from runner.stages.capture import Capture
+from runner.stages.capture import Capture, CaptureStage
 from tests.conftest import untracked
 from tests.golden import Golden
 from tests.sources.reading import HOUR, event, write
@@ -27,12 +27,14 @@ def stage(
     root: Path,
     save: Literal["json", "parquet"] = "json",
     headers: tuple[str, ...] | None = None,
+    window: Window = HOUR,
     /,
     **files: bytes,
 ) -> Capture:
     """Return the inspection of a tree with these files, of which up to half may be rejected."""
     tree = EndpointReader(write(root / "tree", **files), Fields("features", "score", headers), 1)
-    return Capture(Source(tree, 0.5, None, untracked), save, root / "saved")
+    settings = CaptureStage("capture", window, save)
+    return Capture(settings, Source(tree, 0.5, None, untracked), root / "saved")
 
 
 def saved(root: Path, suffix: str) -> Any:
@@ -45,7 +47,7 @@ def test_it_shows_files_events_records_and_rejections(tmp_path: Path, golden: Go
     """The notebook's capture file with a torn line in it is listed with counts, types, an example and the reason."""
     (folder := tmp_path / "tree/2023/01/19/05").mkdir(parents=True)
     (folder / "31-46-585-x.jsonl").write_bytes(PUBLISHED.read_bytes() + b'{"captureData":\n')
-    outcome = stage(tmp_path).run(Window.parse("2023-01-19T05"))
+    outcome = stage(tmp_path, "json", None, Window.parse("2023-01-19T05")).run()
     golden(outcome.message)
     found = orjson.loads((tmp_path / "saved/2023-01-19T0500--2023-01-19T0600.json").read_bytes())
     assert (found["events"], found["records"], found["rejected"]) == (3, 3, {"not_json": 1})
@@ -59,7 +61,7 @@ def test_it_shows_files_events_records_and_rejections(tmp_path: Path, golden: Go
 
 def test_a_first_record_without_score_has_none(tmp_path: Path) -> None:
     """Where only later records have a captured response, the example's scores are null."""
-    stage(tmp_path, h09_a=event([1]) + event([2], scores=[0.5])).run(HOUR)
+    stage(tmp_path, h09_a=event([1]) + event([2], scores=[0.5])).run()
     example = saved(tmp_path, ".json")["example"]
     assert (example["features"], example["scores"]) == ({"column_0": 1}, None)
 
@@ -67,7 +69,7 @@ def test_a_first_record_without_score_has_none(tmp_path: Path) -> None:
 def test_files_are_counted_by_hour(tmp_path: Path, golden: Golden) -> None:
     """Each folder stands with its number of files; events outside the window are counted."""
     late = event([3], clock="10:30:00")
-    message = stage(tmp_path, h09_a=event([1]), h09_b=event([2]), h10_a=late).run(HOUR).message
+    message = stage(tmp_path, h09_a=event([1]), h09_b=event([2]), h10_a=late).run().message
     golden(message)
     found = saved(tmp_path, ".json")
     assert found["files_per_hour"] == {"2026/01/05/09": 2, "2026/01/05/10": 1}
@@ -77,7 +79,7 @@ def test_files_are_counted_by_hour(tmp_path: Path, golden: Golden) -> None:
 def test_types_are_inferred(tmp_path: Path) -> None:
     """Features stand under their names with the types they turned out to have."""
     rows = event(["x", 1, 2.5, True, None], ["y", 2, 3, None, None])
-    stage(tmp_path, "json", ("text", "whole", "broken", "yes", "never"), h09_a=rows).run(HOUR)
+    stage(tmp_path, "json", ("text", "whole", "broken", "yes", "never"), h09_a=rows).run()
     types = {"text": "String", "whole": "Int64", "broken": "Float64", "yes": "Boolean", "never": "Null"}
     assert saved(tmp_path, ".json")["types"] == types
 
@@ -87,7 +89,7 @@ def test_the_table_is_kept(tmp_path: Path) -> None:
     first = event(["x", 1], [None, 2], scores=[[0.25, 0.75], [0.5, 0.5]], id_="one", inference_id="7")
     second = event(["y", 2.5], clock="09:59:59", id_="two")
     capture = stage(tmp_path, "parquet", ("a b", "c"), h09_a=first + b"torn\n", h10_b=second)
-    message = capture.run(HOUR).message
+    message = capture.run().message
     assert f"{tmp_path / 'saved' / STEM}.parquet" in message
     table = pl.read_parquet(tmp_path / "saved" / f"{STEM}.parquet").sort("file", "line", "row")
     assert table.columns == ["file", "line", "row", "event_id", "inference_id", "at", "features", "scores"]
@@ -109,14 +111,14 @@ def test_the_table_is_kept(tmp_path: Path) -> None:
 
 def test_records_without_scores_have_no_such_column(tmp_path: Path) -> None:
     """A window without responses is a table without scores."""
-    stage(tmp_path, "parquet", h09_a=event([1])).run(HOUR)
+    stage(tmp_path, "parquet", h09_a=event([1])).run()
     assert "scores" not in pl.read_parquet(tmp_path / "saved" / f"{STEM}.parquet").columns
 
 
 def test_a_second_inspection_replaces_the_first(tmp_path: Path) -> None:
     """The documents of a window are those of its last inspection, and nothing hidden is left."""
     for _ in range(2):
-        stage(tmp_path, "parquet", h09_a=event([1]) + b"torn\n").run(HOUR)
+        stage(tmp_path, "parquet", h09_a=event([1]) + b"torn\n").run()
     names = [f"{STEM}.json", f"{STEM}.parquet", f"{STEM}.rejected.jsonl"]
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == names
 
@@ -125,11 +127,11 @@ def test_a_second_inspection_replaces_the_first(tmp_path: Path) -> None:
 def test_what_is_too_bad_is_saved_all_the_same(tmp_path: Path, save: Literal["json", "parquet"]) -> None:
     """Where most is rejected, or everything, the run fails, but listing and rejections are there to look at."""
     with pytest.raises(TooManyRejected):
-        stage(tmp_path / "most", save, h09_a=event([1]) + b"torn\n" * 9).run(HOUR)
+        stage(tmp_path / "most", save, h09_a=event([1]) + b"torn\n" * 9).run()
     assert len(saved(tmp_path / "most", ".rejected.jsonl")) == 9
     assert saved(tmp_path / "most", ".json")["rejected"] == {"not_json": 9}
     with pytest.raises(NoValidRecords):
-        stage(tmp_path / "all", save, h09_a=b"torn\n" * 2).run(HOUR)
+        stage(tmp_path / "all", save, h09_a=b"torn\n" * 2).run()
     assert len(saved(tmp_path / "all", ".rejected.jsonl")) == 2
     assert saved(tmp_path / "all", ".json")["example"] is None
 
@@ -137,5 +139,5 @@ def test_what_is_too_bad_is_saved_all_the_same(tmp_path: Path, save: Literal["js
 def test_an_empty_window_is_told(tmp_path: Path) -> None:
     """Where nothing was captured there is nothing to inspect."""
     with pytest.raises(NoData):
-        stage(tmp_path, "parquet").run(HOUR)
+        stage(tmp_path, "parquet").run()
     assert not (tmp_path / "saved" / f"{STEM}.parquet").exists()

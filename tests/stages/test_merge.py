@@ -16,7 +16,7 @@ from runner.errors import NoData, SettingsError
 from runner.records import ground_truth
 from runner.records.ground_truth import GroundTruth
 from runner.sources.endpoint import EndpointReader
-from runner.stages.merge import Merge
+from runner.stages.merge import Merge, MergeStage
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
@@ -32,12 +32,12 @@ def label(id_: str, *labels: object) -> bytes:
     return ground_truth.encode(GroundTruth(id_, data, "JSON"))
 
 
-def merge(root: Path, late_hours: int = 24, neighbours: int = 1) -> Merge:
+def merge(root: Path, late_hours: int = 24, neighbours: int = 1, window: Window = HOUR) -> Merge:
     """Return the stage over trees below a root."""
     return Merge(
+        settings=MergeStage("merge", window, late_hours),
         tree=EndpointReader(str(root / "captures"), FIELDS, neighbours),
         ground_truth=str(root / "truth"),
-        late_hours=late_hours,
         target=str(root / "merged"),
         summary=root / "summary",
         track=untracked,
@@ -48,7 +48,7 @@ def run(root: Path, captures: dict[str, bytes], truth: dict[str, bytes], late_ho
     """Merge the hour of captures and labels that are given by hour and name."""
     write(root / "captures", **captures)
     write(root / "truth", **truth)
-    return merge(root, late_hours).run(HOUR)
+    return merge(root, late_hours).run()
 
 
 def merged(root: Path) -> list[Any]:
@@ -150,14 +150,14 @@ def test_a_longer_window_has_a_file_an_hour(tmp_path: Path) -> None:
     """Each hour of a window that has joined events has its own merged file."""
     write(tmp_path / "captures", h09_a=event([1]), h11_a=event([2], clock="11:30:00"))
     write(tmp_path / "truth", h12_a=label("e", 1))
-    merge(tmp_path).run(Window.parse("2026-01-05T09/2026-01-05T12"))
+    merge(tmp_path, window=Window.parse("2026-01-05T09/2026-01-05T12")).run()
     assert sorted(path.parent.name for path in (tmp_path / "merged").rglob("*.jsonl")) == ["09", "11"]
 
 
 def test_only_whole_hours_are_merged(tmp_path: Path, golden: Golden) -> None:
     """Part of an hour would replace the merged file of the whole one, so it is refused."""
     with golden.raises(SettingsError) as caught:
-        merge(tmp_path).run(Window.parse("2026-01-05T09:30"))
+        merge(tmp_path, window=Window.parse("2026-01-05T09:30")).run()
     (problem,) = caught.value.problems
     assert problem.startswith("stage.window")
 

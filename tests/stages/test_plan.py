@@ -20,7 +20,7 @@ HOUR = "stage.window=2026-01-05T09"
 VARYING = (
     (r"time   about .*", "time   {time}"),
     (r"shown  [\d,]+ rows in [\d,]+ calls", "shown  {rows} rows in {calls} calls"),
-    (r"by \S+ at most", "by {difference} at most"),
+    (r"by at most \S+", "by at most {difference}"),
     (r'"at": ".*?"', '"at": "{time}"'),
 )
 """What differs between runs and machines in what planning prints."""

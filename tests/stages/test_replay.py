@@ -23,7 +23,7 @@ from runner.sources.batch_transform import BatchTransformReader
 from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
 from runner.sources.endpoint import EndpointReader
-from runner.stages.replay import Replay
+from runner.stages.replay import Replay, ReplayStage
 from tests.conftest import DEMO, untracked
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -42,9 +42,12 @@ def traffic(
 ) -> Replay:
     """Return a traffic stage that replays the quickstart's rows."""
     dataset = Dataset(str(path), DataFile(Path(), "", FIELDS, LINES, None, header=False), "data.traffic")
-    settings = {"rate": 1.0, "batch_rows": 1, "count": 6, "seed": 0, "accept": LINES, "transform": False, **changes}
+    parts = {name: changes.pop(name) for name in ("accept", "transform") if name in changes}
+    usual: dict[str, Any] = {"start": START, "rate": 1.0, "batch_rows": 1, "count": 6, "rescale": {}, "seed": 0}
+    stage = ReplayStage(kind="replay", **(usual | changes))
+    parts = {"accept": LINES, "transform": False, **parts}
     sent = template or Template(LINES, None, None, None)
-    return Replay(dataset, model, sent, tree=str(root), track=untracked, **settings)
+    return Replay(stage, dataset, model, sent, tree=str(root), track=untracked, **parts)
 
 
 def captured(root: Path) -> list[Event]:
@@ -59,7 +62,7 @@ def requests(root: Path) -> list[str]:
 
 def test_requests_are_made_of_the_rows(tmp_path: Path, demo_model: LinearLearner) -> None:
     """The request is the dataset's line to the byte, the response the model's with its line end."""
-    traffic(tmp_path, demo_model).run(START, {})
+    traffic(tmp_path, demo_model).run()
     assert requests(tmp_path) == (DEMO / "traffic.jsonl").read_text().splitlines()[:6]
     events = captured(tmp_path)
     assert [event.inference_id for event in events] == [str(i) for i in range(6)]
@@ -70,13 +73,13 @@ def test_requests_are_made_of_the_rows(tmp_path: Path, demo_model: LinearLearner
 
 def test_the_labels_of_a_dataset_are_not_sent(tmp_path: Path, demo_model: LinearLearner) -> None:
     """What stands beside the features stays where it is."""
-    traffic(tmp_path, demo_model, path=DEMO / "baseline.jsonl").run(START, {})
+    traffic(tmp_path, demo_model, path=DEMO / "baseline.jsonl").run()
     assert all(list(orjson.loads(body)) == ["features"] for body in requests(tmp_path))
 
 
 def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> None:
     """Several records travel in one event, and each UTC hour has a file named by its first event."""
-    traffic(tmp_path, demo_model, batch_rows=2, count=7, rate=1 / 1800).run(START, {})
+    traffic(tmp_path, demo_model, batch_rows=2, count=7, rate=1 / 1800).run()
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jsonl"))
     assert [file[:24] for file in files] == ["2026/01/05/09/00-00-000-", "2026/01/05/10/00-00-000-"]
     assert [body.count("\n") for body in requests(tmp_path)] == [1, 1, 1, 0]
@@ -103,7 +106,7 @@ def test_bodies_have_the_form_one_asks_for(
     tmp_path: Path, demo_model: LinearLearner, template: Template, accept: str, encoding: str, first: str
 ) -> None:
     """Requests are made by the template, responses in the accepted media type, both marked as what they are."""
-    traffic(tmp_path, demo_model, template, batch_rows=3, accept=accept).run(START, {})
+    traffic(tmp_path, demo_model, template, batch_rows=3, accept=accept).run()
     events = captured(tmp_path)
     assert len(events) == 2
     for event in events:
@@ -116,27 +119,27 @@ def test_bodies_have_the_form_one_asks_for(
 
 def test_one_record_a_request_is_the_templates_wish(tmp_path: Path, demo_model: LinearLearner) -> None:
     """A template for single records makes as many events as there are records, whatever the batch."""
-    traffic(tmp_path, demo_model, Template(JSON, '{"x":$record}', "$features", None), batch_rows=3).run(START, {})
+    traffic(tmp_path, demo_model, Template(JSON, '{"x":$record}', "$features", None), batch_rows=3).run()
     assert [list(orjson.loads(body)["x"]) for body in requests(tmp_path)] == ROWS[:6]
 
 
 def test_counts_loop_and_skip(tmp_path: Path, demo_model: LinearLearner) -> None:
     """More records than the file has start again at its beginning; a count may begin later."""
-    traffic(tmp_path, demo_model, count=4).run(START, {}, skip=268)
+    traffic(tmp_path, demo_model, count=4).run(skip=268)
     assert [event.inference_id for event in captured(tmp_path)] == ["268", "269", "0", "1"]
 
 
 def test_a_second_run_rewrites_the_same_files(tmp_path: Path, demo_model: LinearLearner) -> None:
     """Ids and names come from the seed and the start, so that nothing doubles; another seed adds."""
     for seed in (0, 0, 1):
-        traffic(tmp_path, demo_model, seed=seed).run(START, {})
+        traffic(tmp_path, demo_model, seed=seed).run()
     assert len(list(tmp_path.rglob("*.jsonl"))) == 2
 
 
 def test_an_incident_is_rehearsed(tmp_path: Path, demo_model: LinearLearner) -> None:
     """A rescaled feature reaches the model and the capture, the others stay."""
-    traffic(tmp_path / "a", demo_model).run(START, {})
-    traffic(tmp_path / "b", demo_model).run(START, {"column_1": 10})
+    traffic(tmp_path / "a", demo_model).run()
+    traffic(tmp_path / "b", demo_model, rescale={"column_1": 10}).run()
     for before, after in zip(captured(tmp_path / "a"), captured(tmp_path / "b"), strict=True):
         assert before.input is not None
         assert after.input is not None
@@ -149,7 +152,7 @@ def test_a_transform_reads_a_file(tmp_path: Path, demo_model: LinearLearner, gol
     """Instead of events there is the file a transform job read, listed by the manifest of its hour."""
     stage = traffic(tmp_path / "tree", demo_model, transform=True, batch_rows=2)
     for _ in range(2):
-        outcome = stage.run(START, {})
+        outcome = stage.run()
     (manifest,) = (tmp_path / "tree/input").rglob("*.json")
     (data,) = (tmp_path / "tree/data").iterdir()
     assert manifest.parent == tmp_path / "tree/input/2026/01/05/09"
@@ -173,7 +176,7 @@ def test_rescaled_values_that_cannot_be_sent_are_refused(
 ) -> None:
     """An unknown feature or an infinite value is an error that names the setting, and writes nothing."""
     with golden.raises(SettingsError) as caught:
-        traffic(tmp_path / "tree", Formula(additive), transform=transform).run(START, rescale)
+        traffic(tmp_path / "tree", Formula(additive), transform=transform, rescale=rescale).run()
     (problem,) = caught.value.problems
     assert problem.startswith(f"{key}: ")
     assert not (tmp_path / "tree").exists()
@@ -189,7 +192,7 @@ def test_texts_booleans_and_nulls_travel_as_they_are(tmp_path: Path) -> None:
         seen.append(features)
         return features["column_1"].to_numpy()
 
-    traffic(tmp_path / "tree", Formula(constant), path=path, count=None, batch_rows=2).run(START, {})
+    traffic(tmp_path / "tree", Formula(constant), path=path, count=None, batch_rows=2).run()
     (body,) = requests(tmp_path / "tree")
     assert body == '{"features":["x",1,2.0,true,null]}\n{"features":["y",2,2.5,false,"z"]}'
     assert [list(row) for row in seen[0].rows()] == rows

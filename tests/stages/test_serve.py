@@ -20,7 +20,7 @@ from runner.models.linear import Linear
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
 from runner.serving.server import listen
-from runner.stages.serve import Serve
+from runner.stages.serve import Serve, ServeStage
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -31,19 +31,17 @@ ONE = (DEMO / "traffic.jsonl").read_text().splitlines()[0]
 
 def stage(**changes: Any) -> Serve:
     """Return a stage that serves a formula of two features, or something else."""
+    options = {key: changes.pop(key) for key in ("host", "port", "attached") if key in changes}
     usual: dict[str, Any] = {
         "model": Formula(additive),
         "fields": Fields("features", "score", ("Age", "Sex")),
         "endpoint": "churn",
         "variant": "AllTraffic",
-        "host": "127.0.0.1",
-        "port": 0,
         "token": None,
-        "token_env": "SHAPWATCH_TOKEN",
         "capture": None,
-        "attached": False,
     }
-    return Serve(**(usual | changes))
+    defaults: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "token_env": "SHAPWATCH_TOKEN", "attached": False}
+    return Serve(ServeStage("serve", **(defaults | options)), **(usual | changes))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
-from runner.stages.traffic import Traffic
+from runner.stages.traffic import Traffic, TrafficStage
 from tests.conftest import DEMO, untracked
 from tests.golden import Golden
 
@@ -80,14 +80,17 @@ def traffic(url: str, **changes: Any) -> Traffic:
     dataset = Dataset(
         str(DEMO / "traffic.jsonl"), DataFile(Path(), "", fields, MEDIA, None, header=False), "data.traffic"
     )
-    usual: dict[str, Any] = {"token": None, "rate": 1e6, "batch_rows": 1, "count": 6, "loop": False}
-    usual |= {"template": Template(MEDIA, None, None, None), "accept": MEDIA, "timeout_seconds": 5.0}
-    return Traffic(dataset, url=url, track=untracked, **(usual | changes))
+    token = changes.pop("token", None)
+    template = changes.pop("template", Template(MEDIA, None, None, None))
+    usual: dict[str, Any] = {"rate": 1e6, "batch_rows": 1, "count": 6, "loop": False, "rescale": {}}
+    usual |= {"timeout_seconds": 5.0, "token_env": "SHAPWATCH_TOKEN"}
+    stage = TrafficStage(kind="traffic", url=url, **(usual | changes))
+    return Traffic(stage, dataset, template, MEDIA, token, untracked)
 
 
 def test_requests_are_those_of_the_notebook(listener: Listener, golden: Golden) -> None:
     """Bodies, media types and inference ids are what the notebook's thread sends."""
-    outcome = traffic(listener.url).run({})
+    outcome = traffic(listener.url).run()
     assert outcome.succeeded
     golden(outcome.message, SECONDS)
     assert [body for _, body in listener.seen] == LINES[:6]
@@ -100,7 +103,7 @@ def test_requests_are_those_of_the_notebook(listener: Listener, golden: Golden) 
 def test_mini_batches_token_and_incidents(listener: Listener) -> None:
     """Records travel together, the token goes along, a factor changes its feature; the dataset starts anew."""
     count = len(LINES) + 2
-    traffic(listener.url, batch_rows=50, count=count, token=TOKEN).run({"column_0": 0})
+    traffic(listener.url, batch_rows=50, count=count, token=TOKEN, rescale={"column_0": 0}).run()
     assert sum(len(body.splitlines()) for _, body in listener.seen) == count
     assert [headers["X-Amzn-SageMaker-Inference-Id"] for headers, _ in listener.seen][:3] == ["0", "50", "100"]
     assert listener.seen[0][0]["Authorization"] == f"Bearer {TOKEN}"
@@ -110,14 +113,14 @@ def test_mini_batches_token_and_incidents(listener: Listener) -> None:
 def test_the_rate_is_kept(listener: Listener) -> None:
     """Twenty requests a second take their time."""
     start = time.monotonic()
-    traffic(listener.url, rate=20.0).run({})
+    traffic(listener.url, rate=20.0).run()
     assert 0.25 <= time.monotonic() - start < 2
 
 
 def test_failures_are_counted_and_do_not_stop_it(listener: Listener, golden: Golden) -> None:
     """Each kind of bad answer is counted, with status and body of the answer."""
     listener.statuses = [200, 503, 400]
-    outcome = traffic(listener.url).run({})
+    outcome = traffic(listener.url).run()
     assert not outcome.succeeded
     golden(outcome.message, SECONDS)
     assert len(listener.seen) == 6
@@ -127,7 +130,7 @@ def test_an_endpoint_that_only_fails_is_left_alone(listener: Listener, golden: G
     """After ten failures in a row there are no more requests."""
     listener.statuses = [500]
     with golden.raises(EndpointError) as caught:
-        traffic(listener.url, count=60).run({})
+        traffic(listener.url, count=60).run()
     assert caught.value.url == listener.url
     assert len(listener.seen) == 10
 
@@ -135,7 +138,7 @@ def test_an_endpoint_that_only_fails_is_left_alone(listener: Listener, golden: G
 def test_a_refused_connection_is_an_error_with_the_url(golden: Golden) -> None:
     """It has no status, as there was no answer."""
     with golden.raises(EndpointError) as caught:
-        traffic("http://127.0.0.1:9/x", count=60).run({})
+        traffic("http://127.0.0.1:9/x", count=60).run()
     assert (caught.value.url, caught.value.status) == ("http://127.0.0.1:9/x", None)
 
 
@@ -147,19 +150,19 @@ def test_it_loops_until_interrupted(listener: Listener, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Traffic, "_check", interrupted)
-    outcome = traffic(listener.url, loop=True, batch_rows=7).run({})
+    outcome = traffic(listener.url, loop=True, batch_rows=7).run()
     assert outcome.succeeded
     assert len(listener.seen) == 500
     assert sum(len(body.splitlines()) for _, body in listener.seen) == 3_500
     golden(outcome.message, SECONDS)
     with pytest.raises(KeyboardInterrupt):
-        traffic(listener.url, count=600).run({})
+        traffic(listener.url, count=600).run()
 
 
 def test_a_factor_that_makes_a_value_infinite_is_refused(listener: Listener, golden: Golden) -> None:
     """No request can carry it, so nothing is sent."""
     with golden.raises(SettingsError) as caught:
-        traffic(listener.url).run({"column_0": 1e308})
+        traffic(listener.url, rescale={"column_0": 1e308}).run()
     (problem,) = caught.value.problems
     assert problem.startswith("data.traffic: ")
     assert not listener.seen
