@@ -69,7 +69,7 @@ def run_daemon(url: str, workers: int) -> None:
             ledger=ledger,
             leadership=Leadership(ledger),
             supervisor=supervisor,
-            dispatcher=lambda: Dispatcher(ledger, supervisor, clock),
+            create_dispatcher=lambda: Dispatcher(ledger, supervisor, clock),
             monitors=(),
             health=None,
             poll_seconds=1.0,

@@ -181,7 +181,7 @@ def _schedules(settings: Settings, stage: ScheduleStage, others: Others) -> Sche
     return Schedules(
         ledger=partial(_ledger, settings),
         action=stage.action,
-        form=stage.format,
+        format=stage.format,
         name=settings.monitor.name,
         declared=others.declared,
         running=stage.running,
@@ -219,7 +219,7 @@ def _daemon(settings: Settings, stage: DaemonStage, others: Others) -> Outcome:
             ledger=ledger,
             leadership=Leadership(ledger),
             supervisor=supervisor,
-            dispatcher=partial(Dispatcher, ledger, supervisor, _now),
+            create_dispatcher=partial(Dispatcher, ledger, supervisor, _now),
             monitors=monitors,
             health=None if stage.port is None else partial(health, stage.host, stage.port),
             poll_seconds=stage.poll_seconds,

@@ -1,4 +1,4 @@
-"""Windows of time, and how an execution over one ended."""
+"""Windows, and the statuses and outcomes of executions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 HOUR = timedelta(hours=1)
 LONGEST = timedelta(days=366)
-"""The longest window; longer histories are judged window by window."""
+"""Maximum length of a window."""
 
 
 def utc(text: str) -> datetime:
@@ -46,7 +46,7 @@ class Window:
         """Return the hour that starts at a time, or the interval between two times separated by a slash.
 
         Raises:
-            ValueError: with a sentence, when the text is neither.
+            ValueError: if the string is neither.
 
         >>> str(Window.parse("2023-01-19T05"))
         '2023-01-19 05:00–06:00 UTC'
@@ -70,19 +70,19 @@ class Window:
 
     @property
     def hours(self) -> tuple[datetime, ...]:
-        """The starts of the UTC hours that the window touches: the folders of a capture tree."""
+        """Starts of the UTC hours that overlap the window: the folders of a capture tree."""
         first = self.start.replace(minute=0, second=0, microsecond=0)
         count = -((first - self.end) // HOUR)
         return tuple(first + i * HOUR for i in range(count))
 
     @property
     def scheduled(self) -> datetime:
-        """The first full hour at or after the end: when an hourly schedule would look at this window."""
+        """First full hour at or after the end: the time of this window in an hourly schedule."""
         return self.hours[-1] + HOUR
 
 
 class Status(StrEnum):
-    """The statuses of an execution, as SageMaker spells them."""
+    """Status of an execution, with SageMaker's names."""
 
     PENDING = "Pending"
     IN_PROGRESS = "InProgress"
@@ -94,7 +94,7 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether it is the last one: nothing more will happen."""
+        """Whether the execution has ended."""
         return self not in {Status.PENDING, Status.IN_PROGRESS, Status.STOPPING}
 
 
@@ -111,8 +111,8 @@ class Execution(Outcome):
     """One run of a monitor over a window, with its terminal status and its directory.
 
     Attributes:
-        directory: of its results; empty where nothing could be written.
-        failure_reason: None unless it failed.
+        directory: directory of the results; empty if nothing could be written.
+        failure_reason: reason of a failure; None unless it failed.
     """
 
     status: Status = Status.COMPLETED

@@ -1,4 +1,4 @@
-"""The nouns of time: schedules, what is due, and what the ledger knows of executions. All times are UTC."""
+"""Schedules, their scheduled times, and the records of executions in the ledger. All times are UTC."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from runner.domain.executions import Status, Window
 
 
 class ScheduleStatus(StrEnum):
-    """The statuses of a schedule, as SageMaker spells them."""
+    """Status of a schedule, with SageMaker's names."""
 
     SCHEDULED = "Scheduled"
     STOPPED = "Stopped"
 
 
 def first_line(text: str) -> str:
-    """Return what stands before a line's end."""
+    """Return the first line of a string."""
     return text.partition("\n")[0]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Settings as they were when a schedule was created: an execution runs from them and from nothing else.
+    """Settings at the time of a schedule's creation or update; its executions use no other settings.
 
     Attributes:
-        settings: the resolved configuration as YAML.
-        folder: the working folder that its relative paths start from.
+        settings: resolved configuration as YAML.
+        folder: base folder of relative paths in the settings.
     """
 
     settings: str
@@ -36,19 +36,19 @@ class Snapshot:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 that the snapshot is known by."""
+        """SHA-256 that identifies the snapshot."""
         return hashlib.sha256(f"{self.folder}\0{self.settings}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class ScheduledTime:
-    """A scheduled time that has come.
+    """A scheduled time that is due.
 
     Attributes:
-        scheduled: on the clock of the schedule, without the start buffer.
-        window: the data that its execution looks at.
-        start_at: when the execution may start.
-        skipped: why there will be no execution, None where there will be one.
+        scheduled: scheduled time, without the start buffer.
+        window: analyzed period.
+        start_at: earliest start of the execution.
+        skipped: reason for not running the execution; None if it runs.
     """
 
     scheduled: datetime
@@ -59,17 +59,19 @@ class ScheduledTime:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A monitor and the times at which it is executed.
+    """A monitor and its timetable.
 
     Attributes:
-        name: of the monitor; no two schedules share one.
-        endpoint: what is monitored.
-        timetable: when it is executed, as JSON.
-        reference: what it is judged against, a path that starts from the snapshot's folder.
-        max_runtime: seconds that an execution may take.
-        snapshot: the digest of its settings.
-        revision: how often it has been updated.
-        cursor: every scheduled time up to here is in the ledger, or was never due.
+        name: unique name of the schedule and of its monitor.
+        endpoint: monitored endpoint.
+        status: whether executions are planned.
+        timetable: timetable as JSON.
+        reference: path of the reference, relative to the snapshot's folder.
+        max_runtime: maximum duration of an execution, in seconds.
+        snapshot: digest of the settings.
+        created, modified: times of creation and of the last change.
+        cursor: time up to which all due executions are in the ledger.
+        revision: 1 plus the number of updates.
     """
 
     name: str
@@ -87,22 +89,29 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ExecutionRecord:
-    """An execution as the ledger knows it; there is one for a schedule and a scheduled time.
+    """Record of an execution in the ledger, unique per schedule and scheduled time.
 
     Attributes:
-        id: a number that no other execution of the ledger has.
-        schedule: the name of the schedule; it may be gone by now.
-        revision: of the schedule when the entry was made.
-        start_at: when it may start.
-        max_runtime: seconds that it may take.
-        snapshot: the digest of the settings it runs from.
-        owner: the process that runs it, or ran it last.
-        heartbeat: when the owner was last heard; it promises to be heard again within `lease_seconds`.
-        attempts: how often it was started.
-        started, ended: of the last attempt.
-        peak_memory: of the process, in bytes.
-        exit_message: what it had to say, at most 1,024 characters; failure_reason: why it failed or never ran.
-        output: the directory of its results.
+        id: unique number in the ledger.
+        schedule: name of the schedule, which may have been deleted since.
+        endpoint: monitored endpoint.
+        revision: revision of the schedule when the record was added; 0 for a backfill.
+        scheduled: scheduled time.
+        window: analyzed period.
+        status: status of the execution.
+        start_at: earliest start.
+        max_runtime: maximum duration in seconds.
+        snapshot: digest of the settings.
+        created, modified: times of creation and of the last change.
+        owner: process that runs it, or ran it last.
+        heartbeat: time of the owner's last heartbeat.
+        lease_seconds: seconds without heartbeat after which the owner is considered dead.
+        attempts: number of starts.
+        started, ended: start and end of the last attempt.
+        peak_memory: peak memory of the process in bytes.
+        exit_message: message of the execution, at most 1,024 characters.
+        failure_reason: reason for failing or for not running.
+        output: directory of the results.
     """
 
     id: int
@@ -129,7 +138,7 @@ class ExecutionRecord:
     output: str | None = None
 
     @property
-    def told(self) -> str:
-        """How it went, in a line: status, window and why."""
-        why = f": {self.failure_reason}" if self.failure_reason else ""
-        return first_line(self.exit_message or f"{self.status}, {self.window}{why}")
+    def summary(self) -> str:
+        """First line of its message, or else its status, window and failure reason."""
+        reason = f": {self.failure_reason}" if self.failure_reason else ""
+        return first_line(self.exit_message or f"{self.status}, {self.window}{reason}")

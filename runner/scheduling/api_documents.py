@@ -114,7 +114,7 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def happened(entry: ExecutionRecord) -> str:
+def reason_or_message(entry: ExecutionRecord) -> str:
     """Return how an execution went, in a sentence."""
     failed = entry.status == Status.FAILED and entry.exit_message
     return first_line(failed or entry.failure_reason or entry.exit_message or "")

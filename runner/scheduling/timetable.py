@@ -256,7 +256,7 @@ def load(text: str) -> Timetable:
     return _ADAPTER.validate_json(text)
 
 
-def understood(text: str) -> Timetable | None:
+def load_if_known(text: str) -> Timetable | None:
     """Return the timetable that `dump` wrote; None for one of a later version, which harms no other."""
     try:
         return load(text)

@@ -1,4 +1,4 @@
-"""Executions over any stretch of the past, one for each window; those that are done already are left alone."""
+"""Executions over a past period, one per window; completed windows are skipped."""
 
 from __future__ import annotations
 
@@ -25,25 +25,28 @@ if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Ledger
 
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
-INTERRUPTED = Result(Status.STOPPED, failure_reason="the backfill was interrupted; the same command goes on with it")
-LAST_SECONDS = 10.0
-PAUSE = 0.05
-MOST_TOLD = 10
-"""Failures that are told in full."""
+INTERRUPTED = Result(Status.STOPPED, failure_reason="the backfill was interrupted; run the same command to resume it")
+RECORD_SECONDS = 10.0
+"""Seconds to record results while stopping."""
+POLL_SECONDS = 0.05
+MAX_FAILURES = 10
+"""Maximum number of failures listed in the message."""
 
 
 @dataclass(frozen=True)
 class Backfill:
-    """A stretch of the past, cut into windows.
+    """Executions over a past period, divided into windows.
 
     Attributes:
-        ledger: opens it.
-        supervisor: runs executions of a ledger.
-        declaration: the monitor that is executed.
-        start, end, step: the stretch and how long a window is; the last one may be shorter.
-        redo: whether to execute again what is done.
-        lease_seconds: how often the ledger must hear of us.
-        clock: the time in UTC.
+        ledger: function that opens the ledger.
+        supervisor: function that creates a supervisor for a ledger.
+        declaration: monitor to execute.
+        start, end: period in UTC.
+        step: length of a window; the last one may be shorter.
+        redo: whether to repeat completed windows.
+        lease_seconds: seconds without heartbeat after which another process may take over.
+        clock: current time in UTC.
+        track: progress display.
     """
 
     ledger: Callable[[], AbstractContextManager[Ledger]]
@@ -58,10 +61,10 @@ class Backfill:
     track: Track
 
     def run(self) -> Outcome:
-        """Execute what is missing, and return how many windows ended how; it succeeds when none failed.
+        """Execute missing windows and return the number of windows per status; succeed if none failed.
 
         Raises:
-            SettingsError: when the stretch is not over yet.
+            SettingsError: if the end of the period is in the future.
         """
         self._check_end()
         windows = self.windows()
@@ -69,58 +72,57 @@ class Backfill:
             supervisor = self.supervisor(ledger)
             try:
                 work = Work(ledger, supervisor, self)
-                ended = list(self.track(work.through(windows), "windows", len(windows)))
+                ended = list(self.track(work.execute(windows), "windows", len(windows)))
             finally:
-                supervisor.stop_all(INTERRUPTED, LAST_SECONDS)
+                supervisor.stop_all(INTERRUPTED, RECORD_SECONDS)
         failures = [entry for entry, _ in ended if entry.status not in DONE and entry.failure_reason != NO_DATA]
         return Outcome(_summary(ended, failures), not failures)
 
     def _check_end(self) -> None:
         if self.end > (now := self.clock()):
-            problem = "has not come yet; a window is executed once it is over, so that nothing is missing in it"
-            raise SettingsError([f"stage.end={self.end:%FT%TZ}: {problem}; now is {now:%FT%TZ}"])
+            problem = f"is in the future (now {now:%FT%TZ}); a window can be executed only after its end"
+            raise SettingsError([f"stage.end={self.end:%FT%TZ}: {problem}"])
 
     def windows(self) -> list[Window]:
-        """Return the windows, the oldest first."""
+        """Return the windows, oldest first."""
         count = -((self.start - self.end) // self.step)
         starts = [self.start + i * self.step for i in range(count)]
         return [Window(start, min(start + self.step, self.end)) for start in starts]
 
 
 class Work:
-    """The windows of a backfill under way."""
+    """A running backfill."""
 
     def __init__(self, ledger: Ledger, supervisor: Supervisor, backfill: Backfill) -> None:
-        """Prepare."""
         self._ledger, self._supervisor, self._backfill = ledger, supervisor, backfill
-        self._beaten = float("-inf")
+        self._last_heartbeat = float("-inf")
 
-    def through(self, windows: Sequence[Window]) -> Iterator[tuple[ExecutionRecord, bool]]:
-        """Yield the execution of each window when it has ended, and whether it had done so before."""
-        todo, under_way = deque(windows), set[int]()
-        while todo or under_way:
-            self._beat()
-            while todo and self._supervisor.free > 0 and len(under_way) < self._supervisor.workers:
-                entry = self._entered(todo.popleft())
+    def execute(self, windows: Sequence[Window]) -> Iterator[tuple[ExecutionRecord, bool]]:
+        """Yield each execution after its end, and whether it was completed before this backfill."""
+        waiting, started = deque(windows), set[int]()
+        while waiting or started:
+            self._record_heartbeat()
+            while waiting and self._supervisor.free > 0 and len(started) < self._supervisor.workers:
+                entry = self._find_or_add(waiting.popleft())
                 if entry.status in DONE and not self._backfill.redo:
                     yield entry, True
                 else:
                     self._start(entry)
-                    under_way.add(entry.id)
-            self._supervisor.tend(under_way)
-            for entry in map(self._ledger.entry, sorted(under_way)):
+                    started.add(entry.id)
+            self._supervisor.reap(started)
+            for entry in map(self._ledger.entry, sorted(started)):
                 if entry.status.terminal and entry.id not in self._supervisor.running:
-                    under_way.remove(entry.id)
+                    started.remove(entry.id)
                     yield entry, False
                 elif entry.status == Status.PENDING and self._supervisor.free > 0:
                     self._supervisor.start(entry)
-            time.sleep(PAUSE)
+            time.sleep(POLL_SECONDS)
 
-    def _entered(self, window: Window) -> ExecutionRecord:
-        """Return the execution over a window.
+    def _find_or_add(self, window: Window) -> ExecutionRecord:
+        """Return the execution over a window; add it if missing.
 
         Raises:
-            SettingsError: when the one at its scheduled time looks at another window.
+            SettingsError: if the execution at its scheduled time has another window.
         """
         now, declaration = self._backfill.clock(), self._backfill.declaration
         due = ScheduledTime(window.end, window, now)
@@ -134,8 +136,8 @@ class Work:
             now,
         )
         if entry.window != window:
-            place = f"the execution of {entry.schedule} scheduled at {entry.scheduled:%FT%TZ}"
-            problem = f"{place} looks at {entry.window}, so there is none over {window}; give another monitor.name"
+            present = f"{entry.schedule} already has an execution scheduled at {entry.scheduled:%FT%TZ}"
+            problem = f"{present}, over {entry.window} rather than {window}; choose another monitor.name"
             raise SettingsError([f"stage.step={duration_text(self._backfill.step)}: {problem}"])
         return entry
 
@@ -145,20 +147,22 @@ class Work:
             self._ledger.redo(entry.id, declaration.snapshot, declaration.timetable.max_runtime, now)
         self._supervisor.start(self._ledger.entry(entry.id))
 
-    def _beat(self) -> None:
-        if time.monotonic() - self._beaten < self._backfill.lease_seconds / HEARTBEATS_PER_LEASE:
+    def _record_heartbeat(self) -> None:
+        if time.monotonic() - self._last_heartbeat < self._backfill.lease_seconds / HEARTBEATS_PER_LEASE:
             return
         self._ledger.keep_alive(self._supervisor.owner, self._backfill.clock())
-        self._beaten = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
 
 def _summary(ended: Sequence[tuple[ExecutionRecord, bool]], failures: Sequence[ExecutionRecord]) -> str:
-    before = sum(was for _, was in ended)
+    skipped = sum(completed_before for _, completed_before in ended)
     counts = Counter("no data" if entry.failure_reason == NO_DATA else str(entry.status) for entry, _ in ended)
-    told = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
-    done = f", {before:,} of them done before" if before else ""
-    lines = [f"{plural(len(ended), 'window')}: {told}{done}"]
-    lines += [entry.told for entry in failures[:MOST_TOLD]]
-    if len(failures) > MOST_TOLD:
-        lines.append(f"and {len(failures) - MOST_TOLD:,} more; stage=schedule stage.action=executions lists them")
+    statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
+    before = f" ({skipped:,} completed before)" if skipped else ""
+    lines = [f"{plural(len(ended), 'window')}: {statuses}{before}"]
+    lines += [entry.summary for entry in failures[:MAX_FAILURES]]
+    if len(failures) > MAX_FAILURES:
+        lines.append(
+            f"and {len(failures) - MAX_FAILURES:,} more; list them with stage=schedule stage.action=executions"
+        )
     return "\n  ".join(lines)

@@ -1,6 +1,6 @@
-"""The daemon: runs what the schedules of a ledger have due, one leader at a time, until it is told to end.
+"""The daemon runs the due executions of a ledger until it receives SIGTERM; of several daemons one leads.
 
-All it knows is in the ledger, so it may be killed at any moment; the next one goes on from there.
+Its state is in the ledger: a daemon may be killed at any moment, and the next one continues.
 """
 
 from __future__ import annotations
@@ -33,38 +33,40 @@ if TYPE_CHECKING:
     from runner.scheduling.ledger.leadership import Leadership
     from runner.scheduling.ledger.ledger import Ledger
 
-TIDY_SECONDS = 3600.0
-HURRIED = 2
-"""How often a daemon is asked to end before it waits for nobody any more."""
-LAST_SECONDS = 20.0
-"""What writing down may take at the end, before the executions are left to the next daemon."""
+CLEANUP_SECONDS = 3600.0
+"""Seconds between two removals of expired results."""
+FORCE_AFTER = 2
+"""Number of signals after which a daemon ends running executions at once."""
+RECORD_SECONDS = 20.0
+"""Seconds to record results while stopping; unrecorded executions are left to the next daemon."""
 
 logger = logging.getLogger("shapwatch.daemon")
 
 
 @dataclass
 class Daemon:
-    """A process that leads, or waits to lead.
+    """A process that leads, or stands by to lead.
 
     Attributes:
-        ledger: holds the schedules.
-        leadership: at most one process holds it.
-        supervisor: runs executions.
-        dispatcher: makes what decides which, for the time of a lead.
-        monitors: are created or updated at the begin of a lead.
-        health: puts up a page with the state of a daemon; None for none.
-        poll_seconds: between two rounds.
-        grace_seconds: how long executions may go on once the daemon is told to end.
-        lease_seconds: a daemon that cannot reach its ledger for so long gives up what it runs.
-        keep: how long the ledger keeps executions, None for ever.
-        keep_results: gives how long the directories of executions are left that ran from some settings.
-        clock: the time in UTC.
+        ledger: database of schedules and executions.
+        leadership: lock of the leader.
+        supervisor: component that runs executions.
+        create_dispatcher: function that creates the dispatcher when this daemon becomes leader.
+        monitors: schedules to create or update when this daemon becomes leader.
+        health: function that starts the health server; None for no server.
+        poll_seconds: seconds between two rounds.
+        grace_seconds: seconds that executions may continue after SIGTERM.
+        lease_seconds: seconds without a ledger after which the leader steps down.
+        keep: retention of executions in the ledger; None for unlimited.
+        keep_results: function that returns the retention of result directories for a snapshot.
+        clock: current time in UTC.
+        problem: error of the last round; None if the ledger answered.
     """
 
     ledger: Ledger
     leadership: Leadership
     supervisor: Supervisor
-    dispatcher: Callable[[], Dispatcher]
+    create_dispatcher: Callable[[], Dispatcher]
     monitors: Sequence[Declaration]
     health: Callable[[Callable[[], Facts], Lasts], AbstractContextManager[None]] | None
     poll_seconds: float
@@ -74,15 +76,15 @@ class Daemon:
     keep_results: Callable[[Snapshot], timedelta | None]
     clock: Callable[[], datetime]
     problem: str | None = None
-    _lead: Dispatcher | None = None
-    _signals: Signals = field(default_factory=lambda: Signals(_stay))
-    _beaten: float = field(default_factory=time.monotonic)
-    _heard_leading: bool | None = None
-    _tidied: float = float("-inf")
-    _rounded: float = field(default_factory=time.monotonic)
+    _dispatcher: Dispatcher | None = None
+    _signals: Signals = field(default_factory=lambda: Signals(_ignore_sighup))
+    _last_heartbeat: float = field(default_factory=time.monotonic)
+    _recorded_leading: bool | None = None
+    _last_cleanup: float = float("-inf")
+    _last_round: float = field(default_factory=time.monotonic)
 
     def run(self) -> Outcome:
-        """Work until SIGTERM or SIGINT; a second one ends what is running at once."""
+        """Run rounds until SIGTERM or SIGINT; a second signal ends running executions at once."""
         logger.info("daemon %s on the ledger %s", self.supervisor.owner, self.ledger.name)
         with ExitStack() as stack:
             stack.enter_context(self._signals)
@@ -92,120 +94,123 @@ class Daemon:
             self.round()
             while not self._signals.wait(self.poll_seconds):
                 self.round()
-        return Outcome("the daemon has ended; what it did not finish, or was not yet due, is the next one's")
+        return Outcome("Daemon stopped. The next daemon resumes unfinished and pending executions.")
 
     @property
     def leading(self) -> bool:
-        """Whether it runs executions, instead of waiting for the daemon that does to end."""
-        return self._lead is not None
+        """Whether it runs executions, rather than standing by."""
+        return self._dispatcher is not None
 
     def facts(self) -> Facts:
-        """Return what there is to know about its health."""
+        """Return the state that the health server shows."""
         from runner.scheduling.daemon.health import Facts
 
-        age, running = time.monotonic() - self._rounded, len(self.supervisor.running)
+        age, running = time.monotonic() - self._last_round, len(self.supervisor.running)
         return Facts(self.leading, age, self.problem, running, self.supervisor.workers)
 
     def round(self) -> None:
-        """Do once what is to be done; a ledger that does not answer is asked again in the next round."""
+        """Run one round; if the ledger fails, the next round tries again."""
         try:
-            self._keep_lead()
-            self._beat()
-            if self._lead:
-                self._lead.round()
-                self._tidy()
+            self._update_leadership()
+            self._record_heartbeat()
+            if self._dispatcher:
+                self._dispatcher.round()
+                self._clean_up()
         except ShapwatchError as error:
-            self._trouble(str(error))
+            self._report(str(error))
             return
         if self.problem:
-            logger.info("the ledger answers again")
-        self.problem, self._rounded = None, time.monotonic()
+            logger.info("the ledger is available again")
+        self.problem, self._last_round = None, time.monotonic()
 
-    def _keep_lead(self) -> None:
-        """Give up a lead that is lost, take one that is free."""
-        if self._lead and not self.leadership.holds():
-            self._step_down("the lead is lost")
-        if not self._lead and self.leadership.try_lead():
+    def _update_leadership(self) -> None:
+        """Step down if the lock is lost; lead if it is free."""
+        if self._dispatcher and not self.leadership.holds():
+            self._step_down("the lock of the leader was lost")
+        if not self._dispatcher and self.leadership.try_lead():
             for monitor in self.monitors:
                 schedule = monitor.enlist(self.ledger, self.clock())
                 logger.info("in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
-            lead = self.dispatcher()
-            lead.start()
-            self._lead, self._beaten = lead, time.monotonic()
+            dispatcher = self.create_dispatcher()
+            dispatcher.start()
+            self._dispatcher, self._last_heartbeat = dispatcher, time.monotonic()
             logger.info("leading")
 
-    def _step_down(self, why: str) -> None:
-        logger.error("%s; what runs here is ended, whoever leads next runs it again", why)
-        if self._lead:
-            self._lead.stop()
-        self._lead = None
+    def _step_down(self, reason: str) -> None:
+        logger.error("%s; ending running executions, the next leader runs them again", reason)
+        if self._dispatcher:
+            self._dispatcher.stop()
+        self._dispatcher = None
         self.supervisor.abandon()
         self.leadership.release()
 
-    def _beat(self) -> None:
-        """Tell the ledger who is there, and that what is under way here still is."""
-        recently = time.monotonic() - self._beaten < self.lease_seconds / HEARTBEATS_PER_LEASE
-        if recently and self._heard_leading == self.leading:
+    def _record_heartbeat(self) -> None:
+        """Record the heartbeat of this daemon and of its executions, at most once per interval."""
+        recent = time.monotonic() - self._last_heartbeat < self.lease_seconds / HEARTBEATS_PER_LEASE
+        if recent and self._recorded_leading == self.leading:
             return
         self.ledger.beat(self.supervisor.owner, self.clock(), self.leading, socket.gethostname(), os.getpid())
-        self._beaten, self._heard_leading = time.monotonic(), self.leading
+        self._last_heartbeat, self._recorded_leading = time.monotonic(), self.leading
 
-    def _trouble(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
+        """Log a new problem; step down once the ledger has failed for a lease."""
         if problem != self.problem:
             logger.error("%s; trying again", problem)
         self.problem = problem
-        if self._lead and time.monotonic() - self._beaten > self.lease_seconds:
+        if self._dispatcher and time.monotonic() - self._last_heartbeat > self.lease_seconds:
             self._step_down(f"the ledger has not answered for {self.lease_seconds:g} s")
 
-    def _tidy(self) -> None:
-        """Remove what is kept no longer."""
-        if time.monotonic() - self._tidied < TIDY_SECONDS:
+    def _clean_up(self) -> None:
+        """Remove expired results and executions."""
+        if time.monotonic() - self._last_cleanup < CLEANUP_SECONDS:
             return
         for digest in self.ledger.with_results():
-            if keep := self._keep(digest):
+            if keep := self._retention(digest):
                 for entry in self.ledger.expired(digest, self.clock() - keep):
-                    self._beat()
+                    self._record_heartbeat()
                     self._remove(entry)
-        if self.keep and (gone := self.ledger.forget(self.clock() - self.keep)):
-            logger.info("the ledger has forgotten %s (ledger.keep)", plural(gone, "execution"))
-        self._tidied = time.monotonic()
+        if self.keep and (removed := self.ledger.forget(self.clock() - self.keep)):
+            logger.info("removed %s from the ledger (ledger.keep)", plural(removed, "expired execution"))
+        self._last_cleanup = time.monotonic()
 
-    def _keep(self, digest: str) -> timedelta | None:
+    def _retention(self, digest: str) -> timedelta | None:
         try:
             return self.keep_results(self.ledger.snapshot(digest))
         except MissingSnapshot:
             return None
 
     def _remove(self, entry: ExecutionRecord) -> None:
-        """Remove the directory of an execution, or say why it stays."""
+        """Remove the directory of an execution, and log whether that succeeded."""
         output = Path(entry.output or "")
         try:
-            gone = directories.remove(output, output.parents[3])
-            told = "is removed" if gone else "stays, for it holds what no execution wrote"
+            removed = directories.remove(output, output.parents[3])
+            result = "removed" if removed else "not removed: it contains files that no execution wrote"
         except OSError as error:
-            gone, told = False, f"cannot be removed: {os_error_message(error)}"
-        if gone:
+            removed, result = False, f"cannot be removed: {os_error_message(error)}"
+        if removed:
             self.ledger.cleared(entry.id)
-        logger.log(logging.INFO if gone else logging.WARNING, "%s %s (monitor.keep)", output, told)
+        logger.log(logging.INFO if removed else logging.WARNING, "%s %s (monitor.keep)", output, result)
 
     def _drain(self) -> None:
-        """Start nothing more; let what runs end, or, when its time is up, leave it to the next daemon."""
-        if self._lead:
-            self._lead.stop()
+        """Start nothing more; wait for running executions, and return those without result to the ledger."""
+        if self._dispatcher:
+            self._dispatcher.stop()
         if self.supervisor.running:
-            running = plural(len(self.supervisor.running), "execution")
-            logger.info("draining: %s may go on for %g s", running, self.grace_seconds)
+            running = plural(len(self.supervisor.running), "running execution")
+            logger.info("draining: waiting up to %g s for %s", self.grace_seconds, running)
         until = time.monotonic() + self.grace_seconds
         while (
-            time.monotonic() < until and self._signals.asked < HURRIED and not self.supervisor.wait(self.poll_seconds)
+            time.monotonic() < until
+            and self._signals.stop_requests < FORCE_AFTER
+            and not self.supervisor.wait(self.poll_seconds)
         ):
             with suppress(LedgerError):
-                self._beat()
-        self.supervisor.stop_all(RUN_AGAIN, LAST_SECONDS)
+                self._record_heartbeat()
+        self.supervisor.stop_all(RUN_AGAIN, RECORD_SECONDS)
         with suppress(LedgerError):
             self.ledger.retire(self.supervisor.owner)
         self.leadership.release()
 
 
-def _stay() -> None:
-    logger.info("SIGHUP: nothing is read again; schedules are the ledger's, change them with stage=schedule")
+def _ignore_sighup() -> None:
+    logger.info("SIGHUP ignored: schedules are in the ledger; change them with stage=schedule")

@@ -1,4 +1,4 @@
-"""Creates, changes, shows, starts, stops and deletes schedules, with the semantics of SageMaker's API."""
+"""Creates, updates, shows, starts, stops and deletes schedules, with the semantics of SageMaker's API."""
 
 from __future__ import annotations
 
@@ -16,38 +16,40 @@ from runner.domain.text import plural
 from runner.scheduling.api_documents import (
     as_json,
     execution_summary,
-    happened,
+    reason_or_message,
     schedule_description,
     schedule_summary,
     table,
 )
 from runner.scheduling.daemon.declaration import Declaration
-from runner.scheduling.timetable import Once, Recurring, Timetable, dump, understood
+from runner.scheduling.timetable import Once, Recurring, Timetable, dump, load_if_known
 
 if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Ledger
 
 Action = Literal["create", "update", "describe", "list", "start", "stop", "delete", "executions"]
-Told = tuple[Any, str]
-"""An answer as a document and as a text for people."""
+Answer = tuple[Any, str]
+"""JSON document and text for people."""
 
 
 @dataclass(frozen=True)
 class Schedules:
-    """What can be done with the schedules of a ledger.
+    """An operation on the schedules of a ledger.
 
     Attributes:
-        ledger: opens it.
-        name: of the schedule that is meant.
-        declared: gives what the settings declare.
-        running: whether stopping also ends the execution that is running.
-        limit: of a list.
-        clock: the time in UTC.
+        ledger: function that opens the ledger.
+        action: operation.
+        format: format of the result.
+        name: name of the schedule.
+        declared: function that returns the declaration in the settings.
+        running: whether the action stop also ends running executions.
+        limit: maximum number of executions in a list.
+        clock: current time in UTC.
     """
 
     ledger: Callable[[], AbstractContextManager[Ledger]]
     action: Action
-    form: Literal["table", "json"]
+    format: Literal["table", "json"]
     name: str
     declared: Callable[[], Declaration]
     running: bool
@@ -55,12 +57,12 @@ class Schedules:
     clock: Callable[[], datetime]
 
     def run(self) -> Outcome:
-        """Do it and return what there is to tell.
+        """Run the operation and return its result as a message.
 
         Raises:
-            UnknownSchedule, ScheduleExists, LedgerError: when it cannot be done.
+            UnknownSchedule, ScheduleExists, LedgerError: if the operation fails.
         """
-        actions: dict[Action, Callable[[Ledger], Told]] = {
+        actions: dict[Action, Callable[[Ledger], Answer]] = {
             "create": self._create,
             "update": self._update,
             "describe": self._describe,
@@ -72,36 +74,36 @@ class Schedules:
         }
         with self.ledger() as ledger:
             document, text = actions[self.action](ledger)
-        return Outcome(as_json(document) if self.form == "json" else text)
+        return Outcome(as_json(document) if self.format == "json" else text)
 
-    def _create(self, ledger: Ledger) -> Told:
+    def _create(self, ledger: Ledger) -> Answer:
         schedule = self.declared().create(ledger, self.clock())
-        return self._changed(schedule, f"created in the ledger {ledger.name}: {self._ahead(ledger, schedule)}")
+        return self._changed(schedule, f"created in the ledger {ledger.name}: {self._upcoming(ledger, schedule)}")
 
-    def _update(self, ledger: Ledger) -> Told:
+    def _update(self, ledger: Ledger) -> Answer:
         schedule = self.declared().update(ledger, self.clock())
-        return self._changed(schedule, f"updated, revision {schedule.revision}: {self._ahead(ledger, schedule)}")
+        return self._changed(schedule, f"updated, revision {schedule.revision}: {self._upcoming(ledger, schedule)}")
 
-    def _ahead(self, ledger: Ledger, schedule: Schedule) -> str:
-        """Return what there is to come."""
-        timetable, now = understood(schedule.timetable), self.clock()
+    def _upcoming(self, ledger: Ledger, schedule: Schedule) -> str:
+        """Describe the next execution."""
+        timetable, now = load_if_known(schedule.timetable), self.clock()
         if isinstance(timetable, Once):
             return self._once(ledger.entries(schedule.name, statuses=[Status.PENDING], newest=1), now)
         at = _next(schedule, timetable, now)
-        return f"{_expression(timetable)}, {f'next at {at} UTC' if at else 'nothing to come'}"
+        return f"{_expression(timetable)}, {f'next execution at {at} UTC' if at else 'no further executions'}"
 
     def _once(self, pending: list[ExecutionRecord], now: datetime) -> str:
         for entry in pending:
             when = f"at {entry.start_at:%F %T} UTC" if entry.start_at > now else "as soon as a daemon runs"
             return f"one execution over {entry.window}, {when}"
-        return "nothing to come"
+        return "no further executions"
 
-    def _changed(self, schedule: Schedule, what: str) -> Told:
-        return schedule_summary(schedule), f"schedule {schedule.name} is {what}"
+    def _changed(self, schedule: Schedule, change: str) -> Answer:
+        return schedule_summary(schedule), f"schedule {schedule.name} is {change}"
 
-    def _describe(self, ledger: Ledger) -> Told:
+    def _describe(self, ledger: Ledger) -> Answer:
         schedule, last = ledger.schedule(self.name), ledger.last(self.name)
-        timetable = understood(schedule.timetable)
+        timetable = load_if_known(schedule.timetable)
         document = schedule_description(schedule, config(timetable), last)
         lines = [
             ("schedule", schedule.name),
@@ -112,49 +114,51 @@ class Schedules:
             ("reference", schedule.reference),
             ("created", f"{schedule.created:%F %T} UTC"),
             ("modified", f"{schedule.modified:%F %T} UTC, revision {schedule.revision}"),
-            ("last execution", _told(last) if last else "none so far"),
+            ("last execution", _execution_line(last) if last else "none"),
         ]
         return document, "\n".join(f"{key:<15} {value or '–'}" for key, value in lines)
 
-    def _list(self, ledger: Ledger) -> Told:
+    def _list(self, ledger: Ledger) -> Answer:
         schedules = ledger.schedules()
         now = self.clock()
-        timetables = [understood(one.timetable) for one in schedules]
+        timetables = [load_if_known(schedule.timetable) for schedule in schedules]
         rows = [
-            (one.name, one.status, _expression(timetable), _next(one, timetable, now), one.endpoint)
-            for one, timetable in zip(schedules, timetables, strict=True)
+            (schedule.name, schedule.status, _expression(timetable), _next(schedule, timetable, now), schedule.endpoint)
+            for schedule, timetable in zip(schedules, timetables, strict=True)
         ]
         text = table(["SCHEDULE", "STATUS", "EXPRESSION", "NEXT (UTC)", "ENDPOINT"], rows)
         none = f"no schedules in the ledger {ledger.name}"
         return {"MonitoringScheduleSummaries": list(map(schedule_summary, schedules))}, text if schedules else none
 
-    def _start(self, ledger: Ledger) -> Told:
+    def _start(self, ledger: Ledger) -> Answer:
         started = ledger.start(self.name, self.clock())
         schedule = ledger.schedule(self.name)
-        how = "started" if started else f"{schedule.status} already"
-        return self._changed(schedule, f"{how}: {self._ahead(ledger, schedule)}")
+        change = "started" if started else f"already {schedule.status}"
+        return self._changed(schedule, f"{change}: {self._upcoming(ledger, schedule)}")
 
-    def _stop(self, ledger: Ledger) -> Told:
+    def _stop(self, ledger: Ledger) -> Answer:
         stopped = ledger.stop(self.name, self.clock())
         ended = ledger.ask_all_to_stop(self.name, self.clock()) if self.running else 0
-        what = "stopped" if stopped else "Stopped already"
-        under_way = sum(entry.status == Status.IN_PROGRESS for entry in ledger.running(self.name))
-        what += f"; {plural(ended, 'running execution')} told to end" if ended else ""
-        what += f"; {plural(under_way, 'running execution')} not touched" if under_way else ""
-        return self._changed(ledger.schedule(self.name), what)
+        change = "stopped" if stopped else "already Stopped"
+        running = sum(entry.status == Status.IN_PROGRESS for entry in ledger.running(self.name))
+        change += f"; stopping {plural(ended, 'running execution')}" if ended else ""
+        change += f"; {plural(running, 'running execution')} not stopped" if running else ""
+        return self._changed(ledger.schedule(self.name), change)
 
-    def _delete(self, ledger: Ledger) -> Told:
+    def _delete(self, ledger: Ledger) -> Answer:
         schedule = ledger.schedule(self.name)
         ledger.delete(self.name, self.clock())
-        return self._changed(schedule, "deleted; its executions and their results stay")
+        return self._changed(schedule, "deleted; its executions and their results remain")
 
-    def _executions(self, ledger: Ledger) -> Told:
+    def _executions(self, ledger: Ledger) -> Answer:
         entries = ledger.entries(self.name, newest=self.limit)
         if not entries:
             ledger.schedule(self.name)
-        rows = [(entry.scheduled, entry.window, entry.status, entry.output, happened(entry)) for entry in entries]
-        text = table(["SCHEDULED (UTC)", "WINDOW", "STATUS", "OUTPUT", "WHAT HAPPENED"], rows)
-        none = f"schedule {self.name} has no execution so far"
+        rows = [
+            (entry.scheduled, entry.window, entry.status, entry.output, reason_or_message(entry)) for entry in entries
+        ]
+        text = table(["SCHEDULED (UTC)", "WINDOW", "STATUS", "OUTPUT", "MESSAGE"], rows)
+        none = f"schedule {self.name} has no executions"
         return {"MonitoringExecutionSummaries": list(map(execution_summary, entries))}, text if entries else none
 
 
@@ -163,16 +167,16 @@ def config(timetable: Timetable | None) -> dict[str, Any]:
     if timetable is None:
         return {}
     values = orjson.loads(dump(timetable))
-    found = {
+    document = {
         "ScheduleExpression": timetable.expression,
         "DataAnalysisStartTime": values.get("data_analysis_start") or values.get("start"),
         "DataAnalysisEndTime": values.get("data_analysis_end") or values.get("end"),
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in document.items() if value is not None}
 
 
 def _expression(timetable: Timetable | None) -> str:
-    return timetable.expression if timetable else "of a later version"
+    return timetable.expression if timetable else "unknown (written by a later version)"
 
 
 def _next(schedule: Schedule, timetable: Timetable | None, now: datetime) -> str | None:
@@ -182,5 +186,5 @@ def _next(schedule: Schedule, timetable: Timetable | None, now: datetime) -> str
     return f"{at:%F %H:%M}" if at else None
 
 
-def _told(entry: ExecutionRecord) -> str:
-    return f"scheduled {entry.scheduled:%F %T} UTC: {entry.told}"
+def _execution_line(entry: ExecutionRecord) -> str:
+    return f"scheduled {entry.scheduled:%F %T} UTC: {entry.summary}"

@@ -13,8 +13,8 @@ from runner.errors import NO_DATA
 from runner.scheduling.api_documents import (
     as_json,
     execution_summary,
-    happened,
     job_definition,
+    reason_or_message,
     schedule_description,
     schedule_summary,
     table,
@@ -134,12 +134,12 @@ def test_a_table_has_columns(golden: Golden) -> None:
 )
 def test_how_an_execution_went_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
     """The longer reason where it has failed, else the reason, else what it had to say."""
-    assert happened(entry(**changes)) == sentence
+    assert reason_or_message(entry(**changes)) == sentence
 
 
 def test_last_words_of_many_lines_become_one(golden: Golden) -> None:
     """A process that died with a traceback does not tear tables apart."""
     said = "its process ended with exit code 1, without a result: Traceback (most recent call last):\nValueError: no"
-    told = happened(entry(status=Status.FAILED, failure_reason=said))
+    told = reason_or_message(entry(status=Status.FAILED, failure_reason=said))
     golden(told)
     assert "\n" not in told

@@ -1,4 +1,4 @@
-"""A stretch of the past is executed window by window, each once, however often it is begun."""
+"""The stage `backfill` executes each window of a past period once."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from runner.stages.status import State
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, telling, wait_until
+from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, program, wait_until
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON
 
 START = NOON - 3 * HOUR
 WINDOWS = [Window(NOON - hours * HOUR, NOON - (hours - 1) * HOUR) for hours in (3, 2, 1)]
 MINUTE = timedelta(minutes=1)
-FAILING = telling(Status.FAILED, exit_message="Failed: the artefact is gone\n  /out/10")
+FAILING = program(Status.FAILED, exit_message="Failed: the artifact is missing\n  /out/10")
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A bench around a fresh ledger."""
+    """Components around a new ledger."""
     with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", BUSY) as ledger:
         yield Bench(ledger)
 
 
 def backfill(bench: Bench, **changes: Any) -> Backfill:
-    """Return a backfill of the three hours before noon, with other settings."""
+    """Return a backfill of the three hours before noon, with changed fields."""
     parts: dict[str, Any] = {
         "supervisor": lambda _: bench.supervisor(),
         "declaration": declaration(),
@@ -56,30 +56,30 @@ def backfill(bench: Bench, **changes: Any) -> Backfill:
     return Backfill(ledger=lambda: nullcontext(bench.ledger), clock=bench.clock, **parts | changes)
 
 
-def done(bench: Bench, **changes: Any) -> str:
-    """Return what a backfill says that succeeds."""
+def run(bench: Bench, **changes: Any) -> str:
+    """Run a backfill that succeeds, and return its message."""
     outcome = backfill(bench, **changes).run()
     assert outcome.succeeded, outcome.message
     return outcome.message
 
 
-def entries(bench: Bench) -> list[ExecutionRecord]:
-    """Return all executions, the oldest first."""
+def executions(bench: Bench) -> list[ExecutionRecord]:
+    """Return all executions, oldest first."""
     return bench.ledger.entries("watch", newest=1_000)[::-1]
 
 
 def statuses(bench: Bench) -> list[Status]:
-    """Return the statuses of all executions, the oldest first."""
-    return [entry.status for entry in entries(bench)]
+    """Return the statuses of all executions, oldest first."""
+    return [entry.status for entry in executions(bench)]
 
 
-def gated(gate: Path) -> str:
-    """Return a program that waits until a file is there."""
-    return f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.005)\n{telling()}"
+def waiting_program(gate: Path) -> str:
+    """Return a program that waits for a file."""
+    return f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.005)\n{program()}"
 
 
-def begun(bench: Bench) -> list[Window]:
-    """Return the windows that were executed, in this order."""
+def started_windows(bench: Bench) -> list[Window]:
+    """Return the windows in the order of their starts."""
     return [entry.window for entry in bench.started]
 
 
@@ -93,8 +93,8 @@ def begun(bench: Bench) -> list[Window]:
         (timedelta(seconds=3601), [3601 / 60, 3601 / 60, 3598 / 60]),
     ],
 )
-def test_windows_leave_nothing_out(bench: Bench, step: timedelta, minutes: list[float]) -> None:
-    """Whatever the step, each begins where the one before it ends, and the last one ends with the stretch."""
+def test_windows_cover_the_period_without_gaps(bench: Bench, step: timedelta, minutes: list[float]) -> None:
+    """Each window starts at the end of the previous one, and the last one ends with the period."""
     windows = backfill(bench, step=step).windows()
     assert [(window.end - window.start) / MINUTE for window in windows] == minutes
     assert (windows[0].start, windows[-1].end) == (START, NOON)
@@ -102,11 +102,11 @@ def test_windows_leave_nothing_out(bench: Bench, step: timedelta, minutes: list[
 
 
 def test_each_window_is_executed_once(bench: Bench) -> None:
-    """It is scheduled at its end, runs from what was declared, and belongs to no schedule's revision."""
+    """Its scheduled time is its end, its settings are the declared ones, and its revision is 0."""
     declared = declaration(max_runtime=77)
-    assert done(bench, declaration=declared) == "3 windows: 3 Completed"
-    assert begun(bench) == WINDOWS
-    for entry, window in zip(entries(bench), WINDOWS, strict=True):
+    assert run(bench, declaration=declared) == "3 windows: 3 Completed"
+    assert started_windows(bench) == WINDOWS
+    for entry, window in zip(executions(bench), WINDOWS, strict=True):
         assert (entry.window, entry.scheduled, entry.status) == (window, window.end, Status.COMPLETED)
         assert (entry.endpoint, entry.revision, entry.attempts, entry.max_runtime) == ("e", 0, 1, 77)
         assert entry.snapshot == declared.snapshot.digest
@@ -114,218 +114,218 @@ def test_each_window_is_executed_once(bench: Bench) -> None:
 
 
 def test_the_last_window_may_be_shorter(bench: Bench) -> None:
-    """It is executed like the others."""
-    assert done(bench, step=100 * MINUTE) == "2 windows: 2 Completed"
-    assert begun(bench) == [Window(START, START + 100 * MINUTE), Window(START + 100 * MINUTE, NOON)]
+    """Its length is the remainder of the period."""
+    assert run(bench, step=100 * MINUTE) == "2 windows: 2 Completed"
+    assert started_windows(bench) == [Window(START, START + 100 * MINUTE), Window(START + 100 * MINUTE, NOON)]
 
 
-def test_what_is_done_is_left_alone(bench: Bench, golden: Golden) -> None:
-    """Also what has violations, and what a longer stretch has in common with one that was done."""
-    bench.codes["watch"] = telling(Status.COMPLETED_WITH_VIOLATIONS)
-    assert done(bench, end=NOON - HOUR) == "2 windows: 2 CompletedWithViolations"
-    before = entries(bench)
-    bench.codes["watch"] = telling()
-    golden(done(bench))
-    golden(done(bench))
-    assert begun(bench) == WINDOWS
-    assert entries(bench)[:2] == before
+def test_completed_windows_are_skipped(bench: Bench, golden: Golden) -> None:
+    """Windows with violations count as completed, also in a longer period."""
+    bench.codes["watch"] = program(Status.COMPLETED_WITH_VIOLATIONS)
+    assert run(bench, end=NOON - HOUR) == "2 windows: 2 CompletedWithViolations"
+    before = executions(bench)
+    bench.codes["watch"] = program()
+    golden(run(bench))
+    golden(run(bench))
+    assert started_windows(bench) == WINDOWS
+    assert executions(bench)[:2] == before
 
 
-def test_what_is_done_is_done_again_on_request(bench: Bench) -> None:
-    """As if it were new: with the settings of now, and without what was told before."""
-    bench.codes["watch"] = telling(Status.COMPLETED_WITH_VIOLATIONS, exit_message="drift", output="/out")
-    done(bench)
-    bench.codes["watch"] = telling()
+def test_completed_windows_are_repeated_on_request(bench: Bench) -> None:
+    """Their settings are the current ones, and the previous result is removed."""
+    bench.codes["watch"] = program(Status.COMPLETED_WITH_VIOLATIONS, exit_message="drift", output="/out")
+    run(bench)
+    bench.codes["watch"] = program()
     other = replace(declaration(), snapshot=replace(declaration().snapshot, settings="other: {}\n"))
-    assert done(bench, redo=True, declaration=other) == "3 windows: 3 Completed"
-    assert begun(bench) == 2 * WINDOWS
-    for entry in entries(bench):
+    assert run(bench, redo=True, declaration=other) == "3 windows: 3 Completed"
+    assert started_windows(bench) == 2 * WINDOWS
+    for entry in executions(bench):
         assert (entry.attempts, entry.exit_message, entry.output) == (1, None, None)
         assert entry.snapshot == other.snapshot.digest
 
 
-def test_a_window_that_failed_is_executed_again(bench: Bench, golden: Golden) -> None:
-    """The backfill has failed and says why; the same command makes up for it."""
+def test_failed_windows_are_repeated(bench: Bench, golden: Golden) -> None:
+    """The backfill fails with the reason; the same command repeats the window."""
     bench.codes["watch"] = FAILING
     outcome = backfill(bench, end=NOON - 2 * HOUR).run()
     assert not outcome.succeeded
     golden(outcome.message)
-    bench.codes["watch"] = telling()
-    assert done(bench) == "3 windows: 3 Completed"
-    assert begun(bench) == [WINDOWS[0], *WINDOWS]
+    bench.codes["watch"] = program()
+    assert run(bench) == "3 windows: 3 Completed"
+    assert started_windows(bench) == [WINDOWS[0], *WINDOWS]
 
 
-def test_of_many_failures_some_are_told(bench: Bench, golden: Golden) -> None:
-    """Ten in full; the rest is counted."""
+def test_many_failures_are_listed_up_to_a_limit(bench: Bench, golden: Golden) -> None:
+    """Ten failures are listed, the others are counted."""
     bench.codes["watch"] = FAILING
     outcome = backfill(bench, step=15 * MINUTE).run()
-    first, *told, last = outcome.message.splitlines()
-    assert (first, len(told)) == ("12 windows: 12 Failed", 10)
-    golden(last)
+    head, *failures, count = outcome.message.splitlines()
+    assert (head, len(failures)) == ("12 windows: 12 Failed", 10)
+    golden(count)
 
 
-def test_other_limits_hold_for_what_is_executed_again(bench: Bench) -> None:
-    """What was stopped because it took too long has the longer time that somebody gives it."""
+def test_repeated_windows_have_the_new_max_runtime(bench: Bench) -> None:
+    """A window that was stopped by its limit is repeated with the new limit."""
     entry = bench.pending(hours=-2, max_runtime=1)
-    assert bench.ledger.skip(entry.id, NOON, "stopped after 1 s, the longest it may run (schedule.max_runtime)")
-    done(bench, declaration=declaration(max_runtime=500))
+    assert bench.ledger.skip(entry.id, NOON, "stopped after 1 s (schedule.max_runtime)")
+    run(bench, declaration=declaration(max_runtime=500))
     assert [entry.max_runtime for entry in bench.started] == [500, 500, 500]
 
 
-def test_a_window_without_data_is_no_failure(bench: Bench, golden: Golden) -> None:
-    """It is counted as such, and looked at again the next time: data may come late."""
-    bench.codes["watch"] = telling(Status.FAILED, failure_reason=NO_DATA, exit_message="Failed: looked in /capture")
-    golden(done(bench))
-    bench.codes["watch"] = telling()
-    assert done(bench) == "3 windows: 3 Completed"
+def test_a_window_without_data_is_not_a_failure(bench: Bench, golden: Golden) -> None:
+    """It is counted separately, and repeated by the next backfill, because data may arrive late."""
+    bench.codes["watch"] = program(Status.FAILED, failure_reason=NO_DATA, exit_message="Failed: looked in /capture")
+    golden(run(bench))
+    bench.codes["watch"] = program()
+    assert run(bench) == "3 windows: 3 Completed"
 
 
-def test_what_waits_already_is_executed_now(bench: Bench) -> None:
-    """As when a daemon has written it down, and has ended before it could start it."""
+def test_pending_executions_are_run(bench: Bench) -> None:
+    """A daemon may have planned them and stopped before their start."""
     entry = bench.pending(hours=0)
-    assert done(bench) == "3 windows: 3 Completed"
+    assert run(bench) == "3 windows: 3 Completed"
     assert bench.ledger.entry(entry.id).attempts == 1
 
 
-def test_what_a_dead_process_left_is_taken_over_after_its_lease(bench: Bench) -> None:
-    """Not before: it may be alive; the other windows do not wait for it."""
-    left = bench.pending(hours=-1)
-    assert bench.ledger.begin(left.id, "gone", NOON)
-    told: list[Outcome] = []
-    thread = Thread(target=lambda: told.append(backfill(bench).run()))
+def test_executions_of_a_dead_process_are_taken_over_after_its_lease(bench: Bench) -> None:
+    """Other windows do not wait for the lease."""
+    orphan = bench.pending(hours=-1)
+    assert bench.ledger.begin(orphan.id, "dead", NOON)
+    outcomes: list[Outcome] = []
+    thread = Thread(target=lambda: outcomes.append(backfill(bench).run()))
     thread.start()
     try:
         wait_until(lambda: statuses(bench) == [Status.COMPLETED, Status.IN_PROGRESS, Status.COMPLETED])
         bench.clock.go_on(timedelta(seconds=LEASE - 1))
         thread.join(0.2)
-        assert bench.ledger.entry(left.id).owner == "gone"
+        assert bench.ledger.entry(orphan.id).owner == "dead"
     finally:
         bench.clock.go_on(timedelta(seconds=1))
         thread.join(20)
-    assert told == [Outcome("3 windows: 3 Completed")]
-    taken = bench.ledger.entry(left.id)
-    assert (taken.status, taken.attempts) == (Status.COMPLETED, 2)
-    assert taken.owner != "gone"
+    assert outcomes == [Outcome("3 windows: 3 Completed")]
+    repeated = bench.ledger.entry(orphan.id)
+    assert (repeated.status, repeated.attempts) == (Status.COMPLETED, 2)
+    assert repeated.owner != "dead"
 
 
-def interrupted(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
-    """Pass the first item through, as on Ctrl-C."""
+def interrupted(items: Iterable[Item], unit: str, total: int | None) -> Iterable[Item]:
+    """Yield the first item, then raise KeyboardInterrupt."""
     yield from islice(items, 1)
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_backfill_goes_on_where_it_was(bench: Bench, golden: Golden) -> None:
-    """What was under way is stopped, and says so; the same command executes that and the rest."""
+def test_an_interrupted_backfill_is_resumed(bench: Bench, golden: Golden) -> None:
+    """Running windows are stopped with a reason; the same command executes them and the remaining ones."""
 
     def launch(entry: ExecutionRecord) -> Child:
-        bench.codes["watch"] = telling(seconds=60 if bench.started else 0)
+        bench.codes["watch"] = program(seconds=60 if bench.started else 0)
         return bench.launch(entry)
 
     with pytest.raises(KeyboardInterrupt):
         backfill(bench, track=interrupted, supervisor=lambda _: bench.supervisor(launch=launch)).run()
-    first, second = entries(bench)
+    first, second = executions(bench)
     assert (first.status, second.status) == (Status.COMPLETED, Status.STOPPED)
     golden(second.failure_reason)
     assert bench.ledger.daemons() == []
-    bench.codes["watch"] = telling()
+    bench.codes["watch"] = program()
     bench.started.clear()
-    golden(done(bench))
-    assert begun(bench) == WINDOWS[1:]
+    golden(run(bench))
+    assert started_windows(bench) == WINDOWS[1:]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_so_many_windows_are_executed_at_once(bench: Bench, tmp_path: Path, workers: int) -> None:
-    """As many as there are workers, and not one more; here none ends before so many have begun."""
-    at_once: list[int] = []
+def test_windows_run_in_parallel_up_to_the_number_of_workers(bench: Bench, tmp_path: Path, workers: int) -> None:
+    """No window ends before all workers are busy."""
+    running: list[int] = []
 
     def launch(entry: ExecutionRecord) -> Child:
-        at_once.append(len(supervisor.running) + 1)
-        if at_once[-1] == workers:
+        running.append(len(supervisor.running) + 1)
+        if running[-1] == workers:
             (tmp_path / "gate").touch()
         return bench.launch(entry)
 
-    bench.codes["watch"] = gated(tmp_path / "gate")
+    bench.codes["watch"] = waiting_program(tmp_path / "gate")
     supervisor = bench.supervisor(workers=workers, launch=launch)
-    assert done(bench, supervisor=lambda _: supervisor, step=30 * MINUTE) == "6 windows: 6 Completed"
-    assert max(at_once) == workers
+    assert run(bench, supervisor=lambda _: supervisor, step=30 * MINUTE) == "6 windows: 6 Completed"
+    assert max(running) == workers
 
 
-def test_what_a_daemon_executes_is_waited_for(bench: Bench, tmp_path: Path) -> None:
-    """It is not executed twice, and its end is told as that of the others."""
+def test_a_backfill_waits_for_windows_that_a_daemon_executes(bench: Bench, tmp_path: Path) -> None:
+    """They are not executed twice, and their results are counted."""
     busy = bench.pending(hours=-1)
-    bench.codes["watch"] = gated(tmp_path / "gate")
+    bench.codes["watch"] = waiting_program(tmp_path / "gate")
     daemon = bench.supervisor("daemon")
     assert daemon.start(busy)
-    bench.codes["watch"] = telling()
+    bench.codes["watch"] = program()
 
     def launch(entry: ExecutionRecord) -> Child:
         if entry.window == WINDOWS[-1]:
             (tmp_path / "gate").touch()
         return bench.launch(entry)
 
-    assert done(bench, supervisor=lambda _: bench.supervisor(launch=launch)) == "3 windows: 3 Completed"
+    assert run(bench, supervisor=lambda _: bench.supervisor(launch=launch)) == "3 windows: 3 Completed"
     ended = bench.ledger.entry(busy.id)
     assert (ended.owner, ended.attempts) == ("daemon", 1)
-    assert begun(bench) == [WINDOWS[1], WINDOWS[0], WINDOWS[2]]
+    assert started_windows(bench) == [WINDOWS[1], WINDOWS[0], WINDOWS[2]]
     daemon.wait()
 
 
-def test_another_step_that_meets_a_scheduled_time_is_refused(bench: Bench, golden: Golden) -> None:
-    """The execution at that time keeps its window; the sentence says what to do."""
-    done(bench)
-    before = entries(bench)
+def test_another_step_with_the_same_scheduled_time_is_refused(bench: Bench, golden: Golden) -> None:
+    """The existing execution is unchanged; the message says what to do."""
+    run(bench)
+    before = executions(bench)
     with pytest.raises(SettingsError) as caught:
         backfill(bench, step=3 * HOUR).run()
     (problem,) = caught.value.problems
     golden(problem)
-    assert entries(bench) == before
+    assert executions(bench) == before
 
 
-def test_a_refusal_ends_what_was_begun(bench: Bench) -> None:
-    """No process goes on, and nothing is left in progress."""
-    done(bench, start=NOON - HOUR)
-    bench.codes["watch"] = telling(seconds=60)
+def test_an_error_stops_running_windows(bench: Bench) -> None:
+    """No process continues, and no execution stays in progress."""
+    run(bench, start=NOON - HOUR)
+    bench.codes["watch"] = program(seconds=60)
     with pytest.raises(SettingsError):
         backfill(bench, step=90 * MINUTE).run()
     assert statuses(bench) == [Status.STOPPED, Status.COMPLETED]
     assert bench.ledger.daemons() == []
 
 
-def test_a_window_that_has_not_ended_is_not_executed(bench: Bench) -> None:
-    """Half an hour of data is no hour: done once, it would never be looked at whole."""
+def test_a_window_that_ends_in_the_future_is_not_executed(bench: Bench) -> None:
+    """Its data are incomplete, and it would not be repeated later."""
     bench.clock.now = NOON - 30 * MINUTE
     with suppress(SettingsError):
         backfill(bench).run()
-    assert all(window.end <= bench.clock() for window in begun(bench))
+    assert all(window.end <= bench.clock() for window in started_windows(bench))
 
 
-def test_its_progress_is_shown(bench: Bench) -> None:
-    """Windows are counted as they end, those that were done before at once."""
+def test_progress_counts_ended_windows(bench: Bench) -> None:
+    """Windows completed before count immediately."""
     shown: list[Any] = []
 
-    def track(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
-        shown.append((what, total))
+    def track(items: Iterable[Item], unit: str, total: int | None) -> Iterable[Item]:
+        shown.append((unit, total))
         for item in items:
             shown.append(item)
             yield item
 
-    done(bench, end=NOON - 2 * HOUR)
-    done(bench, track=track)
-    head, (entry, was), *others = shown
-    assert (head, entry.window, was) == (("windows", 3), WINDOWS[0], True)
-    assert [was for _, was in others] == [False, False]
+    run(bench, end=NOON - 2 * HOUR)
+    run(bench, track=track)
+    head, (entry, before), *remaining = shown
+    assert (head, entry.window, before) == (("windows", 3), WINDOWS[0], True)
+    assert [before for _, before in remaining] == [False, False]
 
 
-def test_what_it_executes_is_heard_of(bench: Bench, tmp_path: Path) -> None:
-    """As long as it lasts, so that no daemon takes it over."""
-    bench.codes["watch"] = gated(tmp_path / "gate")
+def test_running_windows_have_heartbeats(bench: Bench, tmp_path: Path) -> None:
+    """Heartbeats continue until the end, so that no daemon takes the window over."""
+    bench.codes["watch"] = waiting_program(tmp_path / "gate")
     thread = Thread(target=backfill(bench, end=NOON - 2 * HOUR, lease_seconds=0.06).run)
     thread.start()
     try:
         wait_until(lambda: statuses(bench) == [Status.IN_PROGRESS])
         for _ in range(3):
             bench.clock.go_on(MINUTE)
-            wait_until(lambda: entries(bench)[0].heartbeat == bench.clock())
+            wait_until(lambda: executions(bench)[0].heartbeat == bench.clock())
     finally:
         (tmp_path / "gate").touch()
         thread.join(20)
@@ -333,36 +333,39 @@ def test_what_it_executes_is_heard_of(bench: Bench, tmp_path: Path) -> None:
     assert bench.ledger.daemons() == []
 
 
-def test_a_backfill_is_no_daemon(bench: Bench, golden: Golden) -> None:
-    """It waits for no lead, so stage=status does not tell of a standby."""
-    told: list[str] = []
+def test_a_backfill_is_not_listed_as_daemon(bench: Bench, golden: Golden) -> None:
+    """The stage `status` during a backfill lists no standby."""
+    messages: list[str] = []
     lease = timedelta(seconds=LEASE)
 
     def launch(entry: ExecutionRecord) -> Child:
-        told.append(State(lambda: nullcontext(bench.ledger), "table", lease, bench.clock).run().message)
+        messages.append(State(lambda: nullcontext(bench.ledger), "table", lease, bench.clock).run().message)
         return bench.launch(entry)
 
-    done(bench, end=NOON - 2 * HOUR, supervisor=lambda _: bench.supervisor(launch=launch))
-    golden(told[0])
+    run(bench, end=NOON - 2 * HOUR, supervisor=lambda _: bench.supervisor(launch=launch))
+    golden(messages[0])
 
 
 @pytest.mark.soak
-def test_the_quickstarts_past_is_executed(tmp_path: Path) -> None:
-    """The program itself, with processes of its own: two hours, the second time nothing is left to do."""
+def test_a_backfill_on_the_command_line(tmp_path: Path) -> None:
+    """Two hours of the quickstart are executed by real processes, once."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.rate=0.0125", "stage.count=90")
     shapwatch("stage=baseline")
-    stretch = ("stage=backfill", "stage.start=2026-01-05T09:00:00Z", "stage.end=2026-01-05T11:00:00Z")
-    assert "2 windows: 2 Completed\n" in shapwatch(*stretch)
+    period = ("stage=backfill", "stage.start=2026-01-05T09:00:00Z", "stage.end=2026-01-05T11:00:00Z")
+    assert "2 windows: 2 Completed\n" in shapwatch(*period)
     for hour in ("10", "11"):
         manifest = shapwatch.read("manifest.json", f"monitor/breast-cancer/breast-cancer-monitor/2026/01/05/{hour}")
         assert (manifest["status"], manifest["scheduled"]) == ("Completed", f"2026-01-05T{hour}:00:00Z")
-    assert "2 windows: 2 Completed" in shapwatch(*stretch)
+    assert "2 windows: 2 Completed" in shapwatch(*period)
     together = ("drift.datapoints_to_alert=2", "drift.evaluation_period=3")
-    assert "2 windows: 2 Completed\n" in shapwatch(*stretch, *together, "stage.redo=true", "stage.workers=2")
+    assert "2 windows: 2 Completed\n" in shapwatch(*period, *together, "stage.redo=true", "stage.workers=2")
     drift = shapwatch.read("drift.json", "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/11")
     assert [point["start"] for point in drift["history"]] == ["2026-01-05T09:00:00Z"]
     listed = shapwatch("stage=schedule", "stage.action=executions", "stage.format=json")
-    told = orjson.loads(listed)["MonitoringExecutionSummaries"]
-    assert [one["ScheduledTime"] for one in told] == ["2026-01-05T11:00:00+00:00", "2026-01-05T10:00:00+00:00"]
-    assert all(Path(one["Output"]["Destination"]).is_dir() for one in told)
+    summaries = orjson.loads(listed)["MonitoringExecutionSummaries"]
+    assert [summary["ScheduledTime"] for summary in summaries] == [
+        "2026-01-05T11:00:00+00:00",
+        "2026-01-05T10:00:00+00:00",
+    ]
+    assert all(Path(summary["Output"]["Destination"]).is_dir() for summary in summaries)

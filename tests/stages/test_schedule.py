@@ -1,4 +1,4 @@
-"""Schedules are created, changed, shown and removed with the semantics of SageMaker's API."""
+"""The stage `schedule` creates, updates, shows and deletes schedules with the semantics of SageMaker's API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.golden import Golden
 from tests.scheduling.daemon.supervisor_bench import Bench, declaration
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON, dues
 
-OURS = {"ExitMessage", "Output", "Window", "PeakMemoryInBytes"}
+ADDITIONAL_KEYS = {"ExitMessage", "Output", "Window", "PeakMemoryInBytes"}
 OPERATIONS: dict[Action, str] = {
     "describe": "DescribeMonitoringSchedule",
     "list": "ListMonitoringSchedules",
@@ -39,26 +39,26 @@ FIXED = {"start": "2026-01-04T09:00:00Z", "end": "2026-01-05T09:00:00Z"}
 RELATIVE = {"data_analysis_start": "-PT5H", "data_analysis_end": "-PT1H"}
 AT_ONCE = "one execution over"
 NOW = (r"\d{4}-\d\d-\d\d |\d\d:\d\d:\d\d", "")
-"""Dates and times of the moment, for the golden files."""
+"""Patterns of the current date and time, for the golden files."""
 MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A bench around a fresh ledger."""
+    """Components around a new ledger."""
     with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", BUSY) as ledger:
         yield Bench(ledger)
 
 
 @pytest.fixture
 def shapwatch(tmp_path: Path) -> Shapwatch:
-    """The program, with the quickstart's experiment."""
+    """The command line with the quickstart experiment."""
     return Shapwatch(tmp_path)
 
 
 def schedules(bench: Bench, action: Action, declared: Declaration | None = None, **changes: Any) -> Schedules:
-    """Return what does something with the schedules of a bench; it is about `watch` unless said otherwise."""
-    parts: dict[str, Any] = {"form": "json", "running": False, "limit": 10, **changes}
+    """Return a stage with an action on the schedule `watch`, or on that of a declaration."""
+    parts: dict[str, Any] = {"format": "json", "running": False, "limit": 10, **changes}
     return Schedules(
         ledger=lambda: nullcontext(bench.ledger),
         action=action,
@@ -70,57 +70,56 @@ def schedules(bench: Bench, action: Action, declared: Declaration | None = None,
 
 
 def document(bench: Bench, action: Action, declared: Declaration | None = None, **changes: Any) -> Any:
-    """Return the answer to a program."""
+    """Return the JSON document of an action."""
     return orjson.loads(schedules(bench, action, declared, **changes).run().message)
 
 
 def text(bench: Bench, action: Action, declared: Declaration | None = None, **changes: Any) -> str:
-    """Return the answer to a person."""
-    outcome = schedules(bench, action, declared, form="table", **changes).run()
+    """Return the text of an action."""
+    outcome = schedules(bench, action, declared, format="table", **changes).run()
     assert outcome.succeeded
     return outcome.message
 
 
 def lines(bench: Bench, name: str = "watch") -> dict[str, str]:
-    """Return what a person is told of a schedule."""
-    told = text(bench, "describe", declaration(name)).splitlines()
-    return {line[:15].strip(): line[16:] for line in told}
+    """Return the fields of the text of `describe`."""
+    description = text(bench, "describe", declaration(name)).splitlines()
+    return {line[:15].strip(): line[16:] for line in description}
 
 
-def unsaid(**changes: Any) -> Declaration:
-    """Return a declaration whose timetable nobody chose, with some things else."""
+def without_timetable(**changes: Any) -> Declaration:
+    """Return a declaration in which no timetable was chosen, with changed fields."""
     return replace(declaration(), changes={}, **changes)
 
 
 def once(**changes: Any) -> Timetable:
-    """Return a timetable of one execution."""
+    """Return a timetable with one execution."""
     keys = ("start", "end", "data_analysis_start", "data_analysis_end")
     values = {"kind": "once", "expression": "NOW", "max_runtime": 60, **dict.fromkeys(keys), **changes}
     return load(orjson.dumps(values).decode())
 
 
-def at_once(**changes: Any) -> Declaration:
-    """Return a monitor that is executed once."""
+def single_execution(**changes: Any) -> Declaration:
+    """Return the declaration of a monitor that is executed once."""
     return replace(declaration(), timetable=once(**changes))
 
 
-def finish(bench: Bench, entry: ExecutionRecord, status: Status = Status.COMPLETED, **told: Any) -> None:
-    """Let an execution begin and end."""
+def finish(bench: Bench, entry: ExecutionRecord, status: Status = Status.COMPLETED, **changes: Any) -> None:
+    """Start and end an execution."""
     assert bench.ledger.begin(entry.id, "us", bench.clock())
-    result = {"exit_message": None, "failure_reason": None, "output": None, "peak_memory": 2**31, **told}
+    result = {"exit_message": None, "failure_reason": None, "output": None, "peak_memory": 2**31, **changes}
     assert bench.ledger.settle(entry.id, "us", status, bench.clock(), **result)
 
 
 def expression(bench: Bench) -> str:
-    """Return the expression of the schedule."""
+    """Return the cron expression of the schedule."""
     config: str = document(bench, "describe")["MonitoringScheduleConfig"]["ScheduleConfig"]["ScheduleExpression"]
     return config
 
 
-def test_a_schedule_starts_by_itself(bench: Bench, golden: Golden) -> None:
-    """As soon as it is created it is Scheduled, and says when it comes first."""
-    told = text(bench, "create")
-    golden(told)
+def test_a_created_schedule_is_scheduled(bench: Bench, golden: Golden) -> None:
+    """Creation starts the schedule and reports its first execution."""
+    golden(text(bench, "create"))
     assert lines(bench) == {
         "schedule": "watch",
         "status": "Scheduled",
@@ -130,24 +129,23 @@ def test_a_schedule_starts_by_itself(bench: Bench, golden: Golden) -> None:
         "reference": "reference",
         "created": "2026-01-05 12:00:00 UTC",
         "modified": "2026-01-05 12:00:00 UTC, revision 1",
-        "last execution": "none so far",
+        "last execution": "none",
     }
 
 
-def test_before_the_first_run_there_is_no_last_execution(bench: Bench) -> None:
-    """The key is absent, not null; then it is the one that was scheduled last."""
+def test_the_last_execution_is_absent_before_the_first_one(bench: Bench) -> None:
+    """The key is absent rather than null; later it contains the execution with the latest scheduled time."""
     document(bench, "create")
     assert "LastMonitoringExecutionSummary" not in document(bench, "describe")
     for hours in (2, 1):
         finish(bench, bench.pending(hours=hours), exit_message=f"Completed, {hours}\nmore")
     last = document(bench, "describe")["LastMonitoringExecutionSummary"]
     assert (last["MonitoringExecutionStatus"], last["ScheduledTime"]) == ("Completed", "2026-01-05T14:00:00+00:00")
-    told = "scheduled 2026-01-05 14:00:00 UTC: Completed, 2"
-    assert lines(bench)["last execution"] == told
+    assert lines(bench)["last execution"] == "scheduled 2026-01-05 14:00:00 UTC: Completed, 2"
 
 
-def test_a_name_is_taken_once(bench: Bench, golden: Golden) -> None:
-    """Creating an existing one is ResourceInUse, and changes nothing."""
+def test_creating_an_existing_schedule_is_refused(bench: Bench, golden: Golden) -> None:
+    """The error is ResourceInUse, and the schedule is unchanged."""
     text(bench, "create")
     before = document(bench, "describe")
     with golden.raises(ScheduleExists):
@@ -156,26 +154,29 @@ def test_a_name_is_taken_once(bench: Bench, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("action", ["describe", "update", "start", "stop", "delete", "executions"])
-def test_an_unknown_name_is_not_found(bench: Bench, action: Action, golden: Golden) -> None:
-    """Whatever is to be done with it; the sentence says which there are."""
+def test_an_unknown_schedule_is_not_found(bench: Bench, action: Action, golden: Golden) -> None:
+    """Each action names the schedules in the ledger."""
     bench.create("other")
     with golden.raises(UnknownSchedule):
         text(bench, action)
 
 
-def test_stopping_twice_is_fine(bench: Bench, golden: Golden) -> None:
-    """The second time there is nothing left to stop; what comes next is nothing."""
+def test_stopping_twice_changes_nothing(bench: Bench, golden: Golden) -> None:
+    """The second stop succeeds and does not modify the schedule."""
     text(bench, "create")
     golden(text(bench, "stop"))
     bench.clock.go_on(HOUR)
     golden(text(bench, "stop"))
-    told = document(bench, "stop")
-    assert (told["MonitoringScheduleStatus"], told["LastModifiedTime"]) == ("Stopped", "2026-01-05T12:00:00+00:00")
+    summary = document(bench, "stop")
+    assert (summary["MonitoringScheduleStatus"], summary["LastModifiedTime"]) == (
+        "Stopped",
+        "2026-01-05T12:00:00+00:00",
+    )
     assert lines(bench)["status"] == "Stopped"
 
 
-def test_starting_twice_is_fine(bench: Bench, golden: Golden) -> None:
-    """It goes on from the first time on."""
+def test_starting_twice_changes_nothing(bench: Bench, golden: Golden) -> None:
+    """The second start succeeds and does not modify the schedule."""
     text(bench, "create")
     text(bench, "stop")
     bench.clock.go_on(HOUR)
@@ -185,75 +186,73 @@ def test_starting_twice_is_fine(bench: Bench, golden: Golden) -> None:
     assert lines(bench)["modified"] == "2026-01-05 13:00:00 UTC, revision 1"
 
 
-def test_stopping_lets_what_runs_go_on(bench: Bench, golden: Golden) -> None:
-    """What has not begun is called off; what runs is ended only when that is asked for."""
+def test_stopping_skips_pending_executions_and_ends_running_ones_on_request(bench: Bench, golden: Golden) -> None:
+    """Running executions continue unless stage.running=true."""
     text(bench, "create")
     running, pending = bench.pending(), bench.pending(hours=2)
     assert bench.ledger.begin(running.id, "us", NOON)
     golden(text(bench, "stop"))
     assert bench.ledger.entry(running.id).status == Status.IN_PROGRESS
     assert bench.ledger.entry(pending.id).status == Status.STOPPED
-    told = text(bench, "stop", running=True)
-    golden(told)
+    golden(text(bench, "stop", running=True))
     assert bench.ledger.entry(running.id).status == Status.STOPPING
 
 
-def test_what_was_told_to_end_is_not_called_untouched(bench: Bench) -> None:
-    """Asking a second time to end what runs does not say the opposite of what the first time did."""
+def test_stopping_executions_are_not_counted_as_running(bench: Bench) -> None:
+    """A second request to end running executions does not report them as not stopped."""
     text(bench, "create")
     assert bench.ledger.begin(bench.pending().id, "us", NOON)
     text(bench, "stop", running=True)
-    assert "not touched" not in text(bench, "stop", running=True)
+    assert "not stopped" not in text(bench, "stop", running=True)
 
 
-def test_an_update_keeps_the_timetable_that_nobody_chose(bench: Bench, golden: Golden) -> None:
-    """Everything else is replaced, under the name of a new definition."""
+def test_an_update_without_timetable_keeps_the_timetable(bench: Bench, golden: Golden) -> None:
+    """Other settings are replaced, and the name of the job definition changes."""
     text(bench, "create", declaration(expression=EVERY_TWO, max_runtime=77))
     bench.clock.go_on(MINUTE)
-    told = text(bench, "update", unsaid(endpoint="other", reference="elsewhere"))
-    golden(told)
-    found = document(bench, "describe")
+    golden(text(bench, "update", without_timetable(endpoint="other", reference="elsewhere")))
+    description = document(bench, "describe")
     assert expression(bench) == EVERY_TWO
-    assert (found["EndpointName"], lines(bench)["reference"]) == ("other", "elsewhere")
-    assert found["MonitoringScheduleConfig"]["MonitoringJobDefinitionName"] == "watch-2"
-    assert (found["CreationTime"], found["LastModifiedTime"]) == (
+    assert (description["EndpointName"], lines(bench)["reference"]) == ("other", "elsewhere")
+    assert description["MonitoringScheduleConfig"]["MonitoringJobDefinitionName"] == "watch-2"
+    assert (description["CreationTime"], description["LastModifiedTime"]) == (
         "2026-01-05T12:00:00+00:00",
         "2026-01-05T12:01:00+00:00",
     )
     assert bench.ledger.schedule("watch").max_runtime == 77
 
 
-def test_an_update_takes_the_timetable_that_somebody_chose(bench: Bench) -> None:
-    """Even when it is the usual one."""
+def test_an_update_with_timetable_replaces_the_timetable(bench: Bench) -> None:
+    """The default timetable counts as well if it was chosen."""
     text(bench, "create", declaration(expression=EVERY_TWO))
     text(bench, "update", declaration())
     assert expression(bench) == HOURLY
 
 
-def test_an_update_of_a_stopped_schedule_promises_nothing(bench: Bench) -> None:
-    """It stays stopped, and nobody is told of a time at which nothing will happen."""
+def test_an_updated_stopped_schedule_has_no_next_execution(bench: Bench) -> None:
+    """It stays stopped, and the message announces no time."""
     text(bench, "create")
     text(bench, "stop")
-    told = text(bench, "update", declaration(expression=EVERY_TWO))
+    message = text(bench, "update", declaration(expression=EVERY_TWO))
     assert (lines(bench)["status"], expression(bench)) == ("Stopped", EVERY_TWO)
-    assert "next at" not in told
+    assert "next execution at" not in message
 
 
-def test_deleting_keeps_history(bench: Bench, golden: Golden) -> None:
-    """Its executions are still listed, describing it fails at once, and its name is free."""
+def test_deleting_a_schedule_keeps_its_executions(bench: Bench, golden: Golden) -> None:
+    """Its executions are still listed, `describe` fails, and the name can be used again."""
     text(bench, "create")
     finish(bench, bench.pending(), output="/out/13")
     golden(text(bench, "delete"))
     with pytest.raises(UnknownSchedule, match=r"^ResourceNotFound"):
         text(bench, "describe")
-    (kept,) = document(bench, "executions")["MonitoringExecutionSummaries"]
-    assert (kept["MonitoringExecutionStatus"], kept["Output"]) == ("Completed", {"Destination": "/out/13"})
+    (summary,) = document(bench, "executions")["MonitoringExecutionSummaries"]
+    assert (summary["MonitoringExecutionStatus"], summary["Output"]) == ("Completed", {"Destination": "/out/13"})
     text(bench, "create")
-    assert document(bench, "executions")["MonitoringExecutionSummaries"] == [kept]
+    assert document(bench, "executions")["MonitoringExecutionSummaries"] == [summary]
 
 
-def test_deleting_needs_no_stop_before_it(bench: Bench) -> None:
-    """What has not begun is called off; what runs goes on."""
+def test_a_running_schedule_can_be_deleted(bench: Bench) -> None:
+    """Pending executions are skipped; running ones continue."""
     text(bench, "create")
     running, pending = bench.pending(), bench.pending(hours=2)
     assert bench.ledger.begin(running.id, "us", NOON)
@@ -278,59 +277,57 @@ def test_deleting_needs_no_stop_before_it(bench: Bench) -> None:
     ],
     ids=["start", "data_analysis_start"],
 )
-def test_once_has_one_execution_at_once(
+def test_a_single_execution_is_pending_after_creation(
     bench: Bench, given: dict[str, str], window: Window, config: dict[str, str], golden: Golden
 ) -> None:
-    """It is pending as soon as there is a schedule, and nothing comes after it."""
-    told = text(bench, "create", at_once(**given))
-    golden(told)
+    """Its window is fixed, or relative to the creation."""
+    golden(text(bench, "create", single_execution(**given)))
     (entry,) = bench.ledger.entries("watch")
     assert (entry.status, entry.scheduled, entry.start_at, entry.window) == (Status.PENDING, NOON, NOON, window)
-    found = document(bench, "describe")
-    assert found["MonitoringScheduleConfig"]["ScheduleConfig"] == {"ScheduleExpression": "NOW", **config}
-    assert found["LastMonitoringExecutionSummary"]["MonitoringExecutionStatus"] == "Pending"
+    description = document(bench, "describe")
+    assert description["MonitoringScheduleConfig"]["ScheduleConfig"] == {"ScheduleExpression": "NOW", **config}
+    assert description["LastMonitoringExecutionSummary"]["MonitoringExecutionStatus"] == "Pending"
 
 
-def test_a_window_that_has_not_ended_is_waited_for(bench: Bench, golden: Golden) -> None:
-    """The one execution begins when its window ends, and nobody is told that it begins before."""
-    told = text(bench, "create", at_once(start="2026-01-06T00:00:00Z", end="2026-01-07T00:00:00Z"))
+def test_a_single_execution_starts_at_the_end_of_its_window(bench: Bench, golden: Golden) -> None:
+    """The message states that time."""
+    golden(text(bench, "create", single_execution(start="2026-01-06T00:00:00Z", end="2026-01-07T00:00:00Z")))
     (entry,) = bench.ledger.entries("watch")
     assert entry.start_at == NOON + 36 * HOUR
-    golden(told)
 
 
-def test_a_person_is_not_told_none(bench: Bench) -> None:
-    """Where nothing comes next there is a dash, as in the list."""
-    text(bench, "create", at_once(**FIXED))
+def test_none_is_rendered_as_dash(bench: Bench) -> None:
+    """The next time of a single execution is a dash, as in the list."""
+    text(bench, "create", single_execution(**FIXED))
     assert lines(bench)["next"] == "–"
 
 
-def test_an_update_executes_once_more_when_the_window_is_another_one(bench: Bench) -> None:
-    """With the same window, or with one that nobody chose, nothing is executed a second time."""
-    text(bench, "create", at_once(**RELATIVE))
+def test_an_update_adds_an_execution_only_for_another_window(bench: Bench) -> None:
+    """With the same timetable, or without one, there is no second execution."""
+    text(bench, "create", single_execution(**RELATIVE))
     bench.clock.go_on(MINUTE)
-    for same in (at_once(**RELATIVE), unsaid()):
+    for same in (single_execution(**RELATIVE), without_timetable()):
         text(bench, "update", same)
         assert len(bench.ledger.entries("watch")) == 1
-    assert AT_ONCE in text(bench, "update", at_once(**FIXED))
+    assert AT_ONCE in text(bench, "update", single_execution(**FIXED))
     newest, first = bench.ledger.entries("watch")
     assert (newest.revision, newest.window) == (4, Window(NOON - 27 * HOUR, NOON - 3 * HOUR))
     assert (first.revision, first.window) == (1, Window(NOON - 5 * HOUR, NOON - HOUR))
 
 
-def test_nothing_is_told_of_an_execution_that_will_not_be(bench: Bench) -> None:
-    """Neither an update that executes nothing nor a start after a stop says that there is one to come."""
-    text(bench, "create", at_once(**RELATIVE))
+def test_no_execution_is_announced_after_the_single_one(bench: Bench) -> None:
+    """Neither an update without timetable nor a start announces an execution."""
+    text(bench, "create", single_execution(**RELATIVE))
     finish(bench, bench.ledger.entries("watch")[0])
     bench.clock.go_on(MINUTE)
-    assert AT_ONCE not in text(bench, "update", unsaid())
+    assert AT_ONCE not in text(bench, "update", without_timetable())
     text(bench, "stop")
     assert AT_ONCE not in text(bench, "start")
     assert len(bench.ledger.entries("watch")) == 1
 
 
-def test_executions_come_newest_first(bench: Bench, golden: Golden) -> None:
-    """As many as are asked for, with their windows and what happened; none is a sentence, too."""
+def test_executions_are_listed_newest_first(bench: Bench, golden: Golden) -> None:
+    """The list has at most stage.limit executions; an empty list is a message."""
     text(bench, "create")
     golden(text(bench, "executions"))
     assert document(bench, "executions") == {"MonitoringExecutionSummaries": []}
@@ -339,26 +336,26 @@ def test_executions_come_newest_first(bench: Bench, golden: Golden) -> None:
     _, second, first = bench.ledger.entries("watch")
     finish(bench, first, exit_message="Completed, 13:00\n  /out/13/report.html", output="/out/13")
     finish(bench, second, Status.FAILED, failure_reason=NO_DATA, exit_message="Failed, 14:00: looked in /capture")
-    told = document(bench, "executions", limit=2)["MonitoringExecutionSummaries"]
-    assert [one["ScheduledTime"][11:13] for one in told] == ["15", "14"]
+    summaries = document(bench, "executions", limit=2)["MonitoringExecutionSummaries"]
+    assert [summary["ScheduledTime"][11:13] for summary in summaries] == ["15", "14"]
     golden(text(bench, "executions"))
 
 
-def test_all_schedules_are_listed_by_name(bench: Bench, golden: Golden) -> None:
-    """What is stopped, or comes once, has no next time."""
+def test_schedules_are_listed_by_name(bench: Bench, golden: Golden) -> None:
+    """Stopped schedules and those with a single execution have no next time."""
     golden(text(bench, "list"))
     assert document(bench, "list") == {"MonitoringScheduleSummaries": []}
     for name in ("b", "a"):
         bench.create(name)
-    replace(at_once(**FIXED), name="c").create(bench.ledger, bench.clock())
+    replace(single_execution(**FIXED), name="c").create(bench.ledger, bench.clock())
     bench.ledger.stop("b", bench.clock())
     golden(text(bench, "list"))
-    told = document(bench, "list")["MonitoringScheduleSummaries"]
-    assert [one["MonitoringScheduleName"] for one in told] == ["a", "b", "c"]
+    summaries = document(bench, "list")["MonitoringScheduleSummaries"]
+    assert [summary["MonitoringScheduleName"] for summary in summaries] == ["a", "b", "c"]
 
 
-def test_what_was_dealt_with_does_not_come_again(bench: Bench) -> None:
-    """After a clock was set back, the next time is the first one that has not been dealt with."""
+def test_the_next_time_is_after_the_cursor(bench: Bench) -> None:
+    """After the clock was set back, the next time is the first one that was not planned."""
     schedule = bench.create()
     bench.clock.go_on(3 * HOUR)
     assert bench.ledger.plan(schedule, dues(1, 2, 3), bench.clock())
@@ -366,33 +363,33 @@ def test_what_was_dealt_with_does_not_come_again(bench: Bench) -> None:
     assert lines(bench)["next"] == "2026-01-05 16:00"
 
 
-def test_a_timetable_of_a_later_version_harms_no_other(bench: Bench) -> None:
-    """The list has the others, as the daemon goes on with the others."""
-    strange = bench.create("strange")
+def test_a_timetable_of_a_later_version_does_not_affect_others(bench: Bench) -> None:
+    """The list contains the other schedules."""
+    unknown = bench.create("unknown")
     bench.create()
-    bench.ledger.update(replace(strange, timetable='{"kind": "lunar"}'), declaration().snapshot)
-    told = document(bench, "list")["MonitoringScheduleSummaries"]
-    assert "watch" in [one["MonitoringScheduleName"] for one in told]
+    bench.ledger.update(replace(unknown, timetable='{"kind": "lunar"}'), declaration().snapshot)
+    summaries = document(bench, "list")["MonitoringScheduleSummaries"]
+    assert "watch" in [summary["MonitoringScheduleName"] for summary in summaries]
 
 
 @cache
 def model() -> Any:
-    """Return what botocore knows of SageMaker's API."""
+    """Return botocore's model of the SageMaker API."""
     return botocore.session.get_session().get_service_model("sagemaker")
 
 
-def conforms(value: Any, shape: Any) -> None:
-    """Check that a value is what the API's model says, but for what executions tell beyond it."""
+def assert_conforms(value: Any, shape: Any) -> None:
+    """Check a value against a shape of the API model; executions may have additional keys."""
     match shape.type_name:
         case "structure":
             assert set(shape.required_members) <= value.keys()
-            extra = OURS if shape.name == "MonitoringExecutionSummary" else set()
+            extra = ADDITIONAL_KEYS if shape.name == "MonitoringExecutionSummary" else set()
             assert value.keys() - shape.members.keys() <= extra
             for key in value.keys() & shape.members.keys():
-                conforms(value[key], shape.members[key])
+                assert_conforms(value[key], shape.members[key])
         case "list":
-            for one in value:
-                conforms(one, shape.member)
+            for element in value:
+                assert_conforms(element, shape.member)
         case "timestamp":
             assert datetime.fromisoformat(value).utcoffset() == timedelta()
         case "string":
@@ -403,13 +400,12 @@ def conforms(value: Any, shape: Any) -> None:
             raise AssertionError(f"{shape.name} is a {other}")
 
 
-def in_every_status(bench: Bench) -> None:
-    """Let a schedule have an execution in each status, those that end with everything they can tell."""
+def add_each_status(bench: Bench) -> None:
+    """Add an execution in each status; terminal ones have the longest texts."""
     for hours, status in enumerate(Status, 1):
         entry = bench.pending(hours=hours, endpoint="adult")
         if status.terminal:
-            told = {"exit_message": "x" * 2000, "failure_reason": "y" * 2000, "output": "/out"}
-            finish(bench, entry, status, **told)
+            finish(bench, entry, status, exit_message="x" * 2000, failure_reason="y" * 2000, output="/out")
         elif status != Status.PENDING:
             assert bench.ledger.begin(entry.id, "us", NOON)
         if status == Status.STOPPING:
@@ -417,80 +413,82 @@ def in_every_status(bench: Bench) -> None:
     finish(bench, bench.pending(hours=100), Status.FAILED, failure_reason=NO_DATA)
 
 
-def test_answers_are_those_of_the_api(bench: Bench) -> None:
-    """Every field that SageMaker requires is there, and each has the type and the words that botocore knows."""
+def test_documents_conform_to_the_api_model(bench: Bench) -> None:
+    """Each required field is present, and each field has the type, enumeration and length of botocore's model."""
     declared = [
         declaration(),
-        replace(at_once(**RELATIVE), name="relative"),
-        replace(at_once(**FIXED), name="f" * 61),
+        replace(single_execution(**RELATIVE), name="relative"),
+        replace(single_execution(**FIXED), name="f" * 61),
         declaration("stopped", buffer_minutes=20, start_offset="-PT3H", end_offset="-PT1H"),
     ]
     for each in declared:
         text(bench, "create", each)
-        conforms(document(bench, "describe", each), model().operation_model(OPERATIONS["describe"]).output_shape)
+        assert_conforms(document(bench, "describe", each), model().operation_model(OPERATIONS["describe"]).output_shape)
     text(bench, "stop", declared[-1])
-    in_every_status(bench)
+    add_each_status(bench)
     for action, operation in OPERATIONS.items():
-        conforms(document(bench, action, limit=100), model().operation_model(operation).output_shape)
+        assert_conforms(document(bench, action, limit=100), model().operation_model(operation).output_shape)
     summaries = document(bench, "executions", limit=100)["MonitoringExecutionSummaries"]
-    assert {one["MonitoringExecutionStatus"] for one in summaries} == set(Status)
-    assert [one["ScheduledTime"] for one in summaries if "ProcessingJobArn" not in one] == [
+    assert {summary["MonitoringExecutionStatus"] for summary in summaries} == set(Status)
+    assert [summary["ScheduledTime"] for summary in summaries if "ProcessingJobArn" not in summary] == [
         (NOON + hours * HOUR).isoformat() for hours in (100, 1)
     ]
 
 
 @pytest.mark.parametrize("action", ["create", "update", "start", "stop", "delete"])
-def test_what_changes_a_schedule_answers_with_its_summary(bench: Bench, action: Action) -> None:
-    """The same that a list has."""
+def test_actions_that_change_a_schedule_return_its_summary(bench: Bench, action: Action) -> None:
+    """The document has the shape of an element of the list."""
     if action != "create":
         bench.create()
-    conforms(document(bench, action), model().shape_for("MonitoringScheduleSummary"))
+    assert_conforms(document(bench, action), model().shape_for("MonitoringScheduleSummary"))
 
 
 def described(shapwatch: Shapwatch, *overrides: str) -> Any:
-    """Return what the program says of its schedule."""
+    """Return the description of the schedule on the command line."""
     return orjson.loads(shapwatch("stage=schedule", "stage.action=describe", "stage.format=json", *overrides))
 
 
 def cron(shapwatch: Shapwatch) -> str:
-    """Return the expression of the program's schedule."""
-    found: str = described(shapwatch)["MonitoringScheduleConfig"]["ScheduleConfig"]["ScheduleExpression"]
-    return found
+    """Return the cron expression of the schedule on the command line."""
+    text: str = described(shapwatch)["MonitoringScheduleConfig"]["ScheduleConfig"]["ScheduleExpression"]
+    return text
 
 
-def kept(shapwatch: Shapwatch) -> Snapshot:
-    """Return the settings that the ledger keeps."""
+def stored_snapshot(shapwatch: Shapwatch) -> Snapshot:
+    """Return the snapshot in the ledger."""
     with Ledger(f"sqlite:///{shapwatch.root}/ledger.sqlite", BUSY) as ledger:
         return ledger.snapshot(ledger.schedule("breast-cancer-monitor").snapshot)
 
 
 def read(snapshot: Snapshot) -> Any:
-    """Return settings as an execution reads them."""
+    """Return the settings of a snapshot as an execution reads them."""
     return OmegaConf.to_container(OmegaConf.create(snapshot.settings), resolve=True)
 
 
-def test_the_command_line_keeps_a_timetable_that_it_does_not_choose(shapwatch: Shapwatch) -> None:
-    """An update replaces the other settings; choosing a schedule replaces the timetable."""
+def test_an_update_on_the_command_line_keeps_the_timetable_unless_chosen(shapwatch: Shapwatch) -> None:
+    """An update replaces other settings; a chosen schedule replaces the timetable."""
     shapwatch("stage=schedule", "stage.action=create", "schedule=daily", "schedule.hour=5")
     shapwatch("stage=schedule", "stage.action=update", "drift.threshold=0.5")
     assert cron(shapwatch) == "cron(0 5 ? * * *)"
-    assert read(kept(shapwatch))["drift"]["threshold"] == 0.5
+    assert read(stored_snapshot(shapwatch))["drift"]["threshold"] == 0.5
     shapwatch("stage=schedule", "stage.action=update", "schedule=hourly")
     assert cron(shapwatch) == HOURLY
 
 
-def test_another_limit_is_no_other_timetable(shapwatch: Shapwatch) -> None:
-    """As with SageMaker, changing only how long executions may take keeps the times."""
+def test_an_update_of_max_runtime_keeps_the_timetable(shapwatch: Shapwatch) -> None:
+    """As in SageMaker, a new maximum duration does not change the scheduled times."""
     shapwatch("stage=schedule", "stage.action=create", "schedule=daily", "schedule.hour=5")
     shapwatch("stage=schedule", "stage.action=update", "schedule.max_runtime=600")
     assert cron(shapwatch) == "cron(0 5 ? * * *)"
 
 
-def test_the_ledger_keeps_settings_of_every_stage(shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They hold no stage, no schedule and no secret, and say in which folder their paths start."""
+def test_a_snapshot_contains_neither_stage_nor_schedule_nor_secrets(
+    shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It contains the other settings and the base folder of relative paths."""
     monkeypatch.setenv("SHAPWATCH_TOKEN", secret := "correct-horse-battery")
     shapwatch("stage=schedule", "stage.action=create", r"report.title='costs \${so} much'")
-    snapshot = kept(shapwatch)
+    snapshot = stored_snapshot(shapwatch)
     settings = read(snapshot)
     assert "stage" not in settings
     assert settings["schedule"] is None
@@ -501,29 +499,29 @@ def test_the_ledger_keeps_settings_of_every_stage(shapwatch: Shapwatch, monkeypa
 
 
 @pytest.mark.parametrize("action", ["create", "update"])
-def test_an_address_that_may_hold_a_secret_is_refused(shapwatch: Shapwatch, action: str, golden: Golden) -> None:
-    """What follows a question mark is neither kept nor repeated."""
+def test_a_url_with_a_possible_secret_is_refused(shapwatch: Shapwatch, action: str, golden: Golden) -> None:
+    """The query string of a URL is neither stored nor printed."""
     url = "model.url='http://127.0.0.1:1/invocations?key=s3cr3t'"
-    told = shapwatch(
+    message = shapwatch(
         "stage=schedule", f"stage.action={action}", "model=http", "~model.artifact", url, code=cli.BAD_INPUT
     )
-    golden(told)
-    assert "model.token_env" in told
-    assert "s3cr3t" not in told
+    golden(message)
+    assert "model.token_env" in message
+    assert "s3cr3t" not in message
     assert not (shapwatch.root / "ledger.sqlite").exists()
 
 
-def test_the_whole_life_of_a_schedule(shapwatch: Shapwatch, golden: Golden) -> None:
-    """As the notebook goes through it, on the command line; what cannot be done is bad input."""
+def test_the_lifecycle_of_a_schedule_on_the_command_line(shapwatch: Shapwatch, golden: Golden) -> None:
+    """The steps of the SageMaker notebook; an impossible action is a settings error."""
     window = ("schedule.data_analysis_start=-PT5H", "schedule.data_analysis_end=-PT1H")
-    told = shapwatch("stage=schedule", "stage.action=create", "schedule=once", *window)
-    golden(told, NOW)
-    told = shapwatch("stage=schedule", "stage.action=create", "schedule=once", *window, code=cli.BAD_INPUT)
-    assert "error: ResourceInUse: " in told
+    message = shapwatch("stage=schedule", "stage.action=create", "schedule=once", *window)
+    golden(message, NOW)
+    message = shapwatch("stage=schedule", "stage.action=create", "schedule=once", *window, code=cli.BAD_INPUT)
+    assert "error: ResourceInUse: " in message
     assert described(shapwatch)["LastMonitoringExecutionSummary"]["MonitoringExecutionStatus"] == "Pending"
     for _ in range(2):
         shapwatch("stage=schedule", "stage.action=stop")
     shapwatch("stage=schedule", "stage.action=delete")
-    told = shapwatch("stage=schedule", "stage.action=describe", code=cli.BAD_INPUT)
-    golden(told, NOW)
+    message = shapwatch("stage=schedule", "stage.action=describe", code=cli.BAD_INPUT)
+    golden(message, NOW)
     golden(shapwatch("stage=schedule", "stage.action=executions"), NOW)

@@ -67,7 +67,7 @@ class Dispatcher:
         self._refresh()
         self._sweep()
         self._plan()
-        self._supervisor.tend()
+        self._supervisor.reap()
         self._dispatch()
 
     def wake(self) -> None:

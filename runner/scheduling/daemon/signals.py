@@ -26,7 +26,7 @@ class Signals:
         Args:
             hung_up: is called in `wait` after a SIGHUP.
         """
-        self.asked = 0
+        self.stop_requests = 0
         self._hung_up, self._hangups = hung_up, 0
         self._asking = Lock()
         self._read, self._write = os.pipe()
@@ -48,24 +48,24 @@ class Signals:
         for end in (self._read, self._write):
             os.close(end)
 
-    def ask(self) -> None:
+    def request_stop(self) -> None:
         """Ask to end, as a signal does; from any thread. Once it is asked the pipe may be gone."""
         with self._asking:
             os.write(self._write, b"\0")
-            self.asked += 1
+            self.stop_requests += 1
 
     def wait(self, seconds: float) -> bool:
         """Return whether somebody has asked to end, after so many seconds or as soon as a signal comes."""
-        if not self.asked and select.select([self._read], [], [], seconds)[0]:
+        if not self.stop_requests and select.select([self._read], [], [], seconds)[0]:
             with self._asking:
                 os.read(self._read, 4096)
         while self._hangups:
             self._hangups -= 1
             self._hung_up()
-        return self.asked > 0
+        return self.stop_requests > 0
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked += 1
+        self.stop_requests += 1
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
         self._hangups += 1

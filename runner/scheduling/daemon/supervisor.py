@@ -124,7 +124,7 @@ class Supervisor:
         self.stop_all(RUN_AGAIN, 0)
         self._abandoned.clear()
 
-    def tend(self, some: Collection[int] | None = None) -> None:
+    def reap(self, some: Collection[int] | None = None) -> None:
         """End what somebody asked to end; let executions whose owner is gone be run again, not too often.
 
         Args:
@@ -161,7 +161,7 @@ class Supervisor:
         ended = replace(
             entry, status=result.status, exit_message=result.exit_message, failure_reason=result.failure_reason
         )
-        logger.info("%s", ended.told, extra=ids)
+        logger.info("%s", ended.summary, extra=ids)
         while not self._abandoned.is_set():
             try:
                 if not self._move(entry, result):

@@ -52,7 +52,7 @@ class Clock:
         self.seconds += by.total_seconds()
 
 
-def telling(status: Status = Status.COMPLETED, seconds: float = 0, **told: str) -> str:
+def program(status: Status = Status.COMPLETED, seconds: float = 0, **told: str) -> str:
     """Return a program that takes so long and tells this."""
     line = orjson.dumps({"status": status, **told}).decode()
     return f"import sys, time; time.sleep({seconds}); print({line!r})"
@@ -86,7 +86,7 @@ class Bench:
     def launch(self, entry: ExecutionRecord) -> Child:
         """Start the program of an execution."""
         self.started.append(entry)
-        return launched(self.codes.get(entry.schedule, telling()))
+        return launched(self.codes.get(entry.schedule, program()))
 
     def supervisor(self, owner: str = "", **changes: Any) -> Supervisor:
         """Return a supervisor of its own name."""

@@ -18,7 +18,7 @@ from runner.results.directories import writing
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.supervisor import Supervisor
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import Bench, declaration, telling, wait_until
+from tests.scheduling.daemon.supervisor_bench import Bench, declaration, program, wait_until
 from tests.scheduling.ledger.ledger_samples import NOON
 
 MINUTE = timedelta(minutes=1)
@@ -109,7 +109,7 @@ def test_changes_are_seen_in_the_next_round(bench: Bench) -> None:
 
 def test_so_many_run_at_once_the_oldest_first(bench: Bench) -> None:
     """What was missed comes before what is due now, each schedule in the order of its times."""
-    bench.codes |= {"a": telling(seconds=0.5), "b": telling(seconds=0.5)}
+    bench.codes |= {"a": program(seconds=0.5), "b": program(seconds=0.5)}
     for name in ("a", "b"):
         bench.create(name)
     bench.clock.go_on(4 * HOUR)
@@ -133,7 +133,7 @@ def test_an_hour_that_comes_while_the_one_before_it_runs(
     bench: Bench, overlap: str, second: Status, reason: str | None
 ) -> None:
     """It waits, is skipped with the reason, or runs beside it."""
-    bench.codes["watch"] = telling(seconds=60)
+    bench.codes["watch"] = program(seconds=60)
     bench.create(overlap=overlap)
     with leading(bench) as (dispatcher, _):
         for _ in range(2):
@@ -161,7 +161,7 @@ def test_a_baseline_that_is_being_computed_is_waited_for(bench: Bench, tmp_path:
 
 def test_what_is_told_to_end_is_ended(bench: Bench) -> None:
     """In the round after somebody has asked for it."""
-    bench.codes["watch"] = telling(seconds=60)
+    bench.codes["watch"] = program(seconds=60)
     bench.create()
     bench.clock.go_on(HOUR)
     with leading(bench) as (dispatcher, supervisor):

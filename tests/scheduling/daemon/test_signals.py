@@ -38,9 +38,9 @@ def test_a_signal_wakes_who_waits() -> None:
         assert signals.wait(30)
         assert time.monotonic() - start < 10
         assert signals.wait(30)
-        assert signals.asked == 1
+        assert signals.stop_requests == 1
         os.kill(os.getpid(), signal.SIGINT)
-        assert signals.asked == 2
+        assert signals.stop_requests == 2
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -61,7 +61,7 @@ def test_anybody_may_ask() -> None:
     try:
         for _ in range(500):
             with Signals(lambda: None) as signals:
-                Thread(target=signals.ask).start()
+                Thread(target=signals.request_stop).start()
                 assert signals.wait(30)
     finally:
         sys.setswitchinterval(before)

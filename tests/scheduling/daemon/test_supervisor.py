@@ -18,7 +18,7 @@ from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.result import RUN_AGAIN, STOPPED_BY_HAND
 from runner.scheduling.ledger.ledger import Ledger
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, deaf, settled, telling, wait_until
+from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, deaf, program, settled, wait_until
 from tests.scheduling.ledger.ledger_samples import NOON
 
 SOON = timedelta(seconds=1)
@@ -26,7 +26,7 @@ SOON = timedelta(seconds=1)
 
 def test_what_a_process_tells_is_written_down(bench: Bench) -> None:
     """Status, message, reason and output are the process's own words; memory and owner are added."""
-    bench.codes["watch"] = telling(
+    bench.codes["watch"] = program(
         Status.COMPLETED_WITH_VIOLATIONS, exit_message="drift", failure_reason="because", output="/out/13"
     )
     supervisor = bench.supervisor("us")
@@ -85,7 +85,7 @@ def test_what_takes_too_long_is_stopped_with_all_it_started(bench: Bench, golden
 
 def test_what_is_stopped_by_hand_says_so_unless_it_was_done(bench: Bench) -> None:
     """A result that came before the signal counts."""
-    bench.codes |= {"watch": telling(seconds=60), "done": f"{telling()}; sys.stdout.flush(); time.sleep(60)"}
+    bench.codes |= {"watch": program(seconds=60), "done": f"{program()}; sys.stdout.flush(); time.sleep(60)"}
     supervisor, entry, done = bench.supervisor(), bench.pending(), bench.pending("done")
     for each in (entry, done):
         supervisor.start(each)
@@ -119,7 +119,7 @@ def test_a_result_waits_for_a_ledger_that_is_locked(tmp_path: Path) -> None:
         Ledger(f"sqlite:///{file}", 0.05) as ledger,
         closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other,
     ):
-        bench = Bench(ledger, codes={"watch": telling(seconds=0.2)})
+        bench = Bench(ledger, codes={"watch": program(seconds=0.2)})
         supervisor, entry = bench.supervisor(), bench.pending()
         supervisor.start(entry)
         other.execute("BEGIN EXCLUSIVE")
@@ -137,7 +137,7 @@ def test_what_is_scarce_now_is_tried_again(bench: Bench, problem: int) -> None:
     supervisor, entry = bench.supervisor(launch=scarce), bench.pending()
     for attempt in (1, 2, 3):
         assert supervisor.start(bench.ledger.entry(entry.id))
-        supervisor.tend()
+        supervisor.reap()
         assert bench.ledger.entry(entry.id).attempts == attempt
     assert bench.ledger.entry(entry.id).status == Status.FAILED
 
@@ -148,9 +148,9 @@ def test_only_some_may_be_looked_after(bench: Bench) -> None:
     ours, theirs = bench.pending(), bench.pending(hours=2)
     for entry in (ours, theirs):
         assert bench.ledger.begin(entry.id, "gone", NOON)
-    supervisor.tend({ours.id})
+    supervisor.reap({ours.id})
     bench.clock.go_on(timedelta(seconds=LEASE))
-    supervisor.tend({ours.id})
+    supervisor.reap({ours.id})
     assert bench.ledger.entry(ours.id).status == Status.PENDING
     assert bench.ledger.entry(theirs.id).status == Status.IN_PROGRESS
 
@@ -160,7 +160,7 @@ def test_who_has_promised_a_longer_lease_is_waited_for(bench: Bench) -> None:
     supervisor, entry = bench.supervisor(), bench.pending()
     assert bench.ledger.begin(entry.id, "slow", NOON, 3 * LEASE)
     for expected in (Status.IN_PROGRESS, Status.IN_PROGRESS, Status.IN_PROGRESS, Status.PENDING):
-        supervisor.tend()
+        supervisor.reap()
         assert bench.ledger.entry(entry.id).status == expected
         bench.clock.go_on(timedelta(seconds=LEASE))
 
@@ -171,19 +171,19 @@ def test_what_a_dead_process_ran_is_run_again_after_its_lease(bench: Bench, gold
     entry, stopping = bench.pending(), bench.pending(hours=2)
     for attempt in (1, 2, 3):
         assert bench.ledger.begin(entry.id, "gone", bench.clock())
-        supervisor.tend()
+        supervisor.reap()
         bench.clock.go_on(timedelta(seconds=LEASE - 1))
-        supervisor.tend()
+        supervisor.reap()
         assert bench.ledger.entry(entry.id).status == Status.IN_PROGRESS, attempt
         bench.clock.go_on(SOON)
-        supervisor.tend()
+        supervisor.reap()
         assert bench.ledger.entry(entry.id).status == (Status.FAILED if attempt == 3 else Status.PENDING)
     golden(bench.ledger.entry(entry.id).failure_reason or "")
     assert bench.ledger.begin(stopping.id, "gone", NOON)
     assert bench.ledger.ask_to_stop(stopping.id, NOON)
-    supervisor.tend()
+    supervisor.reap()
     bench.clock.go_on(timedelta(seconds=LEASE))
-    supervisor.tend()
+    supervisor.reap()
     assert bench.ledger.entry(stopping.id).status == Status.STOPPED
 
 
@@ -194,7 +194,7 @@ def test_what_beats_is_left_alone(bench: Bench) -> None:
     for _ in range(5):
         bench.clock.go_on(timedelta(seconds=LEASE / 2))
         bench.ledger.beat("alive", bench.clock(), False, "host", 1)
-        supervisor.tend()
+        supervisor.reap()
     assert bench.ledger.entry(entry.id).status == Status.IN_PROGRESS
 
 
@@ -202,13 +202,13 @@ def test_what_we_began_and_lost_ourselves_goes_back_at_once(bench: Bench) -> Non
     """An execution under our name that we do not run, as when its settings could not be read."""
     supervisor, entry = bench.supervisor("us"), bench.pending()
     assert bench.ledger.begin(entry.id, "us", NOON)
-    supervisor.tend()
+    supervisor.reap()
     assert bench.ledger.entry(entry.id).status == Status.PENDING
 
 
 def test_all_end_and_go_back_when_the_daemon_ends(bench: Bench) -> None:
     """They are pending again, but what was to be stopped is stopped."""
-    bench.codes["watch"] = telling(seconds=60)
+    bench.codes["watch"] = program(seconds=60)
     supervisor, entry, stopping = bench.supervisor(), bench.pending(), bench.pending(hours=2)
     for each in (entry, stopping):
         supervisor.start(each)
@@ -221,19 +221,19 @@ def test_all_end_and_go_back_when_the_daemon_ends(bench: Bench) -> None:
 
 def test_what_is_abandoned_is_ended_without_a_word(bench: Bench) -> None:
     """Somebody else may own it by now; and the supervisor can go on afterwards."""
-    bench.codes["watch"] = telling(seconds=60)
+    bench.codes["watch"] = program(seconds=60)
     supervisor, entry = bench.supervisor(), bench.pending()
     supervisor.start(entry)
     supervisor.abandon()
     assert bench.ledger.entry(entry.id).status == Status.IN_PROGRESS
-    bench.codes["watch"] = telling()
+    bench.codes["watch"] = program()
     supervisor.start(other := bench.pending(hours=2))
     assert settled(bench, other, supervisor).status == Status.COMPLETED
 
 
 def test_an_execution_that_was_taken_over_is_not_written_over(bench: Bench) -> None:
     """The one who has it now has the say, whatever our process tells."""
-    bench.codes["watch"] = telling(seconds=0.3)
+    bench.codes["watch"] = program(seconds=0.3)
     supervisor, entry = bench.supervisor("us"), bench.pending()
     supervisor.start(entry)
     assert bench.ledger.hand_back(entry.id, "us", NOON)
