@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Additive
 from runner.explain import background as backgrounds
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Item, Model
@@ -87,27 +86,10 @@ class Predictor:
     function: Callable[[pl.DataFrame], Matrix]
     label_headers: None = None
     identity: None = None
-    calls_made: None = None
-    is_additive: bool = False
 
     def predict(self, features: pl.DataFrame) -> Matrix:
         """Return scores_NL."""
         return self.function(features)[:, None]
-
-    def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Refuse: trees do not add up."""
-        raise NotImplementedError
-
-    def tree_shap(self, features: pl.DataFrame) -> Additive:
-        """Refuse: only the function is known."""
-        raise NotImplementedError
-
-    def planned_calls(self, features: pl.DataFrame) -> None:
-        """Return None: nothing is sent."""
-
-    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Refuse: there is no endpoint."""
-        raise NotImplementedError
 
 
 def enumerated(function: Function, x_ND: Matrix, background_D: Matrix, matters_ND: NDArray[np.bool_]) -> Matrix:

@@ -30,7 +30,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import Linear
 from runner.explain.posterior import complete, posterior
-from runner.protocols import Explainer, Model
+from runner.protocols import Explainer, Model, as_additive
 
 SAMPLES = (50, 100, 200, 500, 1000, 2000)
 QUICK_SAMPLES = (100, 1000)
@@ -149,7 +149,7 @@ def frontier(effort: Effort) -> Iterator[Row]:
             for name, method in (PEERS | (OTHERS if effort.all_peers and len(case.x_ND) <= FEW else {})).items():
                 yield measured(records, name, method, samples, effort.peers_repeat)
         for name, method in CLOSED.items():
-            if case.model.is_additive or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
+            if as_additive(case.model) or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
                 yield measured(case, name, method, None, effort.peers_repeat)
 
 

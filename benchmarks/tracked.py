@@ -30,7 +30,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.log_odds import LogOdds
 from runner.explain.posterior import complete, posterior
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 from runner.protocols import Explainer
 from tests.explain.games import stepped
 
@@ -63,7 +63,7 @@ def times() -> dict[str, float]:
     features = pl.DataFrame(x_ND, schema=[f"f{d}" for d in range(PLAYERS)])
     coefficients = dict.fromkeys(features.columns, (0.3,))
     settings = {"label_headers": None, "deploy": None}
-    model = Linear(kind="linear", link="logistic", intercept=(0.0,), coefficients=coefficients, **settings)  # type: ignore[arg-type]
+    model = LinearModel(kind="linear", link="logistic", intercept=(0.0,), coefficients=coefficients, **settings)  # type: ignore[arg-type]
     games = LogOdds(np.zeros(RECORDS), x_ND)
     rows_RD = rng.normal(size=(RECORDS * 100, PLAYERS))
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from runner.errors import EngineError
-from runner.protocols import Item, Model
+from runner.protocols import Item, Model, RemoteModel
 
 Result = TypeVar("Result")
 Work = Callable[[Model, Item], Result]
@@ -55,7 +55,7 @@ class Engine:
         Raises:
             EngineError: when the workers cannot be reached, or die.
         """
-        if self.kind == "serial" or model.calls_made is not None:
+        if self.kind == "serial" or isinstance(model, RemoteModel):
             return (work(model, item) for item in items)
         return self._elsewhere(work, model, items)
 

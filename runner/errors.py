@@ -340,9 +340,6 @@ class ExplainerError(ShapwatchError):
         return self.problem
 
 
-NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process; use shap.explainer=kernel"
-
-
 @dataclass(eq=False)
 class EngineError(ShapwatchError):
     """Workers are unreachable or died.

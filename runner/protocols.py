@@ -6,7 +6,7 @@ Array letters: N records, D features, L labels, P players, K coalitions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,38 +34,58 @@ class Model(Protocol):
         """A hash that changes with the model, None if the model cannot be identified."""
         ...
 
-    @property
-    def calls_made(self) -> Calls | None:
-        """The calls made to a remote model so far, None for a model in this process."""
-        ...
-
-    def planned_calls(self, features: pl.DataFrame) -> Calls | None:
-        """Return the calls that `predict` would make, None for a model in this process."""
-        ...
-
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL; a row's score does not depend on the other rows."""
         ...
 
+
+@runtime_checkable
+class AdditiveModel(Protocol):
+    """A model that can be additive, depending on its settings."""
+
     @property
     def is_additive(self) -> bool:
-        """Whether each output is known to be a link function of a sum with one term per feature."""
+        """Whether each output is a link function of a sum with one term per feature."""
         ...
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Return the terms of an additive model."""
+        """Return the terms, if the model is additive."""
         ...
 
+
+@runtime_checkable
+class TreeModel(Protocol):
+    """A tree model whose library computes TreeSHAP values."""
+
     def tree_shap(self, features: pl.DataFrame) -> Additive:
-        """Return the TreeSHAP values of each record's margin, computed by the library of a tree model.
+        """Return the TreeSHAP values of each record's margin.
 
         Raises:
-            ExplainerError: if the model does not compute them.
+            ExplainerError: if the library does not compute them for this model.
         """
         ...
 
+
+@runtime_checkable
+class RemoteModel(Protocol):
+    """A model in another process, which counts its calls."""
+
+    @property
+    def calls_made(self) -> Calls:
+        """The calls made so far."""
+        ...
+
+    def planned_calls(self, features: pl.DataFrame) -> Calls:
+        """Return the calls that `predict` would make."""
+        ...
+
+
+@runtime_checkable
+class ResponseEncoder(Protocol):
+    """A model whose endpoint has its own response format."""
+
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the response body of the model's endpoint in a media type.
+        """Return the response body in a media type.
 
         `application/jsonlines`: one line per record, each with a line end. `application/json`: one document with the
         list `predictions`. `text/csv`: one line of scores per record, each with a line end.
@@ -74,6 +94,16 @@ class Model(Protocol):
             ValueError: if the media type is not supported.
         """
         ...
+
+
+def as_additive(model: Model) -> AdditiveModel | None:
+    """Return the model if it is additive, else None."""
+    return model if isinstance(model, AdditiveModel) and model.is_additive else None
+
+
+def calls_made(model: Model) -> Calls | None:
+    """Return the calls made to a remote model so far, None for a model in this process."""
+    return model.calls_made if isinstance(model, RemoteModel) else None
 
 
 class Game(Protocol):

@@ -10,7 +10,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Additive
-from runner.errors import NO_TREES, ExplainerError
 
 
 @dataclass
@@ -19,7 +18,6 @@ class Formula:
 
     function: Callable[[pl.DataFrame], NDArray[np.float64]]
     label_headers: tuple[str, ...] = ("label0",)
-    calls_made: None = None
     identity: str = "formula"
     batches: list[int] = field(default_factory=list)
 
@@ -28,24 +26,16 @@ class Formula:
         self.batches.append(features.height)
         return self.function(features).reshape(features.height, len(self.label_headers))
 
-    def planned_calls(self, features: pl.DataFrame) -> None:
-        """Return None: it is in this process."""
 
-    is_additive: bool = False
+@dataclass
+class AdditiveFormula(Formula):
+    """A formula that reports its feature values as additive terms, also if its outputs are not their sums."""
+
+    is_additive: bool = True
 
     def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Refuse: a formula is not known to add up."""
-        raise NotImplementedError
-
-    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
-        """Refuse: a formula is no tree."""
-        raise ExplainerError(NO_TREES)
-
-    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return a JSON line per row; there is no other form."""
-        if accept != "application/jsonlines":
-            raise ValueError(f"a formula answers in application/jsonlines, not {accept!r}")
-        return "".join(f'{{"score":{score}}}\n' for score in self.predict(features)[:, 0])
+        """Return the feature values."""
+        return Additive("identity", np.zeros(1), features.to_numpy()[:, :, None])
 
 
 def additive(features: pl.DataFrame) -> NDArray[np.float64]:

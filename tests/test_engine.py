@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from runner import engine as engines
 from runner.engine import Engine
 from runner.errors import EngineError, ModelInputError
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 from runner.protocols import Model
 from tests.cli_runner import Shapwatch
 from tests.conftest import HERE
@@ -43,11 +43,11 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return Engine(kind=request.param, workers=2 if request.param == "loky" else None, address=None)
 
 
-def model(intercept: float = 0.0) -> Linear:
+def model(intercept: float = 0.0) -> LinearModel:
     """Return a small model."""
     coefficients: Any = {"x": 2.0}
     settings: dict[str, Any] = {"link": "identity", "label_headers": None, "deploy": None}
-    return Linear(kind="linear", intercept=(intercept,), coefficients=coefficients, **settings)
+    return LinearModel(kind="linear", intercept=(intercept,), coefficients=coefficients, **settings)
 
 
 def twice(model: Model, item: int) -> tuple[float, int]:

@@ -22,7 +22,7 @@ from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.models.onnx import Onnx
 from runner.models.python import Python
@@ -329,7 +329,7 @@ class Settings(Node):
     data: Data
     data_capture: DataCapture
     model: Annotated[
-        LinearLearner | Linear | Onnx | Sklearn | Xgboost | Lightgbm | Python | Http | SageMaker,
+        LinearLearner | LinearModel | Onnx | Sklearn | Xgboost | Lightgbm | Python | Http | SageMaker,
         Field(discriminator="kind"),
     ]
     shap: Shap

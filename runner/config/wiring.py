@@ -39,7 +39,7 @@ from runner.explain.explainers.linear import Linear
 from runner.explain.explainers.tree import Trees
 from runner.models.remote import Remote
 from runner.paths import shipped
-from runner.protocols import Explainer, Model, Track
+from runner.protocols import Explainer, Model, Track, as_additive
 from runner.publish.dispatch import tell
 from runner.records.fields import Fields
 from runner.records.payloads import Format
@@ -419,7 +419,7 @@ def _explainer(settings: Settings, model: Model) -> Explainer | Trees:
         return Exact()
     if shap.explainer == "tree":
         return Trees()
-    if shap.explainer == "linear" or (shap.explainer == "auto" and model.is_additive):
+    if shap.explainer == "linear" or (shap.explainer == "auto" and as_additive(model)):
         return Linear()
     return (Clarify if shap.compat == "clarify" else Kernel)(shap.num_samples, shap.seed)
 

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import label_names
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 
 HERE = Path(__file__).parent
 FEATURES, BASELINE_ROWS, SEED, REGULARISATION = 10, 299, 0, 0.1
@@ -81,14 +81,14 @@ def _customer(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def _plans_model() -> Linear:
+def _plans_model() -> LinearModel:
     from omegaconf import OmegaConf
 
     from runner.cli import CONF
 
     experiment: Any = OmegaConf.load(CONF / "experiment/multiclass.yaml")
     parameters: Any = OmegaConf.merge(OmegaConf.load(CONF / "model/linear.yaml"), experiment.model)
-    return Linear(**dict(OmegaConf.to_container(parameters)))  # type: ignore[arg-type]
+    return LinearModel(**dict(OmegaConf.to_container(parameters)))  # type: ignore[arg-type]
 
 
 def artefact(weights: NDArray[np.float64], bias: float, **parameters: Any) -> bytes:

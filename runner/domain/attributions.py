@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Link = Literal["identity", "logistic"]
+"""The function from a sum of terms to a model output."""
+
+
 def label_names(headers: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
     """Return the names of a model's outputs.
 
@@ -58,7 +62,7 @@ class Additive:
         terms_NDL: what each feature of each record adds.
     """
 
-    link: Literal["identity", "logistic"]
+    link: Link
     base_L: NDArray[np.float64]
     terms_NDL: NDArray[np.float64]
 
@@ -83,7 +87,7 @@ class Margin:
 
     intercept_NL: NDArray[np.float64]
     slope_NPL: NDArray[np.float64]
-    link: Literal["identity", "logistic"]
+    link: Link
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from runner.explain.game import MaskingGame, outputs, probability
 from runner.explain.masking import Table, tables
 from runner.explain.players import Players, seated
 from runner.explain.uncertainty import errors
-from runner.protocols import Engine, Explainer, Model, Track
+from runner.protocols import Engine, Explainer, Model, Track, as_additive
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _prepared(
     """
     table, rows = tables(features, background)
     records = distinct(table, features)
-    return records, rows, groups(records, rows, players, explainer, is_cheap=model.is_additive)
+    return records, rows, groups(records, rows, players, explainer, is_cheap=as_additive(model) is not None)
 
 
 def _evaluations(records: Distinct, background: Table, playing: list[Group]) -> int:

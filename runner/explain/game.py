@@ -17,7 +17,7 @@ from runner.explain import log_odds
 from runner.explain.coalitions import unique_coalitions
 from runner.explain.masking import Table, slices
 from runner.explain.players import Players
-from runner.protocols import Model
+from runner.protocols import Model, as_additive
 
 
 def logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -50,7 +50,8 @@ def outputs(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: i
     scores_NL = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not use_logit:
         return scores_NL
-    told = model.additive_terms(rows) if model.is_additive else None
+    additive = as_additive(model)
+    told = additive.additive_terms(rows) if additive else None
     return told.sums_NL if told and told.link == "logistic" else logit(scores_NL)
 
 
@@ -107,12 +108,9 @@ class MaskingGame:
 
     def margin(self) -> Margin | None:
         """Return what the games add up from, None where the model does not tell."""
-        if not self.model.is_additive:
+        if (model := as_additive(self.model)) is None:
             return None
-        own, other = (
-            self.model.additive_terms(self.records.frame()),
-            self.model.additive_terms(self.replacement.frame()),
-        )
+        own, other = model.additive_terms(self.records.frame()), model.additive_terms(self.replacement.frame())
         if self.use_logit and own.link == "identity":
             return None
         slope_NGL = self.teams.total(own.terms_NDL - other.terms_NDL)

@@ -8,23 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import orjson
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from runner.domain.attributions import Additive
+from runner.domain.attributions import Additive, Link
 from runner.domain.text import plural
 from runner.errors import (
-    NO_TREES,
     ArtifactError,
-    ExplainerError,
     MissingInput,
     ModelAnswerError,
     ModelInputError,
@@ -42,9 +39,6 @@ PICKLE_NAMES = (".pkl", ".pickle", ".joblib")
 PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 """First bytes of a pickle, for protocols 2 to 5."""
 
-MEDIA_TYPES = ("application/jsonlines", "application/json", "text/csv")
-"""Media types in which a model in this process can encode its scores."""
-
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
@@ -59,64 +53,12 @@ Headers = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique
 class LocalModel:
     """A model in this process."""
 
-    calls_made: ClassVar[None] = None
-    is_additive: ClassVar[bool] = False
-    """Whether each output is a link function of a sum with one term per feature."""
-
     is_fast: ClassVar[bool] = False
     """Whether a prediction takes microseconds and runs no code except arithmetic."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings only: another process loads the model itself."""
         return {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", {}) if name in vars(self)}
-
-    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL."""
-        raise NotImplementedError
-
-    def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Return the terms of an additive model."""
-        raise NotImplementedError
-
-    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
-        """Refuse: the model has no trees.
-
-        Raises:
-            ExplainerError: always.
-        """
-        raise ExplainerError(NO_TREES)
-
-    def planned_calls(self, features: pl.DataFrame) -> None:  # noqa: ARG002
-        """Return None: predictions in this process make no calls."""
-        return
-
-    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the response body of an endpoint: `score` per record, a list if there are several outputs.
-
-        Raises:
-            ValueError: if the media type is not supported.
-        """
-        scores_NL = self.predict(features).tolist()
-        records = [{"score": scores if len(scores) > 1 else scores[0]} for scores in scores_NL]
-        return encode_records(records, scores_NL, accept)
-
-
-def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Sequence[float]], accept: str) -> str:
-    """Return the records as JSON Lines or one JSON document, or the scores as CSV.
-
-    Raises:
-        ValueError: if the media type is not supported.
-    """
-    match accept:
-        case "application/jsonlines":
-            return "".join(orjson.dumps(record).decode() + "\n" for record in records)
-        case "application/json":
-            return json.dumps({"predictions": records})
-        case "text/csv":
-            return "".join(",".join(map(repr, scores)) + "\n" for scores in scores_NL)
-    raise ValueError(
-        f"unsupported media type {accept!r}; the model responds in {', '.join(MEDIA_TYPES[:-1])} or {MEDIA_TYPES[-1]}"
-    )
 
 
 @contextmanager
@@ -235,9 +177,7 @@ def by_known_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> p
     return features if set(names).isdisjoint(features.columns) else by_name(path, names, features)
 
 
-def tree_terms(
-    contributions: Any, link: Literal["identity", "logistic"], model: pl.DataFrame, features: pl.DataFrame
-) -> Additive:
+def tree_terms(contributions: Any, link: Link, model: pl.DataFrame, features: pl.DataFrame) -> Additive:
     """Return a library's TreeSHAP values in the order of the records' features.
 
     Args:

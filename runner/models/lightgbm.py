@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive
+from runner.domain.attributions import Additive, Link
 from runner.errors import ArtifactError, ExplainerError
 from runner.models.base import (
     Columns,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import lightgbm
 
 
-LINKS: dict[str, Literal["identity", "logistic"]] = {"binary sigmoid:1": "logistic", "regression": "identity"}
+LINKS: dict[str, Link] = {"binary sigmoid:1": "logistic", "regression": "identity"}
 """Objectives supported by `tree_shap`, with the link function of their output."""
 
 

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, PlainValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive, label_names
+from runner.domain.attributions import Additive, Link, label_names
 from runner.domain.text import plural
 from runner.errors import ModelInputError, SettingsError
-from runner.models.base import LocalModel, encode_records
+from runner.models.base import LocalModel
+from runner.records.payloads import encode_records
 
 LARGEST = 1e100
 """Maximum absolute value of coefficients and feature values; products of two such values are finite."""
@@ -66,7 +67,7 @@ Coefficient = Annotated[tuple[float, ...] | dict[str, tuple[float, ...]], PlainV
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Linear(LocalModel):
+class LinearModel(LocalModel):
     """A linear, logistic or softmax regression in float64; features are matched by name.
 
     Attributes:
@@ -140,7 +141,7 @@ class Linear(LocalModel):
         return np.stack(_linked(self.link, sums_LN), axis=1)
 
     @property
-    def is_additive(self) -> bool:  # type: ignore[override]  # depends on the link
+    def is_additive(self) -> bool:
         """Whether each output depends on its own sum only."""
         return self.link != "softmax"
 
@@ -153,7 +154,7 @@ class Linear(LocalModel):
         """
         self._check_names(features.columns)
         terms = [np.stack(_effects(column, self.coefficients[column.name]), axis=1) for column in features]
-        link: Literal["identity", "logistic"] = "logistic" if self.link == "logistic" else "identity"
+        link: Link = "logistic" if self.link == "logistic" else "identity"
         return Additive(link, np.array(self.intercept), np.stack(terms, axis=1))
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive
+from runner.domain.attributions import Additive, Link
 from runner.domain.text import plural
 from runner.errors import ArtifactError, ModelInputError
 from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
-from runner.models.base import LocalModel, check_width, encode_records
+from runner.models.base import LocalModel, check_width
+from runner.records.payloads import encode_records
 
 PREDICTORS = ("binary_classifier", "regressor")
 """Supported values of `predictor_type`."""
@@ -95,7 +96,7 @@ class LinearLearner(LocalModel):
             _numbers(column).astype(np.float64) * weight
             for column, weight in zip(features, weights_D.astype(np.float64), strict=True)
         ]
-        link: Literal["identity", "logistic"] = "logistic" if predictor == "binary_classifier" else "identity"
+        link: Link = "logistic" if predictor == "binary_classifier" else "identity"
         return Additive(link, np.array([float(bias)]), np.stack(terms, axis=1)[:, :, None])
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:

@@ -15,8 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner import subprocesses
-from runner.domain.attributions import Additive, Calls
-from runner.errors import NO_TREES, EndpointError, ExplainerError
+from runner.domain.attributions import Calls
+from runner.errors import EndpointError
+from runner.models.remote import Remote
 from runner.protocols import Model
 
 START_SECONDS = 120
@@ -35,7 +36,7 @@ class LocalEndpoint:
     The child exits when its standard input closes, so it never outlives this process, even after SIGKILL.
     """
 
-    def __init__(self, model: Model, settings: str, connect: Callable[[str], Model]) -> None:
+    def __init__(self, model: Model, settings: str, connect: Callable[[str], Remote]) -> None:
         """Prepare an endpoint.
 
         Args:
@@ -68,7 +69,7 @@ class LocalEndpoint:
                 pipe.close()
 
     @property
-    def calls_made(self) -> Calls | None:
+    def calls_made(self) -> Calls:
         """The calls made to the endpoint so far."""
         return self._endpoint.calls_made
 
@@ -80,30 +81,12 @@ class LocalEndpoint:
         """
         return self._endpoint.predict(features)
 
-    def planned_calls(self, features: pl.DataFrame) -> Calls | None:
+    def planned_calls(self, features: pl.DataFrame) -> Calls:
         """Return the calls that `predict` would make."""
         return self._endpoint.planned_calls(features)
 
-    is_additive = False
-
-    def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Refuse: only the responses of the endpoint are used."""
-        raise NotImplementedError
-
-    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
-        """Refuse: only the responses of the endpoint are used.
-
-        Raises:
-            ExplainerError: always.
-        """
-        raise ExplainerError(NO_TREES)
-
-    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the response body of the endpoint."""
-        return self._endpoint.encode_response(features, accept)
-
     @cached_property
-    def _endpoint(self) -> Model:
+    def _endpoint(self) -> Remote:
         with tempfile.TemporaryDirectory(prefix="shapwatch-") as folder:
             self._process = subprocess.Popen(  # noqa: S603  our own program
                 subprocesses.command(folder, self._settings),

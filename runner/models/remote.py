@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive, Calls
+from runner.domain.attributions import Calls
 from runner.domain.numbers import Count
 from runner.domain.records import Payload
 from runner.domain.text import plural
-from runner.errors import NO_TREES, EndpointError, ExplainerError, ModelAnswerError, RecordError, snippet
+from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
 from runner.models.base import Headers
 from runner.models.transport import Call, Transport, in_order
+from runner.protocols import RemoteModel
 from runner.records.fields import Fields
 from runner.records.payloads import Format, documents, encoding
 from runner.records.templates import Template
@@ -114,23 +115,6 @@ class Remote:
     def calls_made(self) -> Calls:
         """The calls made so far."""
         return self._transport.calls
-
-    @property
-    def is_additive(self) -> bool:
-        """False: the structure of the served model is unknown."""
-        return False
-
-    def additive_terms(self, features: pl.DataFrame) -> Additive:
-        """Refuse: the structure of the served model is unknown."""
-        raise NotImplementedError
-
-    def tree_shap(self, features: pl.DataFrame) -> Additive:  # noqa: ARG002
-        """Refuse: the trees of the served model are not accessible.
-
-        Raises:
-            ExplainerError: always.
-        """
-        raise ExplainerError(NO_TREES)
 
     def planned_calls(self, features: pl.DataFrame) -> Calls:
         """Return the calls that `predict` makes if no request fails.
@@ -270,6 +254,28 @@ class Remote:
                 raise ModelAnswerError(f"{self.where} returned {got}; expected {L}, {origin}: check model.score")
         self._transport.outputs = L if scores_NL else known
         return np.array(scores_NL, dtype=np.float64).reshape(len(scores_NL), L)
+
+
+class DryRunModel:
+    """A stand-in for a remote model, which counts calls instead of making them.
+
+    Attributes:
+        calls_made: the calls counted so far.
+    """
+
+    label_headers = None
+    identity = None
+
+    def __init__(self, model: RemoteModel, outputs: int) -> None:
+        """Stand in for a model with a number of outputs."""
+        self.calls_made = Calls()
+        self.planned_calls = model.planned_calls
+        self._outputs = outputs
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return 0.5 for every score, and count the calls that the remote model would receive."""
+        self.calls_made += self.planned_calls(features)
+        return np.full((features.height, self._outputs), 0.5)
 
 
 def spans(sizes_N: NDArray[np.int64], room: int, most: int) -> list[tuple[int, int]]:

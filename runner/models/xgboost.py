@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive
+from runner.domain.attributions import Additive, Link
 from runner.errors import ArtifactError, ExplainerError
 from runner.models.base import (
     Columns,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import xgboost
 
 
-LINKS: dict[str, Literal["identity", "logistic"]] = {
+LINKS: dict[str, Link] = {
     "binary:logistic": "logistic",
     "reg:logistic": "logistic",
     "reg:squarederror": "identity",

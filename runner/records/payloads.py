@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import orjson
 
@@ -86,6 +87,26 @@ def documents(body: str, format_: Format) -> list[Any]:
     if format_ == "text/csv":
         return _rows(body)
     return [_parsed(line, number) for number, line in enumerate(body.split("\n"), 1) if line.strip(BLANK)]
+
+
+def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Sequence[float]], accept: str) -> str:
+    r"""Return the records as JSON Lines or one JSON document, or the scores as CSV.
+
+    Raises:
+        ValueError: if the media type is not supported.
+
+    >>> encode_records([{"score": 0.5}], [[0.5]], "application/jsonlines")
+    '{"score":0.5}\n'
+    """
+    match accept:
+        case "application/jsonlines":
+            return "".join(orjson.dumps(record).decode() + "\n" for record in records)
+        case "application/json":
+            return json.dumps({"predictions": records})
+        case "text/csv":
+            return "".join(",".join(map(repr, scores)) + "\n" for scores in scores_NL)
+    *others, last = get_args(Format)
+    raise ValueError(f"unsupported media type {accept!r}; the model responds in {', '.join(others)} or {last}")
 
 
 def number(literal: str) -> int | float | None:

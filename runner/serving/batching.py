@@ -22,6 +22,7 @@ from runner.errors import ArtifactError, ModelInputError, SettingsError, Shapwat
 from runner.protocols import Model
 from runner.records.payloads import Scalar
 from runner.serving.requests import Refusal, RequestRecords, Types
+from runner.serving.responses import encode_response
 
 MAX_BATCH_ROWS = 4096
 """Maximum rows of joined requests."""
@@ -134,7 +135,7 @@ class RequestBatcher:
 
     def _joint(self, group: Sequence[PendingRequest]) -> Iterator[str]:
         rows = [row for waiting in group for row in waiting.records.rows]
-        body = self.model.encode_response(self._frame(rows, group[0].records.types), group[0].accept)
+        body = encode_response(self.model, self._frame(rows, group[0].records.types), group[0].accept)
         *lines, rest = body.split("\n")
         if rest or len(lines) != len(rows):
             raise ValueError(f"{len(lines)} lines for {len(rows)} records")
@@ -154,7 +155,7 @@ class RequestBatcher:
 
     def _reply(self, features: pl.DataFrame, accept: str) -> str:
         try:
-            return self.model.encode_response(features, accept)
+            return encode_response(self.model, features, accept)
         except ValueError as error:
             self.model.predict(features)  # raises the model's own error for invalid records
             raise Refusal(406, str(error)) from error

@@ -21,7 +21,7 @@ from runner.drift.summary import minimum_detectable
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
-from runner.protocols import Model, Track
+from runner.protocols import Model, Track, calls_made
 from runner.report.render import Report
 from runner.results import documents, manifest
 from runner.results.directories import (
@@ -90,7 +90,7 @@ class Baseline:
             given = self.background_rows()
             background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
         with watch.step("explain"):
-            before = self.model.calls_made
+            before = calls_made(self.model)
             checked = preflight(self.model, features, background, self.estimator.use_logit)
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
@@ -98,7 +98,7 @@ class Baseline:
         records = draw_sample(Explained(features, attributions), self.policy.reference_rows, self.policy.seed)
         sample_bytes = to_parquet(records)
         tests = features.width * len(attributions.labels)
-        calls = manifest.calls(before, self.model.calls_made)
+        calls = manifest.calls(before, calls_made(self.model))
         identities = {"dataset": digest, "model": self.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         found = {

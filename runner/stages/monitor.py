@@ -34,7 +34,7 @@ from runner.errors import OccupiedTarget, ShapwatchError, os_error_message
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
-from runner.protocols import Model, Track
+from runner.protocols import Model, Track, calls_made
 from runner.report.render import Report
 from runner.results import directories, documents, history, manifest
 from runner.results.directories import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
@@ -172,7 +172,7 @@ class Monitor:
             given = self.background_rows()
             background = reference.background() if given is None else backgrounds.given(given, features.columns)
             differences = reference.check_comparable(self.estimator.settings, background)
-            before = self.model.calls_made
+            before = calls_made(self.model)
             checked = preflight(self.model, features, background, self.estimator.use_logit, scores_NL)
             again = self._again(reference, background)
         past = history.earlier_points(slot.target, LOOKED_BACK)
@@ -188,7 +188,7 @@ class Monitor:
         if verdict.violations:
             files[VIOLATIONS] = documents.constraint_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
-        calls = manifest.calls(before, self.model.calls_made)
+        calls = manifest.calls(before, calls_made(self.model))
         found = {
             **self._head(slot, status, told),
             **manifest.drift_summary(finding),

@@ -20,8 +20,8 @@ from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import Preflight, preflight, real_rows
-from runner.models.dry_run import DryRunModel
-from runner.protocols import Model, Track
+from runner.models.remote import DryRunModel
+from runner.protocols import Model, RemoteModel, Track, calls_made
 from runner.results import directories, manifest
 from runner.results import reference as references
 from runner.results.documents import dump
@@ -143,12 +143,12 @@ class Plan:
 
     def _plan(self, records: Records) -> dict[str, Any]:
         features, background = records.features, records.background
-        before = self.model.calls_made
+        before = calls_made(self.model)
         checked = preflight(self.model, features, background, self.estimator.use_logit, records.captured_NL)
         rows = checked.rows + self._rows(records)
         first = None if records.first is None else records._replace(features=records.first)
         probe = self._probe(features, rows)
-        calls = None if self.model.calls_made is None else self._dry_run(records, checked)
+        calls = self._dry_run(self.model, records, checked) if isinstance(self.model, RemoteModel) else None
         return {
             "records": features.height,
             "features": features.width,
@@ -158,7 +158,7 @@ class Plan:
             "first": first and {"records": len(first.features), "rows": checked.rows + self._rows(first)},
             "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
             "probe": probe._asdict(),
-            "shown": manifest.calls(before, self.model.calls_made),
+            "shown": manifest.calls(before, calls_made(self.model)),
             "seconds": self._seconds(probe, rows, calls),
             "cost": self.price and calls and self.price * calls.requests / 1000,
             "preflight": asdict(checked),
@@ -168,13 +168,13 @@ class Plan:
         """Return the number of rows that explaining sends to the model."""
         return sum(self.estimator.evaluations(self.model, some, records.background) for some in _explained(records))
 
-    def _dry_run(self, records: Records, checked: Preflight) -> Calls:
+    def _dry_run(self, remote: RemoteModel, records: Records, checked: Preflight) -> Calls:
         """Return the calls of an execution, counted by a dry run that sends nothing."""
-        model = DryRunModel(self.model, checked.outputs)
+        model = DryRunModel(remote, checked.outputs)
         preflight(model, records.features, records.background, self.estimator.use_logit)
         for some in _explained(records):
             self.estimator.explain(model, some, records.background, self.track)
-        return model.calls
+        return model.calls_made
 
     def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
         """Return the time of the first model call that is long enough to be measured."""
@@ -187,9 +187,9 @@ class Plan:
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
         """Return the time of one model call with `count` rows, real ones repeated."""
         rows = features[np.resize(real_rows(features.height), count)]
-        before, start = self.model.calls_made, self.clock()
+        before, start = calls_made(self.model), self.clock()
         self.model.predict(rows)
-        sent = manifest.calls(before, self.model.calls_made)
+        sent = manifest.calls(before, calls_made(self.model))
         return Probe(count, sent["requests"] if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:

@@ -23,6 +23,7 @@ from runner.records import capture, incident, manifests
 from runner.records.batches import Batch, batches
 from runner.records.payloads import encoding
 from runner.records.templates import Template
+from runner.serving.responses import encode_response
 from runner.sources.dataset import Dataset
 from runner.types import NO_OTHER_KEYS, Instant, Rate
 
@@ -100,7 +101,7 @@ class Replay:
                 inference_id=str(first),
                 at=start + timedelta(seconds=number / self.settings.rate),
                 input=self._payload(self.template.content_type, request),
-                output=self._payload(self.accept, self.model.encode_response(rows, self.accept)),
+                output=self._payload(self.accept, encode_response(self.model, rows, self.accept)),
             )
 
     def _transform(self, sent: Iterable[Batch], start: datetime) -> list[str]:

@@ -23,6 +23,7 @@ from runner.models.sagemaker import SageMaker
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.records.payloads import encoding
+from runner.serving.responses import encode_response
 
 USUAL: dict[str, Any] = {
     "content_type": "application/jsonlines",
@@ -175,7 +176,7 @@ def scoring(model: Model, names: list[str], fields: Fields | None = None) -> Ans
         rows = located.request_rows(payload)
         features = pl.DataFrame(rows, names, orient="row", infer_schema_length=None)
         try:
-            return Reply(200, model.encode_response(features, seen.headers["accept"]))
+            return Reply(200, encode_response(model, features, seen.headers["accept"]))
         except ValueError as error:
             return Reply(406, str(error))
 

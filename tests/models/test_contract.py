@@ -20,16 +20,17 @@ from runner.domain.records import Payload
 from runner.errors import ArtifactError, EndpointError, MissingInput, SettingsError
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.models.onnx import Onnx
 from runner.models.python import Python
 from runner.models.sagemaker import SageMaker
 from runner.models.sklearn import Sklearn
 from runner.models.xgboost import Xgboost
-from runner.protocols import Model
+from runner.protocols import Model, RemoteModel, calls_made
 from runner.records.fields import Fields
 from runner.records.payloads import Format, encoding
+from runner.serving.responses import encode_response
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.models.pipelines import PEOPLE, pipeline, skops_file
@@ -61,10 +62,10 @@ def linear_learner(folder: Path, number: int) -> LinearLearner:
     return LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None, deploy=None)
 
 
-def linear(folder: Path, number: int) -> Linear:
+def linear(folder: Path, number: int) -> LinearModel:
     """Return a logistic regression of texts, numbers and booleans."""
     coefficients: Any = {"plan": {"basic": -1, "plus": number}, "age": 0.02, "use": -0.5, "member": 1}
-    return Linear(
+    return LinearModel(
         kind="linear", link="logistic", intercept=(0,), coefficients=coefficients, label_headers=None, deploy=None
     )
 
@@ -257,7 +258,7 @@ def test_label_headers_are_returned(case: Case, tmp_path: Path) -> None:
 def test_response_contains_the_scores(case: Case, accept: Format, score: str, count: int) -> None:
     """The response body of a model is decoded as its scores."""
     features = case.features[:count]
-    payload = Payload(accept, case.model.encode_response(features, accept), encoding(accept))
+    payload = Payload(accept, encode_response(case.model, features, accept), encoding(accept))
     fields = Fields(features=None, score=score, response=accept)
     read = fields.response_scores(payload, count)
     np.testing.assert_allclose(read, case.model.predict(features), rtol=1e-12, atol=1e-15)
@@ -266,14 +267,14 @@ def test_response_contains_the_scores(case: Case, accept: Format, score: str, co
 def test_other_media_types_are_refused(case: Case) -> None:
     """The error for a media type nobody writes names it, and is the endpoint's refusal where there is one."""
     with pytest.raises(ValueError if case.kind.in_process else EndpointError, match="'image/png'") as caught:
-        case.model.encode_response(case.features[:1], "image/png")
+        encode_response(case.model, case.features[:1], "image/png")
     assert not isinstance(caught.value, EndpointError) or caught.value.status == 406
 
 
 def test_in_process_models_make_no_calls(case: Case) -> None:
-    """A model in this process makes and plans no calls."""
-    assert (case.model.planned_calls(case.features) is None) == case.kind.in_process
-    assert (case.model.calls_made is None) == case.kind.in_process
+    """A model in this process counts no calls."""
+    assert (calls_made(case.model) is None) == case.kind.in_process
+    assert isinstance(case.model, RemoteModel) == (not case.kind.in_process)
 
 
 class Trap:

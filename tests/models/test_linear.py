@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from runner.errors import ModelInputError, SettingsError
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 
@@ -24,11 +24,11 @@ LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 CATEGORIES = ("north", "Zürich", 'so-called "west", inner')
 
 
-def made(**parameters: Any) -> Linear:
+def made(**parameters: Any) -> LinearModel:
     """Return a logistic model of one feature x, or another."""
     usual: dict[str, Any] = {"link": "logistic", "intercept": [0], "coefficients": {"x": 1}}
     usual |= {"label_headers": None, "deploy": None}
-    return Linear(kind="linear", **(usual | parameters))
+    return LinearModel(kind="linear", **(usual | parameters))
 
 
 PLANS = made(
@@ -143,7 +143,7 @@ def test_far_scores_saturate() -> None:
 
 
 @pytest.mark.parametrize("model", [PLANS, made(coefficients={"region": {"a": 1}, "age": 1, "member": 1})])
-def test_no_row_has_no_score(model: Linear) -> None:
+def test_no_row_has_no_score(model: LinearModel) -> None:
     """Scores have a column for each output, also for no row."""
     scores_NL = model.predict(table([]))
     assert scores_NL.shape == (0, len(model.intercept))
@@ -309,5 +309,5 @@ def test_parameters_that_do_not_fit_are_refused(parameters: dict[str, Any], gold
 def test_every_parameter_stands_in_the_configuration() -> None:
     """conf/model/linear.yaml names the parameters of the class, and asks for those only a user can know."""
     option = OmegaConf.load(CHECKOUT / "conf/model/linear.yaml")
-    assert list(option) == [parameter.name for parameter in fields(Linear)]
+    assert list(option) == [parameter.name for parameter in fields(LinearModel)]
     assert OmegaConf.missing_keys(option) == {"intercept", "coefficients"}

@@ -25,10 +25,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from runner.domain.attributions import Calls
+from runner.engine import Engine
 from runner.errors import EndpointError, ModelAnswerError
 from runner.models import transport
 from runner.models.http import Http
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
+from runner.models.remote import DryRunModel
 from runner.models.transport import Response
 from runner.records.fields import Fields
 from tests.cli_runner import CHECKOUT
@@ -39,7 +41,7 @@ LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 MANY = {"content_type": JSON, "content_template": '{"instances":$records}', "record_template": "$features"}
 ONE = MANY | {"content_template": '{"instance":$record}'}
 NAMES = ["a", "b", "c"]
-MODEL = Linear(
+MODEL = LinearModel(
     kind="linear",
     link="logistic",
     intercept=(0.25,),
@@ -110,7 +112,7 @@ def test_servers_may_last(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_of_every_kind_survive() -> None:
     """Texts, whole numbers, booleans and nulls reach the model as they are."""
     coefficients: Any = {"plan": {"Zürich": 1, 'a "b", c': -2}, "n": 0.001, "x": 3, "member": {True: 5, False: 7}}
-    model = Linear(
+    model = LinearModel(
         kind="linear", link="identity", intercept=(0,), coefficients=coefficients, label_headers=None, deploy=None
     )
     table = pl.DataFrame(
@@ -519,6 +521,18 @@ def test_planning_makes_no_calls() -> None:
         assert model.calls_made == Calls()
         model.planned_calls(FEATURES)
         assert model.calls_made == Calls()
+        assert served == Served(served.url)
+
+
+def test_dry_run_counts_calls_without_making_them() -> None:
+    """A dry run adds up the planned calls; every engine runs it in this process, where the counts are."""
+    with serving(ANSWER) as served:
+        model = http(served.url)
+        dry_run = DryRunModel(model, 2)
+        engine = Engine(kind="loky", workers=1, address=None)
+        (scores_NL,) = engine.map(lambda model, features: model.predict(features), dry_run, [FEATURES])
+        assert scores_NL.tolist() == [[0.5, 0.5]] * FEATURES.height
+        assert dry_run.calls_made == model.planned_calls(FEATURES)
         assert served == Served(served.url)
 
 

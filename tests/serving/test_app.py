@@ -23,6 +23,7 @@ from runner.records.fields import Fields
 from runner.serving.app import MAX_BODY_BYTES, Application
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
+from runner.serving.responses import encode_response
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -113,9 +114,19 @@ def test_accept(accept: str | None, answered: str) -> None:
     assert response.text == DEMO_MODEL.encode_response(pl.DataFrame(TRAFFIC[:1], orient="row"), answered)
 
 
+class LinesFormula(Formula):
+    """A formula that responds in JSON Lines only."""
+
+    def encode_response(self, features: pl.DataFrame, accept: str) -> str:
+        """Return a line per record."""
+        if accept != LINES:
+            raise ValueError(f"a formula responds in {LINES}, not {accept!r}")
+        return encode_response(Formula(self.function), features, accept)
+
+
 def test_accept_skips_unsupported_media_types(golden: Golden) -> None:
     """If the model supports none of the accepted media types, the status is 406."""
-    with serving(app_of(Formula(additive))) as url, httpx.Client(base_url=url) as client:
+    with serving(app_of(LinesFormula(additive))) as url, httpx.Client(base_url=url) as client:
         post = partial(client.post, CONTAINER, content='{"features":[1.5]}')
         response = post(headers={"accept": f"{CSV}, {JSON}, {LINES}"})
         assert (response.headers["content-type"], response.text) == (LINES, '{"score":1.5}\n')

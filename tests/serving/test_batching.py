@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from runner.errors import EndpointError, ModelInputError
 from runner.models.base import LocalModel
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.serving.batching import MAX_BATCH_ROWS, RequestBatcher
 from runner.serving.requests import Refusal, RequestReader
+from runner.serving.responses import encode_response
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -31,7 +32,7 @@ from tests.golden import Golden
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 FIELDS = Fields("features", "score")
 DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
-PLANS = Linear(
+PLANS = LinearModel(
     kind="linear",
     link="softmax",
     intercept=(0.5, -1.25),
@@ -64,8 +65,8 @@ def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
 def alone(model: Model, rows: Sequence[Row], accept: str) -> str:
     """Return the response to one request, with column types inferred by polars."""
     names = [f"column_{d}" for d in range(len(rows[0]))]
-    return model.encode_response(
-        pl.DataFrame(rows, names, orient="row", strict=False, infer_schema_length=None), accept
+    return encode_response(
+        model, pl.DataFrame(rows, names, orient="row", strict=False, infer_schema_length=None), accept
     )
 
 
@@ -209,7 +210,7 @@ def test_endpoint_error_is_passed_on() -> None:
 
 def test_unsupported_media_type_is_rejected(golden: Golden) -> None:
     """The status is 406 with the model's message; other requests are answered."""
-    first, second, third = answers(Formula(additive), ([[1.0]], CSV), ([[2.0]], CSV), ([[3.0]], LINES))
+    first, second, third = answers(Formula(additive), ([[1.0]], "image/png"), ([[2.0]], "image/png"), ([[3.0]], LINES))
     assert isinstance(first, Refusal)
     assert isinstance(second, Refusal)
     assert (first.status, second.status, third) == (406, 406, '{"score":3.0}\n')
@@ -220,11 +221,16 @@ def test_unsupported_media_type_is_rejected(golden: Golden) -> None:
 def test_responses_that_cannot_be_split_are_requested_separately(body: str) -> None:
     """A model without one line per record is called for each request."""
 
-    class Together(Formula):
-        def encode_response(self, features: pl.DataFrame, accept: str) -> str:  # noqa: ARG002  it knows one form
-            return body if features.height == 2 else super().encode_response(features, LINES)
+    class UnsplittableFormula(Formula):
+        def encode_response(self, features: pl.DataFrame, accept: str) -> str:
+            assert accept == CSV
+            return body if features.height == 2 else encode_response(Formula(self.function), features, LINES)
 
-    assert answers(Together(additive), ([[1.0]], CSV), ([[2.0]], CSV)) == ['{"score":1.0}\n', '{"score":2.0}\n']
+    responses = answers(UnsplittableFormula(additive), ([[1.0]], CSV), ([[2.0]], CSV))
+    assert responses == [
+        '{"score":1.0}\n',
+        '{"score":2.0}\n',
+    ]
 
 
 def test_user_code_runs_in_one_separate_thread() -> None:

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from runner.errors import ArtifactError, MissingInput, SettingsError
-from runner.models.linear import Linear
+from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
 from runner.serving.server import listen
@@ -149,7 +149,7 @@ def test_a_sound_model_is_served(
 ) -> None:
     """A model that takes strings, or of an unknown number of features, is served until the standard input ends."""
     coefficients: Any = {"Age": 1.0, "Sex": {"f": 1.0}} if headers else {"column_0": 1.0}
-    model = Linear(
+    model = LinearModel(
         kind="linear", link="logistic", intercept=(0.0,), coefficients=coefficients, label_headers=None, deploy=None
     )
     with pytest.MonkeyPatch.context() as patch:

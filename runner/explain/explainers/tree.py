@@ -18,8 +18,9 @@ import polars as pl
 from runner.domain.attributions import Additive
 from runner.errors import ExplainerError
 from runner.explain.game import answered, probability
-from runner.protocols import Model
+from runner.protocols import Model, TreeModel
 
+NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process; use shap.explainer=kernel"
 QUANTITY = "margin, averaged over the trees' training data"
 ROUNDING = 1e-4
 """How far what contributions of single precision add up to may be from a score, as a share of it."""
@@ -41,6 +42,8 @@ class Trees:
             ExplainerError: when the model has no trees, or they do not add up to what it answers, or the margin is in
                 another unit than is asked for.
         """
+        if not isinstance(model, TreeModel):
+            raise ExplainerError(NO_TREES)
         told = model.tree_shap(features)
         if use_logit != (told.link == "logistic"):
             asked, unit = ("false", "the outputs themselves") if use_logit else ("true", "log-odds")

@@ -16,7 +16,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.pairs import ask, differences
 from tests.explain.games import Table, smooth
 from tests.explain.test_contract import BACKGROUND, FEATURES, explain
-from tests.formula_models import Formula, interacting
+from tests.formula_models import AdditiveFormula, Formula, interacting
 
 PLAYERS, RECORDS, SEEDS = 9, 64, 25
 WITHIN = 1.96
@@ -139,7 +139,7 @@ def test_rows_that_coincide_are_asked_for_once() -> None:
         seen.append(rows)
         return interacting(rows)
 
-    sparing, lavish = Formula(remember), Formula(interacting, is_additive=True)
+    sparing, lavish = Formula(remember), AdditiveFormula(interacting)
     found, asked = (explain(Clarify(40, 3), model, features=features) for model in (sparing, lavish))
     assert found.phi_NDL.tobytes() == asked.phi_NDL.tobytes()
     assert found.evaluations == sum(sparing.batches) < asked.evaluations == sum(lavish.batches)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from numpy.typing import NDArray
 
-from runner.domain.attributions import Additive
 from runner.errors import ExplainerError
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.linear import Linear
-from runner.models.linear import Linear as LinearModel
+from runner.models.linear import LinearModel
 from tests.explain.test_contract import explain
-from tests.formula_models import Formula, additive
+from tests.formula_models import AdditiveFormula, Formula, additive
 from tests.golden import Golden
 
 FEATURES = pl.DataFrame(
@@ -73,22 +70,10 @@ def test_other_models_are_refused(golden: Golden) -> None:
     assert all("shap.explainer=kernel" in str(caught.value) for caught in (unknown, softmax))
 
 
-@dataclass
-class Lying(Formula):
-    """A model whose terms are not those of its scores."""
-
-    adds_up: bool = True
-
-    def additive(self, features: pl.DataFrame) -> Additive:
-        """Return the values themselves."""
-        terms_NDL: NDArray[np.float64] = features.to_numpy()[:, :, None]
-        return Additive("identity", np.zeros(1), terms_NDL)
-
-
 def test_terms_that_do_not_give_the_scores_are_refused(golden: Golden) -> None:
     """What is explained is what the model answers."""
     with golden.raises(ExplainerError):
-        explain(Linear(), Lying(additive))
+        explain(Linear(), AdditiveFormula(additive))
 
 
 def test_log_odds_of_regressions_are_not_linear(golden: Golden) -> None:
@@ -96,5 +81,9 @@ def test_log_odds_of_regressions_are_not_linear(golden: Golden) -> None:
     features = pl.DataFrame({"f0": [0.1, 0.2]})
     with golden.raises(ExplainerError):
         explain(
-            Linear(), Lying(lambda x: x["f0"].to_numpy()), features=features, background=features[:1], use_logit=True
+            Linear(),
+            AdditiveFormula(lambda x: x["f0"].to_numpy()),
+            features=features,
+            background=features[:1],
+            use_logit=True,
         )
