@@ -43,7 +43,7 @@ class Publish:
 # 2. Compose the settings, replace the sinks, and run a stage.
 def run(sink: JsonLines, *overrides: str) -> None:
     """Run one stage of the quickstart."""
-    cli.know_package()
+    cli.register_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = hydra_compose("config", ["experiment=quickstart", f"paths.root={ROOT}", *overrides])
     settings = compose.validate(config).model_copy(update={"publish": Publish((sink,))})

@@ -1,7 +1,7 @@
-"""The command line: Hydra composes, one stage runs, the outcome becomes a text and an exit code.
+"""Command line: composes the settings, runs one stage, prints its message and exits.
 
-Exit codes: 0 done (also with violations: the status says so), 2 bad input or a failed execution, 1 an error of ours,
-130 interrupted.
+Exit codes: 0 completed (violations included: the status reports them), 1 a bug in shapwatch, 2 invalid input or a
+failed execution, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runner.paths import PACKAGE, shipped
+from runner.paths import PACKAGE, resource
+from runner.subprocesses import SNAPSHOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,123 +29,120 @@ if TYPE_CHECKING:
     from runner.config.sweep import Member
     from runner.domain.executions import Outcome
 
-DONE, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+COMPLETED, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
-CONF = shipped("conf")
+CONF = resource("conf")
 
 ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-"""For linear algebra, which adds up in another order with more: no result may depend on the number of cores."""
+"""Environment of the linear algebra libraries: more threads add in another order and would change results."""
 
-VALUED = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"}
-"""Hydra's options that a value follows."""
+WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"}
+"""Hydra's options that take a value."""
 VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
-
-UNQUOTED = re.compile("no viable alternative|mismatched input|extraneous input|token recognition error")
-QUOTES = """\na value with special characters needs quotes of its own: 'data.score="predictions[*].score"'"""
+REQUIRED = re.compile(r"^(\w+): \?\?\?", re.MULTILINE)
+"""Pattern of a key in an option file that has no default."""
 
 HELP = """\
-shapwatch watches why a model decides: SHAP feature attribution drift, from captured traffic to a verdict.
+shapwatch monitors SHAP feature attribution drift in captured endpoint traffic.
 
-  python -m runner                                     the quickstart: a drift, found, without network or service
-  python -m runner stage=serve                         serve the model over HTTP, with data capture
-  python -m runner stage=traffic                       send data.traffic to an endpoint
-  python -m runner stage=replay stage.start=TIME       replay data.traffic at a time of your choice, and capture it
-  python -m runner stage=capture stage.window=HOUR     what was captured in an hour (UTC, such as 2023-01-19T05)
-  python -m runner stage=plan                          what explaining would cost: rows, calls, time, money
-  python -m runner stage=baseline                      compute the reference attributions of data.dataset
-  python -m runner stage=monitor stage.window=HOUR     judge an hour against the reference
-  python -m runner stage=report stage.directory=FOLDER render the report of an execution again, from its documents
-  python -m runner stage=backfill stage.start= stage.end=   judge every hour of a stretch of the past
-  python -m runner stage=schedule stage.action=create  have a monitor executed every hour; also describe, stop, delete …
-  python -m runner stage=daemon                        execute what the schedules have due, until it is told to end
-  python -m runner stage=status                        is a daemon alive, what ran last, what comes next
+  python -m runner [stage=STAGE] [experiment=NAME] [GROUP=OPTION …] [KEY=VALUE …]
 
-Any setting is overridden by KEY=VALUE; docs/reference lists every key and every error.
+Without arguments it runs the quickstart, which needs neither network nor services.
+docs/reference lists every key and every error.
 
-  --config-dir FOLDER    use your own experiment/*.yaml too
+Options:
+  --config-dir FOLDER    also use FOLDER/experiment/*.yaml
   --cfg job              print the settings instead of running
   -m, --multirun         run all combinations of comma-separated values
-  --hydra-help           the other options
+  --hydra-help           list further options
 
-Choices (group=option):
-"""
+Stages:
+{stages}
+
+Groups and their options:
+{groups}"""
 
 
 def main() -> NoReturn:
-    """Run the stage that the command line names and exit."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(HELP + choices(CONF))  # noqa: T201
-        sys.exit(DONE)
-    sys.exit(ended(compose_and_run))
+    """Run the stage of the command line and exit."""
+    match sys.argv[1:]:
+        case [option, path] if option == SNAPSHOT:
+            sys.exit(exit_code(lambda: run_snapshot(Path(path))))
+        case [*arguments] if {"--help", "-h"} & set(arguments):
+            print(help_text(CONF))  # noqa: T201
+            sys.exit(COMPLETED)
+    sys.exit(exit_code(compose_and_run))
 
 
-def again(settings: Path) -> NoReturn:
-    """Run the stage of a whole configuration, stored as YAML, and exit."""
-
-    def load_and_run(codes: list[int]) -> None:
-        from omegaconf import OmegaConf
-
-        know_package()
-        config: Any = OmegaConf.load(settings)
-        codes.append(OUR_FAULT)
-        codes[-1] = run(config)
-
-    sys.exit(ended(load_and_run))
-
-
-def ended(running: Callable[[list[int]], None]) -> int:
-    """Return the exit code of what runs stages and collects theirs; an error before a stage becomes a sentence."""
+def exit_code(task: Callable[[], int]) -> int:
+    """Return the exit code of a task that runs stages, and print the error of one that cannot start."""
     os.environ |= ONE_THREAD  # read when numpy is loaded
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is under way is undone as on Ctrl-C
-    atexit.register(gc.freeze)  # what is left goes with the process; to look through it takes a quarter of a second
-    codes: list[int] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as on Ctrl-C
+    atexit.register(gc.freeze)  # the last garbage collection would take a quarter of a second
     try:
-        running(codes)
+        return task()
     except KeyboardInterrupt:
-        print("interrupted; what was not finished left nothing behind", file=sys.stderr)  # noqa: T201
+        print("Interrupted. No partial results were written.", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
-    except Exception as error:
-        if codes:
-            raise
-        told = "\n".join(str(each) for each in (error, error.__cause__) if each)
-        return refuse(told + QUOTES if UNQUOTED.search(told) else told)
-    return max(codes, default=DONE)
 
 
-def compose_and_run(codes: list[int]) -> None:
-    """Let Hydra compose the configuration and run the stage, once or as a sweep; collect the exit codes."""
+def compose_and_run() -> int:
+    """Compose the configuration with Hydra, run its stage, once or as a sweep, and return the exit code."""
     from runner.config import hydra
+    from runner.errors import SettingsError
 
-    def task(config: DictConfig) -> None:
-        codes.append(OUR_FAULT)
-        codes[-1] = run(config, hydra.member(config))
+    register_package()
+    sys.argv[1:] = [accept_unknown_key(argument) for argument in overrides_first(sys.argv[1:])]
+    try:
+        return hydra.launch(lambda config: run(config, hydra.member(config)), CONF)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return BAD_INPUT
 
-    know_package()
-    sys.argv[1:] = [admitted(argument) for argument in overrides_first(sys.argv[1:])]
-    hydra.launch(task, CONF)
+
+def run_snapshot(path: Path) -> int:
+    """Run the stage of a resolved configuration, stored as YAML, and return the exit code."""
+    from omegaconf import OmegaConf
+
+    register_package()
+    config: Any = OmegaConf.load(path)
+    return run(config)
 
 
-def know_package() -> None:
-    """Let configurations name files that ship with the program as `${package:…}`."""
+def register_package() -> None:
+    """Let configurations refer to files of this package as `${package:…}`."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
 
 
-def choices(conf: Path) -> str:
-    """Return the groups of a configuration folder with their options, a line each."""
-    groups = sorted(folder for folder in conf.iterdir() if folder.is_dir() and folder.name != "hydra")
-    options = {group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in groups}
-    return "\n".join(f"  {group}: {', '.join(names)}" for group, names in options.items())
+def help_text(conf: Path) -> str:
+    """Return the help with the stages, groups and options of a configuration folder."""
+    return HELP.format(stages="\n".join(_stages(conf)), groups="\n".join(_groups(conf)))
+
+
+def _stages(conf: Path) -> Iterable[str]:
+    """Yield a line for each stage: its name, purpose (the comment in its file) and required keys."""
+    for path in sorted((conf / "stage").glob("*.yaml")):
+        text = path.read_text("utf-8")
+        required = [f"stage.{key}=…" for key in REQUIRED.findall(text)]
+        purpose = text.partition("\n")[0].removeprefix("# ")
+        yield f"  {path.stem:<12}{purpose}" + (f" Requires {' '.join(required)}" if required else "")
+
+
+def _groups(conf: Path) -> Iterable[str]:
+    """Yield a line for each group: its name and its options."""
+    for folder in sorted(folder for folder in conf.iterdir() if folder.is_dir() and folder.name != "hydra"):
+        yield f"  {folder.name}: {', '.join(sorted(path.stem for path in folder.glob('*.yaml')))}"
 
 
 def overrides_first(arguments: Iterable[str]) -> list[str]:
-    """Return the arguments with the overrides before the options: Hydra's parser takes no option between two of them.
+    """Return the arguments with overrides before options, because Hydra accepts no option between two overrides.
 
     >>> overrides_first(["stage=baseline", "-m", "shap.seed=1,2", "--config-dir", "my/conf", "~schedule"])
     ['stage=baseline', 'shap.seed=1,2', '~schedule', '-m', '--config-dir', 'my/conf']
@@ -156,24 +154,29 @@ def overrides_first(arguments: Iterable[str]) -> list[str]:
     before = ""
     for argument in arguments:
         is_override = argument.startswith("~") or "=" in argument or not before.startswith("-")
-        (options if argument.startswith("-") or before in VALUED or not is_override else overrides).append(argument)
+        is_option = argument.startswith("-") or before in WITH_VALUE or not is_override
+        (options if is_option else overrides).append(argument)
         before = argument
     return overrides + options
 
 
-def admitted(argument: str) -> str:
-    """Return an override that lets an unknown key pass Hydra, so that all problems are reported together.
+def accept_unknown_key(argument: str) -> str:
+    """Return an override that Hydra accepts for an unknown key too, so that validation reports all problems together.
 
-    >>> admitted("shap.num_sample=3"), admitted("stage=monitor"), admitted("hydra.job.name=x")
-    ('++shap.num_sample=3', 'stage=monitor', 'hydra.job.name=x')
+    >>> accept_unknown_key("shap.num_sample=3"), accept_unknown_key("stage=monitor")
+    ('++shap.num_sample=3', 'stage=monitor')
+    >>> accept_unknown_key("hydra.job.name=x")
+    'hydra.job.name=x'
     """
     return f"++{argument}" if VALUE_OVERRIDE.match(argument) else argument
 
 
 def run(config: DictConfig, member: Member | None = None) -> int:
-    """Run the stage of a composed configuration, print what it says, and return the exit code.
+    """Run the stage of a composed configuration, print its message, and return the exit code.
 
-    The member of a sweep leaves a record of how it ended.
+    Args:
+        config: the configuration.
+        member: member of a sweep, whose result is recorded.
     """
     from runner import console
     from runner.config import sweep
@@ -181,36 +184,27 @@ def run(config: DictConfig, member: Member | None = None) -> int:
 
     console.configure_logging(**log_context(os.environ))
     start = time.perf_counter()
-    outcome, results = outcome_of(config)
-    code = DONE if outcome.succeeded else BAD_INPUT
+    outcome = outcome_of(config)
+    code = COMPLETED if outcome.succeeded else BAD_INPUT
     with contextlib.suppress(BrokenPipeError):
         if outcome.message:
             print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
     if member:
-        sweep.record(member, code, outcome.message, time.perf_counter() - start, results)
+        sweep.record(member, code, outcome.message, time.perf_counter() - start, outcome.directory or None)
     return code
 
 
-def outcome_of(config: DictConfig) -> tuple[Outcome, str | None]:
-    """Validate a composed configuration and return what its stage says, and the folder of its results if it has one."""
+def outcome_of(config: DictConfig) -> Outcome:
+    """Validate a composed configuration, run its stage, and return the outcome; an error becomes its message."""
     from runner import console
     from runner.config import compose
-    from runner.domain.executions import Execution, Outcome
+    from runner.domain.executions import Outcome
     from runner.errors import ShapwatchError, os_error_message
 
     try:
         settings = compose.validate(config)
-        outcome = compose.build(settings, compose.snapshot(config), console.track)()
+        return compose.build(settings, compose.snapshot(config), console.track)()
     except ShapwatchError as error:
-        return Outcome(f"error: {error}", succeeded=False), None
+        return Outcome(f"error: {error}", succeeded=False)
     except OSError as error:
-        return Outcome(f"error: {os_error_message(error)}", succeeded=False), None
-    if isinstance(outcome, Execution):
-        return outcome, outcome.directory or None
-    return outcome, str(settings.paths.baseline.absolute()) if settings.stage.kind == "baseline" else None
-
-
-def refuse(sentence: str) -> int:
-    """Tell what is wrong on standard error and return the exit code for it."""
-    print(f"error: {sentence}", file=sys.stderr)  # noqa: T201
-    return BAD_INPUT
+        return Outcome(f"error: {os_error_message(error)}", succeeded=False)

@@ -1,4 +1,4 @@
-"""Where the files are that ship with the program."""
+"""Locations of the files of this package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 
-def shipped(folder: str) -> Path:
-    """Return a folder that ships with the program: inside the installed package, or beside it in a checkout."""
+def resource(folder: str) -> Path:
+    """Return a folder of data files: inside the installed package, or at the top of a checkout."""
     inside = PACKAGE / folder
     return inside if inside.is_dir() else PACKAGE.parent / folder

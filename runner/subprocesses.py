@@ -1,4 +1,4 @@
-"""This program, started again: in a process of its own, with settings of its own."""
+"""Commands and environments of subprocesses that run this program with resolved settings, without Hydra."""
 
 from __future__ import annotations
 
@@ -6,39 +6,42 @@ import os
 import sys
 from pathlib import Path
 
+SNAPSHOT = "--snapshot"
+"""Option of the command line before the path of resolved settings."""
 QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
+"""Overrides that stop Hydra from writing files and logs."""
 
 
 def command(folder: str, settings: str) -> list[str]:
     """Write settings into a folder and return the command that runs them.
 
     Args:
-        folder: an empty one; it must be there until the process has read it.
-        settings: a whole configuration as YAML.
+        folder: empty folder, which must exist until the process has read the settings.
+        settings: resolved configuration as YAML.
     """
     path = Path(folder) / "settings.yaml"
     path.write_text(settings, "utf-8")
-    return [sys.executable, "-P", "-m", "runner.again", str(path)]
+    return [sys.executable, "-P", "-m", "runner", SNAPSHOT, str(path)]
 
 
 def reproduction(**stage: str) -> str:
-    """Return the command for a shell that makes the directory again whose path is in `DIRECTORY`.
+    """Return the shell command that reproduces the results in the directory `$DIRECTORY`.
 
-    It is for the folder that the run was started in, where settings have relative paths. It does not name the
-    directory itself: the same inputs give the same bytes wherever they are written.
+    It must run in the working directory of the original run, because settings contain relative paths. It does not
+    contain the directory itself, so that the same inputs give the same bytes in any directory.
 
     Args:
-        stage: the stage's settings, its `kind` among them.
+        stage: settings of the stage, including its `kind`.
 
     >>> reproduction(kind="baseline").startswith('python -m runner --config-path "$DIRECTORY" --config-name settings')
     True
     """
     settings = ",".join(f"{key}:{value}" for key, value in stage.items())
-    again = ['--config-path "$DIRECTORY" --config-name settings', *QUIET, "'~stage'", f"'+stage={{{settings}}}'"]
-    return " ".join(["python -m runner", *again])
+    overrides = [*QUIET, "'~stage'", f"'+stage={{{settings}}}'"]
+    return " ".join(["python -m runner", '--config-path "$DIRECTORY" --config-name settings', *overrides])
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which the command finds what this process finds, not what lies about in its folder."""
+    """Return an environment in which the command imports the same modules as this process, in any working directory."""
     path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
     return {**os.environ, "PYTHONPATH": path}

@@ -372,7 +372,7 @@ def test_secrets_are_not_repeated(shapwatch: Shapwatch, golden: Golden) -> None:
     printed = shapwatch("stage=baseline", *live, "model.token_env=hush-hush", code=cli.BAD_INPUT)
     assert "model.token_env: " in printed
     printed += shapwatch("stage=traffic", "stage.url=http://me:hush-hush@127.0.0.1/x", code=cli.BAD_INPUT)
-    cli.know_package()
+    cli.register_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         stored = snapshot(compose("config", ["experiment=quickstart", "stage=baseline", *live]))
     assert "hush-hush" not in printed + stored

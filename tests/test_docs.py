@@ -73,7 +73,7 @@ def keys(node: Any, prefix: str = "") -> Iterator[str]:
 @cache
 def configured() -> set[str]:
     """Return every key of every choice in every group, the first ones of all groups together, then the second ones."""
-    cli.know_package()
+    cli.register_package()
     found: set[str] = set()
     groups = [folder for folder in cli.CONF.iterdir() if folder.is_dir() and folder.name not in {"experiment", "hydra"}]
     options = [[f"{group.name}={choice.stem}" for choice in sorted(group.glob("*.yaml"))] for group in groups]
@@ -207,10 +207,10 @@ def test_commands_have_valid_settings(name: str, line: str, tmp_path: Path, monk
         for word, value in zip(overrides, first, strict=True)
         if not word.startswith("hydra")
     ]
-    cli.know_package()
+    cli.register_package()
     search = f"hydra.searchpath=[file://{tmp_path / 'my'}]"
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        config = compose("config", [*map(cli.admitted, single), search])
+        config = compose("config", [*map(cli.accept_unknown_key, single), search])
     composed = set(keys(OmegaConf.to_container(config)))
     assert {key for key in composed if not key.startswith("model.coefficients.")} <= configured()
 

@@ -18,7 +18,7 @@ import orjson
 import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 
-from runner import cli
+from runner import cli, subprocesses
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
 from tests.cli_runner import CHECKOUT, Shapwatch
@@ -180,7 +180,7 @@ def children(parent: int | None = None) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if above == (parent or os.getpid()) and b"runner.again" in (folder / "cmdline").read_bytes():
+            if above == (parent or os.getpid()) and subprocesses.SNAPSHOT.encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 

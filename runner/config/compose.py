@@ -28,7 +28,7 @@ from runner.errors import SettingsError
 from runner.models.http import Http
 from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
-from runner.paths import shipped
+from runner.paths import resource
 from runner.protocols import Track
 from runner.results.directories import Provenance
 from runner.scheduling.daemon.declaration import Declaration
@@ -207,7 +207,7 @@ def _monitors(experiments: Sequence[str]) -> list[Declaration]:
 
 
 def _option(name: str) -> Any:
-    return OmegaConf.load(shipped("conf") / f"{name}.yaml")
+    return OmegaConf.load(resource("conf") / f"{name}.yaml")
 
 
 def _versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Hydra's part: what the command line composes and overrides, and which member of a sweep this is."""
+"""Composition with Hydra: configuration of the command line, overrides, members of a sweep."""
 
 from __future__ import annotations
 
@@ -12,25 +12,72 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from runner.config.sweep import Member, conclude
 from runner.errors import SettingsError
 
 WRITTEN = {"baseline": "paths.baseline", "monitor": "paths.monitor", "quickstart": "paths.root"}
-"""Where a stage writes."""
+"""Key of the folder that a stage writes, by stage."""
 FOR_HYDRA = re.compile(r"-|[+~]*hydra[./]")
-"""Arguments that are options, or override Hydra's own settings."""
+"""Pattern of arguments that are options, or override Hydra's own settings."""
+QUOTED = """'data.score="predictions[*].score"'"""
+
+Task = Callable[[DictConfig], int]
+"""Runs one composed configuration and returns the exit code."""
 
 
-def launch(task: Callable[[DictConfig], None], conf: Path) -> None:
-    """Run a task with the configuration of the command line, or with that of each member of a sweep.
+class TaskError(Exception):
+    """Carries an error of a task through Hydra: it is the cause of this one."""
 
-    Hydra's own command line composes everything twice, to see first whether there is a sweep. It is for options,
-    sweeps, and errors, which it words for a shell.
+
+def launch(task: Task, conf: Path) -> int:
+    """Run a task once, or once for each member of a sweep, and return the highest exit code.
+
+    Raises:
+        SettingsError: if a configuration cannot be composed. Errors of the task pass unchanged.
+    """
+    codes: list[int] = []
+
+    def recorded(config: DictConfig) -> None:
+        try:
+            codes.append(task(config))
+        except Exception as error:
+            raise TaskError from error
+
+    try:
+        _launch(recorded, conf)
+    except TaskError as failure:
+        raise failure.__cause__ or failure from None
+    except Exception as error:
+        raise SettingsError([_problem(error)]) from error
+    return max(codes, default=0)
+
+
+def _problem(error: Exception) -> str:
+    """Return the message for an error during composition."""
+    match error:
+        case OverrideParseException(override=override):
+            expected = f"expected KEY=VALUE, with quotes around a value with special characters: {QUOTED}"
+            return f"{override.removeprefix('++')}: {expected}"
+        case MissingConfigException(missing_cfg_file=str(file), options=[*options]):
+            group, _, option = file.rpartition("/")
+            return f"{group}={option}: no such option; expected one of {', '.join(options)}"
+        case HydraException(__cause__=ConfigKeyError(full_key=key) | ConfigAttributeError(full_key=key)):
+            return f"{key}: no such key"
+    texts = [str(each).partition("\n\n")[0] for each in (error, error.__cause__) if each]  # a search path follows
+    return "\n".join(texts).replace("'++", "'").replace("\n", "\n  ")
+
+
+def _launch(task: Callable[[DictConfig], None], conf: Path) -> None:
+    """Compose and run.
+
+    Hydra's own command line composes everything twice, first to find out whether there is a sweep. It is used for
+    options, sweeps, and error messages alone.
     """
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         config = _single(sys.argv[1:])
@@ -45,7 +92,7 @@ def launch(task: Callable[[DictConfig], None], conf: Path) -> None:
 
 
 def _single(given: list[str]) -> DictConfig | None:
-    """Return the whole configuration of a single run, None where it takes Hydra's own command line."""
+    """Return the configuration of a single run, None if Hydra's own command line is needed."""
     if any(map(FOR_HYDRA.match, given)):
         return None
     try:
@@ -56,28 +103,28 @@ def _single(given: list[str]) -> DictConfig | None:
 
 
 def _run(task: Callable[[DictConfig], None], config: DictConfig) -> None:
-    """Run the task with what is no setting of Hydra's; those are there to be asked for meanwhile."""
-    known = HydraConfig.instance()
-    before = known.cfg
-    known.set_config(config)
+    """Run the task without Hydra's own settings; `HydraConfig` provides them meanwhile."""
+    provider = HydraConfig.instance()
+    before = provider.cfg
+    provider.set_config(config)
     with open_dict(config):
         del config["hydra"]
     try:
         task(config)
     finally:
-        known.cfg = before
+        provider.cfg = before
 
 
 def overrides() -> list[str]:
-    """Return what the command line overrides."""
+    """Return the overrides of the command line."""
     return list(HydraConfig.get().overrides.task)
 
 
 def composed(experiment: str) -> DictConfig:
-    """Return the configuration of another experiment, everything else as on this command line.
+    """Return the configuration of another experiment with the other overrides of this command line.
 
     Raises:
-        SettingsError: when it cannot be composed.
+        SettingsError: if it cannot be composed.
     """
     given = [each for each in overrides() if not re.match(r"[+~]*experiment=", each)]
     try:
@@ -87,9 +134,9 @@ def composed(experiment: str) -> DictConfig:
 
 
 def member(config: DictConfig) -> Member | None:
-    """Return which member of a sweep this is, None of none; its results get a place of their own in the sweep's folder.
+    """Return the member of the sweep that this run is, None without a sweep, and give its results their own folder.
 
-    What a member writes is moved there unless an override says where it belongs: other members would write there too.
+    An override of the results' folder takes precedence; members would overwrite each other's results otherwise.
     """
     job = HydraConfig.get()
     if job.mode != RunMode.MULTIRUN:
@@ -102,10 +149,10 @@ def member(config: DictConfig) -> Member | None:
 
 
 class SweepTable(Callback):
-    """What Hydra calls when the last member of a sweep has ended (conf/hydra/output)."""
+    """Hydra callback after the last member of a sweep (configured in conf/hydra/output)."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print where the table is, and end the process with the worst exit code of a member."""
-        told, code = conclude(Path(config.hydra.sweep.dir))
-        print(told, flush=True)  # noqa: T201  the command line's last word
+        """Print the path of the table, and end the process with the highest exit code of a member."""
+        message, code = conclude(Path(config.hydra.sweep.dir))
+        print(message, flush=True)  # noqa: T201  the command line's last word
         sys.exit(code)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.domain.text import plural
-from runner.paths import shipped
+from runner.paths import resource
 from runner.results.directories import ANALYSIS, MANIFEST, put
 
 RESULT = "result.json"
@@ -132,7 +132,7 @@ def as_page(rows: Sequence[Mapping[str, Any]]) -> str:
     from runner.report import charts
     from runner.report.templates import Templates
 
-    templates = Templates((shipped("reports_templates"),))
+    templates = Templates((resource("reports_templates"),))
     keys = _varying(rows)
     same = {key: value for row in rows for key, value in row["settings"].items() if key not in keys}
     points = [

@@ -38,7 +38,7 @@ from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import Linear
 from runner.explain.explainers.tree import Trees
 from runner.models.remote import Remote
-from runner.paths import shipped
+from runner.paths import resource
 from runner.protocols import Explainer, Model, Track, as_additive
 from runner.publish.dispatch import tell
 from runner.records.fields import Fields
@@ -495,7 +495,7 @@ def _fields(settings: Settings) -> Fields:
 
 def _report(settings: Settings) -> Report:
     report = settings.report
-    return Report(shipped("reports_templates"), report.title, report.max_bars, report.templates)
+    return Report(resource("reports_templates"), report.title, report.max_bars, report.templates)
 
 
 def _given(path: str | None) -> str:

@@ -100,21 +100,27 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a stage: a message for people, and whether the stage succeeded."""
+    """Result of a stage.
+
+    Attributes:
+        message: text for people.
+        succeeded: whether the stage succeeded.
+        directory: directory of the results, empty if nothing was written.
+    """
 
     message: str
     succeeded: bool = True
+    directory: str = ""
 
 
 @dataclass(frozen=True)
 class Execution(Outcome):
-    """One run of a monitor over a window, with its terminal status and its directory.
+    """Result of one run of a monitor over a window.
 
     Attributes:
-        directory: directory of the results; empty if nothing could be written.
-        failure_reason: reason of a failure; None unless it failed.
+        status: terminal status.
+        failure_reason: reason of a failure, None otherwise.
     """
 
     status: Status = Status.COMPLETED
-    directory: str = ""
     failure_reason: str | None = None

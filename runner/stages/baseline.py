@@ -127,7 +127,8 @@ class Baseline:
             local = stack.enter_context(saved(attributions, background)) if self.save_local_shap_values else {}
             commit(self.target, {**files, **local})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
-        return Outcome("\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths]))
+        message = "\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths])
+        return Outcome(message, directory=str(self.target.absolute()))
 
     def _segments(self, records: Explained) -> list[str]:
         """Return a sentence on the parts that windows will be judged by, if they are asked for.

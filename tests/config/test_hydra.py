@@ -7,10 +7,10 @@ from pathlib import Path
 
 import hydra
 import pytest
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from runner.config import hydra as hydra_run
+from runner.errors import SettingsError
 from tests.golden import Golden
 
 SINGLE = "x: 0\n"
@@ -21,8 +21,9 @@ def launched(conf: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> li
     """Return for each run the x of its settings, and what overrides them."""
     runs = []
 
-    def task(config: DictConfig) -> None:
+    def task(config: DictConfig) -> int:
         runs.append((config.x, hydra_run.overrides()))
+        return 0
 
     monkeypatch.chdir(conf)
     monkeypatch.setattr(sys, "argv", ["shapwatch", *arguments])
@@ -54,6 +55,6 @@ def test_a_configuration_can_be_a_sweep(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_error_is_worded_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """Quotes that the shell would remove are escaped."""
     (tmp_path / "config.yaml").write_text(SINGLE)
-    with golden.raises(HydraException) as caught:
+    with golden.raises(SettingsError) as caught:
         launched(tmp_path, monkeypatch, "x=1,2")
     assert r"key=\'value1,value2\'" in str(caught.value)

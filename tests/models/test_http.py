@@ -37,7 +37,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 def configured(option: str, **settings: Any) -> Http:
     """Return the model that an option of conf/model describes, with settings of one's own."""
-    cli.know_package()
+    cli.register_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = compose("config", ["~experiment", f"model={option}"])
     OmegaConf.update(config, "data.headers", FEATURES.columns)

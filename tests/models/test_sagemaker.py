@@ -201,7 +201,7 @@ def test_fields_are_keys() -> None:
 
 def test_the_option_asks_the_endpoint_that_is_watched() -> None:
     """The endpoint is the monitor's, if nobody says otherwise."""
-    cli.know_package()
+    cli.register_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = compose("config", ["~experiment", "model=sagemaker", "++monitor.endpoint=churn"])
     values: Any = OmegaConf.to_container(config, resolve=True)

@@ -32,7 +32,7 @@ CHOICES = sorted(path.stem for path in (cli.CONF / "publish").glob("*.yaml") if 
 
 def chosen(*names: str, overrides: tuple[str, ...] = ()) -> tuple[Sink, ...]:
     """Return the sinks of a configuration that chooses them."""
-    cli.know_package()
+    cli.register_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         return composing.validate(compose("config", [f"publish=[{','.join(names)}]", *overrides])).publish.sinks
 

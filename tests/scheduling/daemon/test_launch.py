@@ -120,7 +120,7 @@ def test_a_command_reads_the_settings_that_were_written(tmp_path: Path) -> None:
     """As they are, without modules of the folder it runs in."""
     command = subprocesses.command(str(tmp_path), "a: ä\n")
     assert (tmp_path / "settings.yaml").read_text("utf-8") == "a: ä\n"
-    assert command == [sys.executable, "-P", "-m", "runner.again", str(tmp_path / "settings.yaml")]
+    assert command == [sys.executable, "-P", "-m", "runner", subprocesses.SNAPSHOT, str(tmp_path / "settings.yaml")]
 
 
 def test_a_folder_that_is_gone_is_an_error_of_the_disk(bench: Bench, tmp_path: Path) -> None:
