@@ -1,4 +1,4 @@
-"""Schedules and executions as SageMaker's API describes them, and as a table for people."""
+"""Schedules and executions as documents of the SageMaker API and as text tables."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runner.domain.schedules import ExecutionRecord, Schedule, first_line
 from runner.errors import NO_DATA
 
 ARN = "arn:aws-shapwatch:sagemaker:local:000000000000"
-"""What the names of our resources start with where an ARN is asked for: of the form that AWS's own have."""
-LONGEST_NAME = 63
-"""Of a resource of SageMaker."""
+"""Prefix of the ARNs of local resources, in the format of AWS."""
+MAX_NAME = 63
+"""Maximum length of the name of a SageMaker resource."""
 
 
 def schedule_summary(schedule: Schedule) -> dict[str, Any]:
@@ -33,16 +33,16 @@ def schedule_summary(schedule: Schedule) -> dict[str, Any]:
 
 
 def schedule_description(schedule: Schedule, config: Mapping[str, Any], last: ExecutionRecord | None) -> dict[str, Any]:
-    """Return what DescribeMonitoringSchedule answers; there is no last execution before the first.
+    """Return the response of DescribeMonitoringSchedule.
 
     Args:
-        schedule: the schedule.
+        schedule: schedule.
         config: its `ScheduleConfig`.
-        last: its execution with the latest scheduled time.
+        last: its execution with the latest scheduled time; None before the first one.
     """
     summary = schedule_summary(schedule)
     definition, kind = summary.pop("MonitoringJobDefinitionName"), summary.pop("MonitoringType")
-    described = {
+    description = {
         **summary,
         "MonitoringType": kind,
         "MonitoringScheduleConfig": {
@@ -51,23 +51,23 @@ def schedule_description(schedule: Schedule, config: Mapping[str, Any], last: Ex
             "MonitoringType": kind,
         },
     }
-    return described if last is None else {**described, "LastMonitoringExecutionSummary": execution_summary(last)}
+    return description if last is None else {**description, "LastMonitoringExecutionSummary": execution_summary(last)}
 
 
 def execution_summary(entry: ExecutionRecord) -> dict[str, Any]:
     """Return an element of ListMonitoringExecutions' `MonitoringExecutionSummaries`.
 
-    What the service tells through the processing job (`ExitMessage`, the output) and what is ours (`Window`,
-    `PeakMemoryInBytes`) comes last. As with the service there is no processing job where there were no data.
+    Additional keys come last: those of SageMaker's processing job (`ExitMessage`, `Output`), `Window` and
+    `PeakMemoryInBytes`. As in SageMaker, an execution without data has no processing job.
     """
-    ran = entry.attempts and entry.failure_reason != NO_DATA
-    told = {
+    has_job = entry.attempts and entry.failure_reason != NO_DATA
+    document = {
         "MonitoringScheduleName": entry.schedule,
         "ScheduledTime": entry.scheduled,
         "CreationTime": entry.created,
         "LastModifiedTime": entry.modified,
         "MonitoringExecutionStatus": entry.status,
-        "ProcessingJobArn": f"{ARN}:processing-job/{entry.schedule}-{entry.id}" if ran else None,
+        "ProcessingJobArn": f"{ARN}:processing-job/{entry.schedule}-{entry.id}" if has_job else None,
         "EndpointName": entry.endpoint,
         "FailureReason": entry.failure_reason,
         "MonitoringJobDefinitionName": job_definition(entry.schedule, entry.revision),
@@ -77,35 +77,35 @@ def execution_summary(entry: ExecutionRecord) -> dict[str, Any]:
         "Window": {"Start": entry.window.start, "End": entry.window.end},
         "PeakMemoryInBytes": entry.peak_memory,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in document.items() if value is not None}
 
 
 def job_definition(name: str, revision: int) -> str:
-    """Return the name of what a schedule executes; every update makes another one.
+    """Return the name of a schedule's job definition, which changes with each update.
 
     >>> job_definition("adult-monitor", 2)
     'adult-monitor-2'
     """
-    ending = f"-{revision}"
-    return f"{name[: LONGEST_NAME - len(ending)]}{ending}"
+    suffix = f"-{revision}"
+    return f"{name[: MAX_NAME - len(suffix)]}{suffix}"
 
 
 def as_json(value: Any) -> str:
-    """Return a document as indented JSON, times in ISO 8601."""
+    """Serialize a document as indented JSON, with times in ISO 8601."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return rows below their headers, in columns.
+    """Format rows and their headers in aligned columns.
 
     >>> print(table(["NAME", "STATUS"], [["adult", "Scheduled"], ["b", None]]))
     NAME   STATUS
     adult  Scheduled
     b      –
     """
-    texts = [list(headers), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in texts)
+    cells = [list(headers), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
 
 
 def _cell(value: object) -> str:
@@ -115,6 +115,6 @@ def _cell(value: object) -> str:
 
 
 def reason_or_message(entry: ExecutionRecord) -> str:
-    """Return how an execution went, in a sentence."""
-    failed = entry.status == Status.FAILED and entry.exit_message
-    return first_line(failed or entry.failure_reason or entry.exit_message or "")
+    """Return the first line of the failure reason or message; a failure's message, if any, is more detailed."""
+    message = entry.exit_message if entry.status == Status.FAILED else None
+    return first_line(message or entry.failure_reason or entry.exit_message or "")

@@ -1,7 +1,7 @@
-"""Cron expressions in UTC: the form of AWS with six fields, and the five fields of a crontab.
+"""Cron expressions in UTC: the AWS format with six fields, and the five fields of a crontab.
 
-Both are read into the sets of minutes, hours, days, months, weekdays and years that they name; APScheduler's own reader
-knows neither the form of AWS nor the weekdays of a crontab (its 0 is Monday), and it cannot look back.
+Both are parsed into sets of minutes, hours, days, months, weekdays and years. APScheduler's parser supports neither the
+AWS format nor the weekdays of a crontab (its 0 is Monday), and cannot compute earlier times.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from apscheduler.triggers.cron import CronTrigger
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2199, 12, 31, 23, 59, tzinfo=UTC)
-"""The times that expressions are about, as AWS bounds them."""
+"""Range of scheduled times, as in AWS."""
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
-"""An expression that names no time from here on can only be a mistake."""
+"""An expression without a scheduled time after this one is refused."""
 
 ITEM = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>[0-9]{1,4}))?", re.ASCII)
 UNSUPPORTED = re.compile(r"(?:\d+|[A-Z]{3})?L(?:-\d+)?|LW|\d+W|\w+#\d+", re.ASCII | re.IGNORECASE)
-"""The last day, the weekday nearest to one, the n-th weekday of a month."""
+"""Items for the last day, the nearest weekday and the n-th weekday of a month."""
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -34,13 +34,14 @@ WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of an expression.
+    """Syntax of a field of an expression.
 
     Attributes:
-        low, high: the numbers it takes.
-        names: what else the numbers from `low` on are called.
-        open_steps: whether S/N, from S on in steps of N, is allowed.
-        wraps: whether S/N goes on after midnight.
+        name: name of the field.
+        low, high: smallest and largest number.
+        names: names of the numbers from `low` on.
+        open_steps: whether S/N, from S in steps of N, is allowed.
+        wraps: whether S/N continues after midnight.
     """
 
     name: str
@@ -51,13 +52,13 @@ class _Field:
     wraps: bool = False
 
     def values(self, text: str) -> frozenset[int]:
-        """Return the numbers that a list of items names."""
+        """Return the set of numbers in a list of items."""
         return frozenset(value for item in text.split(",") for value in self._item(item))
 
     def _item(self, item: str) -> Iterable[int]:
         match = ITEM.fullmatch(item)
         if match is None or UNSUPPORTED.fullmatch(item):
-            raise ValueError(self._refusal(item))
+            raise ValueError(self._problem(item))
         step = self._step(match["step"])
         if match["first"] is None:
             return range(self.low, self.high + 1, step)
@@ -66,13 +67,13 @@ class _Field:
             return self._open(item, first, step) if match["step"] else (first,)
         last = self._number(match["last"])
         if last < first:
-            raise ValueError(f"{self.name} {item} runs backwards; give two ranges, separated by a comma")
+            raise ValueError(f"{self.name} {item} ends before it starts; use two ranges separated by a comma")
         return range(first, last + 1, step)
 
     def _open(self, item: str, first: int, step: int) -> Iterable[int]:
-        """Return what S/N names: of hours, those of a day and night from S on."""
+        """Return the numbers of S/N; hours continue after midnight up to 24 hours after S."""
         if not self.open_steps:
-            raise ValueError(f"{self.name} {item}: a step needs a range there, such as {first}-{self.high}/{step}")
+            raise ValueError(f"{self.name} {item}: a step requires a range, such as {first}-{self.high}/{step}")
         if self.wraps:
             return (hour % 24 for hour in range(first, first + 24, step))
         return range(first, self.high + 1, step)
@@ -86,17 +87,17 @@ class _Field:
         return int(text)
 
     def _step(self, text: str | None) -> int:
-        most = self.high - self.low + 1
-        if text is not None and not 1 <= int(text) <= most:
-            raise ValueError(f"{self.name}: the step {text} is not from 1 to {most}")
+        largest = self.high - self.low + 1
+        if text is not None and not 1 <= int(text) <= largest:
+            raise ValueError(f"{self.name}: the step {text} is not from 1 to {largest}")
         return int(text or 1)
 
-    def _refusal(self, item: str) -> str:
+    def _problem(self, item: str) -> str:
         if UNSUPPORTED.fullmatch(item):
-            return f"{self.name} {item}: L, W and # are not supported; list the days"
+            return f"{self.name} {item}: L, W and # are not supported; list the days instead"
         if item == "?":
-            return f"{self.name} ?: only one of day of month and day of week can be ?, and not in a crontab"
-        return f"{self.name} {item or 'after a comma'} is no number, range such as 1-5, * or step such as */2"
+            return f"{self.name} ?: only the day of month or the day of week can be ?, and only in cron(...)"
+        return f"{self.name} {item or 'after a comma'} is not a number, a range such as 1-5, * or a step such as */2"
 
 
 AWS = (
@@ -115,18 +116,20 @@ CRONTAB = (
     _Field("day of week", 0, 7, WEEKDAYS, open_steps=False),
     AWS[5],
 )
-"""The fields of a crontab, and any year."""
+"""Fields of a crontab, and the year."""
 
 
 @dataclass(frozen=True)
 class Cron:
-    """The scheduled times of an expression: whole minutes in UTC, from 1970 to 2199.
+    """Scheduled times of an expression: whole minutes in UTC, from 1970 to 2199.
 
     Attributes:
         text: the expression.
-        clock: the times of a day, ascending.
-        days, months, years: those it is about.
-        weekdays: those it is about; 0 is Monday.
+        clock: times of the day, ascending.
+        days: days of the month.
+        months: months of the year.
+        weekdays: days of the week; 0 is Monday.
+        years: years.
     """
 
     text: str
@@ -138,10 +141,10 @@ class Cron:
 
     @classmethod
     def parse(cls, text: str) -> Cron:
-        """Return what `cron(min hour dom month dow year)` or the five fields of a crontab say.
+        """Parse `cron(min hour dom month dow year)`, or the five fields of a crontab.
 
         Raises:
-            ValueError: with a sentence, when the text is neither, or names no time at all.
+            ValueError: if the string is neither, or has no scheduled time.
 
         >>> Cron.parse("cron(0 17/12 ? * * *)").clock
         (datetime.time(5, 0), datetime.time(17, 0))
@@ -154,23 +157,23 @@ class Cron:
         clock = tuple(time(hour, minute) for hour in sorted(hours) for minute in sorted(minutes))
         cron = cls(text, clock, days, months, weekdays, years)
         if next(cron.times(EARLIEST, LAST), None) is None:
-            raise ValueError(f"{text!r} never comes: no day from {EARLIEST.year} to {LAST.year} fits")
+            raise ValueError(f"{text!r} has no scheduled time: it matches no day from {EARLIEST.year} to {LAST.year}")
         return cron
 
     def after(self, at: datetime) -> datetime | None:
-        """Return the first scheduled time after `at`, not `at` itself; None when there is none any more."""
+        """Return the first scheduled time after `at`, None if there is none up to 2199."""
         return next(self.times(at, LAST), None)
 
     def before(self, at: datetime) -> datetime | None:
-        """Return the last scheduled time before `at`, not `at` itself; None when there is none since 1970."""
-        return next((last for last in self.latest(FIRST, at) if last < at), None)
+        """Return the last scheduled time before `at`, None if there is none since 1970."""
+        return next((earlier for earlier in self.latest(FIRST, at) if earlier < at), None)
 
     def times(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """Yield the scheduled times after `after` up to and including `until`, ascending."""
+        """Yield the scheduled times in `(after, until]`, ascending."""
         return self._between(after, until, 1)
 
     def latest(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """Yield the same times as `times`, descending."""
+        """Yield the scheduled times in `(after, until]`, descending."""
         return self._between(after, until, -1)
 
     def _between(self, after: datetime, until: datetime, step: int) -> Iterator[datetime]:
@@ -190,16 +193,16 @@ class Cron:
 
     @property
     def trigger(self) -> CronTrigger:
-        """The same times as a trigger of APScheduler."""
+        """APScheduler trigger with the same times."""
         from apscheduler.triggers.cron import CronTrigger
 
         return CronTrigger(
-            minute=_listed({at.minute for at in self.clock}, 60),
-            hour=_listed({at.hour for at in self.clock}, 24),
-            day=_listed(self.days, 31),
-            month=_listed(self.months, 12),
-            day_of_week=_listed(self.weekdays, 7),
-            year=_listed(self.years, LAST.year - FIRST.year + 1),
+            minute=_apscheduler_field({at.minute for at in self.clock}, 60),
+            hour=_apscheduler_field({at.hour for at in self.clock}, 24),
+            day=_apscheduler_field(self.days, 31),
+            month=_apscheduler_field(self.months, 12),
+            day_of_week=_apscheduler_field(self.weekdays, 7),
+            year=_apscheduler_field(self.years, LAST.year - FIRST.year + 1),
             second=0,
             end_date=LAST,
             timezone=UTC,
@@ -207,7 +210,7 @@ class Cron:
 
 
 Sets = tuple[frozenset[int], ...]
-"""The minutes, hours, days, months, weekdays (0 is Monday) and years of an expression."""
+"""Minutes, hours, days, months, weekdays (0 is Monday) and years of an expression."""
 
 
 def _sets(text: str) -> Sets:
@@ -215,7 +218,7 @@ def _sets(text: str) -> Sets:
     if aws:
         return _aws(aws[1].split())
     if text.upper() == "NOW":
-        raise ValueError("it comes once, not again and again; choose schedule=once")
+        raise ValueError("it is a single time; use schedule=once")
     return _crontab(text.split())
 
 
@@ -232,7 +235,7 @@ def _crontab(texts: list[str]) -> Sets:
     if len(texts) != len(CRONTAB) - 1:
         raise ValueError("expected cron(0 * ? * * *) or the five fields of a crontab, such as 0 * * * *")
     if texts[2] != "*" and texts[4] != "*":
-        raise ValueError("a crontab takes day of month and day of week as either/or; one of the two must be *")
+        raise ValueError("in a crontab, day of month or day of week must be *")
     return _read(CRONTAB, [*texts, "*"])
 
 
@@ -244,15 +247,15 @@ def _read(fields: tuple[_Field, ...], texts: list[str]) -> Sets:
 
 
 def _within(at: datetime) -> datetime:
-    """Return a moment in UTC, brought to where expressions begin or end."""
+    """Convert a time to UTC, and clip it to the range of scheduled times."""
     return min(max(at.astimezone(UTC), FIRST), LAST)
 
 
 def _month(day: date) -> int:
-    """Return the number of a month in the calendar."""
+    """Return the number of months since year 0."""
     return day.year * 12 + day.month - 1
 
 
-def _listed(values: frozenset[int] | set[int], of: int) -> str:
-    """Return values as APScheduler reads them."""
-    return "*" if len(values) == of else ",".join(map(str, sorted(values)))
+def _apscheduler_field(values: frozenset[int] | set[int], count: int) -> str:
+    """Format values for APScheduler; `count` is the number of possible values."""
+    return "*" if len(values) == count else ",".join(map(str, sorted(values)))

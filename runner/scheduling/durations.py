@@ -1,4 +1,4 @@
-"""Lengths of time as ISO 8601 writes them, such as the offsets -PT1H and -P8D."""
+"""ISO 8601 durations, such as the offsets -PT1H and -P8D."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ ISO = re.compile(
 )
 EMPTY = re.compile(r"[+-]?P")
 CALENDAR = re.compile(r"[+-]?P[\dD]*\d[YM].*", re.ASCII)
-"""A duration with years or months: they stand before the T."""
+"""Duration with years or months, which are before the T."""
 
 
 def duration(text: str) -> timedelta:
-    """Return the length of an ISO 8601 duration in weeks, or in days, hours, minutes and seconds; a sign is allowed.
+    """Parse an ISO 8601 duration in weeks, or in days, hours, minutes and seconds, with an optional sign.
 
     Raises:
-        ValueError: with a sentence, when the text is none, counts years or months, or is too long for the calendar.
+        ValueError: if the string is not a duration, has years or months, or exceeds the calendar.
 
     >>> duration("-PT90M")
     datetime.timedelta(days=-1, seconds=81000)
     """
     if CALENDAR.fullmatch(text):
-        raise ValueError(f"{snippet(text)!r}: a month or a year has no fixed length; give days, such as -P30D")
+        raise ValueError(f"{snippet(text)!r}: months and years have no fixed length; use days, such as -P30D")
     match = ISO.fullmatch(text)
     if match is None or EMPTY.fullmatch(text):
-        raise ValueError(f"{snippet(text)!r} is no duration such as -PT1H, PT90M or -P8D")
+        raise ValueError(f"{snippet(text)!r} is not a duration such as -PT1H, PT90M or -P8D")
     sign, parts = match["sign"], match.groupdict(default="0")
     try:
         length = timedelta(**{unit: int(parts[unit]) for unit in ("weeks", "days", "hours", "minutes", "seconds")})
         return -length if sign == "-" else length
     except (OverflowError, ValueError):
-        raise ValueError(f"{snippet(text)!r} is longer than the calendar") from None
+        raise ValueError(f"{snippet(text)!r} exceeds the calendar") from None
 
 
 def text(length: timedelta) -> str:
-    """Return a duration of whole seconds as ISO 8601 text, the inverse of `duration`.
+    """Format a duration of whole seconds in ISO 8601, the inverse of `duration`.
 
     >>> text(-timedelta(hours=1)), text(timedelta(days=8, minutes=5)), text(timedelta())
     ('-PT1H', 'P8DT5M', 'PT0S')
@@ -66,4 +66,4 @@ def _duration(value: Any) -> timedelta:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(text, return_type=str, when_used="json")]
-"""A setting that is a duration: read from ISO 8601 text, written to JSON as such."""
+"""Type of a setting: an ISO 8601 duration in YAML and JSON."""

@@ -1,4 +1,4 @@
-"""Timetables: at which times a schedule is executed, over which windows, and what becomes of times that were missed."""
+"""Timetables: the scheduled times and windows of a schedule, and the handling of missed times."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from runner.scheduling.durations import text as iso
 from runner.types import Instant
 
 LATEST_START = timedelta(minutes=20)
-"""A scheduled time that is seen later than this was missed: the longest start buffer of SageMaker."""
-MOST_DUE = 10_000
-"""How many scheduled times are looked at in one go: over a year of hours."""
+"""Delay after which a scheduled time counts as missed: SageMaker's longest start buffer."""
+MAX_DUE = 10_000
+"""Maximum number of scheduled times per call of `due`: more than a year of hours."""
 LONGEST_ONCE = timedelta(hours=24)
-"""The longest window that SageMaker takes relative to the creation of a schedule."""
+"""Maximum length of a window relative to the creation of a schedule, as in SageMaker."""
 SAMPLE = 1_500
-"""How many scheduled times the shortest distance between two is taken from: more than a day of minutes."""
-REMEDY = "stage=backfill can run it"
-NOTHING = timedelta()
+"""Number of scheduled times in which the shortest interval is searched: more than a day of minutes."""
+REMEDY = "run it with stage=backfill"
+ZERO = timedelta()
 
 CONFIG = ConfigDict(extra="forbid")
 
@@ -40,8 +40,10 @@ def _expression(text: str) -> str:
 
 
 def _offset(offset: timedelta) -> timedelta:
-    if not -LONGEST <= offset <= NOTHING:
-        raise ValueError(f"expected a duration from -P{LONGEST.days}D to PT0S: windows lie before their time")
+    if not -LONGEST <= offset <= ZERO:
+        raise ValueError(
+            f"expected a duration from -P{LONGEST.days}D to PT0S: a window ends at or before its scheduled time"
+        )
     return offset
 
 
@@ -52,17 +54,17 @@ MaxRuntime = Annotated[int, Field(strict=True, ge=1, le=86_400)]
 
 @dataclass(frozen=True, config=CONFIG)
 class Recurring:
-    """What all timetables share that come again and again.
+    """Timetable with recurring scheduled times.
 
     Attributes:
-        expression: the scheduled times, see `Cron`.
-        start_offset: from a scheduled time to the start of its window; None: to the scheduled time before it.
-        end_offset: from a scheduled time to the end of its window; None: none.
-        buffer_minutes: up to how long after its scheduled time an execution starts.
-        catch_up: which of the times are run that were missed.
-        max_catch_up: how many missed times are run at most, the newest.
-        overlap: what becomes of an execution while the one before it is still running.
-        max_runtime: seconds that an execution may take.
+        expression: scheduled times, see `Cron`.
+        start_offset: offset from a scheduled time to the start of its window; None: the previous scheduled time.
+        end_offset: offset from a scheduled time to the end of its window; None: the scheduled time.
+        buffer_minutes: interval over which the starts of many schedules are spread.
+        catch_up: missed times to execute.
+        max_catch_up: maximum number of missed times to execute, the latest.
+        overlap: behavior while the previous execution is running.
+        max_runtime: maximum duration of an execution, in seconds.
     """
 
     expression: Expression
@@ -70,18 +72,18 @@ class Recurring:
     end_offset: Offset | None
     buffer_minutes: Annotated[int, Field(strict=True, ge=0, le=20)]
     catch_up: Literal["none", "last", "all"]
-    max_catch_up: Annotated[int, Field(strict=True, ge=1, le=MOST_DUE)]
+    max_catch_up: Annotated[int, Field(strict=True, ge=1, le=MAX_DUE)]
     overlap: Literal["wait", "skip", "allow"]
     max_runtime: MaxRuntime
 
     @model_validator(mode="after")
     def _has_windows(self) -> Self:
-        end = self.end_offset or NOTHING
+        end = self.end_offset or ZERO
         if self.start_offset is not None and self.start_offset >= end:
-            raise ValueError(f"start_offset: {iso(self.start_offset)} does not lie before the window's end, {iso(end)}")
+            raise ValueError(f"start_offset: {iso(self.start_offset)} is not before the end of the window, {iso(end)}")
         if self.start_offset is None and self.end_offset and -end >= (gap := self._shortest_gap()):
-            problem = f"{iso(end)} leaves no window where times are {iso(gap)} apart"
-            raise ValueError(f"end_offset: {problem}; give a start_offset too")
+            problem = f"with {iso(end)} and scheduled times {iso(gap)} apart, windows are empty"
+            raise ValueError(f"end_offset: {problem}; set start_offset, too")
         return self
 
     def _shortest_gap(self) -> timedelta:
@@ -90,50 +92,50 @@ class Recurring:
 
     @cached_property
     def cron(self) -> Cron:
-        """The scheduled times."""
+        """Scheduled times."""
         return Cron.parse(self.expression)
 
     def next(self, after: datetime) -> datetime | None:
-        """Return the first scheduled time after a time, None when there is none any more."""
+        """Return the first scheduled time after a time, None if there is none."""
         return self.cron.after(after)
 
     def window(self, scheduled: datetime) -> Window:
-        """Return the data that the execution of a scheduled time looks at.
+        """Return the window of a scheduled time.
 
-        Without offsets it reaches from the scheduled time before it up to itself, so that the windows of a schedule
-        leave nothing out; never further back than the longest window.
+        Without offsets it starts at the previous scheduled time, so that the windows of a schedule have no gaps. Its
+        length is limited to the longest window.
         """
-        end = scheduled + (self.end_offset or NOTHING)
+        end = scheduled + (self.end_offset or ZERO)
         if self.start_offset is not None:
             return Window(scheduled + self.start_offset, end)
         return Window(max(self.cron.before(scheduled) or end - LONGEST, end - LONGEST), end)
 
     def delay(self, name: str, scheduled: datetime) -> timedelta:
-        """Return how long after a scheduled time a schedule starts: whole seconds in `[0, buffer_minutes)`.
+        """Return the delay of an execution after its scheduled time: whole seconds in `[0, buffer_minutes)`.
 
-        They are drawn from the name and the time, the same at each call, so that many schedules spread evenly.
+        The delay is a hash of the name and the time, so that it is reproducible, and many schedules spread evenly.
         """
         if not self.buffer_minutes:
-            return NOTHING
-        drawn = hashlib.sha256(f"{name}\0{scheduled.astimezone(UTC).isoformat()}".encode()).digest()
-        return timedelta(seconds=int.from_bytes(drawn[:8]) % (self.buffer_minutes * 60))
+            return ZERO
+        digest = hashlib.sha256(f"{name}\0{scheduled.astimezone(UTC).isoformat()}".encode()).digest()
+        return timedelta(seconds=int.from_bytes(digest[:8]) % (self.buffer_minutes * 60))
 
     def due(self, name: str, cursor: datetime, now: datetime) -> list[ScheduledTime]:
-        """Return what is due after the cursor up to and including now, ascending.
+        """Return the scheduled times in `(cursor, now]`, ascending.
 
-        A time that is seen within `LATEST_START` is run, `delay` after it; one that was missed is run at once, or
-        skipped, as `catch_up` says. Of more than `MOST_DUE` times those before the newest are left out altogether.
+        A time at most `LATEST_START` ago starts after its `delay`. A missed time starts now, or is skipped, according
+        to `catch_up`. Only the latest `MAX_DUE` times are returned.
 
         Args:
-            name: of the schedule.
-            cursor: the last time that has been looked at.
-            now: the present; before the cursor, as after the clock was set back, nothing is due.
+            name: name of the schedule.
+            cursor: time up to which the schedule is planned.
+            now: current time; before the cursor, after the clock was set back, nothing is due.
         """
-        newest_first = list(islice(self.cron.latest(cursor, now), MOST_DUE))
+        newest_first = list(islice(self.cron.latest(cursor, now), MAX_DUE))
         on_time = sum(now - at <= LATEST_START for at in newest_first)
         run = {"none": on_time, "last": max(on_time, 1), "all": on_time + self.max_catch_up}[self.catch_up]
         dues = [self._due(name, at, now) for at in newest_first]
-        missed = [replace(each, skipped=self._why_skipped(each.scheduled, now)) for each in dues[run:]]
+        missed = [replace(each, skipped=self._reason_for_skipping(each.scheduled, now)) for each in dues[run:]]
         return [*dues[:run], *missed][::-1]
 
     def _due(self, name: str, scheduled: datetime, now: datetime) -> ScheduledTime:
@@ -142,20 +144,20 @@ class Recurring:
             scheduled, self.window(scheduled), scheduled + self.delay(name, scheduled) if on_time else now
         )
 
-    def _why_skipped(self, scheduled: datetime, now: datetime) -> str:
-        newest = "time" if self.max_catch_up == 1 else f"{self.max_catch_up} times"
+    def _reason_for_skipping(self, scheduled: datetime, now: datetime) -> str:
+        latest = "time" if self.max_catch_up == 1 else f"{self.max_catch_up} times"
         rule = {
-            "none": "schedule.catch_up=none makes up for nothing",
-            "last": "schedule.catch_up=last makes up for the newest time only",
-            "all": f"schedule.max_catch_up={self.max_catch_up} makes up for the newest {newest} only",
+            "none": "schedule.catch_up=none executes no missed times",
+            "last": "schedule.catch_up=last executes only the latest missed time",
+            "all": f"schedule.max_catch_up={self.max_catch_up} executes only the latest {latest}",
         }[self.catch_up]
-        seen = f"it was due at {scheduled:%F %H:%M} UTC, but no daemon looked until {now:%F %H:%M} UTC"
-        return f"not run: {seen}, and {rule}; {REMEDY}"
+        missed = f"due at {scheduled:%F %H:%M} UTC, but no daemon planned it before {now:%F %H:%M} UTC"
+        return f"not run: {missed}, and {rule}; {REMEDY}"
 
 
 @dataclass(frozen=True, config=CONFIG)
 class ByExpression(Recurring):
-    """`schedule=hourly`, `schedule=cron`: the times of any expression."""
+    """`schedule=hourly` and `schedule=cron`: the times of an expression."""
 
     kind: Literal["cron"]
 
@@ -165,7 +167,7 @@ class Daily(Recurring):
     """`schedule=daily`: once a day.
 
     Attributes:
-        hour: of the day in UTC; the expression has it.
+        hour: UTC hour of the day, which is also in the expression.
     """
 
     kind: Literal["daily"]
@@ -174,11 +176,11 @@ class Daily(Recurring):
 
 @dataclass(frozen=True, config=CONFIG)
 class EveryNHours(Recurring):
-    """`schedule=every_n_hours`: several times a day.
+    """`schedule=every_n_hours`: every n hours, counted from an hour of the day.
 
     Attributes:
-        hours: from one time to the next; the expression has them.
-        first_hour: of the day in UTC, from which they are counted.
+        hours: hours between scheduled times, which are also in the expression.
+        first_hour: UTC hour of the first scheduled time of a day.
     """
 
     kind: Literal["every_n_hours"]
@@ -187,21 +189,21 @@ class EveryNHours(Recurring):
 
 
 def _check_length(key: str, length: timedelta, longest: timedelta) -> None:
-    if length <= NOTHING:
-        raise ValueError(f"{key}: expected a time before the window's end")
+    if length <= ZERO:
+        raise ValueError(f"{key}: expected a time before the end of the window")
     if length > longest:
         hours = longest // timedelta(hours=1)
-        raise ValueError(f"{key}: the window is longer than {hours:,} hours; choose a shorter one, or stage=backfill")
+        raise ValueError(f"{key}: the window is longer than {hours:,} hours; shorten it, or use stage=backfill")
 
 
 @dataclass(frozen=True, config=CONFIG)
 class Once:
-    """`schedule=once`: SageMaker's `NOW`, one execution as soon as the schedule is created.
+    """`schedule=once`: one execution immediately after creation, SageMaker's `NOW`.
 
     Attributes:
-        start, end: its window in UTC.
-        data_analysis_start, data_analysis_end: or its window from the moment of creation on, both negative.
-        max_runtime: seconds that the execution may take.
+        start, end: window in UTC.
+        data_analysis_start, data_analysis_end: alternative: offsets of the window from the creation, not positive.
+        max_runtime: maximum duration of the execution, in seconds.
     """
 
     kind: Literal["once"]
@@ -216,9 +218,7 @@ class Once:
     def _has_one_window(self) -> Self:
         fixed, relative = (self.start, self.end), (self.data_analysis_start, self.data_analysis_end)
         if [fixed, relative].count((None, None)) != 1 or [*fixed, *relative].count(None) != 2:
-            raise ValueError(
-                "start: give start and end, or data_analysis_start and data_analysis_end, and nothing else"
-            )
+            raise ValueError("start: set either start and end, or data_analysis_start and data_analysis_end")
         if self.start is not None and self.end is not None:
             _check_length("start", self.end - self.start, LONGEST)
         if self.data_analysis_start is not None and self.data_analysis_end is not None:
@@ -226,13 +226,13 @@ class Once:
         return self
 
     def window(self, created: datetime) -> Window:
-        """Return the data that the execution looks at, for a time of creation in whole seconds."""
+        """Return the window of the execution for a creation time in whole seconds."""
         if self.start is not None and self.end is not None:
             return Window(self.start, self.end)
-        return Window(created + (self.data_analysis_start or NOTHING), created + (self.data_analysis_end or NOTHING))
+        return Window(created + (self.data_analysis_start or ZERO), created + (self.data_analysis_end or ZERO))
 
     def due(self, created: datetime) -> ScheduledTime:
-        """Return the one execution, scheduled for the second of creation; a window yet to end is waited for."""
+        """Return the scheduled time, the second of creation; the execution starts after the end of its window."""
         scheduled = created.replace(microsecond=0)
         window = self.window(scheduled)
         return ScheduledTime(scheduled, window, max(scheduled, window.end))
@@ -243,31 +243,31 @@ _ADAPTER: TypeAdapter[Timetable] = TypeAdapter(Timetable)
 
 
 def dump(timetable: Timetable) -> str:
-    """Return a timetable as JSON, with the keys of `conf/schedule/`."""
+    """Serialize a timetable as JSON with the keys of `conf/schedule/`."""
     return _ADAPTER.dump_json(timetable).decode()
 
 
 def load(text: str) -> Timetable:
-    """Return the timetable that `dump` wrote.
+    """Parse a timetable written by `dump`.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: if it is not a timetable.
     """
     return _ADAPTER.validate_json(text)
 
 
 def load_if_known(text: str) -> Timetable | None:
-    """Return the timetable that `dump` wrote; None for one of a later version, which harms no other."""
+    """Parse a timetable written by `dump`, None if a later version wrote it."""
     try:
         return load(text)
     except ValueError:
         return None
 
 
-def changed(timetable: Timetable, values: Mapping[str, Any]) -> Timetable:
-    """Return a timetable with other settings.
+def with_settings(timetable: Timetable, values: Mapping[str, Any]) -> Timetable:
+    """Return a timetable with changed settings.
 
     Raises:
-        ValueError: when it has no such settings, or they do not fit together.
+        ValueError: if it does not have these settings, or their combination is invalid.
     """
     return _ADAPTER.validate_json(json.dumps(_ADAPTER.dump_python(timetable, mode="json") | dict(values)))

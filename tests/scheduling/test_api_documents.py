@@ -1,4 +1,4 @@
-"""Schedules and executions as SageMaker's API describes them, and as tables."""
+"""Schedules and executions as documents of the SageMaker API and as tables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from runner.scheduling.api_documents import (
     table,
 )
 from tests.golden import Golden
-from tests.scheduling.daemon.entries import NOON, entry
+from tests.scheduling.daemon.execution_samples import NOON, entry
 from tests.scheduling.ledger.ledger_samples import schedule
 
 
-def test_an_execution_is_described() -> None:
-    """What the API's model lacks comes last."""
+def test_an_execution_summary_has_the_keys_of_the_api() -> None:
+    """Additional keys come last."""
     done = entry(status=Status.COMPLETED, exit_message="fine", output="/out/12", peak_memory=5, ended=NOON)
     assert execution_summary(done) == {
         "MonitoringScheduleName": "adult-monitor",
@@ -54,50 +54,50 @@ def test_an_execution_is_described() -> None:
         ({"status": Status.PENDING, "attempts": 0, "started": None}, False),
         ({"status": Status.STOPPED, "attempts": 0, "failure_reason": "not run: stopped before it started"}, False),
     ],
-    ids=["under way", "failed", "no data", "pending", "never begun"],
+    ids=["in progress", "failed", "no data", "pending", "never started"],
 )
-def test_there_is_a_processing_job_where_something_ran(changes: dict[str, Any], job: bool) -> None:
-    """As with SageMaker there is none where there were no data, and of course none before the begin."""
+def test_started_executions_with_data_have_a_processing_job(changes: dict[str, Any], job: bool) -> None:
+    """As in SageMaker, an execution without data, or before its start, has no processing job."""
     assert ("ProcessingJobArn" in execution_summary(entry(**changes))) == job
 
 
-def test_what_is_not_known_is_absent() -> None:
-    """No field is null, for clients ask whether it is there."""
+def test_unknown_values_are_absent() -> None:
+    """No value is null, because clients check for the key."""
     summary = execution_summary(entry(status=Status.PENDING, attempts=0))
     absent = {"ProcessingJobArn", "FailureReason", "ExitMessage", "Output", "PeakMemoryInBytes"}
     assert not absent & summary.keys()
     assert None not in summary.values()
 
 
-def test_a_peak_of_nothing_is_told() -> None:
-    """Zero is a figure."""
+def test_a_peak_memory_of_zero_is_present() -> None:
+    """Zero is a known value."""
     assert execution_summary(entry(peak_memory=0))["PeakMemoryInBytes"] == 0
 
 
-def test_a_schedule_is_described() -> None:
-    """What it executes stands in its configuration, and only in a list at its top."""
-    one = schedule("watch", revision=3)
-    assert schedule_summary(one)["MonitoringJobDefinitionName"] == job_definition("watch", 3) == "watch-3"
-    described = schedule_description(one, {"ScheduleExpression": "NOW"}, None)
-    assert "MonitoringJobDefinitionName" not in described
-    assert described["MonitoringScheduleConfig"] == {
+def test_a_schedule_description_contains_its_configuration() -> None:
+    """The job definition is in the configuration, and only a summary has it at the top level."""
+    watch = schedule("watch", revision=3)
+    assert schedule_summary(watch)["MonitoringJobDefinitionName"] == job_definition("watch", 3) == "watch-3"
+    description = schedule_description(watch, {"ScheduleExpression": "NOW"}, None)
+    assert "MonitoringJobDefinitionName" not in description
+    assert description["MonitoringScheduleConfig"] == {
         "ScheduleConfig": {"ScheduleExpression": "NOW"},
         "MonitoringJobDefinitionName": "watch-3",
         "MonitoringType": "ModelExplainability",
     }
-    assert "LastMonitoringExecutionSummary" not in described
+    assert "LastMonitoringExecutionSummary" not in description
     last = entry()
-    described = schedule_description(one, {}, last)
-    assert described["LastMonitoringExecutionSummary"] == execution_summary(last)
+    description = schedule_description(watch, {}, last)
+    assert description["LastMonitoringExecutionSummary"] == execution_summary(last)
 
 
-def test_documents_become_json() -> None:
-    """Times in ISO 8601 with their offset, statuses as words, letters as they are."""
+def test_documents_are_serialized_as_json() -> None:
+    """Times are in ISO 8601 with offset, and non-ASCII characters are not escaped."""
     value = {
         "at": NOON,
-        "there": NOON.astimezone(timezone(HOUR)),
+        "other_zone": NOON.astimezone(timezone(HOUR)),
         "status": Status.IN_PROGRESS,
-        "why": "näh",
+        "reason": "näh",
         "n": None,
     }
     text = as_json(value)
@@ -105,22 +105,22 @@ def test_documents_become_json() -> None:
     assert "näh" in text
     assert orjson.loads(text) == {
         "at": "2026-01-05T12:00:00+00:00",
-        "there": "2026-01-05T13:00:00+01:00",
+        "other_zone": "2026-01-05T13:00:00+01:00",
         "status": "InProgress",
-        "why": "näh",
+        "reason": "näh",
         "n": None,
     }
 
 
-def test_a_table_has_columns(golden: Golden) -> None:
-    """As wide as what is in them, without blanks at the end of a line."""
+def test_table_columns_are_aligned(golden: Golden) -> None:
+    """Columns fit their content, and lines have no trailing spaces."""
     rows: list[list[object]] = [["a", NOON, 1], ["longer than its header", None, ""], ["", NOON + HOUR, 20]]
     golden(table(["NAME", "WHEN", "HOW MANY"], rows))
     assert table(["NAME", "WHEN"], []) == "NAME  WHEN"
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
         ({"status": Status.PENDING}, ""),
         ({"status": Status.COMPLETED, "exit_message": "Completed: fine\n  /out"}, "Completed: fine"),
@@ -132,14 +132,13 @@ def test_a_table_has_columns(golden: Golden) -> None:
         ({"status": Status.STOPPED, "exit_message": "Completed", "failure_reason": "by hand"}, "by hand"),
     ],
 )
-def test_how_an_execution_went_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
-    """The longer reason where it has failed, else the reason, else what it had to say."""
-    assert reason_or_message(entry(**changes)) == sentence
+def test_the_line_of_an_execution_is_its_reason_or_message(changes: dict[str, Any], message: str) -> None:
+    """A failure's message precedes its reason; otherwise the reason precedes the message."""
+    assert reason_or_message(entry(**changes)) == message
 
 
-def test_last_words_of_many_lines_become_one(golden: Golden) -> None:
-    """A process that died with a traceback does not tear tables apart."""
-    said = "its process ended with exit code 1, without a result: Traceback (most recent call last):\nValueError: no"
-    told = reason_or_message(entry(status=Status.FAILED, failure_reason=said))
-    golden(told)
-    assert "\n" not in told
+def test_a_multiline_reason_is_cut_to_its_first_line() -> None:
+    """A traceback does not break the table."""
+    reason = "exit code 1: Traceback (most recent call last):\nValueError: no"
+    line = reason_or_message(entry(status=Status.FAILED, failure_reason=reason))
+    assert line == "exit code 1: Traceback (most recent call last):"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.domain.schedules import Schedule, ScheduledTime, ScheduleStatus, Snapshot
 from runner.errors import SettingsError, UnknownSchedule
-from runner.scheduling.timetable import Once, Timetable, changed, dump, load
+from runner.scheduling.timetable import Once, Timetable, dump, load, with_settings
 
 if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Ledger
@@ -72,7 +72,7 @@ class Declaration:
 
     def _kept(self, present: str, changes: Mapping[str, Any]) -> Timetable:
         try:
-            return changed(load(present), changes)
+            return with_settings(load(present), changes)
         except ValueError as error:
             given = ", ".join(f"schedule.{key}={value}" for key, value in changes.items())
             problem = f"does not fit the timetable that the schedule {self.name} has, {present}"

@@ -29,7 +29,7 @@ from runner.scheduling.daemon.verdicts import MOST_LABELS
 from tests.golden import Golden
 from tests.publish.publications import NAMES, publication
 from tests.publish.test_prometheus import sink
-from tests.scheduling.daemon.entries import NOON, entry
+from tests.scheduling.daemon.execution_samples import NOON, entry
 from tests.scheduling.daemon.supervisor_bench import Bench, wait_until
 from tests.scheduling.ledger.ledger_samples import planned
 

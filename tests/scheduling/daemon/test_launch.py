@@ -21,7 +21,7 @@ from runner.scheduling.daemon.result import Result, told
 from runner.scheduling.ledger.ledger import Ledger
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
-from tests.scheduling.daemon.entries import entry
+from tests.scheduling.daemon.execution_samples import entry
 from tests.scheduling.daemon.supervisor_bench import Bench
 from tests.scheduling.ledger.ledger_samples import BUSY
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import count
 
 from runner.scheduling.daemon.pulse import HeartbeatMonitor
-from tests.scheduling.daemon.entries import NOON, entry
+from tests.scheduling.daemon.execution_samples import NOON, entry
 
 
 def test_an_owner_is_gone_when_its_heartbeat_stands_still_for_the_lease() -> None:

@@ -10,7 +10,7 @@ from runner.domain.executions import Execution, Status
 from runner.scheduling.daemon.process import End
 from runner.scheduling.daemon.result import RUN_AGAIN, STOPPED_BY_HAND, Result, answer, lost, overran, told
 from tests.golden import Golden
-from tests.scheduling.daemon.entries import entry
+from tests.scheduling.daemon.execution_samples import entry
 
 
 @pytest.mark.parametrize(
