@@ -6,7 +6,6 @@ Array letters: N records, L labels (model outputs).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,6 +37,19 @@ class Preflight:
     lowest: float
     highest: float
     parity: float | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Comparison of captured scores with recomputed ones.
+
+    Attributes:
+        largest: largest difference.
+        records: number of records compared.
+    """
+
+    largest: float
+    records: int
 
 
 def preflight(
@@ -76,7 +88,7 @@ def preflight(
         outputs=scores_NL.shape[1],
         lowest=float(scores_NL.min()),
         highest=float(scores_NL.max()),
-        parity=compared["largest"] if compared else None,
+        parity=compared.largest if compared else None,
     )
 
 
@@ -96,11 +108,11 @@ def _check_labels(model: Model, outputs: int) -> None:
         raise ModelAnswerError(f"{told}; name each output, or set it to null")
 
 
-def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> dict[str, Any] | None:
-    """Return how far the captured scores are from the model's own, or None where there are none to compare."""
+def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> Parity | None:
+    """Compare captured scores with the model's own; return None if no record has captured scores."""
     if captured_NL is None or captured_NL.shape != scores_NL.shape:
         return None
     known_N = np.isfinite(captured_NL).all(axis=1)
     if not known_N.any():
         return None
-    return {"largest": float(abs(captured_NL - scores_NL)[known_N].max()), "records": int(known_N.sum())}
+    return Parity(float(abs(captured_NL - scores_NL)[known_N].max()), int(known_N.sum()))

@@ -24,7 +24,7 @@ from runner.domain.executions import Status, Window
 from runner.domain.publication import AlertHistory, State
 from runner.errors import OccupiedTarget
 from runner.results import locks
-from runner.results.documents import dump, rename_effects
+from runner.results.documents import rename_effects
 
 MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
@@ -386,17 +386,6 @@ def read_manifest(target: Path) -> dict[str, Any] | None:
     if isinstance(effects := manifest.get("effects"), dict):
         rename_effects(effects)
     return manifest
-
-
-def common_files(
-    document: Mapping[str, Any], reports: Mapping[str, bytes], provenance: Provenance, watch: Stopwatch
-) -> dict[str, bytes]:
-    """Return the files that executions and baselining write in addition to their analysis."""
-    return {
-        **reports,
-        SETTINGS: provenance.settings.encode(),
-        MANIFEST: dump({**document, "timings": watch.seconds}),
-    }
 
 
 def sha256(data: bytes) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
+from pydantic import TypeAdapter
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, HistoryPoint, RankingResult
@@ -22,13 +23,14 @@ EFFECTS = {
     "mass_noise": "total_log2_change_noise",
 }
 """Keys of effects by their key in version 1."""
+T = TypeVar("T")
 LARGEST = 1e100
 """Limit of the magnitude of attributions, so that their sums stay finite."""
 
 
-def analysis(attributions: GlobalAttributions) -> bytes:
+def dump_analysis(attributions: GlobalAttributions) -> bytes:
     """Return the analysis.json of global attributions; features keep their order."""
-    return dump({"version": "1.0", "explanations": {"kernel_shap": _explanations(attributions)}})
+    return dump_json({"version": "1.0", "explanations": {"kernel_shap": _explanations(attributions)}})
 
 
 def _explanations(attributions: GlobalAttributions) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def _explanations(attributions: GlobalAttributions) -> dict[str, Any]:
     }
 
 
-def read_analysis(data: bytes, source: str) -> GlobalAttributions:
+def load_analysis(data: bytes, source: str) -> GlobalAttributions:
     """Return the global attributions of an analysis.json, also one of SageMaker Clarify.
 
     Args:
@@ -52,20 +54,29 @@ def read_analysis(data: bytes, source: str) -> GlobalAttributions:
         UnusableReference: if the document has another structure.
     """
     try:
-        explanations: dict[str, Any] = orjson.loads(data)["explanations"]["kernel_shap"]
-        labels = tuple(explanations)
-        names = tuple(explanations[labels[0]]["global_shap_values"])
-        columns = [[_finite(explanations[label]["global_shap_values"][name]) for name in names] for label in labels]
-        expected = [_finite(explanations[label]["expected_value"]) for label in labels]
+        return _attributions(orjson.loads(data)["explanations"]["kernel_shap"])
+    except UnevenLabels as error:
+        raise UnusableReference(source, str(error)) from error
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         problem = f"expected an analysis.json with explanations.kernel_shap ({type(error).__name__}: {error})"
         raise UnusableReference(source, problem) from error
+
+
+class UnevenLabels(ValueError):
+    """The labels of an analysis have different features, or none."""
+
+
+def _attributions(explanations: dict[str, Any]) -> GlobalAttributions:
+    labels = tuple(explanations)
+    names = tuple(explanations[labels[0]]["global_shap_values"])
+    columns = [[_finite(explanations[label]["global_shap_values"][name]) for name in names] for label in labels]
+    expected = [_finite(explanations[label]["expected_value"]) for label in labels]
     if not names or any(len(explanations[label]["global_shap_values"]) != len(names) for label in labels):
-        raise UnusableReference(source, "expected the same features for every label, and at least one feature")
+        raise UnevenLabels("expected the same features for every label, and at least one feature")
     return GlobalAttributions(names, labels, np.array(columns).T, np.array(expected))
 
 
-def constraint_violations(verdict: RankingResult) -> bytes:
+def dump_violations(verdict: RankingResult) -> bytes:
     """Return the constraint_violations.json of a verdict, with descriptions worded as SageMaker words them.
 
     Notes on special cases of the ranking rule follow the description.
@@ -81,37 +92,66 @@ def constraint_violations(verdict: RankingResult) -> bytes:
         }
         for drift in verdict.violations
     ]
-    return dump({"version": "1.0", "violations": violations})
+    return dump_json({"version": "1.0", "violations": violations})
 
 
-def drift(
-    result: DriftResult | None,
-    verdict: RankingResult,
-    reference: GlobalAttributions,
-    history: Sequence[HistoryPoint] = (),
-) -> bytes:
-    """Return the drift.json: all drift statistics (null if undefined) and the reference values.
+@dataclass(frozen=True)
+class DriftDocument:
+    """Content of a drift.json: all drift statistics and the reference values.
 
-    Args:
-        result: the statistical tests, None if the reference has no stored records.
-        verdict: the result of the nDCG rule.
-        reference: the global attributions of the reference.
-        history: the results of earlier executions, oldest first.
+    Attributes:
+        ranking: result of the nDCG rule; its notes are in the manifest.
+        result: result of the statistical tests; None if the reference has no stored records.
+        reference: global attributions of the reference.
+        history: results of earlier executions, oldest first.
     """
-    return dump(
+
+    ranking: RankingResult
+    result: DriftResult | None
+    reference: GlobalAttributions
+    history: tuple[HistoryPoint, ...] = ()
+
+
+def dump_drift(document: DriftDocument) -> bytes:
+    """Return the drift.json; undefined statistics are null."""
+    return dump_json(
         {
             "version": DRIFT_VERSION,
-            "threshold": verdict.threshold,
-            "ndcg": [asdict(drift) for drift in verdict.drifts],
-            "finding": None if result is None else asdict(result),
-            "reference": _explanations(reference),
-            "history": [asdict(point) for point in history],
+            "threshold": document.ranking.threshold,
+            "ndcg": [asdict(drift) for drift in document.ranking.drifts],
+            "finding": None if document.result is None else asdict(document.result),
+            "reference": _explanations(document.reference),
+            "history": [asdict(point) for point in document.history],
         }
     )
 
 
+def load_drift(data: bytes) -> DriftDocument:
+    """Return a drift.json of this or an earlier version.
+
+    Raises:
+        ValueError: if the document is damaged.
+    """
+    try:
+        document = read_drift(data)
+        ranking, result = {"threshold": document["threshold"], "drifts": document["ndcg"]}, document["finding"]
+        return DriftDocument(
+            ranking=_validator(RankingResult).validate_python(ranking),
+            result=None if result is None else _validator(DriftResult).validate_python(result),
+            reference=_attributions(document["reference"]),
+            history=tuple(map(_validator(HistoryPoint).validate_python, document["history"])),
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"drift.json is damaged ({type(error).__name__}: {error})") from error
+
+
+@cache
+def _validator(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
 def read_drift(data: bytes) -> dict[str, Any]:
-    """Return a drift.json of this or an earlier version, with the keys of this version."""
+    """Return the object of a drift.json of this or an earlier version, with the keys of this version."""
     document: dict[str, Any] = json.loads(data)
     if document.get("version") == 1:
         result = document.get("finding") or {}
@@ -134,6 +174,6 @@ def _finite(value: Any) -> float:
     return float(value)
 
 
-def dump(document: dict[str, Any]) -> bytes:
+def dump_json(document: dict[str, Any]) -> bytes:
     """Return a document as strict JSON, indented by four spaces, in UTF-8."""
     return (json.dumps(document, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -19,7 +19,7 @@ from runner.errors import UnusableReference
 from runner.explain import background as backgrounds
 from runner.results import directories
 from runner.results.directories import ANALYSIS, REFERENCE_SAMPLE
-from runner.results.documents import read_analysis
+from runner.results.documents import load_analysis
 from runner.storage import existing
 
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
@@ -63,7 +63,7 @@ class Reference:
         digest = directories.sha256(data)
         try:
             origin = _origin(directories.read_manifest(file.parent), digest)
-            attributions = read_analysis(data, str(file))
+            attributions = load_analysis(data, str(file))
             sample = None if origin is None else _sample(file.with_name(REFERENCE_SAMPLE), origin, attributions)
         except ValueError as error:
             remedy = "re-run stage=baseline, or remove the manifest to use the analysis alone"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +32,11 @@ from runner.results.directories import (
     Stopwatch,
     claim,
     commit,
-    common_files,
     sha256,
     writing,
 )
 from runner.results.local_attributions import saved
+from runner.results.manifest import DatasetCounts, Explanation, Manifest
 from runner.results.reference import draw_sample, to_parquet
 from runner.sources.dataset import Dataset
 from runner.types import NO_OTHER_KEYS
@@ -94,40 +94,44 @@ class Baseline:
             checked = preflight(self.model, features, background, self.estimator.use_logit)
             attributions = self.estimator.explain(self.model, features, background, self.track)
             reference = self.estimator.aggregate(attributions)
-        analysis = documents.analysis(reference)
+        analysis = documents.dump_analysis(reference)
         records = draw_sample(Explained(features, attributions), self.policy.reference_rows, self.policy.seed)
         sample_bytes = to_parquet(records)
         tests = features.width * len(attributions.labels)
-        calls = manifest.calls(before, calls_made(self.model))
+        calls = manifest.calls_between(before, calls_made(self.model))
         identities = {"dataset": digest, "model": self.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
-        found = {
-            **manifest.header("baseline", self.name, Status.COMPLETED, ("Reference", size), self.provenance.versions),
-            "command": subprocesses.reproduction(kind="baseline"),
-            "counts": {"records": features.height},
-            **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
-            "preflight": asdict(checked),
-            "calls": calls,
-            "notes": [
-                *ndcg_range_notes(reference, self.policy.threshold),
-                minimum_detectable(self.policy, records.features.height, tests),
-                *self._segments(records),
-                *manifest.call_notes(calls),
-            ],
-        }
+        notes = [
+            *ndcg_range_notes(reference, self.policy.threshold),
+            minimum_detectable(self.policy, records.features.height, tests),
+            *self._segments(records),
+            *manifest.call_notes(calls),
+        ]
+        found = Manifest(
+            stage="baseline",
+            status=Status.COMPLETED,
+            headline="Reference",
+            sentence=size,
+            monitor=self.name,
+            versions=self.provenance.versions,
+            command=subprocesses.reproduction(kind="baseline"),
+            notes=tuple(notes),
+            counts=DatasetCounts(features.height),
+            explanation=Explanation.of(self.estimator, attributions, background, checked, calls, analysis, identities),
+        )
         with watch.step("report"):
-            reports, troubles = self.report.attempt(found, analysis)
-        found["notes"] += troubles
+            reports, troubles = self.report.attempt(manifest.as_document(found), analysis)
+        found = replace(found, notes=(*found.notes, *troubles), timings=watch.seconds)
         files = {
             ANALYSIS: analysis,
             REFERENCE_SAMPLE: sample_bytes,
-            **common_files(found, reports, self.provenance, watch),
+            **manifest.common_files(found, reports, self.provenance),
         }
         with ExitStack() as stack:
             local = stack.enter_context(saved(attributions, background)) if self.save_local_shap_values else {}
             commit(self.target, {**files, **local})
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
-        message = "\n  ".join([f"Completed. Reference: {size}", *found["notes"], *paths])
+        message = "\n  ".join([f"Completed. Reference: {size}", *found.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
 
     def _segments(self, records: Explained) -> list[str]:

@@ -14,7 +14,7 @@ from runner import storage
 from runner.domain.executions import Outcome, Window
 from runner.domain.records import Captured
 from runner.domain.text import plural
-from runner.results.documents import dump
+from runner.results.documents import dump_json
 from runner.sources.source import Source
 from runner.types import NO_OTHER_KEYS, Interval
 
@@ -59,7 +59,7 @@ class Capture:
             written = [f"{stem}.json"]
             for stale in (".rejected.jsonl", ".parquet"):
                 Path(f"{stem}{stale}").unlink(missing_ok=True)
-            storage.write(written[0], dump(found))
+            storage.write(written[0], dump_json(found))
             if captured.rejected:
                 written.append(f"{stem}.rejected.jsonl")
                 storage.write(written[-1], captured.rejections)

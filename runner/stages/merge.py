@@ -20,7 +20,7 @@ from runner.errors import NoData, RecordError, SettingsError
 from runner.protocols import Track
 from runner.records import capture, ground_truth
 from runner.records.ground_truth import Join, Truths
-from runner.results.documents import dump
+from runner.results.documents import dump_json
 from runner.sources.endpoint import EndpointReader
 from runner.types import NO_OTHER_KEYS, Interval
 
@@ -81,7 +81,7 @@ class Merge:
         paths = [self._write(hour, lines) for hour, lines in merged.items()]
         name = f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}.merge.json"
         found = {**asdict(join), "join_rate": join.rate, "rejected_events": counts["rejected"], "files": paths}
-        storage.write(str(self.summary / name), dump(found))
+        storage.write(str(self.summary / name), dump_json(found))
         nothing = [] if join.truths else [f"no ground truth in {self.ground_truth} (paths.ground_truth)"]
         return Outcome("\n  ".join([_summary(join, window), *nothing, *paths, f"saved in {self.summary / name}"]))
 

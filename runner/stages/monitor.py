@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -38,7 +38,9 @@ from runner.protocols import Model, Track, calls_made
 from runner.report.render import Report
 from runner.results import directories, documents, history, manifest
 from runner.results.directories import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
+from runner.results.documents import DriftDocument
 from runner.results.local_attributions import saved
+from runner.results.manifest import CaptureCounts, Comparison, Effects, ExecutionTime, Explanation, Manifest
 from runner.results.reference import Reference, canaries
 from runner.sources.merged import MergedReader
 from runner.sources.sample import only, order
@@ -181,36 +183,43 @@ class Monitor:
         attributions, live, verdict, finding = seen.attributions, seen.live, seen.verdict, seen.finding
         captured = scene.first(len(attributions.phi_NDL))
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
-        analysis = documents.analysis(live)
+        analysis = documents.dump_analysis(live)
         told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
-        drift = documents.drift(finding, verdict, reference.attributions, past)
+        drift = documents.dump_drift(DriftDocument(verdict, finding, reference.attributions, tuple(past)))
         files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, DRIFT: drift, **_rejected(captured)}
         if verdict.violations:
-            files[VIOLATIONS] = documents.constraint_violations(verdict)
+            files[VIOLATIONS] = documents.dump_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
-        calls = manifest.calls(before, calls_made(self.model))
-        found = {
-            **self._head(slot, status, told),
-            **manifest.drift_summary(finding),
-            "counts": manifest.counts(captured),
-            "verdict": manifest.ranking(verdict),
-            "material": self.policy.material,
-            **manifest.explanation(self.estimator, attributions, background, analysis, **identities),
-            "evaluations": attributions.evaluations + (again.evaluations if again else 0),
-            "preflight": asdict(checked),
-            "calls": calls,
-            "serving_parity": parity(captured.scores(), self.estimator.model_scores(attributions)),
-            "quality": manifest.model_quality(self.merged.quality(slot.window, attributions.labels)),
-            "model_changed": reference.model_changed(self.model.identity),
-            "notes": [
-                *differences,
-                *self._explained(len(attributions.phi_NDL), features.height),
-                *verdict.notes,
-                *(finding.notes if finding else [NOTHING_KEPT]),
-                *manifest.call_notes(calls),
-                *rejections(captured),
-            ],
-        }
+        calls = manifest.calls_between(before, calls_made(self.model))
+        notes = [
+            *differences,
+            *self._explained(len(attributions.phi_NDL), features.height),
+            *verdict.notes,
+            *(finding.notes if finding else [NOTHING_KEPT]),
+            *manifest.call_notes(calls),
+            *rejections(captured),
+        ]
+        extra = again.evaluations if again else 0
+        explanation = Explanation.of(
+            self.estimator, attributions, background, checked, calls, analysis, identities, extra
+        )
+        comparison = Comparison(
+            level=finding.level if finding else None,
+            level_alone=finding.alone if finding else None,
+            effects=Effects.of(finding),
+            verdict=verdict,
+            material=self.policy.material,
+            serving_parity=parity(captured.scores(), self.estimator.model_scores(attributions)),
+            quality=self.merged.quality(slot.window, attributions.labels),
+            model_changed=reference.model_changed(self.model.identity),
+        )
+        found = replace(
+            self._head(slot, status, told),
+            notes=tuple(notes),
+            counts=CaptureCounts.of(captured),
+            explanation=explanation,
+            comparison=comparison,
+        )
         with ExitStack() as stack:
             if self.save_local_shap_values:
                 files |= stack.enter_context(saved(attributions, background, captured))
@@ -218,8 +227,8 @@ class Monitor:
         scores = {drift.label: drift.ndcg for drift in verdict.drifts if drift.ndcg is not None}
         untold = self._tell(slot, status, told[1], live=live, ndcg=scores, finding=finding)
         lines = [
-            f"{status}, {slot.window}. {found['headline']}: {found['sentence']}",
-            *(f"note: {note}" for note in [*found["notes"], *troubles]),
+            f"{status}, {slot.window}. {found.headline}: {found.sentence}",
+            *(f"note: {note}" for note in [*found.notes, *troubles]),
             slot.target / REPORT,
             *untold,
         ]
@@ -340,22 +349,30 @@ class Monitor:
         return self.tell(publication)
 
     def _report_failure(self, slot: Slot, reason: str, stored: str, captured: Captured | None) -> None:
-        found = {**self._head(slot, Status.FAILED, ("Failed", reason)), "failure_reason": stored, "notes": []}
-        if captured:
-            found["counts"] = manifest.counts(captured)
+        counts = CaptureCounts.of(captured) if captured else None
+        head = self._head(slot, Status.FAILED, ("Failed", reason))
+        found = replace(head, failure_reason=stored, counts=counts)
         files = _rejected(captured) if captured else {}
         self._commit(slot, found, files, Stopwatch(self.provenance.clock))
 
-    def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> dict[str, Any]:
-        head = manifest.header("monitor", self.name, status, told, self.provenance.versions)
+    def _head(self, slot: Slot, status: Status, told: tuple[str, str]) -> Manifest:
+        headline, sentence = told
         at = {"window": f"{slot.window.start:%FT%TZ}/{slot.window.end:%FT%TZ}", "scheduled": f"{slot.scheduled:%FT%TZ}"}
-        command = subprocesses.reproduction(kind="monitor", **at, attached="false")
-        return {**head, **manifest.time_range(self.endpoint, slot.window, slot.scheduled), "command": command}
+        return Manifest(
+            stage="monitor",
+            status=status,
+            headline=headline,
+            sentence=sentence,
+            monitor=self.name,
+            versions=self.provenance.versions,
+            command=subprocesses.reproduction(kind="monitor", **at, attached="false"),
+            time=ExecutionTime(self.endpoint, slot.window, slot.scheduled),
+        )
 
     def _commit(
         self,
         slot: Slot,
-        found: dict[str, Any],
+        found: Manifest,
         files: Mapping[str, bytes | IO[bytes]],
         watch: Stopwatch,
         analysis: bytes | None = None,
@@ -363,9 +380,9 @@ class Monitor:
     ) -> list[str]:
         """Put the directory in place, and return what could not be reported."""
         with watch.step("report"):
-            reports, troubles = self.report.attempt(found, analysis, drift)
-        told = {**found, "notes": [*found["notes"], *troubles]}
-        directories.commit(slot.target, {**files, **directories.common_files(told, reports, self.provenance, watch)})
+            reports, troubles = self.report.attempt(manifest.as_document(found), analysis, drift)
+        found = replace(found, notes=(*found.notes, *troubles), timings=watch.seconds)
+        directories.commit(slot.target, {**files, **manifest.common_files(found, reports, self.provenance)})
         return [*troubles, *self.report.put_index(self.root / self.endpoint / self.name)]
 
 

@@ -24,7 +24,6 @@ from runner.models.remote import DryRunModel
 from runner.protocols import Model, RemoteModel, Track, calls_made
 from runner.results import directories, manifest
 from runner.results import reference as references
-from runner.results.documents import dump
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
 from runner.sources.sample import order
@@ -111,7 +110,7 @@ class Plan:
         with self._records(window) as records:
             found = self._plan(records)
         path = self.target / f"{_stem(window)}.plan.json"
-        storage.write(str(path), dump(found))
+        storage.write(str(path), dump_json(found))
         subject = f"an execution over {window}" if window else "baselining"
         return Outcome("\n  ".join([f"Plan of {subject}", *_lines(found), f"saved in {path}"]))
 
@@ -148,6 +147,7 @@ class Plan:
         rows = checked.rows + self._rows(records)
         first = None if records.first is None else records._replace(features=records.first)
         probe = self._probe(features, rows)
+        sent = manifest.calls_between(before, calls_made(self.model))
         calls = self._dry_run(self.model, records, checked) if isinstance(self.model, RemoteModel) else None
         return {
             "records": features.height,
@@ -158,7 +158,7 @@ class Plan:
             "first": first and {"records": len(first.features), "rows": checked.rows + self._rows(first)},
             "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
             "probe": probe._asdict(),
-            "shown": manifest.calls(before, calls_made(self.model)),
+            "shown": sent and asdict(sent),
             "seconds": self._seconds(probe, rows, calls),
             "cost": self.price and calls and self.price * calls.requests / 1000,
             "preflight": asdict(checked),
@@ -189,8 +189,8 @@ class Plan:
         rows = features[np.resize(real_rows(features.height), count)]
         before, start = calls_made(self.model), self.clock()
         self.model.predict(rows)
-        sent = manifest.calls(before, calls_made(self.model))
-        return Probe(count, sent["requests"] if sent else 0, self.clock() - start)
+        sent = manifest.calls_between(before, calls_made(self.model))
+        return Probe(count, sent.requests if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:
         """Return the expected duration: proportional to calls for a remote model, to rows otherwise."""

@@ -28,6 +28,7 @@ from runner.drift.shares import rank, share
 from runner.report.render import Report
 from runner.results import documents
 from runner.results.directories import ANALYSIS, DRIFT, MANIFEST
+from runner.results.documents import DriftDocument
 from tests.cli_runner import CHECKOUT
 
 REPORT = Report(CHECKOUT / "reports_templates", "Title <&>", 20)
@@ -184,11 +185,11 @@ def stored(
     """Return the documents of a directory, and the report in all forms."""
     given = {}
     if live is not None:
-        given[ANALYSIS] = documents.analysis(live)
+        given[ANALYSIS] = documents.dump_analysis(live)
     if reference is not None:
-        given[DRIFT] = documents.drift(finding, RankingResult(0.9, ()), reference, history)
+        given[DRIFT] = documents.dump_drift(DriftDocument(RankingResult(0.9, ()), finding, reference, tuple(history)))
     reports = REPORT.render(manifest, given.get(ANALYSIS), given.get(DRIFT))
-    return {MANIFEST: documents.dump(manifest), **given, **reports}
+    return {MANIFEST: documents.dump_json(manifest), **given, **reports}
 
 
 def html(*given: Any) -> str:

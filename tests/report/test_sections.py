@@ -14,7 +14,7 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import Effect, Level
 from runner.drift.shares import rank, share
 from runner.report import sections
-from runner.results.documents import analysis
+from runner.results.documents import dump_analysis
 from tests.golden import Golden
 from tests.report.samples import finding, manifest
 
@@ -75,7 +75,9 @@ CALM, MOVED, WORST = (
 def told(*labels_: Any) -> list[dict[str, Any]]:
     """Return the sections of a page over what was found."""
     document = orjson.loads(orjson.dumps(asdict(replace(FOUND, labels=labels_))))
-    return sections.label_sections({**manifest(), "verdict": {}}, orjson.loads(analysis(LIVE)), {"finding": document})
+    return sections.label_sections(
+        {**manifest(), "verdict": {}}, orjson.loads(dump_analysis(LIVE)), {"finding": document}
+    )
 
 
 def test_the_worst_label_is_first() -> None:
@@ -90,7 +92,7 @@ def test_without_a_finding_the_lowest_ndcg_is_first() -> None:
     rule: dict[str, Any] = {"floor": None, "chance": None, "violated": False, "notes": []}
     rules = [{"label": name, "reference_label": name, "ndcg": ndcg, **rule} for name, ndcg in (("u", None), ("v", 0.5))]
     verdict = {"threshold": 0.9, "labels": rules}
-    shown = sections.label_sections({**manifest(), "verdict": verdict}, orjson.loads(analysis(LIVE)), {})
+    shown = sections.label_sections({**manifest(), "verdict": verdict}, orjson.loads(dump_analysis(LIVE)), {})
     assert [section["label"] for section in shown] == ["v", "u", "w"]
     assert shown[1]["verdict"]["ndcg"] == "undefined"
 

@@ -13,7 +13,7 @@ from runner.results import documents
 from tests.golden import Golden
 from tests.report.samples import REPORT, attributions, manifest
 
-LIVE = documents.analysis(attributions(["a", "b"]))
+LIVE = documents.dump_analysis(attributions(["a", "b"]))
 
 
 def test_any_single_file_may_be_replaced(tmp_path: Path) -> None:

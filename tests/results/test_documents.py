@@ -10,11 +10,21 @@ import orjson
 import pytest
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import LabelRanking, RankingResult
+from runner.domain.drift import Canary, HistoryPoint, LabelRanking, Level, RankingResult
+from runner.domain.executions import Status
 from runner.drift.detect import Detector
 from runner.drift.ranking import ABSOLUTE
 from runner.errors import UnusableReference
-from runner.results.documents import analysis, constraint_violations, drift, dump, read_analysis, read_drift
+from runner.results.documents import (
+    DriftDocument,
+    dump_analysis,
+    dump_drift,
+    dump_json,
+    dump_violations,
+    load_analysis,
+    load_drift,
+    read_drift,
+)
 from tests.drift.samples import HOUR, POLICY, local
 
 EXPECTED = Path(__file__).parents[1] / "expected"
@@ -29,12 +39,12 @@ ATTRIBUTIONS = GlobalAttributions(
 
 def test_analysis_matches_the_expected_file() -> None:
     """The bytes of analysis.json follow the published format."""
-    assert analysis(ATTRIBUTIONS) == (EXPECTED / "analysis.json").read_bytes()
+    assert dump_analysis(ATTRIBUTIONS) == (EXPECTED / "analysis.json").read_bytes()
 
 
 def test_analysis_round_trip() -> None:
     """Reading returns the values that were written."""
-    back = read_analysis(analysis(ATTRIBUTIONS), "a.json")
+    back = load_analysis(dump_analysis(ATTRIBUTIONS), "a.json")
     assert (back.names, back.labels) == (ATTRIBUTIONS.names, ATTRIBUTIONS.labels)
     np.testing.assert_array_equal(back.values_DL, ATTRIBUTIONS.values_DL)
     np.testing.assert_array_equal(back.expected_L, ATTRIBUTIONS.expected_L)
@@ -48,7 +58,7 @@ def test_violations_match_the_expected_file() -> None:
         LabelRanking("label2", "label2", 0.5, 0.4, 0.6, (ABSOLUTE,)),
         LabelRanking("label3", "label3", None, None, None),
     )
-    assert constraint_violations(RankingResult(0.9, drifts)) == (EXPECTED / "constraint_violations.json").read_bytes()
+    assert dump_violations(RankingResult(0.9, drifts)) == (EXPECTED / "constraint_violations.json").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +81,7 @@ def test_violations_match_the_expected_file() -> None:
 def test_other_documents_are_refused(data: bytes) -> None:
     """The error names the file."""
     with pytest.raises(UnusableReference, match=r"reference a\.json: "):
-        read_analysis(data, "a.json")
+        load_analysis(data, "a.json")
 
 
 def test_undefined_figures_are_null_in_drift_json() -> None:
@@ -79,18 +89,41 @@ def test_undefined_figures_are_null_in_drift_json() -> None:
     reference, zero = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
     verdict = RankingResult(0.9, (LabelRanking("y", "y", None, None, None, ("degenerate",)),))
     against = GlobalAttributions(("x",), ("y",), np.array([[0.5]]), np.array([0.25]))
-    document = orjson.loads(drift(Detector(POLICY).find(reference, zero, "mean_abs", HOUR), verdict, against))
+    document = orjson.loads(
+        dump_drift(DriftDocument(verdict, Detector(POLICY).find(reference, zero, "mean_abs", HOUR), against))
+    )
     assert document["reference"] == {"y": {"global_shap_values": {"x": 0.5}, "expected_value": 0.25}}
     (label,) = document["finding"]["labels"]
     assert label["attribution_shift"] == {"value": None, "noise": None, "p": None}
     assert (document["finding"]["level"], label["level"], document["ndcg"][0]["ndcg"]) == ("info", "info", None)
-    assert orjson.loads(drift(None, verdict, against))["finding"] is None
+    assert orjson.loads(dump_drift(DriftDocument(verdict, None, against)))["finding"] is None
+
+
+def test_drift_round_trip() -> None:
+    """Reading returns the values that were written; the notes of the ranking are in the manifest."""
+    verdict = RankingResult(0.9, (LabelRanking("label0", "label0", 0.75, 0.4, 0.6, (ABSOLUTE,)),))
+    point = HistoryPoint("a", "b", Status.FAILED, Level.NONE, Level.NONE, None, 0.9, 0.5, None, None, None, "ab")
+    result = replace(
+        Detector(POLICY).find(local(600, 0), local(300, 1), "mean_abs", HOUR),
+        canary=Canary(9, changed=True, difference=0.5, moved=None),
+    )
+    data = dump_drift(DriftDocument(verdict, result, ATTRIBUTIONS, (point, point)))
+    back = load_drift(data)
+    assert (back.ranking, back.result, back.history) == (verdict, result, (point, point))
+    assert dump_drift(back) == data
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"reference": 7}', b'{"version": 2, "finding": 7}'])
+def test_damaged_drift_json_is_refused(data: bytes) -> None:
+    """Any structure other than that of a drift.json is an error."""
+    with pytest.raises(ValueError, match=r"drift\.json is damaged"):
+        load_drift(data)
 
 
 def test_documents_are_strict_json() -> None:
     """NaN and Infinity are refused."""
     with pytest.raises(ValueError, match="JSON"):
-        dump({"value": float("nan")})
+        dump_json({"value": float("nan")})
 
 
 def test_the_effects_of_version_1_have_the_keys_of_this_version() -> None:

@@ -1,18 +1,41 @@
-"""The origin of attributions in the manifest."""
+"""The manifest: its sections, and reading what was written."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 
+from runner.domain.attributions import Calls
+from runner.drift.performance import Quality
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.clarify import Clarify
-from runner.results import manifest
-from runner.results.documents import dump
+from runner.explain.preflight import Parity, preflight
+from runner.results.directories import MANIFEST
+from runner.results.manifest import Explanation, Manifest, call_notes, dump_manifest, load_manifest, read_manifest
+from tests.cli_runner import Shapwatch
 from tests.conftest import HERE, untracked
 from tests.formula_models import Formula, interacting
+from tests.golden import Golden
+from tests.results.samples import BASELINE, COMPLETED, FAILED
+
+DAMAGES: list[dict[str, object]] = [
+    {"status": "Splendid"},
+    {"window": 7},
+    {"scheduled": "noon"},
+    {"verdict": {"threshold": 0.9, "labels": [{}]}},
+    {"level": ["?"]},
+    {"effects": {"attribution_shift": {"value": []}}},
+    {"background": None},
+    {"estimator": 7},
+    {"hashes": []},
+    {"versions": None},
+]
 
 
 @pytest.mark.parametrize(
@@ -27,17 +50,100 @@ from tests.formula_models import Formula, interacting
 def test_standard_errors_are_listed_by_label(
     num_samples: int, method: Aggregation, local: int | None, each: int | None
 ) -> None:
-    """Local and global errors: null if unknown, 0 if all coalitions were evaluated."""
+    """Local and global errors: None if unknown, 0 if all coalitions were evaluated."""
     features = pl.DataFrame(np.random.default_rng(0).normal(size=(5, 5)), schema=list("abcde"))
+    model = Formula(interacting)
     estimator = Estimator(Clarify(num_samples, 0), method, use_logit=False, max_batch_rows=100, engine=HERE)
-    attributions = estimator.explain(Formula(interacting), features, features[:1], untracked)
-    errors = manifest.explanation(estimator, attributions, features[:1], b"")["standard_errors"]
+    attributions = estimator.explain(model, features, features[:1], untracked)
+    checked = preflight(model, features, features[:1], use_logit=False)
+    explanation = Explanation.of(estimator, attributions, features[:1], checked, None, b"", {})
 
     def sign(error: float | None) -> int | None:
         return None if error is None else int(np.sign(error))
 
-    assert list(errors) == ["label0"]
-    assert sign(errors["label0"]["local"]) == local
-    assert {name: sign(error) for name, error in errors["label0"]["global"].items()} == dict.fromkeys("abcde", each)
-    assert all(error is None or error == float(f"{error:.3g}") for error in errors["label0"]["global"].values())
-    assert b"NaN" not in dump(errors)
+    assert explanation.standard_errors is not None
+    assert list(explanation.standard_errors) == ["label0"]
+    errors = explanation.standard_errors["label0"]
+    assert sign(errors.local) == local
+    assert {name: sign(error) for name, error in errors.by_feature.items()} == dict.fromkeys("abcde", each)
+    assert all(error is None or error == float(f"{error:.3g}") for error in errors.by_feature.values())
+    assert b"NaN" not in dump_manifest(replace(BASELINE, explanation=explanation))
+
+
+@pytest.mark.parametrize("manifest", [BASELINE, COMPLETED, FAILED], ids=["baseline", "completed", "failed"])
+def test_manifest_round_trip(manifest: Manifest) -> None:
+    """Reading returns the values that were written."""
+    assert load_manifest(dump_manifest(manifest)) == manifest
+
+
+@pytest.mark.parametrize("quality", [None, "no labels", Quality(9, 0.5, None, 0.75, ("a note",))])
+def test_quality_round_trip(quality: Quality | str | None) -> None:
+    """Metrics, the reason why they are missing, and no ground truth at all are different."""
+    assert COMPLETED.comparison
+    manifest = replace(COMPLETED, comparison=replace(COMPLETED.comparison, quality=quality, serving_parity=None))
+    assert load_manifest(dump_manifest(manifest)) == manifest
+
+
+def test_stored_manifests_keep_their_bytes(tmp_path: Path) -> None:
+    """Reading and writing the manifests of a baselining, executions and a failure changes no byte."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=quickstart")
+    shapwatch("stage=monitor", "stage.window=2026-01-05T02", code=2)
+    files = sorted(tmp_path.rglob(MANIFEST))
+    assert len(files) == 5
+    for file in files:
+        manifest = read_manifest(file.parent)
+        assert manifest is not None
+        assert dump_manifest(manifest) == file.read_bytes()
+
+
+def test_manifest_of_an_earlier_version_is_read() -> None:
+    """Missing keys have defaults, and former names of effects are replaced."""
+    document = orjson.loads(dump_manifest(COMPLETED))
+    for key in ("command", "level_alone", "material", "quality", "calls", "timings"):
+        del document[key]
+    for key in ("outside", "probes", "sample"):
+        del document["counts"][key]
+    document["effects"] = {
+        "share_moved": document["effects"]["attribution_shift"],
+        "mass": document["effects"]["total_log2_change"],
+    }
+    manifest = load_manifest(orjson.dumps(document))
+    assert manifest
+    assert manifest.comparison
+    assert COMPLETED.comparison
+    assert manifest.comparison.level_alone == manifest.comparison.level == COMPLETED.comparison.level
+    assert manifest.comparison.effects == COMPLETED.comparison.effects
+    assert (manifest.comparison.material, manifest.timings) == (None, None)
+
+
+@pytest.mark.parametrize("data", [b"[]", b"null", b"{}", b'{"stage": "other"}', b'[{"prefix": "s3://bucket/"}]'])
+def test_other_document_is_no_manifest(data: bytes) -> None:
+    """A JSON document of another program is ignored."""
+    assert load_manifest(data) is None
+
+
+@pytest.mark.parametrize("change", DAMAGES, ids=lambda change: next(iter(change)))
+def test_damaged_manifest_is_refused(change: dict[str, object], golden: Golden) -> None:
+    """The error names the key."""
+    document = orjson.loads(dump_manifest(COMPLETED))
+    with golden.raises(ValueError):
+        load_manifest(orjson.dumps({**document, **change}))
+
+
+def test_parity_is_stored_with_its_records() -> None:
+    """The number of compared records is next to the largest difference."""
+    assert COMPLETED.comparison
+    assert COMPLETED.comparison.serving_parity == Parity(0.25, 10)
+    assert orjson.loads(dump_manifest(COMPLETED))["serving_parity"] == {"largest": 0.25, "records": 10}
+
+
+@pytest.mark.parametrize(
+    ("calls", "count"),
+    [(None, 0), (Calls(10, 100, 1000), 0), (Calls(10, 100, 1000, retries=1), 1), (Calls(10, 100, 1000, 3, 2), 2)],
+)
+def test_retries_and_rejected_batches_give_notes(calls: Calls | None, count: int, golden: Golden) -> None:
+    """A model in this process, and calls without problems, give none."""
+    notes = call_notes(calls)
+    assert len(notes) == count
+    golden("\n".join(notes))
