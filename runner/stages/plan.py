@@ -24,6 +24,7 @@ from runner.models.remote import DryRunModel
 from runner.protocols import Model, RemoteModel, Track, calls_made
 from runner.results import directories, manifest
 from runner.results import reference as references
+from runner.results.documents import dump_json
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
 from runner.sources.sample import order
