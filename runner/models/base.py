@@ -10,15 +10,16 @@ import json
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive, Link
 from runner.domain.text import plural
 from runner.errors import (
     ArtifactError,
@@ -50,15 +51,51 @@ Columns = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], Field(
 Headers = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LocalModel:
-    """A model in this process."""
+    """A model in this process.
+
+    Attributes:
+        kind: the option of `conf/model`.
+        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
+    """
 
     is_fast: ClassVar[bool] = False
     """Whether a prediction takes microseconds and runs no code except arithmetic."""
 
+    kind: str
+    deploy: Literal["shadow"] | None
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings only: another process loads the model itself."""
         return {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", {}) if name in vars(self)}
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class FileModel(LocalModel):
+    """A model in this process that is loaded from a file of a library.
+
+    Attributes:
+        artifact: path of the file.
+        columns: indices of the score columns to explain, counted from 0; None for all.
+        label_headers: names of the outputs, None for `label0`, `label1`, …
+    """
+
+    save_with: ClassVar[str]
+    """The function that writes the file, for messages."""
+
+    artifact: Path
+    columns: Columns | None
+    label_headers: Headers | None
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of the artifact and `columns`."""
+        return fingerprint(self._bytes, self.columns)
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return file_bytes(self.artifact, self.save_with)
 
 
 @contextmanager
@@ -166,29 +203,6 @@ def by_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> pl.Data
         problem = f"{lacking}; the records have {snippet(', '.join(map(repr, features.columns)))}"
         raise ArtifactError(path, f"{problem}; set data.headers to the feature names of the training data")
     return features.select(names)
-
-
-def by_known_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> pl.DataFrame:
-    """Return the features in the order of the model's names, or unchanged if no name is the same.
-
-    Raises:
-        ArtifactError: if only some names are the same.
-    """
-    return features if set(names).isdisjoint(features.columns) else by_name(path, names, features)
-
-
-def tree_terms(contributions: Any, link: Link, model: pl.DataFrame, features: pl.DataFrame) -> Additive:
-    """Return a library's TreeSHAP values in the order of the records' features.
-
-    Args:
-        contributions: the library's values for one output, a row per record; the last column is the base value.
-        link: the link function of the output.
-        model: the features in the order of the model.
-        features: the features in the order of the records.
-    """
-    values_NC = np.asarray(contributions, dtype=np.float64).reshape(len(contributions), -1)
-    order_D = [model.columns.index(name) for name in features.columns]
-    return Additive(link, values_NC[0, -1:], values_NC[:, order_D, None])
 
 
 def at_least_one(features: pl.DataFrame) -> pl.DataFrame:

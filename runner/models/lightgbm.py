@@ -6,10 +6,9 @@ Array letters: N records, D features, L labels (outputs).
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -17,98 +16,52 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive, Link
-from runner.errors import ArtifactError, ExplainerError
-from runner.models.base import (
-    Columns,
-    Headers,
-    LocalModel,
-    at_least_one,
-    by_known_name,
-    check_width,
-    computing,
-    file_bytes,
-    fingerprint,
-    installed,
-    matrix,
-    reading,
-    scores,
-    tree_terms,
-)
+from runner.domain.attributions import Link
+from runner.errors import ArtifactError
+from runner.models.base import installed, reading
+from runner.models.boosted_trees import CATEGORICAL, BoostedTrees
 
 if TYPE_CHECKING:
     import lightgbm
 
 
-LINKS: dict[str, Link] = {"binary sigmoid:1": "logistic", "regression": "identity"}
-"""Objectives supported by `tree_shap`, with the link function of their output."""
-
-
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Lightgbm(LocalModel):
+class Lightgbm(BoostedTrees):
     """A LightGBM booster.
-
-    Features are matched by the names in the file if the records have the same names, otherwise by order. Nulls are
-    missing values.
 
     Attributes:
         kind: `lightgbm`.
         artifact: path of the .txt file written by `save_model`.
-        columns: indices of the score columns to explain, counted from 0; None for all.
-        label_headers: names of the outputs, None for `label0`, `label1`, …
-        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
+    library: ClassVar[str] = "LightGBM"
+    links: ClassVar[Mapping[str, Link]] = {"binary sigmoid:1": "logistic", "regression": "identity"}
+    save_with: ClassVar[str] = "save_model as .txt"
+
     kind: Literal["lightgbm"]
-    artifact: Path
-    columns: Columns | None
-    label_headers: Headers | None
-    deploy: Literal["shadow"] | None = field()
 
-    @cached_property
-    def identity(self) -> str:
-        """The SHA-256 of the artifact and `columns`."""
-        return fingerprint(self._bytes, self.columns)
+    @property
+    def _width(self) -> int:
+        return self._booster.num_feature()
 
-    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL, as `Booster.predict` computes them.
+    @property
+    def _names(self) -> Sequence[str]:
+        return self._booster.feature_name()
 
-        Raises:
-            ArtifactError: if the artifact cannot be read, expects other features, or merges two feature names.
-            MissingInput: if the artifact does not exist.
-            ModelInputError: if a feature is a string.
-            ModelAnswerError: if LightGBM fails, or `columns` selects a column that does not exist.
-        """
-        booster = self._booster
-        check_width(self.artifact, booster.num_feature(), features)
-        written = at_least_one(self._as_written(features))
-        x_ND = matrix(self.kind, by_known_name(self.artifact, booster.feature_name(), written))
-        with computing("LightGBM"):
-            answer = booster.predict(x_ND, validate_features=False)
-        return scores("LightGBM", answer, features.height, self.columns)
+    @property
+    def _objective(self) -> str:
+        found = re.search(rb"^objective=(.*)$", self._bytes, re.MULTILINE)
+        return found[1].decode() if found else "none"
 
-    def tree_shap(self, features: pl.DataFrame) -> Additive:
-        """Return each feature's contribution to the margin, from LightGBM's path-dependent TreeSHAP.
+    def _output(self, x_ND: NDArray[np.float64], contributions: bool) -> Any:
+        return self._booster.predict(x_ND, pred_contrib=contributions, validate_features=False)
+
+    def _renamed(self, features: pl.DataFrame) -> pl.DataFrame:
+        """Return the features, renamed as in a LightGBM file: with `_` for each space.
 
         Raises:
-            ExplainerError: if the model has several outputs, or the link of its objective is not supported.
+            ArtifactError: if two features have the same name in the file.
         """
-        booster = self._booster
-        objective = (re.search(rb"^objective=(.*)$", self._bytes, re.MULTILINE) or [b"", b"none"])[1].decode()
-        if objective not in LINKS or self.columns is not None:
-            raise ExplainerError(
-                f"shap.explainer=tree supports one output with objective {' or '.join(LINKS)}, not {objective}; "
-                "use shap.explainer=kernel"
-            )
-        check_width(self.artifact, booster.num_feature(), features)
-        written = self._as_written(features)
-        known = by_known_name(self.artifact, booster.feature_name(), written)
-        with computing("LightGBM"):
-            answer = booster.predict(matrix(self.kind, known), pred_contrib=True, validate_features=False)
-        return tree_terms(answer, LINKS[objective], known, written)
-
-    def _as_written(self, features: pl.DataFrame) -> pl.DataFrame:
-        """Return the features, renamed as in a LightGBM file: with `_` for each space."""
         names: dict[str, str] = {}
         for name in features.columns:
             written = name.replace(" ", "_")
@@ -126,13 +79,8 @@ class Lightgbm(LocalModel):
             _check_complete(self._bytes)
             booster = lightgbm.Booster(model_str=self._bytes.decode())
         if booster.pandas_categorical:
-            problem = "was trained on categorical columns of a data frame; the records do not contain their codes"
-            raise ArtifactError(self.artifact, f"{problem}; encode categories as numbers before training")
+            raise ArtifactError(self.artifact, CATEGORICAL)
         return booster
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return file_bytes(self.artifact, "save_model as .txt")
 
 
 def _check_complete(data: bytes) -> None:

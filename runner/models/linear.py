@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -77,7 +76,6 @@ class LinearModel(LocalModel):
         coefficients: per feature, a number to multiply by the value (true is 1, false is 0), or a mapping from category
             to number; with several outputs, a list of numbers. Nulls and unknown categories contribute 0.
         label_headers: names of the outputs, None for `label0`, `label1`, …
-        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     is_fast: ClassVar[bool] = True
@@ -87,7 +85,6 @@ class LinearModel(LocalModel):
     intercept: Numbers
     coefficients: dict[str, Coefficient]
     label_headers: tuple[str, ...] | None
-    deploy: Literal["shadow"] | None = field()
 
     @field_validator("intercept")
     @classmethod

@@ -6,7 +6,6 @@ Array letters: N records, D features, L labels (one).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import field
 from decimal import ROUND_DOWN, Context, Decimal
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +46,6 @@ class LinearLearner(LocalModel):
         kind: `linear_learner`.
         artifact: path of model.tar.gz.
         label_headers: name of the only output, None for `label0`.
-        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     is_fast: ClassVar[bool] = True
@@ -56,7 +54,6 @@ class LinearLearner(LocalModel):
     kind: Literal["linear_learner"]
     artifact: Path
     label_headers: tuple[str] | None
-    deploy: Literal["shadow"] | None = field()
 
     @cached_property
     def identity(self) -> str:

@@ -6,10 +6,8 @@ Array letters: N records, D features, L labels (outputs).
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -19,14 +17,11 @@ from pydantic.dataclasses import dataclass
 
 from runner.errors import ArtifactError, ModelInputError
 from runner.models.base import (
-    Columns,
-    Headers,
-    LocalModel,
+    FileModel,
     at_least_one,
     by_name,
     check_width,
     computing,
-    file_bytes,
     fingerprint,
     installed,
     matrix,
@@ -49,7 +44,7 @@ EXTERNAL_DATA = re.compile(rb"\x6a[^\x00].?\x0a\x08location\x12", re.DOTALL)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Onnx(LocalModel):
+class Onnx(FileModel):
     """An ONNX model.
 
     A single two-dimensional input gets all features in order; otherwise each input gets the feature of the same name.
@@ -59,18 +54,13 @@ class Onnx(LocalModel):
         kind: `onnx`.
         artifact: path of the .onnx file, including its weights.
         output: name of the output with the scores; None for the only output of floats.
-        columns: indices of the score columns to explain, counted from 0; None for all, or for only the second of two
-            (the positive class of a binary classifier).
-        label_headers: names of the outputs, None for `label0`, `label1`, …
-        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
+        columns: as in `FileModel`; None also selects only the second of two (the positive class).
     """
 
+    save_with: ClassVar[str] = "the ONNX exporter of the training library"
+
     kind: Literal["onnx"]
-    artifact: Path
     output: str | None
-    columns: Columns | None
-    label_headers: Headers | None
-    deploy: Literal["shadow"] | None = field()
 
     @cached_property
     def identity(self) -> str:
@@ -152,10 +142,6 @@ class Onnx(LocalModel):
         options.log_severity_level = 4
         with reading(self.artifact, "an ONNX model"):
             return onnxruntime.InferenceSession(self._bytes, options, providers=["CPUExecutionProvider"])
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return file_bytes(self.artifact, "the ONNX exporter of the training library")
 
 
 def _strings(features: pl.DataFrame) -> NDArray[Any]:

@@ -9,7 +9,6 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -39,13 +38,11 @@ class Python(LocalModel):
         kind: `python`.
         function: `module:function`; the module is imported from the Python path (PYTHONPATH).
         label_headers: names of the outputs, None for `label0`, `label1`, …
-        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
     """
 
     kind: Literal["python"]
     function: Annotated[str, AfterValidator(_check_path)]
     label_headers: Headers | None
-    deploy: Literal["shadow"] | None = field()
 
     @cached_property
     def identity(self) -> str:

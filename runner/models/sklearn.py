@@ -5,10 +5,8 @@ Array letters: N records, D features, L labels (outputs).
 
 from __future__ import annotations
 
-from dataclasses import field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -18,13 +16,10 @@ from pydantic.dataclasses import dataclass
 
 from runner.errors import ArtifactError
 from runner.models.base import (
-    Columns,
-    Headers,
-    LocalModel,
+    FileModel,
     by_name,
     check_width,
     computing,
-    file_bytes,
     fingerprint,
     installed,
     matrix,
@@ -35,7 +30,7 @@ from runner.models.base import (
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Sklearn(LocalModel):
+class Sklearn(FileModel):
     """A scikit-learn estimator or pipeline.
 
     An estimator trained on a data frame gets a data frame: features are matched by name and may be strings. An
@@ -46,19 +41,14 @@ class Sklearn(LocalModel):
         artifact: path of the .skops file written by `skops.io.dump`.
         trusted: names of types in the file to trust in addition to skops' own list; loading them may run their code.
         method: the method that returns scores: `predict_proba`, `predict` or `decision_function`.
-        columns: indices of the score columns to explain, counted from 0; None for all, or for only the second of a
-            binary classifier's two probabilities (the positive class).
-        label_headers: names of the outputs, None for `label0`, `label1`, …
-        deploy: None to predict in this process, `shadow` to predict through a temporary local endpoint.
+        columns: as in `FileModel`; None also selects only the second of two probabilities (the positive class).
     """
 
+    save_with: ClassVar[str] = "skops.io.dump"
+
     kind: Literal["sklearn"]
-    artifact: Path
     trusted: tuple[str, ...]
     method: Literal["predict_proba", "predict", "decision_function"]
-    columns: Columns | None
-    label_headers: Headers | None
-    deploy: Literal["shadow"] | None = field()
 
     @cached_property
     def identity(self) -> str:
@@ -117,7 +107,3 @@ class Sklearn(LocalModel):
             problem = f"contains types that skops does not trust, because they could run code: {', '.join(unknown)}"
             remedy = "if you trust the source of the file, add them to model.trusted"
             raise ArtifactError(self.artifact, f"{problem}; {remedy}")
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return file_bytes(self.artifact, "skops.io.dump")

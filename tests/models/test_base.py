@@ -13,7 +13,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
-from runner.models.base import MOST_BYTES, Columns, Headers, at_least_one, by_known_name, file_bytes, matrix, scores
+from runner.models.base import MOST_BYTES, Columns, Headers, at_least_one, file_bytes, matrix, scores
 from tests.golden import Golden
 
 MIXED = pl.DataFrame(
@@ -86,12 +86,6 @@ def test_answers_without_scores_per_row_are_refused(answer: Any, golden: Golden)
     with golden.raises(ModelAnswerError) as caught:
         scores("it", answer, 2, None)
     assert caught.value.problem.startswith("it ")
-
-
-def test_features_keep_their_order_where_no_name_is_known() -> None:
-    """Names that the model shares with no feature change nothing, names that it shares decide."""
-    assert by_known_name(Path("m"), ["f0", "f1"], MIXED) is MIXED
-    assert by_known_name(Path("m"), MIXED.columns[::-1], MIXED).columns == MIXED.columns[::-1]
 
 
 @pytest.mark.parametrize(
