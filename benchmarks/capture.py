@@ -65,7 +65,7 @@ def ours(path: Path) -> int:
     """Return how many records shapwatch's reader finds."""
     from runner.records.fields import Fields
     from runner.sources.capture_file import CaptureFile
-    from runner.sources.intake import RecordCollector
+    from runner.sources.record_collector import RecordCollector
 
     fields = Fields("features", "score")
     with RecordCollector(fields) as intake:

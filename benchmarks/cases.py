@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from runner.explain import background as backgrounds
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Item, Model
-from runner.records.fields import Fields
-from runner.sources.data_file import DataFile
+from runner.sources.data import Data
 from runner.sources.dataset import Dataset
 
 DEMO = Path(__file__).parents[1] / "runner" / "demo"
@@ -31,6 +30,27 @@ CATEGORIES = (1, 3, 5, 6, 7, 8, 9)
 """Columns of the notebook's data whose numbers stand for categories, but for the country."""
 MATTERING = 20
 """The most features of a record that may change what the model of 30 features says, so that they can be enumerated."""
+
+JSON_LINES = Data(
+    dataset_type="application/jsonlines",
+    dataset=None,
+    traffic=None,
+    features="features",
+    columnar=False,
+    label=None,
+    header=False,
+    content_type="application/jsonlines",
+    accept_type="application/jsonlines",
+    score="score",
+    content_template=None,
+    record_template=None,
+    ground_truth=None,
+    probability_threshold=0.5,
+    max_rejected_share=0.05,
+    max_records=None,
+    headers=None,
+)
+"""Format of the notebook's and the demonstration's datasets."""
 
 Matrix = NDArray[np.float64]
 Function = Callable[[Matrix], Matrix]
@@ -122,8 +142,7 @@ def adult(rows: int) -> tuple[LinearLearner, pl.DataFrame, pl.DataFrame, list[in
     folder, data = (ADULT, "validation-dataset.jsonl") if ADULT.is_dir() else (DEMO, "baseline.jsonl")
     (artifact,) = folder.glob("*.tar.gz")
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
-    reader = DataFile(Path(), "", Fields("features", "score"), "application/jsonlines", None, header=False)
-    features, _ = Dataset(str(folder / data), reader, "data.dataset").read()
+    features, _ = Dataset(str(folder / data), JSON_LINES, "data.dataset").read()
     background = backgrounds.given(ADULT_BASELINE, features.columns) if folder == ADULT else backgrounds.mean(features)
     scores_N = model.predict(features)[:, 0]
     lines = (folder / data).read_text().splitlines()[: features.height]

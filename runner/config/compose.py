@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 from importlib import metadata
@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 import runner
-from runner.config.settings import Data, Settings
+from runner.config.settings import Settings
 from runner.config.validation import describe
 from runner.config.wiring import Others, assemble
 from runner.domain.executions import Outcome
@@ -34,6 +34,7 @@ from runner.results.directories import Provenance
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.durations import duration
 from runner.scheduling.timetable import dump
+from runner.sources.data import Data
 from runner.urls import shown
 
 EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
@@ -118,7 +119,7 @@ def _served(snapshot: str) -> str:
 def _loopback(data: Data, url: str) -> Http:
     """Return a model that is served on this machine, asked as the captured endpoint is."""
     model = OmegaConf.merge(_option("model/http"), {"url": url})
-    config = OmegaConf.create({"data": _literal(data.model_dump()), "model": model})
+    config = OmegaConf.create({"data": _literal(asdict(data)), "model": model})
     values: Any = OmegaConf.to_container(config.model, resolve=True)
     return Http(**values)
 

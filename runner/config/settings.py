@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    field_validator,
     model_validator,
 )
 
@@ -34,11 +33,13 @@ from runner.publish.cloudwatch import CloudWatch
 from runner.publish.notify import Notify
 from runner.publish.otel import Otel
 from runner.publish.prometheus import Prometheus
-from runner.records.payloads import Format
-from runner.records.templates import Template
 from runner.scheduling.durations import Duration
 from runner.scheduling.timetable import Timetable
-from runner.sources.data_file import FileFormat
+from runner.sources.batch_transform import BatchTransformSource
+from runner.sources.data import Data
+from runner.sources.endpoint import EndpointSource
+from runner.sources.file import FileSource
+from runner.sources.kserve import KserveSource
 from runner.stages.baseline import BaselineStage
 from runner.stages.capture import CaptureStage
 from runner.stages.merge import MergeStage
@@ -52,18 +53,15 @@ from runner.stages.serve import ServeStage
 from runner.stages.traffic import TrafficStage
 from runner.types import (
     Background,
-    Column,
     Experiment,
     FeatureName,
     FilePath,
     Instant,
-    JmesPath,
     LedgerUrl,
     Location,
     MediaType,
     Name,
     Port,
-    Score,
     Seconds,
 )
 
@@ -139,79 +137,6 @@ class StatusStage(Node):
 
     kind: Literal["status"]
     format: Literal["table", "json"]
-
-
-class EndpointSource(Node):
-    """`source=endpoint`."""
-
-    kind: Literal["endpoint"]
-    root: Location
-    neighbours: Annotated[int, Field(strict=True, ge=0, le=24)]
-
-
-class TransformSource(Node):
-    """`source=batch_transform`."""
-
-    kind: Literal["batch_transform"]
-    root: Location
-
-
-class FileSource(Node):
-    """`source=file`."""
-
-    kind: Literal["file"]
-    path: Location
-
-
-class LoggerSource(Node):
-    """`source=kserve`."""
-
-    kind: Literal["kserve"]
-    root: Location
-
-
-class Data(Node):
-    """`data`: the files, what payloads look like, and where features and scores stand in them."""
-
-    dataset_type: FileFormat
-    dataset: Location | None
-    traffic: Location | None
-    features: JmesPath | None
-    columnar: bool
-    label: Column | None
-    header: bool
-    content_type: Format
-    accept_type: Format
-    score: Score | None
-    content_template: str | None
-    record_template: str | None
-    ground_truth: Score | None
-    probability_threshold: FiniteFloat
-    max_rejected_share: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    max_records: Count | None
-    headers: tuple[FeatureName, ...] | None
-
-    @field_validator("headers")
-    @classmethod
-    def _unique(cls, headers: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if headers is not None and not headers:
-            raise ValueError("expected a name for each feature, or null")
-        if twice := sorted({name for name in headers or () if (headers or ()).count(name) > 1}):
-            raise ValueError(f"names must be unique, {twice} occur more than once")
-        return headers
-
-    @model_validator(mode="after")
-    def _payloads(self) -> Data:
-        if self.features is None and "json" in f"{self.dataset_type} {self.content_type}":
-            raise ValueError("features: JSON needs a JMESPath to the feature values, such as features, or instances[*]")
-        named = self.label is not None and not self.label.isdecimal()
-        if self.dataset_type == "text/csv" and named and not self.header:
-            raise ValueError(f"label: a CSV without header has no column {self.label!r}; give its number, from 0")
-        if self.score is not None and self.score.isdecimal() != (self.accept_type == "text/csv"):
-            kind = "the number of a column" if self.accept_type == "text/csv" else "a JMESPath"
-            raise ValueError(f"score: responses of data.accept_type={self.accept_type} need {kind}, or null")
-        Template(self.content_type, self.content_template, self.record_template, self.headers)
-        return self
 
 
 class DataCapture(Node):
@@ -325,7 +250,7 @@ class Settings(Node):
         | StatusStage,
         Field(discriminator="kind"),
     ]
-    source: Annotated[EndpointSource | TransformSource | FileSource | LoggerSource, Field(discriminator="kind")]
+    source: Annotated[EndpointSource | BatchTransformSource | FileSource | KserveSource, Field(discriminator="kind")]
     data: Data
     data_capture: DataCapture
     model: Annotated[

@@ -16,14 +16,9 @@ from typing import TYPE_CHECKING, Any
 from runner.config.settings import (
     BackfillStage,
     DaemonStage,
-    Data,
-    EndpointSource,
-    FileSource,
-    LoggerSource,
     ScheduleStage,
     Settings,
     StatusStage,
-    TransformSource,
 )
 from runner.domain.executions import HOUR, Execution, Outcome, Window
 from runner.domain.schedules import ExecutionRecord, Snapshot
@@ -41,9 +36,7 @@ from runner.models.remote import Remote
 from runner.paths import resource
 from runner.protocols import Explainer, Model, Track, as_additive
 from runner.publish.dispatch import tell
-from runner.records.fields import Fields
 from runner.records.payloads import Format
-from runner.records.templates import Template
 from runner.report.render import Report
 from runner.results.directories import Provenance
 from runner.scheduling.daemon.declaration import Declaration
@@ -51,14 +44,12 @@ from runner.scheduling.daemon.launch import launch, log_context
 from runner.scheduling.daemon.process import end_with_parent
 from runner.scheduling.daemon.pulse import HeartbeatMonitor
 from runner.scheduling.daemon.result import answer
-from runner.sources.batch_transform import BatchTransformReader
-from runner.sources.data_file import DataFile, FileFormat
+from runner.sources.batch_transform import BatchTransformSource
+from runner.sources.data import Data, FileFormat
 from runner.sources.dataset import Dataset
-from runner.sources.endpoint import EndpointReader
-from runner.sources.file import FileReader
-from runner.sources.kserve import KserveReader
+from runner.sources.endpoint import EndpointSource
 from runner.sources.merged import MergedReader
-from runner.sources.source import Reader, Source
+from runner.sources.source import WindowReader
 from runner.stages.backfill import Backfill
 from runner.stages.baseline import Baseline, BaselineStage
 from runner.stages.capture import Capture, CaptureStage
@@ -128,7 +119,7 @@ def assemble(  # noqa: PLR0911, PLR0912  one for each stage
         case TrafficStage():
             return _traffic(settings, stage, track).run
         case CaptureStage():
-            source = replace(_source(settings, track), max_records=None)
+            source = WindowReader(settings.source, replace(settings.data, max_records=None), track)
             return Capture(stage, source, _inspection(settings)).run
         case MergeStage():
             return _merge(settings, stage, track).run
@@ -259,18 +250,18 @@ def _quickstart(
 
 
 def _replay(settings: Settings, stage: ReplayStage, track: Track) -> Replay:
-    if not isinstance(settings.source, EndpointSource | TransformSource):
+    if not isinstance(settings.source, EndpointSource | BatchTransformSource):
         problem = "only captures of an endpoint or batch_transform can be replayed"
         raise SettingsError([f"source.kind={settings.source.kind}: {problem}"])
     data = settings.data
     return Replay(
         settings=stage,
-        dataset=Dataset(_given(data.traffic), _data_file(settings), "data.traffic"),
+        dataset=Dataset(_given(data.traffic), data, "data.traffic"),
         model=settings.model,
-        template=_template(data),
+        template=data.template,
         accept=data.accept_type,
         tree=settings.source.root,
-        transform=isinstance(settings.source, TransformSource),
+        transform=isinstance(settings.source, BatchTransformSource),
         track=track,
     )
 
@@ -279,7 +270,7 @@ def _serve(settings: Settings, stage: ServeStage) -> Serve:
     return Serve(
         settings=stage,
         model=settings.model,
-        fields=_fields(settings),
+        fields=settings.data.fields,
         endpoint=settings.monitor.endpoint,
         variant=settings.monitor.variant,
         token=_token(stage.token_env),
@@ -314,8 +305,8 @@ def _traffic(settings: Settings, stage: TrafficStage, track: Track) -> Traffic:
     data = settings.data
     return Traffic(
         settings=stage,
-        dataset=Dataset(_given(data.traffic), _data_file(settings), "data.traffic"),
-        template=_template(data),
+        dataset=Dataset(_given(data.traffic), data, "data.traffic"),
+        template=data.template,
         accept=data.accept_type,
         token=_token(stage.token_env),
         track=track,
@@ -326,8 +317,8 @@ def _plan(settings: Settings, stage: PlanStage, model: Model, track: Track) -> P
     remote = settings.model if isinstance(settings.model, Remote) else None
     return Plan(
         settings=stage,
-        source=_source(settings, track),
-        dataset=_dataset(settings),
+        source=WindowReader(settings.source, settings.data, track),
+        dataset=_dataset(settings.data),
         reference=settings.monitor.reference,
         model=model,
         estimator=_estimator(settings, model),
@@ -348,7 +339,7 @@ def _merge(settings: Settings, stage: MergeStage, track: Track) -> Merge:
         raise SettingsError([f"source.kind={settings.source.kind}: only an endpoint's captures are merged with labels"])
     return Merge(
         settings=stage,
-        tree=EndpointReader(settings.source.root, _fields(settings), settings.source.neighbours),
+        tree=settings.source,
         ground_truth=settings.paths.ground_truth,
         target=settings.paths.merge,
         summary=_inspection(settings),
@@ -359,7 +350,7 @@ def _merge(settings: Settings, stage: MergeStage, track: Track) -> Merge:
 def _baseline(settings: Settings, model: Model, provenance: Provenance, track: Track) -> Baseline:
     return Baseline(
         name=settings.monitor.name,
-        dataset=_dataset(settings),
+        dataset=_dataset(settings.data),
         model=model,
         estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
@@ -377,10 +368,8 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
     return Monitor(
         name=settings.monitor.name,
         endpoint=settings.monitor.endpoint,
-        source=_source(settings, track),
-        merged=MergedReader(
-            settings.paths.merge, _fields(settings), settings.data.ground_truth, settings.data.probability_threshold
-        ),
+        source=WindowReader(settings.source, settings.data, track),
+        merged=MergedReader(settings.paths.merge, settings.data),
         model=model,
         estimator=_estimator(settings, model),
         background_rows=partial(_background_rows, settings),
@@ -438,12 +427,12 @@ def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:
     if baseline == "mean":
         return None
     if isinstance(baseline, str):
-        return Dataset(baseline, _data_file(settings), "shap.baseline", "the SHAP baseline").read()[0].rows()
+        return Dataset(baseline, settings.data, "shap.baseline", "the SHAP baseline").read()[0].rows()
     try:
         return [
             values
             for row in baseline
-            for values in ([row] if isinstance(row, list) else _fields(settings).rows([row], _json(layout)))
+            for values in ([row] if isinstance(row, list) else settings.data.fields.rows([row], _json(layout)))
         ]
     except RecordError as error:
         raise BackgroundError(str(error)) from error
@@ -458,39 +447,8 @@ def _inspection(settings: Settings) -> Path:
     return settings.paths.inspection / settings.monitor.endpoint / settings.monitor.variant
 
 
-def _source(settings: Settings, track: Track) -> Source:
-    reader: Reader
-    match settings.source:
-        case EndpointSource(root=root, neighbours=neighbours):
-            reader = EndpointReader(root, _fields(settings), neighbours)
-        case TransformSource(root=root):
-            reader = BatchTransformReader(root, _data_file(settings))
-        case FileSource(path=path):
-            reader = FileReader(path, _data_file(settings))
-        case LoggerSource(root=root):
-            reader = KserveReader(root, _fields(settings))
-    return Source(reader, settings.data.max_rejected_share, settings.data.max_records, track)
-
-
-def _dataset(settings: Settings) -> Dataset:
-    file = _data_file(settings, labelled=True)
-    return Dataset(settings.data.dataset or "", file, "data.dataset", max_records=settings.data.max_records)
-
-
-def _template(data: Data) -> Template:
-    return Template(data.content_type, data.content_template, data.record_template, data.headers)
-
-
-def _data_file(settings: Settings, labelled: bool = False) -> DataFile:
-    """Return how data files are read; a label given by its column's number is there only where records have labels."""
-    data = settings.data
-    label = data.label if labelled or not (data.label or "").isdecimal() else None
-    return DataFile(Path(), "", _fields(settings), data.dataset_type, label, data.header)
-
-
-def _fields(settings: Settings) -> Fields:
-    data = settings.data
-    return Fields(data.features, data.score, data.headers, data.content_type, data.accept_type, data.columnar)
+def _dataset(data: Data) -> Dataset:
+    return Dataset(data.dataset or "", data, "data.dataset", labelled=True, max_records=data.max_records)
 
 
 def _report(settings: Settings) -> Report:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from threading import Event
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Calls
@@ -26,8 +26,8 @@ from runner.models.base import Headers
 from runner.models.transport import Call, Transport, in_order
 from runner.protocols import RemoteModel
 from runner.records.fields import Fields
-from runner.records.payloads import Format, documents, encoding
-from runner.records.templates import Template
+from runner.records.payload_format import PayloadFormat
+from runner.records.payloads import documents, encoding
 from runner.types import Rate, Score, Seconds
 
 NON_RETRYABLE = {
@@ -58,14 +58,10 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Remote:
+class Remote(PayloadFormat):
     """A model served by another process.
 
     Attributes:
-        content_type, accept_type: media types of requests and responses.
-        content_template, record_template: templates that encode rows as requests.
-        headers: names of the features, None for `column_0`, `column_1`, …
-        score: location of the scores in a response.
         label_headers: names of the L outputs, None for `label0`, `label1`, …
         timeout_seconds: seconds to wait for a connection, or for the next byte of a response.
         attempts: maximum number of attempts per request.
@@ -76,11 +72,6 @@ class Remote:
         price_per_1k_calls: price of 1,000 requests, for stage=plan.
     """
 
-    content_type: Format
-    accept_type: Format
-    content_template: str | None
-    record_template: str | None
-    headers: tuple[str, ...] | None
     score: Score | None
     label_headers: Headers | None
     timeout_seconds: Seconds
@@ -91,15 +82,6 @@ class Remote:
     max_requests_per_second: Rate | None
     max_failures: Count
     price_per_1k_calls: Annotated[FiniteFloat, Field(ge=0)] | None
-
-    @model_validator(mode="after")
-    def _fit(self) -> Self:
-        """Check the templates, and the score location against the media type."""
-        Template(self.content_type, self.content_template, self.record_template, self.headers)
-        if self.score is not None and self.score.isdecimal() != (self.accept_type == "text/csv"):
-            kind = "a column number" if self.accept_type == "text/csv" else "a JMESPath"
-            raise ValueError(f"score: expected {kind} or null with model.accept_type={self.accept_type}")
-        return self
 
     @property
     def where(self) -> str:
@@ -143,7 +125,7 @@ class Remote:
             ValueError: if requests contain one record each, and there are several records.
             EndpointError: if the endpoint is unreachable, rejects the request or fails.
         """
-        if self._template.one_by_one and features.height > 1:
+        if self.template.one_by_one and features.height > 1:
             raise ValueError(f"expected one record per request (model.content_template), not {features.height}")
         return self._successful_body(self._call, Request(self._records(features), features.width), accept, Event())
 
@@ -160,25 +142,21 @@ class Remote:
         return Transport(self.where, self.attempts, self.max_failures, self.max_requests_per_second)
 
     @cached_property
-    def _template(self) -> Template:
-        return Template(self.content_type, self.content_template, self.record_template, self.headers)
-
-    @cached_property
     def _fields(self) -> Fields:
         return Fields(None, self.score, self.headers, self.content_type, self.accept_type)
 
     def _records(self, features: pl.DataFrame) -> pl.Series:
         try:
-            return self._template.records(features)
+            return self.template.records(features)
         except ValueError as error:
             raise EndpointError(self.where, None, f"cannot encode a request: {error}", "no request was sent") from error
 
     def _requests(self, features: pl.DataFrame) -> list[Request]:
         """Encode the rows as requests, in order, each as large as the limits allow."""
-        most = 1 if self._template.one_by_one or self._transport.one_by_one else self.max_request_rows
+        most = 1 if self.template.one_by_one or self._transport.one_by_one else self.max_request_rows
         records, width = self._records(features), features.width
         separated_N = records.str.len_bytes().to_numpy().astype(np.int64) + 1
-        room = self.max_payload_bytes - self._template.frame_bytes(most, width) + 1
+        room = self.max_payload_bytes - self.template.frame_bytes(most, width) + 1
         if (separated_N > room).any():
             i = int((separated_N > room).argmax())
             problem = (
@@ -188,7 +166,7 @@ class Remote:
         return [Request(records[first:last], width) for first, last in spans(separated_N, room, most)]
 
     def _body(self, request: Request) -> bytes:
-        return self._template.around(*request).encode()
+        return self.template.around(*request).encode()
 
     def _scores(self, call: Call, request: Request, stopped: Event) -> list[list[float]]:
         """Return the scores of each record; if a batch is rejected, send its records one by one."""

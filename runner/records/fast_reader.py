@@ -226,11 +226,11 @@ def _by_structure(fields: Fields) -> bool:
 def _learned(text: str, fields: Fields) -> Shape | None:
     line = outline(text, range(len(text) + 1))
     sides, metadata = line["captureData"], line["eventMetadata"]
-    documents, numbers, layout = _body(sides["endpointInput"], fields.request)
+    documents, numbers, layout = _body(sides["endpointInput"], fields.content_type)
     rows = fields.located_rows(documents, layout)
     scores: list[Any] = []
     if "endpointOutput" in sides:
-        documents, more, layout = _body(sides["endpointOutput"], fields.response)
+        documents, more, layout = _body(sides["endpointOutput"], fields.accept_type)
         numbers += more
         found = fields.located_scores(documents, layout, len(rows))
         scores = [score if isinstance(score, list) else [score] for score in found]

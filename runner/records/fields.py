@@ -27,15 +27,15 @@ class Fields:
         score: JMESPath to the score, likewise: a number, a list of class probabilities, or either inside a text;
             the number of a CSV's column. None: the whole document, all columns.
         headers: the names of the features, or None for `column_0`, `column_1`, …
-        request, response: how the bodies are laid out where their encoding does not say.
+        content_type, accept_type: formats of requests and responses whose encoding does not decide it.
         columnar: whether `features` finds a list for each feature instead of one for each record (JSON).
     """
 
     features: str | None
     score: str | None
     headers: tuple[str, ...] | None = None
-    request: Format = "application/jsonlines"
-    response: Format = "application/jsonlines"
+    content_type: Format = "application/jsonlines"
+    accept_type: Format = "application/jsonlines"
     columnar: bool = False
 
     def request_rows(self, payload: Payload) -> list[list[Scalar]]:
@@ -44,7 +44,7 @@ class Fields:
         Raises:
             RecordError: `encoding`, `payload`, `not_finite`, `features_not_found` or `feature_type`.
         """
-        layout = payloads.layout(payload, self.request)
+        layout = payloads.layout(payload, self.content_type)
         return self.rows(payloads.documents(payloads.text(payload), layout), layout)
 
     def rows(self, documents: Sequence[Any], layout: Format) -> list[list[Scalar]]:
@@ -73,7 +73,7 @@ class Fields:
         Raises:
             RecordError: `encoding`, `payload`, `not_finite`, `row_count` or `score_not_found`.
         """
-        layout = payloads.layout(payload, self.response)
+        layout = payloads.layout(payload, self.accept_type)
         documents = payloads.documents(payloads.text(payload), layout)
         return [self._numbers(found, documents) for found in self.located_scores(documents, layout, count)]
 
@@ -105,7 +105,9 @@ class Fields:
         Raises:
             RecordError: `features_not_found` or `feature_type`.
         """
-        (row, *others) = self._many_rows(document) if self.request == "application/json" else [self._one_row(document)]
+        (row, *others) = (
+            self._many_rows(document) if self.content_type == "application/json" else [self._one_row(document)]
+        )
         if others:
             problem = f"data.features={self.features!r} finds {plural(1 + len(others), 'record')}, expected one"
             raise RecordError("features_not_found", f"{problem}: {_json(document)}")

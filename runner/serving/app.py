@@ -65,8 +65,8 @@ class Application(Router):
             variant: the name of the production variant.
             token: the bearer token that requests need, None to accept all requests.
         """
-        container = ContainerApi(batches, RequestReader(fields), fields.response, token)
-        runtime = RuntimeApi(batches, RequestReader(fields), fields.response, token, endpoint, variant)
+        container = ContainerApi(batches, RequestReader(fields), fields.accept_type, token)
+        runtime = RuntimeApi(batches, RequestReader(fields), fields.accept_type, token, endpoint, variant)
         routes = [
             Route("/endpoints/{endpoint}/invocations", runtime, methods=["POST"]),
             Route("/invocations", container, methods=["POST"]),

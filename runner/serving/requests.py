@@ -57,7 +57,7 @@ class RequestRecords(NamedTuple):
 
 @dataclass(frozen=True)
 class RequestReader:
-    """Parser of request bodies; `fields.request` is the default content type.
+    """Parser of request bodies; `fields.content_type` is the default content type.
 
     Attributes:
         fields: the positions of the feature values.
@@ -71,7 +71,7 @@ class RequestReader:
         Raises:
             Refusal: 415 for an unsupported media type, 400 for an invalid body.
         """
-        layout = self.fields.request if content_type is None else _layout(content_type)
+        layout = self.fields.content_type if content_type is None else _layout(content_type)
         try:
             rows = self.fields.rows(documents(body.decode(), layout), layout)
         except (RecordError, UnicodeDecodeError) as error:

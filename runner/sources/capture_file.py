@@ -19,7 +19,7 @@ from runner.records import capture, fast_reader
 from runner.records.fast_reader import Shape
 from runner.records.fields import Fields
 from runner.records.tables import Row, event_rows
-from runner.sources.intake import RecordCollector
+from runner.sources.record_collector import RecordCollector
 
 SHAPES = 8
 """How many shapes of lines are learned from a file before the rest is read line by line."""
@@ -48,15 +48,15 @@ class CaptureFile:
     window: Window
     own: bool = True
 
-    def read(self, intake: RecordCollector, worthwhile: int = WORTHWHILE_LINES) -> None:
+    def read(self, collector: RecordCollector, worthwhile: int = WORTHWHILE_LINES) -> None:
         """Read the file: lines of a few learned shapes fast, the others patiently."""
         pending: NDArray[np.uint32] | None = None
         for _ in range(SHAPES):
             shape = self._learn(pending, worthwhile)
             if shape is None:
                 break
-            pending = self._read_shape(shape, pending, intake)
-        self._read_lines(self._lines(pending), intake)
+            pending = self._read_shape(shape, pending, collector)
+        self._read_lines(self._lines(pending), collector)
 
     def _learn(self, pending: NDArray[np.uint32] | None, worthwhile: int) -> Shape | None:
         """Return the shape of the first of the pending lines that has one, where there are many to read by it."""
@@ -86,7 +86,7 @@ class CaptureFile:
                         return
 
     def _read_shape(
-        self, shape: Shape, pending: NDArray[np.uint32] | None, intake: RecordCollector
+        self, shape: Shape, pending: NDArray[np.uint32] | None, collector: RecordCollector
     ) -> NDArray[np.uint32]:
         """Take the pending lines of a shape; return the numbers of those that are of none read so far."""
         left = []
@@ -95,20 +95,20 @@ class CaptureFile:
             left.append(block["line"].filter(~block["fits"]).to_numpy())
             fitting = _where(block, block["fits"])
             inside = _where(fitting, fitting["at"].is_between(self.window.start, self.window.end, closed="left"))
-            intake.outside += fitting.height - inside.height
+            collector.outside += fitting.height - inside.height
             traffic = _without_probes(inside)
-            intake.probes += inside.height - traffic.height
-            intake.events += traffic.height
+            collector.probes += inside.height - traffic.height
+            collector.events += traffic.height
             for r in range(shape.records if traffic.height else 0):
-                intake.add(self.name, shape.part(traffic, r))
+                collector.add(self.name, shape.part(traffic, r))
         return np.concatenate(left)
 
-    def _read_lines(self, lines: Iterable[Line], intake: RecordCollector) -> None:
+    def _read_lines(self, lines: Iterable[Line], collector: RecordCollector) -> None:
         source = iter(lines)
         while block := list(itertools.islice(source, BLOCK_ROWS)):
-            intake.add_rows(self.name, self._rows(block, intake))
+            collector.add_rows(self.name, self._rows(block, collector))
 
-    def _rows(self, lines: Iterable[Line], intake: RecordCollector) -> Iterator[Row]:
+    def _rows(self, lines: Iterable[Line], collector: RecordCollector) -> Iterator[Row]:
         for line in lines:
             if not line.data.strip():
                 continue
@@ -119,18 +119,18 @@ class CaptureFile:
                 event = capture.decode(line.data)
                 at = event.at
                 if at not in self.window:
-                    intake.outside += 1
+                    collector.outside += 1
                     continue
                 if event.is_probe:
-                    intake.probes += 1
+                    collector.probes += 1
                     continue
                 yield from event_rows(line.number, event, self.fields)
             except RecordError as error:
                 if at is None and not self.own:
-                    intake.outside += 1
+                    collector.outside += 1
                     continue
-                intake.refuse(line, error)
-            intake.events += 1
+                collector.reject_line(line, error)
+            collector.events += 1
 
 
 def _blocks(path: Path, shape: Shape) -> Iterator[pl.DataFrame]:

@@ -1,30 +1,37 @@
-"""The captures of an endpoint."""
+"""Captures of an endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from runner import storage
 from runner.domain.executions import HOUR, Window
-from runner.records.fields import Fields
+from runner.domain.numbers import Integer
 from runner.sources.capture_file import CaptureFile
-from runner.sources.intake import RecordCollector
+from runner.sources.data import Data
+from runner.sources.record_collector import RecordCollector
 from runner.storage import File
+from runner.types import Location
 
 
-@dataclass(frozen=True)
-class EndpointReader:
-    """The captures of an endpoint's variant, `{root}/yyyy/mm/dd/hh/*.jsonl`.
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EndpointSource:
+    """Captures of an endpoint's variant, `{root}/yyyy/mm/dd/hh/*.jsonl`.
 
     Attributes:
-        neighbours: how many hours before and after the window are looked through too, for events that lie in a file
-            of another hour than their own.
+        kind: `endpoint`.
+        root: folder with the folders of hours.
+        neighbours: number of hours before and after the window whose folders are searched for events of the window.
     """
 
-    root: str
-    fields: Fields
-    neighbours: int
+    kind: Literal["endpoint"]
+    root: Location
+    neighbours: Annotated[Integer, Ge(0), Le(24)]
 
     def folders(self, window: Window) -> list[str]:
         """Return the folders of the window's own hours."""
@@ -35,9 +42,9 @@ class EndpointReader:
         around = Window(window.start - self.neighbours * HOUR, window.end + self.neighbours * HOUR)
         return storage.listing_hours(self.root, around, (".jsonl", ".jsonl.gz"))
 
-    def take(self, files: Iterable[File], window: Window, intake: RecordCollector) -> None:
-        """Take in the events of the window."""
+    def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
+        """Collect the events of the window."""
         hours = tuple(storage.hour_folders(window))
         for file in files:
             with storage.fetched(file.location) as path:
-                CaptureFile(path, file.name, self.fields, window, file.name.startswith(hours)).read(intake)
+                CaptureFile(path, file.name, data.fields, window, file.name.startswith(hours)).read(collector)

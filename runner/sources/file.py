@@ -1,41 +1,45 @@
-"""One file of records: traffic that somebody else logged, or six months of it."""
+"""One file of records as a source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from runner import storage
 from runner.domain.executions import Window
-from runner.records.fields import Fields
+from runner.sources.data import Data
 from runner.sources.data_file import DataFile
-from runner.sources.intake import RecordCollector
+from runner.sources.record_collector import RecordCollector
 from runner.storage import File
+from runner.types import Location
 
 
-@dataclass(frozen=True)
-class FileReader:
-    """A file whose records are taken for the window's, whatever time they are of."""
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class FileSource:
+    """One file of records; all of its records belong to the window.
 
-    location: str
-    data: DataFile
+    Attributes:
+        kind: `file`.
+        path: the file, local or in an object store.
+    """
 
-    @property
-    def fields(self) -> Fields:
-        """Where the features are."""
-        return self.data.fields
+    kind: Literal["file"]
+    path: Location
 
     def folders(self, window: Window) -> list[str]:  # noqa: ARG002  the same for every window
         """Return the file."""
-        return [self.location]
+        return [self.path]
 
     def files(self, window: Window) -> list[File]:  # noqa: ARG002
         """Return the file."""
-        storage.existing(self.location, "the file of records", "source.path", "give the path of a dataset")
-        return [File(self.location, self.location, 0)]
+        storage.existing(self.path, "the file of records", "source.path", "give the path of a dataset")
+        return [File(self.path, self.path, 0)]
 
-    def take(self, files: Iterable[File], window: Window, intake: RecordCollector) -> None:  # noqa: ARG002
-        """Take in the records."""
+    def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:  # noqa: ARG002
+        """Collect the records of the file."""
         for file in files:
             with storage.fetched(file.location) as path:
-                replace(self.data, path=path, name=file.name).read(intake)
+                DataFile(path, file.name, data).read(collector)

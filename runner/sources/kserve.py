@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from runner import storage
 from runner.domain.executions import Window
@@ -14,8 +17,10 @@ from runner.records import cloudevents
 from runner.records.cloudevents import Side
 from runner.records.fields import Fields
 from runner.records.tables import Row, event_rows
-from runner.sources.intake import RecordCollector
+from runner.sources.data import Data
+from runner.sources.record_collector import RecordCollector
 from runner.storage import File
+from runner.types import Location
 
 REQUEST, RESPONSE = True, False
 BOTH = 2
@@ -24,12 +29,17 @@ BLOCK_ROWS = 2**14
 _Pair = dict[bool, tuple[Line, Side]]
 
 
-@dataclass(frozen=True)
-class KserveReader:
-    """Records of KServe's logger, anywhere below `root`: request and response are lines apart, paired by their id."""
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class KserveSource:
+    """Records of KServe's logger in any file below `root`; request and response are separate lines, paired by id.
 
-    root: str
-    fields: Fields
+    Attributes:
+        kind: `kserve`.
+        root: folder with the files of the logger.
+    """
+
+    kind: Literal["kserve"]
+    root: Location
 
     def folders(self, window: Window) -> list[str]:  # noqa: ARG002
         """Return the folder."""
@@ -39,21 +49,21 @@ class KserveReader:
         """Return all files; the time in the records says what belongs to the window."""
         return storage.listing(self.root, suffixes=(".jsonl", ".json", ".jsonl.gz", ".json.gz"))
 
-    def take(self, files: Iterable[File], window: Window, intake: RecordCollector) -> None:
+    def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
         """Take in the invocations whose request is of the window, with their responses where there are any."""
         held: defaultdict[str, list[Row]] = defaultdict(list)
-        for pair in self._pairs(files, intake):
+        for pair in self._pairs(files, collector):
             line, _ = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
-            held[line.file] += self._rows(pair, window, intake)
+            held[line.file] += _rows(pair, window, data.fields, collector)
             if len(held[line.file]) >= BLOCK_ROWS:
-                intake.add_rows(line.file, held.pop(line.file))
+                collector.add_rows(line.file, held.pop(line.file))
         for file, rows in held.items():
-            intake.add_rows(file, rows)
+            collector.add_rows(file, rows)
 
-    def _pairs(self, files: Iterable[File], intake: RecordCollector) -> Iterator[_Pair]:
+    def _pairs(self, files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]:
         """Yield both sides of each invocation, or the one there is."""
         waiting: dict[str, _Pair] = {}
-        for line, side in self._sides(files, intake):
+        for line, side in self._sides(files, collector):
             if side.is_request in waiting.get(side.id, {}):
                 yield waiting.pop(side.id)
             pair = waiting.setdefault(side.id, {})
@@ -62,7 +72,7 @@ class KserveReader:
                 yield waiting.pop(side.id)
         yield from waiting.values()
 
-    def _sides(self, files: Iterable[File], intake: RecordCollector) -> Iterator[tuple[Line, Side]]:
+    def _sides(self, files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[Line, Side]]:
         for file in files:
             with storage.fetched(file.location) as path:
                 for line in storage.lines(path, file.name):
@@ -74,25 +84,26 @@ class KserveReader:
                             cloudevents.decode(line.data),
                         )
                     except RecordError as error:
-                        intake.events += 1
-                        intake.refuse(line, error)
+                        collector.events += 1
+                        collector.reject_line(line, error)
 
-    def _rows(self, pair: _Pair, window: Window, intake: RecordCollector) -> list[Row]:
-        """Return the records of an invocation, none where it is of another window, our own or of no use."""
-        line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
-        rows: list[Row] = []
-        try:
-            event = cloudevents.pair(side, pair[RESPONSE][1] if len(pair) == BOTH else None)
-            if event.at not in window:
-                intake.outside += 1
-                return rows
-            if event.event_id.startswith(PROBE):
-                intake.probes += 1
-                return rows
-            if not side.is_request:
-                raise RecordError("no_input", f"a response whose request {side.id!r} is not there")
-            rows = event_rows(line.number, event, self.fields)
-        except RecordError as error:
-            intake.refuse(line, error)
-        intake.events += 1
-        return rows
+
+def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollector) -> list[Row]:
+    """Return the records of an invocation, none where it is of another window, our own or of no use."""
+    line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
+    rows: list[Row] = []
+    try:
+        event = cloudevents.pair(side, pair[RESPONSE][1] if len(pair) == BOTH else None)
+        if event.at not in window:
+            collector.outside += 1
+            return rows
+        if event.event_id.startswith(PROBE):
+            collector.probes += 1
+            return rows
+        if not side.is_request:
+            raise RecordError("no_input", f"a response whose request {side.id!r} is not there")
+        rows = event_rows(line.number, event, fields)
+    except RecordError as error:
+        collector.reject_line(line, error)
+    collector.events += 1
+    return rows

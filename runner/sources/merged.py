@@ -13,8 +13,8 @@ from runner.drift import performance
 from runner.drift.performance import Quality
 from runner.errors import RecordError
 from runner.records import ground_truth
-from runner.records.fields import Fields
 from runner.records.payloads import Scalar
+from runner.sources.data import Data
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,11 @@ class MergedReader:
     """What `stage=merge` wrote, `{root}/yyyy/mm/dd/hh/*.jsonl`.
 
     Attributes:
-        label: JMESPath or number of the column of the labels in the ground truth; None for the usual places.
-        threshold: a score from it on counts as the positive class.
+        data: format of responses and ground truth.
     """
 
     root: str
-    fields: Fields
-    label: str | None
-    threshold: float
+    data: Data
 
     def quality(self, window: Window, names: tuple[str, ...]) -> Quality | str | None:
         """Return how good the model was in a window, None where nothing was merged, or why it cannot be said.
@@ -60,7 +57,7 @@ class MergedReader:
                 f"the model has {plural(len(names), 'output')}, some captured responses have another number of scores"
             )
         try:
-            good = performance.assess(labels, np.array(scores), names, self.threshold)
+            good = performance.assess(labels, np.array(scores), names, self.data.probability_threshold)
         except ValueError as error:
             return str(error)
         if problems:
@@ -75,5 +72,5 @@ class MergedReader:
             return []
         if event.output is None:
             raise RecordError("no_output", "the response was not captured, so there is no score to compare")
-        labels = ground_truth.label_values(truth, self.label)
-        return list(zip(labels, self.fields.response_scores(event.output, len(labels)), strict=True))
+        labels = ground_truth.label_values(truth, self.data.ground_truth)
+        return list(zip(labels, self.data.fields.response_scores(event.output, len(labels)), strict=True))

@@ -1,4 +1,4 @@
-"""A source: what a reader finds in a window, judged."""
+"""The protocol of sources, and the reader of a window of records."""
 
 from __future__ import annotations
 
@@ -11,67 +11,63 @@ from runner.domain.executions import Window
 from runner.domain.records import Captured
 from runner.errors import NoData, NoValidRecords, TooManyRejected
 from runner.protocols import Track
-from runner.records.fields import Fields
-from runner.sources.intake import RecordCollector
+from runner.sources.data import Data
+from runner.sources.record_collector import RecordCollector
 from runner.sources.sample import sampled
 from runner.storage import File
 
 
-class Reader(Protocol):
-    """A kind of source: what lies where, and how it is taken in."""
-
-    @property
-    def fields(self) -> Fields:
-        """Where features and scores stand."""
-        ...
+class Source(Protocol):
+    """A source of records: `endpoint`, `batch_transform`, `file` or `kserve`."""
 
     def folders(self, window: Window) -> list[str]:
-        """Return where a window's files are looked for."""
+        """Return the folders in which a window's files are expected."""
         ...
 
     def files(self, window: Window) -> list[File]:
-        """Return the files that may hold records of a window, by name."""
+        """Return the files that may contain records of a window, by name."""
         ...
 
-    def take(self, files: Iterable[File], window: Window, intake: RecordCollector) -> None:
-        """Take in what files hold of a window."""
+    def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
+        """Collect the records of a window, and the rejections, from files."""
         ...
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a reader finds, judged.
+class WindowReader:
+    """Reads the records of a window from a source.
 
     Attributes:
-        max_rejected_share: more than this share of the records rejected is a failure.
-        max_records: of more records a sample is taken, None for all.
+        source: where the files are.
+        data: format of the records; `max_records` and `max_rejected_share` are limits of a window.
+        track: shows progress.
     """
 
-    reader: Reader
-    max_rejected_share: float
-    max_records: int | None
+    source: Source
+    data: Data
     track: Track
 
     @contextmanager
     def read(self, window: Window) -> Iterator[Captured]:
-        """Return what a window holds, rejections included; it may be empty. It is gone afterwards."""
-        files = self.reader.files(window)
-        with RecordCollector(self.reader.fields) as intake:
-            self.reader.take(self.track(files, "reading captures", len(files)), window, intake)
-            yield sampled(intake.captured([file.name for file in files]), self.max_records)
+        """Yield the records and rejections of a window; temporary files are deleted afterwards."""
+        files = self.source.files(window)
+        with RecordCollector(self.data.fields) as collector:
+            self.source.read(self.track(files, "reading captures", len(files)), window, self.data, collector)
+            yield sampled(collector.captured([file.name for file in files]), self.data.max_records)
 
     def check(self, captured: Captured, window: Window) -> None:
-        """Make sure that a window holds something to explain, and little that cannot be.
+        """Check that a window has valid records, and few rejected ones.
 
         Raises:
-            NoData: when no event was captured in the window.
-            NoValidRecords: when there were events, but every record was rejected.
-            TooManyRejected: when more than `max_rejected_share` of the records were rejected.
+            NoData: if no event was captured in the window.
+            NoValidRecords: if every record was rejected.
+            TooManyRejected: if the share of rejected records exceeds `max_rejected_share`.
         """
         if not captured.events:
-            folders = self.reader.folders(window)
+            folders = self.source.folders(window)
             raise NoData(window, folders, len(captured.files), captured.outside, captured.probes)
         if not captured.records:
             raise NoValidRecords(window, captured.rejected, str(captured.examples[0]))
-        if captured.share > self.max_rejected_share:
-            raise TooManyRejected(window, captured.share, self.max_rejected_share, captured.rejected, captured.examples)
+        allowed = self.data.max_rejected_share
+        if captured.share > allowed:
+            raise TooManyRejected(window, captured.share, allowed, captured.rejected, captured.examples)

@@ -15,7 +15,7 @@ from runner.domain.executions import Outcome, Window
 from runner.domain.records import Captured
 from runner.domain.text import plural
 from runner.results.documents import dump_json
-from runner.sources.source import Source
+from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Interval
 
 
@@ -40,7 +40,7 @@ class Capture:
     """
 
     settings: CaptureStage
-    source: Source
+    source: WindowReader
     target: Path
 
     def run(self) -> Outcome:

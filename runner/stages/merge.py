@@ -21,7 +21,7 @@ from runner.protocols import Track
 from runner.records import capture, ground_truth
 from runner.records.ground_truth import Join, Truths
 from runner.results.documents import dump_json
-from runner.sources.endpoint import EndpointReader
+from runner.sources.endpoint import EndpointSource
 from runner.types import NO_OTHER_KEYS, Interval
 
 
@@ -48,7 +48,7 @@ class Merge:
     """
 
     settings: MergeStage
-    tree: EndpointReader
+    tree: EndpointSource
     ground_truth: str
     target: str
     summary: Path

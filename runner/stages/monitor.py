@@ -44,7 +44,7 @@ from runner.results.manifest import CaptureCounts, Comparison, Effects, Executio
 from runner.results.reference import Reference, canaries
 from runner.sources.merged import MergedReader
 from runner.sources.sample import only, order
-from runner.sources.source import Source
+from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Instant, Interval
 
 LOOKED_BACK = 48
@@ -129,7 +129,7 @@ class Monitor:
 
     name: str
     endpoint: str
-    source: Source
+    source: WindowReader
     merged: MergedReader
     model: Model
     estimator: Estimator

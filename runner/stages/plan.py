@@ -28,7 +28,7 @@ from runner.results.documents import dump_json
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
 from runner.sources.sample import order
-from runner.sources.source import Source
+from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Interval
 
 PROBES = (3, 30, 250, 2_000)
@@ -90,7 +90,7 @@ class Plan:
 
     settings: PlanStage
 
-    source: Source
+    source: WindowReader
     dataset: Dataset
     reference: Path
     model: Model

@@ -259,7 +259,7 @@ def test_response_contains_the_scores(case: Case, accept: Format, score: str, co
     """The response body of a model is decoded as its scores."""
     features = case.features[:count]
     payload = Payload(accept, encode_response(case.model, features, accept), encoding(accept))
-    fields = Fields(features=None, score=score, response=accept)
+    fields = Fields(features=None, score=score, accept_type=accept)
     read = fields.response_scores(payload, count)
     np.testing.assert_allclose(read, case.model.predict(features), rtol=1e-12, atol=1e-15)
 

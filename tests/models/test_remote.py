@@ -90,7 +90,7 @@ def failure(model: Http, features: pl.DataFrame = FEATURES) -> EndpointError:
 )
 def test_scores_are_the_models_own(settings: dict[str, Any], features: str | None) -> None:
     """A model behind a URL scores as it does in this process, to the bit, in every media type."""
-    fields = Fields(features, None, request=settings.get("content_type", LINES))
+    fields = Fields(features, None, content_type=settings.get("content_type", LINES))
     with serving(scoring(MODEL, NAMES, fields)) as served:
         model = http(served.url, max_request_rows=20, **settings)
         assert model.predict(FEATURES[:50]).tobytes() == MODEL.predict(FEATURES[:50]).tobytes()

@@ -96,7 +96,7 @@ def test_two_sides_are_an_invocation() -> None:
     request, response = decode(line()), decode(line(type=RESPONSE, time="late", data={"predictions": [0.5]}))
     event = pair(request, response)
     assert event == Event("7", AT, request.payload, response.payload)
-    fields = Fields("instances", "predictions", request="application/json", response="application/json")
+    fields = Fields("instances", "predictions", content_type="application/json", accept_type="application/json")
     (row,) = event_rows(1, event, fields)
     assert (row.values, row.scores, row.event_id, row.inference_id) == ([1, 2], [0.5], "7", None)
 

@@ -23,7 +23,7 @@ JSON: Format = "application/json"
 CSV: Format = "text/csv"
 FIELDS = Fields("features", "score")
 NAMED = Fields("features", "score", ("Age", "Workclass"))
-MANY = Fields("instances[*].features", "predictions[*].score", request=JSON, response=JSON)
+MANY = Fields("instances[*].features", "predictions[*].score", content_type=JSON, accept_type=JSON)
 DEEP = orjson.loads("[" * 400 + "]" * 400)
 DEEPEST = "[" * 990 + "0.5" + "]" * 990
 
@@ -143,7 +143,7 @@ def test_nested_feature_is_named(values: list[Any], name: str, shown: str, golde
 )  # fmt: skip
 def test_rows_of_a_dense_json(expression: str | None, body: str, rows: list[list[Scalar]]) -> None:
     """A JSON body has a list for each record, or is one record itself."""
-    fields = Fields(expression, None, request=JSON)
+    fields = Fields(expression, None, content_type=JSON)
     assert requested(fields, body) == rows
     assert types(requested(fields, body)) == types(rows)
 
@@ -165,7 +165,7 @@ def test_rows_of_a_dense_json(expression: str | None, body: str, rows: list[list
 def test_rows_not_found_in_a_dense_json(expression: str | None, body: str, golden: Golden) -> None:
     """What is no list of values for each record is not guessed about."""
     with golden.raises(RecordError) as caught:
-        requested(Fields(expression, None, request=JSON), body)
+        requested(Fields(expression, None, content_type=JSON), body)
     assert caught.value.kind == "features_not_found"
     assert "data.features=" in str(caught.value)
 
@@ -173,7 +173,7 @@ def test_rows_not_found_in_a_dense_json(expression: str | None, body: str, golde
 def test_nested_feature_of_a_dense_json_is_named(golden: Golden) -> None:
     """A value that is no scalar is named in every record of a JSON body."""
     with golden.raises(RecordError) as caught:
-        requested(Fields("i", None, ("Age", "Workclass"), request=JSON), '{"i":[[1,2],[1,[2]]]}')
+        requested(Fields("i", None, ("Age", "Workclass"), content_type=JSON), '{"i":[[1,2],[1,[2]]]}')
     assert caught.value.kind == "feature_type"
     assert "'Workclass'" in str(caught.value)
     assert "[2]" in str(caught.value)
@@ -194,7 +194,7 @@ def test_nested_feature_of_a_dense_json_is_named(golden: Golden) -> None:
 )
 def test_columns_become_rows(expression: str | None, body: str, rows: list[list[Scalar]]) -> None:
     """Lists of columns, an object of lists and pandas' object of objects are the records they hold."""
-    fields = Fields(expression, None, request=JSON, columnar=True)
+    fields = Fields(expression, None, content_type=JSON, columnar=True)
     assert requested(fields, body) == rows
     assert types(requested(fields, body)) == types(rows)
 
@@ -222,7 +222,7 @@ def test_columns_become_rows(expression: str | None, body: str, rows: list[list[
 def test_columns_that_are_none_are_refused(body: str, kind: str, shown: str, golden: Golden) -> None:
     """Columns of different lengths, or what is no column, have their reasons."""
     with golden.raises(RecordError) as caught:
-        requested(Fields(None, None, request=JSON, columnar=True), body)
+        requested(Fields(None, None, content_type=JSON, columnar=True), body)
     assert caught.value.kind == kind
     assert shown in str(caught.value)
 
@@ -230,8 +230,8 @@ def test_columns_that_are_none_are_refused(body: str, kind: str, shown: str, gol
 @pytest.mark.parametrize("request_", [LINES, JSON, CSV])
 def test_the_encoding_of_a_request_decides(request_: Format) -> None:
     """A request that was captured as CSV is one whatever the settings say, and JSON is never one."""
-    assert requested(Fields("nothing", None, request=request_), '1,"x"\n2,\n', "CSV") == [[1, "x"], [2, None]]
-    assert requested(Fields("features", None, request=request_), '{"features":[1,2]}') == [[1, 2]]
+    assert requested(Fields("nothing", None, content_type=request_), '1,"x"\n2,\n', "CSV") == [[1, "x"], [2, None]]
+    assert requested(Fields("features", None, content_type=request_), '{"features":[1,2]}') == [[1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -244,16 +244,16 @@ def test_the_encoding_of_a_request_decides(request_: Format) -> None:
 )
 def test_the_settings_decide_about_base64(request_: Format, body: str, rows: list[list[Scalar]]) -> None:
     """A request that was captured as BASE64 is what the settings say."""
-    assert requested(Fields("features", None, request=request_), encoded(body), "BASE64") == rows
+    assert requested(Fields("features", None, content_type=request_), encoded(body), "BASE64") == rows
 
 
 def test_both_sides_decide_alone() -> None:
     """A JSON request may have a CSV response, and a CSV request a JSON response."""
-    fields = Fields("features", "score", request=LINES, response=LINES)
+    fields = Fields("features", "score", content_type=LINES, accept_type=LINES)
     assert responded(Fields("features", None), "0.5\n0.25", 2, "CSV") == [[0.5], [0.25]]
     assert requested(fields, "1,2", "CSV") == [[1, 2]]
     assert responded(fields, '{"score":0.5}', 1, "JSON") == [[0.5]]
-    mixed = Fields("features", "predictions[*].score", request=CSV, response=JSON)
+    mixed = Fields("features", "predictions[*].score", content_type=CSV, accept_type=JSON)
     assert requested(mixed, encoded("1,2"), "BASE64") == [[1, 2]]
     assert responded(mixed, encoded('{"predictions":[{"score":0.5}]}'), 1, "BASE64") == [[0.5]]
 
@@ -335,7 +335,7 @@ def test_scores_of_json_lines(score: str | None, body: str, scores: list[list[fl
 )
 def test_scores_of_a_dense_json(score: str | None, body: str, scores: list[list[float]]) -> None:
     """A document has a score for each record; a list for one record is its class probabilities."""
-    fields = Fields("features", score, response=JSON)
+    fields = Fields("features", score, accept_type=JSON)
     expected = [[float(value) for value in row] for row in scores]
     assert responded(fields, body, len(scores)) == expected
     assert types(responded(fields, body, len(scores))) == types(expected)
@@ -446,20 +446,20 @@ def test_numbers_that_are_none_reject_the_record(fields: Fields, constant: str) 
 def test_deep_features_are_refused(expression: str, columnar: bool, format_: Format) -> None:
     """Features nested as deeply as JSON allows are a record error."""
     with pytest.raises(RecordError):
-        requested(Fields(expression, None, request=format_, columnar=columnar), f'{{"features":{DEEPEST}}}')
+        requested(Fields(expression, None, content_type=format_, columnar=columnar), f'{{"features":{DEEPEST}}}')
 
 
 @pytest.mark.parametrize("format_", [LINES, JSON])
 @pytest.mark.parametrize("score", [DEEPEST, f'"{DEEPEST}"', f'["{DEEPEST}"]'])
 def test_deep_scores_never_crash(score: str, format_: Format) -> None:
     """A score in more lists than Python can call is still one."""
-    assert responded(Fields(None, "score", response=format_), f'{{"score":{score}}}', 1) == [[0.5]]
+    assert responded(Fields(None, "score", accept_type=format_), f'{{"score":{score}}}', 1) == [[0.5]]
 
 
 @given(json_values, st.sampled_from([LINES, JSON]), st.booleans(), st.sampled_from(["score", "a", None, "[*].a"]))
 def test_no_document_raises_anything_else(document: Any, format_: Format, columnar: bool, path: str | None) -> None:
     """Any document is plain values and one or more numbers, or a record error."""
-    fields = Fields(path, path, request=format_, response=format_, columnar=columnar)
+    fields = Fields(path, path, content_type=format_, accept_type=format_, columnar=columnar)
     body = orjson.dumps(document).decode()
     with suppress(RecordError):
         rows = requested(fields, body)

@@ -70,7 +70,7 @@ class Way:
         selected = ",".join(map(json.dumps, headers))
         numbered = ",".join(f"x{d}" for d in range(len(headers)))
         expression = self.features and self.features.replace("{names}", selected).replace("{numbers}", numbered)
-        return Fields(expression, None, request=self.format, response=self.format)
+        return Fields(expression, None, content_type=self.format, accept_type=self.format)
 
 
 def _each(headers: Sequence[str]) -> str:
@@ -146,7 +146,7 @@ def test_columns_are_read_as_rows(arranged: Any, table: tuple[list[str], list[li
     headers, rows = table
     columns = [list(column) for column in zip(*rows, strict=True)]
     body = orjson.dumps({"data": arranged(headers, columns)}).decode()
-    fields = Fields("data", None, request=JSON, columnar=True)
+    fields = Fields("data", None, content_type=JSON, columnar=True)
     assert typed(fields.request_rows(captured(body, JSON, in_base64))) == typed(rows)
 
 
@@ -184,7 +184,7 @@ SCORES: dict[str, tuple[Format, str | None, Callable[[list[list[float]]], str]]]
 def test_scores_are_read(way: str, rows: list[list[float]], in_base64: bool) -> None:
     """Scores of any number of records and outputs come back as the doubles they were, in every arrangement."""
     format_, score, body = SCORES[way]
-    fields = Fields(None, score, request=format_, response=format_)
+    fields = Fields(None, score, content_type=format_, accept_type=format_)
     assert typed(fields.response_scores(captured(body(rows), format_, in_base64), len(rows))) == typed(rows)
 
 
@@ -202,7 +202,7 @@ ONE_SCORE: dict[str, tuple[Format, str | None, Callable[[list[float]], str]]] = 
 def test_single_scores_are_read(way: str, scores: list[float], in_base64: bool) -> None:
     """One score a record comes back from the arrangements that only such scores can have."""
     format_, score, body = ONE_SCORE[way]
-    fields = Fields(None, score, request=format_, response=format_)
+    fields = Fields(None, score, content_type=format_, accept_type=format_)
     found = fields.response_scores(captured(body(scores), format_, in_base64), len(scores))
     assert typed(found) == typed([[score] for score in scores])
 
@@ -210,6 +210,6 @@ def test_single_scores_are_read(way: str, scores: list[float], in_base64: bool) 
 @given(probabilities=st.lists(finite, min_size=2, max_size=5), in_base64=st.booleans())
 def test_class_probabilities_of_one_record_are_read(probabilities: list[float], in_base64: bool) -> None:
     """A document with one list for one record holds its class probabilities."""
-    fields = Fields(None, "probabilities", response=JSON)
+    fields = Fields(None, "probabilities", accept_type=JSON)
     body = _dumped({"probabilities": probabilities})
     assert typed(fields.response_scores(captured(body, JSON, in_base64), 1)) == typed([probabilities])

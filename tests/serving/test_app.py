@@ -105,7 +105,7 @@ def test_notebook_responses(adult: Path, path: str) -> None:
 )
 def test_accept(accept: str | None, answered: str) -> None:
     """The response has the first accepted media type, or the default if any is accepted."""
-    with serving(app_of(DEMO_MODEL, response=CSV)) as url, httpx.Client(base_url=url) as client:
+    with serving(app_of(DEMO_MODEL, accept_type=CSV)) as url, httpx.Client(base_url=url) as client:
         client.headers.pop("accept")
         response = client.post(
             CONTAINER, content=lines(TRAFFIC[:1]), headers={} if accept is None else {"accept": accept}

@@ -37,9 +37,8 @@ from runner.domain.records import PROBE, Payload
 from runner.errors import SettingsError
 from runner.records import payloads
 from runner.records.capture import decode, encode
-from runner.records.fields import Fields
 from runner.serving.data_capture import DataCapture, new_id
-from runner.sources.endpoint import EndpointReader
+from runner.sources.endpoint import EndpointSource
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.object_store import s3_server
@@ -267,7 +266,7 @@ def test_events_are_in_the_folder_of_their_hour(tmp_path: Path) -> None:
         call(capture, b'{"features":[%d]}' % number, headers=headers + probe)
     capture.close()
     assert len(list(tmp_path.rglob("09/00-00-000-*.jsonl"))) == len(list(tmp_path.rglob("08/59-57-000-*.jsonl"))) == 1
-    tree = EndpointReader(str(tmp_path), Fields("features", "score"), 1)
+    tree = EndpointSource("endpoint", str(tmp_path), 1)
     found = taken(tree, Window.parse("2026-01-05T09"))
     assert (found.events, found.outside, found.probes, found.rejected) == (4, 3, 1, {})
     assert (found.rows, found.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
@@ -281,7 +280,7 @@ def test_fast_reader_reads_captured_events(tmp_path: Path) -> None:
         more = [(b"x-amzn-sagemaker-custom-attributes", b"n=%d" % number)] if number % 2 else []
         call(capture, b'{"features":[%d,1.5]}' % number, headers=[JSON, *more])
     capture.close()
-    found = taken(EndpointReader(str(tmp_path), Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
+    found = taken(EndpointSource("endpoint", str(tmp_path), 0), Window.parse("2026-01-05T09"))
     assert sorted(found.rows) == [(number, 1.5) for number in range(3000)]
 
 
@@ -515,7 +514,7 @@ def test_capture_to_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
         with serving(captured(scores, root, clock=lambda: at)) as url:
             for number in range(3):
                 httpx.post(f"{url}/invocations", json={"features": [number]})
-        found = taken(EndpointReader(root, Fields("features", "score"), 0), Window.parse("2026-01-05T09"))
+        found = taken(EndpointSource("endpoint", root, 0), Window.parse("2026-01-05T09"))
     assert sorted(found.rows) == [(0,), (1,), (2,)]
 
 

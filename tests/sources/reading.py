@@ -12,12 +12,42 @@ import orjson
 from runner.domain.executions import Window
 from runner.domain.records import Event, Payload
 from runner.records.capture import encode
-from runner.records.fields import Fields
-from runner.sources.intake import RecordCollector
-from runner.sources.source import Reader
+from runner.sources.data import Data
+from runner.sources.record_collector import RecordCollector
+from runner.sources.source import Source
 
-FIELDS = Fields("features", "score")
 HOUR = Window.parse("2026-01-05T09")
+LINES = "application/jsonlines"
+USUAL: dict[str, Any] = {
+    "dataset_type": LINES,
+    "dataset": None,
+    "traffic": None,
+    "features": "features",
+    "columnar": False,
+    "label": None,
+    "header": False,
+    "content_type": LINES,
+    "accept_type": LINES,
+    "score": "score",
+    "content_template": None,
+    "record_template": None,
+    "ground_truth": None,
+    "probability_threshold": 0.5,
+    "max_records": None,
+    "max_rejected_share": 0.05,
+    "headers": None,
+}
+DENSE: dict[str, Any] = {"content_template": '{"instances":$records}', "record_template": '{"features":$features}'}
+
+
+def data_settings(**keys: Any) -> Data:
+    """Return the section `data` with these keys; the others are usual for JSON Lines."""
+    templates = DENSE if keys.get("content_type") == "application/json" else {}
+    return Data(**{**USUAL, **templates, **keys})
+
+
+DATA = data_settings()
+FIELDS = DATA.fields
 
 
 class Taken(NamedTuple):
@@ -57,12 +87,12 @@ def plain(intake: RecordCollector, files: Sequence[str] = ()) -> Taken:
     )
 
 
-def taken(reader: Reader, window: Window = HOUR) -> Taken:
-    """Return what a reader finds in a window."""
-    files = reader.files(window)
-    with RecordCollector(reader.fields) as intake:
-        reader.take(files, window, intake)
-        return plain(intake, [file.name for file in files])
+def taken(source: Source, window: Window = HOUR, data: Data = DATA) -> Taken:
+    """Return the records and rejections of a window of a source."""
+    files = source.files(window)
+    with RecordCollector(data.fields) as collector:
+        source.read(files, window, data, collector)
+        return plain(collector, [file.name for file in files])
 
 
 def body(key: str, values: Sequence[Any]) -> Payload:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -10,20 +9,16 @@ import pytest
 
 from runner.domain.executions import Window
 from runner.errors import StorageError
-from runner.records.fields import Fields
-from runner.sources.batch_transform import BatchTransformReader
-from runner.sources.data_file import DataFile
+from runner.sources.batch_transform import BatchTransformSource
 from tests.golden import Golden
-from tests.sources.reading import FIELDS, HOUR, taken
-
-DATA = DataFile(Path(), "", FIELDS, "application/jsonlines", None, header=False)
+from tests.sources.reading import HOUR, data_settings, taken
 
 
-def job(root: Path, content: object, hour: str = "09", name: str = "a.json") -> BatchTransformReader:
+def job(root: Path, content: object, hour: str = "09", name: str = "a.json") -> BatchTransformSource:
     """Return the tree in which a transform job left this manifest."""
     (folder := root / "tree/input/2026/01/05" / hour).mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content if isinstance(content, bytes) else orjson.dumps(content))
-    return BatchTransformReader(str(root / "tree"), DATA)
+    return BatchTransformSource("batch_transform", str(root / "tree"))
 
 
 def inputs(root: Path, **files: bytes) -> str:
@@ -59,7 +54,7 @@ def test_outputs_are_not_read(tmp_path: Path) -> None:
     """The manifests of a transform's output lie beside those of its input."""
     (folder := tmp_path / "tree/output/2026/01/05/09").mkdir(parents=True)
     (folder / "a.json").write_bytes(b'[{"prefix":"/nowhere"},""]')
-    assert taken(BatchTransformReader(str(tmp_path / "tree"), DATA)).events == 0
+    assert taken(BatchTransformSource("batch_transform", str(tmp_path / "tree"))).events == 0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +80,6 @@ def test_a_listed_file_that_is_gone_is_an_error(tmp_path: Path, golden: Golden) 
 def test_files_are_read_as_datasets_are(tmp_path: Path) -> None:
     """The listed files may be of any layout, here dense JSON."""
     prefix = inputs(tmp_path, dense=b'{"instances":[{"features":[1]},{"features":[2]}]}')
-    fields = Fields("instances[*].features", None, request="application/json")
     tree = job(tmp_path, [{"prefix": f"{prefix}dense"}, ""])
-    found = taken(replace(tree, data=DataFile(Path(), "", fields, "application/json", None, header=False)))
+    found = taken(tree, data=data_settings(features="instances[*].features", dataset_type="application/json"))
     assert (found.rows, found.events) == ([(1,), (2,)], 2)

@@ -23,7 +23,7 @@ from runner.records.fields import Fields
 from runner.records.tables import Row
 from runner.sources import capture_file
 from runner.sources.capture_file import CaptureFile
-from runner.sources.intake import RecordCollector
+from runner.sources.record_collector import RecordCollector
 from tests.sources.captures import CSV, FORMS, JSON, LINES, Form, mutated
 
 WINDOW = Window.parse("2023-01-19T05")

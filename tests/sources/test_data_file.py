@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import storage
-from runner.records.fields import Fields
 from runner.records.payloads import Scalar
 from runner.records.templates import Template
-from runner.sources.data_file import DataFile, FileFormat
-from runner.sources.intake import RecordCollector
+from runner.sources.data import Data, FileFormat
+from runner.sources.data_file import DataFile
+from runner.sources.record_collector import RecordCollector
 from tests.golden import Golden
-from tests.sources.reading import Taken, plain
+from tests.sources.reading import Taken, data_settings, plain
 
 JSON_LINES: FileFormat = "application/jsonlines"
 JSON: FileFormat = "application/json"
@@ -25,20 +25,18 @@ CSV: FileFormat = "text/csv"
 PARQUET: FileFormat = "application/x-parquet"
 
 
-def read(
-    path: Path,
-    layout: FileFormat,
-    features: str | None = None,
-    headers: tuple[str, ...] | None = None,
-    label: str | None = None,
-    header: bool = False,
-    columnar: bool = False,
-) -> Taken:
-    """Return what a file holds."""
-    fields = Fields(features, None, headers, "application/json" if layout == JSON else "text/csv", columnar=columnar)
-    with RecordCollector(fields) as intake:
-        DataFile(path, "data", fields, layout, label, header).read(intake)
-        return plain(intake)
+def settings_of(layout: FileFormat, **keys: Any) -> Data:
+    """Return the section `data` for files of a format."""
+    content_type = JSON if layout == JSON else CSV
+    return data_settings(**{"dataset_type": layout, "content_type": content_type, "features": None, **keys})
+
+
+def read(path: Path, layout: FileFormat, **keys: Any) -> Taken:
+    """Return the records and rejections of a file with labels."""
+    data = settings_of(layout, **keys)
+    with RecordCollector(data.fields) as collector:
+        DataFile(path, "data", data, labelled=True).read(collector)
+        return plain(collector)
 
 
 def text(folder: Path, data: bytes, layout: FileFormat = CSV, **settings: Any) -> Taken:
@@ -191,13 +189,15 @@ def test_a_header_finds_its_columns(tmp_path: Path, golden: Golden) -> None:
 def test_a_file_that_names_its_columns_names_the_features(tmp_path: Path) -> None:
     """Without names in the settings those of the file hold, the label's not among them."""
     (path := tmp_path / "data.csv").write_bytes(b"A,label,B\n2,0,1\n")
-    with RecordCollector(Fields(None, None)) as intake:
-        DataFile(path, "data", Fields(None, None), CSV, "label", header=True).read(intake)
-        assert intake.captured(["data"]).features().columns == ["A", "B"]
+    data = settings_of(CSV, label="label", header=True)
+    with RecordCollector(data.fields) as collector:
+        DataFile(path, "data", data).read(collector)
+        assert collector.captured(["data"]).features().columns == ["A", "B"]
     pl.DataFrame({"label": [1], "x y": [2]}).write_parquet(path)
-    with RecordCollector(Fields(None, None)) as intake:
-        DataFile(path, "data", Fields(None, None), PARQUET, "label", header=False).read(intake)
-        assert intake.captured(["data"]).features().columns == ["x y"]
+    data = settings_of(PARQUET, label="label")
+    with RecordCollector(data.fields) as collector:
+        DataFile(path, "data", data).read(collector)
+        assert collector.captured(["data"]).features().columns == ["x y"]
 
 
 @pytest.mark.parametrize("header", [b'height 5",b', b"a,a,b", b'"a\nb,c'])

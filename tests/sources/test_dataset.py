@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from runner.errors import DatasetError, MissingInput
-from runner.records.fields import Fields
-from runner.sources.data_file import DataFile, FileFormat
+from runner.sources.data import FileFormat
 from runner.sources.dataset import Dataset
 from tests.conftest import DEMO
 from tests.golden import Golden
+from tests.sources.reading import data_settings
 
 JSON_LINES: FileFormat = "application/jsonlines"
 HEADERS = ("a", "b")
@@ -22,9 +22,8 @@ HEADERS = ("a", "b")
 
 def dataset(path: Path, layout: FileFormat = JSON_LINES, features: str = "features", **settings: Any) -> Dataset:
     """Return a dataset with its settings."""
-    fields = Fields(features, None, settings.get("headers"))
-    file = DataFile(Path(), "", fields, layout, settings.get("label"), settings.get("header", False))
-    return Dataset(str(path), file, "data.dataset")
+    data = data_settings(dataset_type=layout, features=features, **settings)
+    return Dataset(str(path), data, "data.dataset", labelled=True)
 
 
 def test_it_is_a_table_and_a_hash(tmp_path: Path) -> None:

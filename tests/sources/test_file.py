@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from runner.errors import MissingInput
-from runner.sources.data_file import DataFile
-from runner.sources.file import FileReader
+from runner.sources.file import FileSource
 from tests.golden import Golden
-from tests.sources.reading import FIELDS, HOUR, taken
-
-DATA = DataFile(Path(), "", FIELDS, "application/jsonlines", None, header=False)
+from tests.sources.reading import HOUR, taken
 
 
 def test_all_of_it_is_the_windows(tmp_path: Path) -> None:
     """Records without times belong to whatever window is asked for; what is lost is told by its line."""
     (path := tmp_path / "logged.jsonl").write_bytes(b'{"features":[1]}\ntorn\n{"features":[2]}\n')
-    found = taken(FileReader(str(path), DATA))
+    found = taken(FileSource("file", str(path)))
     assert (found.files, found.events, found.outside) == ((str(path),), 3, 0)
     assert (found.rows, found.scores) == ([(1,), (2,)], None)
     assert found.places == [(str(path), 2, "payload")]
@@ -24,7 +21,7 @@ def test_all_of_it_is_the_windows(tmp_path: Path) -> None:
 
 def test_a_missing_one_names_its_setting(tmp_path: Path, golden: Golden) -> None:
     """A file that is not there is an error with its path and its setting, and its path is where was looked."""
-    source = FileReader(str(tmp_path / "absent"), DATA)
+    source = FileSource("file", str(tmp_path / "absent"))
     assert source.folders(HOUR) == [str(tmp_path / "absent")]
     with golden.raises(MissingInput) as caught:
         source.files(HOUR)

@@ -11,13 +11,14 @@ import orjson
 import pytest
 
 from runner.domain.records import PROBE
-from runner.records.fields import Fields
-from runner.sources.kserve import KserveReader
+from runner.sources.data import Data
+from runner.sources.kserve import KserveSource
 from tests.golden import Golden
-from tests.sources.reading import FIELDS, HOUR, Taken, taken
+from tests.sources.reading import DATA, HOUR, Taken, data_settings, taken
 
 REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"
-DENSE = Fields("instances", "predictions", request="application/json", response="application/json")
+JSON = "application/json"
+DENSE = data_settings(features="instances", score="predictions", content_type=JSON, accept_type=JSON)
 
 
 def record(id_: str, kind: str, data: Any, clock: str = "09:30:00", **attributes: Any) -> dict[str, Any]:
@@ -36,12 +37,12 @@ def response(id_: str, *scores: float, **more: Any) -> dict[str, Any]:
     return record(id_, RESPONSE, {"predictions": scores}, **more)
 
 
-def read(root: Path, fields: Fields = DENSE, **files: list[Any]) -> Taken:
+def read(root: Path, data: Data = DENSE, **files: list[Any]) -> Taken:
     """Return what the hour holds where files have these records, a line each."""
     for name, records in files.items():
         lines = [line if isinstance(line, bytes) else orjson.dumps(line) for line in records]
         (root / f"{name}.jsonl").write_bytes(b"\n".join(lines))
-    return taken(KserveReader(str(root), fields))
+    return taken(KserveSource("kserve", str(root)), data=data)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
@@ -136,7 +137,7 @@ def test_json_lines_and_csv_bodies(tmp_path: Path) -> None:
         record("a", REQUEST, "1,x\n2,y", datacontenttype="text/csv; charset=utf-8"),
         record("a", RESPONSE, '{"score":0.25}\n{"score":0.5}', datacontenttype="application/jsonlines"),
     ]
-    found = read(tmp_path, FIELDS, log=sides)
+    found = read(tmp_path, DATA, log=sides)
     assert (found.rows, found.scores) == ([(1, "x"), (2, "y")], [[0.25], [0.5]])
 
 
@@ -176,4 +177,4 @@ def test_unequal_counts_are_told(tmp_path: Path) -> None:
 
 def test_it_is_one_folder(tmp_path: Path) -> None:
     """Where was looked is the folder, whatever the window."""
-    assert KserveReader(str(tmp_path), DENSE).folders(HOUR) == [str(tmp_path)]
+    assert KserveSource("kserve", str(tmp_path)).folders(HOUR) == [str(tmp_path)]

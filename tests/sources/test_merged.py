@@ -14,7 +14,7 @@ from runner.records import ground_truth
 from runner.records.ground_truth import GroundTruth
 from runner.sources.merged import MergedReader
 from tests.golden import Golden
-from tests.sources.reading import FIELDS, HOUR, event
+from tests.sources.reading import DATA, HOUR, data_settings, event
 
 SCORES, LABELS = [0.9, 0.2, 0.6, 0.4], [1, 0, 0, 1]
 
@@ -34,7 +34,7 @@ def quality(
     """Return the quality of a model by one merged file."""
     (folder := root / "2026/01/05/09").mkdir(parents=True)
     (folder / "part-00000-x.c000.jsonl").write_bytes(data)
-    return MergedReader(str(root), FIELDS, label, 0.5).quality(window, names)
+    return MergedReader(str(root), data_settings(ground_truth=label)).quality(window, names)
 
 
 def figures(found: Quality | str | None) -> tuple[int, float, float | None]:
@@ -57,7 +57,7 @@ def test_lines_add_up(tmp_path: Path) -> None:
 
 def test_nothing_merged_is_nothing_to_say(tmp_path: Path) -> None:
     """Without merged files, or with none of the window's events, there is no quality."""
-    assert MergedReader(str(tmp_path / "absent"), FIELDS, None, 0.5).quality(HOUR, ("p",)) is None
+    assert MergedReader(str(tmp_path / "absent"), DATA).quality(HOUR, ("p",)) is None
     assert quality(tmp_path, merged(1, scores=[0.5], clock="10:00:00")) is None
 
 

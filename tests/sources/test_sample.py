@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.records.fields import Fields
-from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
 from runner.sources.sample import order
+from tests.sources.reading import DATA
 
 rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"])), min_size=1, max_size=30)
 
@@ -44,8 +43,7 @@ def test_a_dataset_is_cut(tmp_path: Path, most: int | None, expected: int) -> No
     """To a number of records, in the order of the file; the hash is that of the whole file."""
     path = tmp_path / "data.jsonl"
     path.write_text("".join(f'{{"features": [{i}, {i % 3}]}}\n' for i in range(50)))
-    reader = DataFile(Path(), "", Fields("features", "score"), "application/jsonlines", None, header=False)
-    features, digest = Dataset(str(path), reader, "data.dataset", max_records=most).read()
+    features, digest = Dataset(str(path), DATA, "data.dataset", max_records=most).read()
     assert features.height == expected
     assert features.to_series(0).is_sorted()
     assert digest == sha256(path.read_bytes()).hexdigest()

@@ -10,19 +10,23 @@ import pytest
 from runner.domain.executions import Window
 from runner.errors import NO_DATA, NoData, NoValidRecords, ShapwatchError, TooManyRejected
 from runner.protocols import Item
-from runner.sources.endpoint import EndpointReader
-from runner.sources.source import Source
+from runner.sources.endpoint import EndpointSource
+from runner.sources.source import WindowReader
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.sources.reading import FIELDS, HOUR, event, write
+from tests.sources.reading import DATA, HOUR, data_settings, event, write
 
 
-def source(root: Path, max_rejected_share: float = 0.05, /, **files: bytes) -> Source:
+def source(root: Path, max_rejected_share: float = 0.05, /, **files: bytes) -> WindowReader:
     """Return the source of an endpoint with these capture files."""
-    return Source(EndpointReader(write(root, **files), FIELDS, neighbours=1), max_rejected_share, None, untracked)
+    return WindowReader(
+        EndpointSource("endpoint", write(root, **files), neighbours=1),
+        data_settings(max_rejected_share=max_rejected_share),
+        untracked,
+    )
 
 
-def judged(found: Source, window: Window = HOUR) -> ShapwatchError | None:
+def judged(found: WindowReader, window: Window = HOUR) -> ShapwatchError | None:
     """Return what is wrong with a window, None where nothing is."""
     with found.read(window) as captured:
         try:
@@ -41,7 +45,7 @@ def test_reading_is_tracked_by_file(tmp_path: Path, golden: Golden) -> None:
         return items
 
     root = write(tmp_path, h08_a=b"", h09_a=event([1]), h09_b=event([2]))
-    with Source(EndpointReader(root, FIELDS, 1), 0.05, None, track).read(HOUR) as captured:
+    with WindowReader(EndpointSource("endpoint", root, 1), DATA, track).read(HOUR) as captured:
         assert captured.records == 2
     ((what, total),) = tracked
     assert total == 3

@@ -11,13 +11,12 @@ import pytest
 
 from runner.domain.executions import Window
 from runner.errors import NoData, NoValidRecords, TooManyRejected
-from runner.records.fields import Fields
-from runner.sources.endpoint import EndpointReader
-from runner.sources.source import Source
+from runner.sources.endpoint import EndpointSource
+from runner.sources.source import WindowReader
 from runner.stages.capture import Capture, CaptureStage
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.sources.reading import HOUR, event, write
+from tests.sources.reading import HOUR, data_settings, event, write
 
 PUBLISHED = Path(__file__).parents[1] / "expected" / "capture.jsonl"
 STEM = "2026-01-05T0900--2026-01-05T1000"
@@ -32,9 +31,10 @@ def stage(
     **files: bytes,
 ) -> Capture:
     """Return the inspection of a tree with these files, of which up to half may be rejected."""
-    tree = EndpointReader(write(root / "tree", **files), Fields("features", "score", headers), 1)
+    tree = EndpointSource("endpoint", write(root / "tree", **files), 1)
+    data = data_settings(headers=headers, max_rejected_share=0.5)
     settings = CaptureStage("capture", window, save)
-    return Capture(settings, Source(tree, 0.5, None, untracked), root / "saved")
+    return Capture(settings, WindowReader(tree, data, untracked), root / "saved")
 
 
 def saved(root: Path, suffix: str) -> Any:

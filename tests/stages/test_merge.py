@@ -15,12 +15,12 @@ from runner.domain.executions import Outcome, Window
 from runner.errors import NoData, SettingsError
 from runner.records import ground_truth
 from runner.records.ground_truth import GroundTruth
-from runner.sources.endpoint import EndpointReader
+from runner.sources.endpoint import EndpointSource
 from runner.stages.merge import Merge, MergeStage
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.sources.reading import FIELDS, HOUR, event, write
+from tests.sources.reading import HOUR, event, write
 
 PART = (r"part-00000-[-0-9a-f]{36}", "part-00000-{uuid}")
 """The name of a merged file, which depends on its folder."""
@@ -36,7 +36,7 @@ def merge(root: Path, late_hours: int = 24, neighbours: int = 1, window: Window 
     """Return the stage over trees below a root."""
     return Merge(
         settings=MergeStage("merge", window, late_hours),
-        tree=EndpointReader(str(root / "captures"), FIELDS, neighbours),
+        tree=EndpointSource("endpoint", str(root / "captures"), neighbours),
         ground_truth=str(root / "truth"),
         target=str(root / "merged"),
         summary=root / "summary",

@@ -27,15 +27,13 @@ from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.exact import Exact
 from runner.records.capture import encode
-from runner.records.fields import Fields
 from runner.report.render import Report
 from runner.results import directories
 from runner.results.directories import Provenance
-from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
-from runner.sources.endpoint import EndpointReader
+from runner.sources.endpoint import EndpointSource
 from runner.sources.merged import MergedReader
-from runner.sources.source import Source
+from runner.sources.source import WindowReader
 from runner.stages.baseline import Baseline
 from runner.stages.monitor import NOTHING_KEPT, Monitor
 from tests.cli_runner import CHECKOUT
@@ -43,10 +41,10 @@ from tests.conftest import HERE, untracked
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
+from tests.sources.reading import data_settings
 
 WINDOW = Window.parse("2026-01-05T09")
-FIELDS = Fields("features", "score", ("a", "b", "c"))
-DATA = DataFile(Path(), "", FIELDS, "application/jsonlines", None, header=False)
+DATA = data_settings(headers=("a", "b", "c"))
 HOURS = "captures/2026/01/05"
 PARTS: dict[str, Any] = {
     "model": Formula(additive),
@@ -85,9 +83,10 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
     if rows:
         write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
     share = changes.pop("share", 0.05)
+    captures = EndpointSource("endpoint", str(root / "captures"), 1)
     parts = {
-        "source": Source(EndpointReader(str(root / "captures"), FIELDS, 1), share, None, untracked),
-        "merged": MergedReader(str(root / "merge"), FIELDS, None, 0.5),
+        "source": WindowReader(captures, replace(DATA, max_rejected_share=share), untracked),
+        "merged": MergedReader(str(root / "merge"), DATA),
         "reference": root / "reference",
         "policy": POLICY,
         "certainty": SequentialStopping(None, POLICY),

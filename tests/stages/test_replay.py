@@ -16,21 +16,18 @@ from runner.errors import SettingsError
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.capture import decode
-from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
-from runner.sources.batch_transform import BatchTransformReader
-from runner.sources.data_file import DataFile
+from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.dataset import Dataset
-from runner.sources.endpoint import EndpointReader
+from runner.sources.endpoint import EndpointSource
 from runner.stages.replay import Replay, ReplayStage
 from tests.conftest import DEMO, untracked
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
-from tests.sources.reading import taken
+from tests.sources.reading import DATA, taken
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
-FIELDS = Fields("features", "score")
 LINES: Format = "application/jsonlines"
 JSON: Format = "application/json"
 CSV: Format = "text/csv"
@@ -41,7 +38,7 @@ def traffic(
     root: Path, model: Model, template: Template | None = None, path: Path = DEMO / "traffic.jsonl", **changes: Any
 ) -> Replay:
     """Return a traffic stage that replays the quickstart's rows."""
-    dataset = Dataset(str(path), DataFile(Path(), "", FIELDS, LINES, None, header=False), "data.traffic")
+    dataset = Dataset(str(path), DATA, "data.traffic")
     parts = {name: changes.pop(name) for name in ("accept", "transform") if name in changes}
     usual: dict[str, Any] = {"start": START, "rate": 1.0, "batch_rows": 1, "count": 6, "rescale": {}, "seed": 0}
     stage = ReplayStage(kind="replay", **(usual | changes))
@@ -84,7 +81,7 @@ def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> No
     assert [file[:24] for file in files] == ["2026/01/05/09/00-00-000-", "2026/01/05/10/00-00-000-"]
     assert [body.count("\n") for body in requests(tmp_path)] == [1, 1, 1, 0]
     assert [event.inference_id for event in captured(tmp_path)] == ["0", "2", "4", "6"]
-    found = taken(EndpointReader(str(tmp_path), FIELDS, 0), Window(START, START + 2 * HOUR))
+    found = taken(EndpointSource("endpoint", str(tmp_path), 0), Window(START, START + 2 * HOUR))
     assert [list(row) for row in found.rows] == ROWS[:7]
     assert [row for _, _, row in found.origins] == [0, 1, 0, 1, 0, 1, 0]
     assert found.scores is not None
@@ -159,7 +156,7 @@ def test_a_transform_reads_a_file(tmp_path: Path, demo_model: LinearLearner, gol
     assert orjson.loads(manifest.read_bytes()) == [{"prefix": str(data)}, ""]
     assert str(manifest) in outcome.message
     golden(outcome.message)
-    tree = BatchTransformReader(str(tmp_path / "tree"), DataFile(Path(), "", FIELDS, LINES, None, header=False))
+    tree = BatchTransformSource("batch_transform", str(tmp_path / "tree"))
     assert [list(row) for row in taken(tree).rows] == ROWS[:6]
 
 

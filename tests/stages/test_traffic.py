@@ -7,20 +7,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.errors import EndpointError, SettingsError
-from runner.records.fields import Fields
 from runner.records.payloads import Format
 from runner.records.templates import Template
-from runner.sources.data_file import DataFile
 from runner.sources.dataset import Dataset
 from runner.stages.traffic import Traffic, TrafficStage
 from tests.conftest import DEMO, untracked
 from tests.golden import Golden
+from tests.sources.reading import DATA
 
 LINES = (DEMO / "traffic.jsonl").read_text().splitlines()
 MEDIA: Format = "application/jsonlines"
@@ -76,10 +74,7 @@ def listener() -> Iterator[Listener]:
 
 def traffic(url: str, **changes: Any) -> Traffic:
     """Return traffic of the quickstart's rows, fast."""
-    fields = Fields("features", "score")
-    dataset = Dataset(
-        str(DEMO / "traffic.jsonl"), DataFile(Path(), "", fields, MEDIA, None, header=False), "data.traffic"
-    )
+    dataset = Dataset(str(DEMO / "traffic.jsonl"), DATA, "data.traffic")
     token = changes.pop("token", None)
     template = changes.pop("template", Template(MEDIA, None, None, None))
     usual: dict[str, Any] = {"rate": 1e6, "batch_rows": 1, "count": 6, "loop": False, "rescale": {}}

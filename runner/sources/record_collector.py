@@ -83,8 +83,8 @@ class RecordCollector:
         document |= {"problem": rejection.problem, "text": rejection.text}
         self._rejections.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
-    def refuse(self, line: Line, error: RecordError) -> None:
-        """Reject a line for what was found to be wrong with it."""
+    def reject_line(self, line: Line, error: RecordError) -> None:
+        """Reject a line because of an error."""
         self.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
 
     def captured(self, files: Sequence[str]) -> Captured:

@@ -14,7 +14,7 @@ import pytest
 from runner.domain.records import Rejection
 from runner.records.fields import Fields
 from runner.records.tables import Row
-from runner.sources.intake import RecordCollector
+from runner.sources.record_collector import RecordCollector
 from tests.golden import Golden
 from tests.sources.reading import FIELDS, Taken, plain
 
