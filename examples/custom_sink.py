@@ -13,7 +13,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
 from runner import cli
-from runner.config import compose
+from runner.config import compose, wiring
 from runner.console import track
 from runner.domain.publication import Publication
 
@@ -47,7 +47,7 @@ def run(sink: JsonLines, *overrides: str) -> None:
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = hydra_compose("config", ["experiment=quickstart", f"paths.root={ROOT}", *overrides])
     settings = compose.validate(config).model_copy(update={"publish": Publish((sink,))})
-    compose.build(settings, compose.snapshot(config), track)()
+    wiring.build(settings, compose.snapshot(config), track)()
 
 
 # 3. One hour of traffic, a reference, and one execution of the monitor, which writes to the sink.

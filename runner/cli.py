@@ -197,13 +197,13 @@ def run(config: DictConfig, member: Member | None = None) -> int:
 def outcome_of(config: DictConfig) -> Outcome:
     """Validate a composed configuration, run its stage, and return the outcome; an error becomes its message."""
     from runner import console
-    from runner.config import compose
+    from runner.config import compose, wiring
     from runner.domain.executions import Outcome
     from runner.errors import ShapwatchError, os_error_message
 
     try:
         settings = compose.validate(config)
-        return compose.build(settings, compose.snapshot(config), console.track)()
+        return wiring.build(settings, compose.snapshot(config), console.track)()
     except ShapwatchError as error:
         return Outcome(f"error: {error}", succeeded=False)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with the settings, in the words of somebody who wants to put it right."""
+"""Messages for invalid settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 
-def describe(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
-    """Yield, for each problem, its full key and a sentence with the value got and what is allowed.
+def format_errors(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
+    """Yield the full key of each problem, and a message with the value got and the values allowed.
 
     Args:
-        error: what validation found.
-        raw: the configuration it looked at, as plain data.
+        error: error of the validation.
+        raw: validated configuration, as plain data.
     """
     for detail in error.errors(include_url=False):
         key = _key(detail["loc"], raw)
@@ -23,7 +23,7 @@ def describe(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
 
 
 def _key(location: tuple[int | str, ...], raw: Any) -> str:
-    """Return the full key of a problem; the tags that pydantic puts in for unions are no part of it."""
+    """Return the full key of a problem, without the tags that pydantic adds for unions."""
     keys: list[str] = []
     node = raw
     for step in location:
@@ -32,11 +32,11 @@ def _key(location: tuple[int | str, ...], raw: Any) -> str:
         if not isinstance(node, dict | list) and keys:
             break
         keys.append(str(step))
-        node = node[step] if _holds(node, step) else None
+        node = node[step] if _contains(node, step) else None
     return ".".join(keys)
 
 
-def _holds(node: Any, step: int | str) -> bool:
+def _contains(node: Any, step: int | str) -> bool:
     if isinstance(node, dict):
         return step in node
     return isinstance(node, list) and isinstance(step, int) and step < len(node)
@@ -61,22 +61,22 @@ def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
 
 
 def _got(key: str, value: Any) -> str:
-    """Return what was got, without what may be secret in it."""
+    """Return the value got, without secrets."""
     if re.search(r"_env(\.\d+)?$", key):
-        return "(what was got may be secret)"
-    told = re.sub(r"//[^/@\s]*@", "//…@", f"(got {value!r})")
-    return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1…", told)
+        return "(the value is not shown because it may be secret)"
+    shown = re.sub(r"//[^/@\s]*@", "//…@", f"(got {value!r})")
+    return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1…", shown)
 
 
 def _nearest(key: str, raw: Any) -> str:
-    """Return a hint at the key that was probably meant."""
+    """Return a hint at the closest known key."""
     known = [path for path in _leaves(raw) if path != key]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     if near:
         return f"; did you mean {near[0]}?"
     parent = key.rpartition(".")[0]
     siblings = [path.removeprefix(f"{parent}.") for path in known if parent and path.startswith(f"{parent}.")]
-    return f"; {parent} has {', '.join(siblings)}; where a file sets it, ~{key} takes it away" if siblings else ""
+    return f"; {parent} has {', '.join(siblings)}; if a file sets this key, ~{key} removes it" if siblings else ""
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:

@@ -1,18 +1,22 @@
-"""Settings → a stage that is ready to run: the only place that hands settings on; below it there are plain values."""
+"""Wiring of a stage: builds its components from the settings."""
 
 from __future__ import annotations
 
 import os
+import platform
 import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import runner
+from runner.config import compose
 from runner.config.settings import (
     BackfillStage,
     DaemonStage,
@@ -21,7 +25,6 @@ from runner.config.settings import (
     StatusStage,
 )
 from runner.domain.executions import HOUR, Execution, Outcome, Window
-from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.drift.sequential import SequentialStopping
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.explain import background as backgrounds
@@ -32,6 +35,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import Linear
 from runner.explain.explainers.tree import Trees
+from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
 from runner.paths import resource
 from runner.protocols import Explainer, Model, Track, as_additive
@@ -39,7 +43,6 @@ from runner.publish.dispatch import tell
 from runner.records.payloads import Format
 from runner.report.render import Report
 from runner.results.directories import Provenance
-from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.launch import launch, log_context
 from runner.scheduling.daemon.process import end_with_parent
 from runner.scheduling.daemon.pulse import HeartbeatMonitor
@@ -75,41 +78,41 @@ if TYPE_CHECKING:
 
 STDOUT, STDERR = 1, 2
 GRACE_SECONDS = 5.0
-"""That the process of an execution has to end after SIGTERM."""
+"""Seconds an execution may take to exit after SIGTERM before it is killed."""
+EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
+"""Stages that call the model."""
+DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
+"""Packages whose versions are stored with each result."""
 
 
-@dataclass(frozen=True)
-class Others:
-    """What is composed for other processes and other times.
-
-    Attributes:
-        declared: gives what these settings declare to the ledger.
-        monitors: gives what other experiments declare.
-        executing: gives the configuration of the process that runs an execution, as YAML.
-        keeping: gives how long results are kept that come from some settings.
-    """
-
-    declared: Callable[[], Declaration]
-    monitors: Callable[[Sequence[str]], list[Declaration]]
-    executing: Callable[[Snapshot, ExecutionRecord], str]
-    keeping: Callable[[Snapshot], timedelta | None]
-
-
-def assemble(  # noqa: PLR0911, PLR0912  one for each stage
-    settings: Settings, model: Model, provenance: Provenance, track: Track, others: Others
-) -> Callable[[], Outcome]:
-    """Return what runs the configured stage.
+def build(settings: Settings, snapshot: str, track: Track) -> Callable[[], Outcome]:
+    """Return the function that runs the configured stage.
 
     Args:
-        settings: the validated settings.
-        model: what is explained; it may live elsewhere than `settings.model`.
-        provenance: what is stored beside each result.
-        track: shows progress.
-        others: composes what is not run here and now.
+        settings: validated settings.
+        snapshot: resolved configuration as YAML, stored with each result.
+        track: progress display.
 
     Raises:
-        SettingsError: when the stage cannot work with that source.
+        SettingsError: if the stage does not support the source.
     """
+    if settings.stage.kind in EXPLAINING and not isinstance(settings.model, Remote) and settings.model.deploy:
+        endpoint = LocalEndpoint(
+            settings.model, compose.serving_settings(snapshot), partial(compose.loopback_model, settings.data)
+        )
+        return partial(_within, endpoint, _stage(settings, snapshot, endpoint, track))
+    return _stage(settings, snapshot, settings.model, track)
+
+
+def _within(endpoint: LocalEndpoint, run: Callable[[], Outcome]) -> Outcome:
+    with endpoint:
+        return run()
+
+
+def _stage(  # noqa: PLR0911, PLR0912  one for each stage
+    settings: Settings, snapshot: str, model: Model, track: Track
+) -> Callable[[], Outcome]:
+    provenance = Provenance(snapshot, _versions(), time.perf_counter)
     stage = settings.stage
     match stage:
         case ReplayStage():
@@ -133,11 +136,11 @@ def assemble(  # noqa: PLR0911, PLR0912  one for each stage
         case ReportStage():
             return Rendering(_report(settings), stage.directory).run
         case ScheduleStage():
-            return _schedules(settings, stage, others).run
+            return _schedules(settings, stage, snapshot).run
         case DaemonStage():
-            return partial(_daemon, settings, stage, others)
+            return partial(_daemon, settings, stage)
         case BackfillStage():
-            return _backfill(settings, stage, others, track).run
+            return _backfill(settings, stage, snapshot, track).run
         case StatusStage():
             lease = timedelta(seconds=settings.ledger.lease_seconds)
             return State(partial(_ledger, settings), stage.format, lease, _now).run
@@ -146,15 +149,15 @@ def assemble(  # noqa: PLR0911, PLR0912  one for each stage
 
 
 def _attached(run: Callable[[], Execution]) -> Outcome:
-    """Tell the outcome to the process that started this one, and end with that.
+    """Run an execution, and write its result as a JSON line for the parent process; exit with the parent.
 
-    Standard output is for the answer alone: what a model of the user's own prints goes to standard error.
+    Standard output carries the result only: the output of a user's model goes to standard error.
     """
-    told = os.dup(STDOUT)
+    stdout = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
     end_with_parent(os.environ.get("TMPDIR") if log_context(os.environ) else None)
     execution = run()
-    os.write(told, answer(execution))
+    os.write(stdout, answer(execution))
     return Outcome("", execution.succeeded)
 
 
@@ -168,26 +171,26 @@ def _ledger(settings: Settings) -> Ledger:
     return Ledger(settings.ledger.url, settings.ledger.busy_seconds)
 
 
-def _schedules(settings: Settings, stage: ScheduleStage, others: Others) -> Schedules:
+def _schedules(settings: Settings, stage: ScheduleStage, snapshot: str) -> Schedules:
     return Schedules(
         ledger=partial(_ledger, settings),
         action=stage.action,
         format=stage.format,
         name=settings.monitor.name,
-        declared=others.declared,
+        declared=partial(compose.declaration, settings, snapshot),
         running=stage.running,
         limit=stage.limit,
         clock=_now,
     )
 
 
-def _backfill(settings: Settings, stage: BackfillStage, others: Others, track: Track) -> Backfill:
-    """Return a backfill; where windows are judged together with those before them, it takes one after another."""
+def _backfill(settings: Settings, stage: BackfillStage, snapshot: str, track: Track) -> Backfill:
+    """Return a backfill; it runs windows in order if the alert level depends on previous windows."""
     workers = stage.workers if settings.drift.evaluation_period == 1 else 1
     return Backfill(
         ledger=partial(_ledger, settings),
-        supervisor=partial(_supervisor, settings, others, workers),
-        declaration=others.declared(),
+        supervisor=partial(_supervisor, settings, workers),
+        declaration=compose.declaration(settings, snapshot),
         start=stage.start,
         end=stage.end,
         step=stage.step,
@@ -198,14 +201,14 @@ def _backfill(settings: Settings, stage: BackfillStage, others: Others, track: T
     )
 
 
-def _daemon(settings: Settings, stage: DaemonStage, others: Others) -> Outcome:
+def _daemon(settings: Settings, stage: DaemonStage) -> Outcome:
     from runner.scheduling.daemon.dispatcher import Dispatcher
     from runner.scheduling.daemon.health import health
     from runner.scheduling.ledger.leadership import Leadership
 
-    monitors = others.monitors(stage.monitors)
+    monitors = compose.declarations(stage.monitors)
     with _ledger(settings) as ledger:
-        supervisor = _supervisor(settings, others, stage.workers, ledger)
+        supervisor = _supervisor(settings, stage.workers, ledger)
         daemon = Daemon(
             ledger=ledger,
             leadership=Leadership(ledger),
@@ -217,18 +220,18 @@ def _daemon(settings: Settings, stage: DaemonStage, others: Others) -> Outcome:
             grace_seconds=stage.grace_seconds,
             lease_seconds=settings.ledger.lease_seconds,
             keep=settings.ledger.keep,
-            keep_results=others.keeping,
+            keep_results=compose.results_retention,
             clock=_now,
         )
         return daemon.run()
 
 
-def _supervisor(settings: Settings, others: Others, workers: int, ledger: Ledger) -> Supervisor:
+def _supervisor(settings: Settings, workers: int, ledger: Ledger) -> Supervisor:
     from runner.scheduling.daemon.supervisor import Supervisor
 
     return Supervisor(
         ledger=ledger,
-        launch=partial(launch, ledger, others.executing),
+        launch=partial(launch, ledger, compose.execution_settings),
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         workers=workers,
         grace_seconds=GRACE_SECONDS,
@@ -251,7 +254,7 @@ def _quickstart(
 
 def _replay(settings: Settings, stage: ReplayStage, track: Track) -> Replay:
     if not isinstance(settings.source, EndpointSource | BatchTransformSource):
-        problem = "only captures of an endpoint or batch_transform can be replayed"
+        problem = "stage=replay supports source=endpoint and source=batch_transform"
         raise SettingsError([f"source.kind={settings.source.kind}: {problem}"])
     data = settings.data
     return Replay(
@@ -279,10 +282,10 @@ def _serve(settings: Settings, stage: ServeStage) -> Serve:
 
 
 def _token(variable: str) -> str | None:
-    """Return the bearer token of an environment variable, None where there is none.
+    """Return the bearer token in an environment variable; None if it is not set.
 
     Raises:
-        SettingsError: when it holds what no header can carry.
+        SettingsError: if the token cannot be sent in a header.
     """
     text = os.environ.get(variable, "")
     try:
@@ -295,7 +298,7 @@ def _capture(settings: Settings) -> Callable[[Any], DataCapture]:
     from runner.serving.data_capture import DataCapture
 
     if not isinstance(settings.source, EndpointSource):
-        problem = "an endpoint captures for source=endpoint; or set data_capture.enable_capture=false"
+        problem = "data capture needs source=endpoint; otherwise set data_capture.enable_capture=false"
         raise SettingsError([f"source.kind={settings.source.kind}: {problem}"])
     choices = settings.data_capture.model_dump(exclude={"enable_capture"})
     return partial(DataCapture, root=settings.source.root, **choices)
@@ -336,7 +339,7 @@ def _plan(settings: Settings, stage: PlanStage, model: Model, track: Track) -> P
 
 def _merge(settings: Settings, stage: MergeStage, track: Track) -> Merge:
     if not isinstance(settings.source, EndpointSource):
-        raise SettingsError([f"source.kind={settings.source.kind}: only an endpoint's captures are merged with labels"])
+        raise SettingsError([f"source.kind={settings.source.kind}: stage=merge supports source=endpoint"])
     return Merge(
         settings=stage,
         tree=settings.source,
@@ -402,7 +405,7 @@ def _estimator(settings: Settings, model: Model) -> Estimator:
 
 
 def _explainer(settings: Settings, model: Model) -> Explainer | Trees:
-    """Return what `shap.explainer` names; `auto` is the closed form where there is one."""
+    """Return the explainer; `auto` selects the closed form for additive models."""
     shap = settings.shap
     if shap.explainer == "exact":
         return Exact()
@@ -414,7 +417,7 @@ def _explainer(settings: Settings, model: Model) -> Explainer | Trees:
 
 
 def _summary(settings: Settings) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """Return what makes background rows of a dataset."""
+    """Return the function that computes background rows from a dataset."""
     clusters, seed = settings.shap.num_clusters, settings.shap.seed
     if clusters is None:
         return backgrounds.mean
@@ -422,7 +425,7 @@ def _summary(settings: Settings) -> Callable[[pl.DataFrame], pl.DataFrame]:
 
 
 def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:
-    """Return the SHAP baseline as rows of values, None for the mean; rows may have the dataset's own shape."""
+    """Return the rows of the SHAP baseline, which may have the shape of the dataset; None for the mean."""
     baseline, layout = settings.shap.baseline, settings.data.dataset_type
     if baseline == "mean":
         return None
@@ -439,7 +442,7 @@ def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:
 
 
 def _json(layout: FileFormat) -> Format:
-    """Return how a row that is a JSON document is to be read."""
+    """Return the format of a row that is a JSON document."""
     return "application/json" if layout == "application/json" else "application/jsonlines"
 
 
@@ -459,3 +462,8 @@ def _report(settings: Settings) -> Report:
 def _given(path: str | None) -> str:
     assert path is not None, "Settings._inputs checks it"  # noqa: S101
     return path
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in DEPENDENCIES}
+    return {"shapwatch": runner.__version__, "python": platform.python_version(), **packages}

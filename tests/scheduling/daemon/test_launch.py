@@ -60,7 +60,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Launched:
     given: list[str] = []
 
     def executing(snapshot: Snapshot, entry: ExecutionRecord) -> str:
-        given.append(compose._executing(snapshot, entry))
+        given.append(compose.execution_settings(snapshot, entry))
         return given[-1]
 
     with mock.patch.dict(os.environ, {"SHAPWATCH_TOKEN": SECRET}):
