@@ -26,7 +26,7 @@ import orjson
 
 from runner.domain.attributions import GlobalAttributions
 from runner.report import index
-from runner.results.directories import ANALYSIS, DRIFT, MANIFEST, PDF, REPORT
+from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, PDF, REPORT
 from tests.report import samples
 
 CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer")

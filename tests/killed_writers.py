@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from runner.results.directories import ANALYSIS, LOCAL_ATTRIBUTIONS, REPORT, claim, commit, remove
+from runner.results.directory import ANALYSIS, LOCAL_ATTRIBUTIONS, REPORT, claim, commit, remove
 
 CALLS = {"open", "fcntl.flock", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 ROUNDS = 60

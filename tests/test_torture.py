@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from runner.domain.executions import HOUR, Status
-from runner.results.directories import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
+from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
 from runner.scheduling.ledger.ledger import Ledger
 from tests.history_samples import AlertHistory, settle, undone
 from tests.processes import Daemon, start_daemon

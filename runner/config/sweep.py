@@ -15,7 +15,7 @@ from typing import Any
 
 from runner.domain.text import plural
 from runner.paths import resource
-from runner.results.directories import ANALYSIS, MANIFEST, put
+from runner.results.directory import ANALYSIS, MANIFEST, put
 
 RESULT = "result.json"
 CSV, PAGE = "sweep.csv", "sweep.html"

@@ -42,7 +42,7 @@ from runner.protocols import Explainer, Model, Track, as_additive
 from runner.publish.dispatch import tell
 from runner.records.payloads import Format
 from runner.report.render import Report
-from runner.results.directories import Provenance
+from runner.results.provenance import Provenance
 from runner.scheduling.daemon.launch import launch, log_context
 from runner.scheduling.daemon.process import end_with_parent
 from runner.scheduling.daemon.pulse import HeartbeatMonitor

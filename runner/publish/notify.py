@@ -15,7 +15,7 @@ from runner.domain.executions import Status
 from runner.domain.publication import Publication, State, judged
 from runner.errors import PublishError
 from runner.publish.library import installed, quiet
-from runner.results import directories
+from runner.results import directory
 from runner.types import Variable
 
 Kind = Literal["info", "success", "warning", "failure"]
@@ -120,7 +120,7 @@ class PendingMessage:
 
 def _note(publication: Publication, untold: bool) -> None:
     if publication.directory:
-        directories.mark_unpublished(publication.directory, untold)
+        directory.mark_unpublished(publication.directory, untold)
 
 
 def message(publication: Publication, min_level: Level) -> Message | None:

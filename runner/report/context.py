@@ -11,7 +11,7 @@ from typing import Any
 from runner.domain.drift import Headline, Level
 from runner.report import charts, health, sections, tables
 from runner.report.health import State
-from runner.results.directories import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
+from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
 
 Document = Mapping[str, Any]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from runner.report.context import state
 from runner.report.health import State
-from runner.results import directories
-from runner.results.directories import MANIFEST, REPORT
+from runner.results.directory import MANIFEST, REPORT
 from runner.results.history import history_point
+from runner.results.manifest_file import read_document
 
 MOST = 1_000
 """Executions that the page lists, the newest."""
@@ -40,7 +40,7 @@ def _row(folder: Path, directory: Path) -> dict[str, Any]:
     link = directory.relative_to(folder).as_posix()
     report = f"{link}/{REPORT}" if (directory / REPORT).is_file() else ""
     try:
-        manifest = directories.read_manifest(directory)
+        manifest = read_document(directory)
         if manifest is None:
             raise ValueError(f"{MANIFEST} is no JSON object")
         return {"directory": link, "report": report, **_told(manifest)}

@@ -14,8 +14,9 @@ from markupsafe import Markup
 from runner.errors import ReportError, os_error_message
 from runner.report import charts, context, index, notebook, pdf, sections, tables
 from runner.report.templates import Templates
-from runner.results.directories import INDEX, NOTEBOOK, PDF, REPORT, newest_executions, put
+from runner.results.directory import INDEX, NOTEBOOK, PDF, REPORT, put
 from runner.results.documents import read_drift
+from runner.results.history import newest_executions
 
 TIMELINE = "timeline"
 MOST_LABELS, MOST_ROWS = 100, 2_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -177,3 +178,8 @@ def _finite(value: Any) -> float:
 def dump_json(document: dict[str, Any]) -> bytes:
     """Return a document as strict JSON, indented by four spaces, in UTF-8."""
     return (json.dumps(document, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

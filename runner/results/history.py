@@ -1,8 +1,9 @@
-"""The results of earlier executions, which alerts and the timeline of a report use."""
+"""The earlier executions of a monitor, which alerts and the timeline of a report use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,57 @@ from typing import Any
 
 from runner.domain.drift import HistoryPoint, Level
 from runner.domain.executions import Status
-from runner.results import directories
+from runner.domain.publication import AlertHistory, State
+from runner.results.directory import MANIFEST, is_unpublished
+from runner.results.manifest import Manifest
+from runner.results.manifest_file import read_manifest
+
+DATE = re.compile(r"\d{2,4}")
+TIME = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
+AFTER_ALL = "~"
+"""Sorts after every date or time folder name."""
+
+MAX_HISTORY = 1_000
+"""Earlier executions that are searched for the last verdict, so that no execution reads the whole history."""
+
+
+def earlier_executions(target: Path) -> Iterator[Path]:
+    """Yield the directories of a monitor's executions scheduled before the given one, newest first."""
+    root = target.parents[3]
+    yield from _before(root, target.relative_to(root).parts)
+
+
+def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the directories whose path parts sort before those of a bound; names sort by time."""
+    head, *rest = bound
+    pattern = TIME if not rest else DATE
+    with suppress(OSError):
+        for name in sorted((each.name for each in folder.iterdir() if pattern.fullmatch(each.name)), reverse=True):
+            if rest and name <= head:
+                yield from _before(folder / name, tuple(rest) if name == head else (AFTER_ALL,) * len(rest))
+            elif name < head:
+                yield folder / name
+
+
+def newest_executions(folder: Path, most: int) -> list[Path]:
+    """Return up to `most` directories of a monitor's executions, the latest scheduled first."""
+    return list(islice((each for each in _before(folder, (AFTER_ALL,) * 4) if (each / MANIFEST).exists()), most))
+
+
+def alert_history(target: Path) -> AlertHistory:
+    """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one."""
+    return AlertHistory.of(islice(_states(target), MAX_HISTORY))
+
+
+def _states(target: Path) -> Iterator[State]:
+    """Yield the states of the executions scheduled before the given one, newest first.
+
+    Executions with a damaged manifest, or with an unpublished notification, are skipped.
+    """
+    for directory in earlier_executions(target):
+        if not is_unpublished(directory) and (manifest := _readable(directory)):
+            level = manifest.comparison and manifest.comparison.level
+            yield manifest.status, level or Level.NONE
 
 
 def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:
@@ -18,12 +69,17 @@ def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:
 
     Executions with a damaged manifest count towards `most` but yield no point.
     """
-    points = []
-    for directory in islice(directories.earlier_executions(target), most):
-        with suppress(ValueError, LookupError, TypeError, AttributeError):
-            if manifest := directories.read_manifest(directory):
-                points.append(history_point(manifest))
-    return tuple(points[::-1])
+    manifests = [_readable(directory) for directory in islice(earlier_executions(target), most)]
+    points = [manifest.history_point for manifest in manifests if manifest]
+    return tuple(point for point in points[::-1] if point)
+
+
+def _readable(directory: Path) -> Manifest | None:
+    """Return the manifest of an execution, or None if it is missing or damaged."""
+    try:
+        return read_manifest(directory)
+    except ValueError:
+        return None
 
 
 def history_point(manifest: Mapping[str, Any]) -> HistoryPoint:

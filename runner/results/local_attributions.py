@@ -16,7 +16,7 @@ import polars as pl
 
 from runner.domain.attributions import Attributions
 from runner.domain.records import Captured
-from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS
+from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS
 
 VALUES = 2**18
 """Values that are formatted as CSV at a time."""

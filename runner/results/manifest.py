@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from math import isfinite
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import orjson
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
 
 from runner.domain.attributions import Attributions, Calls
-from runner.domain.drift import DriftResult, Effect, Level, RankingResult
-from runner.domain.executions import Status, Window, utc
+from runner.domain.drift import DriftResult, Effect, HistoryPoint, Level, RankingResult
+from runner.domain.executions import Status, Window
 from runner.domain.records import Captured
 from runner.domain.text import plural
 from runner.drift.performance import Quality
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import Parity, Preflight
-from runner.results.directories import ANALYSIS, MANIFEST, SETTINGS, Provenance, sha256
-from runner.results.documents import dump_json, rename_effects
+from runner.results.directory import ANALYSIS
+from runner.results.documents import dump_json, sha256
 
 DIGITS = 3
 """Significant digits of a standard error."""
-STAGES = {"baseline", "monitor"}
-"""Stages that write a manifest."""
 TIME = "%FT%TZ"
 """Format of times, in UTC."""
-HEAD_KEYS = ("stage", "status", "headline", "sentence", "monitor", "versions")
-TIME_KEYS = ("endpoint", "window", "scheduled", "command")
-KEYS = (
-    *(*HEAD_KEYS, *TIME_KEYS),
-    *("level", "level_alone", "effects", "counts", "verdict", "material"),
-    *("estimator", "evaluations", "efficiency_residual", "standard_errors", "background", "hashes"),
-    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "timings"),
-)
-"""Keys of a manifest, in the order of the file."""
-FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "notes", "counts", "timings")
-"""Keys of the manifest of a failed execution, in the order of the file."""
-SECTIONS = {"time", "explanation", "comparison"}
-"""Fields whose keys are at the top level of the file."""
+UNDEFINED = Effect(None, None, None)
 
 
 @dataclass(frozen=True)
@@ -225,6 +207,11 @@ class Comparison:
     quality: Quality | str | None
     model_changed: bool | None
 
+    @property
+    def lowest_ndcg(self) -> float | None:
+        """The nDCG of the worst label; None if no label has one."""
+        return min((drift.ndcg for drift in self.verdict.drifts if drift.ndcg is not None), default=None)
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -258,145 +245,28 @@ class Manifest:
     comparison: Comparison | None = None
     timings: Mapping[str, float] | None = None
 
-
-def dump_manifest(manifest: Manifest) -> bytes:
-    """Return the manifest.json."""
-    return dump_json(as_document(manifest))
-
-
-def as_document(manifest: Manifest) -> dict[str, Any]:
-    """Return the JSON object of a manifest; keys of absent sections are left out."""
-    values = {name: value for name, value in vars(manifest).items() if value is not None}
-    values["notes"] = list(manifest.notes)
-    if manifest.counts is not None:
-        values["counts"] = asdict(manifest.counts)
-    if manifest.time is not None:
-        values |= _time_values(manifest.time)
-    if manifest.explanation is not None:
-        values |= _explanation_values(manifest.explanation)
-    if manifest.comparison is not None:
-        values |= _comparison_values(manifest.comparison)
-    keys = KEYS if manifest.failure_reason is None else FAILURE_KEYS
-    return {key: values[key] for key in keys if key in values}
-
-
-def _time_values(time: ExecutionTime) -> dict[str, Any]:
-    window = {"start": f"{time.window.start:{TIME}}", "end": f"{time.window.end:{TIME}}", "text": str(time.window)}
-    return {"endpoint": time.endpoint, "window": window, "scheduled": f"{time.scheduled:{TIME}}"}
-
-
-def _explanation_values(explanation: Explanation) -> dict[str, Any]:
-    errors = explanation.standard_errors
-    return {
-        **vars(explanation),
-        "standard_errors": errors
-        and {label: {"local": each.local, "global": each.by_feature} for label, each in errors.items()},
-        "background": vars(explanation.background),
-        "preflight": asdict(explanation.preflight),
-        "calls": explanation.calls and asdict(explanation.calls),
-    }
-
-
-def _comparison_values(comparison: Comparison) -> dict[str, Any]:
-    ranking, quality = comparison.verdict, comparison.quality
-    labels = [
-        {
-            "label": drift.label,
-            "reference_label": drift.reference_label,
-            "ndcg": drift.ndcg,
-            "floor": drift.floor,
-            "chance": drift.chance,
-            "violated": drift in ranking.violations,
-            "notes": list(drift.notes),
-        }
-        for drift in ranking.drifts
-    ]
-    return {
-        **vars(comparison),
-        "effects": comparison.effects and asdict(comparison.effects),
-        "verdict": {"threshold": ranking.threshold, "labels": labels},
-        "serving_parity": comparison.serving_parity and asdict(comparison.serving_parity),
-        "quality": {"problem": quality} if isinstance(quality, str) else quality and asdict(quality),
-    }
-
-
-def read_manifest(directory: Path) -> Manifest | None:
-    """Return the manifest of a directory, or None if it contains none of shapwatch.
-
-    Raises:
-        ValueError: if the manifest cannot be read, or is damaged.
-    """
-    try:
-        return load_manifest((directory / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
-
-
-def load_manifest(data: bytes) -> Manifest | None:
-    """Return a manifest of this or an earlier version, or None for another JSON document.
-
-    Raises:
-        ValueError: if the manifest is damaged.
-    """
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
-    if not isinstance(document, dict) or document.get("stage") not in STAGES:
-        return None
-    try:
-        return _validator().validate_python(_sections(document))
-    except ValidationError as error:
-        problem, *_ = error.errors()
-        key = ".".join(str(part) for part in problem["loc"] if part not in SECTIONS)
-        raise ValueError(f"{MANIFEST} is damaged ({key}: {problem['msg']})") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{MANIFEST} is damaged ({type(error).__name__}: {error})") from error
-
-
-@cache
-def _validator() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest)
-
-
-def _sections(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a manifest's fields: each section reads its keys from the same object."""
-    values = {"command": "", "counts": None, **document}
-    if isinstance(counts := values["counts"], dict) and "events" in counts:
-        values["counts"] = {"outside": 0, "probes": 0, "sample": None, **counts}
-    if "window" in document:
-        window = Window(utc(document["window"]["start"]), utc(document["window"]["end"]))
-        values["time"] = {**document, "window": window, "scheduled": utc(document["scheduled"])}
-    if "estimator" in document:
-        errors = document.get("standard_errors")
-        values["explanation"] = {
-            **document,
-            "calls": document.get("calls"),
-            "standard_errors": errors
-            and {label: {"local": each["local"], "by_feature": each["global"]} for label, each in errors.items()},
-        }
-    if "verdict" in document:
-        values["comparison"] = _comparison_fields(document)
-    return values
-
-
-def _comparison_fields(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a comparison's fields, also from a manifest of an earlier version."""
-    level, quality, effects = document.get("level"), document.get("quality"), document.get("effects")
-    if effects is not None:
-        rename_effects(effects)
-    return {
-        "level": level,
-        "level_alone": document.get("level_alone", level),
-        "effects": effects,
-        "verdict": {"threshold": document["verdict"]["threshold"], "drifts": document["verdict"]["labels"]},
-        "material": document.get("material"),
-        "serving_parity": document.get("serving_parity"),
-        "quality": quality["problem"] if quality and "problem" in quality else quality,
-        "model_changed": document.get("model_changed"),
-    }
+    @property
+    def history_point(self) -> HistoryPoint | None:
+        """The summary for later executions; None for a baselining."""
+        if self.time is None:
+            return None
+        found = self.comparison
+        effects = (found and found.effects) or Effects(UNDEFINED, UNDEFINED)
+        level = (found and found.level) or Level.NONE
+        return HistoryPoint(
+            start=f"{self.time.window.start:{TIME}}",
+            end=f"{self.time.window.end:{TIME}}",
+            status=self.status,
+            level=level,
+            alone=(found and found.level_alone) or level,
+            ndcg=found.lowest_ndcg if found else None,
+            threshold=found.verdict.threshold if found else None,
+            attribution_shift=effects.attribution_shift.value,
+            attribution_shift_noise=effects.attribution_shift.noise,
+            total_log2_change=effects.total_log2_change.value,
+            total_log2_change_noise=effects.total_log2_change.noise,
+            reference=self.explanation.hashes.get("reference") if self.explanation else None,
+        )
 
 
 def _standard_errors(attributions: Attributions) -> dict[str, StandardErrors] | None:
@@ -416,11 +286,6 @@ def _standard_errors(attributions: Attributions) -> dict[str, StandardErrors] | 
 def _rounded(error: float) -> float | None:
     """Return an error with `DIGITS` digits (further ones depend on the batch size), or None if it is not finite."""
     return float(f"{error:.{DIGITS}g}") if isfinite(error) else None
-
-
-def common_files(manifest: Manifest, reports: Mapping[str, bytes], provenance: Provenance) -> dict[str, bytes]:
-    """Return the files that executions and baselining write in addition to their analysis."""
-    return {**reports, SETTINGS: provenance.settings.encode(), MANIFEST: dump_manifest(manifest)}
 
 
 def calls_between(before: Calls | None, after: Calls | None) -> Calls | None:

@@ -9,7 +9,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,9 +16,10 @@ import polars as pl
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
 from runner.errors import UnusableReference
 from runner.explain import background as backgrounds
-from runner.results import directories
-from runner.results.directories import ANALYSIS, REFERENCE_SAMPLE
-from runner.results.documents import load_analysis
+from runner.results.directory import ANALYSIS, MANIFEST, REFERENCE_SAMPLE
+from runner.results.documents import load_analysis, sha256
+from runner.results.manifest import Explanation
+from runner.results.manifest_file import read_manifest
 from runner.storage import existing
 
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
@@ -34,14 +34,14 @@ class Reference:
         path: the path of the analysis.json.
         attributions: its content.
         digest: its SHA-256.
-        origin: its manifest, None for a bare analysis.json such as SageMaker Clarify writes.
+        origin: the origin of the attributions; None for a bare analysis.json such as SageMaker Clarify writes.
         sample: the stored sample of explained records, None if there is none.
     """
 
     path: Path
     attributions: GlobalAttributions
     digest: str
-    origin: Mapping[str, Any] | None
+    origin: Explanation | None
     sample: Explained | None
 
     @classmethod
@@ -60,15 +60,14 @@ class Reference:
             "run stage=baseline first, or set the path of an analysis.json",
         )
         data = file.read_bytes()
-        digest = directories.sha256(data)
         try:
-            origin = _origin(directories.read_manifest(file.parent), digest)
+            origin = _origin(file.parent, data)
             attributions = load_analysis(data, str(file))
             sample = None if origin is None else _sample(file.with_name(REFERENCE_SAMPLE), origin, attributions)
         except ValueError as error:
             remedy = "re-run stage=baseline, or remove the manifest to use the analysis alone"
             raise UnusableReference(file, f"{error}; {remedy}") from error
-        return cls(file, attributions, digest, origin, sample)
+        return cls(file, attributions, sha256(data), origin, sample)
 
     def background(self) -> pl.DataFrame:
         """Return the background rows with which the reference was computed.
@@ -78,20 +77,19 @@ class Reference:
         """
         if self.origin is None:
             raise UnusableReference(self.path, "contains no SHAP baseline; set shap.baseline to its rows")
-        stored = self.origin["background"]
-        return backgrounds.given(stored["rows"], stored["names"])
+        return backgrounds.given(self.origin.background.rows, self.origin.background.names)
 
     def model_changed(self, identity: str | None) -> bool | None:
         """Return whether the model differs from the one of the reference, or None if that is unknown."""
-        reference = None if self.origin is None else self.origin["hashes"]["model"]
+        reference = None if self.origin is None else self.origin.hashes.get("model")
         return None if None in {reference, identity} else bool(reference != identity)
 
-    def differing_settings(self, settings: Mapping[str, Any]) -> list[str]:
+    def differing_settings(self, settings: Mapping[str, object]) -> list[str]:
         """Return the names of the estimator settings that differ from the reference; none if those are unknown."""
-        reference = {} if self.origin is None else self.origin["estimator"]
+        reference = {} if self.origin is None else self.origin.estimator
         return [key for key in {**reference, **settings} if reference and reference.get(key) != settings.get(key)]
 
-    def check_comparable(self, settings: Mapping[str, Any], background: pl.DataFrame) -> list[str]:
+    def check_comparable(self, settings: Mapping[str, object], background: pl.DataFrame) -> list[str]:
         """Return notes on differences of the live estimator that change only the estimation noise.
 
         Raises:
@@ -99,11 +97,11 @@ class Reference:
         """
         if self.origin is None:
             return ["the reference is a bare analysis.json; the settings of its estimator are unknown"]
-        if self.origin["hashes"]["background"] != backgrounds.identity(background):
+        if self.origin.hashes.get("background") != backgrounds.identity(background):
             raise UnusableReference(
                 self.path, "was computed with a different shap.baseline; re-run stage=baseline, or use the same rows"
             )
-        reference, names = self.origin["estimator"], self.differing_settings(settings)
+        reference, names = self.origin.estimator, self.differing_settings(settings)
         problems = [f"shap.{name} was {reference.get(name)}, is now {settings.get(name)}" for name in names]
         if any(name in UNITS for name in names):
             problem = f"{'; '.join(problems)}; re-run stage=baseline, or use the same settings"
@@ -111,42 +109,33 @@ class Reference:
         return [f"the estimation noise of the reference and the live analysis differs: {each}" for each in problems]
 
 
-def _sample(file: Path, origin: Mapping[str, Any], attributions: GlobalAttributions) -> Explained | None:
+def _sample(file: Path, origin: Explanation, attributions: GlobalAttributions) -> Explained | None:
     """Return the reference sample, or None if the manifest lists none.
 
     Raises:
         ValueError: if the file does not match the manifest.
     """
-    digest = origin["hashes"].get(REFERENCE_SAMPLE)
+    digest = origin.hashes.get(REFERENCE_SAMPLE)
     if digest is None:
         return None
     data = file.read_bytes() if file.is_file() else b""
-    if directories.sha256(data) != digest:
+    if sha256(data) != digest:
         raise ValueError(f"{REFERENCE_SAMPLE} does not match the hash in manifest.json")
-    return from_parquet(data, origin["background"]["names"], attributions.names, attributions.labels)
+    return from_parquet(data, origin.background.names, attributions.names, attributions.labels)
 
 
-def _origin(manifest: Mapping[str, Any] | None, digest: str) -> Mapping[str, Any] | None:
-    """Return a manifest if it was written by stage=baseline or stage=monitor, else None.
+def _origin(folder: Path, analysis: bytes) -> Explanation | None:
+    """Return the origin of an analysis.json from the manifest next to it, or None if there is no manifest.
 
     Raises:
-        ValueError: if the manifest is damaged, or the SHA-256 of the analysis differs from `digest`.
+        ValueError: if the manifest is damaged or describes a different analysis.
     """
-    hashes = None if manifest is None else manifest.get("hashes")
-    if manifest is None or not isinstance(hashes, dict) or ANALYSIS not in hashes:
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.explanation is None:
         return None
-    if hashes[ANALYSIS] != digest:
-        raise ValueError("analysis.json does not match the hash in manifest.json")
-    background = manifest.get("background")
-    if not (
-        isinstance(manifest.get("estimator"), dict)
-        and isinstance(background, dict)
-        and isinstance(background.get("rows"), list)
-        and isinstance(background.get("names"), list)
-        and {"background", "model"} <= hashes.keys()
-    ):
-        raise ValueError("manifest.json is damaged")
-    return manifest
+    if manifest.explanation.hashes.get(ANALYSIS) != sha256(analysis):
+        raise ValueError(f"{ANALYSIS} does not match the hash in {MANIFEST}")
+    return manifest.explanation
 
 
 def draw_sample(dataset: Explained, rows: int, seed: int) -> Explained:

@@ -23,20 +23,12 @@ from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
 from runner.protocols import Model, Track, calls_made
 from runner.report.render import Report
-from runner.results import documents, manifest
-from runner.results.directories import (
-    ANALYSIS,
-    REFERENCE_SAMPLE,
-    REPORT,
-    Provenance,
-    Stopwatch,
-    claim,
-    commit,
-    sha256,
-    writing,
-)
+from runner.results import documents, manifest, manifest_file
+from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, commit, writing
+from runner.results.documents import sha256
 from runner.results.local_attributions import saved
 from runner.results.manifest import DatasetCounts, Explanation, Manifest
+from runner.results.provenance import Provenance, Stopwatch
 from runner.results.reference import draw_sample, to_parquet
 from runner.sources.dataset import Dataset
 from runner.types import NO_OTHER_KEYS
@@ -120,12 +112,12 @@ class Baseline:
             explanation=Explanation.of(self.estimator, attributions, background, checked, calls, analysis, identities),
         )
         with watch.step("report"):
-            reports, troubles = self.report.attempt(manifest.as_document(found), analysis)
+            reports, troubles = self.report.attempt(manifest_file.as_document(found), analysis)
         found = replace(found, notes=(*found.notes, *troubles), timings=watch.seconds)
         files = {
             ANALYSIS: analysis,
             REFERENCE_SAMPLE: sample_bytes,
-            **manifest.common_files(found, reports, self.provenance),
+            **manifest_file.common_files(found, reports, self.provenance),
         }
         with ExitStack() as stack:
             local = stack.enter_context(saved(attributions, background)) if self.save_local_shap_values else {}

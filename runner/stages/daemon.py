@@ -20,7 +20,7 @@ from runner.domain.executions import Outcome
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.domain.text import plural
 from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error_message
-from runner.results import directories
+from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
 from runner.scheduling.daemon.result import RUN_AGAIN
@@ -183,7 +183,7 @@ class Daemon:
         """Remove the directory of an execution, and log whether that succeeded."""
         output = Path(entry.output or "")
         try:
-            removed = directories.remove(output, output.parents[3])
+            removed = directory.remove(output, output.parents[3])
             result = "removed" if removed else "not removed: it contains files that no execution wrote"
         except OSError as error:
             removed, result = False, f"cannot be removed: {os_error_message(error)}"

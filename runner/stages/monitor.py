@@ -36,11 +36,12 @@ from runner.explain.estimator import Estimator
 from runner.explain.preflight import parity, preflight
 from runner.protocols import Model, Track, calls_made
 from runner.report.render import Report
-from runner.results import directories, documents, history, manifest
-from runner.results.directories import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS, Provenance, Stopwatch
+from runner.results import directory, documents, history, manifest, manifest_file
+from runner.results.directory import ANALYSIS, DRIFT, REJECTED, REPORT, VIOLATIONS
 from runner.results.documents import DriftDocument
 from runner.results.local_attributions import saved
 from runner.results.manifest import CaptureCounts, Comparison, Effects, ExecutionTime, Explanation, Manifest
+from runner.results.provenance import Provenance, Stopwatch
 from runner.results.reference import Reference, canaries
 from runner.sources.merged import MergedReader
 from runner.sources.sample import only, order
@@ -152,12 +153,12 @@ class Monitor:
             scheduled: in UTC, None for the first full hour after the window.
         """
         at = scheduled or window.scheduled
-        slot = Slot(window, at, directories.execution_directory(self.root, self.endpoint, self.name, at))
+        slot = Slot(window, at, directory.execution_directory(self.root, self.endpoint, self.name, at))
         captured = None
         with ExitStack() as stack:
             try:
                 _claim(slot)
-                reference = Reference.read(directories.reference_path(self.reference, window))
+                reference = Reference.read(directory.reference_path(self.reference, window))
                 captured = stack.enter_context(self.source.read(window))
                 return self._execute(slot, reference, captured)
             except (ShapwatchError, OSError) as error:
@@ -310,7 +311,7 @@ class Monitor:
         reason = os_error_message(error) if isinstance(error, OSError) else str(error)
         stored = error.reason if isinstance(error, ShapwatchError) else reason
         directory, where = str(slot.target.absolute()), f"the earlier execution in {slot.target} was kept"
-        if not directories.is_finished(slot.target):
+        if not manifest_file.is_finished(slot.target):
             try:
                 self._report_failure(slot, reason, stored, captured)
                 where = str(slot.target / REPORT)
@@ -344,7 +345,7 @@ class Monitor:
             attributions=live,
             ndcg=dict(ndcg or {}),
             finding=finding,
-            past=directories.alert_history(slot.target),
+            past=history.alert_history(slot.target),
         )
         return self.tell(publication)
 
@@ -380,17 +381,17 @@ class Monitor:
     ) -> list[str]:
         """Put the directory in place, and return what could not be reported."""
         with watch.step("report"):
-            reports, troubles = self.report.attempt(manifest.as_document(found), analysis, drift)
+            reports, troubles = self.report.attempt(manifest_file.as_document(found), analysis, drift)
         found = replace(found, notes=(*found.notes, *troubles), timings=watch.seconds)
-        directories.commit(slot.target, {**files, **manifest.common_files(found, reports, self.provenance)})
+        directory.commit(slot.target, {**files, **manifest_file.common_files(found, reports, self.provenance)})
         return [*troubles, *self.report.put_index(self.root / self.endpoint / self.name)]
 
 
 def _claim(slot: Slot) -> None:
     """Make sure that the directory is free, or holds an execution over the same window."""
-    directories.claim(slot.target)
-    stored = directories.stored_window(slot.target)
-    if directories.is_finished(slot.target) and stored not in {None, str(slot.window)}:
+    directory.claim(slot.target)
+    stored = manifest_file.stored_window(slot.target)
+    if manifest_file.is_finished(slot.target) and stored not in {None, slot.window}:
         raise OccupiedTarget(slot.target, f"contains an execution over {stored}")
 
 

@@ -22,7 +22,7 @@ from runner.explain.estimator import Estimator
 from runner.explain.preflight import Preflight, preflight, real_rows
 from runner.models.remote import DryRunModel
 from runner.protocols import Model, RemoteModel, Track, calls_made
-from runner.results import directories, manifest
+from runner.results import directory, manifest
 from runner.results import reference as references
 from runner.results.documents import dump_json
 from runner.results.reference import Reference
@@ -124,7 +124,7 @@ class Plan:
             background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
             yield Records(features, None, background, None, features.clear())
             return
-        reference = Reference.read(directories.reference_path(self.reference, window))
+        reference = Reference.read(directory.reference_path(self.reference, window))
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()

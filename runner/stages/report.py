@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from runner.domain.executions import Outcome, utc
+from runner.domain.executions import Outcome
 from runner.errors import MissingInput, ReportError
 from runner.report.render import Report
-from runner.results import directories
-from runner.results.directories import ANALYSIS, DRIFT, INDEX, MANIFEST, sha256
+from runner.results.directory import ANALYSIS, DRIFT, INDEX, MANIFEST, amend, claim, execution_directory
+from runner.results.documents import sha256
+from runner.results.manifest import Manifest
+from runner.results.manifest_file import as_document, read_manifest
 from runner.types import NO_OTHER_KEYS, FilePath
 
-STAGES = {"monitor", "baseline"}
+DEPTH = 6
+"""Folders between the root of all executions and the files of one: endpoint, monitor, year, month, day, hour."""
 
 
 @dataclass(frozen=True)
@@ -48,36 +49,36 @@ class Rendering:
             ReportError: when a template is wrong, or the documents are not those that the manifest describes.
             OccupiedTarget: when the directory holds more than shapwatch writes.
         """
-        directories.claim(self.directory)
+        claim(self.directory)
         manifest = self._manifest()
         analysis, drift = (self._document(name) for name in (ANALYSIS, DRIFT))
-        described = manifest.get("hashes", {}).get(ANALYSIS)
+        described = manifest.explanation.hashes.get(ANALYSIS) if manifest.explanation else None
         if described != (None if analysis is None else sha256(analysis)):
             raise ReportError(self.directory / ANALYSIS, f"is another than the {MANIFEST} beside it describes")
         try:
-            reports = self.report.render(manifest, analysis, drift)
+            reports = self.report.render(as_document(manifest), analysis, drift)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"holds damaged documents ({type(error).__name__}: {error})"
             raise ReportError(self.directory, problem) from error
-        directories.amend(self.directory, reports)
-        lines = [f"{manifest['headline']}.", *(str(self.directory / name) for name in reports), *self._index(manifest)]
+        amend(self.directory, reports)
+        lines = [f"{manifest.headline}.", *(str(self.directory / name) for name in reports), *self._index(manifest)]
         return Outcome("\n  ".join(lines))
 
-    def _index(self, manifest: Mapping[str, Any]) -> list[str]:
-        """Write the page over all executions anew, and return where it is or why that was not possible."""
-        folder = _monitors(self.directory.resolve(), manifest)
+    def _index(self, manifest: Manifest) -> list[str]:
+        """Write the page that lists all executions; return its path, or the reason of a failure."""
+        folder = _monitor_folder(self.directory.resolve(), manifest)
         return self.report.put_index(folder) or [str(folder / INDEX)] if folder else []
 
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self) -> Manifest:
         try:
-            manifest = directories.read_manifest(self.directory)
+            manifest = read_manifest(self.directory)
         except ValueError as error:
             raise ReportError(self.directory, str(error)) from error
+        if manifest is None and (self.directory / MANIFEST).exists():
+            raise ReportError(self.directory / MANIFEST, "describes neither an execution nor a baselining")
         if manifest is None:
             remedy = f"give the directory of an execution or a baselining, which holds a {MANIFEST}"
             raise MissingInput(MANIFEST, self.directory, "stage.directory", remedy)
-        if manifest.get("stage") not in STAGES:
-            raise ReportError(self.directory / MANIFEST, "describes neither an execution nor a baselining")
         return manifest
 
     def _document(self, name: str) -> bytes | None:
@@ -85,11 +86,10 @@ class Rendering:
         return path.read_bytes() if path.exists() else None
 
 
-def _monitors(directory: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the monitor that an execution is of, None where its directory stands in another place."""
-    with suppress(LookupError, TypeError, ValueError):
-        scheduled = utc(manifest["scheduled"])
-        root, folder = directory.parents[5], directory.parents[3]
-        if directory == directories.execution_directory(root, manifest["endpoint"], manifest["monitor"], scheduled):
-            return folder
-    return None
+def _monitor_folder(directory: Path, manifest: Manifest) -> Path | None:
+    """Return the folder of a monitor, or None unless `directory` is the result directory of its execution."""
+    if manifest.time is None or len(directory.parents) < DEPTH:
+        return None
+    root, folder = directory.parents[DEPTH - 1], directory.parents[3]
+    expected = execution_directory(root, manifest.time.endpoint, manifest.monitor, manifest.time.scheduled)
+    return folder if directory == expected else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runner.domain.executions import Outcome, Status
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
-from runner.results import directories
+from runner.results import directory
 from runner.scheduling.api_documents import as_json, execution_summary, reason_or_message, schedule_summary, table
 from runner.scheduling.timetable import Recurring, load_if_known
 
@@ -107,7 +107,7 @@ def _reason_for_waiting(ledger: Ledger, schedule: Schedule, entry: ExecutionReco
         reason = "at the end of its window" if entry.window.end > entry.scheduled else "(schedule.buffer_minutes)"
         return f"starts at {entry.start_at:%F %T} UTC {reason}"
     reference = Path(ledger.snapshot(entry.snapshot).folder) / schedule.reference
-    if directories.is_being_written(reference):
+    if directory.is_being_written(reference):
         return f"waits for the baseline in {schedule.reference}, which is being computed"
     return "waits for earlier executions or a free worker (stage.workers of the daemon)"
 

@@ -27,7 +27,7 @@ from runner.domain.executions import Status
 from runner.drift.shares import rank, share
 from runner.report.render import Report
 from runner.results import documents
-from runner.results.directories import ANALYSIS, DRIFT, MANIFEST
+from runner.results.directory import ANALYSIS, DRIFT, MANIFEST
 from runner.results.documents import DriftDocument
 from tests.cli_runner import CHECKOUT
 

@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from runner.report import index
-from runner.results import directories
+from runner.results import directory
+from runner.results.history import newest_executions
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
 from tests.report.samples import REPORT, failed, manifest, written
@@ -36,7 +37,7 @@ def execution(folder: Path, hour: int, day: int = 5, month: int = 1, **changes: 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the page."""
-    found: list[dict[str, Any]] = index.page(folder, directories.newest_executions(folder, index.MOST))["rows"]
+    found: list[dict[str, Any]] = index.page(folder, newest_executions(folder, index.MOST))["rows"]
     return found
 
 
@@ -60,7 +61,7 @@ def test_gaps_and_failures_are_gaps(tmp_path: Path) -> None:
     for hour in (9, 10, 13):
         execution(tmp_path, hour)
     execution(tmp_path, 14, verdict={}, effects=None, **{key: failed()[key] for key in ("status", "headline")})
-    points = index.page(tmp_path, directories.newest_executions(tmp_path, 10))["points"]
+    points = index.page(tmp_path, newest_executions(tmp_path, 10))["points"]
     assert [(point["start"][11:13], point["end"][11:13], point["ndcg"], point["status"]) for point in points] == [
         ("08", "09", 0.8, "CompletedWithViolations"),
         ("09", "10", 0.8, "CompletedWithViolations"),
@@ -113,7 +114,7 @@ def test_writers_at_once_leave_one_whole_page(tmp_path: Path) -> None:
     """Each writes aside and renames; nothing hidden is left."""
     pages = [bytes([65 + i]) * 100_000 for i in range(8)]
     target = tmp_path / "e/m/index.html"
-    threads = [threading.Thread(target=directories.put, args=(target, page)) for page in pages]
+    threads = [threading.Thread(target=directory.put, args=(target, page)) for page in pages]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -131,7 +132,7 @@ def test_every_execution_writes_it_anew(tmp_path: Path, golden: Golden) -> None:
     assert folder == tmp_path / "monitor/breast-cancer/breast-cancer-monitor"
     links = re.findall('<a href="([^"]+)"', index.read_text())
     assert links == [f"2026/01/05/{hour}/report.html" for hour in (12, 11, 10)]
-    assert directories.remove(folder / "2026/01/05/10", tmp_path / "monitor")
+    assert directory.remove(folder / "2026/01/05/10", tmp_path / "monitor")
     own = tmp_path / "own"
     own.mkdir()
     shapwatch("stage=monitor", "stage.window=2026-01-05T11")

@@ -24,6 +24,7 @@ from runner.results.documents import (
     load_analysis,
     load_drift,
     read_drift,
+    sha256,
 )
 from tests.drift.samples import HOUR, POLICY, local
 
@@ -147,3 +148,8 @@ def test_the_effects_of_version_1_have_the_keys_of_this_version() -> None:
         }
     ]
     assert read["reference"] == document["reference"]
+
+
+def test_sha256_matches_the_standard() -> None:
+    """The expected value is the example in FIPS 180-2."""
+    assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions
 from runner.results import local_attributions
-from runner.results.directories import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS, amend
+from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS, amend
 from runner.results.local_attributions import saved
 from runner.results.reference import from_parquet
 from tests.formula_models import Formula, additive, interacting

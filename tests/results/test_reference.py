@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 from runner.domain.attributions import Attributions, Explained
 from runner.errors import MissingInput, UnusableReference
 from runner.explain import background as backgrounds
+from runner.results.manifest import BackgroundRows
+from runner.results.manifest_file import as_document
 from runner.results.reference import Reference, canaries, draw_sample, from_parquet, to_parquet
 from tests.golden import Golden
+from tests.results.samples import BASELINE, EXPLANATION
 
 SETTINGS = {"kind": "kernel", "num_samples": 100, "agg_method": "mean_abs", "use_logit": False}
 NAMES = ("Age", 'a "b"\n', "kind")
@@ -31,15 +35,19 @@ def analysis(**values: float) -> bytes:
 ANALYSIS = analysis(Age=0.5, Rate=-0.125)
 
 
+HASHES = {
+    "analysis.json": hashlib.sha256(ANALYSIS).hexdigest(),
+    "background": backgrounds.identity(BACKGROUND),
+    "model": "m",
+}
+ORIGIN = replace(
+    EXPLANATION, estimator=SETTINGS, background=BackgroundRows(("Age", "Rate"), ((39, 0.5),)), hashes=HASHES
+)
+
+
 def manifest(**changes: Any) -> dict[str, Any]:
-    """Return the manifest of a baselining."""
-    hashes = {
-        "analysis.json": hashlib.sha256(ANALYSIS).hexdigest(),
-        "background": backgrounds.identity(BACKGROUND),
-        "model": "m",
-    }
-    background = {"names": ["Age", "Rate"], "rows": [[39, 0.5]]}
-    return {"hashes": hashes, "background": background, "estimator": SETTINGS, **changes}
+    """Return the manifest of a baselining, as JSON object."""
+    return {**as_document(replace(BASELINE, explanation=ORIGIN)), **changes}
 
 
 def folder(path: Path, origin: object = None) -> Path:
@@ -56,13 +64,13 @@ def test_folder_and_analysis_file_are_the_same_reference(tmp_path: Path, name: s
     reference = Reference.read(folder(tmp_path, manifest()) / name)
     assert reference.path == tmp_path / "analysis.json"
     assert reference.digest == hashlib.sha256(ANALYSIS).hexdigest()
-    assert reference.origin == manifest()
+    assert reference.origin == ORIGIN
     found = reference.attributions
     assert (found.names, found.labels) == (("Age", "Rate"), ("label0",))
     assert (found.values_DL.tolist(), found.expected_L.tolist()) == ([[0.5], [-0.125]], [0.25])
 
 
-@pytest.mark.parametrize("origin", [None, [], {}, {"hashes": None}, {"hashes": "x"}, {"hashes": {}}])
+@pytest.mark.parametrize("origin", [None, [], {}, {"stage": "other"}, {"hashes": {}}])
 def test_foreign_manifest_is_ignored(tmp_path: Path, origin: object) -> None:
     """Without a manifest of stage=baseline the origin is unknown."""
     assert Reference.read(folder(tmp_path, origin)).origin is None
@@ -103,8 +111,8 @@ def test_bare_reference_has_no_background(tmp_path: Path, golden: Golden) -> Non
 @pytest.mark.parametrize(
     "origin",
     [
-        {**manifest(), "hashes": {**manifest()["hashes"], "analysis.json": "other"}},
-        {**manifest(), "hashes": {"analysis.json": manifest()["hashes"]["analysis.json"]}},
+        manifest(hashes={**HASHES, "analysis.json": "other"}),
+        manifest(hashes=None),
         manifest(background=None),
         manifest(background={"names": None, "rows": []}),
         manifest(estimator=None),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runner.errors import ModelAnswerError
 from runner.explain import background as backgrounds
-from runner.results.directories import is_being_written
+from runner.results.directory import is_being_written
 from runner.sources.dataset import Dataset
 from runner.stages.baseline import Baseline
 from tests.drift.samples import POLICY

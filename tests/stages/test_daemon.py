@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from runner.domain.executions import HOUR, Status
-from runner.results.directories import ANALYSIS, MANIFEST, execution_directory
+from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger.leadership import Leadership
 from runner.scheduling.ledger.ledger import Ledger

@@ -28,8 +28,8 @@ from runner.explain.estimator import Estimator
 from runner.explain.explainers.exact import Exact
 from runner.records.capture import encode
 from runner.report.render import Report
-from runner.results import directories
-from runner.results.directories import Provenance
+from runner.results import directory
+from runner.results.provenance import Provenance
 from runner.sources.dataset import Dataset
 from runner.sources.endpoint import EndpointSource
 from runner.sources.merged import MergedReader
@@ -353,7 +353,7 @@ def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.Monk
     """Where the result could not be written but the failure can, all rejections are in that."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 8, share=0.5)
     write(tmp_path, "09/z.jsonl", b"torn\n")
-    commit = directories.commit
+    commit = directory.commit
 
     def once(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
         monkeypatch.undo()
@@ -361,7 +361,7 @@ def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.Monk
             commit(target, {**files, ".": b""})
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(directories, "commit", once)
+    monkeypatch.setattr(directory, "commit", once)
     execution = stage.run(WINDOW)
     assert execution.failure_reason == manifest(tmp_path)["failure_reason"]
     assert execution.failure_reason == os_error_message(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

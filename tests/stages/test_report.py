@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
-from tests.results.test_directories import contents
+from tests.results.test_directory import contents
 
 HOUR = "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12"
 REFERENCE = "baseline/breast-cancer-monitor"

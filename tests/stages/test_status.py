@@ -17,7 +17,7 @@ import pytest
 from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, NoData
-from runner.results.directories import writing
+from runner.results.directory import writing
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.ledger.ledger import Ledger
 from runner.scheduling.timetable import load

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus, Snapshot
 from runner.domain.text import plural
 from runner.errors import MissingSnapshot
-from runner.results import directories
+from runner.results import directory
 from runner.scheduling.daemon.alarms import Alarms
 from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.timetable import LATEST_START, Recurring, Timetable, load
@@ -155,5 +155,5 @@ class Dispatcher:
         schedule = self.schedules.get(entry.schedule)
         if schedule is None:
             return False
-        reference = directories.reference_path(Path(schedule.reference), entry.window)
-        return directories.is_being_written(Path(self._snapshot(entry.snapshot).folder) / reference)
+        reference = directory.reference_path(Path(schedule.reference), entry.window)
+        return directory.is_being_written(Path(self._snapshot(entry.snapshot).folder) / reference)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runner.domain.drift import Level
-from runner.results import directories, history
-from runner.results.directories import MANIFEST
+from runner.results.directory import MANIFEST
+from runner.results.manifest import Comparison
+from runner.results.manifest_file import read_manifest
 
 MOST_LABELS = 10
 """Of an execution, the worst first: what is shown stays bounded, however many outputs a model has."""
@@ -62,17 +62,17 @@ def _version(directory: str) -> Version:
 
 
 def _found(directory: str) -> Found | None:
-    """Return what a manifest says, None where it is damaged."""
-    with suppress(ValueError, LookupError, TypeError, AttributeError):
-        if manifest := directories.read_manifest(Path(directory)):
-            told = history.history_point(manifest)
-            moved = None if told.attribution_shift is None else float(told.attribution_shift)
-            return Found(told.level if manifest.get("level") else None, moved, _ndcg(manifest))
+    """Return the findings in a manifest, or None if it is missing or damaged."""
+    with suppress(ValueError):
+        if manifest := read_manifest(Path(directory)):
+            return _findings(manifest.comparison)
     return None
 
 
-def _ndcg(manifest: Mapping[str, Any]) -> dict[str, float]:
-    labels = (manifest.get("verdict") or {}).get("labels", [])
-    found = [(float(each["ndcg"]), str(each["label"])) for each in labels if each["ndcg"] is not None]
-    worst = sorted(found, key=lambda pair: pair[0])[:MOST_LABELS]
-    return {label: ndcg for ndcg, label in worst}
+def _findings(comparison: Comparison | None) -> Found:
+    if comparison is None:
+        return Found(None, None, {})
+    moved = comparison.effects.attribution_shift.value if comparison.effects else None
+    ndcg = [(drift.ndcg, drift.label) for drift in comparison.verdict.drifts if drift.ndcg is not None]
+    worst = sorted(ndcg, key=lambda pair: pair[0])[:MOST_LABELS]
+    return Found(comparison.level, moved, {label: ndcg for ndcg, label in worst})

@@ -14,7 +14,7 @@ import pytest
 
 from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import Snapshot
-from runner.results.directories import writing
+from runner.results.directory import writing
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.supervisor import Supervisor
 from tests.golden import Golden

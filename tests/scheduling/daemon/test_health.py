@@ -22,13 +22,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from runner.domain.executions import Status
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import LedgerError, SettingsError
-from runner.results.directories import commit, read_manifest
+from runner.results.directory import commit
+from runner.results.manifest import Manifest
+from runner.results.manifest_file import as_document, read_manifest
 from runner.scheduling.daemon.health import LATE_SECONDS, Facts, Lasts, health
 from runner.scheduling.daemon.result import Result
 from runner.scheduling.daemon.verdicts import MOST_LABELS
 from tests.golden import Golden
 from tests.publish.publications import NAMES, publication
 from tests.publish.test_prometheus import sink
+from tests.results.samples import COMPLETED
 from tests.scheduling.daemon.execution_samples import NOON, entry
 from tests.scheduling.daemon.supervisor_bench import Bench, wait_until
 from tests.scheduling.ledger.ledger_samples import planned
@@ -182,13 +185,22 @@ def test_names_are_escaped(page: Page) -> None:
     assert {key[1][0] for key in found if key[1]} == {STRANGE}
 
 
+def ranking(name: str, ndcg: float | None) -> dict[str, Any]:
+    """Return the nDCG figures of a label in a manifest."""
+    return {"label": name, "reference_label": name, "ndcg": ndcg, "floor": None, "chance": None}
+
+
 def manifest(**changes: Any) -> dict[str, Any]:
-    """Return what an execution leaves behind, as far as the page reads it."""
-    window = {"start": "2026-01-05T11:00:00Z", "end": "2026-01-05T12:00:00Z"}
-    labels = [{"label": "label0", "ndcg": 0.875}, {"label": "label1", "ndcg": None}]
-    effects = {"attribution_shift": {"value": 0.25, "noise": 0.1, "p": 0.01}, "total_log2_change": {"value": 0.5}}
-    found = {"window": window, "status": "Completed", "level": "warning", "effects": effects}
-    return {**found, "verdict": {"threshold": 0.9, "labels": labels}, **changes}
+    """Return the manifest of an execution, as JSON object."""
+    found = {
+        "level": "warning",
+        "effects": {
+            "attribution_shift": {"value": 0.25, "noise": 0.1, "p": 0.01},
+            "total_log2_change": {"value": 0.5, "noise": None, "p": None},
+        },
+        "verdict": {"threshold": 0.9, "labels": [ranking("label0", 0.875), ranking("label1", None)]},
+    }
+    return {**as_document(COMPLETED), **found, **changes}
 
 
 def completed(directory: Path, document: bytes, **changes: Any) -> ExecutionRecord:
@@ -238,7 +250,7 @@ def test_names_of_outputs_are_escaped_and_the_worst_come_first(page: Page, tmp_p
     """Quotes, line ends, emoji come out as they went in; of many labels those with the lowest nDCG are shown."""
     names = [*NAMES, *(f"good {i}" for i in range(1000))]
     assert len(NAMES) == MOST_LABELS
-    labels = [{"label": name, "ndcg": i / len(names)} for i, name in enumerate(names)]
+    labels = [ranking(name, i / len(names)) for i, name in enumerate(names)]
     document = orjson.dumps(manifest(verdict={"threshold": 0.9, "labels": labels[::-1]}))
     strange = completed(tmp_path, document, schedule=STRANGE, endpoint="\U0001f986")
     page.lasts = lambda: {STRANGE: strange}
@@ -292,11 +304,11 @@ def test_a_manifest_is_read_once_until_it_is_replaced(
     """Also a damaged one; and what is asked for no longer is forgotten."""
     reads = list[Path]()
 
-    def reading(directory: Path) -> dict[str, Any] | None:
+    def reading(directory: Path) -> Manifest | None:
         reads.append(directory)
         return read_manifest(directory)
 
-    monkeypatch.setattr("runner.results.directories.read_manifest", reading)
+    monkeypatch.setattr("runner.scheduling.daemon.verdicts.read_manifest", reading)
     lasts = {
         "adult-monitor": completed(tmp_path / "06", orjson.dumps(manifest())),
         "damaged": completed(tmp_path / "07", b"{", schedule="damaged"),

@@ -11,18 +11,20 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Calls
+from runner.domain.executions import Status
 from runner.drift.performance import Quality
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.clarify import Clarify
 from runner.explain.preflight import Parity, preflight
-from runner.results.directories import MANIFEST
-from runner.results.manifest import Explanation, Manifest, call_notes, dump_manifest, load_manifest, read_manifest
+from runner.results.directory import MANIFEST, commit
+from runner.results.manifest import Explanation, Manifest, call_notes
+from runner.results.manifest_file import dump_manifest, is_finished, load_manifest, read_manifest, stored_window
 from tests.cli_runner import Shapwatch
 from tests.conftest import HERE, untracked
 from tests.formula_models import Formula, interacting
 from tests.golden import Golden
-from tests.results.samples import BASELINE, COMPLETED, FAILED
+from tests.results.samples import BASELINE, COMPLETED, FAILED, WINDOW
 
 DAMAGES: list[dict[str, object]] = [
     {"status": "Splendid"},
@@ -147,3 +149,43 @@ def test_retries_and_rejected_batches_give_notes(calls: Calls | None, count: int
     notes = call_notes(calls)
     assert len(notes) == count
     golden("\n".join(notes))
+
+
+@pytest.mark.parametrize(
+    ("data", "done"),
+    [
+        (dump_manifest(COMPLETED), True),
+        (dump_manifest(replace(COMPLETED, status=Status.COMPLETED)), True),
+        (dump_manifest(FAILED), False),
+        (b"[]", False),
+        (b"null", False),
+    ],
+)
+def test_execution_is_finished_unless_it_failed(tmp_path: Path, data: bytes, done: bool) -> None:
+    """A JSON document of another program counts as missing."""
+    commit(tmp_path / "06", {MANIFEST: data})
+    assert is_finished(tmp_path / "06") is done
+
+
+@pytest.mark.parametrize("data", [b"", b"torn {", b"\xff"])
+def test_manifest_that_is_not_json_is_an_error(tmp_path: Path, data: bytes, golden: Golden) -> None:
+    """Its execution counts as finished, so that it is not overwritten."""
+    commit(tmp_path / "06", {MANIFEST: data})
+    with golden.raises(ValueError):
+        read_manifest(tmp_path / "06")
+    assert is_finished(tmp_path / "06")
+    assert stored_window(tmp_path / "06") is None
+
+
+def test_missing_manifest_is_none(tmp_path: Path) -> None:
+    """Neither a missing folder nor one without a manifest is a finished execution."""
+    for target in (tmp_path / "absent", tmp_path):
+        assert read_manifest(target) is None
+        assert not is_finished(target)
+
+
+def test_window_of_an_execution_is_stored(tmp_path: Path) -> None:
+    """A baselining has none."""
+    for name, manifest, window in (("06", COMPLETED, WINDOW), ("reference", BASELINE, None)):
+        commit(tmp_path / name, {MANIFEST: dump_manifest(manifest)})
+        assert stored_window(tmp_path / name) == window

@@ -1,4 +1,4 @@
-"""Result directories: atomic writes, manifests, history."""
+"""Result directories: their paths and atomic writes."""
 
 from __future__ import annotations
 
@@ -14,36 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from runner.domain.drift import Level
-from runner.domain.executions import Status, utc
-from runner.domain.publication import AlertHistory
+from runner.domain.executions import utc
 from runner.errors import OccupiedTarget
-from runner.results.directories import (
+from runner.results.directory import (
     ANALYSIS,
     BASELINE_ROWS,
     LOCAL_ATTRIBUTIONS,
-    MANIFEST,
     REPORT,
     VIOLATIONS,
-    Stopwatch,
-    alert_history,
     amend,
     claim,
     commit,
-    earlier_executions,
     execution_directory,
     is_being_written,
-    is_finished,
-    mark_unpublished,
-    read_manifest,
     remove,
-    sha256,
     writing,
 )
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
-
-INFORMED = (Status.COMPLETED, Level.INFO)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -117,118 +105,6 @@ def test_failure_while_replacing_restores_the_old(tmp_path: Path, monkeypatch: p
         commit(tmp_path / "06", {ANALYSIS: b"new"})
     assert contents(tmp_path) == {"06/analysis.json": b"old"}
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
-
-
-@pytest.mark.parametrize(
-    ("data", "manifest", "done"),
-    [
-        (b'{"status":"Completed"}', {"status": "Completed"}, True),
-        (b'{"status":"CompletedWithViolations"}', {"status": "CompletedWithViolations"}, True),
-        (b'{"status":"Failed"}', {"status": "Failed"}, False),
-        (b"[]", None, False),
-        (b"null", None, False),
-    ],
-)
-def test_execution_is_finished_unless_it_failed(
-    tmp_path: Path, data: bytes, manifest: dict[str, str] | None, done: bool
-) -> None:
-    """A manifest that is not a JSON object counts as missing."""
-    commit(tmp_path / "06", {MANIFEST: data})
-    assert read_manifest(tmp_path / "06") == manifest
-    assert is_finished(tmp_path / "06") is done
-
-
-@pytest.mark.parametrize("data", [b"", b"torn {", b"\xff"])
-def test_damaged_manifest_is_an_error(tmp_path: Path, data: bytes, golden: Golden) -> None:
-    """Its execution counts as finished, so that it is not overwritten."""
-    commit(tmp_path / "06", {MANIFEST: data})
-    with golden.raises(ValueError):
-        read_manifest(tmp_path / "06")
-    assert is_finished(tmp_path / "06")
-
-
-def test_missing_manifest_is_none(tmp_path: Path) -> None:
-    """Neither a missing folder nor one without a manifest is a finished execution."""
-    for target in (tmp_path / "absent", tmp_path):
-        assert read_manifest(target) is None
-        assert not is_finished(target)
-
-
-HISTORY = (
-    "2025/12/31/23",
-    "2026/01/04/05-41-23",
-    "2026/01/05/08",
-    "2026/01/05/08-30",
-    "2026/01/05/09",
-    "2026/02/01/00",
-)
-
-
-def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
-    """They are sorted by time across days and years; other names are skipped."""
-    for name in (*HISTORY, "2026/01/05/.08~0a1b2c3d", "2026/01/05/notes", "2026/01/x/07", "notes/01/05/07"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "2026/01/03").write_text("a file where a folder belongs")
-    target = tmp_path / "2026/01/05/09"
-    found = [path.relative_to(tmp_path).as_posix() for path in earlier_executions(target)]
-    assert found == ["2026/01/05/08-30", "2026/01/05/08", "2026/01/04/05-41-23", "2025/12/31/23"]
-    assert list(earlier_executions(tmp_path / "2025/12/31/23")) == []
-    assert list(earlier_executions(tmp_path / "nowhere/2025/12/31/23")) == []
-
-
-@pytest.mark.parametrize(
-    ("newest", "expected"),
-    [
-        ('{"status": "Failed"}', AlertHistory(INFORMED, failing=True)),
-        ('{"status": "Completed", "level": "warning"}', AlertHistory((Status.COMPLETED, Level.WARNING))),
-        ('{"status": "Completed", "level": null}', AlertHistory((Status.COMPLETED, Level.NONE))),
-        ('{"status": "Completed", "level": "insufficient_data"}', AlertHistory(INFORMED)),
-        ("no JSON", AlertHistory(INFORMED)),
-        ('{"status": "Splendid"}', AlertHistory(INFORMED)),
-        ('{"status": "Completed", "level": ["?"]}', AlertHistory(INFORMED)),
-        (None, AlertHistory(INFORMED)),
-    ],
-)
-def test_alert_history_is_the_newest_verdict(tmp_path: Path, newest: str | None, expected: AlertHistory) -> None:
-    """Executions with a damaged or missing manifest, or without a verdict, are skipped."""
-    documents = {"2026/01/05/08": newest, "2026/01/04/23": '{"status": "Completed", "level": "info"}'}
-    for name, document in documents.items():
-        (tmp_path / name).mkdir(parents=True)
-        if document is not None:
-            (tmp_path / name / MANIFEST).write_text(document)
-    assert alert_history(tmp_path / "2026/01/05/09") == expected
-    assert alert_history(tmp_path / "2026/01/04/23") == AlertHistory()
-
-
-def test_unpublished_executions_are_not_in_the_alert_history(tmp_path: Path) -> None:
-    """They are skipped until a recipient was reached; the marker is removed with the directory."""
-    for hour, level in (("07", "none"), ("08", "violation")):
-        commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: f'{{"status": "Completed", "level": "{level}"}}'.encode()})
-    target = tmp_path / "2026/01/05/08"
-    mark_unpublished(target, unpublished=True)
-    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.NONE))
-    mark_unpublished(target, unpublished=False)
-    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.VIOLATION))
-    mark_unpublished(target, unpublished=True)
-    assert remove(target, tmp_path)
-    assert contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
-
-
-def test_unpublished_marker_needs_the_folder(tmp_path: Path) -> None:
-    """If the folder is missing, nothing is raised and nothing is created."""
-    for unpublished in (True, False):
-        mark_unpublished(tmp_path / "gone/08", unpublished)
-    assert not list(tmp_path.iterdir())
-
-
-def test_alert_history_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After MAX_HISTORY failures, older executions are not read."""
-    monkeypatch.setattr("runner.results.directories.MAX_HISTORY", 3)
-    for hour, status in enumerate(["Completed", *["Failed"] * 3]):
-        (folder := tmp_path / f"2026/01/05/{hour:02d}").mkdir(parents=True)
-        (folder / MANIFEST).write_text(f'{{"status": "{status}"}}')
-    assert alert_history(tmp_path / "2026/01/05/03") == AlertHistory((Status.COMPLETED, Level.NONE), failing=True)
-    assert alert_history(tmp_path / "2026/01/05/04") == AlertHistory(None, failing=True)
 
 
 def test_foreign_files_are_not_replaced(tmp_path: Path, golden: Golden) -> None:
@@ -399,7 +275,7 @@ def test_killed_process_is_no_writer(tmp_path: Path) -> None:
     """The next writer removes the lock file of the killed process."""
     code = f"""
 import pathlib, time
-from runner.results.directories import writing
+from runner.results.directory import writing
 with writing(pathlib.Path({str(tmp_path / "reference")!r})):
     print("writing", flush=True)
     time.sleep(60)
@@ -413,21 +289,6 @@ with writing(pathlib.Path({str(tmp_path / "reference")!r})):
     with writing(tmp_path / "reference"):
         pass
     assert not list(tmp_path.iterdir())
-
-
-def test_stopwatch_measures_steps() -> None:
-    """Steps are measured with the given clock."""
-    ticks = iter([1.0, 3.5, 10.0, 10.00004])
-    watch = Stopwatch(lambda: next(ticks))
-    for name in ("read", "explain"):
-        with watch.step(name):
-            pass
-    assert watch.seconds == {"read": 2.5, "explain": 0.0}
-
-
-def test_sha256_matches_the_standard() -> None:
-    """The expected value is the example in FIPS 180-2."""
-    assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_concurrent_writers_leave_one_complete_directory(tmp_path: Path) -> None:

@@ -1,30 +1,22 @@
-"""The result directory of an execution: written atomically, with a manifest that describes its origin."""
+"""The result directory of an execution: its path, its files, and atomic writes."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import orjson
-
-from runner.domain.drift import Level
-from runner.domain.executions import Status, Window
-from runner.domain.publication import AlertHistory, State
+from runner.domain.executions import Window
 from runner.errors import OccupiedTarget
 from runner.results import locks
-from runner.results.documents import rename_effects
 
 MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
@@ -48,42 +40,10 @@ EXECUTION_FILES = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTIN
 EXECUTION_FILES |= {LOCAL_ATTRIBUTIONS, BASELINE_ROWS, EXPLAINED}
 """Names of all files that an execution may write."""
 
-DATE = re.compile(r"\d{2,4}")
-TIME = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
-AFTER_ALL = "~"
-"""Sorts after every date or time folder name."""
-
 LOCK = "lock"
 """Lock file in the hidden folder of a writer, locked while the writer is alive."""
 MAX_ATTEMPTS = 100
 """Attempts to create a hidden folder that another process may remove before it is locked."""
-
-MAX_HISTORY = 1_000
-"""Earlier executions that are searched for the last verdict, so that no execution reads the whole history."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """The parts of a manifest that do not depend on the data: resolved settings, versions, and a clock in seconds."""
-
-    settings: str
-    versions: Mapping[str, str]
-    clock: Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Stopwatch:
-    """Durations of the steps of an execution, in seconds."""
-
-    clock: Callable[[], float]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add the duration of the block to the step."""
-        start = self.clock()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + self.clock() - start, 4)
 
 
 def execution_directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:
@@ -297,45 +257,6 @@ def _replace(target: Path, new: Path, aside: Path) -> None:
         return
 
 
-def earlier_executions(target: Path) -> Iterator[Path]:
-    """Yield the directories of a monitor's executions scheduled before the given one, newest first."""
-    root = target.parents[3]
-    yield from _before(root, target.relative_to(root).parts)
-
-
-def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the directories whose path parts sort before those of a bound; names sort by time."""
-    head, *rest = bound
-    pattern = TIME if not rest else DATE
-    with suppress(OSError):
-        for name in sorted((each.name for each in folder.iterdir() if pattern.fullmatch(each.name)), reverse=True):
-            if rest and name <= head:
-                yield from _before(folder / name, tuple(rest) if name == head else (AFTER_ALL,) * len(rest))
-            elif name < head:
-                yield folder / name
-
-
-def newest_executions(folder: Path, most: int) -> list[Path]:
-    """Return up to `most` directories of a monitor's executions, the latest scheduled first."""
-    return list(islice((each for each in _before(folder, (AFTER_ALL,) * 4) if (each / MANIFEST).exists()), most))
-
-
-def alert_history(target: Path) -> AlertHistory:
-    """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one."""
-    return AlertHistory.of(islice(_states(target), MAX_HISTORY))
-
-
-def _states(target: Path) -> Iterator[State]:
-    """Yield the states of the executions scheduled before the given one, newest first.
-
-    Executions with a damaged manifest, or with an unpublished notification, are skipped.
-    """
-    for directory in earlier_executions(target):
-        with suppress(ValueError):
-            if not _unpublished_marker(directory).exists() and (manifest := read_manifest(directory)):
-                yield Status(str(manifest.get("status"))), Level(manifest.get("level") or Level.NONE)
-
-
 def mark_unpublished(target: Path, unpublished: bool) -> None:
     """Create or remove the marker file of an execution whose notification has reached no recipient yet."""
     with suppress(OSError):
@@ -345,49 +266,10 @@ def mark_unpublished(target: Path, unpublished: bool) -> None:
             _unpublished_marker(target).unlink(missing_ok=True)
 
 
+def is_unpublished(target: Path) -> bool:
+    """Return whether the notification of an execution has reached no recipient yet."""
+    return _unpublished_marker(target).exists()
+
+
 def _unpublished_marker(target: Path) -> Path:
     return target.parent / f".{target.name}.unpublished"
-
-
-def is_finished(target: Path) -> bool:
-    """Return whether a directory contains an execution that did not fail, or an unreadable manifest."""
-    try:
-        manifest = read_manifest(target)
-    except ValueError:
-        return True
-    return manifest is not None and manifest.get("status") != Status.FAILED
-
-
-def stored_window(target: Path) -> str | None:
-    """Return the window of the execution in a directory, or None if it is unknown."""
-    try:
-        window = (read_manifest(target) or {}).get("window")
-    except ValueError:
-        return None
-    return window.get("text") if isinstance(window, dict) else None
-
-
-def read_manifest(target: Path) -> dict[str, Any] | None:
-    """Return the manifest of a directory, or None if it has none.
-
-    Raises:
-        ValueError: if the manifest cannot be read.
-    """
-    try:
-        manifest = orjson.loads((target / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
-    if not isinstance(manifest, dict):
-        return None
-    if isinstance(effects := manifest.get("effects"), dict):
-        rename_effects(effects)
-    return manifest
-
-
-def sha256(data: bytes) -> str:
-    """Return the SHA-256 of bytes, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
