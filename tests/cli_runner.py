@@ -1,4 +1,4 @@
-"""The program as a user runs it, and what it leaves behind."""
+"""Runs the command line as a user does, and reads the files that it writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,47 +19,53 @@ from runner import cli
 CHECKOUT = Path(__file__).parents[1]
 
 
+def run_cli(arguments: Sequence[str], folder: Path = CHECKOUT, code: int = 0) -> str:
+    """Return the output on both streams of a run in this process, after a check of its exit code."""
+    output, exit_code = io.StringIO(), None
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+        mock.patch.object(sys, "argv", ["shapwatch", *arguments]),
+    ):
+        try:
+            cli.main()
+        except SystemExit as exit_:
+            exit_code = exit_.code
+    return _checked(output.getvalue(), exit_code, code)
+
+
+def _checked(output: str, exit_code: object, code: int) -> str:
+    assert exit_code == code, output
+    assert "Traceback" not in output, output
+    return output
+
+
 @dataclass(frozen=True)
 class Shapwatch:
-    """Runs stages of an experiment with everything written below `root`."""
+    """Runs stages of an experiment and writes everything below `root`."""
 
     root: Path
     experiment: str = "quickstart"
 
     def __call__(self, *overrides: str, options: tuple[str, ...] = (), code: int = 0) -> str:
-        """Return what a run in this process printed, both streams, after checking its exit code."""
-        printed, ended = io.StringIO(), None
-        with (
-            contextlib.chdir(CHECKOUT),
-            contextlib.redirect_stdout(printed),
-            contextlib.redirect_stderr(printed),
-            mock.patch.object(sys, "argv", ["shapwatch", *self._arguments(options, overrides)]),
-        ):
-            try:
-                cli.main()
-            except SystemExit as exit_:
-                ended = exit_.code
-        return self._checked(printed.getvalue(), ended, code)
+        """Return the output on both streams of a run in this process, after a check of its exit code."""
+        return run_cli(self._arguments(options, overrides), code=code)
 
     def process(self, *overrides: str, options: tuple[str, ...] = (), code: int = 0) -> str:
-        """Return the same of a run in a process of its own, where warnings are errors."""
+        """Return the same of a run in a separate process, in which warnings are errors."""
         command = [sys.executable, "-W", "error", "-m", "runner", *self._arguments(options, overrides)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=120)
-        return self._checked(done.stdout + done.stderr, done.returncode, code)
+        return _checked(done.stdout + done.stderr, done.returncode, code)
 
     def find(self, name: str, below: str = "") -> Path:
-        """Return the one file of that name."""
+        """Return the only file with that name."""
         (path,) = (self.root / below).rglob(name)
         return path
 
     def read(self, name: str, below: str = "") -> Any:
-        """Return the one JSON document of that name."""
+        """Return the content of the only JSON document with that name."""
         return orjson.loads(self.find(name, below).read_bytes())
 
     def _arguments(self, options: tuple[str, ...], overrides: tuple[str, ...]) -> list[str]:
         return [*options, f"experiment={self.experiment}", f"paths.root={self.root}", *overrides]
-
-    def _checked(self, printed: str, ended: object, code: int) -> str:
-        assert ended == code, printed
-        assert "Traceback" not in printed, printed
-        return printed
