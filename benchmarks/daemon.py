@@ -33,7 +33,7 @@ from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger.leadership import Leadership
 from runner.scheduling.ledger.ledger import Ledger
 from runner.scheduling.timetable import load
-from runner.stages.daemon import Daemon
+from runner.stages.daemon import Daemon, DaemonStage
 
 MINUTE = timedelta(minutes=1)
 START_SECONDS = 20
@@ -66,14 +66,15 @@ def run_daemon(url: str, workers: int) -> None:
         pulse = HeartbeatMonitor(LEASE_SECONDS, time.monotonic)
         supervisor = Supervisor(ledger, nothing, f"daemon-{os.getpid()}", workers, 5, pulse, clock)
         Daemon(
+            settings=DaemonStage(
+                "daemon", (), workers, poll_seconds=1.0, grace_seconds=30, host="127.0.0.1", port=None
+            ),
             ledger=ledger,
             leadership=Leadership(ledger),
             supervisor=supervisor,
             create_dispatcher=lambda: Dispatcher(ledger, supervisor, clock),
             monitors=(),
             health=None,
-            poll_seconds=1.0,
-            grace_seconds=30,
             lease_seconds=LEASE_SECONDS,
             keep=None,
             keep_results=lambda _: None,

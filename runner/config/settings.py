@@ -14,7 +14,6 @@ from pydantic import (
     model_validator,
 )
 
-from runner.domain.executions import LONGEST
 from runner.domain.numbers import Count, Seed
 from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
@@ -40,39 +39,30 @@ from runner.sources.data import Data
 from runner.sources.endpoint import EndpointSource
 from runner.sources.file import FileSource
 from runner.sources.kserve import KserveSource
+from runner.stages.backfill import BackfillStage
 from runner.stages.baseline import BaselineStage
 from runner.stages.capture import CaptureStage
+from runner.stages.daemon import DaemonStage
 from runner.stages.merge import MergeStage
 from runner.stages.monitor import MonitorStage
 from runner.stages.plan import PlanStage
 from runner.stages.quickstart import QuickstartStage
 from runner.stages.replay import ReplayStage
 from runner.stages.report import ReportStage
-from runner.stages.schedule import Action
+from runner.stages.schedule import ScheduleStage
 from runner.stages.serve import ServeStage
+from runner.stages.status import StatusStage
 from runner.stages.traffic import TrafficStage
 from runner.types import (
     Background,
-    Experiment,
     FeatureName,
     FilePath,
-    Instant,
     LedgerUrl,
     Location,
     MediaType,
     Name,
-    Port,
     Seconds,
 )
-
-MOST_WINDOWS = 100_000
-"""Of one backfill: over ten years of hours."""
-
-
-def _step(step: timedelta) -> timedelta:
-    if not timedelta(minutes=1) <= step <= LONGEST:
-        raise ValueError(f"expected a duration from PT1M to P{LONGEST.days}D")
-    return step
 
 
 def _keep(length: timedelta) -> timedelta:
@@ -82,61 +72,12 @@ def _keep(length: timedelta) -> timedelta:
 
 
 Keep = Annotated[Duration, AfterValidator(_keep)]
-Step = Annotated[Duration, AfterValidator(_step)]
 
 
 class Node(BaseModel):
     """A node of the configuration: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class ScheduleStage(Node):
-    """`stage=schedule`."""
-
-    kind: Literal["schedule"]
-    action: Action
-    format: Literal["table", "json"]
-    running: bool
-    limit: Annotated[int, Field(strict=True, gt=0, le=100_000)]
-
-
-class DaemonStage(Node):
-    """`stage=daemon`."""
-
-    kind: Literal["daemon"]
-    monitors: tuple[Experiment, ...]
-    workers: Annotated[int, Field(strict=True, gt=0, le=1_000)]
-    poll_seconds: Seconds
-    grace_seconds: Annotated[FiniteFloat, Field(ge=0, le=86_400)]
-    host: Annotated[str, Field(min_length=1)]
-    port: Port | None
-
-
-class BackfillStage(Node):
-    """`stage=backfill`."""
-
-    kind: Literal["backfill"]
-    start: Instant
-    end: Instant
-    step: Step
-    workers: Annotated[int, Field(strict=True, gt=0, le=1_000)]
-    redo: bool
-
-    @model_validator(mode="after")
-    def _ascending(self) -> BackfillStage:
-        if self.start >= self.end:
-            raise ValueError(f"start: {self.start:%FT%TZ} does not lie before stage.end, {self.end:%FT%TZ}")
-        if self.end - self.start > MOST_WINDOWS * self.step:
-            raise ValueError(f"step: more than {MOST_WINDOWS:,} windows; take a longer one, or backfill in parts")
-        return self
-
-
-class StatusStage(Node):
-    """`stage=status`."""
-
-    kind: Literal["status"]
-    format: Literal["table", "json"]
 
 
 class DataCapture(Node):
@@ -177,7 +118,7 @@ class Shap(Node):
         return self
 
 
-class Monitor(Node):
+class MonitorSettings(Node):
     """`monitor`: what is watched."""
 
     name: Name
@@ -187,7 +128,7 @@ class Monitor(Node):
     keep: Keep | None
 
 
-class Ledger(Node):
+class LedgerSettings(Node):
     """`ledger`: where schedules and executions are written down."""
 
     url: LedgerUrl
@@ -260,9 +201,9 @@ class Settings(Node):
     shap: Shap
     engine: Engine
     drift: DriftPolicy
-    monitor: Monitor
+    monitor: MonitorSettings
     schedule: Timetable | None
-    ledger: Ledger
+    ledger: LedgerSettings
     report: Report
     publish: Publish
     paths: Paths

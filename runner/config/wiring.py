@@ -18,11 +18,7 @@ from typing import TYPE_CHECKING, Any
 import runner
 from runner.config import compose
 from runner.config.settings import (
-    BackfillStage,
-    DaemonStage,
-    ScheduleStage,
     Settings,
-    StatusStage,
 )
 from runner.domain.executions import HOUR, Execution, Outcome, Window
 from runner.drift.sequential import SequentialStopping
@@ -53,19 +49,19 @@ from runner.sources.dataset import Dataset
 from runner.sources.endpoint import EndpointSource
 from runner.sources.merged import MergedReader
 from runner.sources.source import WindowReader
-from runner.stages.backfill import Backfill
+from runner.stages.backfill import Backfill, BackfillStage
 from runner.stages.baseline import Baseline, BaselineStage
 from runner.stages.capture import Capture, CaptureStage
-from runner.stages.daemon import Daemon
+from runner.stages.daemon import Daemon, DaemonStage
 from runner.stages.merge import Merge, MergeStage
 from runner.stages.monitor import Monitor, MonitorStage
 from runner.stages.plan import Plan, PlanStage
 from runner.stages.quickstart import Quickstart, QuickstartStage
 from runner.stages.replay import Replay, ReplayStage
 from runner.stages.report import Rendering, ReportStage
-from runner.stages.schedule import Schedules
+from runner.stages.schedule import Schedules, ScheduleStage
 from runner.stages.serve import Serve, ServeStage
-from runner.stages.status import State
+from runner.stages.status import LedgerStatus, StatusStage
 from runner.stages.traffic import Traffic, TrafficStage
 from runner.urls import bearer
 
@@ -143,7 +139,7 @@ def _stage(  # noqa: PLR0911, PLR0912  one for each stage
             return _backfill(settings, stage, snapshot, track).run
         case StatusStage():
             lease = timedelta(seconds=settings.ledger.lease_seconds)
-            return State(partial(_ledger, settings), stage.format, lease, _now).run
+            return LedgerStatus(stage, partial(_ledger, settings), lease, _now).run
         case QuickstartStage():
             return _quickstart(settings, stage, model, provenance, track).run
 
@@ -173,13 +169,10 @@ def _ledger(settings: Settings) -> Ledger:
 
 def _schedules(settings: Settings, stage: ScheduleStage, snapshot: str) -> Schedules:
     return Schedules(
+        settings=stage,
         ledger=partial(_ledger, settings),
-        action=stage.action,
-        format=stage.format,
         name=settings.monitor.name,
         declared=partial(compose.declaration, settings, snapshot),
-        running=stage.running,
-        limit=stage.limit,
         clock=_now,
     )
 
@@ -188,13 +181,10 @@ def _backfill(settings: Settings, stage: BackfillStage, snapshot: str, track: Tr
     """Return a backfill; it runs windows in order if the alert level depends on previous windows."""
     workers = stage.workers if settings.drift.evaluation_period == 1 else 1
     return Backfill(
+        settings=stage,
         ledger=partial(_ledger, settings),
         supervisor=partial(_supervisor, settings, workers),
         declaration=compose.declaration(settings, snapshot),
-        start=stage.start,
-        end=stage.end,
-        step=stage.step,
-        redo=stage.redo,
         lease_seconds=settings.ledger.lease_seconds,
         clock=_now,
         track=track,
@@ -210,14 +200,13 @@ def _daemon(settings: Settings, stage: DaemonStage) -> Outcome:
     with _ledger(settings) as ledger:
         supervisor = _supervisor(settings, stage.workers, ledger)
         daemon = Daemon(
+            settings=stage,
             ledger=ledger,
             leadership=Leadership(ledger),
             supervisor=supervisor,
             create_dispatcher=partial(Dispatcher, ledger, supervisor, _now),
             monitors=monitors,
             health=None if stage.port is None else partial(health, stage.host, stage.port),
-            poll_seconds=stage.poll_seconds,
-            grace_seconds=stage.grace_seconds,
             lease_seconds=settings.ledger.lease_seconds,
             keep=settings.ledger.keep,
             keep_results=compose.results_retention,

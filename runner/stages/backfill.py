@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from runner.domain.executions import Outcome, Status, Window
+from annotated_types import Gt, Le
+from pydantic import AfterValidator
+
+from runner.domain.executions import LONGEST, Outcome, Status, Window
+from runner.domain.numbers import Integer
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
 from runner.domain.text import plural
 from runner.errors import NO_DATA, SettingsError
@@ -18,7 +22,9 @@ from runner.protocols import Track
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
 from runner.scheduling.daemon.result import Result
+from runner.scheduling.durations import Duration
 from runner.scheduling.durations import text as duration_text
+from runner.types import NO_OTHER_KEYS, Instant
 
 if TYPE_CHECKING:
     from runner.scheduling.daemon.supervisor import Supervisor
@@ -29,8 +35,47 @@ INTERRUPTED = Result(Status.STOPPED, failure_reason="the backfill was interrupte
 RECORD_SECONDS = 10.0
 """Seconds to record results while stopping."""
 POLL_SECONDS = 0.05
+MAX_WINDOWS = 100_000
+"""Maximum number of windows of a backfill, over ten years of hours."""
 MAX_FAILURES = 10
 """Maximum number of failures listed in the message."""
+
+
+def _valid_step(step: timedelta) -> timedelta:
+    if not timedelta(minutes=1) <= step <= LONGEST:
+        raise ValueError(f"expected a duration from PT1M to P{LONGEST.days}D")
+    return step
+
+
+@dataclass(frozen=True)
+class BackfillStage:
+    """`stage=backfill`; conf/stage/backfill.yaml describes the keys."""
+
+    kind: Literal["backfill"]
+    start: Instant
+    end: Instant
+    step: Annotated[Duration, AfterValidator(_valid_step)]
+    workers: Annotated[Integer, Gt(0), Le(1_000)]
+    redo: bool
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    def __post_init__(self) -> None:
+        """Check the period.
+
+        Raises:
+            ValueError: if it is empty or has too many windows.
+        """
+        if self.start >= self.end:
+            raise ValueError(f"start: {self.start:%FT%TZ} is not before stage.end, {self.end:%FT%TZ}")
+        if self.end - self.start > MAX_WINDOWS * self.step:
+            raise ValueError(f"step: more than {MAX_WINDOWS:,} windows; use a longer step, or several backfills")
+
+    def windows(self) -> list[Window]:
+        """Return the windows, oldest first."""
+        count = -((self.start - self.end) // self.step)
+        starts = [self.start + i * self.step for i in range(count)]
+        return [Window(start, min(start + self.step, self.end)) for start in starts]
 
 
 @dataclass(frozen=True)
@@ -41,21 +86,15 @@ class Backfill:
         ledger: function that opens the ledger.
         supervisor: function that creates a supervisor for a ledger.
         declaration: monitor to execute.
-        start, end: period in UTC.
-        step: length of a window; the last one may be shorter.
-        redo: whether to repeat completed windows.
         lease_seconds: seconds without heartbeat after which another process may take over.
         clock: current time in UTC.
         track: progress display.
     """
 
+    settings: BackfillStage
     ledger: Callable[[], AbstractContextManager[Ledger]]
     supervisor: Callable[[Ledger], Supervisor]
     declaration: Declaration
-    start: datetime
-    end: datetime
-    step: timedelta
-    redo: bool
     lease_seconds: float
     clock: Callable[[], datetime]
     track: Track
@@ -67,7 +106,7 @@ class Backfill:
             SettingsError: if the end of the period is in the future.
         """
         self._check_end()
-        windows = self.windows()
+        windows = self.settings.windows()
         with self.ledger() as ledger:
             supervisor = self.supervisor(ledger)
             try:
@@ -79,15 +118,10 @@ class Backfill:
         return Outcome(_summary(ended, failures), not failures)
 
     def _check_end(self) -> None:
-        if self.end > (now := self.clock()):
+        end = self.settings.end
+        if end > (now := self.clock()):
             problem = f"is in the future (now {now:%FT%TZ}); a window can be executed only after its end"
-            raise SettingsError([f"stage.end={self.end:%FT%TZ}: {problem}"])
-
-    def windows(self) -> list[Window]:
-        """Return the windows, oldest first."""
-        count = -((self.start - self.end) // self.step)
-        starts = [self.start + i * self.step for i in range(count)]
-        return [Window(start, min(start + self.step, self.end)) for start in starts]
+            raise SettingsError([f"stage.end={end:%FT%TZ}: {problem}"])
 
 
 class Work:
@@ -104,7 +138,7 @@ class Work:
             self._record_heartbeat()
             while waiting and self._supervisor.free > 0 and len(started) < self._supervisor.workers:
                 entry = self._find_or_add(waiting.popleft())
-                if entry.status in DONE and not self._backfill.redo:
+                if entry.status in DONE and not self._backfill.settings.redo:
                     yield entry, True
                 else:
                     self._start(entry)
@@ -138,7 +172,7 @@ class Work:
         if entry.window != window:
             present = f"{entry.schedule} already has an execution scheduled at {entry.scheduled:%FT%TZ}"
             problem = f"{present}, over {entry.window} rather than {window}; choose another monitor.name"
-            raise SettingsError([f"stage.step={duration_text(self._backfill.step)}: {problem}"])
+            raise SettingsError([f"stage.step={duration_text(self._backfill.settings.step)}: {problem}"])
         return entry
 
     def _start(self, entry: ExecutionRecord) -> None:

@@ -14,9 +14,12 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen
 
 from runner.domain.executions import Outcome
+from runner.domain.numbers import Finite, Integer
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.domain.text import plural
 from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error_message
@@ -25,6 +28,7 @@ from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
 from runner.scheduling.daemon.result import RUN_AGAIN
 from runner.scheduling.daemon.signals import Signals
+from runner.types import NO_OTHER_KEYS, Experiment, Port, Seconds
 
 if TYPE_CHECKING:
     from runner.scheduling.daemon.dispatcher import Dispatcher
@@ -43,6 +47,21 @@ RECORD_SECONDS = 20.0
 logger = logging.getLogger("shapwatch.daemon")
 
 
+@dataclass(frozen=True)
+class DaemonStage:
+    """`stage=daemon`; conf/stage/daemon.yaml describes the keys."""
+
+    kind: Literal["daemon"]
+    monitors: tuple[Experiment, ...]
+    workers: Annotated[Integer, Gt(0), Le(1_000)]
+    poll_seconds: Seconds
+    grace_seconds: Annotated[Finite, Ge(0), Le(86_400)]
+    host: Annotated[str, MinLen(1)]
+    port: Port | None
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+
 @dataclass
 class Daemon:
     """A process that leads, or stands by to lead.
@@ -54,8 +73,6 @@ class Daemon:
         create_dispatcher: function that creates the dispatcher when this daemon becomes leader.
         monitors: schedules to create or update when this daemon becomes leader.
         health: function that starts the health server; None for no server.
-        poll_seconds: seconds between two rounds.
-        grace_seconds: seconds that executions may continue after SIGTERM.
         lease_seconds: seconds without a ledger after which the leader steps down.
         keep: retention of executions in the ledger; None for unlimited.
         keep_results: function that returns the retention of result directories for a snapshot.
@@ -63,14 +80,13 @@ class Daemon:
         problem: error of the last round; None if the ledger answered.
     """
 
+    settings: DaemonStage
     ledger: Ledger
     leadership: Leadership
     supervisor: Supervisor
     create_dispatcher: Callable[[], Dispatcher]
     monitors: Sequence[Declaration]
     health: Callable[[Callable[[], Facts], Lasts], AbstractContextManager[None]] | None
-    poll_seconds: float
-    grace_seconds: float
     lease_seconds: float
     keep: timedelta | None
     keep_results: Callable[[Snapshot], timedelta | None]
@@ -92,7 +108,7 @@ class Daemon:
                 stack.enter_context(self.health(self.facts, self.ledger.last_of_each))
             stack.callback(self._drain)
             self.round()
-            while not self._signals.wait(self.poll_seconds):
+            while not self._signals.wait(self.settings.poll_seconds):
                 self.round()
         return Outcome("Daemon stopped. The next daemon resumes unfinished and pending executions.")
 
@@ -197,12 +213,12 @@ class Daemon:
             self._dispatcher.stop()
         if self.supervisor.running:
             running = plural(len(self.supervisor.running), "running execution")
-            logger.info("draining: waiting up to %g s for %s", self.grace_seconds, running)
-        until = time.monotonic() + self.grace_seconds
+            logger.info("draining: waiting up to %g s for %s", self.settings.grace_seconds, running)
+        until = time.monotonic() + self.settings.grace_seconds
         while (
             time.monotonic() < until
             and self._signals.stop_requests < FORCE_AFTER
-            and not self.supervisor.wait(self.poll_seconds)
+            and not self.supervisor.wait(self.settings.poll_seconds)
         ):
             with suppress(LedgerError):
                 self._record_heartbeat()

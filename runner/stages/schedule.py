@@ -6,11 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
+from annotated_types import Gt, Le
 
 from runner.domain.executions import Outcome, Status
+from runner.domain.numbers import Integer
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
 from runner.domain.text import plural
 from runner.scheduling.api_documents import (
@@ -23,6 +25,7 @@ from runner.scheduling.api_documents import (
 )
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.timetable import Once, Recurring, Timetable, dump, load_if_known
+from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Ledger
@@ -33,27 +36,33 @@ Answer = tuple[Any, str]
 
 
 @dataclass(frozen=True)
+class ScheduleStage:
+    """`stage=schedule`; conf/stage/schedule.yaml describes the keys."""
+
+    kind: Literal["schedule"]
+    action: Action
+    format: Literal["table", "json"]
+    running: bool
+    limit: Annotated[Integer, Gt(0), Le(100_000)]
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+
+@dataclass(frozen=True)
 class Schedules:
     """An operation on the schedules of a ledger.
 
     Attributes:
         ledger: function that opens the ledger.
-        action: operation.
-        format: format of the result.
         name: name of the schedule.
         declared: function that returns the declaration in the settings.
-        running: whether the action stop also ends running executions.
-        limit: maximum number of executions in a list.
         clock: current time in UTC.
     """
 
+    settings: ScheduleStage
     ledger: Callable[[], AbstractContextManager[Ledger]]
-    action: Action
-    format: Literal["table", "json"]
     name: str
     declared: Callable[[], Declaration]
-    running: bool
-    limit: int
     clock: Callable[[], datetime]
 
     def run(self) -> Outcome:
@@ -73,8 +82,8 @@ class Schedules:
             "executions": self._executions,
         }
         with self.ledger() as ledger:
-            document, text = actions[self.action](ledger)
-        return Outcome(as_json(document) if self.format == "json" else text)
+            document, text = actions[self.settings.action](ledger)
+        return Outcome(as_json(document) if self.settings.format == "json" else text)
 
     def _create(self, ledger: Ledger) -> Answer:
         schedule = self.declared().create(ledger, self.clock())
@@ -138,7 +147,7 @@ class Schedules:
 
     def _stop(self, ledger: Ledger) -> Answer:
         stopped = ledger.stop(self.name, self.clock())
-        ended = ledger.ask_all_to_stop(self.name, self.clock()) if self.running else 0
+        ended = ledger.ask_all_to_stop(self.name, self.clock()) if self.settings.running else 0
         change = "stopped" if stopped else "already Stopped"
         running = sum(entry.status == Status.IN_PROGRESS for entry in ledger.running(self.name))
         change += f"; stopping {plural(ended, 'running execution')}" if ended else ""
@@ -151,7 +160,7 @@ class Schedules:
         return self._changed(schedule, "deleted; its executions and their results remain")
 
     def _executions(self, ledger: Ledger) -> Answer:
-        entries = ledger.entries(self.name, newest=self.limit)
+        entries = ledger.entries(self.name, newest=self.settings.limit)
         if not entries:
             ledger.schedule(self.name)
         rows = [

@@ -14,6 +14,7 @@ from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
 from runner.results import directory
 from runner.scheduling.api_documents import as_json, execution_summary, reason_or_message, schedule_summary, table
 from runner.scheduling.timetable import Recurring, load_if_known
+from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Daemon, Ledger
@@ -24,18 +25,27 @@ CLOCK_TOLERANCE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
-class State:
+class StatusStage:
+    """`stage=status`; conf/stage/status.yaml describes the keys."""
+
+    kind: Literal["status"]
+    format: Literal["table", "json"]
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+
+@dataclass(frozen=True)
+class LedgerStatus:
     """The status of the daemons and schedules of a ledger.
 
     Attributes:
         ledger: function that opens the ledger.
-        format: format of the report.
         lease: time without heartbeat after which a daemon is considered dead.
         clock: current time in UTC.
     """
 
+    settings: StatusStage
     ledger: Callable[[], AbstractContextManager[Ledger]]
-    format: Literal["table", "json"]
     lease: timedelta
     clock: Callable[[], datetime]
 
@@ -59,7 +69,7 @@ class State:
                 for schedule in ledger.schedules()
             ]
             document = {"Ledger": ledger.name, "Time": now, "Daemons": daemons, "Schedules": schedules}
-        return Outcome(as_json(document) if self.format == "json" else _text(document))
+        return Outcome(as_json(document) if self.settings.format == "json" else _text(document))
 
     def _daemon(self, daemon: Daemon, leader: Daemon | None, now: datetime) -> dict[str, Any]:
         """Return a daemon with its state; a killed leader is silent until the end of its lease."""

@@ -20,8 +20,8 @@ from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Item
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.ledger.ledger import Ledger
-from runner.stages.backfill import Backfill
-from runner.stages.status import State
+from runner.stages.backfill import Backfill, BackfillStage
+from runner.stages.status import LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
@@ -43,17 +43,15 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def backfill(bench: Bench, **changes: Any) -> Backfill:
     """Return a backfill of the three hours before noon, with changed fields."""
+    options: dict[str, Any] = {"start": START, "end": NOON, "step": HOUR, "workers": 1, "redo": False}
     parts: dict[str, Any] = {
         "supervisor": lambda _: bench.supervisor(),
         "declaration": declaration(),
-        "start": START,
-        "end": NOON,
-        "step": HOUR,
-        "redo": False,
         "lease_seconds": LEASE,
         "track": untracked,
     }
-    return Backfill(ledger=lambda: nullcontext(bench.ledger), clock=bench.clock, **parts | changes)
+    settings = BackfillStage("backfill", **{key: changes.pop(key, value) for key, value in options.items()})
+    return Backfill(settings, lambda: nullcontext(bench.ledger), clock=bench.clock, **parts | changes)
 
 
 def run(bench: Bench, **changes: Any) -> str:
@@ -95,7 +93,7 @@ def started_windows(bench: Bench) -> list[Window]:
 )
 def test_windows_cover_the_period_without_gaps(bench: Bench, step: timedelta, minutes: list[float]) -> None:
     """Each window starts at the end of the previous one, and the last one ends with the period."""
-    windows = backfill(bench, step=step).windows()
+    windows = backfill(bench, step=step).settings.windows()
     assert [(window.end - window.start) / MINUTE for window in windows] == minutes
     assert (windows[0].start, windows[-1].end) == (START, NOON)
     assert all(later.start == window.end for window, later in pairwise(windows))
@@ -339,7 +337,11 @@ def test_a_backfill_is_not_listed_as_daemon(bench: Bench, golden: Golden) -> Non
     lease = timedelta(seconds=LEASE)
 
     def launch(entry: ExecutionRecord) -> Child:
-        messages.append(State(lambda: nullcontext(bench.ledger), "table", lease, bench.clock).run().message)
+        messages.append(
+            LedgerStatus(StatusStage("status", "table"), lambda: nullcontext(bench.ledger), lease, bench.clock)
+            .run()
+            .message
+        )
         return bench.launch(entry)
 
     run(bench, end=NOON - 2 * HOUR, supervisor=lambda _: bench.supervisor(launch=launch))

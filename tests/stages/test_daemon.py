@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,13 @@ from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger.leadership import Leadership
 from runner.scheduling.ledger.ledger import Ledger
-from runner.stages.daemon import Daemon
+from runner.stages.daemon import Daemon, DaemonStage
 from tests.golden import Golden
 from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, program, wait_until
 from tests.scheduling.ledger.ledger_samples import NOON
 
 BUSY = 0.05
+SETTINGS = DaemonStage("daemon", (), 1, poll_seconds=0.01, grace_seconds=5.0, host="127.0.0.1", port=None)
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(ledger)
 
 
-def make_daemon(bench: Bench, supervisor: Supervisor | None = None, **changes: Any) -> Daemon:
+def make_daemon(
+    bench: Bench, supervisor: Supervisor | None = None, settings: DaemonStage = SETTINGS, **changes: Any
+) -> Daemon:
     """Return a daemon."""
     supervisor = supervisor or bench.supervisor()
     parts: dict[str, Any] = {
@@ -46,14 +50,12 @@ def make_daemon(bench: Bench, supervisor: Supervisor | None = None, **changes: A
         "create_dispatcher": partial(bench.dispatcher, supervisor),
         "monitors": (),
         "health": None,
-        "poll_seconds": 0.01,
-        "grace_seconds": 5.0,
         "lease_seconds": LEASE,
         "keep": None,
         "keep_results": lambda _: None,
         "clock": bench.clock,
     }
-    return Daemon(**parts | changes)
+    return Daemon(settings, **parts | changes)
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def leading(bench: Bench, **changes: Any) -> Iterator[Daemon]:
         daemon.round()
         yield daemon
     finally:
-        daemon.grace_seconds = 0
+        daemon.settings = replace(SETTINGS, grace_seconds=0)
         daemon._drain()
 
 
@@ -243,7 +245,7 @@ def test_unfinished_executions_are_pending_again(bench: Bench, forced: bool) -> 
     """Executions are ended after the grace period, or after a second signal."""
     bench.codes["watch"] = program(seconds=60)
     bench.create()
-    daemon = make_daemon(bench, grace_seconds=60.0 if forced else 0.1)
+    daemon = make_daemon(bench, settings=replace(SETTINGS, grace_seconds=60.0 if forced else 0.1))
     bench.clock.go_on(HOUR)
     daemon.round()
     daemon._signals.request_stop()

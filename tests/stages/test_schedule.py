@@ -22,7 +22,7 @@ from runner.errors import NO_DATA, ScheduleExists, UnknownSchedule
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.ledger.ledger import Ledger
 from runner.scheduling.timetable import Timetable, load
-from runner.stages.schedule import Action, Schedules
+from runner.stages.schedule import Action, Schedules, ScheduleStage
 from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.golden import Golden
 from tests.scheduling.daemon.supervisor_bench import Bench, declaration
@@ -58,14 +58,13 @@ def shapwatch(tmp_path: Path) -> Shapwatch:
 
 def schedules(bench: Bench, action: Action, declared: Declaration | None = None, **changes: Any) -> Schedules:
     """Return a stage with an action on the schedule `watch`, or on that of a declaration."""
-    parts: dict[str, Any] = {"format": "json", "running": False, "limit": 10, **changes}
+    options: dict[str, Any] = {"format": "json", "running": False, "limit": 10, **changes}
     return Schedules(
+        settings=ScheduleStage("schedule", action, **options),
         ledger=lambda: nullcontext(bench.ledger),
-        action=action,
         name=(declared or declaration()).name,
         declared=lambda: declared or declaration(),
         clock=bench.clock,
-        **parts,
     )
 
 

@@ -21,7 +21,7 @@ from runner.results.directory import writing
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.ledger.ledger import Ledger
 from runner.scheduling.timetable import load
-from runner.stages.status import CLOCK_TOLERANCE, State
+from runner.stages.status import CLOCK_TOLERANCE, LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
 from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration
@@ -63,7 +63,7 @@ def beat(bench: Bench, owner: str = "daemon", leading: bool = True, ago: timedel
 def message(bench: Bench, layout: Any) -> str:
     """Return the message of the stage."""
     lease = timedelta(seconds=LEASE)
-    outcome = State(lambda: nullcontext(bench.ledger), layout, lease, bench.clock).run()
+    outcome = LedgerStatus(StatusStage("status", layout), lambda: nullcontext(bench.ledger), lease, bench.clock).run()
     assert outcome.succeeded
     return outcome.message
 
