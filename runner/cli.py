@@ -179,7 +179,6 @@ def run(config: DictConfig, member: Member | None = None) -> int:
         member: member of a sweep, whose result is recorded.
     """
     from runner import console
-    from runner.config import sweep
     from runner.scheduling.daemon.launch import log_context
 
     console.configure_logging(**log_context(os.environ))
@@ -190,6 +189,8 @@ def run(config: DictConfig, member: Member | None = None) -> int:
         if outcome.message:
             print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
     if member:
+        from runner.config import sweep
+
         sweep.record(member, code, outcome.message, time.perf_counter() - start, outcome.directory or None)
     return code
 

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,8 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from runner.config.sweep import Member, conclude
 from runner.errors import SettingsError
+
+if TYPE_CHECKING:
+    from runner.config.sweep import Member
 
 WRITTEN = {"baseline": "paths.baseline", "monitor": "paths.monitor", "quickstart": "paths.root"}
 """Key of the folder that a stage writes, by stage."""
@@ -141,6 +143,8 @@ def member(config: DictConfig) -> Member | None:
     job = HydraConfig.get()
     if job.mode != RunMode.MULTIRUN:
         return None
+    from runner.config.sweep import Member
+
     found = Member(Path(job.sweep.dir).absolute() / str(job.job.num), tuple(overrides()))
     key = WRITTEN.get(config.stage.kind)
     if key and not any(override.lstrip("+").startswith(f"{key}=") for override in found.overrides):
@@ -153,6 +157,8 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the path of the table, and end the process with the highest exit code of a member."""
+        from runner.config.sweep import conclude
+
         message, code = conclude(Path(config.hydra.sweep.dir))
         print(message, flush=True)  # noqa: T201  the command line's last word
         sys.exit(code)

@@ -1,6 +1,6 @@
-"""What a sweep ends in: one table over all of its members, as a CSV and as a page with a chart.
+"""The table of a sweep: one row per member, as a CSV file and as a page with a chart.
 
-Each member leaves a result in a folder of its own, in whatever process it ran, and the table is made of these.
+Each member writes its result into its own folder, in whatever process it runs; the table is built from these results.
 """
 
 from __future__ import annotations
@@ -9,123 +9,209 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from runner.domain.executions import Status
 from runner.domain.text import plural
+from runner.drift.ndcg import ndcg
 from runner.paths import resource
-from runner.results.directory import ANALYSIS, MANIFEST, put
+from runner.results.directory import ANALYSIS, put
+from runner.results.documents import load_analysis
+from runner.results.manifest import Manifest
+from runner.results.manifest_file import read_manifest
 
 RESULT = "result.json"
 CSV, PAGE = "sweep.csv", "sweep.html"
 BUDGET = {"shap", "shap.explainer", "shap.num_samples", "shap.seed", "shap.compat", "shap.max_batch_rows", "engine"}
-"""What members may differ in that are compared with each other."""
+"""Settings that change the cost or the noise of attributions, not their meaning."""
 EXACT = {"exact", "linear"}
+"""Explainers whose attributions have no sampling error."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula at the start of a text."""
+"""First characters of a cell that a spreadsheet evaluates as a formula."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a sweep: the folder that is its own, and what makes it different."""
+    """One run of a sweep: its folder, and its overrides."""
 
     directory: Path
     overrides: tuple[str, ...]
 
 
-def record(member: Member, code: int, told: str, seconds: float, results: str | None) -> None:
-    """Write down how a member ended.
+@dataclass(frozen=True)
+class MemberResult:
+    """Content of a member's result.json.
 
-    Args:
-        member: which one.
-        code: its exit code.
-        told: what it printed.
-        seconds: that it took.
-        results: the folder of its documents, None where there are none.
+    Attributes:
+        overrides: overrides of the member, each `key=value`.
+        code: exit code.
+        message: printed message.
+        seconds: duration.
+        results: folder of its documents, None if there are none.
     """
-    document = {"overrides": member.overrides, "code": code, "told": told, "seconds": seconds, "results": results}
-    put(member.directory / RESULT, json.dumps(document).encode())
+
+    overrides: tuple[str, ...]
+    code: int
+    message: str
+    seconds: float
+    results: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A member in the table of its sweep.
+
+    Attributes:
+        member: number of the member, from 0.
+        settings: values by key, as in the overrides.
+        status: status of the execution; Completed or Failed for other stages.
+        seconds: duration.
+        code: exit code.
+        message: first line of the printed message.
+        rows: number of rows sent to the model, None if unknown.
+        calls: number of calls to a remote model, None for a model in this process.
+        ndcg: nDCG of the worst label, against the reference or else against the best member; None if undefined.
+        exact: whether its attributions have no sampling error.
+        values: global attributions by label and feature; empty without an analysis.
+        error: root mean square difference of its global attributions from the best member; None if not comparable.
+        best: whether the other members are compared with this one.
+    """
+
+    member: int
+    settings: Mapping[str, str]
+    status: Status
+    seconds: float
+    code: int
+    message: str
+    rows: int | None
+    calls: int | None
+    ndcg: float | None
+    exact: bool
+    values: Mapping[tuple[str, str], float]
+    error: float | None = None
+    best: bool = False
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """The settings that change the meaning of attributions; members with equal ones are compared."""
+        return tuple(f"{key}={value}" for key, value in self.settings.items() if key not in BUDGET)
+
+
+def record(member: Member, code: int, message: str, seconds: float, results: str | None) -> None:
+    """Write the result of a member into its folder; the arguments are the fields of `MemberResult`."""
+    put(
+        member.directory / RESULT,
+        json.dumps(vars(MemberResult(member.overrides, code, message, seconds, results))).encode(),
+    )
 
 
 def conclude(folder: Path) -> tuple[str, int]:
-    """Make the table of a sweep from what its members have left in a folder.
+    """Write the table of a sweep from the results of its members in a folder.
 
     Returns:
-        Where the table is, as a text for people, and the worst exit code of a member.
+        A message with the paths of the table, and the highest exit code of a member.
 
     Raises:
-        ReportError: when the template or the chart is wrong.
+        ReportError: if the template or the chart is wrong.
     """
-    rows = list(compared(members(folder)))
+    rows = compare(list(members(folder)))
     put(folder / CSV, as_csv(rows).encode())
     put(folder / PAGE, as_page(rows).encode())
-    told = f"{plural(len(rows), 'member')}, one table:\n  {folder / PAGE}\n  {folder / CSV}"
-    return told, max((row["code"] for row in rows), default=0)
+    message = f"{plural(len(rows), 'member')}, one table:\n  {folder / PAGE}\n  {folder / CSV}"
+    return message, max((row.code for row in rows), default=0)
 
 
-def members(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield a row for each member, in their order."""
-    numbered = sorted((path for path in folder.glob(f"*/{RESULT}")), key=lambda path: int(path.parent.name))
-    for path in numbered:
-        result = json.loads(path.read_bytes())
-        found = _documents(result["results"]) if result["code"] == 0 and result["results"] else {}
-        manifest = found.get(MANIFEST, {})
-        yield {
-            "member": int(path.parent.name),
-            "settings": dict(override.lstrip("+").partition("=")[::2] for override in result["overrides"]),
-            "status": manifest.get("status", "Failed" if result["code"] else "Completed"),
-            "seconds": result["seconds"],
-            "rows": manifest.get("evaluations"),
-            "calls": (manifest.get("calls") or {}).get("requests"),
-            "ndcg": _ndcg(manifest),
-            "error": None,
-            "told": result["told"].splitlines()[0] if result["told"] else "",
-            "code": result["code"],
-            "values": _values(found.get(ANALYSIS)),
-            "exact": manifest.get("estimator", {}).get("explainer") in EXACT,
-        }
+def members(folder: Path) -> Iterator[Row]:
+    """Yield a row for each member, by ascending number."""
+    for path in sorted(folder.glob(f"*/{RESULT}"), key=lambda path: int(path.parent.name)):
+        result = MemberResult(**json.loads(path.read_bytes()))
+        manifest, values = None, {}
+        if result.code == 0 and result.results:
+            manifest, values = read_manifest(Path(result.results)), _values(Path(result.results) / ANALYSIS)
+        yield _row(int(path.parent.name), result, manifest, values)
 
 
-def compared(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the rows with the root mean square difference of their global attributions from the best of their kind.
+def _row(number: int, result: MemberResult, manifest: Manifest | None, values: Mapping[tuple[str, str], float]) -> Row:
+    explanation, comparison = (manifest.explanation, manifest.comparison) if manifest else (None, None)
+    status = Status.FAILED if result.code else Status.COMPLETED
+    return Row(
+        member=number,
+        settings=dict(override.lstrip("+").partition("=")[::2] for override in result.overrides),
+        status=manifest.status if manifest else status,
+        seconds=result.seconds,
+        code=result.code,
+        message=result.message.partition("\n")[0],
+        rows=explanation.evaluations if explanation else None,
+        calls=explanation.calls.requests if explanation and explanation.calls else None,
+        ndcg=comparison.lowest_ndcg if comparison else None,
+        exact=bool(explanation and explanation.estimator["explainer"] in EXACT),
+        values=values,
+    )
 
-    Members are of one kind that differ in budget alone; the best is an exact one, else that which sent the most rows.
+
+def _values(path: Path) -> dict[tuple[str, str], float]:
+    """Return the global attributions of an analysis.json by label and feature; empty without the file."""
+    if not path.is_file():
+        return {}
+    analysis = load_analysis(path.read_bytes(), str(path))
+    return {
+        (label, name): float(analysis.values_DL[d, i])
+        for i, label in enumerate(analysis.labels)
+        for d, name in enumerate(analysis.names)
+    }
+
+
+def compare(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with their error against the best member that differs in `BUDGET` alone.
+
+    The best member is an exact one, or else the one that sent the most rows to the model.
     """
-    found = list(rows)
-    for row in found:
-        alike = [other for other in found if other["values"] and _kind(other) == _kind(row)]
-        best = max(alike, key=lambda other: (other["exact"], other["rows"] or 0), default=None)
-        comparable = best and best["values"].keys() == row["values"].keys()
-        yield row | (_beside(row, best) if best and comparable else {"best": False})
+    compared = []
+    for row in rows:
+        comparable = [other for other in rows if other.values and other.meaning == row.meaning]
+        best = max(comparable, key=lambda other: (other.exact, other.rows or 0), default=None)
+        compared.append(_compare(row, best) if best and best.values.keys() == row.values.keys() else row)
+    return compared
 
 
-def _beside(row: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how far a member is from the best one."""
-    gaps = [row["values"][key] - best["values"][key] for key in best["values"]]
-    ndcg = _least_ndcg(best["values"], row["values"]) if row["ndcg"] is None else row["ndcg"]
-    error = (sum(gap * gap for gap in gaps) / len(gaps)) ** 0.5
-    return {"error": error, "ndcg": ndcg, "best": row["member"] == best["member"]}
+def _compare(row: Row, best: Row) -> Row:
+    differences = [row.values[key] - best.values[key] for key in best.values]
+    error = (sum(difference * difference for difference in differences) / len(differences)) ** 0.5
+    lowest = _lowest_ndcg(best.values, row.values) if row.ndcg is None else row.ndcg
+    return replace(row, error=error, ndcg=lowest, best=row.member == best.member)
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table as CSV; texts that a spreadsheet would take for formulas begin with an apostrophe."""
-    keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
-    columns = ["status", "error", "ndcg", "seconds", "rows", "calls", "told"]
+def _lowest_ndcg(best: Mapping[tuple[str, str], float], values: Mapping[tuple[str, str], float]) -> float:
+    """Return the nDCG of the order of features against the best member's, for the label where it is lowest."""
+    ndcgs = []
+    for label in dict.fromkeys(label for label, _ in best):
+        keys = [key for key in best if key[0] == label]
+        pair = (np.abs([side[key] for key in keys]) for side in (best, values))
+        ndcgs.append(float(ndcg(*pair)))
+    return min(ndcgs)
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return the table as CSV; an apostrophe precedes strings that a spreadsheet would evaluate as formulas."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(["member", *map(_safe, keys), *columns])
+    writer.writerow(["member", *map(_safe, keys), "status", "error", "ndcg", "seconds", "rows", "calls", "message"])
     for row in rows:
-        settings = [_safe(row["settings"].get(key, "")) for key in keys]
-        writer.writerow([row["member"], *settings, *(_safe(row[column]) for column in columns)])
+        settings = [row.settings.get(key, "") for key in keys]
+        cells = (row.status, row.error, row.ndcg, row.seconds, row.rows, row.calls, row.message)
+        writer.writerow([row.member, *map(_safe, settings), *map(_safe, cells)])
     return file.getvalue()
 
 
-def as_page(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table as a page, with a chart where errors are known.
+def as_page(rows: Sequence[Row]) -> str:
+    """Return the table as a page, with a chart if errors are known.
 
     Raises:
-        ReportError: when the template or the chart is wrong.
+        ReportError: if the template or the chart is wrong.
     """
     from markupsafe import Markup
 
@@ -134,76 +220,37 @@ def as_page(rows: Sequence[Mapping[str, Any]]) -> str:
 
     templates = Templates((resource("reports_templates"),))
     keys = _varying(rows)
-    same = {key: value for row in rows for key, value in row["settings"].items() if key not in keys}
+    common = {key: value for row in rows for key, value in row.settings.items() if key not in keys}
     points = [
         {
-            "name": _told(row, [key.removeprefix("shap.") for key in keys if key in BUDGET]),
-            "kind": _told(row, [key for key in keys if key not in BUDGET]) or "all members",
-            "rows": row["rows"],
-            "error": row["error"],
+            "name": _caption(row, [key.removeprefix("shap.") for key in keys if key in BUDGET]),
+            "kind": _caption(row, [key for key in keys if key not in BUDGET]) or "all members",
+            "rows": row.rows,
+            "error": row.error,
         }
         for row in rows
-        if row["error"] and row["rows"]
+        if row.error and row.rows
     ]
     chart = None
     if points:
         filled = charts.filled(templates.specification("sweep"), points)
-        chart = Markup(charts.svg(filled, "sweep", templates.find("charts/sweep.vl.json")))  # noqa: S704  see report/render.py
-    return templates.render("sweep.html.j2", {"rows": rows, "keys": keys, "same": same, "chart": chart})
+        svg = charts.svg(filled, "sweep", templates.find("charts/sweep.vl.json"))
+        chart = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes strings
+    return templates.render("sweep.html.j2", {"rows": rows, "keys": keys, "same": common, "chart": chart})
 
 
-def _documents(folder: str) -> dict[str, Any]:
-    return {
-        name: json.loads((Path(folder) / name).read_bytes())
-        for name in (MANIFEST, ANALYSIS)
-        if (Path(folder) / name).is_file()
-    }
+def _varying(rows: Sequence[Row]) -> list[str]:
+    """Return the keys whose values differ between members."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    return [key for key in keys if len({row.settings.get(key) for row in rows}) > 1]
 
 
-def _values(analysis: Mapping[str, Any] | None) -> dict[tuple[str, str], float]:
-    """Return the global attributions of an analysis by label and feature."""
-    labels = analysis["explanations"]["kernel_shap"] if analysis else {}
-    return {
-        (label, name): value for label, found in labels.items() for name, value in found["global_shap_values"].items()
-    }
+def _caption(row: Row, keys: Sequence[str]) -> str:
+    """Return the values of some settings, such as `num_samples=50`."""
+    return ", ".join(f"{key}={row.settings.get(key, row.settings.get(f'shap.{key}'))}" for key in keys)
 
 
-def _ndcg(manifest: Mapping[str, Any]) -> float | None:
-    """Return the nDCG to the reference of the label that ranks worst, None where nothing was compared."""
-    labels = manifest.get("verdict", {}).get("labels", [])
-    return min((label["ndcg"] for label in labels if label.get("ndcg") is not None), default=None)
-
-
-def _least_ndcg(best: Mapping[tuple[str, str], float], values: Mapping[tuple[str, str], float]) -> float:
-    """Return how far the order of features is the best one's, for the label where it is the least."""
-    import numpy as np
-
-    from runner.drift.ndcg import ndcg
-
-    found = []
-    for label in dict.fromkeys(label for label, _ in best):
-        keys = [key for key in best if key[0] == label]
-        pair = (np.abs([side[key] for key in keys]) for side in (best, values))
-        found.append(float(ndcg(*pair)))
-    return min(found)
-
-
-def _kind(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in row["settings"].items() if key not in BUDGET)
-
-
-def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys that the members do not all have the same value of."""
-    keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
-    return [key for key in keys if len({row["settings"].get(key) for row in rows}) > 1]
-
-
-def _told(row: Mapping[str, Any], keys: Sequence[str]) -> str:
-    settings = row["settings"]
-    return ", ".join(f"{key}={settings.get(key, settings.get(f'shap.{key}'))}" for key in keys)
-
-
-def _safe(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return f"'{value}"
-    return "" if value is None else value
+def _safe(cell: str | float | None) -> str | float:
+    if isinstance(cell, str) and cell.startswith(FORMULA):
+        return f"'{cell}"
+    return "" if cell is None else cell
