@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from runner import errors
 from runner import types as values
-from runner.config.settings import Settings
+from runner.config.settings import Publish, Settings
 from runner.scheduling.durations import Duration
 
 CHECKOUT = Path(__file__).parents[1]
@@ -195,7 +195,7 @@ def settings_page() -> str:
         lines += ["", _row("key", "allowed", "default", "description"), "|---|---|---|---|"]
         if group == "publish":
             text = "sinks to publish to; set by `publish=[…]`"
-            lines.append(_row("`publish`", "any of `cloudwatch`, `prometheus`, `otel`, `notify`", "`[]`", text))
+            lines.append(_row("`publish`", ", ".join(f"`{name}`" for name in Publish.model_fields), "`[]`", text))
         lines += [_row(*cells) for cells in _keys(group, found)]
         lines.append("")
     return "\n".join(lines)

@@ -146,7 +146,7 @@ class Report(Node):
 
 
 class Publish(Node):
-    """`publish`: the sinks that were chosen, each under its name."""
+    """`publish`: the selected sinks, each under its name."""
 
     cloudwatch: CloudWatch | None = None
     prometheus: Prometheus | None = None
@@ -155,8 +155,8 @@ class Publish(Node):
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
-        """The sinks to tell."""
-        return tuple(sink for sink in (self.cloudwatch, self.prometheus, self.otel, self.notify) if sink)
+        """The selected sinks."""
+        return tuple(sink for name in type(self).model_fields if (sink := getattr(self, name)))
 
 
 class Paths(Node):

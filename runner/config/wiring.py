@@ -35,7 +35,7 @@ from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
 from runner.paths import resource
 from runner.protocols import Explainer, Model, Track, as_additive
-from runner.publish.dispatch import tell
+from runner.publish.dispatch import publish_all
 from runner.records.payloads import Format
 from runner.report.render import Report
 from runner.results.provenance import Provenance
@@ -372,7 +372,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         report=_report(settings),
         provenance=provenance,
         root=settings.paths.monitor,
-        tell=partial(tell, settings.publish.sinks, sleep=time.sleep),
+        tell=partial(publish_all, settings.publish.sinks, sleep=time.sleep),
         track=track,
     )
 

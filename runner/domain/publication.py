@@ -1,4 +1,4 @@
-"""What is told to the outside once an execution has ended, the same for every sink."""
+"""The result of an execution as it is published, the same for every sink."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Level
 from runner.domain.executions import Status, Window
 
-MEANINGS = {
-    "execution_status": "1 for the status of the last execution, 0 for the others",
-    "execution_scheduled_timestamp_seconds": "When the last execution was scheduled",
+METRICS = {
+    "execution_status": "1 for the status of the last execution, 0 for all other statuses",
+    "execution_scheduled_timestamp_seconds": "Scheduled time of the last execution, in seconds since 1970",
     "drift_level": "0 none, 1 too few records, 2 info, 3 warning, 4 violation",
-    "label_drift_level": "The same of a model output",
-    "ndcg": "How far the order of the features agrees with the reference's, 1 for the same order",
-    "attribution_shift": "The part of the attribution that changed hands, 0 to 1",
-    "largest_share_moved": "The share moved of the model output where most moved, 0 to 1",
-    "mass_log2": "How many times all attribution has grown, as a logarithm to the base 2",
+    "label_drift_level": "Drift level of one model output",
+    "ndcg": "Agreement of the feature ranking with the reference, 1 for the same order",
+    "attribution_shift": "Total variation distance between the attribution shares and the reference's, 0 to 1",
+    "largest_attribution_shift": "Attribution shift of the model output with the largest one, 0 to 1",
+    "total_log2_change": "Log2 fold change of the total attribution, 0 without change",
     "attribution": "Global SHAP value of a feature",
 }
-"""What the name of each figure means, wherever Prometheus or OpenTelemetry finds it."""
-
+"""Help text of each published metric by name."""
 
 State = tuple[Status, Level]
-"""How an execution ended, and how much it had to say about drift."""
+"""Status and drift level of an execution."""
 
 
-def judged(state: State) -> bool:
-    """Return whether an execution could say that there is drift, or that there is none.
+def has_verdict(state: State) -> bool:
+    """Return whether an execution decided if there is drift.
 
-    >>> judged((Status.COMPLETED, Level.INSUFFICIENT_DATA)), judged((Status.FAILED, Level.NONE))
+    >>> has_verdict((Status.COMPLETED, Level.INSUFFICIENT_DATA)), has_verdict((Status.FAILED, Level.NONE))
     (False, False)
-    >>> judged((Status.COMPLETED_WITH_VIOLATIONS, Level.INSUFFICIENT_DATA))
+    >>> has_verdict((Status.COMPLETED_WITH_VIOLATIONS, Level.INSUFFICIENT_DATA))
     True
     """
     return state[0] is not Status.FAILED and state != (Status.COMPLETED, Level.INSUFFICIENT_DATA)
@@ -42,22 +41,22 @@ def judged(state: State) -> bool:
 
 @dataclass(frozen=True)
 class AlertHistory:
-    """What the executions before one leave to know.
+    """Summary of the executions scheduled before another one.
 
     Attributes:
-        judged: the state of the newest that could judge, None where none could.
-        failing: whether one that came after it failed; what has too few records to judge by ends no failure.
+        last_verdict: state of the newest execution with a verdict, None without one.
+        failing: whether a later execution failed and none has had a verdict since.
     """
 
-    judged: State | None = None
+    last_verdict: State | None = None
     failing: bool = False
 
     @classmethod
-    def of(cls, states: Iterable[State]) -> AlertHistory:
-        """Return what states leave to know, given the newest first; none older than the newest that judged is taken."""
+    def from_states(cls, states: Iterable[State]) -> AlertHistory:
+        """Summarise states (newest first), stopping at the newest one with a verdict."""
         failing = False
         for state in states:
-            if judged(state):
+            if has_verdict(state):
                 return cls(state, failing)
             failing |= state[0] is Status.FAILED
         return cls(failing=failing)
@@ -68,15 +67,18 @@ class Publication:
     """An execution that has ended.
 
     Attributes:
-        monitor, endpoint: whose execution it is.
-        scheduled: its scheduled time in UTC.
-        sentence: the verdict, or why there is none, for people.
-        report: where the report is, a path or an address.
-        directory: of its results, None where nothing could be written.
-        attributions: None where it failed.
-        ndcg: of each judged label.
-        finding: None where it failed, or where the reference keeps no rows.
-        past: what is known from the executions scheduled before it.
+        monitor: name of the monitor.
+        endpoint: name of the monitored endpoint.
+        window: analyzed period.
+        scheduled: scheduled time in UTC.
+        status: terminal status.
+        sentence: verdict or failure reason, for people.
+        report: path or address of the report, empty without one.
+        directory: directory of the results, None if nothing could be written.
+        attributions: global attributions of the window, None after a failure.
+        ndcg: nDCG by label, for labels that the reference has.
+        drift: result of the statistical tests, None after a failure or without a reference sample.
+        history: summary of the executions scheduled before this one.
     """
 
     monitor: str
@@ -89,15 +91,15 @@ class Publication:
     directory: Path | None
     attributions: GlobalAttributions | None
     ndcg: dict[str, float]
-    finding: DriftResult | None
-    past: AlertHistory
+    drift: DriftResult | None
+    history: AlertHistory
 
     @property
     def level(self) -> Level:
-        """How much there is to say; a failed execution has nothing to say about drift."""
-        return self.finding.level if self.finding else Level.NONE
+        """Drift level, `NONE` after a failure."""
+        return self.drift.level if self.drift else Level.NONE
 
     @property
     def state(self) -> State:
-        """How it ended, and how much it has to say."""
+        """Status and drift level."""
         return self.status, self.level

@@ -1,6 +1,7 @@
-"""Where executions are told to once they have ended: the sinks, and the one function that tells them.
+"""Sinks: destinations of the metrics and messages of an execution.
 
-A sink is its own configuration (`conf/publish/*.yaml`) and has one method, `publish(publication)`. Nothing that a sink
-does changes a verdict: `telling.tell` tries each a few times and returns sentences about those that failed. Secrets
-come from the environment, at the time of telling, and stand in no setting, message or log.
+A sink is a dataclass whose fields are its settings (`conf/publish/*.yaml`), with one method `publish(publication)`.
+`dispatch.publish_all` calls all sinks, retries failures and returns messages about sinks that failed; a sink never
+changes a verdict. Secrets are read from the environment when a sink publishes. They never appear in settings, messages
+or logs.
 """

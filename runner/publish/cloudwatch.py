@@ -1,13 +1,13 @@
-r"""Figures in Amazon CloudWatch, under the names that SageMaker's explainability monitor uses, and beside them ours.
+r"""Metrics in Amazon CloudWatch: those of SageMaker's explainability monitor, and those of the verdict.
 
 Source: AWS, "CloudWatch metrics for feature attribution drift analysis": `feature_{name}` and `ExpectedValue` with the
 dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`; for batch transforms in
-another namespace, without `Endpoint`. AWS publishes no verdict; `ndcg`, `attribution_shift`, `mass_log2` and
-`drift_level` (0 none … 4 violation) are ours, with `ValueType` `Verdict`.
+another namespace, without `Endpoint`. AWS publishes no verdict. The verdict's metrics are named as for Prometheus and
+have the `ValueType` `Verdict`: `ndcg`, `label_drift_level`, `attribution_shift` and `total_log2_change`.
 
-CloudWatch takes printable ASCII, at most 255 characters of a metric's name. A name that fits stays as it is. Any other
-is written with Python's backslash escapes and cut, and ends in `~` and ten hexadecimal digits of its SHA-256, so that
-names that were distinct stay so: `feature_Größe` becomes `feature_Gr\xf6\xdfe~…`.
+CloudWatch accepts metric names of 1 to 255 printable ASCII characters. Other names are escaped as in Python, cut, and
+end in `~` and ten hexadecimal digits of their SHA-256, so that distinct names stay distinct: `feature_Größe` becomes
+`feature_Gr\xf6\xdfe~…`.
 """
 
 from __future__ import annotations
@@ -25,43 +25,44 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.publication import Publication
 from runner.errors import PublishError, snippet
-from runner.publish.library import installed
+from runner.publish.dispatch import optional_import
+from runner.publish.metrics import label_metrics
 from runner.types import Seconds
 
 ENDPOINTS = "aws/sagemaker/Endpoints/explainability-metrics"
 TRANSFORMS = "aws/sagemaker/ModelMonitoring/explainability-metrics"
-LONGEST = 255
+MAX_NAME_CHARACTERS = 255
 BATCH = 400
-"""Figures in a request. CloudWatch takes 1,000, and a megabyte: as much as 400 with the longest names have, encoded."""
+"""Metrics per request. CloudWatch accepts 1,000 metrics and 1 MB, the encoded size of 400 with the longest names."""
 LARGEST = 2.348543e108
-"""What CloudWatch takes, 2 to the power of 360; SageMaker writes it for infinity."""
+"""Largest value that CloudWatch accepts, 2 to the power of 360; SageMaker writes it for infinity."""
 
 
-def legal(name: str) -> str:
-    r"""Return a name as CloudWatch takes it: itself where it does, else one that no other name gets.
+def cloudwatch_name(name: str) -> str:
+    r"""Return a name that CloudWatch accepts: the same name if possible, otherwise a distinct substitute.
 
-    >>> legal("feature_Hours per week"), legal("feature_Größe")
+    >>> cloudwatch_name("feature_Hours per week"), cloudwatch_name("feature_Größe")
     ('feature_Hours per week', 'feature_Gr\\xf6\\xdfe~254159dcd6')
     """
     plain = re.fullmatch(r"[ -~]+", name) and name == name.strip() and not name.startswith(":")
-    if plain and len(name) <= LONGEST and not re.search(r"~[0-9a-f]{10}$", name):
+    if plain and len(name) <= MAX_NAME_CHARACTERS and not re.search(r"~[0-9a-f]{10}$", name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     escaped = "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in name)
-    return f"{escaped.lstrip(' :')[: LONGEST - 11]}~{digest}"
+    return f"{escaped.lstrip(' :')[: MAX_NAME_CHARACTERS - 11]}~{digest}"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CloudWatch:
-    """Amazon CloudWatch; region, credentials and another endpoint are those of the environment.
+    """A sink that sends metrics to Amazon CloudWatch; region, credentials and endpoint come from the environment.
 
-    A request that is tried again after CloudWatch has taken it changes the sum and the number of samples of its
-    figures, not their average.
+    If CloudWatch receives a request twice because of a retry, the sum and the sample count of its metrics change; the
+    average does not.
 
     Attributes:
-        namespace: your own, None for that of SageMaker's monitors of such a source.
-        source: where the records come from; there is no endpoint behind a batch transform.
-        timeout_seconds: for a connection, and for an answer.
+        namespace: namespace of the metrics, None for that of SageMaker's monitors.
+        source: kind of the record source; batch transforms have no endpoint.
+        timeout_seconds: timeout of a connection, and of a response.
     """
 
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._#/-][A-Za-z0-9 ._#:/-]{0,254}$")] | None
@@ -69,12 +70,12 @@ class CloudWatch:
     timeout_seconds: Seconds
 
     def publish(self, publication: Publication) -> None:
-        """Put the figures.
+        """Send the metrics.
 
         Raises:
-            PublishError: when CloudWatch cannot be reached, or refuses.
+            PublishError: if CloudWatch is unreachable or rejects a request.
         """
-        with installed("cloudwatch"):
+        with optional_import("cloudwatch"):
             from botocore.exceptions import (  # type: ignore[import-untyped]
                 BotoCoreError,
                 ClientError,
@@ -86,13 +87,13 @@ class CloudWatch:
                 for request in self._requests(publication):
                     client.put_metric_data(**request)
         except ClientError as error:
-            told, metadata = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-            passing = metadata.get("HTTPStatusCode", 500) >= 500 or "Throttl" in told.get("Code", "")
-            raise PublishError("cloudwatch", snippet(error), passing) from error
+            details, metadata = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+            retryable = metadata.get("HTTPStatusCode", 500) >= 500 or "Throttl" in details.get("Code", "")
+            raise PublishError("cloudwatch", snippet(error), retryable) from error
         except (HTTPClientError, ConnectionError) as error:
             raise PublishError("cloudwatch", snippet(error)) from error
         except (BotoCoreError, ValueError) as error:
-            remedy = "see to AWS_REGION, AWS_ENDPOINT_URL and the credentials in the environment"
+            remedy = "check AWS_REGION, AWS_ENDPOINT_URL and the credentials in the environment"
             raise PublishError("cloudwatch", f"{snippet(error).rstrip('.')}; {remedy}", retryable=False) from error
 
     def _requests(self, publication: Publication) -> Iterator[dict[str, Any]]:
@@ -115,33 +116,33 @@ class CloudWatch:
 
 
 def metric_data(publication: Publication, transforms: bool) -> Iterator[dict[str, Any]]:
-    """Yield the figures as `PutMetricData` takes them, at the time of the window's end; undefined ones are left out.
+    """Yield the defined metrics at the end of the window in the format of `PutMetricData`.
 
     Args:
         publication: the execution.
-        transforms: whether it looked at batch transforms.
+        transforms: whether the source is batch transforms.
     """
-    where = {} if transforms else {"Endpoint": publication.endpoint}
-    for label, kind, name, value in _figures(publication):
+    endpoint = {} if transforms else {"Endpoint": publication.endpoint}
+    for label, kind, name, value in _metrics(publication):
         if not math.isnan(value):
             dimensions = {
-                **where,
+                **endpoint,
                 "MonitoringSchedule": publication.monitor,
                 "ExplainabilityMethod": "KernelShap",
                 "Label": label,
                 "ValueType": kind,
             }
             yield {
-                "MetricName": legal(name),
+                "MetricName": cloudwatch_name(name),
                 "Timestamp": publication.window.end,
-                "Dimensions": [{"Name": key, "Value": legal(text)} for key, text in dimensions.items()],
+                "Dimensions": [{"Name": key, "Value": cloudwatch_name(text)} for key, text in dimensions.items()],
                 "Value": min(max(value, -LARGEST), LARGEST),
                 "Unit": "None",
             }
 
 
-def _figures(publication: Publication) -> Iterator[tuple[str, str, str, float]]:
-    """Yield the label, the type of value, the name and the value of each figure."""
+def _metrics(publication: Publication) -> Iterator[tuple[str, str, str, float]]:
+    """Yield the label, the value type, the name and the value of each metric."""
     live = publication.attributions
     for column, label in enumerate(live.labels if live else ()):
         assert live is not None  # noqa: S101  it has labels
@@ -150,8 +151,6 @@ def _figures(publication: Publication) -> Iterator[tuple[str, str, str, float]]:
         yield label, "ExpectedValue", "ExpectedValue", float(live.expected_L[column])
     for label, ndcg in publication.ndcg.items():
         yield label, "Verdict", "ndcg", ndcg
-    for found in publication.finding.labels if publication.finding else ():
-        yield found.label, "Verdict", "drift_level", float(found.level.order)
-        for name, effect in (("attribution_shift", found.attribution_shift), ("mass_log2", found.total_log2_change)):
-            if effect.value is not None:
-                yield found.label, "Verdict", name, effect.value
+    for result in publication.drift.labels if publication.drift else ():
+        for name, value in label_metrics(result):
+            yield result.label, "Verdict", name, value

@@ -1,49 +1,50 @@
-"""Tells sinks what an execution found, and survives whatever they do."""
+"""Publishes an execution to all sinks, with retries, whatever errors they raise."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from threading import Thread
 
 from runner.domain.publication import Publication
 from runner.domain.text import plural
-from runner.errors import PublishError
+from runner.errors import PublishError, snippet
 from runner.protocols import Sink
 
 PAUSE_SECONDS = 1.0
-"""After the first try that failed; twice as long after each further one."""
+"""Pause after the first failed attempt; it doubles after each further one."""
 
-PATIENCE_SECONDS = 60.0
-"""For all sinks together: an execution that waits for ever would be stopped in the end, though it is complete."""
+TIMEOUT_SECONDS = 60.0
+"""Timeout of all sinks together: the daemon would stop an execution that never ends, although its results exist."""
 
 Sleep = Callable[[float], object]
 
 logger = logging.getLogger("shapwatch.publish")
 
 
-def tell(
+def publish_all(
     sinks: Sequence[Sink],
     publication: Publication,
     sleep: Sleep,
     attempts: int = 3,
-    patience: float = PATIENCE_SECONDS,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> list[str]:
-    """Return a sentence, logged too, on each sink that could not be told; never raises.
+    """Publish to all sinks at the same time, and return and log a message for each sink that failed; never raises.
 
     Args:
-        sinks: whom to tell, all at the same time.
-        publication: what to tell.
-        sleep: waits so many seconds.
-        attempts: tries of a sink, where another one may help.
-        patience: seconds until it is no longer waited for sinks that hang.
+        sinks: the sinks.
+        publication: the execution.
+        sleep: pauses for a number of seconds.
+        attempts: maximum number of attempts for each sink.
+        timeout: seconds until unfinished sinks are abandoned.
     """
-    tellings = [_start(sink, publication, sleep, attempts) for sink in sinks]
-    late = wait(tellings, patience).not_done
+    futures = [_start(sink, publication, sleep, attempts) for sink in sinks]
+    unfinished = wait(futures, timeout).not_done
     found = [
-        f"not published to {_name(sink)}: it hangs for {patience:g} s" if telling in late else telling.result()
-        for sink, telling in zip(sinks, tellings, strict=True)
+        f"not published to {_name(sink)}: timed out after {timeout:g} s" if future in unfinished else future.result()
+        for sink, future in zip(sinks, futures, strict=True)
     ]
     problems = [problem for problem in found if problem]
     for problem in problems:
@@ -52,10 +53,10 @@ def tell(
 
 
 def _start(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) -> Future[str | None]:
-    """Return what will be known of a sink; its thread keeps no process from ending."""
-    telling: Future[str | None] = Future()
-    Thread(target=lambda: telling.set_result(_problem(sink, publication, sleep, attempts)), daemon=True).start()
-    return telling
+    """Publish to a sink in a daemon thread, which does not delay the end of the process."""
+    future: Future[str | None] = Future()
+    Thread(target=lambda: future.set_result(_problem(sink, publication, sleep, attempts)), daemon=True).start()
+    return future
 
 
 def _name(sink: Sink) -> str:
@@ -63,19 +64,40 @@ def _name(sink: Sink) -> str:
 
 
 def _problem(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) -> str | None:
-    """Return why a sink could not be told, None where it was."""
+    """Publish to a sink, and return the message of a failure."""
     name = _name(sink)
     for attempt in range(1, attempts + 1):
         try:
             sink.publish(publication)
             return None
         except PublishError as error:
-            told = f"not published to {error}"
+            problem = f"not published to {error}"
             if not error.retryable:
-                return told
+                return problem
             sink = error.remaining or sink
-        except Exception as error:  # noqa: BLE001  whatever a library raises, the verdict stands
-            told = f"not published to {name}: it fails with {type(error).__name__}"  # its text may hold a secret
+        except Exception as error:  # noqa: BLE001  no error of a library may change the verdict
+            # the text of the error may contain a secret
+            problem = f"not published to {name}: failed with {type(error).__name__}"
         if attempt < attempts:
             sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
-    return f"{told} (after {plural(attempts, 'attempt')})"
+    return f"{problem} (after {plural(attempts, 'attempt')})"
+
+
+@contextmanager
+def optional_import(extra: str) -> Iterator[None]:
+    """Import an optional library inside this context.
+
+    Raises:
+        PublishError: if the library cannot be imported.
+    """
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        problem = f"needs a library that cannot be imported ({type(error).__name__}: {snippet(error)})"
+        raise PublishError(extra, f"{problem}; run pip install 'shapwatch[{extra}]'", retryable=False) from error
+
+
+def silence(*loggers: str) -> None:
+    """Turn off the logs of libraries, which quote addresses that may contain secrets."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

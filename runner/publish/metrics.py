@@ -1,4 +1,4 @@
-"""The figures of an execution, bounded in number: what Prometheus and OpenTelemetry show alike."""
+"""Metrics of an execution, limited in number, as Prometheus and OpenTelemetry receive them."""
 
 from __future__ import annotations
 
@@ -7,71 +7,77 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import LabelResult
 from runner.domain.executions import Status
 from runner.domain.publication import Publication
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A finite number and what it is about besides the monitor: label, feature or status.
+class Metric:
+    """A finite number with its dimensions.
 
     Attributes:
-        name: one of `publication.MEANINGS`.
+        name: a key of `publication.METRICS`.
+        value: the number.
+        dimensions: label, feature or status; endpoint and monitor come from the publication.
     """
 
     name: str
     value: float
-    about: dict[str, str]
+    dimensions: dict[str, str]
 
 
-def figures(publication: Publication, max_features: int, max_labels: int) -> Iterator[Figure]:
-    """Yield what there is to show; undefined figures are left out.
+def metrics(publication: Publication, max_features: int, max_labels: int) -> Iterator[Metric]:
+    """Yield the metrics of an execution, without undefined ones.
 
     Args:
         publication: the execution.
-        max_features: features shown, those with the largest attribution to any label shown.
-        max_labels: labels shown, the worst first: by level, then by nDCG.
+        max_features: maximum number of features, those with the largest attribution to a published label first.
+        max_labels: maximum number of labels, the worst first: by drift level, then by nDCG.
     """
-    for figure in _all(publication, max_features, max_labels):
-        if math.isfinite(figure.value):
-            yield figure
+    for metric in _all(publication, max_features, max_labels):
+        if math.isfinite(metric.value):
+            yield metric
 
 
-def _all(publication: Publication, max_features: int, max_labels: int) -> Iterator[Figure]:
+def label_metrics(result: LabelResult) -> Iterator[tuple[str, float]]:
+    """Yield the name and the value of each metric of one model output."""
+    yield "label_drift_level", float(result.level.order)
+    if result.attribution_shift.value is not None:
+        yield "attribution_shift", result.attribution_shift.value
+    if result.total_log2_change.value is not None:
+        yield "total_log2_change", result.total_log2_change.value
+
+
+def _all(publication: Publication, max_features: int, max_labels: int) -> Iterator[Metric]:
     for status in Status:
         if status.terminal:
-            yield Figure("execution_status", float(status == publication.status), {"status": status})
-    yield Figure("execution_scheduled_timestamp_seconds", publication.scheduled.timestamp(), {})
-    if publication.finding:
-        yield Figure("drift_level", publication.level.order, {})
-    labels = _worst(publication)[:max_labels]
-    for found in publication.finding.labels if publication.finding else ():
-        if found.label in labels:
-            about = {"label": found.label}
-            yield Figure("label_drift_level", found.level.order, about)
-            for name, effect in (
-                ("attribution_shift", found.attribution_shift),
-                ("mass_log2", found.total_log2_change),
-            ):
-                if effect.value is not None:
-                    yield Figure(name, effect.value, about)
+            yield Metric("execution_status", float(status == publication.status), {"status": status})
+    yield Metric("execution_scheduled_timestamp_seconds", publication.scheduled.timestamp(), {})
+    if publication.drift:
+        yield Metric("drift_level", publication.level.order, {})
+    labels = _worst_first(publication)[:max_labels]
+    for result in publication.drift.labels if publication.drift else ():
+        if result.label in labels:
+            for name, value in label_metrics(result):
+                yield Metric(name, value, {"label": result.label})
     for label in labels:
         if label in publication.ndcg:
-            yield Figure("ndcg", publication.ndcg[label], {"label": label})
+            yield Metric("ndcg", publication.ndcg[label], {"label": label})
     if publication.attributions:
         yield from _attributions(publication.attributions, labels, max_features)
 
 
-def _worst(publication: Publication) -> list[str]:
-    """Return the labels, the worst first."""
-    levels = {found.label: found.level.order for found in publication.finding.labels} if publication.finding else {}
+def _worst_first(publication: Publication) -> list[str]:
+    """Return the labels, highest drift level and lowest nDCG first."""
+    levels = {result.label: result.level.order for result in publication.drift.labels} if publication.drift else {}
     labels = publication.attributions.labels if publication.attributions else ()
     return sorted(labels, key=lambda label: (-levels.get(label, 0), publication.ndcg.get(label, math.inf)))
 
 
-def _attributions(live: GlobalAttributions, labels: list[str], max_features: int) -> Iterator[Figure]:
+def _attributions(live: GlobalAttributions, labels: list[str], max_features: int) -> Iterator[Metric]:
     columns = [live.labels.index(label) for label in labels]
-    sizes_D = abs(live.values_DL[:, columns]).max(axis=1, initial=0.0)
-    for d in sorted(range(len(live.names)), key=lambda d: -sizes_D[d])[:max_features]:
+    largest_D = abs(live.values_DL[:, columns]).max(axis=1, initial=0.0)
+    for d in sorted(range(len(live.names)), key=lambda d: -largest_D[d])[:max_features]:
         for label, column in zip(labels, columns, strict=True):
-            yield Figure("attribution", float(live.values_DL[d, column]), {"label": label, "feature": live.names[d]})
+            yield Metric("attribution", float(live.values_DL[d, column]), {"label": label, "feature": live.names[d]})

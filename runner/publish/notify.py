@@ -1,4 +1,4 @@
-"""Messages to people, through whatever service apprise knows: mail, chat, pager, webhook."""
+"""Messages for people by mail, chat, pager or webhook, sent with apprise."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pydantic import ConfigDict, Field
 
 from runner.domain.drift import Level
 from runner.domain.executions import Status
-from runner.domain.publication import Publication, State, judged
+from runner.domain.publication import Publication, State, has_verdict
 from runner.errors import PublishError
-from runner.publish.library import installed, quiet
+from runner.publish.dispatch import optional_import, silence
 from runner.results import directory
 from runner.types import Variable
 
 Kind = Literal["info", "success", "warning", "failure"]
-"""apprise's word for how a message looks."""
+"""Notification type of apprise."""
 
-QUIET: State = (Status.COMPLETED, Level.NONE)
+NO_ALERT: State = (Status.COMPLETED, Level.NONE)
 
 
 @dataclass(frozen=True)
 class Message:
-    """What people read."""
+    """A message for people."""
 
     kind: Kind
     title: str
@@ -35,56 +35,56 @@ class Message:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Notify:
-    """People, who are told of changes only: an episode once, and its end once.
+    """A sink that sends messages about changes only: one at the start of an alert and one at its end.
 
-    News that reached nobody, neither now nor in another try, is noted beside the execution's directory; the next
-    execution takes it for not told.
+    If a message reaches no recipient after all retries, a marker file next to the execution's directory makes the next
+    execution send it again.
 
-    The addresses hold secrets. They are read from the environment whenever an execution ends, so that one that is
-    missing or wrong is noticed before there is anything to tell, and they stand in no log and no message.
+    Addresses contain secrets. They are read from the environment after every execution, so that a missing or invalid
+    one is noticed before a message is due, and never appear in logs or messages.
 
     Attributes:
-        urls_env: the names of environment variables, each with one or more of apprise's URLs, separated by white space.
-        min_level: what is below this level is nothing to tell; violations and failures always are.
+        urls_env: names of environment variables, each with one or more apprise URLs separated by white space.
+        min_level: lowest drift level that is sent; failures and violations of the nDCG rule are always sent.
     """
 
     urls_env: Annotated[tuple[Variable, ...], Field(min_length=1)]
     min_level: Literal[Level.INFO, Level.WARNING, Level.VIOLATION]
 
     def publish(self, publication: Publication) -> None:
-        """Tell people, where there is anything new to tell.
+        """Send a message if the alert state has changed.
 
         Raises:
-            PublishError: when some were not reached; `rest` is those.
+            PublishError: if some recipients were not reached; `remaining` is the sink for these.
         """
-        told = message(publication, self.min_level)
-        _note(publication, untold=told is not None)
+        change = message(publication, self.min_level)
+        _mark(publication, unpublished=change is not None)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of what apprise imports, on Python 3.11
+            warnings.simplefilter("ignore", DeprecationWarning)  # from imports of apprise, on Python 3.11
             services = self._services()
-        if told:
-            PendingMessage(services, told).publish(publication)
+        if change:
+            PendingMessage(services, change).publish(publication)
 
     def _services(self) -> dict[str, Any]:
-        """Return apprise's services, each under a name that may be shown.
+        """Return apprise's services, each with a name that contains no secret.
 
         Raises:
-            PublishError: when apprise is missing, or a variable holds no address, or one that apprise does not know.
+            PublishError: if apprise is not installed, or a variable contains no address or an invalid one.
         """
-        with installed("notify"):
+        with optional_import("notify"):
             from apprise import Apprise, AppriseAsset
-        quiet("apprise", "urllib3")
+        silence("apprise", "urllib3")
         asset = AppriseAsset(app_id="shapwatch", app_desc="shapwatch")
         services: dict[str, Any] = {}
         for variable in self.urls_env:
             urls = os.environ.get(variable, "").split()
             if not urls:
-                problem = f"the environment variable {variable} holds no address"
-                raise PublishError("notify", f"{problem}: set it, or see to publish.notify.urls_env", retryable=False)
+                problem = f"the environment variable {variable} contains no address"
+                raise PublishError("notify", f"{problem}; set it, or change publish.notify.urls_env", retryable=False)
             for number, url in enumerate(urls, 1):
                 service = Apprise(asset=asset)
                 if not service.add(url):
-                    problem = f"address {number} in the environment variable {variable} is none that apprise knows"
+                    problem = f"address {number} in the environment variable {variable} is not a valid apprise URL"
                     raise PublishError("notify", problem, retryable=False)
                 services[f"address {number} in {variable} ({service[0].service_name})"] = service
         return services
@@ -92,7 +92,7 @@ class Notify:
 
 @dataclass(frozen=True)
 class PendingMessage:
-    """A message and the services that have not taken it yet; a sink of its own, so that nobody gets it twice."""
+    """A sink with one message for the services that have not accepted it yet, so that nobody receives it twice."""
 
     services: dict[str, Any]
     message: Message
@@ -101,65 +101,66 @@ class PendingMessage:
         """Send the message.
 
         Raises:
-            PublishError: when some did not take it.
+            PublishError: if some services did not accept it.
         """
         from apprise import NotifyFormat, NotifyType
 
-        kind, form = NotifyType(self.message.kind), NotifyFormat.TEXT
-        left = {
+        kind, text = NotifyType(self.message.kind), NotifyFormat.TEXT
+        failed = {
             name: service
             for name, service in self.services.items()
-            if not service.notify(body=self.message.body, title=self.message.title, notify_type=kind, body_format=form)
+            if not service.notify(body=self.message.body, title=self.message.title, notify_type=kind, body_format=text)
         }
-        if len(left) < len(self.services):
-            _note(publication, untold=False)
-        if left:
-            problem = f"{', '.join(left)} cannot be reached, or refuses the message"
-            raise PublishError("notify", problem, remaining=replace(self, services=left))
+        if len(failed) < len(self.services):
+            _mark(publication, unpublished=False)
+        if failed:
+            problem = f"{', '.join(failed)}: unreachable, or rejected the message"
+            raise PublishError("notify", problem, remaining=replace(self, services=failed))
 
 
-def _note(publication: Publication, untold: bool) -> None:
+def _mark(publication: Publication, unpublished: bool) -> None:
     if publication.directory:
-        directory.mark_unpublished(publication.directory, untold)
+        directory.mark_unpublished(publication.directory, unpublished)
 
 
 def message(publication: Publication, min_level: Level) -> Message | None:
-    """Return what is new since the executions before, None where nothing is.
+    """Return the message about a change since the previous executions, None without a change.
 
-    An alarm is a violation of the nDCG rule, or a level from `min_level` on. The first one is told, and so is one of
-    another status or level, and the first execution after one that finds nothing. A failure is told once, and so is the
-    end of it: by what has changed meanwhile, else as `Works again`. Too few records to judge by are no news.
+    An alert is a violation of the nDCG rule, or a drift level of at least `min_level`. Messages are sent for the first
+    alert, for each change of its status or level, and for the first execution without one. A failure is sent once. The
+    next execution with a verdict ends it: with its own change, or with `Works again`. Executions with too few records
+    send nothing.
     """
-    if not (told := _told(publication, min_level)):
+    if not (headline := _headline(publication, min_level)):
         return None
-    kind, word = told
-    about = f"{publication.monitor} on {publication.endpoint}, {publication.window}"
-    report = [f"Report: {publication.report}"] * bool(publication.report)
-    lines = [publication.sentence, "", f"Monitor {about}", f"Status: {publication.status}", *report]
-    return Message(kind, f"{word}: {about}", "\n".join(lines))
+    kind, word = headline
+    subject = f"{publication.monitor} on {publication.endpoint}, {publication.window}"
+    report = [f"Report: {publication.report}"] if publication.report else []
+    lines = [publication.sentence, "", f"Monitor {subject}", f"Status: {publication.status}", *report]
+    return Message(kind, f"{word}: {subject}", "\n".join(lines))
 
 
-def _told(publication: Publication, min_level: Level) -> tuple[Kind, str] | None:
-    """Return how news look and the word for them, None where there are none."""
-    past, state = publication.past, publication.state
+def _headline(publication: Publication, min_level: Level) -> tuple[Kind, str] | None:
+    """Return the kind and the first word of a message, None without a change."""
+    history, state = publication.history, publication.state
     if publication.status is Status.FAILED:
-        return None if past.failing else ("failure", "Failed")
-    if not judged(state):
+        return None if history.failing else ("failure", "Failed")
+    if not has_verdict(state):
         return None
-    now, before = (_worth(each, min_level) for each in (state, past.judged or QUIET))
-    if now == before and not past.failing:
+    current, previous = (_alert(each, min_level) for each in (state, history.last_verdict or NO_ALERT))
+    if current == previous and not history.failing:
         return None
-    return ("info", "Works again") if now == before != QUIET else _word(now)
+    return ("info", "Works again") if current == previous != NO_ALERT else _word(current)
 
 
-def _worth(state: State, min_level: Level) -> State:
-    """Return a state without what is not worth telling."""
+def _alert(state: State, min_level: Level) -> State:
+    """Return a state without a drift level below `min_level`."""
     status, level = state
     return status, level if level.order >= min_level.order else Level.NONE
 
 
-def _word(now: State) -> tuple[Kind, str]:
-    status, level = now
+def _word(current: State) -> tuple[Kind, str]:
+    status, level = current
     if status is Status.COMPLETED_WITH_VIOLATIONS or level is Level.VIOLATION:
         return "failure", "Violation"
     if level is Level.WARNING:

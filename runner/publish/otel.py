@@ -1,4 +1,4 @@
-"""Figures as OpenTelemetry metrics, sent over OTLP/HTTP to a collector."""
+"""Metrics for an OpenTelemetry collector, sent over OTLP/HTTP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.domain.numbers import Count
-from runner.domain.publication import MEANINGS, Publication
+from runner.domain.publication import METRICS, Publication
 from runner.errors import PublishError
-from runner.publish.library import installed, quiet
-from runner.publish.metrics import figures
+from runner.publish.dispatch import optional_import, silence
+from runner.publish.metrics import metrics
 from runner.types import Seconds, Url
 
 if TYPE_CHECKING:
@@ -21,68 +21,68 @@ if TYPE_CHECKING:
 
 PREFIX = "shapwatch."
 NO_UNIT = ""
-"""Prometheus would take "1" for a ratio, and add that to the name."""
-UNSET = 0
-"""For the start of what a point sums up: a gauge has none."""
-REFUSALS = frozenset(range(400, 500)) - {408, 429}
-"""Answers that another try does not change."""
+"""Unit of all metrics; Prometheus would append `_ratio` to the name for the unit "1"."""
+NO_START = 0
+"""Start time of a data point; a gauge has none."""
+NON_RETRYABLE = frozenset(range(400, 500)) - {408, 429}
+"""Status codes of rejected requests, which a retry would not change."""
 
 
-def _no_query(url: str) -> str:
+def _without_query(url: str) -> str:
     if "?" in url:
-        raise ValueError("expected an address without a query; a token belongs in OTEL_EXPORTER_OTLP_HEADERS")
+        raise ValueError("expected a URL without a query; set a token in OTEL_EXPORTER_OTLP_HEADERS")
     return url
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Otel:
-    """A collector that takes OTLP over HTTP.
+    """A sink that sends metrics to a collector over OTLP/HTTP.
 
-    Each figure is a gauge whose point bears the time of the window's end, with the attributes `endpoint`, `monitor`,
-    and where they apply `label`, `feature` and `status`. Headers, certificates and compression are those of the
-    standard variables, `OTEL_EXPORTER_OTLP_HEADERS` and so on. Everything has arrived when `publish` returns.
+    Each metric is a gauge at the end of the window, with the attributes `endpoint`, `monitor`, and for some metrics
+    `label`, `feature` or `status`. Headers, certificates and compression come from the standard variables such as
+    `OTEL_EXPORTER_OTLP_HEADERS`. `publish` returns after the collector has received everything.
 
     Attributes:
-        endpoint: where metrics are posted to, None for that of `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` or
-            `OTEL_EXPORTER_OTLP_ENDPOINT`.
-        timeout_seconds: for all of it.
-        max_features: features shown, those with the largest attribution.
-        max_labels: labels (model outputs) shown, the worst first.
+        endpoint: URL for metrics, None for `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`.
+        timeout_seconds: timeout of the whole export.
+        max_features: maximum number of features, largest attribution first.
+        max_labels: maximum number of labels (model outputs), worst first.
     """
 
-    endpoint: Annotated[Url, AfterValidator(_no_query)] | None
+    endpoint: Annotated[Url, AfterValidator(_without_query)] | None
     timeout_seconds: Seconds
     max_features: Count
     max_labels: Count
 
     def publish(self, publication: Publication) -> None:
-        """Send the figures.
+        """Send the metrics.
 
         Raises:
-            PublishError: when the collector cannot be reached, or refuses.
+            PublishError: if the collector is unreachable or rejects the request.
         """
-        with installed("otel"):
+        with optional_import("otel"):
             import requests
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
             from opentelemetry.sdk.metrics.export import MetricExportResult
-        quiet("opentelemetry.exporter", "urllib3")
-        answers: list[int] = []
+        silence("opentelemetry.exporter", "urllib3")
+        statuses: list[int] = []
         with ExitStack() as stack:
             session = stack.enter_context(requests.Session())
             session.max_redirects = 0
-            session.hooks["response"].append(lambda response, *_, **__: answers.append(response.status_code))
+            session.hooks["response"].append(lambda response, *_, **__: statuses.append(response.status_code))
             exporter = OTLPMetricExporter(endpoint=self.endpoint, timeout=self.timeout_seconds, session=session)
             stack.callback(exporter.shutdown)
-            if exporter.export(self.metrics(publication)) is not MetricExportResult.SUCCESS:
-                raise PublishError("otel", self._problem(answers), retryable=not (answers and answers[-1] in REFUSALS))
+            if exporter.export(self.metrics_data(publication)) is not MetricExportResult.SUCCESS:
+                rejected = bool(statuses) and statuses[-1] in NON_RETRYABLE
+                raise PublishError("otel", self._problem(statuses), retryable=not rejected)
 
-    def _problem(self, answers: Sequence[int]) -> str:
-        where = self.endpoint or "the collector that OTEL_EXPORTER_OTLP_ENDPOINT names"
-        told = f"answered {answers[-1]}" if answers else "cannot be reached"
-        return f"{where} {told} within {self.timeout_seconds:g} s"
+    def _problem(self, statuses: Sequence[int]) -> str:
+        collector = self.endpoint or "the collector in OTEL_EXPORTER_OTLP_ENDPOINT"
+        problem = f"answered {statuses[-1]}" if statuses else f"did not answer within {self.timeout_seconds:g} s"
+        return f"{collector} {problem}; check its address and health"
 
-    def metrics(self, publication: Publication) -> MetricsData:
-        """Return the figures as OpenTelemetry has them."""
+    def metrics_data(self, publication: Publication) -> MetricsData:
+        """Return the metrics of an execution as OpenTelemetry's classes."""
         from opentelemetry.sdk.metrics.export import (
             Gauge,
             Metric,
@@ -94,13 +94,13 @@ class Otel:
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        at = int(publication.window.end.timestamp()) * 10**9
-        whose = {"endpoint": publication.endpoint, "monitor": publication.monitor}
+        time = int(publication.window.end.timestamp()) * 10**9
+        monitor = {"endpoint": publication.endpoint, "monitor": publication.monitor}
         points: dict[str, list[Any]] = {}
-        for figure in figures(publication, self.max_features, self.max_labels):
-            point = NumberDataPoint(whose | figure.about, UNSET, at, figure.value)
-            points.setdefault(figure.name, []).append(point)
-        metrics = [Metric(PREFIX + name, MEANINGS[name], NO_UNIT, Gauge(points[name])) for name in points]
-        scope = ScopeMetrics(InstrumentationScope("shapwatch"), metrics, "")
+        for metric in metrics(publication, self.max_features, self.max_labels):
+            point = NumberDataPoint(monitor | metric.dimensions, NO_START, time, metric.value)
+            points.setdefault(metric.name, []).append(point)
+        gauges = [Metric(PREFIX + name, METRICS[name], NO_UNIT, Gauge(points[name])) for name in points]
+        scope = ScopeMetrics(InstrumentationScope("shapwatch"), gauges, "")
         resource = Resource.create({SERVICE_NAME: "shapwatch"})
         return MetricsData([ResourceMetrics(resource, [scope], "")])

@@ -1,4 +1,4 @@
-"""A file that node_exporter's textfile collector hands to Prometheus."""
+"""Metrics in a file for Prometheus, read by node_exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.domain.numbers import Count
-from runner.domain.publication import MEANINGS, Publication
+from runner.domain.publication import METRICS, Publication
 from runner.errors import PublishError, os_error_message
-from runner.publish.metrics import figures
+from runner.publish.metrics import metrics
 from runner.types import FilePath
 
 PREFIX = "shapwatch_"
@@ -19,15 +19,14 @@ PREFIX = "shapwatch_"
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Prometheus:
-    """A file for each monitor, with what its last execution found; it is replaced whole.
+    """A sink with one file per monitor, which each execution replaces.
 
-    Labels are data: `endpoint`, `monitor`, and where they apply `label`, `feature` and `status`, escaped as the
-    exposition format wants it.
+    The Prometheus labels are `endpoint`, `monitor`, and for some metrics `label`, `feature` or `status`.
 
     Attributes:
-        folder: the one that the collector reads, `--collector.textfile.directory`; it is made where it is missing.
-        max_features: features shown, those with the largest attribution.
-        max_labels: labels (model outputs) shown, the worst first.
+        folder: folder of the collector (`--collector.textfile.directory`), created if missing.
+        max_features: maximum number of features, largest attribution first.
+        max_labels: maximum number of labels (model outputs), worst first.
     """
 
     folder: FilePath
@@ -35,7 +34,7 @@ class Prometheus:
     max_labels: Count
 
     def file(self, publication: Publication) -> Path:
-        """Return the file of a monitor; no name leads out of the folder."""
+        """Return the file of a monitor, which is inside the folder for any name."""
         names = (quote(name, safe="") for name in (publication.endpoint, publication.monitor))
         return self.folder / f"{PREFIX}{'_'.join(names)}.prom"
 
@@ -43,17 +42,17 @@ class Prometheus:
         """Write the file.
 
         Raises:
-            PublishError: when the disk refuses.
+            PublishError: if the file cannot be written.
         """
         from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
         registry, gauges = CollectorRegistry(), dict[str, Gauge]()
-        whose = {"endpoint": publication.endpoint, "monitor": publication.monitor}
-        for figure in figures(publication, self.max_features, self.max_labels):
-            labels = whose | figure.about
-            if figure.name not in gauges:
-                gauges[figure.name] = Gauge(PREFIX + figure.name, MEANINGS[figure.name], [*labels], registry=registry)
-            gauges[figure.name].labels(**labels).set(figure.value)
+        monitor = {"endpoint": publication.endpoint, "monitor": publication.monitor}
+        for metric in metrics(publication, self.max_features, self.max_labels):
+            labels = monitor | metric.dimensions
+            if metric.name not in gauges:
+                gauges[metric.name] = Gauge(PREFIX + metric.name, METRICS[metric.name], [*labels], registry=registry)
+            gauges[metric.name].labels(**labels).set(metric.value)
         file = self.file(publication)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

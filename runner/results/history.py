@@ -50,7 +50,7 @@ def newest_executions(folder: Path, most: int) -> list[Path]:
 
 def alert_history(target: Path) -> AlertHistory:
     """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one."""
-    return AlertHistory.of(islice(_states(target), MAX_HISTORY))
+    return AlertHistory.from_states(islice(_states(target), MAX_HISTORY))
 
 
 def _states(target: Path) -> Iterator[State]:

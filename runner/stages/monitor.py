@@ -332,7 +332,7 @@ class Monitor:
         ndcg: Mapping[str, float] | None = None,
         finding: DriftResult | None = None,
     ) -> Sequence[str]:
-        """Tell others about an execution that has ended; return a sentence on each that could not be told."""
+        """Publish an execution, and return a message for each sink that failed."""
         publication = Publication(
             monitor=self.name,
             endpoint=self.endpoint,
@@ -344,8 +344,8 @@ class Monitor:
             directory=slot.target if reported else None,
             attributions=live,
             ndcg=dict(ndcg or {}),
-            finding=finding,
-            past=history.alert_history(slot.target),
+            drift=finding,
+            history=history.alert_history(slot.target),
         )
         return self.tell(publication)
 

@@ -1,19 +1,23 @@
-"""Executions to tell, made by hand, and addresses where nobody listens."""
+"""Sample executions to publish, the sinks of a configuration, and a port without a server."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from hydra import compose, initialize_config_dir
 
+from runner import cli
+from runner.config.compose import validate
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Effect, LabelResult, Level
 from runner.domain.executions import Status, Window
 from runner.domain.publication import AlertHistory, Publication
+from runner.protocols import Sink
 
 SECRET = "hush-hush"
 WINDOW = Window.parse("2026-01-05T09")
@@ -29,55 +33,78 @@ NAMES = (
     "Gr\u00f6\u00dfe",
     "tab\tand {braces}",
 )
-"""Feature names as they come."""
+"""Feature names with special characters."""
 
 
-def finding(level: Level, labels: tuple[str, ...] = ("label0",)) -> DriftResult:
-    """Return a finding of a level."""
-    share, total_log2_change = Effect(0.3, 0.02, 0.001), Effect(-0.5, 0.1, 0.01)
-    found = tuple(
-        LabelResult(label, label, level, 0.001, share, total_log2_change, Effect(None, None, None), ())
-        for label in labels
+@dataclass(frozen=True)
+class Unreachable:
+    """A configuration in which a sink cannot publish.
+
+    Attributes:
+        environment: environment variables, with `SECRET` in all that are secret.
+        overrides: overrides on the command line.
+        ignores_failures: whether the sink publishes nothing about a failed execution.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    ignores_failures: bool = False
+
+
+def configured_sinks(*names: str, overrides: tuple[str, ...] = ()) -> tuple[Sink, ...]:
+    """Return the sinks of a configuration that selects them."""
+    cli.register_package()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return validate(compose("config", [f"publish=[{','.join(names)}]", *overrides])).publish.sinks
+
+
+def drift_result(level: Level, labels: tuple[str, ...] = ("label0",)) -> DriftResult:
+    """Return a drift result of a level."""
+    shift, total = Effect(0.3, 0.02, 0.001), Effect(-0.5, 0.1, 0.01)
+    results = tuple(
+        LabelResult(label, label, level, 0.001, shift, total, Effect(None, None, None), ()) for label in labels
     )
-    return DriftResult(level, level, 500, 300, 0.001, 0.1, found)
+    return DriftResult(level, level, 500, 300, 0.001, 0.1, results)
 
 
-def live(names: tuple[str, ...] = ("age", "income"), labels: tuple[str, ...] = ("label0",)) -> GlobalAttributions:
-    """Return attributions: 0.5, 1.5, 2.5 … times 1, 10, … for the labels; 0.25, 1.25 … are expected."""
+def live_attributions(
+    names: tuple[str, ...] = ("age", "income"), labels: tuple[str, ...] = ("label0",)
+) -> GlobalAttributions:
+    """Return attributions 0.5, 1.5, 2.5 …, times 1, 10 … for each label, and expected values 0.25, 1.25 and so on."""
     rows_D, scales_L = np.arange(len(names)) + 0.5, np.array([10.0**i for i in range(len(labels))])
     expected_L = np.array([i + 0.25 for i in range(len(labels))])
     return GlobalAttributions(names, labels, np.outer(rows_D, scales_L), expected_L)
 
 
 def publication(level: Level | None = Level.WARNING, **changes: Any) -> Publication:
-    """Return an execution that found something, None for nothing to compare with."""
-    attributions = changes.pop("attributions", live())
+    """Return an execution with a drift level, None for one without statistical tests."""
+    attributions = changes.pop("attributions", live_attributions())
     labels = attributions.labels if attributions else ()
-    told = Publication(
+    execution = Publication(
         monitor="adult-monitor",
         endpoint="adult",
         window=WINDOW,
         scheduled=WINDOW.scheduled,
         status=Status.COMPLETED,
-        sentence="Material drift: 30 % of the attribution moved.",
+        sentence="Material drift: attribution shifted by 30 %.",
         report="output/report.html",
         directory=None,
         attributions=attributions,
         ndcg=dict.fromkeys(labels, 0.95),
-        finding=finding(level, labels) if level else None,
-        past=AlertHistory(),
+        drift=drift_result(level, labels) if level else None,
+        history=AlertHistory(),
     )
-    return replace(told, **changes)
+    return replace(execution, **changes)
 
 
-def failure(**changes: Any) -> Publication:
-    """Return an execution that failed."""
+def failed_publication(**changes: Any) -> Publication:
+    """Return a failed execution."""
     return publication(None, status=Status.FAILED, attributions=None, sentence="the endpoint is gone", **changes)
 
 
 @contextmanager
-def nobody() -> Iterator[int]:
-    """Yield a port of this machine that refuses connections, and that nobody takes meanwhile."""
+def closed_port() -> Iterator[int]:
+    """Yield a local port that refuses connections, and that no other process can take."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

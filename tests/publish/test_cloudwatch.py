@@ -1,4 +1,4 @@
-"""CloudWatch, as moto's server plays it."""
+"""Metrics sent to moto's simulation of CloudWatch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
@@ -19,20 +20,41 @@ from runner.cli import CONF
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import Level
 from runner.errors import PublishError
-from runner.publish.cloudwatch import BATCH, CloudWatch, legal, metric_data
+from runner.publish.cloudwatch import BATCH, CloudWatch, cloudwatch_name, metric_data
 from tests.golden import Golden
 from tests.models.servers import always, serving
 from tests.object_store import s3_server, use_endpoint
-from tests.publish.publications import NAMES, WINDOW, failure, live, nobody, publication
-from tests.publish.test_contract import chosen
+from tests.publish.publications import (
+    NAMES,
+    SECRET,
+    WINDOW,
+    Unreachable,
+    closed_port,
+    configured_sinks,
+    failed_publication,
+    live_attributions,
+    publication,
+)
 
 NAMESPACE = "aws/sagemaker/Endpoints/explainability-metrics"
 SINK = CloudWatch(namespace=None, source="endpoint", timeout_seconds=5)
 
 
+def unreachable(port: int, folder: Path) -> Unreachable:
+    """Return a configuration in which the sink cannot publish; it sends nothing about a failed execution."""
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_SESSION_TOKEN": SECRET,
+    }
+    return Unreachable(environment, ignores_failures=True)
+
+
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty CloudWatch, which the environment describes."""
+    """Client of an empty CloudWatch, to which the environment refers."""
     with s3_server(monkeypatch) as bucket:
         cloudwatch_backends.reset()
         login = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
@@ -41,8 +63,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def average(client: Any, name: str, dimensions: dict[str, str]) -> float:
-    """Return the only value of a metric in the minute of the window's end."""
-    asked = client.get_metric_statistics(
+    """Return the only value of a metric within a minute of the end of the window."""
+    answer = client.get_metric_statistics(
         Namespace=NAMESPACE,
         MetricName=name,
         Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
@@ -51,13 +73,13 @@ def average(client: Any, name: str, dimensions: dict[str, str]) -> float:
         Period=60,
         Statistics=["Average"],
     )
-    (point,) = asked["Datapoints"]
+    (point,) = answer["Datapoints"]
     assert point["Timestamp"] == WINDOW.end
     return float(point["Average"])
 
 
-def test_the_contracts_metrics_and_ours_are_there(client: Any) -> None:
-    """Names, dimensions, values and times are those of SageMaker's monitor; the verdict stands beside them."""
+def test_metrics_of_sagemaker_and_of_the_verdict_are_sent(client: Any) -> None:
+    """Names, dimensions, values and times are those of SageMaker's monitor, plus the metrics of the verdict."""
     SINK.publish(publication(Level.WARNING))
     listed = client.list_metrics(Namespace=NAMESPACE)["Metrics"]
     found = {}
@@ -76,24 +98,24 @@ def test_the_contracts_metrics_and_ours_are_there(client: Any) -> None:
         ("ExpectedValue", "ExpectedValue"): 0.25,
         ("ndcg", "Verdict"): 0.95,
         ("attribution_shift", "Verdict"): 0.3,
-        ("mass_log2", "Verdict"): -0.5,
-        ("drift_level", "Verdict"): 3,
+        ("total_log2_change", "Verdict"): -0.5,
+        ("label_drift_level", "Verdict"): 3,
     }
 
 
 @pytest.mark.parametrize("namespace", ["null", "my own"])
 @pytest.mark.parametrize("source", sorted(path.stem for path in (CONF / "source").iterdir()))
-def test_the_form_follows_the_source(client: Any, source: str, namespace: str) -> None:
-    """There is no endpoint behind a batch transform; a namespace of one's own stays whatever the source is."""
+def test_namespace_and_dimensions_follow_the_source(client: Any, source: str, namespace: str) -> None:
+    """Batch transforms have no endpoint; a configured namespace is used for any source."""
     transforms = source == "batch_transform"
-    usual = "aws/sagemaker/ModelMonitoring/explainability-metrics" if transforms else NAMESPACE
+    default = "aws/sagemaker/ModelMonitoring/explainability-metrics" if transforms else NAMESPACE
     path = ["source.path=x"] * (source == "file")
     overrides = (f"source={source}", *path, f"publish.cloudwatch.namespace={namespace}")
-    (sink,) = chosen("cloudwatch", overrides=overrides)
+    (sink,) = configured_sinks("cloudwatch", overrides=overrides)
     sink.publish(publication())
     listed = client.list_metrics()["Metrics"]
-    assert {metric["Namespace"] for metric in listed} == {usual if namespace == "null" else namespace}
-    assert {metric["MetricName"] for metric in listed} >= {"feature_age", "ExpectedValue", "ndcg", "drift_level"}
+    assert {metric["Namespace"] for metric in listed} == {default if namespace == "null" else namespace}
+    assert {metric["MetricName"] for metric in listed} >= {"feature_age", "ExpectedValue", "ndcg", "label_drift_level"}
     names = {"MonitoringSchedule", "ExplainabilityMethod", "Label", "ValueType"} | (
         set() if transforms else {"Endpoint"}
     )
@@ -101,36 +123,35 @@ def test_the_form_follows_the_source(client: Any, source: str, namespace: str) -
         assert {each["Name"] for each in metric["Dimensions"]} == names
 
 
-def test_more_figures_than_a_request_takes_are_sent_in_several(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand features with the longest names arrive, all of them."""
+def test_many_metrics_are_sent_in_several_requests(client: Any) -> None:
+    """All of a thousand features with the longest names arrive."""
     names = tuple(f"{d:04d}" + "\u00e9" * 400 for d in range(1000))
     assert len(names) > 2 * BATCH
-    SINK.publish(publication(attributions=live(names)))
+    SINK.publish(publication(attributions=live_attributions(names)))
     pages = client.get_paginator("list_metrics").paginate(Namespace=NAMESPACE)
     listed = [metric["MetricName"] for page in pages for metric in page["Metrics"]]
     assert {f"feature_{name[:4]}" for name in names} == {name[:12] for name in listed if name.startswith("feature_")}
 
 
-def test_each_label_has_figures_of_its_own() -> None:
-    """With several outputs the dimension `Label` tells them apart, in the verdict too."""
+def test_each_label_has_its_own_metrics() -> None:
+    """The dimension `Label` distinguishes several outputs, also in the verdict."""
     labels = ("basic", "plus \u00e9")
-    told = publication(Level.INFO, attributions=live(labels=labels))
-    data = list(metric_data(told, transforms=False))
+    data = list(metric_data(publication(Level.INFO, attributions=live_attributions(labels=labels)), transforms=False))
     for label in labels:
-        dimension = {"Name": "Label", "Value": legal(label)}
+        dimension = {"Name": "Label", "Value": cloudwatch_name(label)}
         names = [datum["MetricName"] for datum in data if dimension in datum["Dimensions"]]
-        ours = ["ndcg", "drift_level", "attribution_shift", "mass_log2"]
-        assert names == ["feature_age", "feature_income", "ExpectedValue", *ours]
+        verdict = ["ndcg", "label_drift_level", "attribution_shift", "total_log2_change"]
+        assert names == ["feature_age", "feature_income", "ExpectedValue", *verdict]
 
 
-def test_a_failure_without_figures_sends_nothing(client: Any) -> None:
-    """An execution that found nothing leaves a gap, which is what CloudWatch's alarms on missing data look for."""
-    SINK.publish(failure())
+def test_failed_execution_sends_nothing(client: Any) -> None:
+    """A gap triggers CloudWatch's alarms on missing data."""
+    SINK.publish(failed_publication())
     assert not client.list_metrics(Namespace=NAMESPACE)["Metrics"]
 
 
-def test_names_become_legal_and_stay_distinct(golden: Golden) -> None:
-    """Printable ASCII of at most 255 characters, and no two names meet; a name that is legal stays."""
+def test_names_become_valid_and_stay_distinct() -> None:
+    """Names are at most 255 printable ASCII characters; a valid name is unchanged."""
     names = [
         *(f"feature_{name}" for name in NAMES),
         "",
@@ -143,24 +164,23 @@ def test_names_become_legal_and_stay_distinct(golden: Golden) -> None:
         "a\\xe9",
         "a\u00e9",
     ]
-    made = [legal(name) for name in names]
-    assert len(set(made)) == len(names)
-    assert all(re.fullmatch(r"(?!:)[ -~]{1,255}", name) and name == name.strip() for name in made)
-    golden(legal("feature_Hours per week"))
-    assert not {legal(name) for name in made} - {legal(legal(name)) for name in names}
+    valid = [cloudwatch_name(name) for name in names]
+    assert len(set(valid)) == len(names)
+    assert all(re.fullmatch(r"(?!:)[ -~]{1,255}", name) and name == name.strip() for name in valid)
+    assert cloudwatch_name("feature_Hours per week") == "feature_Hours per week"
 
 
-def test_what_is_no_number_is_not_sent_and_infinity_is_the_largest_one() -> None:
-    """As SageMaker has it."""
+def test_nan_is_skipped_and_infinity_becomes_the_largest_value() -> None:
+    """SageMaker does the same."""
     values_DL = np.array([[np.inf], [-np.inf], [np.nan]])
-    told = publication(None, attributions=GlobalAttributions(("a", "b", "c"), ("l",), values_DL, np.zeros(1)))
-    sent = {datum["MetricName"]: datum["Value"] for datum in metric_data(told, transforms=False)}
+    execution = publication(None, attributions=GlobalAttributions(("a", "b", "c"), ("l",), values_DL, np.zeros(1)))
+    sent = {datum["MetricName"]: datum["Value"] for datum in metric_data(execution, transforms=False)}
     assert sent == {"feature_a": 2.348543e108, "feature_b": -2.348543e108, "ExpectedValue": 0.0, "ndcg": 0.95}
 
 
-def test_a_refused_connection_may_be_tried_again(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The error names the sink and the address; another try may help."""
-    with nobody() as port:
+def test_refused_connection_is_retryable(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names the sink and the address."""
+    with closed_port() as port:
         use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
         with golden.raises(PublishError) as caught:
             SINK.publish(publication())
@@ -168,22 +188,22 @@ def test_a_refused_connection_may_be_tried_again(monkeypatch: pytest.MonkeyPatch
     assert f"127.0.0.1:{port}" in str(caught.value)
 
 
-@pytest.mark.parametrize(("status", "passing"), [(500, True), (503, True), (403, False)])
-def test_a_refusal_is_an_error_with_its_status(
-    monkeypatch: pytest.MonkeyPatch, golden: Golden, status: int, passing: bool
+@pytest.mark.parametrize(("status", "retryable"), [(500, True), (503, True), (403, False)])
+def test_error_response_is_an_error_with_its_status(
+    monkeypatch: pytest.MonkeyPatch, golden: Golden, status: int, retryable: bool
 ) -> None:
-    """Another try may help after a server's failure, not after a refusal; the server is asked once."""
+    """A server error is retryable, a rejected request is not; the sink itself sends one request."""
     with serving(always(status, "")) as served:
         use_endpoint(monkeypatch, served.url)
         with golden.raises(PublishError) as caught:
             SINK.publish(publication())
         assert len(served.seen) == 1
     assert str(status) in str(caught.value)
-    assert caught.value.retryable is passing
+    assert caught.value.retryable is retryable
 
 
-def test_a_slow_answer_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """After `timeout_seconds` it is an error; another try may help."""
+def test_slow_response_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """After `timeout_seconds` there is a retryable error."""
     with serving(always(200, "", fault="stall")) as served:
         use_endpoint(monkeypatch, served.url)
         with golden.raises(PublishError) as caught:
@@ -191,8 +211,8 @@ def test_a_slow_answer_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden
     assert caught.value.retryable
 
 
-def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The error names what boto3 needs; another try would not help."""
+def test_missing_credentials_are_not_retryable(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names the credentials."""
     use_endpoint(monkeypatch, "http://127.0.0.1:1")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -205,8 +225,8 @@ def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golde
     assert not caught.value.retryable
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The error names the extra to install; another try would not help."""
+def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names the extra to install, and is not retryable."""
     monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
     with golden.raises(PublishError) as caught:
         SINK.publish(publication())

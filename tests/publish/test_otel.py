@@ -1,9 +1,10 @@
-"""OTLP, decoded by a collector of our own."""
+"""OTLP requests, decoded by a test collector."""
 
 from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,30 +14,47 @@ from runner.errors import PublishError
 from runner.publish.otel import Otel
 from tests.golden import Golden
 from tests.models.servers import Served, always, serving
-from tests.publish.publications import NAMES, SECRET, WINDOW, live, nobody, publication
+from tests.publish.publications import (
+    NAMES,
+    SECRET,
+    WINDOW,
+    Unreachable,
+    closed_port,
+    live_attributions,
+    publication,
+)
+
+
+def unreachable(port: int, folder: Path) -> Unreachable:
+    """Return a configuration in which the sink cannot publish."""
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:{SECRET}@127.0.0.1:{port}/{SECRET}",
+        "OTEL_EXPORTER_OTLP_HEADERS": f"authorization={SECRET}",
+    }
+    return Unreachable(environment)
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine's."""
+    """Remove this machine's settings from the environment."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
 
 
 @pytest.fixture
 def collector() -> Iterator[Served]:
-    """A collector that takes everything."""
+    """A collector that accepts everything."""
     with serving(always(200, "")) as served:
         yield served
 
 
 def sink(endpoint: str | None, **changes: Any) -> Otel:
-    """Return a sink."""
+    """Return a sink with a short timeout."""
     return Otel(**({"endpoint": endpoint, "timeout_seconds": 0.5, "max_features": 20, "max_labels": 10} | changes))
 
 
 def points(collector: Served) -> dict[tuple[str, ...], tuple[float, int]]:
-    """Return value and time of the points in the one request, by name and attributes."""
+    """Return value and time of the data points in the only request, by name and attributes."""
     (seen,) = collector.seen
     assert seen.path == "/v1/metrics"
     (resource,) = ExportMetricsServiceRequest.FromString(seen.body).resource_metrics
@@ -47,14 +65,14 @@ def points(collector: Served) -> dict[tuple[str, ...], tuple[float, int]]:
     for metric in resource.scope_metrics[0].metrics:
         assert metric.description
         for point in metric.gauge.data_points:
-            about = {each.key: each.value.string_value for each in point.attributes}
-            assert (about.pop("endpoint"), about.pop("monitor")) == ("adult", "adult-monitor")
-            found[metric.name, *about.values()] = (point.as_double or float(point.as_int), point.time_unix_nano)
+            attributes = {each.key: each.value.string_value for each in point.attributes}
+            assert (attributes.pop("endpoint"), attributes.pop("monitor")) == ("adult", "adult-monitor")
+            found[metric.name, *attributes.values()] = (point.as_double or float(point.as_int), point.time_unix_nano)
     return found
 
 
-def test_the_figures_have_arrived(collector: Served) -> None:
-    """Gauges with attributes, at the time of the window's end, in one request before `publish` returns."""
+def test_metrics_arrive(collector: Served) -> None:
+    """One request contains gauges with attributes, at the end of the window; `publish` returns after it."""
     sink(f"{collector.url}/v1/metrics").publish(publication())
     found = points(collector)
     assert found["shapwatch.ndcg", "label0"] == (0.95, int(WINDOW.end.timestamp()) * 10**9)
@@ -63,8 +81,8 @@ def test_the_figures_have_arrived(collector: Served) -> None:
     assert found["shapwatch.execution_status", "Completed"][0] == 1
 
 
-def test_the_standard_variables_are_followed(collector: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no endpoint is set they say where to, and with which headers."""
+def test_standard_environment_variables_are_used(collector: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `endpoint` they give address and headers."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"authorization=Bearer%20{SECRET}")
     sink(None).publish(publication())
@@ -72,48 +90,50 @@ def test_the_standard_variables_are_followed(collector: Served, monkeypatch: pyt
     assert points(collector)
 
 
-def test_names_are_data_and_bounded_in_number(collector: Served) -> None:
-    """Any text is an attribute; only the largest are sent."""
-    sink(f"{collector.url}/v1/metrics", max_features=len(NAMES)).publish(publication(attributions=live(("no", *NAMES))))
+def test_any_name_is_an_attribute_and_their_number_is_limited(collector: Served) -> None:
+    """Names may contain any characters; only the features with the largest attributions are sent."""
+    sink(f"{collector.url}/v1/metrics", max_features=len(NAMES)).publish(
+        publication(attributions=live_attributions(("no", *NAMES)))
+    )
     assert {key[2] for key in points(collector) if key[0] == "shapwatch.attribution"} == set(NAMES)
 
 
 @pytest.mark.parametrize(
-    ("status", "fault", "passing"),
+    ("status", "fault", "retryable"),
     [(503, None, True), (401, None, False), (302, None, True), (200, "stall", True)],
 )
-def test_a_collectors_refusal_is_an_error(golden: Golden, status: int, fault: Any, passing: bool) -> None:
-    """It names sink, address and status; redirects are not followed, only after a refusal another try would not help.
+def test_error_response_is_an_error(golden: Golden, status: int, fault: Any, retryable: bool) -> None:
+    """The error names sink, address and status; redirects are not followed; only rejections are not retryable.
 
-    Of an answer that does not come in time there is no status.
+    A response that times out has no status.
     """
     with (
         serving(always(status, SECRET, {"Location": f"http://127.0.0.1:1/{SECRET}"}, fault)) as served,
         golden.raises(PublishError) as caught,
     ):
         sink(f"{served.url}/v1/metrics").publish(publication())
-    assert (caught.value.sink, caught.value.retryable) == ("otel", passing)
+    assert (caught.value.sink, caught.value.retryable) == ("otel", retryable)
     assert f"{served.url}/v1/metrics" in str(caught.value)
     assert (str(status) in str(caught.value)) is (fault is None)
     assert SECRET not in str(caught.value)
 
 
-def test_a_refused_connection_may_be_tried_again(caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
-    """A refused connection is an error, and the library logs nothing beside it."""
-    with nobody() as port, golden.raises(PublishError) as caught:
+def test_refused_connection_is_retryable(caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
+    """There is an error, and the library logs nothing."""
+    with closed_port() as port, golden.raises(PublishError) as caught:
         sink(f"http://127.0.0.1:{port}/v1/metrics").publish(publication())
     assert caught.value.retryable
     assert not caplog.records
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The error names the extra to install; another try would not help."""
-    usual = builtins.__import__
+def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error names the extra to install, and is not retryable."""
+    original = builtins.__import__
 
     def lacking(name: str, *rest: Any) -> Any:
         if name.startswith("opentelemetry"):
             raise ImportError(f"No module named {name!r}")
-        return usual(name, *rest)
+        return original(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", lacking)
     with golden.raises(PublishError) as caught:

@@ -1,4 +1,4 @@
-"""The textfile, read as Prometheus reads it."""
+"""Files for the textfile collector, parsed by Prometheus's client library."""
 
 from __future__ import annotations
 
@@ -14,93 +14,102 @@ from runner.domain.publication import Publication
 from runner.errors import PublishError
 from runner.publish.prometheus import Prometheus
 from tests.golden import Golden
-from tests.publish.publications import NAMES, failure, live, publication
+from tests.publish.publications import NAMES, Unreachable, failed_publication, live_attributions, publication
 
 Samples = dict[tuple[str, ...], float]
 
 
+def unreachable(port: int, folder: Path) -> Unreachable:
+    """Return a configuration in which the sink cannot publish."""
+    (folder / "file").write_text("not a folder")
+    return Unreachable(overrides=(f"++publish.prometheus.folder={folder}/file/x",))
+
+
 def sink(folder: Path, max_features: int = 20, max_labels: int = 10) -> Prometheus:
-    """Return a sink that writes into a folder that is not there yet."""
+    """Return a sink for a folder that does not exist yet."""
     settings: dict[str, Any] = {"folder": str(folder / "made" / "later")}
     return Prometheus(**settings, max_features=max_features, max_labels=max_labels)
 
 
-def samples(prometheus: Prometheus, told: Publication) -> Samples:
-    """Publish, and return the values by name and label values, without those of endpoint and monitor."""
-    prometheus.publish(told)
+def published(prometheus: Prometheus, execution: Publication) -> Samples:
+    """Publish, and return the values by metric name and values of the labels, except endpoint and monitor."""
+    prometheus.publish(execution)
     found: Samples = {}
-    for family in text_string_to_metric_families(prometheus.file(told).read_text("utf-8")):
+    for family in text_string_to_metric_families(prometheus.file(execution).read_text("utf-8")):
         for sample in family.samples:
-            about = dict(sample.labels)
-            assert (about.pop("endpoint"), about.pop("monitor")) == (told.endpoint, told.monitor)
-            found[sample.name.removeprefix("shapwatch_"), *about.values()] = sample.value
+            labels = dict(sample.labels)
+            assert (labels.pop("endpoint"), labels.pop("monitor")) == (execution.endpoint, execution.monitor)
+            found[sample.name.removeprefix("shapwatch_"), *labels.values()] = sample.value
     return found
 
 
-def test_every_figure_is_there(tmp_path: Path) -> None:
-    """Status, level, nDCG, share moved, mass, attributions and the scheduled time, and nothing else."""
-    told = publication(Level.WARNING)
-    assert samples(sink(tmp_path), told) == {
+def test_all_metrics_are_written(tmp_path: Path) -> None:
+    """The file contains status, scheduled time, level, nDCG, attribution shift, total and attributions only."""
+    execution = publication(Level.WARNING)
+    assert published(sink(tmp_path), execution) == {
         ("execution_status", "Completed"): 1,
         ("execution_status", "CompletedWithViolations"): 0,
         ("execution_status", "Failed"): 0,
         ("execution_status", "Stopped"): 0,
-        ("execution_scheduled_timestamp_seconds",): told.scheduled.timestamp(),
+        ("execution_scheduled_timestamp_seconds",): execution.scheduled.timestamp(),
         ("drift_level",): 3,
         ("label_drift_level", "label0"): 3,
         ("ndcg", "label0"): 0.95,
         ("attribution_shift", "label0"): 0.3,
-        ("mass_log2", "label0"): -0.5,
+        ("total_log2_change", "label0"): -0.5,
         ("attribution", "age", "label0"): 0.5,
         ("attribution", "income", "label0"): 1.5,
     }
 
 
-def test_a_failure_takes_the_last_figures_away(tmp_path: Path) -> None:
-    """The file is replaced whole: what a failed execution did not find is not shown as if it had."""
+def test_failed_execution_removes_previous_metrics(tmp_path: Path) -> None:
+    """The whole file is replaced."""
     prometheus = sink(tmp_path)
-    samples(prometheus, publication())
-    found = samples(prometheus, failure())
+    published(prometheus, publication())
+    found = published(prometheus, failed_publication())
     assert found["execution_status", "Failed"] == 1
     assert {name for name, *_ in found} == {"execution_status", "execution_scheduled_timestamp_seconds"}
     assert [path.suffix for path in prometheus.folder.iterdir()] == [".prom"]
 
 
-def test_names_are_data(tmp_path: Path) -> None:
-    """Quotes, line ends, emoji and right-to-left text come out as they went in."""
-    found = samples(sink(tmp_path), publication(attributions=live(NAMES)))
+def test_names_with_special_characters_round_trip(tmp_path: Path) -> None:
+    """Quotes, line ends, emoji and right-to-left characters are unchanged after parsing."""
+    found = published(sink(tmp_path), publication(attributions=live_attributions(NAMES)))
     assert {key[1] for key in found if key[0] == "attribution"} == set(NAMES)
 
 
-def test_the_largest_features_and_the_worst_labels_are_shown(tmp_path: Path) -> None:
-    """However many there are, the number of series stays bounded."""
+def test_largest_features_and_worst_labels_are_written(tmp_path: Path) -> None:
+    """The number of series is limited."""
     labels, names = tuple(f"l{i}" for i in range(50)), tuple(f"f{d}" for d in range(500))
-    told = publication(attributions=live(names, labels))
-    told = replace(told, ndcg={label: 1 - i / 100 for i, label in enumerate(labels)})
-    found = samples(sink(tmp_path, 3, 2), told)
+    execution = publication(attributions=live_attributions(names, labels))
+    execution = replace(execution, ndcg={label: 1 - i / 100 for i, label in enumerate(labels)})
+    found = published(sink(tmp_path, 3, 2), execution)
     assert {key[1:] for key in found if key[0] == "attribution"} == {
         (f"f{d}", f"l{i}") for d in (497, 498, 499) for i in (48, 49)
     }
     assert len(found) == 4 + 1 + 1 + 2 * 4 + 3 * 2
 
 
-def test_undefined_figures_are_left_out(tmp_path: Path) -> None:
-    """NaN and infinity are no figures."""
-    found = samples(sink(tmp_path), publication(ndcg={"label0": float("nan")}))
+def test_undefined_metrics_are_omitted(tmp_path: Path) -> None:
+    """NaN is not written."""
+    found = published(sink(tmp_path), publication(ndcg={"label0": float("nan")}))
     assert ("ndcg", "label0") not in found
 
 
 def test_each_monitor_has_a_file_inside_the_folder(tmp_path: Path) -> None:
-    """Names of monitors are data too: none leads elsewhere, no two meet."""
+    """No name leads outside the folder, and files are distinct."""
     prometheus = sink(tmp_path)
-    told = [publication(endpoint=one, monitor=two) for one, two in (("a-b", "c"), ("a", "b-c"), ("../..", "/etc/x"))]
-    files = {prometheus.file(each) for each in told}
+    executions = [
+        publication(endpoint=endpoint, monitor=monitor)
+        for endpoint, monitor in (("a-b", "c"), ("a", "b-c"), ("../..", "/etc/x"))
+    ]
+    files = {prometheus.file(execution) for execution in executions}
     assert len(files) == 3
     assert {file.parent for file in files} == {prometheus.folder}
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, golden: Golden) -> None:
-    """It names sink, file and key, and leaves what is there as it was."""
+def test_unwritable_folder_is_an_error(tmp_path: Path, golden: Golden) -> None:
+    """The error names sink, file and key; the existing file is unchanged."""
     (tmp_path / "made").write_text("a file")
     with golden.raises(PublishError) as caught:
         sink(tmp_path).publish(publication(status=Status.COMPLETED_WITH_VIOLATIONS))

@@ -17,7 +17,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from runner.domain.executions import Status
-from runner.domain.publication import MEANINGS
+from runner.domain.publication import METRICS
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import LedgerError, SettingsError
 from runner.scheduling.daemon.verdicts import Verdicts
@@ -177,8 +177,8 @@ def _add_executions(registry: CollectorRegistry, lasts: dict[str, ExecutionRecor
 def _add_verdicts(registry: CollectorRegistry, lasts: dict[str, ExecutionRecord], verdicts: Verdicts) -> None:
     """Add what the last executions that ended have found, under the names that `publish=[prometheus]` has for it."""
     level, moved, ndcg = (
-        Gauge(f"shapwatch_{name}", MEANINGS[name], ["endpoint", "monitor", *labels], registry=registry)
-        for name, labels in (("drift_level", []), ("largest_share_moved", []), ("ndcg", ["label"]))
+        Gauge(f"shapwatch_{name}", METRICS[name], ["endpoint", "monitor", *labels], registry=registry)
+        for name, labels in (("drift_level", []), ("largest_attribution_shift", []), ("ndcg", ["label"]))
     )
     completed = {entry: entry.output for entry in lasts.values() if entry.output and entry.status is not Status.FAILED}
     read = verdicts.of(completed.values())

@@ -213,14 +213,14 @@ def completed(directory: Path, document: bytes, **changes: Any) -> ExecutionReco
 
 def verdicts(page: Page) -> dict[tuple[str, ...], float]:
     """Return what the page tells of verdicts, by name and labels."""
-    names = {"shapwatch_drift_level", "shapwatch_largest_share_moved", "shapwatch_ndcg"}
+    names = {"shapwatch_drift_level", "shapwatch_largest_attribution_shift", "shapwatch_ndcg"}
     found = {(name.removeprefix("shapwatch_"), *labels): value for (name, labels), value in page.figures().items()}
     return {key: value for key, value in found.items() if f"shapwatch_{key[0]}" in names}
 
 
 VERDICT = {
     ("drift_level", "adult", "adult-monitor"): 3,
-    ("largest_share_moved", "adult", "adult-monitor"): 0.25,
+    ("largest_attribution_shift", "adult", "adult-monitor"): 0.25,
     ("ndcg", "adult", "label0", "adult-monitor"): 0.875,
 }
 
