@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import factorial
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,7 @@ from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.protocols import Explainer, Model
+from tests.builders import BACKGROUND, FEATURES, explain
 from tests.conftest import HERE, untracked
 from tests.formula_models import Formula, additive, interacting
 
@@ -32,17 +33,6 @@ EXPLAINERS = {"exact": Exact(), "kernel": Kernel(num_samples=40, seed=3), "clari
 FULL_BUDGET = {"exact": Exact(), "kernel": Kernel(num_samples=10**6, seed=3), "clarify": Clarify(10**6, seed=3)}
 ELSEWHERE = {"auto": "chosen by assemble.py", "linear": "test_linear.py", "tree": "plays no games: test_trees.py"}
 CONF = Path(__file__).parents[2] / "conf" / "shap"
-
-rng = np.random.default_rng(7)
-FEATURES = pl.DataFrame(rng.normal(size=(12, 6)).round(3), schema=[f"f{d}" for d in range(6)])
-BACKGROUND = pl.DataFrame(rng.normal(size=(2, 6)).round(3), schema=FEATURES.columns)
-
-
-def explain(explainer: Explainer, model: Model, **changes: Any) -> Attributions:
-    """Return the attributions of the shared records, or of others."""
-    use_logit, batch = changes.get("use_logit", False), changes.get("batch", 64)
-    estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit, batch, HERE)
-    return estimator.explain(model, changes.get("features", FEATURES), changes.get("background", BACKGROUND), untracked)
 
 
 def shapley(model: Model, record: tuple[float, ...], background: pl.DataFrame) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import polars as pl
 from runner.errors import ExplainerError
 from runner.explain.explainers.exact import Exact
 from runner.explain.game import logit, probability
-from tests.explain.test_contract import explain
+from tests.builders import explain
 from tests.formula_models import Formula
 from tests.golden import Golden
 

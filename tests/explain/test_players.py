@@ -19,9 +19,9 @@ from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import Linear
 from runner.explain.players import seated
 from runner.protocols import Explainer
+from tests.builders import BACKGROUND, FEATURES
 from tests.conftest import HERE, untracked
 from tests.explain.explainers.test_linear import model as adding
-from tests.explain.test_contract import BACKGROUND, FEATURES
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
 

@@ -19,18 +19,12 @@ from runner.demo.build import array_list, artefact, tar_gz, zip_archive
 from runner.errors import ArtifactError, MissingInput, ModelInputError
 from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
-from tests.conftest import DEMO
+from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.golden import Golden
 
-DEMO_MODEL = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
 WEIGHTS = np.array([1.0, -2.0])
 PARAMS = array_list({"arg:fc0_weight": WEIGHTS[:, None], "arg:fc0_bias": np.array([[0.5]])})
 EXTRA = b'{"predictor_type":"binary_classifier","threshold":0.5}'
-
-PUBLISHED = {
-    (28, 2, 133937, 9, 13, 2, 0, 0, 4, 1, 15024, 0, 55, 37): '{"predicted_label":1,"score":0.989977359771728}',
-    (43, 2, 72338, 12, 14, 2, 12, 0, 1, 1, 0, 0, 40, 37): '{"predicted_label":1,"score":0.504138827323913}',
-}
 
 
 def stored(folder: Path, data: bytes) -> LinearLearner:

@@ -20,6 +20,7 @@ from runner.domain.executions import HOUR, Status
 from runner.domain.publication import AlertHistory, Publication
 from runner.protocols import Sink
 from runner.publish.dispatch import publish_all
+from tests.builders import WINDOW, manifest, monitor
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
 from tests.models.servers import always, serving
@@ -34,7 +35,6 @@ from tests.publish.publications import (
     live_attributions,
     publication,
 )
-from tests.stages.test_monitor import WINDOW, manifest, monitor
 
 SINKS = sorted(path.stem for path in (cli.CONF / "publish").glob("*.yaml") if path.stem != "none")
 SHIPPED = ("cloudwatch", "notify", "otel", "prometheus")

@@ -30,13 +30,9 @@ from runner.results.directory import (
     remove,
     writing,
 )
+from tests.builders import file_contents
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, hidden ones included."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +55,7 @@ def test_execution_directory_is_the_scheduled_time(scheduled: str, folder: str) 
 def test_commit_creates_the_directory(tmp_path: Path) -> None:
     """Parents, directory and files are created, readable for other users, and nothing else is."""
     commit(tmp_path / "a/b/06", {"x": b"1", "y": b""})
-    assert contents(tmp_path) == {"a/b/06/x": b"1", "a/b/06/y": b""}
+    assert file_contents(tmp_path) == {"a/b/06/x": b"1", "a/b/06/y": b""}
     assert list((tmp_path / "a/b").iterdir()) == [tmp_path / "a/b/06"]
     assert (tmp_path / "a/b/06").stat().st_mode & 0o555 == 0o555
 
@@ -68,7 +64,7 @@ def test_commit_replaces_the_whole_directory(tmp_path: Path) -> None:
     """Files that only the former execution wrote are removed."""
     commit(tmp_path / "06", {ANALYSIS: b"old", VIOLATIONS: b"old"})
     commit(tmp_path / "06", {ANALYSIS: b"new"})
-    assert contents(tmp_path) == {"06/analysis.json": b"new"}
+    assert file_contents(tmp_path) == {"06/analysis.json": b"new"}
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
 
 
@@ -76,7 +72,7 @@ def test_commit_leaves_other_directories_unchanged(tmp_path: Path) -> None:
     """Directories of other hours are unchanged."""
     commit(tmp_path / "05", {"x": b"5"})
     commit(tmp_path / "06", {"x": b"6"})
-    assert contents(tmp_path) == {"05/x": b"5", "06/x": b"6"}
+    assert file_contents(tmp_path) == {"05/x": b"5", "06/x": b"6"}
 
 
 @pytest.mark.parametrize("before", [{}, {"06/analysis.json": b"old"}])
@@ -86,7 +82,7 @@ def test_failure_while_writing_changes_nothing(tmp_path: Path, before: dict[str,
         commit(tmp_path / "06", {ANALYSIS: b"old"})
     with pytest.raises(FileNotFoundError):
         commit(tmp_path / "06", {ANALYSIS: b"new", "absent/further/y": b"new"})
-    assert contents(tmp_path) == before
+    assert file_contents(tmp_path) == before
     assert len(list(tmp_path.iterdir())) == len(before)
 
 
@@ -103,7 +99,7 @@ def test_failure_while_replacing_restores_the_old(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OSError, match="disk full"):
         commit(tmp_path / "06", {ANALYSIS: b"new"})
-    assert contents(tmp_path) == {"06/analysis.json": b"old"}
+    assert file_contents(tmp_path) == {"06/analysis.json": b"old"}
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
 
 
@@ -129,7 +125,7 @@ def test_foreign_files_in_an_execution_folder_are_not_lost(tmp_path: Path, other
         with golden.raises(OccupiedTarget):
             act(tmp_path / "09", {REPORT: b"new", LOCAL_ATTRIBUTIONS: b"new"})
     assert not remove(tmp_path / "09", tmp_path)
-    assert contents(tmp_path) == {f"09/{other}": b"precious"}
+    assert file_contents(tmp_path) == {f"09/{other}": b"precious"}
 
 
 @pytest.mark.parametrize("other", ["file", "link"])
@@ -148,11 +144,11 @@ def test_local_folder_is_part_of_the_directory(tmp_path: Path) -> None:
     target = tmp_path / "09"
     commit(target, {ANALYSIS: b"1", LOCAL_ATTRIBUTIONS: b"2", BASELINE_ROWS: b"3"})
     amend(target, {ANALYSIS: b"4"})
-    assert contents(target) == {ANALYSIS: b"4", LOCAL_ATTRIBUTIONS: b"2", BASELINE_ROWS: b"3"}
+    assert file_contents(target) == {ANALYSIS: b"4", LOCAL_ATTRIBUTIONS: b"2", BASELINE_ROWS: b"3"}
     amend(target, {LOCAL_ATTRIBUTIONS: b"5"})
-    assert contents(target) == {ANALYSIS: b"4", LOCAL_ATTRIBUTIONS: b"5", BASELINE_ROWS: b"3"}
+    assert file_contents(target) == {ANALYSIS: b"4", LOCAL_ATTRIBUTIONS: b"5", BASELINE_ROWS: b"3"}
     commit(target, {ANALYSIS: b"6"})
-    assert contents(tmp_path) == {"09/analysis.json": b"6"}
+    assert file_contents(tmp_path) == {"09/analysis.json": b"6"}
     assert not (target / "explanations_shap").exists()
     commit(target, {LOCAL_ATTRIBUTIONS: b"7"})
     assert remove(target, tmp_path)
@@ -165,7 +161,7 @@ def test_directory_moved_by_a_killed_writer_is_restored(tmp_path: Path) -> None:
     (tmp_path / ".06~0123abcd").mkdir()
     (tmp_path / "06").rename(tmp_path / ".06~0123abcd/old")
     claim(tmp_path / "06")
-    assert contents(tmp_path) == {"06/analysis.json": b"old"}
+    assert file_contents(tmp_path) == {"06/analysis.json": b"old"}
     assert list(tmp_path.iterdir()) == [tmp_path / "06"]
 
 
@@ -193,7 +189,7 @@ def test_hidden_folder_of_a_live_writer_is_not_removed(tmp_path: Path) -> None:
             return super().read(size)
 
     commit(tmp_path / "06", {ANALYSIS: ClaimingReader(b"new"), REPORT: ClaimingReader(b"page")})
-    assert contents(tmp_path) == {"06/analysis.json": b"new", "06/report.html": b"page"}
+    assert file_contents(tmp_path) == {"06/analysis.json": b"new", "06/report.html": b"page"}
 
 
 @pytest.mark.parametrize(
@@ -247,7 +243,7 @@ def test_foreign_files_are_not_removed(tmp_path: Path) -> None:
     commit(tmp_path / "09", {ANALYSIS: b"1"})
     (tmp_path / "09/notes.txt").write_bytes(b"precious")
     assert not remove(tmp_path / "09", tmp_path)
-    assert contents(tmp_path) == {"09/analysis.json": b"1", "09/notes.txt": b"precious"}
+    assert file_contents(tmp_path) == {"09/analysis.json": b"1", "09/notes.txt": b"precious"}
 
 
 def test_folders_outside_the_root_are_not_removed(tmp_path: Path) -> None:
@@ -310,9 +306,9 @@ def test_amend_changes_only_the_given_files(tmp_path: Path, golden: Golden) -> N
     target = tmp_path / "05"
     commit(target, {ANALYSIS: b"unchanged", REPORT: b"old"})
     amend(target, {REPORT: b"new"})
-    assert contents(tmp_path) == {"05/analysis.json": b"unchanged", "05/report.html": b"new"}
+    assert file_contents(tmp_path) == {"05/analysis.json": b"unchanged", "05/report.html": b"new"}
     (target / "notes.txt").write_text("mine")
-    before = contents(tmp_path)
+    before = file_contents(tmp_path)
     with golden.raises(OccupiedTarget):
         amend(target, {REPORT: b"newer"})
-    assert contents(tmp_path) == before
+    assert file_contents(tmp_path) == before

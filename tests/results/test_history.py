@@ -13,8 +13,8 @@ from runner.domain.publication import AlertHistory
 from runner.results.directory import MANIFEST, commit, mark_unpublished, remove
 from runner.results.history import alert_history, earlier_executions, earlier_points, newest_executions
 from runner.results.manifest_file import as_document, dump_manifest
+from tests.builders import file_contents
 from tests.results.samples import COMPLETED, FAILED
-from tests.results.test_directory import contents
 
 INFORMED = (Status.COMPLETED, Level.INFO)
 HISTORY = (
@@ -79,7 +79,7 @@ def test_unpublished_executions_are_not_in_the_alert_history(tmp_path: Path) -> 
     assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.VIOLATION))
     mark_unpublished(target, unpublished=True)
     assert remove(target, tmp_path)
-    assert contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
+    assert file_contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
 
 
 def test_unpublished_marker_needs_the_folder(tmp_path: Path) -> None:

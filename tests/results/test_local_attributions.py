@@ -17,9 +17,8 @@ from runner.results import local_attributions
 from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS, amend
 from runner.results.local_attributions import saved
 from runner.results.reference import from_parquet
+from tests.builders import WINDOW, baseline, event, monitor, write
 from tests.formula_models import Formula, additive, interacting
-from tests.stages.test_baseline import baseline
-from tests.stages.test_monitor import WINDOW, event, monitor, write
 
 NAMES = ("Age", 'a,"b"\r\nc', "a_b", "a", "ü <i>")
 LABELS = ("c", "b_c", "x\ny")

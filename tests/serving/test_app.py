@@ -24,10 +24,10 @@ from runner.serving.app import MAX_BODY_BYTES, Application
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
 from runner.serving.responses import encode_response
+from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
-from tests.models.test_linear_learner import DEMO_MODEL, PUBLISHED
 from tests.serving.served import events, serving
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"

@@ -20,9 +20,9 @@ from runner.records.fields import Fields
 from runner.serving.app import MAX_BODY_BYTES, Application
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
+from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.conftest import DEMO
 from tests.golden import Golden
-from tests.models.test_linear_learner import DEMO_MODEL, PUBLISHED
 from tests.serving.served import lines, serving
 
 LINES = "application/jsonlines"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,23 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.errors import ModelAnswerError
-from runner.explain import background as backgrounds
 from runner.results.directory import is_being_written
-from runner.sources.dataset import Dataset
-from runner.stages.baseline import Baseline
-from tests.drift.samples import POLICY
+from tests.builders import baseline
 from tests.formula_models import Formula, additive
-from tests.stages.test_monitor import DATA, PARTS
-
-
-def baseline(root: Path, model: Formula) -> Baseline:
-    """Return the baselining of three records."""
-    dataset = root / "dataset.jsonl"
-    dataset.write_text("".join(f'{{"features": {row}}}\n' for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
-    parts: dict[str, Any] = {**PARTS, "model": model}
-    parts |= {"policy": POLICY, "target": root / "reference"}
-    data = Dataset(str(dataset), DATA, "data.dataset")
-    return Baseline(name="m", dataset=data, summary=backgrounds.mean, **parts)
 
 
 def test_it_is_seen_while_it_goes_on(tmp_path: Path) -> None:

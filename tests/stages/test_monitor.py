@@ -19,94 +19,15 @@ import orjson
 import pytest
 
 from runner.domain.executions import HOUR, Execution, Status, Window, utc
-from runner.domain.records import Event, Payload
 from runner.drift.sequential import SequentialStopping
 from runner.errors import os_error_message
-from runner.explain import background as backgrounds
-from runner.explain.aggregate import Aggregation
-from runner.explain.estimator import Estimator
-from runner.explain.explainers.exact import Exact
-from runner.records.capture import encode
-from runner.report.render import Report
 from runner.results import directory
-from runner.results.provenance import Provenance
-from runner.sources.dataset import Dataset
-from runner.sources.endpoint import EndpointSource
-from runner.sources.merged import MergedReader
-from runner.sources.source import WindowReader
-from runner.stages.baseline import Baseline
-from runner.stages.monitor import NOTHING_KEPT, Monitor
+from runner.stages.monitor import NOTHING_KEPT
+from tests.builders import WINDOW, event, manifest, monitor, write
 from tests.cli_runner import CHECKOUT
-from tests.conftest import HERE, untracked
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
-from tests.sources.reading import data_settings
-
-WINDOW = Window.parse("2026-01-05T09")
-DATA = data_settings(headers=("a", "b", "c"))
-HOURS = "captures/2026/01/05"
-PARTS: dict[str, Any] = {
-    "model": Formula(additive),
-    "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100, engine=HERE),
-    "background_rows": lambda: None,
-    "save_local_shap_values": False,
-    "report": Report(CHECKOUT / "reports_templates", "title", 20),
-    "provenance": Provenance("settings: all\n", {"python": "3"}, lambda: 0.0),
-    "track": untracked,
-}
-
-
-def event(
-    *rows: list[Any], scores: list[float] | None = None, clock: str = "09:30:00", body: str | None = None
-) -> bytes:
-    """Return the capture line of an invocation with these rows, or with this body."""
-    sent = body or "\n".join(orjson.dumps({"features": row}).decode() for row in rows)
-    lines = None if scores is None else "".join(f'{{"score":{score}}}\n' for score in scores)
-    response = None if lines is None else Payload("application/jsonlines", lines, "JSON")
-    at = utc(f"2026-01-05T{clock}Z")
-    return encode(Event("id", at, Payload("application/jsonlines", sent, "JSON"), response))
-
-
-def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None, **changes: Any) -> Monitor:
-    """Return a monitor with a reference, over one event with these rows; none where there are no rows."""
-    dataset = root / "dataset.jsonl"
-    dataset.write_bytes(b"".join(orjson.dumps({"features": row}) + b"\n" for row in ([0, 0, 0], [3, 2, 1], [6, 2, 1])))
-    Baseline(
-        name="m",
-        dataset=Dataset(str(dataset), DATA, "data.dataset"),
-        summary=backgrounds.mean,
-        target=root / "reference",
-        policy=POLICY,
-        **PARTS,
-    ).run()
-    if rows:
-        write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
-    share = changes.pop("share", 0.05)
-    captures = EndpointSource("endpoint", str(root / "captures"), 1)
-    parts = {
-        "source": WindowReader(captures, replace(DATA, max_rejected_share=share), untracked),
-        "merged": MergedReader(str(root / "merge"), DATA),
-        "reference": root / "reference",
-        "policy": POLICY,
-        "certainty": SequentialStopping(None, POLICY),
-        "tell": lambda _: (),
-        **PARTS,
-        **changes,
-    }
-    return Monitor(name="m", endpoint="e", root=root / "monitor", **parts)
-
-
-def write(root: Path, name: str, data: bytes) -> None:
-    """Write a file into the capture tree, `09/a.jsonl`."""
-    (path := root / HOURS / name).parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def manifest(root: Path) -> Mapping[str, Any]:
-    """Return the manifest of the one execution."""
-    document: dict[str, Any] = orjson.loads((root / "monitor/e/m/2026/01/05/10/manifest.json").read_bytes())
-    return document
 
 
 def notes(execution: Execution) -> list[str]:
@@ -290,7 +211,7 @@ def test_an_execution_can_be_a_reference(tmp_path: Path) -> None:
 def test_a_broken_link_is_no_capture(tmp_path: Path) -> None:
     """A name that leads nowhere does not stop an execution."""
     stage = monitor(tmp_path, [[7, 2, 1]])
-    (tmp_path / HOURS / "09/01-00-000-y.jsonl").symlink_to(tmp_path / HOURS / "09/nowhere.jsonl")
+    (tmp_path / "captures/2026/01/05/09/01-00-000-y.jsonl").symlink_to("nowhere.jsonl")
     execution = stage.run(WINDOW)
     assert execution.status is Status.COMPLETED
 
@@ -305,7 +226,7 @@ def test_strings_do_not_fit_a_numeric_background(tmp_path: Path, golden: Golden)
 
 FULL = """
 import json, pathlib, resource, sys
-from tests.stages.test_monitor import WINDOW, monitor
+from tests.builders import WINDOW, monitor
 
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

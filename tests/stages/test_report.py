@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.builders import file_contents
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
-from tests.results.test_directory import contents
 
 HOUR = "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/12"
 REFERENCE = "baseline/breast-cancer-monitor"
@@ -36,19 +36,19 @@ def shapwatch(tmp_path: Path, finished: Path) -> Shapwatch:
 @pytest.mark.parametrize("folder", [HOUR, REFERENCE])
 def test_the_same_documents_give_the_same_report(shapwatch: Shapwatch, folder: str) -> None:
     """Without model or data it is the same to the byte, and so is everything else."""
-    before = contents(shapwatch.root / folder)
+    before = file_contents(shapwatch.root / folder)
     for name in ("report.html", "report.pdf"):
         (shapwatch.root / folder / name).unlink()
     printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / folder}", "model.artifact=/none")
     assert "report.pdf" in printed
-    assert contents(shapwatch.root / folder) == before
+    assert file_contents(shapwatch.root / folder) == before
 
 
 def test_another_title_is_in_all_forms(shapwatch: Shapwatch) -> None:
     """Only the reports change."""
-    before = contents(shapwatch.root / HOUR)
+    before = file_contents(shapwatch.root / HOUR)
     shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", "report.title=Another")
-    after = contents(shapwatch.root / HOUR)
+    after = file_contents(shapwatch.root / HOUR)
     assert {name for name in before if before[name] != after[name]} == {"report.html", "report.pdf", "report.ipynb"}
 
 
@@ -68,10 +68,10 @@ def test_the_page_over_all_executions_is_written_anew(shapwatch: Shapwatch) -> N
 def test_a_copy_elsewhere_has_no_page_over_it(shapwatch: Shapwatch, place: str) -> None:
     """No index.html of somebody else's is written over: folders that only look like a monitor's are none."""
     shutil.copytree(shapwatch.root / HOUR, shapwatch.root / "else" / place)
-    before = contents(shapwatch.root).keys()
+    before = file_contents(shapwatch.root).keys()
     printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / 'else' / place}")
     assert "index.html" not in printed
-    assert contents(shapwatch.root).keys() == before
+    assert file_contents(shapwatch.root).keys() == before
 
 
 @pytest.mark.parametrize("obstacle", ["folder", "template"])
@@ -96,9 +96,9 @@ def test_a_failure_is_reported_again(tmp_path: Path, golden: Golden) -> None:
     shapwatch("stage=baseline")
     shapwatch("stage=monitor", "stage.window=2026-01-05T09", code=2)
     target = shapwatch.find("manifest.json", "monitor").parent
-    before = contents(target)
+    before = file_contents(target)
     golden(shapwatch("stage=report", f"stage.directory={target}"))
-    assert contents(target) == before
+    assert file_contents(target) == before
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_a_failure_is_reported_again(tmp_path: Path, golden: Golden) -> None:
 def test_damaged_or_foreign_documents_are_refused(shapwatch: Shapwatch, name: str, text: str, golden: Golden) -> None:
     """The exit code is 2, and nothing in the directory changes."""
     (shapwatch.root / HOUR / name).write_text(text)
-    before = contents(shapwatch.root)
+    before = file_contents(shapwatch.root)
     golden(shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", code=2))
-    assert contents(shapwatch.root) == before
+    assert file_contents(shapwatch.root) == before
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path, golden: Golden) -> None:
@@ -135,12 +135,12 @@ def test_a_wrong_template_leaves_the_former_report(shapwatch: Shapwatch, golden:
     own = shapwatch.root / "own"
     own.mkdir()
     (own / "report.html.j2").write_text("{{ titel }}")
-    before = contents(shapwatch.root / HOUR)
+    before = file_contents(shapwatch.root / HOUR)
     overrides = [f"stage.directory={shapwatch.root / HOUR}", f"report.templates={own}"]
     printed = shapwatch("stage=report", *overrides, code=2)
     assert f"{own}/report.html.j2:1: " in printed
     golden(printed)
-    assert contents(shapwatch.root / HOUR) == before
+    assert file_contents(shapwatch.root / HOUR) == before
 
 
 def test_a_wrong_template_loses_no_documents(tmp_path: Path, golden: Golden) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from runner.explain.explainers.clarify import Clarify, _draw, regression, size_weights
 from runner.explain.explainers.exact import Exact
 from runner.explain.pairs import ask, differences
+from tests.builders import BACKGROUND, FEATURES, explain
 from tests.explain.games import Table, smooth
-from tests.explain.test_contract import BACKGROUND, FEATURES, explain
 from tests.formula_models import AdditiveFormula, Formula, interacting
 
 PLAYERS, RECORDS, SEEDS = 9, 64, 25

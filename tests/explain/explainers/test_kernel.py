@@ -15,8 +15,8 @@ from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.protocols import Explainer
+from tests.builders import explain
 from tests.explain.games import Table, smooth, stepped
-from tests.explain.test_contract import explain
 from tests.formula_models import Formula, interacting
 from tests.golden import Golden
 

@@ -12,7 +12,7 @@ from runner.errors import ExplainerError
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.linear import Linear
 from runner.models.linear import LinearModel
-from tests.explain.test_contract import explain
+from tests.builders import explain
 from tests.formula_models import AdditiveFormula, Formula, additive
 from tests.golden import Golden
 
