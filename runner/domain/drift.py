@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from runner.domain.executions import Status
-
 
 class Level(StrEnum):
     """Levels of a result, in ascending order."""
@@ -203,32 +201,6 @@ class DriftResult:
     segments: tuple[SegmentResult, ...] = ()
     separability: Effect | None = None
     canary: Canary | None = None
-
-
-@dataclass(frozen=True)
-class HistoryPoint:
-    """Summary of a previous execution, for the label with the largest attribution shift.
-
-    Attributes:
-        start, end: window, ISO 8601 in UTC.
-        level, alone: alert level, and level of the window alone.
-        ndcg, threshold: lowest nDCG of the labels, and the nDCG threshold.
-        attribution_shift, total_log2_change: effects, each with its 99th percentile under permutation (`_noise`).
-        reference: SHA-256 of the reference's analysis.json.
-    """
-
-    start: str
-    end: str
-    status: Status
-    level: Level
-    alone: Level
-    ndcg: float | None
-    threshold: float | None
-    attribution_shift: float | None
-    attribution_shift_noise: float | None
-    total_log2_change: float | None
-    total_log2_change_noise: float | None
-    reference: str | None
 
 
 @dataclass(frozen=True)

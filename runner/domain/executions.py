@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
 
+from runner.domain.drift import Level
+
 HOUR = timedelta(hours=1)
 LONGEST = timedelta(days=366)
 """Maximum length of a window."""
@@ -124,3 +126,51 @@ class Execution(Outcome):
 
     status: Status = Status.COMPLETED
     failure_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class ExecutionState:
+    """Status of an execution that has ended, and its drift level; `NONE` after a failure or without tests.
+
+    >>> ExecutionState(Status.FAILED).has_verdict
+    False
+    >>> ExecutionState(Status.COMPLETED, Level.INSUFFICIENT_DATA).has_verdict
+    False
+    >>> ExecutionState(Status.COMPLETED_WITH_VIOLATIONS, Level.INSUFFICIENT_DATA).has_verdict
+    True
+    """
+
+    status: Status
+    level: Level = Level.NONE
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether the execution decided if there is drift."""
+        too_few = self == ExecutionState(Status.COMPLETED, Level.INSUFFICIENT_DATA)
+        return self.status is not Status.FAILED and not too_few
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """Summary of a previous execution, for the label with the largest attribution shift.
+
+    Attributes:
+        start, end: window, ISO 8601 in UTC.
+        level, alone: alert level, and level of the window alone.
+        ndcg, threshold: lowest nDCG of the labels, and the nDCG threshold.
+        attribution_shift, total_log2_change: effects, each with its 99th percentile under permutation (`_noise`).
+        reference: SHA-256 of the reference's analysis.json.
+    """
+
+    start: str
+    end: str
+    status: Status
+    level: Level
+    alone: Level
+    ndcg: float | None
+    threshold: float | None
+    attribution_shift: float | None
+    attribution_shift_noise: float | None
+    total_log2_change: float | None
+    total_log2_change_noise: float | None
+    reference: str | None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Level
-from runner.domain.executions import Status, Window
+from runner.domain.executions import ExecutionState, Status, Window
 
 METRICS = {
     "execution_status": "1 for the status of the last execution, 0 for all other statuses",
@@ -24,20 +24,6 @@ METRICS = {
 }
 """Help text of each published metric by name."""
 
-State = tuple[Status, Level]
-"""Status and drift level of an execution."""
-
-
-def has_verdict(state: State) -> bool:
-    """Return whether an execution decided if there is drift.
-
-    >>> has_verdict((Status.COMPLETED, Level.INSUFFICIENT_DATA)), has_verdict((Status.FAILED, Level.NONE))
-    (False, False)
-    >>> has_verdict((Status.COMPLETED_WITH_VIOLATIONS, Level.INSUFFICIENT_DATA))
-    True
-    """
-    return state[0] is not Status.FAILED and state != (Status.COMPLETED, Level.INSUFFICIENT_DATA)
-
 
 @dataclass(frozen=True)
 class AlertHistory:
@@ -48,17 +34,17 @@ class AlertHistory:
         failing: whether a later execution failed and none has had a verdict since.
     """
 
-    last_verdict: State | None = None
+    last_verdict: ExecutionState | None = None
     failing: bool = False
 
     @classmethod
-    def from_states(cls, states: Iterable[State]) -> AlertHistory:
+    def from_states(cls, states: Iterable[ExecutionState]) -> AlertHistory:
         """Summarise states (newest first), stopping at the newest one with a verdict."""
         failing = False
         for state in states:
-            if has_verdict(state):
+            if state.has_verdict:
                 return cls(state, failing)
-            failing |= state[0] is Status.FAILED
+            failing |= state.status is Status.FAILED
         return cls(failing=failing)
 
 
@@ -100,6 +86,6 @@ class Publication:
         return self.drift.level if self.drift else Level.NONE
 
     @property
-    def state(self) -> State:
+    def state(self) -> ExecutionState:
         """Status and drift level."""
-        return self.status, self.level
+        return ExecutionState(self.status, self.level)

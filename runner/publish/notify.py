@@ -11,8 +11,8 @@ import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
 from runner.domain.drift import Level
-from runner.domain.executions import Status
-from runner.domain.publication import Publication, State, has_verdict
+from runner.domain.executions import ExecutionState, Status
+from runner.domain.publication import Publication
 from runner.errors import PublishError
 from runner.publish.dispatch import optional_import, silence
 from runner.results import directory
@@ -21,7 +21,7 @@ from runner.types import Variable
 Kind = Literal["info", "success", "warning", "failure"]
 """Notification type of apprise."""
 
-NO_ALERT: State = (Status.COMPLETED, Level.NONE)
+NO_ALERT = ExecutionState(Status.COMPLETED)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _headline(publication: Publication, min_level: Level) -> tuple[Kind, str] | 
     history, state = publication.history, publication.state
     if publication.status is Status.FAILED:
         return None if history.failing else ("failure", "Failed")
-    if not has_verdict(state):
+    if not state.has_verdict:
         return None
     current, previous = (_alert(each, min_level) for each in (state, history.last_verdict or NO_ALERT))
     if current == previous and not history.failing:
@@ -153,18 +153,16 @@ def _headline(publication: Publication, min_level: Level) -> tuple[Kind, str] | 
     return ("info", "Works again") if current == previous != NO_ALERT else _word(current)
 
 
-def _alert(state: State, min_level: Level) -> State:
+def _alert(state: ExecutionState, min_level: Level) -> ExecutionState:
     """Return a state without a drift level below `min_level`."""
-    status, level = state
-    return status, level if level.order >= min_level.order else Level.NONE
+    return state if state.level.order >= min_level.order else replace(state, level=Level.NONE)
 
 
-def _word(current: State) -> tuple[Kind, str]:
-    status, level = current
-    if status is Status.COMPLETED_WITH_VIOLATIONS or level is Level.VIOLATION:
+def _word(current: ExecutionState) -> tuple[Kind, str]:
+    if current.status is Status.COMPLETED_WITH_VIOLATIONS or current.level is Level.VIOLATION:
         return "failure", "Violation"
-    if level is Level.WARNING:
+    if current.level is Level.WARNING:
         return "warning", "Warning"
-    if level is Level.INFO:
+    if current.level is Level.INFO:
         return "info", "Drift"
     return "success", "Recovered"

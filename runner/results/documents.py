@@ -13,7 +13,8 @@ import orjson
 from pydantic import TypeAdapter
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, HistoryPoint, RankingResult
+from runner.domain.drift import DriftResult, RankingResult
+from runner.domain.executions import HistoryPoint
 from runner.errors import UnusableReference
 
 DRIFT_VERSION = 2

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runner.domain.drift import HistoryPoint, Level
-from runner.domain.executions import Status
-from runner.domain.publication import AlertHistory, State
+from runner.domain.drift import Level
+from runner.domain.executions import ExecutionState, HistoryPoint, Status
+from runner.domain.publication import AlertHistory
 from runner.results.directory import MANIFEST, is_unpublished
 from runner.results.manifest import Manifest
 from runner.results.manifest_file import read_manifest
@@ -53,15 +53,14 @@ def alert_history(target: Path) -> AlertHistory:
     return AlertHistory.from_states(islice(_states(target), MAX_HISTORY))
 
 
-def _states(target: Path) -> Iterator[State]:
+def _states(target: Path) -> Iterator[ExecutionState]:
     """Yield the states of the executions scheduled before the given one, newest first.
 
     Executions with a damaged manifest, or with an unpublished notification, are skipped.
     """
     for directory in earlier_executions(target):
         if not is_unpublished(directory) and (manifest := _readable(directory)):
-            level = manifest.comparison and manifest.comparison.level
-            yield manifest.status, level or Level.NONE
+            yield manifest.state
 
 
 def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:

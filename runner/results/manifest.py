@@ -11,8 +11,8 @@ from typing import Literal
 import polars as pl
 
 from runner.domain.attributions import Attributions, Calls
-from runner.domain.drift import DriftResult, Effect, HistoryPoint, Level, RankingResult
-from runner.domain.executions import Status, Window
+from runner.domain.drift import DriftResult, Effect, Level, RankingResult
+from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window
 from runner.domain.records import Captured
 from runner.domain.text import plural
 from runner.drift.performance import Quality
@@ -246,13 +246,19 @@ class Manifest:
     timings: Mapping[str, float] | None = None
 
     @property
+    def state(self) -> ExecutionState:
+        """The status and the alert level."""
+        level = self.comparison.level if self.comparison else None
+        return ExecutionState(self.status, level or Level.NONE)
+
+    @property
     def history_point(self) -> HistoryPoint | None:
         """The summary for later executions; None for a baselining."""
         if self.time is None:
             return None
         found = self.comparison
         effects = (found and found.effects) or Effects(UNDEFINED, UNDEFINED)
-        level = (found and found.level) or Level.NONE
+        level = self.state.level
         return HistoryPoint(
             start=f"{self.time.window.start:{TIME}}",
             end=f"{self.time.window.end:{TIME}}",

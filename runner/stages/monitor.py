@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from runner import subprocesses
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
-from runner.domain.drift import DriftResult, HistoryPoint, RankingResult
-from runner.domain.executions import Execution, Status, Window
+from runner.domain.drift import DriftResult, RankingResult
+from runner.domain.executions import Execution, HistoryPoint, Status, Window
 from runner.domain.publication import Publication
 from runner.domain.records import Captured
 from runner.domain.text import plural

@@ -16,7 +16,7 @@ import pytest
 from moto.cloudwatch.models import cloudwatch_backends
 
 from runner import cli
-from runner.domain.executions import HOUR, Status
+from runner.domain.executions import HOUR, ExecutionState, Status
 from runner.domain.publication import AlertHistory, Publication
 from runner.protocols import Sink
 from runner.publish.dispatch import publish_all
@@ -137,7 +137,7 @@ def test_failed_execution_is_published(tmp_path: Path) -> None:
     assert (good.status, bad.status) == (Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
     first, second = recorded.publications
     assert first.history == AlertHistory()
-    assert second.history == AlertHistory((Status.COMPLETED_WITH_VIOLATIONS, first.level))
+    assert second.history == AlertHistory(ExecutionState(Status.COMPLETED_WITH_VIOLATIONS, first.level))
     assert first.ndcg.keys() == {"label0"}
     assert first.attributions is not None
     assert first.attributions.names == ("a", "b", "c")

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.domain.drift import Level
+from runner.domain.executions import ExecutionState as State
 from runner.domain.executions import Status
-from runner.domain.publication import AlertHistory, State
+from runner.domain.publication import AlertHistory
 from runner.errors import PublishError
 from runner.publish.dispatch import publish_all
 from runner.publish.notify import Notify, message
@@ -25,8 +26,10 @@ from tests.publish.publications import SECRET, Unreachable, failed_publication, 
 URLS = "SHAPWATCH_NOTIFY_URLS"
 SINK = Notify(urls_env=(URLS,), min_level=Level.WARNING)
 COMPLETED, VIOLATED, FAILED = Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED
-FAILURE = (FAILED, Level.NONE)
-FINISHED = st.tuples(st.sampled_from([COMPLETED, VIOLATED]), st.sampled_from(Level))
+FAILURE = State(FAILED)
+GOOD = State(COMPLETED)
+FEW = State(COMPLETED, Level.INSUFFICIENT_DATA)
+FINISHED = st.builds(State, st.sampled_from([COMPLETED, VIOLATED]), st.sampled_from(Level))
 STATES = st.lists(FINISHED | st.just(FAILURE))
 
 
@@ -53,34 +56,34 @@ def set_urls(monkeypatch: pytest.MonkeyPatch, *served: Served, options: str = ""
 def headlines(*states: State, min_level: Level = Level.WARNING) -> list[str | None]:
     """Return the first words of the messages of consecutive executions, None for no message."""
     words: list[str | None] = []
-    for i, (status, level) in enumerate(states):
+    for i, state in enumerate(states):
         history = AlertHistory.from_states(states[:i][::-1])
-        sent = message(publication(level, status=status, history=history), min_level)
+        sent = message(publication(state.level, status=state.status, history=history), min_level)
         words.append(sent.title.partition(":")[0] if sent else None)
     return words
 
 
 def test_start_and_end_of_an_alert_are_sent_once() -> None:
     """An unchanged state sends nothing."""
-    bad, good = (VIOLATED, Level.VIOLATION), (COMPLETED, Level.NONE)
+    bad, good = State(VIOLATED, Level.VIOLATION), GOOD
     assert headlines(good, bad, bad, bad, good, good) == [None, "Violation", None, None, "Recovered", None]
 
 
 def test_first_execution_sends_only_an_alert() -> None:
     """A first execution without drift sends nothing."""
-    assert headlines((COMPLETED, Level.NONE)) == [None]
-    assert headlines((COMPLETED, Level.WARNING)) == ["Warning"]
+    assert headlines(GOOD) == [None]
+    assert headlines(State(COMPLETED, Level.WARNING)) == ["Warning"]
 
 
 def test_changes_of_the_level_are_sent() -> None:
     """During an alert each change of the level is sent."""
-    states = [(COMPLETED, level) for level in (Level.WARNING, Level.VIOLATION, Level.WARNING, Level.INFO)]
+    states = [State(COMPLETED, level) for level in (Level.WARNING, Level.VIOLATION, Level.WARNING, Level.INFO)]
     assert headlines(*states) == ["Warning", "Violation", "Warning", "Recovered"]
 
 
 def test_failure_and_recovery_are_sent_once() -> None:
     """The first execution after failures sends its result."""
-    good, failed, bad = (COMPLETED, Level.NONE), (FAILED, Level.NONE), (VIOLATED, Level.NONE)
+    good, failed, bad = GOOD, State(FAILED, Level.NONE), State(VIOLATED, Level.NONE)
     assert headlines(good, failed, failed, good) == [None, "Failed", None, "Recovered"]
     assert headlines(failed, bad, failed) == ["Failed", "Violation", "Failed"]
 
@@ -88,11 +91,11 @@ def test_failure_and_recovery_are_sent_once() -> None:
 def test_levels_below_the_minimum_are_not_sent() -> None:
     """Violations of the nDCG rule are sent for any minimum level."""
     states = [
-        (COMPLETED, Level.NONE),
-        (COMPLETED, Level.INFO),
-        (COMPLETED, Level.WARNING),
-        (VIOLATED, Level.NONE),
-        (COMPLETED, Level.NONE),
+        GOOD,
+        State(COMPLETED, Level.INFO),
+        State(COMPLETED, Level.WARNING),
+        State(VIOLATED, Level.NONE),
+        GOOD,
     ]
     assert headlines(*states, min_level=Level.VIOLATION) == [None, None, None, "Violation", "Recovered"]
     assert headlines(*states, min_level=Level.INFO) == [None, "Drift", "Warning", "Violation", "Recovered"]
@@ -100,7 +103,11 @@ def test_levels_below_the_minimum_are_not_sent() -> None:
 
 def test_too_few_records_send_nothing() -> None:
     """Windows with little traffic neither end an alert nor start it again."""
-    good, bad, few = (COMPLETED, Level.NONE), (COMPLETED, Level.VIOLATION), (COMPLETED, Level.INSUFFICIENT_DATA)
+    good, bad, few = (
+        GOOD,
+        State(COMPLETED, Level.VIOLATION),
+        FEW,
+    )
     assert headlines(bad, few, few, good, few, good) == ["Violation", None, None, "Recovered", None, None]
     assert headlines(bad, few, bad) == ["Violation", None, None]
     assert headlines(good, few, good) == [None] * 3
@@ -109,17 +116,23 @@ def test_too_few_records_send_nothing() -> None:
 
 def test_ndcg_violation_is_an_alert_also_with_too_few_records() -> None:
     """The nDCG rule needs no minimum number of records."""
-    few, ranked = (COMPLETED, Level.INSUFFICIENT_DATA), (VIOLATED, Level.INSUFFICIENT_DATA)
-    assert headlines(few, ranked, few, ranked, (COMPLETED, Level.NONE)) == [None, "Violation", None, None, "Recovered"]
+    few, ranked = FEW, State(VIOLATED, Level.INSUFFICIENT_DATA)
+    assert headlines(few, ranked, few, ranked, GOOD) == [
+        None,
+        "Violation",
+        None,
+        None,
+        "Recovered",
+    ]
 
 
 def test_failure_does_not_end_an_alert() -> None:
     """After a failure during an alert the message is `Works again`; the alert is not sent a second time."""
     good, bad, warning, failed = (
-        (COMPLETED, Level.NONE),
-        (COMPLETED, Level.VIOLATION),
-        (COMPLETED, Level.WARNING),
-        (FAILED, Level.NONE),
+        GOOD,
+        State(COMPLETED, Level.VIOLATION),
+        State(COMPLETED, Level.WARNING),
+        State(FAILED, Level.NONE),
     )
     assert headlines(bad, failed, failed, bad, bad) == ["Violation", "Failed", None, "Works again", None]
     assert headlines(bad, failed, warning) == ["Violation", "Failed", "Warning"]
@@ -130,9 +143,9 @@ def test_failure_does_not_end_an_alert() -> None:
 def test_too_few_records_do_not_end_a_failure() -> None:
     """The state is unchanged by alternating failures and windows with too few records."""
     good, bad, few, failed = (
-        (COMPLETED, Level.NONE),
-        (COMPLETED, Level.VIOLATION),
-        (COMPLETED, Level.INSUFFICIENT_DATA),
+        GOOD,
+        State(COMPLETED, Level.VIOLATION),
+        FEW,
         FAILURE,
     )
     assert headlines(good, failed, few, failed, few, good) == [None, "Failed", None, None, None, "Recovered"]
@@ -142,11 +155,11 @@ def test_too_few_records_do_not_end_a_failure() -> None:
 def alert_states(states: Sequence[State]) -> Iterator[tuple[bool, bool]]:
     """Yield after each execution whether there is an alert, and whether the monitor is failing."""
     alert = failing = False
-    for status, level in states:
-        if status is FAILED:
+    for state in states:
+        if state.status is FAILED:
             failing = True
-        elif (status, level) != (COMPLETED, Level.INSUFFICIENT_DATA):
-            alert, failing = status is VIOLATED or level.order >= Level.WARNING.order, False
+        elif state != FEW:
+            alert, failing = state.status is VIOLATED or state.level.order >= Level.WARNING.order, False
         yield alert, failing
 
 
@@ -168,7 +181,7 @@ def test_messages_match_the_alert_states(states: list[State]) -> None:
 def test_too_few_records_do_not_change_other_messages(states: list[State], position: int) -> None:
     """An execution without a verdict can be inserted anywhere."""
     index = position % (len(states) + 1)
-    longer = headlines(*states[:index], (COMPLETED, Level.INSUFFICIENT_DATA), *states[index:])
+    longer = headlines(*states[:index], FEW, *states[index:])
     assert longer == [*(words := headlines(*states))[:index], None, *words[index:]]
 
 
@@ -201,7 +214,7 @@ def test_message_names_monitor_window_and_report(hook: Served, golden: Golden) -
 
 def test_unchanged_state_sends_no_request(hook: Served) -> None:
     """An alert that continues sends nothing."""
-    SINK.publish(publication(Level.VIOLATION, history=AlertHistory((COMPLETED, Level.VIOLATION))))
+    SINK.publish(publication(Level.VIOLATION, history=AlertHistory(State(COMPLETED, Level.VIOLATION))))
     assert not hook.seen
 
 

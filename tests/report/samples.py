@@ -17,13 +17,12 @@ from runner.domain.drift import (
     Effect,
     FeatureDrift,
     Histogram,
-    HistoryPoint,
     LabelResult,
     Level,
     RankingResult,
     SegmentResult,
 )
-from runner.domain.executions import Status
+from runner.domain.executions import HistoryPoint, Status
 from runner.drift.shares import rank, share
 from runner.report.render import Report
 from runner.results import documents

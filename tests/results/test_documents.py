@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import Canary, HistoryPoint, LabelRanking, Level, RankingResult
-from runner.domain.executions import Status
+from runner.domain.drift import Canary, LabelRanking, Level, RankingResult
+from runner.domain.executions import HistoryPoint, Status
 from runner.drift.detect import Detector
 from runner.drift.ranking import ABSOLUTE
 from runner.errors import UnusableReference

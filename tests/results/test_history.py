@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from runner.domain.drift import Level
-from runner.domain.executions import Status
+from runner.domain.executions import ExecutionState, Status
 from runner.domain.publication import AlertHistory
 from runner.results.directory import MANIFEST, commit, mark_unpublished, remove
 from runner.results.history import alert_history, earlier_executions, earlier_points, newest_executions
@@ -16,7 +16,7 @@ from runner.results.manifest_file import as_document, dump_manifest
 from tests.builders import file_contents
 from tests.results.samples import COMPLETED, FAILED
 
-INFORMED = (Status.COMPLETED, Level.INFO)
+INFORMED = ExecutionState(Status.COMPLETED, Level.INFO)
 HISTORY = (
     "2025/12/31/23",
     "2026/01/04/05-41-23",
@@ -48,8 +48,8 @@ def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
     ("newest", "expected"),
     [
         (dump_manifest(FAILED), AlertHistory(INFORMED, failing=True)),
-        (completed("warning"), AlertHistory((Status.COMPLETED, Level.WARNING))),
-        (completed(None), AlertHistory((Status.COMPLETED, Level.NONE))),
+        (completed("warning"), AlertHistory(ExecutionState(Status.COMPLETED, Level.WARNING))),
+        (completed(None), AlertHistory(ExecutionState(Status.COMPLETED, Level.NONE))),
         (completed("insufficient_data"), AlertHistory(INFORMED)),
         (b"no JSON", AlertHistory(INFORMED)),
         (completed("info", status="Splendid"), AlertHistory(INFORMED)),
@@ -74,9 +74,9 @@ def test_unpublished_executions_are_not_in_the_alert_history(tmp_path: Path) -> 
         commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: completed(level)})
     target = tmp_path / "2026/01/05/08"
     mark_unpublished(target, unpublished=True)
-    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.NONE))
+    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory(ExecutionState(Status.COMPLETED, Level.NONE))
     mark_unpublished(target, unpublished=False)
-    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory((Status.COMPLETED, Level.VIOLATION))
+    assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory(ExecutionState(Status.COMPLETED, Level.VIOLATION))
     mark_unpublished(target, unpublished=True)
     assert remove(target, tmp_path)
     assert file_contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
@@ -95,7 +95,9 @@ def test_alert_history_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for hour, document in enumerate([completed("none"), *[dump_manifest(FAILED)] * 3]):
         (folder := tmp_path / f"2026/01/05/{hour:02d}").mkdir(parents=True)
         (folder / MANIFEST).write_bytes(document)
-    assert alert_history(tmp_path / "2026/01/05/03") == AlertHistory((Status.COMPLETED, Level.NONE), failing=True)
+    assert alert_history(tmp_path / "2026/01/05/03") == AlertHistory(
+        ExecutionState(Status.COMPLETED, Level.NONE), failing=True
+    )
     assert alert_history(tmp_path / "2026/01/05/04") == AlertHistory(None, failing=True)
 
 
