@@ -1,4 +1,4 @@
-"""The seams: what the rooms above ask of the rooms below, and nothing more.
+"""Interfaces between packages.
 
 Array letters: N records, D features, L labels, P players, K coalitions.
 """
@@ -107,12 +107,12 @@ def calls_made(model: Model) -> Calls | None:
 
 
 class Game(Protocol):
-    """Cooperative games of N records with P players each: all that an explainer sees.
+    """Cooperative games of N records with P players each; the only input of most explainers.
 
     Attributes:
-        players: P.
-        scores_NL: the value of the grand coalition (the model's output on the record).
-        expected_L: the value of the empty coalition (on the background).
+        players: number of players, P.
+        scores_NL: value of the grand coalition: the model's output for the record.
+        expected_L: value of the empty coalition: the expected output on the background.
     """
 
     @property
@@ -125,11 +125,11 @@ class Game(Protocol):
     def expected_L(self) -> NDArray[np.float64]: ...  # noqa: D102
 
     def margin(self) -> Margin | None:
-        """Return what the games add up from, None where that is not known."""
+        """Return the additive form of the games, None if they are not known to be additive."""
         ...
 
     def ordered(self, order_NP: NDArray[np.intp]) -> Game:
-        """Return the same games with their players in another order, told by their places now."""
+        """Return the same games with reordered players, given the present index of each player."""
         ...
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -165,28 +165,28 @@ class Explainer(Protocol):
 
 
 class Engine(Protocol):
-    """Workers that blocks of work are given to."""
+    """Workers that process blocks of work."""
 
     def map(self, work: Callable[[Model, Item], Result], model: Model, items: Iterable[Item]) -> Iterable[Result]:
-        """Yield `work(model, item)` for each item, in their order."""
+        """Yield `work(model, item)` for each item, in the order of the items."""
         ...
 
 
 class Track(Protocol):
-    """Shows a person or a log how far long work has come, while the items pass through unchanged."""
+    """Shows the progress of long work."""
 
-    def __call__(self, items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
-        """Yield the items; `total` is how many there will be, None where nobody knows."""
+    def __call__(self, items: Iterable[Item], description: str, total: int | None, /) -> Iterable[Item]:
+        """Yield the items unchanged; `total` is their number, None if unknown."""
         ...
 
 
 class Sink(Protocol):
-    """A place that executions are told to when they have ended."""
+    """A destination of finished executions."""
 
     def publish(self, publication: Publication) -> None:
-        """Tell it.
+        """Publish an execution.
 
         Raises:
-            PublishError: when it cannot be told; the verdict stands all the same.
+            PublishError: if it cannot be published; the verdict is unaffected.
         """
         ...

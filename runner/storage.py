@@ -1,10 +1,10 @@
-"""Where files lie: on the local disk, or in an object store. The one place that opens them for the rest.
+"""Files on the local disk or in an object store.
 
-A *location* is a plain string, a local path or a URL `s3://bucket/…`, `gs://bucket/…`, `az://container/…`; never a
-`pathlib.Path`, which would eat one slash of a URL. What happens on the local disk raises `OSError` as ever; whatever
-an object store refuses becomes a `StorageError`. Endpoint, region and credentials come from the environment.
+A *location* is a string: a local path, or a URL `s3://bucket/…`, `gs://bucket/…` or `az://container/…`. It is never a
+`pathlib.Path`, which would remove one slash of a URL. Local failures raise `OSError`, failures of an object store raise
+`StorageError`. Endpoint, region and credentials come from the environment.
 
-obstore does the talking; it is imported where a location turns out to be remote, so that nothing local waits for it.
+obstore is imported only for remote locations, because the import takes time.
 """
 
 from __future__ import annotations
@@ -35,25 +35,31 @@ if TYPE_CHECKING:
 
     Store = S3Store | GCSStore | AzureStore
 
-LONGEST_LINE = 2**25
-"""Bytes of a line, its end included; of a longer one `lines` gives one byte more than that and drops the rest."""
-LARGEST_FILE = 2**36
-"""Bytes that a gzip file may grow to."""
-CHUNK = 2**22
-"""Bytes that are in memory at a time while a file is fetched."""
+MAX_LINE_BYTES = 2**25
+"""Maximum length of a line in bytes, including its end; `read_lines` truncates longer lines to one byte more."""
+MAX_FILE_BYTES = 2**36
+"""Maximum decompressed size of a gzip file in bytes."""
+CHUNK_BYTES = 2**22
+"""Bytes in memory at a time while a file is copied."""
 RETRIES = 5
-"""How often a request is sent again that met no server, or one that answered 5xx."""
+"""Maximum number of retries of a request after a connection failure or a status code 5xx."""
 BACKOFF = timedelta(milliseconds=100)
-"""The pause before the first of these; the later ones are longer."""
-PATIENCE = timedelta(seconds=60)
-"""How long a request may be sent again."""
-SILENCE = timedelta(seconds=20)
-"""How long a server may say nothing."""
+"""Pause before the first retry; later pauses are longer."""
+RETRY_TIMEOUT = timedelta(seconds=60)
+"""Time after which a request is not retried."""
+READ_TIMEOUT = timedelta(seconds=20)
+"""Maximum time without data from a server."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file that was listed: where it is, its path relative to the listed root, its size in bytes."""
+    """A listed file.
+
+    Attributes:
+        location: path or URL.
+        name: path relative to the listed root.
+        size: size in bytes.
+    """
 
     location: str
     name: str
@@ -62,7 +68,12 @@ class File:
 
 @dataclass(frozen=True)
 class Service:
-    """A kind of object store: the variables that may hold its endpoint, and those that say who is asking."""
+    """A kind of object store.
+
+    Attributes:
+        endpoints: environment variables for its endpoint.
+        credentials: environment variables for its credentials, as a list for messages.
+    """
 
     endpoints: tuple[str, ...]
     credentials: str
@@ -79,36 +90,36 @@ SERVICES = {
     ),
 }
 
-NO_CREDENTIALS = "no usable credentials were found: set {credentials} in the environment (profiles of AWS need boto3)"
+NO_CREDENTIALS = "no valid credentials found; set {credentials} in the environment (AWS profiles require boto3)"
 PROBLEMS = (
     (r"169\.254\.|metadata\.google\.internal|credential provider", NO_CREDENTIALS),
     (
         r"status code: 40[13]|<Code>(Expired|Invalid)Token",
-        "access was refused ({answer}): check the credentials in the environment ({credentials}) "
+        "access was denied ({answer}); check the credentials in the environment ({credentials}) "
         "and the permission to list, read and write there",
     ),
     (
         r"without LOCATION|<Code>AuthorizationHeaderMalformed",
-        "the bucket {bucket} is in another region: set AWS_REGION to it",
+        "bucket {bucket} is in another region; set AWS_REGION to its region",
     ),
     (
         r"<Code>(NoSuchBucket|ContainerNotFound)|list request.*status code: 404",
-        "there is no bucket {bucket} ({answer}): check its name, the region and {endpoint}",
+        "bucket {bucket} does not exist ({answer}); check its name, the region and {endpoint}",
     ),
-    (r"status code: 404", "there is no such file ({answer}): check the path"),
-    (r"status code: (429|5)", "the store answered {answer} to every attempt: try again later"),
-    (r"status code: ", "the store answered {answer}: check the location and {credentials}"),
+    (r"status code: 404", "the file does not exist ({answer}); check the path"),
+    (r"status code: (429|5)", "the object store answered {answer} to every attempt; try again later"),
+    (r"status code: ", "the object store answered {answer}; check the location and {credentials}"),
     (
         r"Error performing ",
-        "{host} could not be reached, or does not answer: check the network, the region and {endpoint}",
+        "{host} is unreachable or does not respond; check the network, the region and {endpoint}",
     ),
-    (r"[Pp]ath ", "a path in it has a part that is empty, . or .., or a character that is not allowed: rename it"),
+    (r"[Pp]ath ", "a path in it contains an empty part, . or .., or an invalid character; rename it"),
 )
-"""What obstore's text shows to have gone wrong, the first that matches, and the sentence for it."""
+"""Patterns of obstore's error texts with the message of each; the first match applies."""
 
 
 def is_remote(location: str) -> bool:
-    """Return whether a location is a URL, of whatever scheme.
+    """Return whether a location is a URL of any scheme.
 
     >>> is_remote("s3://bucket/prefix"), is_remote("data/captures")
     (True, False)
@@ -117,7 +128,7 @@ def is_remote(location: str) -> bool:
 
 
 def join(root: str, *parts: str) -> str:
-    """Return the location of something below a root; slashes are neither doubled nor able to lead out of the root.
+    """Return a location below a root, without double slashes; a leading slash in a part does not leave the root.
 
     >>> join("s3://bucket/prefix/", "2023/01", "a.jsonl"), join("data/", "/2023", "", "a.jsonl")
     ('s3://bucket/prefix/2023/01/a.jsonl', 'data/2023/a.jsonl')
@@ -128,50 +139,58 @@ def join(root: str, *parts: str) -> str:
     return str(Path(root, *below))
 
 
-def listing_hours(root: str, window: Window, suffixes: tuple[str, ...], below: str = "") -> list[File]:
-    """Return the files in the folders `yyyy/mm/dd/hh` of a window's hours, hour by hour; raises as `listing` does.
+def list_hours(root: str, window: Window, suffixes: tuple[str, ...], below: str = "") -> list[File]:
+    """Return the files in the folders `yyyy/mm/dd/hh` of a window's hours, ordered by hour.
 
-    The folders lie in the root, or in a folder `below` it.
+    Args:
+        root: location.
+        window: the window.
+        suffixes: accepted file name endings; empty for all files.
+        below: folder below the root that contains the folders of the hours.
+
+    Raises:
+        StorageError: if an object store cannot be listed.
+        OSError: if a local folder cannot be listed.
     """
     folders = [f"{below}/{hour}" if below else hour for hour in hour_folders(window)]
-    return [file for folder in folders for file in listing(root, folder, suffixes)]
+    return [file for folder in folders for file in list_files(root, folder, suffixes)]
 
 
 def hour_folders(window: Window) -> list[str]:
-    """Return the folders `yyyy/mm/dd/hh` that hold what belongs to a window, whether they exist or not."""
+    """Return the folders `yyyy/mm/dd/hh` of a window's hours, whether or not they exist."""
     return [f"{hour:%Y/%m/%d/%H}" for hour in window.hours]
 
 
-def listing(root: str, folder: str = "", suffixes: tuple[str, ...] = ()) -> list[File]:
-    """Return the files in a folder below `root` and in its folders, by name; none where there is no such folder.
+def list_files(root: str, folder: str = "", suffixes: tuple[str, ...] = ()) -> list[File]:
+    """Return the files in a folder below `root` and its subfolders, sorted by name; empty if there is no such folder.
 
-    Hidden ones, which are still being written, are left out. On the local disk, links to files are followed, links to
-    folders only above the listed one.
+    Hidden files, which are still being written, are excluded. On the local disk, links to files are followed; links to
+    folders are followed only above the listed folder.
 
     Raises:
-        StorageError: when an object store cannot be listed.
-        OSError: when a local folder cannot be.
+        StorageError: if an object store cannot be listed.
+        OSError: if a local folder cannot be listed.
     """
     found = _objects(root, folder, suffixes) if is_remote(root) else _local_files(root, folder, suffixes)
     return sorted(found, key=lambda file: file.name)
 
 
-def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
+def _is_listed(name: str, suffixes: tuple[str, ...]) -> bool:
     hidden = any(part.startswith(".") for part in name.split("/"))
     return bool(name) and not hidden and (not suffixes or name.endswith(suffixes))
 
 
 def _local_files(root: str, folder: str, suffixes: tuple[str, ...]) -> Iterator[File]:
-    for parent, folders, names in os.walk(join(root, folder), onerror=_unless_absent):
+    for parent, folders, names in os.walk(join(root, folder), onerror=_raise_unless_missing):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names):
             name = path.relative_to(root).as_posix()
             with suppress(FileNotFoundError):
-                if _wanted(name, suffixes) and stat.S_ISREG((found := path.stat()).st_mode):
+                if _is_listed(name, suffixes) and stat.S_ISREG((found := path.stat()).st_mode):
                     yield File(str(path), name, found.st_size)
 
 
-def _unless_absent(error: OSError) -> None:
+def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
 
@@ -179,52 +198,52 @@ def _unless_absent(error: OSError) -> None:
 def _objects(root: str, folder: str, suffixes: tuple[str, ...]) -> Iterator[File]:
     """Yield the files of an object store.
 
-    What stands for an empty folder, an object whose key ends in a slash, is listed without that slash: it is told from
-    an empty file by asking for the latter.
+    An empty folder can be represented by an object whose key ends in a slash. It is listed without the slash and with
+    size 0; a request for an object of this name distinguishes it from an empty file.
     """
-    store, top = _store(root)
-    prefix = "/".join(filter(None, [top, folder.strip("/")]))
+    store, base = _store(root)
+    prefix = "/".join(filter(None, [base, folder.strip("/")]))
     sizes: dict[str, int] = {}
-    with _explained(join(root, folder)):
-        for found in store.list(prefix or None, chunk_size=1000):
-            for key, size in ((meta["path"], meta["size"]) for meta in found):
+    with _translated(join(root, folder)):
+        for page in store.list(prefix or None, chunk_size=1000):
+            for key, size in ((meta["path"], meta["size"]) for meta in page):
                 if not prefix or key.startswith(f"{prefix}/"):
                     sizes[key] = max(size, sizes.get(key, 0))
     for key, size in sizes.items():
-        name = key[len(top) :].lstrip("/")
-        if _wanted(name, suffixes) and (size or _is_object(root, store, key)):
+        name = key[len(base) :].lstrip("/")
+        if _is_listed(name, suffixes) and (size or _is_object(root, store, key)):
             yield File(join(root, name), name, size)
 
 
 @contextmanager
-def fetched(file: str) -> Iterator[Path]:
-    """Yield the content of a file as a plain local file, decompressed if it is gzip by its first bytes.
+def local_copy(location: str) -> Iterator[Path]:
+    """Yield the path of a local, decompressed copy of a file; the first bytes identify gzip.
 
-    A local file that is not compressed comes as it is; anything else is streamed into a file that is gone afterwards.
+    An uncompressed local file is yielded itself; other copies are temporary.
 
     Raises:
-        StorageError: when an object cannot be read, or the gzip data is truncated, corrupt or grows beyond all measure.
-        OSError: when there is no such local file, or the disk is full.
+        StorageError: if an object cannot be read, or gzip data is truncated, corrupt or too large.
+        OSError: if a local file does not exist, or the disk is full.
     """
     with ExitStack() as stack:
-        path = Path(file)
-        if not is_remote(file) and path.exists() and not path.is_file():
-            raise StorageError(file, "is no file that can be read to an end: give a regular file")
-        if is_remote(file):
+        path = Path(location)
+        if not is_remote(location) and path.exists() and not path.is_file():
+            raise StorageError(location, "is a folder, pipe or device; give the path of a regular file")
+        if is_remote(location):
             copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="shapwatch-"))
-            _download(file, copy)
+            _download(location, copy)
             path = Path(copy.name)
         if _is_gzip(path):
             plain = stack.enter_context(tempfile.NamedTemporaryFile(prefix="shapwatch-"))
-            _decompress(path, plain, file)
+            _decompress(path, plain, location)
             path = Path(plain.name)
         yield path
 
 
 def _download(location: str, target: IO[bytes]) -> None:
     store, key = _object(location)
-    with _explained(location):
-        for chunk in store.get(key).stream(CHUNK):
+    with _translated(location):
+        for chunk in store.get(key).stream(CHUNK_BYTES):
             target.write(chunk)
     target.flush()
 
@@ -237,105 +256,105 @@ def _is_gzip(path: Path) -> bool:
 def _decompress(path: Path, target: IO[bytes], location: str) -> None:
     size = 0
     try:
-        with gzip.open(path) as packed:
-            while chunk := packed.read(CHUNK):
+        with gzip.open(path) as compressed:
+            while chunk := compressed.read(CHUNK_BYTES):
                 size += target.write(chunk)
-                if size > LARGEST_FILE:
-                    raise StorageError(location, f"its gzip data holds more than {LARGEST_FILE} bytes: split it")
+                if size > MAX_FILE_BYTES:
+                    raise StorageError(location, f"its gzip data exceeds {MAX_FILE_BYTES:,} bytes; split the file")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise StorageError(location, f"its gzip data is truncated or corrupt ({error}): write it again") from error
+        raise StorageError(location, f"its gzip data is truncated or corrupt ({error}); write it again") from error
     target.flush()
 
 
-def lines(path: Path, name: str) -> Iterator[Line]:
-    """Yield the lines of a local file one by one, as lines of `name`; a byte order mark is no part of the first.
+def read_lines(path: Path, name: str) -> Iterator[Line]:
+    """Yield the lines of a local file, as lines of `name`, without a byte order mark.
 
-    Of a line longer than `LONGEST_LINE` bytes, only the first `LONGEST_LINE + 1` come.
+    Lines longer than `MAX_LINE_BYTES` are truncated to `MAX_LINE_BYTES + 1` bytes.
     """
     with path.open("rb") as file:
         if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
             file.read(len(BOM_UTF8))
         number = 0
-        while data := file.readline(LONGEST_LINE + 1):
+        while data := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             yield Line(name, number, data)
-            while len(data) > LONGEST_LINE and not data.endswith(b"\n"):
-                data = file.readline(LONGEST_LINE + 1) or b"\n"
+            while len(data) > MAX_LINE_BYTES and not data.endswith(b"\n"):
+                data = file.readline(MAX_LINE_BYTES + 1) or b"\n"
 
 
 def read(location: str) -> bytes:
-    """Return the bytes of a file as they are stored.
+    """Return the stored bytes of a file.
 
     Raises:
-        StorageError: when an object cannot be read.
-        OSError: when a local file cannot be.
+        StorageError: if an object cannot be read.
+        OSError: if a local file cannot be read or written.
     """
     if not is_remote(location):
         return Path(location).read_bytes()
     store, key = _object(location)
-    with _explained(location):
+    with _translated(location):
         return bytes(store.get(key).bytes())
 
 
 def write(location: str, data: bytes | IO[bytes]) -> None:
-    """Write a file whole: no reader ever sees half of it.
+    """Write a file atomically: no reader sees a part of it.
 
     Raises:
-        StorageError: when an object cannot be written.
-        OSError: when a local file cannot be.
+        StorageError: if an object cannot be written.
+        OSError: if a local file cannot be read or written.
     """
-    with replacing(location) as path, path.open("wb") as file:
+    with replace_file(location) as path, path.open("wb") as file:
         copyfileobj(BytesIO(data) if isinstance(data, bytes) else data, file)
 
 
 @contextmanager
-def replacing(location: str) -> Iterator[Path]:
-    """Yield a local file to fill; it takes the place of the one at `location` afterwards, unless something was raised.
+def replace_file(location: str) -> Iterator[Path]:
+    """Yield the path of a temporary file to write, which replaces the file at `location` unless an error is raised.
 
-    Locally it is renamed into place, for an object store it is sent.
+    A local file is renamed, an object is uploaded.
 
     Raises:
-        StorageError: when an object cannot be written.
-        OSError: when a local file cannot be.
+        StorageError: if an object cannot be written.
+        OSError: if a local file cannot be read or written.
     """
     if is_remote(location):
         store, key = _object(location)
         with tempfile.NamedTemporaryFile(prefix="shapwatch-") as copy:
             yield Path(copy.name)
-            with _explained(location):
+            with _translated(location):
                 store.put(key, Path(copy.name))
         return
     path = Path(location)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
     os.close(handle)
-    aside = Path(name)
+    temporary = Path(name)
     try:
-        yield aside
-        aside.chmod(0o644)
-        aside.replace(path)
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def exists(location: str) -> bool:
-    """Return whether there is a file, or a folder; in an object store, a folder is what has something in it.
+    """Return whether a file or folder exists; an object store has no empty folders.
 
     Raises:
-        StorageError: when an object store does not say.
+        StorageError: if an object store cannot be read.
     """
     if not is_remote(location):
         return Path(location).exists()
     store, key = _store(location)
     if key and _is_object(location, store, key):
         return True
-    with _explained(location):
+    with _translated(location):
         return any(store.list(key or None)) or not key
 
 
 def _is_object(location: str, store: Store, key: str) -> bool:
-    with _explained(location):
+    with _translated(location):
         try:
             store.head(key)
         except FileNotFoundError:
@@ -343,15 +362,21 @@ def _is_object(location: str, store: Store, key: str) -> bool:
         return True
 
 
-def existing(location: str, what: str, key: str, remedy: str) -> str:
-    """Return a location at which there is something.
+def require(location: str, subject: str, key: str, remedy: str) -> str:
+    """Return a location that exists.
+
+    Args:
+        location: path or URL.
+        subject: noun for the file or folder, for the message.
+        key: settings key that contains the location.
+        remedy: instruction to the reader.
 
     Raises:
-        MissingInput: when there is not, saying which setting named it and what to do.
-        StorageError: when an object store does not say.
+        MissingInput: if it does not exist.
+        StorageError: if an object store cannot be read.
     """
     if not exists(location):
-        raise MissingInput(what, location, key, remedy)
+        raise MissingInput(subject, location, key, remedy)
     return location
 
 
@@ -359,7 +384,7 @@ def _object(location: str) -> tuple[Store, str]:
     """Return the store of an object and its key."""
     store, key = _store(location)
     if not key:
-        raise StorageError(location, "it is a whole bucket: add the path of a file in it")
+        raise StorageError(location, "is a bucket; add the path of a file in it")
     return store, key
 
 
@@ -367,35 +392,35 @@ def _store(location: str) -> tuple[Store, str]:
     """Return the store of a remote location and the key in it.
 
     Raises:
-        StorageError: when it is none that is supported, or the environment does not fit.
+        StorageError: if the scheme is not supported, or the environment is invalid.
     """
     scheme, _, rest = location.partition("://")
     bucket, _, key = rest.partition("/")
-    shown = re.sub(r"//.*@", "//…@", location)
+    without_credentials = re.sub(r"//.*@", "//…@", location)
     if scheme not in SERVICES:
-        allowed = "give a local path, s3://bucket/…, gs://bucket/… or az://container/…"
-        raise StorageError(shown, f"{scheme}:// is not supported: {allowed}")
+        expected = "expected a local path, s3://bucket/…, gs://bucket/… or az://container/…"
+        raise StorageError(without_credentials, f"{scheme}:// is not supported; {expected}")
     if not re.fullmatch(r"[\w.$-]+", bucket, re.ASCII):
-        raise StorageError(shown, f"{scheme}:// is not followed by the name of a bucket: correct it")
+        raise StorageError(without_credentials, f"expected the name of a bucket after {scheme}://")
     environment = tuple((k, v) for k, v in sorted(os.environ.items()) if k.startswith(("AWS_", "AZURE_", "GOOGLE_")))
-    with _explained(location, f"the environment does not fit: check {_credentials(location)}"):
+    with _translated(location, f"the environment is invalid; check {_credentials(location)}"):
         return _connected(scheme, bucket, environment), key.strip("/")
 
 
 @lru_cache(maxsize=32)
 def _connected(scheme: str, bucket: str, environment: tuple[tuple[str, str], ...]) -> Store:  # noqa: ARG001
-    """Return the store of a bucket: the same one, with its open connections, until the environment changes."""
+    """Return the store of a bucket, which keeps its connections open until the environment changes."""
     from obstore.store import AzureStore, GCSStore, S3Store
 
     client: ClientConfig = {
         "allow_http": _plain_http(scheme, bucket),
-        "connect_timeout": SILENCE / 4,
-        "read_timeout": SILENCE,
+        "connect_timeout": READ_TIMEOUT / 4,
+        "read_timeout": READ_TIMEOUT,
         "timeout": timedelta(days=1),
     }
     retry: RetryConfig = {
         "max_retries": RETRIES,
-        "retry_timeout": PATIENCE,
+        "retry_timeout": RETRY_TIMEOUT,
         "backoff": {"init_backoff": BACKOFF, "max_backoff": timedelta(seconds=15), "base": 2},
     }
     if scheme == "gs":
@@ -413,19 +438,19 @@ def _connected(scheme: str, bucket: str, environment: tuple[tuple[str, str], ...
 
 
 def _plain_http(scheme: str, bucket: str) -> bool:
-    """Return whether the environment names an endpoint without TLS."""
+    """Return whether the environment sets an endpoint without TLS."""
     endpoints = {name: os.environ[name] for name in SERVICES[scheme].endpoints if name in os.environ}
     for name, endpoint in endpoints.items():
         if not re.fullmatch(r"https?://([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d+)?(/\S*)?", endpoint, re.ASCII):
-            problem = f"the environment variable {name} is no URL such as https://host:9000: correct it, or unset it"
+            problem = f"the environment variable {name} is not a URL such as https://host:9000; correct it, or unset it"
             raise StorageError(f"{scheme}://{bucket}", problem)
     return any(endpoint.startswith("http://") for endpoint in endpoints.values())
 
 
 def _profile(bucket: str) -> S3CredentialProvider | None:
-    """Return the credentials that boto3 finds (profiles, single sign-on, roles), if the environment holds no key.
+    """Return boto3's credentials (profiles, single sign-on, roles), None if the environment contains a key.
 
-    Without boto3, obstore still knows the environment and the roles of machines and containers, but no profiles.
+    Without boto3, obstore supports the environment and the roles of machines and containers, but no profiles.
     """
     if os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_SKIP_SIGNATURE"):
         return None
@@ -442,39 +467,39 @@ def _profile(bucket: str) -> S3CredentialProvider | None:
 
 
 @contextmanager
-def _explained(location: str, otherwise: str = "it broke off midway: try again") -> Iterator[None]:
-    """Turn what obstore raises into a sentence; its own text may hold signed URLs and stays out of it, and of the log.
+def _translated(location: str, default: str = "the transfer was interrupted; try again") -> Iterator[None]:
+    """Turn errors of obstore into `StorageError`, without their texts, which may contain signed URLs.
 
-    A panic of its Rust code, which no `except Exception` catches, comes from a line end in one of the variables.
+    A line end in an environment variable makes obstore's Rust code panic, which is not an `Exception`.
     """
     from obstore.exceptions import BaseError
 
     try:
         yield
     except (BaseError, FileNotFoundError, ValueError) as error:
-        raise StorageError(location, _problem(location, str(error)) or otherwise) from None
+        raise StorageError(location, _problem(location, str(error)) or default) from None
     except BaseException as error:
         if type(error).__module__ != "pyo3_runtime":
             raise
-        problem = f"the request cannot be built: look for blanks and line ends in {_credentials(location)}"
+        problem = f"the request is invalid; check for blanks and line ends in {_credentials(location)}"
         raise StorageError(location, problem) from None
 
 
 def _problem(location: str, text: str) -> str | None:
-    """Return what went wrong and what to do, from obstore's text."""
+    """Return the message for an error text of obstore, None if it is unknown."""
     text = text.partition("\n\nDebug source")[0]
     answer = re.search(r"status code: (\d+)(?:.*?<Code>(\w+))?", text, re.DOTALL)
     host = re.search(r"Error performing [A-Z]+ \w+://([^/?\s]+)", text)
     scheme, _, rest = location.partition("://")
-    facts = {
+    values = {
         "answer": " ".join(filter(None, answer.groups())) if answer else "",
         "bucket": rest.partition("/")[0],
         "credentials": _credentials(location),
         "endpoint": SERVICES[scheme].endpoints[0],
         "host": host[1] if host else "",
     }
-    found = (sentence for pattern, sentence in PROBLEMS if re.search(pattern, text, re.DOTALL))
-    return next((sentence.format(**facts) for sentence in found), None)
+    messages = (message for pattern, message in PROBLEMS if re.search(pattern, text, re.DOTALL))
+    return next((message.format(**values) for message in messages), None)
 
 
 def _credentials(location: str) -> str:

@@ -1,4 +1,4 @@
-"""What settings may be: types that refuse, with a sentence, what could not work."""
+"""Types of settings, with validation messages."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ from runner.domain.executions import Window, utc
 from runner.records.expressions import compiled
 
 EARLIEST, LATEST = 1970, 9000
+"""Years of valid windows and times."""
 
 NO_OTHER_KEYS = ConfigDict(extra="forbid")
 """Pydantic's configuration of a dataclass of settings."""
 
 
-def _from_text(parse: Callable[[str], Any]) -> BeforeValidator:
-    def parsed(value: Any) -> Any:
+def _from_string(parse: Callable[[str], Any]) -> BeforeValidator:
+    def validate(value: Any) -> Any:
         if not isinstance(value, str):
-            raise ValueError("expected a text")
+            raise ValueError("expected a string")
         return parse(value)
 
-    return BeforeValidator(parsed)
+    return BeforeValidator(validate)
 
 
-def _checked(expression: str) -> str:
+def _jmespath(expression: str) -> str:
     compiled(expression)
     return expression
 
 
 def _name(text: str) -> str:
-    """Return a name that SageMaker's rule allows; it is safe as a folder and as a metric label."""
+    """Return a name that SageMaker allows, which is also valid as a folder name and a metric label."""
     if len(text) > 63 or not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?", text):
-        raise ValueError("expected 1 to 63 letters, digits and hyphens, no hyphen at either end")
+        raise ValueError("expected 1 to 63 letters, digits and hyphens, without a hyphen at either end")
     return text
 
 
 def _path(text: str) -> Path:
     if not text.strip() or "\0" in text:
-        raise ValueError("expected a path, got an empty text or one with a NUL")
+        raise ValueError("expected a path, got an empty string or a NUL character")
     if re.match(r"[a-z0-9+.-]+:/", text):
-        raise ValueError("expected a path on this machine: only captures, datasets and labels may be elsewhere")
+        raise ValueError("expected a local path; only captures, datasets and labels may have a URL")
     return Path(text)
 
 
@@ -57,19 +58,19 @@ def _location(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if not urls.plain(text):
-        raise ValueError("expected an address such as http://127.0.0.1:8080/invocations, without credentials in it")
+    if not urls.is_plain_url(text):
+        raise ValueError("expected a URL such as http://127.0.0.1:8080/invocations, without credentials")
     return text
 
 
 def _ledger(text: str) -> str:
-    """Return the URL of a database; its password, if it has one, is libpq's own affair."""
+    """Return the URL of a database without a password, which libpq reads from the environment."""
     if re.fullmatch(r"sqlite:///[^?#\0]+", text):
         return text
     if not re.fullmatch(r"postgresql://[^\s?#\0]*", text):
         raise ValueError("expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
     if ":" in urlsplit(text).netloc.rpartition("@")[0]:
-        raise ValueError("holds a password: take it out, and give it in PGPASSWORD or in the file PGPASSFILE names")
+        raise ValueError("contains a password; remove it, and set PGPASSWORD or PGPASSFILE")
     return text
 
 
@@ -81,22 +82,22 @@ def _experiment(text: str) -> str:
 
 def _variable(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError("expected the name of an environment variable that holds the secret, not the secret itself")
+        raise ValueError("expected the name of an environment variable with the secret, not the secret itself")
     return text
 
 
-def _number_as_text(value: Any) -> Any:
-    """Return the number of a column as YAML has it as the text it stands for."""
+def _number_as_string(value: Any) -> Any:
+    """Return the number of a column, which YAML reads as an integer, as a string."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _score(text: str) -> str:
-    """Return a JMESPath, or the number of a CSV's column."""
-    return text if text.isdecimal() and text.isascii() else _checked(text)
+    """Return a JMESPath, or the number of a CSV column."""
+    return text if text.isdecimal() and text.isascii() else _jmespath(text)
 
 
 def _background(value: Any) -> Any:
-    """Return the SHAP baseline as the word mean, a location, or rows; rows may have the dataset's own shape."""
+    """Return the SHAP baseline: `mean`, a location, or rows in the format of the dataset."""
     if isinstance(value, str):
         return _location(value)
     rows = [value] if isinstance(value, dict) else value
@@ -113,28 +114,28 @@ def _window(text: str) -> Window:
 
 
 def _instant(text: str) -> datetime:
-    at = utc(text)
-    if not EARLIEST <= at.year < LATEST:
+    time = utc(text)
+    if not EARLIEST <= time.year < LATEST:
         raise ValueError(f"{text!r} is not between the years {EARLIEST} and {LATEST}")
-    return at
+    return time
 
 
-Instant = Annotated[datetime, _from_text(_instant)]
-Interval = Annotated[Window, _from_text(_window)]
-JmesPath = Annotated[str, _from_text(_checked)]
-LedgerUrl = Annotated[str, _from_text(_ledger)]
-Experiment = Annotated[str, _from_text(_experiment)]
-Name = Annotated[str, _from_text(_name)]
+Instant = Annotated[datetime, _from_string(_instant)]
+Interval = Annotated[Window, _from_string(_window)]
+JmesPath = Annotated[str, _from_string(_jmespath)]
+LedgerUrl = Annotated[str, _from_string(_ledger)]
+Experiment = Annotated[str, _from_string(_experiment)]
+Name = Annotated[str, _from_string(_name)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Rate = Annotated[float, Field(ge=1e-3, le=1e6)]
 Seconds = Annotated[FiniteFloat, Field(gt=0, le=86_400)]
-Url = Annotated[str, _from_text(_url)]
-Variable = Annotated[str, _from_text(_variable)]
+Url = Annotated[str, _from_string(_url)]
+Variable = Annotated[str, _from_string(_variable)]
 
 FeatureName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-FilePath = Annotated[Path, _from_text(_path)]
+FilePath = Annotated[Path, _from_string(_path)]
 MediaType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$")]
-Location = Annotated[str, _from_text(_location)]
-Column = Annotated[str, BeforeValidator(_number_as_text), StringConstraints(min_length=1)]
-Score = Annotated[str, _from_text(_score), BeforeValidator(_number_as_text)]
+Location = Annotated[str, _from_string(_location)]
+Column = Annotated[str, BeforeValidator(_number_as_string), StringConstraints(min_length=1)]
+Score = Annotated[str, _from_string(_score), BeforeValidator(_number_as_string)]
 Background = Annotated[str | list[list[Any] | dict[Any, Any]], BeforeValidator(_background)]

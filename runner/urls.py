@@ -1,4 +1,4 @@
-"""Addresses of endpoints: what they may hold, what of them may be shown, and whether they are this machine's."""
+"""URLs of endpoints: validation, secrets, and loopback addresses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from urllib.parse import urlsplit
 
 
-def plain(url: str) -> bool:
-    """Return whether a text is a URL without credentials; if it is not, no message repeats it.
+def is_plain_url(url: str) -> bool:
+    """Return whether a string is a valid HTTP URL without credentials; no message may quote any other string.
 
-    >>> plain("https://example.com/v1/models/churn:predict"), plain("https://user:secret@example.com/")
+    >>> is_plain_url("https://example.com/v1/models/churn:predict"), is_plain_url("https://user:secret@example.com/")
     (True, False)
-    >>> plain("http://127.0.0.1:99999/"), plain("http://example..com/")
+    >>> is_plain_url("http://127.0.0.1:99999/"), is_plain_url("http://example..com/")
     (False, False)
     """
     if not re.fullmatch(r"https?://[^\s/?#@]+([/?][^\s#]*)?", url):
@@ -26,46 +26,48 @@ def plain(url: str) -> bool:
         return False
 
 
-def bearer(token: str) -> str:
-    r"""Return a token as a header can carry it; white space around it, which files end with, is none of it.
+def bearer_token(text: str) -> str:
+    r"""Return a token for an HTTP header, without surrounding white space such as the line end of a file.
 
     Raises:
-        ValueError: when there is nothing, or what no header can carry.
+        ValueError: if the token is empty, or an HTTP header cannot contain it.
 
-    >>> bearer("s3cret\n")
+    >>> bearer_token("s3cret\n")
     's3cret'
     """
-    if not re.fullmatch(r"[!-~]+", token.strip()):
-        raise ValueError("holds no token: expected printable ASCII without blanks")
-    return token.strip()
+    if not re.fullmatch(r"[!-~]+", text.strip()):
+        raise ValueError("contains no token; expected printable ASCII characters without blanks")
+    return text.strip()
 
 
-def redacted(text: str, token: str) -> str:
-    r"""Return a text without a token, also where JSON escapes its characters; an empty token is none.
+def redact(text: str, token: str) -> str:
+    r"""Return a string without a token, also if JSON escapes some of its characters.
 
-    >>> redacted('{"got": "Bearer s3\\/cret\\u003d"}', "s3/cret=")
+    >>> redact('{"got": "Bearer s3\\/cret\\u003d"}', "s3/cret=")
     '{"got": "Bearer …"}'
     """
     characters = (rf"(?:\\?{re.escape(c)}|(?i:\\u{ord(c):04x}))" for c in token)
     return re.sub("".join(characters), "…", text) if token else text
 
 
-def shown(url: str) -> str:
-    """Return a URL without what may be secret in it.
+def without_secrets(url: str) -> str:
+    """Return a URL without credentials, query and fragment.
 
-    >>> shown("https://user:secret@example.com:8443/invocations?key=secret")
+    >>> without_secrets("https://user:secret@example.com:8443/invocations?key=secret")
     'https://example.com:8443/invocations?…'
     """
-    address = urlsplit(url)
-    shortened = address._replace(netloc=address.netloc.rpartition("@")[2], query="…" if address.query else "")
-    return shortened._replace(fragment="").geturl()
+    parts = urlsplit(url)
+    cleaned = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="…" if parts.query else "")
+    return cleaned._replace(fragment="").geturl()
 
 
-def loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Return whether a host is this machine.
 
-    >>> loopback("localhost"), loopback("127.0.0.1"), loopback("::1"), loopback("10.0.0.1"), loopback("example.com")
-    (True, True, True, False, False)
+    >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("::1")
+    (True, True, True)
+    >>> is_loopback("10.0.0.1"), is_loopback("example.com")
+    (False, False)
     """
     try:
         return ipaddress.ip_address(host).is_loopback

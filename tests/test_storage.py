@@ -23,14 +23,25 @@ from obstore.store import AzureStore, GCSStore
 from runner import storage
 from runner.domain.executions import Window
 from runner.errors import MissingInput, StorageError
-from runner.storage import existing, exists, fetched, hour_folders, join, lines, listing, read, replacing, write
+from runner.storage import (
+    exists,
+    hour_folders,
+    join,
+    list_files,
+    local_copy,
+    read,
+    read_lines,
+    replace_file,
+    require,
+    write,
+)
 from tests.golden import Golden
 from tests.object_store import ENVIRONMENT, Bucket, s3_server, use_endpoint
 
 WINDOW = Window.parse("2023-01-19T23:30")
 REFUSED = b"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>key</AWSAccessKeyId></Error>"
 MEBIBYTE = 2**20
-USES: list[Callable[[str], object]] = [read, listing, exists, lambda location: write(location, b"1")]
+USES: list[Callable[[str], object]] = [read, list_files, exists, lambda location: write(location, b"1")]
 
 
 @pytest.fixture
@@ -42,43 +53,47 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 
 @pytest.fixture
 def roots(bucket: Bucket, tmp_path: Path) -> tuple[str, str]:
-    """A local root and a remote one."""
+    """A local and a remote root."""
     return str(tmp_path / "root"), f"{bucket.url}/root"
 
 
 @dataclass
-class Answers:
-    """A server that gives prepared answers in turn, the last one for ever, and remembers what it was asked.
+class Responses:
+    """Prepared responses of a server in order, and the requests it received.
 
-    An answer is a status and a body; the body is promised `repeats` times, but sent `sent` times.
+    Attributes:
+        script: status and body of each response; the last one is repeated for further requests.
+        repeats: number of copies of the body in the header `Content-Length`.
+        sent: number of copies that are sent before the connection closes, None for all.
+        requests: method, path and headers of each request.
     """
 
     script: list[tuple[int, bytes]]
     repeats: int = 1
     sent: int | None = None
-    asked: list[tuple[str, str, Message]] = field(default_factory=list)
+    requests: list[tuple[str, str, Message]] = field(default_factory=list)
 
     def next(self) -> tuple[int, bytes]:
-        """Return the next answer."""
+        """Return the next response."""
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
 
 @contextmanager
-def answering(monkeypatch: pytest.MonkeyPatch, answers: Answers) -> Iterator[Answers]:
-    """Let S3 be a server that gives these answers."""
+def s3_responses(monkeypatch: pytest.MonkeyPatch, responses: Responses) -> Iterator[Responses]:
+    """Run a server with these responses as the endpoint of S3."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answers.asked.append((self.command, self.path, self.headers))
-            status, body = answers.next()
+            responses.requests.append((self.command, self.path, self.headers))
+            status, body = responses.next()
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body) * answers.repeats))
+            self.send_header("Content-Length", str(len(body) * responses.repeats))
             self.send_header("ETag", '"tag"')
             self.send_header("Last-Modified", "Thu, 19 Jan 2023 05:00:00 GMT")
             self.end_headers()
-            for _ in range(answers.repeats if answers.sent is None else answers.sent):
+            for _ in range(responses.repeats if responses.sent is None else responses.sent):
                 self.wfile.write(body)
-            self.close_connection = answers.sent is not None
+            self.close_connection = responses.sent is not None
 
         def log_message(self, *args: object) -> None:
             pass
@@ -90,7 +105,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answers: Answers) -> Iterator[Ans
     use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}")
     monkeypatch.setattr(storage, "BACKOFF", timedelta(milliseconds=1))
     try:
-        yield answers
+        yield responses
     finally:
         server.shutdown()
         thread.join()
@@ -101,7 +116,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answers: Answers) -> Iterator[Ans
 
 
 def test_folders_are_utc_hours() -> None:
-    """A window has a folder for each hour it touches, across midnight too."""
+    """A window has a folder for each of its hours, also across midnight."""
     assert hour_folders(WINDOW) == ["2023/01/19/23", "2023/01/20/00"]
 
 
@@ -117,13 +132,13 @@ def test_folders_are_utc_hours() -> None:
     ],
 )
 def test_joined_locations_have_single_slashes(parts: tuple[str, ...], joined: str) -> None:
-    """Locations are joined by single slashes, the scheme of a URL keeps its two."""
+    """Parts are joined by single slashes; the scheme of a URL has two."""
     assert join(*parts) == joined
 
 
 @pytest.mark.parametrize("scheme", ["ftp", "file", "http", "S3"])
 def test_unknown_scheme_is_refused(scheme: str, golden: Golden) -> None:
-    """The error names the schemes of object stores, and leaves out the password."""
+    """The error names the supported schemes, and omits the password."""
     with golden.raises(StorageError) as caught:
         read(f"{scheme}://me:password@host/x")
     assert caught.value.location == f"{scheme}://…@host/x"
@@ -131,7 +146,7 @@ def test_unknown_scheme_is_refused(scheme: str, golden: Golden) -> None:
 
 @pytest.mark.parametrize("location", ["s3:///x", "s3://a b/x", "s3://key:secret@b/x", "s3://key:sec/ret@b/x"])
 def test_url_without_a_bucket_is_refused(location: str, golden: Golden) -> None:
-    """What follows the scheme must be the name of a bucket; credentials there are not repeated."""
+    """The scheme must be followed by the name of a bucket; credentials are not repeated."""
     with golden.raises(StorageError) as caught:
         read(location)
     assert "sec" not in str(caught.value)
@@ -139,17 +154,17 @@ def test_url_without_a_bucket_is_refused(location: str, golden: Golden) -> None:
 
 @pytest.mark.parametrize(
     "use",
-    [read, lambda location: write(location, b""), lambda location: fetched(location).__enter__()],
-    ids=["read", "write", "fetched"],
+    [read, lambda location: write(location, b""), lambda location: local_copy(location).__enter__()],
+    ids=["read", "write", "copy"],
 )
-def test_whole_bucket_is_no_file(bucket: Bucket, use: Callable[[str], object], golden: Golden) -> None:
+def test_bucket_is_not_a_file(bucket: Bucket, use: Callable[[str], object], golden: Golden) -> None:
     """A bucket can be neither read nor written."""
     with golden.raises(StorageError):
         use(f"{bucket.url}/")
 
 
-def test_other_schemes_lead_to_google_and_azure(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """`gs://` and `az://` lead to their stores; an account that the environment lacks is an error."""
+def test_gs_and_az_select_google_and_azure(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """Each scheme has its own store; a missing Azure account is an error."""
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     store, key = storage._store("gs://b/a/b")
@@ -163,11 +178,10 @@ def test_other_schemes_lead_to_google_and_azure(monkeypatch: pytest.MonkeyPatch,
     assert (type(store) is AzureStore, key) == (True, "a")
 
 
-def test_local_work_loads_no_object_store() -> None:
-    """Whoever works locally does not wait for obstore or boto3."""
-    code = (
-        "import sys; from runner import storage; storage.listing('.'); assert not {'obstore', 'boto3'} & {*sys.modules}"
-    )
+def test_local_files_do_not_import_obstore() -> None:
+    """Neither obstore nor boto3 is imported."""
+    code = "import sys; from runner.storage import list_files; list_files('.')\n"
+    code += "assert not {'obstore', 'boto3'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -175,134 +189,134 @@ def test_local_work_loads_no_object_store() -> None:
 
 
 def test_files_are_listed_by_name(roots: tuple[str, str]) -> None:
-    """Local and remote files come in the order of their names; hidden ones and those of other folders do not come."""
+    """Local and remote files are sorted by name; hidden files and other folders are excluded."""
     listed = ["05/a.jsonl", "05/a/b.jsonl", "05/b c+é%41.jsonl", "05/empty.jsonl"]
-    others = ["05/.hidden.jsonl", "05/.tmp/x.jsonl", "05/x.json", "05x/a.jsonl", "a.jsonl", "5/05/a.jsonl"]
+    excluded = ["05/.hidden.jsonl", "05/.tmp/x.jsonl", "05/x.json", "05x/a.jsonl", "a.jsonl", "5/05/a.jsonl"]
     for root in roots:
-        for name in [*reversed(listed), *others]:
+        for name in [*reversed(listed), *excluded]:
             write(join(root, name), b"" if "empty" in name else b"data")
-        found = listing(root, "05", (".jsonl", ".gz"))
+        found = list_files(root, "05", (".jsonl", ".gz"))
         assert [(file.name, file.size) for file in found] == [(name, 0 if "empty" in name else 4) for name in listed]
         assert [file.location for file in found] == [join(root, name) for name in listed]
-        assert [file.name for file in listing(root)] == sorted([*listed, *others[2:]])
-        assert [file.name for file in listing(f"{root}/05/", "/a/")] == ["a/b.jsonl"]
-        assert listing(root, "absent") == listing(join(root, "absent")) == []
+        assert [file.name for file in list_files(root)] == sorted([*listed, *excluded[2:]])
+        assert [file.name for file in list_files(f"{root}/05/", "/a/")] == ["a/b.jsonl"]
+        assert list_files(root, "absent") == list_files(join(root, "absent")) == []
 
 
 def test_root_may_be_hidden_itself(roots: tuple[str, str]) -> None:
-    """Only what is hidden below the root is left out."""
+    """Hidden files are excluded only below the root."""
     for root in roots:
         write(join(root, ".x/a"), b"1")
-        assert [file.name for file in listing(join(root, ".x"))] == ["a"]
+        assert [file.name for file in list_files(join(root, ".x"))] == ["a"]
 
 
 def test_all_pages_are_listed(bucket: Bucket) -> None:
-    """More objects than the store lists in one answer are all there, from the whole bucket too."""
+    """All objects of several pages are listed, also for a whole bucket."""
     bucket.fill(f"05/{number:04}" for number in range(1205))
-    assert [file.name for file in listing(bucket.url)] == [f"05/{number:04}" for number in range(1205)]
-    assert len(listing(f"{bucket.url}/05")) == 1205
+    assert [file.name for file in list_files(bucket.url)] == [f"05/{number:04}" for number in range(1205)]
+    assert len(list_files(f"{bucket.url}/05")) == 1205
 
 
-def test_folder_markers_are_no_files(bucket: Bucket) -> None:
-    """Objects that stand for folders are left out, empty files beside them are not."""
+def test_folder_markers_are_excluded(bucket: Bucket) -> None:
+    """Objects that represent folders are excluded, empty files are not."""
     for key in ("a/", "a/b/", "a/b/c", "a/d/", "a/d", "a/e", "e/"):
         bucket.put(key, b"")
     bucket.put("e", b"file and folder")
     bucket.put("a", b"file and folder")
-    assert [file.name for file in listing(f"{bucket.url}/a")] == ["b/c", "d", "e"]
-    assert [file.name for file in listing(bucket.url, "a")] == ["a/b/c", "a/d", "a/e"]
-    found = {file.name: file.size for file in listing(bucket.url)}
+    assert [file.name for file in list_files(f"{bucket.url}/a")] == ["b/c", "d", "e"]
+    assert [file.name for file in list_files(bucket.url, "a")] == ["a/b/c", "a/d", "a/e"]
+    found = {file.name: file.size for file in list_files(bucket.url)}
     assert found == {"a": 15, "a/b/c": 0, "a/d": 0, "a/e": 0, "e": 15}
 
 
-def test_key_that_is_no_path_is_refused(bucket: Bucket, golden: Golden) -> None:
-    """A listing that holds a key with an empty part is an error."""
+def test_invalid_key_is_refused(bucket: Bucket, golden: Golden) -> None:
+    """A key with an empty part is an error."""
     bucket.put("a//b", b"1")
     with golden.raises(StorageError) as caught:
-        listing(bucket.url, "a")
+        list_files(bucket.url, "a")
     assert caught.value.location == "s3://captures/a"
 
 
 def test_links_to_files_are_files(tmp_path: Path) -> None:
-    """A link to a file is listed as one, a broken link and a folder are not."""
+    """A link to a file is listed; broken links and folders are not."""
     write(str(tmp_path / "elsewhere/x"), b"1")
     (tmp_path / "root/folder.jsonl").mkdir(parents=True)
     (tmp_path / "root/a").symlink_to(tmp_path / "elsewhere/x")
     (tmp_path / "root/b").symlink_to(tmp_path / "absent")
-    assert [(file.name, file.size) for file in listing(str(tmp_path / "root"))] == [("a", 1)]
+    assert [(file.name, file.size) for file in list_files(str(tmp_path / "root"))] == [("a", 1)]
 
 
 def test_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
-    """A file in the place of a folder is no empty folder."""
+    """A file instead of a folder is an error."""
     write(str(tmp_path / "file"), b"")
     with pytest.raises(NotADirectoryError):
-        listing(str(tmp_path / "file"))
+        list_files(str(tmp_path / "file"))
 
 
 # --- reading ---
 
 
-def test_lines_know_their_place(tmp_path: Path) -> None:
-    """Lines are numbered from 1 and keep their bytes, the last one also without its end."""
+def test_lines_have_numbers(tmp_path: Path) -> None:
+    """Lines are numbered from 1; their bytes are unchanged, also without a line end."""
     write(str(tmp_path / "a"), b"1\r\n\n\xff")
-    found = [(line.file, line.number, line.data) for line in lines(tmp_path / "a", "name")]
+    found = [(line.file, line.number, line.data) for line in read_lines(tmp_path / "a", "name")]
     assert found == [("name", 1, b"1\r\n"), ("name", 2, b"\n"), ("name", 3, b"\xff")]
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"1", b"1\n\xef\xbb\xbf2"])
-def test_mark_is_no_part_of_the_first_line(tmp_path: Path, text: bytes) -> None:
-    """A byte order mark at the start of a file is left out, anywhere else it stays."""
+def test_byte_order_mark_is_removed(tmp_path: Path, text: bytes) -> None:
+    """It is removed at the start of a file only."""
     write(str(tmp_path / "a"), b"\xef\xbb\xbf" + text)
-    assert [line.data for line in lines(tmp_path / "a", "a")] == text.splitlines(keepends=True)
+    assert [line.data for line in read_lines(tmp_path / "a", "a")] == text.splitlines(keepends=True)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\nnext\n"])
 @pytest.mark.parametrize("length", [9, 10, 11, 12, 21, 22, 23, 33, 100])
-def test_long_line_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, end: bytes) -> None:
-    """Of a line that is too long one byte more than allowed comes, and the next line is the next line."""
-    monkeypatch.setattr(storage, "LONGEST_LINE", 11)
+def test_long_line_is_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, end: bytes) -> None:
+    """A line that is too long has one byte more than allowed; the next line is complete."""
+    monkeypatch.setattr(storage, "MAX_LINE_BYTES", 11)
     text = b"\xef\xbb\xbf" + b"x" * length + end
     write(str(tmp_path / "a"), text)
-    whole = text[3:].splitlines(keepends=True)
-    assert [line.data for line in lines(tmp_path / "a", "a")] == [line[:12] for line in whole]
+    complete = text[3:].splitlines(keepends=True)
+    assert [line.data for line in read_lines(tmp_path / "a", "a")] == [line[:12] for line in complete]
 
 
-def test_long_lines_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line without end is never in memory whole."""
-    monkeypatch.setattr(storage, "LONGEST_LINE", MEBIBYTE)
+def test_long_lines_need_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A very long line is never completely in memory."""
+    monkeypatch.setattr(storage, "MAX_LINE_BYTES", MEBIBYTE)
     write(str(tmp_path / "a"), b"x" * 32 * MEBIBYTE)
     with memory_below(8 * MEBIBYTE):
-        assert [len(line.data) for line in lines(tmp_path / "a", "a")] == [MEBIBYTE + 1]
+        assert [len(line.data) for line in read_lines(tmp_path / "a", "a")] == [MEBIBYTE + 1]
 
 
 def test_plain_local_file_is_not_copied(tmp_path: Path) -> None:
-    """A local file that needs nothing is handed through."""
-    write(str(tmp_path / "a.gz"), b"plain in spite of its name")
-    with fetched(str(tmp_path / "a.gz")) as path:
+    """The path of an uncompressed local file is returned."""
+    write(str(tmp_path / "a.gz"), b"not compressed")
+    with local_copy(str(tmp_path / "a.gz")) as path:
         assert path == tmp_path / "a.gz"
 
 
-def test_content_comes_plain(roots: tuple[str, str]) -> None:
-    """Whatever is compressed is decompressed, several parts in one file too, and no copy stays behind."""
+def test_gzip_is_decompressed(roots: tuple[str, str]) -> None:
+    """Files with several gzip members are supported; temporary copies are removed."""
     text = b"line\n" * 10
-    packed = gzip.compress(text[:5]) + gzip.compress(text[5:])
+    compressed = gzip.compress(text[:5]) + gzip.compress(text[5:])
     for root in roots:
-        for name, data in (("plain", text), ("packed.jsonl", packed), ("empty", b""), ("one", b"\x1f")):
+        for name, data in (("plain", text), ("compressed.jsonl", compressed), ("empty", b""), ("one", b"\x1f")):
             write(join(root, name), data)
-            with fetched(join(root, name)) as path:
-                assert path.read_bytes() == (text if name == "packed.jsonl" else data)
+            with local_copy(join(root, name)) as path:
+                assert path.read_bytes() == (text if name == "compressed.jsonl" else data)
             assert path.exists() == (path == Path(root, name))
 
 
-def test_bytes_are_read_as_they_are(roots: tuple[str, str]) -> None:
-    """What is read whole is not decompressed."""
+def test_read_does_not_decompress(roots: tuple[str, str]) -> None:
+    """The stored bytes are returned."""
     for root in roots:
         write(join(root, "a.gz"), gzip.compress(b"text"))
         assert gzip.decompress(read(join(root, "a.gz"))) == b"text"
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         lambda data: data[:-9],
         lambda data: data[:20],
@@ -312,51 +326,51 @@ def test_bytes_are_read_as_they_are(roots: tuple[str, str]) -> None:
     ],
     ids=["no end", "early end", "other checksum", "other data", "more data"],
 )
-@pytest.mark.parametrize("where", [0, 1], ids=["disk", "bucket"])
-def test_broken_gzip_is_refused(
-    roots: tuple[str, str], where: int, spoil: Callable[[bytes], bytes], golden: Golden
+@pytest.mark.parametrize("index", [0, 1], ids=["disk", "bucket"])
+def test_corrupt_gzip_is_refused(
+    roots: tuple[str, str], index: int, damage: Callable[[bytes], bytes], golden: Golden
 ) -> None:
-    """Compressed data that ends early or has changed is an error that names the file."""
-    location = join(roots[where], "a.gz")
-    write(location, spoil(gzip.compress(bytes(range(256)))))
-    with golden.raises(StorageError, (r"\(.*\)", "({zlib})")) as caught, fetched(location):
+    """The error for truncated or changed data names the file."""
+    location = join(roots[index], "a.gz")
+    write(location, damage(gzip.compress(bytes(range(256)))))
+    with golden.raises(StorageError, (r"\(.*\)", "({zlib})")) as caught, local_copy(location):
         pass
     assert caught.value.location == location
 
 
-def test_decompressed_data_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """Compressed data that grows beyond LARGEST_FILE is refused."""
-    monkeypatch.setattr(storage, "LARGEST_FILE", MEBIBYTE)
+def test_decompressed_size_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """Data that decompresses to more than MAX_FILE_BYTES is refused."""
+    monkeypatch.setattr(storage, "MAX_FILE_BYTES", MEBIBYTE)
     write(str(tmp_path / "fits"), gzip.compress(bytes(MEBIBYTE)))
     write(str(tmp_path / "bomb"), gzip.compress(bytes(MEBIBYTE + 1)))
-    with fetched(str(tmp_path / "fits")) as path:
+    with local_copy(str(tmp_path / "fits")) as path:
         assert path.stat().st_size == MEBIBYTE
-    with golden.raises(StorageError) as caught, fetched(str(tmp_path / "bomb")):
+    with golden.raises(StorageError) as caught, local_copy(str(tmp_path / "bomb")):
         pass
     assert caught.value.location == str(tmp_path / "bomb")
-    assert str(MEBIBYTE) in str(caught.value)
+    assert f"{MEBIBYTE:,}" in str(caught.value)
 
 
-def test_what_happens_to_a_fetched_file_is_not_explained(bucket: Bucket) -> None:
-    """An error of whoever reads the file passes through, and the copy is gone all the same."""
+def test_error_while_using_a_copy_is_not_changed(bucket: Bucket) -> None:
+    """The error passes through, and the copy is removed."""
     location = bucket.put("a", b"1")
-    with pytest.raises(FileNotFoundError, match="mine"), fetched(location) as path:  # noqa: PT012
+    with pytest.raises(FileNotFoundError, match="failed"), local_copy(location) as path:  # noqa: PT012
         assert path.exists()
-        raise FileNotFoundError("mine")
+        raise FileNotFoundError("failed")
     assert not path.exists()
 
 
 def test_remote_file_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A remote file passes through memory in chunks."""
-    monkeypatch.setattr(storage, "CHUNK", MEBIBYTE)
-    large = Answers([(200, bytes(MEBIBYTE))], repeats=64)
-    with answering(monkeypatch, large), memory_below(8 * MEBIBYTE), fetched("s3://b/large") as path:
+    """A remote file is copied in chunks."""
+    monkeypatch.setattr(storage, "CHUNK_BYTES", MEBIBYTE)
+    large = Responses([(200, bytes(MEBIBYTE))], repeats=64)
+    with s3_responses(monkeypatch, large), memory_below(8 * MEBIBYTE), local_copy("s3://b/large") as path:
         assert path.stat().st_size == 64 * MEBIBYTE
 
 
 @contextmanager
 def memory_below(limit: int) -> Iterator[None]:
-    """Make sure that no more memory than this is taken inside."""
+    """Check that the peak of allocated memory stays below a limit in bytes."""
     tracemalloc.start()
     try:
         yield
@@ -365,11 +379,11 @@ def memory_below(limit: int) -> Iterator[None]:
         tracemalloc.stop()
 
 
-# --- writing and being there ---
+# --- writing and existence ---
 
 
-def test_file_is_written_whole(tmp_path: Path) -> None:
-    """A file and its folders appear, readable for others; writing again replaces it; nothing else remains."""
+def test_file_is_written_atomically(tmp_path: Path) -> None:
+    """Folders are created; the file is readable for all users; a second write replaces it; no other file remains."""
     target = tmp_path / "a/b/c.jsonl"
     for data in (b"first, and longer", b"second"):
         write(str(target), data)
@@ -379,16 +393,16 @@ def test_file_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    """Where a file cannot be put, what was there stays and nothing hidden remains."""
-    write(str(tmp_path / "target/inside"), b"kept")
+    """The previous content is unchanged, and no temporary file remains."""
+    write(str(tmp_path / "target/inside"), b"content")
     with pytest.raises(OSError, match="target"):
         write(str(tmp_path / "target"), b"data")
-    assert (tmp_path / "target/inside").read_bytes() == b"kept"
+    assert (tmp_path / "target/inside").read_bytes() == b"content"
     assert list(tmp_path.iterdir()) == [tmp_path / "target"]
 
 
-def test_what_is_written_is_read(roots: tuple[str, str]) -> None:
-    """Bytes and open files are stored as they are and replace what was there; then something exists, folders too."""
+def test_written_bytes_are_read(roots: tuple[str, str]) -> None:
+    """Bytes and open files are stored unchanged and replace previous content; then file and folders exist."""
     for root in roots:
         assert not exists(root)
         for data in (b"", b"first, and longer", bytes(6 * MEBIBYTE), b"second"):
@@ -400,49 +414,49 @@ def test_what_is_written_is_read(roots: tuple[str, str]) -> None:
         assert not any(exists(join(root, name)) for name in ("0", "05/a", "05/a b/c"))
 
 
-def test_what_is_written_is_in_the_bucket(bucket: Bucket) -> None:
-    """An object has the key that its location says, as another client sees it."""
+def test_object_has_the_key_of_its_location(bucket: Bucket) -> None:
+    """Another client reads it by this key."""
     write(f"{bucket.url}/a b/ü%20", b"data")
     assert bucket.get("a b/ü%20") == b"data"
 
 
-def test_file_is_replaced_only_by_a_whole_one(roots: tuple[str, str]) -> None:
-    """Where filling a file fails, the old one stays."""
+def test_failed_replacement_leaves_the_old_file(roots: tuple[str, str]) -> None:
+    """The file is replaced only if no error is raised."""
     for root in roots:
         write(join(root, "a"), b"old")
-        with pytest.raises(ValueError, match="mine"), replacing(join(root, "a")) as path:  # noqa: PT012
+        with pytest.raises(ValueError, match="failed"), replace_file(join(root, "a")) as path:  # noqa: PT012
             path.write_bytes(b"half")
-            raise ValueError("mine")
+            raise ValueError("failed")
         assert read(join(root, "a")) == b"old"
-        with replacing(join(root, "a")) as path:
+        with replace_file(join(root, "a")) as path:
             path.write_bytes(b"new")
         assert read(join(root, "a")) == b"new"
-        assert [file.name for file in listing(root)] == ["a"]
+        assert [file.name for file in list_files(root)] == ["a"]
 
 
 def test_empty_bucket_exists(bucket: Bucket) -> None:
-    """A bucket with nothing in it is there."""
+    """A bucket without objects exists."""
     assert exists(bucket.url)
-    assert existing(bucket.url, "the tree", "source.root", "make it") == bucket.url
+    assert require(bucket.url, "the tree", "source.root", "make it") == bucket.url
 
 
-def test_missing_location_says_which_setting_names_it(roots: tuple[str, str], golden: Golden) -> None:
-    """A location that does not exist is an error with its setting and a remedy, one that does is returned."""
+def test_missing_location_is_refused(roots: tuple[str, str], golden: Golden) -> None:
+    """The error contains the settings key and a remedy; an existing location is returned."""
     for root in roots:
         with golden.raises(MissingInput) as caught:
-            existing(join(root, "a"), "the folder", "paths.x", "make it")
+            require(join(root, "a"), "the folder", "paths.x", "make it")
         error = caught.value
         assert (error.subject, error.path, error.key, error.remedy) == ("the folder", f"{root}/a", "paths.x", "make it")
         write(join(root, "a"), b"")
-        assert existing(join(root, "a"), "the folder", "paths.x", "make it") == f"{root}/a"
+        assert require(join(root, "a"), "the folder", "paths.x", "make it") == f"{root}/a"
 
 
-# --- what goes wrong ---
+# --- failures ---
 
 
 def test_missing_object_is_named(bucket: Bucket, golden: Golden) -> None:
-    """An object that is not there is an error with its location; a local file raises what Python raises."""
-    for use in (read, lambda location: fetched(location).__enter__()):
+    """A missing object is a StorageError with its location, a missing local file a FileNotFoundError."""
+    for use in (read, lambda location: local_copy(location).__enter__()):
         with golden.raises(StorageError) as caught:
             use(f"{bucket.url}/a/b")
         assert caught.value.location == "s3://captures/a/b"
@@ -451,39 +465,39 @@ def test_missing_object_is_named(bucket: Bucket, golden: Golden) -> None:
         read("absent")
 
 
-@pytest.mark.parametrize("use", USES, ids=["read", "listing", "exists", "write"])
+@pytest.mark.parametrize("use", USES, ids=["read", "list", "exists", "write"])
 def test_missing_bucket_is_named(bucket: Bucket, use: Callable[[str], object], golden: Golden) -> None:
-    """A bucket that is not there is an error with its name, whatever is done with it."""
+    """The error names the bucket, for each operation."""
     with golden.raises(StorageError) as caught:
         use("s3://absent/a")
     assert caught.value.location == "s3://absent/a"
     assert "NoSuchBucket" in str(caught.value)
 
 
-def test_server_error_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that fails twice and then answers has answered."""
-    with answering(monkeypatch, Answers([(500, b""), (503, b""), (200, b"data")])) as answers:
+def test_server_error_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request succeeds after two failures."""
+    with s3_responses(monkeypatch, Responses([(500, b""), (503, b""), (200, b"data")])) as server:
         assert read("s3://b/a") == b"data"
-    assert [(method, path) for method, path, _ in answers.asked] == [("GET", "/b/a")] * 3
+    assert [(method, path) for method, path, _ in server.requests] == [("GET", "/b/a")] * 3
 
 
-def test_lasting_server_error_is_given_up(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """A server that fails at the first attempt and at every further one is an error."""
-    busy = Answers([(503, b"<Error><Code>SlowDown</Code></Error>")])
-    with answering(monkeypatch, busy) as answers, golden.raises(StorageError) as caught:
+def test_retries_of_a_server_error_are_limited(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """There is an error after all retries have failed."""
+    busy = Responses([(503, b"<Error><Code>SlowDown</Code></Error>")])
+    with s3_responses(monkeypatch, busy) as server, golden.raises(StorageError) as caught:
         read("s3://b/a")
     assert caught.value.location == "s3://b/a"
     assert "SlowDown" in str(caught.value)
-    assert len(answers.asked) == storage.RETRIES + 1
+    assert len(server.requests) == storage.RETRIES + 1
 
 
-@pytest.mark.parametrize("use", [read, listing], ids=["read", "listing"])
+@pytest.mark.parametrize("use", [read, list_files], ids=["read", "list"])
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_access_repeats_nothing_secret(
+def test_denied_access_repeats_no_secret(
     monkeypatch: pytest.MonkeyPatch, status: int, use: Callable[[str], object], golden: Golden
 ) -> None:
-    """The error names the variables to check; the key that the store repeats is neither in it nor in its cause."""
-    with answering(monkeypatch, Answers([(status, REFUSED)])), golden.raises(StorageError) as caught:
+    """The error names the variables to check; it does not contain the key that the store repeats."""
+    with s3_responses(monkeypatch, Responses([(status, REFUSED)])), golden.raises(StorageError) as caught:
         use("s3://b/a")
     assert caught.value.location == "s3://b/a"
     for word in (str(status), "SignatureDoesNotMatch", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
@@ -502,25 +516,30 @@ def test_refused_access_repeats_nothing_secret(
         pytest.param(400, b"<Code>InvalidRequest</Code>", id="anything else"),
     ],
 )
-def test_other_answers_are_errors(monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, golden: Golden) -> None:
-    """Each answer of a store has its own advice."""
-    with answering(monkeypatch, Answers([(status, body)])), golden.raises(StorageError) as caught:
+def test_other_error_responses_have_own_messages(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, golden: Golden
+) -> None:
+    """Each kind of response has its own remedy."""
+    with s3_responses(monkeypatch, Responses([(status, body)])), golden.raises(StorageError) as caught:
         read("s3://b/a")
     assert caught.value.location == "s3://b/a"
 
 
-def test_file_that_breaks_off_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """A file that does not come whole is not taken for whole."""
-    with answering(monkeypatch, Answers([(200, b"data")], repeats=2, sent=1)), golden.raises(StorageError) as caught:
-        fetched("s3://b/a").__enter__()
+def test_interrupted_transfer_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """An incomplete file is not accepted."""
+    with (
+        s3_responses(monkeypatch, Responses([(200, b"data")], repeats=2, sent=1)),
+        golden.raises(StorageError) as caught,
+    ):
+        local_copy("s3://b/a").__enter__()
     assert caught.value.location == "s3://b/a"
 
 
-@pytest.mark.parametrize("use", USES, ids=["read", "listing", "exists", "write"])
-def test_unreachable_store_is_given_up_soon(
+@pytest.mark.parametrize("use", USES, ids=["read", "list", "exists", "write"])
+def test_unreachable_store_fails_soon(
     monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object], golden: Golden
 ) -> None:
-    """Where nobody listens, an error names the host after a few attempts."""
+    """The error names the host after a few attempts."""
     monkeypatch.setattr(storage, "BACKOFF", timedelta(milliseconds=1))
     use_endpoint(monkeypatch, "http://127.0.0.1:1")
     start = time.monotonic()
@@ -531,9 +550,9 @@ def test_unreachable_store_is_given_up_soon(
     assert "127.0.0.1:1" in str(caught.value)
 
 
-def test_silent_store_is_given_up(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """A store that accepts the connection and says nothing is given up."""
-    monkeypatch.setattr(storage, "SILENCE", timedelta(milliseconds=40))
+def test_silent_store_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """A server that accepts the connection and sends nothing is an error."""
+    monkeypatch.setattr(storage, "READ_TIMEOUT", timedelta(milliseconds=40))
     monkeypatch.setattr(storage, "RETRIES", 1)
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:
         use_endpoint(monkeypatch, f"http://127.0.0.1:{silent.server_address[1]}")
@@ -555,7 +574,7 @@ def test_silent_store_is_given_up(monkeypatch: pytest.MonkeyPatch, golden: Golde
         pytest.param("http://me:password@host", id="password"),
     ],
 )
-def test_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str, golden: Golden) -> None:
+def test_invalid_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str, golden: Golden) -> None:
     """The error names the variable, without its value."""
     use_endpoint(monkeypatch, endpoint)
     with golden.raises(StorageError) as caught:
@@ -565,8 +584,8 @@ def test_endpoint_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, end
     assert "password" not in str(caught.value)
 
 
-def test_endpoint_of_s3_comes_first(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The endpoint for S3 alone wins over that for everything."""
+def test_endpoint_of_s3_takes_precedence(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS_ENDPOINT_URL_S3 takes precedence over AWS_ENDPOINT_URL."""
     location = bucket.put("a", b"1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bucket.endpoint)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -577,7 +596,7 @@ def test_endpoint_of_s3_comes_first(bucket: Bucket, monkeypatch: pytest.MonkeyPa
 def test_line_end_in_a_variable_is_refused(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, variable: str, golden: Golden
 ) -> None:
-    """A line end in a credential or in the region, on which obstore panics, is an error that names the variable."""
+    """A line end in a credential or the region makes obstore panic; the error names the variable."""
     monkeypatch.setenv(variable, "x\n")
     with golden.raises(StorageError) as caught:
         read(f"{bucket.url}/a")
@@ -585,7 +604,7 @@ def test_line_end_in_a_variable_is_refused(
 
 
 def test_malformed_variable_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """A variable that obstore cannot parse is an error without its value."""
+    """The error for a variable that obstore cannot parse omits its value."""
     monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "perhaps")
     with golden.raises(StorageError) as caught:
         read("s3://b/a")
@@ -594,8 +613,8 @@ def test_malformed_variable_is_refused(bucket: Bucket, monkeypatch: pytest.Monke
 
 
 def use_profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Take the key out of the environment, and write a profile with one and a profile without."""
-    write(str(tmp_path / "credentials"), b"[default]\naws_access_key_id=mine\naws_secret_access_key=x\n")
+    """Remove the key from the environment, and write one profile with a key and one without."""
+    write(str(tmp_path / "credentials"), b"[default]\naws_access_key_id=profile-key\naws_secret_access_key=x\n")
     write(str(tmp_path / "config"), b"[default]\nregion=eu-north-1\n[profile empty]\nregion=eu-south-1\n")
     for name in ENVIRONMENT:
         monkeypatch.delenv(name)
@@ -605,22 +624,24 @@ def use_profiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("region", ["", "eu-west-3"])
-def test_profile_stands_in_for_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, region: str) -> None:
-    """Without a key in the environment, that of the profile signs, for the region of the environment or its own."""
-    with answering(monkeypatch, Answers([(200, b"data")])) as answers:
+def test_profile_is_used_without_a_key_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, region: str
+) -> None:
+    """The key of the profile signs requests, for the region of the environment or of the profile."""
+    with s3_responses(monkeypatch, Responses([(200, b"data")])) as server:
         use_profiles(monkeypatch, tmp_path)
         monkeypatch.setenv("AWS_REGION", region)
         assert read("s3://b/a") == b"data"
-    signed = answers.asked[0][2]["Authorization"]
-    assert signed.split("Credential=")[1].split("/")[::2][:2] == ["mine", region or "eu-north-1"]
+    signed = server.requests[0][2]["Authorization"]
+    assert signed.split("Credential=")[1].split("/")[::2][:2] == ["profile-key", region or "eu-north-1"]
 
 
 @pytest.mark.parametrize("profile", ["empty", "absent"])
 def test_profile_without_a_key_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str, golden: Golden
 ) -> None:
-    """Where no key is found, the error names the variables that may hold it."""
-    with answering(monkeypatch, Answers([(200, b"data")])) as answers:
+    """The error names the variables for the key."""
+    with s3_responses(monkeypatch, Responses([(200, b"data")])) as server:
         use_profiles(monkeypatch, tmp_path)
         monkeypatch.setenv("AWS_PROFILE", profile)
         with golden.raises(StorageError) as caught:
@@ -629,4 +650,4 @@ def test_profile_without_a_key_is_refused(
         assert "AWS_ACCESS_KEY_ID" in str(caught.value)
         monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
         assert read("s3://b/a") == b"data"
-    assert "Authorization" not in answers.asked[0][2]
+    assert "Authorization" not in server.requests[0][2]

@@ -24,7 +24,7 @@ from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.durations import duration
 from runner.scheduling.timetable import dump
 from runner.sources.data import Data
-from runner.urls import shown
+from runner.urls import without_secrets
 
 
 def validate(config: DictConfig) -> Settings:
@@ -55,7 +55,7 @@ def snapshot(config: DictConfig) -> str:
     values: Any = _literal(OmegaConf.to_container(config, resolve=True))
     for group, key in (("model", "url"), ("model", "endpoint_url"), ("stage", "url")):
         if isinstance(values[group].get(key), str):
-            values[group][key] = shown(values[group][key])
+            values[group][key] = without_secrets(values[group][key])
     return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
@@ -100,7 +100,7 @@ def declaration(settings: Settings, snapshot: str) -> Declaration:
     """
     urls = {f"model.{key}": getattr(settings.model, key, None) for key in ("url", "endpoint_url")}
     problem = "the part after the question mark may be a secret, and the ledger stores no secrets"
-    if hidden := [key for key, url in urls.items() if url and shown(url) != url]:
+    if hidden := [key for key, url in urls.items() if url and without_secrets(url) != url]:
         raise SettingsError(
             [f"{key}: {problem}; pass a token in the environment variable of model.token_env" for key in hidden]
         )

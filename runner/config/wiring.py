@@ -63,7 +63,7 @@ from runner.stages.schedule import Schedules, ScheduleStage
 from runner.stages.serve import Serve, ServeStage
 from runner.stages.status import LedgerStatus, StatusStage
 from runner.stages.traffic import Traffic, TrafficStage
-from runner.urls import bearer
+from runner.urls import bearer_token
 
 if TYPE_CHECKING:
     import polars as pl
@@ -278,7 +278,7 @@ def _token(variable: str) -> str | None:
     """
     text = os.environ.get(variable, "")
     try:
-        return bearer(text) if text else None
+        return bearer_token(text) if text else None
     except ValueError as error:
         raise SettingsError([f"stage.token_env: the environment variable {variable} {error}"]) from error
 

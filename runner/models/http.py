@@ -18,7 +18,7 @@ from runner.errors import EndpointError
 from runner.models.remote import Remote
 from runner.models.transport import RETRYABLE, Call, Response
 from runner.types import Variable
-from runner.urls import bearer, loopback, plain, redacted, shown
+from runner.urls import bearer_token, is_loopback, is_plain_url, redact, without_secrets
 
 if TYPE_CHECKING:
     import httpx
@@ -47,7 +47,7 @@ class Http(Remote):
 
     @model_validator(mode="after")
     def _address(self) -> Self:
-        if not plain(self.url):
+        if not is_plain_url(self.url):
             expected = "an address such as http://127.0.0.1:8080/invocations, without credentials"
             raise ValueError(
                 f"url: expected {expected}; for a token, set model.token_env to the name of an environment variable"
@@ -57,7 +57,7 @@ class Http(Remote):
     @property
     def where(self) -> str:
         """The URL, without its query."""
-        return shown(self.url)
+        return without_secrets(self.url)
 
     def _connect(self) -> Call:
         import httpx
@@ -70,13 +70,13 @@ class Http(Remote):
             headers=headers,
             timeout=self.timeout_seconds,
             limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
-            mounts={f"all://{host.netloc}": None} if loopback(host.hostname or "") else None,
+            mounts={f"all://{host.netloc}": None} if is_loopback(host.hostname or "") else None,
         )
         weakref.finalize(self, client.close)
         return partial(_posted, client, self.url, self._redacted)
 
     def _redacted(self, text: str) -> str:
-        return redacted(text, self._token)
+        return redact(text, self._token)
 
     @cached_property
     def _token(self) -> str:
@@ -88,7 +88,7 @@ class Http(Remote):
         if self.token_env is None:
             return ""
         try:
-            return bearer(os.environ.get(self.token_env, ""))
+            return bearer_token(os.environ.get(self.token_env, ""))
         except ValueError as error:
             problem = f"the environment variable {self.token_env} {error}"
             raise EndpointError(self.where, None, problem, "set it to a token, or set model.token_env=null") from error
@@ -108,7 +108,7 @@ def _posted(
         return Response(None, redact(str(error) or type(error).__name__), retryable)
     text = response.text
     if response.has_redirect_location:
-        text = f"redirects to {shown(response.headers['Location'])} are not followed"
+        text = f"redirects to {without_secrets(response.headers['Location'])} are not followed"
     if not response.is_success:
         text = redact(text)
     status, retry_after = response.status_code, response.headers.get("Retry-After", "")

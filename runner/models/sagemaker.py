@@ -15,7 +15,7 @@ from runner.errors import EndpointError
 from runner.models.base import installed
 from runner.models.remote import Remote
 from runner.models.transport import RETRYABLE, Call, Response
-from runner.urls import loopback, plain, shown
+from runner.urls import is_loopback, is_plain_url, without_secrets
 
 THROTTLED = 429
 """HTTP status code assigned to throttling errors."""
@@ -43,7 +43,7 @@ class SageMaker(Remote):
 
     @model_validator(mode="after")
     def _address(self) -> Self:
-        if self.endpoint_url is not None and ("?" in self.endpoint_url or not plain(self.endpoint_url)):
+        if self.endpoint_url is not None and ("?" in self.endpoint_url or not is_plain_url(self.endpoint_url)):
             expected = "an address such as http://127.0.0.1:8080, without credentials or query, or null"
             raise ValueError(f"endpoint_url: expected {expected}")
         return self
@@ -51,7 +51,7 @@ class SageMaker(Remote):
     @property
     def where(self) -> str:
         """The endpoint, and the address of the runtime unless it is AWS."""
-        address = f" at {shown(self.endpoint_url)}" if self.endpoint_url else ""
+        address = f" at {without_secrets(self.endpoint_url)}" if self.endpoint_url else ""
         return f"SageMaker endpoint {self.endpoint_name}{address}"
 
     def _connect(self) -> Call:
@@ -75,7 +75,7 @@ class SageMaker(Remote):
             read_timeout=self.timeout_seconds,
             max_pool_connections=self.concurrency,
             retries={"total_max_attempts": 1, "mode": "standard"},
-            proxies={} if loopback(urlsplit(self.endpoint_url or "").hostname or "") else None,
+            proxies={} if is_loopback(urlsplit(self.endpoint_url or "").hostname or "") else None,
         )
         try:
             return boto3.Session().client(

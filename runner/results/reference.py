@@ -20,7 +20,7 @@ from runner.results.directory import ANALYSIS, MANIFEST, REFERENCE_SAMPLE
 from runner.results.documents import load_analysis, sha256
 from runner.results.manifest import Explanation
 from runner.results.manifest_file import read_manifest
-from runner.storage import existing
+from runner.storage import require
 
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
 """Estimator settings that change the meaning of attributions; the others change only their noise."""
@@ -53,7 +53,7 @@ class Reference:
             UnusableReference: if the file, its manifest or its sample cannot be read.
         """
         file = path if path.suffix == ".json" else path / ANALYSIS
-        existing(
+        require(
             str(file),
             "the reference",
             "monitor.reference",

@@ -222,7 +222,7 @@ class CaptureWriter:
     def _write(self, buffer: HourBuffer) -> str | None:
         """Write the events of an hour; after a failure queue them again and return the problem."""
         try:
-            with storage.replacing(self._location(buffer.first)) as path:
+            with storage.replace_file(self._location(buffer.first)) as path:
                 path.write_bytes(buffer.lines)
         except (StorageError, OSError) as error:
             with self._changed:

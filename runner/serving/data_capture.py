@@ -17,7 +17,7 @@ from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
 from runner.records.capture import encode
 from runner.serving.capture_writer import CaptureWriter, DiskUsage
-from runner.storage import LONGEST_LINE
+from runner.storage import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,7 +27,7 @@ Side = Literal["REQUEST", "RESPONSE"]
 CONTENT_TYPE = b"content-type"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
-TOO_LARGE = f"a body or its capture line is larger than {LONGEST_LINE} bytes"
+TOO_LARGE = f"a body or its capture line is larger than {MAX_LINE_BYTES} bytes"
 
 VARIABLE_BITS = ~(0xF << 76 | 0x3 << 62)
 VERSION_4 = 4 << 76 | 2 << 62
@@ -159,7 +159,7 @@ class DataCapture:
         """Queue the event of an answered invocation."""
         fits = not (invocation.request.is_too_large or invocation.response.is_too_large)
         line = encode(self._event(invocation)) if fits else None
-        if line is None or len(line) > LONGEST_LINE:
+        if line is None or len(line) > MAX_LINE_BYTES:
             self._writer.drop(TOO_LARGE)
         else:
             self._writer.put(invocation.at, line)
@@ -222,7 +222,7 @@ class _Body:
 
     @property
     def is_too_large(self) -> bool:
-        return self.size > LONGEST_LINE
+        return self.size > MAX_LINE_BYTES
 
     def add(self, chunk: bytes) -> None:
         if not self.wanted:

@@ -39,7 +39,7 @@ class BatchTransformSource:
 
     def files(self, window: Window) -> list[File]:
         """Return the manifests of the window's hours."""
-        return storage.listing_hours(self.root, window, (".json", ".jsonl"), "input")
+        return storage.list_hours(self.root, window, (".json", ".jsonl"), "input")
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:  # noqa: ARG002
         """Collect the records of the files that the manifests list."""
@@ -52,7 +52,7 @@ class BatchTransformSource:
                 continue
             for location in locations:
                 try:
-                    with storage.fetched(location) as path:
+                    with storage.local_copy(location) as path:
                         DataFile(path, location, data).read(collector)
                 except FileNotFoundError as error:
                     raise StorageError(file.location, f"the manifest lists {location}, which does not exist") from error
@@ -64,7 +64,7 @@ def _listed(file: File) -> list[str]:
     Raises:
         RecordError: `not_a_manifest`.
     """
-    with storage.fetched(file.location) as path:
+    with storage.local_copy(file.location) as path:
         locations = manifests.decode(path.read_bytes().removeprefix(BOM_UTF8))
     for location in locations:
         if storage.is_remote(file.location) and not storage.is_remote(location):

@@ -73,7 +73,7 @@ class CaptureFile:
 
     def _lines(self, pending: NDArray[np.uint32] | None) -> Iterator[Line]:
         """Yield the lines that have not been read yet; None stands for all."""
-        lines = storage.lines(self.path, self.name)
+        lines = storage.read_lines(self.path, self.name)
         if pending is None:
             yield from lines
         elif len(pending):
@@ -114,8 +114,8 @@ class CaptureFile:
                 continue
             at = None
             try:
-                if len(line.data) > storage.LONGEST_LINE:
-                    raise RecordError("too_long", f"longer than {storage.LONGEST_LINE} bytes: {snippet(line.data)}")
+                if len(line.data) > storage.MAX_LINE_BYTES:
+                    raise RecordError("too_long", f"longer than {storage.MAX_LINE_BYTES} bytes: {snippet(line.data)}")
                 event = capture.decode(line.data)
                 at = event.at
                 if at not in self.window:

@@ -90,11 +90,11 @@ class DataFile:
             return
         row: list[Line] = []
         quotes = size = 0
-        for line in storage.lines(self.path, self.name):
+        for line in storage.read_lines(self.path, self.name):
             row.append(line)
             quotes += line.data.count(b'"') if format_ == "text/csv" else 0
             size += len(line.data)
-            if quotes % 2 and size <= storage.LONGEST_LINE:
+            if quotes % 2 and size <= storage.MAX_LINE_BYTES:
                 continue
             if len(row) > 1 or line.data.strip():
                 yield row
@@ -174,8 +174,8 @@ def _header(rows: Sequence[list[Scalar]]) -> list[Scalar]:
 
 
 def _text(data: bytes, format_: Format) -> str:
-    if format_ != "application/json" and len(data) > storage.LONGEST_LINE:
-        raise RecordError("too_long", f"longer than {storage.LONGEST_LINE} bytes")
+    if format_ != "application/json" and len(data) > storage.MAX_LINE_BYTES:
+        raise RecordError("too_long", f"longer than {storage.MAX_LINE_BYTES} bytes")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -42,8 +42,8 @@ class Dataset:
             MissingInput: if the file does not exist.
             DatasetError: if a record is not valid, or there is no record.
         """
-        storage.existing(self.location, self.name, self.key, "give the path of a dataset, local or in an object store")
-        with storage.fetched(self.location) as path, RecordCollector(self.data.fields) as collector:
+        storage.require(self.location, self.name, self.key, "give the path of a dataset, local or in an object store")
+        with storage.local_copy(self.location) as path, RecordCollector(self.data.fields) as collector:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             DataFile(path, self.location, self.data, self.labelled).read(collector)

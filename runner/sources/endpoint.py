@@ -40,11 +40,11 @@ class EndpointSource:
     def files(self, window: Window) -> list[File]:
         """Return the capture files of the window's hours and their neighbours."""
         around = Window(window.start - self.neighbours * HOUR, window.end + self.neighbours * HOUR)
-        return storage.listing_hours(self.root, around, (".jsonl", ".jsonl.gz"))
+        return storage.list_hours(self.root, around, (".jsonl", ".jsonl.gz"))
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
         """Collect the events of the window."""
         hours = tuple(storage.hour_folders(window))
         for file in files:
-            with storage.fetched(file.location) as path:
+            with storage.local_copy(file.location) as path:
                 CaptureFile(path, file.name, data.fields, window, file.name.startswith(hours)).read(collector)

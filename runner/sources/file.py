@@ -35,11 +35,11 @@ class FileSource:
 
     def files(self, window: Window) -> list[File]:  # noqa: ARG002
         """Return the file."""
-        storage.existing(self.path, "the file of records", "source.path", "give the path of a dataset")
+        storage.require(self.path, "the file of records", "source.path", "give the path of a dataset")
         return [File(self.path, self.path, 0)]
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:  # noqa: ARG002
         """Collect the records of the file."""
         for file in files:
-            with storage.fetched(file.location) as path:
+            with storage.local_copy(file.location) as path:
                 DataFile(path, file.name, data).read(collector)

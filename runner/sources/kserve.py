@@ -47,7 +47,7 @@ class KserveSource:
 
     def files(self, window: Window) -> list[File]:  # noqa: ARG002
         """Return all files; the time in the records says what belongs to the window."""
-        return storage.listing(self.root, suffixes=(".jsonl", ".json", ".jsonl.gz", ".json.gz"))
+        return storage.list_files(self.root, suffixes=(".jsonl", ".json", ".jsonl.gz", ".json.gz"))
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
         """Take in the invocations whose request is of the window, with their responses where there are any."""
@@ -74,8 +74,8 @@ class KserveSource:
 
     def _sides(self, files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[Line, Side]]:
         for file in files:
-            with storage.fetched(file.location) as path:
-                for line in storage.lines(path, file.name):
+            with storage.local_copy(file.location) as path:
+                for line in storage.read_lines(path, file.name):
                     if not line.data.strip():
                         continue
                     try:

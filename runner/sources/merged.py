@@ -38,9 +38,9 @@ class MergedReader:
         labels: list[Scalar] = []
         scores: list[list[float]] = []
         problems: list[str] = []
-        for file in storage.listing_hours(self.root, window, (".jsonl",)):
-            with storage.fetched(file.location) as path:
-                for line in storage.lines(path, file.name):
+        for file in storage.list_hours(self.root, window, (".jsonl",)):
+            with storage.local_copy(file.location) as path:
+                for line in storage.read_lines(path, file.name):
                     if not line.data.strip():
                         continue
                     try:

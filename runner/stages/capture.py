@@ -65,7 +65,7 @@ class Capture:
                 storage.write(written[-1], captured.rejections)
             if self.settings.save == "parquet" and captured.records:
                 written.append(f"{stem}.parquet")
-                with storage.replacing(written[-1]) as path:
+                with storage.replace_file(written[-1]) as path:
                     records(captured).sink_parquet(path)
             self.source.check(captured, window)
         return Outcome("\n".join([describe(found), *(f"  saved in {path}" for path in written)]))

@@ -87,9 +87,9 @@ class Merge:
 
     def _labels(self, window: Window) -> Iterator[Line]:
         late = Window(window.start, window.end + self.settings.late_hours * HOUR)
-        for file in storage.listing_hours(self.ground_truth, late, (".jsonl", ".json", ".jsonl.gz")):
-            with storage.fetched(file.location) as path:
-                yield from storage.lines(path, file.name)
+        for file in storage.list_hours(self.ground_truth, late, (".jsonl", ".json", ".jsonl.gz")):
+            with storage.local_copy(file.location) as path:
+                yield from storage.read_lines(path, file.name)
 
     def _events(self, window: Window, counts: Counter[str]) -> Iterator[tuple[bytes, Event]]:
         """Yield the lines and events of the window, and count files, events outside, probes and rejected lines."""
@@ -97,8 +97,8 @@ class Merge:
         own = tuple(storage.hour_folders(window))
         counts["files"] = len(files)
         for file in self.track(files, "merging", len(files)):
-            with storage.fetched(file.location) as path:
-                for line in storage.lines(path, file.name):
+            with storage.local_copy(file.location) as path:
+                for line in storage.read_lines(path, file.name):
                     try:
                         event = capture.decode(line.data) if line.data.strip() else None
                     except RecordError:

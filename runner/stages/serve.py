@@ -18,7 +18,7 @@ from runner.models.base import LocalModel
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.types import NO_OTHER_KEYS, Port, Variable
-from runner.urls import loopback
+from runner.urls import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -88,7 +88,7 @@ class Serve:
         from runner.serving.server import listen
 
         host, port = self.settings.host, self.settings.port
-        if not self.token and not loopback(host):
+        if not self.token and not is_loopback(host):
             problem = "other machines can reach this address, so requests must carry a token"
             remedy = f"set the environment variable {self.settings.token_env} (stage.token_env), or use 127.0.0.1"
             raise SettingsError([f"stage.host={host}: {problem}; {remedy}"])

@@ -18,7 +18,7 @@ from runner.records.batches import Batch, batches
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset
 from runner.types import NO_OTHER_KEYS, Rate, Seconds, Url, Variable
-from runner.urls import shown
+from runner.urls import without_secrets
 
 if TYPE_CHECKING:
     import httpx
@@ -127,7 +127,7 @@ class Traffic:
         if counts.failures == MOST_FAILURES:
             problem = f"{MOST_FAILURES} requests in a row failed: {', '.join(list(counts.problems)[-3:])}"
             raise EndpointError(
-                shown(self.settings.url),
+                without_secrets(self.settings.url),
                 None,
                 problem,
                 "check stage.url, and that the endpoint is running (stage=serve)",
@@ -135,7 +135,7 @@ class Traffic:
 
     def _outcome(self, counts: TrafficCounts, seconds: float) -> Outcome:
         sent = f"{plural(counts.records, 'record')} in {plural(counts.requests, 'request')}"
-        lines = [f"sent {sent} to {shown(self.settings.url)} in {seconds:.1f} s"]
+        lines = [f"sent {sent} to {without_secrets(self.settings.url)} in {seconds:.1f} s"]
         lines += [f"{plural(count, 'failure')}: {problem}" for problem, count in counts.problems.most_common(10)]
         return Outcome("\n  ".join(lines), succeeded=not counts.problems)
 

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from runner import cli
 from runner.errors import EndpointError, ModelAnswerError
 from runner.models.http import Http, _posted
-from runner.urls import plain, shown
+from runner.urls import is_plain_url, without_secrets
 from tests.golden import Golden
 from tests.models.servers import Reply, Seen, always, http, serving
 from tests.models.test_remote import ANSWER, FEATURES, MODEL
@@ -261,8 +261,8 @@ def test_the_error_of_another_address(golden: Golden) -> None:
 @example("https://bücher.example:443/v1?a=b")
 def test_every_string_is_an_address_or_refused(text: str) -> None:
     """Every string is either refused or an address that can be shown and called."""
-    if plain(text):
-        assert shown(text).startswith(("http://", "https://"))
+    if is_plain_url(text):
+        assert without_secrets(text).startswith(("http://", "https://"))
         model = http(text)
         assert callable(model._connect())
 

@@ -130,7 +130,7 @@ def test_failing_storage_logs_one_warning_and_loses_no_event(
 ) -> None:
     """Only the first failure and the recovery are logged."""
     tries = []
-    replacing = storage.replacing
+    replacing = storage.replace_file
 
     def counted(location: str) -> AbstractContextManager[Path]:
         tries.append(location)
@@ -275,7 +275,7 @@ def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) ->
         capture.put(AT, b"1\n")
         capture.put(AT, b"2\n")
         capture.close()
-        (file,) = storage.listing(root)
+        (file,) = storage.list_files(root)
         assert re.fullmatch(FILE, file.name)
         assert storage.read(file.location) == b"1\n2\n"
 

@@ -16,20 +16,20 @@ from starlette.types import Receive, Scope, Send
 
 from runner.serving import server
 from runner.serving.server import CoalescingTransport, Server, listen
-from runner.urls import loopback
+from runner.urls import is_loopback
 from tests.serving.served import scores, whole_body
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_loopback(host: str) -> None:
     """Loopback addresses are recognised."""
-    assert loopback(host)
+    assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "127.0.0.1.example.com", ""])  # noqa: S104
 def test_no_loopback(host: str) -> None:
     """Other addresses are not loopback."""
-    assert not loopback(host)
+    assert not is_loopback(host)
 
 
 def test_port_in_use_is_an_error() -> None:
