@@ -166,7 +166,7 @@ def test_integers_that_become_floats_late_keep_every_line(tmp_path: Path) -> Non
 @pytest.mark.parametrize("place", [0, 1500, 3000])
 def test_a_line_beyond_all_measure_is_rejected(place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line above the limit is one rejection wherever it stands; its neighbours are records."""
-    monkeypatch.setattr(storage, "LONGEST_LINE", 2**16)
+    monkeypatch.setattr(storage, "MAX_LINE_BYTES", 2**16)
     rng = random.Random(0)
     lines = [Form().line(rng, i) for i in range(3000)]
     lines.insert(place, b'{"captureData":"' + b"x" * 2**17 + b'"}')

@@ -229,7 +229,7 @@ def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_line_that_is_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line beyond the limit is rejected with its beginning; a quoted cell ends there too."""
-    monkeypatch.setattr(storage, "LONGEST_LINE", 50)
+    monkeypatch.setattr(storage, "MAX_LINE_BYTES", 50)
     found = text(tmp_path, b"1\n" + b"2" * 60 + b"\n3\n")
     assert (found.rows, found.places) == ([(1,), (3,)], [("data", 2, "too_long")])
     assert found.lost[0]["text"].startswith("222")
