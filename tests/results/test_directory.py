@@ -167,16 +167,17 @@ def test_directory_moved_by_a_killed_writer_is_restored(tmp_path: Path) -> None:
 
 def test_killed_writers_leave_no_trace(tmp_path: Path) -> None:
     """Also if several are killed at once, or between any two system calls."""
-    command = [sys.executable, "-m", "tests.killed_writers", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.results.killed_writers", str(tmp_path)]
     found = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=CHECKOUT, timeout=60).stdout)
-    for points in (new := found["new"], again := found["again"], gone := found["gone"]):
-        assert len(points) > 8
-        assert {last for *_, last in points} == {"last"}
-    assert {tuple(point[:2]) for point in new} == {("nothing", "nothing"), ("new", "new")}
-    assert {tuple(point[:2]) for point in gone} == {("old", "old"), ("nothing", "nothing")}
-    assert Counter(tuple(point[:2]) for point in again)["nothing", "old"] == 1
-    assert {tuple(point[:2]) for point in again} == {("old", "old"), ("nothing", "old"), ("new", "new")}
-    assert (found["row"], found["random"]) == ("last", "last")
+    for kills in (create := found["create"], replace := found["replace"], delete := found["remove"]):
+        assert len(kills) > 8
+        assert {last for *_, last in kills} == {"last"}
+    assert {(killed, claimed) for killed, claimed, _ in create} == {("nothing", "nothing"), ("new", "new")}
+    assert {(killed, claimed) for killed, claimed, _ in delete} == {("old", "old"), ("nothing", "nothing")}
+    replaced = Counter((killed, claimed) for killed, claimed, _ in replace)
+    assert replaced.keys() == {("old", "old"), ("nothing", "old"), ("new", "new")}
+    assert replaced["nothing", "old"] == 1
+    assert (found["sequence"], found["random"]) == ("last", "last")
 
 
 def test_hidden_folder_of_a_live_writer_is_not_removed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from runner.results.documents import (
     sha256,
 )
 from tests.drift.samples import HOUR, POLICY, local
+from tests.golden import Golden
 
 EXPECTED = Path(__file__).parents[1] / "expected"
 
@@ -81,8 +82,9 @@ def test_violations_match_the_expected_file() -> None:
 )
 def test_other_documents_are_refused(data: bytes) -> None:
     """The error names the file."""
-    with pytest.raises(UnusableReference, match=r"reference a\.json: "):
+    with pytest.raises(UnusableReference) as caught:
         load_analysis(data, "a.json")
+    assert caught.value.path == "a.json"
 
 
 def test_undefined_figures_are_null_in_drift_json() -> None:
@@ -115,19 +117,19 @@ def test_drift_round_trip() -> None:
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"reference": 7}', b'{"version": 2, "finding": 7}'])
-def test_damaged_drift_json_is_refused(data: bytes) -> None:
+def test_damaged_drift_json_is_refused(data: bytes, golden: Golden) -> None:
     """Any structure other than that of a drift.json is an error."""
-    with pytest.raises(ValueError, match=r"drift\.json is damaged"):
+    with golden.raises(ValueError):
         load_drift(data)
 
 
-def test_documents_are_strict_json() -> None:
+def test_documents_are_strict_json(golden: Golden) -> None:
     """NaN and Infinity are refused."""
-    with pytest.raises(ValueError, match="JSON"):
+    with golden.raises(ValueError):
         dump_json({"value": float("nan")})
 
 
-def test_the_effects_of_version_1_have_the_keys_of_this_version() -> None:
+def test_effects_of_version_1_have_the_keys_of_this_version() -> None:
     """Labels, segments and history are renamed; a feature called mass keeps its name."""
     label = {"share_moved": {"value": 0.5}, "mass": {"value": 1.0}}
     document = {
