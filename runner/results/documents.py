@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ def dump_analysis(attributions: GlobalAttributions) -> bytes:
     return dump_json({"version": "1.0", "explanations": {"kernel_shap": _explanations(attributions)}})
 
 
-def _explanations(attributions: GlobalAttributions) -> dict[str, Any]:
+def _explanations(attributions: GlobalAttributions) -> dict[str, object]:
     return {
         label: {
             "global_shap_values": dict(zip(attributions.names, attributions.values_DL[:, i].tolist(), strict=True)),
@@ -57,24 +58,18 @@ def load_analysis(data: bytes, source: str) -> GlobalAttributions:
     """
     try:
         return _attributions(orjson.loads(data)["explanations"]["kernel_shap"])
-    except UnevenLabels as error:
-        raise UnusableReference(source, str(error)) from error
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         problem = f"expected an analysis.json with explanations.kernel_shap ({type(error).__name__}: {error})"
         raise UnusableReference(source, problem) from error
 
 
-class UnevenLabels(ValueError):
-    """The labels of an analysis have different features, or none."""
-
-
-def _attributions(explanations: dict[str, Any]) -> GlobalAttributions:
+def _attributions(explanations: Any) -> GlobalAttributions:
     labels = tuple(explanations)
     names = tuple(explanations[labels[0]]["global_shap_values"])
     columns = [[_finite(explanations[label]["global_shap_values"][name]) for name in names] for label in labels]
     expected = [_finite(explanations[label]["expected_value"]) for label in labels]
     if not names or any(len(explanations[label]["global_shap_values"]) != len(names) for label in labels):
-        raise UnevenLabels("expected the same features for every label, and at least one feature")
+        raise ValueError("the labels have different features, or no features")
     return GlobalAttributions(names, labels, np.array(columns).T, np.array(expected))
 
 
@@ -176,7 +171,7 @@ def _finite(value: Any) -> float:
     return float(value)
 
 
-def dump_json(document: dict[str, Any]) -> bytes:
+def dump_json(document: Mapping[str, object]) -> bytes:
     """Return a document as strict JSON, indented by four spaces, in UTF-8."""
     return (json.dumps(document, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
 

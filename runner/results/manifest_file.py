@@ -39,9 +39,9 @@ def dump_manifest(manifest: Manifest) -> bytes:
     return dump_json(as_document(manifest))
 
 
-def as_document(manifest: Manifest) -> dict[str, Any]:
+def as_document(manifest: Manifest) -> dict[str, object]:
     """Return the JSON object of a manifest; keys of absent sections are left out."""
-    values = {name: value for name, value in vars(manifest).items() if value is not None}
+    values: dict[str, object] = {name: value for name, value in vars(manifest).items() if value is not None}
     values["notes"] = list(manifest.notes)
     if manifest.counts is not None:
         values["counts"] = asdict(manifest.counts)
@@ -55,12 +55,12 @@ def as_document(manifest: Manifest) -> dict[str, Any]:
     return {key: values[key] for key in keys if key in values}
 
 
-def _time_values(time: ExecutionTime) -> dict[str, Any]:
+def _time_values(time: ExecutionTime) -> dict[str, object]:
     window = {"start": f"{time.window.start:{TIME}}", "end": f"{time.window.end:{TIME}}", "text": str(time.window)}
     return {"endpoint": time.endpoint, "window": window, "scheduled": f"{time.scheduled:{TIME}}"}
 
 
-def _explanation_values(explanation: Explanation) -> dict[str, Any]:
+def _explanation_values(explanation: Explanation) -> dict[str, object]:
     errors = explanation.standard_errors
     return {
         **vars(explanation),
@@ -72,7 +72,7 @@ def _explanation_values(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _comparison_values(comparison: Comparison) -> dict[str, Any]:
+def _comparison_values(comparison: Comparison) -> dict[str, object]:
     ranking, quality = comparison.verdict, comparison.quality
     labels = [
         {
@@ -135,9 +135,9 @@ def _validator() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
 
 
-def _sections(document: dict[str, Any]) -> dict[str, Any]:
+def _sections(document: dict[str, Any]) -> dict[str, object]:
     """Return the values of a manifest's fields: each section reads its keys from the same object."""
-    values = {"command": "", "counts": None, **document}
+    values: dict[str, object] = {"command": "", "counts": None, **document}
     if isinstance(counts := values["counts"], dict) and "events" in counts:
         values["counts"] = {"outside": 0, "probes": 0, "sample": None, **counts}
     if "window" in document:
@@ -156,7 +156,7 @@ def _sections(document: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _comparison_fields(document: dict[str, Any]) -> dict[str, Any]:
+def _comparison_fields(document: dict[str, Any]) -> dict[str, object]:
     """Return the values of a comparison's fields, also from a manifest of an earlier version."""
     level, quality, effects = document.get("level"), document.get("quality"), document.get("effects")
     if effects is not None:
