@@ -46,7 +46,14 @@ HOUR = timedelta(hours=1)
 SIZES = (10, 30, 100, 300, 1000)
 THRESHOLD = 0.9
 HERE = Engine(kind="serial", workers=None, address=None)
-ESTIMATOR = Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=1_000_000, engine=HERE)
+ESTIMATOR = Estimator(
+    explainer=Exact(),
+    agg_method=Aggregation.MEAN_ABS,
+    groups={},
+    use_logit=False,
+    max_batch_rows=1_000_000,
+    engine=HERE,
+)
 POLICY = DriftPolicy(
     false_alarms_per_year=1.0,
     threshold=THRESHOLD,

@@ -73,7 +73,14 @@ def measured(rows: int, samples: int, repeat: int) -> Iterator[dict[str, Any]]:
             Engine(kind="loky", workers=2, address=None),
             Engine(kind="dask", workers=None, address=address),
         ):
-            estimator = Estimator(Kernel(samples, 0), Aggregation.MEAN_ABS, False, 16_000, engine)
+            estimator = Estimator(
+                explainer=Kernel(samples, 0),
+                agg_method=Aggregation.MEAN_ABS,
+                use_logit=False,
+                max_batch_rows=16_000,
+                groups={},
+                engine=engine,
+            )
             seconds, hashes = [], set()
             for _ in range(repeat + 1):
                 start = time.perf_counter()

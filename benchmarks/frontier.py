@@ -25,12 +25,13 @@ from benchmarks.cases import Case, Matrix, categories, logistic, thirty, trees, 
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
+from runner.explain.explainers import Explainer
 from runner.explain.explainers.clarify import Clarify, regression
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
-from runner.explain.explainers.linear import Linear
-from runner.explain.posterior import complete, posterior
-from runner.protocols import Explainer, Model, as_additive
+from runner.explain.explainers.linear import LinearExplainer
+from runner.explain.gaussian_process import complete, posterior
+from runner.protocols import Model, as_additive
 
 SAMPLES = (50, 100, 200, 500, 1000, 2000)
 QUICK_SAMPLES = (100, 1000)
@@ -51,7 +52,14 @@ def ours(explainer: Callable[[int], Explainer]) -> Method:
     def run(case: Case, samples: int) -> Matrix:
         for drawn in (posterior, complete, regression):
             drawn.cache_clear()
-        estimator = Estimator(explainer(samples), Aggregation.MEAN_ABS, False, BATCH_ROWS, HERE)
+        estimator = Estimator(
+            explainer=explainer(samples),
+            agg_method=Aggregation.MEAN_ABS,
+            use_logit=False,
+            max_batch_rows=BATCH_ROWS,
+            groups={},
+            engine=HERE,
+        )
         return estimator.explain(case.model, case.features, case.background, untracked).phi_NDL[:, :, 0]
 
     return run
@@ -102,7 +110,7 @@ OTHERS: dict[str, Method] = {
 }
 CLOSED: dict[str, Method] = {
     "shapwatch exact": ours(lambda _: Exact()),
-    "shapwatch linear": ours(lambda _: Linear()),
+    "shapwatch linear": ours(lambda _: LinearExplainer()),
 }
 
 
@@ -196,7 +204,14 @@ def growth(case: Case, samples: int) -> Iterator[Row]:
     for count in GROWTH:
         more = case.resampled(count)
         start = time.perf_counter()
-        estimator = Estimator(Kernel(samples, 0), Aggregation.MEAN_ABS, False, BATCH_ROWS, HERE)
+        estimator = Estimator(
+            explainer=Kernel(samples, 0),
+            agg_method=Aggregation.MEAN_ABS,
+            use_logit=False,
+            max_batch_rows=BATCH_ROWS,
+            groups={},
+            engine=HERE,
+        )
         estimator.explain(more.model, more.features, more.background, untracked)
         seconds.append(time.perf_counter() - start)
         yield {

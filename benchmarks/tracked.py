@@ -22,16 +22,17 @@ import polars as pl
 
 from benchmarks.cases import untracked
 from benchmarks.frontier import HERE
-from runner.explain import clusters
+from runner.explain import background
 from runner.explain.aggregate import Aggregation
+from runner.explain.blocks import GameExplainer
+from runner.explain.control_variate import LogitAdditive
 from runner.explain.estimator import Estimator
+from runner.explain.explainers import Explainer
 from runner.explain.explainers.clarify import Clarify, regression
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
-from runner.explain.log_odds import LogOdds
-from runner.explain.posterior import complete, posterior
+from runner.explain.gaussian_process import complete, posterior
 from runner.models.linear import LinearModel
-from runner.protocols import Explainer
 from tests.explain.games import stepped
 
 STORED = Path(__file__).with_suffix(".json")
@@ -47,7 +48,7 @@ def errors() -> dict[str, float]:
     game = stepped(60, PLAYERS, np.random.default_rng(0))
     truth = Exact().estimate(game).phi_NPL
 
-    def error(explainer: Explainer) -> float:
+    def error(explainer: GameExplainer) -> float:
         return float(np.sqrt(((explainer.estimate(game).phi_NPL - truth) ** 2).mean()))
 
     return {
@@ -64,7 +65,7 @@ def times() -> dict[str, float]:
     coefficients = dict.fromkeys(features.columns, (0.3,))
     settings = {"label_headers": None, "deploy": None}
     model = LinearModel(kind="linear", link="logistic", intercept=(0.0,), coefficients=coefficients, **settings)  # type: ignore[arg-type]
-    games = LogOdds(np.zeros(RECORDS), x_ND)
+    games = LogitAdditive(np.zeros(RECORDS), x_ND)
     rows_RD = rng.normal(size=(RECORDS * 100, PLAYERS))
 
     def bare() -> object:
@@ -75,7 +76,14 @@ def times() -> dict[str, float]:
         return 1 / (1 + np.exp(-(rows_RD @ np.full(PLAYERS, 0.3))))
 
     def explained(explainer: Explainer) -> Callable[[], object]:
-        estimator = Estimator(explainer, Aggregation.MEAN_ABS, False, 40_000, HERE)
+        estimator = Estimator(
+            explainer=explainer,
+            agg_method=Aggregation.MEAN_ABS,
+            use_logit=False,
+            max_batch_rows=40_000,
+            groups={},
+            engine=HERE,
+        )
         return lambda: estimator.explain(model, features, features[:1], untracked)
 
     def designed() -> object:
@@ -90,7 +98,7 @@ def times() -> dict[str, float]:
         "exact": explained(Exact()),
         "Shapley values of log-odds": games.shapley,
         "a design": designed,
-        "clusters": lambda: clusters.representatives(features, 4, 0),
+        "clusters": lambda: background.representatives(features, 4, 0),
     }
     return {f"time of {name}, of bare arithmetic": _ratio(part, bare) for name, part in parts.items()}
 

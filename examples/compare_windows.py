@@ -20,7 +20,7 @@ from runner.engine import Engine
 from runner.explain import background
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
-from runner.explain.explainers.linear import Linear
+from runner.explain.explainers.linear import LinearExplainer
 from runner.models.linear_learner import LinearLearner
 
 DEMO = Path(runner.__file__).parent / "demo"
@@ -35,7 +35,14 @@ tuesday = tuesday.with_columns(pl.col("compactness") * 100)
 # 2. Explain both with the same model, the same estimator and the same background.
 model = LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=("malignant",), deploy=None)
 engine = Engine(kind="serial", workers=None, address=None)
-estimator = Estimator(Linear(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=16_000, engine=engine)
+estimator = Estimator(
+    explainer=LinearExplainer(),
+    agg_method=Aggregation.MEAN_ABS,
+    groups={},
+    use_logit=False,
+    max_batch_rows=16_000,
+    engine=engine,
+)
 reference, live = (
     Explained(records, estimator.explain(model, records, background.mean(monday), track))
     for records in (monday, tuesday)

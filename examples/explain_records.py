@@ -32,6 +32,7 @@ estimator = Estimator(
     agg_method=Aggregation.MEAN_ABS,
     use_logit=False,
     max_batch_rows=16_000,
+    groups={},
     engine=Engine(kind="serial", workers=None, address=None),
 )
 

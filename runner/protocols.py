@@ -6,14 +6,14 @@ Array letters: N records, D features, L labels, P players, K coalitions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
-    from runner.domain.attributions import Additive, Calls, Estimate, Margin
+    from runner.domain.attributions import Additive, Calls, Margin
     from runner.domain.publication import Publication
 
 
@@ -128,39 +128,12 @@ class Game(Protocol):
         """Return the additive form of the games, None if they are not known to be additive."""
         ...
 
-    def ordered(self, order_NP: NDArray[np.intp]) -> Game:
+    def reorder(self, order_NP: NDArray[np.intp]) -> Game:
         """Return the same games with reordered players, given the present index of each player."""
         ...
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the values_NKL of coalitions."""
-        ...
-
-
-class Explainer(Protocol):
-    """A way to compute or estimate Shapley values."""
-
-    @property
-    def keeps_unvarying(self) -> bool:
-        """Whether features equal to the background play along (as Clarify has it) instead of being exactly 0."""
-        ...
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What two analyses must share for their numbers to carry the same noise, as plain data."""
-        ...
-
-    def coalitions(self, players: int, varying: int) -> int:
-        """Return how many coalitions a record with that many players costs; raises when it cannot be done.
-
-        Args:
-            players: those that play.
-            varying: those of them that differ from the background: all, unless it `keeps_unvarying`.
-        """
-        ...
-
-    def estimate(self, game: Game) -> Estimate:
-        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its variance."""
         ...
 
 

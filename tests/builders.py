@@ -18,9 +18,10 @@ from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
+from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.models.linear_learner import LinearLearner
-from runner.protocols import Explainer, Model
+from runner.protocols import Model
 from runner.records.capture import encode
 from runner.report.render import Report
 from runner.results.provenance import Provenance
@@ -42,7 +43,9 @@ DATA = data_settings(headers=("a", "b", "c"))
 REFERENCE_ROWS = ([0, 0, 0], [3, 2, 1], [6, 2, 1])
 PARTS: dict[str, Any] = {
     "model": Formula(additive),
-    "estimator": Estimator(Exact(), Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100, engine=HERE),
+    "estimator": Estimator(
+        explainer=Exact(), agg_method=Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100, groups={}, engine=HERE
+    ),
     "background_rows": lambda: None,
     "save_local_shap_values": False,
     "report": Report(CHECKOUT / "reports_templates", "title", 20),
@@ -115,11 +118,21 @@ def manifest(root: Path) -> Mapping[str, Any]:
     return document
 
 
-def explain(explainer: Explainer, model: Model, **changes: Any) -> Attributions:
+def make_estimator(explainer: Explainer, **options: Any) -> Estimator:
+    """Return an estimator with default options, or with others."""
+    defaults = {"agg_method": Aggregation.MEAN_ABS, "use_logit": False, "max_batch_rows": 64, "groups": {}}
+    return Estimator(explainer=explainer, **{**defaults, "engine": HERE, **options})
+
+
+def explain(
+    explainer: Explainer,
+    model: Model,
+    features: pl.DataFrame = FEATURES,
+    background: pl.DataFrame = BACKGROUND,
+    **options: Any,
+) -> Attributions:
     """Return the attributions of FEATURES against BACKGROUND, or of other records."""
-    use_logit, batch = changes.get("use_logit", False), changes.get("batch", 64)
-    estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit, batch, HERE)
-    return estimator.explain(model, changes.get("features", FEATURES), changes.get("background", BACKGROUND), untracked)
+    return make_estimator(explainer, **options).explain(model, features, background, untracked)
 
 
 def file_contents(folder: Path) -> dict[str, bytes]:

@@ -19,9 +19,9 @@ from runner.domain.executions import Status
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
+from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
-from runner.protocols import Explainer
 from runner.records import payloads
 from runner.records.payloads import Scalar
 from runner.records.templates import Template
@@ -222,7 +222,9 @@ def check_types(record: tuple[Scalar, ...], rows: list[tuple[Scalar, ...]], expl
     """Check that every cell of every synthetic row of a record comes from it or from a background row, type and all."""
     features = backgrounds.given([record], [f"f{d}" for d in range(len(record))])
     recorder = Recorder()
-    estimator = Estimator(explainer, Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=50, engine=HERE)
+    estimator = Estimator(
+        explainer=explainer, agg_method=Aggregation.MEAN_ABS, groups={}, use_logit=False, max_batch_rows=50, engine=HERE
+    )
     estimator.explain(Formula(recorder), features, backgrounds.given(rows, features.columns), untracked)
     allowed = [typed(cells) for cells in zip(record, *rows, strict=True)]
     synthetic = set(recorder.rows)

@@ -13,11 +13,13 @@ from pydantic import (
     FiniteFloat,
     model_validator,
 )
+from pydantic.dataclasses import dataclass
 
-from runner.domain.numbers import Count, Seed
+from runner.domain.numbers import Count
 from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
+from runner.explain.estimator import EstimatorSettings
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
 from runner.models.linear import LinearModel
@@ -55,7 +57,6 @@ from runner.stages.status import StatusStage
 from runner.stages.traffic import TrafficStage
 from runner.types import (
     Background,
-    FeatureName,
     FilePath,
     LedgerUrl,
     Location,
@@ -93,29 +94,30 @@ class DataCapture(Node):
     min_free_bytes: Annotated[int, Field(strict=True, ge=0)]
 
 
-class Shap(Node):
-    """`shap`: the estimator."""
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Shap(EstimatorSettings):
+    """`shap`: the estimator, and its use in executions.
 
-    explainer: Literal["auto", "kernel", "exact", "linear", "tree"]
-    compat: Literal["clarify"] | None
+    Attributes:
+        baseline: rows whose values replace those of masked features.
+        precision: probability that the verdict on a sample of records is that on all; None for all records.
+        save_local_shap_values: whether result directories contain the local attributions.
+    """
+
     baseline: Background
-    num_clusters: Annotated[int, Field(strict=True, ge=1, le=1000)] | Literal["auto"] | None
-    groups: dict[FeatureName, Annotated[tuple[FeatureName, ...], Field(min_length=1)]]
-    num_samples: Count | None
-    agg_method: Aggregation
-    use_logit: bool
-    seed: Seed
-    max_batch_rows: Count
-    save_local_shap_values: bool
     precision: Annotated[FiniteFloat, Field(ge=0.5, lt=1)] | None
+    save_local_shap_values: bool
 
-    @model_validator(mode="after")
-    def _means(self) -> Shap:
+    def __post_init__(self) -> None:
+        """Check that settings do not contradict each other.
+
+        Raises:
+            ValueError: if a setting has no effect, or is not supported, with another one.
+        """
         if self.num_clusters is not None and self.baseline != "mean":
-            raise ValueError("num_clusters: it takes the place of baseline=mean; leave one of them as it was")
+            raise ValueError("num_clusters: replaces shap.baseline=mean; set only one of them")
         if self.precision is not None and self.agg_method is Aggregation.MEDIAN:
-            raise ValueError("precision: how sure a verdict by medians is cannot be told; take another agg_method")
-        return self
+            raise ValueError("precision: does not support shap.agg_method=median; use another one, or null")
 
 
 class MonitorSettings(Node):

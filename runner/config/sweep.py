@@ -17,6 +17,7 @@ import numpy as np
 from runner.domain.executions import Status
 from runner.domain.text import plural
 from runner.drift.ndcg import ndcg
+from runner.explain.explainers import EXPLAINERS
 from runner.paths import resource
 from runner.results.directory import ANALYSIS, put
 from runner.results.documents import load_analysis
@@ -27,8 +28,6 @@ RESULT = "result.json"
 CSV, PAGE = "sweep.csv", "sweep.html"
 BUDGET = {"shap", "shap.explainer", "shap.num_samples", "shap.seed", "shap.compat", "shap.max_batch_rows", "engine"}
 """Settings that change the cost or the noise of attributions, not their meaning."""
-EXACT = {"exact", "linear"}
-"""Explainers whose attributions have no sampling error."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of a cell that a spreadsheet evaluates as a formula."""
 
@@ -147,7 +146,7 @@ def _row(number: int, result: MemberResult, manifest: Manifest | None, values: M
         rows=explanation.evaluations if explanation else None,
         calls=explanation.calls.requests if explanation and explanation.calls else None,
         ndcg=comparison.lowest_ndcg if comparison else None,
-        exact=bool(explanation and explanation.estimator["explainer"] in EXACT),
+        exact=bool(explanation and EXPLAINERS[str(explanation.estimator["explainer"])].is_exact),
         values=values,
     )
 

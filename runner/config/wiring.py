@@ -23,18 +23,10 @@ from runner.config.settings import (
 from runner.domain.executions import HOUR, Execution, Outcome, Window
 from runner.drift.sequential import SequentialStopping
 from runner.errors import BackgroundError, RecordError, SettingsError
-from runner.explain import background as backgrounds
-from runner.explain.clusters import representatives
-from runner.explain.estimator import Estimator
-from runner.explain.explainers.clarify import Clarify
-from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel
-from runner.explain.explainers.linear import Linear
-from runner.explain.explainers.tree import Trees
 from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
 from runner.paths import resource
-from runner.protocols import Explainer, Model, Track, as_additive
+from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
 from runner.records.payloads import Format
 from runner.report.render import Report
@@ -66,8 +58,6 @@ from runner.stages.traffic import Traffic, TrafficStage
 from runner.urls import bearer_token
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from runner.scheduling.daemon.supervisor import Supervisor
     from runner.scheduling.ledger.ledger import Ledger
     from runner.serving.data_capture import DataCapture
@@ -313,9 +303,9 @@ def _plan(settings: Settings, stage: PlanStage, model: Model, track: Track) -> P
         dataset=_dataset(settings.data),
         reference=settings.monitor.reference,
         model=model,
-        estimator=_estimator(settings, model),
+        estimator=settings.shap.estimator(model, settings.engine),
         background_rows=partial(_background_rows, settings),
-        summary=_summary(settings),
+        summary=settings.shap.summarize,
         certainty=_certainty(settings),
         canary_rows=settings.drift.canary_rows,
         price=remote.price_per_1k_calls if remote else None,
@@ -344,9 +334,9 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         name=settings.monitor.name,
         dataset=_dataset(settings.data),
         model=model,
-        estimator=_estimator(settings, model),
+        estimator=settings.shap.estimator(model, settings.engine),
         background_rows=partial(_background_rows, settings),
-        summary=_summary(settings),
+        summary=settings.shap.summarize,
         policy=settings.drift,
         save_local_shap_values=settings.shap.save_local_shap_values,
         report=_report(settings),
@@ -363,7 +353,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         source=WindowReader(settings.source, settings.data, track),
         merged=MergedReader(settings.paths.merge, settings.data),
         model=model,
-        estimator=_estimator(settings, model),
+        estimator=settings.shap.estimator(model, settings.engine),
         background_rows=partial(_background_rows, settings),
         reference=settings.monitor.reference,
         policy=settings.drift,
@@ -379,38 +369,6 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
 
 def _certainty(settings: Settings) -> SequentialStopping:
     return SequentialStopping(settings.shap.precision, settings.drift)
-
-
-def _estimator(settings: Settings, model: Model) -> Estimator:
-    shap = settings.shap
-    return Estimator(
-        explainer=_explainer(settings, model),
-        agg_method=shap.agg_method,
-        use_logit=shap.use_logit,
-        max_batch_rows=shap.max_batch_rows,
-        engine=settings.engine,
-        groups=shap.groups,
-    )
-
-
-def _explainer(settings: Settings, model: Model) -> Explainer | Trees:
-    """Return the explainer; `auto` selects the closed form for additive models."""
-    shap = settings.shap
-    if shap.explainer == "exact":
-        return Exact()
-    if shap.explainer == "tree":
-        return Trees()
-    if shap.explainer == "linear" or (shap.explainer == "auto" and as_additive(model)):
-        return Linear()
-    return (Clarify if shap.compat == "clarify" else Kernel)(shap.num_samples, shap.seed)
-
-
-def _summary(settings: Settings) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """Return the function that computes background rows from a dataset."""
-    clusters, seed = settings.shap.num_clusters, settings.shap.seed
-    if clusters is None:
-        return backgrounds.mean
-    return partial(representatives, clusters=None if clusters == "auto" else clusters, seed=seed)
 
 
 def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:

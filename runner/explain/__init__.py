@@ -1,5 +1,5 @@
-"""From a model and records to attributions: background → game → explainer → local φ → global attributions.
+"""From a model and records to attributions: background, game, explainer, local attributions, global attributions.
 
-An explainer sees only a game: boolean masks in, values out. What a mask means for a table of features, how many
-rows go to the model at a time and what a background row is, only `game.py` knows.
+Most explainers see only a game: boolean masks of players in, values out. `game.py` and `masking.py` turn masks into
+rows for the model; `blocks.py` divides records into blocks for workers.
 """

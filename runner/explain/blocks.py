@@ -1,160 +1,331 @@
-"""The work of explaining, cut into blocks: records that are explained together, against one background row.
+"""Explainers that play games: blocks of unique records, each explained against one background row.
 
-Array letters: N records, D features, L labels, B background rows, G players, P of them that play.
+Array letters: N records, U unique records, D features, L labels, B background rows, G players of a table, P of them in
+a game, n records of a group or block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.explain.hashing import GOLDEN, keys, mix
-from runner.explain.masking import Table, slices
-from runner.explain.players import Players
-from runner.protocols import Explainer
+from runner.domain.attributions import Attributions, Estimate
+from runner.explain import background as backgrounds
+from runner.explain.game import MaskingGame, Players, predict_batches
+from runner.explain.masking import GOLDEN_RATIO, Table, Words, hash_rows, mix_bits, slices, tables
+from runner.explain.task import Task
+from runner.protocols import Engine, Game, Model, Track, as_additive
 
 LAST = np.uint64(2**63)
 BATCHES = 4
-"""How many batches of rows the records of a block take, where there are many: they share what a block costs."""
+"""Largest number of model batches per block: its records share the fixed costs of a block."""
 MANY = 16
-"""How many blocks a group has, before these take more than one batch each."""
+"""Smallest number of blocks in a group with more than one model batch per block."""
 
 
-class Distinct(NamedTuple):
-    """Records, each content once.
+class UniqueRecords(NamedTuple):
+    """Records without duplicates.
 
-    `keys_N` are hashes of what they hold, and `back_N` leads from every original record to its row here.
+    Attributes:
+        table: the U unique records.
+        keys_U: hashes of their values.
+        index_N: index of each original record among them.
     """
 
     table: Table
-    keys_N: NDArray[np.uint64]
-    back_N: NDArray[np.intp]
+    keys_U: Words
+    index_N: NDArray[np.intp]
 
 
-def distinct(table: Table, features: pl.DataFrame) -> Distinct:
-    """Return the records of a table in the order of their keys; those with the same two hashes are the same."""
-    keys_N, others_N = keys(features)
-    distinct_N, first_N, back_N = np.unique(keys_N, return_index=True, return_inverse=True)
-    if (others_N != others_N[first_N][back_N]).any():
-        return Distinct(table, keys_N, np.arange(len(table)))
-    return Distinct(table.take(first_N), distinct_N, back_N)
+def unique_records(table: Table, features: pl.DataFrame) -> UniqueRecords:
+    """Return the unique records, sorted by hash; after a collision of hashes, all records."""
+    keys_N, checks_N = hash_rows(features)
+    keys_U, first_U, index_N = np.unique(keys_N, return_index=True, return_inverse=True)
+    if (checks_N != checks_N[first_U][index_N]).any():
+        return UniqueRecords(table, keys_N, np.arange(len(table)))
+    return UniqueRecords(table.take(first_U), keys_U, index_N)
 
 
-class Group(NamedTuple):
-    """Records of which equally many players differ from a background row.
+class GameSize(NamedTuple):
+    """Size of the game of one record.
 
     Attributes:
-        row: the number of the background row.
-        rows_N: the places of the records.
-        coalitions: what each record costs.
-        varying: how many players differ from it.
-        players_NP: those that play, the ones that differ first, in an order that each record's content draws.
+        players: number of players P.
+        varying: number of players that are masked individually; values do not depend on the others.
+        coalitions: number of coalitions to evaluate.
     """
 
-    row: int
-    rows_N: NDArray[np.intp]
-    coalitions: int
+    players: int
     varying: int
-    players_NP: NDArray[np.intp]
+    coalitions: int
 
 
-def groups(records: Distinct, background: Table, players: Players, explainer: Explainer, is_cheap: bool) -> list[Group]:
-    """Return who plays against which background row; records in which nothing differs from it are left out.
+class BlockGroup(NamedTuple):
+    """Records with games of the same size against the same background row.
 
-    With `is_cheap`, records for an explainer that `keeps_unvarying` stay together as if all players differed.
+    Attributes:
+        replacement: index of the background row.
+        rows_n: indices of the records.
+        size: size of their games.
+        players_nP: players of each game, those that differ from the background row first, in random order.
     """
-    found, G = [], len(players.names)
-    for row in range(len(background)):
-        varies_NG = players.any(records.table.differs(background.part(slice(row, row + 1))))
-        seats_NG, count_N = _seats(records.keys_N, varies_NG, row), varies_NG.sum(axis=1)
-        if explainer.keeps_unvarying and is_cheap:
-            count_N[count_N > 0] = G
-        for varying in np.unique(count_N[count_N > 0]).tolist():
-            rows_N, playing = np.flatnonzero(count_N == varying), G if explainer.keeps_unvarying else varying
-            coalitions = explainer.coalitions(playing, varying)
-            found.append(Group(row, rows_N, coalitions, varying, seats_NG[rows_N, :playing]))
-    return found
+
+    replacement: int
+    rows_n: NDArray[np.intp]
+    size: GameSize
+    players_nP: NDArray[np.intp]
+
+    def block_rows(self, max_batch_rows: int) -> int:
+        """Return the largest number of records in a block."""
+        batch = max(1, max_batch_rows // max(1, self.size.coalitions))
+        return min(BATCHES * batch, max(batch, len(self.rows_n) // MANY))
 
 
-def block_size(group: Group, max_batch_rows: int) -> int:
-    """Return the most records of a block."""
-    batch = max(1, max_batch_rows // max(1, group.coalitions))
-    return min(BATCHES * batch, max(batch, len(group.rows_N) // MANY))
+class Values(NamedTuple):
+    """Attributions of the records of a block, and their place in the table.
 
-
-def _seats(keys_N: NDArray[np.uint64], varies_NG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
-    """Return the players of each record in an order that its content draws, those that differ before the others.
-
-    An explainer that asks all records for the same coalitions of seats so asks each one for its own of players, and
-    their errors do not line up; a record's order is the same wherever it stands.
+    Attributes:
+        rows_n: indices of the records.
+        phi_nGL: attributions of all players, 0 for those outside of the game.
+        variance_nGL: squared standard errors; None if the attributions are exact.
     """
-    places_G: NDArray[np.uint64] = np.arange(1, varies_NG.shape[1] + 1, dtype=np.uint64) * GOLDEN
-    luck_NG = mix(keys_N[:, None] + places_G + np.uint64(salt)) >> np.uint64(1)
-    return np.where(varies_NG, luck_NG, luck_NG | LAST).argsort(axis=1)
+
+    rows_n: NDArray[np.intp]
+    phi_nGL: NDArray[np.float64]
+    variance_nGL: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some records of a group: all that is needed to explain them but the model.
+    """Records that are explained together: all data that a worker needs except the model.
 
     Attributes:
-        varying, players_NP: as in the group.
-        records: the records; `replacement`: the background row.
-        scores_NL, expected_L: the model's outputs on them.
+        rows_n: indices of the records.
+        records: the records.
+        replacement: background row.
+        table_players: the G players of the table.
+        varying, players_nP: see `GameSize` and `BlockGroup`.
+        scores_nL, expected_L: model outputs on the records and on the background row.
+        use_logit, max_batch_rows: see `ExplanationOptions`.
     """
 
-    varying: int
-    players_NP: NDArray[np.intp]
+    rows_n: NDArray[np.intp]
     records: Table
     replacement: Table
-    scores_NL: NDArray[np.float64]
+    table_players: Players
+    varying: int
+    players_nP: NDArray[np.intp]
+    scores_nL: NDArray[np.float64]
     expected_L: NDArray[np.float64]
+    use_logit: bool
+    max_batch_rows: int
+
+    def game(self, model: Model) -> MaskingGame:
+        """Return the games of the records."""
+        return MaskingGame(
+            model=model,
+            records=self.records,
+            replacement=self.replacement,
+            table_players=self.table_players,
+            varying=self.varying,
+            players_NP=self.players_nP,
+            scores_NL=self.scores_nL,
+            expected_L=self.expected_L,
+            use_logit=self.use_logit,
+            max_batch_rows=self.max_batch_rows,
+        )
+
+    def values(self, estimate: Estimate) -> Values:
+        """Return an estimate of the games as values of all players of the table."""
+        G, variance_NPL = len(self.table_players.names), estimate.variance_NPL
+        phi_nGL = restore_order(estimate.phi_NPL, self.players_nP, G)
+        return Values(
+            self.rows_n, phi_nGL, None if variance_NPL is None else restore_order(variance_NPL, self.players_nP, G)
+        )
+
+
+def restore_order(
+    ordered_NPL: NDArray[np.float64], order_NP: NDArray[np.intp], players: int | None = None
+) -> NDArray[np.float64]:
+    """Return values_NGL in the original order of the players, 0 for players that are not in the order.
+
+    Args:
+        ordered_NPL: values of P players.
+        order_NP: indices of these players in the original order.
+        players: number of original players G; None for P.
+    """
+    N, P, L = ordered_NPL.shape
+    values_NGL = np.zeros((N, P if players is None else players, L))
+    np.put_along_axis(values_NGL, order_NP[:, :, None], ordered_NPL, axis=1)
+    return values_NGL
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Groups of records and their scores, cut into blocks.
+class BlockPlan:
+    """Groups of records to explain, divided into blocks.
 
     Attributes:
-        max_batch_rows: the most rows that go to the model in one call.
-        scores_NL, replaced_BL: the model's outputs on the records and on the background rows.
+        task: table and options.
+        records: unique records.
+        background: background rows.
+        groups: records by background row and size of the game.
     """
 
-    records: Distinct
+    task: Task
+    records: UniqueRecords
     background: Table
-    groups: list[Group]
-    max_batch_rows: int
-    scores_NL: NDArray[np.float64]
-    replaced_BL: NDArray[np.float64]
+    groups: list[BlockGroup]
 
-    def __len__(self) -> int:
+    @property
+    def evaluations(self) -> int:
+        """Number of rows sent to the model."""
+        games = sum(len(group.rows_n) * group.size.coalitions for group in self.groups)
+        return len(self.records.table) + len(self.background) + games
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
         return sum(1 for group in self.groups for _ in self._slices(group))
 
-    def places(self, players: int) -> Iterator[NDArray[np.intp]]:
-        """Yield for each block where its attributions belong, as places_NPL in those of N·G·L, one after another."""
-        labels = self.replaced_BL.shape[1]
-        for group in self.groups:
-            for some in self._slices(group):
-                places_NP = group.rows_N[some, None] * players + group.players_NP[some]
-                yield places_NP[:, :, None] * labels + np.arange(labels)
+    def divide(self, scores_UL: NDArray[np.float64], expected_BL: NDArray[np.float64]) -> Iterator[Block]:
+        """Yield all blocks.
 
-    def __iter__(self) -> Iterator[Block]:
+        Args:
+            scores_UL: model outputs on the unique records.
+            expected_BL: model outputs on the background rows.
+        """
+        options = self.task.options
         for group in self.groups:
-            records, scores_NL = self.records.table.take(group.rows_N), self.scores_NL[group.rows_N]
-            for some in self._slices(group):
+            records, scores_nL = self.records.table.take(group.rows_n), scores_UL[group.rows_n]
+            for part in self._slices(group):
                 yield Block(
-                    varying=group.varying,
-                    players_NP=group.players_NP[some],
-                    records=records.part(some),
-                    replacement=self.background.part(slice(group.row, group.row + 1)),
-                    scores_NL=scores_NL[some],
-                    expected_L=self.replaced_BL[group.row],
+                    rows_n=group.rows_n[part],
+                    records=records.part(part),
+                    replacement=self.background.part(slice(group.replacement, group.replacement + 1)),
+                    table_players=self.task.players,
+                    varying=group.size.varying,
+                    players_nP=group.players_nP[part],
+                    scores_nL=scores_nL[part],
+                    expected_L=expected_BL[group.replacement],
+                    use_logit=options.use_logit,
+                    max_batch_rows=options.max_batch_rows,
                 )
 
-    def _slices(self, group: Group) -> Iterator[slice]:
-        return slices(len(group.rows_N), block_size(group, self.max_batch_rows))
+    def _slices(self, group: BlockGroup) -> Iterator[slice]:
+        return slices(len(group.rows_n), group.block_rows(self.task.options.max_batch_rows))
+
+
+def plan_blocks(task: Task, game_size: Callable[[int, int, bool], GameSize]) -> BlockPlan:
+    """Return the blocks of a task; games without a player that differs from the background row are omitted.
+
+    Args:
+        task: table and options.
+        game_size: `GameExplainer.game_size`.
+
+    Raises:
+        BackgroundError: if the columns of the background do not fit the features.
+        ExplainerError: if the explainer does not support this number of features.
+    """
+    players, is_additive = task.players, as_additive(task.model) is not None
+    background, features = backgrounds.align(task.background, task.features)
+    table, rows = tables(features, background)
+    records, G = unique_records(table, features), len(players.names)
+    groups = []
+    for b in range(len(rows)):
+        varies_UG = players.any(records.table.differs(rows.part(slice(b, b + 1))))
+        order_UG, varying_U = _random_order(records.keys_U, varies_UG, b), varies_UG.sum(axis=1)
+        counts = np.unique(varying_U[varying_U > 0]).tolist()
+        sizes = {varying: game_size(varying, G, is_additive) for varying in counts}
+        for size in dict.fromkeys(sizes.values()):
+            same = [varying for varying in counts if sizes[varying] == size]
+            rows_n = np.flatnonzero(np.isin(varying_U, same))
+            groups.append(BlockGroup(b, rows_n, size, order_UG[rows_n, : size.players]))
+    return BlockPlan(task, records, rows, groups)
+
+
+def _random_order(keys_U: Words, varies_UG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
+    """Return the players of each record in a random order, those that differ from the background row first.
+
+    All records of a block share coalitions of positions. With an order of their own, their errors are independent. The
+    order is seeded by the record's values, so it does not depend on other records.
+    """
+    salt_G: Words = np.arange(1, varies_UG.shape[1] + 1, dtype=np.uint64) * GOLDEN_RATIO
+    random_UG = mix_bits(keys_U[:, None] + salt_G + np.uint64(salt)) >> np.uint64(1)
+    return np.where(varies_UG, random_UG, random_UG | LAST).argsort(axis=1)
+
+
+@dataclass(frozen=True)
+class GameExplainer(ABC):
+    """An explainer that evaluates coalitions of players; subclasses decide which ones, and estimate Shapley values."""
+
+    is_exact: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Name of the explainer, and the settings that its results depend on."""
+
+    @abstractmethod
+    def coalitions(self, players: int) -> int:
+        """Return the number of coalitions for the game of one record.
+
+        Raises:
+            ExplainerError: if the explainer does not support this number of players.
+        """
+
+    @abstractmethod
+    def estimate(self, game: Game) -> Estimate:
+        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its variance."""
+
+    def game_size(self, varying: int, players: int, is_additive: bool) -> GameSize:  # noqa: ARG002  for subclasses
+        """Return the size of the game of a record; features equal to the background get exactly 0 without playing.
+
+        Args:
+            varying: number of players that differ from the background row.
+            players: number of players of the table.
+            is_additive: whether the model is additive.
+        """
+        return GameSize(varying, varying, self.coalitions(varying))
+
+    def evaluations(self, task: Task) -> int:
+        """Return the number of rows that `explain` would send to the model, without a call."""
+        return plan_blocks(task, self.game_size).evaluations
+
+    def explain(self, task: Task, engine: Engine, track: Track) -> Attributions:
+        """Return the local attributions of all records; duplicates are explained once.
+
+        With several background rows, attributions are averages over them.
+        """
+        plan = plan_blocks(task, self.game_size)
+        options, B = task.options, len(plan.background)
+        scores_UL, expected_BL = (
+            predict_batches(task.model, table.frame(), options.use_logit, options.max_batch_rows)
+            for table in (plan.records.table, plan.background)
+        )
+        phi_UGL = np.zeros((len(scores_UL), len(task.players.names), expected_BL.shape[1]))
+        variance_UGL = np.zeros_like(phi_UGL)
+        parts = engine.map(partial(_explain_block, self), task.model, plan.divide(scores_UL, expected_BL))
+        for rows_n, phi_nGL, variance_nGL in track(parts, "explaining", plan.blocks):
+            phi_UGL[rows_n] += phi_nGL / B
+            if variance_nGL is not None:
+                variance_UGL[rows_n] += variance_nGL / B**2
+        return task.attributions(
+            phi_UDL=phi_UGL,
+            error_UDL=np.sqrt(variance_UGL),
+            scores_UL=scores_UL,
+            expected_L=expected_BL.mean(axis=0),
+            index_N=plan.records.index_N,
+            evaluations=plan.evaluations,
+        )
+
+
+def _explain_block(explainer: GameExplainer, model: Model, block: Block) -> Values:
+    """Return the attributions of a block; runs in a worker."""
+    return block.values(explainer.estimate(block.game(model)))

@@ -1,8 +1,10 @@
-"""Coalitions: all of them, those of a size, and the pairs of a coalition and its complement that kernel SHAP asks for.
+"""Coalitions, pairs of a coalition and its complement, and the values of a game for such pairs.
 
-A pair is known by one of its two coalitions: the smaller one, or at half of the players the one with the first player.
+Shapley values depend only on differences v(S) − v(complement of S), so kernel SHAP evaluates coalitions in pairs. A
+pair is represented by its smaller coalition; if both have half of the players, by the one with the first player.
 
-Array letters: P players, K coalitions, J pairs.
+Array letters: N records, L labels, R = N·L games of one label each, P players, J pairs, K = 2·J + 2 coalitions (J of
+them, their complements, all players, nobody), M = J + 1 differences (of the J pairs, and of all players and nobody).
 """
 
 from __future__ import annotations
@@ -15,27 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.errors import ExplainerError
+from runner.protocols import Game
 
 SPARSE = 4
-"""A size class with more than so many times the pairs to draw from it is not listed."""
+"""Ratio of existing to drawn pairs of a size, above which pairs are drawn without enumerating the size."""
 
 
-def every(players: int) -> NDArray[np.bool_]:
-    """Return all coalitions of P players as masks_KP, K = 2^P; bit p of the row's number says whether p is in it."""
+def all_coalitions(players: int) -> NDArray[np.bool_]:
+    """Return all coalitions of P players as masks_KP, K = 2^P; bit p of the row index is the membership of player p."""
     masks_KP: NDArray[np.bool_] = (np.arange(2**players)[:, None] >> np.arange(players)) % 2 == 1
     return masks_KP
 
 
 def pairs_of_size(players: int, size: int) -> NDArray[np.bool_]:
-    """Return the pairs of a size, at most half of the players, as half_JP."""
-    chosen = np.array(list(combinations(range(players), size)))
-    half_JP = np.zeros((len(chosen), players), dtype=np.bool_)
-    half_JP[np.arange(len(chosen))[:, None], chosen] = True
+    """Return all pairs with a coalition of a size, at most half of the players, as half_JP."""
+    members = np.array(list(combinations(range(players), size)))
+    half_JP = np.zeros((len(members), players), dtype=np.bool_)
+    half_JP[np.arange(len(members))[:, None], members] = True
     return half_JP[half_JP[:, 0]] if 2 * size == players else half_JP
 
 
 def number_of_pairs(players: int, size: int) -> int:
-    """Return how many pairs `pairs_of_size` returns.
+    """Return the number of pairs that `pairs_of_size` returns.
 
     >>> number_of_pairs(4, 1), number_of_pairs(4, 2)
     (4, 3)
@@ -44,75 +47,135 @@ def number_of_pairs(players: int, size: int) -> int:
 
 
 def draw_pairs(players: int, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return `count` distinct pairs as half_JP: all of size 1, then equally many of every size.
+    """Return `count` distinct pairs as half_JP: first the P singletons, then equal numbers of every other size.
 
-    A size class with fewer pairs than its share is there as a whole, and leaves the rest of its share to the others.
+    A size with fewer pairs than its quota is included completely, and the rest of its quota goes to the other sizes.
     """
     parts = [pairs_of_size(players, 1)]
-    left = count - len(parts[0])
+    remaining = count - len(parts[0])
     sizes = sorted(range(2, players // 2 + 1), key=lambda size: number_of_pairs(players, size))
-    for place, size in enumerate(sizes):
-        quota = min(left // (len(sizes) - place), number_of_pairs(players, size))
-        parts.append(_some_of_size(players, size, quota, rng))
-        left -= quota
+    for i, size in enumerate(sizes):
+        quota = min(remaining // (len(sizes) - i), number_of_pairs(players, size))
+        parts.append(_draw_pairs_of_size(players, size, quota, rng))
+        remaining -= quota
     return np.concatenate(parts)
 
 
-def _some_of_size(players: int, size: int, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _draw_pairs_of_size(players: int, size: int, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     if number_of_pairs(players, size) <= SPARSE * count:
-        listed_JP = pairs_of_size(players, size)
-        return listed_JP[rng.permutation(len(listed_JP))[:count]]
-    known: dict[bytes, None] = {}
-    while len(known) < count:
-        luck = rng.random((2 * count, players))
-        masks = luck < np.sort(luck, axis=1)[:, size : size + 1]
-        masks ^= (2 * size == players) & ~masks[:, :1]
-        known |= dict.fromkeys(row.tobytes() for row in masks)
-    return np.frombuffer(b"".join(list(known)[:count]), dtype=np.bool_).reshape(count, players)
+        enumerated_JP = pairs_of_size(players, size)
+        return enumerated_JP[rng.permutation(len(enumerated_JP))[:count]]
+    drawn: dict[bytes, None] = {}
+    while len(drawn) < count:
+        random_KP = rng.random((2 * count, players))
+        masks_KP = random_KP < np.sort(random_KP, axis=1)[:, size : size + 1]
+        if 2 * size == players:
+            masks_KP = with_first_player(masks_KP)
+        drawn |= dict.fromkeys(mask_P.tobytes() for mask_P in masks_KP)
+    return np.frombuffer(b"".join(list(drawn)[:count]), dtype=np.bool_).reshape(count, players)
+
+
+def with_first_player(masks_KP: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the coalition of each pair that contains the first player."""
+    return np.where(masks_KP[:, :1], masks_KP, ~masks_KP)
 
 
 class UniqueCoalitions(NamedTuple):
-    """Coalitions of which each is of some other players than the rest.
+    """Coalitions without duplicates.
 
     Attributes:
-        masks_kP: one of each, without that of all and that of nobody.
-        place_K: where each of the original K is among them; −2 for that of all, −1 for that of nobody.
+        masks_kP: the k unique coalitions, without those of all players and of nobody.
+        index_K: index of each of the K original coalitions in `masks_kP`; −2 for all players, −1 for nobody.
     """
 
     masks_kP: NDArray[np.bool_]
-    place_K: NDArray[np.intp]
+    index_K: NDArray[np.intp]
 
 
 def unique_coalitions(masks_KP: NDArray[np.bool_], varying: int) -> UniqueCoalitions:
-    """Return the coalitions that differ in who of the first `varying` players is there."""
+    """Return the coalitions that are unique in their first `varying` players."""
     keys = np.ascontiguousarray(masks_KP[:, :varying]).view(f"S{varying}")[:, 0].tolist()
-    places = {b"\1" * varying: -2, b"": -1}
-    place_K = np.array([places.setdefault(key, len(places) - 2) for key in keys], dtype=np.intp)
-    known, first = np.unique(place_K, return_index=True)
-    return UniqueCoalitions(masks_KP[first[known >= 0]], place_K)
+    index_of = {b"\1" * varying: -2, b"": -1}
+    index_K = np.array([index_of.setdefault(key, len(index_of) - 2) for key in keys], dtype=np.intp)
+    indices, first = np.unique(index_K, return_index=True)
+    return UniqueCoalitions(masks_KP[first[indices >= 0]], index_K)
 
 
-def coalition_budget(num_samples: int | None, players: int, most: int) -> int:
-    """Return the coalitions of one record: an even number of at most `most`, never more than the 2^P − 2 there are.
+def coalition_budget(num_samples: int | None, players: int, limit: int) -> int:
+    """Return the number of coalitions per record: even, at most `limit` and at most 2^P − 2.
 
     Args:
-        num_samples: the budget; None for min(2·P + 2^11, 2^P − 2).
+        num_samples: requested number; None for min(2·P + 2^11, 2^P − 2).
         players: P.
-        most: that can be worked with.
+        limit: largest number that fits into memory.
 
     Raises:
-        ExplainerError: when the budget is too small or too large.
+        ExplainerError: if the requested number is too small or too large.
     """
-    every = int(2**players - 2)
-    least = min(2 * players, every)
-    if least > most:
-        told = f"{most // 2:,} features that differ from the baseline at most, a record has {players:,}"
-        raise ExplainerError(f"shap.explainer=kernel takes {told}")
-    wanted = min(2 * players + 2**11, most) if num_samples is None else num_samples
-    if wanted < least:
-        raise ExplainerError(f"shap.num_samples={wanted} cannot determine {players} attributions: use {least} or more")
-    coalitions = min(wanted, every) // 2 * 2
-    if coalitions > most:
-        told = f"needs too much memory for {players} features: use {most // 2 * 2} at most"
-        raise ExplainerError(f"shap.num_samples={wanted} {told}")
+    available = int(2**players - 2)
+    least = min(2 * players, available)
+    if least > limit:
+        raise ExplainerError(
+            f"a record has {players:,} features that differ from the baseline, but coalitions can be sampled for at "
+            f"most {limit // 2:,}; use shap.groups"
+        )
+    requested = min(2 * players + 2**11, limit) if num_samples is None else num_samples
+    if requested < least:
+        raise ExplainerError(
+            f"shap.num_samples={requested} is too small for {players} attributions: use at least {least}"
+        )
+    coalitions = min(requested, available) // 2 * 2
+    if coalitions > limit:
+        raise ExplainerError(
+            f"shap.num_samples={requested} needs too much memory for {players} features: use at most {limit // 2 * 2}"
+        )
     return coalitions
+
+
+def with_complements(half_JP: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return all K coalitions as masks_KP."""
+    ends = np.array([[True], [False]]).repeat(half_JP.shape[1], axis=1)
+    return np.concatenate([half_JP, ~half_JP, ends])
+
+
+def evaluate(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return values_RK; only the 2·J coalitions other than all players and nobody need model calls."""
+    N, L = game.scores_NL.shape
+    values_NKL = np.empty((N, 2 * len(half_JP) + 2, L))
+    values_NKL[:, :-2] = game.value(with_complements(half_JP)[:-2])
+    values_NKL[:, -2], values_NKL[:, -1] = game.scores_NL, game.expected_L
+    return np.ascontiguousarray(values_NKL.transpose(0, 2, 1)).reshape(N * L, -1)
+
+
+def evaluate_differences(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return `differences(evaluate(…))` without a copy of all values."""
+    values_NLK = game.value(with_complements(half_JP)[:-2]).transpose(0, 2, 1)
+    differences_NLM = _differences(values_NLK, game.scores_NL, game.expected_L)
+    return differences_NLM.reshape(-1, differences_NLM.shape[-1])
+
+
+def differences(values_RK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return v(S) − v(complement of S) as differences_RM, that of all players and nobody last."""
+    return _differences(values_RK[:, :-2], values_RK[:, -2], values_RK[:, -1])
+
+
+def _differences(
+    values_XK: NDArray[np.float64], all_X: NDArray[np.float64], nobody_X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return differences_XM; `values_XK` contains J coalitions, then their J complements."""
+    J = values_XK.shape[-1] // 2
+    differences_XM = np.empty((*values_XK.shape[:-1], J + 1))
+    np.subtract(values_XK[..., :J], values_XK[..., J:], out=differences_XM[..., :J])
+    np.subtract(all_X, nobody_X, out=differences_XM[..., J])
+    return differences_XM
+
+
+def rowwise_matmul(rows_RM: NDArray[np.float64], matrix_MP: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rows_RM @ matrix_MP, each row multiplied separately, so that its bits do not depend on other rows."""
+    product: NDArray[np.float64] = np.matmul(rows_RM[:, None, :], matrix_MP)[:, 0, :]
+    return product
+
+
+def by_record(rows_RP: NDArray[np.float64], labels: int) -> NDArray[np.float64]:
+    """Return values of R games as rows_NPL of N records."""
+    return rows_RP.reshape(-1, labels, rows_RP.shape[1]).transpose(0, 2, 1)

@@ -1,10 +1,12 @@
-"""The masking game: a coalition of features keeps a record's values, the others take the background's.
+"""The masking game: features in a coalition have the record's values, all others those of a background row.
 
-Array letters: N records, D features, L labels, G players, P of them that play, S = P + 1 seats, K coalitions.
+Array letters: N records, D features, L labels, G players of a table, P of them in the game, S = P + 1 positions,
+K coalitions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,87 +15,152 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Margin
 from runner.errors import ExplainerError, ModelAnswerError, snippet
-from runner.explain import log_odds
 from runner.explain.coalitions import unique_coalitions
 from runner.explain.masking import Table, slices
-from runner.explain.players import Players
 from runner.protocols import Model, as_additive
+
+CLIP = 1e-12
+"""Smallest distance of a probability from 0 and 1; beyond it, log-odds are those of the clipped probability."""
+
+
+@dataclass(frozen=True)
+class Players:
+    """Players of a table: features, or groups of features (`shap.groups`).
+
+    Attributes:
+        names: names of the G players.
+        player_D: player of each feature.
+    """
+
+    names: tuple[str, ...]
+    player_D: NDArray[np.intp]
+
+    @property
+    def are_features(self) -> bool:
+        """Whether each feature is a player of its own."""
+        return len(self.names) == len(self.player_D)
+
+    def any(self, booleans_ND: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return booleans_NG: whether a boolean is true for any of a player's features."""
+        if self.are_features:
+            return booleans_ND
+        return np.stack([booleans_ND[:, self.player_D == g].any(axis=1) for g in range(len(self.names))], axis=1)
+
+    def sum(self, values_NDL: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values_NGL: sums over each player's features."""
+        if self.are_features:
+            return values_NDL
+        sums = [values_NDL[:, self.player_D == g].sum(axis=1) for g in range(len(self.names))]
+        return np.stack(sums, axis=1)
+
+
+def build_players(features: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Players:
+    """Return the players in the order of the features; a group takes the place of its first feature.
+
+    Raises:
+        ExplainerError: if a group contains an unknown feature or one of another group, or is named like a feature.
+    """
+    group_of: dict[str, str] = {}
+    for group, members in groups.items():
+        for name in members:
+            if name not in features:
+                problem = f"group {group!r} contains the unknown feature {name!r}"
+                raise ExplainerError(f"shap.groups: {problem}; the features are {', '.join(features)}")
+            if name in group_of:
+                problem = f"feature {name!r} is in the groups {group_of[name]!r} and {group!r}"
+                raise ExplainerError(f"shap.groups: {problem}; remove it from one of them")
+            group_of[name] = group
+        if group in features and group not in members:
+            problem = f"group {group!r} has the name of a feature that is not in the group"
+            raise ExplainerError(f"shap.groups: {problem}; rename the group")
+    names = [group_of.get(name, name) for name in features]
+    players = list(dict.fromkeys(names))
+    return Players(tuple(players), np.array([players.index(name) for name in names], dtype=np.intp))
+
+
+def clipped_logit(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log-odds of probabilities clipped to [`CLIP`, 1 − `CLIP`]."""
+    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+    odds: NDArray[np.float64] = np.log(clipped / (1 - clipped))
+    return odds
 
 
 def logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log-odds of probabilities, clipped by `log_odds.SMALLEST`.
+    """Return the log-odds of a model's probabilities, clipped.
 
     Raises:
-        ExplainerError: when a score is no probability.
+        ExplainerError: if a score is not a probability.
     """
     if ((scores < 0) | (scores > 1)).any():
         extreme = scores.flat[np.abs(scores - 0.5).argmax()]
-        raise ExplainerError(f"shap.use_logit needs probabilities, but the model returned {extreme:g}; set it to false")
-    return log_odds.logit(scores)
+        raise ExplainerError(
+            f"shap.use_logit=true needs probabilities, but the model returned {extreme:g}; set it to false"
+        )
+    return clipped_logit(scores)
 
 
-def probability(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+def sigmoid(odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probabilities of log-odds.
 
-    >>> probability(np.array([0.0])).tolist()
+    >>> sigmoid(np.array([0.0])).tolist()
     [0.5]
     """
     return 1 / (1 + np.exp(-odds))
 
 
-def outputs(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: int) -> NDArray[np.float64]:
-    """Return the model's outputs on rows, sent in batches, as scores_NL; log-odds with `use_logit`.
+def predict_batches(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: int) -> NDArray[np.float64]:
+    """Return the model's scores_NL of rows that are sent in batches; log-odds with `use_logit`.
 
-    Log-odds of a model that tells its sums are those, not the logits of what it rounds.
+    Log-odds of an additive model are its exact sums, not the logits of its rounded probabilities.
     """
-    parts = [answered(model, part) for part in rows.iter_slices(max_batch_rows)]
+    parts = [predict(model, part) for part in rows.iter_slices(max_batch_rows)]
     scores_NL = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not use_logit:
         return scores_NL
     additive = as_additive(model)
-    told = additive.additive_terms(rows) if additive else None
-    return told.sums_NL if told and told.link == "logistic" else logit(scores_NL)
+    terms = additive.additive_terms(rows) if additive else None
+    return terms.sums_NL if terms and terms.link == "logistic" else logit(scores_NL)
 
 
-def answered(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
-    """Return the model's scores_NL of rows, as they are.
+def predict(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
+    """Return the model's scores_NL of rows.
 
     Raises:
-        ModelAnswerError: when they are not finite numbers, some for each row.
+        ModelAnswerError: if the scores are not finite, or not one or more per row.
     """
     scores_NL = model.predict(rows)
     if scores_NL.ndim != 2 or len(scores_NL) != rows.height or not scores_NL.shape[1]:
-        raise ModelAnswerError(f"the model answered {rows.height} rows with scores of the shape {scores_NL.shape}")
+        raise ModelAnswerError(
+            f"the model returned scores of shape {scores_NL.shape} for {rows.height} rows; expected one row of scores "
+            "per record"
+        )
     if not np.isfinite(scores_NL).all():
         n = int((~np.isfinite(scores_NL)).any(axis=1).argmax())
         row = snippet(dict(zip(rows.columns, rows.row(n), strict=True)))
-        raise ModelAnswerError(f"the model answered with {scores_NL[n].tolist()} where finite scores are needed: {row}")
+        raise ModelAnswerError(f"the model returned {scores_NL[n].tolist()}; expected finite scores. Record: {row}")
     return scores_NL
 
 
 @dataclass(frozen=True)
 class MaskingGame:
-    """One game a record: P features play, the value of a coalition is the model's output on the masked record.
-
-    Masked values are swapped whole, in the column's own type.
+    """Games of N records with P players each: a coalition's value is the model's output on the masked record.
 
     Attributes:
-        model: what is being explained.
-        records: N of them.
-        replacement: the background row, with the same column types.
-        teams: the features of each player.
-        varying: how many players differ from the background, in every record.
-        players_NP: the players that play, per record, in the order of their seats, those that differ first; the others
-            keep the record's values.
-        scores_NL, expected_L: the values of the grand and the empty coalition.
-        use_logit: whether values are log-odds instead of the model's outputs.
-        max_batch_rows: the most rows that go to the model in one call.
+        model: model to explain.
+        records: N records.
+        replacement: background row, with the same column types.
+        table_players: the G players of the table.
+        varying: number of players that differ from the background row, in every record.
+        players_NP: players in the game of each record, those that differ first. All others have the record's values.
+        scores_NL, expected_L: values of the grand and of the empty coalition.
+        use_logit: whether values are log-odds of the model's outputs.
+        max_batch_rows: largest number of rows in one model call.
     """
 
     model: Model
     records: Table
     replacement: Table
-    teams: Players
+    table_players: Players
     varying: int
     players_NP: NDArray[np.intp]
     scores_NL: NDArray[np.float64]
@@ -103,52 +170,55 @@ class MaskingGame:
 
     @property
     def players(self) -> int:
-        """P, the same for every record of one game."""
+        """P, the same for every record."""
         return int(self.players_NP.shape[1])
 
     def margin(self) -> Margin | None:
-        """Return what the games add up from, None where the model does not tell."""
+        """Return the sum behind the values of an additive model; None for other models."""
         if (model := as_additive(self.model)) is None:
             return None
-        own, other = model.additive_terms(self.records.frame()), model.additive_terms(self.replacement.frame())
+        own, replaced = model.additive_terms(self.records.frame()), model.additive_terms(self.replacement.frame())
         if self.use_logit and own.link == "identity":
             return None
-        slope_NGL = self.teams.total(own.terms_NDL - other.terms_NDL)
+        slope_NGL = self.table_players.sum(own.terms_NDL - replaced.terms_NDL)
         slope_NPL = np.take_along_axis(slope_NGL, self.players_NP[:, :, None], axis=1)
         return Margin(own.sums_NL - slope_NPL.sum(axis=1), slope_NPL, "identity" if self.use_logit else own.link)
 
-    def ordered(self, order_NP: NDArray[np.intp]) -> MaskingGame:
-        """Return the games with the players that sit there now, per record, in the seats 0…P−1."""
+    def reorder(self, order_NP: NDArray[np.intp]) -> MaskingGame:
+        """Return the same games with each record's players in another order."""
         return replace(self, players_NP=np.take_along_axis(self.players_NP, order_NP, axis=1))
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return values_NKL; of coalitions that only players equal to the background tell apart, one is asked for."""
+        """Return values_NKL; coalitions that differ only in players equal to the background are evaluated once."""
         if self.varying == self.players:
-            return self._asked(masks_KP)
-        different = unique_coalitions(masks_KP, self.varying)
+            return self._evaluate(masks_KP)
+        unique = unique_coalitions(masks_KP, self.varying)
         nobody_N1L = np.broadcast_to(self.expected_L, self.scores_NL[:, None].shape)
-        values_NkL = [self._asked(different.masks_kP), self.scores_NL[:, None], nobody_N1L]
-        return np.concatenate(values_NkL, axis=1).take(different.place_K, axis=1)
+        values_NkL = [self._evaluate(unique.masks_kP), self.scores_NL[:, None], nobody_N1L]
+        return np.concatenate(values_NkL, axis=1).take(unique.index_K, axis=1)
 
-    def _asked(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _evaluate(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return values_NKL, evaluated in batches."""
         N, K, L = len(self.records), len(masks_KP), len(self.expected_L)
         if 0 < N * K <= self.max_batch_rows:
-            return self._values(self.records, self.players_NP, masks_KP)
+            return self._evaluate_batch(self.records, self.players_NP, masks_KP)
         values_NKL = np.empty((N, K, L))
-        for some in slices(K, self.max_batch_rows):
-            masks_kP = masks_KP[some]
-            for records in slices(N, max(1, self.max_batch_rows // len(masks_kP))):
-                values_NKL[records, some] = self._values(self.records.part(records), self.players_NP[records], masks_kP)
+        for masks in slices(K, self.max_batch_rows):
+            masks_kP = masks_KP[masks]
+            for rows in slices(N, max(1, self.max_batch_rows // len(masks_kP))):
+                records, players_NP = self.records.part(rows), self.players_NP[rows]
+                values_NKL[rows, masks] = self._evaluate_batch(records, players_NP, masks_kP)
         return values_NKL
 
-    def _values(self, records: Table, players_NP: NDArray[np.intp], masks_kP: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the values_NkL of some records and coalitions, whose synthetic rows go to the model together."""
+    def _evaluate_batch(
+        self, records: Table, players_NP: NDArray[np.intp], masks_kP: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return values_NkL of records and coalitions whose masked rows go to the model together."""
         k, P = masks_kP.shape
-        kept_Sk = np.ones((P + 1, k), dtype=np.bool_)
-        kept_Sk[:P] = masks_kP.T
-        N, G = len(records), len(self.teams.names)
-        seat_NG = np.full((N, G), P)
-        seat_NG.reshape(-1)[players_NP + G * np.arange(N)[:, None]] = np.arange(P)
-        synthetic = records.swapped(self.replacement, kept_Sk, seat_NG.T[self.teams.player_D])
-        scores = outputs(self.model, synthetic, self.use_logit, self.max_batch_rows)
-        return scores.reshape(N, k, -1)
+        is_own_Sk = np.ones((P + 1, k), dtype=np.bool_)
+        is_own_Sk[:P] = masks_kP.T
+        N, G = len(records), len(self.table_players.names)
+        position_NG = np.full((N, G), P)
+        position_NG.reshape(-1)[players_NP + G * np.arange(N)[:, None]] = np.arange(P)
+        rows = records.mask(self.replacement, is_own_Sk, position_NG.T[self.table_players.player_D])
+        return predict_batches(self.model, rows, self.use_logit, self.max_batch_rows).reshape(N, k, -1)

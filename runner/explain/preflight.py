@@ -1,6 +1,6 @@
-"""Before anything expensive: does the model take these rows, and does it answer with what is to be explained?
+"""A check before expensive work: whether the model accepts the rows and returns scores that can be explained.
 
-Array letters: N records, L labels (model outputs).
+Array letters: N records, L labels.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from runner.domain.text import plural
 from runner.errors import BackgroundError, EndpointError, ModelAnswerError, ModelInputError
 from runner.explain import background as backgrounds
-from runner.explain.game import answered, logit
+from runner.explain.game import logit, predict
 from runner.protocols import Model
 
-REFUSING = {400, 406, 409, 415, 422, 424, 500}
-"""The statuses with which an endpoint answers rows it cannot take; others have nothing to do with them."""
+REJECTED = {400, 406, 409, 415, 422, 424, 500}
+"""HTTP statuses of an endpoint that rejects the rows; other statuses have other causes."""
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the model answered to the first rows it was shown.
+    """Result of the check.
 
     Attributes:
-        rows: how many it was shown.
+        rows: number of rows sent to the model.
         outputs: L.
-        lowest, highest: of its scores.
-        parity: how far the captured scores of the same rows are from them at most, None where none were captured.
+        lowest, highest: range of the scores.
+        parity: largest difference from the captured scores of the same records; None without captured scores.
     """
 
     rows: int
@@ -59,27 +59,27 @@ def preflight(
     use_logit: bool,
     captured_NL: NDArray[np.float64] | None = None,
 ) -> Preflight:
-    """Return what the model makes of three real rows and of the background rows.
+    """Send up to three records and the background rows to the model, and check its scores.
 
     Raises:
-        ModelAnswerError: when it answers with another number of outputs than `model.label_headers` names, or not with
-            finite numbers.
-        BackgroundError: when it takes the real rows, but not the background's.
-        ExplainerError: when log-odds are asked for and its scores are no probabilities.
+        ModelAnswerError: if scores are not finite, or their number differs from that of `model.label_headers`.
+        BackgroundError: if the model accepts the records, but not the background rows.
+        ExplainerError: if log-odds are requested, and scores are not probabilities.
     """
     background, features = backgrounds.align(background, features)
-    rows = real_rows(features.height)
-    real_NL = answered(model, features[rows])
+    rows = preflight_rows(features.height)
+    real_NL = predict(model, features[rows])
     _check_labels(model, real_NL.shape[1])
     try:
-        masked_NL = answered(model, background)
+        replaced_NL = predict(model, background)
     except (ModelInputError, ModelAnswerError, EndpointError) as error:
-        if isinstance(error, EndpointError) and error.status not in REFUSING:
+        if isinstance(error, EndpointError) and error.status not in REJECTED:
             raise
-        taken = f"the model answered {plural(len(rows), 'real row')}, but not the rows that masked features get their"
-        remedy = "take rows that look like real ones, such as one of the dataset's"
-        raise BackgroundError(f"{taken} values from ({error}); {remedy}") from error
-    scores_NL = np.concatenate([real_NL, masked_NL])
+        raise BackgroundError(
+            f"the model accepted {plural(len(rows), 'record')}, but rejected the background rows ({error}); give rows "
+            "that look like real records, such as one of the dataset"
+        ) from error
+    scores_NL = np.concatenate([real_NL, replaced_NL])
     if use_logit:
         logit(scores_NL)
     compared = parity(None if captured_NL is None else captured_NL[rows], real_NL)
@@ -92,10 +92,10 @@ def preflight(
     )
 
 
-def real_rows(count: int) -> list[int]:
-    """Return the places of the first, the middle and the last of `count` rows.
+def preflight_rows(count: int) -> list[int]:
+    """Return the indices of the first, the middle and the last of `count` rows.
 
-    >>> real_rows(10), real_rows(1)
+    >>> preflight_rows(10), preflight_rows(1)
     ([0, 5, 9], [0])
     """
     return sorted({0, count // 2, count - 1})
@@ -104,8 +104,10 @@ def real_rows(count: int) -> list[int]:
 def _check_labels(model: Model, outputs: int) -> None:
     names = model.label_headers
     if names and len(names) != outputs:
-        told = f"the model has {plural(outputs, 'output')}, model.label_headers names {len(names)}: {', '.join(names)}"
-        raise ModelAnswerError(f"{told}; name each output, or set it to null")
+        raise ModelAnswerError(
+            f"the model has {plural(outputs, 'output')}, but model.label_headers has {plural(len(names), 'name')}: "
+            f"{', '.join(names)}. Name each output, or set it to null"
+        )
 
 
 def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> Parity | None:

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.records import Captured
-from runner.explain.hashing import GOLDEN, keys, mix
+from runner.explain.masking import GOLDEN_RATIO, hash_rows, mix_bits
 
 
 def sampled(captured: Captured, most: int | None) -> Captured:
@@ -35,8 +35,8 @@ def order(features: pl.DataFrame) -> NDArray[np.intp]:
 
     What occurs again is drawn anew each time, so that no content is more or less likely than its share.
     """
-    keys_N = keys(features)[0]
-    return mix(keys_N + GOLDEN * _occurrences(keys_N)).argsort()
+    keys_N = hash_rows(features)[0]
+    return mix_bits(keys_N + GOLDEN_RATIO * _occurrences(keys_N)).argsort()
 
 
 def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:

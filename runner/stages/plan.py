@@ -19,7 +19,7 @@ from runner.domain.text import plural
 from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator
-from runner.explain.preflight import Preflight, preflight, real_rows
+from runner.explain.preflight import Preflight, preflight, preflight_rows
 from runner.models.remote import DryRunModel
 from runner.protocols import Model, RemoteModel, Track, calls_made
 from runner.results import directory, manifest
@@ -187,7 +187,7 @@ class Plan:
 
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
         """Return the time of one model call with `count` rows, real ones repeated."""
-        rows = features[np.resize(real_rows(features.height), count)]
+        rows = features[np.resize(preflight_rows(features.height), count)]
         before, start = calls_made(self.model), self.clock()
         self.model.predict(rows)
         sent = manifest.calls_between(before, calls_made(self.model))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.explain.coalitions import every
+from runner.explain.coalitions import all_coalitions
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Table:
     def margin(self) -> None:
         """Return None: what the values add up from is not told."""
 
-    def ordered(self, order_NP: NDArray[np.intp]) -> Table:
+    def reorder(self, order_NP: NDArray[np.intp]) -> Table:
         """Return the games with the players in another order."""
         return replace(self, order_NP=np.take_along_axis(self._seated(), order_NP, axis=1))
 
@@ -55,12 +55,12 @@ def smooth(records: int, players: int, rng: np.random.Generator) -> Table:
     """Return games with interactions of all orders, which nearly add up in log-odds; the first two players are weak."""
     pulls_NP = rng.normal(size=(records, players))
     pulls_NP[:, :2] /= 50
-    return Table(1 / (1 + np.exp(-(pulls_NP @ every(players).T - 1))))
+    return Table(1 / (1 + np.exp(-(pulls_NP @ all_coalitions(players).T - 1))))
 
 
 def stepped(records: int, players: int, rng: np.random.Generator) -> Table:
     """Return probabilities as of boosted trees: what players add on their own, and products of up to four of them."""
-    masks_KP = every(players).astype(np.float64)
+    masks_KP = all_coalitions(players).astype(np.float64)
     total_NK = rng.normal(size=(records, players)) @ masks_KP.T
     for _ in range(3 * players):
         chosen = rng.permutation(players)[: rng.integers(2, 5)]

@@ -1,11 +1,11 @@
-"""Blocks: how many records are explained together."""
+"""Blocks: the number of records that are explained together, and unique records."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from runner.explain.blocks import BATCHES, MANY, Group, block_size
+from runner.explain.blocks import BATCHES, MANY, BlockGroup, GameSize, restore_order
 
 
 @pytest.mark.parametrize(
@@ -13,14 +13,22 @@ from runner.explain.blocks import BATCHES, MANY, Group, block_size
     [(5, 100), (100 * MANY, 100), (250 * MANY, 250), (10**6, 100 * BATCHES)],
     ids=["few", "enough", "many", "very many"],
 )
-def test_blocks_grow_where_there_are_many_records(records: int, size: int) -> None:
-    """A block takes one batch of rows while there are few blocks, then more, up to a limit."""
-    group = Group(0, np.arange(records), 10, 3, np.zeros((records, 3), dtype=np.intp))
-    assert block_size(group, 1000) == size
+def test_blocks_are_larger_for_many_records(records: int, size: int) -> None:
+    """A block has one batch of rows if there are few blocks, else more, up to a limit."""
+    group = BlockGroup(0, np.arange(records), GameSize(3, 3, 10), np.zeros((records, 3), dtype=np.intp))
+    assert group.block_rows(1000) == size
 
 
-def test_a_record_is_a_block_where_no_more_fit() -> None:
-    """Also where its coalitions are more than a batch of rows, or none at all."""
-    group = Group(0, np.arange(7), 5000, 3, np.zeros((7, 3), dtype=np.intp))
-    assert block_size(group, 1000) == 1
-    assert block_size(group._replace(coalitions=0), 1000) == 1000
+@pytest.mark.parametrize(("coalitions", "size"), [(5000, 1), (0, 1000)])
+def test_a_block_has_at_least_one_record(coalitions: int, size: int) -> None:
+    """Also if the coalitions of one record need more than one batch, or if there are none."""
+    group = BlockGroup(0, np.arange(7), GameSize(3, 3, coalitions), np.zeros((7, 3), dtype=np.intp))
+    assert group.block_rows(1000) == size
+
+
+def test_values_return_to_the_original_order_of_players() -> None:
+    """Players outside of the game get 0."""
+    order_NP = np.array([[2, 0, 1], [0, 2, 1]])
+    ordered_NPL = np.array([[7.0, 8.0, 9.0], [7.0, 8.0, 9.0]])[:, :, None]
+    assert restore_order(ordered_NPL, order_NP)[:, :, 0].tolist() == [[8.0, 9.0, 7.0], [7.0, 9.0, 8.0]]
+    assert restore_order(ordered_NPL[:1], order_NP[:1], 4)[:, :, 0].tolist() == [[8.0, 9.0, 7.0, 0.0]]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runner.explain.clusters import MOST, _clustered, _points, representatives
+from runner.explain.background import MAX_CLUSTERS, _cluster, _points, representatives
 
 rows = st.lists(
     st.tuples(st.integers(-5, 5), st.floats(-1, 1), st.sampled_from(["a", "b", None]), st.none() | st.booleans()),
@@ -47,7 +47,7 @@ def test_clusters_are_as_tight_as_those_of_scikit_learn(clusters: int) -> None:
 
     points = _points(pl.DataFrame(np.random.default_rng(1).normal(size=(600, 4)), schema=list("abcd")))
     theirs = KMeans(clusters, n_init=10, random_state=0).fit(points.numbers_ND).inertia_
-    assert _clustered(points, clusters, 0).inertia <= 1.02 * theirs
+    assert _cluster(points, clusters, 0).inertia <= 1.02 * theirs
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 5, 9])
@@ -69,4 +69,4 @@ def test_no_more_than_there_are() -> None:
     """Three different records are at most three representatives."""
     table = pl.DataFrame({"i": [1, 2, 3] * 20})
     assert sorted(representatives(table, 10, 0)["i"]) == [1, 2, 3]
-    assert representatives(table, None, 0).height <= MOST
+    assert representatives(table, None, 0).height <= MAX_CLUSTERS

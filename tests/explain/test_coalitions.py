@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from runner.errors import ExplainerError
 from runner.explain.coalitions import (
+    all_coalitions,
     coalition_budget,
     draw_pairs,
-    every,
     number_of_pairs,
     pairs_of_size,
     unique_coalitions,
@@ -21,7 +21,7 @@ from tests.golden import Golden
 
 def test_every_coalition_once() -> None:
     """All subsets appear once, the empty one first."""
-    masks = every(4)
+    masks = all_coalitions(4)
     assert len({mask.tobytes() for mask in masks}) == 16
     assert not masks[0].any()
 
@@ -32,7 +32,7 @@ def test_pairs_of_a_size_are_all_of_them(players: int, data: st.DataObject) -> N
     size = data.draw(st.integers(1, players // 2))
     half = pairs_of_size(players, size)
     both = {mask.tobytes() for mask in [*half, *~half]}
-    expected = {mask.tobytes() for mask in every(players) if mask.sum() in {size, players - size}}
+    expected = {mask.tobytes() for mask in all_coalitions(players) if mask.sum() in {size, players - size}}
     assert both == expected
     assert len(half) == number_of_pairs(players, size) == len(both) / 2
 

@@ -17,14 +17,13 @@ from omegaconf import OmegaConf
 
 from runner.config.settings import Shap
 from runner.domain.attributions import Attributions
-from runner.explain.aggregate import Aggregation
-from runner.explain.estimator import Estimator
+from runner.explain.explainers import Explainer
 from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
-from runner.protocols import Explainer, Model
-from tests.builders import BACKGROUND, FEATURES, explain
-from tests.conftest import HERE, untracked
+from runner.protocols import Model
+from tests.builders import BACKGROUND, FEATURES, explain, make_estimator
+from tests.conftest import untracked
 from tests.formula_models import Formula, additive, interacting
 
 Function = Callable[[pl.DataFrame], NDArray[np.float64]]
@@ -150,8 +149,8 @@ FORMULAS = pytest.mark.parametrize("formula", [interacting, probability], ids=["
 def test_batches_change_nothing(explainer: Explainer, batch: int, formula: Function) -> None:
     """The same bits come out whatever number of rows goes to the model at a time, and no call is larger."""
     model = Formula(formula)
-    attributions = explain(explainer, model, batch=batch)
-    assert attributions.phi_NDL.tobytes() == explain(explainer, Formula(formula), batch=500).phi_NDL.tobytes()
+    attributions = explain(explainer, model, max_batch_rows=batch)
+    assert attributions.phi_NDL.tobytes() == explain(explainer, Formula(formula), max_batch_rows=500).phi_NDL.tobytes()
     assert max(model.batches) <= batch
     assert sum(model.batches) == attributions.evaluations
 
@@ -161,20 +160,23 @@ def test_batches_change_nothing(explainer: Explainer, batch: int, formula: Funct
 @pytest.mark.parametrize("order", [[5, 0, 11, 5], [7]])
 def test_order_and_company_change_nothing(explainer: Explainer, order: list[int], formula: Function) -> None:
     """A record has the same attributions to the bit in another order, among other records and alone."""
-    whole = explain(explainer, Formula(formula), batch=500).phi_NDL
-    some = explain(explainer, Formula(formula), batch=500, features=FEATURES[order]).phi_NDL
+    whole = explain(explainer, Formula(formula), max_batch_rows=500).phi_NDL
+    some = explain(explainer, Formula(formula), max_batch_rows=500, features=FEATURES[order]).phi_NDL
     assert some.tobytes() == whole[order].tobytes()
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS.values(), ids=EXPLAINERS)
 @pytest.mark.parametrize("batch", [1, 9, 10_000])
-@pytest.mark.parametrize("groups", [{}, {"two": ["f1", "f4"]}], ids=["single", "grouped"])
-def test_features_equal_to_the_background(explainer: Explainer, batch: int, groups: dict[str, list[str]]) -> None:
+@pytest.mark.parametrize("groups", [{}, {"two": ("f1", "f4")}], ids=["single", "grouped"])
+def test_features_equal_to_the_background(explainer: Explainer, batch: int, groups: dict[str, tuple[str, ...]]) -> None:
     """However many there are, calls are as planned, sums right, and neither batches nor company change a bit."""
     values_ND, same_ND = FEATURES.to_numpy().copy(), np.random.default_rng(1).random(FEATURES.shape) < 0.4
     values_ND[same_ND] = np.broadcast_to(BACKGROUND.to_numpy()[0], FEATURES.shape)[same_ND]
     features = pl.DataFrame(values_ND, schema=FEATURES.columns)
-    model, estimator = Formula(interacting), Estimator(explainer, Aggregation.MEAN_ABS, False, batch, HERE, groups)
+    model, estimator = (
+        Formula(interacting),
+        make_estimator(explainer, max_batch_rows=batch, groups=groups),
+    )
     found = estimator.explain(model, features, BACKGROUND, untracked)
     assert sum(model.batches) == found.evaluations == estimator.evaluations(model, features, BACKGROUND)
     assert max(model.batches) <= batch

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runner.explain.coalitions import every
-from runner.explain.control import control_variate
+from runner.explain.coalitions import all_coalitions, differences, evaluate
+from runner.explain.control_variate import control_variate
 from runner.explain.explainers.exact import Exact
-from runner.explain.pairs import ask, differences
-from runner.explain.posterior import posterior
+from runner.explain.gaussian_process import posterior
 from tests.explain.games import Table, smooth
 
 
 def values(game: Table, pairs: int) -> NDArray[np.float64]:
     """Return the values that the design of so many pairs asks for."""
-    return ask(game, posterior(game.players, pairs, 0).half_JP)
+    return evaluate(game, posterior(game.players, pairs, 0).half_JP)
 
 
 def test_additive_games_are_taken_out_as_a_whole() -> None:
@@ -41,7 +40,7 @@ def test_rounding_does_not_decide_how_much() -> None:
 @pytest.mark.parametrize(("pairs", "scale"), [(14, 1.0), (60, 2.0)], ids=["few pairs", "amounts"])
 def test_nothing_is_taken_out_of_other_games(pairs: int, scale: float) -> None:
     """No more pairs than the fit needs, or values that are no probabilities: the games stay as they are."""
-    sums_NK = np.random.default_rng(2).uniform(size=(5, 7)) @ every(7).T / 7
+    sums_NK = np.random.default_rng(2).uniform(size=(5, 7)) @ all_coalitions(7).T / 7
     control = control_variate(values(Table(scale * sums_NK), pairs), posterior(7, pairs, 0))
     assert not control.differences_RM.any()
     assert not control.phi_RP.any()

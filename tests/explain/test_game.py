@@ -7,7 +7,7 @@ import polars as pl
 
 from runner.errors import ExplainerError
 from runner.explain.explainers.exact import Exact
-from runner.explain.game import logit, probability
+from runner.explain.game import logit, sigmoid
 from tests.builders import explain
 from tests.formula_models import Formula
 from tests.golden import Golden
@@ -47,7 +47,7 @@ def test_a_repeated_record_costs_nothing() -> None:
 def test_logit_and_back() -> None:
     """Log-odds invert to the probabilities they came from, and 0 and 1 stay finite."""
     probabilities = np.array([1e-9, 0.25, 0.5, 0.999])
-    np.testing.assert_allclose(probability(logit(probabilities)), probabilities)
+    np.testing.assert_allclose(sigmoid(logit(probabilities)), probabilities)
     np.testing.assert_allclose(logit(np.array([0.0, 1.0])), [-np.log(1e12), np.log(1e12)], rtol=1e-4)
 
 

@@ -46,7 +46,7 @@ def test_values_are_swapped_whole(rows: list[tuple[Any, ...]], names: list[str],
     table, row = tables(records, background)
     rng = np.random.default_rng(random.randint(0, 9))
     kept_Sk, seat_DN = rng.random((4, 3)) < 0.5, rng.integers(4, size=(len(names), len(table)))
-    swapped, own_DNk = table.swapped(row, kept_Sk, seat_DN), kept_Sk[seat_DN]
+    swapped, own_DNk = table.mask(row, kept_Sk, seat_DN), kept_Sk[seat_DN]
     assert swapped.schema == frame.schema
     expected = [
         tuple((records if own_DNk[d, n, k] else background)[n if own_DNk[d, n, k] else 0, d] for d in range(len(names)))

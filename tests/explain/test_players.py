@@ -13,12 +13,12 @@ import pytest
 from runner.errors import ExplainerError
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
+from runner.explain.explainers import Explainer
 from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
-from runner.explain.explainers.linear import Linear
-from runner.explain.players import seated
-from runner.protocols import Explainer
+from runner.explain.explainers.linear import LinearExplainer
+from runner.explain.game import build_players
 from tests.builders import BACKGROUND, FEATURES
 from tests.conftest import HERE, untracked
 from tests.explain.explainers.test_linear import model as adding
@@ -31,15 +31,22 @@ EXPLAINERS: list[Explainer] = [Exact(), Kernel(10**6, 0), Clarify(10**6, 0)]
 
 def grouped(explainer: Explainer) -> Estimator:
     """Return an estimator with groups."""
-    return Estimator(explainer, Aggregation.MEAN_ABS, False, 100, HERE, GROUPS)
+    return Estimator(
+        explainer=explainer,
+        agg_method=Aggregation.MEAN_ABS,
+        use_logit=False,
+        max_batch_rows=100,
+        groups=GROUPS,
+        engine=HERE,
+    )
 
 
 def test_groups_stand_where_their_first_feature_does() -> None:
     """All other features play by themselves."""
-    players = seated(FEATURES.columns, GROUPS)
+    players = build_players(FEATURES.columns, GROUPS)
     assert players.names == ("first", "f2", "f3", "f4", "last")
     assert players.player_D.tolist() == [0, 0, 1, 2, 3, 4]
-    assert seated(FEATURES.columns, {}).single
+    assert build_players(FEATURES.columns, {}).are_features
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=["exact", "kernel", "clarify"])
@@ -47,7 +54,7 @@ def test_a_group_joins_as_one(explainer: Explainer) -> None:
     """Its φ is the mean gain of joining over all orders of the players."""
     model, row, background = Formula(interacting), FEATURES[:1], BACKGROUND[:1]
     found = grouped(explainer).explain(model, row, background, untracked)
-    players = seated(FEATURES.columns, GROUPS)
+    players = build_players(FEATURES.columns, GROUPS)
 
     def value(coalition: set[int]) -> float:
         own = [name for name, player in zip(FEATURES.columns, players.player_D, strict=True) if player in coalition]
@@ -67,7 +74,7 @@ def test_groups_add_up_where_features_do(explainer: Explainer) -> None:
     """Without interactions a group has what its features have together."""
     single = replace(grouped(explainer), groups={}).explain(Formula(additive), FEATURES, BACKGROUND, untracked)
     found = grouped(explainer).explain(Formula(additive), FEATURES, BACKGROUND, untracked)
-    together = seated(FEATURES.columns, GROUPS).total(single.phi_NDL)
+    together = build_players(FEATURES.columns, GROUPS).sum(single.phi_NDL)
     np.testing.assert_allclose(found.phi_NDL, together, atol=1e-9)
 
 
@@ -76,10 +83,15 @@ def test_closed_forms_know_groups() -> None:
     features = pl.DataFrame({"age": [23, 40], "rate": [0.5, -2.0], "member": [True, False], "region": ["north", "x"]})
     background = pl.DataFrame({"age": [30], "rate": [0.0], "member": [False], "region": ["south"]})
     closed, truth = (
-        Estimator(explainer, Aggregation.MEAN_ABS, False, 100, HERE, {"person": ("age", "member")}).explain(
-            adding("logistic"), features, background, untracked
-        )
-        for explainer in (Linear(), Exact())
+        Estimator(
+            explainer=explainer,
+            agg_method=Aggregation.MEAN_ABS,
+            use_logit=False,
+            max_batch_rows=100,
+            groups={"person": ("age", "member")},
+            engine=HERE,
+        ).explain(adding("logistic"), features, background, untracked)
+        for explainer in (LinearExplainer(), Exact())
     )
     assert closed.names == truth.names == ("person", "rate", "region")
     np.testing.assert_allclose(closed.phi_NDL, truth.phi_NDL, atol=1e-6)
@@ -98,5 +110,5 @@ def test_groups_that_do_not_fit_are_refused(
 ) -> None:
     """The error names the groups and features at fault."""
     with golden.raises(ExplainerError) as caught:
-        seated(FEATURES.columns, groups)
+        build_players(FEATURES.columns, groups)
     assert all(repr(name) in str(caught.value) for name in named)

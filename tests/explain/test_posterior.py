@@ -5,17 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runner.explain.coalitions import every
+from runner.explain.coalitions import all_coalitions, differences, evaluate, rowwise_matmul
 from runner.explain.explainers.exact import Exact
-from runner.explain.pairs import ask, differences, each
-from runner.explain.posterior import complete, posterior
+from runner.explain.gaussian_process import complete, posterior
 from tests.explain.games import Table
 from tests.explain.test_prior import interactions
 
 
 def drawn(records: int, players: int, pairs: int, rng: np.random.Generator) -> Table:
     """Return games whose odd interactions are drawn from the prior, one by one; what is not presumed is large."""
-    sign_KP, values_NK = np.where(every(players), 1.0, -1.0), np.zeros((records, 2**players))
+    sign_KP, values_NK = np.where(all_coalitions(players), 1.0, -1.0), np.zeros((records, 2**players))
     alone = {(player,): 900.0 for player in range(players)}
     for members, variance in (alone | interactions(players, pairs)).items():
         values_NK += rng.normal(size=(records, 1)) * np.sqrt(variance) * sign_KP[:, members].prod(axis=1)
@@ -26,10 +25,10 @@ def drawn(records: int, players: int, pairs: int, rng: np.random.Generator) -> T
 def test_games_of_the_prior_are_told_as_well_as_it_says(players: int, pairs: int) -> None:
     """Over such games the mean square error is the variance, and so is the one of what is left out: 1 by its units."""
     design, game = posterior(players, pairs, 1), drawn(4000, players, pairs, np.random.default_rng(3))
-    differences_RM = differences(ask(game, design.half_JP))
-    error_NP = each(differences_RM, design.solver_MP) - Exact().estimate(game).phi_NPL[:, :, 0]
+    differences_RM = differences(evaluate(game, design.half_JP))
+    error_NP = rowwise_matmul(differences_RM, design.solver_MP) - Exact().estimate(game).phi_NPL[:, :, 0]
     np.testing.assert_allclose((error_NP**2).mean(axis=0), design.variance_P, rtol=0.15, atol=1e-9)
-    np.testing.assert_allclose((each(differences_RM, design.left_out_MH) ** 2).mean(axis=0), 1, rtol=0.15)
+    np.testing.assert_allclose((rowwise_matmul(differences_RM, design.loo_residual_MH) ** 2).mean(axis=0), 1, rtol=0.15)
 
 
 def test_leaving_out_is_what_it_says() -> None:
@@ -40,8 +39,8 @@ def test_leaving_out_is_what_it_says() -> None:
     for members, variance in interactions(6, 15).items():
         product_M = sign_MP[:, members].prod(axis=1)
         covariance_MM += 4 * variance * np.outer(product_M, product_M)
-    difference_M = differences(ask(drawn(1, 6, 15, np.random.default_rng(0)), design.half_JP))[0]
-    left_out_M = each(difference_M[None], design.left_out_MH)[0]
+    difference_M = differences(evaluate(drawn(1, 6, 15, np.random.default_rng(0)), design.half_JP))[0]
+    left_out_M = rowwise_matmul(difference_M[None], design.loo_residual_MH)[0]
     for m in range(len(difference_M)):
         others = np.arange(len(difference_M)) != m
         weights = np.linalg.solve(covariance_MM[np.ix_(others, others)], covariance_MM[others, m])
@@ -52,10 +51,10 @@ def test_leaving_out_is_what_it_says() -> None:
 def test_surprise_is_one_as_presumed_and_grows_with_the_square() -> None:
     """Games of the prior are no surprise on average; what is a hundred times larger is one of ten thousand times."""
     design, game = posterior(7, 20, 1), drawn(4000, 7, 20, np.random.default_rng(5))
-    differences_RM = differences(ask(game, design.half_JP))
+    differences_RM = differences(evaluate(game, design.half_JP))
     surprise_RP = design.variance_ratio(differences_RM)
     np.testing.assert_allclose(surprise_RP.mean(axis=0), 1, rtol=0.15)
-    np.testing.assert_allclose(design.counts_HP.sum(axis=0), 1)
+    np.testing.assert_allclose(design.loo_weight_HP.sum(axis=0), 1)
     np.testing.assert_allclose(design.variance_ratio(100 * differences_RM), 1e4 * surprise_RP)
 
 

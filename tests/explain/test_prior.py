@@ -9,17 +9,17 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.explain.coalitions import draw_pairs
-from runner.explain.prior import ALIKE, FALL, VARIANCE, _alike, prior
+from runner.explain.gaussian_process import DECAY, EQUAL_SHARE, VARIANCE, _equal_rho, prior
 
 Interactions = dict[tuple[int, ...], float]
 
 
 def interactions(players: int, pairs: int) -> Interactions:
     """Return the prior variance of each coefficient a_A, by the players of A."""
-    falling_P = np.exp(-np.arange(players) / FALL)
+    falling_P = np.exp(-np.arange(players) / DECAY)
     falling = _spread(falling_P / falling_P.sum())
-    alike = _spread(np.full(players, _alike(players, pairs)))
-    return {members: (1 - ALIKE) * falling[members] + ALIKE * alike[members] for members in falling}
+    alike = _spread(np.full(players, _equal_rho(players, pairs)))
+    return {members: (1 - EQUAL_SHARE) * falling[members] + EQUAL_SHARE * alike[members] for members in falling}
 
 
 def _spread(rho_P: NDArray[np.float64]) -> Interactions:

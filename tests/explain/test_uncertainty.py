@@ -9,13 +9,12 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Errors
-from runner.explain.aggregate import Aggregation
+from runner.explain.aggregate import Aggregation, standard_errors
+from runner.explain.blocks import GameExplainer
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
-from runner.explain.uncertainty import errors
-from runner.protocols import Explainer
 from tests.conftest import HERE, untracked
 from tests.explain.games import Table, smooth, stepped
 from tests.formula_models import Formula, interacting
@@ -23,11 +22,11 @@ from tests.formula_models import Formula, interacting
 PLAYERS, SEEDS = 9, 25
 
 
-def measured(explainer: Explainer, game: Table, method: Aggregation) -> Errors:
+def measured(explainer: GameExplainer, game: Table, method: Aggregation) -> Errors:
     """Return the errors of an estimate."""
     estimate = explainer.estimate(game)
     assert estimate.variance_NPL is not None
-    return errors(estimate.phi_NPL, np.sqrt(estimate.variance_NPL), np.ones(len(estimate.phi_NPL)), method)
+    return standard_errors(estimate.phi_NPL, np.sqrt(estimate.variance_NPL), np.ones(len(estimate.phi_NPL)), method)
 
 
 @pytest.mark.parametrize("method", [Aggregation.MEAN_ABS, Aggregation.MEAN_SQ])
@@ -48,7 +47,7 @@ def test_the_truth_lies_within_the_global_errors(method: Aggregation, kind: type
 def test_the_error_of_a_single_record_is_its_own() -> None:
     """The mean over one record is as uncertain as that record, but for the share that is counted as common."""
     phi_NDL, error_NDL = np.full((1, 3, 1), 100.0), np.array([1.0, 2.0, 0.0]).reshape(1, 3, 1)
-    found = errors(phi_NDL, error_NDL, np.ones(1), Aggregation.MEAN_ABS)
+    found = standard_errors(phi_NDL, error_NDL, np.ones(1), Aggregation.MEAN_ABS)
     np.testing.assert_allclose(found.global_DL, error_NDL[0] * sqrt(1 + 0.15**2))
     assert found.local_L[0] == pytest.approx(sqrt(5 / 3))
 
@@ -66,7 +65,14 @@ def test_batches_and_copies_change_nothing_but_rounding() -> None:
     background, model = features[:1], Formula(interacting)
 
     def told(batch: int, rows: pl.DataFrame) -> Errors:
-        estimator = Estimator(Kernel(40, 0), Aggregation.MEAN_ABS, False, batch, HERE)
+        estimator = Estimator(
+            explainer=Kernel(40, 0),
+            agg_method=Aggregation.MEAN_ABS,
+            use_logit=False,
+            max_batch_rows=batch,
+            groups={},
+            engine=HERE,
+        )
         found = estimator.explain(model, rows, background, untracked).errors
         assert found
         return found

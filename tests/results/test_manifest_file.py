@@ -55,7 +55,14 @@ def test_standard_errors_are_listed_by_label(
     """Local and global errors: None if unknown, 0 if all coalitions were evaluated."""
     features = pl.DataFrame(np.random.default_rng(0).normal(size=(5, 5)), schema=list("abcde"))
     model = Formula(interacting)
-    estimator = Estimator(Clarify(num_samples, 0), method, use_logit=False, max_batch_rows=100, engine=HERE)
+    estimator = Estimator(
+        explainer=Clarify(num_samples, 0),
+        agg_method=method,
+        groups={},
+        use_logit=False,
+        max_batch_rows=100,
+        engine=HERE,
+    )
     attributions = estimator.explain(model, features, features[:1], untracked)
     checked = preflight(model, features, features[:1], use_logit=False)
     explanation = Explanation.of(estimator, attributions, features[:1], checked, None, b"", {})

@@ -1,1 +1,63 @@
-"""The explainers: one file, one YAML option each."""
+"""The explainers: one file and one YAML option each, registered here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+from runner.domain.attributions import Attributions
+from runner.explain.explainers.clarify import Clarify
+from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.linear import LinearExplainer
+from runner.explain.explainers.tree import TreeExplainer
+from runner.explain.task import Task
+from runner.protocols import Engine, Track
+
+
+class Explainer(Protocol):
+    """A method that computes or estimates SHAP values.
+
+    Its dataclass fields have names of `shap` settings, which they are filled with.
+
+    Attributes:
+        is_exact: whether it computes exact Shapley values of the masking game.
+    """
+
+    is_exact: ClassVar[bool]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name of the explainer, and the settings that its results depend on."""
+        ...
+
+    def explain(self, task: Task, engine: Engine, track: Track) -> Attributions:
+        """Return the local attributions of all records.
+
+        Raises:
+            BackgroundError: if the columns of the background do not fit the features.
+            ExplainerError: if the explainer does not support the model or the number of features.
+        """
+        ...
+
+    def evaluations(self, task: Task) -> int:
+        """Return the number of rows that `explain` would send to the model, without a call.
+
+        Raises:
+            BackgroundError: if the columns of the background do not fit the features.
+            ExplainerError: if the explainer does not support this number of features.
+        """
+        ...
+
+
+ExplainerName = Literal["auto", "kernel", "exact", "linear", "tree"]
+EXPLAINERS: Mapping[str, type[Explainer]] = {
+    "kernel": Kernel,
+    "exact": Exact,
+    "linear": LinearExplainer,
+    "tree": TreeExplainer,
+}
+"""Explainers by the value of `shap.explainer`."""
+COMPATIBLE: Mapping[str, type[Explainer]] = {"clarify": Clarify}
+"""Variants of the kernel explainer by the value of `shap.compat`."""

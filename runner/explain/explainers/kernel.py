@@ -1,4 +1,4 @@
-"""Kernel SHAP: Shapley values estimated from the values of some coalitions.
+"""Kernel SHAP: Shapley values estimated from the values of sampled coalitions.
 
 Array letters: N records, L labels, R = N·L games, P players, J pairs, K coalitions, M differences.
 """
@@ -6,60 +6,94 @@ Array letters: N records, L labels, R = N·L games, P players, J pairs, K coalit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runner.domain.attributions import Estimate
-from runner.explain.coalitions import coalition_budget
-from runner.explain.control import control_variate
+from runner.explain.blocks import GameExplainer, restore_order
+from runner.explain.coalitions import by_record, coalition_budget, differences, evaluate, rowwise_matmul
+from runner.explain.control_variate import control_variate
 from runner.explain.explainers.exact import Exact
-from runner.explain.importance import ask_in_order, in_seats
-from runner.explain.pairs import by_record, differences, each
-from runner.explain.posterior import posterior
+from runner.explain.gaussian_process import posterior
 from runner.protocols import Game
 
-MOST_SAMPLES = 8192
-"""Beyond, the matrix of a design grows too large."""
+MAX_SAMPLES = 8192
+"""Largest number of coalitions; the matrix of a larger design needs too much memory."""
+STEPS = 1e9
+"""Number of distinguished levels of importance: players that differ only by rounding errors stay in their order."""
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """The posterior of Shapley values, helped by a control variate where the model's outputs are probabilities.
+class Kernel(GameExplainer):
+    """The posterior of Shapley values, with a control variate if the model's outputs are probabilities.
 
     Attributes:
         num_samples: coalitions per record and background row; None for min(2·P + 2^11, 2^P − 2).
-        seed: draws the coalitions.
+        seed: seed of the coalitions.
     """
 
     num_samples: int | None
     seed: int
 
-    keeps_unvarying = False
+    is_exact: ClassVar[bool] = False
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The explainer's name and what its noise depends on."""
+        """Name of the explainer, and the settings that its noise depends on."""
         return {"explainer": "kernel", "compat": None, "num_samples": self.num_samples, "seed": self.seed}
 
-    def coalitions(self, players: int, varying: int) -> int:  # noqa: ARG002  all that play vary
-        """Return the coalitions of one record, never more than the 2^P − 2 there are.
+    def coalitions(self, players: int) -> int:
+        """Return the number of coalitions, at most 2^P − 2.
 
         Raises:
-            ExplainerError: when `num_samples` is too few for that many players, or too many.
+            ExplainerError: if `num_samples` is too small for this number of players, or too large.
         """
-        return coalition_budget(self.num_samples, players, MOST_SAMPLES)
+        return coalition_budget(self.num_samples, players, MAX_SAMPLES)
 
     def estimate(self, game: Game) -> Estimate:
-        """Return phi_NPL, and its variance unless there was a value for every coalition."""
+        """Return phi_NPL, and its variance unless all coalitions were evaluated."""
         P, labels = game.players, len(game.expected_L)
-        design = posterior(P, self.coalitions(P, P) // 2, self.seed)
+        design = posterior(P, self.coalitions(P) // 2, self.seed)
         if design.complete:
             return Exact().estimate(game)
-        order_NP, values_RK = ask_in_order(game, design.half_JP)
+        order_NP, values_RK = evaluate_by_importance(game, design.half_JP)
         differences_RM, control = differences(values_RK), control_variate(values_RK, design)
-        left_RM = differences_RM - control.differences_RM
-        phi_RP = control.phi_RP + each(left_RM, design.solver_MP)
+        residual_RM = differences_RM - control.differences_RM
+        phi_RP = control.phi_RP + rowwise_matmul(residual_RM, design.solver_MP)
         phi_RP += (differences_RM[:, -1:] - phi_RP.sum(axis=1, keepdims=True)) / P
         variance_RP = (
-            design.variance_ratio(left_RM) * control.variance_inflation_R1 * design.variance_P + control.rounding_R1**2
+            design.variance_ratio(residual_RM) * control.variance_inflation_R1 * design.variance_P
+            + control.rounding_R1**2
         )
-        return Estimate(*(in_seats(by_record(rows_RP, labels), order_NP) for rows_RP in (phi_RP, variance_RP)))
+        return Estimate(*(restore_order(by_record(rows_RP, labels), order_NP) for rows_RP in (phi_RP, variance_RP)))
+
+
+def evaluate_by_importance(game: Game, half_JP: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return order_NP, the players of each record by importance, and values_RK of coalitions in this order.
+
+    The importance of a player is its effect on the empty coalition and on the grand coalition. These singleton pairs
+    are evaluated first, so that the prior of interactions can depend on the order.
+
+    Args:
+        game: game to evaluate.
+        half_JP: one coalition of each pair; the first P are the singletons, as in `draw_pairs`.
+    """
+    J, P = half_JP.shape
+    singleton_RK = evaluate(game, half_JP[:P])
+    order_NP = _order(singleton_RK, len(game.expected_L))
+    both_R2P, order_R1P = singleton_RK[:, :-2].reshape(-1, 2, P), order_NP.repeat(len(game.expected_L), axis=0)[:, None]
+    single_RP, complement_RP = np.take_along_axis(both_R2P, order_R1P, axis=2).transpose(1, 0, 2)
+    other_RK = evaluate(game.reorder(order_NP), half_JP[P:])
+    return order_NP, np.concatenate([single_RP, other_RK[:, : J - P], complement_RP, other_RK[:, J - P :]], axis=1)
+
+
+def _order(singleton_RK: NDArray[np.float64], labels: int) -> NDArray[np.intp]:
+    P = singleton_RK.shape[1] // 2 - 1
+    gain_RP, loss_RP = singleton_RK[:, :P] - singleton_RK[:, -1:], singleton_RK[:, -2:-1] - singleton_RK[:, P : 2 * P]
+    importance_NP = (gain_RP**2 + loss_RP**2).reshape(-1, labels, P).sum(axis=1)
+    max_N1 = importance_NP.max(axis=1, keepdims=True)
+    steps_NP = np.rint(importance_NP * (STEPS / np.where(max_N1 > 0, max_N1, 1)))
+    order_NP: NDArray[np.intp] = (-steps_NP).argsort(axis=1, kind="stable")
+    return order_NP

@@ -1,4 +1,4 @@
-"""The closed form for models that add up: no coalition is asked for, and nothing is estimated.
+"""Exact Shapley values of additive models in closed form, without coalitions.
 
 Array letters: N records, L labels, P players.
 """
@@ -6,31 +6,33 @@ Array letters: N records, L labels, P players.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runner.domain.attributions import Estimate, Margin
 from runner.errors import ExplainerError
-from runner.explain.log_odds import LogOdds
+from runner.explain.blocks import GameExplainer
+from runner.explain.control_variate import LogitAdditive
 from runner.protocols import Game
 
 ROUNDING = 1e-5
-"""How far the sum of attributions may be from a score of single precision, as a share of it."""
+"""Largest difference between the sum of attributions and a score of single precision, relative to the score."""
 
 
 @dataclass(frozen=True)
-class Linear:
-    """Of a sum, each term less the background's; of a probability, the Shapley values of its log-odds' sigmoid."""
+class LinearExplainer(GameExplainer):
+    """Shapley values of a sum are differences of its terms; those of its sigmoid are integrals."""
 
-    keeps_unvarying = False
+    is_exact: ClassVar[bool] = True
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The explainer's name."""
+        """Name of the explainer."""
         return {"explainer": "linear"}
 
-    def coalitions(self, players: int, varying: int) -> int:  # noqa: ARG002  the same for any number of them
+    def coalitions(self, players: int) -> int:  # noqa: ARG002  the same for any number
         """Return 0."""
         return 0
 
@@ -38,24 +40,26 @@ class Linear:
         """Return phi_NPL, without variance.
 
         Raises:
-            ExplainerError: when the model is not known to add up, or does not answer what its terms add up to.
+            ExplainerError: if the model is not known to be additive, or its terms do not add up to its scores.
         """
         margin = game.margin()
         if margin is None:
-            needed = "a model in this process that adds up: linear_learner, or linear with another link than softmax"
-            raise ExplainerError(f"shap.explainer=linear needs {needed}; use shap.explainer=kernel")
+            supported = "linear_learner, or linear with link=identity or link=logistic"
+            raise ExplainerError(
+                f"shap.explainer=linear needs an additive model in this process: {supported}; use shap.explainer=kernel"
+            )
         phi_NPL = _shapley(margin)
         total_NL = game.scores_NL - game.expected_L
         gap_NL = total_NL - phi_NPL.sum(axis=1)
         if (abs(gap_NL) > ROUNDING * (1 + abs(game.scores_NL))).any():
-            off = f"the terms of the model add up to scores {abs(gap_NL).max():.1e} away from those it answers"
-            raise ExplainerError(f"shap.explainer=linear: {off}; use shap.explainer=kernel")
+            problem = f"the terms of the model differ from its scores by up to {abs(gap_NL).max():.1e}"
+            raise ExplainerError(f"shap.explainer=linear: {problem}; use shap.explainer=kernel")
         return Estimate(phi_NPL + gap_NL[:, None, :] / game.players, variance_NPL=None)
 
 
-def _shapley(margin: Margin) -> Any:
+def _shapley(margin: Margin) -> NDArray[np.float64]:
     if margin.link == "identity":
         return margin.slope_NPL
     labels = range(margin.slope_NPL.shape[2])
-    games = [LogOdds(margin.intercept_NL[:, i], margin.slope_NPL[:, :, i]) for i in labels]
+    games = [LogitAdditive(margin.intercept_NL[:, i], margin.slope_NPL[:, :, i]) for i in labels]
     return np.stack([game.shapley() for game in games], axis=2)

@@ -1,57 +1,73 @@
-"""Trees' own contributions, of models that compute them: exact, but of another quantity than all other explainers.
+"""TreeSHAP values that a tree model's library computes: exact, but of another quantity than all other explainers.
 
-A feature that is out of a coalition is not replaced by the background: the trees average over the records they were
-trained on, as many as went each way. So `shap.baseline` plays no part, and the base is the mean of the training data.
+A masked feature is not replaced by the background. Instead, a tree follows both branches, weighted by the number of
+training records in each. So `shap.baseline` has no effect, and the expected value is the mean over the training data.
 
 Array letters: N records, D features, L labels.
 
-Source: Lundberg et al. (2020), path-dependent TreeSHAP, as xgboost and lightgbm implement it.
+Source: Lundberg et al. (2020), path-dependent TreeSHAP, as implemented in xgboost and lightgbm.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import polars as pl
+import numpy as np
 
-from runner.domain.attributions import Additive
+from runner.domain.attributions import Attributions
 from runner.errors import ExplainerError
-from runner.explain.game import answered, probability
-from runner.protocols import Model, TreeModel
+from runner.explain.game import predict, sigmoid
+from runner.explain.task import Task
+from runner.protocols import Engine, Track, TreeModel
 
 NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process; use shap.explainer=kernel"
 QUANTITY = "margin, averaged over the trees' training data"
 ROUNDING = 1e-4
-"""How far what contributions of single precision add up to may be from a score, as a share of it."""
+"""Largest difference between a sum of values of single precision and a score, relative to the score."""
 
 
 @dataclass(frozen=True)
-class Trees:
-    """Asks the model for its contributions instead of playing games."""
+class TreeExplainer:
+    """Takes the model's own TreeSHAP values."""
+
+    is_exact: ClassVar[bool] = False
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The explainer's name, and what it explains."""
+        """Name of the explainer, and the quantity that it explains."""
         return {"explainer": "tree", "quantity": QUANTITY}
 
-    def contributions(self, model: Model, features: pl.DataFrame, use_logit: bool) -> Additive:
-        """Return what each feature adds to the margin of each record.
+    def evaluations(self, task: Task) -> int:
+        """Return 2·N: each record is sent for its score and for its TreeSHAP values."""
+        return 2 * task.features.height
+
+    def explain(self, task: Task, engine: Engine, track: Track) -> Attributions:  # noqa: ARG002  one call
+        """Return the TreeSHAP values of each record's margin.
 
         Raises:
-            ExplainerError: when the model has no trees, or they do not add up to what it answers, or the margin is in
-                another unit than is asked for.
+            ExplainerError: if the model has no trees, its TreeSHAP values do not add up to its scores, or the margin
+                has another unit than `shap.use_logit` requests.
         """
+        model, use_logit = task.model, task.options.use_logit
         if not isinstance(model, TreeModel):
             raise ExplainerError(NO_TREES)
-        told = model.tree_shap(features)
-        if use_logit != (told.link == "logistic"):
-            asked, unit = ("false", "the outputs themselves") if use_logit else ("true", "log-odds")
-            raise ExplainerError(f"shap.explainer=tree explains {unit} of this model: set shap.use_logit={asked}")
-        scores_NL = answered(model, features)
-        sums_NL = probability(told.sums_NL) if use_logit else told.sums_NL
+        terms = model.tree_shap(task.features)
+        if use_logit != (terms.link == "logistic"):
+            needed, unit = ("false", "the outputs themselves") if use_logit else ("true", "log-odds")
+            raise ExplainerError(f"shap.explainer=tree explains {unit} of this model: set shap.use_logit={needed}")
+        scores_NL = predict(model, task.features)
+        sums_NL = sigmoid(terms.sums_NL) if use_logit else terms.sums_NL
         gap_NL = abs(sums_NL - scores_NL)
         if (gap_NL > ROUNDING * (1 + abs(scores_NL))).any():
-            off = f"the trees add up to scores {gap_NL.max():.1e} away from those the model answers"
-            raise ExplainerError(f"shap.explainer=tree: {off}; use shap.explainer=kernel")
-        return told
+            problem = f"the TreeSHAP values differ from the model's scores by up to {gap_NL.max():.1e}"
+            raise ExplainerError(f"shap.explainer=tree: {problem}; use shap.explainer=kernel")
+        phi_NGL = task.players.sum(terms.terms_NDL)
+        return task.attributions(
+            phi_UDL=phi_NGL,
+            error_UDL=np.zeros_like(phi_NGL),
+            scores_UL=terms.base_L + phi_NGL.sum(axis=1),
+            expected_L=terms.base_L,
+            index_N=np.arange(task.features.height),
+            evaluations=self.evaluations(task),
+        )

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from runner.explain.coalitions import differences, evaluate
 from runner.explain.explainers.clarify import Clarify, _draw, regression, size_weights
 from runner.explain.explainers.exact import Exact
-from runner.explain.pairs import ask, differences
 from tests.builders import BACKGROUND, FEATURES, explain
 from tests.explain.games import Table, smooth
 from tests.formula_models import AdditiveFormula, Formula, interacting
@@ -93,7 +93,7 @@ def test_an_error_is_what_leaving_draws_out_does() -> None:
     """Each draw's share is by how much the weighted regression moves without it, found by solving that anew."""
     J, budget, game = 35, 2 * (PLAYERS + 35), smooth(1, PLAYERS, np.random.default_rng(2))
     half_JP = regression(PLAYERS, budget, 5).half_JP
-    difference_J = differences(ask(game, half_JP))[0, :-1]
+    difference_J = differences(evaluate(game, half_JP))[0, :-1]
     counts_J = _draw(size_weights(PLAYERS), 2, J, np.random.default_rng([5, PLAYERS]))[1]
     assert counts_J.max() > 1
     single = size_weights(PLAYERS)[1] / PLAYERS

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from runner.errors import ExplainerError
-from runner.explain.coalitions import every
+from runner.explain.blocks import GameExplainer
+from runner.explain.coalitions import all_coalitions
 from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
-from runner.protocols import Explainer
 from tests.builders import explain
 from tests.explain.games import Table, smooth, stepped
 from tests.formula_models import Formula, interacting
@@ -50,18 +50,18 @@ def test_seeds_draw_different_coalitions() -> None:
 def test_a_budget_beyond_memory_is_refused(golden: Golden) -> None:
     """More samples than the matrix of a design can take are an error that says how many it does."""
     with golden.raises(ExplainerError) as caught:
-        Kernel(3_000_000, 0).coalitions(25, 25)
+        Kernel(3_000_000, 0).coalitions(25)
     assert "8192" in str(caught.value)
 
 
 def test_too_many_features_to_enumerate_are_refused(golden: Golden) -> None:
     """Enumeration beyond 20 features is an error that names the way out."""
     with golden.raises(ExplainerError) as caught:
-        Exact().coalitions(21, 21)
+        Exact().coalitions(21)
     assert "shap.explainer=kernel" in str(caught.value)
 
 
-def root_mean_square(explainer: Explainer, game: Table) -> float:
+def root_mean_square(explainer: GameExplainer, game: Table) -> float:
     """Return the error of an explainer on a game."""
     return float(np.sqrt(((explainer.estimate(game).phi_NPL - Exact().estimate(game).phi_NPL) ** 2).mean()))
 
@@ -82,7 +82,7 @@ def test_trees_are_explained_better_than_by_regression(num_samples: int, times: 
 
 def focused(records: int, players: int, rng: np.random.Generator) -> Table:
     """Return games like `stepped`, in which a few players of each record do most, also together."""
-    masks_KP = every(players).astype(np.float64)
+    masks_KP = all_coalitions(players).astype(np.float64)
     pulls_NP = rng.normal(size=(records, players)) * 0.6 ** rng.permuted(
         np.tile(np.arange(players), (records, 1)), axis=1
     )

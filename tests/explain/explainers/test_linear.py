@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import ExplainerError
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.linear import Linear
+from runner.explain.explainers.linear import LinearExplainer
 from runner.models.linear import LinearModel
 from tests.builders import explain
 from tests.formula_models import AdditiveFormula, Formula, additive
@@ -52,7 +52,7 @@ def model(link: Any, outputs: int = 1) -> LinearModel:
 def test_it_is_what_enumeration_finds(link: str, use_logit: bool, outputs: int) -> None:
     """Without asking for a coalition: the only rows sent are the records and the background."""
     given: dict[str, Any] = {"features": FEATURES, "background": BACKGROUND, "use_logit": use_logit}
-    found = explain(Linear(), model(link, outputs), **given)
+    found = explain(LinearExplainer(), model(link, outputs), **given)
     truth = explain(Exact(), model(link, outputs), **given)
     np.testing.assert_allclose(found.phi_NDL, truth.phi_NDL, atol=1e-6)
     assert found.residual < 1e-9
@@ -64,16 +64,16 @@ def test_it_is_what_enumeration_finds(link: str, use_logit: bool, outputs: int) 
 def test_other_models_are_refused(golden: Golden) -> None:
     """A softmax, and whatever is not known to add up, in a sentence that names the way out."""
     with golden.raises(ExplainerError) as unknown:
-        explain(Linear(), Formula(additive))
+        explain(LinearExplainer(), Formula(additive))
     with golden.raises(ExplainerError) as softmax:
-        explain(Linear(), model("softmax", 2), features=FEATURES, background=BACKGROUND)
+        explain(LinearExplainer(), model("softmax", 2), features=FEATURES, background=BACKGROUND)
     assert all("shap.explainer=kernel" in str(caught.value) for caught in (unknown, softmax))
 
 
 def test_terms_that_do_not_give_the_scores_are_refused(golden: Golden) -> None:
     """What is explained is what the model answers."""
     with golden.raises(ExplainerError):
-        explain(Linear(), AdditiveFormula(additive))
+        explain(LinearExplainer(), AdditiveFormula(additive))
 
 
 def test_log_odds_of_regressions_are_not_linear(golden: Golden) -> None:
@@ -81,7 +81,7 @@ def test_log_odds_of_regressions_are_not_linear(golden: Golden) -> None:
     features = pl.DataFrame({"f0": [0.1, 0.2]})
     with golden.raises(ExplainerError):
         explain(
-            Linear(),
+            LinearExplainer(),
             AdditiveFormula(lambda x: x["f0"].to_numpy()),
             features=features,
             background=features[:1],

@@ -14,7 +14,7 @@ import pytest
 from runner.errors import ExplainerError
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
-from runner.explain.explainers.tree import QUANTITY, Trees
+from runner.explain.explainers.tree import QUANTITY, TreeExplainer
 from runner.models.lightgbm import Lightgbm
 from runner.models.xgboost import Xgboost
 from runner.protocols import Model
@@ -24,7 +24,14 @@ from tests.golden import Golden
 from tests.models.trees import FEATURES, NAMES, booster, lightgbm_file, xgboost_file
 
 SETTINGS: dict[str, Any] = {"columns": None, "label_headers": None, "deploy": None}
-ESTIMATOR = Estimator(Trees(), Aggregation.MEAN_ABS, True, 1000, HERE)
+ESTIMATOR = Estimator(
+    explainer=TreeExplainer(),
+    agg_method=Aggregation.MEAN_ABS,
+    use_logit=True,
+    max_batch_rows=1000,
+    groups={},
+    engine=HERE,
+)
 SOME = FEATURES[:40]
 
 
@@ -90,7 +97,14 @@ def test_they_follow_the_records_order_of_features(model: Model) -> None:
 def test_probabilities_are_another_quantity(model: Model, golden: Golden) -> None:
     """They have to be asked for as log-odds."""
     with golden.raises(ExplainerError) as caught:
-        Estimator(Trees(), Aggregation.MEAN_ABS, False, 1000, HERE).explain(model, SOME, SOME[:1], untracked)
+        Estimator(
+            explainer=TreeExplainer(),
+            agg_method=Aggregation.MEAN_ABS,
+            use_logit=False,
+            max_batch_rows=1000,
+            groups={},
+            engine=HERE,
+        ).explain(model, SOME, SOME[:1], untracked)
     assert "shap.use_logit=true" in str(caught.value)
 
 
