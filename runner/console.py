@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from runner.protocols import Item
 
@@ -25,7 +24,7 @@ class Context:
 
     constant: Mapping[str, str]
 
-    def of(self, record: logging.LogRecord) -> dict[str, Any]:
+    def of(self, record: logging.LogRecord) -> dict[str, object]:
         """Return what a record is about."""
         return {**self.constant, **{key: vars(record)[key] for key in ABOUT if key in vars(record)}}
 

@@ -84,7 +84,7 @@ class ShapwatchError(Exception):
         return str(self)
 
 
-def _rebuild(kind: type[ShapwatchError], args: tuple[Any, ...], fields: dict[str, Any]) -> ShapwatchError:
+def _rebuild(kind: type[ShapwatchError], args: tuple[Any, ...], fields: dict[str, object]) -> ShapwatchError:
     """Return a copy of an error that another process raised."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)

@@ -96,7 +96,7 @@ class CloudWatch:
             remedy = "check AWS_REGION, AWS_ENDPOINT_URL and the credentials in the environment"
             raise PublishError("cloudwatch", f"{snippet(error).rstrip('.')}; {remedy}", retryable=False) from error
 
-    def _requests(self, publication: Publication) -> Iterator[dict[str, Any]]:
+    def _requests(self, publication: Publication) -> Iterator[dict[str, object]]:
         transforms = self.source == "batch_transform"
         namespace = self.namespace or (TRANSFORMS if transforms else ENDPOINTS)
         data = list(metric_data(publication, transforms))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
@@ -17,6 +17,9 @@ from runner.errors import PublishError
 from runner.publish.dispatch import optional_import, silence
 from runner.results import directory
 from runner.types import Variable
+
+if TYPE_CHECKING:
+    from apprise import Apprise
 
 Kind = Literal["info", "success", "warning", "failure"]
 """Notification type of apprise."""
@@ -65,7 +68,7 @@ class Notify:
         if change:
             PendingMessage(services, change).publish(publication)
 
-    def _services(self) -> dict[str, Any]:
+    def _services(self) -> dict[str, Apprise]:
         """Return apprise's services, each with a name that contains no secret.
 
         Raises:
@@ -75,7 +78,7 @@ class Notify:
             from apprise import Apprise, AppriseAsset
         silence("apprise", "urllib3")
         asset = AppriseAsset(app_id="shapwatch", app_desc="shapwatch")
-        services: dict[str, Any] = {}
+        services = dict[str, Apprise]()
         for variable in self.urls_env:
             urls = os.environ.get(variable, "").split()
             if not urls:
@@ -94,7 +97,7 @@ class Notify:
 class PendingMessage:
     """A sink with one message for the services that have not accepted it yet, so that nobody receives it twice."""
 
-    services: dict[str, Any]
+    services: dict[str, Apprise]
     message: Message
 
     def publish(self, publication: Publication) -> None:
