@@ -31,7 +31,6 @@ from runner.sources.merged import MergedReader
 from runner.sources.source import WindowReader
 from runner.stages.baseline import Baseline
 from runner.stages.monitor import Monitor
-from tests.cli_runner import CHECKOUT
 from tests.conftest import DEMO, HERE, untracked
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive
@@ -48,7 +47,7 @@ PARTS: dict[str, Any] = {
     ),
     "background_rows": lambda: None,
     "save_local_shap_values": False,
-    "report": Report(CHECKOUT / "reports_templates", "title", 20),
+    "report": Report("title", 20, None),
     "provenance": Provenance("settings: all\n", {"python": "3"}, lambda: 0.0),
     "track": untracked,
 }

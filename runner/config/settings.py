@@ -34,6 +34,7 @@ from runner.publish.cloudwatch import CloudWatch
 from runner.publish.notify import Notify
 from runner.publish.otel import Otel
 from runner.publish.prometheus import Prometheus
+from runner.report.render import Report
 from runner.scheduling.durations import Duration
 from runner.scheduling.timetable import Timetable
 from runner.sources.batch_transform import BatchTransformSource
@@ -137,14 +138,6 @@ class LedgerSettings(Node):
     busy_seconds: Seconds
     lease_seconds: Seconds
     keep: Keep | None
-
-
-class Report(Node):
-    """`report`: page, PDF and notebook."""
-
-    title: str
-    max_bars: Count
-    templates: FilePath | None
 
 
 class Publish(Node):

@@ -232,7 +232,7 @@ def as_page(rows: Sequence[Row]) -> str:
     ]
     chart = None
     if points:
-        filled = charts.filled(templates.specification("sweep"), points)
+        filled = charts.fill(templates.specification("sweep"), points)
         svg = charts.svg(filled, "sweep", templates.find("charts/sweep.vl.json"))
         chart = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes strings
     return templates.render("sweep.html.j2", {"rows": rows, "keys": keys, "same": common, "chart": chart})

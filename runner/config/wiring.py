@@ -25,11 +25,9 @@ from runner.drift.sequential import SequentialStopping
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
-from runner.paths import resource
 from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
 from runner.records.payloads import Format
-from runner.report.render import Report
 from runner.results.provenance import Provenance
 from runner.scheduling.daemon.launch import launch, log_context
 from runner.scheduling.daemon.process import end_with_parent
@@ -50,7 +48,7 @@ from runner.stages.monitor import Monitor, MonitorStage
 from runner.stages.plan import Plan, PlanStage
 from runner.stages.quickstart import Quickstart, QuickstartStage
 from runner.stages.replay import Replay, ReplayStage
-from runner.stages.report import Rendering, ReportStage
+from runner.stages.report import ReportStage
 from runner.stages.schedule import Schedules, ScheduleStage
 from runner.stages.serve import Serve, ServeStage
 from runner.stages.status import LedgerStatus, StatusStage
@@ -120,7 +118,7 @@ def _stage(  # noqa: PLR0911, PLR0912  one for each stage
             execute = partial(_monitor(settings, model, provenance, track).run, stage.window, stage.scheduled)
             return partial(_attached, execute) if stage.attached else execute
         case ReportStage():
-            return Rendering(_report(settings), stage.directory).run
+            return partial(stage.run, settings.report)
         case ScheduleStage():
             return _schedules(settings, stage, snapshot).run
         case DaemonStage():
@@ -339,7 +337,7 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
         summary=settings.shap.summarize,
         policy=settings.drift,
         save_local_shap_values=settings.shap.save_local_shap_values,
-        report=_report(settings),
+        report=settings.report,
         provenance=provenance,
         target=settings.paths.baseline,
         track=track,
@@ -359,7 +357,7 @@ def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Tr
         policy=settings.drift,
         certainty=_certainty(settings),
         save_local_shap_values=settings.shap.save_local_shap_values,
-        report=_report(settings),
+        report=settings.report,
         provenance=provenance,
         root=settings.paths.monitor,
         tell=partial(publish_all, settings.publish.sinks, sleep=time.sleep),
@@ -399,11 +397,6 @@ def _inspection(settings: Settings) -> Path:
 
 def _dataset(data: Data) -> Dataset:
     return Dataset(data.dataset or "", data, "data.dataset", labelled=True, max_records=data.max_records)
-
-
-def _report(settings: Settings) -> Report:
-    report = settings.report
-    return Report(resource("reports_templates"), report.title, report.max_bars, report.templates)
 
 
 def _given(path: str | None) -> str:

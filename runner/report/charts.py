@@ -1,173 +1,242 @@
-"""Charts: what each is about, the rows that its Vega-Lite specification draws, and its SVG."""
+"""Charts: the data of Vega-Lite specifications, and their SVG."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runner.domain.executions import HistoryPoint, utc
+from runner.domain.text import plural
 from runner.errors import ReportError
-from runner.report.sections import largest, top_changes
-from runner.report.tables import MEDIANS, WINDOW_COLUMNS, Row, table
-from runner.results import history
+from runner.report import tables
+from runner.report.sections import Feature, Label, largest, level_name
+from runner.report.tables import Table, make_table
+from runner.report.templates import Templates
 
-Document = Mapping[str, Any]
-
+CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
+FONT = re.compile(r'font-family="[^"]*"')
+PDF_FONT = "Libertinus Serif"
+"""Font embedded in the PDF; narrower than the font of the layout."""
 MOST_WINDOWS = 12
+"""Windows in the table of the timeline."""
 MOST_POINTS = 200
+"""Features in the chart of effects and significance."""
 MOST_DISTRIBUTIONS = 5
-MOST_CHARTED = 6
+"""Features with histograms."""
+MOST_REFERENCE_CHARTS = 6
 """Labels of a reference that have a chart."""
 
 
-def compared_figures(section: Document, finding: Document, material: float | None, most: int) -> list[dict[str, Any]]:
-    """Return the charts of what became of the features of a label.
+@dataclass(frozen=True)
+class Figure:
+    """Chart of a report.
+
+    Attributes:
+        id: unique name on the page.
+        chart: name of the specification.
+        sentence: description.
+        data: rows of the specification's data.
+        table: numbers of the chart; None if other tables contain them.
+        folded: whether the table is folded.
+    """
+
+    id: str
+    chart: str
+    heading: str
+    sentence: str
+    data: tuple[Mapping[str, Any], ...]
+    table: Table | None = None
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing(Figure):
+    """Rendered chart.
+
+    Attributes:
+        specification: Vega-Lite specification as JSON, without data.
+        filled: specification with data.
+        svg: image.
+    """
+
+    specification: str = ""
+    filled: Mapping[str, Any] | None = None
+    svg: str = ""
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """Results of a window in the table of the timeline; a figure is None if it is unknown."""
+
+    end: str
+    status: str
+    level: str
+    ndcg: float | None
+    attribution_shift: float | None
+    attribution_shift_noise: float | None
+    total_log2_change: float | None
+    total_log2_change_noise: float | None
+
+
+def comparison_figures(label: Label, significance: float, material: float | None, most: int) -> Iterator[Figure]:
+    """Yield the charts of a label that is compared with the reference.
 
     Args:
-        section: of the label.
-        finding: of the drift.json, empty where only the ranking was judged.
-        material: the share that has to change hands for a warning, None where it is not known.
-        most: features in the slope chart.
+        label: the label.
+        significance: the significance level of the tests; unused for a label without tests.
+        material: the attribution shift from which a change is material; None if unknown.
+        most: the number of features in the chart of ranks.
     """
-    rows, label = section["rows"], section["label"]
-    order = f"The order of the features of {label}, in the reference and live, with their shares of all attribution"
-    shown = _only(largest(rows, most), "name", "share_before", "share_now")
-    slope = _figure("slope", "Reference and live", _ended(order, len(rows) - len(shown)), shown)
-    if not section["tested"]:
-        return [slope]
-    return [_quadrant(section, finding["significance"], material), slope, *_distributions(rows, label)]
+    if label.result:
+        yield _quadrant(label, significance, material)
+    yield _slope(label, most)
+    if label.result:
+        yield from _histograms(label)
 
 
-def _quadrant(section: Document, significance: float, material: float | None) -> dict[str, Any]:
-    surest = sorted(section["rows"], key=lambda feature: (feature["p"], -abs(feature["moved"])))[:MOST_POINTS]
-    beyond = [feature for feature in section["rows"] if feature["p"] <= significance]
+def _quadrant(label: Label, significance: float, material: float | None) -> Figure:
+    features = sorted(label.features, key=lambda feature: (_p(feature), -feature.size))
+    significant = [feature for feature in features if _p(feature) <= significance]
     sentence = (
-        f"The attributions of {len(beyond)} of {len(section['rows'])} features of {section['label']} have changed "
-        f"beyond chance (p below {significance:.1g})"
+        f"The attributions of {len(significant)} of {plural(len(features), 'feature')} changed significantly for "
+        f"{label.name} (p below {significance:.1g})."
     )
     if material is not None:
-        both = [feature for feature in beyond if abs(feature["moved"]) >= material]
-        sentence += f"; {len(both)} of these gained or lost {material:.0%} of all attribution or more"
+        both = [feature for feature in significant if feature.size >= material]
+        features_ = plural(len(both), "feature")
+        sentence += f" The attribution share of {features_} of these changed by {material:.0%} or more."
     lines = {"significance": significance, "material": material}
-    values = [{**row, **lines} for row in _only(surest, "name", "moved", "p")]
-    return _figure("quadrant", "Material and detectable", f"{sentence}.", values)
+    data = tuple({**row, **lines} for row in _pick(features[:MOST_POINTS], "name", "share_change", "p"))
+    return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, data)
 
 
-def _distributions(rows: Sequence[Row], label: str) -> list[dict[str, Any]]:
-    told = [feature for feature in top_changes(rows) if feature.get("attributions")][:MOST_DISTRIBUTIONS]
-    if not told:
-        return []
-    sentence = f"Local attributions φ of {label} and input values of those that moved most: shares of the records"
-    figure = _figure(
-        "histograms", "Distributions", f"{sentence}, reference and live.", _only(told, "name", "attributions", "values")
-    )
-    return [{**figure, "table": table("Where the middle of φ was, and is", MEDIANS, told)}]
+def _p(feature: Feature) -> float:
+    return 1.0 if feature.p is None else feature.p
 
 
-def timeline_figures(points: Sequence[Document]) -> list[dict[str, Any]]:
-    """Return the chart of what the last windows said; none where there is only one."""
+def _slope(label: Label, most: int) -> Figure:
+    shown = largest(label.features, most)
+    sentence = f"Ranks and attribution shares of the features for {label.name}, in the reference and live"
+    sentence = _hidden(sentence, len(label.features) - len(shown))
+    return Figure("slope", "slope", "Ranks", sentence, _pick(shown, "name", "share_before", "share_now"))
+
+
+def _histograms(label: Label) -> Iterator[Figure]:
+    shown = [feature for feature in label.top_changes if feature.attributions][:MOST_DISTRIBUTIONS]
+    if shown:
+        sentence = f"Local attributions φ for {label.name}, and values of the features with the largest changes."
+        data = tuple(
+            {
+                "name": feature.name,
+                "attributions": feature.attributions and asdict(feature.attributions),
+                "values": feature.values and asdict(feature.values),
+            }
+            for feature in shown
+        )
+        table = make_table("Medians of the local attributions φ.", tables.MEDIANS, shown)
+        yield Figure("histograms", "histograms", "Distributions", sentence, data, table)
+
+
+def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
+    """Yield the chart of the last windows, given oldest first; none for a single window."""
     if len(points) < 2:
-        return []
+        return
     sentence = (
-        f"The last {len(points)} windows. Within the bands chance alone moves as much; the dashed line is the alarm. "
-        "Where nothing was looked at, or an execution failed, the lines break."
+        f"The last {plural(len(points), 'window')}. Bands: range expected by chance. Dashed line: nDCG threshold. "
+        "Lines are interrupted by failed executions and missing windows."
     )
-    if len({point["reference"] for point in points if point["reference"]}) > 1:
-        sentence += " From a dotted line on it is another reference."
-    figure = _figure("timeline", "Timeline", sentence, points)
-    return [{**figure, "table": _window_table(points), "folded": True}]
+    if len({point.reference for point in points if point.reference}) > 1:
+        sentence += " Dotted line: start of another reference."
+    rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
+    table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
+    yield Figure("timeline", "timeline", "Timeline", sentence, tuple(map(asdict, points)), table, folded=True)
 
 
-def reference_figures(sections: Sequence[Document], most: int) -> list[dict[str, Any]]:
-    """Return the charts of a reference, which is compared with nothing: one for each of the first labels."""
-    figures = []
-    for i, section in enumerate(sections[:MOST_CHARTED]):
-        shown = _only(largest(section["rows"], most), "name", "now")
-        sentence = _ended(f"Global attributions of {section['label']}", len(section["rows"]) - len(shown))
-        figure = _figure("attributions", f"Attributions: {section['label']}", sentence, shown)
-        figures.append({**figure, "id": f"attributions-{i}"})
-    return figures
+def _window_row(point: HistoryPoint) -> WindowRow:
+    return WindowRow(
+        end=format_time(utc(point.end)),
+        status=point.status,
+        level=level_name(point.level),
+        ndcg=point.ndcg,
+        attribution_shift=point.attribution_shift,
+        attribution_shift_noise=point.attribution_shift_noise,
+        total_log2_change=point.total_log2_change,
+        total_log2_change_noise=point.total_log2_change_noise,
+    )
 
 
-def _figure(chart: str, heading: str, sentence: str, values: Sequence[Row]) -> dict[str, Any]:
-    return {
-        "id": chart,
-        "chart": chart,
-        "heading": heading,
-        "sentence": sentence,
-        "values": list(values),
-        "table": None,
-        "folded": False,
-    }
+def reference_figures(labels: Sequence[Label], most: int) -> Iterator[Figure]:
+    """Yield the charts of the labels of a reference, with the `most` largest features."""
+    for i, label in enumerate(labels[:MOST_REFERENCE_CHARTS]):
+        shown = largest(label.features, most)
+        sentence = _hidden(f"Global attributions for {label.name}", len(label.features) - len(shown))
+        data = _pick(shown, "name", "now")
+        yield Figure(f"attributions-{i}", "attributions", f"Attributions: {label.name}", sentence, data)
 
 
-def _ended(sentence: str, hidden: int) -> str:
-    return f"{sentence}; the {hidden:,} smallest are left out." if hidden else f"{sentence}."
+def _hidden(sentence: str, hidden: int) -> str:
+    return f"{sentence}. The {hidden:,} smallest are not shown." if hidden else f"{sentence}."
 
 
-def _only(rows: Sequence[Row], *keys: str) -> list[dict[str, Any]]:
-    return [{key: row.get(key) for key in keys} for row in rows]
+def _pick(features: Sequence[Feature], *keys: str) -> tuple[dict[str, Any], ...]:
+    return tuple({key: getattr(feature, key) for key in keys} for feature in features)
 
 
-def timeline_points(manifest: Mapping[str, Any], drift: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the windows before an execution and its own, oldest first; none of a baselining."""
-    if manifest["stage"] != "monitor":
-        return []
-    return [*drift.get("history", []), asdict(history.history_point(manifest))]
+def format_time(at: datetime) -> str:
+    """Return a time in UTC for people, without its unit.
 
-
-def _window_table(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the table of the last windows, the newest first."""
-    rows = [
-        {**point, "end": format_time(point["end"]), "level": point["level"].replace("_", " ")} for point in points[::-1]
-    ]
-    return table("The last windows, the newest first", WINDOW_COLUMNS, rows[:MOST_WINDOWS])
-
-
-def format_time(at: str) -> str:
-    """Return a time as it is read.
-
-    >>> format_time("2026-01-05T10:00:00Z")
+    >>> format_time(utc("2026-01-05T10:00:00Z"))
     '2026-01-05 10:00'
     """
-    return at[:16].replace("T", " ")
+    return f"{at:%Y-%m-%d %H:%M}"
 
 
-CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
-FACE = re.compile(r'font-family="[^"]*"')
-PRINTED = "Libertinus Serif"
-"""The face that is embedded in the PDF; it is narrower than the one that charts are laid out in."""
-
-
-def filled(specification: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a specification with its data."""
-    return {**specification, "data": {"values": list(values)}}
-
-
-def printed(svg: str) -> str:
-    """Return a chart in the face of the PDF."""
-    return FACE.sub(f'font-family="{PRINTED}"', svg)
-
-
-def svg(specification: Mapping[str, Any], name: str, file: Path) -> str:
-    """Return a specification as SVG; the renderer counts clips over the life of the process, here they start at 0.
-
-    Args:
-        specification: with its data.
-        name: makes the identifiers inside the SVG unique on the page.
-        file: where it comes from, for the error.
+def draw(figure: Figure, templates: Templates) -> Drawing:
+    """Render a chart.
 
     Raises:
-        ReportError: when it is no Vega-Lite.
+        ReportError: if the specification is invalid.
+    """
+    specification = templates.specification(figure.chart)
+    filled = fill(specification, figure.data)
+    image = svg(filled, figure.id, templates.chart(figure.chart))
+    return Drawing(**vars(figure), specification=json.dumps(specification), filled=filled, svg=image)
+
+
+def fill(specification: Mapping[str, Any], data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a specification with its data."""
+    return {**specification, "data": {"values": list(data)}}
+
+
+def with_pdf_font(svg: str) -> str:
+    """Return a chart in the font of the PDF."""
+    return FONT.sub(f'font-family="{PDF_FONT}"', svg)
+
+
+def svg(specification: Mapping[str, Any], prefix: str, file: Path) -> str:
+    """Render a specification with data as SVG.
+
+    The renderer numbers clip paths over the life of the process; here they start at 0.
+
+    Args:
+        specification: the specification with data.
+        prefix: the prefix of identifiers in the SVG, which makes them unique on a page.
+        file: the file of the specification, for errors.
+
+    Raises:
+        ReportError: if the specification is invalid.
     """
     import vl_convert
 
     try:
-        drawn: str = vl_convert.vegalite_to_svg(dict(specification), allowed_base_urls=[])
+        image: str = vl_convert.vegalite_to_svg(dict(specification), allowed_base_urls=[])
     except ValueError as error:
-        told = [line for line in str(error).splitlines() if line.strip()]
-        raise ReportError(file, f"cannot be drawn: {' '.join(told[:2])}") from error
-    numbers = {number: i for i, number in enumerate(dict.fromkeys(clip for _, clip in CLIP.findall(drawn)))}
-    return CLIP.sub(lambda found: f"{found[1]}{name}-clip{numbers[found[2]]}", drawn)
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise ReportError(file, f"cannot be drawn: {' '.join(lines[:2])}") from error
+    numbers = {number: i for i, number in enumerate(dict.fromkeys(clip for _, clip in CLIP.findall(image)))}
+    return CLIP.sub(lambda match: f"{match[1]}{prefix}-clip{numbers[match[2]]}", image)

@@ -1,19 +1,22 @@
-"""What the templates receive: strings, numbers and plain rows, made from the JSON documents of a directory.
-
-The page, the PDF and the notebook show the same strings in the same order, for all of them come from here.
-"""
+"""Context of the templates: strings, numbers and tables, the same for page, PDF and notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from runner.domain.drift import Headline, Level
-from runner.report import charts, health, sections, tables
-from runner.report.health import State
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import DriftResult, Headline
+from runner.domain.executions import Status
+from runner.report import charts, health, sections
+from runner.report.charts import Figure
+from runner.report.health import Check, State
+from runner.report.sections import Label, Section, level_name
+from runner.report.tables import Table
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
-
-Document = Mapping[str, Any]
+from runner.results.documents import DriftDocument
+from runner.results.manifest import Explanation, Manifest
 
 STATES = {
     Headline.NO_DRIFT: State.GOOD,
@@ -25,166 +28,242 @@ STATES = {
     Headline.FAILED: State.BAD,
     Headline.REFERENCE: State.GOOD,
 }
+DRIFTED = {Headline.DRIFT, Headline.SEVERE_DRIFT}
 ADVICE = {
     Headline.FAILED: (
-        "Nothing was judged; the reference and all earlier executions are as they were.",
-        "Correct what the sentence above names, then run the same window again: this report is replaced.",
+        "There is no verdict for this window. The reference and the earlier results are unchanged.",
+        "Correct the cause, then run this window again. The new report replaces this one.",
     ),
     Headline.TOO_FEW_RECORDS: (
-        "Only the ranking was judged. Watch longer windows, or lower drift.min_rows and accept that less can be seen.",
-        "If there should have been more traffic, look at what was captured and rejected below.",
+        "Use longer windows, or lower drift.min_rows. With fewer records, only larger changes can be detected.",
+        "If you expected more traffic, check the captured and the rejected records under Health.",
     ),
-    Headline.NO_VERDICT: (
-        "Nothing could be compared. Make a new reference with stage=baseline, from data that the model uses.",
-    ),
-    Headline.DRIFT: (
-        "Look at the first of the movers where its values come from, and at its likely cause.",
-        "If the change is meant to stay, make a new reference with stage=baseline.",
-    ),
+    Headline.NO_VERDICT: ("Make a new reference with stage=baseline, from records that the model uses.",),
 }
-ADVICE[Headline.SEVERE_DRIFT] = ADVICE[Headline.DRIFT]
-DOUBT = "Settle first what is in doubt: until then neither drift nor its absence is sure."
-
+RESOLVE_CHECKS = "Resolve the failed health checks first. Until then, the verdict is unreliable."
+CHECK_MODEL = "The model changed: check whether the change was intended."
+ACCEPT_CHANGE = "If the change is intended, make a new reference with stage=baseline."
 FORMULAS = (
     (
         "nDCG",
-        "compares two rankings of the features: gains are the reference attributions, the live ones supply only the "
-        "order, each place i counts 1 / log2(i + 1), and the sum is divided by that of the reference's own order.",
+        "Similarity of two rankings of the features; 1 if they are equal. The gains are the reference attributions. "
+        "Position i in the live order is weighted with 1 / log2(i + 1). The sum is divided by the one of the "
+        "reference order.",
     ),
+    ("Attribution share", "Global attribution of a feature, divided by the sum over all features."),
+    ("Attribution shift", "½ Σ |q − p| over the attribution shares p in the reference and q live."),
+    ("Total attribution", "Sum of the global attributions; its change is log2 of live divided by reference."),
+    ("KS distance", "Largest difference between the distribution functions of local attributions φ of a feature."),
+    ("p (Holm)", "Probability of such a distance by chance, corrected for the number of features and labels."),
     (
-        "Share moved",
-        "½ Σ |q − p| over the features, with their shares of all attribution, p in the reference and q live.",
+        "Expected by chance",
+        "99% quantile of the permutation distribution: the pooled reference and live records, divided at random.",
     ),
-    ("Growth", "log2 of all live attribution together, divided by all of the reference."),
-    ("φ distance", "the largest difference of the two distribution functions of a feature's local attributions."),
-    ("p (Holm)", "how often chance alone brings such a distance, corrected for the number of features and labels."),
-    ("By chance", "what 99 of 100 divisions stay within, of reference and live records pooled and divided anew."),
 )
-"""What the figures are."""
 
 
-def page(manifest: Document, analysis: Document | None, drift: Document | None, most: int) -> dict[str, Any]:
-    """Return the templates' context; a failed execution has no attributions, a baselining only live ones.
+@dataclass(frozen=True)
+class TopChanges(Table):
+    """Table of the features with the largest changes; `label` is empty if there is only one label."""
+
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Appendix:
+    """Origin of a report.
+
+    Attributes:
+        formulas: names of statistics with their definitions; empty without a comparison.
+        settings: names and values of estimator settings, hashes and versions.
+        command: shell command that reproduces the results; empty if unknown.
+        documents: names of the files in the same directory.
+    """
+
+    formulas: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...]
+    command: str
+    documents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Content of a report.
+
+    Attributes:
+        sentence: verdict in a sentence.
+        doubt: failed health checks; empty if none failed.
+        advice: recommended actions.
+        facts: names and values.
+        top_changes: features with the largest changes; None without a comparison.
+        heading: heading of the sections.
+        labels: sections, the most urgent label first.
+        labels_left_out: number of further labels that are not shown.
+        most_rows: maximum number of features per label.
+        segments: results by segment; None without segments.
+    """
+
+    title: str
+    headline: str
+    state: State
+    sentence: str
+    doubt: str
+    advice: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    health: tuple[Check, ...]
+    notes: tuple[str, ...]
+    top_changes: TopChanges | None
+    figures: tuple[Figure, ...]
+    heading: str
+    labels: tuple[Section, ...]
+    segments: Table | None
+    appendix: Appendix
+    labels_left_out: int = 0
+    most_rows: int = 0
+
+    def limit(self, most_labels: int, most_rows: int) -> Page:
+        """Return the page with at most `most_labels` labels, and `most_rows` rows of features in total."""
+        shown = self.labels[:most_labels]
+        rows = sections.rows_per_label(len(shown), most_rows)
+        return replace(
+            self,
+            labels=tuple(replace(section, features=section.features.limit(rows)) for section in shown),
+            labels_left_out=len(self.labels) - len(shown),
+            most_rows=rows,
+            segments=self.segments and self.segments.limit(rows),
+        )
+
+
+def page(
+    title: str, manifest: Manifest, analysis: GlobalAttributions | None, drift: DriftDocument | None, most_bars: int
+) -> Page:
+    """Return the content of a report.
 
     Args:
+        title: the title of the report.
         manifest: the manifest.json.
-        analysis: the analysis.json, None where there is none.
-        drift: the drift.json, None where nothing was compared.
-        most: features in a chart.
+        analysis: the analysis.json; None for a failed execution.
+        drift: the drift.json; None without a comparison.
+        most_bars: the number of features in a chart.
     """
-    finding = (drift or {}).get("finding") or {}
-    labels = [] if analysis is None else sections.label_sections(manifest, analysis, drift or {})
-    checks, headline, sentence = health.strip(manifest, finding), manifest["headline"], manifest["sentence"]
-    doubt = health.doubt(checks) if manifest.get("verdict") else ""
-    return {
-        "headline": headline,
-        "state": state(headline),
-        "sentence": sentence[:1].upper() + sentence[1:],
-        "doubt": doubt,
-        "advice": advice(headline, doubtful=bool(doubt)),
-        "facts": _facts(manifest, finding),
-        "health": checks,
-        "notes": manifest["notes"],
-        "top_changes": _top_changes(manifest, labels),
-        "figures": _figures(manifest, labels, drift or {}, most),
-        "heading": "All labels" if len(labels) > 1 else "All features",
-        "labels": labels,
-        "segments": sections.segment_table(finding.get("segments", [])),
-        "columns": _columns(manifest["estimator"]["agg_method"]) if labels else {},
-        "effects": sections.EFFECTS,
-        "levels": list(map(str, Level)),
-        "appendix": _appendix(manifest, analysis is not None, drift is not None),
-    }
-
-
-def _columns(method: str) -> dict[str, Any]:
-    """Return the columns of all tables, as plain lists."""
-    columns = {
-        "top_changes": tables.top_changes_columns(method),
-        "windows": tables.WINDOW_COLUMNS,
-        "medians": tables.MEDIANS,
-        "effects": tables.EFFECT_COLUMNS,
-        "compared": tables.compared_columns(method),
-        "alone": tables.alone_columns(method),
-        "segments": tables.SEGMENT_COLUMNS,
-    }
-    return {name: [list(column) for column in each] for name, each in columns.items()}
-
-
-def _facts(manifest: Document, finding: Document) -> list[tuple[str, str]]:
-    monitored = manifest["stage"] == "monitor"
-    facts = [("Window", manifest["window"]["text"])] if monitored else []
-    facts.append(("Status", manifest["status"]))
-    verdict = manifest.get("verdict") or {}
-    if ndcg := [label["ndcg"] for label in verdict.get("labels", []) if label["ndcg"] is not None]:
-        facts.append(("nDCG", f"{min(ndcg):.4f}, alarm below {verdict['threshold']:g}"))
-    if finding:
-        facts += [("Level", _level(finding)), ("Could have been seen", _sight(finding["smallest"]))]
-    if monitored:
-        facts.append(("Scheduled", f"{charts.format_time(manifest['scheduled'])} UTC"))
-        facts.append(("Endpoint", manifest["endpoint"]))
-    return [*facts, ("Monitor", manifest["monitor"])]
-
-
-def _level(finding: Document) -> str:
-    level, alone = (finding.get(key, finding["level"]).replace("_", " ") for key in ("level", "alone"))
-    return level if level == alone else f"{level}; this window alone: {alone}"
-
-
-def _sight(smallest: float) -> str:
-    return f"a change in {smallest:.0%} of a feature's records" if smallest < 1 else "nothing, in so few records"
-
-
-def _top_changes(manifest: Document, labels: Sequence[Document]) -> dict[str, Any] | None:
-    """Return the table of the top changes of the first label, or None if nothing was compared."""
-    if not labels or not labels[0]["compared"]:
-        return None
-    table = sections.top_changes_table(labels[0]["rows"], manifest["estimator"]["agg_method"])
-    return {**table, "label": labels[0]["label"] if len(labels) > 1 else ""}
-
-
-def _figures(manifest: Document, labels: Sequence[Document], drift: Document, most: int) -> list[dict[str, Any]]:
-    """Return the charts, in their order."""
-    if not labels:
-        return []
-    if not labels[0]["compared"]:
-        return charts.reference_figures(labels, most)
-    figures = charts.compared_figures(labels[0], drift.get("finding") or {}, manifest.get("material"), most)
-    timeline = charts.timeline_figures(charts.timeline_points(manifest, drift))
-    first = [figure for figure in figures if figure["chart"] == "quadrant"]
-    return [*first, *timeline, *(figure for figure in figures if figure not in first)]
+    comparison, explanation = manifest.comparison, manifest.explanation
+    ranking, result = comparison.verdict if comparison else None, drift.result if drift else None
+    labels = [] if analysis is None else sections.labels(analysis, ranking, drift)
+    agg_method = str(explanation.estimator["agg_method"]) if explanation else ""
+    checks = tuple(health.checks(manifest, result))
+    doubt = health.doubt(checks) if comparison else ""
+    return Page(
+        title=title,
+        headline=manifest.headline,
+        state=state(manifest.headline),
+        sentence=capitalize(manifest.sentence),
+        doubt=doubt,
+        advice=tuple(_advice(manifest.headline, bool(doubt), labels, result)),
+        facts=tuple(_facts(manifest, result)),
+        health=checks,
+        notes=tuple(map(capitalize, manifest.notes)),
+        top_changes=_top_changes(labels, agg_method),
+        figures=tuple(_figures(manifest, labels, drift, most_bars)),
+        heading="All labels" if len(labels) > 1 else "All features",
+        labels=tuple(
+            sections.section(
+                label, ranking.threshold if ranking else None, result.separability if result else None, agg_method
+            )
+            for label in labels
+        ),
+        segments=sections.segments_table(result),
+        appendix=_appendix(manifest, analysis is not None, drift is not None),
+    )
 
 
 def state(headline: str) -> State:
-    """Return the state of a headline; one of another version is a warning."""
+    """Return the state of a headline; a headline of another version is a warning."""
     return STATES[Headline(headline)] if headline in set(Headline) else State.WARNING
 
 
-def advice(headline: str, doubtful: bool) -> tuple[str, ...]:
-    """Return recommended actions; none if there is no problem."""
-    actions = ADVICE.get(Headline(headline), ()) if headline in set(Headline) else ()
-    return (DOUBT, *actions) if doubtful else actions
+def capitalize(sentence: str) -> str:
+    """Return a sentence with a capital first letter.
 
-
-def _appendix(manifest: Document, explained: bool, compared: bool) -> dict[str, Any]:
-    """Return the appendix.
-
-    Args:
-        manifest: the manifest.json.
-        explained: whether there is an analysis.json.
-        compared: whether there is a drift.json.
+    >>> capitalize("nDCG fell")
+    'NDCG fell'
     """
-    violated = manifest["status"] == "CompletedWithViolations"
-    there = {ANALYSIS: explained, DRIFT: compared, VIOLATIONS: violated}
-    return {
-        "formulas": FORMULAS if compared else (),
-        "settings": _settings(manifest),
-        "command": manifest.get("command") or "",
-        "documents": [name for name in (ANALYSIS, DRIFT, VIOLATIONS, MANIFEST, SETTINGS) if there.get(name, True)],
-    }
+    return sentence[:1].upper() + sentence[1:]
 
 
-def _settings(manifest: Document) -> list[tuple[str, str]]:
-    shown = [(f"shap.{key}", str(value)) for key, value in manifest.get("estimator", {}).items()]
-    shown += [(f"sha256 of {name}", digest or "not known") for name, digest in manifest.get("hashes", {}).items()]
-    return shown + [(name, version) for name, version in manifest["versions"].items()]
+def _advice(headline: str, doubtful: bool, labels: Sequence[Label], result: DriftResult | None) -> Iterator[str]:
+    """Yield recommended actions; none if there is no problem."""
+    if doubtful:
+        yield RESOLVE_CHECKS
+    if headline in DRIFTED:
+        if labels:
+            yield f"Start with {labels[0].top_changes[0].name}, the largest change: check its likely cause below."
+        if result and result.canary and result.canary.changed:
+            yield CHECK_MODEL
+        yield ACCEPT_CHANGE
+    elif headline in set(Headline):
+        yield from ADVICE.get(Headline(headline), ())
+
+
+def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str, str]]:
+    time, comparison = manifest.time, manifest.comparison
+    if time:
+        yield "Window", str(time.window)
+    yield "Status", manifest.status
+    ndcg = [label.ndcg for label in comparison.verdict.drifts if label.ndcg is not None] if comparison else []
+    if comparison and ndcg:
+        yield "nDCG", f"{min(ndcg):.4f} (alert below {comparison.verdict.threshold:g})"
+    if result:
+        level, alone = level_name(result.level), level_name(result.alone)
+        yield "Level", level if level == alone else f"{level} (this window alone: {alone})"
+        smallest = result.smallest
+        change = f"in {smallest:.0%} of a feature's records" if smallest < 1 else "none (too few records)"
+        yield "Minimum detectable change", change
+    if time:
+        yield "Scheduled", f"{charts.format_time(time.scheduled)} UTC"
+        yield "Endpoint", time.endpoint
+    yield "Monitor", manifest.monitor
+
+
+def _top_changes(labels: Sequence[Label], agg_method: str) -> TopChanges | None:
+    """Return the table of the most urgent label, or None without a comparison."""
+    if not labels or not labels[0].is_compared:
+        return None
+    table = sections.top_changes_table(labels[0].top_changes, agg_method)
+    return TopChanges(**vars(table), label=labels[0].name if len(labels) > 1 else "")
+
+
+def _figures(
+    manifest: Manifest, labels: Sequence[Label], drift: DriftDocument | None, most_bars: int
+) -> Iterator[Figure]:
+    if not labels:
+        return
+    if not labels[0].is_compared or drift is None:
+        yield from charts.reference_figures(labels, most_bars)
+        return
+    comparison = manifest.comparison
+    significance = drift.result.significance if drift.result else 0.0
+    material = comparison.material if comparison else None
+    figures = list(charts.comparison_figures(labels[0], significance, material, most_bars))
+    point = manifest.history_point
+    timeline = charts.timeline_figures([*drift.history, point] if point else [])
+    first = [figure for figure in figures if figure.chart == "quadrant"]
+    yield from [*first, *timeline, *figures[len(first) :]]
+
+
+def _appendix(manifest: Manifest, explained: bool, compared: bool) -> Appendix:
+    violated = manifest.status is Status.COMPLETED_WITH_VIOLATIONS
+    exists = {ANALYSIS: explained, DRIFT: compared, VIOLATIONS: violated, MANIFEST: True, SETTINGS: True}
+    explanation = tuple(_settings(manifest.explanation)) if manifest.explanation else ()
+    return Appendix(
+        formulas=FORMULAS if compared else (),
+        settings=(*explanation, *manifest.versions.items()),
+        command=manifest.command,
+        documents=tuple(name for name in exists if exists[name]),
+    )
+
+
+def _settings(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    for key, value in explanation.estimator.items():
+        yield f"shap.{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    for name, digest in explanation.hashes.items():
+        yield f"SHA-256 of {name}", digest or "unknown"

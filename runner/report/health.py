@@ -1,19 +1,26 @@
-"""The health strip: whether what was seen, explained and compared can carry the verdict."""
+"""Health checks: whether captured, explained and compared records support the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
+from runner.domain.attributions import Calls
+from runner.domain.drift import Canary, DriftResult
 from runner.domain.text import plural
+from runner.drift.performance import Quality
+from runner.explain.preflight import Parity
+from runner.results.manifest import CaptureCounts, DatasetCounts, Explanation, Manifest
 
-Document = Mapping[str, Any]
-Check = dict[str, str]
+PARITY_TOLERANCE = 1e-6
+"""Largest difference of captured and recomputed scores that is not a failure."""
+SHORT_HASH = 12
+"""Characters of a SHA-256 that are shown."""
 
 
 class State(StrEnum):
-    """States of a check or a verdict, as the style sheets name them."""
+    """State of a check or a verdict, as the style sheets name it."""
 
     GOOD = "good"
     WARNING = "warning"
@@ -21,135 +28,151 @@ class State(StrEnum):
 
 
 GOOD, WARNING, BAD = State
-
-PARITY_TOLERANCE = 1e-6
-SHORT_HASH = 12
 CHANGED = {True: ("changed", WARNING), False: ("unchanged", GOOD), None: ("unknown", WARNING)}
-ENDPOINT = "behind an endpoint, whose model cannot be told from here"
 
 
-def strip(manifest: Document, finding: Document) -> list[Check]:
-    """Return for each check a name, a value, a state and an explanation.
+@dataclass(frozen=True)
+class Check:
+    """Result of a health check; `note` explains it, and may be empty."""
 
-    Args:
-        manifest: the manifest.json.
-        finding: of the drift.json, empty where there is none.
-    """
-    counts = manifest.get("counts")
-    if counts is None:
-        return []
-    records = counts["records"]
-    sample = counts.get("sample")
-    told = plural(records, "record") if sample is None else f"{sample:,} of {plural(records, 'record')}, drawn"
-    explained = _check("Explained", told, GOOD if records else BAD)
-    checks = [*_captured(counts), explained, *_rejected(counts)]
-    if "serving_parity" in manifest:
-        checks.append(_parity(manifest["serving_parity"]))
-    if finding.get("canary"):
-        checks.append(_canary(finding["canary"]))
-    if "model_changed" in manifest:
-        checks.append(_model(manifest["model_changed"], manifest["hashes"]["model"]))
-    if reference := manifest.get("hashes", {}).get("reference"):
-        checks.append(_reference(reference, finding))
-    if "estimator" in manifest:
-        checks.append(_estimator(manifest))
-    if manifest.get("calls") is not None:
-        checks.append(_calls(manifest["calls"]))
-    if manifest.get("quality") is not None:
-        checks.append(_quality(manifest["quality"]))
-    return checks
+    name: str
+    value: str
+    state: State
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value}" + (f" ({self.note})" if self.note else "")
+
+
+def checks(manifest: Manifest, result: DriftResult | None) -> Iterator[Check]:
+    """Yield the checks of an execution or a baselining; `result` is None without statistical tests."""
+    comparison, explanation = manifest.comparison, manifest.explanation
+    if manifest.counts is not None:
+        yield from _counts(manifest.counts)
+    if comparison is not None:
+        yield _parity(comparison.serving_parity)
+    if result is not None and result.canary is not None:
+        yield _canary(result.canary)
+    if explanation is None:
+        return
+    if comparison is not None:
+        yield _model(comparison.model_changed, explanation.hashes.get("model"))
+    if reference := explanation.hashes.get("reference"):
+        yield _reference(reference, result)
+    yield _estimator(explanation)
+    if explanation.calls is not None:
+        yield _calls(explanation.calls)
+    if comparison is not None and comparison.quality is not None:
+        yield _quality(comparison.quality)
 
 
 def doubt(checks: Sequence[Check]) -> str:
-    """Return in words which checks put the verdict in doubt, empty where none does."""
-    bad = [check for check in checks if check["state"] == BAD]
-    told = [f"{check['name']}: {check['value']}" + (f" ({check['note']})" if check["note"] else "") for check in bad]
-    return f"This verdict is in doubt. {'; '.join(told)}." if told else ""
+    """Describe the failed checks, which make a verdict unreliable; empty if none failed."""
+    failed = "; ".join(str(check) for check in checks if check.state is BAD)
+    return f"This verdict is unreliable. {failed}." if failed else ""
 
 
-def _check(name: str, value: str, state: State, note: str = "") -> Check:
-    return {"name": name, "value": value, "state": state, "note": note}
+def _counts(counts: CaptureCounts | DatasetCounts) -> Iterator[Check]:
+    if isinstance(counts, DatasetCounts):
+        yield _explained(counts.records, None)
+        return
+    yield _captured(counts)
+    yield _explained(counts.records, counts.sample)
+    yield _rejected(counts)
 
 
-def _captured(counts: Document) -> list[Check]:
-    if "events" not in counts:
-        return []
-    events = counts["events"]
-    left_out = [f"{plural(counts['probes'], 'probe')} of ours left out"] if counts.get("probes") else []
-    if not events and counts.get("outside"):
-        left_out.append(f"{plural(counts['outside'], 'event')} outside the window")
-    captured = f"{plural(events, 'event')} in {plural(counts['files'], 'file')}"
-    return [_check("Captured", captured, GOOD if events else BAD, ", ".join(left_out))]
+def _captured(counts: CaptureCounts) -> Check:
+    notes = [f"{plural(counts.probes, 'call')} by shapwatch itself left out"] if counts.probes else []
+    if not counts.events and counts.outside:
+        notes.append(f"{plural(counts.outside, 'event')} outside the window")
+    captured = f"{plural(counts.events, 'event')} in {plural(counts.files, 'file')}"
+    return Check("Captured", captured, GOOD if counts.events else BAD, ", ".join(notes))
 
 
-def _rejected(counts: Document) -> list[Check]:
-    if "rejected" not in counts:
-        return []
-    rejected = counts["rejected"]
-    reasons = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in rejected.items())
-    return [_check("Rejected", f"{sum(rejected.values()):,}", WARNING if rejected else GOOD, reasons)]
+def _explained(records: int, sample: int | None) -> Check:
+    total, state = plural(records, "record"), GOOD if records else BAD
+    if sample is None:
+        return Check("Explained", total, state)
+    return Check("Explained", f"{sample:,} of {total}", state, "random sample")
 
 
-def _parity(parity: Document | None) -> Check:
+def _rejected(counts: CaptureCounts) -> Check:
+    reasons = ", ".join(f"{kind.replace('_', ' ')}: {count:,}" for kind, count in counts.rejected.items())
+    rejected = plural(sum(counts.rejected.values()), "record")
+    return Check("Rejected", rejected, WARNING if counts.rejected else GOOD, reasons)
+
+
+def _parity(parity: Parity | None) -> Check:
     if parity is None:
-        return _check("Serving parity", "not known", WARNING, "no captured score can be compared with the model's")
-    same = parity["largest"] <= PARITY_TOLERANCE
-    note = f"captured and recomputed scores differ by {parity['largest']:.1e} at most, {parity['records']} compared"
-    return _check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)
+        return Check("Serving parity", "unknown", WARNING, "no captured scores to compare with the model's")
+    same = parity.largest <= PARITY_TOLERANCE
+    records = plural(parity.records, "record")
+    note = f"captured and recomputed scores of {records} differ by up to {_scientific(parity.largest)}"
+    return Check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)
 
 
-def _canary(canary: Document) -> Check:
-    """Return whether the model answers as it did on records that were kept."""
-    note = f"{plural(canary['records'], 'kept record')} explained again: scores differ by "
-    note += f"{canary['difference']:.1e} at most"
-    note += "" if canary["moved"] is None else f", {canary['moved']:.1%} of the attention moved"
-    value, state = ("moved", WARNING) if canary["changed"] else ("still", GOOD)
-    return _check("Canary", value, state, note)
+def _canary(canary: Canary) -> Check:
+    """Compare the model with the one of the reference, on stored reference records."""
+    value, state = CHANGED[canary.changed]
+    note = f"{plural(canary.records, 'reference record')} explained again: "
+    note += f"scores differ by up to {_scientific(canary.difference)}"
+    note += "" if canary.moved is None else f", attribution shift {canary.moved:.1%}"
+    return Check("Canary", f"scores {value}", state, note)
 
 
 def _model(changed: bool | None, identity: str | None) -> Check:
     value, state = CHANGED[changed]
-    now = ENDPOINT if identity is None else f"now {identity[:SHORT_HASH]}"
-    return _check("Model", value, state, f"since the reference; {now}")
+    note = "the model of an endpoint has no hash" if identity is None else f"SHA-256 {identity[:SHORT_HASH]}…"
+    return Check("Model", f"{value} since the reference" if changed is not None else value, state, note)
 
 
-def _reference(identity: str, finding: Document) -> Check:
-    kept = finding.get("rows_reference")
-    return _check("Reference", identity[:SHORT_HASH], GOOD, f"keeps {plural(kept, 'record')}" if kept else "")
+def _reference(identity: str, result: DriftResult | None) -> Check:
+    stored = "no stored records" if result is None else plural(result.rows_reference, "stored record")
+    return Check("Reference", stored, GOOD, f"SHA-256 {identity[:SHORT_HASH]}…")
 
 
-def _estimator(manifest: Document) -> Check:
-    """Return how the attributions were computed, and their standard error: of the label where it is largest."""
-    settings, residual = manifest["estimator"], manifest["efficiency_residual"]
+def _estimator(explanation: Explanation) -> Check:
+    """Describe the estimator, and its standard error for the label with the largest one."""
+    settings = explanation.estimator
     unit = settings.get("quantity") or ("log-odds" if settings["use_logit"] else "model output")
-    note = f"in units of the {unit}, {settings['agg_method']}; Σφ + expected − score: {residual:.0e} at most"
-    errors = [label["local"] for label in (manifest.get("standard_errors") or {}).values()]
-    value = settings["explainer"] + (f" ({settings['compat']} compatible)" if settings.get("compat") else "")
-    if errors and not any(errors) and None not in errors:
-        return _check("Estimator", f"{value}, exact", GOOD, note)
-    if "num_samples" in settings:
-        samples = settings["num_samples"]
-        value += ", default samples" if samples is None else f", {plural(samples, 'sample')}"
-    if not errors or None in errors:
-        return _check("Estimator", f"{value}; error unknown", GOOD, note)
-    return _check("Estimator", f"{value}; local values ± {max(errors):.2g}", GOOD, f"± one standard error; {note}")
+    samples = f", {settings['num_samples']:,} samples" if isinstance(settings.get("num_samples"), int) else ""
+    note = (
+        f"shap.explainer={settings['explainer']}{samples}, {settings['agg_method']}; attributions of the {unit}; "
+        f"Σφ + expected value − score: at most {_scientific(explanation.efficiency_residual)}"
+    )
+    errors = [label.local for label in (explanation.standard_errors or {}).values()]
+    known = [error for error in errors if error is not None]
+    if not known or len(known) < len(errors):
+        return Check("Estimator", "error unknown", GOOD, note)
+    if not any(known):
+        return Check("Estimator", "exact", GOOD, note)
+    return Check("Estimator", f"local values ± {max(known):.2g}", GOOD, f"one standard error; {note}")
 
 
-def _calls(calls: Mapping[str, int]) -> Check:
-    """Return what went over the wire to the model."""
-    note = f"{plural(calls['rows'], 'row')}, {calls['bytes'] / 1e6:,.1f} MB"
-    note += f"; tried again: {calls['retries']:,}" if calls["retries"] else ""
-    note += "; records one by one, since batches were refused" if calls["fallbacks"] else ""
-    state = WARNING if calls["retries"] or calls["fallbacks"] else GOOD
-    return _check("Calls to the model", f"{calls['requests']:,}", state, note)
+def _calls(calls: Calls) -> Check:
+    """Describe the requests sent to the model."""
+    note = f"{plural(calls.rows, 'row')}, {calls.bytes / 1e6:,.1f} MB"
+    note += f"; {calls.retries:,} retried" if calls.retries else ""
+    note += "; records sent one at a time because batches were rejected" if calls.fallbacks else ""
+    state = WARNING if calls.retries or calls.fallbacks else GOOD
+    return Check("Model calls", plural(calls.requests, "request"), state, note)
 
 
-def _quality(quality: Document) -> Check:
-    """Return how well the scores agree with the labels that have become known."""
-    if "problem" in quality:
-        return _check("Model quality", "not known", WARNING, quality["problem"])
-    figures = {"log loss": quality["log_loss"], "accuracy": quality["accuracy"]}
-    told = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
-    value = "AUC undefined" if quality["auc"] is None else f"AUC {quality['auc']:.4f}"
-    note = f"{', '.join(told)}, on {plural(quality['records'], 'record')} with labels"
-    return _check("Model quality", value, GOOD, "; ".join([note, *quality["notes"]]))
+def _quality(quality: Quality | str) -> Check:
+    """Describe the performance of the model on records with ground truth."""
+    if isinstance(quality, str):
+        return Check("Model quality", "unknown", WARNING, quality)
+    figures = {"log loss": quality.log_loss, "accuracy": quality.accuracy}
+    known = [f"{name} {value:.4f}" for name, value in figures.items() if value is not None]
+    value = "AUC undefined" if quality.auc is None else f"AUC {quality.auc:.4f}"
+    labels = f"{plural(quality.records, 'record')} with ground truth"
+    return Check("Model quality", value, GOOD, "; ".join([", ".join([*known, labels]), *quality.notes]))
+
+
+def _scientific(value: float) -> str:
+    """Return a small number with two digits.
+
+    >>> _scientific(0.0), _scientific(0.00012)
+    ('0', '1.2e-04')
+    """
+    return f"{value:.1e}" if value else "0"

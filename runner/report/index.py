@@ -1,66 +1,94 @@
-"""What the page over all executions of a monitor receives: what each said, newest first, and where its report is."""
+"""The page of a monitor: its executions, newest first, with links to their reports."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from runner.report.context import state
+from runner.domain.executions import HistoryPoint
+from runner.report.context import capitalize, state
 from runner.report.health import State
+from runner.report.sections import level_name
 from runner.results.directory import MANIFEST, REPORT
-from runner.results.history import history_point
-from runner.results.manifest_file import read_document
+from runner.results.manifest_file import read_manifest
 
 MOST = 1_000
-"""Executions that the page lists, the newest."""
+"""Executions that the page lists, newest first."""
 
 
-def page(folder: Path, directories: Sequence[Path]) -> dict[str, Any]:
-    """Return the template's context: a row for each directory, in their order.
+@dataclass(frozen=True)
+class Row:
+    """Execution in the list, formatted.
+
+    Attributes:
+        directory: path relative to the folder of the monitor.
+        report: path of the report relative to the folder; empty if there is none.
+        point: point in the timeline; None if the manifest is damaged.
+    """
+
+    directory: str
+    report: str
+    headline: str
+    state: State
+    status: str
+    sentence: str
+    window: str = ""
+    level: str = ""
+    ndcg: str = ""
+    attribution_shift: str = ""
+    point: HistoryPoint | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """Content of the page of a monitor."""
+
+    title: str
+    monitor: str
+    endpoint: str
+    rows: tuple[Row, ...]
+    most: int = MOST
+
+    @property
+    def points(self) -> list[HistoryPoint]:
+        """The timeline, oldest first."""
+        return [row.point for row in self.rows[::-1] if row.point]
+
+
+def index(title: str, folder: Path, directories: Sequence[Path]) -> Index:
+    """Return the content of the page of a monitor.
 
     Args:
-        folder: of the monitor; links are relative to it.
-        directories: of its executions, the newest first.
+        title: the title of the reports.
+        folder: the folder of the monitor.
+        directories: the directories of its executions, newest first.
     """
-    rows = [_row(folder, directory) for directory in directories]
-    return {
-        "monitor": folder.name,
-        "endpoint": folder.parent.name,
-        "rows": rows,
-        "latest": rows[0] if rows else None,
-        "most": MOST,
-        "points": [row["point"] for row in rows[::-1] if row["point"]],
-    }
+    rows = tuple(_row(folder, directory) for directory in directories)
+    return Index(title, folder.name, folder.parent.name, rows)
 
 
-def _row(folder: Path, directory: Path) -> dict[str, Any]:
-    """Return what an execution said; one whose manifest is damaged says that."""
-    link = directory.relative_to(folder).as_posix()
-    report = f"{link}/{REPORT}" if (directory / REPORT).is_file() else ""
+def _row(folder: Path, directory: Path) -> Row:
+    """Return the row of an execution; for a damaged manifest, the row describes the problem."""
+    path = directory.relative_to(folder).as_posix()
+    report = f"{path}/{REPORT}" if (directory / REPORT).is_file() else ""
     try:
-        manifest = read_document(directory)
-        if manifest is None:
-            raise ValueError(f"{MANIFEST} is no JSON object")
-        return {"directory": link, "report": report, **_told(manifest)}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        problem = str(error) if MANIFEST in str(error) else f"{MANIFEST} is damaged"
-        damaged = {"headline": "Not readable", "state": State.WARNING, "status": "unknown", "sentence": f"{problem}."}
-        nothing = dict.fromkeys(("window", "level", "ndcg_text", "moved_text"), "")
-        return {"directory": link, "report": report, "point": None, **damaged, **nothing}
-
-
-def _told(manifest: dict[str, Any]) -> dict[str, Any]:
-    sentence, told = manifest["sentence"], history_point(manifest)
-    return {
-        "headline": manifest["headline"],
-        "state": state(manifest["headline"]),
-        "status": manifest["status"],
-        "sentence": sentence[:1].upper() + sentence[1:],
-        "window": str(manifest["window"]["text"]),
-        "level": str(manifest.get("level") or "").replace("_", " "),
-        "ndcg_text": "" if told.ndcg is None else f"{told.ndcg:.4f}",
-        "moved_text": "" if told.attribution_shift is None else f"{told.attribution_shift:.1%}",
-        "point": asdict(told),
-    }
+        manifest = read_manifest(directory)
+        if manifest is None or manifest.time is None or manifest.history_point is None:
+            raise ValueError(f"{MANIFEST} does not describe an execution")
+    except ValueError as error:
+        return Row(path, report, "Not readable", State.WARNING, "unknown", f"{error}.")
+    point, level = manifest.history_point, manifest.comparison and manifest.comparison.level
+    return Row(
+        directory=path,
+        report=report,
+        headline=manifest.headline,
+        state=state(manifest.headline),
+        status=manifest.status,
+        sentence=capitalize(manifest.sentence),
+        window=str(manifest.time.window),
+        level=level_name(level or ""),
+        ndcg="" if point.ndcg is None else f"{point.ndcg:.4f}",
+        attribution_shift="" if point.attribution_shift is None else f"{point.attribution_shift:.1%}",
+        point=point,
+    )

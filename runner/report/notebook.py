@@ -1,17 +1,43 @@
-"""The report as a notebook: cells that read the documents beside it, stored with what they print."""
+"""The report as a notebook: cells that read the documents in the same directory, stored with their output."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
+from runner.domain.drift import Level
+from runner.report import sections, tables
+from runner.report.charts import Drawing
+from runner.report.context import Page
+from runner.report.sections import Section
+from runner.report.tables import Table
+
 VEGALITE = "application/vnd.vegalite.v5+json"
-MARK = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
-"""What starts a cell in the template: its kind, and its name, which becomes its id."""
-TABLES = {"windows": "timeline", "medians": "histograms"}
-"""The cells that print the table of a chart."""
+CELL = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
+"""Start of a cell in the template: its kind, and its name, which becomes its id."""
+TABLE_CELLS = {"timeline": "windows", "histograms": "medians"}
+"""Names of the cells that print the table of a chart."""
+
+
+def script_context(agg_method: str) -> dict[str, Any]:
+    """Return the constants of the template: columns of tables, effects and levels, as lists of strings."""
+    columns = {
+        "top_changes": tables.top_changes_columns(agg_method),
+        "windows": tables.WINDOWS,
+        "medians": tables.MEDIANS,
+        "effects": tables.EFFECTS,
+        "compared": tables.compared_columns(agg_method),
+        "live": tables.live_columns(agg_method),
+        "segments": tables.SEGMENTS,
+    }
+    return {
+        "columns": {name: [list(astuple(column)) for column in each] for name, each in columns.items()},
+        "effects": sections.EFFECTS,
+        "levels": list(map(str, Level)),
+    }
 
 
 def notebook(script: str, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
@@ -19,9 +45,9 @@ def notebook(script: str, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
     Args:
         script: cells, each after a line `# %% name` or `# %% [markdown] name`.
-        outputs: what code cells have given out, by name.
+        outputs: outputs of code cells by name.
     """
-    _, *parts = MARK.split(script)
+    _, *parts = CELL.split(script)
     cells = [
         _markdown(name, text.strip()) if kind else _code(name, text.strip(), i, outputs.get(name, []))
         for i, (kind, name, text) in enumerate(zip(parts[::3], parts[1::3], parts[2::3], strict=True), 1)
@@ -38,57 +64,62 @@ def notebook(script: str, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def outputs(page: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return what the cells of the shipped template give out, from the same strings as the page's.
-
-    Args:
-        page: the templates' context, each chart with its specification, its data and its SVG.
-    """
-    figures = {figure["chart"]: figure for figure in page["figures"]}
-    told = {"verdict": _verdict(page), "labels": "".join(_label(section) for section in page["labels"])}
-    tables = {"top_changes": page["top_changes"], "segments": page["segments"]}
-    tables |= {cell: figures[chart]["table"] for cell, chart in TABLES.items() if chart in figures}
-    told |= {name: _table(table) for name, table in tables.items() if table}
-    given: dict[str, list[dict[str, Any]]] = {
-        name: [{"output_type": "stream", "name": "stdout", "text": _lines(text)}] for name, text in told.items() if text
+def outputs(page: Page, drawings: Sequence[Drawing]) -> dict[str, list[dict[str, Any]]]:
+    """Return the outputs of the cells of the shipped template by name, with the same strings as the page."""
+    streams = dict(_printed(page, drawings))
+    cells: dict[str, list[dict[str, Any]]] = {
+        name: [{"output_type": "stream", "name": "stdout", "text": _lines(text)}] for name, text in streams.items()
     }
-    for figure in page["figures"]:
-        data = {VEGALITE: figure["filled"], "image/svg+xml": _lines(figure["svg"]), "text/plain": [figure["sentence"]]}
-        given[figure["id"]] = [{"output_type": "display_data", "data": data, "metadata": {}}]
-    return given
+    for drawing in drawings:
+        data = {VEGALITE: drawing.filled, "image/svg+xml": _lines(drawing.svg), "text/plain": [drawing.sentence]}
+        cells[drawing.id] = [{"output_type": "display_data", "data": data, "metadata": {}}]
+    return cells
 
 
-def _verdict(page: Mapping[str, Any]) -> str:
-    lines = [f"{page['headline']}. {page['sentence']}"]
-    for section in page["labels"]:
-        if verdict := section["verdict"]:
+def _printed(page: Page, drawings: Sequence[Drawing]) -> Iterator[tuple[str, str]]:
+    """Yield the names of cells that print, with their text."""
+    yield "verdict", _verdict(page)
+    if page.top_changes:
+        yield "top-changes", _table(page.top_changes)
+    for drawing in drawings:
+        if drawing.table:
+            yield TABLE_CELLS[drawing.chart], _table(drawing.table)
+    if page.labels:
+        yield "labels", "".join(map(_section, page.labels))
+    if page.segments:
+        yield "segments", _table(page.segments)
+
+
+def _verdict(page: Page) -> str:
+    lines = [f"{page.headline}. {page.sentence}"]
+    for section in page.labels:
+        if rule := section.rule:
             lines.append(
-                f"{_line(section['label'])}: nDCG {verdict['ndcg']}, alarm below {verdict['threshold']}; "
-                f"a reversed ranking would have {verdict['floor']}, a random one {verdict['chance']} on average"
+                f"{_one_line(section.label)}: nDCG {rule.ndcg} (alert below {rule.threshold}; "
+                f"reversed ranking {rule.floor}, random ranking {rule.chance} on average)"
             )
     return "\n".join(lines) + "\n"
 
 
-def _label(section: Mapping[str, Any]) -> str:
-    effects = _table(section["effects"]) if section["effects"] else ""
-    return (
-        f"{_line(section['label'])}, expected value {section['expected_value']}\n{effects}{_table(section['features'])}"
-    )
+def _section(section: Section) -> str:
+    effects = _table(section.effects) if section.effects else ""
+    label = f"{_one_line(section.label)}, expected value {section.expected_value}\n"
+    return f"{label}{effects}{_table(section.features)}"
 
 
-def _table(table: Mapping[str, Any]) -> str:
-    """Return columns aligned to the right, and after them those of texts."""
-    rows = [table["heads"], *table["rows"]]
-    texts = [i for i, text in enumerate(table["texts"]) if text]
-    widths = {i: max(len(row[i]) for row in rows) for i in range(len(table["heads"])) if i not in texts}
-    lines = [
-        "  ".join([*(row[i].rjust(width) for i, width in widths.items()), *(_line(row[i]) for i in texts)]).rstrip()
-        for row in rows
-    ]
+def _table(table: Table) -> str:
+    """Return a table as text: numbers aligned right, then strings."""
+    rows = [tuple(column.head for column in table.columns), *table.rows]
+    texts = [i for i, column in enumerate(table.columns) if column.is_text]
+    widths = {i: max(len(row[i]) for row in rows) for i in range(len(table.columns)) if i not in texts}
+    lines = []
+    for row in rows:
+        numbers = [row[i].rjust(width) for i, width in widths.items()]
+        lines.append("  ".join([*numbers, *(_one_line(row[i]) for i in texts)]).rstrip())
     return "\n".join(lines) + "\n"
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -96,13 +127,13 @@ def _markdown(name: str, text: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "id": name, "metadata": {}, "source": _lines(text)}
 
 
-def _code(name: str, text: str, count: int, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _code(name: str, text: str, count: int, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "cell_type": "code",
         "execution_count": count,
         "id": name,
         "metadata": {},
-        "outputs": list(given),
+        "outputs": list(outputs),
         "source": _lines(text),
     }
 

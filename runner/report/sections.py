@@ -1,228 +1,357 @@
-"""What is to be said of features, labels and parts of the records, the one with most to say first."""
+"""Results by label, feature and segment, with the most important first."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from runner.domain.drift import Level
-from runner.report.tables import (
-    EFFECT_COLUMNS,
-    SEGMENT_COLUMNS,
-    Row,
-    alone_columns,
-    compared_columns,
-    table,
-    top_changes_columns,
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import (
+    DriftResult,
+    Effect,
+    FeatureDrift,
+    Histogram,
+    LabelRanking,
+    LabelResult,
+    RankingResult,
+    SegmentResult,
 )
+from runner.report import tables
+from runner.report.tables import Bar, Table, make_table
+from runner.results.documents import DriftDocument
 
-Document = Mapping[str, Any]
-
-EFFECTS = (
-    ("Share of the attention that moved", "attribution_shift", "{:.1%}", "up to {}"),
-    ("All attribution together, log2 of its growth", "total_log2_change", "{:+.2f}", "up to ±{}"),
-    ("nDCG of the kept records", "ndcg", "{:.4f}", "down to {}"),
-    ("AUC of a classifier that tells live from reference, all labels together", "separability", "{:.3f}", "up to {}"),
-)
-"""Name, key, form, and the form of what chance does."""
-DIVIDED = (
-    "What moved, beside what chance alone does: the kept reference records and the live ones pooled and divided anew, "
-    "99 of 100 times within it"
-)
+SHORTEST_SCALE = 0.10
+"""Smallest change of a share that fills the width of a bar, so that small changes look small."""
+MOST_TOP_CHANGES = 10
 FEWEST_ROWS = 10
-"""Of each label, where rows are bounded."""
+"""Rows that each label may show at least."""
+EFFECTS = (
+    ("Attribution shift", "attribution_shift", "{:.1%}", "up to {}"),
+    ("Total attribution, log2 fold change", "total_log2_change", "{:+.2f}", "up to ±{}"),
+    ("nDCG against the reference sample", "ndcg", "{:.4f}", "down to {}"),
+    ("AUC of the classifier test, all labels jointly", "separability", "{:.3f}", "up to {}"),
+)
+"""Name, key, format of the value, and format of the 99% quantile of the permutation distribution."""
 
 
-def label_sections(manifest: Document, analysis: Document, drift: Document) -> list[dict[str, Any]]:
-    """Return for each label its verdict, effects, causes and features."""
-    verdict, references = manifest.get("verdict") or {}, drift.get("reference") or {}
-    verdicts = {rule["label"]: rule for rule in verdict.get("labels", [])}
-    finding = drift.get("finding") or {}
-    joint = {"separability": finding.get("separability")}
-    found = {each["label"]: {**each, **joint} for each in finding.get("labels", [])}
-    told = []
-    for label, live in analysis["explanations"]["kernel_shap"].items():
-        rule = verdicts.get(label)
-        reference = references.get(rule["reference_label"]) if rule else None
-        before = reference and reference["global_shap_values"]
-        rows = feature_rows(live["global_shap_values"], before, found.get(label))
-        section = {
-            "label": label,
-            "verdict": _verdict(rule, verdict["threshold"]) if rule else None,
-            **_features(rows, live["expected_value"], manifest["estimator"]["agg_method"]),
-            **_finding(found.get(label)),
-        }
-        told.append((_urgency(found.get(label), rule), section))
-    return [section for _, section in sorted(told, key=lambda pair: pair[0])]
+@dataclass(frozen=True)
+class Feature:
+    """Global attribution of a feature, live and in the reference, as charts and tables show it.
 
-
-def _features(rows: list[dict[str, Any]], expected: float, method: str) -> dict[str, Any]:
-    compared, shown = "before" in rows[0], f"{expected:.5g}"
-    caption = (
-        "Global attributions; share is a feature's part of their sum. Expected value (model output on the SHAP "
-        f"baseline): {shown}"
-    )
-    columns = compared_columns(method) if compared else alone_columns(method)
-    return {
-        "rows": rows,
-        "compared": compared,
-        "expected_value": shown,
-        "features": table(caption, columns, rows),
-    }
-
-
-def _finding(found: Document | None) -> dict[str, Any]:
-    if found is None:
-        return {"tested": False, "level": "", "effects": None, "causes": []}
-    return {
-        "tested": True,
-        "level": found["level"].replace("_", " "),
-        "effects": table(DIVIDED, EFFECT_COLUMNS, effects(found)),
-        "causes": _causes(found),
-    }
-
-
-def _urgency(found: Document | None, rule: Document | None) -> tuple[int, float, float]:
-    """Return what labels are sorted by: the level, then the share that moved, then nDCG."""
-    level = Level(found["level"]).order if found else 0
-    moved = found["attribution_shift"]["value"] if found else None
-    ndcg = rule["ndcg"] if rule else None
-    return -level, -(moved or 0), 2 if ndcg is None else ndcg
-
-
-def effects(found: Document) -> list[dict[str, Any]]:
-    """Return the effects, each beside what chance does to it."""
-    return [
-        {
-            "name": name,
-            "value": "undefined" if found[key]["value"] is None else form.format(found[key]["value"]),
-            "noise": None
-            if found[key]["noise"] is None
-            else within.format(form.format(found[key]["noise"]).lstrip("+")),
-            "p": found[key]["p"],
-        }
-        for name, key, form, within in EFFECTS
-        if found.get(key)
-    ]
-
-
-def _verdict(rule: Document, threshold: float) -> dict[str, Any]:
-    keys = ("ndcg", "floor", "chance")
-    return {
-        **{key: "undefined" if rule[key] is None else f"{rule[key]:.4f}" for key in keys},
-        "threshold": f"{threshold:g}",
-        "violated": rule["violated"],
-        "notes": rule["notes"],
-    }
-
-
-def _causes(found: Document) -> list[tuple[str, str]]:
-    """Return what has probably happened to which features, those that have changed most surely first."""
-    names: dict[str, list[str]] = {}
-    for feature in sorted(found["features"], key=lambda feature: (feature["p"], -feature["distance"])):
-        if feature["cause"]:
-            names.setdefault(feature["cause"], []).append(feature["name"])
-    return [(", ".join(those), cause) for cause, those in names.items()]
-
-
-def room(labels: int, rows: int) -> int:
-    """Return how many rows of features each label may have, where all together may have so many."""
-    return max(FEWEST_ROWS, rows // max(1, labels))
-
-
-SHORTEST = 0.10
-"""Bars are drawn beside the longest, and beside this share at least, so that what is small looks small."""
-MOST_MOVERS = 10
-
-
-def feature_rows(
-    now: Mapping[str, float], before: Mapping[str, float] | None, found: Row | None
-) -> list[dict[str, Any]]:
-    """Return a row per feature, in the order of the reference ranking (of the live one where there is none).
-
-    Args:
-        now: live global attributions.
-        before: those of the reference, None where there is none.
-        found: what the calibrated comparison found for this label, None where it did not take place.
+    Attributes:
+        now, before: global attribution, live and in the reference.
+        share_now, share_before: attribution share.
+        rank_now, rank_before: rank by global attribution, from 1.
+        median_now, median_before: median of the local attributions.
+        distance, p: Kolmogorov-Smirnov distance of the local attributions, and its corrected p-value.
+        cause: likely cause of a significant change.
+        attributions, values: histograms of local attributions and feature values.
     """
-    if found is not None:
-        features = [dict(feature) for feature in found["features"]]
-    else:
-        features = [{"name": name, **figures} for name, figures in _side("now", now).items()]
-        sides = {} if before is None else _side("before", before)
-        features = [{**feature, **sides.get(feature["name"], {})} for feature in features]
-    for feature in features:
-        if "before" in feature:
-            feature["moved"] = feature["share_now"] - feature["share_before"]
-    return sorted(features, key=lambda feature: feature.get("rank_before", feature["rank_now"]))
+
+    name: str
+    now: float
+    share_now: float
+    rank_now: int
+    before: float | None = None
+    share_before: float | None = None
+    rank_before: int | None = None
+    median_before: float | None = None
+    median_now: float | None = None
+    distance: float | None = None
+    p: float | None = None
+    cause: str | None = None
+    attributions: Histogram | None = None
+    values: Histogram | None = None
+
+    @property
+    def share_change(self) -> float | None:
+        """Change of the attribution share; None without a reference."""
+        return None if self.share_before is None else self.share_now - self.share_before
+
+    @property
+    def size(self) -> float:
+        """Magnitude of the change of the attribution share."""
+        return abs(self.share_change or 0.0)
 
 
-def _side(side: str, values: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Return value, share of all attribution and place of each feature, under the names of this side."""
-    total, ascending = sum(map(abs, values.values())), sorted(-abs(value) for value in values.values())
+@dataclass(frozen=True)
+class Label:
+    """Results of one label.
+
+    Attributes:
+        features: features in the order of the reference ranking, or of the live one without a reference.
+        expected_value: model output on the SHAP baseline.
+        ranking: result of the nDCG rule; None if the label was not compared.
+        result: result of the statistical tests; None without tests.
+    """
+
+    name: str
+    features: tuple[Feature, ...]
+    expected_value: float
+    ranking: LabelRanking | None
+    result: LabelResult | None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the reference has attributions of this label."""
+        return self.features[0].before is not None
+
+    @property
+    def top_changes(self) -> list[Feature]:
+        """The features with the largest changes of their share, largest first."""
+        return sorted(self.features, key=lambda feature: (-feature.size, -(feature.distance or 0)))[:MOST_TOP_CHANGES]
+
+    @property
+    def urgency(self) -> tuple[int, float, float]:
+        """Sort key: level, then attribution shift, then nDCG."""
+        level, shift = (0, None) if self.result is None else _severity(self.result)
+        ndcg = self.ranking.ndcg if self.ranking else None
+        return -level, -(shift or 0), 2 if ndcg is None else ndcg
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Result of the nDCG rule for a label, formatted.
+
+    Attributes:
+        ndcg, threshold: nDCG, and the threshold below which it is a violation.
+        floor, chance: nDCG of a reversed ranking, and mean of a random ranking.
+    """
+
+    ndcg: str
+    threshold: str
+    floor: str
+    chance: str
+    violated: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Likely cause of the changes of some features, whose names are one string."""
+
+    features: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Section of the report about one label.
+
+    Attributes:
+        level: alert level; empty without tests.
+        rule: result of the nDCG rule; None if the label was not compared.
+        effects: observed effects; None without tests.
+        causes: likely causes, most significant change first.
+    """
+
+    label: str
+    level: str
+    rule: Rule | None
+    effects: Table | None
+    causes: tuple[Cause, ...]
+    expected_value: str
+    features: Table
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """Observed effect, formatted.
+
+    Attributes:
+        noise: 99% quantile of the permutation distribution; None if undefined.
+    """
+
+    name: str
+    value: str
+    noise: str | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """Result of a segment, for its label with the highest level; figures are None with too few records."""
+
+    name: str
+    level: str
+    rows_reference: int
+    rows_live: int
+    attribution_shift: float | None = None
+    noise: float | None = None
+    p: float | None = None
+    top_change: str | None = None
+
+
+def labels(live: GlobalAttributions, ranking: RankingResult | None, drift: DriftDocument | None) -> list[Label]:
+    """Return the labels of an analysis, the most urgent first."""
+    rankings = {each.label: each for each in (ranking.drifts if ranking else ())}
+    results = {each.label: each for each in (drift.result.labels if drift and drift.result else ())}
+    reference = {} if drift is None else {label: _values(drift.reference, label) for label in drift.reference.labels}
+    found = []
+    for i, name in enumerate(live.labels):
+        ranked, result = rankings.get(name), results.get(name)
+        before = reference.get(ranked.reference_label) if ranked else None
+        features = features_of(result.features) if result else compare(_values(live, name), before)
+        found.append(Label(name, features, float(live.expected_L[i]), ranked, result))
+    return sorted(found, key=lambda label: label.urgency)
+
+
+def _values(attributions: GlobalAttributions, label: str) -> dict[str, float]:
+    return dict(zip(attributions.names, attributions.values(label, attributions.names).tolist(), strict=True))
+
+
+def features_of(drifts: Sequence[FeatureDrift]) -> tuple[Feature, ...]:
+    """Return tested features in the order of the reference ranking."""
+    return _ranked([Feature(**vars(drift)) for drift in drifts])
+
+
+def compare(now: Mapping[str, float], before: Mapping[str, float] | None) -> tuple[Feature, ...]:
+    """Return features from live global attributions, and those of the reference if there is one."""
+    live, reference = _shares_and_ranks(now), {} if before is None else _shares_and_ranks(before)
+    features = []
+    for name, value in now.items():
+        share, rank = live[name]
+        feature = Feature(name, value, share, rank)
+        if before is not None and name in before:
+            share, rank = reference[name]
+            feature = replace(feature, before=before[name], share_before=share, rank_before=rank)
+        features.append(feature)
+    return _ranked(features)
+
+
+def _ranked(features: Sequence[Feature]) -> tuple[Feature, ...]:
+    return tuple(sorted(features, key=lambda feature: feature.rank_before or feature.rank_now))
+
+
+def _shares_and_ranks(values: Mapping[str, float]) -> dict[str, tuple[float, int]]:
+    total, descending = sum(map(abs, values.values())), sorted(-abs(value) for value in values.values())
     return {
-        name: {
-            side: value,
-            f"share_{side}": abs(value) / total if total else 0.0,
-            f"rank_{side}": 1 + bisect_left(ascending, -abs(value)),
-        }
+        name: (abs(value) / total if total else 0.0, 1 + bisect_left(descending, -abs(value)))
         for name, value in values.items()
     }
 
 
-def top_changes(features: Sequence[Row]) -> list[Row]:
-    """Return the features that moved most, the farthest first."""
-    return sorted(features, key=lambda feature: (-abs(feature["moved"]), -feature.get("distance", 0)))[:MOST_MOVERS]
-
-
-def largest(features: Sequence[Row], most: int) -> list[Row]:
-    """Return the features with the largest share of all attribution on either side, in their order."""
-    if len(features) <= most:
-        return list(features)
-    shares = sorted((-max(each["share_now"], each.get("share_before", 0)), i) for i, each in enumerate(features))
+def largest(features: Sequence[Feature], most: int) -> list[Feature]:
+    """Return the `most` features with the largest share, live or in the reference, in their order."""
+    shares = sorted((-max(each.share_now, each.share_before or 0), i) for i, each in enumerate(features))
     return [features[i] for i in sorted(i for _, i in shares[:most])]
 
 
-def top_changes_table(features: Sequence[Row], method: str) -> dict[str, Any]:
-    """Return the table of those that moved most, each with a bar: where it begins and how long it is, in percent."""
-    told = top_changes(features)
-    longest = max(SHORTEST, *(abs(feature["moved"]) for feature in told))
-    caption = "Those that moved most; the bar goes right for what was gained, left for what was lost"
-    return {
-        **table(caption, top_changes_columns(method), told),
-        "bars": [_bar(feature["moved"] / longest) for feature in told],
-    }
+def section(label: Label, threshold: float | None, separability: Effect | None, agg_method: str) -> Section:
+    """Return the section of a label.
 
-
-def _bar(length: float) -> dict[str, Any]:
-    """Return the bar of a length between -1 and 1, from the middle."""
-    return {"from": round(50 + 50 * min(0.0, length), 2), "length": round(50 * abs(length), 2), "gain": length > 0}
-
-
-def segment_table(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the table of the parts of the records, None where there are none; of several labels the worst counts."""
-    rows = [_segment_row(segment) for segment in sorted(found, key=_segment_urgency)]
-    return table("Parts of the records, each judged alone", SEGMENT_COLUMNS, rows) if rows else None
-
-
-def _segment_row(segment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a segment."""
-    told = {key: segment[key] for key in ("name", "rows_reference", "rows_live")}
-    told["level"] = segment["level"].replace("_", " ")
-    if not segment["labels"]:
-        return told
-    worst = max(segment["labels"], key=lambda label: (_order(label), label["attribution_shift"]["value"] or 0))
-    moved = max(worst["features"], key=lambda feature: abs(feature["share_now"] - feature["share_before"]))
-    effect = worst["attribution_shift"]
-    return {**told, "moved": effect["value"], "noise": effect["noise"], "p": worst["p"], "mover": moved["name"]}
-
-
-def _segment_urgency(segment: Mapping[str, Any]) -> tuple[int, float]:
-    return -_order(segment), -max(
-        (label["attribution_shift"]["value"] or 0 for label in segment["labels"]), default=0.0
+    Args:
+        label: the results.
+        threshold: the threshold of the nDCG rule; None without a comparison.
+        separability: the effect of the classifier test, which applies to all labels; None without the test.
+        agg_method: the aggregation of local attributions.
+    """
+    expected = f"{label.expected_value:.5g}"
+    caption = (
+        f"Global attributions and attribution shares. Expected value (mean model output on the baseline): {expected}."
+    )
+    columns = tables.compared_columns(agg_method) if label.is_compared else tables.live_columns(agg_method)
+    result = label.result
+    return Section(
+        label=label.name,
+        level=level_name(result.level) if result else "",
+        rule=None if label.ranking is None or threshold is None else _rule(label.ranking, threshold),
+        effects=None if result is None else _effects_table(result, separability),
+        causes=() if result is None else tuple(_causes(result)),
+        expected_value=expected,
+        features=make_table(caption, columns, label.features),
     )
 
 
-def _order(judged: Mapping[str, Any]) -> int:
-    return Level(judged["level"]).order
+def _rule(ranking: LabelRanking, threshold: float) -> Rule:
+    return Rule(
+        ndcg=_ndcg(ranking.ndcg),
+        threshold=f"{threshold:g}",
+        floor=_ndcg(ranking.floor),
+        chance=_ndcg(ranking.chance),
+        violated=ranking.ndcg is not None and ranking.ndcg < threshold,
+        notes=ranking.notes,
+    )
+
+
+def _ndcg(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _effects_table(result: LabelResult, separability: Effect | None) -> Table:
+    caption = "Observed effects, and the values expected by chance: the 99% quantile of a permutation test."
+    return make_table(caption, tables.EFFECTS, list(effect_rows(result, separability)))
+
+
+def effect_rows(result: LabelResult, separability: Effect | None) -> Iterator[EffectRow]:
+    """Yield the effects of a label with the values expected by chance."""
+    effects = {**vars(result), "separability": separability}
+    for name, key, form, limit in EFFECTS:
+        if effect := effects[key]:
+            value = "undefined" if effect.value is None else form.format(effect.value)
+            noise = None if effect.noise is None else limit.format(form.format(effect.noise).lstrip("+"))
+            yield EffectRow(name, value, noise, effect.p)
+
+
+def _causes(result: LabelResult) -> Iterator[Cause]:
+    """Yield the likely causes, most significant change first; features with the same cause share an entry."""
+    names: dict[str, list[str]] = {}
+    for feature in sorted(result.features, key=lambda feature: (feature.p, -feature.distance)):
+        if feature.cause:
+            names.setdefault(feature.cause, []).append(feature.name)
+    for cause, features in names.items():
+        yield Cause(", ".join(features), cause)
+
+
+def top_changes_table(features: Sequence[Feature], agg_method: str) -> Table:
+    """Return the table of the features with the largest changes; the longest bar fills its half of the cell."""
+    scale = max(SHORTEST_SCALE, *(feature.size for feature in features))
+    columns = tables.top_changes_columns(agg_method)
+    table = make_table("Features by change of their attribution share.", columns, features)
+    return replace(table, bars=tuple(_bar((feature.share_change or 0.0) / scale) for feature in features))
+
+
+def _bar(length: float) -> Bar:
+    """Return the bar of a length between -1 and 1."""
+    return Bar(start=round(50 + 50 * min(0.0, length), 2), length=round(50 * abs(length), 2), gain=length > 0)
+
+
+def segments_table(result: DriftResult | None) -> Table | None:
+    """Return the table of the segments, the most urgent first; None without segments."""
+    if result is None or not result.segments:
+        return None
+    rows = [_segment_row(segment) for segment in sorted(result.segments, key=_segment_urgency)]
+    return make_table("Segments of the records, each tested separately.", tables.SEGMENTS, rows)
+
+
+def _segment_row(segment: SegmentResult) -> SegmentRow:
+    row = SegmentRow(segment.name, level_name(segment.level), segment.rows_reference, segment.rows_live)
+    if not segment.labels:
+        return row
+    worst = max(segment.labels, key=_severity)
+    top = max(worst.features, key=lambda feature: abs(feature.share_now - feature.share_before))
+    shift = worst.attribution_shift
+    return replace(row, attribution_shift=shift.value, noise=shift.noise, p=worst.p, top_change=top.name)
+
+
+def _segment_urgency(segment: SegmentResult) -> tuple[int, float]:
+    return -segment.level.order, -max((label.attribution_shift.value or 0.0 for label in segment.labels), default=0.0)
+
+
+def _severity(result: LabelResult) -> tuple[int, float]:
+    return result.level.order, result.attribution_shift.value or 0.0
+
+
+def level_name(level: str) -> str:
+    """Return a level in words.
+
+    >>> level_name("insufficient_data")
+    'insufficient data'
+    """
+    return level.replace("_", " ")
+
+
+def rows_per_label(count: int, most: int) -> int:
+    """Return the number of rows that each of `count` labels may show, if all may show `most` together."""
+    return max(FEWEST_ROWS, most // max(1, count))

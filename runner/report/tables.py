@@ -1,125 +1,151 @@
-"""Tables: columns over plain rows, as the strings that page, PDF and notebook show alike."""
+"""Tables of formatted cells: page, PDF and notebook show the same strings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-Row = Mapping[str, Any]
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 TEXT = "{}"
-"""The form of a text; every other form is that of a number, which stands to the right."""
+"""Format of strings, which are aligned left; numbers are aligned right."""
+LEVEL = "{:>}"
+"""Format of words that are aligned like numbers."""
 
 
-class Column(NamedTuple):
-    """A column of a table.
+@dataclass(frozen=True)
+class Column:
+    """Column of a table.
 
     Attributes:
-        head: what stands above it.
-        key: of the figure in each row; where a row lacks it, its cell is empty.
-        form: what `str.format` makes of the figure.
+        head: heading.
+        key: attribute of a row.
+        format: format string of the attribute.
     """
 
     head: str
     key: str
-    form: str
+    format: str
 
-    def cell(self, row: Row) -> str:
-        """Return the figure of a row as it is shown."""
-        value = row.get(self.key)
-        return "" if value is None else self.form.format(value)
+    @property
+    def is_text(self) -> bool:
+        """Whether cells are aligned left."""
+        return self.format == TEXT
+
+    def cell(self, row: object) -> str:
+        """Return the formatted attribute of a row; empty if it is None."""
+        value = getattr(row, self.key)
+        return "" if value is None else self.format.format(value)
 
 
-def table(caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a table for the templates, with those of the columns that any row has.
+@dataclass(frozen=True)
+class Bar:
+    """Bar of a change, to the right of the center for a gain and to the left for a loss.
 
-    >>> table("Ages", [Column("Name", "name", "{}"), Column("Age", "age", "{:.1f}")], [{"name": "a", "age": 7}])["rows"]
-    [['a', '7.0']]
+    Attributes:
+        start, length: position in percent of the full width.
+        gain: whether the change is positive.
     """
-    shown = [column for column in columns if any(column.key in row for row in rows)]
-    return {
-        "caption": caption,
-        "keys": [column.key for column in shown],
-        "heads": [column.head for column in shown],
-        "texts": [column.form == TEXT for column in shown],
-        "rows": [[column.cell(row) for column in shown] for row in rows],
-        "bars": [],
-        "left_out": 0,
-    }
+
+    start: float
+    length: float
+    gain: bool
 
 
-def bounded(table: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """Return a table with no more than `most` rows, which knows how many it leaves out."""
-    rows = table["rows"]
-    return {**table, "rows": rows[:most], "left_out": len(rows[most:])}
+@dataclass(frozen=True)
+class Table:
+    """Table of strings.
+
+    Attributes:
+        rows: one cell per column.
+        bars: one bar per row for the column `share_change`; empty without bars.
+        left_out: number of further rows that are not shown.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    bars: tuple[Bar, ...] = ()
+    left_out: int = 0
+
+    def limit(self, rows: int) -> Table:
+        """Return the table with `rows` rows at most."""
+        return replace(self, rows=self.rows[:rows], left_out=len(self.rows[rows:]))
+
+
+def make_table(caption: str, columns: Sequence[Column], rows: Sequence[object]) -> Table:
+    """Return the table of some objects; columns without any value are left out.
+
+    >>> from fractions import Fraction
+    >>> make_table("", [Column("Top", "numerator", "{:d}"), Column("Name", "__doc__", "{:.3}")], [Fraction(1, 2)]).rows
+    (('1', 'Thi'),)
+    """
+    shown = tuple(column for column in columns if any(getattr(row, column.key) is not None for row in rows))
+    return Table(caption, shown, tuple(tuple(column.cell(row) for column in shown) for row in rows))
 
 
 VALUES = {"mean_abs": "Mean |φ|", "median": "Median φ", "mean_sq": "Mean φ²"}
-MEDIANS = [
+"""Names of global attributions by aggregation."""
+MEDIANS = (
     Column("Feature", "name", TEXT),
-    Column("Median φ before", "median_before", "{:.4g}"),
-    Column("Median φ now", "median_now", "{:.4g}"),
-    Column("φ distance", "distance", "{:.2f}"),
-]
-"""Of how local attributions are distributed."""
-EFFECT_COLUMNS = [
+    Column("Median φ reference", "median_before", "{:.4g}"),
+    Column("Median φ live", "median_now", "{:.4g}"),
+    Column("KS distance", "distance", "{:.2f}"),
+)
+EFFECTS = (
     Column("Effect", "name", TEXT),
-    Column("Found", "value", "{:>}"),
-    Column("By chance", "noise", "{:>}"),
+    Column("Observed", "value", LEVEL),
+    Column("Expected by chance", "noise", LEVEL),
     Column("p", "p", "{:.3g}"),
-]
-SEGMENT_COLUMNS = [
-    Column("Part", "name", TEXT),
-    Column("Level", "level", "{:>}"),
-    Column("Records before", "rows_reference", "{:,}"),
-    Column("Records now", "rows_live", "{:,}"),
-    Column("Share moved", "moved", "{:.1%}"),
-    Column("By chance", "noise", "{:.1%}"),
+)
+SEGMENTS = (
+    Column("Segment", "name", TEXT),
+    Column("Level", "level", LEVEL),
+    Column("Records reference", "rows_reference", "{:,}"),
+    Column("Records live", "rows_live", "{:,}"),
+    Column("Attribution shift", "attribution_shift", "{:.1%}"),
+    Column("Expected by chance", "noise", "{:.1%}"),
     Column("p", "p", "{:.2g}"),
-    Column("Moved most", "mover", TEXT),
-]
-WINDOW_COLUMNS = [
-    Column("End of the window, UTC", "end", TEXT),
-    Column("Status", "status", "{:>}"),
-    Column("Level", "level", "{:>}"),
+    Column("Largest change", "top_change", TEXT),
+)
+WINDOWS = (
+    Column("End of window (UTC)", "end", TEXT),
+    Column("Status", "status", LEVEL),
+    Column("Level", "level", LEVEL),
     Column("nDCG", "ndcg", "{:.4f}"),
-    Column("Share moved", "attribution_shift", "{:.1%}"),
-    Column("By chance", "attribution_shift_noise", "{:.1%}"),
-    Column("Growth, log2", "total_log2_change", "{:+.2f}"),
-    Column("By chance, ±", "total_log2_change_noise", "{:.2f}"),
-]
+    Column("Attribution shift", "attribution_shift", "{:.1%}"),
+    Column("Expected by chance", "attribution_shift_noise", "{:.1%}"),
+    Column("Total, log2 change", "total_log2_change", "{:+.2f}"),
+    Column("Expected by chance, ±", "total_log2_change_noise", "{:.2f}"),
+)
 
 
-def alone_columns(method: str) -> list[Column]:
-    """Return the columns of features that are compared with nothing; `method` is the name of the aggregation."""
-    return [
+def live_columns(agg_method: str) -> tuple[Column, ...]:
+    """Return the columns of features without a comparison."""
+    return (
         Column("Feature", "name", TEXT),
         Column("Rank", "rank_now", "{:d}"),
-        Column(VALUES[method], "now", "{:.4g}"),
+        Column(VALUES[agg_method], "now", "{:.4g}"),
         Column("Share", "share_now", "{:.1%}"),
-    ]
+    )
 
 
-def compared_columns(method: str) -> list[Column]:
-    """Return the columns of features that are compared; those of tests are for rows that have them."""
-    return [
+def compared_columns(agg_method: str) -> tuple[Column, ...]:
+    """Return the columns of features compared with the reference."""
+    return (
         Column("Feature", "name", TEXT),
-        Column("Rank before", "rank_before", "{:d}"),
-        Column("Rank now", "rank_now", "{:d}"),
-        Column(f"{VALUES[method]} before", "before", "{:.4g}"),
-        Column(f"{VALUES[method]} now", "now", "{:.4g}"),
-        Column("Share before", "share_before", "{:.1%}"),
-        Column("Share now", "share_now", "{:.1%}"),
-        Column("Share moved", "moved", "{:+.1%}"),
-        Column("φ distance", "distance", "{:.2f}"),
+        Column("Rank reference", "rank_before", "{:d}"),
+        Column("Rank live", "rank_now", "{:d}"),
+        Column(f"{VALUES[agg_method]} reference", "before", "{:.4g}"),
+        Column(f"{VALUES[agg_method]} live", "now", "{:.4g}"),
+        Column("Share reference", "share_before", "{:.1%}"),
+        Column("Share live", "share_now", "{:.1%}"),
+        Column("Share change", "share_change", "{:+.1%}"),
+        Column("KS distance", "distance", "{:.2f}"),
         Column("p (Holm)", "p", "{:.2g}"),
-    ]
+    )
 
 
-def top_changes_columns(method: str) -> list[Column]:
-    """Return the columns of those that moved most."""
-    left_out = {"share_before", "share_now", "distance"}
-    return [
-        *(column for column in compared_columns(method) if column.key not in left_out),
-        Column("Likely cause", "cause", TEXT),
-    ]
+def top_changes_columns(agg_method: str) -> tuple[Column, ...]:
+    """Return the columns of the features with the largest changes."""
+    hidden = {"before", "now", "distance"}
+    columns = (column for column in compared_columns(agg_method) if column.key not in hidden)
+    return (*columns, Column("Likely cause", "cause", TEXT))

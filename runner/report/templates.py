@@ -1,4 +1,4 @@
-"""Where templates are found, and what is wrong with one, as a sentence with its file and line."""
+"""Templates and chart specifications, from the shipped folder and the one of report.templates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 from runner.errors import ReportError
 
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>&~$:])")
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>&~$:])")
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Folders of templates; of one name the first folder's counts."""
+    """Folders of templates; the first folder with a name is used."""
 
     folders: tuple[Path, ...]
 
@@ -26,18 +26,18 @@ class Templates:
         """Return the file of a template.
 
         Raises:
-            ReportError: when no folder has it.
+            ReportError: if no folder contains it.
         """
         for folder in self.folders:
             if (folder / name).is_file():
                 return folder / name
-        raise ReportError(name, f"is not in {' or '.join(map(str, self.folders))}")
+        raise ReportError(name, f"not found in {' or '.join(map(str, self.folders))}")
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
-        """Return a Jinja template filled in; in HTML every text is escaped, in others none.
+        """Render a Jinja template; strings are escaped in HTML only.
 
         Raises:
-            ReportError: naming the file and the line, when it is no template or asks for what there is not.
+            ReportError: if the template is invalid or uses an undefined name, with file and line.
         """
         from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -56,27 +56,35 @@ class Templates:
         except TemplateSyntaxError as error:
             raise ReportError(f"{error.filename or file}:{error.lineno}", str(error.message)) from error
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-            raise ReportError(self._place(error, file), str(error) or type(error).__name__) from error
+            raise ReportError(self._location(error, file), str(error) or type(error).__name__) from error
+
+    def chart(self, name: str) -> Path:
+        """Return the file of a chart's specification.
+
+        Raises:
+            ReportError: if no folder contains it.
+        """
+        return self.find(f"charts/{name}.vl.json")
 
     def specification(self, name: str) -> dict[str, Any]:
         """Return the Vega-Lite specification of a chart, without its data.
 
         Raises:
-            ReportError: naming the file and the line, when it is no JSON object.
+            ReportError: if the file is not a JSON object, with file and line.
         """
-        file = self.find(f"charts/{name}.vl.json")
+        file = self.chart(name)
         try:
             specification = json.loads(file.read_bytes())
         except json.JSONDecodeError as error:
-            raise ReportError(f"{file}:{error.lineno}", f"is no JSON: {error.msg}") from error
+            raise ReportError(f"{file}:{error.lineno}", f"is not JSON: {error.msg}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ReportError(file, f"cannot be read: {error}") from error
         if not isinstance(specification, dict):
-            raise ReportError(f"{file}:1", "is no Vega-Lite specification, which is a JSON object")
+            raise ReportError(f"{file}:1", "is not a Vega-Lite specification: expected a JSON object")
         return specification
 
-    def _place(self, error: Exception, file: Path) -> str:
-        """Return the file and the line of a template that an error comes from."""
+    def _location(self, error: Exception, file: Path) -> str:
+        """Return the file and line of the template that raised an error."""
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if any(Path(frame.filename).is_relative_to(folder) for folder in self.folders):
                 return f"{frame.filename}:{frame.lineno}"
@@ -84,15 +92,15 @@ class Templates:
 
 
 def markdown(text: str) -> str:
-    r"""Return a text that means itself in Markdown, on one line.
+    r"""Return a string on one line, with the special characters of Markdown escaped.
 
     >>> print(markdown("*a*\n<b> $x$"))
     \*a\* &lt;b&gt; \$x\$
     """
-    escaped = MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    escaped = SPECIAL.sub(r"\\\1", " ".join(text.split()))
     return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
 
 
 def literal(value: Any) -> str:
-    """Return a text, or plain lists of texts, as Python source."""
+    """Return a string, or plain lists of strings, as Python source."""
     return repr(value) if isinstance(value, str) else pformat(value, width=110, sort_dicts=False)

@@ -132,11 +132,13 @@ def load_drift(data: bytes) -> DriftDocument:
     try:
         document = read_drift(data)
         ranking, result = {"threshold": document["threshold"], "drifts": document["ndcg"]}, document["finding"]
+        if result is not None:
+            result = {"alone": result["level"], **result}
         return DriftDocument(
             ranking=_validator(RankingResult).validate_python(ranking),
             result=None if result is None else _validator(DriftResult).validate_python(result),
             reference=_attributions(document["reference"]),
-            history=tuple(map(_validator(HistoryPoint).validate_python, document["history"])),
+            history=tuple(map(_validator(HistoryPoint).validate_python, document.get("history", ()))),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"drift.json is damaged ({type(error).__name__}: {error})") from error

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from runner.domain.drift import Level
-from runner.domain.executions import ExecutionState, HistoryPoint, Status
+from runner.domain.executions import ExecutionState, HistoryPoint
 from runner.domain.publication import AlertHistory
 from runner.results.directory import MANIFEST, is_unpublished
 from runner.results.manifest import Manifest
@@ -79,32 +77,3 @@ def _readable(directory: Path) -> Manifest | None:
         return read_manifest(directory)
     except ValueError:
         return None
-
-
-def history_point(manifest: Mapping[str, Any]) -> HistoryPoint:
-    """Return the point in history that the manifest of an execution describes.
-
-    Raises:
-        ValueError: if the manifest is damaged; also `LookupError`, `TypeError` or `AttributeError`.
-    """
-    window, verdict = manifest["window"], manifest.get("verdict") or {}
-    ndcg = [label["ndcg"] for label in verdict.get("labels", []) if label["ndcg"] is not None]
-    effects = manifest.get("effects") or {}
-    attribution_shift, total_log2_change = (
-        effects.get(name) or {} for name in ("attribution_shift", "total_log2_change")
-    )
-    level = Level(manifest.get("level") or Level.NONE)
-    return HistoryPoint(
-        start=str(window["start"]),
-        end=str(window["end"]),
-        status=Status(manifest["status"]),
-        level=level,
-        alone=Level(manifest.get("level_alone") or level),
-        ndcg=min(ndcg, default=None),
-        threshold=verdict.get("threshold"),
-        attribution_shift=attribution_shift.get("value"),
-        attribution_shift_noise=attribution_shift.get("noise"),
-        total_log2_change=total_log2_change.get("value"),
-        total_log2_change_noise=total_log2_change.get("noise"),
-        reference=(manifest.get("hashes") or {}).get("reference"),
-    )

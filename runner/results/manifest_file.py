@@ -194,24 +194,3 @@ def stored_window(target: Path) -> Window | None:
     except ValueError:
         return None
     return manifest.time.window if manifest and manifest.time else None
-
-
-def read_document(target: Path) -> dict[str, Any] | None:
-    """Return the JSON object of a manifest, or None if there is none.
-
-    Raises:
-        ValueError: if the manifest cannot be read.
-    """
-    try:
-        manifest = orjson.loads((target / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ValueError(f"{MANIFEST} cannot be read ({error.strerror})") from error
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
-    if not isinstance(manifest, dict):
-        return None
-    if isinstance(effects := manifest.get("effects"), dict):
-        rename_effects(effects)
-    return manifest

@@ -112,7 +112,7 @@ class Baseline:
             explanation=Explanation.of(self.estimator, attributions, background, checked, calls, analysis, identities),
         )
         with watch.step("report"):
-            reports, troubles = self.report.attempt(manifest_file.as_document(found), analysis)
+            reports, troubles = self.report.attempt(found, reference)
         found = replace(found, notes=(*found.notes, *troubles), timings=watch.seconds)
         files = {
             ANALYSIS: analysis,

@@ -186,8 +186,9 @@ class Monitor:
         status = Status.COMPLETED_WITH_VIOLATIONS if verdict.violations else Status.COMPLETED
         analysis = documents.dump_analysis(live)
         told = headline(verdict, finding), sentence(verdict, finding, reference.attributions, live)
-        drift = documents.dump_drift(DriftDocument(verdict, finding, reference.attributions, tuple(past)))
-        files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, DRIFT: drift, **_rejected(captured)}
+        drift = DriftDocument(verdict, finding, reference.attributions, tuple(past))
+        files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, DRIFT: documents.dump_drift(drift)}
+        files |= _rejected(captured)
         if verdict.violations:
             files[VIOLATIONS] = documents.dump_violations(verdict)
         identities = {"reference": reference.digest, "model": self.model.identity}
@@ -224,7 +225,7 @@ class Monitor:
         with ExitStack() as stack:
             if self.save_local_shap_values:
                 files |= stack.enter_context(saved(attributions, background, captured))
-            troubles = self._commit(slot, found, files, watch, analysis, drift)
+            troubles = self._commit(slot, found, files, watch, live, drift)
         scores = {drift.label: drift.ndcg for drift in verdict.drifts if drift.ndcg is not None}
         untold = self._tell(slot, status, told[1], live=live, ndcg=scores, finding=finding)
         lines = [
@@ -376,12 +377,12 @@ class Monitor:
         found: Manifest,
         files: Mapping[str, bytes | IO[bytes]],
         watch: Stopwatch,
-        analysis: bytes | None = None,
-        drift: bytes | None = None,
+        live: GlobalAttributions | None = None,
+        drift: DriftDocument | None = None,
     ) -> list[str]:
         """Put the directory in place, and return what could not be reported."""
         with watch.step("report"):
-            reports, troubles = self.report.attempt(manifest_file.as_document(found), analysis, drift)
+            reports, troubles = self.report.attempt(found, live, drift)
         found = replace(found, notes=(*found.notes, *troubles), timings=watch.seconds)
         directory.commit(slot.target, {**files, **manifest_file.common_files(found, reports, self.provenance)})
         return [*troubles, *self.report.put_index(self.root / self.endpoint / self.name)]

@@ -1,4 +1,4 @@
-"""Renders the report of an execution or a baselining again, from the documents in its directory alone."""
+"""Renders the report of an execution or a baselining again, from the documents in its directory."""
 
 from __future__ import annotations
 
@@ -6,68 +6,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from runner.domain.attributions import GlobalAttributions
 from runner.domain.executions import Outcome
-from runner.errors import MissingInput, ReportError
+from runner.errors import MissingInput, ReportError, UnusableReference
 from runner.report.render import Report
 from runner.results.directory import ANALYSIS, DRIFT, INDEX, MANIFEST, amend, claim, execution_directory
-from runner.results.documents import sha256
+from runner.results.documents import DriftDocument, load_analysis, load_drift, sha256
 from runner.results.manifest import Manifest
-from runner.results.manifest_file import as_document, read_manifest
+from runner.results.manifest_file import read_manifest
 from runner.types import NO_OTHER_KEYS, FilePath
 
 DEPTH = 6
-"""Folders between the root of all executions and the files of one: endpoint, monitor, year, month, day, hour."""
+"""Folders from the root to an execution: endpoint, monitor, year, month, day, hour."""
 
 
 @dataclass(frozen=True)
 class ReportStage:
-    """`stage=report`; conf/stage/report.yaml describes the keys."""
+    """`stage=report`: new reports, for example with other templates, without model or data.
+
+    Attributes:
+        directory: directory of an execution or a baselining; only its reports are replaced.
+    """
 
     kind: Literal["report"]
     directory: FilePath
 
     __pydantic_config__ = NO_OTHER_KEYS
 
-
-@dataclass(frozen=True)
-class Rendering:
-    """A new report, with other templates or another title, without model or data.
-
-    Attributes:
-        directory: what an execution or a baselining left behind; all but the report stays as it is. The page over
-            all executions of its monitor is written anew, too.
-    """
-
-    report: Report
-    directory: Path
-
-    def run(self) -> Outcome:
-        """Put page, PDF and notebook in place of the former ones, at once.
+    def run(self, report: Report) -> Outcome:
+        """Replace page, PDF and notebook together, and write the index page of the monitor.
 
         Raises:
-            MissingInput: when there is no such directory.
-            ReportError: when a template is wrong, or the documents are not those that the manifest describes.
-            OccupiedTarget: when the directory holds more than shapwatch writes.
+            MissingInput: if the directory does not exist or contains no manifest.
+            ReportError: if a template is invalid, or the documents do not match the manifest.
+            OccupiedTarget: if the directory contains files that shapwatch does not write.
         """
         claim(self.directory)
         manifest = self._manifest()
-        analysis, drift = (self._document(name) for name in (ANALYSIS, DRIFT))
-        described = manifest.explanation.hashes.get(ANALYSIS) if manifest.explanation else None
-        if described != (None if analysis is None else sha256(analysis)):
-            raise ReportError(self.directory / ANALYSIS, f"is another than the {MANIFEST} beside it describes")
-        try:
-            reports = self.report.render(as_document(manifest), analysis, drift)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            problem = f"holds damaged documents ({type(error).__name__}: {error})"
-            raise ReportError(self.directory, problem) from error
+        reports = report.render(manifest, self._analysis(manifest), self._drift())
         amend(self.directory, reports)
-        lines = [f"{manifest.headline}.", *(str(self.directory / name) for name in reports), *self._index(manifest)]
-        return Outcome("\n  ".join(lines))
-
-    def _index(self, manifest: Manifest) -> list[str]:
-        """Write the page that lists all executions; return its path, or the reason of a failure."""
         folder = _monitor_folder(self.directory.resolve(), manifest)
-        return self.report.put_index(folder) or [str(folder / INDEX)] if folder else []
+        index = report.put_index(folder) or [str(folder / INDEX)] if folder else []
+        paths = [str(self.directory / name) for name in reports]
+        return Outcome("\n  ".join([f"{manifest.headline}.", *paths, *index]))
 
     def _manifest(self) -> Manifest:
         try:
@@ -77,19 +58,34 @@ class Rendering:
         if manifest is None and (self.directory / MANIFEST).exists():
             raise ReportError(self.directory / MANIFEST, "describes neither an execution nor a baselining")
         if manifest is None:
-            remedy = f"give the directory of an execution or a baselining, which holds a {MANIFEST}"
+            remedy = f"set the directory of an execution or a baselining, which contains a {MANIFEST}"
             raise MissingInput(MANIFEST, self.directory, "stage.directory", remedy)
         return manifest
 
-    def _document(self, name: str) -> bytes | None:
-        path = self.directory / name
-        return path.read_bytes() if path.exists() else None
+    def _analysis(self, manifest: Manifest) -> GlobalAttributions | None:
+        path = self.directory / ANALYSIS
+        data = path.read_bytes() if path.exists() else None
+        expected = manifest.explanation.hashes.get(ANALYSIS) if manifest.explanation else None
+        if expected != (None if data is None else sha256(data)):
+            raise ReportError(path, f"does not match the hash in {MANIFEST}")
+        try:
+            return None if data is None else load_analysis(data, str(path))
+        except UnusableReference as error:
+            raise ReportError(path, error.problem) from error
+
+    def _drift(self) -> DriftDocument | None:
+        path = self.directory / DRIFT
+        try:
+            return load_drift(path.read_bytes()) if path.exists() else None
+        except ValueError as error:
+            raise ReportError(self.directory, str(error)) from error
 
 
 def _monitor_folder(directory: Path, manifest: Manifest) -> Path | None:
-    """Return the folder of a monitor, or None unless `directory` is the result directory of its execution."""
-    if manifest.time is None or len(directory.parents) < DEPTH:
+    """Return the folder of the monitor, or None if the directory is not the one of its execution there."""
+    time = manifest.time
+    if time is None or len(directory.parents) < DEPTH:
         return None
-    root, folder = directory.parents[DEPTH - 1], directory.parents[3]
-    expected = execution_directory(root, manifest.time.endpoint, manifest.monitor, manifest.time.scheduled)
+    root, folder = directory.parents[5], directory.parents[3]
+    expected = execution_directory(root, time.endpoint, manifest.monitor, time.scheduled)
     return folder if directory == expected else None

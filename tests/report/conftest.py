@@ -1,4 +1,4 @@
-"""What tests of the pages share: a real browser."""
+"""Fixture of the tests of pages: a browser."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-MISSING = "needs Chromium: apt-get install chromium, or name one in CHROMIUM"
+MISSING = "Chromium is not installed: run apt-get install chromium, or set CHROMIUM to its path"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real browser, Chromium as the system has it."""
+    """The Chromium of the system, headless."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if chromium is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)

@@ -1,12 +1,12 @@
-"""Manifests, attributions and findings that reports are made of."""
+"""Manifests, attributions and drift results for the tests of reports."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,20 +17,31 @@ from runner.domain.drift import (
     Effect,
     FeatureDrift,
     Histogram,
+    LabelRanking,
     LabelResult,
     Level,
     RankingResult,
     SegmentResult,
 )
-from runner.domain.executions import HistoryPoint, Status
+from runner.domain.executions import HistoryPoint, Status, Window
 from runner.drift.shares import rank, share
+from runner.explain.preflight import Parity, Preflight
 from runner.report.render import Report
-from runner.results import documents
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST
-from runner.results.documents import DriftDocument
-from tests.cli_runner import CHECKOUT
+from runner.results.documents import DriftDocument, dump_analysis, dump_drift
+from runner.results.manifest import (
+    BackgroundRows,
+    CaptureCounts,
+    Comparison,
+    ExecutionTime,
+    Explanation,
+    Manifest,
+)
+from runner.results.manifest_file import dump_manifest
 
-REPORT = Report(CHECKOUT / "reports_templates", "Title <&>", 20)
+Section = TypeVar("Section", Manifest, Explanation, Comparison)
+
+REPORT = Report("Title <&>", 20, None)
 HOSTILE = [
     "<script>document.title='owned'</script>",
     "\"quoted\" & 'single'",
@@ -44,16 +55,77 @@ HOSTILE = [
     "l" * 500,
     "dots.and[brackets]",
 ]
+"""Names of features that are markup, code or long in some format."""
+LABELS = ("yes", "<b>no</b>")
+COUNTS = CaptureCounts(files=1, events=12, outside=0, probes=0, records=10, sample=None, rejected={"not_json": 2})
+EXPLANATION = Explanation(
+    estimator={"explainer": "kernel", "num_samples": 100, "seed": 0, "agg_method": "mean_abs", "use_logit": False},
+    evaluations=99,
+    efficiency_residual=1e-15,
+    standard_errors=None,
+    background=BackgroundRows((), ()),
+    hashes={"model": "ab" * 32},
+    preflight=Preflight(1, 1, 0.0, 1.0, None),
+    calls=None,
+)
+COMPARISON = Comparison(
+    level=None,
+    level_alone=None,
+    effects=None,
+    verdict=RankingResult(0.9, tuple(LabelRanking(name, name, 0.8, 0.5, 0.7, ("a <i>note</i>",)) for name in LABELS)),
+    material=0.1,
+    serving_parity=Parity(0.25, 10),
+    quality=None,
+    model_changed=True,
+)
+NO_RANKING = RankingResult(0.9, ())
+EXECUTION = Manifest(
+    stage="monitor",
+    status=Status.COMPLETED_WITH_VIOLATIONS,
+    headline="Drift",
+    sentence="the <b>features</b> do not rank as in the reference.",
+    monitor="m",
+    versions={"python": "3.11"},
+    command="",
+    notes=("rejected, for example <u>a:1</u>",),
+    counts=COUNTS,
+    time=ExecutionTime("e", Window.parse("2026-01-05T09"), datetime(2026, 1, 5, 10, tzinfo=UTC)),
+    explanation=EXPLANATION,
+    comparison=COMPARISON,
+)
+BASELINE = replace(EXECUTION, stage="baseline", headline="Reference", time=None, comparison=None)
+FAILURE = replace(
+    EXECUTION,
+    status=Status.FAILED,
+    headline="Failed",
+    sentence="Job inputs had no data",
+    failure_reason="Job inputs had no data",
+    notes=(),
+    counts=None,
+    explanation=None,
+    comparison=None,
+)
+
+
+def manifest(**changes: Any) -> Manifest:
+    """Return the manifest of an execution with violations, after changes to fields of any of its sections."""
+    explanation, comparison = _changed(EXPLANATION, changes), _changed(COMPARISON, changes)
+    return _changed(replace(EXECUTION, explanation=explanation, comparison=comparison), changes)
+
+
+def _changed(section: Section, changes: dict[str, Any]) -> Section:
+    names = {field.name for field in fields(section)}
+    return replace(section, **{name: value for name, value in changes.items() if name in names})
 
 
 def attributions(names: list[str], seed: int = 0) -> GlobalAttributions:
-    """Return attributions of these features for two labels."""
+    """Return random attributions of some features for two labels."""
     values_DL = np.random.default_rng(seed).random((len(names), 2))
-    return GlobalAttributions(tuple(names), ("yes", "<b>no</b>"), values_DL, np.array([0.25, 0.75]))
+    return GlobalAttributions(tuple(names), LABELS, values_DL, np.array([0.25, 0.75]))
 
 
-def finding(live: GlobalAttributions, reference: GlobalAttributions) -> DriftResult:
-    """Return a finding over two analyses, with effects and causes."""
+def drift_result(live: GlobalAttributions, reference: GlobalAttributions) -> DriftResult:
+    """Return the result of comparing two analyses, with effects and causes."""
     labels = []
     for i, label in enumerate(live.labels):
         before_D, now_D = reference.values_DL[:, i], live.values_DL[:, i]
@@ -71,7 +143,7 @@ def finding(live: GlobalAttributions, reference: GlobalAttributions) -> DriftRes
                 median_now=0.2,
                 distance=1 / (d + 3),
                 p=10.0**-d,
-                cause="moved",
+                cause="another unit",
             )
             for d, name in enumerate(live.names)
         )
@@ -80,123 +152,77 @@ def finding(live: GlobalAttributions, reference: GlobalAttributions) -> DriftRes
     return DriftResult(Level.WARNING, Level.WARNING, 600, 300, 1e-4, 0.17, tuple(labels))
 
 
-def whole(live: GlobalAttributions, reference: GlobalAttributions) -> DriftResult:
-    """Return a finding with everything that there can be: distributions, separability, segments and a canary."""
+def full_drift_result(live: GlobalAttributions, reference: GlobalAttributions) -> DriftResult:
+    """Return a result with all optional parts: histograms, classifier test, segments and canary."""
     numbers = Histogram((-0.5, 0.0, 0.25, 1234.5), (), (0.5, 0.25, 0.25), (0.125, 0.375, 0.5))
-    codes = Histogram((), ("a <b>", "|", "the others, of which there are many"), (0.5, 0.25, 0.25), (0.0, 0.5, 0.5))
-    told = finding(live, reference)
+    categories = Histogram((), ("a <b>", "|", "a long name of all other values"), (0.5, 0.25, 0.25), (0.0, 0.5, 0.5))
+    result = drift_result(live, reference)
     labels = []
-    for label in told.labels:
+    for label in result.labels:
         shown = {feature.name for feature in label.top_changes[:5]}
         features = tuple(
-            replace(each, attributions=numbers, values=codes if i % 2 else numbers) if each.name in shown else each
+            replace(each, attributions=numbers, values=categories if i % 2 else numbers) if each.name in shown else each
             for i, each in enumerate(label.features)
         )
         labels.append(replace(label, features=features))
     few = SegmentResult("City = <i>", Level.INSUFFICIENT_DATA, 12, 3, ())
-    part = SegmentResult("Sex = 1", Level.VIOLATION, 1200, 150, tuple(labels))
-    canary = Canary(50, False, 3e-16, 0.0)
+    segment = SegmentResult("Sex = 1", Level.VIOLATION, 1200, 150, tuple(labels))
     return replace(
-        told,
+        result,
         alone=Level.VIOLATION,
         labels=tuple(labels),
-        segments=(few, part),
+        segments=(few, segment),
         separability=Effect(0.875, 0.5625, 0.001),
-        canary=canary,
+        canary=Canary(50, False, 3e-16, 0.0),
     )
 
 
-def points(count: int) -> list[HistoryPoint]:
-    """Return what the windows before 09:00 said: hour after hour, but for one that is missing and one that failed."""
+def history(count: int) -> tuple[HistoryPoint, ...]:
+    """Return hourly results before 09:00, with a missing window in the middle and a failed second execution."""
     start = datetime(2026, 1, 5, 9, tzinfo=UTC) - timedelta(hours=count + 1)
-    told = []
+    points = []
     for i in range(count):
         at = start + timedelta(hours=i + (i >= count // 2))
         figures = 0.99 + i / 10_000, 0.9, 0.03125, 0.0625, 0.125, 0.25
         hours = f"{at:%FT%TZ}", f"{at + timedelta(hours=1):%FT%TZ}"
         if i == 1:
-            told.append(HistoryPoint(*hours, Status.FAILED, Level.NONE, Level.NONE, *(None,) * 7))
+            points.append(HistoryPoint(*hours, Status.FAILED, Level.NONE, Level.NONE, *(None,) * 7))
         else:
-            told.append(HistoryPoint(*hours, Status.COMPLETED, Level.NONE, Level.INFO, *figures, "ab" * 32))
-    return told
+            points.append(HistoryPoint(*hours, Status.COMPLETED, Level.NONE, Level.INFO, *figures, "ab" * 32))
+    return tuple(points)
 
 
-def manifest(**changes: Any) -> dict[str, Any]:
-    """Return the manifest of an execution with violations."""
-    label = {
-        "ndcg": 0.8,
-        "floor": 0.5,
-        "chance": 0.7,
-        "violated": True,
-        "notes": ["a <i>note</i>"],
-    }
-    return {
-        "stage": "monitor",
-        "status": "CompletedWithViolations",
-        "headline": "Drift",
-        "sentence": "the <b>features</b> no longer rank as in the reference.",
-        "monitor": "m",
-        "endpoint": "e",
-        "window": {
-            "start": "2026-01-05T09:00:00Z",
-            "end": "2026-01-05T10:00:00Z",
-            "text": "2026-01-05 09:00–10:00 UTC",
-        },
-        "scheduled": "2026-01-05T10:00:00Z",
-        "counts": {"files": 1, "events": 12, "records": 10, "rejected": {"not_json": 2}, "evaluations": 99},
-        "verdict": {
-            "threshold": 0.9,
-            "labels": [{"label": name, "reference_label": name, **label} for name in ("yes", "<b>no</b>")],
-            "notes": [],
-        },
-        "material": 0.1,
-        "estimator": {
-            "explainer": "kernel",
-            "num_samples": 100,
-            "seed": 0,
-            "agg_method": "mean_abs",
-            "use_logit": False,
-        },
-        "efficiency_residual": 1e-15,
-        "serving_parity": {"largest": 0.25, "records": 10},
-        "model_changed": True,
-        "hashes": {"model": "ab" * 32},
-        "notes": ["rejected, for example <u>a:1</u>"],
-        "versions": {"python": "3.11"},
-        **changes,
-    }
+def drift_document(
+    reference: GlobalAttributions, result: DriftResult | None = None, history: Sequence[HistoryPoint] = ()
+) -> DriftDocument:
+    """Return a drift.json; the ranking of a report comes from its manifest."""
+    return DriftDocument(NO_RANKING, result, reference, tuple(history))
 
 
-def failed() -> dict[str, Any]:
-    """Return the manifest of an execution that failed."""
-    keys = ("stage", "monitor", "endpoint", "window", "scheduled", "versions")
-    told = {"status": "Failed", "headline": "Failed", "sentence": "Job inputs had no data", "notes": []}
-    return {key: value for key, value in manifest().items() if key in keys} | told
-
-
-def stored(
-    manifest: dict[str, Any],
-    live: GlobalAttributions | None = None,
-    reference: GlobalAttributions | None = None,
-    finding: DriftResult | None = None,
-    history: Sequence[HistoryPoint] = (),
+def files(
+    manifest: Manifest, live: GlobalAttributions | None = None, drift: DriftDocument | None = None
 ) -> dict[str, bytes]:
-    """Return the documents of a directory, and the report in all forms."""
-    given = {}
+    """Return the documents and the reports of a directory."""
+    documents = {MANIFEST: dump_manifest(manifest)}
     if live is not None:
-        given[ANALYSIS] = documents.dump_analysis(live)
-    if reference is not None:
-        given[DRIFT] = documents.dump_drift(DriftDocument(RankingResult(0.9, ()), finding, reference, tuple(history)))
-    reports = REPORT.render(manifest, given.get(ANALYSIS), given.get(DRIFT))
-    return {MANIFEST: documents.dump_json(manifest), **given, **reports}
+        documents[ANALYSIS] = dump_analysis(live)
+    if drift is not None:
+        documents[DRIFT] = dump_drift(drift)
+    return {**documents, **REPORT.render(manifest, live, drift)}
 
 
-def html(*given: Any) -> str:
+def html(manifest: Manifest, live: GlobalAttributions | None = None, drift: DriftDocument | None = None) -> str:
     """Return the page of a report."""
-    return stored(*given)["report.html"].decode()
+    return files(manifest, live, drift)["report.html"].decode()
 
 
-def written(folder: Path, files: dict[str, bytes]) -> Path:
+def full_report(names: list[str], manifest: Manifest = EXECUTION, windows: int = 12) -> dict[str, bytes]:
+    """Return the files of an execution with all optional parts."""
+    live, reference = attributions(names), attributions(names, 1)
+    return files(manifest, live, drift_document(reference, full_drift_result(live, reference), history(windows)))
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
     """Write files to a folder, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():

@@ -1,4 +1,4 @@
-"""Accessibility: axe-core finds nothing in a page, be it light or dark, wide or on a telephone."""
+"""Accessibility: axe-core finds no violation in any page, light or dark, on a screen or a telephone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from tests.cli_runner import Shapwatch
-from tests.report.samples import HOSTILE, attributions, finding, manifest, stored, written
+from tests.report.samples import (
+    EXECUTION,
+    HOSTILE,
+    attributions,
+    drift_document,
+    drift_result,
+    files,
+    write,
+)
 
 VERDICTS = {
     "drift": ["verdict bad"],
@@ -21,22 +29,23 @@ VERDICTS = {
     "index": ["verdict bad"],
     "sweep": [],
 }
-"""The classes of the verdicts on a page."""
+"""Classes of the verdicts on a page."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice", "experimental"]
-"""Each rule that axe-core has up to WCAG 2.2 AA, what it calls good practice, and what it is still trying out."""
+"""Rules of axe-core up to WCAG 2.2 AA, its best practices, and its experimental rules."""
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The quickstart's pages, one of an hour without traffic, and one about hostile names."""
+    """The pages of the quickstart, of an hour without traffic, and of a report with hostile names."""
     root = tmp_path_factory.mktemp("pages")
     shapwatch = Shapwatch(root)
     shapwatch("stage=quickstart")
     shapwatch("stage=monitor", "stage.window=2026-01-05T20", code=2)
     shapwatch("stage=baseline", "shap.num_samples=20,40", options=("-m",))
     live, reference = attributions(HOSTILE), attributions(HOSTILE, 1)
-    hostile = written(root / "hostile", stored(manifest(), live, reference, finding(live, reference)))
+    drift = drift_document(reference, drift_result(live, reference))
+    hostile = write(root / "hostile", files(EXECUTION, live, drift))
     monitor = root / "monitor/breast-cancer/breast-cancer-monitor"
     return {
         "drift": monitor / "2026/01/05/12/report.html",
@@ -49,25 +58,25 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def judged(view: Page) -> tuple[list[str], set[str]]:
-    """Return what axe-core finds in a page as it is shown, and the rules that it can't decide everywhere."""
-    told: dict[str, Any] = Axe().run(view, options={"runOnly": RULES, "resultTypes": ["violations"]}).response
+def violations(view: Page) -> tuple[list[str], set[str]]:
+    """Return the violations that axe-core finds in a page, and the rules that it cannot decide everywhere."""
+    result: dict[str, Any] = Axe().run(view, options={"runOnly": RULES, "resultTypes": ["violations"]}).response
     found = [
         f"{rule['id']}: {node['html']}: {node['failureSummary']}"
-        for rule in told["violations"]
+        for rule in result["violations"]
         for node in rule["nodes"]
     ]
-    return found, {rule["id"] for rule in told["incomplete"]}
+    return found, {rule["id"] for rule in result["incomplete"]}
 
 
 @pytest.mark.parametrize("kind", VERDICTS)
-def test_axe_finds_nothing(kind: str, pages: dict[str, Path], browser: Browser) -> None:
-    """All unfolded, under the page's own policy; contrast it can't see in charts is measured in test_report.py."""
+def test_axe_finds_no_violation(kind: str, pages: dict[str, Path], browser: Browser) -> None:
+    """Unfolded and under the page's own policy; test_browser.py measures the contrast in charts."""
     view = browser.new_page()
-    told: list[str] = []
-    view.on("request", lambda request: told.append(request.url))
-    view.on("console", lambda message: told.append(message.text))
-    view.on("pageerror", lambda error: told.append(str(error)))
+    events: list[str] = []
+    view.on("request", lambda request: events.append(request.url))
+    view.on("console", lambda message: events.append(message.text))
+    view.on("pageerror", lambda error: events.append(str(error)))
     view.goto(pages[kind].as_uri())
     assert view.locator(".verdict").evaluate_all("all => all.map(each => each.className)") == VERDICTS[kind]
     assert view.locator("h1").count() == 1
@@ -76,15 +85,15 @@ def test_axe_finds_nothing(kind: str, pages: dict[str, Path], browser: Browser) 
         view.set_viewport_size({"width": width, "height": 800})
         for scheme in SCHEMES:
             view.emulate_media(color_scheme=scheme)
-            found, undecided = judged(view)
+            found, undecided = violations(view)
             assert found == [], (width, scheme)
             assert undecided <= {"color-contrast"}, (width, scheme)
-    assert told == [pages[kind].as_uri()]
+    assert events == [pages[kind].as_uri()]
     view.close()
 
 
 @pytest.mark.parametrize(
-    ("spoil", "rule"),
+    ("change", "rule"),
     [
         ("document.body.style.color = '#555'", "color-contrast"),
         ("document.documentElement.lang = ''", "html-has-lang"),
@@ -92,11 +101,11 @@ def test_axe_finds_nothing(kind: str, pages: dict[str, Path], browser: Browser) 
         ("document.querySelectorAll('[tabindex]').forEach(each => each.tabIndex = -1)", "scrollable-region-focusable"),
     ],
 )
-def test_axe_would_find_it(spoil: str, rule: str, pages: dict[str, Path], browser: Browser) -> None:
-    """Pale texts in the dark, no language, no headline, and what scrolls but is not reached by keyboard."""
+def test_axe_finds_each_kind_of_violation(change: str, rule: str, pages: dict[str, Path], browser: Browser) -> None:
+    """Low contrast in dark mode, no language, no heading, and a scrollable element that is not reached by keyboard."""
     view = browser.new_page(color_scheme="dark", viewport={"width": 380, "height": 800})
     view.goto(pages["drift"].as_uri())
-    view.evaluate(spoil)
-    found, _ = judged(view)
-    assert {each.partition(":")[0] for each in found} == {rule}
+    view.evaluate(change)
+    found, _ = violations(view)
+    assert {violation.partition(":")[0] for violation in found} == {rule}
     view.close()

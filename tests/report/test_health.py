@@ -1,74 +1,87 @@
-"""The health strip: what each check says, and what puts a verdict in doubt."""
+"""Health checks: values, states and notes, and doubts about the verdict."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from runner.domain.drift import Canary, DriftResult
+from runner.drift.performance import Quality
 from runner.report import health
+from runner.report.health import Check, State
+from runner.results.manifest import DatasetCounts
 from tests.golden import Golden
-from tests.report.samples import manifest
+from tests.report.samples import COUNTS, FAILURE, attributions, drift_result, manifest
 
-COUNTS = {
-    "files": 2,
-    "events": 12,
-    "outside": 1,
-    "probes": 7,
-    "records": 10,
-    "rejected": {"not_json": 2, "no_score": 1},
-}
-CANARY = {"records": 50, "changed": True, "difference": 0.125, "moved": 0.25}
+MANY = replace(COUNTS, files=2, outside=1, probes=7, rejected={"not_json": 2, "no_score": 1})
+CANARY = Canary(50, True, 0.125, 0.25)
+QUALITY = Quality(records=9, accuracy=0.75, log_loss=None, auc=0.875, notes=("few labels",))
+LIVE = attributions(["a"])
 
 
-def checks(finding: dict[str, Any] | None = None, **changes: Any) -> dict[str, tuple[str, str, str]]:
-    """Return value, state and note of each check by its name."""
-    strip = health.strip(manifest(**changes), finding or {})
-    return {check["name"]: (check["value"], check["state"], check["note"]) for check in strip}
+def checks(canary: Canary | None = None, **changes: Any) -> dict[str, Check]:
+    """Return the checks by name."""
+    result: DriftResult = replace(drift_result(LIVE, LIVE), canary=canary)
+    return {check.name: check for check in health.checks(manifest(**changes), result)}
 
 
 @pytest.mark.parametrize(
     ("name", "state", "values", "notes"),
     [
-        ("Captured", "good", {"12", "2"}, {"7"}),
-        ("Rejected", "warning", {"3"}, {"2,", "1"}),
-        ("Canary", "warning", {"moved"}, {"50", "1.2e-01", "25.0%"}),
-        ("Reference", "good", {"cdcdcdcdcdcd"}, {"600"}),
-        ("Model quality", "good", {"AUC", "0.8750"}, {"0.7500,", "9", "few", "labels"}),
+        ("Captured", State.GOOD, {"12", "2"}, {"7"}),
+        ("Rejected", State.WARNING, {"3"}, {"2,", "1"}),
+        ("Canary", State.WARNING, {"changed"}, {"50", "1.2e-01,", "25.0%"}),
+        ("Reference", State.GOOD, {"600"}, {"cdcdcdcdcdcd…"}),
+        ("Model quality", State.GOOD, {"AUC", "0.8750"}, {"0.7500,", "9", "few", "labels"}),
     ],
     ids=["captured", "rejected", "canary", "reference", "quality"],
 )
-def test_checks_have_what_the_documents_hold(
-    name: str, state: str, values: set[str], notes: set[str], golden: Golden
+def test_checks_show_the_figures_of_the_documents(
+    name: str, state: State, values: set[str], notes: set[str], golden: Golden
 ) -> None:
-    """Each has a value, a state and an explanation."""
-    quality = {"auc": 0.875, "log_loss": None, "accuracy": 0.75, "records": 9, "notes": ["few labels"]}
+    """Each check has a value, a state and a note."""
     hashes = {"model": "ab" * 32, "reference": "cd" * 32}
-    finding = {"rows_reference": 600, "canary": CANARY}
-    value, found, note = checks(finding, counts=COUNTS, hashes=hashes, quality=quality)[name]
-    assert found == state
-    assert values <= set(value.split())
-    assert notes <= set(note.split())
-    golden(f"{name}: {value} ({note})")
+    check = checks(CANARY, counts=MANY, hashes=hashes, quality=QUALITY)[name]
+    assert check.state is state
+    assert values <= set(check.value.split())
+    assert notes <= set(check.note.split())
+    golden(str(check))
 
 
-def test_a_canary_that_is_still_is_fine(golden: Golden) -> None:
-    """Where the estimator is another, only the scores can be compared: the note has no share that moved."""
-    finding = {"canary": {**CANARY, "changed": False, "moved": None}}
-    assert checks(finding)["Canary"][:2] == ("still", "good")
-    assert "%" not in checks(finding)["Canary"][2]
-    golden(checks(finding)["Canary"][2])
+def test_an_unchanged_canary_is_good(golden: Golden) -> None:
+    """With other estimator settings, only scores are compared, so the note has no attribution shift."""
+    check = checks(replace(CANARY, changed=False, moved=None))["Canary"]
+    assert check.state is State.GOOD
+    assert "%" not in check.note
+    golden(str(check))
 
 
-def test_bad_checks_put_the_verdict_in_doubt(golden: Golden) -> None:
-    """The doubt names each bad check with its value, and none that is only worth a look."""
-    value, state, note = checks(counts={**COUNTS, "events": 0})["Captured"]
-    assert (state, value.split()[0]) == ("bad", "0")
-    assert {"7", "1"} <= set(note.split())
-    golden(f"{value} ({note})")
-    broken = health.strip(manifest(counts={**COUNTS, "records": 0}), {})
+def test_failed_checks_cast_doubt_on_the_verdict(golden: Golden) -> None:
+    """The doubt names each failed check with its value, and no warning."""
+    captured = checks(counts=replace(MANY, events=0))["Captured"]
+    assert captured.state is State.BAD
+    assert {"7", "1"} <= set(captured.note.split())
+    golden(str(captured))
+    broken = list(checks(counts=replace(MANY, records=0)).values())
     doubt = health.doubt(broken)
-    assert [check["name"] for check in broken if check["name"] in doubt] == ["Explained", "Serving parity"]
+    assert [check.name for check in broken if check.name in doubt] == ["Explained", "Serving parity"]
     golden(doubt)
-    assert health.doubt(health.strip(manifest(serving_parity=None), {})) == ""
-    assert health.strip({"status": "Failed"}, {}) == []
+    assert health.doubt(list(checks(serving_parity=None).values())) == ""
+    assert list(health.checks(FAILURE, None)) == []
+
+
+def test_counts_of_a_dataset_are_its_records() -> None:
+    """A baselining reads no captures, so nothing is captured or rejected."""
+    names = list(checks(counts=DatasetCounts(12)))
+    assert "Explained" in names
+    assert not {"Captured", "Rejected"} & set(names)
+
+
+def test_a_new_explainer_needs_no_entry_in_the_report() -> None:
+    """The check shows its name, and whether its attributions are exact."""
+    estimator = {"explainer": "new", "agg_method": "mean_abs", "use_logit": True}
+    check = checks(estimator=estimator)["Estimator"]
+    assert check.value == "error unknown"
+    assert "shap.explainer=new" in check.note

@@ -1,133 +1,121 @@
-"""Sections of labels, features and segments: the one with most to say comes first."""
+"""Sections of labels, features and segments: ranks, shares, order and formats."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import Effect, Level
+from runner.domain.drift import Effect, LabelRanking, LabelResult, Level, RankingResult, SegmentResult
 from runner.drift.shares import rank, share
 from runner.report import sections
-from runner.results.documents import dump_analysis
+from runner.report.sections import Label
 from tests.golden import Golden
-from tests.report.samples import finding, manifest
+from tests.report.samples import drift_document, drift_result
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
-
-
-@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12))
-def test_shares_and_places_are_those_of_the_verdict(pairs: list[tuple[float, float]]) -> None:
-    """Of any figures, ties and zeros among them, in the order of the reference."""
-    before, now = ({str(i): pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
-    rows = sections.feature_rows(now, before, None)
-    assert [row["rank_before"] for row in rows] == sorted(row["rank_before"] for row in rows)
-    for side, values in (("before", before), ("now", now)):
-        values_D = np.array(list(values.values()))
-        told = {row["name"]: (row[f"share_{side}"], row[f"rank_{side}"]) for row in rows}
-        np.testing.assert_allclose([told[name][0] for name in values], share(values_D), rtol=1e-12)
-        assert [told[name][1] for name in values] == rank(abs(values_D)).tolist()
-
-
-def test_what_moved_most_comes_first_with_a_bar_to_its_side(golden: Golden) -> None:
-    """The longest bar reaches the edge; what moved next to nothing has next to no bar, whatever else there is."""
-    rows = sections.feature_rows({"a": 4.0, "b": 1.0, "c": 5.0}, {"a": 5.0, "b": 4.0, "c": 1.0}, None)
-    table = sections.top_changes_table(rows, "median")
-    assert [row[0] for row in table["rows"]] == ["c", "b", "a"]
-    golden("\n".join(table["heads"]))
-    assert [row[5] for row in table["rows"]] == ["+40.0%", "-30.0%", "-10.0%"]
-    assert table["bars"] == [
-        {"from": 50.0, "length": 50.0, "gain": True},
-        {"from": 12.5, "length": 37.5, "gain": False},
-        {"from": 37.5, "length": 12.5, "gain": False},
-    ]
-    calm = sections.top_changes_table(
-        sections.feature_rows({"a": 0.51, "b": 0.49}, {"a": 0.5, "b": 0.5}, None), "mean_abs"
-    )
-    assert [bar["length"] for bar in calm["bars"]] == [5.0, 5.0]
-
-
-def test_charts_show_the_largest_of_either_side() -> None:
-    """In the order of the table."""
-    rows = sections.feature_rows(
-        {"a": 0.0, "b": 1.0, "c": 2.0, "d": 9.0}, {"a": 9.0, "b": 2.0, "c": 1.0, "d": 0.0}, None
-    )
-    assert [row["name"] for row in sections.largest(rows, 2)] == ["a", "d"]
-    assert sections.largest(rows, 4) == rows
-
-
-NAMES = ("a", "b", "c")
-LIVE = GlobalAttributions(NAMES, ("u", "v", "w"), np.random.default_rng(0).random((3, 3)), np.zeros(3))
-FOUND = finding(LIVE, LIVE)
-CALM, MOVED, WORST = (
-    replace(label, level=level, attribution_shift=Effect(moved, 0.1, 0.5))
-    for label, level, moved in zip(
-        FOUND.labels, (Level.NONE, Level.WARNING, Level.WARNING), (0.75, 0.25, 0.5), strict=True
+LIVE = GlobalAttributions(("a", "b", "c"), ("u", "v", "w"), np.random.default_rng(0).random((3, 3)), np.zeros(3))
+RESULT = drift_result(LIVE, LIVE)
+CALM, CHANGED, WORST = (
+    replace(label, level=level, attribution_shift=Effect(shift, 0.1, 0.5))
+    for label, level, shift in zip(
+        RESULT.labels, (Level.NONE, Level.WARNING, Level.WARNING), (0.75, 0.25, 0.5), strict=True
     )
 )
 
 
-def told(*labels_: Any) -> list[dict[str, Any]]:
-    """Return the sections of a page over what was found."""
-    document = orjson.loads(orjson.dumps(asdict(replace(FOUND, labels=labels_))))
-    return sections.label_sections(
-        {**manifest(), "verdict": {}}, orjson.loads(dump_analysis(LIVE)), {"finding": document}
-    )
+def with_results(*results: LabelResult) -> list[Label]:
+    """Return the labels of an analysis with the results of some of them."""
+    return sections.labels(LIVE, None, drift_document(LIVE, replace(RESULT, labels=results)))
 
 
-def test_the_worst_label_is_first() -> None:
-    """By its level, then by the share that moved; a label that was not compared is last."""
-    assert [section["label"] for section in told(CALM, MOVED, WORST)] == ["w", "v", "u"]
-    assert [section["label"] for section in told(replace(MOVED, level=Level.INFO), WORST)] == ["w", "v", "u"]
-    assert [section["tested"] for section in told(WORST)] == [True, False, False]
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12))
+def test_shares_and_ranks_equal_the_ones_of_the_drift_tests(pairs: list[tuple[float, float]]) -> None:
+    """Also with ties and zeros; the features are in the order of the reference."""
+    before, now = ({str(i): pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
+    features = sections.compare(now, before)
+    ranks = [feature.rank_before or 0 for feature in features]
+    assert ranks == sorted(ranks)
+    by_name = {feature.name: feature for feature in features}
+    shares = [by_name[name].share_before or 0.0 for name in before]
+    before_D, now_D = np.array(list(before.values())), np.array(list(now.values()))
+    np.testing.assert_allclose(shares, share(before_D), rtol=1e-12)
+    np.testing.assert_allclose([by_name[name].share_now for name in now], share(now_D), rtol=1e-12)
+    assert [by_name[name].rank_before for name in before] == rank(abs(before_D)).tolist()
+    assert [by_name[name].rank_now for name in now] == rank(abs(now_D)).tolist()
 
 
-def test_without_a_finding_the_lowest_ndcg_is_first() -> None:
-    """One that is undefined comes after those that are not."""
-    rule: dict[str, Any] = {"floor": None, "chance": None, "violated": False, "notes": []}
-    rules = [{"label": name, "reference_label": name, "ndcg": ndcg, **rule} for name, ndcg in (("u", None), ("v", 0.5))]
-    verdict = {"threshold": 0.9, "labels": rules}
-    shown = sections.label_sections({**manifest(), "verdict": verdict}, orjson.loads(dump_analysis(LIVE)), {})
-    assert [section["label"] for section in shown] == ["v", "u", "w"]
-    assert shown[1]["verdict"]["ndcg"] == "undefined"
-
-
-def test_effects_stand_beside_chance(golden: Golden) -> None:
-    """One that was not asked for is not there; one that is undefined has no noise."""
-    found = {**asdict(MOVED), "separability": asdict(Effect(0.75, 0.5625, 0.001))}
-    effects = sections.effects(found)
-    assert [effect["value"] for effect in effects] == ["25.0%", "undefined", "0.8750", "0.750"]
-    noises = [effect["noise"] and effect["noise"].split()[-1] for effect in effects]
-    assert noises == ["10.0%", None, "0.9375", "0.562"]
-    golden("\n".join(" | ".join(str(value) for value in effect.values()) for effect in effects))
-    assert len(sections.effects({**found, "separability": None})) == 3
-
-
-def test_the_worst_segment_is_first() -> None:
-    """Of its labels the worst is told, with what moved most of it; one with too few records has no figures."""
-    parts = [
-        {
-            "name": name,
-            "level": level,
-            "rows_reference": 1200,
-            "rows_live": 30,
-            "labels": [asdict(each) for each in found],
-        }
-        for name, level, found in (
-            ("few", "insufficient_data", ()),
-            ("calm", "none", (CALM,)),
-            ("bad", "warning", (MOVED, WORST)),
-            ("less", "warning", (MOVED,)),
-        )
+def test_the_largest_change_is_first_and_has_the_longest_bar(golden: Golden) -> None:
+    """Bars point right for gains and left for losses; small changes have short bars."""
+    features = sections.compare({"a": 4.0, "b": 1.0, "c": 5.0}, {"a": 5.0, "b": 4.0, "c": 1.0})
+    label = Label("u", features, 0.0, None, None)
+    table = sections.top_changes_table(label.top_changes, "median")
+    assert [row[0] for row in table.rows] == ["c", "b", "a"]
+    golden("\n".join(column.head for column in table.columns))
+    keys = [column.key for column in table.columns]
+    assert [row[keys.index("share_change")] for row in table.rows] == ["+40.0%", "-30.0%", "-10.0%"]
+    assert [(bar.start, bar.length, bar.gain) for bar in table.bars] == [
+        (50.0, 50.0, True),
+        (12.5, 37.5, False),
+        (37.5, 12.5, False),
     ]
-    table = sections.segment_table(parts)
+    small = sections.compare({"a": 0.51, "b": 0.49}, {"a": 0.5, "b": 0.5})
+    assert [bar.length for bar in sections.top_changes_table(small, "mean_abs").bars] == [5.0, 5.0]
+
+
+def test_charts_show_the_features_with_the_largest_shares() -> None:
+    """Live or in the reference, in the order of the table."""
+    features = sections.compare({"a": 0.0, "b": 1.0, "c": 2.0, "d": 9.0}, {"a": 9.0, "b": 2.0, "c": 1.0, "d": 0.0})
+    assert [feature.name for feature in sections.largest(features, 2)] == ["a", "d"]
+    assert sections.largest(features, 4) == list(features)
+
+
+def test_the_label_with_the_highest_level_is_first() -> None:
+    """Labels with equal levels are sorted by attribution shift; labels without a result are last."""
+    assert [label.name for label in with_results(CALM, CHANGED, WORST)] == ["w", "v", "u"]
+    assert [label.name for label in with_results(replace(CHANGED, level=Level.INFO), WORST)] == ["w", "v", "u"]
+    assert [label.result is not None for label in with_results(WORST)] == [True, False, False]
+
+
+def test_without_tests_the_label_with_the_lowest_ndcg_is_first() -> None:
+    """Labels with an undefined nDCG follow."""
+    ranking = RankingResult(
+        0.9, tuple(LabelRanking(name, name, ndcg, None, None) for name, ndcg in (("u", None), ("v", 0.5)))
+    )
+    labels = sections.labels(LIVE, ranking, None)
+    assert [label.name for label in labels] == ["v", "u", "w"]
+    rules = [sections.section(label, 0.9, None, "mean_abs").rule for label in labels]
+    assert [rule and rule.ndcg for rule in rules] == ["0.5000", "undefined", None]
+    assert [rule and rule.violated for rule in rules] == [True, False, None]
+
+
+def test_effects_have_the_values_expected_by_chance(golden: Golden) -> None:
+    """A test that is off has no row; an undefined effect has no expected value."""
+    effects = list(sections.effect_rows(CHANGED, Effect(0.75, 0.5625, 0.001)))
+    assert [effect.value for effect in effects] == ["25.0%", "undefined", "0.8750", "0.750"]
+    expected = [effect.noise and effect.noise.split()[-1] for effect in effects]
+    assert expected == ["10.0%", None, "0.9375", "0.562"]
+    golden("\n".join(f"{effect.name} | {effect.value} | {effect.noise or ''}" for effect in effects))
+    assert len(list(sections.effect_rows(CHANGED, None))) == 3
+
+
+def test_the_segment_with_the_highest_level_is_first() -> None:
+    """A segment shows its label with the highest level; one with too few records has no figures."""
+    segments = tuple(
+        SegmentResult(name, level, 1200, 30, labels)
+        for name, level, labels in (
+            ("few", Level.INSUFFICIENT_DATA, ()),
+            ("calm", Level.NONE, (CALM,)),
+            ("bad", Level.WARNING, (CHANGED, WORST)),
+            ("less", Level.WARNING, (CHANGED,)),
+        )
+    )
+    table = sections.segments_table(replace(RESULT, segments=segments))
     assert table is not None
-    assert [row[0] for row in table["rows"]] == ["bad", "less", "few", "calm"]
-    assert table["rows"][0][1:6] == ["warning", "1,200", "30", "50.0%", "10.0%"]
-    assert table["rows"][2][1:] == ["insufficient data", "1,200", "30", "", "", "", ""]
-    assert sections.segment_table([]) is None
+    assert [row[0] for row in table.rows] == ["bad", "less", "few", "calm"]
+    assert table.rows[0][1:6] == ("warning", "1,200", "30", "50.0%", "10.0%")
+    assert table.rows[2][1:] == ("insufficient data", "1,200", "30", "", "", "", "")
+    assert sections.segments_table(RESULT) is None

@@ -1,4 +1,4 @@
-"""Templates and charts of one's own, and what is said when one is wrong."""
+"""Own templates and charts, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ReportError
-from runner.results import documents
+from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
-from tests.report.samples import REPORT, attributions, manifest
+from tests.report.samples import BASELINE, REPORT, attributions
 
-LIVE = documents.dump_analysis(attributions(["a", "b"]))
+LIVE = attributions(["a", "b"])
 
 
-def test_any_single_file_may_be_replaced(tmp_path: Path) -> None:
-    """What the folder lacks comes from the shipped ones; other forms do not notice."""
-    shipped = REPORT.render(manifest(), LIVE)
+def test_a_single_template_can_be_replaced(tmp_path: Path) -> None:
+    """Other templates are the shipped ones, so the other formats do not change."""
+    shipped = REPORT.render(BASELINE, LIVE)
     (tmp_path / "report.html.j2").write_text("<p>{{ headline }} {{ sentence }}</p>")
-    own = replace(REPORT, own=tmp_path).render(manifest(), LIVE)
-    assert own["report.html"].startswith(b"<p>Drift The &lt;b&gt;features&lt;/b&gt;")
+    own = replace(REPORT, templates=tmp_path).render(BASELINE, LIVE)
+    assert own["report.html"].startswith(b"<p>Reference The &lt;b&gt;features&lt;/b&gt;")
     assert {name: own[name] for name in ("report.pdf", "report.ipynb")} == {
         name: shipped[name] for name in ("report.pdf", "report.ipynb")
     }
 
 
-def test_a_chart_of_ones_own_is_in_all_forms(tmp_path: Path) -> None:
-    """Its colour is in the page; PDF and notebook are others, too."""
+def test_a_replaced_chart_is_in_all_formats(tmp_path: Path) -> None:
+    """Its color is on the page; PDF and notebook change too."""
     (tmp_path / "charts").mkdir()
-    specification = json.loads((REPORT.templates / "charts/attributions.vl.json").read_text())
+    specification = json.loads((CHECKOUT / "reports_templates/charts/attributions.vl.json").read_text())
     specification["encoding"]["color"]["value"] = "#123456"
     (tmp_path / "charts/attributions.vl.json").write_text(json.dumps(specification))
-    shipped, own = REPORT.render(manifest(), LIVE), replace(REPORT, own=tmp_path).render(manifest(), LIVE)
+    shipped, own = REPORT.render(BASELINE, LIVE), replace(REPORT, templates=tmp_path).render(BASELINE, LIVE)
     assert b"#123456" in own["report.html"]
     assert all(own[name] != shipped[name] for name in shipped)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "line"),
+    ("name", "content", "line"),
     [
         pytest.param("report.html.j2", "a\n{{ titel }}\n", ":2", id="undefined name"),
         pytest.param("report.html.j2", "a\n\n{% if %}\n", ":3", id="syntax"),
@@ -53,38 +53,38 @@ def test_a_chart_of_ones_own_is_in_all_forms(tmp_path: Path) -> None:
         pytest.param("charts/attributions.vl.json", '{"mark": 7}', "", id="no chart"),
     ],
 )
-def test_a_wrong_template_is_an_error_with_its_line(
-    tmp_path: Path, golden: Golden, name: str, text: str, line: str
+def test_an_invalid_template_is_an_error_with_its_line(
+    tmp_path: Path, golden: Golden, name: str, content: str, line: str
 ) -> None:
-    """File, line and problem in one line; where the documents matter more, the other forms are made all the same."""
+    """File, line and problem are on one line; `attempt` renders the other formats."""
     (tmp_path / "charts").mkdir()
-    (tmp_path / name).write_text(text)
-    report = replace(REPORT, own=tmp_path)
+    (tmp_path / name).write_text(content)
+    report = replace(REPORT, templates=tmp_path)
     with golden.raises(ReportError) as caught:
-        report.render(manifest(), LIVE)
+        report.render(BASELINE, LIVE)
     assert str(caught.value.location) == f"{tmp_path / name}{line}"
     assert "\n" not in str(caught.value)
-    made, troubles = report.attempt(manifest(), LIVE)
-    assert len(made) + len(troubles) == 3
-    assert len(troubles) == (3 if name.startswith("charts") else 1)
-    missing = [form for form in ("report.html", "report.pdf", "report.ipynb") if form not in made]
-    for form, trouble in zip(missing, troubles, strict=True):
-        assert form in trouble
-        assert trouble.endswith(str(caught.value))
+    files, problems = report.attempt(BASELINE, LIVE)
+    assert len(files) + len(problems) == 3
+    assert len(problems) == (3 if name.startswith("charts") else 1)
+    missing = [format_ for format_ in ("report.html", "report.pdf", "report.ipynb") if format_ not in files]
+    for format_, problem in zip(missing, problems, strict=True):
+        assert format_ in problem
+        assert problem.endswith(str(caught.value))
 
 
-def test_each_form_that_cannot_be_made_is_reported(tmp_path: Path, golden: Golden) -> None:
-    """By a line with its name and the error; a broken chart lacks in all three."""
+def test_each_format_that_cannot_be_rendered_is_reported(tmp_path: Path, golden: Golden) -> None:
+    """An invalid chart prevents all three formats."""
     (tmp_path / "charts").mkdir()
     (tmp_path / "charts/attributions.vl.json").write_text("[]")
-    made, troubles = replace(REPORT, own=tmp_path).attempt(manifest(), LIVE)
-    assert (made, len(troubles)) == ({}, 3)
-    golden("\n".join(troubles))
+    files, problems = replace(REPORT, templates=tmp_path).attempt(BASELINE, LIVE)
+    assert (files, len(problems)) == ({}, 3)
+    golden("\n".join(problems))
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path, golden: Golden) -> None:
     """The error names the folder and the key."""
     with golden.raises(ReportError) as caught:
-        replace(REPORT, own=tmp_path / "none").render(manifest(), LIVE)
+        replace(REPORT, templates=tmp_path / "none").render(BASELINE, LIVE)
     assert caught.value.location == tmp_path / "none"
     assert "report.templates" in str(caught.value)

@@ -1,12 +1,12 @@
-"""What a person sees of a page: its texts without tags, styles and drawings."""
+"""Visible text of a page: strings without tags, styles and charts."""
 
 from __future__ import annotations
 
 import re
 from html import unescape
 
-UNSEEN = re.compile(r"<(head|style|svg)\b.*?</\1>", re.DOTALL)
-ENDS = (
+INVISIBLE = re.compile(r"<(head|style|svg)\b.*?</\1>", re.DOTALL)
+REPLACEMENTS = (
     (r"\s+", " "),
     (r"</dt>", ": "),
     (r"</div> <div class", " — <div class"),
@@ -16,23 +16,23 @@ ENDS = (
 )
 
 
-def visible(shown: str) -> str:
-    """Return the visible text of a piece of HTML, a line for each paragraph, list item or row of a table."""
-    shown = UNSEEN.sub("", shown)
-    for pattern, instead in ENDS:
-        shown = re.sub(pattern, instead, shown)
-    lines = (" ".join(line.split()) for line in unescape(shown).splitlines())
+def visible(html: str) -> str:
+    """Return the visible text of HTML, with a line for each paragraph, list item and table row."""
+    html = INVISIBLE.sub("", html)
+    for pattern, replacement in REPLACEMENTS:
+        html = re.sub(pattern, replacement, html)
+    lines = (" ".join(line.split()) for line in unescape(html).splitlines())
     return "\n".join(line for line in lines if line)
 
 
-def parts(page: str, name: str) -> list[str]:
-    """Return the HTML of the elements of a class, which hold no other element of their own kind."""
-    return [found[1] for found in re.findall(rf'<(\w+) class="{name}\b[^"]*"[^>]*>(.*?)</\1>', page, re.DOTALL)]
+def elements(page: str, name: str) -> list[str]:
+    """Return the inner HTML of the elements of a class; they must not contain elements with the same tag."""
+    return [match[1] for match in re.findall(rf'<(\w+) class="{name}\b[^"]*"[^>]*>(.*?)</\1>', page, re.DOTALL)]
 
 
-def seen(page: str, *names: str) -> str:
+def text_of(page: str, *names: str) -> str:
     """Return the visible text of the elements of some classes."""
-    return "\n".join(visible(part) for name in names for part in parts(page, name))
+    return "\n".join(visible(element) for name in names for element in elements(page, name))
 
 
 def headings(page: str) -> list[str]:
@@ -41,18 +41,23 @@ def headings(page: str) -> list[str]:
 
 
 def details(page: str) -> list[str]:
-    """Return the visible text of what is folded."""
-    return [visible(part) for part in re.findall(r"<details.*?</details>", page, re.DOTALL)]
+    """Return the visible text of the folded elements."""
+    return [visible(element) for element in re.findall(r"<details.*?</details>", page, re.DOTALL)]
 
 
-def state(page: str) -> str:
-    """Return the state that colours the verdict: good, warning, bad or doubtful."""
-    (found,) = re.findall(r'<section class="verdict (\w+)"', page)
-    return str(found)
+def verdict_state(page: str) -> str:
+    """Return the class that colors the verdict: good, warning, bad or doubtful."""
+    (name,) = re.findall(r'<section class="verdict (\w+)"', page)
+    return str(name)
 
 
 def order(page: str) -> list[str]:
-    """Return the classes of the elements of a page that stand for its sections, each run of the same as one."""
-    found = re.findall(r'class="(verdict|advice|health|bar)\b|<(figure|details)\b', page)
-    names = [first or second for first, second in found]
-    return [name for name, former in zip(names, ["", *names], strict=False) if name != former]
+    """Return the kinds of elements on a page in their order, without repetitions."""
+    matches = re.findall(r'class="(verdict|advice|health|bar)\b|<(figure|details)\b', page)
+    names = [class_ or tag for class_, tag in matches]
+    return [name for name, previous in zip(names, ["", *names], strict=False) if name != previous]
+
+
+def numbers(page: str) -> set[str]:
+    """Return the numbers that fill a table cell."""
+    return set(re.findall(r"<td>([-+]?\d[\d.e%-]*)</td>", page))

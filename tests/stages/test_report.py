@@ -1,4 +1,4 @@
-"""Reports made again, from the documents alone."""
+"""`stage=report` renders reports again, from the documents of a directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REFERENCE = "baseline/breast-cancer-monitor"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quickstart that saves local attributions."""
+    """The folder of a quickstart with saved local attributions."""
     root = tmp_path_factory.mktemp("finished")
     Shapwatch(root)("stage=quickstart", "shap.save_local_shap_values=true")
     assert (root / HOUR / "explanations_shap/out.csv").exists()
@@ -27,15 +27,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shapwatch(tmp_path: Path, finished: Path) -> Shapwatch:
-    """The program, over an execution and a baselining; their captures are gone."""
+    """The program with an execution and a baselining, without their captures."""
     for folder in (HOUR, REFERENCE):
         shutil.copytree(finished / folder, tmp_path / folder)
     return Shapwatch(tmp_path)
 
 
 @pytest.mark.parametrize("folder", [HOUR, REFERENCE])
-def test_the_same_documents_give_the_same_report(shapwatch: Shapwatch, folder: str) -> None:
-    """Without model or data it is the same to the byte, and so is everything else."""
+def test_the_same_documents_give_the_same_bytes(shapwatch: Shapwatch, folder: str) -> None:
+    """Without model or data; other files do not change."""
     before = file_contents(shapwatch.root / folder)
     for name in ("report.html", "report.pdf"):
         (shapwatch.root / folder / name).unlink()
@@ -44,16 +44,16 @@ def test_the_same_documents_give_the_same_report(shapwatch: Shapwatch, folder: s
     assert file_contents(shapwatch.root / folder) == before
 
 
-def test_another_title_is_in_all_forms(shapwatch: Shapwatch) -> None:
-    """Only the reports change."""
+def test_another_title_is_in_all_formats(shapwatch: Shapwatch) -> None:
+    """Other files do not change."""
     before = file_contents(shapwatch.root / HOUR)
     shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", "report.title=Another")
     after = file_contents(shapwatch.root / HOUR)
     assert {name for name in before if before[name] != after[name]} == {"report.html", "report.pdf", "report.ipynb"}
 
 
-def test_the_page_over_all_executions_is_written_anew(shapwatch: Shapwatch) -> None:
-    """With the same title, and a link to what there is; nothing is written for a baselining."""
+def test_the_page_of_the_monitor_is_written(shapwatch: Shapwatch) -> None:
+    """With the same title, and a link to the execution; a baselining has no such page."""
     shapwatch("stage=report", f"stage.directory={shapwatch.root / REFERENCE}")
     assert not list(shapwatch.root.rglob("index.html"))
     printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", "report.title=Another")
@@ -64,19 +64,19 @@ def test_the_page_over_all_executions_is_written_anew(shapwatch: Shapwatch) -> N
     assert '<a href="2026/01/05/12/report.html">' in index.read_text()
 
 
-@pytest.mark.parametrize("place", ["copy", "2026/01/05/12", "e/breast-cancer-monitor/2026/01/05/12", f"{HOUR}-30"])
-def test_a_copy_elsewhere_has_no_page_over_it(shapwatch: Shapwatch, place: str) -> None:
-    """No index.html of somebody else's is written over: folders that only look like a monitor's are none."""
-    shutil.copytree(shapwatch.root / HOUR, shapwatch.root / "else" / place)
+@pytest.mark.parametrize("folder", ["copy", "2026/01/05/12", "e/breast-cancer-monitor/2026/01/05/12", f"{HOUR}-30"])
+def test_a_copy_in_another_folder_has_no_page_of_the_monitor(shapwatch: Shapwatch, folder: str) -> None:
+    """So that no other index.html is overwritten."""
+    shutil.copytree(shapwatch.root / HOUR, shapwatch.root / "else" / folder)
     before = file_contents(shapwatch.root).keys()
-    printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / 'else' / place}")
+    printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / 'else' / folder}")
     assert "index.html" not in printed
     assert file_contents(shapwatch.root).keys() == before
 
 
 @pytest.mark.parametrize("obstacle", ["folder", "template"])
-def test_a_page_that_cannot_be_written_fails_no_report(shapwatch: Shapwatch, obstacle: str, golden: Golden) -> None:
-    """The reports of the execution are there, the text says what is not, and the exit code is 0."""
+def test_a_page_that_cannot_be_written_is_reported(shapwatch: Shapwatch, obstacle: str, golden: Golden) -> None:
+    """The reports of the execution are written, and the exit code is 0."""
     own = shapwatch.root / "own"
     own.mkdir()
     index = (shapwatch.root / HOUR).parents[3] / "index.html"
@@ -90,8 +90,8 @@ def test_a_page_that_cannot_be_written_fails_no_report(shapwatch: Shapwatch, obs
     assert "Another" in (shapwatch.root / HOUR / "report.html").read_text()
 
 
-def test_a_failure_is_reported_again(tmp_path: Path, golden: Golden) -> None:
-    """The report of a failed execution needs no analysis."""
+def test_a_failed_execution_is_rendered(tmp_path: Path, golden: Golden) -> None:
+    """It has no analysis."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=baseline")
     shapwatch("stage=monitor", "stage.window=2026-01-05T09", code=2)
@@ -102,27 +102,29 @@ def test_a_failure_is_reported_again(tmp_path: Path, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "content"),
     [
-        pytest.param("notes.txt", "mine", id="a file of others"),
-        pytest.param("manifest.json", "{", id="manifest torn"),
+        pytest.param("notes.txt", "mine", id="foreign file"),
+        pytest.param("manifest.json", "{", id="torn manifest.json"),
         pytest.param("manifest.json", '{"stage": "other"}', id="another stage"),
         pytest.param("manifest.json", '{"stage": "monitor", "hashes": {}}', id="no hash of the analysis"),
         pytest.param("analysis.json", "{}", id="another analysis"),
-        pytest.param("drift.json", '{"reference": 7}', id="drift of another form"),
-        pytest.param("drift.json", "{", id="drift torn"),
+        pytest.param("drift.json", '{"reference": 7}', id="incomplete drift.json"),
+        pytest.param("drift.json", "{", id="torn drift.json"),
     ],
 )
-def test_damaged_or_foreign_documents_are_refused(shapwatch: Shapwatch, name: str, text: str, golden: Golden) -> None:
+def test_damaged_or_foreign_documents_are_refused(
+    shapwatch: Shapwatch, name: str, content: str, golden: Golden
+) -> None:
     """The exit code is 2, and nothing in the directory changes."""
-    (shapwatch.root / HOUR / name).write_text(text)
+    (shapwatch.root / HOUR / name).write_text(content)
     before = file_contents(shapwatch.root)
     golden(shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", code=2))
     assert file_contents(shapwatch.root) == before
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path, golden: Golden) -> None:
-    """Whether it is empty or not there."""
+    """Whether it is empty or does not exist."""
     (tmp_path / "empty").mkdir()
     for name in ("empty", "none"):
         printed = Shapwatch(tmp_path)("stage=report", f"stage.directory={tmp_path / name}", code=2)
@@ -130,8 +132,8 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path, golden: Golden) 
         golden(printed)
 
 
-def test_a_wrong_template_leaves_the_former_report(shapwatch: Shapwatch, golden: Golden) -> None:
-    """The error has file and line of the template; the directory is as it was."""
+def test_an_invalid_template_leaves_the_previous_reports(shapwatch: Shapwatch, golden: Golden) -> None:
+    """The error has file and line of the template; the directory does not change."""
     own = shapwatch.root / "own"
     own.mkdir()
     (own / "report.html.j2").write_text("{{ titel }}")
@@ -143,19 +145,19 @@ def test_a_wrong_template_leaves_the_former_report(shapwatch: Shapwatch, golden:
     assert file_contents(shapwatch.root / HOUR) == before
 
 
-def test_a_wrong_template_loses_no_documents(tmp_path: Path, golden: Golden) -> None:
-    """Baselining and execution have all documents but that form of the report, and a note on it."""
+def test_an_invalid_template_loses_no_documents(tmp_path: Path, golden: Golden) -> None:
+    """Baselining and executions write all documents and the other formats, and a note."""
     own = tmp_path / "own"
     own.mkdir()
     (own / "report.typ").write_text("#titel")
     printed = Shapwatch(tmp_path)("stage=quickstart", f"report.templates={own}")
-    place = f"{own}/report.typ:1: "
-    assert printed.count(place) == 4
+    location = f"{own}/report.typ:1: "
+    assert printed.count(location) == 4
     for folder, document in ((HOUR, "drift.json"), (REFERENCE, "reference.parquet")):
         names = {path.name for path in (tmp_path / folder).iterdir()}
         assert {"analysis.json", "manifest.json", "report.html", "report.ipynb", document} <= names
         assert "report.pdf" not in names
         notes = orjson.loads((tmp_path / folder / "manifest.json").read_bytes())["notes"]
-        (trouble,) = (note for note in notes if place in note)
-        assert trouble in printed
-        golden(trouble)
+        (problem,) = (note for note in notes if location in note)
+        assert problem in printed
+        golden(problem)
