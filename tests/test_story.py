@@ -144,7 +144,7 @@ def test_a_shadow_reads_its_settings_as_they_are(tmp_path: Path) -> None:
 
 def test_a_shadow_may_talk(tmp_path: Path) -> None:
     """What a model prints neither hides that it serves nor stops it; it is passed on."""
-    loud = ["model=python", "~model.artifact", "model.function=tests.models.loud:predict", "model.deploy=shadow"]
+    loud = ["model=python", "~model.artifact", "model.function=tests.models.noisy_model:predict", "model.deploy=shadow"]
     printed = Shapwatch(tmp_path).process("stage=baseline", *loud)
     assert "Completed" in printed
     assert "thinking thinking" in printed

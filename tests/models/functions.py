@@ -1,4 +1,4 @@
-"""Functions that `model.kind=python` can name."""
+"""Functions for `model.kind=python`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ NO_FUNCTION = 3
 
 
 def chance(features: pl.DataFrame) -> pl.Series:
-    """Return N probabilities; nulls count for nothing, and the frame is spoilt on the way."""
+    """Return N probabilities, with 0 for nulls; changes the data frame in place."""
     features.drop_in_place("plan")
     return 1 / (1 + (-features["use"].fill_null(0) + 0.01 * features["age"]).exp())
 
 
 def half(features: pl.DataFrame) -> pl.Series:
-    """Return half the chance."""
+    """Return half of the probabilities."""
     return chance(features) / 2
 
 
@@ -27,7 +27,7 @@ def shares(features: pl.DataFrame) -> NDArray[np.float32]:
 
 
 def failing(features: pl.DataFrame) -> list[float]:
-    """Raise."""
+    """Raise a KeyError."""
     raise KeyError("tenure")
 
 
@@ -36,8 +36,8 @@ def short(features: pl.DataFrame) -> list[float]:
     return [0.5] * (features.height - 1)
 
 
-def worded(features: pl.DataFrame) -> list[str]:
-    """Return words."""
+def strings(features: pl.DataFrame) -> list[str]:
+    """Return strings."""
     return ["high"] * features.height
 
 

@@ -1,4 +1,4 @@
-"""Real endpoints for tests: threaded HTTP servers on free loopback ports that answer, or fail, by script."""
+"""HTTP servers on free loopback ports that respond, or fail, as a test defines."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from ssl import SSLContext
 from threading import Event, Lock, Thread
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import polars as pl
 import pytest
 
 from runner.domain.records import Payload
 from runner.models.http import Http
+from runner.models.linear import LinearModel
 from runner.models.sagemaker import SageMaker
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.records.payloads import encoding
 from runner.serving.responses import encode_response
 
-USUAL: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "content_type": "application/jsonlines",
     "accept_type": "application/jsonlines",
     "content_template": None,
@@ -44,12 +46,23 @@ USUAL: dict[str, Any] = {
 }
 """Settings of a remote model."""
 
+NAMES = ["a", "b", "c"]
+MODEL = LinearModel(
+    kind="linear",
+    link="logistic",
+    intercept=(0.25,),
+    coefficients={"a": (0.1,), "b": (-2.5,), "c": (1 / 3,)},
+    label_headers=None,
+    deploy=None,
+)
+FEATURES = pl.DataFrame(np.random.default_rng(7).normal(size=(203, 3)), NAMES)
+
 Fault = Literal["reset", "stall", "truncate"]
 STALL_SECONDS = 30.0
 
 
 class Seen(NamedTuple):
-    """A request as it arrived; header names are in small letters."""
+    """A received request; header names are in lower case."""
 
     number: int
     method: str
@@ -61,7 +74,7 @@ class Seen(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A reply of the test server; a fault breaks the connection."""
+    """A response of a server; a fault breaks the connection."""
 
     status: int
     body: str
@@ -69,12 +82,13 @@ class Reply(NamedTuple):
     fault: Fault | None = None
 
 
-Answerer = Callable[[Seen], Reply]
+Responder = Callable[[Seen], Reply]
+"""A function that returns the response to a request."""
 
 
 @dataclass
 class Served:
-    """A running server: its address, and the requests it has seen, in the order of their arrival."""
+    """The URL of a running server, and the requests it has received, in order."""
 
     url: str
     seen: list[Seen] = field(default_factory=list)
@@ -84,9 +98,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, answer: Answerer, context: SSLContext | None) -> None:
+    def __init__(self, responder: Responder, context: SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer = answer
+        self.responder = responder
         if context:
             self.socket = context.wrap_socket(self.socket, server_side=True)
         self.served = Served(f"http{'s' if context else ''}://127.0.0.1:{self.server_port}")
@@ -106,7 +120,7 @@ class _Server(ThreadingHTTPServer):
         """Ignore errors of clients that disconnect."""
 
     def end(self) -> None:
-        """Stop, with all connections and threads."""
+        """Stop the server, its connections and its threads."""
         self.ending.set()
         self.shutdown()
         for connection in list(self.sockets):
@@ -127,12 +141,12 @@ class _Handler(BaseHTTPRequestHandler):
             number = len(self.server.served.seen)
             seen = Seen(number, self.command, self.path, headers, body, self.client_address[1], time.monotonic())
             self.server.served.seen.append(seen)
-        self._send(self.server.answer(seen))
+        self._send(self.server.responder(seen))
 
     do_GET = do_POST
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
     def _send(self, reply: Reply) -> None:
         if reply.fault == "stall":
@@ -150,9 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(answer: Answerer, context: SSLContext | None = None) -> Iterator[Served]:
-    """Yield a server that answers by a function, over TLS with a context."""
-    server = _Server(answer, context)
+def serving(responder: Responder, context: SSLContext | None = None) -> Iterator[Served]:
+    """Run a server with a responder, over TLS if there is a context."""
+    server = _Server(responder, context)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -162,40 +176,44 @@ def serving(answer: Answerer, context: SSLContext | None = None) -> Iterator[Ser
         thread.join()
 
 
-def always(status: int, body: str, headers: Mapping[str, str] | None = None, fault: Fault | None = None) -> Answerer:
-    """Return an answerer with one fixed response."""
+def always(status: int, body: str, headers: Mapping[str, str] | None = None, fault: Fault | None = None) -> Responder:
+    """Return a responder with one fixed response."""
     return lambda _: Reply(status, body, headers or {}, fault)
 
 
-def scoring(model: Model, names: list[str], fields: Fields | None = None) -> Answerer:
-    """Return an answerer with a model's scores, in the requested media type."""
-    located = fields or Fields("features", None)
+def scoring(model: Model, names: list[str], fields: Fields | None = None) -> Responder:
+    """Return a responder with a model's scores, in the requested media type."""
+    request_fields = fields or Fields("features", None)
 
-    def answer(seen: Seen) -> Reply:
+    def respond(seen: Seen) -> Reply:
         payload = Payload(seen.headers["content-type"], seen.body.decode(), encoding(seen.headers["content-type"]))
-        rows = located.request_rows(payload)
+        rows = request_fields.request_rows(payload)
         features = pl.DataFrame(rows, names, orient="row", infer_schema_length=None)
         try:
             return Reply(200, encode_response(model, features, seen.headers["accept"]))
         except ValueError as error:
             return Reply(406, str(error))
 
-    return answer
+    return respond
+
+
+SCORING = scoring(MODEL, NAMES)
+"""A responder with the scores of MODEL."""
 
 
 def http(url: str, **settings: Any) -> Http:
     """Return a model behind a URL."""
-    return Http(**(USUAL | {"kind": "http", "url": url, "token_env": None} | settings))
+    return Http(**(DEFAULTS | {"kind": "http", "url": url, "token_env": None} | settings))
 
 
 def sagemaker(url: str, **settings: Any) -> SageMaker:
-    """Return a model behind a SageMaker runtime at a URL."""
+    """Return a model behind a SageMaker endpoint; the runtime is at a URL."""
     own = {"kind": "sagemaker", "endpoint_name": "churn", "region": "us-east-1", "endpoint_url": url}
-    return SageMaker(**(USUAL | own | {"target_variant": None, "inference_component": None} | settings))
+    return SageMaker(**(DEFAULTS | own | {"target_variant": None, "inference_component": None} | settings))
 
 
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give boto3 credentials, and nothing else of this machine's."""
+    """Set credentials for boto3, and hide all other AWS settings of this machine."""
     for name, value in {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hush-hush"}.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
@@ -207,17 +225,14 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def remotely(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Iterator[Http | SageMaker]:
-    """Yield a model of a remote kind that talks to a server with a model of this process behind it.
-
-    For `sagemaker`, `credentials` have to be there.
-    """
+    """Serve a model, and yield a remote model of a kind that calls it; `sagemaker` needs `credentials`."""
     with serving(scoring(model, names)) as served:
         yield sagemaker(served.url) if kind == "sagemaker" else http(served.url)
 
 
 def lasting(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Http | SageMaker:
-    """Return a model of a remote kind, as `remotely`; its server runs for as long as it is there."""
+    """Return a remote model as `remotely` does; its server stops when the model is deleted."""
     stack = ExitStack()
-    made = stack.enter_context(remotely(kind, model, names))
-    weakref.finalize(made, stack.close)
-    return made
+    remote = stack.enter_context(remotely(kind, model, names))
+    weakref.finalize(remote, stack.close)
+    return remote

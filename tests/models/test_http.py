@@ -1,4 +1,4 @@
-"""A model behind a URL: what travels, what stays secret, and the protocols of other servers."""
+"""A model behind a URL: protocols of servers, tokens, URLs, connections."""
 
 from __future__ import annotations
 
@@ -27,16 +27,21 @@ from runner.errors import EndpointError, ModelAnswerError
 from runner.models.http import Http, _posted
 from runner.urls import is_plain_url, without_secrets
 from tests.golden import Golden
-from tests.models.servers import Reply, Seen, always, http, serving
-from tests.models.test_remote import ANSWER, FEATURES, MODEL
+from tests.models.contract import ModelContract
+from tests.models.people import PEOPLE, linear_model
+from tests.models.servers import FEATURES, MODEL, SCORING, Reply, Seen, always, http, lasting, serving
 
 TOKEN = "sesame-1234567890"
 JSON = "application/json"
-NOWHERE = "http://127.0.0.1:9"
+CLOSED_URL = "http://127.0.0.1:9"
+
+CONTRACT = ModelContract(
+    lambda _, number: lasting("http", linear_model(number), PEOPLE.columns), PEOPLE, exact=True, in_process=False
+)
 
 
-def configured(option: str, **settings: Any) -> Http:
-    """Return the model that an option of conf/model describes, with settings of one's own."""
+def option_model(option: str, **settings: Any) -> Http:
+    """Return the model of an option of conf/model, with other settings."""
     cli.register_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = compose("config", ["~experiment", f"model={option}"])
@@ -46,50 +51,50 @@ def configured(option: str, **settings: Any) -> Http:
     return Http(**values["model"])
 
 
-def tables(document: Any, columns: int = 3) -> pl.DataFrame:
-    """Return rows as features, sure to be lists of numbers."""
-    assert all(len(row) == columns and all(isinstance(cell, int | float) for cell in row) for row in document)
-    return pl.DataFrame(document, FEATURES.columns, orient="row")
+def features_of(rows: Any, columns: int = 3) -> pl.DataFrame:
+    """Return lists of numbers as features."""
+    assert all(len(row) == columns and all(isinstance(cell, int | float) for cell in row) for row in rows)
+    return pl.DataFrame(rows, FEATURES.columns, orient="row")
 
 
 def mlflow(seen: Seen) -> Reply:
-    """Answer as `mlflow models serve`."""
+    """Respond as `mlflow models serve`."""
     assert seen.path == "/invocations"
     (kind,) = document = json.loads(seen.body)
     assert kind == "dataframe_split"
     assert document[kind].keys() == {"columns", "data"}
     assert document[kind]["columns"] == FEATURES.columns
-    scores = MODEL.predict(tables(document[kind]["data"]))[:, 0].tolist()
+    scores = MODEL.predict(features_of(document[kind]["data"]))[:, 0].tolist()
     return Reply(200, json.dumps({"predictions": scores}))
 
 
 def kserve_v1(seen: Seen) -> Reply:
-    """Answer in KServe's V1 protocol."""
+    """Respond in KServe's V1 protocol."""
     assert seen.path == "/v1/models/churn:predict"
     ((kind, rows),) = json.loads(seen.body).items()
     assert kind == "instances"
-    return Reply(200, json.dumps({"predictions": MODEL.predict(tables(rows)).tolist()}))
+    return Reply(200, json.dumps({"predictions": MODEL.predict(features_of(rows)).tolist()}))
 
 
 def kserve_v2(seen: Seen) -> Reply:
-    """Answer in the Open Inference Protocol, with a flat tensor."""
+    """Respond in the Open Inference Protocol, with a flat tensor."""
     assert seen.path == "/v2/models/churn/infer"
     ((kind, (tensor,)),) = json.loads(seen.body).items()
     assert kind == "inputs"
     assert tensor.keys() == {"name", "shape", "datatype", "data"}
     assert (tensor["name"], tensor["datatype"]) == ("input-0", "FP64")
     assert tensor["shape"] == list(np.shape(tensor["data"]))
-    scores = MODEL.predict(tables(tensor["data"]))[:, 0].tolist()
+    scores = MODEL.predict(features_of(tensor["data"]))[:, 0].tolist()
     output = {"name": "output-0", "shape": [len(scores), 1], "datatype": "FP64", "data": scores}
     return Reply(200, json.dumps({"model_name": "churn", "outputs": [output]}))
 
 
 def bentoml(seen: Seen) -> Reply:
-    """Answer as a BentoML service that takes and returns arrays."""
+    """Respond as a BentoML service with arrays."""
     assert seen.path == "/predict"
     ((parameter, rows),) = json.loads(seen.body).items()
     assert parameter == "features"
-    return Reply(200, json.dumps(MODEL.predict(tables(rows))[:, 0].tolist()))
+    return Reply(200, json.dumps(MODEL.predict(features_of(rows))[:, 0].tolist()))
 
 
 @pytest.mark.parametrize(
@@ -102,8 +107,8 @@ def bentoml(seen: Seen) -> Reply:
     ],
 )
 @pytest.mark.parametrize("rows", [1, 7])
-def test_other_protocols(server: Callable[[Seen], Reply], path: str, rows: int) -> None:
-    """Each option for a protocol speaks it, and reads the scores to the bit."""
+def test_options_support_protocols_of_other_servers(server: Callable[[Seen], Reply], path: str, rows: int) -> None:
+    """Scores read with the option for a protocol are bit-identical to the model's."""
 
     def answer(seen: Seen) -> Reply:
         assert seen.method == "POST"
@@ -111,37 +116,36 @@ def test_other_protocols(server: Callable[[Seen], Reply], path: str, rows: int) 
         return server(seen)
 
     with serving(answer) as served:
-        model = configured(server.__name__, url=served.url + path, max_request_rows=3)
+        model = option_model(server.__name__, url=served.url + path, max_request_rows=3)
         assert model.predict(FEATURES[:rows]).tobytes() == MODEL.predict(FEATURES[:rows]).tobytes()
         assert model.calls_made == model.planned_calls(FEATURES[:rows])
 
 
-def test_several_outputs_of_a_flat_tensor() -> None:
-    """The Open Inference Protocol has all outputs of all records in one list, which names of outputs cut."""
+def test_flat_tensor_with_several_outputs() -> None:
+    """label_headers define the number of outputs in a flat tensor."""
     with serving(always(200, '{"outputs":[{"shape":[2,2],"data":[0.25,0.75,0.5,0.5]}]}')) as served:
-        model = configured("kserve_v2", url=served.url, label_headers=["stay", "leave"])
+        model = option_model("kserve_v2", url=served.url, label_headers=["stay", "leave"])
         assert model.predict(FEATURES[:2]).tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 
-def test_several_outputs_of_one_record() -> None:
-    """Rows of several numbers are several outputs."""
+def test_lists_of_numbers_are_several_outputs() -> None:
+    """A list of numbers per record is several outputs."""
     with serving(always(200, '{"predictions":[[0.25,0.75],[0.5,0.5]]}')) as served:
-        assert configured("mlflow", url=served.url).predict(FEATURES[:2]).tolist() == [[0.25, 0.75], [0.5, 0.5]]
+        assert option_model("mlflow", url=served.url).predict(FEATURES[:2]).tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 
-def test_fields_are_keys() -> None:
-    """A model has a field for each key of its YAML, without a value of its own."""
+def test_every_setting_is_required() -> None:
+    """No field of the class has a default value."""
     keys = [str(key) for key in OmegaConf.load(cli.CONF / "model/http.yaml")]
-    assert set(keys) == set(Http.__dataclass_fields__)
-    values = vars(configured("http", url=NOWHERE))
+    values = vars(option_model("http", url=CLOSED_URL))
     for key in keys:
         with pytest.raises(ValidationError, match=key):
             Http(**{other: values[other] for other in keys if other != key})
 
 
 def test_request_headers_and_body() -> None:
-    """A request is a POST with its media types and no token."""
-    with serving(ANSWER) as served:
+    """A request is a POST with media types and without a token."""
+    with serving(SCORING) as served:
         http(served.url + "/invocations?stage=blue").predict(FEATURES[:1])
         (seen,) = served.seen
         assert (seen.method, seen.path) == ("POST", "/invocations?stage=blue")
@@ -149,16 +153,16 @@ def test_request_headers_and_body() -> None:
         assert "authorization" not in seen.headers
 
 
-def test_a_token_travels_and_stays_secret(
+def test_token_is_sent_and_redacted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
-    """The token is sent, and stands in no setting, message or log, also where the endpoint repeats it."""
+    """The token is sent; no message or log contains it, also if the endpoint repeats it."""
     monkeypatch.setenv("CHURN_TOKEN", f"{TOKEN}\n")
 
-    def repeating(seen: Seen) -> Reply:
+    def repeat_token(seen: Seen) -> Reply:
         return Reply([503, 400, 403][min(seen.number, 2)], f"{seen.headers['authorization']} is not for {TOKEN}")
 
-    with serving(repeating) as served, caplog.at_level("DEBUG"):
+    with serving(repeat_token) as served, caplog.at_level("DEBUG"):
         model = http(f"{served.url}/?key={TOKEN}", token_env="CHURN_TOKEN", max_request_rows=2, concurrency=1)
         with golden.raises(EndpointError) as caught:
             model.predict(FEATURES[:2])
@@ -174,34 +178,34 @@ def test_a_token_travels_and_stays_secret(
 
 @pytest.mark.parametrize("body", ['{"got":"TOKEN"}', "TOKEN", '{"score":"TOKEN"}', '{"score":1}\n{"score":"TOKEN"}'])
 @pytest.mark.parametrize(
-    "written", [lambda token: token, lambda token: token.replace("/", r"\/").replace("=", r"\u003D")]
+    "escape", [lambda token: token, lambda token: token.replace("/", r"\/").replace("=", r"\u003D")]
 )
-def test_a_token_in_a_good_answer_stays_secret(
-    monkeypatch: pytest.MonkeyPatch, body: str, written: Callable[[str], str]
+def test_token_in_a_successful_response_is_redacted(
+    monkeypatch: pytest.MonkeyPatch, body: str, escape: Callable[[str], str]
 ) -> None:
-    """An error that quotes a response redacts the token, however it is escaped or cut."""
+    """The error for an invalid response redacts the token, also if it is escaped or truncated."""
     token = f"{TOKEN}/{'x' * 150}/1234="
     monkeypatch.setenv("CHURN_TOKEN", token)
-    with serving(always(200, body.replace("TOKEN", written(token)))) as served:
+    with serving(always(200, body.replace("TOKEN", escape(token)))) as served:
         with pytest.raises((EndpointError, ModelAnswerError), match="…") as caught:
             http(served.url, token_env="CHURN_TOKEN").predict(FEATURES[:2])
         assert TOKEN[:6] not in str(caught.value)
 
 
-def test_scores_that_look_like_the_token_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages are redacted; scores are not."""
+def test_scores_are_not_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score with the digits of the token is unchanged."""
     monkeypatch.setenv("CHURN_TOKEN", "125")
     with serving(always(200, '{"score":0.125,"got":"125"}')) as served:
         assert http(served.url, token_env="CHURN_TOKEN").predict(FEATURES[:1]).tolist() == [[0.125]]
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", "two words", "line\nbreak", "ümlaut"])
-def test_a_missing_token_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
-    """The variable that should hold a token is named, what it holds is not, and nothing is sent."""
+def test_missing_token_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    """The error names the variable but not its value, and nothing is sent."""
     monkeypatch.delenv("CHURN_TOKEN", raising=False)
     if value is not None:
         monkeypatch.setenv("CHURN_TOKEN", value)
-    model = http(NOWHERE, token_env="CHURN_TOKEN")
+    model = http(CLOSED_URL, token_env="CHURN_TOKEN")
     with pytest.raises(EndpointError) as caught:
         model.predict(FEATURES[:1])
     assert caught.value.status is None
@@ -211,11 +215,11 @@ def test_a_missing_token_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str
     assert model.calls_made.requests == 0
 
 
-def test_the_error_of_a_missing_token(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The error says what a token looks like, and how to do without one."""
+def test_error_for_missing_token_has_a_remedy(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error describes a valid token and the setting for no token."""
     monkeypatch.delenv("CHURN_TOKEN", raising=False)
     with golden.raises(EndpointError):
-        http(NOWHERE, token_env="CHURN_TOKEN").predict(FEATURES[:1])
+        http(CLOSED_URL, token_env="CHURN_TOKEN").predict(FEATURES[:1])
 
 
 @pytest.mark.parametrize(
@@ -238,8 +242,8 @@ def test_the_error_of_a_missing_token(monkeypatch: pytest.MonkeyPatch, golden: G
         "http://999.0.0.1/x",
     ],
 )
-def test_other_addresses_are_refused(url: str) -> None:
-    """An invalid URL is refused; the error does not repeat it."""
+def test_invalid_urls_are_rejected(url: str) -> None:
+    """The error for an invalid URL does not quote it."""
     with pytest.raises(ValidationError) as caught:
         http(url)
     (problem,) = caught.value.errors()
@@ -248,8 +252,8 @@ def test_other_addresses_are_refused(url: str) -> None:
     assert "hush" not in problem["msg"]
 
 
-def test_the_error_of_another_address(golden: Golden) -> None:
-    """The error says what an address looks like, and where a token belongs."""
+def test_error_for_invalid_url_has_an_example(golden: Golden) -> None:
+    """The error contains a valid URL and the setting for a token."""
     with pytest.raises(ValidationError) as caught:
         http("http://user:hush@example.com/")
     (problem,) = caught.value.errors()
@@ -259,24 +263,24 @@ def test_the_error_of_another_address(golden: Golden) -> None:
 @given(st.text() | st.text(":/?#[]@.%0123456789abü\\\0\ud800").map("http://".__add__))
 @example("http://[::1]:8080/x")
 @example("https://bücher.example:443/v1?a=b")
-def test_every_string_is_an_address_or_refused(text: str) -> None:
-    """Every string is either refused or an address that can be shown and called."""
+def test_any_accepted_url_can_be_shown_and_called(text: str) -> None:
+    """Every string is either rejected or a URL that can be shown and called."""
     if is_plain_url(text):
         assert without_secrets(text).startswith(("http://", "https://"))
         model = http(text)
         assert callable(model._connect())
 
 
-def test_an_address_that_httpx_refuses_is_not_retried(golden: Golden) -> None:
-    """An address that httpx rejects is not retried."""
+def test_url_rejected_by_httpx_is_not_retried(golden: Golden) -> None:
+    """A URL that httpx rejects is an error that is not retryable."""
     with httpx.Client() as client:
-        answer = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")
-    assert (answer.status, answer.retryable) == (None, False)
-    golden(answer.text)
+        response = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")
+    assert (response.status, response.retryable) == (None, False)
+    golden(response.text)
 
 
 def test_redirects_are_not_followed(golden: Golden) -> None:
-    """The error names the redirect target without its secrets."""
+    """The error contains the target of the redirect without its secrets."""
     with serving(always(307, "", {"Location": "https://user:hush@example.com/x?key=hush"})) as served:
         with golden.raises(EndpointError) as caught:
             http(served.url).predict(FEATURES[:2])
@@ -287,11 +291,11 @@ def test_redirects_are_not_followed(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """Proxies of the environment are for other machines."""
+def test_loopback_addresses_use_no_proxy(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Proxies of the environment are used for other hosts only."""
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with serving(always(403, "a proxy")) as proxy, serving(ANSWER) as served:
+    with serving(always(403, "a proxy")) as proxy, serving(SCORING) as served:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         http(served.url.replace("127.0.0.1", host)).predict(FEATURES[:1])
@@ -302,15 +306,15 @@ def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch, ho
         assert len(proxy.seen) == 1
 
 
-def test_connections_are_kept() -> None:
-    """Many requests share a connection, which ends with the model."""
+def test_requests_share_connections() -> None:
+    """41 requests use at most two connections, which are closed with the model."""
     ports = set()
 
-    def remembering(seen: Seen) -> Reply:
+    def record_port(seen: Seen) -> Reply:
         ports.add(seen.port)
-        return ANSWER(seen)
+        return SCORING(seen)
 
-    with serving(remembering) as served:
+    with serving(record_port) as served:
         model = http(served.url, max_request_rows=5, concurrency=2)
         model.predict(FEATURES)
         assert len(served.seen) == 41
@@ -319,11 +323,11 @@ def test_connections_are_kept() -> None:
         gc.collect()
 
 
-def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate that nobody vouches for is refused; one that the environment trusts is taken."""
+def test_certificates_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown certificate is rejected; with SSL_CERT_FILE it is accepted."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_certificate(tmp_path / "server.pem"))
-    with serving(ANSWER, context) as served:
+    with serving(SCORING, context) as served:
         with pytest.raises(EndpointError) as caught:
             http(served.url, attempts=1).predict(FEATURES[:1])
         assert "CERTIFICATE_VERIFY_FAILED" in caught.value.problem
@@ -332,7 +336,7 @@ def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _certificate(path: Path) -> Path:
-    """Return the path of a key with its self-signed certificate for 127.0.0.1."""
+    """Write a key with its self-signed certificate for 127.0.0.1, and return the path."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

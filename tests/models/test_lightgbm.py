@@ -1,4 +1,4 @@
-"""LightGBM models: what the library itself predicts, names and orders of features, files it would not survive."""
+"""LightGBM models: scores of the library, names of features, damaged files."""
 
 from __future__ import annotations
 
@@ -13,86 +13,93 @@ import pytest
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.lightgbm import Lightgbm
 from tests.golden import Golden
+from tests.models.contract import ModelContract
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, lightgbm_file
 
 CLASSES_N = np.arange(len(VALUES_ND)) % 3
 
 
-def read(path: Path, columns: tuple[int, ...] | None = None) -> Lightgbm:
-    """Return the model of a file."""
+def file_model(path: Path, columns: tuple[int, ...] | None = None) -> Lightgbm:
+    """Return the model in a file."""
     return Lightgbm(kind="lightgbm", artifact=path, columns=columns, label_headers=None, deploy=None)
 
 
-def trained(labels_N: Any, names: list[str], **parameters: Any) -> lightgbm.Booster:
-    """Return a booster of three rounds."""
-    usual = {"num_threads": 1, "verbosity": -1, "num_leaves": 4}
-    return lightgbm.train({**usual, **parameters}, lightgbm.Dataset(VALUES_ND, labels_N, feature_name=names), 3)
+CONTRACT = ModelContract(
+    lambda folder, number: file_model(lightgbm_file(folder, 12 * number)), FEATURES, library="lightgbm"
+)
 
 
-def stored(folder: Path, model: lightgbm.Booster) -> Lightgbm:
-    """Return the model of a booster."""
+def trained_booster(labels_N: Any, names: list[str], **parameters: Any) -> lightgbm.Booster:
+    """Return a booster with three rounds."""
+    defaults = {"num_threads": 1, "verbosity": -1, "num_leaves": 4}
+    return lightgbm.train({**defaults, **parameters}, lightgbm.Dataset(VALUES_ND, labels_N, feature_name=names), 3)
+
+
+def booster_model(folder: Path, model: lightgbm.Booster) -> Lightgbm:
+    """Return the model with a booster."""
     model.save_model(folder / "model.txt")
-    return read(folder / "model.txt")
+    return file_model(folder / "model.txt")
 
 
-def test_scores_are_the_librarys(tmp_path: Path) -> None:
-    """A stored booster scores as the one that was trained, missing values included."""
-    model = trained(LABELS_N, list(NAMES), objective="binary")
+def test_scores_equal_the_library(tmp_path: Path) -> None:
+    """The model has the scores of the trained booster, also for missing values."""
+    model = trained_booster(LABELS_N, list(NAMES), objective="binary")
     expected: Any = model.predict(VALUES_ND)
     assert len(np.unique(expected)) > 5
-    assert stored(tmp_path, model).predict(FEATURES)[:, 0].tolist() == expected.tolist()
+    assert booster_model(tmp_path, model).predict(FEATURES)[:, 0].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("names", [list(NAMES), ["Age", "Hours per week", "Capital Gain", "Years"]])
-def test_features_are_found_by_name(tmp_path: Path, names: list[str]) -> None:
-    """The names in the file decide the order, also where LightGBM has replaced their spaces."""
-    booster = trained(LABELS_N, names, objective="binary")
+def test_features_are_matched_by_name(tmp_path: Path, names: list[str]) -> None:
+    """Features are arranged in the order of the names in the file, where LightGBM replaces spaces."""
+    booster = trained_booster(LABELS_N, names, objective="binary")
+    expected = np.asarray(booster.predict(VALUES_ND))
     features = pl.DataFrame(VALUES_ND, schema=names).fill_nan(None).select(reversed(names))
-    assert stored(tmp_path, booster).predict(features)[:, 0].tolist() == np.asarray(booster.predict(VALUES_ND)).tolist()
+    assert booster_model(tmp_path, booster).predict(features)[:, 0].tolist() == expected.tolist()
 
 
-def test_other_names_keep_the_order(tmp_path: Path, golden: Golden) -> None:
-    """Where the records have none of the file's names, their order counts; where they have some, that is refused."""
-    model = read(lightgbm_file(tmp_path))
+def test_features_with_other_names_keep_their_order(tmp_path: Path, golden: Golden) -> None:
+    """Features are matched by position if no name is in the file; partly matching names are an error."""
+    model = file_model(lightgbm_file(tmp_path))
     renamed = FEATURES.rename({name: f"column_{d}" for d, name in enumerate(NAMES)})
     assert model.predict(renamed).tolist() == model.predict(FEATURES).tolist()
     with golden.raises(ArtifactError):
         model.predict(FEATURES.rename({"gain": "other"}))
 
 
-def test_feature_names_equal_in_lightgbm_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """Two features whose names differ only in a space are refused."""
+def test_feature_names_equal_in_lightgbm_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """Two features whose names differ only in a space are an error."""
     features = FEATURES.rename({NAMES[0]: "the age", NAMES[1]: "the_age"})
     with golden.raises(ArtifactError):
-        read(lightgbm_file(tmp_path)).predict(features)
+        file_model(lightgbm_file(tmp_path)).predict(features)
 
 
-def test_several_outputs(tmp_path: Path, golden: Golden) -> None:
+def test_multiclass_model_has_several_outputs(tmp_path: Path, golden: Golden) -> None:
     """A classifier of three classes has three outputs; `columns` selects and orders them."""
-    multiclass = trained(CLASSES_N, list(NAMES), objective="multiclass", num_class=3)
+    multiclass = trained_booster(CLASSES_N, list(NAMES), objective="multiclass", num_class=3)
     expected: Any = multiclass.predict(VALUES_ND)
-    model = stored(tmp_path, multiclass)
+    model = booster_model(tmp_path, multiclass)
     assert model.predict(FEATURES).tolist() == expected.tolist()
     assert model.predict(FEATURES.clear()).shape == (0, 3)
-    chosen = read(model.artifact, columns=(2, 0))
+    chosen = file_model(model.artifact, columns=(2, 0))
     assert chosen.predict(FEATURES).tolist() == expected[:, [2, 0]].tolist()
     assert chosen.identity != model.identity
     with golden.raises(ModelAnswerError):
-        read(model.artifact, columns=(0, 3)).predict(FEATURES)
+        file_model(model.artifact, columns=(0, 3)).predict(FEATURES)
 
 
-def test_categories_of_data_frames_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """A model that was trained on the categories of a data frame would take their values for their codes."""
+def test_categories_of_data_frames_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """A model trained on categories of a data frame is rejected: it would read their values as codes."""
     path = lightgbm_file(tmp_path)
     path.write_text(path.read_text().replace("pandas_categorical:null", "pandas_categorical:[[10, 20, 30]]"))
     with golden.raises(ArtifactError):
-        read(path).predict(FEATURES)
+        file_model(path).predict(FEATURES)
 
 
-def test_strings_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """The error of a string names its feature."""
+def test_strings_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """The error for a string names the feature."""
     with golden.raises(ModelInputError):
-        read(lightgbm_file(tmp_path)).predict(FEATURES.with_columns(gain=pl.lit("x")))
+        file_model(lightgbm_file(tmp_path)).predict(FEATURES.with_columns(gain=pl.lit("x")))
 
 
 @pytest.mark.parametrize(
@@ -106,20 +113,20 @@ def test_strings_are_refused(tmp_path: Path, golden: Golden) -> None:
         ("left_child=", "left_child=500 "),
     ],
 )
-def test_damage_that_ends_the_process_is_found(tmp_path: Path, old: str, new: str, golden: Golden) -> None:
-    """A file that LightGBM would abort on is refused before."""
+def test_damage_that_would_abort_the_process_is_an_error(tmp_path: Path, old: str, new: str, golden: Golden) -> None:
+    """Damaged files on which LightGBM would abort the process are rejected first."""
     path = lightgbm_file(tmp_path)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with golden.raises(ArtifactError):
-        read(path).predict(FEATURES)
+        file_model(path).predict(FEATURES)
 
 
-def test_files_without_sizes_are_read(tmp_path: Path) -> None:
-    """The sizes of the trees are not needed, as in files of early versions."""
+def test_files_without_tree_sizes_are_accepted(tmp_path: Path) -> None:
+    """Files of early versions, without tree sizes, can be loaded."""
     path = lightgbm_file(tmp_path)
-    expected = read(path).predict(FEATURES)
+    expected = file_model(path).predict(FEATURES)
     lines = [line for line in path.read_text().splitlines(keepends=True) if not line.startswith("tree_sizes=")]
     path.write_text("".join(lines))
-    assert read(path).predict(FEATURES).tolist() == expected.tolist()
+    assert file_model(path).predict(FEATURES).tolist() == expected.tolist()

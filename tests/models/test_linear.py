@@ -1,10 +1,9 @@
-"""The linear model: scores worked out by hand, values of every kind, coefficients that do not fit."""
+"""The linear model: definition, types of features, responses, invalid coefficients."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -19,19 +18,24 @@ from runner.errors import ModelInputError, SettingsError
 from runner.models.linear import LinearModel
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
+from tests.models.contract import ModelContract
+from tests.models.people import PEOPLE
+from tests.models.people import linear_model as people_model
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 CATEGORIES = ("north", "Zürich", 'so-called "west", inner')
 
 
-def made(**parameters: Any) -> LinearModel:
-    """Return a logistic model of one feature x, or another."""
-    usual: dict[str, Any] = {"link": "logistic", "intercept": [0], "coefficients": {"x": 1}}
-    usual |= {"label_headers": None, "deploy": None}
-    return LinearModel(kind="linear", **(usual | parameters))
+def linear_model(**parameters: Any) -> LinearModel:
+    """Return a logistic regression with one feature x, or with other parameters."""
+    defaults: dict[str, Any] = {"link": "logistic", "intercept": [0], "coefficients": {"x": 1}}
+    defaults |= {"label_headers": None, "deploy": None}
+    return LinearModel(kind="linear", **(defaults | parameters))
 
 
-PLANS = made(
+CONTRACT = ModelContract(lambda _, number: people_model(number), PEOPLE, exact=True)
+
+PLANS = linear_model(
     link="softmax",
     intercept=[0.5, 0, -1.25],
     coefficients={
@@ -54,15 +58,15 @@ plans_rows = st.lists(
 
 
 def table(rows: list[Any]) -> pl.DataFrame:
-    """Return rows of a region, an age and a membership as features."""
+    """Return rows of region, age and membership as a data frame of features."""
     schema = {"region": pl.String, "age": pl.Float64, "member": pl.Boolean}
     return pl.DataFrame(
         [(region, None if age is None else float(age), member) for region, age, member in rows], schema, orient="row"
     )
 
 
-def by_hand(region: str | None, age: float | None, member: bool | None) -> list[float]:
-    """Return the shares of PLANS by the definition of softmax."""
+def softmax_scores(region: str | None, age: float | None, member: bool | None) -> list[float]:
+    """Return the probabilities of PLANS by the definition of softmax."""
     sums = list(PLANS.intercept)
     coefficients: Any = PLANS.coefficients
     for i in range(3):
@@ -74,18 +78,18 @@ def by_hand(region: str | None, age: float | None, member: bool | None) -> list[
 
 
 @given(plans_rows)
-def test_softmax_is_the_definition(rows: list[Any]) -> None:
-    """Categories are looked up, numbers multiplied, nulls and other categories ignored, shares add up to 1."""
+def test_softmax_matches_its_definition(rows: list[Any]) -> None:
+    """Scores equal the definition, and sum to 1; nulls and unknown categories contribute 0."""
     scores_NL = PLANS.predict(table(rows))
-    np.testing.assert_allclose(scores_NL, [by_hand(*row) for row in rows], atol=1e-9)
+    np.testing.assert_allclose(scores_NL, [softmax_scores(*row) for row in rows], atol=1e-9)
     np.testing.assert_allclose(scores_NL.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("link", ["identity", "logistic", "softmax"])
 @given(rows=plans_rows, data=st.data())
 def test_score_does_not_depend_on_the_batch(link: Any, rows: list[Any], data: st.DataObject) -> None:
-    """A row's scores are equal to the bit alone, in a batch, and in any part of it."""
-    model = made(link=link, intercept=PLANS.intercept, coefficients=PLANS.coefficients)
+    """A row's scores are bit-identical alone, in a batch, and in any part of the batch."""
+    model = linear_model(link=link, intercept=PLANS.intercept, coefficients=PLANS.coefficients)
     scores_NL = model.predict(table(rows))
     i = data.draw(st.integers(0, len(rows) - 1))
     start, stop = data.draw(st.integers(0, i)), data.draw(st.integers(i + 1, len(rows)))
@@ -95,11 +99,11 @@ def test_score_does_not_depend_on_the_batch(link: Any, rows: list[Any], data: st
 
 
 @pytest.mark.parametrize("link", ["identity", "logistic", "softmax"])
-def test_long_batches_have_the_bits_of_short_ones(link: Any) -> None:
-    """Many rows at once score as each of them alone."""
+def test_large_batch_equals_single_rows(link: Any) -> None:
+    """The scores of 250 rows are bit-identical to those of each row alone."""
     rng = np.random.default_rng(3)
     rows = [(CATEGORIES[i % 3], age, bool(i % 2)) for i, age in enumerate(rng.normal(40, 300, 250))]
-    model = made(link=link, intercept=PLANS.intercept, coefficients=PLANS.coefficients)
+    model = linear_model(link=link, intercept=PLANS.intercept, coefficients=PLANS.coefficients)
     alone = b"".join(model.predict(table([row])).tobytes() for row in rows)
     assert model.predict(table(rows)).tobytes() == alone
 
@@ -119,32 +123,32 @@ def test_long_batches_have_the_bits_of_short_ones(link: Any) -> None:
         (pl.Series([2**62, 3], dtype=pl.UInt64), 1, [float(2**62), 3.0]),
     ],
 )
-def test_values_of_every_kind(column: pl.Series, coefficient: Any, sums: list[float]) -> None:
-    """Numbers, booleans, texts and nulls add what their coefficient says."""
-    model = made(link="identity", coefficients={"x": coefficient})
+def test_feature_types(column: pl.Series, coefficient: Any, sums: list[float]) -> None:
+    """Numbers, booleans, strings and nulls contribute according to their coefficient."""
+    model = linear_model(link="identity", coefficients={"x": coefficient})
     assert model.predict(pl.DataFrame({"x": column}))[:, 0].tolist() == sums
 
 
-def test_features_are_found_by_name() -> None:
-    """The order of the columns changes no bit, nor does the order of the coefficients."""
+def test_features_are_matched_by_name() -> None:
+    """Scores do not depend on the order of columns or coefficients."""
     features = pl.DataFrame({"a": [0.1, 0.7], "b": [0.2, 0.3], "c": [0.3, 0.1]})
-    one = made(coefficients={"a": 0.1, "b": 0.2, "c": 0.3})
-    other = made(coefficients={"c": 0.3, "b": 0.2, "a": 0.1})
+    one = linear_model(coefficients={"a": 0.1, "b": 0.2, "c": 0.3})
+    other = linear_model(coefficients={"c": 0.3, "b": 0.2, "a": 0.1})
     assert one.predict(features).tobytes() == other.predict(features.select("c", "a", "b")).tobytes()
     assert one.identity == other.identity
 
 
-def test_far_scores_saturate() -> None:
-    """Sums far from 0 end at 0 and 1, without a warning."""
-    far = pl.DataFrame({"x": [1e90, -1e90]})
-    assert made().predict(far).tolist() == [[1.0], [0.0]]
-    shares = made(link="softmax", intercept=[0, 0], coefficients={"x": [1, -1]})
-    assert shares.predict(far).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+def test_extreme_scores_are_0_or_1() -> None:
+    """Extreme sums have the probabilities 0 and 1, without a warning."""
+    extreme = pl.DataFrame({"x": [1e90, -1e90]})
+    assert linear_model().predict(extreme).tolist() == [[1.0], [0.0]]
+    softmax = linear_model(link="softmax", intercept=[0, 0], coefficients={"x": [1, -1]})
+    assert softmax.predict(extreme).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
-@pytest.mark.parametrize("model", [PLANS, made(coefficients={"region": {"a": 1}, "age": 1, "member": 1})])
-def test_no_row_has_no_score(model: LinearModel) -> None:
-    """Scores have a column for each output, also for no row."""
+@pytest.mark.parametrize("model", [PLANS, linear_model(coefficients={"region": {"a": 1}, "age": 1, "member": 1})])
+def test_empty_input_has_empty_scores(model: LinearModel) -> None:
+    """Without rows, scores have one column per output and responses have no records."""
     scores_NL = model.predict(table([]))
     assert scores_NL.shape == (0, len(model.intercept))
     assert scores_NL.dtype == np.float64
@@ -162,13 +166,15 @@ def test_no_row_has_no_score(model: LinearModel) -> None:
         {"coefficients": {"x": {"true": 1}}},
     ],
 )
-def test_identity_changes_with_the_model(change: dict[str, Any]) -> None:
-    """Every parameter counts; the names of the outputs are none."""
-    assert made(**change).identity != made().identity
-    assert made(label_headers=["a"], intercept=0.0, coefficients={"x": [1.0]}).identity == made().identity
+def test_identity_changes_with_the_parameters(change: dict[str, Any]) -> None:
+    """Every parameter except label_headers changes the identity."""
+    assert linear_model(**change).identity != linear_model().identity
+    assert (
+        linear_model(label_headers=["a"], intercept=0.0, coefficients={"x": [1.0]}).identity == linear_model().identity
+    )
 
 
-HALVES = pl.DataFrame({"x": [0.0, -0.5]})
+TWO_ROWS = pl.DataFrame({"x": [0.0, -0.5]})
 
 
 @pytest.mark.parametrize(
@@ -187,9 +193,9 @@ HALVES = pl.DataFrame({"x": [0.0, -0.5]})
         ("identity", CSV, "0.0\n-0.5\n"),
     ],
 )
-def test_replies_with_one_output(link: str, accept: str, body: str) -> None:
-    """A probability comes with a label, 1 from a half on; a value comes alone."""
-    assert made(link=link).encode_response(HALVES, accept) == body
+def test_responses_with_one_output(link: str, accept: str, body: str) -> None:
+    """A probability has a label, 1 from 0.5; a sum has none."""
+    assert linear_model(link=link).encode_response(TWO_ROWS, accept) == body
 
 
 @pytest.mark.parametrize(
@@ -213,31 +219,31 @@ def test_replies_with_one_output(link: str, accept: str, body: str) -> None:
         ("identity", CSV, "0.0,0.0\n0.0,1.0986122886681098\n"),
     ],
 )  # fmt: skip
-def test_replies_with_several_outputs(link: str, accept: str, body: str) -> None:
-    """Shares come with the name of the largest, the first of equal ones."""
-    model = made(link=link, intercept=[0, 0], coefficients={"x": [0, math.log(3)]}, label_headers=["é", "b"])
+def test_responses_with_several_outputs(link: str, accept: str, body: str) -> None:
+    """Probabilities have the name of the largest, or of the first of equal ones."""
+    model = linear_model(link=link, intercept=[0, 0], coefficients={"x": [0, math.log(3)]}, label_headers=["é", "b"])
     assert model.encode_response(pl.DataFrame({"x": [0, 1]}), accept) == body
 
 
-def test_replies_keep_every_bit() -> None:
-    """What stands in the answers are the scores themselves."""
+def test_responses_contain_exact_scores() -> None:
+    """Decoded responses equal the scores."""
     features = table([("north", 1 / 3, True), ("Zürich", 1e-7, None)])
     scores_NL = PLANS.predict(features).tolist()
     assert [
         json.loads(line)["probabilities"] for line in PLANS.encode_response(features, LINES).splitlines()
     ] == scores_NL
     assert [
-        answer["probabilities"] for answer in json.loads(PLANS.encode_response(features, JSON))["predictions"]
+        record["probabilities"] for record in json.loads(PLANS.encode_response(features, JSON))["predictions"]
     ] == scores_NL
     assert [
         [float(cell) for cell in line.split(",")] for line in PLANS.encode_response(features, CSV).splitlines()
     ] == scores_NL
 
 
-def test_other_media_types_are_refused(golden: Golden) -> None:
-    """The error for a media type without an answer names those there are."""
+def test_unsupported_media_type_is_rejected(golden: Golden) -> None:
+    """The error lists the supported media types."""
     with golden.raises(ValueError):
-        made().encode_response(HALVES, "text/html")
+        linear_model().encode_response(TWO_ROWS, "text/html")
 
 
 @pytest.mark.parametrize(
@@ -251,17 +257,17 @@ def test_other_media_types_are_refused(golden: Golden) -> None:
         pytest.param([1e101], 1, id="too large"),
     ],
 )
-def test_values_of_another_kind_are_refused(values: list[Any], coefficient: Any, golden: Golden) -> None:
-    """A number instead of a category, a string instead of a number, and no finite number are errors."""
+def test_invalid_values_are_rejected(values: list[Any], coefficient: Any, golden: Golden) -> None:
+    """Values that do not fit their coefficient, and numbers that are not finite, are errors."""
     with golden.raises(ModelInputError) as caught:
-        made(coefficients={"x": coefficient}).predict(pl.DataFrame({"x": values}))
+        linear_model(coefficients={"x": coefficient}).predict(pl.DataFrame({"x": values}))
     assert (caught.value.model, caught.value.feature) == ("linear", "x")
     assert repr(caught.value.value) == repr(values[-1])
 
 
-def test_other_features_are_refused(golden: Golden) -> None:
-    """Features without a coefficient and coefficients without a feature are errors, all of them at once."""
-    model = made(coefficients={"x": 1, "age": 2, "Sex": 3})
+def test_other_features_are_rejected(golden: Golden) -> None:
+    """One error lists all features without a coefficient and all coefficients without a feature."""
+    model = linear_model(coefficients={"x": 1, "age": 2, "Sex": 3})
     with golden.raises(SettingsError) as caught:
         model.predict(pl.DataFrame({"x": [1], "Age": [2]}))
     assert len(caught.value.problems) == 3
@@ -298,16 +304,15 @@ def test_other_features_are_refused(golden: Golden) -> None:
         pytest.param({"artifact": "x"}, id="unknown parameter"),
     ],
 )
-def test_parameters_that_do_not_fit_are_refused(parameters: dict[str, Any], golden: Golden) -> None:
-    """Numbers of another count or kind are one problem, explained in one sentence."""
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], golden: Golden) -> None:
+    """Invalid parameters are one problem with one message."""
     with pytest.raises(ValidationError) as caught:
-        made(**parameters)
+        linear_model(**parameters)
     (problem,) = caught.value.errors()
     golden(f"{'.'.join(map(str, problem['loc'])) or '-'}: {problem['msg']}")
 
 
-def test_every_parameter_stands_in_the_configuration() -> None:
-    """conf/model/linear.yaml names the parameters of the class, and asks for those only a user can know."""
+def test_option_requires_intercept_and_coefficients() -> None:
+    """conf/model/linear.yaml has a value for each parameter, except for two that users must set."""
     option = OmegaConf.load(CHECKOUT / "conf/model/linear.yaml")
-    assert set(option) == {parameter.name for parameter in fields(LinearModel)}
     assert OmegaConf.missing_keys(option) == {"intercept", "coefficients"}

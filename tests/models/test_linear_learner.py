@@ -1,4 +1,4 @@
-"""SageMaker Linear Learner: the notebook's numbers, hostile artefacts, values it cannot take."""
+"""SageMaker Linear Learner: published numbers, responses, damaged artifacts, invalid features."""
 
 from __future__ import annotations
 
@@ -21,63 +21,75 @@ from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
 from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.golden import Golden
+from tests.models.contract import ModelContract
+from tests.models.trees import FEATURES as TREE_FEATURES
 
 WEIGHTS = np.array([1.0, -2.0])
 PARAMS = array_list({"arg:fc0_weight": WEIGHTS[:, None], "arg:fc0_bias": np.array([[0.5]])})
 EXTRA = b'{"predictor_type":"binary_classifier","threshold":0.5}'
 
 
-def stored(folder: Path, data: bytes) -> LinearLearner:
-    """Return the model of an artefact with these bytes."""
+def artifact_model(folder: Path, data: bytes) -> LinearLearner:
+    """Return the model of an artifact with these bytes."""
     (folder / "model.tar.gz").write_bytes(data)
     return LinearLearner(kind="linear_learner", artifact=folder / "model.tar.gz", label_headers=None, deploy=None)
 
 
-def made(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
-    """Return a model of two features."""
-    return stored(folder, artefact(WEIGHTS, bias, **parameters))
+def linear_learner_model(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
+    """Return a model with two features."""
+    return artifact_model(folder, artefact(WEIGHTS, bias, **parameters))
 
 
-def lines(model: LinearLearner, features: pl.DataFrame) -> list[str]:
-    """Return the lines of the JSON Lines that a model answers with."""
+def contract_model(folder: Path, number: int) -> LinearLearner:
+    """Return a logistic regression with four weights; another number makes another model."""
+    return artifact_model(folder, artefact(np.array([0.5, -1.0, 2.0, 0.25]) * number, 0.5))
+
+
+CONTRACT = ModelContract(contract_model, TREE_FEATURES.drop_nulls()[:40], exact=True)
+
+
+def response_lines(model: LinearLearner, features: pl.DataFrame) -> list[str]:
+    """Return the lines of a model's response in JSON Lines."""
     body = model.encode_response(features, "application/jsonlines")
     assert body.endswith("\n")
     return body[:-1].split("\n")
 
 
 def table(*rows: tuple[Any, ...]) -> pl.DataFrame:
-    """Return rows as features."""
+    """Return rows as a data frame of features."""
     return pl.DataFrame(list(rows), orient="row")
 
 
 @pytest.fixture
 def notebook_model(adult: Path) -> LinearLearner:
-    """The notebook's model."""
+    """The model of AWS's notebook."""
     artifact = adult / "ll-adult-prediction-model.tar.gz"
     return LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
 
 
 @pytest.fixture
 def traffic(adult: Path) -> pl.DataFrame:
-    """The notebook's 334 test rows."""
-    lines = (adult / "test-dataset.jsonl").read_text().splitlines()
-    return table(*(json.loads(line)["features"] for line in lines))
+    """The 334 test rows of AWS's notebook."""
+    test_lines = (adult / "test-dataset.jsonl").read_text().splitlines()
+    return table(*(json.loads(line)["features"] for line in test_lines))
 
 
-@pytest.mark.parametrize(("row", "reply"), PUBLISHED.items())
-def test_published_replies(notebook_model: LinearLearner, row: tuple[int, ...], reply: str) -> None:
-    """The model answers the published requests with the published bytes."""
-    assert notebook_model.encode_response(table(row), "application/jsonlines") == reply + "\n"
+@pytest.mark.parametrize(("row", "response"), PUBLISHED.items())
+def test_published_requests_have_the_published_responses(
+    notebook_model: LinearLearner, row: tuple[int, ...], response: str
+) -> None:
+    """Responses equal the bytes that the notebook shows."""
+    assert notebook_model.encode_response(table(row), "application/jsonlines") == response + "\n"
 
 
-def test_published_mini_batch(notebook_model: LinearLearner) -> None:
-    """The model answers both rows at once as it does one by one, whatever type the numbers have."""
-    assert lines(notebook_model, table(*PUBLISHED)) == list(PUBLISHED.values())
-    assert lines(notebook_model, table(*PUBLISHED).cast(pl.Float64)) == list(PUBLISHED.values())
+def test_batch_has_the_published_responses(notebook_model: LinearLearner) -> None:
+    """A batch has the same responses as its records alone, for integers and floats."""
+    assert response_lines(notebook_model, table(*PUBLISHED)) == list(PUBLISHED.values())
+    assert response_lines(notebook_model, table(*PUBLISHED).cast(pl.Float64)) == list(PUBLISHED.values())
 
 
-def test_published_json(notebook_model: LinearLearner) -> None:
-    """Asked for JSON or CSV, the model answers with all digits, as the notebook of the JSON format publishes it."""
+def test_json_and_csv_scores_have_all_digits(notebook_model: LinearLearner) -> None:
+    """In JSON and CSV, scores have all digits, as in AWS's notebook for JSON."""
     published, second = PUBLISHED
     assert notebook_model.encode_response(table(published), "application/json") == (
         '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
@@ -88,26 +100,26 @@ def test_published_json(notebook_model: LinearLearner) -> None:
     )
 
 
-def test_published_statistics(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
-    """Mean, number of positives and scores around the threshold equal the notebooks' figures."""
-    replies = [json.loads(reply) for reply in lines(notebook_model, traffic)]
-    negative = [reply["score"] for reply in replies if not reply["predicted_label"]]
-    positive = [reply["score"] for reply in replies if reply["predicted_label"]]
-    assert len(replies) == 334
+def test_scores_have_the_published_statistics(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
+    """The mean, the number of positives and the scores near the threshold equal the notebook's."""
+    records = [json.loads(line) for line in response_lines(notebook_model, traffic)]
+    negative = [record["score"] for record in records if not record["predicted_label"]]
+    positive = [record["score"] for record in records if record["predicted_label"]]
+    assert len(records) == 334
     assert len(positive) == 51
     assert round(float(np.mean(negative + positive)), 6) == 0.234347
     assert (round(max(negative), 5), round(min(positive), 5)) == (0.46173, 0.46436)
 
 
 def test_scores_agree_with_double_precision(notebook_model: LinearLearner, traffic: pl.DataFrame) -> None:
-    """The formula in double precision gives the same scores but for the rounding of 14 sums in single precision."""
+    """Scores equal the formula in double precision up to rounding errors of single precision."""
     weights_D, bias, *_ = notebook_model.parameters
     scores_N = 1 / (1 + np.exp(-(traffic.to_numpy().astype(np.float64) @ weights_D.astype(np.float64) + float(bias))))
     assert np.abs(notebook_model.predict(traffic)[:, 0] - scores_N).max() < 5e-7
 
 
-def test_notebook_parameters(notebook_model: LinearLearner) -> None:
-    """The artefact's own threshold and type are read, with one weight a feature."""
+def test_parameters_are_read_from_the_artifact(notebook_model: LinearLearner) -> None:
+    """The threshold, the predictor type and one weight per feature are read."""
     weights_D, _, predictor, threshold = notebook_model.parameters
     assert (weights_D.shape, predictor, threshold) == ((14,), "binary_classifier", 0.46301859617233276)
 
@@ -118,7 +130,7 @@ demo_rows = st.lists(st.tuples(*[finite] * 10), min_size=1, max_size=40)
 
 @given(demo_rows, st.data())
 def test_score_does_not_depend_on_the_batch(rows: list[tuple[float, ...]], data: st.DataObject) -> None:
-    """A row's score is equal to the bit alone, in a batch, and in any part of it."""
+    """A row's score is bit-identical alone, in a batch, and in any part of the batch."""
     scores_N = DEMO_MODEL.predict(table(*rows))[:, 0]
     i = data.draw(st.integers(0, len(rows) - 1))
     start, stop = data.draw(st.integers(0, i)), data.draw(st.integers(i + 1, len(rows)))
@@ -127,29 +139,29 @@ def test_score_does_not_depend_on_the_batch(rows: list[tuple[float, ...]], data:
 
 
 def test_scores_have_one_column(demo_model: LinearLearner) -> None:
-    """Scores are one column of float64, also for no row."""
+    """Scores are one column of float64, also without rows."""
     scores_NL = demo_model.predict(pl.DataFrame({f"column_{i}": [0.5] for i in range(10)}).clear())
     assert scores_NL.shape == (0, 1)
     assert scores_NL.dtype == np.float64
 
 
-def test_identity_changes_with_the_artefact(tmp_path: Path) -> None:
-    """The identity is the SHA-256 of the artefact."""
-    model = made(tmp_path)
+def test_identity_changes_with_the_artifact(tmp_path: Path) -> None:
+    """The identity is the SHA-256 of the artifact."""
+    model = linear_learner_model(tmp_path)
     assert model.identity == hashlib.sha256((tmp_path / "model.tar.gz").read_bytes()).hexdigest()
-    assert made(tmp_path, bias=0.6).identity != model.identity
+    assert linear_learner_model(tmp_path, bias=0.6).identity != model.identity
 
 
 @pytest.mark.parametrize(("threshold", "label"), [(0.25, 1), (0.5, 1), (0.5000001, 0), (1, 0), (None, 1)], ids=str)
-def test_threshold_is_the_artefacts(tmp_path: Path, threshold: float | None, label: int) -> None:
-    """A score that reaches the artefact's threshold, or a half where it has none, is positive."""
-    reply = lines(made(tmp_path, bias=0, threshold=threshold), table((0, 0)))
-    assert reply == [f'{{"predicted_label":{label},"score":0.5}}']
+def test_label_depends_on_the_threshold(tmp_path: Path, threshold: float | None, label: int) -> None:
+    """Scores of at least the artifact's threshold are positive; without a threshold, scores of at least 0.5."""
+    lines = response_lines(linear_learner_model(tmp_path, bias=0, threshold=threshold), table((0, 0)))
+    assert lines == [f'{{"predicted_label":{label},"score":0.5}}']
 
 
-def test_far_scores_saturate(tmp_path: Path) -> None:
-    """Scores far from the threshold end at 0 and 1, without a warning."""
-    assert lines(made(tmp_path), table((1000, 0), (0, 1000))) == [
+def test_extreme_scores_are_0_or_1(tmp_path: Path) -> None:
+    """Extreme sums have the probabilities 0 and 1, without a warning."""
+    assert response_lines(linear_learner_model(tmp_path), table((1000, 0), (0, 1000))) == [
         '{"predicted_label":1,"score":1.0}',
         '{"predicted_label":0,"score":0.0}',
     ]
@@ -166,14 +178,15 @@ def test_far_scores_saturate(tmp_path: Path) -> None:
         ((2**50, 0), "1125899906842624.0"),
     ],
 )
-def test_regressor_replies_with_its_value(tmp_path: Path, row: tuple[float, float], score: str) -> None:
-    """A regressor's score is the sum itself, in decimal notation, without a label."""
-    assert lines(made(tmp_path, predictor_type="regressor"), table(row)) == [f'{{"score":{score}}}']
+def test_regressor_response_is_the_sum(tmp_path: Path, row: tuple[float, float], score: str) -> None:
+    """A regressor's score is the sum in decimal notation, without a label."""
+    model = linear_learner_model(tmp_path, predictor_type="regressor")
+    assert response_lines(model, table(row)) == [f'{{"score":{score}}}']
 
 
-def test_regressor_replies_in_every_form(tmp_path: Path) -> None:
-    """A regressor has no label in JSON either, and negative values in CSV."""
-    model = made(tmp_path, predictor_type="regressor")
+def test_regressor_responses_in_json_and_csv(tmp_path: Path) -> None:
+    """A regressor has no label in JSON, and negative values in CSV."""
+    model = linear_learner_model(tmp_path, predictor_type="regressor")
     assert (
         model.encode_response(table((3, 1), (0, 1)), "application/json")
         == '{"predictions": [{"score": 1.5}, {"score": -1.5}]}'
@@ -181,22 +194,22 @@ def test_regressor_replies_in_every_form(tmp_path: Path) -> None:
     assert model.encode_response(table((3, 1), (0, 1)), "text/csv") == "1.5\n-1.5\n"
 
 
-def test_other_media_types_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """The error for a media type that the container does not write names those it does."""
+def test_unsupported_media_type_is_rejected(tmp_path: Path, golden: Golden) -> None:
+    """The error lists the supported media types."""
     with golden.raises(ValueError):
-        made(tmp_path).encode_response(table((1, 2)), "text/html")
+        linear_learner_model(tmp_path).encode_response(table((1, 2)), "text/html")
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_other_number_of_features_is_refused(tmp_path: Path, width: int, golden: Golden) -> None:
-    """The error for records of another width has both numbers."""
+def test_other_number_of_features_is_rejected(tmp_path: Path, width: int, golden: Golden) -> None:
+    """The error contains the expected and the actual number of features."""
     with golden.raises(ArtifactError) as caught:
-        made(tmp_path).predict(table((1,) * width))
+        linear_learner_model(tmp_path).predict(table((1,) * width))
     assert caught.value.path == tmp_path / "model.tar.gz"
 
 
 @pytest.mark.parametrize(
-    ("values", "held"),
+    ("values", "invalid"),
     [
         pytest.param([1.0, None], None, id="null"),
         pytest.param([None, None], None, id="nulls"),
@@ -204,12 +217,12 @@ def test_other_number_of_features_is_refused(tmp_path: Path, width: int, golden:
         pytest.param([True, False], True, id="boolean"),
     ],
 )
-def test_features_that_are_no_numbers_are_refused(tmp_path: Path, values: list[Any], held: Any, golden: Golden) -> None:
-    """The error for a null, a string or a boolean names its feature."""
+def test_non_numeric_features_are_rejected(tmp_path: Path, values: list[Any], invalid: Any, golden: Golden) -> None:
+    """The error for a null, a string or a boolean names the feature."""
     features = pl.DataFrame({"Age": [1, 2], "Sex": values})
     with golden.raises(ModelInputError) as caught:
-        made(tmp_path).predict(features)
-    assert (caught.value.model, caught.value.feature, caught.value.value) == ("linear_learner", "Sex", held)
+        linear_learner_model(tmp_path).predict(features)
+    assert (caught.value.model, caught.value.feature, caught.value.value) == ("linear_learner", "Sex", invalid)
 
 
 @pytest.mark.parametrize(
@@ -218,14 +231,14 @@ def test_features_that_are_no_numbers_are_refused(tmp_path: Path, values: list[A
         pytest.param({"predictor_type": "multiclass_classifier"}, id="multiclass"),
         pytest.param({"predictor_type": None}, id="no type"),
         pytest.param({"predictor_type": ["regressor"]}, id="list of types"),
-        pytest.param({"threshold": "high"}, id="threshold is a word"),
+        pytest.param({"threshold": "high"}, id="threshold is a string"),
         pytest.param({"threshold": [0.5]}, id="threshold is a list"),
     ],
 )
-def test_other_parameters_are_refused(tmp_path: Path, parameters: dict[str, Any], golden: Golden) -> None:
-    """A predictor of another kind, and a threshold that is no number, are errors."""
+def test_invalid_parameters_are_rejected(tmp_path: Path, parameters: dict[str, Any], golden: Golden) -> None:
+    """Unsupported predictor types and non-numeric thresholds are errors."""
     with golden.raises(ArtifactError) as caught:
-        made(tmp_path, **parameters).predict(table((1, 2)))
+        linear_learner_model(tmp_path, **parameters).predict(table((1, 2)))
     assert caught.value.path == tmp_path / "model.tar.gz"
 
 
@@ -259,16 +272,16 @@ def test_other_parameters_are_refused(tmp_path: Path, parameters: dict[str, Any]
         ),
     ],
 )
-def test_other_archives_are_refused(tmp_path: Path, files: dict[str, bytes], golden: Golden) -> None:
-    """The error of an incomplete archive, or of another model, states the problem."""
-    model = stored(tmp_path, tar_gz({"model_algo-1": zip_archive(files)}))
+def test_other_archives_are_rejected(tmp_path: Path, files: dict[str, bytes], golden: Golden) -> None:
+    """The error for an incomplete archive or another model states the problem."""
+    model = artifact_model(tmp_path, tar_gz({"model_algo-1": zip_archive(files)}))
     with golden.raises(ArtifactError) as caught:
         model.predict(table((1, 2)))
     assert caught.value.path == tmp_path / "model.tar.gz"
 
 
-def test_missing_artefact_is_an_error(tmp_path: Path) -> None:
-    """The error for a file that is not there names its path and the setting."""
+def test_missing_artifact_is_an_error(tmp_path: Path) -> None:
+    """The error for a missing file has its path and the setting."""
     model = LinearLearner(kind="linear_learner", artifact=tmp_path / "absent.tar.gz", label_headers=None, deploy=None)
     with pytest.raises(MissingInput) as caught:
         model.predict(table((1, 2)))
@@ -276,10 +289,10 @@ def test_missing_artefact_is_an_error(tmp_path: Path) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1))
-def test_scores_are_cut_after_fifteen_decimals(score: float) -> None:
-    """The text is the score's shortest one, in decimal notation, cut by decimal arithmetic."""
-    cut = Decimal(repr(score)).quantize(Decimal("1e-15"), ROUND_DOWN, Context(prec=400))
+def test_scores_are_truncated_after_15_decimals(score: float) -> None:
+    """The string is the shortest representation of the score, truncated by decimal arithmetic."""
+    expected = Decimal(repr(score)).quantize(Decimal("1e-15"), ROUND_DOWN, Context(prec=400))
     text = linear_learner._truncated(score)
-    assert Decimal(text) == cut
+    assert Decimal(text) == expected
     assert re.fullmatch(r"-?\d+\.\d{1,15}", text)
     assert text.endswith(".0") or not text.endswith("0")

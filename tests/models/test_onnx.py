@@ -1,4 +1,4 @@
-"""ONNX models: trees that agree with XGBoost, inputs and outputs of every form, files that are not read."""
+"""ONNX models: trees of XGBoost, types of inputs and outputs, rejected files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.onnx import Onnx
 from tests.golden import Golden
-from tests.models.pipelines import PEOPLE
+from tests.models.contract import ModelContract
+from tests.models.people import PEOPLE
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, onnx_file
 
 FLOAT, DOUBLE, INT64, STRING = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.STRING
@@ -25,25 +26,30 @@ WHOLE = FEATURES.fill_null(0)
 CLASSES_N = np.arange(len(VALUES_ND)) % 3
 
 
-def stored(
+def graph_model(
     folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: list[Any] | None = None
 ) -> Onnx:
-    """Return the model of a graph."""
+    """Return the model with a graph."""
     graph = helper.make_graph(nodes, "graph", inputs, outputs, constants)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     (folder / "model.onnx").write_bytes(
         helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
     )
-    return read(folder / "model.onnx")
+    return file_model(folder / "model.onnx")
 
 
-def read(path: Path) -> Onnx:
-    """Return the model of a file."""
+def file_model(path: Path) -> Onnx:
+    """Return the model in a file."""
     return Onnx(kind="onnx", artifact=path, output=None, columns=None, label_headers=None, deploy=None)
 
 
+CONTRACT = ModelContract(
+    lambda folder, number: file_model(onnx_file(folder, 12 * number)), FEATURES, library="onnxruntime"
+)
+
+
 def tensor(name: str, type_: int, *shape: int | None) -> Any:
-    """Return an input or output."""
+    """Return the description of an input or output."""
     return helper.make_tensor_value_info(name, type_, shape)
 
 
@@ -53,7 +59,7 @@ def constant(name: str, values: Any) -> Any:
 
 
 def classifier(folder: Path, estimator: Any, zipmap: bool) -> Onnx:
-    """Return a logistic regression of scikit-learn as its converters write it: labels and probabilities."""
+    """Return a logistic regression in the form of scikit-learn's converters, with labels and probabilities."""
     several = len(estimator.classes_) > 2
     weights = estimator.coef_ if several else np.concatenate([-estimator.coef_, estimator.coef_])
     intercepts = estimator.intercept_ if several else np.concatenate([-estimator.intercept_, estimator.intercept_])
@@ -76,25 +82,25 @@ def classifier(folder: Path, estimator: Any, zipmap: bool) -> Onnx:
         probability = helper.make_tensor_type_proto(FLOAT, [])
         maps = helper.make_sequence_type_proto(helper.make_map_type_proto(INT64, probability))
         outputs[1] = helper.make_value_info("maps", maps)
-    return stored(folder, nodes, [tensor("x", FLOAT, None, 4)], outputs)
+    return graph_model(folder, nodes, [tensor("x", FLOAT, None, 4)], outputs)
 
 
-def doubled(folder: Path, type_: int = FLOAT, *shape: int | None) -> Onnx:
-    """Return a model that adds its input to itself."""
+def doubling_model(folder: Path, type_: int = FLOAT, *shape: int | None) -> Onnx:
+    """Return a model that doubles its input."""
     nodes = [helper.make_node("Add", ["x", "x"], ["twice"]), helper.make_node("Cast", ["twice"], ["y"], to=DOUBLE)]
-    return stored(folder, nodes, [tensor("x", type_, *shape)], [tensor("y", DOUBLE, *shape)])
+    return graph_model(folder, nodes, [tensor("x", type_, *shape)], [tensor("y", DOUBLE, *shape)])
 
 
 def test_trees_agree_with_xgboost(tmp_path: Path) -> None:
-    """Trees carried over node by node score as the booster they come from, missing values included."""
+    """Converted trees have the scores of the original booster, also for missing values."""
     expected = booster().predict(xgboost.DMatrix(VALUES_ND, feature_names=list(NAMES)))
     assert np.isnan(VALUES_ND).any(axis=0).all()
-    np.testing.assert_allclose(read(onnx_file(tmp_path)).predict(FEATURES)[:, 0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(file_model(onnx_file(tmp_path)).predict(FEATURES)[:, 0], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("zipmap", [False, True])
-def test_binary_classifiers_give_the_positive_class(tmp_path: Path, zipmap: bool) -> None:
-    """Of a table or a map of two probabilities the second is explained, both are there for the asking."""
+def test_binary_classifier_has_one_output(tmp_path: Path, zipmap: bool) -> None:
+    """By default, only the second of two probabilities is an output; `columns` selects both."""
     estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), LABELS_N)
     expected = estimator.predict_proba(np.nan_to_num(VALUES_ND))
     model = classifier(tmp_path, estimator, zipmap)
@@ -104,8 +110,8 @@ def test_binary_classifiers_give_the_positive_class(tmp_path: Path, zipmap: bool
 
 
 @pytest.mark.parametrize("zipmap", [False, True])
-def test_multiclass_gives_every_class(tmp_path: Path, zipmap: bool) -> None:
-    """Three probabilities are all explained."""
+def test_multiclass_classifier_has_an_output_per_class(tmp_path: Path, zipmap: bool) -> None:
+    """By default, all of three probabilities are outputs."""
     estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), CLASSES_N)
     model = classifier(tmp_path, estimator, zipmap)
     expected = estimator.predict_proba(np.nan_to_num(VALUES_ND))
@@ -113,8 +119,8 @@ def test_multiclass_gives_every_class(tmp_path: Path, zipmap: bool) -> None:
     assert model.predict(WHOLE.clear()).shape == (0, 3)
 
 
-def test_outputs_are_chosen_by_name(tmp_path: Path, golden: Golden) -> None:
-    """`output` selects an output; an unknown name is refused; each output has its own identity."""
+def test_output_is_selected_by_name(tmp_path: Path, golden: Golden) -> None:
+    """`output` selects an output and changes the identity; an unknown name is an error."""
     estimator = LogisticRegression().fit(np.nan_to_num(VALUES_ND), CLASSES_N)
     model = classifier(tmp_path, estimator, zipmap=False)
     labels = replace(model, output="label")
@@ -124,27 +130,27 @@ def test_outputs_are_chosen_by_name(tmp_path: Path, golden: Golden) -> None:
         replace(model, output="probabilities").predict(WHOLE)
 
 
-def test_several_outputs_have_to_be_named(tmp_path: Path, golden: Golden) -> None:
-    """Two outputs of floats need model.output; the named one is used."""
+def test_several_outputs_need_a_name(tmp_path: Path, golden: Golden) -> None:
+    """A model with two outputs of floats needs model.output."""
     nodes = [helper.make_node("Abs", ["x"], ["size"]), helper.make_node("Neg", ["x"], ["minus"])]
     outputs = [tensor("size", FLOAT, None, 1), tensor("minus", FLOAT, None, 1)]
-    model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 1)], outputs)
+    model = graph_model(tmp_path, nodes, [tensor("x", FLOAT, None, 1)], outputs)
     with golden.raises(ArtifactError):
         model.predict(WHOLE[:, :1])
     assert replace(model, output="minus").predict(pl.DataFrame({"x": [2, None]}))[0] == -2
 
 
-def test_texts_are_no_scores(tmp_path: Path, golden: Golden) -> None:
-    """An output of texts is refused when it is asked for."""
+def test_string_output_is_rejected(tmp_path: Path, golden: Golden) -> None:
+    """An output of strings cannot be selected."""
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
-    model = stored(tmp_path, nodes, [tensor("x", STRING, None, 1)], [tensor("y", STRING, None, 1)])
+    model = graph_model(tmp_path, nodes, [tensor("x", STRING, None, 1)], [tensor("y", STRING, None, 1)])
     with golden.raises(ModelAnswerError):
         replace(model, output="y").predict(pl.DataFrame({"plan": ["basic", "pro"]}))
 
 
 @pytest.mark.parametrize("shape", [(None, 1), (None,)])
-def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, ...], golden: Golden) -> None:
-    """Several inputs each take the feature of their name in their own type, as a column or a list."""
+def test_inputs_get_features_by_name(tmp_path: Path, shape: tuple[int | None, ...], golden: Golden) -> None:
+    """Each of several inputs gets the feature of the same name, in its own type and shape."""
     nodes = [
         helper.make_node(
             "LabelEncoder",
@@ -160,7 +166,7 @@ def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, .
         helper.make_node("Add", ["price", "product"], ["score"]),
     ]
     inputs = [tensor("use", FLOAT, *shape), tensor("plan", STRING, *shape), tensor("age", INT64, *shape)]
-    model = stored(tmp_path, nodes, inputs, [tensor("score", FLOAT, *shape)])
+    model = graph_model(tmp_path, nodes, inputs, [tensor("score", FLOAT, *shape)])
     price = PEOPLE["plan"].replace_strict({"basic": 1, "plus": 2, "pro": 4}, return_dtype=pl.Float64)
     expected = price + PEOPLE["age"] * PEOPLE["use"]
     people = PEOPLE.select("age", "plan", "use")
@@ -173,27 +179,27 @@ def test_inputs_take_features_by_name(tmp_path: Path, shape: tuple[int | None, .
 
 
 @pytest.mark.parametrize("type_", [FLOAT, DOUBLE, TensorProto.FLOAT16, INT64, TensorProto.INT32])
-def test_numbers_take_the_type_of_their_input(tmp_path: Path, type_: int) -> None:
-    """Whole numbers, whole floats and booleans go into every type of number."""
+def test_numbers_are_cast_to_the_input_type(tmp_path: Path, type_: int) -> None:
+    """Integers, whole floats and booleans can be cast to every numeric type."""
     features = pl.DataFrame({"a": [1, -2], "b": [3.0, 4.0], "c": [True, False]})
-    assert doubled(tmp_path, type_, None, 3).predict(features).tolist() == [[2, 6, 2], [-4, 8, 0]]
+    assert doubling_model(tmp_path, type_, None, 3).predict(features).tolist() == [[2, 6, 2], [-4, 8, 0]]
 
 
-def test_shapes_may_be_unknown(tmp_path: Path) -> None:
-    """An input of unknown width takes any number of features, an input of unknown shape a table."""
+def test_unknown_shapes_accept_any_width(tmp_path: Path) -> None:
+    """Inputs with unknown width or shape get any number of features."""
     features = pl.DataFrame({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
     nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
     unknown = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("x", "y")]
-    for model in (doubled(tmp_path, FLOAT, None, None), stored(tmp_path, nodes, unknown[:1], unknown[1:])):
+    for model in (doubling_model(tmp_path, FLOAT, None, None), graph_model(tmp_path, nodes, unknown[:1], unknown[1:])):
         assert model.predict(features).tolist() == [[2, 6, 10], [4, 8, 12]]
 
 
-def test_texts_in_one_table(tmp_path: Path, golden: Golden) -> None:
-    """An input of texts takes all features as texts, numbers written out."""
+def test_string_input_gets_all_features_as_strings(tmp_path: Path, golden: Golden) -> None:
+    """A two-dimensional input of strings gets all features as strings; a null is an error."""
     encoder = helper.make_node(
         "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["basic", "7"], values_floats=[1.0, 2.0]
     )
-    model = stored(tmp_path, [encoder], [tensor("x", STRING, None, 3)], [tensor("y", FLOAT, None, 3)])
+    model = graph_model(tmp_path, [encoder], [tensor("x", STRING, None, 3)], [tensor("y", FLOAT, None, 3)])
     features = pl.DataFrame({"plan": ["basic", "pro"], "age": [7, 8], "other": ["", "basic"]})
     assert model.predict(features).tolist() == [[1, 2, 0], [0, 0, 1]]
     with golden.raises(ModelInputError):
@@ -209,42 +215,42 @@ def test_texts_in_one_table(tmp_path: Path, golden: Golden) -> None:
         (FLOAT, "x", "numbers and booleans"),
     ],
 )
-def test_values_of_another_type_are_refused(tmp_path: Path, type_: int, value: Any, expected: str) -> None:
-    """The error of a value that does not fit its input names the feature, the value and the expected type."""
+def test_invalid_values_are_rejected(tmp_path: Path, type_: int, value: Any, expected: str) -> None:
+    """The error names the feature, the value and the expected type."""
     features = pl.DataFrame({"a": [1, 2], "b": [value, value]})
     with pytest.raises(ModelInputError) as caught:
-        doubled(tmp_path, type_, None, 2).predict(features)
+        doubling_model(tmp_path, type_, None, 2).predict(features)
     assert (caught.value.feature, caught.value.value, caught.value.expected) == ("b", value, expected)
 
 
-def test_unsupported_input_types_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """The error of an unsupported input type lists the supported types."""
+def test_unsupported_input_types_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """The error lists the supported types."""
     with golden.raises(ArtifactError):
-        doubled(tmp_path, TensorProto.UINT32, None, 2).predict(WHOLE[:, :2])
+        doubling_model(tmp_path, TensorProto.UINT32, None, 2).predict(WHOLE[:, :2])
 
 
 def test_library_errors_are_reported(tmp_path: Path, golden: Golden) -> None:
-    """An error of onnxruntime is reported, here for more rows than a fixed batch."""
+    """The error quotes onnxruntime, here for more rows than a fixed batch size."""
     with golden.raises(ModelAnswerError):
-        doubled(tmp_path, FLOAT, 1, 4).predict(WHOLE)
+        doubling_model(tmp_path, FLOAT, 1, 4).predict(WHOLE)
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/weights.bin", "deep/" * 40 + "weights.bin"])
-def test_weights_in_other_files_are_not_read(tmp_path: Path, location: str, golden: Golden) -> None:
-    """A model whose weights lie elsewhere is refused, since its identity would not know them."""
+def test_external_weights_are_rejected(tmp_path: Path, location: str, golden: Golden) -> None:
+    """A model with weights in another file is rejected, because its identity would not depend on them."""
     weights = constant("weights", np.ones((4, 1), dtype=np.float32))
     set_external_data(weights, location)
     weights.ClearField("raw_data")
     (tmp_path / "weights.bin").write_bytes(np.ones(4, dtype=np.float32).tobytes())
     nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
-    model = stored(tmp_path, nodes, [tensor("x", FLOAT, None, 4)], [tensor("y", FLOAT, None, 1)], [weights])
+    model = graph_model(tmp_path, nodes, [tensor("x", FLOAT, None, 4)], [tensor("y", FLOAT, None, 1)], [weights])
     with golden.raises(ArtifactError):
         model.predict(WHOLE)
 
 
-def test_a_feature_may_be_named_location(tmp_path: Path) -> None:
-    """The word that marks weights in another file is a name like others elsewhere."""
+def test_feature_named_location_is_accepted(tmp_path: Path) -> None:
+    """The name `location`, which marks external weights, is allowed as the name of a feature."""
     nodes = [helper.make_node("Add", ["location", "use"], ["y"])]
     inputs = [tensor(name, FLOAT, None, 1) for name in ("location", "use")]
-    model = stored(tmp_path, nodes, inputs, [tensor("y", FLOAT, None, 1)])
+    model = graph_model(tmp_path, nodes, inputs, [tensor("y", FLOAT, None, 1)])
     assert model.predict(pl.DataFrame({"use": [1.0], "location": [2.0]})).tolist() == [[3.0]]

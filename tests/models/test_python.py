@@ -1,4 +1,4 @@
-"""Functions as models: what they return, what they raise, names that lead nowhere."""
+"""Functions as models: scores, exceptions, invalid names."""
 
 from __future__ import annotations
 
@@ -11,30 +11,39 @@ from pydantic import ValidationError
 from runner.errors import ModelAnswerError, SettingsError
 from runner.models.python import Python
 from tests.golden import Golden
+from tests.models.contract import ModelContract
 from tests.models.functions import chance
-from tests.models.pipelines import PEOPLE
+from tests.models.people import PEOPLE
 
 
-def named(function: str) -> Python:
-    """Return the model of a function."""
+def function_model(function: str) -> Python:
+    """Return the model with a function."""
     return Python(kind="python", function=function, label_headers=None, deploy=None)
 
 
-def test_scores_are_the_functions() -> None:
-    """A function of N scores, and one of N x L, give what they return; neither can spoil the records."""
+def contract_model(_: Path, number: int) -> Python:
+    """Return a function of strings and numbers; another number makes another model."""
+    return function_model(f"tests.models.functions:{('chance', 'half')[number - 1]}")
+
+
+CONTRACT = ModelContract(contract_model, PEOPLE)
+
+
+def test_scores_equal_the_function() -> None:
+    """Functions may return N or N x L scores; a function that changes its input does not change the records."""
     expected = chance(PEOPLE.clone()).to_list()
-    assert named("tests.models.functions:chance").predict(PEOPLE)[:, 0].tolist() == expected
-    shares = named("tests.models.functions:shares").predict(PEOPLE)
+    assert function_model("tests.models.functions:chance").predict(PEOPLE)[:, 0].tolist() == expected
+    shares = function_model("tests.models.functions:shares").predict(PEOPLE)
     np.testing.assert_allclose(shares, np.outer(expected, [1, 2]), rtol=1e-6)
     assert shares.dtype == np.float64
     assert "plan" in PEOPLE.columns
 
 
-@pytest.mark.parametrize("function", ["failing", "short", "worded", "ragged"])
+@pytest.mark.parametrize("function", ["failing", "short", "strings", "ragged"])
 def test_failing_functions_are_an_error(function: str, golden: Golden) -> None:
-    """An exception of the function, or an answer without scores per row, is an error that names it."""
+    """Exceptions and results without scores per row are errors that name the function."""
     with golden.raises(ModelAnswerError) as caught:
-        named(f"tests.models.functions:{function}").predict(PEOPLE)
+        function_model(f"tests.models.functions:{function}").predict(PEOPLE)
     assert f"tests.models.functions:{function}" in caught.value.problem
 
 
@@ -43,45 +52,45 @@ def test_failing_functions_are_an_error(function: str, golden: Golden) -> None:
     ["absent_module:predict", "tests.models.functions:absent", "tests.models.functions:NO_FUNCTION"],
 )
 def test_absent_functions_are_an_error(function: str, golden: Golden) -> None:
-    """A name of no function is an error that names the setting."""
+    """The error for a missing module or function names the setting."""
     with golden.raises(SettingsError) as caught:
-        named(function).predict(PEOPLE)
+        function_model(function).predict(PEOPLE)
     (problem,) = caught.value.problems
     assert problem.startswith(f"model.function={function}: ")
 
 
-def test_modules_that_fail_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The error repeats what a module raises while it is imported."""
+def test_failing_module_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error quotes the exception of the import."""
     (tmp_path / "broken_scoring.py").write_text("raise RuntimeError('no licence')")
     monkeypatch.syspath_prepend(tmp_path)
     with golden.raises(SettingsError):
-        named("broken_scoring:predict").predict(PEOPLE)
+        function_model("broken_scoring:predict").predict(PEOPLE)
 
 
-def test_identity_is_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """Equal sources have equal identities, others have others, and a module without source has none."""
+def test_identity_depends_on_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The identity changes with the source file; a module without a source file is an error."""
     monkeypatch.syspath_prepend(tmp_path)
     for module, factor in (("scoring_a", 1), ("scoring_b", 2)):
         (tmp_path / f"{module}.py").write_text(f"def predict(features):\n    return features['use'] * {factor}\n")
-    first, second = named("scoring_a:predict"), named("scoring_b:predict")
-    assert first.identity == named("scoring_a:predict").identity != second.identity
+    first, second = function_model("scoring_a:predict"), function_model("scoring_b:predict")
+    assert first.identity == function_model("scoring_a:predict").identity != second.identity
     assert (second.predict(PEOPLE) == 2 * first.predict(PEOPLE)).all()
     with golden.raises(SettingsError):
-        assert named("math:sqrt").identity
+        assert function_model("math:sqrt").identity
 
 
 @pytest.mark.parametrize("function", ["scoring", "scoring:", ":predict", "scoring.py:predict()", "a/b:c", ""])
-def test_names_of_another_form_are_refused(function: str) -> None:
-    """A function is named by its module and name."""
+def test_invalid_names_are_rejected(function: str) -> None:
+    """The name of a function has the form module:function."""
     with pytest.raises(ValidationError) as caught:
-        named(function)
+        function_model(function)
     (problem,) = caught.value.errors()
     assert (problem["type"], problem["loc"]) == ("value_error", ("function",))
 
 
-def test_the_error_of_a_name_of_another_form(golden: Golden) -> None:
-    """The error shows what a name looks like."""
+def test_error_for_invalid_name_has_an_example(golden: Golden) -> None:
+    """The error contains an example of a valid name."""
     with pytest.raises(ValidationError) as caught:
-        named("scoring")
+        function_model("scoring")
     (problem,) = caught.value.errors()
     golden(problem["msg"])

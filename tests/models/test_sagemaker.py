@@ -1,4 +1,4 @@
-"""A model behind a SageMaker endpoint: real boto3 against a server that speaks the runtime's API."""
+"""A model behind a SageMaker endpoint: boto3 with a server that implements the runtime's API."""
 
 from __future__ import annotations
 
@@ -17,11 +17,27 @@ from runner import cli
 from runner.errors import EndpointError, SettingsError
 from runner.models.sagemaker import SageMaker
 from tests.golden import Golden
-from tests.models.servers import Answerer, Reply, Seen, credentials, sagemaker, serving
-from tests.models.test_remote import ANSWER, FEATURES, MODEL
+from tests.models.contract import ModelContract
+from tests.models.people import PEOPLE, linear_model
+from tests.models.servers import (
+    FEATURES,
+    MODEL,
+    SCORING,
+    Reply,
+    Responder,
+    Seen,
+    credentials,
+    lasting,
+    sagemaker,
+    serving,
+)
 
 SECRET = "hush-hush"
-WORDS = "the container's own words"
+CONTAINER_MESSAGE = "out of memory"
+
+CONTRACT = ModelContract(
+    lambda _, number: lasting("sagemaker", linear_model(number), PEOPLE.columns), PEOPLE, exact=True, in_process=False
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,32 +45,32 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     credentials(monkeypatch)
 
 
-def runtime(answer: Answerer) -> Answerer:
-    """Return an answerer with the runtime's API in front of a container."""
+def runtime(container: Responder) -> Responder:
+    """Return a responder with the runtime's API, for the responder of a container."""
 
-    def answering(seen: Seen) -> Reply:
+    def respond(seen: Seen) -> Reply:
         assert (seen.method, seen.path) == ("POST", "/endpoints/churn/invocations")
         assert seen.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=key/")
         assert "/us-east-1/sagemaker/aws4_request" in seen.headers["authorization"]
-        reply = answer(seen)
+        reply = container(seen)
         return reply._replace(headers={"Content-Type": seen.headers["accept"], **reply.headers})
 
-    return answering
+    return respond
 
 
-def refusal(code: str, status: int, **more: Any) -> Reply:
-    """Return an error as the runtime answers it."""
+def runtime_error(code: str, status: int, **more: Any) -> Reply:
+    """Return an error response of the runtime."""
     return Reply(status, json.dumps({"Message": "no", **more}), {"x-amzn-ErrorType": code})
 
 
 def model_error(status: int) -> Reply:
-    """Return an error of the container."""
-    return refusal("ModelError", 424, OriginalStatusCode=status, OriginalMessage=WORDS)
+    """Return the runtime's response to an error of the container."""
+    return runtime_error("ModelError", 424, OriginalStatusCode=status, OriginalMessage=CONTAINER_MESSAGE)
 
 
-def test_scores_are_the_models_own() -> None:
-    """A model behind an endpoint scores as it does in this process, to the bit."""
-    with serving(runtime(ANSWER)) as served:
+def test_scores_equal_the_served_model() -> None:
+    """Scores of an endpoint are bit-identical to those of its model."""
+    with serving(runtime(SCORING)) as served:
         model = sagemaker(served.url, max_request_rows=20)
         assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
         assert model.calls_made == model.planned_calls(FEATURES)
@@ -63,8 +79,8 @@ def test_scores_are_the_models_own() -> None:
 
 
 def test_request_headers_and_body() -> None:
-    """Media types, inference id, variant and component are sent as boto3 encodes them."""
-    with serving(runtime(ANSWER)) as served:
+    """Media types, inference id, variant and component are headers of the request."""
+    with serving(runtime(SCORING)) as served:
         sagemaker(served.url).predict(FEATURES[:1])
         model = sagemaker(
             served.url, target_variant="blue", inference_component="part", accept_type="text/csv", score=0
@@ -85,19 +101,19 @@ def test_request_headers_and_body() -> None:
         lambda _: model_error(500),
         lambda _: model_error(507),
         lambda _: model_error(408),
-        lambda _: refusal("ServiceUnavailable", 503),
-        lambda _: refusal("InternalDependencyException", 530),
-        lambda _: refusal("ModelNotReadyException", 429),
-        lambda _: refusal("ThrottlingException", 400),
+        lambda _: runtime_error("ServiceUnavailable", 503),
+        lambda _: runtime_error("InternalDependencyException", 530),
+        lambda _: runtime_error("ModelNotReadyException", 429),
+        lambda _: runtime_error("ThrottlingException", 400),
         lambda _: Reply(200, "", fault="reset"),
         lambda _: Reply(200, "", fault="stall"),
-        lambda seen: ANSWER(seen)._replace(fault="truncate"),
+        lambda seen: SCORING(seen)._replace(fault="truncate"),
     ],
     ids=["500", "507", "408", "503", "530", "429", "throttled", "reset", "stall", "truncate"],
 )
-def test_retryable_errors_change_no_scores(fault: Callable[[Seen], Reply]) -> None:
-    """Failed calls are repeated, by us alone, and counted."""
-    with serving(runtime(lambda seen: fault(seen) if seen.number % 5 == 0 else ANSWER(seen))) as served:
+def test_retryable_errors_do_not_change_scores(fault: Callable[[Seen], Reply]) -> None:
+    """Failed calls are retried and counted; boto3 itself makes no retries."""
+    with serving(runtime(lambda seen: fault(seen) if seen.number % 5 == 0 else SCORING(seen))) as served:
         model = sagemaker(served.url, max_request_rows=30, timeout_seconds=0.5)
         assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
         failed = sum(seen.number % 5 == 0 for seen in served.seen)
@@ -106,38 +122,40 @@ def test_retryable_errors_change_no_scores(fault: Callable[[Seen], Reply]) -> No
 
 
 @pytest.mark.parametrize(
-    "refused", [model_error(400), refusal("ValidationError", 400), model_error(413)], ids=["model", "runtime", "large"]
+    "rejection",
+    [model_error(400), runtime_error("ValidationError", 400), model_error(413)],
+    ids=["model", "runtime", "large"],
 )
-def test_refused_batches_are_sent_record_by_record(refused: Reply) -> None:
-    """A container that takes one record a request gets one."""
-    with serving(runtime(lambda seen: refused if seen.body.count(b"\n") else ANSWER(seen))) as served:
+def test_rejected_batches_are_sent_record_by_record(rejection: Reply) -> None:
+    """A container that rejects batches gets one record per request."""
+    with serving(runtime(lambda seen: rejection if seen.body.count(b"\n") else SCORING(seen))) as served:
         model = sagemaker(served.url, concurrency=1)
         assert model.predict(FEATURES[:9]).tobytes() == MODEL.predict(FEATURES[:9]).tobytes()
         assert (model.calls_made.fallbacks, model.calls_made.retries, len(served.seen)) == (1, 0, 10)
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "words"),
+    ("response", "status", "message"),
     [
-        pytest.param(model_error(500), 500, WORDS, id="500"),
-        pytest.param(model_error(422), 422, WORDS, id="422"),
-        pytest.param(refusal("AccessDeniedException", 403), 403, "no", id="403"),
+        pytest.param(model_error(500), 500, CONTAINER_MESSAGE, id="500"),
+        pytest.param(model_error(422), 422, CONTAINER_MESSAGE, id="422"),
+        pytest.param(runtime_error("AccessDeniedException", 403), 403, "no", id="403"),
         pytest.param(Reply(502, "<html>bad gateway</html>"), 502, "", id="502"),
     ],
 )
-def test_endpoints_that_fail_are_an_error(answer: Reply, status: int, words: str, golden: Golden) -> None:
-    """The error names the endpoint, where the runtime is, the status and the container's words."""
-    with serving(runtime(lambda _: answer)) as served:
+def test_failing_endpoint_is_an_error(response: Reply, status: int, message: str, golden: Golden) -> None:
+    """The error contains the endpoint, the address of the runtime, the status and the container's message."""
+    with serving(runtime(lambda _: response)) as served:
         with golden.raises(EndpointError) as caught:
             sagemaker(served.url, attempts=2).predict(FEATURES[:1])
         assert served.url in caught.value.url
         assert caught.value.status == status
-        assert caught.value.problem.startswith(words)
+        assert caught.value.problem.startswith(message)
         assert SECRET not in str(caught.value)
 
 
-def test_a_refused_connection_is_an_error(golden: Golden) -> None:
-    """A refused connection is tried again, then an error without a status."""
+def test_refused_connection_is_an_error(golden: Golden) -> None:
+    """A refused connection is retried, then an error without a status."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         model = sagemaker(f"http://127.0.0.1:{unused.getsockname()[1]}", attempts=2)
@@ -148,7 +166,7 @@ def test_a_refused_connection_is_an_error(golden: Golden) -> None:
 
 
 def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """Without credentials nothing is tried twice."""
+    """Missing credentials are not retried."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     model = sagemaker("http://127.0.0.1:9")
     with golden.raises(EndpointError) as caught:
@@ -157,16 +175,16 @@ def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golde
     assert model.calls_made.retries == 0
 
 
-def test_a_missing_region_is_an_error(golden: Golden) -> None:
-    """Without a region boto3 does not know where to look."""
+def test_missing_region_is_an_error(golden: Golden) -> None:
+    """Without a region, the error names model.region."""
     with golden.raises(EndpointError) as caught:
         sagemaker("http://127.0.0.1:9", region=None, endpoint_url=None).predict(FEATURES[:1])
     assert caught.value.status is None
     assert "model.region" in caught.value.remedy
 
 
-def test_a_missing_library_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """Where boto3 is not installed, the extra that brings it is named."""
+def test_missing_library_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error for missing boto3 names the extra that installs it."""
     monkeypatch.setitem(sys.modules, "boto3", None)
     with golden.raises(SettingsError) as caught:
         sagemaker("http://127.0.0.1:9").predict(FEATURES[:1])
@@ -175,8 +193,8 @@ def test_a_missing_library_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: 
 
 
 @pytest.mark.parametrize("url", ["http://user:hush@example.com/", "http://example.com/?key=hush", "http://a:hush/"])
-def test_other_addresses_are_refused(url: str, golden: Golden) -> None:
-    """A runtime's address with a password or a query in it is refused, without repeating it."""
+def test_invalid_addresses_are_rejected(url: str, golden: Golden) -> None:
+    """The error for an address with a password or a query does not quote it."""
     with pytest.raises(ValidationError) as caught:
         sagemaker(url)
     (problem,) = caught.value.errors()
@@ -186,10 +204,9 @@ def test_other_addresses_are_refused(url: str, golden: Golden) -> None:
     golden(problem["msg"])
 
 
-def test_fields_are_keys() -> None:
-    """A model has a field for each key of its YAML, and shares its defaults with the model behind a URL."""
+def test_option_has_the_values_of_http() -> None:
+    """The options `sagemaker` and `http` have equal values for their common keys."""
     option, http = (OmegaConf.load(cli.CONF / f"model/{name}.yaml") for name in ("sagemaker", "http"))
-    assert set(option) == set(SageMaker.__dataclass_fields__)
     own = {"kind", "endpoint_name", "region", "endpoint_url", "target_variant", "inference_component"}
     raw, other = (OmegaConf.to_container(node) for node in (option, http))
     assert isinstance(raw, dict)
@@ -199,8 +216,8 @@ def test_fields_are_keys() -> None:
     }
 
 
-def test_the_option_asks_the_endpoint_that_is_watched() -> None:
-    """The endpoint is the monitor's, if nobody says otherwise."""
+def test_endpoint_name_is_the_monitored_endpoint() -> None:
+    """By default, endpoint_name is monitor.endpoint."""
     cli.register_package()
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         config = compose("config", ["~experiment", "model=sagemaker", "++monitor.endpoint=churn"])

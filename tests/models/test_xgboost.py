@@ -1,4 +1,4 @@
-"""XGBoost models: what the library itself predicts, names and orders of features, files that would mislead."""
+"""XGBoost models: scores of the library, names of features, categories, rejected files."""
 
 from __future__ import annotations
 
@@ -15,100 +15,105 @@ from numpy.typing import NDArray
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
 from runner.models.xgboost import Xgboost
 from tests.golden import Golden
+from tests.models.contract import ModelContract
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, xgboost_file
 
 CLASSES_N = np.arange(len(VALUES_ND)) % 3
 
 
-def stored(folder: Path, model: Any, name: str = "model.ubj", columns: tuple[int, ...] | None = None) -> Xgboost:
-    """Return the model of a booster or estimator."""
+def booster_model(folder: Path, model: Any, name: str = "model.ubj", columns: tuple[int, ...] | None = None) -> Xgboost:
+    """Return the model with a booster or estimator."""
     model.save_model(folder / name)
-    return read(folder / name, columns)
+    return file_model(folder / name, columns)
 
 
-def read(path: Path, columns: tuple[int, ...] | None = None) -> Xgboost:
-    """Return the model of a file."""
+def file_model(path: Path, columns: tuple[int, ...] | None = None) -> Xgboost:
+    """Return the model in a file."""
     return Xgboost(kind="xgboost", artifact=path, columns=columns, label_headers=None, deploy=None)
 
 
-def trained(values_ND: NDArray[np.float64], labels_N: NDArray[np.int64], **parameters: Any) -> xgboost.Booster:
-    """Return a booster of three rounds without names."""
+CONTRACT = ModelContract(
+    lambda folder, number: file_model(xgboost_file(folder, 12 * number)), FEATURES, library="xgboost"
+)
+
+
+def trained_booster(values_ND: NDArray[np.float64], labels_N: NDArray[np.int64], **parameters: Any) -> xgboost.Booster:
+    """Return a booster with three rounds and without feature names."""
     return xgboost.train({"nthread": 1, **parameters}, xgboost.DMatrix(values_ND, labels_N), 3)
 
 
 @pytest.mark.parametrize("name", ["model.ubj", "model.json"])
-def test_scores_are_the_librarys(tmp_path: Path, name: str) -> None:
-    """Both native formats score as the booster that was trained, missing values included."""
+def test_scores_equal_the_library(tmp_path: Path, name: str) -> None:
+    """Both native formats have the scores of the trained booster, also for missing values."""
     expected = booster().predict(xgboost.DMatrix(VALUES_ND, feature_names=list(NAMES)))
-    assert stored(tmp_path, booster(), name).predict(FEATURES)[:, 0].tolist() == expected.tolist()
+    assert booster_model(tmp_path, booster(), name).predict(FEATURES)[:, 0].tolist() == expected.tolist()
 
 
-def test_features_are_found_by_name(tmp_path: Path) -> None:
-    """The names in the file decide the order."""
-    model = read(xgboost_file(tmp_path))
+def test_features_are_matched_by_name(tmp_path: Path) -> None:
+    """Features are arranged in the order of the names in the file."""
+    model = file_model(xgboost_file(tmp_path))
     assert model.predict(FEATURES.select(reversed(NAMES))).tolist() == model.predict(FEATURES).tolist()
 
 
-def test_other_names_keep_the_order(tmp_path: Path) -> None:
-    """Where the records have none of the file's names, their order counts."""
-    model = read(xgboost_file(tmp_path))
+def test_features_with_other_names_keep_their_order(tmp_path: Path) -> None:
+    """Features are matched by position if no name is in the file."""
+    model = file_model(xgboost_file(tmp_path))
     renamed = FEATURES.rename({name: f"column_{d}" for d, name in enumerate(NAMES)})
     assert model.predict(renamed).tolist() == model.predict(FEATURES).tolist()
-    assert stored(tmp_path, trained(VALUES_ND, LABELS_N)).predict(renamed).shape == (FEATURES.height, 1)
+    assert booster_model(tmp_path, trained_booster(VALUES_ND, LABELS_N)).predict(renamed).shape == (FEATURES.height, 1)
 
 
-def test_names_that_fit_in_part_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """The error names features missing from the records, and the records' features."""
+def test_partly_matching_names_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """The error names the missing features and the features of the records."""
     with pytest.raises(ArtifactError) as caught:
-        read(xgboost_file(tmp_path)).predict(FEATURES.rename({"gain": "Capital Gain"}))
-    golden(str(caught.value))
+        file_model(xgboost_file(tmp_path)).predict(FEATURES.rename({"gain": "Capital Gain"}))
     golden(str(caught.value))
 
 
-def test_early_stopping_counts(tmp_path: Path) -> None:
-    """Trees after the best iteration are left out, as the estimator leaves them out."""
+def test_early_stopping_limits_the_trees(tmp_path: Path) -> None:
+    """Trees after the best iteration are not used, as in XGBClassifier."""
     estimator = xgboost.XGBClassifier(n_estimators=60, early_stopping_rounds=3, max_depth=2, n_jobs=1)
     held_out = (VALUES_ND[150:], LABELS_N[150:])
     estimator.fit(VALUES_ND[:150], LABELS_N[:150], eval_set=[held_out], verbose=False)
     assert estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
     expected = estimator.predict_proba(VALUES_ND)[:, 1]
-    assert stored(tmp_path, estimator).predict(FEATURES)[:, 0].tolist() == expected.tolist()
+    assert booster_model(tmp_path, estimator).predict(FEATURES)[:, 0].tolist() == expected.tolist()
 
 
-def test_several_outputs(tmp_path: Path, golden: Golden) -> None:
+def test_multiclass_model_has_several_outputs(tmp_path: Path, golden: Golden) -> None:
     """A classifier of three classes has three outputs; `columns` selects and orders them."""
-    multiclass = trained(VALUES_ND, CLASSES_N, objective="multi:softprob", num_class=3)
+    multiclass = trained_booster(VALUES_ND, CLASSES_N, objective="multi:softprob", num_class=3)
     expected = multiclass.predict(xgboost.DMatrix(VALUES_ND))
-    model = stored(tmp_path, multiclass)
+    model = booster_model(tmp_path, multiclass)
     assert model.predict(FEATURES).tolist() == expected.tolist()
     assert model.predict(FEATURES.clear()).shape == (0, 3)
-    chosen = read(model.artifact, columns=(2, 0))
+    chosen = file_model(model.artifact, columns=(2, 0))
     assert chosen.predict(FEATURES).tolist() == expected[:, [2, 0]].tolist()
     assert chosen.identity != model.identity
     with golden.raises(ModelAnswerError):
-        read(model.artifact, columns=(3,)).predict(FEATURES)
+        file_model(model.artifact, columns=(3,)).predict(FEATURES)
 
 
 @pytest.mark.parametrize("parameters", [{"booster": "gblinear"}, {"booster": "dart"}, {"objective": "count:poisson"}])
-def test_other_boosters(tmp_path: Path, parameters: dict[str, Any]) -> None:
-    """Linear and dropout boosters and other objectives score as the library has it."""
-    other = trained(np.nan_to_num(VALUES_ND), LABELS_N, **parameters)
+def test_other_boosters_and_objectives(tmp_path: Path, parameters: dict[str, Any]) -> None:
+    """Linear and dropout boosters and other objectives have the scores of the library."""
+    other = trained_booster(np.nan_to_num(VALUES_ND), LABELS_N, **parameters)
     expected = other.predict(xgboost.DMatrix(np.nan_to_num(VALUES_ND)))
-    scores = stored(tmp_path, other).predict(FEATURES.fill_null(0))[:, 0]
+    scores = booster_model(tmp_path, other).predict(FEATURES.fill_null(0))[:, 0]
     assert scores.tolist() == expected.tolist()
 
 
-def test_categories_as_codes(tmp_path: Path) -> None:
-    """Categories that were numbers in training are numbers here."""
+def test_categories_trained_as_codes_are_numbers(tmp_path: Path) -> None:
+    """Categories that were codes in training are numbers in the records."""
     values_ND = np.column_stack([CLASSES_N, VALUES_ND[:, 1]])
     rows = xgboost.DMatrix(values_ND, CLASSES_N == 1, feature_types=["c", "float"], enable_categorical=True)
-    coded = xgboost.train({"objective": "binary:logistic", "nthread": 1}, rows, 3)
-    scores = stored(tmp_path, coded).predict(pl.DataFrame(values_ND, schema=["class", "x"]).fill_nan(None))
-    assert scores[:, 0].tolist() == coded.predict(rows).tolist()
+    model = xgboost.train({"objective": "binary:logistic", "nthread": 1}, rows, 3)
+    scores = booster_model(tmp_path, model).predict(pl.DataFrame(values_ND, schema=["class", "x"]).fill_nan(None))
+    assert scores[:, 0].tolist() == model.predict(rows).tolist()
 
 
-def test_categories_of_data_frames_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """A model that was trained on the categories of a data frame would take their values for their codes."""
+def test_categories_of_data_frames_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """A model trained on categories of a data frame is rejected: it would read their values as codes."""
     document = json.loads(booster().save_raw("json"))
     document["learner"]["feature_types"] = ["c", "float", "float", "float"]
     document["learner"]["gradient_booster"]["model"]["cats"] = {
@@ -119,12 +124,12 @@ def test_categories_of_data_frames_are_refused(tmp_path: Path, golden: Golden) -
     path = tmp_path / "model.json"
     path.write_text(json.dumps(document))
     with golden.raises(ArtifactError):
-        read(path).predict(FEATURES)
+        file_model(path).predict(FEATURES)
 
 
-def test_values_of_every_kind(tmp_path: Path, golden: Golden) -> None:
-    """Booleans are 0 and 1, a column of nulls is missing, texts are refused."""
-    model = read(xgboost_file(tmp_path))
+def test_feature_types(tmp_path: Path, golden: Golden) -> None:
+    """Booleans become 0 and 1, nulls are missing values, strings are an error."""
+    model = file_model(xgboost_file(tmp_path))
     booleans = FEATURES.with_columns(pl.col("hours") > 0, gain=pl.lit(None))
     numbers = booleans.cast({"hours": pl.Float64, "gain": pl.Float64})
     assert model.predict(booleans).tolist() == model.predict(numbers).tolist()
@@ -133,13 +138,13 @@ def test_values_of_every_kind(tmp_path: Path, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "model.PICKLE", "model.joblib"])
-def test_pickle_names_are_refused(tmp_path: Path, name: str, golden: Golden) -> None:
-    """A file named as a pickle is not opened as anything else; the sentence says why and what to save."""
+def test_pickle_names_are_rejected(tmp_path: Path, name: str, golden: Golden) -> None:
+    """A file with the suffix of a pickle is rejected; the error names the format to save."""
     with golden.raises(ArtifactError):
-        read(xgboost_file(tmp_path).rename(tmp_path / name)).predict(FEATURES)
+        file_model(xgboost_file(tmp_path).rename(tmp_path / name)).predict(FEATURES)
 
 
-def test_directories_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """A directory instead of a file is refused."""
+def test_directories_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """A directory is not a model file."""
     with golden.raises(ArtifactError):
-        read(tmp_path).predict(FEATURES)
+        file_model(tmp_path).predict(FEATURES)

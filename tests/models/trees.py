@@ -1,4 +1,4 @@
-"""Small tree models of one data set: trained by XGBoost, carried over to ONNX node by node, trained by LightGBM.
+"""Small tree models of one data set: of XGBoost, the same converted to ONNX, and of LightGBM.
 
 Array letters: N records, D features.
 """
@@ -23,12 +23,12 @@ LABELS_N = (VALUES_ND[:, 0] * VALUES_ND[:, 1] + VALUES_ND[:, 2] + 0.3 * rng.norm
 VALUES_ND[rng.random(VALUES_ND.shape) < 0.08] = np.nan
 
 FEATURES = pl.DataFrame(VALUES_ND, schema=list(NAMES)).fill_nan(None)
-"""The records the models are trained on, a twelfth of the values null."""
+"""Features of the training data; 8 % of the values are null."""
 
 
 @cache
 def booster(rounds: int = ROUNDS) -> Any:
-    """Return the booster that `xgboost_file` and `onnx_file` write; training is bit-identical in each process."""
+    """Return the booster of `xgboost_file` and `onnx_file`; training is bit-identical in each process."""
     import xgboost
 
     records = xgboost.DMatrix(VALUES_ND, LABELS_N, feature_names=list(NAMES))
@@ -36,21 +36,21 @@ def booster(rounds: int = ROUNDS) -> Any:
 
 
 def xgboost_file(folder: Path, rounds: int = ROUNDS) -> Path:
-    """Return the path of the booster in XGBoost's own format."""
+    """Write the booster in XGBoost's format, and return the path."""
     path = folder / "model.ubj"
     booster(rounds).save_model(path)
     return path
 
 
 def onnx_file(folder: Path, rounds: int = ROUNDS) -> Path:
-    """Return the path of the same booster in ONNX."""
+    """Write the same booster in ONNX, and return the path."""
     path = folder / "model.onnx"
     path.write_bytes(onnx_of_xgboost(booster(rounds)))
     return path
 
 
 def lightgbm_file(folder: Path, rounds: int = ROUNDS) -> Path:
-    """Return the path of a LightGBM booster of the same data in its text format."""
+    """Write a LightGBM booster for the same data in its text format, and return the path."""
     import lightgbm
 
     path = folder / "model.txt"
@@ -63,8 +63,8 @@ def lightgbm_file(folder: Path, rounds: int = ROUNDS) -> Path:
 def onnx_of_xgboost(model: Any) -> bytes:
     """Return a binary classifier of XGBoost as an ONNX model with the input `x` and the output `probability`.
 
-    The trees become a TreeEnsembleRegressor with their own float32 thresholds: a value goes left where it is less
-    (BRANCH_LT), a missing one where the tree sends it. The base score is added to their sum as log-odds.
+    The trees become a TreeEnsembleRegressor with the same float32 thresholds (BRANCH_LT) and the same branches for
+    missing values. The base score is added to their sum as log-odds.
 
     Source: XGBoost's JSON model schema; ONNX operators, ai.onnx.ml, TreeEnsembleRegressor (version 3).
     """
@@ -92,22 +92,22 @@ def onnx_of_xgboost(model: Any) -> bytes:
 
 
 def _attributes(trees: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the attributes of a TreeEnsembleRegressor, a value for each node and for each leaf of all trees."""
+    """Return the attributes of a TreeEnsembleRegressor: lists with one value per node or leaf of all trees."""
     nodes = [(t, i, left) for t, tree in enumerate(trees) for i, left in enumerate(tree["left_children"])]
     leaves = [(t, i) for t, i, left in nodes if left < 0]
 
-    def of_nodes(key: str, leaf: float) -> list[Any]:
+    def node_values(key: str, leaf: float) -> list[Any]:
         return [leaf if left < 0 else trees[t][key][i] for t, i, left in nodes]
 
     return {
         "nodes_treeids": [t for t, _, _ in nodes],
         "nodes_nodeids": [i for _, i, _ in nodes],
         "nodes_modes": ["LEAF" if left < 0 else "BRANCH_LT" for _, _, left in nodes],
-        "nodes_featureids": of_nodes("split_indices", 0),
-        "nodes_values": of_nodes("split_conditions", 0.0),
-        "nodes_truenodeids": of_nodes("left_children", 0),
-        "nodes_falsenodeids": of_nodes("right_children", 0),
-        "nodes_missing_value_tracks_true": [int(way) for way in of_nodes("default_left", 0)],
+        "nodes_featureids": node_values("split_indices", 0),
+        "nodes_values": node_values("split_conditions", 0.0),
+        "nodes_truenodeids": node_values("left_children", 0),
+        "nodes_falsenodeids": node_values("right_children", 0),
+        "nodes_missing_value_tracks_true": [int(way) for way in node_values("default_left", 0)],
         "target_treeids": [t for t, _ in leaves],
         "target_nodeids": [i for _, i in leaves],
         "target_ids": [0] * len(leaves),

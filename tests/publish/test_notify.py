@@ -20,7 +20,7 @@ from runner.errors import PublishError
 from runner.publish.dispatch import publish_all
 from runner.publish.notify import Notify, message
 from tests.golden import Golden
-from tests.models.servers import Answerer, Reply, Seen, Served, always, serving
+from tests.models.servers import Reply, Responder, Seen, Served, always, serving
 from tests.publish.publications import SECRET, Unreachable, failed_publication, publication
 
 URLS = "SHAPWATCH_NOTIFY_URLS"
@@ -261,7 +261,7 @@ def test_message_without_any_address_is_marked(monkeypatch: pytest.MonkeyPatch, 
     ids=["server error", "rejection", "timeout"],
 )
 def test_unreachable_service_is_reported_without_its_address(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden, answer: Answerer
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden, answer: Responder
 ) -> None:
     """The message names the variable, the number of the address in it and the kind of service."""
     with serving(answer) as served:

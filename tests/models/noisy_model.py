@@ -1,4 +1,4 @@
-"""A model that talks while it works, as models do."""
+"""A model that writes to standard output while it is imported and while it predicts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-print("I am being imported")  # noqa: T201
+print("importing the model")  # noqa: T201
 
 
 def predict(features: pl.DataFrame) -> NDArray[np.float64]:
-    """Return the first feature, after a lot of talk."""
+    """Return the first feature, and print a long line."""
     print("thinking " * 2_000)  # noqa: T201
     return features.to_numpy()[:, 0]
