@@ -20,6 +20,7 @@ from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
+from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.capture import encode
@@ -132,6 +133,24 @@ def explain(
 ) -> Attributions:
     """Return the attributions of FEATURES against BACKGROUND, or of other records."""
     return make_estimator(explainer, **options).explain(model, features, background, untracked)
+
+
+def linear_model(link: Any, outputs: int = 1) -> LinearModel:
+    """Return a model of `age`, `rate`, `member` and `region` with one or two outputs."""
+    factors = (1.0, -0.5)[:outputs]
+    return LinearModel(
+        kind="linear",
+        link=link,
+        intercept=factors,
+        coefficients={
+            "age": tuple(0.05 * factor for factor in factors),
+            "rate": factors,
+            "member": tuple(-factor for factor in factors),
+            "region": {"north": tuple(2 * factor for factor in factors), "south": factors},
+        },
+        label_headers=None,
+        deploy=None,
+    )
 
 
 def file_contents(folder: Path) -> dict[str, bytes]:

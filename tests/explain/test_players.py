@@ -19,9 +19,8 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.game import build_players
-from tests.builders import BACKGROUND, FEATURES
+from tests.builders import BACKGROUND, FEATURES, linear_model
 from tests.conftest import HERE, untracked
-from tests.explain.explainers.test_linear import model as adding
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
 
@@ -90,7 +89,7 @@ def test_closed_forms_know_groups() -> None:
             max_batch_rows=100,
             groups={"person": ("age", "member")},
             engine=HERE,
-        ).explain(adding("logistic"), features, background, untracked)
+        ).explain(linear_model("logistic"), features, background, untracked)
         for explainer in (LinearExplainer(), Exact())
     )
     assert closed.names == truth.names == ("person", "rate", "region")

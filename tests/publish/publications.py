@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from runner.domain.drift import DriftResult, Effect, LabelResult, Level
 from runner.domain.executions import Status, Window
 from runner.domain.publication import AlertHistory, Publication
 from runner.protocols import Sink
+from runner.publish.prometheus import Prometheus
 
 SECRET = "hush-hush"
 WINDOW = Window.parse("2026-01-05T09")
@@ -108,3 +110,9 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
+
+
+def prometheus_sink(folder: Path, max_features: int = 20, max_labels: int = 10) -> Prometheus:
+    """Return a sink for a folder that does not exist yet."""
+    settings: dict[str, Any] = {"folder": str(folder / "made" / "later")}
+    return Prometheus(**settings, max_features=max_features, max_labels=max_labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,7 +13,14 @@ from runner.domain.publication import Publication
 from runner.errors import PublishError
 from runner.publish.prometheus import Prometheus
 from tests.golden import Golden
-from tests.publish.publications import NAMES, Unreachable, failed_publication, live_attributions, publication
+from tests.publish.publications import (
+    NAMES,
+    Unreachable,
+    failed_publication,
+    live_attributions,
+    prometheus_sink,
+    publication,
+)
 
 Samples = dict[tuple[str, ...], float]
 
@@ -23,12 +29,6 @@ def unreachable(port: int, folder: Path) -> Unreachable:
     """Return a configuration in which the sink cannot publish."""
     (folder / "file").write_text("not a folder")
     return Unreachable(overrides=(f"++publish.prometheus.folder={folder}/file/x",))
-
-
-def sink(folder: Path, max_features: int = 20, max_labels: int = 10) -> Prometheus:
-    """Return a sink for a folder that does not exist yet."""
-    settings: dict[str, Any] = {"folder": str(folder / "made" / "later")}
-    return Prometheus(**settings, max_features=max_features, max_labels=max_labels)
 
 
 def published(prometheus: Prometheus, execution: Publication) -> Samples:
@@ -46,7 +46,7 @@ def published(prometheus: Prometheus, execution: Publication) -> Samples:
 def test_all_metrics_are_written(tmp_path: Path) -> None:
     """The file contains status, scheduled time, level, nDCG, attribution shift, total and attributions only."""
     execution = publication(Level.WARNING)
-    assert published(sink(tmp_path), execution) == {
+    assert published(prometheus_sink(tmp_path), execution) == {
         ("execution_status", "Completed"): 1,
         ("execution_status", "CompletedWithViolations"): 0,
         ("execution_status", "Failed"): 0,
@@ -64,7 +64,7 @@ def test_all_metrics_are_written(tmp_path: Path) -> None:
 
 def test_failed_execution_removes_previous_metrics(tmp_path: Path) -> None:
     """The whole file is replaced."""
-    prometheus = sink(tmp_path)
+    prometheus = prometheus_sink(tmp_path)
     published(prometheus, publication())
     found = published(prometheus, failed_publication())
     assert found["execution_status", "Failed"] == 1
@@ -74,7 +74,7 @@ def test_failed_execution_removes_previous_metrics(tmp_path: Path) -> None:
 
 def test_names_with_special_characters_round_trip(tmp_path: Path) -> None:
     """Quotes, line ends, emoji and right-to-left characters are unchanged after parsing."""
-    found = published(sink(tmp_path), publication(attributions=live_attributions(NAMES)))
+    found = published(prometheus_sink(tmp_path), publication(attributions=live_attributions(NAMES)))
     assert {key[1] for key in found if key[0] == "attribution"} == set(NAMES)
 
 
@@ -83,7 +83,7 @@ def test_largest_features_and_worst_labels_are_written(tmp_path: Path) -> None:
     labels, names = tuple(f"l{i}" for i in range(50)), tuple(f"f{d}" for d in range(500))
     execution = publication(attributions=live_attributions(names, labels))
     execution = replace(execution, ndcg={label: 1 - i / 100 for i, label in enumerate(labels)})
-    found = published(sink(tmp_path, 3, 2), execution)
+    found = published(prometheus_sink(tmp_path, 3, 2), execution)
     assert {key[1:] for key in found if key[0] == "attribution"} == {
         (f"f{d}", f"l{i}") for d in (497, 498, 499) for i in (48, 49)
     }
@@ -92,13 +92,13 @@ def test_largest_features_and_worst_labels_are_written(tmp_path: Path) -> None:
 
 def test_undefined_metrics_are_omitted(tmp_path: Path) -> None:
     """NaN is not written."""
-    found = published(sink(tmp_path), publication(ndcg={"label0": float("nan")}))
+    found = published(prometheus_sink(tmp_path), publication(ndcg={"label0": float("nan")}))
     assert ("ndcg", "label0") not in found
 
 
 def test_each_monitor_has_a_file_inside_the_folder(tmp_path: Path) -> None:
     """No name leads outside the folder, and files are distinct."""
-    prometheus = sink(tmp_path)
+    prometheus = prometheus_sink(tmp_path)
     executions = [
         publication(endpoint=endpoint, monitor=monitor)
         for endpoint, monitor in (("a-b", "c"), ("a", "b-c"), ("../..", "/etc/x"))
@@ -112,7 +112,7 @@ def test_unwritable_folder_is_an_error(tmp_path: Path, golden: Golden) -> None:
     """The error names sink, file and key; the existing file is unchanged."""
     (tmp_path / "made").write_text("a file")
     with golden.raises(PublishError) as caught:
-        sink(tmp_path).publish(publication(status=Status.COMPLETED_WITH_VIOLATIONS))
+        prometheus_sink(tmp_path).publish(publication(status=Status.COMPLETED_WITH_VIOLATIONS))
     assert caught.value.sink == "prometheus"
     assert f"{tmp_path}/made" in str(caught.value)
     assert "publish.prometheus.folder" in str(caught.value)

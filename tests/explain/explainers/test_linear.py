@@ -11,8 +11,7 @@ import pytest
 from runner.errors import ExplainerError
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.linear import LinearExplainer
-from runner.models.linear import LinearModel
-from tests.builders import explain
+from tests.builders import explain, linear_model
 from tests.formula_models import AdditiveFormula, Formula, additive
 from tests.golden import Golden
 
@@ -29,31 +28,13 @@ BACKGROUND = pl.DataFrame(
 )
 
 
-def model(link: Any, outputs: int = 1) -> LinearModel:
-    """Return a model with one coefficient, or several, for each feature."""
-    several = [1.0, -0.5][:outputs]
-    return LinearModel(
-        kind="linear",
-        link=link,
-        intercept=tuple(several),
-        coefficients={
-            "age": tuple(0.05 * each for each in several),
-            "rate": tuple(several),
-            "member": tuple(-each for each in several),
-            "region": {"north": tuple(2 * each for each in several), "south": tuple(several)},
-        },
-        label_headers=None,
-        deploy=None,
-    )
-
-
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize(("link", "use_logit"), [("identity", False), ("logistic", False), ("logistic", True)])
 def test_it_is_what_enumeration_finds(link: str, use_logit: bool, outputs: int) -> None:
     """Without asking for a coalition: the only rows sent are the records and the background."""
     given: dict[str, Any] = {"features": FEATURES, "background": BACKGROUND, "use_logit": use_logit}
-    found = explain(LinearExplainer(), model(link, outputs), **given)
-    truth = explain(Exact(), model(link, outputs), **given)
+    found = explain(LinearExplainer(), linear_model(link, outputs), **given)
+    truth = explain(Exact(), linear_model(link, outputs), **given)
     np.testing.assert_allclose(found.phi_NDL, truth.phi_NDL, atol=1e-6)
     assert found.residual < 1e-9
     assert found.evaluations == 6
@@ -66,7 +47,7 @@ def test_other_models_are_refused(golden: Golden) -> None:
     with golden.raises(ExplainerError) as unknown:
         explain(LinearExplainer(), Formula(additive))
     with golden.raises(ExplainerError) as softmax:
-        explain(LinearExplainer(), model("softmax", 2), features=FEATURES, background=BACKGROUND)
+        explain(LinearExplainer(), linear_model("softmax", 2), features=FEATURES, background=BACKGROUND)
     assert all("shap.explainer=kernel" in str(caught.value) for caught in (unknown, softmax))
 
 

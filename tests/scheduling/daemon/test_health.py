@@ -29,8 +29,7 @@ from runner.scheduling.daemon.health import LATE_SECONDS, Facts, Lasts, health
 from runner.scheduling.daemon.result import Result
 from runner.scheduling.daemon.verdicts import MOST_LABELS
 from tests.golden import Golden
-from tests.publish.publications import NAMES, publication
-from tests.publish.test_prometheus import sink
+from tests.publish.publications import NAMES, prometheus_sink, publication
 from tests.results.samples import COMPLETED
 from tests.scheduling.daemon.execution_samples import NOON, entry
 from tests.scheduling.daemon.supervisor_bench import Bench, wait_until
@@ -231,7 +230,7 @@ def test_the_last_verdict_is_there(page: Page, tmp_path: Path) -> None:
     page.lasts = lambda: lasts
     assert verdicts(page) == VERDICT
     text = page.get("/metrics").text
-    file = sink(tmp_path / "textfile")
+    file = prometheus_sink(tmp_path / "textfile")
     file.publish(publication())
     theirs = file.file(publication()).read_text()
     for name in ("drift_level", "ndcg"):
