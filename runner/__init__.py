@@ -1,14 +1,16 @@
-"""shapwatch: watches why a model decides, not only what.
+"""shapwatch monitors why a model decides: drift of its inputs, outputs and SHAP feature attributions.
 
-The way through the house, from the street to the cellar (imports only go down):
+The packages, from top to bottom; imports only go down:
 
-* `cli` composes and validates the settings, runs one stage, turns its outcome into an exit code.
-* `stages` are the program: each is frozen, built from collaborators, with one method `run`.
-* `models`, `report`, `executions` are the adapters to what lies outside: a model, a page, a directory.
-* `records`, `explain`, `drift`, `documents` are the pure core; `storage` touches the disk for them.
-* `domain` holds the nouns, `protocols` the seams, `errors` the sentences.
+* `cli` composes the settings, runs one stage and returns an exit code; `config` validates the settings and builds the
+  stage.
+* `stages` are the commands. `monitors` execute a monitor and analyse its records.
+* `models`, `sources`, `publish`, `report`, `scheduling`, `serving` and `results` connect to the outside: model
+  endpoints, captures, sinks, pages, schedules, clients and directories.
+* `records`, `explain` and `drift` are the core: pure functions over arrays and tables.
+* `domain` contains the types that all packages share; `protocols` the interfaces between them; `errors` the errors.
 
-Start with `domain.py`, `protocols.py` and `stages/monitor.py`: they explain the system.
+Start with `domain`, `protocols.py` and `monitors/execution.py`.
 """
 
 __version__ = "0.1.0"

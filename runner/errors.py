@@ -29,7 +29,7 @@
 
 Each class documents itself: its docstring is the meaning and `REMEDY` the remedy in docs/reference/errors.md.
 Errors are caught in two places: `cli` prints the message and exits with 2; the execution boundary in
-`stages/monitor.py` stores it as the failure reason.
+`monitors/execution.py` stores it as the failure reason.
 """
 
 from __future__ import annotations

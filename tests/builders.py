@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
+from runner.monitors.attributions import AttributionAnalysis
+from runner.monitors.execution import Monitor
+from runner.monitors.explaining import Explaining
+from runner.monitors.result_writer import ResultWriter
 from runner.protocols import Model
 from runner.records.capture import encode
 from runner.report.render import Report
@@ -31,7 +35,6 @@ from runner.sources.endpoint import EndpointSource
 from runner.sources.merged import MergedReader
 from runner.sources.source import WindowReader
 from runner.stages.baseline import Baseline
-from runner.stages.monitor import Monitor
 from tests.conftest import DEMO, HERE, untracked
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive
@@ -41,18 +44,16 @@ WINDOW = Window.parse("2026-01-05T09")
 """The window of the monitor below."""
 DATA = data_settings(headers=("a", "b", "c"))
 REFERENCE_ROWS = ([0, 0, 0], [3, 2, 1], [6, 2, 1])
-PARTS: dict[str, Any] = {
-    "model": Formula(additive),
-    "estimator": Estimator(
+EXPLAINING = Explaining(
+    model=Formula(additive),
+    estimator=Estimator(
         explainer=Exact(), agg_method=Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100, groups={}, engine=HERE
     ),
-    "background_rows": lambda: None,
-    "save_local_shap_values": False,
-    "report": Report("title", 20, None),
-    "provenance": Provenance("settings: all\n", {"python": "3"}, lambda: 0.0),
-    "track": untracked,
-}
-"""Fields of both stages."""
+    background_rows=lambda: None,
+    summary=backgrounds.mean,
+    track=untracked,
+)
+WRITER = ResultWriter(Report("title", 20, None), Provenance("settings: all\n", {"python": "3"}, lambda: 0.0))
 
 rng = np.random.default_rng(7)
 FEATURES = pl.DataFrame(rng.normal(size=(12, 6)).round(3), schema=[f"f{d}" for d in range(6)])
@@ -71,28 +72,57 @@ def baseline(root: Path, model: Model, **changes: Any) -> Baseline:
     """Return a baselining of three records."""
     dataset = root / "dataset.jsonl"
     dataset.write_bytes(b"".join(orjson.dumps({"features": row}) + b"\n" for row in REFERENCE_ROWS))
-    parts = {**PARTS, "model": model, "policy": POLICY, "target": root / "reference", **changes}
-    return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), summary=backgrounds.mean, **parts)
+    parts: dict[str, Any] = {
+        "explaining": replace(EXPLAINING, model=model),
+        "policy": POLICY,
+        "save_local_shap_values": False,
+        "writer": WRITER,
+        "target": root / "reference",
+        **changes,
+    }
+    return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), **parts)
 
 
 def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None, **changes: Any) -> Monitor:
     """Return a monitor with a reference, and with one captured event of these rows; without rows with no event."""
-    baseline(root, PARTS["model"]).run()
+    baseline(root, EXPLAINING.model).run()
     if rows:
         write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
-    share = changes.pop("share", 0.05)
     captures = EndpointSource("endpoint", str(root / "captures"), 1)
-    parts = {
-        "source": WindowReader(captures, replace(DATA, max_rejected_share=share), untracked),
-        "merged": MergedReader(str(root / "merge"), DATA),
-        "reference": root / "reference",
-        "policy": POLICY,
-        "certainty": SequentialStopping(None, POLICY),
-        "tell": lambda _: (),
-        **PARTS,
-        **changes,
-    }
-    return Monitor(name="m", endpoint="e", root=root / "monitor", **parts)
+    analysis = AttributionAnalysis(
+        explaining=EXPLAINING,
+        reference=root / "reference",
+        policy=POLICY,
+        stopping=SequentialStopping(None, POLICY),
+        merged=MergedReader(str(root / "merge"), DATA),
+        save_local_shap_values=False,
+    )
+    usual = Monitor(
+        name="m",
+        endpoint="e",
+        source=WindowReader(captures, replace(DATA, max_rejected_share=changes.pop("share", 0.05)), untracked),
+        analysis=analysis,
+        writer=WRITER,
+        root=root / "monitor",
+        publish=lambda _: (),
+    )
+    return changed(usual, **changes)
+
+
+def changed(monitor: Monitor, **changes: Any) -> Monitor:
+    """Return a monitor with changed fields: its own, those of its analysis, or those of its explanation."""
+    analysis = monitor.analysis
+    assert isinstance(analysis, AttributionAnalysis)
+    for part in (analysis.explaining, analysis, monitor):
+        own = {name: changes.pop(name) for name in list(changes) if name in {field.name for field in fields(part)}}
+        if isinstance(part, Explaining):
+            analysis = replace(analysis, explaining=replace(part, **own))
+        elif isinstance(part, AttributionAnalysis):
+            analysis = replace(analysis, **own)
+        else:
+            monitor = replace(monitor, analysis=analysis, **own)
+    assert not changes, f"no such field: {changes}"
+    return monitor
 
 
 def event(

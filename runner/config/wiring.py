@@ -20,19 +20,21 @@ from runner.config import compose
 from runner.config.settings import (
     Settings,
 )
-from runner.domain.executions import HOUR, Execution, Outcome, Window
+from runner.domain.executions import HOUR, Outcome, Window
 from runner.drift.sequential import SequentialStopping
 from runner.errors import BackgroundError, RecordError, SettingsError
 from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
+from runner.monitors.attributions import AttributionAnalysis
+from runner.monitors.execution import Monitor
+from runner.monitors.explaining import Explaining
+from runner.monitors.result_writer import ResultWriter
 from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
 from runner.records.payloads import Format
 from runner.results.provenance import Provenance
-from runner.scheduling.daemon.launch import launch, log_context
-from runner.scheduling.daemon.process import end_with_parent
+from runner.scheduling.daemon.launch import launch
 from runner.scheduling.daemon.pulse import HeartbeatMonitor
-from runner.scheduling.daemon.result import answer
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.data import Data, FileFormat
 from runner.sources.dataset import Dataset
@@ -44,7 +46,7 @@ from runner.stages.baseline import Baseline, BaselineStage
 from runner.stages.capture import Capture, CaptureStage
 from runner.stages.daemon import Daemon, DaemonStage
 from runner.stages.merge import Merge, MergeStage
-from runner.stages.monitor import Monitor, MonitorStage
+from runner.stages.monitor import MonitorStage
 from runner.stages.plan import Plan, PlanStage
 from runner.stages.quickstart import Quickstart, QuickstartStage
 from runner.stages.replay import Replay, ReplayStage
@@ -60,7 +62,6 @@ if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Ledger
     from runner.serving.data_capture import DataCapture
 
-STDOUT, STDERR = 1, 2
 GRACE_SECONDS = 5.0
 """Seconds an execution may take to exit after SIGTERM before it is killed."""
 EXPLAINING = {"quickstart", "plan", "baseline", "monitor"}
@@ -115,8 +116,7 @@ def _stage(  # noqa: PLR0911, PLR0912  one for each stage
         case BaselineStage():
             return _baseline(settings, model, provenance, track).run
         case MonitorStage():
-            execute = partial(_monitor(settings, model, provenance, track).run, stage.window, stage.scheduled)
-            return partial(_attached, execute) if stage.attached else execute
+            return partial(stage.run, _monitor(settings, model, provenance, track))
         case ReportStage():
             return partial(stage.run, settings.report)
         case ScheduleStage():
@@ -130,19 +130,6 @@ def _stage(  # noqa: PLR0911, PLR0912  one for each stage
             return LedgerStatus(stage, partial(_ledger, settings), lease, _now).run
         case QuickstartStage():
             return _quickstart(settings, stage, model, provenance, track).run
-
-
-def _attached(run: Callable[[], Execution]) -> Outcome:
-    """Run an execution, and write its result as a JSON line for the parent process; exit with the parent.
-
-    Standard output carries the result only: the output of a user's model goes to standard error.
-    """
-    stdout = os.dup(STDOUT)
-    os.dup2(STDERR, STDOUT)
-    end_with_parent(os.environ.get("TMPDIR") if log_context(os.environ) else None)
-    execution = run()
-    os.write(stdout, answer(execution))
-    return Outcome("", execution.succeeded)
 
 
 def _now() -> datetime:
@@ -300,17 +287,13 @@ def _plan(settings: Settings, stage: PlanStage, model: Model, track: Track) -> P
         source=WindowReader(settings.source, settings.data, track),
         dataset=_dataset(settings.data),
         reference=settings.monitor.reference,
-        model=model,
-        estimator=settings.shap.estimator(model, settings.engine),
-        background_rows=partial(_background_rows, settings),
-        summary=settings.shap.summarize,
+        explaining=_explaining(settings, model, track),
         certainty=_certainty(settings),
         canary_rows=settings.drift.canary_rows,
         price=remote.price_per_1k_calls if remote else None,
         most_per_second=remote.max_requests_per_second if remote else None,
         clock=time.perf_counter,
         target=_inspection(settings),
-        track=track,
     )
 
 
@@ -331,38 +314,37 @@ def _baseline(settings: Settings, model: Model, provenance: Provenance, track: T
     return Baseline(
         name=settings.monitor.name,
         dataset=_dataset(settings.data),
-        model=model,
-        estimator=settings.shap.estimator(model, settings.engine),
-        background_rows=partial(_background_rows, settings),
-        summary=settings.shap.summarize,
+        explaining=_explaining(settings, model, track),
         policy=settings.drift,
         save_local_shap_values=settings.shap.save_local_shap_values,
-        report=settings.report,
-        provenance=provenance,
+        writer=ResultWriter(settings.report, provenance),
         target=settings.paths.baseline,
-        track=track,
     )
 
 
 def _monitor(settings: Settings, model: Model, provenance: Provenance, track: Track) -> Monitor:
+    analysis = AttributionAnalysis(
+        explaining=_explaining(settings, model, track),
+        reference=settings.monitor.reference,
+        policy=settings.drift,
+        stopping=_certainty(settings),
+        merged=MergedReader(settings.paths.merge, settings.data),
+        save_local_shap_values=settings.shap.save_local_shap_values,
+    )
     return Monitor(
         name=settings.monitor.name,
         endpoint=settings.monitor.endpoint,
         source=WindowReader(settings.source, settings.data, track),
-        merged=MergedReader(settings.paths.merge, settings.data),
-        model=model,
-        estimator=settings.shap.estimator(model, settings.engine),
-        background_rows=partial(_background_rows, settings),
-        reference=settings.monitor.reference,
-        policy=settings.drift,
-        certainty=_certainty(settings),
-        save_local_shap_values=settings.shap.save_local_shap_values,
-        report=settings.report,
-        provenance=provenance,
+        analysis=analysis,
+        writer=ResultWriter(settings.report, provenance),
         root=settings.paths.monitor,
-        tell=partial(publish_all, settings.publish.sinks, sleep=time.sleep),
-        track=track,
+        publish=partial(publish_all, settings.publish.sinks, sleep=time.sleep),
     )
+
+
+def _explaining(settings: Settings, model: Model, track: Track) -> Explaining:
+    rows = partial(_background_rows, settings)
+    return Explaining(model, settings.shap.estimator(model, settings.engine), rows, settings.shap.summarize, track)
 
 
 def _certainty(settings: Settings) -> SequentialStopping:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ FIRST = 1000
 DRAWS = 1999
 """Draws from the distribution of the global attributions of all records."""
 
+R = TypeVar("R")
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -49,6 +50,22 @@ class SequentialStopping:
 
     probability: float | None
     policy: DriftPolicy
+
+    def run(self, records: int, extend: Callable[[int, R | None], R], error_probability: Callable[[R], float]) -> R:
+        """Return the result for the first sample that is large enough.
+
+        Args:
+            records: number of all records.
+            extend: function that returns the result for a sample size, given that for the previous one.
+            error_probability: function that returns the probability that all records give another verdict.
+        """
+        first, *larger = self.sample_sizes(records)
+        result = extend(first, None)
+        for look, size in enumerate(larger, 1):
+            if self.should_stop(look, error_probability(result)):
+                break
+            result = extend(size, result)
+        return result
 
     def sample_sizes(self, records: int) -> Iterator[int]:
         """Yield the sample size of each look; the last one is all records."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import polars as pl
+from typing import IO, Literal
 
 from runner import subprocesses
 from runner.domain.attributions import Explained
@@ -18,17 +16,16 @@ from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.segments import segments
 from runner.drift.summary import minimum_detectable
-from runner.explain import background as backgrounds
-from runner.explain.estimator import Estimator
 from runner.explain.preflight import preflight
-from runner.protocols import Model, Track, calls_made
-from runner.report.render import Report
-from runner.results import documents, manifest, manifest_file
-from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, commit, writing
+from runner.monitors.explaining import Explaining
+from runner.monitors.result_writer import ResultWriter
+from runner.protocols import calls_made
+from runner.results import documents, manifest
+from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, writing
 from runner.results.documents import sha256
 from runner.results.local_attributions import saved
 from runner.results.manifest import DatasetCounts, Explanation, Manifest
-from runner.results.provenance import Provenance, Stopwatch
+from runner.results.provenance import Stopwatch
 from runner.results.reference import draw_sample, to_parquet
 from runner.sources.dataset import Dataset
 from runner.types import NO_OTHER_KEYS
@@ -45,58 +42,51 @@ class BaselineStage:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Baselining, what SageMaker calls `suggest_baseline`.
+    """Baselining, SageMaker's `suggest_baseline`.
 
     Attributes:
-        name: the monitor's.
-        dataset: the records to explain.
-        background_rows: gives the SHAP baseline, None for what `summary` makes of the dataset.
+        name: name of the monitor.
+        dataset: records to explain.
         policy: thresholds of the verdict, and the sample size of the stored records.
-        save_local_shap_values: whether the local attributions of all records are left as CSV too.
-        target: the folder that becomes the reference.
+        save_local_shap_values: whether the local attributions of all records are saved as CSV, too.
+        writer: writer of the result.
+        target: directory that becomes the reference.
     """
 
     name: str
     dataset: Dataset
-    model: Model
-    estimator: Estimator
-    background_rows: Callable[[], Sequence[Sequence[Any]] | None]
-    summary: Callable[[pl.DataFrame], pl.DataFrame]
+    explaining: Explaining
     policy: DriftPolicy
     save_local_shap_values: bool
-    report: Report
-    provenance: Provenance
+    writer: ResultWriter
     target: Path
-    track: Track
 
     def run(self) -> Outcome:
-        """Write analysis.json, report, settings and manifest; the former reference stays until they are complete."""
+        """Explain the dataset, and replace the reference by the result."""
         claim(self.target)
         with writing(self.target):
             return self._run()
 
     def _run(self) -> Outcome:
-        watch = Stopwatch(self.provenance.clock)
-        with watch.step("read"):
+        explaining, stopwatch = self.explaining, Stopwatch(self.writer.provenance.clock)
+        with stopwatch.step("read"):
             features, digest = self.dataset.read()
-            given = self.background_rows()
-            background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
-        with watch.step("explain"):
-            before = calls_made(self.model)
-            checked = preflight(self.model, features, background, self.estimator.use_logit)
-            attributions = self.estimator.explain(self.model, features, background, self.track)
-            reference = self.estimator.aggregate(attributions)
+            background = explaining.background(features)
+        with stopwatch.step("explain"):
+            before = calls_made(explaining.model)
+            checked = preflight(explaining.model, features, background, explaining.estimator.use_logit)
+            attributions = explaining.explain(features, background)
+            reference = explaining.estimator.aggregate(attributions)
         analysis = documents.dump_analysis(reference)
-        records = draw_sample(Explained(features, attributions), self.policy.reference_rows, self.policy.seed)
-        sample_bytes = to_parquet(records)
-        tests = features.width * len(attributions.labels)
-        calls = manifest.calls_between(before, calls_made(self.model))
-        identities = {"dataset": digest, "model": self.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
+        sample = draw_sample(Explained(features, attributions), self.policy.reference_rows, self.policy.seed)
+        sample_bytes = to_parquet(sample)
+        calls = manifest.calls_between(before, calls_made(explaining.model))
+        hashes = {"dataset": digest, "model": explaining.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         notes = [
             *ndcg_range_notes(reference, self.policy.threshold),
-            minimum_detectable(self.policy, records.features.height, tests),
-            *self._segments(records),
+            minimum_detectable(self.policy, sample.features.height, features.width * len(attributions.labels)),
+            *self._segment_notes(sample),
             *manifest.call_notes(calls),
         ]
         found = Manifest(
@@ -105,36 +95,33 @@ class Baseline:
             headline="Reference",
             sentence=size,
             monitor=self.name,
-            versions=self.provenance.versions,
+            versions=self.writer.provenance.versions,
             command=subprocesses.reproduction(kind="baseline"),
             notes=tuple(notes),
             counts=DatasetCounts(features.height),
-            explanation=Explanation.of(self.estimator, attributions, background, checked, calls, analysis, identities),
+            explanation=Explanation.of(
+                explaining.estimator, attributions, background, checked, calls, analysis, hashes
+            ),
         )
-        with watch.step("report"):
-            reports, troubles = self.report.attempt(found, reference)
-        found = replace(found, notes=(*found.notes, *troubles), timings=watch.seconds)
-        files = {
-            ANALYSIS: analysis,
-            REFERENCE_SAMPLE: sample_bytes,
-            **manifest_file.common_files(found, reports, self.provenance),
-        }
-        with ExitStack() as stack:
-            local = stack.enter_context(saved(attributions, background)) if self.save_local_shap_values else {}
-            commit(self.target, {**files, **local})
+        local_files: AbstractContextManager[Mapping[str, IO[bytes]]] = (
+            saved(attributions, background) if self.save_local_shap_values else nullcontext({})
+        )
+        with local_files as local:
+            files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, REFERENCE_SAMPLE: sample_bytes, **local}
+            found = self.writer.write(self.target, found, files, stopwatch, reference)
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         message = "\n  ".join([f"Completed. Reference: {size}", *found.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
 
-    def _segments(self, records: Explained) -> list[str]:
-        """Return a sentence on the parts that windows will be judged by, if they are asked for.
+    def _segment_notes(self, sample: Explained) -> list[str]:
+        """Return a note on the segments of the stored records.
 
         Raises:
-            SegmentError: when records cannot be divided so.
+            SegmentError: if records cannot be divided by drift.segment_by.
         """
         policy = self.policy
         if policy.segment_by is None:
             return []
-        parts = segments(policy.segment_by, records.features, records.features, policy.min_rows)
-        told = [f"{part.name} ({plural(part.smaller, 'kept record')})" for part in parts]
-        return [f"segments: {', '.join(told)}"]
+        parts = segments(policy.segment_by, sample.features, sample.features, policy.min_rows)
+        sizes = [f"{part.name} ({plural(part.smaller, 'stored record')})" for part in parts]
+        return [f"segments: {', '.join(sizes)}"]

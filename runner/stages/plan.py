@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +17,10 @@ from runner.domain.attributions import Calls
 from runner.domain.executions import Outcome, Window
 from runner.domain.text import plural
 from runner.drift.sequential import SequentialStopping
-from runner.explain import background as backgrounds
-from runner.explain.estimator import Estimator
 from runner.explain.preflight import Preflight, preflight, preflight_rows
 from runner.models.remote import DryRunModel
-from runner.protocols import Model, RemoteModel, Track, calls_made
+from runner.monitors.explaining import Explaining
+from runner.protocols import RemoteModel, calls_made
 from runner.results import directory, manifest
 from runner.results import reference as references
 from runner.results.documents import dump_json
@@ -78,8 +77,6 @@ class Plan:
     Attributes:
         source, reference: records and reference of an execution.
         dataset: records of baselining.
-        background_rows: function that returns the SHAP baseline; None for that of the reference, or `summary`.
-        summary: function that returns the background rows of a dataset.
         certainty: rule that decides when enough records are explained.
         canary_rows: number of stored reference records that an execution explains again.
         price: price of 1,000 calls; None if unknown.
@@ -93,17 +90,13 @@ class Plan:
     source: WindowReader
     dataset: Dataset
     reference: Path
-    model: Model
-    estimator: Estimator
-    background_rows: Callable[[], Sequence[Sequence[Any]] | None]
-    summary: Callable[[pl.DataFrame], pl.DataFrame]
+    explaining: Explaining
     certainty: SequentialStopping
     canary_rows: int
     price: float | None
     most_per_second: float | None
     clock: Callable[[], float]
     target: Path
-    track: Track
 
     def run(self) -> Outcome:
         """Return the plan, and save it as JSON; a few rows are sent to the model to measure its speed."""
@@ -118,17 +111,16 @@ class Plan:
     @contextmanager
     def _records(self, window: Window | None) -> Iterator[Records]:
         """Yield the records to explain."""
-        given = self.background_rows()
         if window is None:
             features, _ = self.dataset.read()
-            background = self.summary(features) if given is None else backgrounds.given(given, features.columns)
+            background = self.explaining.background(features)
             yield Records(features, None, background, None, features.clear())
             return
         reference = Reference.read(directory.reference_path(self.reference, window))
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()
-            background = reference.background() if given is None else backgrounds.given(given, features.columns)
+            background = self.explaining.background(features, reference.background)
             canaries = (
                 references.canaries(reference.sample, self.canary_rows).features
                 if reference.sample
@@ -142,19 +134,20 @@ class Plan:
         return None if count == features.height else features[order(features)[:count]]
 
     def _plan(self, records: Records) -> dict[str, Any]:
+        model, estimator = self.explaining.model, self.explaining.estimator
         features, background = records.features, records.background
-        before = calls_made(self.model)
-        checked = preflight(self.model, features, background, self.estimator.use_logit, records.captured_NL)
+        before = calls_made(model)
+        checked = preflight(model, features, background, estimator.use_logit, records.captured_NL)
         rows = checked.rows + self._rows(records)
         first = None if records.first is None else records._replace(features=records.first)
         probe = self._probe(features, rows)
-        sent = manifest.calls_between(before, calls_made(self.model))
-        calls = self._dry_run(self.model, records, checked) if isinstance(self.model, RemoteModel) else None
+        sent = manifest.calls_between(before, calls_made(model))
+        calls = self._dry_run(model, records, checked) if isinstance(model, RemoteModel) else None
         return {
             "records": features.height,
             "features": features.width,
             "background_rows": background.height,
-            "estimator": self.estimator.settings,
+            "estimator": estimator.settings,
             "rows": rows,
             "first": first and {"records": len(first.features), "rows": checked.rows + self._rows(first)},
             "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
@@ -167,14 +160,17 @@ class Plan:
 
     def _rows(self, records: Records) -> int:
         """Return the number of rows that explaining sends to the model."""
-        return sum(self.estimator.evaluations(self.model, some, records.background) for some in _explained(records))
+        return sum(
+            self.explaining.estimator.evaluations(self.explaining.model, some, records.background)
+            for some in _explained(records)
+        )
 
     def _dry_run(self, remote: RemoteModel, records: Records, checked: Preflight) -> Calls:
         """Return the calls of an execution, counted by a dry run that sends nothing."""
         model = DryRunModel(remote, checked.outputs)
-        preflight(model, records.features, records.background, self.estimator.use_logit)
+        preflight(model, records.features, records.background, self.explaining.estimator.use_logit)
         for some in _explained(records):
-            self.estimator.explain(model, some, records.background, self.track)
+            self.explaining.estimator.explain(model, some, records.background, self.explaining.track)
         return model.calls_made
 
     def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
@@ -188,9 +184,9 @@ class Plan:
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
         """Return the time of one model call with `count` rows, real ones repeated."""
         rows = features[np.resize(preflight_rows(features.height), count)]
-        before, start = calls_made(self.model), self.clock()
-        self.model.predict(rows)
-        sent = manifest.calls_between(before, calls_made(self.model))
+        before, start = calls_made(self.explaining.model), self.clock()
+        self.explaining.model.predict(rows)
+        sent = manifest.calls_between(before, calls_made(self.explaining.model))
         return Probe(count, sent.requests if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:

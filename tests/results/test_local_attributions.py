@@ -17,7 +17,7 @@ from runner.results import local_attributions
 from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS, amend
 from runner.results.local_attributions import saved
 from runner.results.reference import from_parquet
-from tests.builders import WINDOW, baseline, event, monitor, write
+from tests.builders import WINDOW, baseline, changed, event, monitor, write
 from tests.formula_models import Formula, additive, interacting
 
 NAMES = ("Age", 'a,"b"\r\nc', "a_b", "a", "ü <i>")
@@ -79,7 +79,7 @@ def test_baseline_saves_the_attributions_of_the_reference_sample(tmp_path: Path)
 
 def test_explained_csv_links_rows_to_events(tmp_path: Path) -> None:
     """out.csv has the format of AWS; explained.csv names the event and the record of each row."""
-    stage = replace(monitor(tmp_path, []), save_local_shap_values=True)
+    stage = changed(monitor(tmp_path, []), save_local_shap_values=True)
     write(tmp_path, "09/a.jsonl", event([7, 2, 1], [6, 2, 1]) + event([9, 3, 0], clock="09:31:00"))
     target = Path(stage.run(WINDOW).directory)
     header, *rows = table((target / LOCAL_ATTRIBUTIONS).read_bytes())
@@ -100,7 +100,7 @@ def test_explained_csv_links_rows_to_events(tmp_path: Path) -> None:
 def test_local_attributions_are_not_saved_by_default(tmp_path: Path) -> None:
     """Neither by baselining nor by an execution; files of a former execution are removed."""
     stage = monitor(tmp_path, [[7, 2, 1]])
-    replace(stage, save_local_shap_values=True).run(WINDOW)
+    changed(stage, save_local_shap_values=True).run(WINDOW)
     target = Path(stage.run(WINDOW).directory)
     assert not any((folder / "explanations_shap").exists() for folder in (target, tmp_path / "reference"))
     assert not (target / EXPLAINED).exists()

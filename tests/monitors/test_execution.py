@@ -21,9 +21,9 @@ import pytest
 from runner.domain.executions import HOUR, Execution, Status, Window, utc
 from runner.drift.sequential import SequentialStopping
 from runner.errors import os_error_message
+from runner.monitors.attributions import NO_STORED_RECORDS
 from runner.results import directory
-from runner.stages.monitor import NOTHING_KEPT
-from tests.builders import WINDOW, event, manifest, monitor, write
+from tests.builders import WINDOW, changed, event, manifest, monitor, write
 from tests.cli_runner import CHECKOUT
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
@@ -68,15 +68,15 @@ def test_the_background_is_the_references(tmp_path: Path) -> None:
 def test_local_attributions_are_compared_with_those_of_the_reference(tmp_path: Path, golden: Golden) -> None:
     """drift.json has the finding; with a reference that keeps no records it has none, and a note says why."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 3)
-    few = replace(stage, policy=replace(POLICY, min_rows=2))
+    few = changed(stage, policy=replace(POLICY, min_rows=2))
     found = orjson.loads((Path(few.run(WINDOW).directory) / "drift.json").read_bytes())["finding"]
     assert (found["rows_reference"], found["rows_live"]) == (3, 3)
     assert [feature["name"] for feature in found["labels"][0]["features"]] == ["a", "b", "c"]
     bare = tmp_path / "bare.json"
     bare.write_bytes((tmp_path / "reference/analysis.json").read_bytes())
-    execution = replace(stage, reference=bare, background_rows=lambda: [[0, 0, 0]]).run(WINDOW)
-    assert NOTHING_KEPT in notes(execution)
-    golden(NOTHING_KEPT)
+    execution = changed(stage, reference=bare, background_rows=lambda: [[0, 0, 0]]).run(WINDOW)
+    assert NO_STORED_RECORDS in notes(execution)
+    golden(NO_STORED_RECORDS)
     assert orjson.loads((Path(execution.directory) / "drift.json").read_bytes())["finding"] is None
 
 
@@ -88,24 +88,24 @@ def found(execution: Execution) -> dict[str, Any]:
 
 def test_a_canary_distinguishes_a_changed_model_from_changed_inputs(tmp_path: Path, golden: Golden) -> None:
     """Attributions of the reference's records stay with the same model, whatever the inputs, and move with another."""
-    stage = replace(monitor(tmp_path, [[70, 2, 1]] * 3), policy=replace(POLICY, min_rows=2))
+    stage = changed(monitor(tmp_path, [[70, 2, 1]] * 3), policy=replace(POLICY, min_rows=2))
     same = found(stage.run(WINDOW))["canary"]
     assert (same["records"], same["changed"], same["difference"], same["moved"]) == (3, False, 0, 0)
-    changed = replace(stage, model=Formula(interacting)).run(WINDOW)
-    other = found(changed)["canary"]
+    other_model = changed(stage, model=Formula(interacting)).run(WINDOW)
+    other = found(other_model)["canary"]
     assert other["changed"]
     assert other["moved"] > 0
-    golden("\n".join(notes(changed)))
-    without = replace(stage, policy=replace(stage.policy, canary_rows=0)).run(WINDOW)
+    golden("\n".join(notes(other_model)))
+    without = changed(stage, policy=replace(POLICY, min_rows=2, canary_rows=0)).run(WINDOW)
     assert found(without)["canary"] is None
 
 
 def test_with_events_as_units_one_record_of_each_is_compared(tmp_path: Path) -> None:
     """A batch of records that are alike is one observation."""
-    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 5), policy=replace(POLICY, min_rows=2))
+    stage = changed(monitor(tmp_path, [[7, 2, 1]] * 5), policy=replace(POLICY, min_rows=2))
     write(tmp_path, "09/01-00-000-y.jsonl", event([5, 3, 0], [5, 3, 1]))
     assert found(stage.run(WINDOW))["rows_live"] == 7
-    assert found(replace(stage, policy=replace(stage.policy, unit="event")).run(WINDOW))["rows_live"] == 2
+    assert found(changed(stage, policy=replace(POLICY, min_rows=2, unit="event")).run(WINDOW))["rows_live"] == 2
     assert manifest(tmp_path)["counts"]["records"] == 7
 
 
@@ -119,7 +119,7 @@ def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path, golden: Gol
         evaluation_period=3,
         min_rows=2,
     )
-    stage = replace(usual, policy=rule)
+    stage = changed(usual, policy=rule)
     rows = {9: [90, 2, 1], 10: [90, 2, 1], 11: [6, 2, 1]}
     executed = []
     for hour, row in rows.items():
@@ -151,7 +151,7 @@ def test_each_hour_may_have_a_reference_of_its_own(tmp_path: Path, golden: Golde
 
 def test_records_that_cannot_be_divided_fail_an_execution(tmp_path: Path, golden: Golden) -> None:
     """The failure reason has the setting with its value, and what was expected."""
-    stage = replace(monitor(tmp_path, [[7, 2, 1]] * 3), policy=replace(POLICY, segment_by="Sex"))
+    stage = changed(monitor(tmp_path, [[7, 2, 1]] * 3), policy=replace(POLICY, segment_by="Sex"))
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
     assert "drift.segment_by=Sex" in str(execution.failure_reason)
@@ -423,12 +423,12 @@ def test_the_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
 def test_no_more_records_are_explained_than_the_verdict_needs(tmp_path: Path, golden: Golden) -> None:
     """Of many alike a thousand do; the manifest says how many, and all are counted as seen."""
     rows = [[i % 7, 2 + i % 3, i % 5] for i in range(2_500)]
-    stage = monitor(tmp_path, rows, certainty=SequentialStopping(0.9, POLICY))
+    stage = monitor(tmp_path, rows, stopping=SequentialStopping(0.9, POLICY))
     assert stage.run(WINDOW).succeeded
     found = manifest(tmp_path)
     assert found["counts"]["records"] == 2_500
     assert found["counts"]["sample"] == 1_000
-    (note,) = (note for note in found["notes"] if "explained" in note)
+    (note,) = (note for note in found["notes"] if "Explained" in note)
     golden(note)
 
 
@@ -437,9 +437,9 @@ def test_a_window_is_used_up_where_the_verdict_stays_in_doubt(tmp_path: Path, go
     rng = np.random.default_rng(1)
     rows = np.stack([3 + 3 * rng.integers(-2, 3, 1_500), np.full(1_500, 2), 1 + rng.integers(-2, 3, 1_500)], axis=1)
     close = replace(POLICY, threshold=0.92)
-    stage = monitor(tmp_path, rows.tolist(), policy=close, certainty=SequentialStopping(0.999, close))
+    stage = monitor(tmp_path, rows.tolist(), policy=close, stopping=SequentialStopping(0.999, close))
     assert stage.run(WINDOW).succeeded
     found = manifest(tmp_path)
     assert found["counts"]["sample"] == 1_500
-    (note,) = (note for note in found["notes"] if "explained" in note)
+    (note,) = (note for note in found["notes"] if "Explained" in note)
     golden(note)

@@ -1,0 +1,1 @@
+"""Monitors: the execution of a monitor over a window, and the analyses of its records."""

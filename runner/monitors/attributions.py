@@ -1,0 +1,256 @@
+"""Analysis of attributions: explains the records of a window, and compares their attributions with the reference.
+
+Array letters: N records, D features, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.domain.attributions import Attributions, Explained, GlobalAttributions
+from runner.domain.drift import Canary, DriftResult, RankingResult
+from runner.domain.executions import HistoryPoint, Status, Window
+from runner.domain.records import Captured
+from runner.domain.text import plural
+from runner.drift.canary import canary
+from runner.drift.detect import detect_drift
+from runner.drift.policy import DriftPolicy
+from runner.drift.ranking import match_features, rank_labels
+from runner.drift.segments import sample_one_per_event
+from runner.drift.sequential import SequentialStopping
+from runner.drift.summary import headline, sentence
+from runner.explain.preflight import parity, preflight
+from runner.monitors.execution import ExecutionSlot, Findings
+from runner.monitors.explaining import Explaining
+from runner.protocols import calls_made
+from runner.results import directory, documents, history, manifest
+from runner.results.directory import ANALYSIS, DRIFT, VIOLATIONS
+from runner.results.documents import DriftDocument
+from runner.results.local_attributions import saved
+from runner.results.manifest import Comparison, Effects, Explanation
+from runner.results.provenance import Stopwatch
+from runner.results.reference import Reference, canaries
+from runner.sources.merged import MergedReader
+from runner.sources.sample import only, order
+
+HISTORY = 48
+"""Number of earlier executions in the timeline of a report."""
+NO_STORED_RECORDS = (
+    "the reference has no stored records, so the statistical tests were skipped; run stage=baseline to store some"
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that the samples of a window have in common.
+
+    Attributes:
+        order_N: row numbers in the order of explanation; None explains the records in their own order.
+        reexplained: attributions of the canary records by the current model; None without canary records.
+        past: earlier executions, oldest first.
+    """
+
+    reference: Reference
+    background: pl.DataFrame
+    captured: Captured
+    features: pl.DataFrame
+    order_N: NDArray[np.intp] | None
+    window: Window
+    reexplained: Attributions | None
+    past: Sequence[HistoryPoint]
+
+    def records(self, rows: slice) -> pl.DataFrame:
+        """Return the features of records in the order of explanation."""
+        return self.features[rows] if self.order_N is None else self.features[self.order_N[rows]]
+
+    def first(self, count: int) -> Captured:
+        """Return the captured records without those after the first `count` in the order of explanation."""
+        return self.captured if self.order_N is None else only(self.captured, self.order_N[:count])
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """Result for the records explained so far."""
+
+    attributions: Attributions
+    live: GlobalAttributions
+    ranking: RankingResult
+    drift: DriftResult | None
+
+
+@dataclass(frozen=True)
+class AttributionAnalysis:
+    """Analysis of the attributions of a window.
+
+    Attributes:
+        reference: directory written by baselining, or an analysis.json; `strftime` codes stand for the window's start.
+        policy: thresholds and tests of the verdict.
+        stopping: rule that decides when enough records are explained.
+        merged: events with ground truth, for the performance of the model.
+        save_local_shap_values: whether the local attributions are saved as CSV, with the origin of each record.
+    """
+
+    explaining: Explaining
+    reference: Path
+    policy: DriftPolicy
+    stopping: SequentialStopping
+    merged: MergedReader
+    save_local_shap_values: bool
+
+    def prepare(self, slot: ExecutionSlot) -> Callable[[Captured, Stopwatch], Findings]:
+        """Read the reference of a window, and return the function that analyses its records.
+
+        Raises:
+            MissingInput, UnusableReference: if the reference cannot be read.
+        """
+        reference = Reference.read(directory.reference_path(self.reference, slot.window))
+        return partial(self._analyse, slot, reference)
+
+    def _analyse(self, slot: ExecutionSlot, reference: Reference, captured: Captured, stopwatch: Stopwatch) -> Findings:
+        model, estimator = self.explaining.model, self.explaining.estimator
+        with stopwatch.step("read"):
+            match_features(reference.attributions.names, estimator.names(captured.names))
+            features, scores_NL = captured.features(), captured.scores()
+            order_N = order(features) if self.stopping.probability else None
+        with stopwatch.step("explain"):
+            background = self.explaining.background(features, reference.background)
+            differences = reference.check_comparable(estimator.settings, background)
+            before = calls_made(model)
+            checked = preflight(model, features, background, estimator.use_logit, scores_NL)
+            reexplained = self._reexplain(reference, background)
+        past = history.earlier_points(slot.target, HISTORY)
+        context = Context(reference, background, captured, features, order_N, slot.window, reexplained, past)
+        result = self.stopping.run(
+            features.height,
+            partial(self._extend, context, stopwatch),
+            partial(self._error_probability, context),
+        )
+        calls = manifest.calls_between(before, calls_made(model))
+        notes = [
+            *differences,
+            *self._sample_notes(len(result.attributions.phi_NDL), features.height),
+            *result.ranking.notes,
+            *(result.drift.notes if result.drift else [NO_STORED_RECORDS]),
+            *manifest.call_notes(calls),
+        ]
+        analysis = documents.dump_analysis(result.live)
+        extra = reexplained.evaluations if reexplained else 0
+        hashes = {"reference": reference.digest, "model": model.identity}
+        explanation = Explanation.of(
+            estimator, result.attributions, background, checked, calls, analysis, hashes, extra
+        )
+        return self._findings(context, result, notes, explanation, analysis)
+
+    def _findings(
+        self, context: Context, result: SampleResult, notes: list[str], explanation: Explanation, analysis: bytes
+    ) -> Findings:
+        estimator, reference = self.explaining.estimator, context.reference
+        captured = context.first(len(result.attributions.phi_NDL))
+        drift, ranking = result.drift, result.ranking
+        document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past))
+        violations = {VIOLATIONS: documents.dump_violations(ranking)} if ranking.violations else {}
+        comparison = Comparison(
+            level=drift.level if drift else None,
+            level_alone=drift.alone if drift else None,
+            effects=Effects.of(drift),
+            verdict=ranking,
+            material=self.policy.material,
+            serving_parity=parity(captured.scores(), estimator.model_scores(result.attributions)),
+            quality=self.merged.quality(context.window, result.attributions.labels),
+            model_changed=reference.model_changed(self.explaining.model.identity),
+        )
+        return Findings(
+            status=Status.COMPLETED_WITH_VIOLATIONS if ranking.violations else Status.COMPLETED,
+            headline=headline(ranking, drift),
+            sentence=sentence(ranking, drift, reference.attributions, result.live),
+            notes=notes,
+            captured=captured,
+            explanation=explanation,
+            comparison=comparison,
+            documents={ANALYSIS: analysis, DRIFT: documents.dump_drift(document), **violations},
+            attributions=result.live,
+            ndcg={label.label: label.ndcg for label in ranking.drifts if label.ndcg is not None},
+            drift=document,
+            local_files=(
+                saved(result.attributions, context.background, captured)
+                if self.save_local_shap_values
+                else nullcontext({})
+            ),
+        )
+
+    def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
+        """Return the result for the first `rows` records; those of the previous result are not explained again."""
+        done = len(previous.attributions.phi_NDL) if previous else 0
+        estimator = self.explaining.estimator
+        with stopwatch.step("explain"):
+            added = self.explaining.explain(context.records(slice(done, rows)), context.background)
+            attributions = estimator.join(previous.attributions if previous else None, added)
+            live = estimator.aggregate(attributions)
+        with stopwatch.step("detect"):
+            drift = self._detect(context, Explained(context.records(slice(rows)), attributions), context.first(rows))
+        ranking = rank_labels(context.reference.attributions, live, self.policy.threshold)
+        return SampleResult(attributions, live, ranking, drift)
+
+    def _error_probability(self, context: Context, result: SampleResult) -> float:
+        """Return an upper bound of the probability that all records would give another verdict."""
+        reference = context.reference
+        return self.stopping.error_probability(
+            reference.attributions,
+            None if reference.sample is None else reference.sample.attributions,
+            result.attributions,
+            result.drift,
+            str(self.explaining.estimator.agg_method),
+            context.features.height,
+        )
+
+    def _sample_notes(self, rows: int, records: int) -> list[str]:
+        """Return a note on the number of explained records under shap.precision."""
+        if self.stopping.probability is None:
+            return []
+        if rows == records:
+            return [f"Explained all {plural(records, 'record')}: the required shap.precision was not reached earlier."]
+        return [
+            f"Explained {rows:,} of {plural(records, 'record')} (random sample); "
+            f"the full set would give the same verdict with probability ≥ {self.stopping.probability:g}."
+        ]
+
+    def _reexplain(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
+        """Return the canary records' attributions by the current model, or None without canary records."""
+        if reference.sample is None or not self.policy.canary_rows:
+            return None
+        return self.explaining.explain(canaries(reference.sample, self.policy.canary_rows).features, background)
+
+    def _detect(self, context: Context, live: Explained, captured: Captured) -> DriftResult | None:
+        """Return the drift of local attributions, or None if the reference has no stored records."""
+        reference, estimator = context.reference, self.explaining.estimator
+        if reference.sample is None:
+            return None
+        if self.policy.unit == "event":
+            live = live.rows(sample_one_per_event(captured.events_of(), self.policy.seed))
+        comparable = [point.alone for point in context.past if point.reference == reference.digest]
+        return detect_drift(
+            self.policy,
+            reference.sample,
+            live,
+            str(estimator.agg_method),
+            context.window.end - context.window.start,
+            self._canary(context, reference.sample),
+            comparable,
+            estimator.groups,
+        )
+
+    def _canary(self, context: Context, sample: Explained) -> Canary | None:
+        """Compare the canary records' attributions by the current model with the stored ones."""
+        if context.reexplained is None:
+            return None
+        stored, estimator = canaries(sample, self.policy.canary_rows), self.explaining.estimator
+        same_settings = not context.reference.differing_settings(estimator.settings)
+        return canary(stored.attributions, context.reexplained, str(estimator.agg_method), same_settings)
