@@ -60,7 +60,7 @@ class MemberResult:
 
 
 @dataclass(frozen=True)
-class Row:
+class MemberRow:
     """A member in the table of its sweep.
 
     Attributes:
@@ -123,7 +123,7 @@ def conclude(folder: Path) -> tuple[str, int]:
     return message, max((row.code for row in rows), default=0)
 
 
-def members(folder: Path) -> Iterator[Row]:
+def members(folder: Path) -> Iterator[MemberRow]:
     """Yield a row for each member, by ascending number."""
     for path in sorted(folder.glob(f"*/{RESULT}"), key=lambda path: int(path.parent.name)):
         result = MemberResult(**json.loads(path.read_bytes()))
@@ -133,10 +133,12 @@ def members(folder: Path) -> Iterator[Row]:
         yield _row(int(path.parent.name), result, manifest, values)
 
 
-def _row(number: int, result: MemberResult, manifest: Manifest | None, values: Mapping[tuple[str, str], float]) -> Row:
+def _row(
+    number: int, result: MemberResult, manifest: Manifest | None, values: Mapping[tuple[str, str], float]
+) -> MemberRow:
     explanation, comparison = (manifest.explanation, manifest.comparison) if manifest else (None, None)
     status = Status.FAILED if result.code else Status.COMPLETED
-    return Row(
+    return MemberRow(
         member=number,
         settings=dict(override.lstrip("+").partition("=")[::2] for override in result.overrides),
         status=manifest.status if manifest else status,
@@ -163,7 +165,7 @@ def _values(path: Path) -> dict[tuple[str, str], float]:
     }
 
 
-def compare(rows: Sequence[Row]) -> list[Row]:
+def compare(rows: Sequence[MemberRow]) -> list[MemberRow]:
     """Return the rows with their error against the best member that differs in `BUDGET` alone.
 
     The best member is an exact one, or else the one that sent the most rows to the model.
@@ -176,7 +178,7 @@ def compare(rows: Sequence[Row]) -> list[Row]:
     return compared
 
 
-def _compare(row: Row, best: Row) -> Row:
+def _compare(row: MemberRow, best: MemberRow) -> MemberRow:
     differences = [row.values[key] - best.values[key] for key in best.values]
     error = (sum(difference * difference for difference in differences) / len(differences)) ** 0.5
     lowest = _lowest_ndcg(best.values, row.values) if row.ndcg is None else row.ndcg
@@ -193,7 +195,7 @@ def _lowest_ndcg(best: Mapping[tuple[str, str], float], values: Mapping[tuple[st
     return min(ndcgs)
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[MemberRow]) -> str:
     """Return the table as CSV; an apostrophe precedes strings that a spreadsheet would evaluate as formulas."""
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     file = io.StringIO()
@@ -206,7 +208,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
-def as_page(rows: Sequence[Row]) -> str:
+def as_page(rows: Sequence[MemberRow]) -> str:
     """Return the table as a page, with a chart if errors are known.
 
     Raises:
@@ -238,13 +240,13 @@ def as_page(rows: Sequence[Row]) -> str:
     return templates.render("sweep.html.j2", {"rows": rows, "keys": keys, "same": common, "chart": chart})
 
 
-def _varying(rows: Sequence[Row]) -> list[str]:
+def _varying(rows: Sequence[MemberRow]) -> list[str]:
     """Return the keys whose values differ between members."""
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     return [key for key in keys if len({row.settings.get(key) for row in rows}) > 1]
 
 
-def _caption(row: Row, keys: Sequence[str]) -> str:
+def _caption(row: MemberRow, keys: Sequence[str]) -> str:
     """Return the values of some settings, such as `num_samples=50`."""
     return ", ".join(f"{key}={row.settings.get(key, row.settings.get(f'shap.{key}'))}" for key in keys)
 

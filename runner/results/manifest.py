@@ -68,7 +68,7 @@ class CaptureCounts:
             probes=captured.probes,
             records=captured.records,
             sample=captured.sample,
-            rejected=captured.rejected,
+            rejected=dict(captured.rejected),
         )
 
 

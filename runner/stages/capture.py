@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 import polars as pl
@@ -28,6 +29,52 @@ class CaptureStage:
     save: Literal["json", "parquet"]
 
     __pydantic_config__ = NO_OTHER_KEYS
+
+
+@dataclass(frozen=True)
+class Example:
+    """A record as it is listed.
+
+    Attributes:
+        file: file and line of its event, `file:line`.
+        at: time of the event, ISO 8601 in UTC; None if unknown.
+        features: values by name.
+        scores: captured scores; None if any is missing.
+    """
+
+    file: str
+    event_id: str | None
+    inference_id: str | None
+    at: str | None
+    features: Mapping[str, object]
+    scores: Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Contents of a window, as they are saved.
+
+    Attributes:
+        window: start and end, ISO 8601 in UTC.
+        files: names of the files.
+        files_per_hour: number of files by folder.
+        events, outside, probes, records, rejected: numbers, as in `Captured`.
+        rejections: message of the first rejection of each reason.
+        types: types of the features by name.
+        example: the first record; None without records.
+    """
+
+    window: Mapping[str, str]
+    files: tuple[str, ...]
+    files_per_hour: Mapping[str, int]
+    events: int
+    outside: int
+    probes: int
+    records: int
+    rejected: Mapping[str, int]
+    rejections: tuple[str, ...]
+    types: Mapping[str, str]
+    example: Example | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +106,7 @@ class Capture:
             written = [f"{stem}.json"]
             for stale in (".rejected.jsonl", ".parquet"):
                 Path(f"{stem}{stale}").unlink(missing_ok=True)
-            storage.write(written[0], dump_json(found))
+            storage.write(written[0], dump_json(asdict(found)))
             if captured.rejected:
                 written.append(f"{stem}.rejected.jsonl")
                 storage.write(written[-1], captured.rejections)
@@ -86,54 +133,54 @@ def _listed(scores: list[str]) -> pl.Expr:
     return pl.when(known).then(pl.concat_list(scores)).alias("scores")
 
 
-def contents(captured: Captured, window: Window) -> dict[str, Any]:
-    """Return the contents of a window as a JSON document."""
-    per_hour = Counter(file.rpartition("/")[0] for file in captured.files)
-    return {
-        "window": {"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}"},
-        "files": list(captured.files),
-        "files_per_hour": dict(per_hour),
-        "events": captured.events,
-        "outside": captured.outside,
-        "probes": captured.probes,
-        "records": captured.records,
-        "rejected": dict(captured.rejected),
-        "rejections": [str(rejection) for rejection in captured.examples],
-        **_example(captured),
-    }
+def contents(captured: Captured, window: Window) -> Contents:
+    """Return the contents of a window."""
+    types, example = _first_record(captured)
+    return Contents(
+        window={"start": f"{window.start:%FT%TZ}", "end": f"{window.end:%FT%TZ}"},
+        files=captured.files,
+        files_per_hour=dict(Counter(file.rpartition("/")[0] for file in captured.files)),
+        events=captured.events,
+        outside=captured.outside,
+        probes=captured.probes,
+        records=captured.records,
+        rejected=dict(captured.rejected),
+        rejections=tuple(map(str, captured.examples)),
+        types=types,
+        example=example,
+    )
 
 
-def _example(captured: Captured) -> dict[str, Any]:
-    """Return the types of the features, and the first record."""
+def _first_record(captured: Captured) -> tuple[dict[str, str], Example | None]:
+    """Return the types of the features by name, and the first record; None without records."""
     if not captured.records:
-        return {"types": {}, "example": None}
+        return {}, None
     table = records(captured).head(1).collect()
     features = table.schema["features"]
     assert isinstance(features, pl.Struct)  # noqa: S101
-    types = {field.name: str(field.dtype) for field in features.fields}
     first = table.row(0, named=True)
     scores = first.get("scores")
-    example = {
-        "file": f"{first['file']}:{first['line']}",
-        "event_id": first["event_id"],
-        "inference_id": first["inference_id"],
-        "at": first["at"] and f"{first['at']:%FT%TZ}",
-        "features": first["features"],
-        "scores": scores if scores and None not in scores else None,
-    }
-    return {"types": types, "example": example}
+    example = Example(
+        file=f"{first['file']}:{first['line']}",
+        event_id=first["event_id"],
+        inference_id=first["inference_id"],
+        at=f"{first['at']:%FT%TZ}" if first["at"] else None,
+        features=first["features"],
+        scores=scores if scores and None not in scores else None,
+    )
+    return {field.name: str(field.dtype) for field in features.fields}, example
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(contents: Contents) -> str:
     """Return the contents of a window as text for a terminal."""
-    lines = [f"{found['window']['start']} to {found['window']['end']}"]
-    lines += [f"  {folder}: {plural(count, 'file')}" for folder, count in found["files_per_hour"].items()]
-    outside = f", {found['outside']} outside the window" if found["outside"] else ""
-    outside += f", {plural(found['probes'], 'probe')} of shapwatch left out" if found["probes"] else ""
-    lines.append(f"  {plural(found['events'], 'event')}, {plural(found['records'], 'record')}{outside}")
-    lines.append(f"  rejected: {', '.join(f'{kind} {count}' for kind, count in found['rejected'].items()) or 'none'}")
-    lines += [f"    {rejection}" for rejection in found["rejections"]]
-    if found["example"]:
-        lines.append(f"  types: {', '.join(f'{name} {dtype}' for name, dtype in found['types'].items())}")
-        lines.append(f"  example: {orjson.dumps(found['example']).decode()}")
+    lines = [f"{contents.window['start']} to {contents.window['end']}"]
+    lines += [f"  {folder}: {plural(count, 'file')}" for folder, count in contents.files_per_hour.items()]
+    outside = f", {contents.outside} outside the window" if contents.outside else ""
+    outside += f", {plural(contents.probes, 'probe')} of shapwatch left out" if contents.probes else ""
+    lines.append(f"  {plural(contents.events, 'event')}, {plural(contents.records, 'record')}{outside}")
+    lines.append(f"  rejected: {', '.join(f'{kind} {count}' for kind, count in contents.rejected.items()) or 'none'}")
+    lines += [f"    {rejection}" for rejection in contents.rejections]
+    if contents.example:
+        lines.append(f"  types: {', '.join(f'{name} {dtype}' for name, dtype in contents.types.items())}")
+        lines.append(f"  example: {orjson.dumps(asdict(contents.example)).decode()}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runner.config.sweep import CSV, PAGE, Member, Row, as_csv, as_page, compare, members, record
+from runner.config.sweep import CSV, PAGE, Member, MemberRow, as_csv, as_page, compare, members, record
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.executions import Status
 from runner.results.documents import dump_analysis
@@ -36,7 +36,7 @@ def write_member(
     record(Member(folder / str(number), overrides), 0, "Completed.\n  more", 0.5, str(results))
 
 
-def table(folder: Path) -> list[Row]:
+def table(folder: Path) -> list[MemberRow]:
     """Return the rows of a sweep."""
     return compare(list(members(folder)))
 
