@@ -136,7 +136,7 @@ def test_failing_storage_logs_one_warning_and_loses_no_event(
         tries.append(location)
         return replacing(location)
 
-    monkeypatch.setattr(storage, "replacing", counted)
+    monkeypatch.setattr(storage, "replace_file", counted)
     capture = writer(blocked, flush_seconds=0.01)
     for number in range(4):
         capture.put(AT.replace(hour=number), b"%d\n" % number)
@@ -314,7 +314,7 @@ def test_close_does_not_wait_for_an_unresponsive_storage(tmp_path: Path, monkeyp
         released.wait(30)
         yield tmp_path / "late"
 
-    monkeypatch.setattr(storage, "replacing", silent)
+    monkeypatch.setattr(storage, "replace_file", silent)
     monkeypatch.setattr(capture_writer, "CLOSE_SECONDS", 0.3)
     capture = writer(tmp_path, flush_seconds=0.01)
     for _ in range(5):
