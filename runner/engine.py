@@ -1,7 +1,7 @@
-"""Where blocks of work are done: in this process, in processes beside it, or on a cluster.
+"""Engines: compute blocks of work in this process, in local processes, or on a Dask cluster.
 
-Results come back in the order of the work, whoever does it, so that what is made of them is the same to the bit. What
-travels between the processes of one run is pickled by joblib; nothing pickled is kept, and none is read from elsewhere.
+All engines yield results in the order of the work, so that sums are bit-identical. joblib pickles data between the
+processes of one run; no pickle is stored, or read from another source.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ Result = TypeVar("Result")
 Work = Callable[[Model, Item], Result]
 
 CONNECT_SECONDS = 30
-MOST_MODELS = 8
+"""Timeout in seconds of a connection to the Dask scheduler."""
+MAX_CACHED_MODELS = 8
+"""Maximum number of models in the cache of a worker."""
 
 _models: dict[str, Model] = {}
-"""The models this worker has been sent, by identity, with all that they have loaded since."""
+"""Models that this worker has received, by identity; they keep their loaded files."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Engine:
-    """`engine`: where attributions are computed.
+    """`engine`: processes that compute attributions.
 
     Attributes:
-        kind: `serial`: this process. `loky`: processes of this machine. `dask`: the workers of a Dask cluster.
-        workers: loky: how many processes, None for one a core.
-        address: dask: of the scheduler, such as tcp://10.0.0.1:8786.
+        kind: `serial` for this process, `loky` for local processes, `dask` for the workers of a Dask cluster.
+        workers: number of local processes, None for one per core.
+        address: address of the Dask scheduler, such as tcp://10.0.0.1:8786.
     """
 
     kind: Literal["serial", "loky", "dask"]
@@ -42,42 +44,42 @@ class Engine:
     address: str | None
 
     @model_validator(mode="after")
-    def _addressed(self) -> Self:
+    def _check_address(self) -> Self:
         if (self.kind == "dask") != (self.address is not None):
-            raise ValueError("address: engine=dask needs that of its scheduler, others have none")
+            raise ValueError("address: required for engine=dask, such as tcp://10.0.0.1:8786; null for other engines")
         return self
 
     def map(self, work: Work[Item, Result], model: Model, items: Iterable[Item]) -> Iterator[Result]:
-        """Yield `work(model, item)` for each item, in their order; no more than two items a worker wait.
+        """Yield `work(model, item)` for each item, in the order of the items; each worker queues up to two items.
 
-        A model that is asked over the network is asked from this process, which keeps count of calls and to limits.
+        This process calls remote models itself, because it counts calls and enforces their rate limit.
 
         Raises:
-            EngineError: when the workers cannot be reached, or die.
+            EngineError: if the workers are unreachable or die.
         """
         if self.kind == "serial" or isinstance(model, RemoteModel):
             return (work(model, item) for item in items)
-        return self._elsewhere(work, model, items)
+        return self._in_workers(work, model, items)
 
-    def _elsewhere(self, work: Work[Item, Result], model: Model, items: Iterable[Item]) -> Iterator[Result]:
+    def _in_workers(self, work: Work[Item, Result], model: Model, items: Iterable[Item]) -> Iterator[Result]:
         from joblib import Parallel, delayed
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        with self._reached():
-            tasks = (delayed(_done)(work, model, model.identity, item) for item in items)
+        with self._backend():
+            tasks = (delayed(_run)(work, model, model.identity, item) for item in items)
             results = Parallel(return_as="generator", batch_size=1, pre_dispatch="2*n_jobs")(tasks)
             try:
                 for result in results:  # noqa: UP028  `yield from` would close it too early, with a warning
                     yield result
             except TerminatedWorkerError as error:
-                raise EngineError(f"engine={self.kind}", "a worker died, perhaps for want of memory") from error
+                raise EngineError(f"engine={self.kind}", "a worker died, possibly out of memory") from error
             finally:
-                with catch_warnings(action="ignore", category=UserWarning):  # of work that nobody waits for any more
+                with catch_warnings(action="ignore", category=UserWarning):  # about unfinished work
                     results.close()
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Within, joblib works with this engine's workers; each computes with one thread."""
+    def _backend(self) -> Iterator[None]:
+        """Let joblib use the workers of this engine, each with one thread, inside this context."""
         from joblib import parallel_config
 
         if self.kind == "loky":
@@ -91,22 +93,24 @@ class Engine:
         try:
             import distributed
         except ImportError as error:
-            raise EngineError("engine=dask", "needs Dask: pip install 'shapwatch[dask]'") from error
+            raise EngineError("engine=dask", "Dask is not installed; run pip install 'shapwatch[dask]'") from error
         try:
             connect: Any = distributed.Client
             return connect(self.address, timeout=CONNECT_SECONDS, set_as_default=False)
         except OSError as error:
-            raise EngineError(f"engine.address={self.address}", f"no scheduler answers ({error})") from error
+            raise EngineError(f"engine.address={self.address}", f"the scheduler does not respond ({error})") from error
 
 
-def _done(work: Work[Item, Result], model: Model, identity: str | None, item: Item) -> Result:
-    """Return `work(model, item)`, with the model that this worker has kept of earlier items."""
+def _run(work: Work[Item, Result], model: Model, identity: str | None, item: Item) -> Result:
+    """Return `work(model, item)`, with the model from this worker's cache if it is there."""
     if identity is None:
         return work(model, item)
     if identity not in _models:
         if model.identity != identity:
-            raise EngineError("engine", "a worker finds another model than the one that is being explained")
-        if len(_models) == MOST_MODELS:
+            raise EngineError(
+                "engine", "a worker loaded another model; check that all workers read the same model.artifact"
+            )
+        if len(_models) == MAX_CACHED_MODELS:
             _models.clear()
         _models[identity] = model
     return work(_models[identity], item)

@@ -80,7 +80,7 @@ class ShapwatchError(Exception):
 
     @property
     def reason(self) -> str:
-        """Failure reason stored by an execution: the message, unless SageMaker prescribes a text."""
+        """Failure reason stored by an execution: the message, unless SageMaker prescribes another one."""
         return str(self)
 
 

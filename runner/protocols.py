@@ -137,7 +137,7 @@ class Game(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Workers(Protocol):
     """Workers that process blocks of work."""
 
     def map(self, work: Callable[[Model, Item], Result], model: Model, items: Iterable[Item]) -> Iterable[Result]:

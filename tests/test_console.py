@@ -1,4 +1,4 @@
-"""Logs and progress: for people on a terminal, JSON lines without one."""
+"""Logs and progress on standard error: readable on a terminal, JSON lines otherwise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.golden import Golden
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root of all loggers, whose handlers come back."""
+    """The root logger, whose handlers are restored."""
     logger = logging.getLogger()
     before = logger.handlers[:]
     yield logger
@@ -28,7 +28,7 @@ def root() -> Iterator[logging.Logger]:
 
 
 def test_logs_are_json_lines(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
-    """Each record is one JSON object with time, level and message, an exception included."""
+    """Each record is one JSON object with time, level, logger, message and exception."""
     console.configure_logging()
     try:
         raise ValueError("näh\n")
@@ -41,51 +41,53 @@ def test_logs_are_json_lines(capsys: pytest.CaptureFixture[str], root: logging.L
     assert "ValueError: näh" in logged["exception"]
 
 
-def test_logs_say_what_they_are_about(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
-    """Every line carries the constant fields; a record's own come first, others that it has do not show."""
+def test_log_records_have_a_context(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
+    """Every line contains execution and schedule; values of the record take precedence; other fields are omitted."""
     console.configure_logging(execution="7", schedule="churn")
-    console.logger.info("constant")
+    console.logger.info("default")
     console.logger.info("own", extra={"execution": 8, "other": object()})
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (first["execution"], first["schedule"], first["message"]) == ("7", "churn", "constant")
+    assert (first["execution"], first["schedule"], first["message"]) == ("7", "churn", "default")
     assert (second["execution"], second["schedule"], second["message"]) == (8, "churn", "own")
     assert "other" not in second
 
 
-def test_a_terminal_shows_what_logs_are_about(golden: Golden) -> None:
-    """On a terminal the constant and own fields of a record stand before its message."""
+def test_terminal_shows_the_context_of_log_records(golden: Golden) -> None:
+    """On a terminal execution and schedule precede the message."""
     code = """
 from runner import console
 console.configure_logging(schedule="churn")
-console.logger.info("begins", extra={"execution": 8})
+console.logger.info("starts", extra={"execution": 8})
 console.configure_logging()
 console.logger.info("ends")
 """
-    shown = on_a_terminal(code)
+    shown = terminal_output(code)
     assert shown.split().count("INFO") == 2
     golden(shown, (r"\[.*?\d\d:\d\d:\d\d.*?\]", "[{now}]"))
 
 
-def test_long_work_is_logged_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a terminal a line tells how far the work is, at most one every few seconds."""
+def test_progress_is_logged_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is at most one log line every ten seconds."""
     ticks = iter(range(0, 1000, 4))
     monkeypatch.setattr("runner.console.time.monotonic", lambda: float(next(ticks)))
     with caplog.at_level(logging.INFO):
-        assert list(console.track("abcdefgh", "eating", 8)) == list("abcdefgh")
-    assert caplog.messages[0] == "eating: 2 of 8"
+        assert list(console.track("abcdefgh", "counting", 8)) == list("abcdefgh")
+    assert caplog.messages[0] == "counting: 2 of 8"
     assert 1 < len(caplog.messages) < 8
 
 
-def test_a_terminal_shows_a_bar() -> None:
-    """On a terminal the work shows as a bar on standard error."""
+def test_terminal_shows_a_progress_bar() -> None:
+    """The bar has a description and a percentage."""
     code = "import time; from runner.console import track\nfor _ in track(range(3), 'explaining', 3): time.sleep(0.2)"
-    shown = on_a_terminal(code)
+    shown = terminal_output(code)
     assert "explaining" in shown
     assert "%" in shown
 
 
-def on_a_terminal(code: str) -> str:
-    """Return what a program shows on a terminal without colours."""
+def terminal_output(code: str) -> str:
+    """Return the output of a program on a terminal without colours."""
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
     subprocess.run([sys.executable, "-c", code], stderr=follower, check=True, cwd=CHECKOUT, env=environment)

@@ -1,4 +1,4 @@
-"""The engines: what every one has to fulfil, and that all come to the same bytes."""
+"""Contract of all engines, and bit-identical results of all of them."""
 
 from __future__ import annotations
 
@@ -30,121 +30,123 @@ START = "stage.start=2026-01-01T00:00:00Z"
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real cluster."""
+    """Address of the scheduler of a Dask cluster."""
     with dask_cluster(tmp_path_factory.mktemp("dask")) as address:
         yield address
 
 
 @pytest.fixture(params=["serial", "loky", "dask"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine, with two workers where it has any."""
+    """Each engine, with two workers if it has any."""
     if request.param == "dask":
         return Engine(kind="dask", workers=None, address=request.getfixturevalue("scheduler"))
     return Engine(kind=request.param, workers=2 if request.param == "loky" else None, address=None)
 
 
-def model(intercept: float = 0.0) -> LinearModel:
+def linear_model(intercept: float = 0.0) -> LinearModel:
     """Return a small model."""
     coefficients: Any = {"x": 2.0}
     settings: dict[str, Any] = {"link": "identity", "label_headers": None, "deploy": None}
     return LinearModel(kind="linear", intercept=(intercept,), coefficients=coefficients, **settings)
 
 
-def twice(model: Model, item: int) -> tuple[float, int]:
-    """Return what the model makes of a number, and the process that asked it."""
+def score(model: Model, item: int) -> tuple[float, int]:
+    """Return the score of a number, and the id of the process that computed it."""
     return float(model.predict(pl.DataFrame({"x": [item]}))[0, 0]), os.getpid()
 
 
-def slowly(model: Model, item: int) -> tuple[float, int]:
-    """Return the same after a while."""
+def score_slowly(model: Model, item: int) -> tuple[float, int]:
+    """Return the same after 0.2 seconds."""
     time.sleep(0.2)
-    return twice(model, item)
+    return score(model, item)
 
 
-def refused(model: Model, item: int) -> tuple[float, int]:
-    """Fail at the third item."""
-    return twice(model, item) if item != 3 else float(model.predict(pl.DataFrame({"x": ["text"]}))[0, 0])  # type: ignore[return-value]
+def fail_at_3(model: Model, item: int) -> tuple[float, int]:
+    """Raise an error for the item 3."""
+    return score(model, item) if item != 3 else float(model.predict(pl.DataFrame({"x": ["text"]}))[0, 0])  # type: ignore[return-value]
 
 
 def test_results_come_in_order(engine: Engine) -> None:
-    """Whoever works, and however many items there are."""
-    assert [result for result, _ in engine.map(twice, model(), range(25))] == [2.0 * item for item in range(25)]
-    assert list(engine.map(twice, model(), [])) == []
+    """Results have the order of the items, for any number of items."""
+    assert [result for result, _ in engine.map(score, linear_model(), range(25))] == [2.0 * item for item in range(25)]
+    assert list(engine.map(score, linear_model(), [])) == []
 
 
-def test_another_model_is_another_model(engine: Engine) -> None:
-    """Workers keep the models they have been sent apart."""
+def test_workers_distinguish_models(engine: Engine) -> None:
+    """The cache of a worker uses the identity of a model."""
     for intercept in (0.0, 5.0, 0.0):
-        assert [result for result, _ in engine.map(twice, model(intercept), range(4))] == [
+        assert [result for result, _ in engine.map(score, linear_model(intercept), range(4))] == [
             intercept + 2 * item for item in range(4)
         ]
 
 
-def test_errors_come_out_as_they_are(engine: Engine) -> None:
-    """With the sentence and the fields they were raised with."""
+def test_errors_of_workers_are_raised_unchanged(engine: Engine) -> None:
+    """Message and fields equal those of the same error in this process."""
     with pytest.raises(ModelInputError) as raised:
-        list(engine.map(refused, model(), range(6)))
-    with pytest.raises(ModelInputError) as here:
-        list(HERE.map(refused, model(), range(6)))
+        list(engine.map(fail_at_3, linear_model(), range(6)))
+    with pytest.raises(ModelInputError) as local:
+        list(HERE.map(fail_at_3, linear_model(), range(6)))
     assert (raised.value.feature, raised.value.value) == ("x", "text")
-    assert str(raised.value) == str(here.value)
-    assert vars(raised.value) == vars(here.value)
+    assert str(raised.value) == str(local.value)
+    assert vars(raised.value) == vars(local.value)
 
 
-def test_work_can_be_left(engine: Engine) -> None:
-    """Whoever stops listening stops the work, and may ask for other work."""
-    results = iter(engine.map(slowly, model(), range(1000)))
+def test_work_can_be_abandoned(engine: Engine) -> None:
+    """Closing the results stops the work, and the engine accepts other work."""
+    results = iter(engine.map(score_slowly, linear_model(), range(1000)))
     next(results)
     if engine.kind != "serial":
         results.close()  # type: ignore[attr-defined]
-    assert [result for result, _ in engine.map(twice, model(), range(3))] == [0, 2, 4]
+    assert [result for result, _ in engine.map(score, linear_model(), range(3))] == [0, 2, 4]
 
 
-def test_several_processes_work(scheduler: str) -> None:
-    """None of them is this one."""
+def test_two_workers_are_two_processes(scheduler: str) -> None:
+    """Neither of them is this process."""
     for engine in (
         Engine(kind="loky", workers=2, address=None),
         Engine(kind="dask", workers=None, address=scheduler),
     ):
-        pids = {pid for _, pid in engine.map(slowly, model(), range(8))}
+        pids = {pid for _, pid in engine.map(score_slowly, linear_model(), range(8))}
         assert len(pids) == 2
         assert os.getpid() not in pids
 
 
-def test_a_killed_worker_of_a_cluster_is_made_good(scheduler: str) -> None:
-    """Its work is done again by another one."""
-    results = iter(Engine(kind="dask", workers=None, address=scheduler).map(slowly, model(), range(20)))
+def test_work_of_a_killed_dask_worker_is_repeated(scheduler: str) -> None:
+    """Another worker repeats it."""
+    results = iter(Engine(kind="dask", workers=None, address=scheduler).map(score_slowly, linear_model(), range(20)))
     first, pid = next(results)
     os.kill(pid, signal.SIGKILL)
     assert [first, *(result for result, _ in results)] == [2.0 * item for item in range(20)]
 
 
-def test_a_killed_process_is_an_error(golden: Golden) -> None:
-    """Without a cluster no other worker takes over; the next run has new workers."""
+def test_killed_local_process_is_an_error(golden: Golden) -> None:
+    """The work is not repeated; the next call has new workers."""
     engine = Engine(kind="loky", workers=2, address=None)
-    results = iter(engine.map(slowly, model(), range(20)))
+    results = iter(engine.map(score_slowly, linear_model(), range(20)))
     _, pid = next(results)
     os.kill(pid, signal.SIGKILL)
     with golden.raises(EngineError) as caught:
         list(results)
     assert caught.value.setting == "engine=loky"
-    assert [result for result, _ in engine.map(twice, model(), range(3))] == [0, 2, 4]
+    assert [result for result, _ in engine.map(score, linear_model(), range(3))] == [0, 2, 4]
 
 
-def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_unreachable_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """The error names its address."""
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 1)
     engine = Engine(kind="dask", workers=None, address="tcp://127.0.0.1:9")
     with golden.raises(EngineError, (r"\(.*\)", "({dask})")) as caught:
-        list(engine.map(twice, model(), range(3)))
+        list(engine.map(score, linear_model(), range(3)))
     assert caught.value.setting == "engine.address=tcp://127.0.0.1:9"
 
 
 @pytest.mark.parametrize(
-    ("kind", "address"), [("dask", None), ("loky", "tcp://127.0.0.1:1")], ids=["dask without one", "loky with one"]
+    ("kind", "address"),
+    [("dask", None), ("loky", "tcp://127.0.0.1:1")],
+    ids=["dask without address", "loky with address"],
 )
-def test_an_address_belongs_to_a_cluster(kind: Any, address: str | None, golden: Golden) -> None:
-    """engine=dask needs one, no other engine takes one."""
+def test_only_dask_has_an_address(kind: Any, address: str | None, golden: Golden) -> None:
+    """engine=dask requires an address, other engines refuse one."""
     with pytest.raises(ValidationError) as caught:
         Engine(kind=kind, workers=None, address=address)
     (problem,) = caught.value.errors()
@@ -152,8 +154,8 @@ def test_an_address_belongs_to_a_cluster(kind: Any, address: str | None, golden:
     golden(problem["msg"])
 
 
-def test_all_engines_come_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
-    """The reference and the analysis of a window, with captures on disk and in an object store."""
+def test_all_engines_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
+    """Reference and analysis of a window are equal, with captures on disk and in an object store."""
     with s3_server(monkeypatch) as bucket:
         analyses: dict[str, set[bytes]] = {"baseline": set(), "monitor": set()}
         for kind, *options in (
@@ -173,8 +175,8 @@ def test_all_engines_come_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.soak
-def test_threads_of_linear_algebra_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A design of many samples is the same here, where the machine grants more of them, and in a worker with one."""
+def test_number_of_threads_does_not_change_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linear algebra has one thread in this process and in workers, whatever the environment allows."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     analyses = set()
     for kind in ("serial", "loky"):

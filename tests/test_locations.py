@@ -1,4 +1,4 @@
-"""The same records from disk and from an object store, in whatever order their files are listed."""
+"""Captures on disk and in an object store, with files in any order."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ WINDOW = "2026-01-05T09"
 
 
 def analysis(run: Shapwatch) -> bytes:
-    """Return the analysis of the one execution."""
+    """Return the analysis.json of the only execution."""
     return run.find("analysis.json", "monitor").read_bytes()
 
 
-def written(printed: str) -> str:
-    """Return what the program printed, without the log of the object store in this process."""
+def without_logs(printed: str) -> str:
+    """Return the printed lines, without the log of the object store in this process."""
     return "\n".join(line for line in printed.splitlines() if not line.startswith("{"))
 
 
-def scattered(captures: Path, seed: int) -> dict[str, bytes]:
-    """Return the events of a folder anew: shuffled, in several files of other names, one of them gzipped."""
+def shuffled_files(captures: Path, seed: int) -> dict[str, bytes]:
+    """Return the events of a folder in random order, in several files of random names, one of them gzipped."""
     rng = random.Random(seed)
     events = [line for path in captures.rglob("*.jsonl") for line in path.read_bytes().splitlines(keepends=True)]
     rng.shuffle(events)
@@ -51,21 +51,23 @@ def test_disk_object_store_and_shuffled_files_agree(tmp_path: Path, monkeypatch:
     folder = "breast-cancer/AllTraffic/2026/01/05/09"
     for seed in range(2):
         shuffled = Shapwatch(tmp_path / f"shuffled{seed}")
-        for name, data in scattered(disk.root / "capture", seed).items():
+        for name, data in shuffled_files(disk.root / "capture", seed).items():
             path = shuffled.root / "capture" / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         shuffled("stage=monitor", f"stage.window={WINDOW}", reference)
         assert analysis(shuffled) == expected
     with s3_server(monkeypatch) as bucket:
-        for name, data in scattered(disk.root / "capture", 2).items():
+        for name, data in shuffled_files(disk.root / "capture", 2).items():
             bucket.put(f"{folder}/{name}", data)
         store = Shapwatch(tmp_path / "store")
         store("stage=monitor", f"stage.window={WINDOW}", f"paths.capture={bucket.url}", reference)
         assert analysis(store) == expected
 
 
-def test_everything_may_lie_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+def test_all_inputs_and_captures_may_be_in_an_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
+) -> None:
     """Datasets are read from S3, traffic is captured to it, merged and monitored from it."""
     with s3_server(monkeypatch) as bucket:
         for name in ("baseline.jsonl", "traffic.jsonl"):
@@ -78,7 +80,7 @@ def test_everything_may_lie_in_an_object_store(tmp_path: Path, monkeypatch: pyte
         truth = {"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventVersion": "0"}
         labels = [truth | {"eventMetadata": {"eventId": str(i)}} for i in range(270)]
         bucket.put("labels/2026/01/05/10/0000.jsonl", b"\n".join(map(orjson.dumps, labels)))
-        golden(written(run("stage=merge", f"stage.window={WINDOW}", *remote)))
+        golden(without_logs(run("stage=merge", f"stage.window={WINDOW}", *remote)))
         merged = run.read("*.merge.json")
         assert (merged["events"], merged["joined"], merged["unused"]) == (270, 270, 0)
         run("stage=monitor", f"stage.window={WINDOW}", *remote)
@@ -86,10 +88,10 @@ def test_everything_may_lie_in_an_object_store(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("location", ["s3://no-such-bucket", "ftp://host/x"])
-def test_a_store_that_refuses_is_the_failure_reason(
+def test_error_of_an_object_store_is_the_failure_reason(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
-    """The error of an object store is the failure reason, and the exit code is 2."""
+    """The manifest contains the error, and the exit code is 2."""
     with s3_server(monkeypatch):
         run = Shapwatch(tmp_path)
         run("stage=baseline")
@@ -104,14 +106,14 @@ def test_a_store_that_refuses_is_the_failure_reason(
 @pytest.mark.parametrize(
     "override", ["paths.capture=s3:/one-slash", "paths.root=s3://bucket", "stage.window=0001-01-01T00"]
 )
-def test_places_and_times_that_cannot_be_are_refused(override: str, tmp_path: Path, golden: Golden) -> None:
-    """A slip in a location, results in an object store and a window before all data are refused before work begins."""
+def test_invalid_locations_and_times_are_refused(override: str, tmp_path: Path, golden: Golden) -> None:
+    """A misspelled URL, results in an object store and a window before 1970 are refused before any work."""
     printed = Shapwatch(tmp_path)("stage=monitor", f"stage.window={WINDOW}", override, code=2)
     assert f"{override.partition('=')[0]}: " in printed
     golden(printed)
 
 
-def test_a_manifest_in_a_store_reads_no_file_of_this_machine(
+def test_manifest_in_an_object_store_reads_no_local_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
     """A manifest in an object store may only list files in object stores."""
@@ -120,17 +122,17 @@ def test_a_manifest_in_a_store_reads_no_file_of_this_machine(
         run = Shapwatch(tmp_path, "batch_transform")
         printed = run("stage=capture", f"stage.window={WINDOW}", f"paths.capture={bucket.url}", code=2)
         assert "/etc/passwd" in printed
-        golden(written(printed))
+        golden(without_logs(printed))
 
 
-def test_hours_of_a_window_are_listed_once(tmp_path: Path) -> None:
-    """Windows that share an hour read its files once each, and an event counts in one of them only."""
+def test_windows_within_one_hour_do_not_overlap(tmp_path: Path) -> None:
+    """An event belongs to exactly one of consecutive windows."""
     run = Shapwatch(tmp_path)
     run("stage=replay", f"stage.start={START}", "stage.rate=0.05")
     counts = []
-    for first, last in itertools.pairwise(["09:00", "09:30", "10:15", "11:00"]):
-        window = f"2026-01-05T{first}Z/2026-01-05T{last}Z"
+    for start, end in itertools.pairwise(["09:00", "09:30", "10:15", "11:00"]):
+        window = f"2026-01-05T{start}Z/2026-01-05T{end}Z"
         run("stage=capture", f"stage.window={window}", "source.neighbours=0")
-        (listing,) = run.root.rglob(f"2026-01-05T{first.replace(':', '')}--*.json")
+        (listing,) = run.root.rglob(f"2026-01-05T{start.replace(':', '')}--*.json")
         counts.append(orjson.loads(listing.read_bytes())["records"])
     assert sum(counts) == 270

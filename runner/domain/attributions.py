@@ -1,4 +1,4 @@
-"""SHAP attributions, and what they are computed from.
+"""SHAP attributions, additive models and model calls.
 
 Array letters: N records, D features, L labels (model outputs), P players.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Link = Literal["identity", "logistic"]
-"""The function from a sum of terms to a model output."""
+"""Function from a sum of terms to a model output."""
 
 
 def label_names(headers: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
@@ -29,14 +29,14 @@ def label_names(headers: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Calls:
-    """What goes over the wire to a model that is not in this process.
+    """Calls to a remote model.
 
     Attributes:
-        requests: invocations, each counted once however often it was tried.
-        rows: the records in them.
-        bytes: of their bodies.
-        retries: tries beyond the first.
-        fallbacks: batches the endpoint refused, that were sent again record by record.
+        requests: number of requests without retries.
+        rows: number of records in the requests.
+        bytes: total size of the request bodies in bytes.
+        retries: number of retries.
+        fallbacks: number of rejected batches that were sent again record by record.
     """
 
     requests: int = 0
@@ -46,20 +46,20 @@ class Calls:
     fallbacks: int = 0
 
     def __add__(self, other: Calls) -> Calls:
-        return Calls(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
+        return Calls(*(left + right for left, right in zip(astuple(self), astuple(other), strict=True)))
 
     def __sub__(self, other: Calls) -> Calls:
-        return Calls(*(mine - less for mine, less in zip(astuple(self), astuple(other), strict=True)))
+        return Calls(*(left - right for left, right in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
 class Additive:
-    """Outputs that add up: they are a link of a base and one term for each feature.
+    """Outputs of an additive model: a link function of a base and one term per feature.
 
     Attributes:
-        link: `logistic`: the outputs are probabilities, the sums log-odds; `identity`: the outputs are the sums.
-        base_L: where each sum starts.
-        terms_NDL: what each feature of each record adds.
+        link: `logistic` if the outputs are probabilities and the sums log-odds, `identity` if the outputs are the sums.
+        base_L: constant term of each output.
+        terms_NDL: term of each feature of each record.
     """
 
     link: Link
@@ -68,7 +68,7 @@ class Additive:
 
     @property
     def sums_NL(self) -> NDArray[np.float64]:
-        """The sums, added feature by feature."""
+        """Sums of base and terms, added in the order of the features."""
         sums_NL = 0 * self.terms_NDL[:, 0] + self.base_L
         for d in range(self.terms_NDL.shape[1]):
             sums_NL += self.terms_NDL[:, d]
@@ -77,12 +77,12 @@ class Additive:
 
 @dataclass(frozen=True)
 class Margin:
-    """Games that add up: the value of a coalition is a link of an intercept and the slopes of its members.
+    """Additive games: the value of a coalition is a link function of an intercept and the slopes of its players.
 
     Attributes:
-        intercept_NL: where each sum starts.
-        slope_NPL: what each player adds.
-        link: `logistic`: values are the probabilities of these log-odds; `identity`: they are the sums.
+        intercept_NL: constant term of each game.
+        slope_NPL: term of each player.
+        link: `logistic` if the values are probabilities and the sums log-odds, `identity` if the values are the sums.
     """
 
     intercept_NL: NDArray[np.float64]
@@ -92,11 +92,11 @@ class Margin:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an explainer says about the records of a game.
+    """Estimated Shapley values of games.
 
     Attributes:
-        phi_NPL: the attributions.
-        variance_NPL: the squares of their standard errors, nan if unknown; None where they are exact.
+        phi_NPL: Shapley values.
+        variance_NPL: squared standard errors, nan if unknown; None if the values are exact.
     """
 
     phi_NPL: NDArray[np.float64]
@@ -105,11 +105,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Errors:
-    """How far attributions may be from the exact ones, as standard errors: 0 where they are exact, nan if unknown.
+    """Standard errors of attributions: 0 if exact, nan if unknown.
 
     Attributes:
-        local_L: the root mean square of the standard errors of all local attributions of a label.
-        global_DL: of the global attributions.
+        local_L: root mean square of the standard errors of a label's local attributions.
+        global_DL: standard errors of the global attributions.
     """
 
     local_L: NDArray[np.float64]
@@ -121,14 +121,14 @@ class Attributions:
     """Local SHAP values; `phi_NDL.sum(1) + expected_L == scores_NL` holds for every record.
 
     Attributes:
-        names: the D features.
-        labels: the L model outputs.
+        names: names of the D features.
+        labels: names of the L model outputs.
         phi_NDL: attributions in the unit of the scores (probability, or log-odds with `use_logit`).
-        expected_L: the model output on the background, averaged over its rows.
-        scores_NL: the model outputs being explained.
-        evaluations: rows that were sent to the model.
-        error_NDL: the standard error of each attribution, 0 where it is exact; None for those read from a file.
-        errors: of all of them together and of their summary; None for those read from a file.
+        expected_L: mean model output over the background rows.
+        scores_NL: explained model outputs.
+        evaluations: number of rows sent to the model.
+        error_NDL: standard error of each attribution, 0 if exact; None for attributions read from a file.
+        errors: standard errors of all local and of the global attributions; None for attributions read from a file.
     """
 
     names: tuple[str, ...]
@@ -142,7 +142,7 @@ class Attributions:
 
     @property
     def residual(self) -> float:
-        """The largest violation of efficiency, |Σφ + expected − score|: rounding only."""
+        """Largest violation of efficiency, |Σφ + expected − score|, which is only rounding."""
         gaps_NL = abs(self.phi_NDL.sum(1) + self.expected_L - self.scores_NL)
         return float(gaps_NL.max(initial=0.0))
 
@@ -154,21 +154,21 @@ class Explained:
     features: pl.DataFrame
     attributions: Attributions
 
-    def rows(self, places: NDArray[np.intp]) -> Explained:
-        """Return the records at some places."""
-        some = replace(
+    def rows(self, indices: NDArray[np.intp]) -> Explained:
+        """Return the records at the given indices."""
+        attributions = replace(
             self.attributions,
-            phi_NDL=self.attributions.phi_NDL[places],
-            scores_NL=self.attributions.scores_NL[places],
+            phi_NDL=self.attributions.phi_NDL[indices],
+            scores_NL=self.attributions.scores_NL[indices],
             evaluations=0,
             error_NDL=None,
         )
-        return Explained(self.features[places], some)
+        return Explained(self.features[indices], attributions)
 
 
 @dataclass(frozen=True)
 class GlobalAttributions:
-    """One value per feature and label: what an analysis.json carries."""
+    """One value per feature and label, as in analysis.json."""
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -176,6 +176,6 @@ class GlobalAttributions:
     expected_L: NDArray[np.float64]
 
     def values(self, label: str, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """Return the values_D of a label, the features in the order of `names`."""
-        place = {name: d for d, name in enumerate(self.names)}
-        return self.values_DL[[place[name] for name in names], self.labels.index(label)]
+        """Return the values_D of a label for the features in `names`, in that order."""
+        index = {name: d for d, name in enumerate(self.names)}
+        return self.values_DL[[index[name] for name in names], self.labels.index(label)]

@@ -21,7 +21,7 @@ from runner.explain import background as backgrounds
 from runner.explain.game import MaskingGame, Players, predict_batches
 from runner.explain.masking import GOLDEN_RATIO, Table, Words, hash_rows, mix_bits, slices, tables
 from runner.explain.task import Task
-from runner.protocols import Engine, Game, Model, Track, as_additive
+from runner.protocols import Game, Model, Track, Workers, as_additive
 
 LAST = np.uint64(2**63)
 BATCHES = 4
@@ -298,7 +298,7 @@ class GameExplainer(ABC):
         """Return the number of rows that `explain` would send to the model, without a call."""
         return plan_blocks(task, self.game_size).evaluations
 
-    def explain(self, task: Task, engine: Engine, track: Track) -> Attributions:
+    def explain(self, task: Task, engine: Workers, track: Track) -> Attributions:
         """Return the local attributions of all records; duplicates are explained once.
 
         With several background rows, attributions are averages over them.

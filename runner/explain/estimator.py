@@ -21,7 +21,7 @@ from runner.explain.aggregate import aggregate, standard_errors
 from runner.explain.explainers import COMPATIBLE, EXPLAINERS, Explainer, ExplainerName
 from runner.explain.game import build_players, sigmoid
 from runner.explain.task import ExplanationOptions, Task
-from runner.protocols import Engine, Model, Track, as_additive
+from runner.protocols import Model, Track, Workers, as_additive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Estimator(ExplanationOptions):
     """
 
     explainer: Explainer
-    engine: Engine
+    engine: Workers
 
     def explain(self, model: Model, features: pl.DataFrame, background: pl.DataFrame, track: Track) -> Attributions:
         """Return the local attributions of all records.
@@ -118,7 +118,7 @@ class EstimatorSettings(ExplanationOptions):
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    def estimator(self, model: Model, engine: Engine) -> Estimator:
+    def estimator(self, model: Model, engine: Workers) -> Estimator:
         """Return the estimator for a model."""
         options = {field.name: getattr(self, field.name) for field in fields(ExplanationOptions)}
         return Estimator(**options, explainer=self._explainer(model), engine=engine)

@@ -12,7 +12,7 @@ from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.explainers.tree import TreeExplainer
 from runner.explain.task import Task
-from runner.protocols import Engine, Track
+from runner.protocols import Track, Workers
 
 
 class Explainer(Protocol):
@@ -32,7 +32,7 @@ class Explainer(Protocol):
         """Name of the explainer, and the settings that its results depend on."""
         ...
 
-    def explain(self, task: Task, engine: Engine, track: Track) -> Attributions:
+    def explain(self, task: Task, engine: Workers, track: Track) -> Attributions:
         """Return the local attributions of all records.
 
         Raises:

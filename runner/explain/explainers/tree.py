@@ -19,7 +19,7 @@ from runner.domain.attributions import Attributions
 from runner.errors import ExplainerError
 from runner.explain.game import predict, sigmoid
 from runner.explain.task import Task
-from runner.protocols import Engine, Track, TreeModel
+from runner.protocols import Track, TreeModel, Workers
 
 NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process; use shap.explainer=kernel"
 QUANTITY = "margin, averaged over the trees' training data"
@@ -42,7 +42,7 @@ class TreeExplainer:
         """Return 2·N: each record is sent for its score and for its TreeSHAP values."""
         return 2 * task.features.height
 
-    def explain(self, task: Task, engine: Engine, track: Track) -> Attributions:  # noqa: ARG002  one call
+    def explain(self, task: Task, engine: Workers, track: Track) -> Attributions:  # noqa: ARG002  one call
         """Return the TreeSHAP values of each record's margin.
 
         Raises:
