@@ -28,8 +28,7 @@ from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.process import Child
-from runner.scheduling.daemon.pulse import HeartbeatMonitor
-from runner.scheduling.daemon.supervisor import Supervisor
+from runner.scheduling.daemon.supervisor import HeartbeatMonitor, Supervisor
 from runner.scheduling.ledger.leadership import Leadership
 from runner.scheduling.ledger.ledger import Ledger
 from runner.scheduling.timetable import load
@@ -53,7 +52,7 @@ HOURLY = {
 
 def nothing(_: ExecutionRecord) -> Child:
     """Return the process of an execution that has nothing to do."""
-    line = orjson.dumps({"status": Status.COMPLETED}).decode()
+    line = orjson.dumps({"message": "", "status": Status.COMPLETED}).decode()
     return Child(lambda _: ["/bin/echo", line], "/", {}, lambda _: None)
 
 
@@ -63,22 +62,23 @@ def run_daemon(url: str, workers: int) -> None:
 
     with Ledger(url, 30) as ledger:
         clock = partial(datetime.now, UTC)
-        pulse = HeartbeatMonitor(LEASE_SECONDS, time.monotonic)
-        supervisor = Supervisor(ledger, nothing, f"daemon-{os.getpid()}", workers, 5, pulse, clock)
+        heartbeats = HeartbeatMonitor(LEASE_SECONDS, time.monotonic)
+        supervisor = Supervisor(ledger, nothing, f"daemon-{os.getpid()}", workers, 5, heartbeats, clock)
         Daemon(
             settings=DaemonStage(
                 "daemon", (), workers, poll_seconds=1.0, grace_seconds=30, host="127.0.0.1", port=None
             ),
             ledger=ledger,
-            leadership=Leadership(ledger),
+            leadership=Leadership(ledger.database),
             supervisor=supervisor,
-            create_dispatcher=lambda: Dispatcher(ledger, supervisor, clock),
+            create_dispatcher=lambda: Dispatcher(ledger, supervisor, clock, time.monotonic),
             monitors=(),
             health=None,
             lease_seconds=LEASE_SECONDS,
             keep=None,
             keep_results=lambda _: None,
             clock=clock,
+            stopwatch=time.monotonic,
         ).run()
 
 
@@ -124,7 +124,9 @@ def fired(ledger: Ledger, schedules: int, scheduled: datetime, seconds: float) -
     """Return all executions of a minute, once they have ended."""
     until = time.monotonic() + seconds
     while True:
-        ended = [each for each in ledger.entries(newest=2 * schedules) if each.ended and each.scheduled == scheduled]
+        ended = [
+            each for each in ledger.executions.newest(limit=2 * schedules) if each.ended and each.scheduled == scheduled
+        ]
         if len(ended) == schedules:
             return ended
         if time.monotonic() > until:
@@ -141,7 +143,7 @@ def measure(schedules: int, seconds: float, workers: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "benchmarks.daemon", f"--schedules={schedules}", f"--workers={workers}"]
         processes = {
             name: subprocess.Popen([*command, option], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
-            for name, option in {"daemon": f"--daemon={ledger.file}", "peer": f"--peer={due.minute}"}.items()
+            for name, option in {"daemon": f"--daemon={ledger.database.file}", "peer": f"--peer={due.minute}"}.items()
         }
         try:
             time.sleep(START_SECONDS)

@@ -179,7 +179,7 @@ def run(config: DictConfig, member: Member | None = None) -> int:
         member: member of a sweep, whose result is recorded.
     """
     from runner import console
-    from runner.scheduling.daemon.launch import log_context
+    from runner.scheduling.daemon.process import log_context
 
     console.configure_logging(**log_context(os.environ))
     start = time.perf_counter()

@@ -34,10 +34,10 @@ def main(folder: Path) -> None:
         past.schedule(ledger)
         filler = root / "filler"
         with daemon(root, *past.settings, "stage.poll_seconds=0.5") as running:
-            running.wait_for("is executed, attempt 1")
+            running.wait_for("starting attempt 1")
             fill(filler)
             until = time.monotonic() + 60
-            while not (failed := ledger.entries(statuses=[Status.FAILED])) and time.monotonic() < until:
+            while not (failed := ledger.executions.newest(statuses=[Status.FAILED])) and time.monotonic() < until:
                 time.sleep(0.05)
             filler.unlink()
             entries = settle(ledger)

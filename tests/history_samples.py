@@ -54,7 +54,7 @@ class AlertHistory:
 
     def rewind(self, ledger: Ledger) -> None:
         """Let a schedule have everything due that has no execution yet."""
-        with ledger.writing() as connection:
+        with ledger.database.writing() as connection:
             connection.execute(schedules.update().values(cursor=self.first))
             connection.execute(revisions.update().values(revision=revisions.c.revision + 1))
 
@@ -75,7 +75,7 @@ class AlertHistory:
 
 def undone(ledger: Ledger) -> list[ExecutionRecord]:
     """Return the executions that have not ended."""
-    return ledger.entries(statuses=UNDONE, newest=10_000)
+    return ledger.executions.newest(statuses=UNDONE, limit=10_000)
 
 
 def settle(ledger: Ledger, seconds: float = 60) -> list[ExecutionRecord]:
@@ -84,4 +84,4 @@ def settle(ledger: Ledger, seconds: float = 60) -> list[ExecutionRecord]:
     while left := undone(ledger):
         assert time.monotonic() < until, left
         time.sleep(0.05)
-    return ledger.entries(newest=10_000)[::-1]
+    return ledger.executions.newest(limit=10_000)[::-1]

@@ -61,7 +61,7 @@ def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> No
 
 def begun(ledger: Ledger) -> bool:
     """Return whether an execution has begun."""
-    return any(entry.attempts for entry in ledger.entries())
+    return any(entry.attempts for entry in ledger.executions.newest())
 
 
 def leading(ledger: Ledger) -> list[bool]:
@@ -79,7 +79,7 @@ def test_sigterm_lets_what_runs_end(past: AlertHistory, ledger: Ledger, golden: 
         assert running.end() == 0
         (hung_up,) = (line["message"] for line in running.lines() if "SIGHUP" in line["message"])
         (draining,) = (line["message"] for line in running.lines() if "draining" in line["message"])
-    statuses = Counter(entry.status in DONE for entry in ledger.entries())
+    statuses = Counter(entry.status in DONE for entry in ledger.executions.newest())
     assert statuses == {True: 1, False: 5}
     assert ledger.daemons() == []
     golden(hung_up)
@@ -128,13 +128,13 @@ def test_each_monitor_keeps_its_results_as_long_as_it_says(past: AlertHistory, l
             f"monitor.keep={keep}",
             f"monitor.reference={past.reference}",
         )
-    with ledger.writing() as connection:
+    with ledger.database.writing() as connection:
         connection.execute(executions.update().values(ended=past.first))
     with daemon(past.root) as running:
         running.wait_for("monitor.keep")
     left = {path.parts[-6] for path in past.root.glob("monitor/*/*/*/*/*/*/manifest.json")}
     assert left == {"long", "for-ever"}
-    assert {entry.schedule: entry.output is None for entry in ledger.entries()} == {
+    assert {entry.schedule: entry.output is None for entry in ledger.executions.newest()} == {
         "short": True,
         "long": False,
         "for-ever": False,
@@ -169,7 +169,7 @@ def test_storage_that_is_unreachable_fails_that_hour_and_not_the_next(
     remote.schedule(ledger)
     with daemon(past.root, "stage.workers=1"):
         until = time.monotonic() + 90
-        while not (failed := ledger.entries(statuses=[Status.FAILED])):
+        while not (failed := ledger.executions.newest(statuses=[Status.FAILED])):
             assert time.monotonic() < until
             time.sleep(0.2)
         assert "s3://captures/traffic" in (failed[0].failure_reason or "")
@@ -181,7 +181,7 @@ def test_storage_that_is_unreachable_fails_that_hour_and_not_the_next(
             entries = settle(ledger, 120)
             assert {entry.status for entry in entries[2:]} <= DONE
             remote("stage=backfill", f"stage.start={remote.first:%FT%TZ}", f"stage.end={entries[-1].scheduled:%FT%TZ}")
-            after = {entry.id: entry for entry in ledger.entries()}
+            after = {entry.id: entry for entry in ledger.executions.newest()}
             assert {after[entry.id].status for entry in entries} <= DONE
             again = [entry for entry in entries if after[entry.id].ended != entry.ended]
             assert again == [entry for entry in entries if entry.status is Status.FAILED]

@@ -100,8 +100,8 @@ def kill(process: int) -> None:
 
 def again(ledger: Ledger, statuses: list[Status]) -> None:
     """Have executions that ended so run again, as a backfill does."""
-    for entry in ledger.entries(statuses=statuses, newest=HOURS):
-        ledger.redo(entry.id, ledger.snapshot(entry.snapshot), entry.max_runtime, datetime.now(UTC))
+    for entry in ledger.executions.newest(statuses=statuses, limit=HOURS):
+        ledger.executions.reset(entry.id, ledger.snapshot(entry.snapshot), entry.max_runtime, datetime.now(UTC))
 
 
 def test_what_is_killed_at_random_is_as_if_nothing_had_happened(ledger_url: str, tmp_path: Path) -> None:

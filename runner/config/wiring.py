@@ -33,8 +33,7 @@ from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
 from runner.records.payloads import Format
 from runner.results.provenance import Provenance
-from runner.scheduling.daemon.launch import launch
-from runner.scheduling.daemon.pulse import HeartbeatMonitor
+from runner.scheduling.daemon.process import launch
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.data import Data, FileFormat
 from runner.sources.dataset import Dataset
@@ -168,7 +167,7 @@ def _backfill(settings: Settings, stage: BackfillStage, snapshot: str, track: Tr
 
 def _daemon(settings: Settings, stage: DaemonStage) -> Outcome:
     from runner.scheduling.daemon.dispatcher import Dispatcher
-    from runner.scheduling.daemon.health import health
+    from runner.scheduling.daemon.health import serve_health
     from runner.scheduling.ledger.leadership import Leadership
 
     monitors = compose.declarations(stage.monitors)
@@ -177,21 +176,22 @@ def _daemon(settings: Settings, stage: DaemonStage) -> Outcome:
         daemon = Daemon(
             settings=stage,
             ledger=ledger,
-            leadership=Leadership(ledger),
+            leadership=Leadership(ledger.database),
             supervisor=supervisor,
-            create_dispatcher=partial(Dispatcher, ledger, supervisor, _now),
+            create_dispatcher=partial(Dispatcher, ledger, supervisor, _now, time.monotonic),
             monitors=monitors,
-            health=None if stage.port is None else partial(health, stage.host, stage.port),
+            health=None if stage.port is None else partial(serve_health, stage.host, stage.port),
             lease_seconds=settings.ledger.lease_seconds,
             keep=settings.ledger.keep,
             keep_results=compose.results_retention,
             clock=_now,
+            stopwatch=time.monotonic,
         )
         return daemon.run()
 
 
 def _supervisor(settings: Settings, workers: int, ledger: Ledger) -> Supervisor:
-    from runner.scheduling.daemon.supervisor import Supervisor
+    from runner.scheduling.daemon.supervisor import HeartbeatMonitor, Supervisor
 
     return Supervisor(
         ledger=ledger,
@@ -199,7 +199,7 @@ def _supervisor(settings: Settings, workers: int, ledger: Ledger) -> Supervisor:
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         workers=workers,
         grace_seconds=GRACE_SECONDS,
-        pulse=HeartbeatMonitor(settings.ledger.lease_seconds, time.monotonic),
+        heartbeats=HeartbeatMonitor(settings.ledger.lease_seconds, time.monotonic),
         clock=_now,
     )
 

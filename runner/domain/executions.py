@@ -127,6 +127,16 @@ class Execution(Outcome):
     status: Status = Status.COMPLETED
     failure_reason: str | None = None
 
+    @classmethod
+    def failed(cls, reason: str) -> Execution:
+        """Return the result of an execution that failed without a message."""
+        return cls("", succeeded=False, status=Status.FAILED, failure_reason=reason)
+
+    @classmethod
+    def stopped(cls, reason: str) -> Execution:
+        """Return the result of an execution that was stopped without a message."""
+        return cls("", succeeded=False, status=Status.STOPPED, failure_reason=reason)
+
 
 @dataclass(frozen=True)
 class ExecutionState:

@@ -6,32 +6,30 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt, Le
 from pydantic import AfterValidator
 
-from runner.domain.executions import LONGEST, Outcome, Status, Window
+from runner.domain.executions import LONGEST, Execution, Outcome, Status, Window
 from runner.domain.numbers import Integer
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
 from runner.domain.text import plural
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Track
 from runner.scheduling.daemon.declaration import Declaration
-from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
-from runner.scheduling.daemon.result import Result
+from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, Supervisor
 from runner.scheduling.durations import Duration
 from runner.scheduling.durations import text as duration_text
 from runner.types import NO_OTHER_KEYS, Instant
 
 if TYPE_CHECKING:
-    from runner.scheduling.daemon.supervisor import Supervisor
     from runner.scheduling.ledger.ledger import Ledger
 
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
-INTERRUPTED = Result(Status.STOPPED, failure_reason="the backfill was interrupted; run the same command to resume it")
+INTERRUPTED = Execution.stopped("the backfill was interrupted; run the same command to resume it")
 RECORD_SECONDS = 10.0
 """Seconds to record results while stopping."""
 POLL_SECONDS = 0.05
@@ -114,7 +112,9 @@ class Backfill:
                 ended = list(self.track(work.execute(windows), "windows", len(windows)))
             finally:
                 supervisor.stop_all(INTERRUPTED, RECORD_SECONDS)
-        failures = [entry for entry, _ in ended if entry.status not in DONE and entry.failure_reason != NO_DATA]
+        failures = [
+            execution for execution, _ in ended if execution.status not in DONE and execution.failure_reason != NO_DATA
+        ]
         return Outcome(_summary(ended, failures), not failures)
 
     def _check_end(self) -> None:
@@ -137,19 +137,19 @@ class Work:
         while waiting or started:
             self._record_heartbeat()
             while waiting and self._supervisor.free > 0 and len(started) < self._supervisor.workers:
-                entry = self._find_or_add(waiting.popleft())
-                if entry.status in DONE and not self._backfill.settings.redo:
-                    yield entry, True
+                execution = self._find_or_add(waiting.popleft())
+                if execution.status in DONE and not self._backfill.settings.redo:
+                    yield execution, True
                 else:
-                    self._start(entry)
-                    started.add(entry.id)
+                    self._start(execution)
+                    started.add(execution.id)
             self._supervisor.reap(started)
-            for entry in map(self._ledger.entry, sorted(started)):
-                if entry.status.terminal and entry.id not in self._supervisor.running:
-                    started.remove(entry.id)
-                    yield entry, False
-                elif entry.status == Status.PENDING and self._supervisor.free > 0:
-                    self._supervisor.start(entry)
+            for execution in map(self._ledger.executions.get, sorted(started)):
+                if execution.status.terminal and execution.id not in self._supervisor.running:
+                    started.remove(execution.id)
+                    yield execution, False
+                elif execution.status == Status.PENDING and self._supervisor.free > 0:
+                    self._supervisor.start(execution)
             time.sleep(POLL_SECONDS)
 
     def _find_or_add(self, window: Window) -> ExecutionRecord:
@@ -160,41 +160,36 @@ class Work:
         """
         now, declaration = self._backfill.clock(), self._backfill.declaration
         due = ScheduledTime(window.end, window, now)
-        (entry,) = self._ledger.enter(
-            declaration.name,
-            declaration.endpoint,
-            declaration.snapshot,
-            0,
-            declaration.timetable.max_runtime,
-            [due],
-            now,
-        )
-        if entry.window != window:
-            present = f"{entry.schedule} already has an execution scheduled at {entry.scheduled:%FT%TZ}"
-            problem = f"{present}, over {entry.window} rather than {window}; choose another monitor.name"
+        schedule = replace(declaration.schedule(now), revision=0)
+        (execution,) = self._ledger.executions.add(schedule, declaration.snapshot, [due], now)
+        if execution.window != window:
+            present = f"{execution.schedule} already has an execution scheduled at {execution.scheduled:%FT%TZ}"
+            problem = f"{present}, over {execution.window} rather than {window}; choose another monitor.name"
             raise SettingsError([f"stage.step={duration_text(self._backfill.settings.step)}: {problem}"])
-        return entry
+        return execution
 
-    def _start(self, entry: ExecutionRecord) -> None:
-        if entry.status.terminal:
+    def _start(self, execution: ExecutionRecord) -> None:
+        if execution.status.terminal:
             declaration, now = self._backfill.declaration, self._backfill.clock()
-            self._ledger.redo(entry.id, declaration.snapshot, declaration.timetable.max_runtime, now)
-        self._supervisor.start(self._ledger.entry(entry.id))
+            self._ledger.executions.reset(execution.id, declaration.snapshot, declaration.timetable.max_runtime, now)
+        self._supervisor.start(self._ledger.executions.get(execution.id))
 
     def _record_heartbeat(self) -> None:
         if time.monotonic() - self._last_heartbeat < self._backfill.lease_seconds / HEARTBEATS_PER_LEASE:
             return
-        self._ledger.keep_alive(self._supervisor.owner, self._backfill.clock())
+        self._ledger.record_heartbeat(self._supervisor.owner, self._backfill.clock())
         self._last_heartbeat = time.monotonic()
 
 
 def _summary(ended: Sequence[tuple[ExecutionRecord, bool]], failures: Sequence[ExecutionRecord]) -> str:
     skipped = sum(completed_before for _, completed_before in ended)
-    counts = Counter("no data" if entry.failure_reason == NO_DATA else str(entry.status) for entry, _ in ended)
+    counts = Counter(
+        "no data" if execution.failure_reason == NO_DATA else str(execution.status) for execution, _ in ended
+    )
     statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
     before = f" ({skipped:,} completed before)" if skipped else ""
     lines = [f"{plural(len(ended), 'window')}: {statuses}{before}"]
-    lines += [entry.summary for entry in failures[:MAX_FAILURES]]
+    lines += [execution.summary for execution in failures[:MAX_FAILURES]]
     if len(failures) > MAX_FAILURES:
         lines.append(
             f"and {len(failures) - MAX_FAILURES:,} more; list them with stage=schedule stage.action=executions"

@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,15 +24,13 @@ from runner.domain.text import plural
 from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error_message
 from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration
-from runner.scheduling.daemon.pulse import HEARTBEATS_PER_LEASE
-from runner.scheduling.daemon.result import RUN_AGAIN
 from runner.scheduling.daemon.signals import Signals
+from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, RUN_AGAIN, Supervisor
 from runner.types import NO_OTHER_KEYS, Experiment, Port, Seconds
 
 if TYPE_CHECKING:
     from runner.scheduling.daemon.dispatcher import Dispatcher
-    from runner.scheduling.daemon.health import Facts, Lasts
-    from runner.scheduling.daemon.supervisor import Supervisor
+    from runner.scheduling.daemon.health import DaemonState, LastExecutions
     from runner.scheduling.ledger.leadership import Leadership
     from runner.scheduling.ledger.ledger import Ledger
 
@@ -62,7 +59,7 @@ class DaemonStage:
     __pydantic_config__ = NO_OTHER_KEYS
 
 
-@dataclass
+@dataclass(frozen=True)
 class Daemon:
     """A process that leads, or stands by to lead.
 
@@ -77,7 +74,7 @@ class Daemon:
         keep: retention of executions in the ledger; None for unlimited.
         keep_results: function that returns the retention of result directories for a snapshot.
         clock: current time in UTC.
-        problem: error of the last round; None if the ledger answered.
+        stopwatch: function that returns monotonic seconds.
     """
 
     settings: DaemonStage
@@ -86,146 +83,162 @@ class Daemon:
     supervisor: Supervisor
     create_dispatcher: Callable[[], Dispatcher]
     monitors: Sequence[Declaration]
-    health: Callable[[Callable[[], Facts], Lasts], AbstractContextManager[None]] | None
+    health: Callable[[Callable[[], DaemonState], LastExecutions], AbstractContextManager[None]] | None
     lease_seconds: float
     keep: timedelta | None
     keep_results: Callable[[Snapshot], timedelta | None]
     clock: Callable[[], datetime]
-    problem: str | None = None
-    _dispatcher: Dispatcher | None = None
-    _signals: Signals = field(default_factory=lambda: Signals(_ignore_sighup))
-    _last_heartbeat: float = field(default_factory=time.monotonic)
-    _recorded_leading: bool | None = None
-    _last_cleanup: float = float("-inf")
-    _last_round: float = field(default_factory=time.monotonic)
+    stopwatch: Callable[[], float]
 
     def run(self) -> Outcome:
         """Run rounds until SIGTERM or SIGINT; a second signal ends running executions at once."""
         logger.info("daemon %s on the ledger %s", self.supervisor.owner, self.ledger.name)
+        run = DaemonRun(self, Signals(_ignore_sighup))
         with ExitStack() as stack:
-            stack.enter_context(self._signals)
+            stack.enter_context(run.signals)
             if self.health:
-                stack.enter_context(self.health(self.facts, self.ledger.last_of_each))
-            stack.callback(self._drain)
-            self.round()
-            while not self._signals.wait(self.settings.poll_seconds):
-                self.round()
+                stack.enter_context(self.health(run.state, self.ledger.executions.last_by_schedule))
+            stack.callback(run.drain)
+            run.round()
+            while not run.signals.wait(self.settings.poll_seconds):
+                run.round()
         return Outcome("Daemon stopped. The next daemon resumes unfinished and pending executions.")
+
+
+class DaemonRun:
+    """A running daemon.
+
+    Attributes:
+        signals: stop requests.
+        dispatcher: dispatcher of a leader; None on standby.
+        problem: error of the last round; None if the ledger answered.
+    """
+
+    def __init__(self, daemon: Daemon, signals: Signals) -> None:
+        self.signals = signals
+        self.problem: str | None = None
+        self.dispatcher: Dispatcher | None = None
+        self._daemon, self._ledger, self._supervisor = daemon, daemon.ledger, daemon.supervisor
+        self._recorded_leading: bool | None = None
+        self._last_heartbeat = self._last_round = daemon.stopwatch()
+        self._last_cleanup = float("-inf")
 
     @property
     def leading(self) -> bool:
         """Whether it runs executions, rather than standing by."""
-        return self._dispatcher is not None
+        return self.dispatcher is not None
 
-    def facts(self) -> Facts:
-        """Return the state that the health server shows."""
-        from runner.scheduling.daemon.health import Facts
+    def state(self) -> DaemonState:
+        """Return the state for the health server."""
+        from runner.scheduling.daemon.health import DaemonState
 
-        age, running = time.monotonic() - self._last_round, len(self.supervisor.running)
-        return Facts(self.leading, age, self.problem, running, self.supervisor.workers)
+        age, running = self._daemon.stopwatch() - self._last_round, len(self._supervisor.running)
+        return DaemonState(self.leading, age, self.problem, running, self._supervisor.workers)
 
     def round(self) -> None:
         """Run one round; if the ledger fails, the next round tries again."""
         try:
             self._update_leadership()
             self._record_heartbeat()
-            if self._dispatcher:
-                self._dispatcher.round()
+            if self.dispatcher:
+                self.dispatcher.round()
                 self._clean_up()
         except ShapwatchError as error:
             self._report(str(error))
             return
         if self.problem:
             logger.info("the ledger is available again")
-        self.problem, self._last_round = None, time.monotonic()
+        self.problem, self._last_round = None, self._daemon.stopwatch()
 
     def _update_leadership(self) -> None:
         """Step down if the lock is lost; lead if it is free."""
-        if self._dispatcher and not self.leadership.holds():
+        if self.dispatcher and not self._daemon.leadership.holds():
             self._step_down("the lock of the leader was lost")
-        if not self._dispatcher and self.leadership.try_lead():
-            for monitor in self.monitors:
-                schedule = monitor.enlist(self.ledger, self.clock())
+        if not self.dispatcher and self._daemon.leadership.try_lead():
+            for monitor in self._daemon.monitors:
+                schedule = monitor.enlist(self._ledger, self._daemon.clock())
                 logger.info("in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
-            dispatcher = self.create_dispatcher()
+            dispatcher = self._daemon.create_dispatcher()
             dispatcher.start()
-            self._dispatcher, self._last_heartbeat = dispatcher, time.monotonic()
+            self.dispatcher, self._last_heartbeat = dispatcher, self._daemon.stopwatch()
             logger.info("leading")
 
     def _step_down(self, reason: str) -> None:
         logger.error("%s; ending running executions, the next leader runs them again", reason)
-        if self._dispatcher:
-            self._dispatcher.stop()
-        self._dispatcher = None
-        self.supervisor.abandon()
-        self.leadership.release()
+        if self.dispatcher:
+            self.dispatcher.stop()
+        self.dispatcher = None
+        self._supervisor.abandon()
+        self._daemon.leadership.release()
 
     def _record_heartbeat(self) -> None:
         """Record the heartbeat of this daemon and of its executions, at most once per interval."""
-        recent = time.monotonic() - self._last_heartbeat < self.lease_seconds / HEARTBEATS_PER_LEASE
+        recent = self._daemon.stopwatch() - self._last_heartbeat < self._daemon.lease_seconds / HEARTBEATS_PER_LEASE
         if recent and self._recorded_leading == self.leading:
             return
-        self.ledger.beat(self.supervisor.owner, self.clock(), self.leading, socket.gethostname(), os.getpid())
-        self._last_heartbeat, self._recorded_leading = time.monotonic(), self.leading
+        self._ledger.record_daemon(
+            self._supervisor.owner, self._daemon.clock(), self.leading, socket.gethostname(), os.getpid()
+        )
+        self._last_heartbeat, self._recorded_leading = self._daemon.stopwatch(), self.leading
 
     def _report(self, problem: str) -> None:
         """Log a new problem; step down once the ledger has failed for a lease."""
         if problem != self.problem:
             logger.error("%s; trying again", problem)
         self.problem = problem
-        if self._dispatcher and time.monotonic() - self._last_heartbeat > self.lease_seconds:
-            self._step_down(f"the ledger has not answered for {self.lease_seconds:g} s")
+        if self.dispatcher and self._daemon.stopwatch() - self._last_heartbeat > self._daemon.lease_seconds:
+            self._step_down(f"the ledger has not answered for {self._daemon.lease_seconds:g} s")
 
     def _clean_up(self) -> None:
         """Remove expired results and executions."""
-        if time.monotonic() - self._last_cleanup < CLEANUP_SECONDS:
+        if self._daemon.stopwatch() - self._last_cleanup < CLEANUP_SECONDS:
             return
-        for digest in self.ledger.with_results():
+        for digest in self._ledger.executions.snapshots_with_results():
             if keep := self._retention(digest):
-                for entry in self.ledger.expired(digest, self.clock() - keep):
+                for execution in self._ledger.executions.expired(digest, self._daemon.clock() - keep):
                     self._record_heartbeat()
-                    self._remove(entry)
-        if self.keep and (removed := self.ledger.forget(self.clock() - self.keep)):
+                    self._remove(execution)
+        if self._daemon.keep and (removed := self._ledger.delete_ended(self._daemon.clock() - self._daemon.keep)):
             logger.info("removed %s from the ledger (ledger.keep)", plural(removed, "expired execution"))
-        self._last_cleanup = time.monotonic()
+        self._last_cleanup = self._daemon.stopwatch()
 
     def _retention(self, digest: str) -> timedelta | None:
         try:
-            return self.keep_results(self.ledger.snapshot(digest))
+            return self._daemon.keep_results(self._ledger.snapshot(digest))
         except MissingSnapshot:
             return None
 
-    def _remove(self, entry: ExecutionRecord) -> None:
+    def _remove(self, execution: ExecutionRecord) -> None:
         """Remove the directory of an execution, and log whether that succeeded."""
-        output = Path(entry.output or "")
+        output = Path(execution.output or "")
         try:
             removed = directory.remove(output, output.parents[3])
             result = "removed" if removed else "not removed: it contains files that no execution wrote"
         except OSError as error:
             removed, result = False, f"cannot be removed: {os_error_message(error)}"
         if removed:
-            self.ledger.cleared(entry.id)
+            self._ledger.executions.clear_output(execution.id)
         logger.log(logging.INFO if removed else logging.WARNING, "%s %s (monitor.keep)", output, result)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Start nothing more; wait for running executions, and return those without result to the ledger."""
-        if self._dispatcher:
-            self._dispatcher.stop()
-        if self.supervisor.running:
-            running = plural(len(self.supervisor.running), "running execution")
-            logger.info("draining: waiting up to %g s for %s", self.settings.grace_seconds, running)
-        until = time.monotonic() + self.settings.grace_seconds
+        if self.dispatcher:
+            self.dispatcher.stop()
+        if self._supervisor.running:
+            running = plural(len(self._supervisor.running), "running execution")
+            logger.info("draining: waiting up to %g s for %s", self._daemon.settings.grace_seconds, running)
+        until = self._daemon.stopwatch() + self._daemon.settings.grace_seconds
         while (
-            time.monotonic() < until
-            and self._signals.stop_requests < FORCE_AFTER
-            and not self.supervisor.wait(self.settings.poll_seconds)
+            self._daemon.stopwatch() < until
+            and self.signals.stop_requests < FORCE_AFTER
+            and not self._supervisor.wait(self._daemon.settings.poll_seconds)
         ):
             with suppress(LedgerError):
                 self._record_heartbeat()
-        self.supervisor.stop_all(RUN_AGAIN, RECORD_SECONDS)
+        self._supervisor.stop_all(RUN_AGAIN, RECORD_SECONDS)
         with suppress(LedgerError):
-            self.ledger.retire(self.supervisor.owner)
-        self.leadership.release()
+            self._ledger.remove_daemon(self._supervisor.owner)
+        self._daemon.leadership.release()
 
 
 def _ignore_sighup() -> None:

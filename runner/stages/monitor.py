@@ -9,9 +9,7 @@ from typing import Literal
 
 from runner.domain.executions import Execution, Outcome
 from runner.monitors.execution import Monitor
-from runner.scheduling.daemon.launch import log_context
-from runner.scheduling.daemon.process import end_with_parent
-from runner.scheduling.daemon.result import answer
+from runner.scheduling.daemon.process import end_with_parent, log_context, result_line
 from runner.types import NO_OTHER_KEYS, Instant, Interval
 
 STDOUT, STDERR = 1, 2
@@ -44,5 +42,5 @@ def _run_attached(run: Callable[[], Execution]) -> Outcome:
     os.dup2(STDERR, STDOUT)
     end_with_parent(os.environ.get("TMPDIR") if log_context(os.environ) else None)
     execution = run()
-    os.write(stdout, answer(execution))
+    os.write(stdout, result_line(execution))
     return Outcome("", execution.succeeded)

@@ -97,21 +97,21 @@ class Schedules:
         """Describe the next execution."""
         timetable, now = load_if_known(schedule.timetable), self.clock()
         if isinstance(timetable, Once):
-            return self._once(ledger.entries(schedule.name, statuses=[Status.PENDING], newest=1), now)
+            return self._once(ledger.executions.newest(schedule.name, statuses=[Status.PENDING], limit=1), now)
         at = _next(schedule, timetable, now)
         return f"{_expression(timetable)}, {f'next execution at {at} UTC' if at else 'no further executions'}"
 
     def _once(self, pending: list[ExecutionRecord], now: datetime) -> str:
-        for entry in pending:
-            when = f"at {entry.start_at:%F %T} UTC" if entry.start_at > now else "as soon as a daemon runs"
-            return f"one execution over {entry.window}, {when}"
+        for execution in pending:
+            when = f"at {execution.start_at:%F %T} UTC" if execution.start_at > now else "as soon as a daemon runs"
+            return f"one execution over {execution.window}, {when}"
         return "no further executions"
 
     def _changed(self, schedule: Schedule, change: str) -> Answer:
         return schedule_summary(schedule), f"schedule {schedule.name} is {change}"
 
     def _describe(self, ledger: Ledger) -> Answer:
-        schedule, last = ledger.schedule(self.name), ledger.last(self.name)
+        schedule, last = ledger.schedules.get(self.name), ledger.executions.last(self.name)
         timetable = load_if_known(schedule.timetable)
         document = schedule_description(schedule, config(timetable), last)
         lines = [
@@ -128,7 +128,7 @@ class Schedules:
         return document, "\n".join(f"{key:<15} {value or '–'}" for key, value in lines)
 
     def _list(self, ledger: Ledger) -> Answer:
-        schedules = ledger.schedules()
+        schedules = ledger.schedules.all()
         now = self.clock()
         timetables = [load_if_known(schedule.timetable) for schedule in schedules]
         rows = [
@@ -140,35 +140,36 @@ class Schedules:
         return {"MonitoringScheduleSummaries": list(map(schedule_summary, schedules))}, text if schedules else none
 
     def _start(self, ledger: Ledger) -> Answer:
-        started = ledger.start(self.name, self.clock())
-        schedule = ledger.schedule(self.name)
+        started = ledger.schedules.start(self.name, self.clock())
+        schedule = ledger.schedules.get(self.name)
         change = "started" if started else f"already {schedule.status}"
         return self._changed(schedule, f"{change}: {self._upcoming(ledger, schedule)}")
 
     def _stop(self, ledger: Ledger) -> Answer:
-        stopped = ledger.stop(self.name, self.clock())
-        ended = ledger.ask_all_to_stop(self.name, self.clock()) if self.settings.running else 0
+        stopped = ledger.schedules.stop(self.name, self.clock())
+        ended = ledger.executions.request_stop_of_all(self.name, self.clock()) if self.settings.running else 0
         change = "stopped" if stopped else "already Stopped"
-        running = sum(entry.status == Status.IN_PROGRESS for entry in ledger.running(self.name))
+        running = sum(execution.status == Status.IN_PROGRESS for execution in ledger.executions.running(self.name))
         change += f"; stopping {plural(ended, 'running execution')}" if ended else ""
         change += f"; {plural(running, 'running execution')} not stopped" if running else ""
-        return self._changed(ledger.schedule(self.name), change)
+        return self._changed(ledger.schedules.get(self.name), change)
 
     def _delete(self, ledger: Ledger) -> Answer:
-        schedule = ledger.schedule(self.name)
-        ledger.delete(self.name, self.clock())
+        schedule = ledger.schedules.get(self.name)
+        ledger.schedules.delete(self.name, self.clock())
         return self._changed(schedule, "deleted; its executions and their results remain")
 
     def _executions(self, ledger: Ledger) -> Answer:
-        entries = ledger.entries(self.name, newest=self.settings.limit)
-        if not entries:
-            ledger.schedule(self.name)
+        executions = ledger.executions.newest(self.name, limit=self.settings.limit)
+        if not executions:
+            ledger.schedules.get(self.name)
         rows = [
-            (entry.scheduled, entry.window, entry.status, entry.output, reason_or_message(entry)) for entry in entries
+            (execution.scheduled, execution.window, execution.status, execution.output, reason_or_message(execution))
+            for execution in executions
         ]
         text = table(["SCHEDULED (UTC)", "WINDOW", "STATUS", "OUTPUT", "MESSAGE"], rows)
         none = f"schedule {self.name} has no executions"
-        return {"MonitoringExecutionSummaries": list(map(execution_summary, entries))}, text if entries else none
+        return {"MonitoringExecutionSummaries": list(map(execution_summary, executions))}, text if executions else none
 
 
 def config(timetable: Timetable | None) -> dict[str, Any]:
@@ -195,5 +196,5 @@ def _next(schedule: Schedule, timetable: Timetable | None, now: datetime) -> str
     return f"{at:%F %H:%M}" if at else None
 
 
-def _execution_line(entry: ExecutionRecord) -> str:
-    return f"scheduled {entry.scheduled:%F %T} UTC: {entry.summary}"
+def _execution_line(execution: ExecutionRecord) -> str:
+    return f"scheduled {execution.scheduled:%F %T} UTC: {execution.summary}"

@@ -17,7 +17,7 @@ from runner.scheduling.timetable import Recurring, load_if_known
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger.ledger import Daemon, Ledger
+    from runner.scheduling.ledger.ledger import DaemonRecord, Ledger
 
 UNKNOWN_TIMETABLE = "a later version of shapwatch wrote its timetable: update the schedule, or run that version"
 CLOCK_TOLERANCE = timedelta(minutes=2)
@@ -63,15 +63,15 @@ class LedgerStatus:
             )
             daemons = [self._daemon(daemon, leader, now) for daemon in known]
             has_leader = any(daemon["State"] == "leading" for daemon in daemons)
-            last = ledger.last_of_each()
+            last = ledger.executions.last_by_schedule()
             schedules = [
                 self._schedule(ledger, schedule, last.get(schedule.name), has_leader, now)
-                for schedule in ledger.schedules()
+                for schedule in ledger.schedules.all()
             ]
             document = {"Ledger": ledger.name, "Time": now, "Daemons": daemons, "Schedules": schedules}
         return Outcome(as_json(document) if self.settings.format == "json" else _text(document))
 
-    def _daemon(self, daemon: Daemon, leader: Daemon | None, now: datetime) -> dict[str, Any]:
+    def _daemon(self, daemon: DaemonRecord, leader: DaemonRecord | None, now: datetime) -> dict[str, Any]:
         """Return a daemon with its state; a killed leader is silent until the end of its lease."""
         gone = abs(now - daemon.heartbeat) > self.lease
         state = "gone" if gone else "leading" if daemon is leader else "silent" if daemon.leading else "standby"
@@ -112,11 +112,13 @@ class LedgerStatus:
         return reason_or_message(last) if last.status in {Status.FAILED, Status.STOPPED} else None
 
 
-def _reason_for_waiting(ledger: Ledger, schedule: Schedule, entry: ExecutionRecord, now: datetime) -> str:
-    if entry.start_at > now:
-        reason = "at the end of its window" if entry.window.end > entry.scheduled else "(schedule.buffer_minutes)"
-        return f"starts at {entry.start_at:%F %T} UTC {reason}"
-    reference = Path(ledger.snapshot(entry.snapshot).folder) / schedule.reference
+def _reason_for_waiting(ledger: Ledger, schedule: Schedule, execution: ExecutionRecord, now: datetime) -> str:
+    if execution.start_at > now:
+        reason = (
+            "at the end of its window" if execution.window.end > execution.scheduled else "(schedule.buffer_minutes)"
+        )
+        return f"starts at {execution.start_at:%F %T} UTC {reason}"
+    reference = Path(ledger.snapshot(execution.snapshot).folder) / schedule.reference
     if directory.is_being_written(reference):
         return f"waits for the baseline in {schedule.reference}, which is being computed"
     return "waits for earlier executions or a free worker (stage.workers of the daemon)"

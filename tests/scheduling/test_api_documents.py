@@ -20,13 +20,13 @@ from runner.scheduling.api_documents import (
     table,
 )
 from tests.golden import Golden
-from tests.scheduling.daemon.execution_samples import NOON, entry
+from tests.scheduling.daemon.execution_samples import NOON, make_execution
 from tests.scheduling.ledger.ledger_samples import schedule
 
 
 def test_an_execution_summary_has_the_keys_of_the_api() -> None:
     """Additional keys come last."""
-    done = entry(status=Status.COMPLETED, exit_message="fine", output="/out/12", peak_memory=5, ended=NOON)
+    done = make_execution(status=Status.COMPLETED, exit_message="fine", output="/out/12", peak_memory=5, ended=NOON)
     assert execution_summary(done) == {
         "MonitoringScheduleName": "adult-monitor",
         "ScheduledTime": NOON,
@@ -58,12 +58,12 @@ def test_an_execution_summary_has_the_keys_of_the_api() -> None:
 )
 def test_started_executions_with_data_have_a_processing_job(changes: dict[str, Any], job: bool) -> None:
     """As in SageMaker, an execution without data, or before its start, has no processing job."""
-    assert ("ProcessingJobArn" in execution_summary(entry(**changes))) == job
+    assert ("ProcessingJobArn" in execution_summary(make_execution(**changes))) == job
 
 
 def test_unknown_values_are_absent() -> None:
     """No value is null, because clients check for the key."""
-    summary = execution_summary(entry(status=Status.PENDING, attempts=0))
+    summary = execution_summary(make_execution(status=Status.PENDING, attempts=0))
     absent = {"ProcessingJobArn", "FailureReason", "ExitMessage", "Output", "PeakMemoryInBytes"}
     assert not absent & summary.keys()
     assert None not in summary.values()
@@ -71,7 +71,7 @@ def test_unknown_values_are_absent() -> None:
 
 def test_a_peak_memory_of_zero_is_present() -> None:
     """Zero is a known value."""
-    assert execution_summary(entry(peak_memory=0))["PeakMemoryInBytes"] == 0
+    assert execution_summary(make_execution(peak_memory=0))["PeakMemoryInBytes"] == 0
 
 
 def test_a_schedule_description_contains_its_configuration() -> None:
@@ -86,7 +86,7 @@ def test_a_schedule_description_contains_its_configuration() -> None:
         "MonitoringType": "ModelExplainability",
     }
     assert "LastMonitoringExecutionSummary" not in description
-    last = entry()
+    last = make_execution()
     description = schedule_description(watch, {}, last)
     assert description["LastMonitoringExecutionSummary"] == execution_summary(last)
 
@@ -134,11 +134,11 @@ def test_table_columns_are_aligned(golden: Golden) -> None:
 )
 def test_the_line_of_an_execution_is_its_reason_or_message(changes: dict[str, Any], message: str) -> None:
     """A failure's message precedes its reason; otherwise the reason precedes the message."""
-    assert reason_or_message(entry(**changes)) == message
+    assert reason_or_message(make_execution(**changes)) == message
 
 
 def test_a_multiline_reason_is_cut_to_its_first_line() -> None:
     """A traceback does not break the table."""
     reason = "exit code 1: Traceback (most recent call last):\nValueError: no"
-    line = reason_or_message(entry(status=Status.FAILED, failure_reason=reason))
+    line = reason_or_message(make_execution(status=Status.FAILED, failure_reason=reason))
     assert line == "exit code 1: Traceback (most recent call last):"

@@ -25,13 +25,13 @@ from runner.stages.status import LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, program, wait_until
+from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program, wait_until
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON
 
 START = NOON - 3 * HOUR
 WINDOWS = [Window(NOON - hours * HOUR, NOON - (hours - 1) * HOUR) for hours in (3, 2, 1)]
 MINUTE = timedelta(minutes=1)
-FAILING = program(Status.FAILED, exit_message="Failed: the artifact is missing\n  /out/10")
+FAILING = program(Status.FAILED, message="Failed: the artifact is missing\n  /out/10")
 
 
 @pytest.fixture
@@ -63,12 +63,12 @@ def run(bench: Bench, **changes: Any) -> str:
 
 def executions(bench: Bench) -> list[ExecutionRecord]:
     """Return all executions, oldest first."""
-    return bench.ledger.entries("watch", newest=1_000)[::-1]
+    return bench.ledger.executions.newest("watch", limit=1_000)[::-1]
 
 
 def statuses(bench: Bench) -> list[Status]:
     """Return the statuses of all executions, oldest first."""
-    return [entry.status for entry in executions(bench)]
+    return [execution.status for execution in executions(bench)]
 
 
 def waiting_program(gate: Path) -> str:
@@ -78,7 +78,7 @@ def waiting_program(gate: Path) -> str:
 
 def started_windows(bench: Bench) -> list[Window]:
     """Return the windows in the order of their starts."""
-    return [entry.window for entry in bench.started]
+    return [execution.window for execution in bench.started]
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_each_window_is_executed_once(bench: Bench) -> None:
     declared = declaration(max_runtime=77)
     assert run(bench, declaration=declared) == "3 windows: 3 Completed"
     assert started_windows(bench) == WINDOWS
-    for entry, window in zip(executions(bench), WINDOWS, strict=True):
-        assert (entry.window, entry.scheduled, entry.status) == (window, window.end, Status.COMPLETED)
-        assert (entry.endpoint, entry.revision, entry.attempts, entry.max_runtime) == ("e", 0, 1, 77)
-        assert entry.snapshot == declared.snapshot.digest
-    assert bench.ledger.schedules() == []
+    for execution, window in zip(executions(bench), WINDOWS, strict=True):
+        assert (execution.window, execution.scheduled, execution.status) == (window, window.end, Status.COMPLETED)
+        assert (execution.endpoint, execution.revision, execution.attempts, execution.max_runtime) == ("e", 0, 1, 77)
+        assert execution.snapshot == declared.snapshot.digest
+    assert bench.ledger.schedules.all() == []
 
 
 def test_the_last_window_may_be_shorter(bench: Bench) -> None:
@@ -131,15 +131,15 @@ def test_completed_windows_are_skipped(bench: Bench, golden: Golden) -> None:
 
 def test_completed_windows_are_repeated_on_request(bench: Bench) -> None:
     """Their settings are the current ones, and the previous result is removed."""
-    bench.codes["watch"] = program(Status.COMPLETED_WITH_VIOLATIONS, exit_message="drift", output="/out")
+    bench.codes["watch"] = program(Status.COMPLETED_WITH_VIOLATIONS, message="drift", directory="/out")
     run(bench)
     bench.codes["watch"] = program()
     other = replace(declaration(), snapshot=replace(declaration().snapshot, settings="other: {}\n"))
     assert run(bench, redo=True, declaration=other) == "3 windows: 3 Completed"
     assert started_windows(bench) == 2 * WINDOWS
-    for entry in executions(bench):
-        assert (entry.attempts, entry.exit_message, entry.output) == (1, None, None)
-        assert entry.snapshot == other.snapshot.digest
+    for execution in executions(bench):
+        assert (execution.attempts, execution.exit_message, execution.output) == (1, None, None)
+        assert execution.snapshot == other.snapshot.digest
 
 
 def test_failed_windows_are_repeated(bench: Bench, golden: Golden) -> None:
@@ -164,15 +164,15 @@ def test_many_failures_are_listed_up_to_a_limit(bench: Bench, golden: Golden) ->
 
 def test_repeated_windows_have_the_new_max_runtime(bench: Bench) -> None:
     """A window that was stopped by its limit is repeated with the new limit."""
-    entry = bench.pending(hours=-2, max_runtime=1)
-    assert bench.ledger.skip(entry.id, NOON, "stopped after 1 s (schedule.max_runtime)")
+    execution = bench.pending(hours=-2, max_runtime=1)
+    assert bench.ledger.executions.skip(execution.id, NOON, "stopped after 1 s (schedule.max_runtime)")
     run(bench, declaration=declaration(max_runtime=500))
-    assert [entry.max_runtime for entry in bench.started] == [500, 500, 500]
+    assert [execution.max_runtime for execution in bench.started] == [500, 500, 500]
 
 
 def test_a_window_without_data_is_not_a_failure(bench: Bench, golden: Golden) -> None:
     """It is counted separately, and repeated by the next backfill, because data may arrive late."""
-    bench.codes["watch"] = program(Status.FAILED, failure_reason=NO_DATA, exit_message="Failed: looked in /capture")
+    bench.codes["watch"] = program(Status.FAILED, failure_reason=NO_DATA, message="Failed: looked in /capture")
     golden(run(bench))
     bench.codes["watch"] = program()
     assert run(bench) == "3 windows: 3 Completed"
@@ -180,28 +180,28 @@ def test_a_window_without_data_is_not_a_failure(bench: Bench, golden: Golden) ->
 
 def test_pending_executions_are_run(bench: Bench) -> None:
     """A daemon may have planned them and stopped before their start."""
-    entry = bench.pending(hours=0)
+    execution = bench.pending(hours=0)
     assert run(bench) == "3 windows: 3 Completed"
-    assert bench.ledger.entry(entry.id).attempts == 1
+    assert bench.ledger.executions.get(execution.id).attempts == 1
 
 
 def test_executions_of_a_dead_process_are_taken_over_after_its_lease(bench: Bench) -> None:
     """Other windows do not wait for the lease."""
     orphan = bench.pending(hours=-1)
-    assert bench.ledger.begin(orphan.id, "dead", NOON)
+    assert bench.ledger.executions.claim(orphan.id, "dead", NOON)
     outcomes: list[Outcome] = []
     thread = Thread(target=lambda: outcomes.append(backfill(bench).run()))
     thread.start()
     try:
         wait_until(lambda: statuses(bench) == [Status.COMPLETED, Status.IN_PROGRESS, Status.COMPLETED])
-        bench.clock.go_on(timedelta(seconds=LEASE - 1))
+        bench.clock.advance(timedelta(seconds=LEASE - 1))
         thread.join(0.2)
-        assert bench.ledger.entry(orphan.id).owner == "dead"
+        assert bench.ledger.executions.get(orphan.id).owner == "dead"
     finally:
-        bench.clock.go_on(timedelta(seconds=1))
+        bench.clock.advance(timedelta(seconds=1))
         thread.join(20)
     assert outcomes == [Outcome("3 windows: 3 Completed")]
-    repeated = bench.ledger.entry(orphan.id)
+    repeated = bench.ledger.executions.get(orphan.id)
     assert (repeated.status, repeated.attempts) == (Status.COMPLETED, 2)
     assert repeated.owner != "dead"
 
@@ -215,9 +215,9 @@ def interrupted(items: Iterable[Item], unit: str, total: int | None) -> Iterable
 def test_an_interrupted_backfill_is_resumed(bench: Bench, golden: Golden) -> None:
     """Running windows are stopped with a reason; the same command executes them and the remaining ones."""
 
-    def launch(entry: ExecutionRecord) -> Child:
+    def launch(execution: ExecutionRecord) -> Child:
         bench.codes["watch"] = program(seconds=60 if bench.started else 0)
-        return bench.launch(entry)
+        return bench.launch(execution)
 
     with pytest.raises(KeyboardInterrupt):
         backfill(bench, track=interrupted, supervisor=lambda _: bench.supervisor(launch=launch)).run()
@@ -236,11 +236,11 @@ def test_windows_run_in_parallel_up_to_the_number_of_workers(bench: Bench, tmp_p
     """No window ends before all workers are busy."""
     running: list[int] = []
 
-    def launch(entry: ExecutionRecord) -> Child:
+    def launch(execution: ExecutionRecord) -> Child:
         running.append(len(supervisor.running) + 1)
         if running[-1] == workers:
             (tmp_path / "gate").touch()
-        return bench.launch(entry)
+        return bench.launch(execution)
 
     bench.codes["watch"] = waiting_program(tmp_path / "gate")
     supervisor = bench.supervisor(workers=workers, launch=launch)
@@ -256,13 +256,13 @@ def test_a_backfill_waits_for_windows_that_a_daemon_executes(bench: Bench, tmp_p
     assert daemon.start(busy)
     bench.codes["watch"] = program()
 
-    def launch(entry: ExecutionRecord) -> Child:
-        if entry.window == WINDOWS[-1]:
+    def launch(execution: ExecutionRecord) -> Child:
+        if execution.window == WINDOWS[-1]:
             (tmp_path / "gate").touch()
-        return bench.launch(entry)
+        return bench.launch(execution)
 
     assert run(bench, supervisor=lambda _: bench.supervisor(launch=launch)) == "3 windows: 3 Completed"
-    ended = bench.ledger.entry(busy.id)
+    ended = bench.ledger.executions.get(busy.id)
     assert (ended.owner, ended.attempts) == ("daemon", 1)
     assert started_windows(bench) == [WINDOWS[1], WINDOWS[0], WINDOWS[2]]
     daemon.wait()
@@ -309,8 +309,8 @@ def test_progress_counts_ended_windows(bench: Bench) -> None:
 
     run(bench, end=NOON - 2 * HOUR)
     run(bench, track=track)
-    head, (entry, before), *remaining = shown
-    assert (head, entry.window, before) == (("windows", 3), WINDOWS[0], True)
+    head, (execution, before), *remaining = shown
+    assert (head, execution.window, before) == (("windows", 3), WINDOWS[0], True)
     assert [before for _, before in remaining] == [False, False]
 
 
@@ -322,7 +322,7 @@ def test_running_windows_have_heartbeats(bench: Bench, tmp_path: Path) -> None:
     try:
         wait_until(lambda: statuses(bench) == [Status.IN_PROGRESS])
         for _ in range(3):
-            bench.clock.go_on(MINUTE)
+            bench.clock.advance(MINUTE)
             wait_until(lambda: executions(bench)[0].heartbeat == bench.clock())
     finally:
         (tmp_path / "gate").touch()
@@ -336,13 +336,13 @@ def test_a_backfill_is_not_listed_as_daemon(bench: Bench, golden: Golden) -> Non
     messages: list[str] = []
     lease = timedelta(seconds=LEASE)
 
-    def launch(entry: ExecutionRecord) -> Child:
+    def launch(execution: ExecutionRecord) -> Child:
         messages.append(
             LedgerStatus(StatusStage("status", "table"), lambda: nullcontext(bench.ledger), lease, bench.clock)
             .run()
             .message
         )
-        return bench.launch(entry)
+        return bench.launch(execution)
 
     run(bench, end=NOON - 2 * HOUR, supervisor=lambda _: bench.supervisor(launch=launch))
     golden(messages[0])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,16 +21,28 @@ import pytest
 
 from runner.domain.executions import HOUR, Status
 from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
+from runner.scheduling.daemon.signals import Signals
 from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger.leadership import Leadership
 from runner.scheduling.ledger.ledger import Ledger
-from runner.stages.daemon import Daemon, DaemonStage
+from runner.stages.daemon import CLEANUP_SECONDS, Daemon, DaemonRun, DaemonStage
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration, program, wait_until
+from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program, wait_until
 from tests.scheduling.ledger.ledger_samples import NOON
 
 BUSY = 0.05
 SETTINGS = DaemonStage("daemon", (), 1, poll_seconds=0.01, grace_seconds=5.0, host="127.0.0.1", port=None)
+
+
+@dataclass
+class Stopwatch:
+    """Monotonic seconds, which tests advance."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+        return time.monotonic() + self.ahead
 
 
 @pytest.fixture
@@ -45,7 +59,7 @@ def make_daemon(
     supervisor = supervisor or bench.supervisor()
     parts: dict[str, Any] = {
         "ledger": bench.ledger,
-        "leadership": Leadership(bench.ledger),
+        "leadership": Leadership(bench.ledger.database),
         "supervisor": supervisor,
         "create_dispatcher": partial(bench.dispatcher, supervisor),
         "monitors": (),
@@ -54,33 +68,36 @@ def make_daemon(
         "keep": None,
         "keep_results": lambda _: None,
         "clock": bench.clock,
+        "stopwatch": time.monotonic,
     }
     return Daemon(settings, **parts | changes)
 
 
 @contextmanager
-def leading(bench: Bench, **changes: Any) -> Iterator[Daemon]:
+def start(
+    bench: Bench, supervisor: Supervisor | None = None, grace_seconds: float = 0, **changes: Any
+) -> Iterator[DaemonRun]:
     """Yield a daemon after its first round, and stop it afterwards."""
-    daemon = make_daemon(bench, **changes)
+    settings = replace(SETTINGS, grace_seconds=grace_seconds)
+    run = DaemonRun(make_daemon(bench, supervisor, settings, **changes), Signals(lambda: None))
     try:
-        daemon.round()
-        yield daemon
+        run.round()
+        yield run
     finally:
-        daemon.settings = replace(SETTINGS, grace_seconds=0)
-        daemon._drain()
+        run.drain()
 
 
-def wake(daemon: Daemon) -> None:
+def wake(run: DaemonRun) -> None:
     """Let a leader check all schedules in its next round."""
-    assert daemon._dispatcher
-    daemon._dispatcher.wake()
+    assert run.dispatcher
+    run.dispatcher.wake()
 
 
 @contextmanager
 def locked(bench: Bench) -> Iterator[None]:
     """Lock the ledger from another connection."""
-    assert bench.ledger.file
-    with closing(sqlite3.connect(bench.ledger.file, isolation_level=None)) as other:
+    assert bench.ledger.database.file
+    with closing(sqlite3.connect(bench.ledger.database.file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
         other.execute("ROLLBACK")
@@ -89,32 +106,32 @@ def locked(bench: Bench) -> Iterator[None]:
 def test_a_standby_takes_over_from_the_leader(bench: Bench) -> None:
     """The leader alone runs executions; after its end the standby continues with the same ledger."""
     bench.create()
-    with leading(bench) as first, leading(bench) as second:
-        assert (first.leading, second.leading) == (True, False)
+    one, two = bench.supervisor("one"), bench.supervisor("two")
+    with start(bench, one) as leader, start(bench, two) as standby:
+        assert (leader.leading, standby.leading) == (True, False)
         assert [daemon.leading for daemon in bench.ledger.daemons()] == [True, False]
-        bench.clock.go_on(HOUR)
-        wake(first)
-        for daemon in (second, first):
-            daemon.round()
-        wait_until(lambda: not first.supervisor.running)
-        first._drain()
-        second.round()
-        assert second.leading
-        assert [daemon.owner for daemon in bench.ledger.daemons()] == [second.supervisor.owner]
-        bench.clock.go_on(HOUR)
-        wake(second)
-        second.round()
-        wait_until(lambda: not second.supervisor.running)
-    owners = [entry.owner for entry in bench.ledger.entries()][::-1]
-    assert owners == [first.supervisor.owner, second.supervisor.owner]
+        bench.clock.advance(HOUR)
+        wake(leader)
+        for run in (standby, leader):
+            run.round()
+        one.wait()
+        leader.drain()
+        standby.round()
+        assert standby.leading
+        assert [daemon.owner for daemon in bench.ledger.daemons()] == ["two"]
+        bench.clock.advance(HOUR)
+        wake(standby)
+        standby.round()
+        two.wait()
+    assert [execution.owner for execution in bench.ledger.executions.newest()] == ["two", "one"]
 
 
 def test_a_new_leader_creates_and_updates_its_monitors(bench: Bench) -> None:
     """Missing schedules are created, changed ones updated, equal ones unchanged."""
     bench.create("old", expression="cron(0 0 ? * * *)")
     bench.create("same")
-    with leading(bench, monitors=[declaration("new"), declaration("old"), declaration("same")]):
-        schedules = bench.ledger.schedules()
+    with start(bench, monitors=[declaration("new"), declaration("old"), declaration("same")]):
+        schedules = bench.ledger.schedules.all()
     revisions = {each.name: (each.revision, '"cron(0 * ' in each.timetable) for each in schedules}
     assert revisions == {"new": (1, True), "old": (2, True), "same": (1, True)}
 
@@ -122,54 +139,56 @@ def test_a_new_leader_creates_and_updates_its_monitors(bench: Bench) -> None:
 def test_an_unavailable_ledger_is_reported_once_and_used_again(
     bench: Bench, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
-    """Running executions continue, and the health facts contain the problem."""
+    """Running executions continue, and the state contains the problem."""
     bench.codes["watch"] = program(seconds=0.3)
     bench.create()
-    with leading(bench) as daemon, caplog.at_level(logging.INFO, "shapwatch"):
-        bench.clock.go_on(HOUR)
-        wake(daemon)
-        daemon.round()
-        daemon._last_heartbeat -= LEASE / 2
+    supervisor, stopwatch = bench.supervisor(), Stopwatch()
+    with start(bench, supervisor, stopwatch=stopwatch) as run, caplog.at_level(logging.INFO, "shapwatch"):
+        bench.clock.advance(HOUR)
+        wake(run)
+        run.round()
+        stopwatch.ahead += LEASE / 2
         with locked(bench):
             for _ in range(3):
-                daemon.round()
-            golden(daemon.facts().problem or "")
-            assert daemon.facts().running == 1
-        daemon.round()
-        assert daemon.facts().problem is None
-        wait_until(lambda: not daemon.supervisor.running)
+                run.round()
+            golden(run.state().problem)
+            assert run.state().running == 1
+        run.round()
+        assert run.state().problem is None
+        supervisor.wait()
     assert caplog.text.count("; trying again") <= 3
     assert caplog.messages.count("the ledger is available again") == 1
-    assert bench.ledger.entries()[0].status == Status.COMPLETED
+    assert bench.ledger.executions.newest()[0].status == Status.COMPLETED
 
 
 def test_a_leader_without_ledger_for_a_lease_steps_down(bench: Bench) -> None:
     """It ends its executions, which another daemon may have taken over, and leads again later."""
     bench.codes["watch"] = program(seconds=60)
     bench.create()
-    with leading(bench) as daemon:
-        bench.clock.go_on(HOUR)
-        wake(daemon)
-        daemon.round()
-        assert daemon.facts().running == 1
+    stopwatch = Stopwatch()
+    with start(bench, stopwatch=stopwatch) as run:
+        bench.clock.advance(HOUR)
+        wake(run)
+        run.round()
+        assert run.state().running == 1
         with locked(bench):
-            daemon._last_heartbeat = time.monotonic() - LEASE - 1
-            daemon.round()
-            assert (daemon.leading, daemon.facts().running) == (False, 0)
-        daemon.round()
-        assert daemon.leading
-        assert bench.ledger.entries()[0].status in {Status.PENDING, Status.IN_PROGRESS}
-        assert bench.ledger.entries()[0].attempts <= 2
+            stopwatch.ahead += LEASE + 1
+            run.round()
+            assert (run.leading, run.state().running) == (False, 0)
+        run.round()
+        assert run.leading
+        assert bench.ledger.executions.newest()[0].status in {Status.PENDING, Status.IN_PROGRESS}
+        assert bench.ledger.executions.newest()[0].attempts <= 2
 
 
 def test_a_leader_without_its_lock_file_steps_down(bench: Bench) -> None:
     """Otherwise a second daemon could lead at the same time."""
-    with leading(bench) as daemon:
-        assert bench.ledger.file
-        bench.ledger.file.with_name("ledger.sqlite.leader").unlink()
-        with leading(bench) as other:
-            daemon.round()
-            assert (daemon.leading, other.leading) == (False, True)
+    with start(bench) as run:
+        assert bench.ledger.database.file
+        bench.ledger.database.file.with_name("ledger.sqlite.leader").unlink()
+        with start(bench) as other:
+            run.round()
+            assert (run.leading, other.leading) == (False, True)
 
 
 def test_expired_results_and_executions_are_removed(bench: Bench, tmp_path: Path) -> None:
@@ -179,18 +198,18 @@ def test_expired_results_and_executions_are_removed(bench: Bench, tmp_path: Path
         folder.mkdir(parents=True)
         for name in (ANALYSIS, MANIFEST):
             (folder / name).write_text("{}")
-        bench.codes["watch"] = program(output=str(folder))
+        bench.codes["watch"] = program(directory=str(folder))
         supervisor, bench.clock.now = bench.supervisor(), NOON + hours * HOUR
         supervisor.start(bench.pending(hours=hours))
         supervisor.wait()
     foreign = execution_directory(tmp_path / "monitor", "e", "watch", NOON + 2 * HOUR)
     (foreign / "notes.txt").write_text("mine")
     bench.clock.now = NOON + 31 * HOUR
-    with leading(bench, keep=timedelta(hours=10), keep_results=lambda _: timedelta(hours=5)):
+    with start(bench, keep=timedelta(hours=10), keep_results=lambda _: timedelta(hours=5)):
         pass
     remaining = {path.parent.relative_to(tmp_path / "monitor/e/watch").as_posix() for path in tmp_path.rglob("*.json")}
     assert remaining == {"2026/01/05/14", "2026/01/06/18"}
-    assert [entry.scheduled for entry in bench.ledger.entries()] == [NOON + 30 * HOUR]
+    assert [execution.scheduled for execution in bench.ledger.executions.newest()] == [NOON + 30 * HOUR]
 
 
 def test_a_directory_that_cannot_be_removed_is_logged(
@@ -201,18 +220,19 @@ def test_a_directory_that_cannot_be_removed_is_logged(
         folder = execution_directory(tmp_path / "monitor", "e", "watch", NOON + hours * HOUR)
         folder.mkdir(parents=True)
         (folder / MANIFEST).write_text("{}")
-        bench.codes["watch"] = program(output=str(folder))
+        bench.codes["watch"] = program(directory=str(folder))
         supervisor = bench.supervisor()
         supervisor.start(bench.pending(hours=hours))
         supervisor.wait()
     day = tmp_path / "monitor/e/watch/2026/01/05"
     shutil.rmtree(day)
     day.write_text("no folder")
-    bench.clock.go_on(100 * HOUR)
-    with caplog.at_level(logging.INFO), leading(bench, keep_results=lambda _: timedelta(hours=5)) as daemon:
-        assert daemon.leading
-        daemon._last_cleanup = float("-inf")
-        daemon.round()
+    bench.clock.advance(100 * HOUR)
+    stopwatch, keep = Stopwatch(), timedelta(hours=5)
+    with caplog.at_level(logging.INFO), start(bench, keep_results=lambda _: keep, stopwatch=stopwatch) as run:
+        assert run.leading
+        stopwatch.ahead += CLEANUP_SECONDS
+        run.round()
     assert not (tmp_path / "monitor/e/watch/2026/01/06").exists()
     assert sum(line.endswith(" removed (monitor.keep)") for line in caplog.messages) == 1
     assert sum("cannot be removed" in line for line in caplog.messages) == 2
@@ -220,23 +240,23 @@ def test_a_directory_that_cannot_be_removed_is_logged(
 
 def test_a_daemon_runs_until_a_stop_request(bench: Bench, golden: Golden) -> None:
     """It waits for running executions, removes its row in the ledger, and releases the leadership."""
-    bench.codes["watch"] = program(seconds=0.5)
+    bench.codes["watch"] = program(seconds=0.3)
     bench.create()
-    daemon = make_daemon(bench)
-    bench.clock.go_on(HOUR)
+    supervisor = bench.supervisor()
+    bench.clock.advance(HOUR)
 
     def stop() -> None:
-        wait_until(lambda: daemon.supervisor.running)
-        daemon._signals.request_stop()
+        wait_until(lambda: supervisor.running)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=stop)
     thread.start()
-    outcome = daemon.run()
+    outcome = make_daemon(bench, supervisor).run()
     thread.join()
     golden(outcome.message)
-    assert bench.ledger.entries()[0].status == Status.COMPLETED
+    assert bench.ledger.executions.newest()[0].status == Status.COMPLETED
     assert bench.ledger.daemons() == []
-    with leading(bench) as other:
+    with start(bench) as other:
         assert other.leading
 
 
@@ -245,21 +265,21 @@ def test_unfinished_executions_are_pending_again(bench: Bench, forced: bool) -> 
     """Executions are ended after the grace period, or after a second signal."""
     bench.codes["watch"] = program(seconds=60)
     bench.create()
-    daemon = make_daemon(bench, settings=replace(SETTINGS, grace_seconds=60.0 if forced else 0.1))
-    bench.clock.go_on(HOUR)
-    daemon.round()
-    daemon._signals.request_stop()
-    if forced:
-        daemon._signals.request_stop()
-    daemon._drain()
-    (entry,) = bench.ledger.entries()
-    assert (entry.status, entry.attempts) == (Status.PENDING, 1)
+    with start(bench, grace_seconds=60.0 if forced else 0.1) as run:
+        bench.clock.advance(HOUR)
+        wake(run)
+        run.round()
+        for _ in range(2 if forced else 1):
+            run.signals.request_stop()
+    (execution,) = bench.ledger.executions.newest()
+    assert (execution.status, execution.attempts) == (Status.PENDING, 1)
 
 
-def test_a_daemon_is_well_while_the_ledger_answers(bench: Bench) -> None:
-    """The facts for the health server have the state of the last round."""
-    with leading(bench) as daemon:
-        facts = daemon.facts()
-        assert (facts.leading, facts.well, facts.running, facts.workers) == (True, True, 0, 2)
-        daemon._last_round -= 1000
-        assert not daemon.facts().well
+def test_a_daemon_is_healthy_while_the_ledger_answers(bench: Bench) -> None:
+    """The state for the health server contains the age of the last successful round."""
+    stopwatch = Stopwatch()
+    with start(bench, stopwatch=stopwatch) as run:
+        state = run.state()
+        assert (state.leading, state.healthy, state.running, state.workers) == (True, True, 0, 2)
+        stopwatch.ahead += 1000
+        assert not run.state().healthy

@@ -25,7 +25,7 @@ from runner.scheduling.timetable import Timetable, load
 from runner.stages.schedule import Action, Schedules, ScheduleStage
 from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import Bench, declaration
+from tests.scheduling.daemon.bench import Bench, declaration, result
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON, dues
 
 ADDITIONAL_KEYS = {"ExitMessage", "Output", "Window", "PeakMemoryInBytes"}
@@ -103,11 +103,11 @@ def single_execution(**changes: Any) -> Declaration:
     return replace(declaration(), timetable=once(**changes))
 
 
-def finish(bench: Bench, entry: ExecutionRecord, status: Status = Status.COMPLETED, **changes: Any) -> None:
+def finish(bench: Bench, execution: ExecutionRecord, status: Status = Status.COMPLETED, **changes: Any) -> None:
     """Start and end an execution."""
-    assert bench.ledger.begin(entry.id, "us", bench.clock())
-    result = {"exit_message": None, "failure_reason": None, "output": None, "peak_memory": 2**31, **changes}
-    assert bench.ledger.settle(entry.id, "us", status, bench.clock(), **result)
+    assert bench.ledger.executions.claim(execution.id, "a", bench.clock())
+    ended = result(status, **changes)
+    assert bench.ledger.executions.finish(execution.id, "a", ended, bench.clock(), 2**31)
 
 
 def expression(bench: Bench) -> str:
@@ -137,7 +137,7 @@ def test_the_last_execution_is_absent_before_the_first_one(bench: Bench) -> None
     document(bench, "create")
     assert "LastMonitoringExecutionSummary" not in document(bench, "describe")
     for hours in (2, 1):
-        finish(bench, bench.pending(hours=hours), exit_message=f"Completed, {hours}\nmore")
+        finish(bench, bench.pending(hours=hours), message=f"Completed, {hours}\nmore")
     last = document(bench, "describe")["LastMonitoringExecutionSummary"]
     assert (last["MonitoringExecutionStatus"], last["ScheduledTime"]) == ("Completed", "2026-01-05T14:00:00+00:00")
     assert lines(bench)["last execution"] == "scheduled 2026-01-05 14:00:00 UTC: Completed, 2"
@@ -164,7 +164,7 @@ def test_stopping_twice_changes_nothing(bench: Bench, golden: Golden) -> None:
     """The second stop succeeds and does not modify the schedule."""
     text(bench, "create")
     golden(text(bench, "stop"))
-    bench.clock.go_on(HOUR)
+    bench.clock.advance(HOUR)
     golden(text(bench, "stop"))
     summary = document(bench, "stop")
     assert (summary["MonitoringScheduleStatus"], summary["LastModifiedTime"]) == (
@@ -178,9 +178,9 @@ def test_starting_twice_changes_nothing(bench: Bench, golden: Golden) -> None:
     """The second start succeeds and does not modify the schedule."""
     text(bench, "create")
     text(bench, "stop")
-    bench.clock.go_on(HOUR)
+    bench.clock.advance(HOUR)
     golden(text(bench, "start"))
-    bench.clock.go_on(MINUTE)
+    bench.clock.advance(MINUTE)
     golden(text(bench, "start"))
     assert lines(bench)["modified"] == "2026-01-05 13:00:00 UTC, revision 1"
 
@@ -189,18 +189,18 @@ def test_stopping_skips_pending_executions_and_ends_running_ones_on_request(benc
     """Running executions continue unless stage.running=true."""
     text(bench, "create")
     running, pending = bench.pending(), bench.pending(hours=2)
-    assert bench.ledger.begin(running.id, "us", NOON)
+    assert bench.ledger.executions.claim(running.id, "a", NOON)
     golden(text(bench, "stop"))
-    assert bench.ledger.entry(running.id).status == Status.IN_PROGRESS
-    assert bench.ledger.entry(pending.id).status == Status.STOPPED
+    assert bench.ledger.executions.get(running.id).status == Status.IN_PROGRESS
+    assert bench.ledger.executions.get(pending.id).status == Status.STOPPED
     golden(text(bench, "stop", running=True))
-    assert bench.ledger.entry(running.id).status == Status.STOPPING
+    assert bench.ledger.executions.get(running.id).status == Status.STOPPING
 
 
 def test_stopping_executions_are_not_counted_as_running(bench: Bench) -> None:
     """A second request to end running executions does not report them as not stopped."""
     text(bench, "create")
-    assert bench.ledger.begin(bench.pending().id, "us", NOON)
+    assert bench.ledger.executions.claim(bench.pending().id, "a", NOON)
     text(bench, "stop", running=True)
     assert "not stopped" not in text(bench, "stop", running=True)
 
@@ -208,7 +208,7 @@ def test_stopping_executions_are_not_counted_as_running(bench: Bench) -> None:
 def test_an_update_without_timetable_keeps_the_timetable(bench: Bench, golden: Golden) -> None:
     """Other settings are replaced, and the name of the job definition changes."""
     text(bench, "create", declaration(expression=EVERY_TWO, max_runtime=77))
-    bench.clock.go_on(MINUTE)
+    bench.clock.advance(MINUTE)
     golden(text(bench, "update", without_timetable(endpoint="other", reference="elsewhere")))
     description = document(bench, "describe")
     assert expression(bench) == EVERY_TWO
@@ -218,7 +218,7 @@ def test_an_update_without_timetable_keeps_the_timetable(bench: Bench, golden: G
         "2026-01-05T12:00:00+00:00",
         "2026-01-05T12:01:00+00:00",
     )
-    assert bench.ledger.schedule("watch").max_runtime == 77
+    assert bench.ledger.schedules.get("watch").max_runtime == 77
 
 
 def test_an_update_with_timetable_replaces_the_timetable(bench: Bench) -> None:
@@ -240,7 +240,7 @@ def test_an_updated_stopped_schedule_has_no_next_execution(bench: Bench) -> None
 def test_deleting_a_schedule_keeps_its_executions(bench: Bench, golden: Golden) -> None:
     """Its executions are still listed, `describe` fails, and the name can be used again."""
     text(bench, "create")
-    finish(bench, bench.pending(), output="/out/13")
+    finish(bench, bench.pending(), directory="/out/13")
     golden(text(bench, "delete"))
     with pytest.raises(UnknownSchedule, match=r"^ResourceNotFound"):
         text(bench, "describe")
@@ -254,10 +254,10 @@ def test_a_running_schedule_can_be_deleted(bench: Bench) -> None:
     """Pending executions are skipped; running ones continue."""
     text(bench, "create")
     running, pending = bench.pending(), bench.pending(hours=2)
-    assert bench.ledger.begin(running.id, "us", NOON)
+    assert bench.ledger.executions.claim(running.id, "a", NOON)
     assert document(bench, "delete")["MonitoringScheduleName"] == "watch"
-    assert bench.ledger.entry(running.id).status == Status.IN_PROGRESS
-    assert bench.ledger.entry(pending.id).status == Status.STOPPED
+    assert bench.ledger.executions.get(running.id).status == Status.IN_PROGRESS
+    assert bench.ledger.executions.get(pending.id).status == Status.STOPPED
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,13 @@ def test_a_single_execution_is_pending_after_creation(
 ) -> None:
     """Its window is fixed, or relative to the creation."""
     golden(text(bench, "create", single_execution(**given)))
-    (entry,) = bench.ledger.entries("watch")
-    assert (entry.status, entry.scheduled, entry.start_at, entry.window) == (Status.PENDING, NOON, NOON, window)
+    (execution,) = bench.ledger.executions.newest("watch")
+    assert (execution.status, execution.scheduled, execution.start_at, execution.window) == (
+        Status.PENDING,
+        NOON,
+        NOON,
+        window,
+    )
     description = document(bench, "describe")
     assert description["MonitoringScheduleConfig"]["ScheduleConfig"] == {"ScheduleExpression": "NOW", **config}
     assert description["LastMonitoringExecutionSummary"]["MonitoringExecutionStatus"] == "Pending"
@@ -291,8 +296,8 @@ def test_a_single_execution_is_pending_after_creation(
 def test_a_single_execution_starts_at_the_end_of_its_window(bench: Bench, golden: Golden) -> None:
     """The message states that time."""
     golden(text(bench, "create", single_execution(start="2026-01-06T00:00:00Z", end="2026-01-07T00:00:00Z")))
-    (entry,) = bench.ledger.entries("watch")
-    assert entry.start_at == NOON + 36 * HOUR
+    (execution,) = bench.ledger.executions.newest("watch")
+    assert execution.start_at == NOON + 36 * HOUR
 
 
 def test_none_is_rendered_as_dash(bench: Bench) -> None:
@@ -304,12 +309,12 @@ def test_none_is_rendered_as_dash(bench: Bench) -> None:
 def test_an_update_adds_an_execution_only_for_another_window(bench: Bench) -> None:
     """With the same timetable, or without one, there is no second execution."""
     text(bench, "create", single_execution(**RELATIVE))
-    bench.clock.go_on(MINUTE)
+    bench.clock.advance(MINUTE)
     for same in (single_execution(**RELATIVE), without_timetable()):
         text(bench, "update", same)
-        assert len(bench.ledger.entries("watch")) == 1
+        assert len(bench.ledger.executions.newest("watch")) == 1
     assert AT_ONCE in text(bench, "update", single_execution(**FIXED))
-    newest, first = bench.ledger.entries("watch")
+    newest, first = bench.ledger.executions.newest("watch")
     assert (newest.revision, newest.window) == (4, Window(NOON - 27 * HOUR, NOON - 3 * HOUR))
     assert (first.revision, first.window) == (1, Window(NOON - 5 * HOUR, NOON - HOUR))
 
@@ -317,12 +322,12 @@ def test_an_update_adds_an_execution_only_for_another_window(bench: Bench) -> No
 def test_no_execution_is_announced_after_the_single_one(bench: Bench) -> None:
     """Neither an update without timetable nor a start announces an execution."""
     text(bench, "create", single_execution(**RELATIVE))
-    finish(bench, bench.ledger.entries("watch")[0])
-    bench.clock.go_on(MINUTE)
+    finish(bench, bench.ledger.executions.newest("watch")[0])
+    bench.clock.advance(MINUTE)
     assert AT_ONCE not in text(bench, "update", without_timetable())
     text(bench, "stop")
     assert AT_ONCE not in text(bench, "start")
-    assert len(bench.ledger.entries("watch")) == 1
+    assert len(bench.ledger.executions.newest("watch")) == 1
 
 
 def test_executions_are_listed_newest_first(bench: Bench, golden: Golden) -> None:
@@ -332,9 +337,9 @@ def test_executions_are_listed_newest_first(bench: Bench, golden: Golden) -> Non
     assert document(bench, "executions") == {"MonitoringExecutionSummaries": []}
     for hours in (1, 3, 2):
         bench.pending(hours=hours)
-    _, second, first = bench.ledger.entries("watch")
-    finish(bench, first, exit_message="Completed, 13:00\n  /out/13/report.html", output="/out/13")
-    finish(bench, second, Status.FAILED, failure_reason=NO_DATA, exit_message="Failed, 14:00: looked in /capture")
+    _, second, first = bench.ledger.executions.newest("watch")
+    finish(bench, first, message="Completed, 13:00\n  /out/13/report.html", directory="/out/13")
+    finish(bench, second, Status.FAILED, failure_reason=NO_DATA, message="Failed, 14:00: looked in /capture")
     summaries = document(bench, "executions", limit=2)["MonitoringExecutionSummaries"]
     assert [summary["ScheduledTime"][11:13] for summary in summaries] == ["15", "14"]
     golden(text(bench, "executions"))
@@ -347,7 +352,7 @@ def test_schedules_are_listed_by_name(bench: Bench, golden: Golden) -> None:
     for name in ("b", "a"):
         bench.create(name)
     replace(single_execution(**FIXED), name="c").create(bench.ledger, bench.clock())
-    bench.ledger.stop("b", bench.clock())
+    bench.ledger.schedules.stop("b", bench.clock())
     golden(text(bench, "list"))
     summaries = document(bench, "list")["MonitoringScheduleSummaries"]
     assert [summary["MonitoringScheduleName"] for summary in summaries] == ["a", "b", "c"]
@@ -356,8 +361,8 @@ def test_schedules_are_listed_by_name(bench: Bench, golden: Golden) -> None:
 def test_the_next_time_is_after_the_cursor(bench: Bench) -> None:
     """After the clock was set back, the next time is the first one that was not planned."""
     schedule = bench.create()
-    bench.clock.go_on(3 * HOUR)
-    assert bench.ledger.plan(schedule, dues(1, 2, 3), bench.clock())
+    bench.clock.advance(3 * HOUR)
+    assert bench.ledger.schedules.plan(schedule, dues(1, 2, 3), bench.clock())
     bench.clock.now = NOON
     assert lines(bench)["next"] == "2026-01-05 16:00"
 
@@ -366,7 +371,7 @@ def test_a_timetable_of_a_later_version_does_not_affect_others(bench: Bench) -> 
     """The list contains the other schedules."""
     unknown = bench.create("unknown")
     bench.create()
-    bench.ledger.update(replace(unknown, timetable='{"kind": "lunar"}'), declaration().snapshot)
+    bench.ledger.schedules.update(replace(unknown, timetable='{"kind": "lunar"}'), declaration().snapshot)
     summaries = document(bench, "list")["MonitoringScheduleSummaries"]
     assert "watch" in [summary["MonitoringScheduleName"] for summary in summaries]
 
@@ -402,13 +407,13 @@ def assert_conforms(value: Any, shape: Any) -> None:
 def add_each_status(bench: Bench) -> None:
     """Add an execution in each status; terminal ones have the longest texts."""
     for hours, status in enumerate(Status, 1):
-        entry = bench.pending(hours=hours, endpoint="adult")
+        execution = bench.pending(hours=hours, endpoint="adult")
         if status.terminal:
-            finish(bench, entry, status, exit_message="x" * 2000, failure_reason="y" * 2000, output="/out")
+            finish(bench, execution, status, message="x" * 2000, failure_reason="y" * 2000, directory="/out")
         elif status != Status.PENDING:
-            assert bench.ledger.begin(entry.id, "us", NOON)
+            assert bench.ledger.executions.claim(execution.id, "a", NOON)
         if status == Status.STOPPING:
-            assert bench.ledger.ask_to_stop(entry.id, NOON)
+            assert bench.ledger.executions.request_stop(execution.id, NOON)
     finish(bench, bench.pending(hours=100), Status.FAILED, failure_reason=NO_DATA)
 
 
@@ -456,7 +461,7 @@ def cron(shapwatch: Shapwatch) -> str:
 def stored_snapshot(shapwatch: Shapwatch) -> Snapshot:
     """Return the snapshot in the ledger."""
     with Ledger(f"sqlite:///{shapwatch.root}/ledger.sqlite", BUSY) as ledger:
-        return ledger.snapshot(ledger.schedule("breast-cancer-monitor").snapshot)
+        return ledger.snapshot(ledger.schedules.get("breast-cancer-monitor").snapshot)
 
 
 def read(snapshot: Snapshot) -> Any:

@@ -24,7 +24,7 @@ from runner.scheduling.timetable import load
 from runner.stages.status import CLOCK_TOLERANCE, LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, declaration
+from tests.scheduling.daemon.bench import LEASE, Bench, declaration, result
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON, dues
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -57,7 +57,7 @@ def _far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def beat(bench: Bench, owner: str = "daemon", leading: bool = True, ago: timedelta = SECOND) -> None:
     """Record the heartbeat of a daemon."""
-    bench.ledger.beat(owner, bench.clock() - ago, leading, f"host-of-{owner}", 7)
+    bench.ledger.record_daemon(owner, bench.clock() - ago, leading, f"host-of-{owner}", 7)
 
 
 def message(bench: Bench, layout: Any) -> str:
@@ -84,11 +84,11 @@ def status_of(bench: Bench, name: str = "watch") -> Any:
     return next(schedule for schedule in schedules if schedule["MonitoringScheduleName"] == name)
 
 
-def finish(bench: Bench, entry: ExecutionRecord, status: Status, **result: Any) -> None:
+def finish(bench: Bench, execution: ExecutionRecord, status: Status, **changes: Any) -> None:
     """Start and end an execution."""
-    assert bench.ledger.begin(entry.id, "daemon", bench.clock())
-    values = {"exit_message": None, "failure_reason": None, "output": None, "peak_memory": None, **result}
-    assert bench.ledger.settle(entry.id, "daemon", status, bench.clock(), **values)
+    assert bench.ledger.executions.claim(execution.id, "daemon", bench.clock())
+    ended = result(status, **changes)
+    assert bench.ledger.executions.finish(execution.id, "daemon", ended, bench.clock())
 
 
 def once(start: str, end: str) -> Declaration:
@@ -155,7 +155,7 @@ def test_without_leader_each_schedule_has_a_remark(
 def test_the_last_and_the_next_execution_are_reported(led: Bench) -> None:
     """The next one in UTC and in local time."""
     led.create(expression="cron(0 0/2 ? * * *)")
-    finish(led, led.pending(hours=0), Status.COMPLETED_WITH_VIOLATIONS, exit_message="drift")
+    finish(led, led.pending(hours=0), Status.COMPLETED_WITH_VIOLATIONS, message="drift")
     schedule = status_of(led)
     assert schedule["MonitoringScheduleStatus"] == "Scheduled"
     assert schedule["NextExecutionTime"] == "2026-01-05T14:00:00+00:00"
@@ -194,7 +194,7 @@ def test_absent_executions_are_null(led: Bench) -> None:
 def test_the_remark_of_a_stopped_schedule_says_how_to_resume_it(bench: Bench, golden: Golden) -> None:
     """This remark precedes all others, and there is no next execution."""
     bench.create()
-    bench.ledger.stop("watch", NOON)
+    bench.ledger.schedules.stop("watch", NOON)
     schedule = status_of(bench)
     golden(schedule["Remark"])
     assert (schedule["MonitoringScheduleStatus"], schedule["NextExecutionTime"]) == ("Stopped", None)
@@ -203,9 +203,9 @@ def test_the_remark_of_a_stopped_schedule_says_how_to_resume_it(bench: Bench, go
 def test_a_clock_that_was_set_back_has_a_remark(led: Bench, golden: Golden) -> None:
     """Differences up to the tolerance have no remark; planned times are not repeated."""
     schedule = led.create()
-    assert led.ledger.plan(schedule, dues(1, 2), NOON)
-    finish(led, led.ledger.entries()[1], Status.COMPLETED)
-    finish(led, led.ledger.entries()[0], Status.COMPLETED)
+    assert led.ledger.schedules.plan(schedule, dues(1, 2), NOON)
+    finish(led, led.ledger.executions.newest()[1], Status.COMPLETED)
+    finish(led, led.ledger.executions.newest()[0], Status.COMPLETED)
     led.clock.now = NOON + 2 * HOUR - CLOCK_TOLERANCE
     beat(led)
     assert status_of(led)["Remark"] is None
@@ -218,9 +218,9 @@ def test_the_remark_names_the_start_after_the_buffer(led: Bench, golden: Golden)
     """The scheduled time does not include the buffer."""
     schedule = led.create(buffer_minutes=20)
     (due,) = dues(1)
-    led.clock.go_on(HOUR)
+    led.clock.advance(HOUR)
     beat(led)
-    assert led.ledger.plan(schedule, [replace(due, start_at=led.clock() + 7 * MINUTE)], led.clock())
+    assert led.ledger.schedules.plan(schedule, [replace(due, start_at=led.clock() + 7 * MINUTE)], led.clock())
     golden(status_of(led)["Remark"])
     assert status_of(led)["LastMonitoringExecutionSummary"]["ScheduledTime"] == "2026-01-05T13:00:00+00:00"
 
@@ -237,9 +237,9 @@ def test_the_remark_names_the_baseline_being_computed(led: Bench, tmp_path: Path
     """After the end of the baseline, the execution waits for a worker."""
     declared = replace(declaration(reference="baselines/new"), snapshot=Snapshot("", str(tmp_path)))
     schedule = declared.create(led.ledger, NOON)
-    led.clock.go_on(HOUR)
+    led.clock.advance(HOUR)
     beat(led)
-    assert led.ledger.plan(schedule, dues(1), led.clock())
+    assert led.ledger.schedules.plan(schedule, dues(1), led.clock())
     with writing(tmp_path / "baselines/new"):
         golden(status_of(led)["Remark"])
     golden(status_of(led)["Remark"])
@@ -249,30 +249,30 @@ NO_EVENTS = NoData("2026-01-05 12:00–13:00 UTC", ["s3://bucket/capture/e/AllTr
 
 
 @pytest.mark.parametrize(
-    ("status", "result", "remark"),
+    ("status", "changes", "remark"),
     [
-        (Status.COMPLETED, {"exit_message": "Completed: no drift"}, None),
-        (Status.COMPLETED_WITH_VIOLATIONS, {"exit_message": "CompletedWithViolations: drift"}, None),
+        (Status.COMPLETED, {"message": "Completed: no drift"}, None),
+        (Status.COMPLETED_WITH_VIOLATIONS, {"message": "CompletedWithViolations: drift"}, None),
         (Status.FAILED, {"failure_reason": "its process was ended by SIGSEGV"}, "its process was ended by SIGSEGV"),
-        (Status.FAILED, {"failure_reason": "no", "exit_message": "Failed: no\n  /out"}, "Failed: no"),
+        (Status.FAILED, {"failure_reason": "no", "message": "Failed: no\n  /out"}, "Failed: no"),
         (Status.STOPPED, {"failure_reason": "stopped by hand"}, "stopped by hand"),
         (
             Status.FAILED,
-            {"failure_reason": NO_DATA, "exit_message": f"Failed: {NO_EVENTS}\n  /out"},
+            {"failure_reason": NO_DATA, "message": f"Failed: {NO_EVENTS}\n  /out"},
             f"Failed: {NO_EVENTS}",
         ),
     ],
 )
 def test_the_remark_names_the_failure(
-    led: Bench, status: Status, result: dict[str, str], remark: str | None, golden: Golden
+    led: Bench, status: Status, changes: dict[str, str], remark: str | None, golden: Golden
 ) -> None:
     """It is the failure reason; without data, the message with the searched prefix."""
     led.create()
-    led.clock.go_on(HOUR)
+    led.clock.advance(HOUR)
     beat(led)
-    finish(led, led.pending(), status, **result)
+    finish(led, led.pending(), status, **changes)
     assert status_of(led)["Remark"] == remark
-    if result.get("failure_reason") == NO_DATA:
+    if changes.get("failure_reason") == NO_DATA:
         golden(status_of(led)["Remark"])
 
 
@@ -280,7 +280,7 @@ def test_a_running_execution_has_no_remark(led: Bench) -> None:
     """An earlier failure has no remark either."""
     led.create()
     finish(led, led.pending(), Status.FAILED, failure_reason="no")
-    assert led.ledger.begin(led.pending(hours=2).id, "daemon", NOON)
+    assert led.ledger.executions.claim(led.pending(hours=2).id, "daemon", NOON)
     assert status_of(led)["Remark"] is None
 
 
@@ -296,7 +296,7 @@ def test_a_timetable_of_a_later_version_does_not_affect_others(led: Bench) -> No
     """The other schedules are reported."""
     unknown = led.create("unknown")
     led.create()
-    led.ledger.update(replace(unknown, timetable='{"kind": "lunar"}'), declaration().snapshot)
+    led.ledger.schedules.update(replace(unknown, timetable='{"kind": "lunar"}'), declaration().snapshot)
     assert status_of(led)["NextExecutionTime"] == "2026-01-05T13:00:00+00:00"
 
 

@@ -1,4 +1,4 @@
-"""A monitor and its timetable as settings declare them, and how they come into the ledger."""
+"""The declaration of a monitor and its timetable in settings, from which its schedule is created or updated."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What becomes a schedule.
+    """A monitor and its timetable in settings.
 
     Attributes:
-        name, endpoint: of the monitor.
-        reference: what it is judged against.
-        timetable: when it is executed.
-        changes: None when somebody chose that timetable; otherwise the settings of it that somebody gave: a schedule
-            that has a timetable keeps all the others.
-        snapshot: what its executions run from.
+        name: name of the monitor.
+        endpoint: monitored endpoint.
+        reference: path of the reference.
+        timetable: timetable in the settings.
+        changes: settings of the timetable that replace those of an existing schedule; None to replace its timetable.
+        snapshot: snapshot of the settings for executions.
     """
 
     name: str
@@ -36,50 +36,43 @@ class Declaration:
     snapshot: Snapshot
 
     def create(self, ledger: Ledger, now: datetime) -> Schedule:
-        """Return the new schedule.
+        """Create the schedule and return it.
 
         Raises:
-            ScheduleExists, LedgerError: when there is none.
+            ScheduleExists, LedgerError: if it cannot be created.
         """
-        schedule = self._schedule(self.timetable, now)
-        ledger.create(schedule, self.snapshot, at_once(self.timetable, now))
+        schedule = self.schedule(now)
+        ledger.schedules.create(schedule, self.snapshot, due_at_creation(self.timetable, now))
         return schedule
 
     def update(self, ledger: Ledger, now: datetime) -> Schedule:
-        """Return the schedule with everything replaced but, unless one was chosen, its timetable.
+        """Update the schedule and return it; keep its timetable unless another one was chosen.
 
         Raises:
-            SettingsError: when the timetable that it has does not have the settings that were given.
-            UnknownSchedule, LedgerError: when there is none.
+            SettingsError: if its timetable does not have the changed settings.
+            UnknownSchedule, LedgerError: if it cannot be updated.
         """
-        present = ledger.schedule(self.name).timetable
-        timetable = self.timetable if self.changes is None else self._kept(present, self.changes)
-        dues = at_once(timetable, now) if dump(timetable) != present else []
-        return ledger.update(self._schedule(timetable, now), self.snapshot, dues)
+        present = ledger.schedules.get(self.name).timetable
+        timetable = self.timetable if self.changes is None else self._change(present, self.changes)
+        due = due_at_creation(timetable, now) if dump(timetable) != present else []
+        return ledger.schedules.update(self.schedule(now, timetable), self.snapshot, due)
 
     def enlist(self, ledger: Ledger, now: datetime) -> Schedule:
-        """Return the schedule, created where there is none, and updated where it is another one.
+        """Create the schedule if it is missing, update it if it differs, and return it.
 
         Raises:
-            LedgerError: when it cannot be read or written.
+            LedgerError: if the ledger fails.
         """
         try:
-            present = ledger.schedule(self.name)
+            present = ledger.schedules.get(self.name)
         except UnknownSchedule:
             return self.create(ledger, now)
-        same = present.snapshot == self.snapshot.digest and present.timetable == dump(self.timetable)
-        return present if same else self.update(ledger, now)
+        equal = present.snapshot == self.snapshot.digest and present.timetable == dump(self.timetable)
+        return present if equal else self.update(ledger, now)
 
-    def _kept(self, present: str, changes: Mapping[str, Any]) -> Timetable:
-        try:
-            return with_settings(load(present), changes)
-        except ValueError as error:
-            given = ", ".join(f"schedule.{key}={value}" for key, value in changes.items())
-            problem = f"does not fit the timetable that the schedule {self.name} has, {present}"
-            remedy = "choose another one with it, such as schedule=hourly"
-            raise SettingsError([f"{given or 'schedule'}: {problem}; {remedy}"]) from error
-
-    def _schedule(self, timetable: Timetable, now: datetime) -> Schedule:
+    def schedule(self, now: datetime, timetable: Timetable | None = None) -> Schedule:
+        """Return a new schedule, by default with the declared timetable."""
+        timetable = timetable or self.timetable
         return Schedule(
             name=self.name,
             endpoint=self.endpoint,
@@ -93,7 +86,16 @@ class Declaration:
             cursor=now,
         )
 
+    def _change(self, present: str, changes: Mapping[str, Any]) -> Timetable:
+        try:
+            return with_settings(load(present), changes)
+        except ValueError as error:
+            given = ", ".join(f"schedule.{key}={value}" for key, value in changes.items())
+            problem = f"does not apply to the timetable of the schedule {self.name}, {present}"
+            remedy = "choose another timetable as well, such as schedule=hourly"
+            raise SettingsError([f"{given or 'schedule'}: {problem}; {remedy}"]) from error
 
-def at_once(timetable: Timetable, now: datetime) -> list[ScheduledTime]:
-    """Return what is due as soon as there is a schedule: the only execution of one without cron."""
+
+def due_at_creation(timetable: Timetable, now: datetime) -> list[ScheduledTime]:
+    """Return the single execution of a timetable without cron expression, which is due immediately."""
     return [timetable.due(now)] if isinstance(timetable, Once) else []

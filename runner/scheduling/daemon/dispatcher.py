@@ -1,159 +1,204 @@
-"""What the leading daemon does each round: it writes down what has become due, and starts what may start."""
+"""The dispatcher of the leading daemon: in each round it plans due executions and starts pending ones."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus, Snapshot
 from runner.domain.text import plural
 from runner.errors import MissingSnapshot
 from runner.results import directory
-from runner.scheduling.daemon.alarms import Alarms
 from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.timetable import LATEST_START, Recurring, Timetable, load
 
 if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Ledger
 
-SWEEP_SECONDS = 60.0
-"""Every so often all schedules are looked at, alarm or not: after a machine slept, or its clock was set."""
-MOST_LOOKED_AT = 1_000
-"""Executions that may start, the oldest, that are looked at in one round."""
+CHECK_SECONDS = 60.0
+"""Seconds between two checks of all schedules, which detect times missed while the machine was suspended."""
+MAX_STARTABLE = 1_000
+"""Maximum number of pending executions read in one round, the oldest."""
 
 logger = logging.getLogger("shapwatch.daemon")
 
 
-class Dispatcher:
-    """The schedules of a ledger, as they are now, and what is to be done about them."""
+class Alarms:
+    """APScheduler as an alarm clock, which reports that a schedule is due and stores nothing else."""
 
-    def __init__(self, ledger: Ledger, supervisor: Supervisor, clock: Callable[[], datetime]) -> None:
-        """Prepare.
+    def __init__(self, notify: Callable[[str], object]) -> None:
+        """Create an alarm clock without alarms.
 
         Args:
-            ledger: what is due is read from it and written into it.
-            supervisor: runs executions.
-            clock: the time in UTC.
+            notify: function that receives the name of a due schedule, in another thread.
+        """
+        self._notify = notify
+        defaults: dict[str, object] = {"misfire_grace_time": None, "coalesce": True}  # a late alarm counts
+        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults)
+        self._triggers: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start the alarms."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop the alarms."""
+        if self._scheduler.running:
+            self._scheduler.shutdown()
+
+    def set(self, triggers: Mapping[str, BaseTrigger]) -> None:
+        """Replace the alarms; unchanged ones continue."""
+        texts = {name: str(trigger) for name, trigger in triggers.items()}
+        for name in self._triggers.keys() - texts.keys():
+            if self._scheduler.get_job(name):
+                self._scheduler.remove_job(name)
+        for name, text in texts.items():
+            if self._triggers.get(name) != text:
+                self._scheduler.add_job(self._notify, triggers[name], [name], id=name, replace_existing=True)
+        self._triggers = texts
+
+
+class Dispatcher:
+    """The schedules of a ledger, with the executions to plan and to start.
+
+    Attributes:
+        schedules: schedules with the status Scheduled, by name.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        supervisor: Supervisor,
+        clock: Callable[[], datetime],
+        stopwatch: Callable[[], float],
+    ) -> None:
+        """Create a dispatcher.
+
+        Args:
+            ledger: ledger with the schedules and executions.
+            supervisor: component that runs executions.
+            clock: current time in UTC.
+            stopwatch: function that returns monotonic seconds.
         """
         self.schedules: dict[str, Schedule] = {}
-        self._ledger, self._supervisor, self._clock = ledger, supervisor, clock
+        self._ledger, self._supervisor, self._clock, self._stopwatch = ledger, supervisor, clock, stopwatch
         self._revision: object = None
-        self._awake: set[str] = set()
-        self._swept = time.monotonic()
-        self._alarms = Alarms(self._awake.add)
+        self._due: set[str] = set()
+        self._last_check = stopwatch()
+        self._alarms = Alarms(self._due.add)
         self._timetable = lru_cache(maxsize=10_000)(load)
         self._snapshot: Callable[[str], Snapshot] = lru_cache(maxsize=1_000)(ledger.snapshot)
 
     def start(self) -> None:
-        """Begin to hear alarms."""
+        """Start the alarms."""
         self._alarms.start()
 
     def stop(self) -> None:
-        """Hear no more alarms."""
+        """Stop the alarms."""
         self._alarms.stop()
 
     def round(self) -> None:
-        """Do what is to be done now.
+        """Plan due executions and start pending ones.
 
         Raises:
-            LedgerError: when the ledger does not answer; what was not done is done in a later round.
+            LedgerError: if the ledger fails; the next round continues.
         """
-        self._refresh()
-        self._sweep()
+        self._read_changes()
+        self._check_regularly()
         self._plan()
         self._supervisor.reap()
-        self._dispatch()
+        self._start_pending()
 
     def wake(self) -> None:
-        """Look at all schedules in the next round."""
-        self._awake.update(self.schedules)
+        """Check all schedules in the next round."""
+        self._due.update(self.schedules)
 
-    def _refresh(self) -> None:
-        """Read the schedules again if any has changed."""
-        revision = self._ledger.revision()
+    def _read_changes(self) -> None:
+        """Read the schedules if one has changed."""
+        revision = self._ledger.schedules.revision()
         if revision == self._revision:
             return
-        scheduled = [one for one in self._ledger.schedules() if one.status == ScheduleStatus.SCHEDULED]
-        self.schedules = {one.name: one for one in scheduled if self._understood(one)}
-        timetables = {name: self._timetable(one.timetable) for name, one in self.schedules.items()}
-        self._alarms.set(
-            {n: timetable.cron.trigger for n, timetable in timetables.items() if isinstance(timetable, Recurring)}
-        )
+        scheduled = [each for each in self._ledger.schedules.all() if each.status == ScheduleStatus.SCHEDULED]
+        self.schedules = {each.name: each for each in scheduled if self._has_known_timetable(each)}
+        timetables = {name: self._timetable(schedule.timetable) for name, schedule in self.schedules.items()}
+        self._alarms.set({name: each.cron.trigger for name, each in timetables.items() if isinstance(each, Recurring)})
         self._revision = revision
         self.wake()
 
-    def _understood(self, schedule: Schedule) -> bool:
+    def _has_known_timetable(self, schedule: Schedule) -> bool:
         try:
             return bool(self._timetable(schedule.timetable))
         except ValueError as error:
-            logger.error("its timetable is left out: %s", error, extra={"schedule": schedule.name})
+            logger.error("ignored, its timetable is invalid: %s", error, extra={"schedule": schedule.name})
             return False
 
-    def _sweep(self) -> None:
-        if time.monotonic() - self._swept > SWEEP_SECONDS:
-            self._swept = time.monotonic()
+    def _check_regularly(self) -> None:
+        if self._stopwatch() - self._last_check > CHECK_SECONDS:
+            self._last_check = self._stopwatch()
             self.wake()
 
     def _plan(self) -> None:
-        """Write down what has become due of the schedules whose alarm rang."""
+        """Plan the executions of due schedules."""
         now = self._clock()
-        for name in sorted(self._awake):
+        for name in sorted(self._due):
             schedule = self.schedules.get(name)
-            if schedule and not self._planned(schedule, self._timetable(schedule.timetable), now):
+            if schedule and not self._plan_schedule(schedule, self._timetable(schedule.timetable), now):
                 self._revision = None
                 continue
-            self._awake.discard(name)
+            self._due.discard(name)
 
-    def _planned(self, schedule: Schedule, timetable: Timetable, now: datetime) -> bool:
-        """Return False when the schedule is another one by now."""
-        dues = timetable.due(schedule.name, schedule.cursor, now) if isinstance(timetable, Recurring) else []
-        if not dues:
+    def _plan_schedule(self, schedule: Schedule, timetable: Timetable, now: datetime) -> bool:
+        """Plan the due executions of a schedule; return False if it has changed in the ledger."""
+        due = timetable.due(schedule.name, schedule.cursor, now) if isinstance(timetable, Recurring) else []
+        if not due:
             return True
-        if self._ledger.plan(schedule, dues, now) is None:
+        if self._ledger.schedules.plan(schedule, due, now) is None:
             return False
-        self.schedules[schedule.name] = replace(schedule, cursor=dues[-1].scheduled)
-        if skipped := [due for due in dues if due.skipped]:
-            told = plural(len(skipped), "scheduled time")
-            logger.warning("%s; the newest: %s", told, skipped[-1].skipped, extra={"schedule": schedule.name})
+        self.schedules[schedule.name] = replace(schedule, cursor=due[-1].scheduled)
+        if skipped := [each for each in due if each.skipped]:
+            count = plural(len(skipped), "scheduled time")
+            logger.warning("skipped %s; the latest: %s", count, skipped[-1].skipped, extra={"schedule": schedule.name})
         return True
 
-    def _dispatch(self) -> None:
-        """Start what may start, the oldest first, as long as a worker is free."""
+    def _start_pending(self) -> None:
+        """Start pending executions, oldest first, while a worker is free."""
         if self._supervisor.free <= 0:
             return
         now = self._clock()
-        for entry in self._ledger.startable(now, self._supervisor.workers, MOST_LOOKED_AT):
+        for execution in self._ledger.executions.startable(now, self._supervisor.workers, MAX_STARTABLE):
             if self._supervisor.free <= 0:
                 return
             try:
-                if self._may_start(entry, now) and not self._waits_for_baseline(entry):
-                    self._supervisor.start(entry)
+                if self._may_start(execution, now) and not self._waits_for_baseline(execution):
+                    self._supervisor.start(execution)
             except MissingSnapshot as error:
-                self._ledger.skip(entry.id, now, f"not run: {error}")
+                self._ledger.executions.skip(execution.id, now, f"not run: {error}")
 
-    def _may_start(self, entry: ExecutionRecord, now: datetime) -> bool:
-        """Return whether an execution need not wait for its predecessor; it is skipped where it shall not wait."""
-        busy = {running.entry.schedule for running in list(self._supervisor.running.values())}
-        schedule = self.schedules.get(entry.schedule)
-        if entry.schedule not in busy or schedule is None:
+    def _may_start(self, execution: ExecutionRecord, now: datetime) -> bool:
+        """Return whether the schedule's overlap setting allows a start now; skip the execution if it says so."""
+        running = {each.execution.schedule for each in list(self._supervisor.running.values())}
+        schedule = self.schedules.get(execution.schedule)
+        if execution.schedule not in running or schedule is None:
             return True
         timetable = self._timetable(schedule.timetable)
         overlap = timetable.overlap if isinstance(timetable, Recurring) else "wait"
-        if overlap == "skip" and entry.start_at - entry.scheduled <= LATEST_START:
-            reason = "not run: the execution before it was still running (schedule.overlap=skip)"
-            self._ledger.skip(entry.id, now, reason)
+        if overlap == "skip" and execution.start_at - execution.scheduled <= LATEST_START:
+            reason = "not run: the previous execution was still running (schedule.overlap=skip)"
+            self._ledger.executions.skip(execution.id, now, reason)
         return overlap == "allow"
 
-    def _waits_for_baseline(self, entry: ExecutionRecord) -> bool:
-        """Return whether the reference of an execution is being computed right now."""
-        schedule = self.schedules.get(entry.schedule)
+    def _waits_for_baseline(self, execution: ExecutionRecord) -> bool:
+        """Return whether the reference of an execution is being computed."""
+        schedule = self.schedules.get(execution.schedule)
         if schedule is None:
             return False
-        reference = directory.reference_path(Path(schedule.reference), entry.window)
-        return directory.is_being_written(Path(self._snapshot(entry.snapshot).folder) / reference)
+        reference = directory.reference_path(Path(schedule.reference), execution.window)
+        return directory.is_being_written(Path(self._snapshot(execution.snapshot).folder) / reference)

@@ -1,14 +1,15 @@
-"""A page that says whether the daemon is well, and its figures as Prometheus reads them."""
+"""HTTP server with the health of a daemon at `/healthz`, and its metrics for Prometheus at `/metrics`."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socketserver import TCPServer
 from threading import Thread
 from typing import Any
@@ -20,30 +21,38 @@ from runner.domain.executions import Status
 from runner.domain.publication import METRICS
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import LedgerError, SettingsError
-from runner.scheduling.daemon.verdicts import Verdicts
+from runner.results.directory import MANIFEST
+from runner.results.manifest import Comparison
+from runner.results.manifest_file import read_manifest
 
 POLL_SECONDS = 0.05
-SILENT_SECONDS = 10.0
+"""Seconds between two checks of the server for its end."""
+REQUEST_SECONDS = 10.0
+"""Seconds without data after which a connection is closed."""
 LATE_SECONDS = 120.0
-"""A daemon whose last good round is longer ago is not well."""
+"""Seconds without a successful round after which a daemon is unhealthy."""
+MAX_LABELS = 10
+"""Maximum number of labels per execution, those with the lowest nDCG."""
 
-ENDED = (Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
-"""Statuses of executions that were not kept from saying something."""
+WITH_RESULT = (Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
+"""Statuses of executions that ran to their end."""
 
-Lasts = Callable[[Collection[Status]], dict[str, ExecutionRecord]]
-"""Gives the last execution of each schedule that has one with one of some statuses."""
+LastExecutions = Callable[[Collection[Status]], dict[str, ExecutionRecord]]
+"""Function that returns the last execution with one of the statuses, by schedule."""
 
 logger = logging.getLogger("shapwatch.daemon")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a daemon knows of itself.
+class DaemonState:
+    """State of a daemon.
 
     Attributes:
-        leading: whether it runs executions, instead of standing by.
-        round_age: seconds since the ledger last answered; `problem` is what it said since.
-        running, workers: executions under way, and how many there may be.
+        leading: whether it runs executions, rather than standing by.
+        round_age: seconds since the last successful round.
+        problem: error since then; None without error.
+        running: number of running executions.
+        workers: maximum number of parallel executions.
     """
 
     leading: bool
@@ -53,72 +62,73 @@ class Facts:
     workers: int
 
     @property
-    def well(self) -> bool:
-        """Whether it does what it is there for."""
+    def healthy(self) -> bool:
+        """Whether the last successful round is recent."""
         return self.round_age < LATE_SECONDS
 
 
-class Server(ThreadingHTTPServer):
-    """Listens on IPv4 or IPv6, asks no name server for its own name, and takes no notice of who hangs up."""
+class HealthServer(ThreadingHTTPServer):
+    """HTTP server on IPv4 or IPv6, which does not resolve its own name and ignores aborted connections."""
 
-    def __init__(self, address: tuple[str, int], page: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, page)
+        super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        """Bind."""
+        """Bind without the name lookup of HTTPServer."""
         TCPServer.server_bind(self)
 
     def handle_error(self, *_: Any) -> None:
-        """Log what is not the client's doing."""
+        """Log errors other than aborted connections."""
         if not isinstance(sys.exception(), ConnectionError):
-            logger.exception("the page of health failed")
+            logger.exception("a request for the health of the daemon failed")
 
 
 @contextmanager
-def health(host: str, port: int, facts: Callable[[], Facts], lasts: Lasts) -> Iterator[None]:
-    """Serve `/healthz` and `/metrics` inside.
+def serve_health(host: str, port: int, state: Callable[[], DaemonState], last: LastExecutions) -> Iterator[None]:
+    """Serve `/healthz` and `/metrics` in the background.
 
     Args:
-        host: where.
-        port: where; 0 is a free one.
-        facts: the state of the daemon.
-        lasts: gives the last executions.
+        host: address to listen at.
+        port: port to listen at; 0 for a free one.
+        state: function that returns the state of the daemon.
+        last: function that returns the last executions.
 
     Raises:
-        SettingsError: when the address is taken or not this machine's.
+        SettingsError: if the server cannot listen at the address.
     """
-    verdicts = Verdicts()
+    comparisons = ComparisonCache()
 
-    class Page(BaseHTTPRequestHandler):
-        timeout = SILENT_SECONDS
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_SECONDS
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/healthz":
-                now = facts()
-                self._answer(200 if now.well else 503, "application/json", orjson.dumps({"ok": now.well} | vars(now)))
+                now = state()
+                document = {"ok": now.healthy} | vars(now)
+                self._respond(200 if now.healthy else 503, "application/json", orjson.dumps(document))
             elif path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, metrics(facts(), lasts, verdicts))
+                self._respond(200, CONTENT_TYPE_LATEST, metrics(state(), last, comparisons))
             else:
-                self._answer(404, "text/plain", b"there are /healthz and /metrics\n")
+                self._respond(404, "text/plain", b"not found; this server has /healthz and /metrics\n")
 
-        def _answer(self, status: int, kind: str, body: bytes) -> None:
+        def _respond(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", kind)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Keep quiet: probes come every few seconds."""
+            """Log no requests: probes are frequent."""
 
     try:
-        server = Server((host, port), Page)
+        server = HealthServer((host, port), Handler)
     except OSError as error:
-        problem = f"cannot listen at {host} ({error.strerror or error}); take another port, or 0 for a free one"
+        problem = f"cannot listen at {host} ({error.strerror or error}); choose another port, or 0 for a free one"
         raise SettingsError([f"stage.port={port}: {problem}"]) from error
-    logger.info("health at http://%s:%d/healthz, figures at /metrics", host, server.server_address[1])
+    logger.info("health at http://%s:%d/healthz, metrics at /metrics", host, server.server_address[1])
     thread = Thread(target=server.serve_forever, args=[POLL_SECONDS], daemon=True)
     thread.start()
     try:
@@ -129,64 +139,106 @@ def health(host: str, port: int, facts: Callable[[], Facts], lasts: Lasts) -> It
         thread.join()
 
 
-def metrics(facts: Facts, lasts: Lasts, verdicts: Verdicts) -> bytes:
-    """Return the figures in Prometheus' exposition format; without those of the ledger when it does not answer."""
+@dataclass(frozen=True)
+class ManifestVersion:
+    """A version of a manifest, identified by its file; only the directory is known if the file is missing."""
+
+    directory: str
+    inode: int = 0
+    modified: int = 0
+    size: int = 0
+
+
+class ComparisonCache:
+    """Results of executions, which are read from a manifest once per version."""
+
+    def __init__(self) -> None:
+        self._comparisons: Mapping[ManifestVersion, Comparison | None] = {}
+
+    def get(self, directories: Iterable[str]) -> dict[str, Comparison]:
+        """Return the results by directory, without missing and damaged ones; forget all other directories."""
+        before, versions = self._comparisons, [_manifest_version(directory) for directory in directories]
+        self._comparisons = {
+            version: before[version] if version in before else _read_comparison(version.directory)
+            for version in versions
+        }
+        return {version.directory: found for version, found in self._comparisons.items() if found}
+
+
+def metrics(state: DaemonState, last: LastExecutions, comparisons: ComparisonCache) -> bytes:
+    """Return the metrics in the exposition format of Prometheus, without those of an unavailable ledger."""
     registry = CollectorRegistry()
-    figures = {
-        "shapwatch_daemon_leading": ("1 for the daemon that runs executions, 0 for a standby", facts.leading),
-        "shapwatch_daemon_round_age_seconds": ("Seconds since the ledger last answered", facts.round_age),
-        "shapwatch_executions_running": ("Executions under way", facts.running),
-        "shapwatch_workers": ("Executions that may be under way at once", facts.workers),
+    gauges = {
+        "shapwatch_daemon_leading": ("1 for the daemon that runs executions, 0 for a standby", state.leading),
+        "shapwatch_daemon_round_age_seconds": ("Seconds since the last successful round", state.round_age),
+        "shapwatch_executions_running": ("Running executions", state.running),
+        "shapwatch_workers": ("Maximum number of parallel executions", state.workers),
     }
-    for name, (what, value) in figures.items():
-        Gauge(name, what, registry=registry).set(value)
+    for name, (description, value) in gauges.items():
+        Gauge(name, description, registry=registry).set(value)
     try:
-        found, ended = lasts(tuple(Status)), lasts(ENDED)
+        executions, with_result = last(tuple(Status)), last(WITH_RESULT)
     except LedgerError:
-        found, ended = {}, {}
-    _add_executions(registry, found)
-    _add_verdicts(registry, ended, verdicts)
+        executions, with_result = {}, {}
+    _add_executions(registry, executions)
+    _add_results(registry, with_result, comparisons)
     return generate_latest(registry)
 
 
-def _add_executions(registry: CollectorRegistry, lasts: dict[str, ExecutionRecord]) -> None:
-    """Add the figures of the last executions, whether they have begun or not."""
-    last = Gauge(
-        "shapwatch_last_execution_status",
-        "1 for the status of the last execution",
-        ["schedule", "status"],
-        registry=registry,
+def _add_executions(registry: CollectorRegistry, last: dict[str, ExecutionRecord]) -> None:
+    """Add metrics of the last execution of each schedule."""
+    status, scheduled, memory = (
+        Gauge(f"shapwatch_last_execution_{name}", description, labels, registry=registry)
+        for name, description, labels in (
+            ("status", "1 for the status of the last execution", ["schedule", "status"]),
+            ("scheduled_timestamp_seconds", "Scheduled time of the last execution", ["schedule"]),
+            ("peak_memory_bytes", "Peak memory of the last execution", ["schedule"]),
+        )
     )
-    at = Gauge(
-        "shapwatch_last_execution_scheduled_timestamp_seconds",
-        "When the last execution was scheduled",
-        ["schedule"],
-        registry=registry,
-    )
-    memory = Gauge(
-        "shapwatch_last_execution_peak_memory_bytes", "Of the last execution's process", ["schedule"], registry=registry
-    )
-    for schedule, entry in lasts.items():
-        for status in Status:
-            last.labels(schedule, status).set(status == entry.status)
-        at.labels(schedule).set(entry.scheduled.timestamp())
-        if entry.peak_memory is not None:
-            memory.labels(schedule).set(entry.peak_memory)
+    for schedule, execution in last.items():
+        for each in Status:
+            status.labels(schedule, each).set(each == execution.status)
+        scheduled.labels(schedule).set(execution.scheduled.timestamp())
+        if execution.peak_memory is not None:
+            memory.labels(schedule).set(execution.peak_memory)
 
 
-def _add_verdicts(registry: CollectorRegistry, lasts: dict[str, ExecutionRecord], verdicts: Verdicts) -> None:
-    """Add what the last executions that ended have found, under the names that `publish=[prometheus]` has for it."""
-    level, moved, ndcg = (
+def _add_results(registry: CollectorRegistry, last: dict[str, ExecutionRecord], comparisons: ComparisonCache) -> None:
+    """Add results of the last execution of each schedule, with the names of `publish=[prometheus]`."""
+    level, shift, ndcg = (
         Gauge(f"shapwatch_{name}", METRICS[name], ["endpoint", "monitor", *labels], registry=registry)
         for name, labels in (("drift_level", []), ("largest_attribution_shift", []), ("ndcg", ["label"]))
     )
-    completed = {entry: entry.output for entry in lasts.values() if entry.output and entry.status is not Status.FAILED}
-    read = verdicts.of(completed.values())
-    for entry, found in [(entry, read[directory]) for entry, directory in completed.items() if directory in read]:
-        whose = entry.endpoint, entry.schedule
-        if found.level is not None:
-            level.labels(*whose).set(found.level.order)
-        if found.attribution_shift is not None:
-            moved.labels(*whose).set(found.attribution_shift)
-        for label, value in found.ndcg.items():
-            ndcg.labels(*whose, label).set(value)
+    completed = {each: each.output for each in last.values() if each.output and each.status is not Status.FAILED}
+    results = comparisons.get(completed.values())
+    for execution, directory in completed.items():
+        if (result := results.get(directory)) is None:
+            continue
+        ids = execution.endpoint, execution.schedule
+        if result.level is not None:
+            level.labels(*ids).set(result.level.order)
+        if result.effects and result.effects.attribution_shift.value is not None:
+            shift.labels(*ids).set(result.effects.attribution_shift.value)
+        for label, value in _lowest_ndcg(result):
+            ndcg.labels(*ids, label).set(value)
+
+
+def _lowest_ndcg(result: Comparison) -> list[tuple[str, float]]:
+    """Return the labels with the lowest nDCG."""
+    figures = [(drift.label, drift.ndcg) for drift in result.verdict.drifts if drift.ndcg is not None]
+    return sorted(figures, key=lambda figure: figure[1])[:MAX_LABELS]
+
+
+def _manifest_version(directory: str) -> ManifestVersion:
+    with suppress(OSError):
+        status = (Path(directory) / MANIFEST).stat()
+        return ManifestVersion(directory, status.st_ino, status.st_mtime_ns, status.st_size)
+    return ManifestVersion(directory)
+
+
+def _read_comparison(directory: str) -> Comparison | None:
+    """Return the comparison in a manifest, None if it is missing or damaged."""
+    with suppress(ValueError):
+        if manifest := read_manifest(Path(directory)):
+            return manifest.comparison
+    return None

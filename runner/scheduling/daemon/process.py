@@ -1,6 +1,7 @@
-"""A process that runs one execution, with all that it starts: a process group of its own, gone when it ends.
+"""Processes that run one execution each, in a process group that ends with them.
 
-Its standard input is a leash: where `stage.attached` is set, the group ends when this process does, even by SIGKILL.
+With `stage.attached` the standard input of a process is a pipe to its parent: if the parent dies, even by SIGKILL, the
+pipe closes, and the process ends its group. The last line of the standard output is the result as JSON.
 """
 
 from __future__ import annotations
@@ -14,69 +15,93 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+import orjson
+
+from runner import subprocesses
+from runner.domain.executions import Execution, Status
+from runner.domain.schedules import ExecutionRecord, Snapshot
+
+if TYPE_CHECKING:
+    from runner.scheduling.ledger.ledger import Ledger
 
 LAST_LINES = 20
-LAST_WORDS = 600
+"""Number of lines of standard error in a failure reason."""
+MAX_CHARACTERS = 600
+"""Maximum number of characters of standard error in a failure reason."""
 RELAY_SECONDS = 5.0
+"""Seconds to read remaining output after the end of a process."""
+VARIABLES = {"execution": "SHAPWATCH_EXECUTION", "schedule": "SHAPWATCH_SCHEDULE"}
+"""Environment variables with the execution and schedule of a process, for its log lines."""
 
 
 @dataclass(frozen=True)
-class End:
-    """How a process ended.
+class ProcessExit:
+    """The end of a process.
 
     Attributes:
-        code: its exit code; −9 when signal 9 ended it.
-        peak_memory: in bytes, of the largest of its processes; the system counts in what we had when we started it.
-        answer: what it wrote to its standard output.
-        said: the last lines that it wrote to its standard error.
+        code: exit code; −9 after signal 9.
+        peak_memory: peak memory in bytes of its largest process, which includes this one's at the start.
+        output: standard output.
+        errors: last lines of standard error.
     """
 
     code: int
     peak_memory: int
-    answer: str
-    said: str
+    output: str
+    errors: str
+
+    @property
+    def result(self) -> Execution | None:
+        """Result that the process reported; None if it ended before."""
+        try:
+            result = Execution(**orjson.loads(self.output.strip().rpartition("\n")[2]))
+            return replace(result, status=Status(result.status))
+        except (TypeError, ValueError):
+            return None
 
     @property
     def reason(self) -> str:
-        """Why there is no result, as a sentence."""
+        """Reason for the end of a process without result."""
         if self.code == -signal.SIGKILL:
             peak = f"{self.peak_memory / 2**20:,.0f} MiB"
-            return f"its process was ended by SIGKILL: by hand, or because memory ran out (it had used {peak})"
+            return f"its process was ended by SIGKILL: manually, or because memory ran out (peak memory {peak})"
         if self.code < 0:
-            return f"its process was ended by {signal.Signals(-self.code).name}{self._told}"
-        if "MemoryError" in self.said:
-            return f"its process ran out of memory{self._told}"
-        return f"its process ended with exit code {self.code}, without a result{self._told}"
+            return f"its process was ended by {signal.Signals(-self.code).name}{self._excerpt}"
+        if "MemoryError" in self.errors:
+            return f"its process ran out of memory{self._excerpt}"
+        return f"its process ended with exit code {self.code}, without a result{self._excerpt}"
 
     @property
-    def _told(self) -> str:
-        return f": {self.said[-LAST_WORDS:]}" if self.said else ""
+    def _excerpt(self) -> str:
+        return f": {self.errors[-MAX_CHARACTERS:]}" if self.errors else ""
 
 
 class Child:
-    """A process that was started, in a group of its own."""
+    """A child process in its own process group."""
 
     def __init__(
         self,
         command: Callable[[str], Sequence[str]],
         folder: str,
         environment: Mapping[str, str],
-        tell: Callable[[str], object] = sys.stderr.write,
+        relay: Callable[[str], object] = sys.stderr.write,
     ) -> None:
         """Start a process.
 
         Args:
-            command: gives what to run, for a scratch folder that is there as long as the process.
-            folder: where to run it.
-            environment: its variables.
-            tell: is given each line of its standard error.
+            command: function that returns the command for a temporary folder, which is removed after the process.
+            folder: working folder.
+            environment: environment variables.
+            relay: function that receives each line of standard error.
 
         Raises:
-            OSError: when it cannot be started.
+            OSError: if the process cannot be started.
         """
         self._scratch = TemporaryDirectory(prefix="shapwatch-", ignore_cleanup_errors=True)
         try:
@@ -85,14 +110,14 @@ class Child:
             self._scratch.cleanup()
             raise
         self._ended = Event()
-        self._answer: list[str] = []
-        self._said: deque[str] = deque(maxlen=LAST_LINES)
+        self._output: list[str] = []
+        self._errors: deque[str] = deque(maxlen=LAST_LINES)
         self._code = self._peak = 0
         self._relays = [
-            Thread(target=_relay, args=(self._process.stdout, self._answer.append), daemon=True),
-            Thread(target=_relay, args=(self._process.stderr, self._said.append, tell), daemon=True),
+            Thread(target=_relay, args=(self._process.stdout, self._output.append), daemon=True),
+            Thread(target=_relay, args=(self._process.stderr, self._errors.append, relay), daemon=True),
         ]
-        for thread in (*self._relays, Thread(target=self._watch, daemon=True)):
+        for thread in (*self._relays, Thread(target=self._await_end, daemon=True)):
             thread.start()
 
     def _start(self, command: Sequence[str], folder: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -111,35 +136,35 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The number of the process, and of its group."""
+        """Number of the process and of its group."""
         return self._process.pid
 
-    def wait(self, seconds: float | None = None) -> End | None:
-        """Return how it ended, or None when it is still running after so many seconds."""
+    def wait(self, seconds: float | None = None) -> ProcessExit | None:
+        """Wait for the end of the process, and return it; None if it is still running after `seconds`."""
         if not self._ended.wait(seconds):
             return None
         until = time.monotonic() + RELAY_SECONDS
         for thread in self._relays:
             thread.join(max(0, until - time.monotonic()))
-        said = "\n".join(line.strip() for line in self._said)
-        return End(self._code, self._peak, "".join(self._answer), said)
+        errors = "\n".join(line.strip() for line in self._errors)
+        return ProcessExit(self._code, self._peak, "".join(self._output), errors)
 
-    def stop(self, grace: float) -> End:
-        """Return how it ended after SIGTERM, or, when it is deaf to that for so many seconds, SIGKILL."""
+    def stop(self, grace: float) -> ProcessExit:
+        """End the process by SIGTERM, or after `grace` seconds by SIGKILL."""
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
             self._signal(number)
             if end := self.wait(seconds):
                 return end
-        raise AssertionError("nothing outlives SIGKILL")
+        raise AssertionError("no process survives SIGKILL")
 
-    def _watch(self) -> None:
-        """Wait for the end; take with it what it leaves behind while its number still is its own."""
+    def _await_end(self) -> None:
+        """Wait for the end of the process; kill its group before the process number is free again."""
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         _, status, usage = os.wait4(self.pid, 0)
         self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        self._peak = bytes_of(usage.ru_maxrss)
+        self._peak = maxrss_bytes(usage.ru_maxrss)
         if self._process.stdin:
             with suppress(OSError):
                 self._process.stdin.close()
@@ -152,28 +177,61 @@ class Child:
                 os.killpg(self.pid, number)
 
 
-def bytes_of(maxrss: int) -> int:
-    """Return a peak of memory, as the system counts it, in bytes."""
+def launch(ledger: Ledger, configure: Callable[[Snapshot, ExecutionRecord], str], execution: ExecutionRecord) -> Child:
+    """Start the process of an execution.
+
+    Args:
+        ledger: ledger with the snapshot.
+        configure: function that returns the configuration of the process as YAML.
+        execution: execution.
+
+    Raises:
+        OSError: if the process cannot be started, for example because the folder of its settings is missing.
+        LedgerError: if the snapshot cannot be read.
+    """
+    snapshot = ledger.snapshot(execution.snapshot)
+    settings = configure(snapshot, execution)
+    ids = {VARIABLES["execution"]: str(execution.id), VARIABLES["schedule"]: execution.schedule}
+    return Child(
+        lambda scratch: subprocesses.command(scratch, settings),
+        snapshot.folder,
+        {**subprocesses.environment(), **ids},
+    )
+
+
+def log_context(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the execution and schedule of this process, for its log lines."""
+    return {key: environment[name] for key, name in VARIABLES.items() if name in environment}
+
+
+def result_line(result: Execution) -> bytes:
+    """Return the line in which a process reports its result to its parent."""
+    directory = str(Path(result.directory).absolute()) if result.directory else ""
+    return b"\n" + orjson.dumps(asdict(replace(result, directory=directory))) + b"\n"
+
+
+def maxrss_bytes(maxrss: int) -> int:
+    """Convert the peak memory in a resource usage to bytes."""
     return maxrss if sys.platform == "darwin" else maxrss * 1024
 
 
-def _relay(lines: IO[str], *takers: Callable[[str], object]) -> None:
+def _relay(lines: IO[str], *receivers: Callable[[str], object]) -> None:
     with lines:
         for line in lines:
-            for take in takers:
-                take(line)
+            for receive in receivers:
+                receive(line)
 
 
 def end_with_parent(scratch: str | None) -> None:
-    """Let this process and its group end when its standard input does: the process that started it is gone then.
+    """End this process and its group once its standard input closes, which means that its parent has died.
 
     Args:
-        scratch: the folder that would have been removed by it.
+        scratch: temporary folder to remove.
     """
-    Thread(target=_hold, args=[scratch], daemon=True).start()
+    Thread(target=_end_after_input, args=[scratch], daemon=True).start()
 
 
-def _hold(scratch: str | None) -> None:
+def _end_after_input(scratch: str | None) -> None:
     with suppress(OSError):
         while os.read(0, 1 << 16):
             pass

@@ -1,7 +1,7 @@
-"""Signals as a daemon hears them: counted in the handler, acted upon where it waits.
+"""Signals of a daemon: a handler only counts them, and the daemon acts on them where it waits.
 
-A handler may come at any moment, also while a lock is held that it would need, so it takes none; a pipe wakes who
-waits. Threads that ask take one, so that who is woken finds that they have asked.
+A handler may run while any lock is held, so it takes none; a pipe wakes the waiting thread. Threads that request a stop
+take a lock, so that the woken thread finds the request.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from threading import Lock
 from types import FrameType, TracebackType
 from typing import Self
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """SIGTERM and SIGINT ask to end, a second one to hurry; SIGHUP is told of."""
+    """Counts of SIGTERM and SIGINT, which request a stop, and of SIGHUP.
 
-    def __init__(self, hung_up: Callable[[], object]) -> None:
-        """Prepare; nothing is heard before it is entered, in the main thread.
+    Attributes:
+        stop_requests: number of stop requests.
+    """
+
+    def __init__(self, on_sighup: Callable[[], object]) -> None:
+        """Create counters; the handlers are installed on entry, in the main thread.
 
         Args:
-            hung_up: is called in `wait` after a SIGHUP.
+            on_sighup: function that `wait` calls after a SIGHUP.
         """
         self.stop_requests = 0
-        self._hung_up, self._hangups = hung_up, 0
-        self._asking = Lock()
+        self._on_sighup, self._sighups = on_sighup, 0
+        self._requesting = Lock()
         self._read, self._write = os.pipe()
         for end in (self._read, self._write):
             os.set_blocking(end, False)
 
     def __enter__(self) -> Self:
-        self._handlers = {number: signal.signal(number, self._end) for number in ENDING}
-        self._handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+        self._handlers = {number: signal.signal(number, self._count_stop) for number in STOP_SIGNALS}
+        self._handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._count_sighup)
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
 
@@ -49,23 +53,23 @@ class Signals:
             os.close(end)
 
     def request_stop(self) -> None:
-        """Ask to end, as a signal does; from any thread. Once it is asked the pipe may be gone."""
-        with self._asking:
+        """Request a stop like a signal, from any thread."""
+        with self._requesting:
             os.write(self._write, b"\0")
             self.stop_requests += 1
 
     def wait(self, seconds: float) -> bool:
-        """Return whether somebody has asked to end, after so many seconds or as soon as a signal comes."""
+        """Wait for `seconds` or a signal, and return whether a stop was requested."""
         if not self.stop_requests and select.select([self._read], [], [], seconds)[0]:
-            with self._asking:
+            with self._requesting:
                 os.read(self._read, 4096)
-        while self._hangups:
-            self._hangups -= 1
-            self._hung_up()
+        while self._sighups:
+            self._sighups -= 1
+            self._on_sighup()
         return self.stop_requests > 0
 
-    def _end(self, _number: int, _frame: FrameType | None) -> None:
+    def _count_stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stop_requests += 1
 
-    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
-        self._hangups += 1
+    def _count_sighup(self, _number: int, _frame: FrameType | None) -> None:
+        self._sighups += 1

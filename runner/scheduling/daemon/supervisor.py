@@ -1,45 +1,91 @@
-"""Runs executions that the ledger holds: claims them, watches their processes, and writes down how they ended."""
+"""The supervisor claims executions, runs their processes, and records their results in the ledger."""
 
 from __future__ import annotations
 
 import errno
 import logging
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from threading import Event, Lock, Thread
+from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING
 
-from runner.domain.executions import Status
+from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import LedgerError, os_error_message
-from runner.scheduling.daemon.process import Child
-from runner.scheduling.daemon.pulse import HeartbeatMonitor
-from runner.scheduling.daemon.result import RUN_AGAIN, STOPPED_BY_HAND, Result, failed, lost, overran, told
+from runner.scheduling.daemon.process import Child, ProcessExit
 
 if TYPE_CHECKING:
     from runner.scheduling.ledger.ledger import Ledger
 
-SCARCE = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
-"""What keeps a process from being started, and may be over soon."""
-PATIENCE = 1.0
-"""Seconds between two tries to write down a result."""
+HEARTBEATS_PER_LEASE = 6
+"""Number of heartbeats of an owner within its lease."""
+MAX_ATTEMPTS = 3
+"""Number of attempts after which an execution is not repeated if its owner has died."""
+TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
+"""Errors of a process start after which another attempt may succeed."""
+RETRY_SECONDS = 1.0
+"""Seconds between two attempts to record a result."""
+
+STOPPED_ON_REQUEST = Execution.stopped("stopped on request while it was running")
+RUN_AGAIN = Execution("", status=Status.PENDING)
+"""Marker for an execution that becomes pending again."""
 
 logger = logging.getLogger("shapwatch.supervision")
 
 
-@dataclass
-class Running:
-    """An execution under way; `order` is what becomes of it when it has been told to end."""
+class HeartbeatMonitor:
+    """Detection of dead owners by heartbeats that do not change, which compares no clocks of different machines.
 
-    entry: ExecutionRecord
+    Attributes:
+        lease_seconds: seconds without heartbeat after which an owner is dead, unless its own lease is known.
+    """
+
+    def __init__(self, lease_seconds: float, stopwatch: Callable[[], float]) -> None:
+        """Create a monitor.
+
+        Args:
+            lease_seconds: default lease in seconds.
+            stopwatch: function that returns monotonic seconds.
+        """
+        self.lease_seconds = lease_seconds
+        self._stopwatch = stopwatch
+        self._seen: dict[int, tuple[datetime | None, float]] = {}
+
+    def expired(self, running: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
+        """Return executions whose owner is dead; call this regularly with all running executions."""
+        now = self._stopwatch()
+        before = self._seen
+        self._seen = {}
+        for execution in running:
+            heartbeat, since = before.get(execution.id, (execution.heartbeat, now))
+            self._seen[execution.id] = (execution.heartbeat, since if heartbeat == execution.heartbeat else now)
+        return [each for each in running if now - self._seen[each.id][1] >= (each.lease_seconds or self.lease_seconds)]
+
+
+@dataclass
+class RunningExecution:
+    """A running execution.
+
+    Attributes:
+        execution: its record in the ledger.
+        child: its process.
+        stop_result: result if the process is stopped without reporting one; None before a stop.
+    """
+
+    execution: ExecutionRecord
     child: Child
-    order: Result | None = None
+    stop_result: Execution | None = None
 
 
 class Supervisor:
-    """Up to so many executions at once, each in a thread that waits for its process."""
+    """A number of parallel executions, each with a thread that waits for its process.
+
+    Attributes:
+        owner: unique name under which executions are claimed.
+        workers: maximum number of parallel executions.
+        running: running executions by id.
+    """
 
     def __init__(
         self,
@@ -48,142 +94,149 @@ class Supervisor:
         owner: str,
         workers: int,
         grace_seconds: float,
-        pulse: HeartbeatMonitor,
+        heartbeats: HeartbeatMonitor,
         clock: Callable[[], datetime],
     ) -> None:
-        """Prepare.
+        """Create a supervisor.
 
         Args:
-            ledger: where results are written down.
-            launch: starts the process of an execution; what keeps it from that is an OSError or a ShapwatchError.
-            owner: the name under which executions are claimed; no other process has it.
-            workers: how many run at once.
-            grace_seconds: that a process has to end after SIGTERM.
-            pulse: tells whose owner is gone.
-            clock: the time in UTC.
+            ledger: ledger with the executions.
+            launch: function that starts the process of an execution, or raises OSError or ShapwatchError.
+            owner: unique name under which executions are claimed.
+            workers: maximum number of parallel executions.
+            grace_seconds: seconds that a process may take to exit after SIGTERM before it is killed.
+            heartbeats: monitor of other owners.
+            clock: current time in UTC.
         """
-        self.owner = owner
-        self.running: dict[int, Running] = {}
-        self._ledger, self._launch, self._pulse, self._clock = ledger, launch, pulse, clock
-        self.workers, self._grace_seconds = workers, grace_seconds
-        self._lock = Lock()
+        self.owner, self.workers = owner, workers
+        self.running: dict[int, RunningExecution] = {}
+        self._ledger, self._launch, self._heartbeats, self._clock = ledger, launch, heartbeats, clock
+        self._grace_seconds = grace_seconds
+        self._changed = Condition()
         self._abandoned = Event()
 
     @property
     def free(self) -> int:
-        """How many more may be started."""
+        """Number of executions that may be started."""
         return self.workers - len(self.running)
 
-    def start(self, entry: ExecutionRecord) -> bool:
-        """Claim a pending execution and run it; return whether it is ours."""
-        if not self._ledger.begin(entry.id, self.owner, self._clock(), self._pulse.lease_seconds):
+    def start(self, execution: ExecutionRecord) -> bool:
+        """Claim a pending execution and start its process; return whether the claim succeeded."""
+        if not self._ledger.executions.claim(execution.id, self.owner, self._clock(), self._heartbeats.lease_seconds):
             return False
-        entry = replace(entry, status=Status.IN_PROGRESS, owner=self.owner, attempts=entry.attempts + 1)
-        ids = {"execution": entry.id, "schedule": entry.schedule}
-        logger.info("%s is executed, attempt %d", entry.window, entry.attempts, extra=ids)
+        attempt = execution.attempts + 1
+        execution = replace(execution, status=Status.IN_PROGRESS, owner=self.owner, attempts=attempt)
+        logger.info("%s: starting attempt %d", execution.window, attempt, extra=_ids(execution))
         try:
-            child = self._launch(entry)
+            child = self._launch(execution)
         except OSError as error:
-            logger.error("%s: cannot be started: %s", entry.window, error, extra=ids)
-            if error.errno not in SCARCE:  # what is, is let go in the next round, and tried again
-                self._move(entry, Result(Status.FAILED, failure_reason=os_error_message(error)))
+            logger.error("%s: cannot be started: %s", execution.window, error, extra=_ids(execution))
+            if error.errno not in TEMPORARY:  # otherwise the next call of reap makes it pending again
+                self._record(execution, Execution.failed(os_error_message(error)))
             return True
-        running = self.running[entry.id] = Running(entry, child)
-        Thread(target=self._see_through, args=(running,), name=f"execution-{entry.id}").start()
+        running = self.running[execution.id] = RunningExecution(execution, child)
+        Thread(target=self._supervise, args=(running,), name=f"execution-{execution.id}").start()
         return True
 
-    def stop(self, entry_id: int, result: Result) -> None:
-        """End an execution; `result` is what becomes of it, unless it has one of its own by then."""
-        with self._lock:
-            running = self.running.get(entry_id)
-            if running is None or running.order:
+    def stop(self, execution_id: int, result: Execution) -> None:
+        """Stop an execution; `result` is recorded unless its process reports one before its end."""
+        with self._changed:
+            running = self.running.get(execution_id)
+            if running is None or running.stop_result:
                 return
-            running.order = result
+            running.stop_result = result
         Thread(target=running.child.stop, args=(self._grace_seconds,), daemon=True).start()
 
-    def stop_all(self, result: Result, patience: float) -> None:
-        """End all executions; those whose end cannot be written down within so many seconds are left as they are."""
-        for entry_id in list(self.running):
-            self.stop(entry_id, result)
-        if not self.wait(self._grace_seconds + patience):
+    def stop_all(self, result: Execution, record_seconds: float) -> None:
+        """Stop all executions; give up recording results after the grace period and `record_seconds`."""
+        for execution_id in list(self.running):
+            self.stop(execution_id, result)
+        if not self.wait(self._grace_seconds + record_seconds):
             self._abandoned.set()
         self.wait()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Return whether nothing is running any more, after so many seconds at most."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while self.running:
-            if until is not None and time.monotonic() >= until:
-                return False
-            time.sleep(0.02)
-        return True
+        """Wait until no execution is running, at most `seconds`; return whether that is the case."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.running, seconds)
 
     def abandon(self) -> None:
-        """End all executions without a word in the ledger: somebody else may have taken them over."""
+        """Stop all executions without recording results, because another process may own them by now."""
         self._abandoned.set()
         self.stop_all(RUN_AGAIN, 0)
         self._abandoned.clear()
 
-    def reap(self, some: Collection[int] | None = None) -> None:
-        """End what somebody asked to end; let executions whose owner is gone be run again, not too often.
+    def reap(self, ids: Collection[int] | None = None) -> None:
+        """Stop executions on request; make those with a dead owner pending again, or failed after too many attempts.
 
         Args:
-            some: those that are looked after, None for all.
+            ids: executions to check; None for all.
         """
-        ours = set(self.running)  # before the ledger is asked: what ends in between is no orphan
-        under_way = [entry for entry in self._ledger.running() if some is None or entry.id in some]
-        silent = self._pulse.silent(under_way)
-        for entry in under_way:
-            if entry.id in ours:
-                if entry.status == Status.STOPPING:
-                    self.stop(entry.id, STOPPED_BY_HAND)
-            elif entry.owner == self.owner or entry in silent:
-                ids = {"execution": entry.id, "schedule": entry.schedule}
-                logger.warning("%s: the process that executed it, %s, is gone", entry.window, entry.owner, extra=ids)
-                self._move(entry, lost(entry))
+        own = set(self.running)  # before the query, so that an execution that ends meanwhile is not orphaned
+        running = [each for each in self._ledger.executions.running() if ids is None or each.id in ids]
+        expired = self._heartbeats.expired(running)
+        for execution in running:
+            if execution.id in own:
+                if execution.status == Status.STOPPING:
+                    self.stop(execution.id, STOPPED_ON_REQUEST)
+            elif execution.owner == self.owner or execution in expired:
+                logger.warning("%s: its owner %s has died", execution.window, execution.owner, extra=_ids(execution))
+                self._record(execution, result_after_death(execution))
 
-    def _see_through(self, running: Running) -> None:
-        entry = running.entry
+    def _supervise(self, running: RunningExecution) -> None:
+        execution = running.execution
         try:
-            end = running.child.wait(entry.max_runtime)
+            end = running.child.wait(execution.max_runtime)
             if end is None:
-                self.stop(entry.id, overran(entry))
+                self.stop(execution.id, result_after_timeout(execution))
                 end = running.child.wait()
-                assert end  # noqa: S101  it waits as long as it takes
+                assert end  # noqa: S101  the wait has no limit
             if not self._abandoned.is_set():
-                self._write_down(entry, told(end) or running.order or failed(end))
+                self._record_end(execution, end, running.stop_result)
         finally:
-            del self.running[entry.id]
+            with self._changed:
+                del self.running[execution.id]
+                self._changed.notify_all()
 
-    def _write_down(self, entry: ExecutionRecord, result: Result) -> None:
-        """Write a result into the ledger, however long that takes."""
-        ids = {"execution": entry.id, "schedule": entry.schedule}
+    def _record_end(self, execution: ExecutionRecord, end: ProcessExit, stop_result: Execution | None) -> None:
+        """Record the result of an execution; repeat that until the ledger answers."""
+        result = end.result or stop_result or Execution.failed(end.reason)
         ended = replace(
-            entry, status=result.status, exit_message=result.exit_message, failure_reason=result.failure_reason
+            execution, status=result.status, exit_message=result.message, failure_reason=result.failure_reason
         )
-        logger.info("%s", ended.summary, extra=ids)
+        logger.info("%s", ended.summary, extra=_ids(execution))
         while not self._abandoned.is_set():
             try:
-                if not self._move(entry, result):
-                    logger.warning("%s: somebody else has taken it over", entry.window, extra=ids)
+                if not self._record(execution, result, end.peak_memory):
+                    logger.warning("%s: another process owns it now", execution.window, extra=_ids(execution))
                 return
             except LedgerError as error:
-                logger.warning("%s: %s; trying again", entry.window, error, extra=ids)
-                time.sleep(PATIENCE)
+                logger.warning("%s: %s; trying again", execution.window, error, extra=_ids(execution))
+                self._abandoned.wait(RETRY_SECONDS)
 
-    def _move(self, entry: ExecutionRecord, result: Result) -> bool:
-        owner = entry.owner or ""
+    def _record(self, execution: ExecutionRecord, result: Execution, peak_memory: int | None = None) -> bool:
+        owner, now = execution.owner or "", self._clock()
         if result is RUN_AGAIN:
-            if self._ledger.hand_back(entry.id, owner, self._clock()):
+            if self._ledger.executions.release(execution.id, owner, now):
                 return True
-            result = STOPPED_BY_HAND  # somebody had asked for that
-        return self._ledger.settle(
-            entry.id,
-            owner,
-            result.status,
-            self._clock(),
-            exit_message=result.exit_message,
-            failure_reason=result.failure_reason,
-            output=result.output,
-            peak_memory=result.peak_memory,
-        )
+            result = STOPPED_ON_REQUEST  # a stop was requested meanwhile
+        return self._ledger.executions.finish(execution.id, owner, result, now, peak_memory)
+
+
+def result_after_timeout(execution: ExecutionRecord) -> Execution:
+    """Return the result of an execution that exceeded its maximum duration."""
+    return Execution.stopped(f"stopped after {execution.max_runtime} s (schedule.max_runtime)")
+
+
+def result_after_death(execution: ExecutionRecord) -> Execution:
+    """Return the result of an execution whose owner has died."""
+    if execution.status == Status.STOPPING:
+        return STOPPED_ON_REQUEST
+    if execution.attempts >= MAX_ATTEMPTS:
+        return Execution.failed(f"given up: in each of {execution.attempts} attempts, its owner died")
+    return RUN_AGAIN
+
+
+def _ids(execution: ExecutionRecord) -> dict[str, object]:
+    """Return the fields of a log line about an execution."""
+    return {"execution": execution.id, "schedule": execution.schedule}

@@ -1,9 +1,9 @@
 """The ledger: schedules and executions in SQLite or PostgreSQL, for several processes at once.
 
-An execution only ever moves by one statement that names the status it leaves, so that of two processes one wins:
+One statement changes the status of an execution and requires the previous one, so that of two processes one succeeds:
 
     Pending -> InProgress -> Completed | CompletedWithViolations | Failed | Stopped
        |           |-> Stopping -> any of these
-       |           '-> Pending, when its owner gives it up
-       '-> Stopped, when it is not to run
+       |           '-> Pending, if its owner releases it
+       '-> Stopped, if it is skipped
 """

@@ -1,63 +1,84 @@
-"""The database of a ledger, whichever it is: transactions, and its refusals as sentences."""
+"""Databases of a ledger: connections, transactions and error messages, for SQLite files and PostgreSQL servers."""
 
 from __future__ import annotations
 
+import math
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
-from typing import Self
 
-from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.exc import TimeoutError as NoneFree
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from runner.errors import LedgerError, os_error_message
-from runner.scheduling.ledger import postgresql, sqlite
 from runner.scheduling.ledger.migrations import is_current, migrate
+
+CONNECTIONS = 8
+"""Number of pooled connections; as many more are opened under load."""
+RETRY_SECONDS = 0.01
+"""Seconds between two attempts to enable the write-ahead log."""
+KEEPALIVES = 3
+"""Number of unanswered TCP keepalives after which a connection is closed."""
+LOCK_SHARE = 0.9
+"""Timeout for a lock, as a share of the timeout for a statement, which would otherwise hide the cause."""
+
+SQLITE_PROBLEMS = {
+    "SQLITE_BUSY": "another process has locked it for more than ledger.busy_seconds={busy:g}; "
+    "end that process, such as a shell or a backup with an open transaction",
+    "SQLITE_CANTOPEN": "it cannot be opened; check that its folder exists and is writable",
+    "SQLITE_READONLY": "it is read-only; check the permissions of the file and of its folder",
+    "SQLITE_PERM": "access is denied; check the permissions of the file and of its folder",
+    "SQLITE_FULL": "the disk is full; free some space",
+    "SQLITE_IOERR": "reading or writing the disk failed ({error}); check that it is connected, intact and has space",
+    "SQLITE_CORRUPT": "the file is damaged ({error}); stop the daemon, and restore a backup or move the file away",
+    "SQLITE_NOTADB": "the file is not a SQLite database; choose another file, or move this one away",
+}
+POSTGRESQL_PROBLEMS = {
+    "57014": "it did not answer within ledger.busy_seconds={busy:g}; check the load of the server",
+    "55P03": "a lock of another session was not released in time (ledger.busy_seconds={busy:g}); end that session",
+    "53100": "the disk of the server is full; free some space",
+    "25006": "it is read-only; use the primary server, not a replica",
+    "42501": "{error}; grant the missing privilege to the user",
+}
 
 
 class Database:
-    """A database, connected to when it is first needed, and whenever the connection was lost.
+    """A database, which is opened at its first use and after a lost connection.
 
     Attributes:
-        name: its URL as it may be shown.
-        file: where it is, None where that is a server.
+        name: URL without secrets.
+        file: path of a SQLite database; None for a server.
     """
 
     def __init__(self, url: str, busy_seconds: float) -> None:
-        """Prepare; nothing is opened yet.
+        """Parse the URL; open nothing yet.
 
         Args:
             url: `sqlite:///path` or `postgresql://user@host:port/database`.
-            busy_seconds: how long to wait for somebody else who writes, and for a server.
+            busy_seconds: seconds to wait for a lock, a connection or a server.
 
         Raises:
-            LedgerError: when the URL is none, or the driver is not installed.
+            LedgerError: if the URL is invalid.
         """
         self._busy_seconds = busy_seconds
         try:
             parsed = make_url(url)
         except (ArgumentError, ValueError):
-            raise LedgerError(url.rpartition("@")[2], "this is no URL of a database") from None
-        path = url.removeprefix("sqlite:///")  # taken literally, as file names are everywhere
+            raise LedgerError(url.rpartition("@")[2], "this is not the URL of a database") from None
+        path = url.removeprefix("sqlite:///")  # without decoding of %xx
         self.file = Path(path).absolute() if path != url else None
-        self.name = url if self.file else _shown(parsed)
-        self._problem = partial(sqlite.problem if self.file else postgresql.problem, busy_seconds=busy_seconds)
+        self.name = url if self.file else _without_secrets(parsed)
+        self._problem = partial(sqlite_problem if self.file else postgresql_problem, busy_seconds=busy_seconds)
         self._parsed = parsed
         self._engine: Engine | None = None
         self._opened_file: tuple[int, int] | None = None
         self._opening = Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all connections."""
@@ -66,33 +87,33 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection whose statements each see what is there at that moment.
+        """Yield a connection on which each statement reads the latest committed data.
 
         Raises:
-            LedgerError: when the database refuses.
+            LedgerError: if the database fails.
         """
-        with self.explained(), self._alone(self._ready()) as connection:
+        with self.explained(), self._autocommit(self._ready()) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Yield a connection in a transaction: all of it happens, or nothing.
+        """Yield a connection in a transaction, which is committed at the end, or rolled back after an error.
 
         Raises:
-            LedgerError: when the database refuses.
+            LedgerError: if the database fails.
         """
         with self.explained(), _transaction(self._ready()) as connection:
             yield connection
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """Yield a connection that nobody else gets; it is closed at the end, even when it has failed.
+        """Yield a connection outside the pool; close it at the end.
 
         Raises:
-            LedgerError: when the database refuses.
+            LedgerError: if the database fails.
         """
         with self.explained():
-            connection = self._alone(self._ready())
+            connection = self._autocommit(self._ready())
             connection.detach()
         try:
             yield connection
@@ -101,36 +122,36 @@ class Database:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn what the database refuses into a LedgerError."""
+        """Convert errors of the database to LedgerError."""
         try:
             yield
-        except NoneFree as error:
-            problem = f"none of its connections was free for ledger.busy_seconds={self._busy_seconds:g}"
-            raise LedgerError(self.name, f"{problem}; see what keeps it busy") from error
+        except PoolTimeout as error:
+            problem = f"no connection was free within ledger.busy_seconds={self._busy_seconds:g}"
+            raise LedgerError(self.name, f"{problem}; check the load of the database") from error
         except DBAPIError as error:
             raise LedgerError(self.name, self._problem(error.orig)) from error
         except OSError as error:
             raise LedgerError(self.name, os_error_message(error)) from error
 
-    def _alone(self, engine: Engine) -> Connection:
-        """Return a connection on which each statement is a transaction of its own."""
+    def _autocommit(self, engine: Engine) -> Connection:
+        """Return a connection on which each statement is a transaction."""
         connection = engine.connect()
         return connection if self.file else connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def _ready(self) -> Engine:
-        """Return the engine, with all tables there."""
+        """Return the engine of a database with all tables."""
         with self._opening:
             if self._engine is not None and self.file and _identity(self.file) != self._opened_file:
                 self._engine.dispose()
                 self._engine = None
-                raise LedgerError(self.name, "its file was removed or replaced; what is there now is used from here on")
+                raise LedgerError(self.name, "its file was removed or replaced; the new state is used from now on")
             if self._engine is None:
-                self._engine = self._opened()
+                self._engine = self._open()
                 self._opened_file = _identity(self.file) if self.file else None
             return self._engine
 
-    def _opened(self) -> Engine:
-        engine = self._connecting()
+    def _open(self) -> Engine:
+        engine = self._create_engine()
         try:
             with engine.connect() as connection:
                 current = is_current(connection, self.name)
@@ -142,18 +163,118 @@ class Database:
             raise
         return engine
 
-    def _connecting(self) -> Engine:
+    def _create_engine(self) -> Engine:
         if self.file:
-            return sqlite.engine(self.file, self._busy_seconds)
+            return sqlite_engine(self.file, self._busy_seconds)
         try:
-            return postgresql.engine(self._parsed, self._busy_seconds)
+            return postgresql_engine(self._parsed, self._busy_seconds)
         except ModuleNotFoundError:
-            problem = "the package psycopg is not installed: pip install 'shapwatch[postgresql]'"
+            problem = "the package psycopg is not installed; run pip install 'shapwatch[postgresql]'"
             raise LedgerError(self.name, problem) from None
 
 
+def sqlite_engine(file: Path, busy_seconds: float) -> Engine:
+    """Return the engine of a SQLite database with a write-ahead log; create missing folders and the file.
+
+    A transaction with the execution option `writes` takes the write lock at its start: a transaction that reads first
+    and writes later could not wait for another writer. All other statements are single transactions.
+
+    Raises:
+        OSError: if the folder cannot be created.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        URL.create("sqlite", database=str(file)),
+        connect_args={"timeout": busy_seconds, "isolation_level": None},
+        pool_size=CONNECTIONS,
+        max_overflow=CONNECTIONS,
+        pool_timeout=busy_seconds,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: DBAPIConnection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        _enable_write_ahead_log(cursor, busy_seconds)
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("writes"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _enable_write_ahead_log(cursor: object, busy_seconds: float) -> None:
+    """Enable the write-ahead log; SQLite's own busy timeout does not apply to this statement."""
+    assert isinstance(cursor, sqlite3.Cursor)  # noqa: S101
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > until:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def sqlite_problem(error: BaseException | None, busy_seconds: float) -> str:
+    """Describe an error of SQLite, with a remedy if it is known."""
+    name = getattr(error, "sqlite_errorname", "")
+    for prefix, problem in SQLITE_PROBLEMS.items():
+        if name.startswith(prefix):
+            return problem.format(busy=busy_seconds, error=error)
+    return f"SQLite reports: {error}"
+
+
+def postgresql_engine(url: URL, busy_seconds: float) -> Engine:
+    """Return the engine of a PostgreSQL database, with timeouts of `busy_seconds`.
+
+    Raises:
+        ModuleNotFoundError: if psycopg is not installed.
+    """
+    seconds, milliseconds = max(2, math.ceil(busy_seconds)), math.ceil(busy_seconds * 1000)
+    session = {
+        "timezone": "UTC",
+        "statement_timeout": milliseconds,
+        "lock_timeout": max(1, math.floor(milliseconds * LOCK_SHARE)),
+        "tcp_keepalives_idle": seconds,  # the server, too, detects a lost client and releases its locks
+        "tcp_keepalives_interval": math.ceil(seconds / KEEPALIVES),
+        "tcp_keepalives_count": KEEPALIVES,
+        "tcp_user_timeout": milliseconds,
+    }
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "application_name": "shapwatch",
+            "connect_timeout": seconds,
+            "keepalives_idle": seconds,
+            "keepalives_interval": math.ceil(seconds / KEEPALIVES),
+            "keepalives_count": KEEPALIVES,
+            "tcp_user_timeout": milliseconds,
+            "options": " ".join(f"-c {key}={value}" for key, value in session.items()),
+        },
+        pool_pre_ping=True,
+        pool_size=CONNECTIONS,
+        max_overflow=CONNECTIONS,
+        pool_timeout=busy_seconds,
+    )
+
+
+def postgresql_problem(error: BaseException | None, busy_seconds: float) -> str:
+    """Describe an error of PostgreSQL on one line, with a remedy if it is known."""
+    message = " ".join(str(error).split())
+    state = getattr(error, "sqlstate", None)
+    if problem := POSTGRESQL_PROBLEMS.get(state or ""):
+        return problem.format(busy=busy_seconds, error=message)
+    return f"PostgreSQL reports: {message}" if state else f"it cannot be reached: {message}"
+
+
 def _identity(file: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one of the same name, None where there is none."""
+    """Return the device and inode of a file, None if it is missing."""
     try:
         status = file.stat()
     except OSError:
@@ -161,8 +282,8 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _shown(url: URL) -> str:
-    """Return a URL without what may be secret: its password and its options."""
+def _without_secrets(url: URL) -> str:
+    """Return a URL without password and options."""
     return URL.create(url.drivername, url.username, None, url.host, url.port, url.database).render_as_string()
 
 

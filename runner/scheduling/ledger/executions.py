@@ -1,263 +1,241 @@
-"""The executions of a ledger: each is made once for a schedule and a scheduled time, and moves to its end."""
+"""The executions of a ledger: one per schedule and scheduled time, moved from status to status until its end."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from runner.domain.executions import Status
-from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
+from runner.domain.executions import Execution, Status
+from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, Snapshot
 from runner.errors import LedgerError
-from runner.scheduling.ledger import rows
 from runner.scheduling.ledger.database import Database
-from runner.scheduling.ledger.tables import executions, schedules
+from runner.scheduling.ledger.tables import (
+    add_snapshot,
+    due_row,
+    execution_from,
+    executions,
+    has_status,
+    in_id_order,
+    schedules,
+    storable,
+    text,
+    upsert,
+)
 
-UNDER_WAY = (Status.IN_PROGRESS, Status.STOPPING)
+RUNNING = (Status.IN_PROGRESS, Status.STOPPING)
 TERMINAL = tuple(status for status in Status if status.terminal)
-CLEAN = dict.fromkeys(["started", "ended", "peak_memory", "exit_message", "failure_reason", "output"])
+NO_RESULT = dict.fromkeys(["started", "ended", "peak_memory", "exit_message", "failure_reason", "output"])
+"""Columns of an execution without result."""
 
 
-class Entries(Database):
-    """What can be done with executions. Every method may raise LedgerError; all times are UTC.
+class ExecutionTable:
+    """Executions of a ledger. Every method may raise LedgerError.
 
-    What returns a bool is a move, made only by whoever comes first: False says that somebody else was quicker.
+    A method that returns a bool changes the status in one statement, which requires the previous status: of several
+    processes one succeeds, and the others get False.
     """
 
-    def plan(self, schedule: Schedule, dues: Sequence[ScheduledTime], now: datetime) -> list[ExecutionRecord] | None:
-        """Write down what is due, and that the schedule is dealt with up to there.
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-        A due time with `skipped` becomes an execution that has been stopped.
-
-        Args:
-            schedule: as it was read.
-            dues: in the order of time, at least one.
-            now: the time.
-
-        Returns:
-            The executions that were made; None when the schedule is another one by now, so that nothing was written.
-        """
-        same = (
-            (schedules.c.name == schedule.name)
-            & (schedules.c.cursor == schedule.cursor)
-            & (schedules.c.revision == schedule.revision)
-            & (schedules.c.status == str(ScheduleStatus.SCHEDULED))
-        )
-        moved = update(schedules).where(same).values(cursor=dues[-1].scheduled).returning(schedules.c.name)
-        with self.writing() as connection:
-            if connection.execute(moved).first() is None:
-                return None
-            return rows.enter_for(connection, schedule, dues, now)
-
-    def enter(
-        self,
-        schedule: str,
-        endpoint: str,
-        snapshot: Snapshot,
-        revision: int,
-        max_runtime: int,
-        dues: Sequence[ScheduledTime],
-        now: datetime,
+    def add(
+        self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime], now: datetime
     ) -> list[ExecutionRecord]:
-        """Return the executions at some scheduled times, oldest first; those that are missing are made.
+        """Add missing executions at scheduled times, and return all of them, oldest first.
 
-        There need not be a schedule of that name.
+        The schedule need not be in the ledger.
         """
-        times = {due.scheduled for due in dues}
+        times = {each.scheduled for each in due}
         if not times:
             return []
         between = executions.c.scheduled.between(min(times), max(times))
-        wanted = select(executions).where(executions.c.schedule == schedule, between)
-        with self.writing() as connection:
-            rows.keep(connection, snapshot)
-            rows.enter(
-                connection,
-                dues,
-                now,
-                schedule=schedule,
-                endpoint=endpoint,
-                snapshot=snapshot.digest,
-                revision=revision,
-                max_runtime=max_runtime,
-            )
-            found = connection.execute(wanted.order_by(executions.c.scheduled))
-            return [rows.entry_of(row) for row in found if row.scheduled in times]
+        query = select(executions).where(executions.c.schedule == schedule.name, between)
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            add_executions(connection, schedule, due, now)
+            rows = connection.execute(query.order_by(executions.c.scheduled))
+            return [execution_from(row) for row in rows if row.scheduled in times]
 
-    def entry(self, entry_id: int) -> ExecutionRecord:
+    def get(self, execution_id: int) -> ExecutionRecord:
         """Return an execution."""
-        for entry in self._found(select(executions).where(executions.c.id == entry_id)):
-            return entry
-        raise LedgerError(self.name, f"it has no execution {entry_id}, or has forgotten it")
+        for execution in self._fetch(select(executions).where(executions.c.id == execution_id)):
+            return execution
+        raise LedgerError(self._database.name, f"it has no execution {execution_id}; it may have expired (ledger.keep)")
 
-    def entries(
-        self, schedule: str | None = None, *, statuses: Collection[Status] | None = None, newest: int = 10
+    def newest(
+        self, schedule: str | None = None, *, statuses: Collection[Status] | None = None, limit: int = 10
     ) -> list[ExecutionRecord]:
-        """Return the executions of a schedule, or of all, with one of some statuses, the newest scheduled first."""
-        wanted = select(executions).order_by(executions.c.scheduled.desc(), executions.c.id.desc()).limit(newest)
+        """Return executions of a schedule, or of all, with one of the statuses, the latest scheduled time first."""
+        query = select(executions).order_by(executions.c.scheduled.desc(), executions.c.id.desc()).limit(limit)
         if schedule is not None:
-            wanted = wanted.where(executions.c.schedule == schedule)
+            query = query.where(executions.c.schedule == schedule)
         if statuses is not None:
-            wanted = wanted.where(in_status(statuses))
-        return self._found(wanted)
+            query = query.where(has_status(statuses))
+        return self._fetch(query)
 
     def last(self, schedule: str) -> ExecutionRecord | None:
-        """Return the execution of a schedule that was scheduled last."""
-        return next(iter(self.entries(schedule, newest=1)), None)
+        """Return the execution of a schedule with the latest scheduled time."""
+        return next(iter(self.newest(schedule, limit=1)), None)
 
-    def last_of_each(self, statuses: Collection[Status] = tuple(Status)) -> dict[str, ExecutionRecord]:
-        """Return the last execution of each schedule that has one with one of some statuses, by the schedule's name."""
-        others = executions.alias()
-        wanted_status = others.c.status.in_([str(status) for status in statuses])
-        newest = (
-            select(others.c.id)
-            .where(others.c.schedule == schedules.c.name, wanted_status)
-            .order_by(others.c.scheduled.desc())
+    def last_by_schedule(self, statuses: Collection[Status] = tuple(Status)) -> dict[str, ExecutionRecord]:
+        """Return the last execution with one of the statuses, by schedule; deleted schedules are left out."""
+        candidates = executions.alias()
+        last_id = (
+            select(candidates.c.id)
+            .where(candidates.c.schedule == schedules.c.name, candidates.c.status.in_([str(each) for each in statuses]))
+            .order_by(candidates.c.scheduled.desc())
             .limit(1)
             .correlate(schedules)
             .scalar_subquery()
         )
-        wanted = select(executions).join(schedules, executions.c.id == newest)
-        return {entry.schedule: entry for entry in self._found(wanted)}
+        query = select(executions).join(schedules, executions.c.id == last_id)
+        return {execution.schedule: execution for execution in self._fetch(query)}
 
-    def startable(self, now: datetime, each: int, limit: int) -> list[ExecutionRecord]:
-        """Return the executions that may start, the oldest scheduled first.
+    def startable(self, now: datetime, per_schedule: int, limit: int) -> list[ExecutionRecord]:
+        """Return pending executions that may start, the earliest scheduled time first.
 
         Args:
-            now: the time.
-            each: so many of a schedule at most, so that one with a long past keeps no other waiting.
-            limit: so many in all.
+            now: current time.
+            per_schedule: maximum number per schedule, so that one with many missed times does not delay others.
+            limit: maximum number in total.
         """
         due = (executions.c.status == str(Status.PENDING)) & (executions.c.start_at <= now)
         order = (executions.c.scheduled, executions.c.id)
-        place = func.row_number().over(partition_by=executions.c.schedule, order_by=order).label("place")
-        ranked = select(executions.c.id, place).where(due).subquery()
-        wanted = select(executions).join(ranked, executions.c.id == ranked.c.id).where(ranked.c.place <= each)
-        return self._found(wanted.order_by(*order).limit(limit))
+        rank = func.row_number().over(partition_by=executions.c.schedule, order_by=order).label("rank")
+        ranked = select(executions.c.id, rank).where(due).subquery()
+        query = select(executions).join(ranked, executions.c.id == ranked.c.id).where(ranked.c.rank <= per_schedule)
+        return self._fetch(query.order_by(*order).limit(limit))
 
     def running(self, schedule: str | None = None) -> list[ExecutionRecord]:
-        """Return the executions under way, of a schedule or of all, told to end or not."""
-        wanted = select(executions).where(in_status(UNDER_WAY)).order_by(executions.c.id)
-        return self._found(wanted if schedule is None else wanted.where(executions.c.schedule == schedule))
+        """Return executions in progress or stopping, of a schedule or of all."""
+        query = select(executions).where(has_status(RUNNING)).order_by(executions.c.id)
+        return self._fetch(query if schedule is None else query.where(executions.c.schedule == schedule))
 
-    def with_results(self) -> list[str]:
-        """Return the digests of the settings from which those executions ran whose results are still there."""
-        wanted = select(executions.c.snapshot).where(executions.c.output.is_not(None), in_status(TERMINAL)).distinct()
-        with self.reading() as connection:
-            return sorted(connection.execute(wanted).scalars())
+    def snapshots_with_results(self) -> list[str]:
+        """Return the digests of snapshots whose executions have result directories."""
+        query = select(executions.c.snapshot).where(executions.c.output.is_not(None), has_status(TERMINAL)).distinct()
+        with self._database.reading() as connection:
+            return sorted(connection.execute(query).scalars())
 
     def expired(self, snapshot: str, before: datetime) -> list[ExecutionRecord]:
-        """Return the executions from some settings that have results and ended before some time, oldest first."""
+        """Return executions of a snapshot that have a result directory and ended before a time, oldest first."""
         old = (executions.c.snapshot == snapshot) & (executions.c.ended < before) & executions.c.output.is_not(None)
-        return self._found(select(executions).where(old, in_status(TERMINAL)).order_by(executions.c.scheduled))
+        return self._fetch(select(executions).where(old, has_status(TERMINAL)).order_by(executions.c.scheduled))
 
-    def cleared(self, entry_id: int) -> None:
-        """Write down that the results of an execution are gone."""
-        with self.writing() as connection:
-            connection.execute(update(executions).where(executions.c.id == entry_id).values(output=None))
+    def clear_output(self, execution_id: int) -> None:
+        """Record that the result directory of an execution was removed."""
+        with self._database.writing() as connection:
+            connection.execute(update(executions).where(executions.c.id == execution_id).values(output=None))
 
-    def begin(self, entry_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> bool:
-        """Claim a pending execution; its owner promises to be heard within the lease."""
-        values = CLEAN | {"owner": owner, "started": now, "heartbeat": now, "lease_seconds": lease_seconds}
+    def claim(self, execution_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> bool:
+        """Start a pending execution for an owner, whose heartbeats are at most `lease_seconds` apart."""
+        values = NO_RESULT | {"owner": owner, "started": now, "heartbeat": now, "lease_seconds": lease_seconds}
         values["attempts"] = executions.c.attempts + 1
-        return self._move(entry_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
+        return self._move(execution_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
 
-    def settle(
-        self,
-        entry_id: int,
-        owner: str,
-        status: Status,
-        now: datetime,
-        *,
-        exit_message: str | None,
-        failure_reason: str | None,
-        output: str | None,
-        peak_memory: int | None,
+    def finish(
+        self, execution_id: int, owner: str, result: Execution, now: datetime, peak_memory: int | None = None
     ) -> bool:
-        """Write down how an execution of ours has ended.
+        """Record the result of an execution.
 
         Args:
-            entry_id: the execution.
-            owner: under whose name it was claimed.
-            status: a terminal one.
-            now: the time.
-            exit_message: what it had to say, and failure_reason why it failed; cut to 1,024 characters.
-            failure_reason: see there.
-            output: the directory of its results.
-            peak_memory: of its process, in bytes.
+            execution_id: execution.
+            owner: present owner of the execution.
+            result: result with a terminal status; long texts are cut.
+            now: current time.
+            peak_memory: peak memory of its process in bytes.
         """
         values = {
             "ended": now,
-            "exit_message": rows.text(exit_message),
-            "failure_reason": rows.text(failure_reason),
-            "output": output and rows.storable(output),
+            "exit_message": text(result.message),
+            "failure_reason": text(result.failure_reason),
+            "output": storable(result.directory) or None,
             "peak_memory": peak_memory,
         }
-        return self._move(entry_id, UNDER_WAY, status, now, values, executions.c.owner == owner)
+        return self._move(execution_id, RUNNING, result.status, now, values, executions.c.owner == owner)
 
-    def hand_back(self, entry_id: int, owner: str, now: datetime) -> bool:
-        """Let an execution of ours be run again, by whoever comes first."""
-        return self._move(entry_id, [Status.IN_PROGRESS], Status.PENDING, now, {}, executions.c.owner == owner)
+    def release(self, execution_id: int, owner: str, now: datetime) -> bool:
+        """Return an execution in progress to the pending ones."""
+        return self._move(execution_id, [Status.IN_PROGRESS], Status.PENDING, now, {}, executions.c.owner == owner)
 
-    def ask_to_stop(self, entry_id: int, now: datetime) -> bool:
-        """Let its owner end an execution."""
-        return self._move(entry_id, [Status.IN_PROGRESS], Status.STOPPING, now, {})
+    def request_stop(self, execution_id: int, now: datetime) -> bool:
+        """Ask the owner of an execution to end it."""
+        return self._move(execution_id, [Status.IN_PROGRESS], Status.STOPPING, now, {})
 
-    def ask_all_to_stop(self, schedule: str, now: datetime) -> int:
-        """Let their owners end all executions of a schedule; return how many."""
-        running = (executions.c.schedule == schedule) & in_status([Status.IN_PROGRESS])
+    def request_stop_of_all(self, schedule: str, now: datetime) -> int:
+        """Ask the owners of all executions of a schedule to end them, and return the number of executions."""
+        running = (executions.c.schedule == schedule) & has_status([Status.IN_PROGRESS])
         values = {"status": str(Status.STOPPING), "modified": now}
-        with self.writing() as connection:
-            moved = update(executions).where(rows.in_order(running)).values(values).returning(executions.c.id)
-            return len(connection.execute(moved).all())
+        with self._database.writing() as connection:
+            move = update(executions).where(in_id_order(running)).values(values).returning(executions.c.id)
+            return len(connection.execute(move).all())
 
-    def skip(self, entry_id: int, now: datetime, reason: str) -> bool:
-        """Call a pending execution off."""
-        values = {"ended": now, "failure_reason": rows.text(reason)}
-        return self._move(entry_id, [Status.PENDING], Status.STOPPED, now, values)
+    def skip(self, execution_id: int, now: datetime, reason: str) -> bool:
+        """Stop a pending execution with a reason."""
+        values = {"ended": now, "failure_reason": text(reason)}
+        return self._move(execution_id, [Status.PENDING], Status.STOPPED, now, values)
 
-    def redo(self, entry_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
-        """Let an execution that has ended be run again as if it were new, with these settings and this limit."""
-        values = CLEAN | {"owner": None, "heartbeat": None, "lease_seconds": None, "attempts": 0}
+    def reset(self, execution_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
+        """Make a terminal execution pending, without its result, with another snapshot and maximum duration."""
+        values = NO_RESULT | {"owner": None, "heartbeat": None, "lease_seconds": None, "attempts": 0}
         values |= {"start_at": now, "snapshot": snapshot.digest, "max_runtime": max_runtime}
-        with self.writing() as connection:
-            rows.keep(connection, snapshot)
-            moved = _moving(entry_id, TERMINAL, Status.PENDING, now, values)
-            return connection.execute(moved).first() is not None
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            move = _move_statement(execution_id, TERMINAL, Status.PENDING, now, values)
+            return connection.execute(move).first() is not None
 
-    def _found(self, wanted: Select[Any]) -> list[ExecutionRecord]:
-        with self.reading() as connection:
-            return list(map(rows.entry_of, connection.execute(wanted)))
+    def _fetch(self, query: Select[Any]) -> list[ExecutionRecord]:
+        with self._database.reading() as connection:
+            return list(map(execution_from, connection.execute(query)))
 
     def _move(
         self,
-        entry_id: int,
+        execution_id: int,
         sources: Iterable[Status],
         target: Status,
         now: datetime,
-        values: dict[str, Any],
+        values: Mapping[str, Any],
         *conditions: ColumnElement[bool],
     ) -> bool:
-        with self.writing() as connection:
-            moved = _moving(entry_id, sources, target, now, values, *conditions)
-            return connection.execute(moved).first() is not None
+        with self._database.writing() as connection:
+            move = _move_statement(execution_id, sources, target, now, values, *conditions)
+            return connection.execute(move).first() is not None
 
 
-def _moving(
-    entry_id: int,
+def add_executions(
+    connection: Connection, schedule: Schedule, due: Sequence[ScheduledTime], now: datetime
+) -> list[ExecutionRecord]:
+    """Insert missing executions of a schedule, and return them, oldest first."""
+    if not due:
+        return []
+    common = {
+        "schedule": schedule.name,
+        "endpoint": schedule.endpoint,
+        "snapshot": schedule.snapshot,
+        "revision": schedule.revision,
+        "max_runtime": schedule.max_runtime,
+        "created": now,
+        "modified": now,
+        "attempts": 0,
+    }
+    insert = upsert(connection)(executions).on_conflict_do_nothing().returning(*executions.c)
+    oldest_first = sorted(due, key=lambda each: each.scheduled)
+    rows = connection.execute(insert, [common | due_row(each, now) for each in oldest_first])
+    return sorted(map(execution_from, rows), key=lambda execution: execution.scheduled)
+
+
+def _move_statement(
+    execution_id: int,
     sources: Iterable[Status],
     target: Status,
     now: datetime,
-    values: dict[str, Any],
+    values: Mapping[str, Any],
     *conditions: ColumnElement[bool],
 ) -> ReturningUpdate[Any]:
-    """Return the one statement that moves an execution, and gives a row when it did."""
-    moved = update(executions).where(executions.c.id == entry_id, in_status(sources), *conditions)
-    return moved.values(values | {"status": str(target), "modified": now}).returning(executions.c.id)
-
-
-def in_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
-    """Return the condition that an execution has one of some statuses."""
-    return executions.c.status.in_([str(status) for status in statuses])
+    """Return the statement that changes the status of an execution, and returns a row if it did."""
+    move = update(executions).where(executions.c.id == execution_id, has_status(sources), *conditions)
+    return move.values({**values, "status": str(target), "modified": now}).returning(executions.c.id)

@@ -1,4 +1,4 @@
-"""How a ledger gets the tables that this version of the program works with."""
+"""Creation of the tables of a ledger, and migrations from earlier versions."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from runner.errors import LedgerError
 from runner.scheduling.ledger import tables
 
 LOCK = 0x7368_6170_0001
-"""The advisory lock of PostgreSQL under which tables are made and changed."""
+"""Advisory lock of PostgreSQL during creation and migration."""
 
 STEPS: Sequence[Callable[[Connection], None]] = ()
-"""Each leads from one version to the next, the first one from version 1; what has been released never changes."""
+"""Migrations from each version to the next, starting at version 1; released ones never change."""
 
 
 def is_current(connection: Connection, name: str, steps: Sequence[Callable[[Connection], None]] = STEPS) -> bool:
-    """Return whether the tables are there and are what this program works with.
+    """Return whether the tables exist in the current version.
 
     Raises:
-        LedgerError: when they are of a later version.
+        LedgerError: if a later version wrote them.
     """
     newest, version = 1 + len(steps), _version(connection)
     if version is not None and version > newest:
-        problem = f"it is of version {version}, and this shapwatch knows versions up to {newest}"
+        problem = f"it has version {version}, but this shapwatch supports versions up to {newest}"
         raise LedgerError(name, f"{problem}; use the shapwatch that wrote it, or a later one")
     return version == newest
 
 
 def migrate(connection: Connection, name: str, steps: Sequence[Callable[[Connection], None]] = STEPS) -> None:
-    """Make the tables, or bring those that are there up to date; all of it happens, or nothing.
+    """Create the tables, or migrate them to the current version, in one transaction.
 
     Args:
-        connection: in a transaction; on SQLite one that writes, so that there is no other.
-        name: of the ledger.
-        steps: as `STEPS`.
+        connection: connection in a transaction, on SQLite with the write lock.
+        name: name of the ledger.
+        steps: migrations, see `STEPS`.
 
     Raises:
-        LedgerError: when the tables are of a later version.
+        LedgerError: if a later version wrote the tables.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))

@@ -1,4 +1,4 @@
-"""The schedules of a ledger. Each change of one is seen by whoever asks for the ledger's revision."""
+"""The schedules of a ledger; each change increases the ledger's revision, from which daemons detect it."""
 
 from __future__ import annotations
 
@@ -9,162 +9,186 @@ from datetime import datetime
 from sqlalchemy import Connection, case, delete, literal, select, update
 
 from runner.domain.executions import Status
-from runner.domain.schedules import Schedule, ScheduledTime, ScheduleStatus, Snapshot
-from runner.errors import MissingSnapshot, ScheduleExists, UnknownSchedule
-from runner.scheduling.ledger import rows
+from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
+from runner.errors import ScheduleExists, UnknownSchedule
 from runner.scheduling.ledger.database import Database
-from runner.scheduling.ledger.tables import UtcTime, executions, ledger, schedules, snapshots
+from runner.scheduling.ledger.executions import TERMINAL, add_executions
+from runner.scheduling.ledger.tables import (
+    UtcTime,
+    add_snapshot,
+    executions,
+    has_status,
+    ledger,
+    schedule_from,
+    schedules,
+    upsert,
+)
 
 STOPPED = "not run: the schedule was stopped before it started"
 DELETED = "not run: the schedule was deleted before it started"
+UNCHANGED = {"name", "created", "status", "cursor", "revision"}
+"""Columns that an update does not replace."""
 
 
-class Schedules(Database):
-    """What can be done with schedules. Every method may raise LedgerError; all times are UTC."""
+class ScheduleTable:
+    """Schedules of a ledger. Every method may raise LedgerError."""
 
-    def create(self, schedule: Schedule, snapshot: Snapshot, dues: Sequence[ScheduledTime] = ()) -> None:
-        """Add a schedule, its settings, and what it has due already.
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-        Raises:
-            ScheduleExists: when there is one of that name.
-        """
-        with self.writing() as connection:
-            rows.keep(connection, snapshot)
-            missing = rows.inserting(connection)(schedules).values(asdict(schedule)).on_conflict_do_nothing()
-            if connection.execute(missing.returning(schedules.c.name)).first() is None:
-                raise ScheduleExists(schedule.name, self.name)
-            rows.enter_for(connection, schedule, dues, schedule.created)
-            _changed(connection)
-
-    def update(self, schedule: Schedule, snapshot: Snapshot, dues: Sequence[ScheduledTime] = ()) -> Schedule:
-        """Return the schedule of that name after all of it was replaced, but when it was created and its status.
-
-        What was due before a new timetable, and was not planned, is not due any more. What has been planned runs from
-        the settings it was planned with. Of a stopped schedule nothing is run.
+    def create(self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime] = ()) -> None:
+        """Add a schedule, its snapshot, and executions that are due immediately.
 
         Raises:
-            UnknownSchedule: when there is none of that name.
+            ScheduleExists: if the name is taken.
         """
-        kept = {"name", "created", "status", "cursor", "revision"}
-        values = {key: value for key, value in asdict(schedule).items() if key not in kept}
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            insert = upsert(connection)(schedules).values(asdict(schedule)).on_conflict_do_nothing()
+            if connection.execute(insert.returning(schedules.c.name)).first() is None:
+                raise ScheduleExists(schedule.name, self._database.name)
+            add_executions(connection, schedule, due, schedule.created)
+            _increase_revision(connection)
+
+    def update(self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime] = ()) -> Schedule:
+        """Replace a schedule except for its creation time and status, and return it.
+
+        A new timetable starts at the update: earlier times that were not planned are no longer due. Planned executions
+        keep their snapshot. Executions of a stopped schedule are skipped.
+
+        Raises:
+            UnknownSchedule: if there is no schedule of that name.
+        """
+        values = {key: value for key, value in asdict(schedule).items() if key not in UNCHANGED}
         retimed = schedules.c.timetable != schedule.timetable
-        moved = case((retimed, literal(schedule.modified, UtcTime)), else_=schedules.c.cursor)
-        statement = update(schedules).where(schedules.c.name == schedule.name)
-        statement = statement.values(**values, cursor=moved, revision=schedules.c.revision + 1)
-        with self.writing() as connection:
-            rows.keep(connection, snapshot)
-            row = connection.execute(statement.returning(*schedules.c)).first()
+        cursor = case((retimed, literal(schedule.modified, UtcTime)), else_=schedules.c.cursor)
+        replacement = update(schedules).where(schedules.c.name == schedule.name)
+        replacement = replacement.values(**values, cursor=cursor, revision=schedules.c.revision + 1)
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            row = connection.execute(replacement.returning(*schedules.c)).first()
             if row is None:
                 raise self._unknown(connection, schedule.name)
-            updated = rows.schedule_of(row)
-            rows.enter_for(connection, updated, dues, schedule.modified)
+            updated = schedule_from(row)
+            add_executions(connection, updated, due, schedule.modified)
             if updated.status == ScheduleStatus.STOPPED:
-                _call_off(connection, schedule.name, schedule.modified, STOPPED)
-            _changed(connection)
+                _skip_pending(connection, schedule.name, schedule.modified, STOPPED)
+            _increase_revision(connection)
             return updated
 
-    def start(self, name: str, now: datetime) -> bool:
-        """Let a stopped schedule go on from now; return whether it was stopped.
+    def plan(self, schedule: Schedule, due: Sequence[ScheduledTime], now: datetime) -> list[ExecutionRecord] | None:
+        """Add due executions, and move the schedule's cursor to the last of them.
 
-        What it has executed for times yet to come, by a clock that was ahead, is forgotten, and comes again.
+        A scheduled time with a reason for skipping becomes a stopped execution.
+
+        Args:
+            schedule: schedule as it was read.
+            due: scheduled times, ascending, at least one.
+            now: current time.
+
+        Returns:
+            The added executions; None if the schedule has changed since it was read, without any effect.
+        """
+        unchanged = (
+            (schedules.c.name == schedule.name)
+            & (schedules.c.cursor == schedule.cursor)
+            & (schedules.c.revision == schedule.revision)
+            & (schedules.c.status == str(ScheduleStatus.SCHEDULED))
+        )
+        move = update(schedules).where(unchanged).values(cursor=due[-1].scheduled).returning(schedules.c.name)
+        with self._database.writing() as connection:
+            if connection.execute(move).first() is None:
+                return None
+            return add_executions(connection, schedule, due, now)
+
+    def start(self, name: str, now: datetime) -> bool:
+        """Start a stopped schedule from now on, and return whether it was stopped.
+
+        Ended executions with a scheduled time in the future, after the clock was set back, are removed and repeated.
 
         Raises:
-            UnknownSchedule: when there is none of that name.
+            UnknownSchedule: if there is no schedule of that name.
         """
-        with self.writing() as connection:
+        with self._database.writing() as connection:
             stopped = (schedules.c.name == name) & (schedules.c.status == str(ScheduleStatus.STOPPED))
             values = {"status": str(ScheduleStatus.SCHEDULED), "cursor": now, "modified": now}
-            started = update(schedules).where(stopped).values(values).returning(schedules.c.name)
-            if connection.execute(started).first() is None:
-                return self._known(connection, name)
-            ahead = (executions.c.schedule == name) & (executions.c.scheduled > now)
-            ended = executions.c.status.in_([str(status) for status in Status if status.terminal])
-            connection.execute(delete(executions).where(ahead, ended))
-            _changed(connection)
+            start = update(schedules).where(stopped).values(values).returning(schedules.c.name)
+            if connection.execute(start).first() is None:
+                self._check_exists(connection, name)
+                return False
+            future = (executions.c.schedule == name) & (executions.c.scheduled > now)
+            connection.execute(delete(executions).where(future, has_status(TERMINAL)))
+            _increase_revision(connection)
             return True
 
     def stop(self, name: str, now: datetime) -> bool:
-        """Stop a schedule, with what it has not begun to execute; return whether it was not stopped before.
+        """Stop a schedule, skip its pending executions, and return whether it was running before.
 
         Raises:
-            UnknownSchedule: when there is none of that name.
+            UnknownSchedule: if there is no schedule of that name.
         """
-        with self.writing() as connection:
-            going = (schedules.c.name == name) & (schedules.c.status == str(ScheduleStatus.SCHEDULED))
+        with self._database.writing() as connection:
+            scheduled = (schedules.c.name == name) & (schedules.c.status == str(ScheduleStatus.SCHEDULED))
             values = {"status": str(ScheduleStatus.STOPPED), "modified": now}
-            stopped = update(schedules).where(going).values(values).returning(schedules.c.name)
-            if connection.execute(stopped).first() is None:
-                return self._known(connection, name)
-            _call_off(connection, name, now, STOPPED)
-            _changed(connection)
+            stop = update(schedules).where(scheduled).values(values).returning(schedules.c.name)
+            if connection.execute(stop).first() is None:
+                self._check_exists(connection, name)
+                return False
+            _skip_pending(connection, name, now, STOPPED)
+            _increase_revision(connection)
             return True
 
     def delete(self, name: str, now: datetime) -> None:
-        """Remove a schedule, and call off what it has not begun to execute; its executions stay.
+        """Delete a schedule and skip its pending executions; its executions remain in the ledger.
 
         Raises:
-            UnknownSchedule: when there is none of that name.
+            UnknownSchedule: if there is no schedule of that name.
         """
-        with self.writing() as connection:
-            deleted = delete(schedules).where(schedules.c.name == name).returning(schedules.c.name)
-            if connection.execute(deleted).first() is None:
+        with self._database.writing() as connection:
+            deletion = delete(schedules).where(schedules.c.name == name).returning(schedules.c.name)
+            if connection.execute(deletion).first() is None:
                 raise self._unknown(connection, name)
-            _call_off(connection, name, now, DELETED)
-            _changed(connection)
+            _skip_pending(connection, name, now, DELETED)
+            _increase_revision(connection)
 
-    def schedule(self, name: str) -> Schedule:
+    def get(self, name: str) -> Schedule:
         """Return a schedule.
 
         Raises:
-            UnknownSchedule: when there is none of that name.
+            UnknownSchedule: if there is no schedule of that name.
         """
-        with self.reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(schedules).where(schedules.c.name == name)).first()
             if row is None:
                 raise self._unknown(connection, name)
-            return rows.schedule_of(row)
+            return schedule_from(row)
 
-    def schedules(self) -> list[Schedule]:
-        """Return all schedules by name."""
-        with self.reading() as connection:
-            return list(map(rows.schedule_of, connection.execute(select(schedules).order_by(schedules.c.name))))
+    def all(self) -> list[Schedule]:
+        """Return all schedules, sorted by name."""
+        with self._database.reading() as connection:
+            return list(map(schedule_from, connection.execute(select(schedules).order_by(schedules.c.name))))
 
     def revision(self) -> int:
-        """Return a number that grows with every change of a schedule but what planning does."""
-        with self.reading() as connection:
+        """Return the number of changes of schedules; planning does not count."""
+        with self._database.reading() as connection:
             revision: int = connection.execute(select(ledger.c.revision)).scalar_one()
             return revision
 
-    def snapshot(self, digest: str) -> Snapshot:
-        """Return settings that a schedule or an execution refers to.
-
-        Raises:
-            MissingSnapshot: when somebody has removed them.
-        """
-        wanted = select(snapshots.c.settings, snapshots.c.folder).where(snapshots.c.digest == digest)
-        with self.reading() as connection:
-            row = connection.execute(wanted).first()
-        if row is None:
-            raise MissingSnapshot(self.name, digest)
-        return Snapshot(*row)
-
-    def _known(self, connection: Connection, name: str) -> bool:
-        """Return False for a schedule that is there."""
+    def _check_exists(self, connection: Connection, name: str) -> None:
         if connection.execute(select(schedules.c.name).where(schedules.c.name == name)).first() is None:
             raise self._unknown(connection, name)
-        return False
 
     def _unknown(self, connection: Connection, name: str) -> UnknownSchedule:
-        others = connection.execute(select(schedules.c.name).order_by(schedules.c.name)).scalars()
-        return UnknownSchedule(name, self.name, list(others))
+        names = connection.execute(select(schedules.c.name).order_by(schedules.c.name)).scalars()
+        return UnknownSchedule(name, self._database.name, list(names))
 
 
-def _call_off(connection: Connection, name: str, now: datetime, reason: str) -> None:
-    pending = (executions.c.schedule == name) & (executions.c.status == str(Status.PENDING))
+def _skip_pending(connection: Connection, name: str, now: datetime, reason: str) -> None:
+    pending = (executions.c.schedule == name) & has_status([Status.PENDING])
     values = {"status": str(Status.STOPPED), "failure_reason": reason, "ended": now, "modified": now}
     connection.execute(update(executions).where(pending).values(values))
 
 
-def _changed(connection: Connection) -> None:
-    """Count a change, at the end of its transaction: others that change something wait from here on."""
+def _increase_revision(connection: Connection) -> None:
+    """Count a change; as last statement of its transaction, because other changes wait from here on."""
     connection.execute(update(ledger).values(revision=ledger.c.revision + 1))

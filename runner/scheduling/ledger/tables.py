@@ -1,7 +1,9 @@
-"""The tables of the ledger."""
+"""Tables of the ledger, and the conversion between rows and values."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,35 +12,46 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
+    Connection,
     Dialect,
     Float,
     Index,
     Integer,
     MetaData,
+    Row,
     String,
     Table,
     TypeDecorator,
     UniqueConstraint,
+    select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
+
+from runner.domain.executions import Status, Window
+from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
+
+MAX_TEXT = 1024
+"""Maximum number of characters of a message or failure reason, as in SageMaker."""
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An instant, to the microsecond: a time stamp where there is such a type, else ISO 8601 text, which sorts."""
+    """A time with microseconds: a timestamp in PostgreSQL, a sortable ISO 8601 string in SQLite."""
 
     impl = String
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Return the type of the column."""
-        stamps = dialect.name == "postgresql"
-        return dialect.type_descriptor(TIMESTAMP(timezone=True) if stamps else String(32))
+        has_timestamps = dialect.name == "postgresql"
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if has_timestamps else String(32))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
-        """Return what is stored.
+        """Return the stored value.
 
         Raises:
-            ValueError: for a time without an offset.
+            ValueError: if the time has no offset.
         """
         if value is None:
             return None
@@ -48,7 +61,7 @@ class UtcTime(TypeDecorator[datetime]):
         return at if dialect.name == "postgresql" else at.isoformat(timespec="microseconds")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return what was stored, in UTC."""
+        """Return a stored value as a time in UTC."""
         if value is None:
             return None
         at: datetime = value if dialect.name == "postgresql" else datetime.fromisoformat(value)
@@ -63,7 +76,7 @@ ledger = Table(
     Column("version", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
 )
-"""One row: the version of these tables, and how often the schedules have changed."""
+"""One row: the version of the tables, and the number of changes of schedules."""
 
 snapshots = Table(
     "snapshots",
@@ -133,3 +146,65 @@ daemons = Table(
     Column("heartbeat", UtcTime, nullable=False),
     Column("leading", Boolean, nullable=False),
 )
+
+
+def schedule_from(row: Row[Any]) -> Schedule:
+    """Convert a row to a schedule."""
+    values = row._asdict()
+    return Schedule(**values | {"status": ScheduleStatus(values["status"])})
+
+
+def execution_from(row: Row[Any]) -> ExecutionRecord:
+    """Convert a row to the record of an execution."""
+    values = row._asdict()
+    window = Window(values.pop("window_start"), values.pop("window_end"))
+    return ExecutionRecord(**values | {"window": window, "status": Status(values["status"])})
+
+
+def due_row(due: ScheduledTime, now: datetime) -> dict[str, Any]:
+    """Return the columns of an execution that depend on its scheduled time."""
+    return {
+        "scheduled": due.scheduled,
+        "window_start": due.window.start,
+        "window_end": due.window.end,
+        "start_at": due.start_at,
+        "status": str(Status.STOPPED if due.skipped else Status.PENDING),
+        "failure_reason": text(due.skipped),
+        "ended": now if due.skipped else None,
+    }
+
+
+def text(value: str | None) -> str | None:
+    """Return a string that any database accepts, at most `MAX_TEXT` characters; None if it is empty."""
+    return storable(value)[:MAX_TEXT] if value else None
+
+
+def storable(value: str) -> str:
+    r"""Escape NUL and lone surrogates, which databases refuse.
+
+    >>> storable("a\0b")
+    'a\\x00b'
+    """
+    return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def upsert(connection: Connection) -> Callable[[Table], Any]:
+    """Return the dialect's `insert`, which supports ON CONFLICT."""
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def add_snapshot(connection: Connection, snapshot: Snapshot) -> None:
+    """Insert a snapshot if it is missing; as first statement of a transaction, so that no other removes it."""
+    row = {"digest": snapshot.digest, **asdict(snapshot)}
+    connection.execute(upsert(connection)(snapshots).values(row).on_conflict_do_nothing())
+
+
+def has_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
+    """Return the condition that an execution has one of the statuses."""
+    return executions.c.status.in_([str(status) for status in statuses])
+
+
+def in_id_order(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the same condition with row locks in the order of ids, which prevents deadlocks."""
+    locked = select(executions.c.id).where(condition).order_by(executions.c.id).with_for_update()
+    return executions.c.id.in_(locked)

@@ -1,4 +1,4 @@
-"""Something to supervise, in each of the databases where that matters, else in SQLite."""
+"""Components around a ledger in SQLite."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from runner.scheduling.ledger.ledger import Ledger
-from tests.scheduling.daemon.supervisor_bench import Bench
+from tests.scheduling.daemon.bench import Bench
 from tests.scheduling.ledger.ledger_samples import BUSY
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A bench around a fresh ledger."""
+    """Components around a new ledger."""
     with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", BUSY) as ledger:
         yield Bench(ledger)

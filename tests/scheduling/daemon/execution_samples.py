@@ -1,4 +1,4 @@
-"""Executions as a ledger would hand them out."""
+"""Records of executions, as a ledger returns them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runner.domain.schedules import ExecutionRecord
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
-def entry(**changes: Any) -> ExecutionRecord:
-    """Return an execution under way, scheduled at noon, with some things else."""
-    present = ExecutionRecord(
+def make_execution(**changes: Any) -> ExecutionRecord:
+    """Return a running execution, scheduled at noon, with changed fields."""
+    running = ExecutionRecord(
         id=1,
         schedule="adult-monitor",
         endpoint="adult",
@@ -27,9 +27,9 @@ def entry(**changes: Any) -> ExecutionRecord:
         snapshot="0" * 64,
         created=NOON,
         modified=NOON + timedelta(seconds=1),
-        owner="somebody",
+        owner="owner",
         heartbeat=NOON,
         attempts=1,
         started=NOON,
     )
-    return replace(present, **changes)
+    return replace(running, **changes)

@@ -1,4 +1,4 @@
-"""Processes of executions: real ones, polite and stubborn."""
+"""Processes of executions: their results, their ends, and the program that they run."""
 
 from __future__ import annotations
 
@@ -7,80 +7,91 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from omegaconf import OmegaConf
 
 from runner import subprocesses
-from runner.scheduling.daemon.process import Child, bytes_of
+from runner.config import compose
+from runner.domain.executions import Execution, Status
+from runner.domain.schedules import ExecutionRecord, Snapshot
+from runner.errors import LedgerError
+from runner.scheduling.daemon.process import Child, ProcessExit, launch, log_context, maxrss_bytes, result_line
+from runner.scheduling.ledger.ledger import Ledger
+from tests.cli_runner import Shapwatch
 from tests.golden import Golden
+from tests.scheduling.daemon.bench import Bench, wait_until
+from tests.scheduling.daemon.execution_samples import make_execution
+from tests.scheduling.ledger.ledger_samples import BUSY
 
-PYTHON = [sys.executable, "-c"]
+PYTHON = [sys.executable, "-S", "-c"]
+SECRET = "correct-horse-battery"
+REMOTE = (
+    "model=http",
+    "~model.artifact",
+    "model.url=http://127.0.0.1:9/invocations",
+    "model.token_env=SHAPWATCH_TOKEN",
+)
+IDS = "${oc.env:SHAPWATCH_SCHEDULE}-${oc.env:SHAPWATCH_EXECUTION}"
 
 
-def started(code: str, folder: Path = Path("/")) -> Child:
-    """Return a process that runs Python code; what it says is told to nobody."""
+def start(code: str, folder: Path = Path("/")) -> Child:
+    """Return a process that runs Python code; its standard error is discarded."""
     return Child(lambda _: [*PYTHON, code], str(folder), subprocesses.environment(), lambda _: None)
 
 
-def alive(pid: int) -> bool:
-    """Return whether a process is there and no zombie."""
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and is not a zombie."""
     with suppress(ProcessLookupError, FileNotFoundError):
         os.kill(pid, 0)
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text() if Path("/proc").exists() else True
     return False
 
 
-def gone(pid: int, seconds: float = 5) -> bool:
-    """Return whether a process ends within some seconds."""
-    until = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.02)
-    return not alive(pid)
-
-
-def test_a_process_tells_its_answer_its_last_words_and_its_memory(golden: Golden) -> None:
-    """What is written to standard output is the answer, the end of standard error what it said."""
+def test_a_process_exit_has_output_errors_and_peak_memory(golden: Golden) -> None:
+    """Standard output is complete; of standard error the last lines are stored."""
     code = "import sys; b = bytearray(80_000_000); print('one'); print('two'); sys.exit('the end')"
-    end = started(code).wait()
+    end = start(code).wait()
     assert end is not None
-    assert (end.code, end.answer, end.said) == (1, "one\ntwo\n", "the end")
-    ours = bytes_of(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    assert 80_000_000 < end.peak_memory < max(300_000_000, ours * 1.1)
+    assert (end.code, end.output, end.errors) == (1, "one\ntwo\n", "the end")
+    own_peak = maxrss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert 80_000_000 < end.peak_memory < max(300_000_000, own_peak * 1.1)
     golden(end.reason)
 
 
-def test_a_process_that_takes_longer_is_still_running() -> None:
-    """Waiting gives up after its time; stopping ends a polite process by SIGTERM."""
-    child = started("import time; time.sleep(60)")
+def test_stopping_sends_sigterm() -> None:
+    """Waiting returns None while the process is running."""
+    child = start("import time; time.sleep(60)")
     assert child.wait(0.05) is None
     assert child.stop(5).code == -signal.SIGTERM
-    assert gone(child.pid)
+    wait_until(lambda: not is_running(child.pid))
 
 
-def test_a_stubborn_process_is_killed(golden: Golden) -> None:
-    """One that ignores SIGTERM gets SIGKILL after its grace."""
-    child = started("import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)")
-    while not child._answer:
-        time.sleep(0.01)
+def test_a_process_that_ignores_sigterm_is_killed(golden: Golden) -> None:
+    """SIGKILL follows after the grace period."""
+    child = start("import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)")
+    wait_until(lambda: child._output)
     end = child.stop(0.1)
     assert end.code == -signal.SIGKILL
     golden(end.reason)
 
 
 @pytest.mark.parametrize("ending", ["", "time.sleep(60)"])
-def test_what_a_process_started_goes_with_it(ending: str, tmp_path: Path) -> None:
-    """Neither a process that ends nor one that is stopped leaves processes behind."""
+def test_the_whole_process_group_ends(ending: str) -> None:
+    """Neither a process that exits nor one that is stopped leaves child processes."""
     grandchild = "import time; time.sleep(60)"
-    code = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {grandchild!r}], "
+    code = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-S', '-c', {grandchild!r}], "
     code += f"stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); print(p.pid, flush=True); {ending}"
-    child = started(code)
-    end = child.stop(5) if ending and not child.wait(0.5) else child.wait()
+    child = start(code)
+    wait_until(lambda: child._output)
+    end = child.stop(5) if ending else child.wait()
     assert end is not None
-    assert gone(int(end.answer))
+    wait_until(lambda: not is_running(int(end.output)))
 
 
 @pytest.mark.parametrize(
@@ -94,55 +105,184 @@ def test_what_a_process_started_goes_with_it(ending: str, tmp_path: Path) -> Non
         ),
     ],
 )
-def test_the_reason_says_how_a_process_died(code: str, reason: str) -> None:
-    """A signal has its name, memory is called memory, and last words are cut."""
-    end = started(code).wait()
+def test_the_reason_names_signal_memory_or_exit_code(code: str, reason: str) -> None:
+    """Standard error is cut."""
+    end = start(code).wait()
     assert end is not None
     assert end.reason.startswith(reason)
     assert len(end.reason) < 1024
 
 
-def test_a_scratch_folder_lives_as_long_as_its_process() -> None:
-    """The folder is there for the process, and it is where its temporary files go."""
+def test_the_temporary_folder_is_removed_after_the_process() -> None:
+    """It is the folder for temporary files of the process."""
     code = "import os, sys, tempfile; d = sys.argv[1]; print(tempfile.gettempdir() == d and os.path.isdir(d), d)"
     child = Child(lambda scratch: [*PYTHON, code, scratch], "/", subprocesses.environment())
     end = child.wait()
     assert end is not None
-    answer, folder = end.answer.split()
-    assert answer == "True"
+    is_used, folder = end.output.split()
+    assert is_used == "True"
     assert not Path(folder).exists()
 
 
-def test_a_folder_that_is_gone_is_an_error_of_the_disk(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     """The error names the folder."""
     with pytest.raises(FileNotFoundError) as caught:
-        started("", tmp_path / "gone")
-    assert caught.value.filename == str(tmp_path / "gone")
+        start("", tmp_path / "missing")
+    assert caught.value.filename == str(tmp_path / "missing")
 
 
-def holding() -> Sequence[str]:
-    """Return a command whose process starts an attached child, says its number, and stays."""
+def attached_parent() -> Sequence[str]:
+    """Return the command of a process that starts an attached child, prints its number, and sleeps."""
     attached = "import os, time; from runner.scheduling.daemon.process import end_with_parent; "
-    attached += "end_with_parent(os.environ['TMPDIR']); time.sleep(60)"
+    attached += "end_with_parent(os.environ['TMPDIR']); print(flush=True); time.sleep(60)"
     code = f"""
 import time
 from runner import subprocesses
-from runner.scheduling.daemon.process import Child, bytes_of
-child = Child(lambda _: {[*PYTHON, attached]!r}, '/', subprocesses.environment())
+from runner.scheduling.daemon.process import Child
+child = Child(lambda _: {[sys.executable, "-c", attached]!r}, '/', subprocesses.environment())
+while not child._output:
+    time.sleep(0.01)
 print(child.pid, child._scratch.name, flush=True)
 time.sleep(60)
 """
-    return [*PYTHON, code]
+    return [sys.executable, "-c", code]
 
 
-def test_a_killed_process_takes_its_children_along() -> None:
-    """The leash: an attached child ends when who started it is killed by SIGKILL, and leaves no folder behind."""
-    with subprocess.Popen(holding(), stdout=subprocess.PIPE, text=True, env=subprocesses.environment()) as parent:
+def test_an_attached_process_ends_with_its_parent() -> None:
+    """After SIGKILL of the parent, its temporary folder is removed as well."""
+    with subprocess.Popen(
+        attached_parent(), stdout=subprocess.PIPE, text=True, env=subprocesses.environment()
+    ) as parent:
         assert parent.stdout
         number, scratch = parent.stdout.readline().split()
         pid = int(number)
-        time.sleep(0.3)
-        assert alive(pid)
+        assert is_running(pid)
         parent.kill()
-    assert gone(pid)
+    wait_until(lambda: not is_running(pid))
     assert not Path(scratch).exists()
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        Execution("Completed, fine", status=Status.COMPLETED, directory="out/12"),
+        Execution("Failed:\nno", False, status=Status.FAILED, failure_reason="Job inputs had no data"),
+        Execution("\u2028 'ä' \"", status=Status.COMPLETED_WITH_VIOLATIONS, directory="/a b"),
+    ],
+)
+def test_a_result_is_the_last_line_of_standard_output(execution: Execution) -> None:
+    """Any output may precede it; the directory becomes absolute."""
+    line = result_line(execution).decode()
+    assert "\n" not in line.strip()
+    directory = os.path.abspath(execution.directory) if execution.directory else ""  # noqa: PTH100  independent
+    assert ProcessExit(0, 5, f"some output{line}", "").result == replace(execution, directory=directory)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n", "{", "[]", "1", "null", '{"message": "", "status": "Done"}', '{"message": "", "status": 1}', "{}"],
+)
+def test_other_output_is_no_result(text: str) -> None:
+    """A process may end before or while it reports its result."""
+    assert ProcessExit(0, 0, text, "").result is None
+
+
+@dataclass(frozen=True)
+class Launched:
+    """An execution that has ended.
+
+    Attributes:
+        root: folder of all outputs.
+        execution: its record.
+        settings: configuration of its process.
+        result: reported result.
+    """
+
+    root: Path
+    execution: ExecutionRecord
+    settings: str
+    result: Execution | None
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    """An execution of a real schedule, with a token in the environment and conflicting modules in its folder."""
+    root, folder = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("folder")
+    for name in ("runner", "hydra", "json", "sitecustomize"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a module of the working folder was imported')\n")
+    configurations: list[str] = []
+
+    def configure(snapshot: Snapshot, execution: ExecutionRecord) -> str:
+        configurations.append(compose.execution_settings(snapshot, execution))
+        return configurations[-1]
+
+    with mock.patch.dict(os.environ, {"SHAPWATCH_TOKEN": SECRET}):
+        Shapwatch(root)("stage=schedule", "stage.action=create", *REMOTE)
+        with Ledger(f"sqlite:///{root}/ledger.sqlite", BUSY) as ledger:
+            stored = ledger.snapshot(ledger.schedules.get("breast-cancer-monitor").snapshot)
+            settings = stored.settings.replace("  endpoint: breast-cancer\n", f"  endpoint: {IDS}\n")
+            pending = Bench(ledger).pending(snapshot=Snapshot(settings, str(folder)))
+            end = launch(ledger, configure, pending).wait()
+    assert end is not None
+    return Launched(root, pending, configurations[0], end.result)
+
+
+def test_a_process_writes_to_the_directory_of_its_scheduled_time(launched: Launched, golden: Golden) -> None:
+    """Its environment contains the execution and the schedule, which are part of the endpoint here."""
+    assert launched.result
+    assert launched.result.status == Status.FAILED
+    golden(launched.result.failure_reason)
+    folder = f"monitor/watch-{launched.execution.id}/breast-cancer-monitor/2026/01/05/13"
+    assert launched.result.directory == str(launched.root / folder)
+    assert (launched.root / folder / "report.html").exists()
+
+
+def test_the_configuration_contains_window_and_scheduled_time(launched: Launched) -> None:
+    """Other settings are those of the snapshot."""
+    settings = OmegaConf.create(launched.settings)
+    assert settings.stage == {
+        "kind": "monitor",
+        "window": "2026-01-05T12:00:00+00:00/2026-01-05T13:00:00+00:00",
+        "scheduled": "2026-01-05T13:00:00+00:00",
+        "attached": True,
+    }
+    assert settings.schedule is None
+    assert settings.model.url == "http://127.0.0.1:9/invocations"
+
+
+def test_secrets_are_not_written(launched: Launched) -> None:
+    """Settings contain the name of the variable, and no file contains its value."""
+    assert OmegaConf.create(launched.settings).model.token_env == "SHAPWATCH_TOKEN"
+    assert SECRET not in launched.settings
+    files = [path for path in launched.root.rglob("*") if path.is_file()]
+    assert launched.root / "ledger.sqlite" in files
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_a_missing_working_folder_is_an_os_error(bench: Bench, tmp_path: Path) -> None:
+    """The error names the folder of the snapshot."""
+    missing = str(tmp_path / "missing")
+    pending = bench.pending(snapshot=Snapshot("a: 1\n", missing))
+    with pytest.raises(FileNotFoundError) as caught:
+        launch(bench.ledger, lambda snapshot, _: snapshot.settings, pending)
+    assert caught.value.filename == missing
+
+
+def test_a_missing_snapshot_is_a_ledger_error(bench: Bench, golden: Golden) -> None:
+    """No process is started."""
+    with golden.raises(LedgerError):
+        launch(bench.ledger, lambda *_: pytest.fail("a process was configured"), make_execution())
+
+
+@pytest.mark.parametrize(
+    ("environment", "context"),
+    [
+        ({}, {}),
+        ({"PATH": "/bin", "SHAPWATCH_TOKEN": SECRET}, {}),
+        ({"SHAPWATCH_EXECUTION": "7"}, {"execution": "7"}),
+        ({"SHAPWATCH_SCHEDULE": "watch", "SHAPWATCH_EXECUTION": "7"}, {"execution": "7", "schedule": "watch"}),
+    ],
+)
+def test_the_log_context_is_in_the_environment(environment: dict[str, str], context: dict[str, str]) -> None:
+    """It contains the execution and the schedule, and nothing else."""
+    assert log_context(environment) == context

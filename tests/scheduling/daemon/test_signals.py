@@ -1,4 +1,4 @@
-"""Signals, sent for real: counted, never lost, and never in the way of a lock."""
+"""Real signals: counted, never lost, and without deadlocks."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from threading import Thread, Timer
 
 from runner.scheduling.daemon.signals import Signals
 
-HAIL = """
+MANY_SIGNALS = """
 import os, signal, threading, time
 from runner.scheduling.daemon.signals import Signals
-for _ in range(300):
+for _ in range(100):
     with Signals(lambda: None) as signals:
-        hail = [threading.Thread(target=os.kill, args=(os.getpid(), number)) for number in (15, 2, 1) * 3]
-        for thread in hail:
-            thread.start()
+        senders = [threading.Thread(target=os.kill, args=(os.getpid(), number)) for number in (15, 2, 1) * 3]
+        for sender in senders:
+            sender.start()
         while not signals.wait(0.001):
             pass
-        for thread in hail:
-            thread.join()
+        for sender in senders:
+            sender.join()
         time.sleep(0.001)
 print("alive")
 """
 
 
-def test_a_signal_wakes_who_waits() -> None:
-    """At once, and it stays asked for; what was there before is there again afterwards."""
+def test_a_signal_ends_the_wait() -> None:
+    """Later waits end immediately, and the previous handlers are restored."""
     before = signal.getsignal(signal.SIGTERM)
     with Signals(lambda: None) as signals:
         assert not signals.wait(0.001)
@@ -44,22 +44,22 @@ def test_a_signal_wakes_who_waits() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_hang_up_is_told_of_and_ends_nothing() -> None:
-    """Each once, where it can do no harm."""
-    told: list[str] = []
-    with Signals(lambda: told.append("SIGHUP")) as signals:
+def test_sighup_calls_its_function_and_requests_no_stop() -> None:
+    """Each signal counts."""
+    calls: list[str] = []
+    with Signals(lambda: calls.append("SIGHUP")) as signals:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGHUP)
         assert not signals.wait(0.01)
-        assert told == ["SIGHUP", "SIGHUP"]
+        assert calls == ["SIGHUP", "SIGHUP"]
 
 
-def test_anybody_may_ask() -> None:
-    """From another thread, without a signal; who is woken finds that it was asked, however the threads take turns."""
+def test_any_thread_may_request_a_stop() -> None:
+    """The woken thread finds the request, whatever the order of the threads."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for _ in range(500):
+        for _ in range(300):
             with Signals(lambda: None) as signals:
                 Thread(target=signals.request_stop).start()
                 assert signals.wait(30)
@@ -67,7 +67,7 @@ def test_anybody_may_ask() -> None:
         sys.setswitchinterval(before)
 
 
-def test_a_hail_of_signals_blocks_nobody() -> None:
-    """However they fall: no lock is taken where they are handled."""
-    done = subprocess.run([sys.executable, "-c", HAIL], capture_output=True, text=True, timeout=60, check=False)
+def test_many_signals_cause_no_deadlock() -> None:
+    """No lock is taken in a handler."""
+    done = subprocess.run([sys.executable, "-c", MANY_SIGNALS], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "alive\n", done.stderr

@@ -1,4 +1,4 @@
-"""Executions as processes that end by themselves, by force, or with whoever watches them."""
+"""The supervisor runs executions as processes, records their results, and takes over those of dead owners."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from threading import Timer
 
@@ -14,229 +15,291 @@ import pytest
 
 from runner.domain.executions import Status
 from runner.domain.schedules import ExecutionRecord
+from runner.scheduling.daemon import supervisor as supervisor_module
 from runner.scheduling.daemon.process import Child
-from runner.scheduling.daemon.result import RUN_AGAIN, STOPPED_BY_HAND
+from runner.scheduling.daemon.supervisor import (
+    RUN_AGAIN,
+    STOPPED_ON_REQUEST,
+    HeartbeatMonitor,
+    result_after_death,
+    result_after_timeout,
+)
 from runner.scheduling.ledger.ledger import Ledger
 from tests.golden import Golden
-from tests.scheduling.daemon.supervisor_bench import LEASE, Bench, deaf, program, settled, wait_until
-from tests.scheduling.ledger.ledger_samples import NOON
+from tests.scheduling.daemon.bench import LEASE, Bench, program, stubborn_program, wait_for_end, wait_until
+from tests.scheduling.daemon.execution_samples import NOON, make_execution
 
-SOON = timedelta(seconds=1)
+SECOND = timedelta(seconds=1)
 
 
-def test_what_a_process_tells_is_written_down(bench: Bench) -> None:
-    """Status, message, reason and output are the process's own words; memory and owner are added."""
+def test_the_result_of_a_process_is_recorded(bench: Bench) -> None:
+    """Owner, times and peak memory are added to the reported result."""
     bench.codes["watch"] = program(
-        Status.COMPLETED_WITH_VIOLATIONS, exit_message="drift", failure_reason="because", output="/out/13"
+        Status.COMPLETED_WITH_VIOLATIONS, message="drift", failure_reason="reason", directory="/out/13"
     )
-    supervisor = bench.supervisor("us")
-    entry = bench.pending()
-    bench.clock.go_on(SOON)
-    assert supervisor.start(entry)
-    ended = settled(bench, entry, supervisor)
+    supervisor = bench.supervisor("a")
+    execution = bench.pending()
+    bench.clock.advance(SECOND)
+    assert supervisor.start(execution)
+    ended = wait_for_end(bench, execution, supervisor)
     assert (ended.status, ended.exit_message, ended.failure_reason, ended.output) == (
         Status.COMPLETED_WITH_VIOLATIONS,
         "drift",
-        "because",
+        "reason",
         "/out/13",
     )
-    assert (ended.owner, ended.attempts, ended.started, ended.ended) == ("us", 1, NOON + SOON, NOON + SOON)
+    assert (ended.owner, ended.attempts, ended.started, ended.ended) == ("a", 1, NOON + SECOND, NOON + SECOND)
     assert ended.peak_memory is not None
     assert ended.peak_memory > 1_000_000
 
 
-def test_what_somebody_else_has_claimed_is_not_started(bench: Bench) -> None:
-    """Of two supervisors one runs it, and a free place stays free."""
-    entry, supervisor = bench.pending(), bench.supervisor()
-    assert bench.ledger.begin(entry.id, "somebody", NOON)
-    assert not supervisor.start(entry)
+def test_a_claimed_execution_is_not_started(bench: Bench) -> None:
+    """Of two supervisors one runs an execution, and the worker of the other stays free."""
+    execution, supervisor = bench.pending(), bench.supervisor()
+    assert bench.ledger.executions.claim(execution.id, "b", NOON)
+    assert not supervisor.start(execution)
     assert (bench.started, supervisor.free) == ([], 2)
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL: by hand, or because memory ran out"),
+        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
         ("import os; os.kill(os.getpid(), 11)", "ended by SIGSEGV"),
-        ("import sys; sys.exit('the artefact is gone')", "exit code 1, without a result: the artefact is gone"),
+        ("import sys; sys.exit('the artifact is missing')", "without a result: the artifact is missing"),
         ("raise MemoryError", "ran out of memory"),
         ("print('{')", "exit code 0, without a result"),
     ],
 )
-def test_a_process_that_dies_has_failed_with_the_reason(bench: Bench, code: str, reason: str) -> None:
-    """The reason says by what, and holds its last words."""
+def test_a_process_without_result_has_failed(bench: Bench, code: str, reason: str) -> None:
+    """The failure reason contains the signal or exit code, and the last lines of standard error."""
     bench.codes["watch"] = code
-    supervisor, entry = bench.supervisor(), bench.pending()
-    supervisor.start(entry)
-    ended = settled(bench, entry, supervisor)
+    supervisor, execution = bench.supervisor(), bench.pending()
+    supervisor.start(execution)
+    ended = wait_for_end(bench, execution, supervisor)
     assert ended.status == Status.FAILED
     assert reason in (ended.failure_reason or "")
 
 
-def test_what_takes_too_long_is_stopped_with_all_it_started(bench: Bench, golden: Golden) -> None:
-    """Even one that is deaf to SIGTERM, and even its own children."""
-    bench.codes["watch"] = deaf()
-    supervisor, entry = bench.supervisor(grace_seconds=0.1), bench.pending(max_runtime=1)
-    supervisor.start(entry)
-    ended = settled(bench, entry, supervisor)
+def test_an_execution_is_stopped_after_max_runtime(bench: Bench, golden: Golden) -> None:
+    """A process that ignores SIGTERM is killed."""
+    bench.codes["watch"] = stubborn_program()
+    supervisor, execution = bench.supervisor(grace_seconds=0.1), bench.pending(max_runtime=1)
+    supervisor.start(execution)
+    ended = wait_for_end(bench, execution, supervisor)
     assert ended.status == Status.STOPPED
     golden(ended.failure_reason)
 
 
-def test_what_is_stopped_by_hand_says_so_unless_it_was_done(bench: Bench) -> None:
-    """A result that came before the signal counts."""
+def test_a_stopped_execution_keeps_a_reported_result(bench: Bench) -> None:
+    """Without a reported result the one of the stop is recorded."""
     bench.codes |= {"watch": program(seconds=60), "done": f"{program()}; sys.stdout.flush(); time.sleep(60)"}
-    supervisor, entry, done = bench.supervisor(), bench.pending(), bench.pending("done")
-    for each in (entry, done):
+    supervisor, execution, done = bench.supervisor(), bench.pending(), bench.pending("done")
+    for each in (execution, done):
         supervisor.start(each)
-    running = supervisor.running[done.id].child
-    wait_until(lambda: running._answer)
-    for each in (entry, done):
-        supervisor.stop(each.id, STOPPED_BY_HAND)
-        supervisor.stop(each.id, RUN_AGAIN)  # comes too late
-    ended = settled(bench, entry, supervisor)
-    assert (ended.status, ended.failure_reason) == (Status.STOPPED, STOPPED_BY_HAND.failure_reason)
-    assert settled(bench, done, supervisor).status == Status.COMPLETED
+    child = supervisor.running[done.id].child
+    wait_until(lambda: child._output)
+    for each in (execution, done):
+        supervisor.stop(each.id, STOPPED_ON_REQUEST)
+        supervisor.stop(each.id, RUN_AGAIN)  # has no effect
+    ended = wait_for_end(bench, execution, supervisor)
+    assert (ended.status, ended.failure_reason) == (Status.STOPPED, STOPPED_ON_REQUEST.failure_reason)
+    assert wait_for_end(bench, done, supervisor).status == Status.COMPLETED
 
 
-def test_what_cannot_be_started_has_failed(bench: Bench) -> None:
-    """As when the folder of its settings is gone."""
+def test_a_process_that_cannot_be_started_has_failed(bench: Bench) -> None:
+    """The failure reason names the missing folder."""
 
-    def nowhere(_: ExecutionRecord) -> Child:
+    def launch(_: ExecutionRecord) -> Child:
         return Child(lambda _: ["/bin/true"], "/no/such/folder", {})
 
-    supervisor, entry = bench.supervisor(launch=nowhere), bench.pending()
-    assert supervisor.start(entry)
-    ended = bench.ledger.entry(entry.id)
+    supervisor, execution = bench.supervisor(launch=launch), bench.pending()
+    assert supervisor.start(execution)
+    ended = bench.ledger.executions.get(execution.id)
     assert ended.status == Status.FAILED
     assert "/no/such/folder" in (ended.failure_reason or "")
 
 
-def test_a_result_waits_for_a_ledger_that_is_locked(tmp_path: Path) -> None:
-    """However long that takes: it is written down once somebody else's lock is gone."""
+def test_a_result_is_recorded_once_a_locked_ledger_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording is repeated until it succeeds."""
+    monkeypatch.setattr(supervisor_module, "RETRY_SECONDS", 0.05)
     file = tmp_path / "ledger.sqlite"
     with (
         Ledger(f"sqlite:///{file}", 0.05) as ledger,
         closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other,
     ):
-        bench = Bench(ledger, codes={"watch": program(seconds=0.2)})
-        supervisor, entry = bench.supervisor(), bench.pending()
-        supervisor.start(entry)
+        bench = Bench(ledger, codes={"watch": program(seconds=0.1)})
+        supervisor, execution = bench.supervisor(), bench.pending()
+        supervisor.start(execution)
         other.execute("BEGIN EXCLUSIVE")
-        Timer(1.5, other.execute, ["ROLLBACK"]).start()
-        assert settled(bench, entry, supervisor).status == Status.COMPLETED
+        Timer(0.5, other.execute, ["ROLLBACK"]).start()
+        assert wait_for_end(bench, execution, supervisor).status == Status.COMPLETED
 
 
 @pytest.mark.parametrize("problem", [errno.EMFILE, errno.EAGAIN])
-def test_what_is_scarce_now_is_tried_again(bench: Bench, problem: int) -> None:
-    """No file descriptor, no process: the execution goes back in the next round, three times at most."""
+def test_a_start_without_resources_is_repeated(bench: Bench, problem: int) -> None:
+    """Without file descriptors or processes the execution is pending again, for at most three attempts."""
 
-    def scarce(_: ExecutionRecord) -> Child:
+    def launch(_: ExecutionRecord) -> Child:
         raise OSError(problem, os.strerror(problem))
 
-    supervisor, entry = bench.supervisor(launch=scarce), bench.pending()
+    supervisor, execution = bench.supervisor(launch=launch), bench.pending()
     for attempt in (1, 2, 3):
-        assert supervisor.start(bench.ledger.entry(entry.id))
+        assert supervisor.start(bench.ledger.executions.get(execution.id))
         supervisor.reap()
-        assert bench.ledger.entry(entry.id).attempts == attempt
-    assert bench.ledger.entry(entry.id).status == Status.FAILED
+        assert bench.ledger.executions.get(execution.id).attempts == attempt
+    assert bench.ledger.executions.get(execution.id).status == Status.FAILED
 
 
-def test_only_some_may_be_looked_after(bench: Bench) -> None:
-    """A backfill leaves the executions of others alone, however long they are silent."""
+def test_reaping_may_be_limited_to_some_executions(bench: Bench) -> None:
+    """A backfill does not take over the executions of a dead daemon."""
     supervisor = bench.supervisor()
-    ours, theirs = bench.pending(), bench.pending(hours=2)
-    for entry in (ours, theirs):
-        assert bench.ledger.begin(entry.id, "gone", NOON)
-    supervisor.reap({ours.id})
-    bench.clock.go_on(timedelta(seconds=LEASE))
-    supervisor.reap({ours.id})
-    assert bench.ledger.entry(ours.id).status == Status.PENDING
-    assert bench.ledger.entry(theirs.id).status == Status.IN_PROGRESS
+    checked, ignored = bench.pending(), bench.pending(hours=2)
+    for execution in (checked, ignored):
+        assert bench.ledger.executions.claim(execution.id, "dead", NOON)
+    supervisor.reap({checked.id})
+    bench.clock.advance(timedelta(seconds=LEASE))
+    supervisor.reap({checked.id})
+    assert bench.ledger.executions.get(checked.id).status == Status.PENDING
+    assert bench.ledger.executions.get(ignored.id).status == Status.IN_PROGRESS
 
 
-def test_who_has_promised_a_longer_lease_is_waited_for(bench: Bench) -> None:
-    """The lease is its owner's, not that of whoever judges it."""
-    supervisor, entry = bench.supervisor(), bench.pending()
-    assert bench.ledger.begin(entry.id, "slow", NOON, 3 * LEASE)
+def test_the_lease_is_that_of_the_owner(bench: Bench) -> None:
+    """An owner with a longer lease is dead only after that lease."""
+    supervisor, execution = bench.supervisor(), bench.pending()
+    assert bench.ledger.executions.claim(execution.id, "slow", NOON, 3 * LEASE)
     for expected in (Status.IN_PROGRESS, Status.IN_PROGRESS, Status.IN_PROGRESS, Status.PENDING):
         supervisor.reap()
-        assert bench.ledger.entry(entry.id).status == expected
-        bench.clock.go_on(timedelta(seconds=LEASE))
+        assert bench.ledger.executions.get(execution.id).status == expected
+        bench.clock.advance(timedelta(seconds=LEASE))
 
 
-def test_what_a_dead_process_ran_is_run_again_after_its_lease(bench: Bench, golden: Golden) -> None:
-    """Not before; after three times it has failed, and what was to be stopped is stopped."""
+def test_executions_of_a_dead_owner_are_repeated_after_its_lease(bench: Bench, golden: Golden) -> None:
+    """After three attempts the execution has failed; one that was stopping is stopped."""
     supervisor = bench.supervisor()
-    entry, stopping = bench.pending(), bench.pending(hours=2)
+    execution, stopping = bench.pending(), bench.pending(hours=2)
     for attempt in (1, 2, 3):
-        assert bench.ledger.begin(entry.id, "gone", bench.clock())
+        assert bench.ledger.executions.claim(execution.id, "dead", bench.clock())
         supervisor.reap()
-        bench.clock.go_on(timedelta(seconds=LEASE - 1))
+        bench.clock.advance(timedelta(seconds=LEASE - 1))
         supervisor.reap()
-        assert bench.ledger.entry(entry.id).status == Status.IN_PROGRESS, attempt
-        bench.clock.go_on(SOON)
+        assert bench.ledger.executions.get(execution.id).status == Status.IN_PROGRESS, attempt
+        bench.clock.advance(SECOND)
         supervisor.reap()
-        assert bench.ledger.entry(entry.id).status == (Status.FAILED if attempt == 3 else Status.PENDING)
-    golden(bench.ledger.entry(entry.id).failure_reason or "")
-    assert bench.ledger.begin(stopping.id, "gone", NOON)
-    assert bench.ledger.ask_to_stop(stopping.id, NOON)
+        expected = Status.FAILED if attempt == 3 else Status.PENDING
+        assert bench.ledger.executions.get(execution.id).status == expected
+    golden(bench.ledger.executions.get(execution.id).failure_reason)
+    assert bench.ledger.executions.claim(stopping.id, "dead", NOON)
+    assert bench.ledger.executions.request_stop(stopping.id, NOON)
     supervisor.reap()
-    bench.clock.go_on(timedelta(seconds=LEASE))
+    bench.clock.advance(timedelta(seconds=LEASE))
     supervisor.reap()
-    assert bench.ledger.entry(stopping.id).status == Status.STOPPED
+    assert bench.ledger.executions.get(stopping.id).status == Status.STOPPED
 
 
-def test_what_beats_is_left_alone(bench: Bench) -> None:
-    """Another process that is heard keeps what it runs, for as long as it likes."""
-    supervisor, entry = bench.supervisor(), bench.pending()
-    assert bench.ledger.begin(entry.id, "alive", NOON)
+def test_executions_with_heartbeats_are_not_taken_over(bench: Bench) -> None:
+    """Another process with heartbeats keeps its executions."""
+    supervisor, execution = bench.supervisor(), bench.pending()
+    assert bench.ledger.executions.claim(execution.id, "alive", NOON)
     for _ in range(5):
-        bench.clock.go_on(timedelta(seconds=LEASE / 2))
-        bench.ledger.beat("alive", bench.clock(), False, "host", 1)
+        bench.clock.advance(timedelta(seconds=LEASE / 2))
+        bench.ledger.record_daemon("alive", bench.clock(), False, "host", 1)
         supervisor.reap()
-    assert bench.ledger.entry(entry.id).status == Status.IN_PROGRESS
+    assert bench.ledger.executions.get(execution.id).status == Status.IN_PROGRESS
 
 
-def test_what_we_began_and_lost_ourselves_goes_back_at_once(bench: Bench) -> None:
-    """An execution under our name that we do not run, as when its settings could not be read."""
-    supervisor, entry = bench.supervisor("us"), bench.pending()
-    assert bench.ledger.begin(entry.id, "us", NOON)
+def test_an_own_execution_without_process_is_pending_again(bench: Bench) -> None:
+    """This happens if the snapshot could not be read after the claim."""
+    supervisor, execution = bench.supervisor("a"), bench.pending()
+    assert bench.ledger.executions.claim(execution.id, "a", NOON)
     supervisor.reap()
-    assert bench.ledger.entry(entry.id).status == Status.PENDING
+    assert bench.ledger.executions.get(execution.id).status == Status.PENDING
 
 
-def test_all_end_and_go_back_when_the_daemon_ends(bench: Bench) -> None:
-    """They are pending again, but what was to be stopped is stopped."""
+def test_running_executions_are_pending_after_the_end_of_the_daemon(bench: Bench) -> None:
+    """An execution with a stop request is stopped."""
     bench.codes["watch"] = program(seconds=60)
-    supervisor, entry, stopping = bench.supervisor(), bench.pending(), bench.pending(hours=2)
-    for each in (entry, stopping):
+    supervisor, execution, stopping = bench.supervisor(), bench.pending(), bench.pending(hours=2)
+    for each in (execution, stopping):
         supervisor.start(each)
-    assert bench.ledger.ask_to_stop(stopping.id, NOON)
+    assert bench.ledger.executions.request_stop(stopping.id, NOON)
     supervisor.stop_all(RUN_AGAIN, 5)
     assert (supervisor.running, supervisor.free) == ({}, 2)
-    assert bench.ledger.entry(entry.id).status == Status.PENDING
-    assert bench.ledger.entry(stopping.id).status == Status.STOPPED
+    assert bench.ledger.executions.get(execution.id).status == Status.PENDING
+    assert bench.ledger.executions.get(stopping.id).status == Status.STOPPED
 
 
-def test_what_is_abandoned_is_ended_without_a_word(bench: Bench) -> None:
-    """Somebody else may own it by now; and the supervisor can go on afterwards."""
+def test_abandoned_executions_end_without_a_record(bench: Bench) -> None:
+    """The supervisor can start others afterwards."""
     bench.codes["watch"] = program(seconds=60)
-    supervisor, entry = bench.supervisor(), bench.pending()
-    supervisor.start(entry)
+    supervisor, execution = bench.supervisor(), bench.pending()
+    supervisor.start(execution)
     supervisor.abandon()
-    assert bench.ledger.entry(entry.id).status == Status.IN_PROGRESS
+    assert bench.ledger.executions.get(execution.id).status == Status.IN_PROGRESS
     bench.codes["watch"] = program()
-    supervisor.start(other := bench.pending(hours=2))
-    assert settled(bench, other, supervisor).status == Status.COMPLETED
+    supervisor.start(later := bench.pending(hours=2))
+    assert wait_for_end(bench, later, supervisor).status == Status.COMPLETED
 
 
-def test_an_execution_that_was_taken_over_is_not_written_over(bench: Bench) -> None:
-    """The one who has it now has the say, whatever our process tells."""
-    bench.codes["watch"] = program(seconds=0.3)
-    supervisor, entry = bench.supervisor("us"), bench.pending()
-    supervisor.start(entry)
-    assert bench.ledger.hand_back(entry.id, "us", NOON)
-    assert bench.ledger.begin(entry.id, "them", NOON)
-    ended = settled(bench, entry, supervisor)
-    assert (ended.status, ended.owner) == (Status.IN_PROGRESS, "them")
+def test_the_result_of_a_former_owner_is_not_recorded(bench: Bench) -> None:
+    """The record belongs to the new owner."""
+    bench.codes["watch"] = program(seconds=0.2)
+    supervisor, execution = bench.supervisor("a"), bench.pending()
+    supervisor.start(execution)
+    assert bench.ledger.executions.release(execution.id, "a", NOON)
+    assert bench.ledger.executions.claim(execution.id, "b", NOON)
+    ended = wait_for_end(bench, execution, supervisor)
+    assert (ended.status, ended.owner) == (Status.IN_PROGRESS, "b")
+
+
+def test_waiting_ends_with_the_last_execution_or_the_time_limit(bench: Bench) -> None:
+    """The return value states whether nothing is running."""
+    bench.codes["watch"] = program(seconds=0.2)
+    supervisor = bench.supervisor()
+    assert supervisor.wait(0)
+    supervisor.start(bench.pending())
+    assert not supervisor.wait(0.01)
+    assert supervisor.wait(10)
+
+
+def test_an_execution_is_repeated_after_the_death_of_its_owner_up_to_three_attempts() -> None:
+    """An execution with a stop request is stopped."""
+    assert result_after_death(make_execution(attempts=1)) is RUN_AGAIN
+    assert result_after_death(make_execution(attempts=2)) is RUN_AGAIN
+    assert result_after_death(make_execution(attempts=3)).status == Status.FAILED
+    assert result_after_death(make_execution(status=Status.STOPPING)) is STOPPED_ON_REQUEST
+
+
+def test_an_execution_after_max_runtime_is_stopped_rather_than_failed(golden: Golden) -> None:
+    """The reason names the setting."""
+    result = result_after_timeout(make_execution(max_runtime=7))
+    assert result.status == Status.STOPPED
+    golden(result.failure_reason)
+
+
+def test_an_owner_is_dead_if_its_heartbeat_is_unchanged_for_the_lease() -> None:
+    """The time in the heartbeat does not matter."""
+    seconds = iter([0.0, 9.9, 10.0])
+    monitor = HeartbeatMonitor(10, lambda: next(seconds))
+    execution = make_execution(heartbeat=NOON + timedelta(days=1000))
+    assert monitor.expired([execution]) == []
+    assert monitor.expired([execution]) == []
+    assert monitor.expired([execution]) == [execution]
+
+
+def test_any_change_of_the_heartbeat_counts() -> None:
+    """An owner whose clock runs backwards is alive."""
+    stopwatch = count(0, 9.0)
+    monitor = HeartbeatMonitor(10, lambda: next(stopwatch))
+    for minutes in (0, -60, 5, 4, -1):
+        assert monitor.expired([make_execution(heartbeat=NOON + timedelta(minutes=minutes))]) == []
+
+
+def test_an_execution_that_runs_again_has_a_new_lease() -> None:
+    """Executions that are no longer running are forgotten."""
+    seconds = iter([0.0, 5.0, 20.0, 29.0])
+    monitor = HeartbeatMonitor(10, lambda: next(seconds))
+    assert monitor.expired([make_execution()]) == []
+    assert monitor.expired([]) == []
+    assert monitor.expired([make_execution()]) == []
+    assert monitor.expired([make_execution()]) == []

@@ -1,4 +1,4 @@
-"""A ledger in each of the databases."""
+"""A ledger in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.scheduling.ledger.ledger_samples import BUSY
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
-    """A fresh ledger."""
+    """A new ledger."""
     with Ledger(ledger_url, BUSY) as fresh:
         yield fresh

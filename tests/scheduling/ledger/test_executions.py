@@ -1,27 +1,42 @@
-"""Executions are planned once and move to their end, in either database."""
+"""Executions are planned once and reach a terminal status, in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from runner.domain.executions import HOUR, Status
-from runner.domain.schedules import ExecutionRecord
+from runner.domain.executions import HOUR, Execution, Status
+from runner.domain.schedules import ExecutionRecord, ScheduledTime
 from runner.errors import LedgerError
 from runner.scheduling.ledger.ledger import Ledger
 from tests.golden import Golden
-from tests.scheduling.ledger.ledger_samples import NOON, OTHERS, SETTINGS, due, dues, ended, planned, schedule
+from tests.scheduling.ledger.ledger_samples import (
+    NOON,
+    OTHER_SETTINGS,
+    SETTINGS,
+    due,
+    dues,
+    finished,
+    planned,
+    schedule,
+)
 
 SOON, LATER = NOON + timedelta(minutes=1), NOON + 9 * HOUR
 
 
-def test_planning_writes_down_what_is_due(ledger: Ledger) -> None:
-    """The executions come oldest first, and the cursor stands at the last of them."""
-    ledger.create(schedule(), SETTINGS)
-    first, second = ledger.plan(schedule(), [due(1), due(2, start_at=LATER)], SOON) or []
+def add(ledger: Ledger, due: list[ScheduledTime], **changes: Any) -> list[ExecutionRecord]:
+    """Add executions of a backfill."""
+    return ledger.executions.add(schedule(revision=0, **changes), SETTINGS, due, NOON)
+
+
+def test_planning_adds_executions_and_moves_the_cursor(ledger: Ledger) -> None:
+    """The executions are returned oldest first; the cursor is the last scheduled time."""
+    ledger.schedules.create(schedule(), SETTINGS)
+    first, second = ledger.schedules.plan(schedule(), [due(1), due(2, start_at=LATER)], SOON) or []
     assert first == ExecutionRecord(
         id=first.id,
         schedule="watch",
@@ -37,14 +52,14 @@ def test_planning_writes_down_what_is_due(ledger: Ledger) -> None:
         modified=SOON,
     )
     assert (second.scheduled, second.start_at) == (NOON + 2 * HOUR, LATER)
-    assert ledger.schedule("watch") == schedule(cursor=NOON + 2 * HOUR)
-    assert ledger.entries("watch") == [second, first]
+    assert ledger.schedules.get("watch") == schedule(cursor=NOON + 2 * HOUR)
+    assert ledger.executions.newest("watch") == [second, first]
 
 
-def test_what_is_skipped_is_stopped_at_once(ledger: Ledger) -> None:
-    """Its row says why there is no execution."""
-    ledger.create(schedule(), SETTINGS)
-    skipped, wanted = ledger.plan(schedule(), [due(1, skipped="too old"), due(2)], SOON) or []
+def test_a_skipped_time_becomes_a_stopped_execution(ledger: Ledger) -> None:
+    """The record contains the reason."""
+    ledger.schedules.create(schedule(), SETTINGS)
+    skipped, wanted = ledger.schedules.plan(schedule(), [due(1, skipped="too old"), due(2)], SOON) or []
     assert (skipped.status, skipped.failure_reason, skipped.ended) == (Status.STOPPED, "too old", SOON)
     assert (wanted.status, wanted.failure_reason, wanted.ended) == (Status.PENDING, None, None)
 
@@ -52,124 +67,129 @@ def test_what_is_skipped_is_stopped_at_once(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda ledger: ledger.plan(schedule(), dues(1), NOON),
-        lambda ledger: ledger.stop("watch", NOON),
-        lambda ledger: ledger.delete("watch", NOON),
-        lambda ledger: ledger.update(schedule(), SETTINGS),
+        lambda ledger: ledger.schedules.plan(schedule(), dues(1), NOON),
+        lambda ledger: ledger.schedules.stop("watch", NOON),
+        lambda ledger: ledger.schedules.delete("watch", NOON),
+        lambda ledger: ledger.schedules.update(schedule(), SETTINGS),
     ],
     ids=["planned", "stopped", "deleted", "updated"],
 )
-def test_a_schedule_that_has_changed_is_not_planned(ledger: Ledger, change: Callable[[Ledger], object]) -> None:
-    """Whoever has read it before gets None, and nothing is written."""
-    ledger.create(schedule(), SETTINGS)
+def test_a_changed_schedule_is_not_planned(ledger: Ledger, change: Callable[[Ledger], object]) -> None:
+    """Planning with an outdated schedule returns None and has no effect."""
+    ledger.schedules.create(schedule(), SETTINGS)
     change(ledger)
-    before = ledger.entries(newest=100)
-    assert ledger.plan(schedule(), dues(1, 2), SOON) is None
-    assert ledger.entries(newest=100) == before
+    before = ledger.executions.newest(limit=100)
+    assert ledger.schedules.plan(schedule(), dues(1, 2), SOON) is None
+    assert ledger.executions.newest(limit=100) == before
 
 
 def test_a_scheduled_time_is_planned_once(ledger: Ledger) -> None:
-    """What is there already, as from a backfill, is left alone, and only what is new comes back."""
-    ledger.create(schedule(), SETTINGS)
-    (first,) = ledger.enter("watch", "adult", SETTINGS, 0, 3600, dues(1), NOON)
-    first = ended(ledger, first)
-    (second,) = ledger.plan(schedule(), dues(1, 2), SOON) or []
+    """Existing executions, for example of a backfill, are unchanged and not returned."""
+    ledger.schedules.create(schedule(), SETTINGS)
+    (first,) = add(ledger, dues(1), max_runtime=3600)
+    first = finished(ledger, first)
+    (second,) = ledger.schedules.plan(schedule(), dues(1, 2), SOON) or []
     assert second.scheduled == NOON + 2 * HOUR
-    assert ledger.entries("watch") == [second, first]
+    assert ledger.executions.newest("watch") == [second, first]
 
 
-def test_thousands_are_planned_at_once(ledger: Ledger) -> None:
-    """A long outage is written down in one go."""
-    entries = planned(ledger, *range(1, 2501))
-    assert [entry.scheduled for entry in entries] == [NOON + i * HOUR for i in range(1, 2501)]
-    assert len(ledger.startable(NOON + 3000 * HOUR, 10_000, 10_000)) == 2500
+def test_thousands_of_executions_are_planned_in_one_call(ledger: Ledger) -> None:
+    """This happens after a long outage."""
+    executions = planned(ledger, *range(1, 2501))
+    assert [execution.scheduled for execution in executions] == [NOON + i * HOUR for i in range(1, 2501)]
+    assert len(ledger.executions.startable(NOON + 3000 * HOUR, 10_000, 10_000)) == 2500
 
 
-def test_what_is_entered_comes_back_new_or_not(ledger: Ledger) -> None:
-    """A backfill needs no schedule, and finds what is there between the times it asks for."""
-    assert ledger.enter("watch", "adult", SETTINGS, 0, 60, [], NOON) == []
-    first, third = ledger.enter("watch", "adult", SETTINGS, 0, 60, dues(1, 3), NOON)
+def test_adding_returns_new_and_existing_executions(ledger: Ledger) -> None:
+    """A backfill needs no schedule in the ledger."""
+    assert add(ledger, [], max_runtime=60) == []
+    first, third = add(ledger, dues(1, 3), max_runtime=60)
     assert (first.status, first.revision, first.max_runtime, first.created) == (Status.PENDING, 0, 60, NOON)
-    (second,) = ledger.enter("watch", "adult", SETTINGS, 0, 60, dues(2), NOON)
-    third = ended(ledger, third)
-    again = ledger.enter("watch", "other", OTHERS, 7, 90, dues(3, 1), SOON)
+    (second,) = add(ledger, dues(2), max_runtime=60)
+    third = finished(ledger, third)
+    again = ledger.executions.add(schedule(endpoint="other", revision=7), OTHER_SETTINGS, dues(3, 1), SOON)
     assert again == [first, third]
     assert second.scheduled == NOON + 2 * HOUR
 
 
 def test_executions_are_listed_newest_first(ledger: Ledger, golden: Golden) -> None:
-    """Of a schedule or of all, so many, with some statuses."""
+    """The list may be limited by schedule, number and status."""
     one, two, three = planned(ledger, 1, 2, 3)
     (other,) = planned(ledger, 4, name="other")
-    two = ended(ledger, two, Status.FAILED)
-    assert ledger.entries() == [other, three, two, one]
-    assert ledger.entries("watch", newest=2) == [three, two]
-    assert ledger.entries("watch", statuses=[Status.PENDING]) == [three, one]
-    assert ledger.entries(statuses={Status.FAILED, Status.COMPLETED}) == [two]
-    assert ledger.entries("nobody") == []
-    assert ledger.last("watch") == three
-    assert ledger.last("nobody") is None
+    two = finished(ledger, two, Status.FAILED)
+    assert ledger.executions.newest() == [other, three, two, one]
+    assert ledger.executions.newest("watch", limit=2) == [three, two]
+    assert ledger.executions.newest("watch", statuses=[Status.PENDING]) == [three, one]
+    assert ledger.executions.newest(statuses={Status.FAILED, Status.COMPLETED}) == [two]
+    assert ledger.executions.newest("nobody") == []
+    assert ledger.executions.last("watch") == three
+    assert ledger.executions.last("nobody") is None
     with golden.raises(LedgerError):
-        ledger.entry(999)
+        ledger.executions.get(999)
 
 
-def test_each_schedule_has_its_last_execution(ledger: Ledger) -> None:
-    """It is the one scheduled last; a schedule without any, or a deleted one, has none."""
+def test_the_last_execution_has_the_latest_scheduled_time(ledger: Ledger) -> None:
+    """Schedules without executions, and deleted ones, are left out."""
     planned(ledger, 1, 5, 3)
     planned(ledger, 2, name="other")
     planned(ledger, 2, name="gone")
-    ledger.delete("gone", NOON)
-    ledger.create(schedule("new"), SETTINGS)
-    lasts = ledger.last_of_each()
-    assert {name: entry.scheduled for name, entry in lasts.items()} == {
+    ledger.schedules.delete("gone", NOON)
+    ledger.schedules.create(schedule("new"), SETTINGS)
+    lasts = ledger.executions.last_by_schedule()
+    assert {name: execution.scheduled for name, execution in lasts.items()} == {
         "watch": NOON + 5 * HOUR,
         "other": NOON + 2 * HOUR,
     }
 
 
-def test_each_schedule_has_its_last_execution_that_ended(ledger: Ledger) -> None:
-    """What is pending after it does not count where it is not asked for."""
+def test_the_last_execution_may_be_limited_to_statuses(ledger: Ledger) -> None:
+    """Later pending executions do not count then."""
     one, _, _ = planned(ledger, 1, 2, 3)
     planned(ledger, 2, name="other")
-    one = ended(ledger, one, Status.FAILED)
-    assert ledger.last_of_each([Status.COMPLETED, Status.FAILED]) == {"watch": one}
-    assert ledger.last_of_each([Status.COMPLETED]) == {}
+    one = finished(ledger, one, Status.FAILED)
+    assert ledger.executions.last_by_schedule([Status.COMPLETED, Status.FAILED]) == {"watch": one}
+    assert ledger.executions.last_by_schedule([Status.COMPLETED]) == {}
 
 
-def test_what_may_start_comes_oldest_first(ledger: Ledger) -> None:
-    """Only what is pending and whose time has come, and not more than asked for."""
-    ledger.create(schedule(), SETTINGS)
+def test_startable_executions_are_listed_oldest_first(ledger: Ledger) -> None:
+    """They are pending, their start time has passed, and their number is limited."""
+    ledger.schedules.create(schedule(), SETTINGS)
     hours = [due(3), due(1, start_at=LATER), due(2), due(4), due(5, skipped="too old")]
-    entries = {entry.scheduled: entry for entry in ledger.plan(schedule(), hours, NOON) or []}
-    one, two, three, four = (entries[NOON + i * HOUR] for i in (1, 2, 3, 4))
-    assert ledger.startable(NOON + 3 * HOUR, 10, 10) == [two, three]
-    assert ledger.startable(LATER, 10, 10) == [one, two, three, four]
-    assert ledger.startable(LATER, 10, 2) == [one, two]
-    ledger.begin(two.id, "us", NOON)
-    assert ledger.startable(LATER, 10, 2) == [one, three]
+    executions = {execution.scheduled: execution for execution in ledger.schedules.plan(schedule(), hours, NOON) or []}
+    one, two, three, four = (executions[NOON + i * HOUR] for i in (1, 2, 3, 4))
+    assert ledger.executions.startable(NOON + 3 * HOUR, 10, 10) == [two, three]
+    assert ledger.executions.startable(LATER, 10, 10) == [one, two, three, four]
+    assert ledger.executions.startable(LATER, 10, 2) == [one, two]
+    ledger.executions.claim(two.id, "a", NOON)
+    assert ledger.executions.startable(LATER, 10, 2) == [one, three]
 
 
-def test_a_schedule_with_a_long_past_keeps_no_other_waiting(ledger: Ledger) -> None:
-    """Of each schedule there are so many, of all together the oldest come first."""
+def test_startable_executions_are_limited_per_schedule(ledger: Ledger) -> None:
+    """A schedule with many missed times does not delay others."""
     old, new = planned(ledger, *range(1, 50)), planned(ledger, 60, 61, 62, name="young")
-    assert ledger.startable(NOON + 100 * HOUR, 2, 1000) == [*old[:2], *new[:2]]
+    assert ledger.executions.startable(NOON + 100 * HOUR, 2, 1000) == [*old[:2], *new[:2]]
 
 
-def test_an_execution_begins_and_ends(ledger: Ledger) -> None:
-    """Each move sets what belongs to it, and is made once."""
-    (entry,) = planned(ledger, 1)
-    assert ledger.begin(entry.id, "us", SOON)
-    assert not ledger.begin(entry.id, "them", SOON)
-    begun = replace(
-        entry, status=Status.IN_PROGRESS, owner="us", attempts=1, started=SOON, heartbeat=SOON, modified=SOON
+def test_an_execution_is_claimed_and_finished_once(ledger: Ledger) -> None:
+    """Each change of status sets its columns; another owner has no effect."""
+    (execution,) = planned(ledger, 1)
+    assert ledger.executions.claim(execution.id, "a", SOON)
+    assert not ledger.executions.claim(execution.id, "b", SOON)
+    claimed = replace(
+        execution, status=Status.IN_PROGRESS, owner="a", attempts=1, started=SOON, heartbeat=SOON, modified=SOON
     )
-    assert ledger.running() == ledger.running("watch") == [ledger.entry(entry.id)] == [begun]
-    assert ledger.running("other") == []
-    told = {"exit_message": "CompletedWithViolations: …", "failure_reason": None, "output": "o/ü", "peak_memory": 2**40}
-    assert not ledger.settle(entry.id, "them", Status.FAILED, LATER, **told)  # type: ignore[arg-type]
-    assert ledger.settle(entry.id, "us", Status.COMPLETED_WITH_VIOLATIONS, LATER, **told)  # type: ignore[arg-type]
-    assert ledger.entry(entry.id) == replace(
-        begun,
+    assert (
+        ledger.executions.running()
+        == ledger.executions.running("watch")
+        == [ledger.executions.get(execution.id)]
+        == [claimed]
+    )
+    assert ledger.executions.running("other") == []
+    result = Execution("CompletedWithViolations: …", status=Status.COMPLETED_WITH_VIOLATIONS, directory="o/ü")
+    assert not ledger.executions.finish(execution.id, "b", result, LATER, 2**40)
+    assert ledger.executions.finish(execution.id, "a", result, LATER, 2**40)
+    assert ledger.executions.get(execution.id) == replace(
+        claimed,
         status=Status.COMPLETED_WITH_VIOLATIONS,
         ended=LATER,
         modified=LATER,
@@ -177,101 +197,84 @@ def test_an_execution_begins_and_ends(ledger: Ledger) -> None:
         output="o/ü",
         peak_memory=2**40,
     )
-    assert not ledger.settle(entry.id, "us", Status.FAILED, LATER, **told)  # type: ignore[arg-type]
-    assert ledger.running() == []
+    assert not ledger.executions.finish(execution.id, "a", result, LATER)
+    assert ledger.executions.running() == []
 
 
-def test_what_is_told_to_end_is_stopping_until_its_owner_settles_it(ledger: Ledger) -> None:
-    """It cannot be handed back any more; what is pending or has ended cannot be told."""
+def test_a_stop_request_applies_to_executions_in_progress(ledger: Ledger) -> None:
+    """A stopping execution cannot be released; pending and terminal ones cannot be stopped."""
     one, two, three = planned(ledger, 1, 2, 3)
-    assert not ledger.ask_to_stop(one.id, SOON)
-    ledger.begin(one.id, "us", SOON)
-    ledger.begin(two.id, "us", SOON)
-    assert ledger.ask_to_stop(one.id, LATER)
-    assert not ledger.ask_to_stop(one.id, LATER)
-    assert (ledger.entry(one.id).status, ledger.entry(one.id).modified) == (Status.STOPPING, LATER)
-    assert not ledger.hand_back(one.id, "us", LATER)
-    assert ledger.ask_all_to_stop("other", LATER) == 0
-    assert ledger.ask_all_to_stop("watch", LATER) == 1
-    assert [entry.status for entry in ledger.running()] == [Status.STOPPING, Status.STOPPING]
-    for entry in (one, two):
-        assert ledger.settle(
-            entry.id,
-            "us",
-            Status.STOPPED,
-            LATER,
-            exit_message=None,
-            failure_reason="by hand",
-            output=None,
-            peak_memory=None,
-        )
-    assert not ledger.ask_to_stop(two.id, LATER)
-    assert ledger.entry(three.id) == three
+    assert not ledger.executions.request_stop(one.id, SOON)
+    ledger.executions.claim(one.id, "a", SOON)
+    ledger.executions.claim(two.id, "a", SOON)
+    assert ledger.executions.request_stop(one.id, LATER)
+    assert not ledger.executions.request_stop(one.id, LATER)
+    assert (ledger.executions.get(one.id).status, ledger.executions.get(one.id).modified) == (Status.STOPPING, LATER)
+    assert not ledger.executions.release(one.id, "a", LATER)
+    assert ledger.executions.request_stop_of_all("other", LATER) == 0
+    assert ledger.executions.request_stop_of_all("watch", LATER) == 1
+    assert [execution.status for execution in ledger.executions.running()] == [Status.STOPPING, Status.STOPPING]
+    for execution in (one, two):
+        assert ledger.executions.finish(execution.id, "a", Execution.stopped("on request"), LATER)
+    assert not ledger.executions.request_stop(two.id, LATER)
+    assert ledger.executions.get(three.id) == three
 
 
-def test_what_is_handed_back_begins_again(ledger: Ledger) -> None:
-    """Only its owner can give it up; the attempts are counted."""
-    (entry,) = planned(ledger, 1)
-    ledger.begin(entry.id, "us", SOON)
-    assert not ledger.hand_back(entry.id, "them", LATER)
-    assert ledger.hand_back(entry.id, "us", LATER)
-    assert not ledger.hand_back(entry.id, "us", LATER)
-    back = ledger.entry(entry.id)
-    assert (back.status, back.attempts, back.owner, back.modified) == (Status.PENDING, 1, "us", LATER)
-    assert ledger.begin(entry.id, "them", LATER)
-    begun = ledger.entry(entry.id)
-    assert (begun.attempts, begun.owner, begun.started, begun.heartbeat) == (2, "them", LATER, LATER)
+def test_a_released_execution_is_pending_again(ledger: Ledger) -> None:
+    """Only its owner can release it; attempts are counted."""
+    (execution,) = planned(ledger, 1)
+    ledger.executions.claim(execution.id, "a", SOON)
+    assert not ledger.executions.release(execution.id, "b", LATER)
+    assert ledger.executions.release(execution.id, "a", LATER)
+    assert not ledger.executions.release(execution.id, "a", LATER)
+    back = ledger.executions.get(execution.id)
+    assert (back.status, back.attempts, back.owner, back.modified) == (Status.PENDING, 1, "a", LATER)
+    assert ledger.executions.claim(execution.id, "b", LATER)
+    claimed = ledger.executions.get(execution.id)
+    assert (claimed.attempts, claimed.owner, claimed.started, claimed.heartbeat) == (2, "b", LATER, LATER)
 
 
-def test_only_what_is_pending_is_skipped(ledger: Ledger) -> None:
-    """Its row says why."""
+def test_only_pending_executions_are_skipped(ledger: Ledger) -> None:
+    """The record contains the reason."""
     one, two = planned(ledger, 1, 2)
-    assert ledger.skip(one.id, LATER, "overlap")
-    skipped = ledger.entry(one.id)
+    assert ledger.executions.skip(one.id, LATER, "overlap")
+    skipped = ledger.executions.get(one.id)
     assert (skipped.status, skipped.failure_reason, skipped.ended) == (Status.STOPPED, "overlap", LATER)
-    assert not ledger.skip(one.id, LATER, "again")
-    ledger.begin(two.id, "us", SOON)
-    assert not ledger.skip(two.id, LATER, "overlap")
+    assert not ledger.executions.skip(one.id, LATER, "again")
+    ledger.executions.claim(two.id, "a", SOON)
+    assert not ledger.executions.skip(two.id, LATER, "overlap")
 
 
-def test_what_has_ended_may_be_done_again_as_if_it_were_new(ledger: Ledger) -> None:
-    """It gets other settings and another limit; nothing of what it was before is left."""
-    (entry,) = planned(ledger, 1)
-    assert not ledger.redo(entry.id, OTHERS, 500, LATER)
-    ended(ledger, entry, Status.FAILED)
-    assert ledger.redo(entry.id, OTHERS, 500, LATER)
-    assert not ledger.redo(entry.id, OTHERS, 500, LATER)
-    assert ledger.entry(entry.id) == replace(
-        entry, snapshot=OTHERS.digest, max_runtime=500, start_at=LATER, modified=LATER
+def test_a_terminal_execution_can_be_reset(ledger: Ledger) -> None:
+    """It has a new snapshot and maximum duration, and no result."""
+    (execution,) = planned(ledger, 1)
+    assert not ledger.executions.reset(execution.id, OTHER_SETTINGS, 500, LATER)
+    finished(ledger, execution, Status.FAILED)
+    assert ledger.executions.reset(execution.id, OTHER_SETTINGS, 500, LATER)
+    assert not ledger.executions.reset(execution.id, OTHER_SETTINGS, 500, LATER)
+    assert ledger.executions.get(execution.id) == replace(
+        execution, snapshot=OTHER_SETTINGS.digest, max_runtime=500, start_at=LATER, modified=LATER
     )
-    assert ledger.snapshot(OTHERS.digest) == OTHERS
+    assert ledger.snapshot(OTHER_SETTINGS.digest) == OTHER_SETTINGS
 
 
-def test_texts_fit(ledger: Ledger) -> None:
-    """A text is cut to 1,024 characters, and holds what no database takes escaped."""
-    (entry,) = planned(ledger, 1)
-    ledger.begin(entry.id, "us", SOON)
-    assert ledger.settle(
-        entry.id,
-        "us",
-        Status.FAILED,
-        LATER,
-        exit_message="ü" * 2000,
-        failure_reason="a\0b\udc80",
-        output="o" * 2000,
-        peak_memory=None,
-    )
-    found = ledger.entry(entry.id)
-    assert found.exit_message == "ü" * 1024
-    assert found.failure_reason == "a\\x00b\\udc80"
-    assert found.output == "o" * 2000
+def test_texts_are_cut_and_escaped(ledger: Ledger) -> None:
+    """Messages have at most 1,024 characters; NUL and lone surrogates are escaped."""
+    (execution,) = planned(ledger, 1)
+    ledger.executions.claim(execution.id, "a", SOON)
+    result = Execution("ü" * 2000, status=Status.FAILED, directory="o" * 2000, failure_reason="a\0b\udc80")
+    assert ledger.executions.finish(execution.id, "a", result, LATER)
+    stored = ledger.executions.get(execution.id)
+    assert stored.exit_message == "ü" * 1024
+    assert stored.failure_reason == "a\\x00b\\udc80"
+    assert stored.output == "o" * 2000
 
 
-def test_what_has_results_expires(ledger: Ledger) -> None:
-    """Only what has ended, with a directory, before that time."""
+def test_expired_executions_have_ended_with_results(ledger: Ledger) -> None:
+    """Executions without directory, and later ones, are left out."""
     one, two, three, four = planned(ledger, 1, 2, 3, 4)
-    two, one, four = ended(ledger, two), ended(ledger, one), ended(ledger, four)
-    ledger.skip(three.id, NOON, "overlap")
-    assert ledger.with_results() == [SETTINGS.digest]
-    assert ledger.expired(SETTINGS.digest, NOON + 4 * HOUR) == [one, two]
-    assert ledger.expired(OTHERS.digest, NOON + 4 * HOUR) == []
+    two, one, four = finished(ledger, two), finished(ledger, one), finished(ledger, four)
+    ledger.executions.skip(three.id, NOON, "overlap")
+    assert ledger.executions.snapshots_with_results() == [SETTINGS.digest]
+    assert ledger.executions.expired(SETTINGS.digest, NOON + 4 * HOUR) == [one, two]
+    assert ledger.executions.expired(OTHER_SETTINGS.digest, NOON + 4 * HOUR) == []

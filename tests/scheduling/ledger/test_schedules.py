@@ -1,4 +1,4 @@
-"""Schedules are created, updated, started, stopped and deleted, in either database."""
+"""Schedules are created, updated, started, stopped and deleted, in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,180 +10,189 @@ from runner.domain.schedules import ScheduleStatus
 from runner.errors import LedgerError, ScheduleExists, UnknownSchedule
 from runner.scheduling.ledger.ledger import Ledger
 from tests.golden import Golden
-from tests.scheduling.ledger.ledger_samples import NOON, OTHERS, SETTINGS, due, dues, ended, planned, schedule
+from tests.scheduling.ledger.ledger_samples import (
+    NOON,
+    OTHER_SETTINGS,
+    SETTINGS,
+    due,
+    dues,
+    finished,
+    planned,
+    schedule,
+)
 
 LATER = NOON + timedelta(hours=5, microseconds=1)
 
 
-def test_what_was_created_is_there(ledger: Ledger) -> None:
-    """A schedule comes back as it was given, to the microsecond, with its settings."""
+def test_a_created_schedule_is_stored(ledger: Ledger) -> None:
+    """Times are exact to the microsecond, and the snapshot is stored."""
     given = schedule(created=LATER, cursor=LATER - timedelta(microseconds=2))
-    ledger.create(given, SETTINGS)
-    assert ledger.schedule("watch") == given
-    assert ledger.schedules() == [given]
+    ledger.schedules.create(given, SETTINGS)
+    assert ledger.schedules.get("watch") == given
+    assert ledger.schedules.all() == [given]
     assert ledger.snapshot(given.snapshot) == SETTINGS
-    assert ledger.entries("watch") == []
-    assert ledger.last("watch") is None
+    assert ledger.executions.newest("watch") == []
+    assert ledger.executions.last("watch") is None
 
 
-def test_schedules_come_by_name(ledger: Ledger) -> None:
-    """The order is that of the names, and equal settings are kept once."""
+def test_schedules_are_sorted_by_name(ledger: Ledger) -> None:
+    """Several schedules may share a snapshot."""
     for name in ("b", "c", "a"):
-        ledger.create(schedule(name), SETTINGS)
-    assert [one.name for one in ledger.schedules()] == ["a", "b", "c"]
+        ledger.schedules.create(schedule(name), SETTINGS)
+    assert [each.name for each in ledger.schedules.all()] == ["a", "b", "c"]
 
 
-def test_a_name_is_taken_once(ledger: Ledger, golden: Golden) -> None:
-    """A second schedule of a name is refused, with all that came with it."""
-    ledger.create(schedule(), SETTINGS)
+def test_creating_an_existing_schedule_is_refused(ledger: Ledger, golden: Golden) -> None:
+    """Neither its snapshot nor its executions are stored."""
+    ledger.schedules.create(schedule(), SETTINGS)
     with golden.raises(ScheduleExists):
-        ledger.create(schedule(snapshot=OTHERS.digest), OTHERS, dues(1))
-    assert ledger.schedule("watch").snapshot == SETTINGS.digest
-    assert ledger.entries() == []
+        ledger.schedules.create(schedule(snapshot=OTHER_SETTINGS.digest), OTHER_SETTINGS, dues(1))
+    assert ledger.schedules.get("watch").snapshot == SETTINGS.digest
+    assert ledger.executions.newest() == []
     with golden.raises(LedgerError):
-        ledger.snapshot(OTHERS.digest)
+        ledger.snapshot(OTHER_SETTINGS.digest)
 
 
-def test_a_schedule_may_have_something_due_at_once(ledger: Ledger) -> None:
-    """What is due when a schedule is created is pending, in the same transaction."""
-    ledger.create(schedule(), SETTINGS, [due(0, start_at=NOON + timedelta(minutes=3))])
-    (entry,) = ledger.entries("watch")
-    assert (entry.status, entry.scheduled, entry.window) == (Status.PENDING, NOON, due(0).window)
-    assert (entry.start_at, entry.created) == (NOON + timedelta(minutes=3), NOON)
-    assert (entry.endpoint, entry.revision, entry.max_runtime, entry.attempts) == ("adult", 1, 3600, 0)
+def test_executions_due_at_creation_are_pending(ledger: Ledger) -> None:
+    """They are added in the same transaction."""
+    ledger.schedules.create(schedule(), SETTINGS, [due(0, start_at=NOON + timedelta(minutes=3))])
+    (execution,) = ledger.executions.newest("watch")
+    assert (execution.status, execution.scheduled, execution.window) == (Status.PENDING, NOON, due(0).window)
+    assert (execution.start_at, execution.created) == (NOON + timedelta(minutes=3), NOON)
+    assert (execution.endpoint, execution.revision, execution.max_runtime, execution.attempts) == ("adult", 1, 3600, 0)
 
 
-def test_an_update_replaces_all_but_status_cursor_and_creation(ledger: Ledger) -> None:
-    """The revision grows; what was due under the same timetable still is."""
-    ledger.create(schedule(), SETTINGS)
+def test_an_update_keeps_status_cursor_and_creation(ledger: Ledger) -> None:
+    """The revision increases; with the same timetable, the cursor does not move."""
+    ledger.schedules.create(schedule(), SETTINGS)
     wanted = schedule(
         endpoint="other",
         reference="elsewhere",
         max_runtime=5,
-        snapshot=OTHERS.digest,
+        snapshot=OTHER_SETTINGS.digest,
         created=LATER,
         modified=LATER,
         cursor=LATER,
     )
-    updated = ledger.update(wanted, OTHERS)
-    assert updated == ledger.schedule("watch") == replace(wanted, created=NOON, cursor=NOON, revision=2)
-    assert ledger.update(wanted, OTHERS).revision == 3
+    updated = ledger.schedules.update(wanted, OTHER_SETTINGS)
+    assert updated == ledger.schedules.get("watch") == replace(wanted, created=NOON, cursor=NOON, revision=2)
+    assert ledger.schedules.update(wanted, OTHER_SETTINGS).revision == 3
 
 
-def test_a_new_timetable_begins_with_the_update(ledger: Ledger) -> None:
-    """What was not planned by then is not due any more; what is due at once is of the new revision."""
-    ledger.create(schedule(), SETTINGS)
-    updated = ledger.update(schedule(timetable="{}", modified=LATER), SETTINGS, dues(5))
+def test_a_new_timetable_starts_at_the_update(ledger: Ledger) -> None:
+    """Executions due at the update have the new revision."""
+    ledger.schedules.create(schedule(), SETTINGS)
+    updated = ledger.schedules.update(schedule(timetable="{}", modified=LATER), SETTINGS, dues(5))
     assert updated.cursor == LATER
-    (entry,) = ledger.entries("watch")
-    assert (entry.status, entry.revision, entry.created) == (Status.PENDING, 2, LATER)
+    (execution,) = ledger.executions.newest("watch")
+    assert (execution.status, execution.revision, execution.created) == (Status.PENDING, 2, LATER)
 
 
-def test_an_update_does_not_start_a_stopped_schedule(ledger: Ledger) -> None:
-    """What it has due is written down as not run."""
-    ledger.create(schedule(), SETTINGS)
-    ledger.stop("watch", NOON)
-    updated = ledger.update(schedule(timetable="{}", modified=LATER), SETTINGS, dues(5))
+def test_an_updated_schedule_stays_stopped(ledger: Ledger) -> None:
+    """Executions due at the update are skipped."""
+    ledger.schedules.create(schedule(), SETTINGS)
+    ledger.schedules.stop("watch", NOON)
+    updated = ledger.schedules.update(schedule(timetable="{}", modified=LATER), SETTINGS, dues(5))
     assert updated.status == ScheduleStatus.STOPPED
-    (entry,) = ledger.entries("watch")
-    assert entry.status == Status.STOPPED
+    (execution,) = ledger.executions.newest("watch")
+    assert execution.status == Status.STOPPED
 
 
-def test_stopping_calls_off_what_is_pending(ledger: Ledger, golden: Golden) -> None:
-    """Only what has not begun is stopped, with the reason; a second time nothing happens."""
+def test_stopping_skips_pending_executions(ledger: Ledger, golden: Golden) -> None:
+    """The records contain a reason; stopping again has no effect."""
     first, second = planned(ledger, 1, 2)
     other = planned(ledger, 1, name="other")[0]
-    ledger.begin(first.id, "us", NOON)
-    assert ledger.stop("watch", LATER)
-    stopped = ledger.schedule("watch")
+    ledger.executions.claim(first.id, "a", NOON)
+    assert ledger.schedules.stop("watch", LATER)
+    stopped = ledger.schedules.get("watch")
     assert (stopped.status, stopped.modified, stopped.revision) == (ScheduleStatus.STOPPED, LATER, 1)
-    assert ledger.entry(first.id).status == Status.IN_PROGRESS
-    called_off = ledger.entry(second.id)
-    assert (called_off.status, called_off.ended) == (Status.STOPPED, LATER)
-    golden(called_off.failure_reason)
-    assert ledger.entry(other.id) == other
-    assert not ledger.stop("watch", LATER + HOUR)
-    assert ledger.schedule("watch") == stopped
+    assert ledger.executions.get(first.id).status == Status.IN_PROGRESS
+    skipped = ledger.executions.get(second.id)
+    assert (skipped.status, skipped.ended) == (Status.STOPPED, LATER)
+    golden(skipped.failure_reason)
+    assert ledger.executions.get(other.id) == other
+    assert not ledger.schedules.stop("watch", LATER + HOUR)
+    assert ledger.schedules.get("watch") == stopped
 
 
-def test_starting_goes_on_from_now(ledger: Ledger) -> None:
-    """What was due while a schedule was stopped is not made up for; a second time nothing happens."""
-    ledger.create(schedule(), SETTINGS)
-    assert not ledger.start("watch", LATER)
-    assert ledger.schedule("watch") == schedule()
-    ledger.stop("watch", NOON)
-    assert ledger.start("watch", LATER)
+def test_a_started_schedule_continues_from_now(ledger: Ledger) -> None:
+    """Times while it was stopped are not executed; starting again has no effect."""
+    ledger.schedules.create(schedule(), SETTINGS)
+    assert not ledger.schedules.start("watch", LATER)
+    assert ledger.schedules.get("watch") == schedule()
+    ledger.schedules.stop("watch", NOON)
+    assert ledger.schedules.start("watch", LATER)
     started = schedule(cursor=LATER, modified=LATER)
-    assert ledger.schedule("watch") == started
-    assert not ledger.start("watch", LATER + HOUR)
-    assert ledger.schedule("watch") == started
+    assert ledger.schedules.get("watch") == started
+    assert not ledger.schedules.start("watch", LATER + HOUR)
+    assert ledger.schedules.get("watch") == started
 
 
-def test_starting_again_forgets_what_a_clock_that_was_ahead_has_done(ledger: Ledger) -> None:
-    """Times yet to come are executed when they come; what runs, waits or lies in the past stays."""
-    past, running, *ahead = planned(ledger, -1, 1, 2, 3)
-    ended(ledger, past)
-    ledger.begin(running.id, "us", NOON)
-    for entry in ahead:
-        ended(ledger, entry)
-    ledger.stop("watch", NOON)
-    assert ledger.start("watch", NOON)
-    assert {entry.id for entry in ledger.entries("watch")} == {past.id, running.id}
-    made = ledger.plan(ledger.schedule("watch"), dues(1, 2, 3), NOON) or []
-    assert [entry.scheduled for entry in made] == [entry.scheduled for entry in ahead]
+def test_starting_repeats_times_in_the_future(ledger: Ledger) -> None:
+    """Ended executions of a clock that was ahead are removed; running and past ones remain."""
+    past, running, *future = planned(ledger, -1, 1, 2, 3)
+    finished(ledger, past)
+    ledger.executions.claim(running.id, "a", NOON)
+    for execution in future:
+        finished(ledger, execution)
+    ledger.schedules.stop("watch", NOON)
+    assert ledger.schedules.start("watch", NOON)
+    assert {execution.id for execution in ledger.executions.newest("watch")} == {past.id, running.id}
+    added = ledger.schedules.plan(ledger.schedules.get("watch"), dues(1, 2, 3), NOON) or []
+    assert [execution.scheduled for execution in added] == [execution.scheduled for execution in future]
 
 
-def test_deleting_keeps_history(ledger: Ledger, golden: Golden) -> None:
-    """The schedule is gone and what was pending is called off; what has ended, and its settings, stay."""
+def test_deleting_a_schedule_keeps_its_executions(ledger: Ledger, golden: Golden) -> None:
+    """Pending executions are skipped; ended ones and their snapshot remain."""
     done, pending = planned(ledger, 1, 2)
-    done = ended(ledger, done)
-    ledger.delete("watch", LATER)
-    assert ledger.schedules() == []
-    assert ledger.entry(done.id) == done
-    called_off = ledger.entry(pending.id)
-    golden(called_off.failure_reason)
-    assert (called_off.status, called_off.ended) == (Status.STOPPED, LATER)
+    done = finished(ledger, done)
+    ledger.schedules.delete("watch", LATER)
+    assert ledger.schedules.all() == []
+    assert ledger.executions.get(done.id) == done
+    skipped = ledger.executions.get(pending.id)
+    golden(skipped.failure_reason)
+    assert (skipped.status, skipped.ended) == (Status.STOPPED, LATER)
     assert ledger.snapshot(done.snapshot) == SETTINGS
-    ledger.create(schedule(), SETTINGS)
+    ledger.schedules.create(schedule(), SETTINGS)
 
 
-def test_an_unknown_name_is_told_with_those_that_are_known(ledger: Ledger, golden: Golden) -> None:
-    """Each operation says what schedules there are."""
-    ledger.create(schedule("known"), SETTINGS)
-    before = ledger.revision()
-    for refused in (
-        lambda: ledger.schedule("watch"),
-        lambda: ledger.update(schedule(), SETTINGS),
-        lambda: ledger.start("watch", NOON),
-        lambda: ledger.stop("watch", NOON),
-        lambda: ledger.delete("watch", NOON),
+def test_an_unknown_name_is_refused_by_each_operation(ledger: Ledger, golden: Golden) -> None:
+    """The error names the schedules in the ledger."""
+    ledger.schedules.create(schedule("known"), SETTINGS)
+    before = ledger.schedules.revision()
+    for operation in (
+        lambda: ledger.schedules.get("watch"),
+        lambda: ledger.schedules.update(schedule(), SETTINGS),
+        lambda: ledger.schedules.start("watch", NOON),
+        lambda: ledger.schedules.stop("watch", NOON),
+        lambda: ledger.schedules.delete("watch", NOON),
     ):
         with golden.raises(UnknownSchedule):
-            refused()
-    assert ledger.revision() == before
+            operation()
+    assert ledger.schedules.revision() == before
 
 
-def test_the_revision_tells_of_every_change_but_planning(ledger: Ledger, ledger_url: str) -> None:
-    """Another connection sees it grow; what changes nothing leaves it alone."""
+def test_the_revision_counts_changes_except_planning(ledger: Ledger, ledger_url: str) -> None:
+    """Another connection reads the new revision; operations without effect do not change it."""
     with Ledger(ledger_url, 1) as watcher:
-        seen = [watcher.revision()]
+        revisions = [watcher.schedules.revision()]
 
         def changed() -> bool:
-            seen.append(watcher.revision())
-            return seen[-1] > seen[-2]
+            revisions.append(watcher.schedules.revision())
+            return revisions[-1] > revisions[-2]
 
-        ledger.create(schedule(), SETTINGS)
+        ledger.schedules.create(schedule(), SETTINGS)
         assert changed()
-        ledger.plan(schedule(), dues(1), NOON)
-        ledger.start("watch", NOON)
+        ledger.schedules.plan(schedule(), dues(1), NOON)
+        ledger.schedules.start("watch", NOON)
         assert not changed()
-        ledger.update(schedule(), SETTINGS)
+        ledger.schedules.update(schedule(), SETTINGS)
         assert changed()
-        ledger.stop("watch", NOON)
+        ledger.schedules.stop("watch", NOON)
         assert changed()
-        ledger.stop("watch", NOON)
+        ledger.schedules.stop("watch", NOON)
         assert not changed()
-        ledger.start("watch", NOON)
+        ledger.schedules.start("watch", NOON)
         assert changed()
-        ledger.delete("watch", NOON)
+        ledger.schedules.delete("watch", NOON)
         assert changed()
