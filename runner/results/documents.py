@@ -130,7 +130,7 @@ def load_drift(data: bytes) -> DriftDocument:
         ValueError: if the document is damaged.
     """
     try:
-        document = read_drift(data)
+        document = _of_this_version(json.loads(data))
         ranking, result = {"threshold": document["threshold"], "drifts": document["ndcg"]}, document["finding"]
         if result is not None:
             result = {"alone": result["level"], **result}
@@ -149,9 +149,8 @@ def _validator(kind: type[T]) -> TypeAdapter[T]:
     return TypeAdapter(kind)
 
 
-def read_drift(data: bytes) -> dict[str, Any]:
-    """Return the object of a drift.json of this or an earlier version, with the keys of this version."""
-    document: dict[str, Any] = json.loads(data)
+def _of_this_version(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the object of a drift.json with the keys of this version."""
     if document.get("version") == 1:
         result = document.get("finding") or {}
         labels = [*result.get("labels", ()), *(each for part in result.get("segments", ()) for each in part["labels"])]

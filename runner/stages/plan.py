@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -36,12 +36,60 @@ LONG_ENOUGH = 0.5
 """Seconds of a model call after which no larger one is timed."""
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True)
+class Probe:
     """Numbers of rows and calls, and the seconds that the model took."""
 
     rows: int
     calls: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class FirstSample:
+    """Numbers of records that shap.precision explains first, and of rows that this sends to the model."""
+
+    records: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class PlannedCalls:
+    """Numbers of calls to a remote model, and of bytes in their requests."""
+
+    requests: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of an explanation, as it is saved.
+
+    Attributes:
+        records, features, background_rows: numbers of records, features and background rows.
+        estimator: settings of the estimator.
+        rows: number of rows sent to the model.
+        first: the first sample under shap.precision; None if all records are explained at once.
+        calls: calls to a remote model; None for a model in this process.
+        probe: timed model call.
+        shown: calls made for this estimate; None for a model in this process.
+        seconds: expected duration.
+        cost: expected cost; None without a price.
+        preflight: responses of the model to the first rows.
+    """
+
+    records: int
+    features: int
+    background_rows: int
+    estimator: Mapping[str, object]
+    rows: int
+    first: FirstSample | None
+    calls: PlannedCalls | None
+    probe: Probe
+    shown: Calls | None
+    seconds: float
+    cost: float | None
+    preflight: Preflight
 
 
 class Records(NamedTuple):
@@ -102,11 +150,11 @@ class Plan:
         """Return the plan, and save it as JSON; a few rows are sent to the model to measure its speed."""
         window = self.settings.window
         with self._records(window) as records:
-            found = self._plan(records)
+            estimate = self._estimate(records)
         path = self.target / f"{_stem(window)}.plan.json"
-        storage.write(str(path), dump_json(found))
+        storage.write(str(path), dump_json(asdict(estimate)))
         subject = f"an execution over {window}" if window else "baselining"
-        return Outcome("\n  ".join([f"Plan of {subject}", *_lines(found), f"saved in {path}"]))
+        return Outcome("\n  ".join([f"Plan of {subject}", *_lines(estimate), f"saved in {path}"]))
 
     @contextmanager
     def _records(self, window: Window | None) -> Iterator[Records]:
@@ -133,7 +181,7 @@ class Plan:
         count = next(self.certainty.sample_sizes(features.height))
         return None if count == features.height else features[order(features)[:count]]
 
-    def _plan(self, records: Records) -> dict[str, Any]:
+    def _estimate(self, records: Records) -> Estimate:
         model, estimator = self.explaining.model, self.explaining.estimator
         features, background = records.features, records.background
         before = calls_made(model)
@@ -143,20 +191,20 @@ class Plan:
         probe = self._probe(features, rows)
         sent = manifest.calls_between(before, calls_made(model))
         calls = self._dry_run(model, records, checked) if isinstance(model, RemoteModel) else None
-        return {
-            "records": features.height,
-            "features": features.width,
-            "background_rows": background.height,
-            "estimator": estimator.settings,
-            "rows": rows,
-            "first": first and {"records": len(first.features), "rows": checked.rows + self._rows(first)},
-            "calls": calls and {"requests": calls.requests, "bytes": calls.bytes},
-            "probe": probe._asdict(),
-            "shown": sent and asdict(sent),
-            "seconds": self._seconds(probe, rows, calls),
-            "cost": self.price and calls and self.price * calls.requests / 1000,
-            "preflight": asdict(checked),
-        }
+        return Estimate(
+            records=features.height,
+            features=features.width,
+            background_rows=background.height,
+            estimator=estimator.settings,
+            rows=rows,
+            first=FirstSample(len(first.features), checked.rows + self._rows(first)) if first else None,
+            calls=PlannedCalls(calls.requests, calls.bytes) if calls else None,
+            probe=probe,
+            shown=sent,
+            seconds=self._seconds(probe, rows, calls),
+            cost=self.price * calls.requests / 1000 if calls and self.price is not None else None,
+            preflight=checked,
+        )
 
     def _rows(self, records: Records) -> int:
         """Return the number of rows that explaining sends to the model."""
@@ -208,30 +256,30 @@ def _stem(window: Window | None) -> str:
     return f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}" if window else "baseline"
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of the plan for a person."""
-    sizes = plural(found["records"], "record"), plural(found["features"], "feature")
-    yield f"{', '.join(sizes)}, {plural(found['background_rows'], 'background row')}"
-    yield f"rows   {found['rows']:,} to the model"
-    if (first := found["first"]) is not None:
+def _lines(estimate: Estimate) -> Iterator[str]:
+    """Yield the lines of the estimate for a person."""
+    sizes = plural(estimate.records, "record"), plural(estimate.features, "feature")
+    yield f"{', '.join(sizes)}, {plural(estimate.background_rows, 'background row')}"
+    yield f"rows   {estimate.rows:,} to the model"
+    if first := estimate.first:
         condition = "more only if the verdict is less certain than shap.precision"
-        yield f"first  {first['rows']:,} of them, for {plural(first['records'], 'record')}; {condition}"
-    if (calls := found["calls"]) is None:
-        yield "calls  none: the model runs in this process"
+        yield f"first  {first.rows:,} of them, for {plural(first.records, 'record')}; {condition}"
+    if calls := estimate.calls:
+        yield f"calls  {calls.requests:,}, {calls.bytes / 1e6:,.1f} MB in total"
     else:
-        yield f"calls  {calls['requests']:,}, {calls['bytes'] / 1e6:,.1f} MB in total"
-    probe = found["probe"]
-    yield f"time   about {duration(found['seconds'])} ({probe['rows']:,} rows took {probe['seconds']:.3f} s)"
-    if found["cost"] is not None:
-        yield f"cost   about {found['cost']:,.2f}"
-    if shown := found["shown"]:
-        single = "; the endpoint rejects batches, so records are sent one by one" if shown["fallbacks"] else ""
-        yield f"shown  {shown['rows']:,} rows in {plural(shown['requests'], 'call')}, for this plan{single}"
-    checked = found["preflight"]
-    scores = f"scores from {checked['lowest']:.4g} to {checked['highest']:.4g}"
-    yield f"model  {plural(checked['outputs'], 'output')}, {scores} on {plural(checked['rows'], 'row')}"
-    if checked["parity"] is not None:
-        yield f"parity captured scores differ from the model's by at most {checked['parity']:.1e}"
+        yield "calls  none: the model runs in this process"
+    probe = estimate.probe
+    yield f"time   about {duration(estimate.seconds)} ({probe.rows:,} rows took {probe.seconds:.3f} s)"
+    if estimate.cost is not None:
+        yield f"cost   about {estimate.cost:,.2f}"
+    if shown := estimate.shown:
+        single = "; the endpoint rejects batches, so records are sent one by one" if shown.fallbacks else ""
+        yield f"shown  {shown.rows:,} rows in {plural(shown.requests, 'call')}, for this plan{single}"
+    checked = estimate.preflight
+    scores = f"scores from {checked.lowest:.4g} to {checked.highest:.4g}"
+    yield f"model  {plural(checked.outputs, 'output')}, {scores} on {plural(checked.rows, 'row')}"
+    if checked.parity is not None:
+        yield f"parity captured scores differ from the model's by at most {checked.parity:.1e}"
 
 
 def duration(seconds: float) -> str:
