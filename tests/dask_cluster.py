@@ -1,4 +1,4 @@
-"""A Dask cluster for tests: a scheduler and two worker processes on loopback, as an operator starts them."""
+"""A Dask cluster for tests: a scheduler and two worker processes on loopback, started by their commands."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-NARROW = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
 
 
 @contextmanager
 def dask_cluster(directory: Path) -> Iterator[str]:
     """Yield the address of a scheduler with two workers, each a process with one thread."""
     with _running("scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard", cwd=directory) as scheduler:
-        address = _told(scheduler, r"Scheduler at:\s+(tcp://\S+)")
+        address = _logged(scheduler, r"Scheduler at:\s+(tcp://\S+)")
         options = ("--nworkers=2", "--nthreads=1", "--no-dashboard", "--host=127.0.0.1")
         with _running("worker", address, *options, cwd=directory) as worker:
             for _ in range(2):
-                _told(worker, r"(Registered to:\s+tcp)")
+                _logged(worker, r"(Registered to:\s+tcp)")
             yield address
 
 
@@ -33,7 +33,7 @@ def _running(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env=os.environ | NARROW,
+        env=os.environ | ONE_THREAD,
     )
     try:
         yield process
@@ -48,10 +48,10 @@ def _running(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
             process.stderr.close()
 
 
-def _told(process: subprocess.Popen[str], pattern: str) -> str:
-    """Return what the process says about something, as soon as it does."""
+def _logged(process: subprocess.Popen[str], pattern: str) -> str:
+    """Return the first match of a pattern in the log of a process."""
     assert process.stderr
     for line in process.stderr:
         if found := re.search(pattern, line):
             return found[1]
-    raise AssertionError(f"{process.args!r} ended without saying {pattern}")
+    raise AssertionError(f"{process.args!r} ended without a log line like {pattern}")

@@ -1,7 +1,7 @@
-"""A daemon whose disk is full for one hour; run in a mount namespace of its own by a test.
+"""A daemon whose disk is full during one execution; a test runs it in a separate mount namespace.
 
-Prints one JSON line: status and reason of the hour that met the full disk, those of the later ones, and what is left
-of half-written directories.
+Prints one JSON line: status and reason of the execution on the full disk, status and reason of the later executions,
+and the hidden directories that remain.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import orjson
 
 from runner.domain.executions import Status
 from runner.scheduling.ledger.ledger import Ledger
-from tests.history_samples import PLACE, AlertHistory, settle
+from tests.history_samples import MONITOR_FOLDER, TrafficHistory, settle
 from tests.processes import daemon
 
 SPARE = 16_384
-"""Bytes that are left: enough for the log, too little for a report."""
+"""Free bytes: enough for the log, too few for a report."""
 
 
 def main(folder: Path) -> None:
-    """Fill the disk, let an hour fail, make space, let the others run."""
+    """Fill the disk, wait for a failed execution, free the space, and wait for the other executions."""
     root = folder / "small"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root)], check=True)
     url = f"sqlite:///{folder}/ledger.sqlite"
-    past = AlertHistory(root, 3, (f"ledger.url={url}",))
-    past.prepare()
+    history = TrafficHistory(root, 3, (f"ledger.url={url}",))
+    history.prepare()
     with Ledger(url, 30) as ledger:
-        past.schedule(ledger)
+        history.schedule(ledger)
         filler = root / "filler"
-        with daemon(root, *past.settings, "stage.poll_seconds=0.5") as running:
+        with daemon(root, *history.settings, "stage.poll_seconds=0.5") as running:
             running.wait_for("starting attempt 1")
             fill(filler)
             until = time.monotonic() + 60
@@ -42,12 +42,12 @@ def main(folder: Path) -> None:
             filler.unlink()
             entries = settle(ledger)
     later = [(entry.status, entry.failure_reason) for entry in entries if entry.id != failed[0].id]
-    left = [str(path) for path in (root / PLACE).rglob(".*")]
-    print(orjson.dumps([[failed[0].status, failed[0].failure_reason], later, left]).decode())  # noqa: T201
+    remaining = [str(path) for path in (root / MONITOR_FOLDER).rglob(".*")]
+    print(orjson.dumps([[failed[0].status, failed[0].failure_reason], later, remaining]).decode())  # noqa: T201
 
 
 def fill(filler: Path) -> None:
-    """Take all space but a little."""
+    """Fill the disk except for SPARE bytes."""
     with filler.open("wb", buffering=0) as file:
         try:
             while True:

@@ -1,4 +1,4 @@
-"""Traffic of many hours that nobody has looked at yet, and a schedule that has all of them due."""
+"""Hours of traffic without executions, and a schedule for which all of them are due."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from runner.scheduling.ledger.tables import schedules
 from tests.cli_runner import Shapwatch
 
 RECORDS = 270
-"""Of the quickstart's traffic."""
-PLACE = "monitor/breast-cancer/breast-cancer-monitor"
-UNDONE = [status for status in Status if not status.terminal]
+"""Number of records of the quickstart's traffic."""
+MONITOR_FOLDER = "monitor/breast-cancer/breast-cancer-monitor"
+UNFINISHED = [status for status in Status if not status.terminal]
 
 
 @dataclass
-class AlertHistory:
-    """So many hours up to the present one, with the quickstart's traffic spread over them.
+class TrafficHistory:
+    """The quickstart's traffic, spread over several hours that end with the current one.
 
     Attributes:
-        root: where everything is.
-        hours: how many there are.
-        settings: what all commands have in common, such as where the ledger is.
+        root: folder of all files.
+        hours: number of hours.
+        settings: settings of all commands, such as the URL of the ledger.
     """
 
     root: Path
@@ -42,29 +42,29 @@ class AlertHistory:
         self.reference = self.root / "baseline/breast-cancer-monitor"
 
     def prepare(self) -> None:
-        """Record the traffic, also of the present hour, which may end meanwhile, and compute the reference."""
+        """Record the traffic, also of the current hour, which may end during the test, and compute the reference."""
         rate = RECORDS / ((self.hours + 1) * 3600)
         self("stage=replay", f"stage.start={self.first:%FT%TZ}", f"stage.rate={rate}")
         self("stage=baseline")
 
     def schedule(self, ledger: Ledger, *overrides: str) -> None:
-        """Create a schedule, as if no daemon had run since the first hour."""
+        """Create a schedule for which every hour is due."""
         self("stage=schedule", "stage.action=create", "schedule.max_catch_up=1000", *overrides)
         self.rewind(ledger)
 
     def rewind(self, ledger: Ledger) -> None:
-        """Let a schedule have everything due that has no execution yet."""
+        """Make each hour without an execution due."""
         with ledger.database.writing() as connection:
             connection.execute(schedules.update().values(cursor=self.first))
             connection.execute(revisions.update().values(revision=revisions.c.revision + 1))
 
     def __call__(self, *overrides: str, code: int = 0) -> str:
-        """Return what a command prints."""
+        """Return the output of a command."""
         return self.shapwatch(*overrides, *self.settings, code=code)
 
     def directories(self) -> Iterator[Path]:
         """Yield the visible directories of executions."""
-        for folder in sorted((self.root / PLACE).glob("[0-9]*/*/*/*")):
+        for folder in sorted((self.root / MONITOR_FOLDER).glob("[0-9]*/*/*/*")):
             if not folder.name.startswith("."):
                 yield folder
 
@@ -73,15 +73,15 @@ class AlertHistory:
         return {"/".join(path.parts[-4:]): (path / ANALYSIS).read_bytes() for path in self.directories()}
 
 
-def undone(ledger: Ledger) -> list[ExecutionRecord]:
+def unfinished(ledger: Ledger) -> list[ExecutionRecord]:
     """Return the executions that have not ended."""
-    return ledger.executions.newest(statuses=UNDONE, limit=10_000)
+    return ledger.executions.newest(statuses=UNFINISHED, limit=10_000)
 
 
 def settle(ledger: Ledger, seconds: float = 60) -> list[ExecutionRecord]:
-    """Return all executions, the oldest first, once each has ended."""
-    until = time.monotonic() + seconds
-    while left := undone(ledger):
-        assert time.monotonic() < until, left
+    """Return all executions, oldest first, when each has ended."""
+    deadline = time.monotonic() + seconds
+    while pending := unfinished(ledger):
+        assert time.monotonic() < deadline, pending
         time.sleep(0.05)
     return ledger.executions.newest(limit=10_000)[::-1]

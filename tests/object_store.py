@@ -1,4 +1,4 @@
-"""An object store for tests: moto's server, which speaks S3, and a bucket in it."""
+"""An object store for tests: moto's S3 server with one bucket."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-OTHERS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN")
+CONFLICTING = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket: its name, the server's address, a boto3 client to look behind the scenes with."""
+    """A bucket.
+
+    Attributes:
+        endpoint: URL of the server.
+        client: boto3 client, to prepare and check objects.
+    """
 
     name: str
     endpoint: str
@@ -28,11 +33,11 @@ class Bucket:
 
     @property
     def url(self) -> str:
-        """Its location."""
+        """The URL of the bucket."""
         return f"s3://{self.name}"
 
     def put(self, key: str, data: bytes) -> str:
-        """Put an object, and return its location."""
+        """Write an object, and return its URL."""
         self.client.put_object(Bucket=self.name, Key=key, Body=data)
         return f"{self.url}/{key}"
 
@@ -42,14 +47,14 @@ class Bucket:
         return data
 
     def fill(self, keys: Iterator[str]) -> None:
-        """Put very many objects of one byte, past the network: that is a hundred times faster."""
+        """Write many objects of one byte directly into the server, a hundred times faster than over HTTP."""
         for key in keys:
             s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(self.name, key, b"x")
 
 
 @contextmanager
 def s3_server(monkeypatch: pytest.MonkeyPatch, name: str = "captures") -> Iterator[Bucket]:
-    """Yield an empty bucket in a store with nothing else in it, which the environment describes."""
+    """Yield an empty bucket in an otherwise empty store, and set the environment for it."""
     endpoint = _server()
     s3_backends.reset()
     use_endpoint(monkeypatch, endpoint)
@@ -64,8 +69,8 @@ def s3_server(monkeypatch: pytest.MonkeyPatch, name: str = "captures") -> Iterat
 
 
 def use_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """Make the environment say that S3 is at an address."""
-    for variable in OTHERS:
+    """Set the environment variables for an S3 server."""
+    for variable in CONFLICTING:
         monkeypatch.delenv(variable, raising=False)
     for variable, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": endpoint, "NO_PROXY": "127.0.0.1"}.items():
         monkeypatch.setenv(variable, value)
@@ -73,7 +78,7 @@ def use_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
 
 @cache
 def _server() -> str:
-    """Return the address of a server on a free port; it is stopped by the end of the tests (stopping takes 0.5 s)."""
+    """Return the URL of a server on a free port. It ends with this process, because stopping takes 0.5 s."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,4 +1,4 @@
-"""What runs until it is told to end, as a process of its own: an endpoint, a daemon."""
+"""Processes that run until they are stopped: an endpoint, a daemon."""
 
 from __future__ import annotations
 
@@ -16,27 +16,32 @@ import orjson
 
 from tests.cli_runner import CHECKOUT
 
-END_SECONDS = 40
-BEGIN_SECONDS = 20
+STOP_SECONDS = 40
+START_SECONDS = 20
 
 
 @dataclass
 class Endpoint:
-    """A served endpoint: where it answers, its process, and what it printed in the end."""
+    """A served endpoint.
+
+    Attributes:
+        url: URL of its invocations.
+        output: its output after the first line, once it has stopped.
+    """
 
     url: str
     process: subprocess.Popen[str]
-    told: str = ""
+    output: str = ""
 
     @property
     def origin(self) -> str:
-        """What boto3 calls the endpoint's URL: scheme, host and port."""
+        """Scheme, host and port: the `endpoint_url` of boto3."""
         return self.url.partition("/endpoints/")[0]
 
 
 @contextmanager
 def served(root: Path, experiment: str, *overrides: str) -> Iterator[Endpoint]:
-    """Yield an endpoint for an experiment's model; leaving ends it with SIGTERM, so that everything is captured."""
+    """Yield an endpoint for the model of an experiment; SIGTERM stops it at the end, after everything is captured."""
     arguments = [f"experiment={experiment}", f"paths.root={root}", "stage=serve", "stage.port=0", *overrides]
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "runner", *arguments],
@@ -54,41 +59,41 @@ def served(root: Path, experiment: str, *overrides: str) -> Iterator[Endpoint]:
         yield endpoint
     finally:
         process.terminate()
-        endpoint.told, _ = process.communicate(timeout=END_SECONDS)
+        endpoint.output, _ = process.communicate(timeout=STOP_SECONDS)
 
 
 @dataclass
 class Daemon:
-    """A daemon: its process, and the file that it logs into."""
+    """A daemon with its log file."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return what it has logged so far."""
+        """Return the log lines so far."""
         return [orjson.loads(line) for line in self.log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
-    def said(self, text: str) -> bool:
-        """Return whether it has said something."""
+    def logged(self, text: str) -> bool:
+        """Return whether a log message contains a string."""
         return any(text in line["message"] for line in self.lines())
 
-    def wait_for(self, text: str, seconds: float = BEGIN_SECONDS) -> None:
-        """Wait until it says something."""
-        until = time.monotonic() + seconds
-        while not self.said(text):
-            assert time.monotonic() < until, self.log.read_text()
+    def wait_for(self, text: str, seconds: float = START_SECONDS) -> None:
+        """Wait for a log message that contains a string."""
+        deadline = time.monotonic() + seconds
+        while not self.logged(text):
+            assert time.monotonic() < deadline, self.log.read_text()
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.02)
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Return its exit code after a signal."""
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit code."""
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
-        return self.process.wait(END_SECONDS)
+        return self.process.wait(STOP_SECONDS)
 
 
 def start_daemon(root: Path, *overrides: str, options: tuple[str, ...] = ()) -> Daemon:
-    """Return a daemon with everything below `root`, which has just been started."""
+    """Start a daemon with all files below `root`."""
     arguments = [*options, f"paths.root={root}", "stage=daemon", "stage.poll_seconds=0.1", *overrides]
     root.mkdir(parents=True, exist_ok=True)
     log = root / f"daemon-{time.monotonic_ns()}.log"
@@ -105,11 +110,11 @@ def start_daemon(root: Path, *overrides: str, options: tuple[str, ...] = ()) -> 
 
 @contextmanager
 def daemon(root: Path, *overrides: str, options: tuple[str, ...] = (), wait: str = "leading") -> Iterator[Daemon]:
-    """Yield a daemon with everything below `root`, once it has said something; leaving ends it with SIGTERM."""
+    """Yield a daemon with all files below `root`, after its log contains `wait`; SIGTERM stops it at the end."""
     running = start_daemon(root, *overrides, options=options)
     try:
         running.wait_for(wait)
         yield running
     finally:
         if running.process.poll() is None:
-            running.end()
+            running.stop()

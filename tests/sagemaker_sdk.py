@@ -1,7 +1,6 @@
-"""What the sagemaker SDK's own classes read of two documents in S3; run by the SDK's environment, `make sagemaker`.
+"""Reads two documents in S3 with the classes of the sagemaker SDK; run in the environment of `make sagemaker`.
 
-Prints one JSON document: the bodies of the violations and of the constraints, and the constraints' attributions as
-they stand on a model card.
+Prints one JSON document: the bodies of violations and constraints, and the attributions on a model card.
 """
 
 from __future__ import annotations

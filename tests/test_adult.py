@@ -1,4 +1,4 @@
-"""The notebook end to end, with its own model and data, against the figures it published."""
+"""AWS's notebook end to end with its model and data, compared with the values that it published."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ EXPECTED_VALUE = 0.250623226165771
 
 @pytest.fixture
 def shapwatch(tmp_path: Path, adult: Path, monkeypatch: pytest.MonkeyPatch) -> Shapwatch:
-    """The program, with the notebook's experiment."""
+    """Runs stages of the notebook's experiment."""
     monkeypatch.setenv("ADULT_DIR", str(adult))
     return Shapwatch(tmp_path, "adult")
 
 
 def values(shapwatch: Shapwatch, below: str) -> dict[str, float]:
-    """Return the global attributions of an analysis after checking its expected value."""
+    """Return the global attributions of an analysis after a check of its expected value."""
     label = shapwatch.read("analysis.json", below)["explanations"]["kernel_shap"]["label0"]
     assert label["expected_value"] == pytest.approx(EXPECTED_VALUE, abs=1e-6)
     attributions: dict[str, float] = label["global_shap_values"]
@@ -48,8 +48,8 @@ def values(shapwatch: Shapwatch, below: str) -> dict[str, float]:
     return attributions
 
 
-def test_the_notebook(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Traffic, baselining and an execution give the notebook's figures, folder and status."""
+def test_notebook_gives_published_values(shapwatch: Shapwatch, golden: Golden) -> None:
+    """Traffic, baselining and an execution give the values, the folder and the status of the notebook."""
     shapwatch("stage=replay", "stage.start=2023-01-19T05:00:00Z")
     captured = shapwatch.find("*.jsonl").read_text().splitlines()
     assert len(captured) == 334
@@ -82,15 +82,15 @@ def test_the_notebook(shapwatch: Shapwatch, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("explainer", ["exact", "kernel", "linear", "auto"])
-def test_exact_values(shapwatch: Shapwatch, explainer: str) -> None:
-    """Each gives the exact column; the notebook's two largest features are the two largest."""
+def test_explainers_give_exact_values(shapwatch: Shapwatch, explainer: str) -> None:
+    """Each explainer gives the exact values; the two largest features are those of the notebook."""
     shapwatch("stage=baseline", f"shap.explainer={explainer}")
     exact = values(shapwatch, "baseline")
     np.testing.assert_allclose(list(exact.values()), [value for _, value in PUBLISHED.values()], atol=1e-6)
     assert set(sorted(exact, key=exact.__getitem__)[-2:]) == {"Capital Gain", "Education-Num"}
 
 
-def test_the_same_bytes_whatever_the_batches(shapwatch: Shapwatch) -> None:
+def test_batch_size_does_not_change_bytes(shapwatch: Shapwatch) -> None:
     """The analysis is byte-identical across processes and batch sizes."""
     analyses = set()
     for rows in (1000, 4096, 32768, 10**7):
@@ -102,8 +102,8 @@ def test_the_same_bytes_whatever_the_batches(shapwatch: Shapwatch) -> None:
 @pytest.mark.parametrize(
     ("rescale", "ndcg", "code"), [("{Hours per week: 0.1}", 0.870, "WithViolations"), ("{}", 1.0, "")]
 )
-def test_an_incident_is_rehearsed(shapwatch: Shapwatch, rescale: str, ndcg: float, code: str) -> None:
-    """Hours divided by ten bring nDCG to the measured 0.870 and a violation."""
+def test_rescaled_feature_violates_ndcg(shapwatch: Shapwatch, rescale: str, ndcg: float, code: str) -> None:
+    """Hours divided by ten give nDCG 0.870 and a violation; unchanged hours give neither."""
     shapwatch("stage=replay", "stage.start=2023-01-19T05:00:00Z", f"stage.rescale={rescale}")
     shapwatch("stage=baseline", "shap.explainer=exact")
     printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05", "shap.explainer=exact")
@@ -111,8 +111,8 @@ def test_an_incident_is_rehearsed(shapwatch: Shapwatch, rescale: str, ndcg: floa
     assert shapwatch.read("manifest.json", "monitor")["verdict"]["labels"][0]["ndcg"] == pytest.approx(ndcg, abs=2e-3)
 
 
-def test_dense_json_gives_the_same_bytes(shapwatch: Shapwatch, adult: Path, tmp_path: Path) -> None:
-    """The adult data in dense JSON, also as captured traffic, have the analysis of the JSON Lines form to the byte."""
+def test_dense_json_gives_same_bytes(shapwatch: Shapwatch, adult: Path, tmp_path: Path) -> None:
+    """Datasets and captures in dense JSON give the analysis of JSON Lines, byte for byte."""
     dense = []
     for key, name in (("dataset", "validation-dataset"), ("traffic", "test-dataset")):
         rows = [orjson.loads(line) for line in (adult / f"{name}.jsonl").read_bytes().splitlines()]
@@ -121,16 +121,16 @@ def test_dense_json_gives_the_same_bytes(shapwatch: Shapwatch, adult: Path, tmp_
     baseline = "[{instances: [{features: [39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]}]}]"
     dense += ["data=json", f"shap.baseline={baseline}"]
     analyses: dict[str, list[bytes]] = {"baseline": [], "monitor": []}
-    for form, overrides in (("lines", []), ("dense", dense)):
-        program = Shapwatch(shapwatch.root / form, "adult")
-        program("stage=replay", "stage.start=2023-01-19T05:00:00Z", "stage.batch_rows=3", *overrides)
-        program("stage=baseline", *overrides)
-        program("stage=monitor", "stage.window=2023-01-19T05", *overrides)
+    for name, overrides in (("lines", []), ("dense", dense)):
+        run = Shapwatch(shapwatch.root / name, "adult")
+        run("stage=replay", "stage.start=2023-01-19T05:00:00Z", "stage.batch_rows=3", *overrides)
+        run("stage=baseline", *overrides)
+        run("stage=monitor", "stage.window=2023-01-19T05", *overrides)
         for below, found in analyses.items():
-            found.append(program.find("analysis.json", below).read_bytes())
-        counts = program.read("manifest.json", "monitor")["counts"]
+            found.append(run.find("analysis.json", below).read_bytes())
+        counts = run.read("manifest.json", "monitor")["counts"]
         assert (counts["events"], counts["records"], counts["rejected"]) == (112, 334, {})
-    assert all(one == other for one, other in analyses.values())
-    (first, *_) = program.find("*.jsonl", "capture").read_text().splitlines()
+    assert all(lines == json for lines, json in analyses.values())
+    (first, *_) = run.find("*.jsonl", "capture").read_text().splitlines()
     assert r'"data":"{\"instances\":[{\"features\":[28,2,133937,9,13,2,0,0,4,1,15024,0,55,37]},' in first
     assert r'"data":"{\"predictions\": [{\"score\": 0.9899773597717285' in first

@@ -137,7 +137,7 @@ def test_commands_of_an_endpoint_run(
     assert sent.startswith("sent 5 records in 5 requests")
     assert "to the model" in planned
     assert '"score"' in capsys.readouterr().out
-    assert re.fullmatch(r"answered (\d+) requests, captured \1, dropped 0\n", endpoint.told)
+    assert re.fullmatch(r"answered (\d+) requests, captured \1, dropped 0\n", endpoint.output)
 
 
 def test_commands_of_sweeps_and_engines_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The daemon as a process: signals, standby, and what happens at 3 a.m."""
+"""The daemon as a process: signals, standby, retention, and failures of ledger, storage and disk."""
 
 from __future__ import annotations
 
@@ -26,57 +26,57 @@ from runner.scheduling.ledger.ledger import Ledger
 from runner.scheduling.ledger.tables import executions
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
-from tests.history_samples import AlertHistory, settle
+from tests.history_samples import TrafficHistory, settle
 from tests.object_store import use_endpoint
 from tests.processes import daemon
 
-BUSY = 30.0
+BUSY_SECONDS = 30.0
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
-PATIENCE = 20.0
-"""Seconds that a daemon has to do what a test waits for."""
+WAIT_SECONDS = 20.0
+"""Seconds that a test waits for the daemon."""
 
 
 @pytest.fixture
-def past(tmp_path: Path) -> AlertHistory:
-    """Six hours with traffic and a reference."""
-    six = AlertHistory(tmp_path, 6)
-    six.prepare()
-    return six
+def history(tmp_path: Path) -> TrafficHistory:
+    """Six hours of traffic, and a reference."""
+    six_hours = TrafficHistory(tmp_path, 6)
+    six_hours.prepare()
+    return six_hours
 
 
 @pytest.fixture
-def ledger(past: AlertHistory) -> Iterator[Ledger]:
-    """Its ledger."""
-    with Ledger(f"sqlite:///{past.root}/ledger.sqlite", BUSY) as opened:
+def ledger(history: TrafficHistory) -> Iterator[Ledger]:
+    """The ledger of these hours."""
+    with Ledger(f"sqlite:///{history.root}/ledger.sqlite", BUSY_SECONDS) as opened:
         yield opened
 
 
-def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + seconds
+def wait_until(condition: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def begun(ledger: Ledger) -> bool:
-    """Return whether an execution has begun."""
+def any_started(ledger: Ledger) -> bool:
+    """Return whether an execution has started."""
     return any(entry.attempts for entry in ledger.executions.newest())
 
 
 def leading(ledger: Ledger) -> list[bool]:
-    """Return for each daemon whether it leads."""
+    """Return for each daemon whether it is the leader."""
     return [one.leading for one in ledger.daemons()]
 
 
-def test_sigterm_lets_what_runs_end(past: AlertHistory, ledger: Ledger, golden: Golden) -> None:
-    """SIGHUP changes nothing and logs that; after SIGTERM nothing new starts, and the exit code is 0."""
-    past.schedule(ledger)
-    with daemon(past.root) as running:
-        wait_until(partial(begun, ledger))
+def test_sigterm_drains(history: TrafficHistory, ledger: Ledger, golden: Golden) -> None:
+    """After SIGTERM no execution starts, and the exit code is 0; SIGHUP changes nothing and is logged."""
+    history.schedule(ledger)
+    with daemon(history.root) as running:
+        wait_until(partial(any_started, ledger))
         running.process.send_signal(signal.SIGHUP)
         running.wait_for("SIGHUP")
-        assert running.end() == 0
+        assert running.stop() == 0
         (hung_up,) = (line["message"] for line in running.lines() if "SIGHUP" in line["message"])
         (draining,) = (line["message"] for line in running.lines() if "draining" in line["message"])
     statuses = Counter(entry.status in DONE for entry in ledger.executions.newest())
@@ -86,27 +86,27 @@ def test_sigterm_lets_what_runs_end(past: AlertHistory, ledger: Ledger, golden: 
     golden(draining)
 
 
-def test_sigterm_while_it_starts_ends_it_too(past: AlertHistory, ledger: Ledger) -> None:
-    """However early it comes, the daemon ends with 0, 130 or by the signal, and the ledger is whole."""
-    past.schedule(ledger)
+def test_sigterm_during_startup_stops_the_daemon(history: TrafficHistory, ledger: Ledger) -> None:
+    """However early, the daemon exits with 0, 130 or by the signal, and the ledger stays intact."""
+    history.schedule(ledger)
     for seconds in (0.1, 0.4, 0.8, 1.2):
-        with daemon(past.root, wait="") as running:
+        with daemon(history.root, wait="") as running:
             time.sleep(seconds)
-            assert running.end() in {0, 130, -signal.SIGTERM}
+            assert running.stop() in {0, 130, -signal.SIGTERM}
         assert "Traceback" not in running.log.read_text()
-    with daemon(past.root):
+    with daemon(history.root):
         assert {entry.status for entry in settle(ledger)} <= DONE
 
 
 @pytest.mark.soak
-def test_two_daemons_never_run_one_window_twice(past: AlertHistory, ledger: Ledger) -> None:
-    """One leads, the other stands by and takes over; each window is executed once."""
-    with daemon(past.root) as first, daemon(past.root, wait="") as second:
-        past.schedule(ledger, "schedule.overlap=allow")
-        wait_until(partial(begun, ledger))
+def test_standby_takes_over_and_no_window_runs_twice(history: TrafficHistory, ledger: Ledger) -> None:
+    """One daemon leads, the other takes over; each window is executed once."""
+    with daemon(history.root) as first, daemon(history.root, wait="") as second:
+        history.schedule(ledger, "schedule.overlap=allow")
+        wait_until(partial(any_started, ledger))
         wait_until(lambda: leading(ledger) == [True, False])
-        assert not second.said("leading")
-        first.end()
+        assert not second.logged("leading")
+        first.stop()
         wait_until(lambda: leading(ledger) == [True])
         entries = settle(ledger)
         lines = [*first.lines(), *second.lines()]
@@ -117,81 +117,81 @@ def test_two_daemons_never_run_one_window_twice(past: AlertHistory, ledger: Ledg
 
 
 @pytest.mark.soak
-def test_each_monitor_keeps_its_results_as_long_as_it_says(past: AlertHistory, ledger: Ledger) -> None:
-    """The daemon takes monitor.keep from the settings that each execution ran with, not from its own."""
-    hour = f"stage.start={past.first:%FT%TZ}", f"stage.end={past.first + HOUR:%FT%TZ}"
-    for name, keep in (("short", "PT1S"), ("long", "P9D"), ("for-ever", "null")):
-        past(
+def test_retention_follows_the_snapshot_of_each_execution(history: TrafficHistory, ledger: Ledger) -> None:
+    """The daemon applies the monitor.keep of each execution, not its own."""
+    hour = f"stage.start={history.first:%FT%TZ}", f"stage.end={history.first + HOUR:%FT%TZ}"
+    for name, keep in (("short", "PT1S"), ("long", "P9D"), ("unlimited", "null")):
+        history(
             "stage=backfill",
             *hour,
             f"monitor.name={name}",
             f"monitor.keep={keep}",
-            f"monitor.reference={past.reference}",
+            f"monitor.reference={history.reference}",
         )
     with ledger.database.writing() as connection:
-        connection.execute(executions.update().values(ended=past.first))
-    with daemon(past.root) as running:
+        connection.execute(executions.update().values(ended=history.first))
+    with daemon(history.root) as running:
         running.wait_for("monitor.keep")
-    left = {path.parts[-6] for path in past.root.glob("monitor/*/*/*/*/*/*/manifest.json")}
-    assert left == {"long", "for-ever"}
+    remaining = {path.parts[-6] for path in history.root.glob("monitor/*/*/*/*/*/*/manifest.json")}
+    assert remaining == {"long", "unlimited"}
     assert {entry.schedule: entry.output is None for entry in ledger.executions.newest()} == {
         "short": True,
         "long": False,
-        "for-ever": False,
+        "unlimited": False,
     }
 
 
 @pytest.mark.soak
-def test_a_ledger_that_is_locked_for_20_s_delays_and_loses_nothing(past: AlertHistory, ledger: Ledger) -> None:
-    """A shell with an open transaction: what runs ends meanwhile, is written down afterwards, and the next one runs."""
-    past.schedule(ledger)
-    with daemon(past.root, "ledger.busy_seconds=2") as running:
-        wait_until(partial(begun, ledger))
-        with closing(sqlite3.connect(past.root / "ledger.sqlite", isolation_level=None)) as other:
+def test_ledger_locked_for_20_s_loses_nothing(history: TrafficHistory, ledger: Ledger) -> None:
+    """While another program holds a transaction, results wait; afterwards they are recorded."""
+    history.schedule(ledger)
+    with daemon(history.root, "ledger.busy_seconds=2") as running:
+        wait_until(partial(any_started, ledger))
+        with closing(sqlite3.connect(history.root / "ledger.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             time.sleep(20)
-            assert running.said("ledger.busy_seconds=2")
+            assert running.logged("ledger.busy_seconds=2")
             other.execute("ROLLBACK")
         entries = settle(ledger)
     assert {(entry.status in DONE, entry.attempts) for entry in entries} == {(True, 1)}
 
 
 @pytest.mark.soak
-def test_storage_that_is_unreachable_fails_that_hour_and_not_the_next(
-    past: AlertHistory, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+def test_unreachable_storage_fails_only_its_executions(
+    history: TrafficHistory, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reason names the address; once the store is back the schedule goes on, and a backfill makes up for it."""
+    """The reason names the address; later executions succeed, and a backfill repeats the failed ones."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
-    remote = AlertHistory(past.root, 6, ("paths.capture=s3://captures/traffic",))
+    remote = TrafficHistory(history.root, 6, ("paths.capture=s3://captures/traffic",))
     remote.schedule(ledger)
-    with daemon(past.root, "stage.workers=1"):
-        until = time.monotonic() + 90
+    with daemon(history.root, "stage.workers=1"):
+        deadline = time.monotonic() + 90
         while not (failed := ledger.executions.newest(statuses=[Status.FAILED])):
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.2)
         assert "s3://captures/traffic" in (failed[0].failure_reason or "")
         store = ThreadedMotoServer("127.0.0.1", port=port, verbose=False)
         store.start()
         try:
             use_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
-            upload(past.root / "capture", port)
+            upload(history.root / "capture", port)
             entries = settle(ledger, 120)
             assert {entry.status for entry in entries[2:]} <= DONE
             remote("stage=backfill", f"stage.start={remote.first:%FT%TZ}", f"stage.end={entries[-1].scheduled:%FT%TZ}")
             after = {entry.id: entry for entry in ledger.executions.newest()}
             assert {after[entry.id].status for entry in entries} <= DONE
-            again = [entry for entry in entries if after[entry.id].ended != entry.ended]
-            assert again == [entry for entry in entries if entry.status is Status.FAILED]
-            assert 1 <= len(again) <= 2
+            repeated = [entry for entry in entries if after[entry.id].ended != entry.ended]
+            assert repeated == [entry for entry in entries if entry.status is Status.FAILED]
+            assert 1 <= len(repeated) <= 2
         finally:
             store.stop()
 
 
 def upload(folder: Path, port: int) -> None:
-    """Put captured traffic into a store."""
+    """Upload captured traffic into a new bucket."""
     with closing(boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}")) as client:
         client.create_bucket(Bucket="captures")
         for path in folder.rglob("*.jsonl"):
@@ -199,16 +199,16 @@ def upload(folder: Path, port: int) -> None:
 
 
 @pytest.mark.soak
-def test_a_full_disk_fails_that_hour_and_not_the_next(tmp_path: Path) -> None:
-    """On a small file system of its own: Failed with the reason, nothing half-written, and the next hour runs."""
+def test_full_disk_fails_only_its_execution(tmp_path: Path) -> None:
+    """On a small file system: Failed with the reason, no partial files, and the next executions succeed."""
     unshare = shutil.which("unshare")
     if not unshare or subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs unshare -rm, a mount namespace of its own: util-linux, and a kernel that allows it")
+        pytest.skip("needs unshare -rm (a mount namespace): util-linux, and a kernel that allows it")
     command = [unshare, "-rm", sys.executable, "-m", "tests.full_disk", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    full, later, left = orjson.loads(done.stdout.splitlines()[-1])
+    full, later, remaining = orjson.loads(done.stdout.splitlines()[-1])
     assert full[0] == Status.FAILED
     assert os.strerror(28) in full[1]
     assert {status for status, _ in later} <= DONE
-    assert left == []
+    assert remaining == []

@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole."""
+"""Checks of the repository as a whole."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.conftest import DEMO
 
 
-def committed() -> Iterator[tuple[str, str]]:
-    """Yield name and text of every text file of the project."""
+def text_files() -> Iterator[tuple[str, str]]:
+    """Yield name and content of every text file of the project."""
     skipped = {".git", ".venv", ".venv-sagemaker", "output", "__pycache__", "node_modules"}
     for path in sorted(CHECKOUT.rglob("*")):
         parts = path.relative_to(CHECKOUT).parts
@@ -29,14 +29,14 @@ def committed() -> Iterator[tuple[str, str]]:
 
 
 def test_no_file_names_a_machine_or_a_package_registry() -> None:
-    """The project speaks of itself alone."""
+    """No file contains a path of one machine, or the address of a package registry."""
     forbidden = re.compile(r"(?<![\w.}])/(?:home|work|root|Users)/\w|" + r"py" + r"pi\.org|" + r"python" + r"hosted")
-    found = {name: match[0] for name, text in committed() if (match := forbidden.search(text))}
+    found = {name: match[0] for name, text in text_files() if (match := forbidden.search(text))}
     assert not found
 
 
-def test_constraints_are_plain_pins() -> None:
-    """constraints.txt holds name==version lines, sorted, one for each dependency; the pins of the SDK look alike."""
+def test_constraints_are_sorted_pins_of_all_dependencies() -> None:
+    """constraints.txt has sorted lines name==version for each dependency; so has the file for the SDK."""
     lines, sdk = ((CHECKOUT / name).read_text().splitlines() for name in ("constraints.txt", "tests/sagemaker_sdk.txt"))
     assert (lines, sdk) == (sorted(lines), sorted(sdk))
     assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", line) for line in [*lines, *sdk])
@@ -49,14 +49,14 @@ def test_constraints_are_plain_pins() -> None:
     assert {re.split(r"[<>=\[]", name)[0].lower() for name in wanted} <= {*pinned, project["name"]}
 
 
-def test_version_is_told_once() -> None:
-    """pyproject.toml and the package agree."""
+def test_versions_agree() -> None:
+    """pyproject.toml and the package have the same version."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     assert f'__version__ = "{project["version"]}"' in (CHECKOUT / "runner/__init__.py").read_text()
 
 
-def test_the_quickstarts_data_are_what_the_script_writes(tmp_path: Path) -> None:
-    """The script that is kept reproduces the rows to the byte and the model to rounding."""
+def test_demo_script_reproduces_the_demo_files(tmp_path: Path) -> None:
+    """The script writes the same rows byte for byte, and the same model up to rounding."""
     build.build(tmp_path)
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {path.name for path in DEMO.iterdir()} - {"__init__.py", "__pycache__", "build.py", "README.md"}
@@ -74,8 +74,8 @@ def test_the_quickstarts_data_are_what_the_script_writes(tmp_path: Path) -> None
     assert abs(old - new).max() < 1e-3
 
 
-def test_everything_that_is_written_moves_with_paths_root(tmp_path: Path) -> None:
-    """A run with another paths.root leaves nothing in the folder it was started in."""
+def test_paths_root_contains_all_output(tmp_path: Path) -> None:
+    """A run with another paths.root writes nothing into the current folder."""
     before = set(CHECKOUT.iterdir())
     Shapwatch(tmp_path)("stage=baseline")
     assert set(CHECKOUT.iterdir()) == before

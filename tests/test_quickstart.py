@@ -1,4 +1,4 @@
-"""The quickstart, from the command line to the last file."""
+"""The quickstart, from the command line to its files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.cli_runner import Shapwatch
 from tests.golden import Golden
 
 
-def test_it_finds_the_drift(tmp_path: Path, golden: Golden) -> None:
-    """Three executions: two without drift, the third names the feature whose unit changed."""
+def test_quickstart_detects_the_changed_unit(tmp_path: Path, golden: Golden) -> None:
+    """Two executions report no drift; the third names the feature with the changed unit."""
     printed = Shapwatch(tmp_path).process("stage=quickstart").splitlines()
     statuses = [line for line in printed if line.startswith("Completed") and "UTC" in line]
     assert [line.partition(",")[0] for line in statuses] == ["Completed", "Completed", "CompletedWithViolations"]
@@ -26,15 +26,15 @@ def test_it_finds_the_drift(tmp_path: Path, golden: Golden) -> None:
     assert all((path.parent / "report.html").stat().st_size < 200_000 for path in hours)
 
 
-def test_it_gives_the_same_bytes_again(tmp_path: Path) -> None:
-    """Everything but the timings and the folder's own name is the same in another process and another folder."""
+def test_quickstart_repeats_byte_for_byte(tmp_path: Path) -> None:
+    """Another process and folder give the same files, except timings and the folder's name."""
     for name in ("a", "b"):
         Shapwatch(tmp_path / name).process("stage=quickstart")
-    for one in sorted(path for path in (tmp_path / "a").rglob("*") if path.is_file()):
-        other = tmp_path / "b" / one.relative_to(tmp_path / "a")
-        if one.name == "manifest.json":
-            left, right = (orjson.loads(path.read_bytes()) for path in (one, other))
+    for first in sorted(path for path in (tmp_path / "a").rglob("*") if path.is_file()):
+        second = tmp_path / "b" / first.relative_to(tmp_path / "a")
+        if first.name == "manifest.json":
+            left, right = (orjson.loads(path.read_bytes()) for path in (first, second))
             del left["timings"], right["timings"]
             assert left == right
-        elif one.name != "settings.yaml":
-            assert one.read_bytes() == other.read_bytes(), one
+        elif first.name != "settings.yaml":
+            assert first.read_bytes() == second.read_bytes(), first

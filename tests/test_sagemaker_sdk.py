@@ -1,4 +1,4 @@
-"""The sagemaker SDK reads what we write: its own classes, in an environment of its own, from an object store."""
+"""The classes of the sagemaker SDK, in a separate environment, read our documents from an object store."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.object_store import ENVIRONMENT, s3_server
 
 SDK = CHECKOUT / ".venv-sagemaker"
-MISSING = "needs the sagemaker SDK in an environment of its own: make sagemaker"
+MISSING = "needs the sagemaker SDK in a separate environment: make sagemaker"
 
 
-def test_its_classes_read_our_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Violations and constraints as they are, and the attributions of a baselining on a model card."""
+def test_sdk_classes_read_our_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK reads violations, constraints, and the attributions for a model card."""
     if not (SDK / ".installed").exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
     shapwatch = Shapwatch(tmp_path)

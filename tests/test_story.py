@@ -52,7 +52,7 @@ def test_from_the_endpoint_to_the_verdict(tmp_path: Path) -> None:
         sent = shapwatch("stage=traffic", f"stage.url={endpoint.url}", "stage.batch_rows=3", "stage.rate=1000")
     end = next_second()
     assert sent.startswith("sent 270 records in 90 requests")
-    assert endpoint.told == "answered 90 requests, captured 90, dropped 0\n"
+    assert endpoint.output == "answered 90 requests, captured 90, dropped 0\n"
     seen = shapwatch("stage=capture", window(start, end))
     assert "90 events, 270 records" in seen
     assert "rejected: none" in seen

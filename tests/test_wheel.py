@@ -1,4 +1,4 @@
-"""The wheel carries everything: installed elsewhere, it runs the quickstart from any folder."""
+"""The wheel is complete: installed elsewhere, it runs the quickstart from any folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cli_runner import CHECKOUT
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the checkout with the build backend that is already installed."""
+    """The wheel of the checkout, built by the installed build backend."""
     folder = tmp_path_factory.mktemp("wheel")
     build = f"import hatchling.build, sys; print(hatchling.build.build_wheel({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", build], cwd=CHECKOUT, check=True, capture_output=True)
@@ -23,8 +23,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_carries_configuration_templates_and_data(wheel: Path) -> None:
-    """Everything that is read at run time is inside, tests are not."""
+def test_wheel_contains_conf_templates_and_data(wheel: Path) -> None:
+    """All files that are read at run time are inside; tests are not."""
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, inside in (
         ("conf", "runner/conf"),
@@ -36,8 +36,8 @@ def test_it_carries_configuration_templates_and_data(wheel: Path) -> None:
     assert not any(name.startswith("tests") for name in names)
 
 
-def test_it_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None:
-    """A fresh environment with nothing but the wheel and what it asks for finds the drift, by the console script."""
+def test_installed_wheel_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None:
+    """In a new environment with the wheel and its dependencies, the console script detects the drift."""
     environment = tmp_path / "environment"
     venv.create(environment)
     pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "--disable-pip-version-check"]
