@@ -1,4 +1,4 @@
-"""What several tests share: the notebook's data where it is, small models, an empty track, databases."""
+"""Fixtures and constants of many tests: the notebook's data, a model, an engine, ledgers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ DEMO = Path(__file__).parents[1] / "runner" / "demo"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that it is not what all wait for in the end."""
+    """Run the longest module first, so that the other workers do not wait for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_torture.py")
 
 
 HERE = Engine(kind="serial", workers=None, address=None)
-"""The engine that does all work in this process."""
+"""The engine that computes in this process."""
 
 
 def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
-    """Pass the items through."""
+    """Yield the items without showing progress."""
     return items
 
 
 @pytest.fixture
 def adult() -> Path:
-    """The folder with the notebook's model and data."""
+    """The folder with the model and data of AWS's notebook."""
     folder = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
     if not folder.is_dir():
         pytest.skip(f"the notebook's model and data are not at {folder}; set ADULT_DIR to test with them")
@@ -45,13 +45,13 @@ def adult() -> Path:
 
 @pytest.fixture
 def demo_model() -> LinearLearner:
-    """The quickstart's model."""
+    """The model of the quickstart."""
     return LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a ledger that is not there yet, in each of the databases."""
+    """The URL of a new ledger, in each database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/state/ledger.sqlite"
         return

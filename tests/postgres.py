@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: what SHAPWATCH_TEST_POSTGRES names, or Debian's, on a free port of loopback."""
+"""A PostgreSQL server for tests: the one in SHAPWATCH_TEST_POSTGRES, or a new one of Debian's on a free port."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ import psycopg
 import pytest
 
 VARIABLE = "SHAPWATCH_TEST_POSTGRES"
-MISSING = f"needs PostgreSQL's server: apt-get install postgresql, or name one in {VARIABLE}"
-QUICK = {
+MISSING = f"needs PostgreSQL's server: apt-get install postgresql, or set {VARIABLE}"
+FAST_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -38,22 +38,22 @@ numbers = itertools.count(1)
 
 @dataclass
 class Server:
-    """A server in whose databases everything may be done.
+    """A server with permission to create databases.
 
     Attributes:
-        url: of its database `postgres`.
+        url: URL of its database `postgres`.
     """
 
     url: str
 
     def execute(self, statement: str) -> None:
-        """Run a statement outside of any transaction."""
+        """Run a statement outside a transaction."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Yield the URL of a new database, which is gone afterwards."""
+        """Yield the URL of a new database, which is dropped at the end."""
         name = f"shapwatch_{os.getpid()}_{next(numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         try:
@@ -62,8 +62,8 @@ class Server:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     @contextmanager
-    def away(self, url: str) -> Iterator[None]:
-        """Let a database be out of reach."""
+    def unreachable(self, url: str) -> Iterator[None]:
+        """Make a database unreachable."""
         name = url.rpartition("/")[2]
         self.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
@@ -74,8 +74,8 @@ class Server:
 
 
 @dataclass
-class Own(Server):
-    """A server that we start, and may stop."""
+class OwnServer(Server):
+    """A server that the tests start and stop."""
 
     binaries: Path
     folder: Path
@@ -84,33 +84,33 @@ class Own(Server):
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
-        settings = [part for key, value in QUICK.items() for part in ("-c", f"{key}={value}")]
+        """Start the server, and wait for its first response."""
+        settings = [part for key, value in FAST_SETTINGS.items() for part in ("-c", f"{key}={value}")]
         command = [str(self.binaries / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), *settings]
         with (self.folder / "log").open("ab") as log:
             self.process = process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **self.account
             )
-        until = time.monotonic() + SECONDS
+        deadline = time.monotonic() + SECONDS
         while True:
             try:
                 self.execute("SELECT 1")
                 return
             except psycopg.OperationalError:
-                if time.monotonic() > until or process.poll() is not None:
+                if time.monotonic() > deadline or process.poll() is not None:
                     raise RuntimeError((self.folder / "log").read_text()) from None
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it at once; every session ends."""
+        """Stop the server immediately, with all sessions."""
         if self.process:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(SECONDS)
             self.process = None
 
     @contextmanager
-    def away(self, url: str) -> Iterator[None]:  # noqa: ARG002  all its databases are out of reach
-        """Let it be stopped."""
+    def unreachable(self, url: str) -> Iterator[None]:  # noqa: ARG002  stops the whole server
+        """Stop the server."""
         self.stop()
         try:
             yield
@@ -120,13 +120,13 @@ class Own(Server):
 
 @cache
 def server() -> Server:
-    """Return the server of this process; without one the test is skipped, or fails where CI is set."""
+    """Return the server of this process. Without PostgreSQL, skip the test, or fail it if CI is set."""
     if url := os.environ.get(VARIABLE):
         return Server(url)
     binaries = _binaries()
     if binaries is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
-    return _made(binaries)
+    return _new_server(binaries)
 
 
 def _binaries() -> Path | None:
@@ -135,7 +135,7 @@ def _binaries() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
-def _made(binaries: Path) -> Own:
+def _new_server(binaries: Path) -> OwnServer:
     folder = Path(tempfile.mkdtemp(prefix="shapwatch-postgres-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     account: dict[str, Any] = {}
@@ -149,7 +149,7 @@ def _made(binaries: Path) -> Own:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    made = Own(f"postgresql://postgres@127.0.0.1:{port}/postgres", binaries, folder, port, account)
-    atexit.register(made.stop)
-    made.start()
-    return made
+    own = OwnServer(f"postgresql://postgres@127.0.0.1:{port}/postgres", binaries, folder, port, account)
+    atexit.register(own.stop)
+    own.start()
+    return own

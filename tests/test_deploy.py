@@ -1,4 +1,4 @@
-"""What deploy/ and docs/operations.md name exists: settings, files, extras; and the service is well-formed."""
+"""deploy/ and docs/operations.md: settings, files and extras exist, and the service is valid."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ DEPLOY = CHECKOUT / "deploy"
 CONF = CHECKOUT / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 TEXTS = [*sorted(DEPLOY.iterdir()), CHECKOUT / "docs/operations.md"]
-ENDING = 5 + 20 + 3 * 30
-"""Seconds that a daemon may need beyond its grace to end executions, and to write that down into a ledger in use."""
+STOP_SECONDS = 5 + 20 + 3 * 30
+"""Seconds after the grace period in which a daemon ends executions and records that in a busy ledger."""
 
 
 def unit() -> configparser.ConfigParser:
@@ -51,39 +51,39 @@ def image() -> dict[str, list[str]]:
     return found
 
 
-def grace() -> float:
-    """Return what executions may take after SIGTERM, by default."""
+def grace_seconds() -> float:
+    """Return the default seconds that executions may take after SIGTERM."""
     return float(yaml.safe_load((CONF / "stage/daemon.yaml").read_text())["grace_seconds"])
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
-def test_settings_that_are_named_exist(text: Path) -> None:
-    """Every group=option is a file in conf/, and every group.key a key of an option."""
-    told = text.read_text()
-    for group, option in re.findall(rf"(?<![\w.])({'|'.join(GROUPS)})=([a-z_]\w*)", told):
+def test_named_settings_exist(text: Path) -> None:
+    """Each group=option is a file in conf/, and each group.key is a key of an option."""
+    content = text.read_text()
+    for group, option in re.findall(rf"(?<![\w.])({'|'.join(GROUPS)})=([a-z_]\w*)", content):
         assert group == "experiment" or (CONF / group / f"{option}.yaml").is_file(), f"{group}={option}"
-    for group, key in re.findall(rf"(?<![\w./])({'|'.join(GROUPS)})\.([a-z_]+)", told):
+    for group, key in re.findall(rf"(?<![\w./])({'|'.join(GROUPS)})\.([a-z_]+)", content):
         options = [path.read_text() for path in (CONF / group).glob("*.yaml")]
         assert any(re.search(rf"^{key}:", option, re.M) for option in options), f"{group}.{key}"
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
-def test_files_and_extras_that_are_named_exist(text: Path) -> None:
-    """Paths into the project lead somewhere; extras can be installed."""
-    told = text.read_text()
-    made = {"deploy/.env", "deploy/config/experiment", "deploy/config/experiment/"}
-    for path in re.findall(r"(?<![\w./-])((?:deploy|docs|conf)/[\w./-]*\w)", told):
-        assert path in made or (CHECKOUT / path).exists(), path
+def test_named_files_and_extras_exist(text: Path) -> None:
+    """Paths into the repository exist; extras are in pyproject.toml."""
+    content = text.read_text()
+    created = {"deploy/.env", "deploy/config/experiment", "deploy/config/experiment/"}
+    for path in re.findall(r"(?<![\w./-])((?:deploy|docs|conf)/[\w./-]*\w)", content):
+        assert path in created or (CHECKOUT / path).exists(), path
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for named in re.findall(r"\.\[([a-z,]+)\]|EXTRAS=([a-z,]+)", told):
+    for named in re.findall(r"\.\[([a-z,]+)\]|EXTRAS=([a-z,]+)", content):
         assert set("".join(named).split(",")) <= set(extras)
 
 
-def test_the_service_waits_for_the_end() -> None:
-    """SIGTERM reaches the daemon alone, which has the time that draining may take; it comes back when it fails."""
+def test_service_allows_time_to_drain() -> None:
+    """SIGTERM goes to the daemon only, which has time to drain; systemd restarts it after a failure."""
     service = unit()["Service"]
     assert (service["KillSignal"], service["KillMode"], service["Restart"]) == ("SIGTERM", "mixed", "on-failure")
-    assert float(service["TimeoutStopSec"]) > grace() + ENDING
+    assert float(service["TimeoutStopSec"]) > grace_seconds() + STOP_SECONDS
     command = shlex.split(service["ExecStart"])
     assert command[1:4] == ["-P", "-m", "runner"]
     assert {"stage=daemon", "paths.root=/var/lib/shapwatch", "$SHAPWATCH_ARGS"} <= set(command)
@@ -91,23 +91,23 @@ def test_the_service_waits_for_the_end() -> None:
     assert command[command.index("--config-dir") + 1] == f"/etc/{service['ConfigurationDirectory']}"
 
 
-def test_systemd_understands_the_service(tmp_path: Path) -> None:
-    """It has no word against it, and calls it hardly exposed."""
+def test_systemd_accepts_the_service(tmp_path: Path) -> None:
+    """systemd-analyze has no complaint, and reports low exposure."""
     if not shutil.which("systemd-analyze"):
-        pytest.skip("needs systemd's own check: apt-get install systemd")
+        pytest.skip("needs systemd-analyze: apt-get install systemd")
     text = (DEPLOY / "shapwatch.service").read_text().replace("/opt/shapwatch/.venv/bin/python", sys.executable)
     path = tmp_path / "shapwatch.service"
-    path.write_text(text.replace("=shapwatch\n", "=root\n"))  # an account that is there
+    path.write_text(text.replace("=shapwatch\n", "=root\n"))  # an existing account
     checked = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False)
     assert not [line for line in checked.stderr.splitlines() if "shapwatch" in line], checked.stderr
     path.write_text(text)
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(path)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
-def test_the_image_runs_the_daemon_as_nobody_in_particular() -> None:
-    """What is copied exists, the user is not root, and health is asked where the page is put up."""
+def test_image_runs_the_daemon_without_root() -> None:
+    """Copied files exist, the user is not root, and the health check uses the port of the daemon."""
     found = image()
     sources = [name for line in found["COPY"] if "--from" not in line for name in line.split()[:-1]]
     assert {"runner", "conf", "reports_templates", "constraints.txt"} <= set(sources)
@@ -120,33 +120,33 @@ def test_the_image_runs_the_daemon_as_nobody_in_particular() -> None:
     assert "-c constraints.txt" in found["RUN"][0]
 
 
-def test_compose_publishes_nothing_and_keeps_no_password() -> None:
-    """Ports are this machine's alone, passwords come from outside, and there is time to drain."""
-    ours, database = services()["shapwatch"], services()["postgres"]
+def test_compose_publishes_only_locally_without_passwords() -> None:
+    """Ports are on loopback, passwords come from the environment, and there is time to drain."""
+    shapwatch, database = services()["shapwatch"], services()["postgres"]
     assert all(port.startswith("127.0.0.1:") for service in services().values() for port in service.get("ports", []))
-    assert database["environment"]["POSTGRES_PASSWORD"] == ours["environment"]["PGPASSWORD"]
-    assert ours["environment"]["PGPASSWORD"].startswith("${PGPASSWORD:?")
+    assert database["environment"]["POSTGRES_PASSWORD"] == shapwatch["environment"]["PGPASSWORD"]
+    assert shapwatch["environment"]["PGPASSWORD"].startswith("${PGPASSWORD:?")
     variables = set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text()))
     assert variables == set(re.findall(r"^(\w+)=$", (DEPLOY / "env.example").read_text(), re.M))
-    assert float(ours["stop_grace_period"].removesuffix("s")) > grace() + ENDING
-    assert ours["depends_on"]["postgres"]["condition"] == "service_healthy"
-    (url,) = [setting for setting in ours["entrypoint"] if setting.startswith("ledger.url=")]
+    assert float(shapwatch["stop_grace_period"].removesuffix("s")) > grace_seconds() + STOP_SECONDS
+    assert shapwatch["depends_on"]["postgres"]["condition"] == "service_healthy"
+    (url,) = [setting for setting in shapwatch["entrypoint"] if setting.startswith("ledger.url=")]
     user, name = re.fullmatch(r"ledger\.url=postgresql://(\w+)@postgres:5432/(\w+)", url).groups()  # type: ignore[union-attr]
     assert (user, name) == (database["environment"]["POSTGRES_USER"], database["environment"]["POSTGRES_DB"])
     assert database["healthcheck"]["test"][1:] == ["pg_isready", "-U", user, "-d", name]
 
 
-def test_the_image_and_compose_run_the_same() -> None:
-    """Compose adds a ledger and monitors to what the image runs, and changes nothing."""
-    found, ours = image(), services()["shapwatch"]
+def test_compose_extends_the_command_of_the_image() -> None:
+    """Compose adds a ledger and monitors to the arguments of the image."""
+    found, shapwatch = image(), services()["shapwatch"]
     for word, key in (("ENTRYPOINT", "entrypoint"), ("CMD", "command")):
         arguments = yaml.safe_load(found[word][0])
-        assert ours[key][: len(arguments)] == arguments
+        assert shapwatch[key][: len(arguments)] == arguments
 
 
-def test_what_is_kept_is_told_as_it_is() -> None:
-    """The defaults in the page are those in conf/, and the ledger remembers what retention has to find."""
-    told = (CHECKOUT / "docs/operations.md").read_text()
+def test_retention_defaults_match_the_page() -> None:
+    """The page shows the default of conf/, and the ledger stores executions long enough for retention."""
+    page = (CHECKOUT / "docs/operations.md").read_text()
     keep = yaml.safe_load((CONF / "ledger/sqlite.yaml").read_text())["keep"]
-    assert re.search(rf"`ledger.keep` .*`{keep}`", told)
+    assert re.search(rf"`ledger.keep` .*`{keep}`", page)
     assert LONGEST.days >= int(keep[1:-1])

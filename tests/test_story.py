@@ -1,4 +1,4 @@
-"""The whole story over real sockets: an endpoint, its traffic, its captures, the reference, the monitor."""
+"""Endpoint, traffic, captures, reference and monitor together, over real sockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.models import trees
 from tests.models.servers import Reply, Seen, always, scoring, serving
 from tests.processes import served
 
-CAPTURE = ("data_capture.flush_seconds=0.2",)
+FAST_CAPTURE = ("data_capture.flush_seconds=0.2",)
 TOLERANCE = 1e-6
 
 
@@ -38,24 +38,24 @@ def window(start: datetime, end: datetime) -> str:
 
 
 def next_second() -> datetime:
-    """Return the second that has just begun."""
+    """Wait for the next second, and return it."""
     now = time.time()
     time.sleep(1.01 - now % 1)
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def test_from_the_endpoint_to_the_verdict(tmp_path: Path) -> None:
-    """Serve, traffic, capture, baseline and monitor, each as a user runs it, in mini-batches of three."""
+def test_served_traffic_is_captured_and_monitored(tmp_path: Path) -> None:
+    """Serve, traffic, capture, baseline and monitor work together, with three records per request."""
     shapwatch = Shapwatch(tmp_path)
     start = next_second()
-    with served(tmp_path, "quickstart", *CAPTURE) as endpoint:
+    with served(tmp_path, "quickstart", *FAST_CAPTURE) as endpoint:
         sent = shapwatch("stage=traffic", f"stage.url={endpoint.url}", "stage.batch_rows=3", "stage.rate=1000")
     end = next_second()
     assert sent.startswith("sent 270 records in 90 requests")
     assert endpoint.output == "answered 90 requests, captured 90, dropped 0\n"
-    seen = shapwatch("stage=capture", window(start, end))
-    assert "90 events, 270 records" in seen
-    assert "rejected: none" in seen
+    inspected = shapwatch("stage=capture", window(start, end))
+    assert "90 events, 270 records" in inspected
+    assert "rejected: none" in inspected
     shapwatch("stage=baseline")
     printed = shapwatch("stage=monitor", window(start, end))
     assert printed.startswith("Completed, ")
@@ -65,11 +65,11 @@ def test_from_the_endpoint_to_the_verdict(tmp_path: Path) -> None:
     assert manifest["preflight"]["parity"] == pytest.approx(0, abs=1e-15)
 
 
-def test_a_monitor_at_its_own_endpoint_sees_only_traffic(tmp_path: Path) -> None:
-    """Three windows end to end, explained through the endpoint that captures: its own calls are never taken in."""
+def test_monitor_ignores_its_own_probes(tmp_path: Path) -> None:
+    """Three windows are explained through the endpoint that captures; only traffic counts as records."""
     shapwatch = Shapwatch(tmp_path)
     counts: list[dict[str, Any]] = []
-    with served(tmp_path, "quickstart", *CAPTURE) as endpoint:
+    with served(tmp_path, "quickstart", *FAST_CAPTURE) as endpoint:
         live = ["model=http", "~model.artifact", f"model.url={endpoint.url}", "model.label_headers=[malignant]"]
         shapwatch.process("stage=baseline", *live)
         start = next_second()
@@ -93,12 +93,12 @@ def _reference(root: Path) -> str:
     return f"monitor.reference={root}/baseline/breast-cancer-monitor"
 
 
-def test_a_shadow_is_made_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A throw-away endpoint gives the same attributions, planned calls are counted calls, and nothing stays behind."""
-    monkeypatch.setenv("SHAPWATCH_TOKEN", "another endpoint's")
+def test_local_endpoint_gives_the_same_attributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attributions equal those in this process, calls equal the plan, and the endpoint is removed."""
+    monkeypatch.setenv("SHAPWATCH_TOKEN", "token of another endpoint")
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=baseline")
-    (here,) = [values(shapwatch, "baseline")]
+    (expected,) = [values(shapwatch, "baseline")]
     shapwatch("stage=plan", "model.deploy=shadow")
     plan = shapwatch.read("baseline.plan.json")
     shapwatch("stage=baseline", "model.deploy=shadow")
@@ -106,15 +106,15 @@ def test_a_shadow_is_made_and_removed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert plan["calls"] == {key: manifest["calls"][key] for key in ("requests", "bytes")}
     assert plan["rows"] == manifest["calls"]["rows"]
     assert manifest["calls"]["retries"] == manifest["calls"]["fallbacks"] == 0
-    assert values(shapwatch, "baseline") == pytest.approx(here, abs=1e-12)
+    assert values(shapwatch, "baseline") == pytest.approx(expected, abs=1e-12)
     assert children() == []
 
 
-def test_a_shadow_goes_also_when_things_fail(tmp_path: Path, golden: Golden) -> None:
-    """A failing stage takes its endpoint along; an endpoint that cannot start says why, in the execution too."""
+def test_local_endpoint_is_removed_after_a_failure(tmp_path: Path, golden: Golden) -> None:
+    """A failed stage removes its endpoint; an endpoint that cannot start is the reason of the failure."""
     shapwatch = Shapwatch(tmp_path)
     broken = tmp_path / "model.tar.gz"
-    broken.write_bytes(b"no archive")
+    broken.write_bytes(b"not an archive")
     printed = shapwatch("stage=baseline", "model.deploy=shadow", "shap.baseline=[[1]]", code=cli.BAD_INPUT)
     golden(printed)
     printed = shapwatch(
@@ -127,11 +127,11 @@ def test_a_shadow_goes_also_when_things_fail(tmp_path: Path, golden: Golden) -> 
 
 
 @pytest.mark.soak
-def test_a_shadow_reads_its_settings_as_they_are(tmp_path: Path) -> None:
-    """SageMaker's placeholders are no interpolations, and no folder of the user's is taken for the program."""
+def test_local_endpoint_receives_literal_settings(tmp_path: Path) -> None:
+    """Placeholders of SageMaker are not interpolated, and a folder named `runner` is not imported."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "runner").mkdir()
-    (tmp_path / "runner" / "__main__.py").write_text("print('IMPOSTOR')")
+    (tmp_path / "runner" / "__main__.py").write_text("print('WRONG MODULE')")
     template = r"""data: {content_template: '{"r": "\${mean radius}", "features": $features}'}"""
     text = f"# @package _global_\ndefaults: [quickstart, _self_]\n{template}\nmodel: {{deploy: shadow}}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
@@ -142,58 +142,66 @@ def test_a_shadow_reads_its_settings_as_they_are(tmp_path: Path) -> None:
     assert r"\${mean radius}" in next(tmp_path.rglob("settings.yaml")).read_text()
 
 
-def test_a_shadow_may_talk(tmp_path: Path) -> None:
-    """What a model prints neither hides that it serves nor stops it; it is passed on."""
-    loud = ["model=python", "~model.artifact", "model.function=tests.models.noisy_model:predict", "model.deploy=shadow"]
-    printed = Shapwatch(tmp_path).process("stage=baseline", *loud)
+def test_output_of_a_model_does_not_disturb_its_endpoint(tmp_path: Path) -> None:
+    """Output of the model is passed on, and the endpoint is still recognised as ready."""
+    noisy = [
+        "model=python",
+        "~model.artifact",
+        "model.function=tests.models.noisy_model:predict",
+        "model.deploy=shadow",
+    ]
+    printed = Shapwatch(tmp_path).process("stage=baseline", *noisy)
     assert "Completed" in printed
     assert "thinking thinking" in printed
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_shadow_goes_with_its_master(tmp_path: Path, how: signal.Signals) -> None:
-    """A run that is told to end, or killed, leaves no endpoint behind."""
+def test_local_endpoint_ends_with_its_parent(tmp_path: Path, how: signal.Signals) -> None:
+    """A run that is terminated or killed leaves no endpoint behind."""
     command = [sys.executable, "-m", "runner", "experiment=quickstart", f"paths.root={tmp_path}", "stage=baseline"]
     slow = ["model.deploy=shadow", "shap.explainer=kernel", "shap.num_samples=1022", "shap.max_batch_rows=20"]
     run = subprocess.Popen([*command, *slow], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
-    until(lambda: bool(children(run.pid)))
-    (shadow,) = children(run.pid)
+    wait_until(lambda: bool(children(run.pid)))
+    (endpoint,) = children(run.pid)
     run.send_signal(how)
-    _, told = run.communicate(timeout=30)
-    until(lambda: not (Path("/proc") / str(shadow)).exists())
+    _, output = run.communicate(timeout=30)
+    wait_until(lambda: not (Path("/proc") / str(endpoint)).exists())
     assert run.returncode == (cli.INTERRUPTED if how == signal.SIGTERM else -how)
-    assert "Traceback" not in told
+    assert "Traceback" not in output
     assert not list((tmp_path).rglob("analysis.json"))
 
 
-def until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something holds."""
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
+    while not condition():
+        assert time.monotonic() < end, "the condition never held"
         time.sleep(0.02)
 
 
 def children(parent: int | None = None) -> list[int]:
-    """Return the throw-away endpoints among the children of a process, this one unless told."""
+    """Return the local endpoints among the children of a process, by default of this one."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if above == (parent or os.getpid()) and subprocesses.SNAPSHOT.encode() in (folder / "cmdline").read_bytes():
+            ancestor = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (
+                ancestor == (parent or os.getpid())
+                and subprocesses.SNAPSHOT.encode() in (folder / "cmdline").read_bytes()
+            ):
                 found.append(int(folder.name))
     return found
 
 
 def values(shapwatch: Shapwatch, below: str) -> dict[str, float]:
-    """Return the global attributions and the expected value of the one analysis below a folder."""
+    """Return the global attributions and the expected value of the only analysis below a folder."""
     ((_, label),) = shapwatch.read("analysis.json", below)["explanations"]["kernel_shap"].items()
     return {**label["global_shap_values"], "expected value": label["expected_value"]}
 
 
 @pytest.mark.soak
-def test_a_tree_is_explained_alike_wherever_it_lives(tmp_path: Path) -> None:
-    """XGBoost's own file, the same model in ONNX, and either behind HTTP give the same analysis."""
+def test_tree_has_the_same_attributions_everywhere(tmp_path: Path) -> None:
+    """XGBoost's own format, the same model in ONNX, and both behind endpoints give the same analysis."""
     dataset = tmp_path / "rows.jsonl"
     rows = trees.FEATURES.rows()
     dataset.write_bytes(b"\n".join(orjson.dumps({"features": row}) for row in rows))
@@ -202,12 +210,16 @@ def test_a_tree_is_explained_alike_wherever_it_lives(tmp_path: Path) -> None:
     found = {}
     for kind, path in files.items():
         local = [*data, f"model={kind}", f"model.artifact={path}"]
-        found[kind] = analysed(tmp_path / kind, *local)
-        found[f"{kind} in a shadow"] = analysed(tmp_path / f"{kind}-shadow", *local, "model.deploy=shadow")
+        found[kind] = attributions_of(tmp_path / kind, *local)
+        found[f"{kind} at a local endpoint"] = attributions_of(
+            tmp_path / f"{kind}-local", *local, "model.deploy=shadow"
+        )
     with served(tmp_path, "quickstart", *data, "model=xgboost", f"model.artifact={files['xgboost']}") as endpoint:
-        found["http"] = analysed(tmp_path / "http", *data, "model=http", "~model.artifact", f"model.url={endpoint.url}")
+        found["http"] = attributions_of(
+            tmp_path / "http", *data, "model=http", "~model.artifact", f"model.url={endpoint.url}"
+        )
         boto = ["model=sagemaker", "~model.artifact", f"model.endpoint_url={endpoint.origin}", "model.region=us-west-2"]
-        found["sagemaker"] = analysed(tmp_path / "sagemaker", *data, *boto)
+        found["sagemaker"] = attributions_of(tmp_path / "sagemaker", *data, *boto)
     assert len(found) == 6
     for name, analysis in found.items():
         assert analysis == pytest.approx(found["xgboost"], abs=TOLERANCE), name
@@ -220,19 +232,19 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
 
 
-def analysed(root: Path, *overrides: str) -> dict[str, float]:
+def attributions_of(root: Path, *overrides: str) -> dict[str, float]:
     """Return the attributions of a baselining."""
     shapwatch = Shapwatch(root)
     shapwatch("stage=baseline", *overrides)
     return values(shapwatch, "baseline")
 
 
-def test_boto3s_captures_feed_baseline_and_monitor(tmp_path: Path) -> None:
-    """What SageMaker's own client sends is captured, and explained without any change."""
+def test_requests_of_boto3_are_captured_and_monitored(tmp_path: Path) -> None:
+    """Requests of SageMaker's client are captured and explained without conversion."""
     shapwatch = Shapwatch(tmp_path)
     lines = (DEMO / "traffic.jsonl").read_bytes().splitlines()
     start = next_second()
-    with served(tmp_path, "quickstart", *CAPTURE) as endpoint:
+    with served(tmp_path, "quickstart", *FAST_CAPTURE) as endpoint:
         client = boto3.client(
             "sagemaker-runtime",
             endpoint_url=endpoint.origin,
@@ -254,30 +266,30 @@ def test_boto3s_captures_feed_baseline_and_monitor(tmp_path: Path) -> None:
     assert shapwatch.read("manifest.json", "monitor")["counts"]["records"] == 50
 
 
-def test_a_monitor_of_a_failing_endpoint_says_so(tmp_path: Path) -> None:
-    """The execution ends in Failed, with the URL, the status and what the endpoint said; one that is away as well."""
+def test_failing_endpoint_fails_the_execution(tmp_path: Path) -> None:
+    """The reason names the URL and the response, or that the connection was refused."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=30")
     shapwatch("stage=baseline")
     with served(tmp_path, "quickstart") as endpoint:
-        gone = endpoint.url
-        elsewhere = endpoint.url.replace("breast-cancer/invocations", "another/invocations")
-        for url, told in ((elsewhere, "answered 400: "), (None, "Connection refused (after 2 attempts)")):
+        served_url = endpoint.url
+        wrong_path = endpoint.url.replace("breast-cancer/invocations", "another/invocations")
+        for url, reason in ((wrong_path, "answered 400: "), (None, "Connection refused (after 2 attempts)")):
             if url is None:
                 endpoint.process.terminate()
                 endpoint.process.wait(20)
-            live = ["model=http", "~model.artifact", f"model.url={url or gone}", "model.attempts=2"]
+            live = ["model=http", "~model.artifact", f"model.url={url or served_url}", "model.attempts=2"]
             hour = "stage.window=2026-01-05T09"
             printed = shapwatch("stage=monitor", hour, *live, "model.label_headers=[malignant]", code=cli.BAD_INPUT)
             manifest = shapwatch.read("manifest.json", "monitor")
             assert manifest["status"] == "Failed"
-            assert (url or gone) in manifest["failure_reason"]
-            assert told in manifest["failure_reason"], printed
+            assert (url or served_url) in manifest["failure_reason"]
+            assert reason in manifest["failure_reason"], printed
 
 
 @pytest.mark.soak
-def test_an_endpoint_with_faults_gives_the_same_numbers(tmp_path: Path) -> None:
-    """Of ten calls one is answered with 503, one is reset and one stalls; the analysis is that of a healthy one."""
+def test_transient_faults_do_not_change_bytes(tmp_path: Path) -> None:
+    """One of ten calls gets a 503, one is reset and one stalls; the analysis is that of a healthy endpoint."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=90")
     shapwatch("stage=baseline")
@@ -291,9 +303,11 @@ def test_an_endpoint_with_faults_gives_the_same_numbers(tmp_path: Path) -> None:
     for name, answering in (("healthy", answer), ("faulty", faulty)):
         with serving(answering) as server:
             live = ["model=http", "~model.artifact", f"model.url={server.url}", f"monitor.name={name}"]
-            told = [*live, "model.timeout_seconds=0.5", "model.label_headers=[malignant]", _reference(tmp_path)]
-            printed = shapwatch("stage=monitor", "stage.window=2026-01-05T09", "model.max_request_rows=1000", *told)
-        assert "\nCompleted, " in f"\n{printed}"  # it may have told of its progress before
+            overrides = [*live, "model.timeout_seconds=0.5", "model.label_headers=[malignant]", _reference(tmp_path)]
+            printed = shapwatch(
+                "stage=monitor", "stage.window=2026-01-05T09", "model.max_request_rows=1000", *overrides
+            )
+        assert "\nCompleted, " in f"\n{printed}"  # progress lines may come first
         analyses.append(shapwatch.find("analysis.json", f"monitor/breast-cancer/{name}").read_bytes())
     calls = shapwatch.read("manifest.json", "monitor/breast-cancer/faulty")["calls"]
     assert analyses[0] == analyses[1]
@@ -301,8 +315,8 @@ def test_an_endpoint_with_faults_gives_the_same_numbers(tmp_path: Path) -> None:
     assert f"{calls['retries']} " in printed
 
 
-def test_an_endpoint_that_always_fails_is_a_failed_execution(tmp_path: Path) -> None:
-    """The reason names the URL, the status and what the endpoint said, and the report shows it."""
+def test_error_of_the_endpoint_is_in_reason_and_report(tmp_path: Path) -> None:
+    """The reason quotes URL, status and response, and the report shows them."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=30")
     shapwatch("stage=baseline")
@@ -311,8 +325,8 @@ def test_an_endpoint_that_always_fails_is_a_failed_execution(tmp_path: Path) -> 
         shapwatch("stage=monitor", "stage.window=2026-01-05T09", *live, code=cli.BAD_INPUT)
     manifest = shapwatch.read("manifest.json", "monitor")
     assert manifest["status"] == "Failed"
-    told = f"{server.url} answered 500: <html>\\nNo space left on device: '/tmp' (after 3 attempts)"
-    assert manifest["failure_reason"].startswith(told)
+    reason = f"{server.url} answered 500: <html>\\nNo space left on device: '/tmp' (after 3 attempts)"
+    assert manifest["failure_reason"].startswith(reason)
     assert "No space left on device" in shapwatch.find("report.html", "monitor").read_text("utf-8")
 
 

@@ -1,12 +1,12 @@
-"""Sentences for people, one golden file per area: tests compare with it, `make golden` writes it.
+"""Expected messages, one golden file per area: tests compare with it, `make golden` writes it.
 
-    def test_a_missing_file_is_refused(golden: Golden) -> None:
+    def test_missing_dataset_is_refused(golden: Golden) -> None:
         with golden.raises(MissingInput) as caught:
-            Dataset("nowhere.jsonl").read()
-        assert caught.value.path == "nowhere.jsonl"
+            Dataset("missing.jsonl").read()
+        assert caught.value.path == "missing.jsonl"
 
-A test asserts types, fields and numbers itself. The wording stands in `tests/golden/<area>.txt`, where a reviewer reads
-all sentences of an area one after the other, and every change of wording is a line of a diff.
+A test asserts types, fields and numbers itself. The wording is in `tests/golden/<area>.txt`, where a reviewer reads all
+messages of an area, and sees each change of wording as a line of a diff.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ MACHINE = (
     (r"\bin \d+\.\d s\b", "in {seconds}"),
     (r"about \d+ s \([\d,]+ rows took [\d.]+ s\)", "about {seconds} ({rows} rows took {seconds})"),
 )
-"""Patterns of what differs between machines and runs, each with its replacement."""
+"""Patterns of text that differs between machines and runs, with their replacements."""
 
 E = TypeVar("E", bound=BaseException)
 
 
 @dataclass
 class Golden:
-    """Compares the sentences that one test produces with those of its area.
+    """Compares the messages of one test with the golden file of its area.
 
     Attributes:
         test: name in the golden file, such as `test_http.py::test_refusal[400]`.
-        expected: texts of the area by name, None when they are being written.
-        scrubbed: further patterns to replace, with their replacements.
-        texts: the texts seen so far, by name.
+        expected: messages of the area by name; None while they are being written.
+        scrubbed: further patterns with their replacements.
+        texts: messages of the test so far, by name.
     """
 
     test: str
@@ -63,7 +63,7 @@ class Golden:
     texts: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, text: object, *scrubbed: tuple[str, str]) -> None:
-        """Compare a text; `scrubbed` are pairs of a pattern and what to put in its place, for times and the like."""
+        """Compare a message; `scrubbed` are pairs of a pattern and its replacement, for example for times."""
         for pattern, replacement in (*scrubbed, *self.scrubbed):
             text = re.sub(pattern, replacement, str(text))
         lines = [line.rstrip() for line in str(text).strip().splitlines()]
@@ -76,7 +76,7 @@ class Golden:
     def raises(
         self, kind: type[E] | tuple[type[E], ...], *scrubbed: tuple[str, str]
     ) -> Iterator[pytest.ExceptionInfo[E]]:
-        """Expect an error, and compare its sentence."""
+        """Expect an error, and compare its message."""
         with pytest.raises(kind) as caught:
             yield caught
         self(caught.value, *scrubbed)
@@ -84,7 +84,7 @@ class Golden:
 
 @cache
 def load(area: str) -> Mapping[str, str]:
-    """Return the texts of an area by name."""
+    """Return the messages of an area by name."""
     path = FOLDER / f"{area}.txt"
     texts: dict[str, str] = {}
     for entry in f"\n{path.read_text('utf-8')}".split(f"\n{MARK}")[1:] if path.exists() else []:
@@ -94,7 +94,7 @@ def load(area: str) -> Mapping[str, str]:
 
 
 def save(area: str, texts: Mapping[str, str]) -> None:
-    """Write the texts of an area, sorted by name."""
+    """Write the messages of an area, sorted by name."""
     entries = (
         f"{MARK}{name}\n" + "".join(f"{INDENT}{line}".rstrip() + "\n" for line in text.splitlines())
         for name, text in sorted(texts.items())
@@ -103,6 +103,6 @@ def save(area: str, texts: Mapping[str, str]) -> None:
 
 
 def located(item: pytest.Item) -> tuple[str, str]:
-    """Return the area of a test and its name there."""
+    """Return the area of a test, and its name in the golden file."""
     path = item.path.relative_to(TESTS)
     return "-".join(path.parts[:-1]) or "runner", f"{path.name}::{item.name}"

@@ -1,4 +1,4 @@
-"""pytest's side of the golden files: the fixture, and the option that writes them, also with several workers."""
+"""The pytest plugin for golden files: the fixture, and the option that writes them, also with several workers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from tests.golden import MACHINE, Golden, load, located, save
 
 WRITTEN = pytest.StashKey[dict[str, dict[str, str]]]()
-"""Texts by area and name that this process has seen."""
+"""Messages of this process, by area and name."""
 RAN = pytest.StashKey[set[tuple[str, str]]]()
-"""Area and file name of each module that ran: the texts of its former tests are dropped."""
+"""Area and file name of each module that ran; messages of its removed tests are deleted."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,30 +22,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin without any text."""
+    """Start without messages."""
     config.stash[WRITTEN] = {}
     config.stash[RAN] = set()
 
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Golden]:
-    """Compares sentences with the golden file of the test's area."""
+    """Compares messages with the golden file of the test's area."""
     area, test = located(request.node)
     writes = request.config.getoption("--golden")
-    seen = Golden(test, None if writes else load(area), ((str(tmp_path), "{tmp}"), *MACHINE))
-    yield seen
-    request.config.stash[WRITTEN].setdefault(area, {}).update(seen.texts)
+    comparison = Golden(test, None if writes else load(area), ((str(tmp_path), "{tmp}"), *MACHINE))
+    yield comparison
+    request.config.stash[WRITTEN].setdefault(area, {}).update(comparison.texts)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Note the module of a test that uses the fixture."""
+    """Record the module of a test that uses the fixture."""
     if "golden" in getattr(item, "fixturenames", ()):
         area, _ = located(item)
         item.config.stash[RAN].add((area, item.path.name))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the files, or hand the texts to the process that does."""
+    """Write the files, or send the messages to the main process."""
     config = session.config
     if not config.getoption("--golden"):
         return
@@ -58,7 +58,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take over the texts of a worker that has ended."""
+    """Collect the messages of a finished worker."""
     texts, ran = getattr(node, "workeroutput", {}).get("golden", ({}, ()))
     for area, named in texts.items():
         node.config.stash[WRITTEN].setdefault(area, {}).update(named)
@@ -67,5 +67,5 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 def _write(texts: dict[str, dict[str, str]], ran: set[tuple[str, str]]) -> None:
     for area, named in texts.items():
-        former = {name: text for name, text in load(area).items() if (area, name.partition("::")[0]) not in ran}
-        save(area, former | named)
+        unchanged = {name: text for name, text in load(area).items() if (area, name.partition("::")[0]) not in ran}
+        save(area, unchanged | named)

@@ -109,7 +109,7 @@ def test_a_server_is_used_again_after_a_failure(golden: Golden) -> None:
     """Each operation fails while the server is down, and succeeds afterwards."""
     with server().database() as url, Ledger(url, BUSY) as ledger:
         execution, _ = planned(ledger, 1, 2)
-        with server().away(url):
+        with server().unreachable(url):
             for _ in range(2):
                 with golden.raises(LedgerError):
                     ledger.executions.claim(execution.id, "a", NOON)
@@ -123,7 +123,7 @@ def test_a_transaction_is_rolled_back_if_the_server_fails() -> None:
     with server().database() as url, Ledger(url, BUSY) as ledger:
         with pytest.raises(LedgerError), ledger.database.writing() as connection:  # noqa: PT012  an interrupted transaction
             connection.exec_driver_sql("UPDATE ledger SET revision = 17")
-            with server().away(url):
+            with server().unreachable(url):
                 connection.exec_driver_sql("UPDATE ledger SET revision = 18")
         assert ledger.schedules.revision() == 0
 
