@@ -245,7 +245,7 @@ def check_types(record: tuple[Scalar, ...], rows: list[tuple[Scalar, ...]], expl
 def _values(body: str, template: Template) -> list[list[Scalar]]:
     """Return the values of all rows in a body."""
     if template.content_type == "text/csv":
-        return payloads.documents(body, "text/csv")
+        return payloads.parse_body(body, "text/csv").documents
     if template.content_type == "application/jsonlines":
         return [orjson.loads(line)["features"] for line in body.splitlines()]
     document = orjson.loads(body)

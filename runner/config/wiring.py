@@ -31,7 +31,7 @@ from runner.monitors.explaining import Explaining
 from runner.monitors.result_writer import ResultWriter
 from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
-from runner.records.payloads import Format
+from runner.records.payloads import Body, Format
 from runner.results.provenance import Provenance
 from runner.scheduling.daemon.process import launch
 from runner.sources.batch_transform import BatchTransformSource
@@ -362,7 +362,7 @@ def _background_rows(settings: Settings) -> Sequence[Sequence[Any]] | None:
         return [
             values
             for row in baseline
-            for values in ([row] if isinstance(row, list) else settings.data.fields.rows([row], _json(layout)))
+            for values in ([row] if isinstance(row, list) else settings.data.fields.rows(Body([row], _json(layout))))
         ]
     except RecordError as error:
         raise BackgroundError(str(error)) from error

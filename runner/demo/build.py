@@ -1,4 +1,4 @@
-"""Writes the quickstart's data and model from the copy of the data set that scikit-learn bundles, and made-up plans."""
+"""Writes the quickstart's data and model, made of a data set in scikit-learn, and synthetic subscription plans."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ def build_measurements(folder: Path) -> None:
     model.fit(scaler.transform(rows[:BASELINE_ROWS]), malignant[:BASELINE_ROWS])
     weights = model.coef_[0] / scaler.scale_
     bias = model.intercept_[0] - float(scaler.mean_ @ weights)
-    (folder / "model.tar.gz").write_bytes(artefact(weights, bias))
+    (folder / "model.tar.gz").write_bytes(linear_learner_archive(weights, bias))
 
 
 def build_plans(folder: Path) -> None:
-    """Write made-up customers, and the plans they take by the model of `conf/experiment/multiclass.yaml`."""
+    """Write synthetic customers, and plans drawn by the model of `conf/experiment/multiclass.yaml`."""
     rng = np.random.default_rng(SEED)
     customers = [_customer(rng) for _ in range(2 * PLANS_ROWS)]
     model = _plans_model()
-    shares_NL = model.predict(pl.DataFrame(customers, infer_schema_length=None))
-    places_N = (rng.random(len(customers))[:, None] > shares_NL.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    plans = label_names(model.label_headers, shares_NL.shape[1])
-    labelled = [{**customer, "plan": plans[i]} for customer, i in zip(customers, places_N, strict=True)]
+    probabilities_NL = model.predict(pl.DataFrame(customers, infer_schema_length=None))
+    labels_N = (rng.random(len(customers))[:, None] > probabilities_NL.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    plans = label_names(model.label_headers, probabilities_NL.shape[1])
+    labelled = [{**customer, "plan": plans[i]} for customer, i in zip(customers, labels_N, strict=True)]
     _write_lines(folder / "plans-baseline.jsonl", labelled[:PLANS_ROWS])
     _write_lines(folder / "plans-traffic.jsonl", customers[PLANS_ROWS:])
 
@@ -91,7 +91,7 @@ def _plans_model() -> LinearModel:
     return LinearModel(**dict(OmegaConf.to_container(parameters)))  # type: ignore[arg-type]
 
 
-def artefact(weights: NDArray[np.float64], bias: float, **parameters: Any) -> bytes:
+def linear_learner_archive(weights: NDArray[np.float64], bias: float, **parameters: Any) -> bytes:
     """Return a model.tar.gz in the layout of SageMaker's Linear Learner; `parameters` replace the additional ones."""
     arrays = {"arg:fc0_weight": np.reshape(weights, (-1, 1)), "arg:fc0_bias": np.reshape(bias, (1, 1))}
     extra = {"predictor_type": "binary_classifier", "threshold": 0.5, "loss_type": "logistic", **parameters}

@@ -1,4 +1,7 @@
-"""Captured events, the records in them, and the ones that were rejected. N: records."""
+"""Captured events, their records, and rejections.
+
+Array letters: N records, L labels (outputs).
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROBE = "shapwatch-probe"
-"""What the inference ids of our own calls start with, so that captures of them are not taken for traffic."""
+"""Prefix of the inference ids of shapwatch's own calls, whose captures are not traffic."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a file: the file's name relative to what was listed, the line's number from 1, its bytes."""
+    """A line of a file: name of the file relative to the listed folder, number from 1, and bytes."""
 
     file: str
     number: int
@@ -27,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Payload:
-    """One side of a captured invocation: the body as a string, decoded according to `encoding`."""
+    """The request or the response of a captured invocation; `encoding` decides how to decode `data`."""
 
     content_type: str
     data: str
@@ -36,7 +39,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class Event:
-    """One captured invocation: one line of a capture file, whatever the number of records in it."""
+    """A captured invocation: one line of a capture file, with one or more records."""
 
     event_id: str
     at: datetime
@@ -48,13 +51,13 @@ class Event:
 
     @property
     def is_probe(self) -> bool:
-        """Whether it is a call of our own, made to explain the endpoint."""
+        """Whether shapwatch made the call, to explain the endpoint."""
         return self.inference_id is not None and self.inference_id.startswith(PROBE)
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A line or record that was not used: where it stands, the reason it is counted under, the sentence, the text."""
+    """A rejected line or record: its file and line, the reason, a message, and the beginning of its content."""
 
     file: str
     line: int
@@ -68,22 +71,22 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Captured:
-    """What a window or a dataset holds: counts of everything seen, the usable records, what was rejected and why.
+    """Records and rejections of a window or dataset.
 
     Attributes:
-        files: the files that were read, named below what was listed.
-        events: the lines (of a dataset: records) that belong to the window, used or rejected.
-        outside: the lines that belong to other windows.
-        probes: the calls that explaining the endpoint made, by their inference ids; they are no traffic.
-        records: how many records are usable.
-        sample: how many of them are in the table; None for all.
-        names: of the features.
-        table: the usable records, not read before they are asked for. Its columns are `file`, `line`, `row` (in the
-            payload), `event_id`, `inference_id`, `at`; `feature0`, `feature1`, … in their own types; `score0`, … with
-            the captured model outputs, null where a record has none.
-        rejected: how many were rejected for which reason, most frequent first.
-        examples: the first rejection of each reason.
-        rejections: all of them as JSON Lines, read from its start.
+        files: names of the files that were read, relative to the listed folder.
+        events: number of lines (of a dataset: records) in the window, including rejected ones.
+        outside: number of lines outside the window.
+        probes: number of shapwatch's own calls, which are not traffic.
+        records: number of valid records.
+        sample: number of records in the table if it is a sample, else None.
+        names: names of the features.
+        table: valid records, read when collected. Columns: `file`, `line`, `row` (in the payload), `event_id`,
+            `inference_id`, `at`; `feature0`, `feature1`, … in their own types; `score0`, … with the captured scores,
+            null for a record without scores.
+        rejected: number of rejections by reason, most frequent first.
+        examples: first rejection of each reason.
+        rejections: all rejections as JSON Lines.
     """
 
     files: tuple[str, ...]
@@ -99,24 +102,24 @@ class Captured:
     sample: int | None = None
 
     def features(self) -> pl.DataFrame:
-        """Return the features, one column each under its own name."""
+        """Return the features, one column each with its own name."""
         return self._columns("feature").rename({f"feature{d}": name for d, name in enumerate(self.names)})
 
     def scores(self) -> NDArray[np.float64] | None:
-        """Return the captured scores_NL, NaN where a record has none; None where no record has any."""
+        """Return the captured scores_NL, NaN for a record without scores; None if no record has scores."""
         scores = self._columns("score")
         return scores.fill_null(float("nan")).to_numpy() if scores.width else None
 
-    def events_of(self) -> pl.DataFrame:
-        """Return for each usable record the line that it comes from: those of one event have the same."""
+    def event_lines(self) -> pl.DataFrame:
+        """Return the file and line of each valid record; records of one event have equal ones."""
         return self.table.select("file", "line").collect()
 
-    def _columns(self, what: str) -> pl.DataFrame:
-        names = self.table.collect_schema().names()
-        return self.table.select([name for name in names if name.startswith(what)]).collect()
-
     @property
-    def share(self) -> float:
-        """The share of the records that were rejected; a line that could not be opened counts as one."""
+    def rejected_share(self) -> float:
+        """The share of rejected records; an unreadable line counts as one record."""
         rejected = sum(self.rejected.values())
         return rejected / (self.records + rejected) if rejected else 0.0
+
+    def _columns(self, prefix: str) -> pl.DataFrame:
+        names = self.table.collect_schema().names()
+        return self.table.select([name for name in names if name.startswith(prefix)]).collect()

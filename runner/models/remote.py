@@ -27,7 +27,7 @@ from runner.models.transport import Call, Transport, in_order
 from runner.protocols import RemoteModel
 from runner.records.fields import Fields
 from runner.records.payload_format import PayloadFormat
-from runner.records.payloads import documents, encoding
+from runner.records.payloads import encoding, parse_body
 from runner.types import Rate, Score, Seconds
 
 NON_RETRYABLE = {
@@ -212,7 +212,7 @@ class Remote(PayloadFormat):
         if L < 2 or self.accept_type != "application/json":
             return None
         with suppress(RecordError):
-            found = self._fields.located_scores(documents(text, self.accept_type), self.accept_type, count * L)
+            found = self._fields.located_scores(parse_body(text, self.accept_type), count * L)
             if all(type(value) in {int, float} for value in found):
                 return [[float(value) for value in found[i : i + L]] for i in range(0, count * L, L)]
         return None

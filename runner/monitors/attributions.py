@@ -39,7 +39,7 @@ from runner.results.manifest import Comparison, Effects, Explanation
 from runner.results.provenance import Stopwatch
 from runner.results.reference import Reference, canaries
 from runner.sources.merged import MergedReader
-from runner.sources.sample import only, order
+from runner.sources.sample import hash_order, selected
 
 HISTORY = 48
 """Number of earlier executions in the timeline of a report."""
@@ -73,7 +73,7 @@ class Context:
 
     def first(self, count: int) -> Captured:
         """Return the captured records without those after the first `count` in the order of explanation."""
-        return self.captured if self.order_N is None else only(self.captured, self.order_N[:count])
+        return self.captured if self.order_N is None else selected(self.captured, self.order_N[:count])
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class AttributionAnalysis:
         with stopwatch.step("read"):
             match_features(reference.attributions.names, estimator.names(captured.names))
             features, scores_NL = captured.features(), captured.scores()
-            order_N = order(features) if self.stopping.probability else None
+            order_N = hash_order(features) if self.stopping.probability else None
         with stopwatch.step("explain"):
             background = self.explaining.background(features, reference.background)
             differences = reference.check_comparable(estimator.settings, background)
@@ -234,7 +234,7 @@ class AttributionAnalysis:
         if reference.sample is None:
             return None
         if self.policy.unit == "event":
-            live = live.rows(sample_one_per_event(captured.events_of(), self.policy.seed))
+            live = live.rows(sample_one_per_event(captured.event_lines(), self.policy.seed))
         comparable = [point.alone for point in context.past if point.reference == reference.digest]
         return detect_drift(
             self.policy,

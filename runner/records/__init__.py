@@ -1,5 +1,5 @@
-"""From captured lines to tables of records: capture line ⇄ event → payload documents → fields → table.
+"""Parsing of captured lines into tables of records: line → event → body → fields → table.
 
-Everything here is pure: bytes and strings in, values out, and every line or record that cannot be used comes back
-as a `Rejection` that says where it stands and why.
+The package is pure: it parses bytes and strings, and returns values. Each invalid line or record becomes a `Rejection`
+with its position and the reason.
 """

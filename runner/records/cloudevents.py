@@ -1,7 +1,7 @@
-"""Records of KServe's logger, and of others that write CloudEvents: request and response apart, paired by their id.
+"""Decoding of CloudEvents, in which request and response are separate lines with one id.
 
-Source: KServe's inference logger sends a CloudEvent for each side, `org.kubeflow.serving.inference.request` and
-`….response`, with the same id; CloudEvents 1.0 (JSON format) says how one is written as a document.
+Source of the format: KServe's inference logger sends a CloudEvent per side, `org.kubeflow.serving.inference.request`
+and `….response`, with the same id; CloudEvents 1.0 (JSON format) defines the document.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from runner.domain.records import Event, Payload
 from runner.errors import RecordError, snippet
 
 PREFIX = "ce-"
+"""Prefix of attributes that are spelled as headers."""
 
 
 class Side(NamedTuple):
-    """One side of an invocation."""
+    """The request or the response of an invocation."""
 
     id: str
     is_request: bool
@@ -27,9 +28,9 @@ class Side(NamedTuple):
 
 
 def decode(line: bytes) -> Side:
-    """Return the side of an invocation that a logger's line holds.
+    """Return the side of an invocation in a logger's line.
 
-    Attributes may be spelled as in a structured event (`id`) or as in an event's headers (`ce-id`).
+    Attributes may be spelled as in a structured event (`id`) or as in its headers (`ce-id`).
 
     Raises:
         RecordError: `not_json` or `not_a_capture`.
@@ -41,17 +42,17 @@ def decode(line: bytes) -> Side:
     if not isinstance(document, dict):
         raise RecordError("not_a_capture", f"a logger's record should be an object, got {snippet(line)}")
     attributes = {key.lower().removeprefix(PREFIX): value for key, value in document.items()}
-    id_, kind, at = (_text(attributes, key) for key in ("id", "type", "time"))
-    if not kind.endswith((".request", ".response")):
-        raise RecordError("not_a_capture", f"type should end in .request or .response, got {snippet(kind)}")
-    return Side(id_, kind.endswith(".request"), at, _payload(attributes))
+    id_, type_, at = (_string(attributes, key) for key in ("id", "type", "time"))
+    if not type_.endswith((".request", ".response")):
+        raise RecordError("not_a_capture", f"type should end in .request or .response, got {snippet(type_)}")
+    return Side(id_, type_.endswith(".request"), at, _payload(attributes))
 
 
 def pair(request: Side, response: Side | None) -> Event:
-    """Return the invocation of a request and its response, None where it was never answered.
+    """Return the invocation of a request and its response, None without a response.
 
     Raises:
-        RecordError: `not_a_capture`, when the request's time is none.
+        RecordError: `not_a_capture`, if the request's time is not valid.
     """
     try:
         at = utc(request.at)
@@ -60,10 +61,10 @@ def pair(request: Side, response: Side | None) -> Event:
     return Event(request.id, at, request.payload, response and response.payload)
 
 
-def _text(attributes: dict[str, Any], key: str) -> str:
+def _string(attributes: dict[str, Any], key: str) -> str:
     value = attributes.get(key)
     if not isinstance(value, str) or not value:
-        raise RecordError("not_a_capture", f"{key} should be a text, got {snippet(value)}")
+        raise RecordError("not_a_capture", f"{key} should be a non-empty string, got {snippet(value)}")
     return value
 
 
@@ -72,11 +73,11 @@ def _payload(attributes: dict[str, Any]) -> Payload:
     if isinstance(encoded := attributes.get("data_base64"), str):
         return Payload(str(content_type), encoded, "BASE64")
     if "data" not in attributes:
-        raise RecordError("not_a_capture", "neither data nor data_base64")
+        raise RecordError("not_a_capture", "expected data or data_base64, got neither")
     data = attributes["data"]
-    csv = str(content_type).partition(";")[0].strip() == "text/csv"
+    is_csv = str(content_type).partition(";")[0].strip() == "text/csv"
     try:
         text = data if isinstance(data, str) else orjson.dumps(data).decode()
     except TypeError as error:
         raise RecordError("not_a_capture", "data is nested too deeply") from error
-    return Payload(str(content_type), text, "CSV" if csv else "JSON")
+    return Payload(str(content_type), text, "CSV" if is_csv else "JSON")

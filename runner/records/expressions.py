@@ -1,4 +1,4 @@
-"""JMESPath expressions: which are right, which find by structure alone, and how they search documents."""
+"""Compilation of JMESPath expressions, and search of documents with them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import jmespath
 from jmespath.parser import ParsedResult
 
 Find = Callable[[Any], Any]
+"""A function that returns the value of an expression in a document, None if there is none."""
 
 
 def compiled(expression: str) -> ParsedResult:
-    """Return a JMESPath expression ready for searching.
+    """Return a compiled JMESPath expression.
 
     Raises:
-        ValueError: with a sentence, when the expression is malformed or calls an unknown function.
+        ValueError: with a message, if the expression is malformed or calls an unknown function.
     """
     try:
         parsed = jmespath.compile(expression)
@@ -25,26 +26,26 @@ def compiled(expression: str) -> ParsedResult:
         return parsed
     except jmespath.exceptions.JMESPathError as error:
         reason = str(error).splitlines()[0].rstrip(":")
-        raise ValueError(f"{expression!r} is no JMESPath expression: {reason}") from error
+        raise ValueError(f"{expression!r} is not a JMESPath expression: {reason}") from error
 
 
-def structural(expression: str) -> bool:
-    """Return whether what an expression finds depends on the structure of a document alone, never on its values.
+def is_structural(expression: str) -> bool:
+    """Return whether the result of an expression depends on the structure of a document only, never on its values.
 
-    >>> structural("instances[*].features"), structural("items[?kind=='a']"), structural("sort(x)")
+    >>> is_structural("instances[*].features"), is_structural("items[?kind=='a']"), is_structural("sort(x)")
     (True, False, False)
     """
     return _function(compiled(expression).parsed) is not None
 
 
 def finder(expression: str | None) -> Find:
-    """Return what searches documents for an expression, None for the whole document.
+    """Return a function that evaluates an expression in a document; None stands for the whole document.
 
-    A structural expression needs no interpreter; a projection of it keeps an empty place where one of its elements
-    has nothing, so that the others do not move up. A function applied to what it does not fit finds nothing.
+    Unlike jmespath, a projection of a structural expression returns None for an element without the value, so that
+    the other values stay in their positions. A function of the wrong type of argument returns None.
     """
     if expression is None:
-        return _itself
+        return _identity
     parsed = compiled(expression)
 
     def search(document: Any) -> Any:
@@ -57,20 +58,20 @@ def finder(expression: str | None) -> Find:
 
 
 def _function(node: Mapping[str, Any]) -> Find | None:
-    """Return a structural expression as a function, None where the expression is of another kind."""
+    """Return a structural expression as a function, None for another expression."""
     if node["type"] in {"identity", "current"}:
-        return _itself
+        return _identity
     if node["type"] == "field":
         return _field(node["value"])
     if node["type"] == "index":
         return _index(node["value"])
-    if node["type"] not in BUILD:
+    if node["type"] not in BUILDERS:
         return None
-    inner = [_function(child) for child in node["children"]]
-    return None if None in inner else BUILD[node["type"]](*filter(None, inner))
+    children = [_function(child) for child in node["children"]]
+    return None if None in children else BUILDERS[node["type"]](*filter(None, children))
 
 
-def _itself(document: Any) -> Any:
+def _identity(document: Any) -> Any:
     return document
 
 
@@ -78,10 +79,10 @@ def _field(name: str) -> Find:
     return lambda document: document.get(name) if isinstance(document, dict) else None
 
 
-def _index(place: int) -> Find:
+def _index(index: int) -> Find:
     def find(document: Any) -> Any:
-        inside = isinstance(document, list) and -len(document) <= place < len(document)
-        return document[place] if inside else None
+        exists = isinstance(document, list) and -len(document) <= index < len(document)
+        return document[index] if exists else None
 
     return find
 
@@ -95,7 +96,7 @@ def _chain(*steps: Find) -> Find:
     return find
 
 
-def _each(*finds: Find) -> Find:
+def _multi_select(*finds: Find) -> Find:
     return lambda document: None if document is None else [find(document) for find in finds]
 
 
@@ -107,9 +108,9 @@ def _projection(base: Find, inner: Find) -> Find:
     return find
 
 
-BUILD: dict[str, Callable[..., Find]] = {
+BUILDERS: dict[str, Callable[..., Find]] = {
     "subexpression": _chain,
     "index_expression": _chain,
-    "multi_select_list": _each,
+    "multi_select_list": _multi_select,
     "projection": _projection,
 }

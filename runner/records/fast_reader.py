@@ -1,10 +1,9 @@
-"""Shapes: capture lines that differ only in their values, read as the comma-separated rows they also are.
+"""Fast reader of capture lines that differ only in their values.
 
-One writer writes one shape: the same keys and texts around the same number of values. A shape is learned from a line
-by finding out where each value stands; then a CSV parser splits all lines at once, and a line is of the shape when
-everything between its values is, to the byte, what the learned line has there. What a shape cannot tell (texts and
-nulls as features, another structure, anything broken) is left to the patient reader, which knows the truth; of what
-both can read they say the same.
+One writer writes lines of one pattern: the same keys and strings around the same number of values. A pattern is
+inferred from a line by locating each value. A CSV parser then splits all lines at commas; a line fits the pattern if
+everything between its values equals the pattern, byte by byte. The reference reader, `tables.event_rows`, reads all
+other lines: strings and nulls as features, another structure, damaged lines. Both readers give the same records.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,31 +24,55 @@ from runner.domain.executions import Window
 from runner.domain.records import Payload
 from runner.errors import RecordError
 from runner.records import capture, payloads
-from runner.records.expressions import structural
+from runner.records.expressions import is_structural
 from runner.records.fields import Fields
-from runner.records.outlines import Span, cells, leaves, outline
-from runner.records.payloads import Format
+from runner.records.payloads import Body, Format
 from runner.records.tables import ORIGIN, Part, event_rows
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 INTEGER = r"[-+]?\d+"
 PLAIN = '[^",\\\\\\x00-\\x1f\ufffd]{0,256}'
+INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\dZ"
+STRINGS = {"eventId": ("event_id", PLAIN), "inferenceId": ("inference_id", PLAIN), "inferenceTime": ("at", INSTANT)}
+"""Column and pattern of each string in the event's metadata."""
+TOKEN = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+)')
+"""A token of a JSON document: a string, a punctuation mark, a number or a word."""
+CHARACTER = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
+"""A character of a JSON string, possibly escaped."""
 DELETE = 127
 NARROW = 2**27
-"""An integer below it leads to a column of 32 bits, which leaves room for larger ones."""
-MOST_VALUES = 512
-"""A line with more values is left to the patient reader; as many columns would cost more than they bring."""
+"""Bound of integers that are read as 32 bits, with room for larger ones in other lines."""
+MAX_VALUES = 512
+"""Maximum number of values of a pattern; more columns would take longer than the reference reader."""
 LONGEST_ID = 256
+"""Maximum length of an id in bytes."""
 REST = ("rest", "more")
-INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\dZ"
+"""Columns after the last piece of a pattern, empty in lines that fit."""
 
-TEXTS = {"eventId": ("event_id", PLAIN), "inferenceId": ("inference_id", PLAIN), "inferenceTime": ("at", INSTANT)}
+
+class Span(NamedTuple):
+    """The position of a value in a line, and its literal."""
+
+    start: int
+    end: int
+    literal: str
+
+    @property
+    def inside(self) -> Span:
+        """The span between the quotes of a JSON string."""
+        return Span(self.start + 1, self.end - 1, self.literal[1:-1])
+
+    @property
+    def characters(self) -> list[int]:
+        """The positions of the characters of a JSON string, one per escape sequence, and of its end."""
+        start, end, raw = self.inside
+        return [*(start + match.start() for match in CHARACTER.finditer(raw)), end]
 
 
 class Value(NamedTuple):
-    """A value of a shape: the name of its column, the kind of its text, and where it stands in the learned line.
+    """A value of a pattern: name of its column, regular expression, and position in the line.
 
-    The name is empty where nobody asks for the value, as for a label beside the score.
+    The name is empty for values that are not read, such as a label next to the score.
     """
 
     name: str
@@ -58,20 +81,22 @@ class Value(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What stands between two commas: values, and the texts around them (one more than there are values)."""
+    """The part of a line between two commas: values, and the strings around them (one more than values)."""
 
     texts: tuple[str, ...]
     values: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The structure of capture lines of `records` records with `width` features and `scores` scores each.
+class LinePattern:
+    """The pattern of capture lines.
 
     Attributes:
-        pieces: what stands between the commas of a line.
-        floats, wide: the values that are read as floats, or as integers of 64 bits; the others are read with 32, and
-            a line with a larger one does not fit.
+        pieces: parts of a line between commas.
+        records: number of records.
+        width, scores: number of features and of scores per record.
+        floats, wide: names of the values that are read as floats, or as integers of 64 bits; other values are read as
+            integers of 32 bits, and lines with larger values do not fit.
     """
 
     pieces: tuple[Piece, ...]
@@ -83,14 +108,14 @@ class Shape:
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
-        """The types with which a CSV parser reads the pieces; texts that never change are categories of one.
+        """The types with which a CSV parser reads the pieces; constant pieces are categories with one value.
 
-        Two pieces more than a line has show what stands after its end.
+        Two more columns contain the text after the end of a line.
         """
         return {str(i): self._type(piece) for i, piece in enumerate(self.pieces)} | dict.fromkeys(REST, pl.String())
 
     def columns(self) -> list[pl.Expr]:
-        """Return the values as columns, and in `fits` whether a line is of this shape, but for what `legal` asks."""
+        """Return the values as columns, and in `fits` whether a line fits, except for the check of `with_legal_ids`."""
         fits = [pl.col(name).is_null() for name in REST]
         values: list[pl.Expr] = []
         for i, piece in enumerate(self.pieces):
@@ -98,15 +123,15 @@ class Shape:
             if not piece.values:
                 fits.append(column == piece.texts[0])
             elif self._is_number(piece):
-                self._take(piece.values[0], column, fits, values)
+                self._add_value(piece.values[0], column, fits, values)
             else:
-                self._cut(piece, column, fits, values)
+                self._split(piece, column, fits, values)
         return [pl.all_horizontal(fits).fill_null(value=False).alias("fits"), *values]
 
-    def legal(self, lines: pl.DataFrame) -> pl.DataFrame:
-        """Return lines that no longer fit where an id holds what would have to be escaped in JSON.
+    def with_legal_ids(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """Return lines in which those with an id that needs escaping in JSON do not fit.
 
-        Nearly always all ids are plain, which is asked of many at once at a fraction of the price.
+        Nearly always all ids are plain, and one check of all ids is much faster than a check of each.
         """
         for name in ("event_id", "inference_id"):
             if name in lines.columns and not _are_plain(lines[name]):
@@ -115,7 +140,7 @@ class Shape:
         return lines
 
     def part(self, lines: pl.DataFrame, r: int) -> Part:
-        """Return the table of the r-th records of lines of this shape."""
+        """Return the table of the r-th records of fitting lines."""
         origin = [
             name if name in lines.columns else pl.lit(None, ORIGIN[name]).alias(name)
             for name in ORIGIN
@@ -129,12 +154,12 @@ class Shape:
         )
         return Part(self.width, self.scores, frame)
 
-    def seen(self, line: str) -> Shape | None:
-        """Return the shape that also fits this line, by other types of numbers if need be, None if none does."""
-        found = self._line.fullmatch(line)
-        if found is None:
+    def extended(self, line: str) -> LinePattern | None:
+        """Return the pattern that also fits this line, with wider numbers if necessary; None if there is none."""
+        match = self._line.fullmatch(line)
+        if match is None:
             return None
-        numbers = {name: found[i] for i, name in enumerate(self._names, 1) if name[:1].isdigit()}
+        numbers = {name: match[i] for i, name in enumerate(self._names, 1) if name[:1].isdigit()}
         if not all(math.isfinite(float(literal)) for literal in numbers.values()):
             return None
         floats = {name for name, literal in numbers.items() if not re.fullmatch(INTEGER, literal)}
@@ -164,20 +189,23 @@ class Shape:
             return pl.Float64()
         return pl.Int64() if value.name in self.wide else pl.Int32()
 
-    def _cut(self, piece: Piece, column: pl.Expr, fits: list[pl.Expr], values: list[pl.Expr]) -> None:
-        """Cut a piece into its values, checking the texts around them."""
-        first, *middle, last = piece.texts
-        around = len(first.encode()) + len(last.encode())
-        fits += [column.str.starts_with(first)] * bool(first) + [column.str.ends_with(last)] * bool(last)
+    def _split(self, piece: Piece, column: pl.Expr, fits: list[pl.Expr], values: list[pl.Expr]) -> None:
+        """Split a piece into its values, and check the strings around them."""
+        prefix, *separators, suffix = piece.texts
+        around = len(prefix.encode()) + len(suffix.encode())
+        if prefix:
+            fits.append(column.str.starts_with(prefix))
+        if suffix:
+            fits.append(column.str.ends_with(suffix))
         fits.append(column.str.len_bytes() >= around)
-        rest = column.str.slice(len(first), column.str.len_bytes() - around)
-        for value, text in zip(piece.values, middle, strict=False):
-            parts = rest.str.splitn(text, 2).struct
-            self._take(value, parts.field("field_0"), fits, values)
+        rest = column.str.slice(len(prefix), column.str.len_bytes() - around)
+        for value, separator in zip(piece.values, separators, strict=False):
+            parts = rest.str.splitn(separator, 2).struct
+            self._add_value(value, parts.field("field_0"), fits, values)
             rest = parts.field("field_1")
-        self._take(piece.values[-1], rest, fits, values)
+        self._add_value(piece.values[-1], rest, fits, values)
 
-    def _take(self, value: Value, column: pl.Expr, fits: list[pl.Expr], values: list[pl.Expr]) -> None:
+    def _add_value(self, value: Value, column: pl.Expr, fits: list[pl.Expr], values: list[pl.Expr]) -> None:
         if value.pattern == NUMBER:
             column = column.cast(self._number_type(value), strict=False)
             fits.append(column.is_finite() if self._number_type(value) == pl.Float64 else column.is_not_null())
@@ -188,26 +216,60 @@ class Shape:
         values += [column.alias(value.name)] if value.name else []
 
 
-def learned(lines: Iterable[bytes], fields: Fields, window: Window) -> Shape | None:
-    """Return the shape of the first line that has one, with floats where any line of that shape has some.
+def infer(lines: Iterable[bytes], fields: Fields, window: Window) -> LinePattern | None:
+    """Return the pattern of the first usable line that has one, extended to all usable lines that fit it.
 
-    Lines that cannot be used, or are of another window, teach nothing.
+    Lines that are invalid or outside the window are ignored.
     """
     if not _by_structure(fields):
         return None
     sample = [line.decode().rstrip("\r\n") for line in lines if _is_usable(line, fields, window)]
-    shape = next(filter(None, (learn(line, fields) for line in sample)), None)
-    for line in sample if shape else []:
-        shape = (shape and shape.seen(line)) or shape
-    return shape
+    pattern = next(filter(None, (_pattern_of(line, fields) for line in sample)), None)
+    for line in sample if pattern else []:
+        pattern = (pattern and pattern.extended(line)) or pattern
+    return pattern
 
 
-def learn(line: str, fields: Fields) -> Shape | None:
-    """Return the shape of a usable capture line, None where its values cannot be told apart by structure alone."""
-    try:
-        return _learned(line, fields)
-    except (RecordError, ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
-        return None
+def json_spans(text: str, positions: Sequence[int]) -> Any:
+    """Return a JSON document with a `Span` for each string, number or word; `positions` are those of its characters."""
+    tokens = TOKEN.finditer(text)
+
+    def value(token: re.Match[str]) -> Any:
+        if token[1] == "[":
+            return list(items(value))
+        if token[1] == "{":
+            return dict(items(member))
+        start = positions[token.start(1)]
+        return Span(start, start + len(token[1]), token[1])
+
+    def items(read: Callable[[re.Match[str]], Any]) -> Iterator[Any]:
+        for token in tokens:
+            if token[1] in "]}":
+                return
+            if token[1] != ",":
+                yield read(token)
+
+    def member(key: re.Match[str]) -> tuple[str, Any]:
+        next(tokens)
+        return orjson.loads(key[1]), value(next(tokens))
+
+    return value(next(tokens))
+
+
+def csv_spans(line: str, positions: Sequence[int]) -> list[Span]:
+    """Return the spans of the cells of a CSV row without quotes."""
+    cells = re.finditer(r"[ \t\r]*([^,]*?)[ \t\r]*(?:,|$)", line)
+    starts = [(positions[cell.start(1)], cell[1]) for cell in cells if cell[0]]
+    return [Span(start, start + len(literal), literal) for start, literal in starts]
+
+
+def _leaves(tree: Any) -> Iterator[Span]:
+    """Yield all spans of a document in the order of the text."""
+    if isinstance(tree, Span):
+        yield tree
+    else:
+        for inner in tree.values() if isinstance(tree, dict) else tree:
+            yield from _leaves(inner)
 
 
 def _is_usable(line: bytes, fields: Fields, window: Window) -> bool:
@@ -219,69 +281,78 @@ def _is_usable(line: bytes, fields: Fields, window: Window) -> bool:
 
 
 def _by_structure(fields: Fields) -> bool:
-    asked = (fields.features, fields.score)
-    return all(structural(expression) for expression in asked if expression is not None and not expression.isdecimal())
+    """Return whether the locations of features and scores depend on the structure of documents only."""
+    expressions = (fields.features, fields.score)
+    return all(is_structural(each) for each in expressions if each is not None and not each.isdecimal())
 
 
-def _learned(text: str, fields: Fields) -> Shape | None:
-    line = outline(text, range(len(text) + 1))
+def _pattern_of(line: str, fields: Fields) -> LinePattern | None:
+    """Return the pattern of a usable capture line, None if its values cannot be located by structure only."""
+    try:
+        return _located_pattern(line, fields)
+    except (RecordError, ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
+        return None
+
+
+def _located_pattern(text: str, fields: Fields) -> LinePattern | None:
+    line = json_spans(text, range(len(text) + 1))
     sides, metadata = line["captureData"], line["eventMetadata"]
-    documents, numbers, layout = _body(sides["endpointInput"], fields.content_type)
-    rows = fields.located_rows(documents, layout)
+    body, numbers = _body_spans(sides["endpointInput"], fields.content_type)
+    rows = fields.located_rows(body)
     scores: list[Any] = []
     if "endpointOutput" in sides:
-        documents, more, layout = _body(sides["endpointOutput"], fields.accept_type)
-        numbers += more
-        found = fields.located_scores(documents, layout, len(rows))
-        scores = [score if isinstance(score, list) else [score] for score in found]
+        body, response_numbers = _body_spans(sides["endpointOutput"], fields.accept_type)
+        numbers += response_numbers
+        scores = [score if isinstance(score, list) else [score] for score in fields.located_scores(body, len(rows))]
     names = {span: f"{r}.{d}" for r, row in enumerate(rows) for d, span in enumerate(row)}
     names |= {span: f"{r}.score{i}" for r, row in enumerate(scores) for i, span in enumerate(row)}
     values = [Value(names.pop(span, ""), NUMBER, span) for span in numbers]
-    values += [Value(*TEXTS[key], span.inside) for key, span in metadata.items() if key in TEXTS]
+    values += [Value(*STRINGS[key], span.inside) for key, span in metadata.items() if key in STRINGS]
     widths, counts = {len(row) for row in rows}, {len(row) for row in scores} or {0}
-    if names or len(widths) != 1 or len(counts) != 1 or len(values) > MOST_VALUES:
+    if names or len(widths) != 1 or len(counts) != 1 or len(values) > MAX_VALUES:
         return None
     pieces = tuple(_pieces(text, sorted(values, key=lambda value: value.span)))
-    return Shape(pieces, len(rows), widths.pop(), counts.pop()).seen(text)
+    return LinePattern(pieces, len(rows), widths.pop(), counts.pop()).extended(text)
 
 
-def _body(side: dict[str, Span], configured: Format) -> tuple[list[Any], list[Span], Format]:
-    """Return the outlines of a body's documents, all the numbers in them, and the body's layout.
+def _body_spans(side: dict[str, Span], configured: Format) -> tuple[Body, list[Span]]:
+    """Return the spans of a body's documents, and the spans of all numbers in them.
 
-    Places are those in the line, where the body stands as the text of a JSON string.
+    Positions are those in the line, which contains the body as a JSON string.
     """
-    body, encoding = orjson.loads(side["data"].literal), orjson.loads(side["encoding"].literal)
-    layout = payloads.layout(Payload("", body, encoding), configured)
-    places = side["data"].characters
-    if encoding == "BASE64" or len(places) != len(body) + 1:
-        raise ValueError("the body's characters do not stand in the line one by one")
-    if layout == "application/json":
-        documents = [outline(body, places)]
+    text, encoding = orjson.loads(side["data"].literal), orjson.loads(side["encoding"].literal)
+    format_ = payloads.body_format(Payload("", text, encoding), configured)
+    positions = side["data"].characters
+    if encoding == "BASE64" or len(positions) != len(text) + 1:
+        raise ValueError("the characters of the body are not one by one in the line")
+    if format_ == "application/json":
+        documents = [json_spans(text, positions)]
     else:
-        read = cells if layout == "text/csv" else outline
-        starts = itertools.accumulate((len(line) + 1 for line in body.split("\n")), initial=0)
-        lines = [(line, places[at:]) for line, at in zip(body.split("\n"), starts, strict=False)]
-        documents = [read(line, at) for line, at in lines if line.strip(payloads.BLANK)]
-    return documents, [span for span in leaves(documents) if re.fullmatch(NUMBER, span.literal)], layout
+        spans = csv_spans if format_ == "text/csv" else json_spans
+        starts = itertools.accumulate((len(line) + 1 for line in text.split("\n")), initial=0)
+        lines = [(line, positions[start:]) for line, start in zip(text.split("\n"), starts, strict=False)]
+        documents = [spans(line, start) for line, start in lines if line.strip(payloads.BLANK)]
+    numbers = [span for span in _leaves(documents) if re.fullmatch(NUMBER, span.literal)]
+    return Body(documents, format_), numbers
 
 
 def _pieces(text: str, values: Sequence[Value]) -> Iterator[Piece]:
-    """Yield what stands between the commas of a line."""
-    start = place = 0
+    """Yield the pieces of a line between its commas."""
+    start = index = 0
     for part in text.split(","):
-        end, first = start + len(part), place
-        while place < len(values) and values[place].span.end <= end:
-            place += 1
-        inside = values[first:place]
+        end, first_index = start + len(part), index
+        while index < len(values) and values[index].span.end <= end:
+            index += 1
+        inside = values[first_index:index]
         if inside and inside[0].span.start < start:
-            raise ValueError("a value holds a comma")
+            raise ValueError("a value contains a comma")
         bounds = [start, *(bound for value in inside for bound in value.span[:2]), end]
         yield Piece(tuple(text[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True)), tuple(inside))
         start = end + 1
 
 
 def _are_plain(texts: pl.Series) -> bool:
-    """Return whether texts are short and hold printable ASCII only, neither blanks nor quotes nor backslashes."""
+    """Return whether all strings are short printable ASCII without blanks, quotes and backslashes."""
     if (texts.str.len_bytes().max() or 0) > LONGEST_ID:  # type: ignore[operator]
         return False
     codes = np.frombuffer(texts.str.join("").cast(pl.Binary).item(), dtype=np.uint8)
@@ -289,5 +360,5 @@ def _are_plain(texts: pl.Series) -> bool:
 
 
 def _pattern(piece: Piece) -> str:
-    first, *texts = map(re.escape, piece.texts)
-    return first + "".join(f"({value.pattern}){text}" for value, text in zip(piece.values, texts, strict=True))
+    prefix, *texts = map(re.escape, piece.texts)
+    return prefix + "".join(f"({value.pattern}){text}" for value, text in zip(piece.values, texts, strict=True))

@@ -1,6 +1,6 @@
-"""A line of a ground-truth file ⇄ the labels of an invocation, and how they find the event they belong to.
+"""Ground truth: decoding and encoding of its records, and their join with captured events.
 
-Source: the records that SageMaker's merge job reads and writes; keys in the published order.
+Source of the format: the records that SageMaker's merge job reads and writes; keys in the published order.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import orjson
 
 from runner.domain.records import Event, Line, Payload, Rejection
 from runner.errors import RecordError, snippet
-from runner.records import capture, payloads
+from runner.records import capture
 from runner.records.expressions import compiled
-from runner.records.payloads import Scalar
+from runner.records.payloads import Scalar, body_text, parse_body
 
-SHOWN = 5
-"""How many ids without a partner are named."""
+MAX_EXAMPLES = 5
+"""Maximum number of unmatched ids in a summary."""
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """One ground-truth record: the labels of all records in one payload; `id` is the key of its events."""
+    """A ground-truth record: the labels of all records in one payload; `id` is the key of its events."""
 
     id: str
     data: str
@@ -34,30 +34,30 @@ class GroundTruth:
 
 
 def decode(line: bytes) -> list[GroundTruth]:
-    """Return the records that a line holds: one, or those of a JSON array.
+    """Return the records of a line: one, or those of a JSON array.
 
     Raises:
-        RecordError: `not_json` or `not_ground_truth`, with the offending text.
+        RecordError: `not_json` or `not_ground_truth`, with the offending string.
     """
-    found = list(_decoded(line))
-    for error in found:
-        if isinstance(error, RecordError):
-            raise error
-    return [truth for truth in found if isinstance(truth, GroundTruth)]
+    results = list(_decode_records(line))
+    for result in results:
+        if isinstance(result, RecordError):
+            raise result
+    return [result for result in results if isinstance(result, GroundTruth)]
 
 
-def records(lines: Iterable[Line]) -> Iterator[GroundTruth | Rejection]:
-    """Yield the records that files hold, and why a line, or one record of an array, was not used.
+def decode_files(lines: Iterable[Line]) -> Iterator[GroundTruth | Rejection]:
+    """Yield the records and rejections of files.
 
-    A file whose first line opens an array that it does not close is read as one array over many lines.
+    A file whose first line opens an array without closing it is one array over many lines.
     """
     for _, file in groupby(lines, lambda line: line.file):
         for line in _documents(file):
-            for found in _decoded(line.data):
-                if isinstance(found, GroundTruth):
-                    yield found
+            for result in _decode_records(line.data):
+                if isinstance(result, GroundTruth):
+                    yield result
                 else:
-                    yield Rejection(file=line.file, line=line.number, kind=found.kind, problem=str(found))
+                    yield Rejection(file=line.file, line=line.number, kind=result.kind, problem=str(result))
 
 
 def encode(truth: GroundTruth) -> bytes:
@@ -71,46 +71,46 @@ def encode(truth: GroundTruth) -> bytes:
 
 
 def label_values(truth: GroundTruth, label: str | None) -> list[Scalar]:
-    """Return the labels of a payload in order, None where one is not known.
+    """Return the labels of a payload in order, None for an unknown label.
 
     Args:
-        truth: CSV holds them by line or by comma, JSON and JSON Lines where `label` says; BASE64 is either.
-        label: JMESPath to a label or a list of them, or the index of a CSV column. None takes the document itself,
-            its member `label`, or those of its `instances`. A projection such as `instances[*].label` leaves nulls
-            out and so moves the labels behind them; `map(&label, instances)` does not.
+        truth: labels as CSV, separated by lines or commas, or as JSON or JSON Lines; BASE64 is either.
+        label: JMESPath to a label or a list of labels, or a column number of a CSV. None: the document itself, its
+            member `label`, or the labels of its `instances`. A projection such as `instances[*].label` drops nulls, so
+            that later labels move; `map(&label, instances)` does not.
 
     Raises:
-        RecordError: `ground_truth`, when there is no label.
+        RecordError: `ground_truth`, if there is no label.
     """
     column = int(label) if label is not None and label.isascii() and label.isdecimal() else None
     try:
-        body = payloads.text(Payload("", truth.data, truth.encoding))
+        body = body_text(Payload("", truth.data, truth.encoding))
         if truth.encoding == "CSV" or (truth.encoding == "BASE64" and (column is not None or not _is_json(body))):
-            values = _cells(body, column)
+            values = _csv_labels(body, column)
         elif truth.encoding in {"JSON", "BASE64"}:
-            values = list(chain.from_iterable(_located(document, label) for document in _json_documents(body)))
+            values = list(chain.from_iterable(_json_labels(document, label) for document in _json_documents(body)))
         else:
             raise RecordError("ground_truth", f"encoding is {snippet(truth.encoding)}, expected CSV, JSON or BASE64")
     except RecordError as error:
         raise RecordError("ground_truth", str(error)) from error
     if all(value is None for value in values):
-        raise RecordError("ground_truth", f"{_sought(label)} finds nothing in {snippet(body)}")
+        raise RecordError("ground_truth", f"{_search_name(label)} returns nothing in {snippet(body)}")
     return values
 
 
-def key(event: Event) -> str:
-    """Return the id under which an event's ground truth is filed: the caller's, or else the endpoint's."""
+def event_key(event: Event) -> str:
+    """Return the id of an event's ground truth: the inference id, or the event id without it."""
     return event.event_id if event.inference_id is None else event.inference_id
 
 
-def merged(line: bytes, truth: GroundTruth) -> bytes:
-    """Return the record of a merged file, with its line end: a capture line and its ground truth.
+def encode_merged(line: bytes, truth: GroundTruth) -> bytes:
+    """Return the merged record of a capture line and its ground truth, with its line end.
 
     Raises:
-        RecordError: as `capture.decode` does, or `not_ground_truth` when it is nested too deeply to be written.
+        RecordError: as `capture.decode`, or `not_ground_truth` if the line is nested too deeply.
     """
     event = capture.decode(line)
-    captured = capture.parsed(line)
+    captured = capture.parse_json(line)
     metadata = captured["eventMetadata"]
     document = {
         "eventVersion": event.version,
@@ -121,27 +121,30 @@ def merged(line: bytes, truth: GroundTruth) -> bytes:
     return _dumps(document, "captureData") + b"\n"
 
 
-def read_merged(line: bytes) -> tuple[Event, GroundTruth]:
+def decode_merged(line: bytes) -> tuple[Event, GroundTruth]:
     """Return the event and the ground truth of a merged record.
 
     Raises:
-        RecordError: as `capture.decode` does, or `not_ground_truth`.
+        RecordError: as `capture.decode`, or `not_ground_truth`.
     """
     event = capture.decode(line)
-    data, encoding = _labels(capture.parsed(line))
-    return event, GroundTruth(key(event), data, encoding, event.version)
+    data, encoding = _label_data(capture.parse_json(line))
+    return event, GroundTruth(event_key(event), data, encoding, event.version)
 
 
 @dataclass(frozen=True)
 class Join:
-    """How the events of a window and the ground truth for them found each other.
+    """Summary of a join of the events of a window with ground truth.
 
     Attributes:
-        events: how many there are; `joined` of them found their labels.
-        unmatched_events: the first keys without ground truth.
-        truths: ground-truth records read: those used, those `unused` and those `superseded`.
-        unmatched_truths: the first ids that no event has.
-        rejections: ground-truth lines that were not read.
+        events: number of events.
+        joined: number of events with labels.
+        unmatched_events: keys of the first events without labels.
+        truths: number of ground-truth records.
+        unmatched_truths: first ids without an event.
+        unused: number of ids without an event.
+        superseded: number of records that a later record with the same id replaces.
+        rejections: ground-truth lines that could not be decoded.
     """
 
     events: int
@@ -155,46 +158,46 @@ class Join:
 
     @property
     def rate(self) -> float:
-        """The share of events that found their labels, 0 where there is no event."""
+        """The share of events with labels, 0 without events."""
         return self.joined / self.events if self.events else 0.0
 
 
 @dataclass(frozen=True)
-class Truths:
-    """The ground truth of a window by id; of several records with one id the last holds, for every event with it."""
+class GroundTruthIndex:
+    """Ground truth of a window by id; of several records with one id the last applies, to every event with the id."""
 
     by_id: Mapping[str, GroundTruth]
     superseded: int = 0
     rejections: tuple[Rejection, ...] = ()
 
     @classmethod
-    def gather(cls, found: Iterable[GroundTruth | Rejection]) -> Truths:
-        """Return what `records` yields, ready to be asked."""
+    def build(cls, results: Iterable[GroundTruth | Rejection]) -> GroundTruthIndex:
+        """Return the index of the records and rejections of `decode_files`."""
         by_id: dict[str, GroundTruth] = {}
         rejections = []
         count = 0
-        for record in found:
-            if isinstance(record, Rejection):
-                rejections.append(record)
+        for result in results:
+            if isinstance(result, Rejection):
+                rejections.append(result)
             else:
-                by_id[record.id] = record
+                by_id[result.id] = result
                 count += 1
         return cls(by_id, count - len(by_id), tuple(rejections))
 
-    def of(self, event: Event) -> GroundTruth | None:
-        """Return the ground truth of an event."""
-        return self.by_id.get(key(event))
+    def find(self, event: Event) -> GroundTruth | None:
+        """Return the ground truth of an event, None if there is none."""
+        return self.by_id.get(event_key(event))
 
     def join(self, keys: Sequence[str]) -> Join:
-        """Return how well the events with these keys, one each, are covered."""
-        asked = dict.fromkeys(keys)
-        unused = [found for found in self.by_id if found not in asked]
+        """Return the summary of a join with events, given one key per event."""
+        unique_keys = dict.fromkeys(keys)
+        unused = [id_ for id_ in self.by_id if id_ not in unique_keys]
         return Join(
             events=len(keys),
-            joined=sum(k in self.by_id for k in keys),
-            unmatched_events=tuple(k for k in asked if k not in self.by_id)[:SHOWN],
+            joined=sum(key in self.by_id for key in keys),
+            unmatched_events=tuple(key for key in unique_keys if key not in self.by_id)[:MAX_EXAMPLES],
             truths=len(self.by_id) + self.superseded,
-            unmatched_truths=tuple(unused[:SHOWN]),
+            unmatched_truths=tuple(unused[:MAX_EXAMPLES]),
             unused=len(unused),
             superseded=self.superseded,
             rejections=self.rejections,
@@ -202,43 +205,43 @@ class Truths:
 
 
 def _documents(file: Iterable[Line]) -> Iterator[Line]:
-    """Yield the lines of a file that hold something; those of a pretty-printed array become one."""
+    """Yield the lines of a file that are not blank; the lines of a pretty-printed array become one."""
     lines = dropwhile(lambda line: not line.data.strip(), file)
-    first = next(lines, None)
-    if first is None:
+    opening = next(lines, None)
+    if opening is None:
         return
-    if first.data.lstrip()[:1] == b"[" and not _is_json(first.data.decode("utf-8", "replace")):
-        above = b"\n" * (first.number - 1)  # so that the parser names the file's own lines
-        yield replace(first, data=above + b"\n".join(line.data.rstrip(b"\r\n") for line in (first, *lines)))
+    if opening.data.lstrip()[:1] == b"[" and not _is_json(opening.data.decode("utf-8", "replace")):
+        padding = b"\n" * (opening.number - 1)  # the parser then reports line numbers of the file
+        yield replace(opening, data=padding + b"\n".join(line.data.rstrip(b"\r\n") for line in (opening, *lines)))
     else:
-        yield from (line for line in chain([first], lines) if line.data.strip())
+        yield from (line for line in chain([opening], lines) if line.data.strip())
 
 
-def _decoded(line: bytes) -> Iterator[GroundTruth | RecordError]:
-    """Yield the records of a line, or what is wrong with each."""
+def _decode_records(line: bytes) -> Iterator[GroundTruth | RecordError]:
+    """Yield the records of a line, and an error per invalid record."""
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         yield RecordError("not_json", f"not JSON ({error}): {snippet(line.strip())}")
         return
     if isinstance(document, list):
-        yield from (_record(each, f"record {i} of the array: ") for i, each in enumerate(document, 1))
+        yield from (_decode_record(each, f"record {i} of the array: ") for i, each in enumerate(document, 1))
     else:
-        yield _record(document, "")
+        yield _decode_record(document, "")
 
 
-def _record(document: Any, place: str) -> GroundTruth | RecordError:
+def _decode_record(document: Any, position: str) -> GroundTruth | RecordError:
     try:
-        data, encoding = _labels(document)
+        data, encoding = _label_data(document)
         metadata = _member(document, "eventMetadata", dict)
         version = _member(document, "eventVersion", str) if "eventVersion" in document else "0"
         return GroundTruth(_id(metadata), data, encoding, version)
     except RecordError as error:
-        return RecordError(error.kind, f"{place}{error}")
+        return RecordError(error.kind, f"{position}{error}")
 
 
-def _labels(document: Any) -> tuple[str, str]:
-    """Return `data` and `encoding`; data that is a JSON value instead of its text is written as text."""
+def _label_data(document: Any) -> tuple[str, str]:
+    """Return `data` and `encoding`; data that is not a string is encoded as JSON."""
     labels = _member(document, "groundTruthData", dict)
     if "data" in labels and not isinstance(labels["data"], str):
         return _dumps(labels["data"], "data").decode(), "JSON"
@@ -246,14 +249,14 @@ def _labels(document: Any) -> tuple[str, str]:
 
 
 def _id(metadata: dict[str, Any]) -> str:
-    """Return the id, a number as the text it would have had; one that was written by `str(a_dict)` fits no event."""
-    found = metadata.get("eventId")
-    if isinstance(found, bool) or not isinstance(found, str | int | float):
-        raise RecordError("not_ground_truth", f"eventId should be a string or a number, got {snippet(found)}")
-    text = str(int(found) if isinstance(found, float) and found.is_integer() and abs(found) < 2**53 else found)
+    """Return the id, a number as a string; an id that `str(a_dict)` made is refused, because it fits no event."""
+    value = metadata.get("eventId")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RecordError("not_ground_truth", f"eventId should be a string or a number, got {snippet(value)}")
+    text = str(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value)
     bare = text.strip()
     if bare.startswith("{") and bare.endswith("}") and ":" in bare:
-        problem = f"eventId is the text of a Python dict or JSON object, expected the id alone: {snippet(text)}"
+        problem = f"eventId is a Python dict or JSON object as a string, expected the id only: {snippet(text)}"
         raise RecordError("not_ground_truth", problem)
     return text
 
@@ -269,14 +272,14 @@ def _dumps(value: Any, name: str) -> bytes:
         raise RecordError("not_ground_truth", f"{name} is nested too deeply") from error
 
 
-def _cells(body: str, column: int | None) -> list[Scalar]:
-    rows = payloads.documents(body, "text/csv")
+def _csv_labels(body: str, column: int | None) -> list[Scalar]:
+    rows: list[list[Scalar]] = parse_body(body, "text/csv").documents
     if column is not None:
         if short := [row for row in rows if len(row) <= column]:
             raise RecordError("ground_truth", f"there is no column {column} in {snippet(orjson.dumps(short[0]))}")
         return [row[column] for row in rows]
     if len(rows) > 1 and any(len(row) > 1 for row in rows):
-        problem = f"several columns, of which label should name one by its index: {snippet(body)}"
+        problem = f"several columns; set data.ground_truth to the column number of the labels: {snippet(body)}"
         raise RecordError("ground_truth", problem)
     return list(chain.from_iterable(rows))
 
@@ -289,20 +292,20 @@ def _is_json(body: str) -> bool:
 
 
 def _json_documents(body: str) -> list[Any]:
-    """Return the one document of a body, or those of its lines."""
+    """Return the single document of a body, or the documents of its lines."""
     try:
         return [orjson.loads(body)]
     except orjson.JSONDecodeError:
-        return payloads.documents(body, "application/jsonlines")
+        return parse_body(body, "application/jsonlines").documents
 
 
-def _located(document: Any, label: str | None) -> list[Scalar]:
+def _json_labels(document: Any, label: str | None) -> list[Scalar]:
     """Return the labels of a JSON document."""
-    found = _conventional(document) if label is None else _searched(document, label)
+    found = _conventional(document) if label is None else _search(document, label)
     values = found if isinstance(found, list) else [found]
     if any(isinstance(value, list | dict) for value in values):
-        what = "an object or a list of lists or objects, expected a label or a list of labels"
-        raise RecordError("ground_truth", f"{_sought(label)} finds {what}: {snippet(_dumps(found, 'data'))}")
+        result = "an object or a list of lists or objects, expected a label or a list of labels"
+        raise RecordError("ground_truth", f"{_search_name(label)} returns {result}: {snippet(_dumps(found, 'data'))}")
     return values
 
 
@@ -316,7 +319,7 @@ def _conventional(document: Any) -> Any:
             return document
 
 
-def _searched(document: Any, label: str) -> Any:
+def _search(document: Any, label: str) -> Any:
     try:
         expression = compiled(label)
     except ValueError as error:
@@ -327,5 +330,5 @@ def _searched(document: Any, label: str) -> Any:
         return None
 
 
-def _sought(label: str | None) -> str:
-    return "the search for labels" if label is None else f"label={label!r}"
+def _search_name(label: str | None) -> str:
+    return "the search for labels" if label is None else f"data.ground_truth={label!r}"

@@ -1,4 +1,4 @@
-"""The body of an invocation → its documents: JSON Lines, one JSON document, or the rows of a CSV."""
+"""Bodies of requests and responses: parsing of JSON Lines, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 import orjson
 
@@ -15,12 +15,12 @@ from runner.domain.records import Payload
 from runner.errors import RecordError, snippet
 
 Format = Literal["application/jsonlines", "application/json", "text/csv"]
-"""How a body is laid out, by the media types that SageMaker's `dataset_type` knows."""
+"""Formats of a body: the media types of SageMaker's `dataset_type`."""
 
 Scalar = str | int | float | bool | None
 
 BLANK = " \t\r\n"
-"""What JSON takes for white space."""
+"""White space characters of JSON."""
 
 _CELL = re.compile(r'[ \t]*"((?:[^"]++|"")*+)"[ \t\r]*(,|\n|\Z)|(?![ \t]*")([^,\n]*+)(,|\n|\Z)')
 _NUMBER = re.compile(r"([+-]?)(?:0+(?=[0-9]))?+([0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(e[+-]?[0-9]++)?+", re.IGNORECASE)
@@ -30,13 +30,34 @@ _LOOSE = re.compile(
 _WORDS: dict[str, Scalar] = {"": None, "null": None, "true": True, "True": True, "false": False, "False": False}
 
 
-def text(payload: Payload) -> str:
-    """Return the body as it travelled; the `encoding` field decides how to read it, never the content type.
+class Body(NamedTuple):
+    """A parsed body.
+
+    Attributes:
+        documents: one per line of JSON Lines; one per row of a CSV, as a list of cells; one for JSON.
+        format: format of the body.
+    """
+
+    documents: list[Any]
+    format: Format
+
+
+def parse_payload(payload: Payload, configured: Format) -> Body:
+    """Return the parsed body of a payload; the configured format applies unless the encoding decides.
 
     Raises:
-        RecordError: `encoding`, when the body is not what its encoding says.
+        RecordError: `encoding`, `payload` or `not_finite`.
+    """
+    return parse_body(body_text(payload), body_format(payload, configured))
 
-    >>> text(Payload("application/jsonlines", "eyJhIjoxfQ==", "BASE64"))
+
+def body_text(payload: Payload) -> str:
+    """Return the body as sent; the `encoding` field decides how to decode it, never the content type.
+
+    Raises:
+        RecordError: `encoding`, if the body is not valid BASE64 or not UTF-8.
+
+    >>> body_text(Payload("application/jsonlines", "eyJhIjoxfQ==", "BASE64"))
     '{"a":1}'
     """
     if payload.encoding != "BASE64":
@@ -44,11 +65,11 @@ def text(payload: Payload) -> str:
     try:
         return base64.b64decode(payload.data, validate=True).decode("utf-8")
     except ValueError as error:
-        raise RecordError("encoding", f"BASE64 that holds no UTF-8 text ({error}): {snippet(payload.data)}") from error
+        raise RecordError("encoding", f"not UTF-8 encoded as BASE64 ({error}): {snippet(payload.data)}") from error
 
 
 def encoding(content_type: str) -> str:
-    """Return how a capture that knows JSON and CSV writes down a body.
+    """Return the encoding field of a captured body: `JSON` or `CSV`.
 
     >>> encoding("text/csv; charset=utf-8"), encoding("application/jsonlines")
     ('CSV', 'JSON')
@@ -56,10 +77,10 @@ def encoding(content_type: str) -> str:
     return "CSV" if content_type.startswith("text/csv") else "JSON"
 
 
-def layout(payload: Payload, configured: Format) -> Format:
-    """Return how a body is laid out: its encoding says whether it is CSV, the settings say what they must.
+def body_format(payload: Payload, configured: Format) -> Format:
+    """Return the format of a body: CSV if its encoding says so, else the configured format.
 
-    >>> layout(Payload("text/html", "1,2", "CSV"), "application/json")
+    >>> body_format(Payload("text/html", "1,2", "CSV"), "application/json")
     'text/csv'
     """
     if payload.encoding == "CSV":
@@ -69,24 +90,23 @@ def layout(payload: Payload, configured: Format) -> Format:
     return configured
 
 
-def documents(body: str, format_: Format) -> list[Any]:
-    r"""Return the documents of a body: one a line of JSON Lines, one a row of a CSV (a list of its cells), or just one.
-
-    Blank lines count for nothing; an empty body has no document.
+def parse_body(text: str, format_: Format) -> Body:
+    r"""Return the parsed body; blank lines are skipped, and an empty body has no document.
 
     Raises:
-        RecordError: `payload` or `not_finite`, naming the line of the body.
+        RecordError: `payload` or `not_finite`, with the line of the body.
 
-    >>> documents('{"features":[1,2]}\n{"features":[3,4]}\n', "application/jsonlines")
+    >>> parse_body('{"features":[1,2]}\n{"features":[3,4]}\n', "application/jsonlines").documents
     [{'features': [1, 2]}, {'features': [3, 4]}]
-    >>> documents('1,"x, y"\n2.5,\n', "text/csv")
+    >>> parse_body('1,"x, y"\n2.5,\n', "text/csv").documents
     [[1, 'x, y'], [2.5, None]]
     """
     if format_ == "application/json":
-        return [_parsed(body, None)] if body.strip(BLANK) else []
+        return Body([_parse_json(text, None)] if text.strip(BLANK) else [], format_)
     if format_ == "text/csv":
-        return _rows(body)
-    return [_parsed(line, number) for number, line in enumerate(body.split("\n"), 1) if line.strip(BLANK)]
+        return Body(_csv_rows(text), format_)
+    lines = enumerate(text.split("\n"), 1)
+    return Body([_parse_json(line, number) for number, line in lines if line.strip(BLANK)], format_)
 
 
 def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Sequence[float]], accept: str) -> str:
@@ -109,35 +129,35 @@ def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Seq
     raise ValueError(f"unsupported media type {accept!r}; the model responds in {', '.join(others)} or {last}")
 
 
-def number(literal: str) -> int | float | None:
-    """Return the number a text stands for, None where it is none; leading zeros, a plus and a bare point are forgiven.
+def parse_number(literal: str) -> int | float | None:
+    """Return the number in a string, None if there is none; leading zeros, a plus and a bare point are accepted.
 
-    >>> number("007"), number(".5"), number("1e3"), number("1_000"), number("nan")
+    >>> parse_number("007"), parse_number(".5"), parse_number("1e3"), parse_number("1_000"), parse_number("nan")
     (7, 0.5, 1000.0, None, None)
     """
-    found = _NUMBER.fullmatch(literal)
+    match = _NUMBER.fullmatch(literal)
     with suppress(orjson.JSONDecodeError):
-        return orjson.loads(_canonical(*found.groups())) if found else None
+        return orjson.loads(_canonical(*match.groups())) if match else None
     return None
 
 
-def _rows(body: str) -> list[list[Scalar]]:
-    r"""Return the rows of a CSV; a quoted cell is a text, an unquoted one a number, boolean or null where it can be.
+def _csv_rows(body: str) -> list[list[Scalar]]:
+    """Return the rows of a CSV; a quoted cell is a string, an unquoted cell a number, boolean, null or string.
 
-    A cell of nothing is null, a row of nothing no row.
+    An empty cell is null, an empty row is skipped.
     """
     if '"' not in body:
-        return [_unquoted_row(line) for line in body.split("\n") if line.strip(BLANK)]
+        return [[_parse_cell(cell) for cell in line.split(",")] for line in body.split("\n") if line.strip(BLANK)]
     rows: list[list[Scalar]] = [[]]
     position = 0
     while position < len(body):
-        found = _CELL.match(body, position)
-        if found is None:
+        match = _CELL.match(body, position)
+        if match is None:
             rest = body[position:].partition("\n")[0]
-            raise RecordError("payload", f"row {len(rows)} of the body is no CSV: {snippet(rest)}")
-        quoted, end, plain, plain_end = found.groups()
-        rows[-1].append(_unquoted(plain) if quoted is None else quoted.replace('""', '"'))
-        position = found.end()
+            raise RecordError("payload", f"row {len(rows)} of the body is not CSV: {snippet(rest)}")
+        quoted, end, plain, plain_end = match.groups()
+        rows[-1].append(_parse_cell(plain) if quoted is None else quoted.replace('""', '"'))
+        position = match.end()
         if (end or plain_end) != ",":
             rows.append([])
         elif position == len(body):
@@ -145,30 +165,26 @@ def _rows(body: str) -> list[list[Scalar]]:
     return [row for row in rows if row not in ([], [None])]
 
 
-def _unquoted_row(line: str) -> list[Scalar]:
-    return [_unquoted(cell) for cell in line.split(",")]
-
-
-def _unquoted(cell: str) -> Scalar:
+def _parse_cell(cell: str) -> Scalar:
     cell = cell.strip(BLANK)
     if cell in _WORDS:
         return _WORDS[cell]
-    value = number(cell)
+    value = parse_number(cell)
     return cell if value is None else value
 
 
-def _parsed(line: str, place: int | None) -> Any:
-    """Return a JSON document; what strict JSON refuses gets a second reading that forgives how numbers are written."""
+def _parse_json(text: str, number: int | None) -> Any:
+    """Return the JSON document in line `number` of a body; accept numbers in other notations than JSON's."""
     try:
-        return orjson.loads(line)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         strict = error
-    where = "the body" if place is None else f"line {place} of the body"
+    where = "the body" if number is None else f"line {number} of the body"
     try:
-        return orjson.loads(_LOOSE.sub(lambda found: found[1] or _canonical(*found.groups()[1:]), line))
+        return orjson.loads(_LOOSE.sub(lambda match: match[1] or _canonical(*match.groups()[1:]), text))
     except orjson.JSONDecodeError:
-        _refuse_constants(line, where)
-    raise RecordError("payload", f"{where} is not JSON ({strict}): {snippet(line)}") from strict
+        _refuse_constants(text, where)
+    raise RecordError("payload", f"{where} is not JSON ({strict}): {snippet(text)}") from strict
 
 
 def _canonical(sign: str, digits: str, exponent: str | None) -> str:
@@ -177,17 +193,18 @@ def _canonical(sign: str, digits: str, exponent: str | None) -> str:
     return f"{sign.strip('+')}{whole.lstrip('0') or '0'}{fraction}{exponent or ''}"
 
 
-def _refuse_constants(line: str, where: str) -> None:
-    """Raise `not_finite` where a document would be JSON but for NaN, Infinity or a number beyond a double."""
+def _refuse_constants(text: str, where: str) -> None:
+    """Raise `not_finite` if a document is JSON except for NaN, Infinity or a number that exceeds a double."""
 
     def refuse(constant: str) -> NoReturn:
-        raise RecordError("not_finite", f"{where} holds {snippet(constant)}, which is no JSON number: {snippet(line)}")
+        problem = f"{where} contains {snippet(constant)}, which is not a JSON number: {snippet(text)}"
+        raise RecordError("not_finite", problem)
 
     def finite(literal: str) -> float:
         value = float(literal)
         return value if abs(value) < float("inf") else refuse(literal)
 
     try:
-        json.loads(line, parse_constant=refuse, parse_float=finite, parse_int=finite)
+        json.loads(text, parse_constant=refuse, parse_float=finite, parse_int=finite)
     except (ValueError, RecursionError):
         return

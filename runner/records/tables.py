@@ -1,26 +1,31 @@
-"""Rows of values → tables, before it is known which kinds of values the records of a window agree on.
+"""Tables of records, and the schema on which the records of a window or dataset agree.
 
-A feature has one column for each kind of value that occurs, `3:number` or `3:text`, so that a number where the others
-have texts loses nothing by waiting for the majority. Scores are the columns `score0`, `score1`, …
+The schema is known after the last record only. Until then a feature has one column per kind of value, `3:number` or
+`3:string`, so that no value is lost. Scores are the columns `score0`, `score1`, …
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import NoneType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import orjson
 import polars as pl
 
 from runner.domain.records import Event, Rejection
+from runner.domain.text import plural
 from runner.errors import RecordError, snippet
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar
-from runner.records.schema import KINDS, Schema
 
+Key = TypeVar("Key", int, str)
+
+KINDS: dict[type, str] = {bool: "boolean", str: "string", int: "number", float: "number"}
+"""Kinds of feature values; null has no kind."""
 ORIGIN: dict[str, pl.DataType] = {
     "line": pl.UInt32(),
     "row": pl.UInt32(),
@@ -28,11 +33,12 @@ ORIGIN: dict[str, pl.DataType] = {
     "inference_id": pl.String(),
     "at": pl.Datetime("us", "UTC"),
 }
-"""Where a record comes from: line of its file, row in its payload, and the event's own marks."""
+"""Columns of a record's origin: line of its file, row in its payload, and the event's ids and time."""
+EVENT_COLUMNS = ("event_id", "inference_id", "at")
 
 
 class Row(NamedTuple):
-    """One record on its way into a table."""
+    """A record: its origin, feature values and scores."""
 
     line: int
     row: int
@@ -44,19 +50,78 @@ class Row(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A table of records that have equally many features and equally many scores (none: 0)."""
+    """A table of records with equal numbers of features and of scores (0 for none)."""
 
     width: int
     scores: int
     frame: pl.DataFrame
 
 
+@dataclass(frozen=True)
+class Schema:
+    """Number and kinds of features, and number of scores, of most records.
+
+    Attributes:
+        fields: names of the features.
+        kinds: kind of each feature, None for nulls only.
+        scores: number of scores of a record, 0 if no record has any.
+    """
+
+    fields: Fields
+    kinds: tuple[str | None, ...]
+    scores: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the features."""
+        return self.fields.names(len(self.kinds))
+
+    def problem(self, values: Sequence[Scalar], scores: int) -> tuple[str, str]:
+        """Return the rejection reason of a record that does not fit, and a message."""
+        if len(values) != len(self.kinds):
+            source = "data.headers has" if self.fields.headers else "most records have"
+            values_json = snippet(orjson.dumps(values))
+            return "feature_count", f"{plural(len(values), 'feature')}, but {source} {len(self.kinds)}: {values_json}"
+        for d, (value, expected) in enumerate(zip(values, self.kinds, strict=True)):
+            if not isinstance(value, NoneType) and (kind := KINDS[type(value)]) != expected:
+                got = f"is the {kind} {snippet(repr(value))}"
+                return "feature_type", f"feature {self.fields.name(d)!r} {got}, but most records have a {expected}"
+        return "score_count", f"{plural(scores, 'score')}, but most records have {self.scores}"
+
+
+@dataclass(frozen=True)
+class SchemaCounter:
+    """Counts of widths, scores and kinds; the order of tables and records does not matter."""
+
+    widths: Counter[int] = field(default_factory=Counter)
+    scores: Counter[int] = field(default_factory=Counter)
+    kinds: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    def add(self, part: Part) -> None:
+        """Count the records of a table."""
+        self.widths[part.width] += part.frame.height
+        if part.scores:
+            self.scores[part.scores] += part.frame.height
+        for column in part.frame:
+            if ":" in column.name:
+                self.kinds[part.width, column.name] += len(column) - column.null_count()
+
+    def schema(self, fields: Fields) -> Schema:
+        """Return the schema of most records; headers in the settings decide the number of features."""
+        width = len(fields.headers) if fields.headers else _majority(self.widths) or 0
+        kinds: list[Counter[str]] = [Counter() for _ in range(width)]
+        for (counted_width, column), count in self.kinds.items():
+            d, _, kind = column.partition(":")
+            if counted_width == width and count:
+                kinds[int(d)][kind] += count
+        return Schema(fields, tuple(map(_majority, kinds)), _majority(self.scores) or 0)
+
+
 def event_rows(line: int, event: Event, fields: Fields) -> list[Row]:
     """Return the records of a captured invocation.
 
     Raises:
-        RecordError: when it has no request, or one of its sides cannot be read, or both have different numbers of
-            records.
+        RecordError: if there is no request, a side is not readable, or both sides have different numbers of records.
     """
     if event.input is None:
         raise RecordError("no_input", "the request was not captured; switch on the capture of requests")
@@ -64,12 +129,13 @@ def event_rows(line: int, event: Event, fields: Fields) -> list[Row]:
     if not rows:
         raise RecordError("payload", "the request's body is empty")
     scores = fields.response_scores(event.output, len(rows)) if event.output else [()] * len(rows)
-    marks = (event.event_id, event.inference_id, event.at)
-    return [Row(line, i, *marks, values, found) for i, (values, found) in enumerate(zip(rows, scores, strict=True))]
+    origin = (event.event_id, event.inference_id, event.at)
+    pairs = enumerate(zip(rows, scores, strict=True))
+    return [Row(line, i, *origin, values, row_scores) for i, (values, row_scores) in pairs]
 
 
 def parts(rows: Iterable[Row]) -> Iterator[Part]:
-    """Yield the tables of rows, one for each number of features and scores."""
+    """Yield tables of rows, one per number of features and of scores."""
     groups: defaultdict[tuple[int, int], list[Row]] = defaultdict(list)
     for row in rows:
         groups[len(row.values), len(row.scores)].append(row)
@@ -77,7 +143,7 @@ def parts(rows: Iterable[Row]) -> Iterator[Part]:
         origin = dict(zip(ORIGIN, zip(*(row[:5] for row in group), strict=True), strict=True))
         columns = [pl.Series(name, values, dtype=ORIGIN[name]) for name, values in origin.items()]
         for d, values in enumerate(zip(*(row.values for row in group), strict=True)):
-            columns += _feature(d, values)
+            columns += _feature_columns(d, values)
         for i, scores in enumerate(zip(*(row.scores for row in group), strict=True)):
             columns.append(pl.Series(f"score{i}", scores, dtype=pl.Float64))
         yield Part(width, count, pl.DataFrame(columns))
@@ -87,77 +153,83 @@ def table_part(features: pl.DataFrame) -> Part:
     """Return the part of records that are a table already, as in Parquet.
 
     Raises:
-        RecordError: `feature_type`, when a column holds neither numbers, texts nor booleans.
+        RecordError: `feature_type`, if a column contains neither numbers, strings nor booleans.
     """
-    lines = pl.int_range(1, features.height + 1, dtype=pl.UInt32, eager=True).alias("line")
-    columns = [lines, pl.zeros(features.height, dtype=pl.UInt32, eager=True).alias("row")]
-    columns += [pl.Series(name, [None], dtype=ORIGIN[name]).new_from_index(0, features.height) for name in _MARKS]
+    height = features.height
+    lines = pl.int_range(1, height + 1, dtype=pl.UInt32, eager=True).alias("line")
+    columns = [lines, pl.zeros(height, dtype=pl.UInt32, eager=True).alias("row")]
+    columns += [pl.Series(name, [None], dtype=ORIGIN[name]).new_from_index(0, height) for name in EVENT_COLUMNS]
     for d, column in enumerate(features):
-        columns += _typed(d, column)
+        columns += _typed_columns(d, column)
     return Part(features.width, 0, pl.DataFrame(columns))
 
 
-def usable(frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
-    """Return the records of a frame of agreed width that have the agreed kinds of values, one column a feature.
+def fitting(frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
+    """Return the records of a frame of the schema's width whose values have the schema's kinds.
 
-    The columns are those of `ORIGIN`, `file`, then `feature0`, `feature1`, … and `score0`, `score1`, …
+    The columns are `file`, those of `ORIGIN`, `feature0`, `feature1`, … and `score0`, `score1`, …
     """
     types = frame.collect_schema()
-    strange = [pl.col(name).is_null() for name in types if _is_strange(name, schema)]
+    unexpected = [pl.col(name).is_null() for name in types if _is_unexpected(name, schema)]
     features = [
-        (_wide(types[f"{d}:{kind}"], f"{d}:{kind}") if f"{d}:{kind}" in types else pl.lit(None)).alias(f"feature{d}")
+        (_as_int64(types[f"{d}:{kind}"], f"{d}:{kind}") if f"{d}:{kind}" in types else pl.lit(None)).alias(
+            f"feature{d}"
+        )
         for d, kind in enumerate(schema.kinds)
     ]
     scores = [
         (pl.col(f"score{i}") if f"score{i}" in types else pl.lit(None, pl.Float64)).alias(f"score{i}")
         for i in range(schema.scores)
     ]
-    kept = frame.filter(pl.all_horizontal(strange)) if strange else frame
-    return kept.select(pl.col("file").cast(pl.String), *ORIGIN, *features, *scores)
-
-
-def _wide(dtype: pl.DataType, name: str) -> pl.Expr:
-    """Return a column of values, integers with 64 bits."""
-    return pl.col(name).cast(pl.Int64) if dtype == pl.Int32 else pl.col(name)
+    records = frame.filter(pl.all_horizontal(unexpected)) if unexpected else frame
+    return records.select(pl.col("file").cast(pl.String), *ORIGIN, *features, *scores)
 
 
 def misfits(frame: pl.LazyFrame, width: int, scores: int, schema: Schema) -> Iterator[Rejection]:
-    """Yield why records are not what the others are: the number of features, a value's kind, the number of scores."""
+    """Yield the rejections of records that do not fit the schema."""
     names = frame.collect_schema().names()
-    strange = [name for name in names if _is_strange(name, schema)]
+    unexpected = [name for name in names if _is_unexpected(name, schema)]
     if width == len(schema.kinds) and scores in {0, schema.scores}:
-        if not strange:
+        if not unexpected:
             return
-        frame = frame.filter(pl.any_horizontal(pl.col(strange).is_not_null()))
-    kinds = [name for name in names if ":" in name]
+        frame = frame.filter(pl.any_horizontal(pl.col(unexpected).is_not_null()))
+    columns = [name for name in names if ":" in name]
     for record in frame.collect().iter_rows(named=True):
         values: list[Scalar] = [None] * width
-        for name in kinds:
+        for name in columns:
             if record[name] is not None:
                 values[int(name.partition(":")[0])] = record[name]
-        kind, problem = schema.problem(values, scores)
-        place = "" if record["event_id"] is None else f"row {record['row']} of the payload: "
-        yield Rejection(record["file"], record["line"], kind, f"{place}{problem}", snippet(orjson.dumps(values)))
+        reason, problem = schema.problem(values, scores)
+        position = "" if record["event_id"] is None else f"row {record['row']} of the payload: "
+        text = snippet(orjson.dumps(values))
+        yield Rejection(record["file"], record["line"], reason, f"{position}{problem}", text)
 
 
-def _is_strange(name: str, schema: Schema) -> bool:
+def _majority(counts: Counter[Key]) -> Key | None:
+    """Return the most frequent value, the smallest of equally frequent ones, or None if there is none."""
+    return min(counts, key=lambda value: (-counts[value], value)) if counts else None
+
+
+def _is_unexpected(name: str, schema: Schema) -> bool:
+    """Return whether a column contains values of another kind than the schema's."""
     d, colon, kind = name.partition(":")
     return bool(colon) and (int(d) >= len(schema.kinds) or schema.kinds[int(d)] != kind)
 
 
-_MARKS = ("event_id", "inference_id", "at")
+def _as_int64(dtype: pl.DataType, name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Int64) if dtype == pl.Int32 else pl.col(name)
 
 
-def _feature(d: int, values: Sequence[Scalar]) -> Iterator[pl.Series]:
-    """Yield the columns of a feature, one for each kind of its values; one of nulls only has none."""
+def _feature_columns(d: int, values: Sequence[Scalar]) -> Iterator[pl.Series]:
+    """Yield the columns of a feature, one per kind of its values; none for nulls only."""
     kinds = {KINDS[type_] for type_ in {*map(type, values)} - {NoneType}}
     for kind in sorted(kinds):
-        of_kind = values if len(kinds) == 1 else [v if KINDS.get(type(v)) == kind else None for v in values]
-        yield _numbers(f"{d}:{kind}", of_kind) if kind == "number" else pl.Series(f"{d}:{kind}", of_kind)
+        column = values if len(kinds) == 1 else [v if KINDS.get(type(v)) == kind else None for v in values]
+        yield _numbers(f"{d}:{kind}", column) if kind == "number" else pl.Series(f"{d}:{kind}", column)
 
 
 def _numbers(name: str, values: Sequence[Scalar]) -> pl.Series:
-    """Return numbers as a column: integers, unless a float or an integer beyond 64 bits is among them."""
+    """Return a column of numbers: integers, unless there is a float or an integer beyond 64 bits."""
     if float not in {*map(type, values)}:
         try:
             return pl.Series(name, values, dtype=pl.Int64)
@@ -166,16 +238,15 @@ def _numbers(name: str, values: Sequence[Scalar]) -> pl.Series:
     return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
 
 
-def _typed(d: int, column: pl.Series) -> Iterator[pl.Series]:
+def _typed_columns(d: int, column: pl.Series) -> Iterator[pl.Series]:
     dtype = column.dtype
     if dtype.is_integer() or dtype.is_float() or dtype.is_decimal():
-        fits = dtype.is_integer() and not isinstance(dtype, pl.UInt64 | pl.Int128 | pl.UInt128)
-        wide = pl.Int64() if fits else pl.Float64()
-        yield column.cast(wide).alias(f"{d}:number")
+        fits_int64 = dtype.is_integer() and not isinstance(dtype, pl.UInt64 | pl.Int128 | pl.UInt128)
+        yield column.cast(pl.Int64() if fits_int64 else pl.Float64()).alias(f"{d}:number")
     elif dtype == pl.Boolean:
         yield column.alias(f"{d}:boolean")
     elif isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-        yield column.cast(pl.String).alias(f"{d}:text")
+        yield column.cast(pl.String).alias(f"{d}:string")
     elif dtype != pl.Null:
-        problem = f"column {column.name!r} holds {dtype}, expected numbers, texts or booleans"
+        problem = f"column {column.name!r} has type {dtype}, expected numbers, strings or booleans"
         raise RecordError("feature_type", problem)

@@ -1,10 +1,10 @@
-"""Rows of feature values → the body of a request, by SageMaker Clarify's templates.
+"""Encoding of rows as request bodies, with SageMaker Clarify's templates.
 
-A template is JSON with placeholders where values stand. It is parsed once, and values are put into the parsed
-document, never into its text: whatever a value or a name holds comes out as plain data.
+A template is JSON with placeholders for values. It is parsed once, and values are put into the parsed document, never
+into its text, so that special characters in values and names are always escaped.
 
-Source: SageMaker developer guide, "Endpoint requests for tabular data", whose examples are this module's tests;
-`$record_count` and `$feature_count` are an extension of ours, for protocols that want the shape of what they get.
+Source of the format: SageMaker developer guide, "Endpoint requests for tabular data", whose examples are tests of this
+module. `$record_count` and `$feature_count` are an extension for protocols that need the shape of a request.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ JSON_LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 CONTENT_TYPES = (JSON_LINES, JSON, CSV)
 
 LINE = '{"features":$features}'
-"""What a record is in JSON Lines where no template says otherwise, and the example for one that does."""
+"""Default template of a record in JSON Lines, and example in messages."""
 MANY = '{"instances":$records}'
 VALUES, OBJECT, NAMES, ALL, EACH = "$features", "$features_kvp", "$feature_names", "$records", "$record"
 COUNT, WIDTH = "$record_count", "$feature_count"
 PLACEHOLDERS = (VALUES, OBJECT, NAMES, ALL, EACH, COUNT, WIDTH)
 AROUND = (NAMES, COUNT, WIDTH)
-"""What may stand around records."""
+"""Placeholders that are allowed around records."""
 
 MARK = "\0"
-"""Stands in no JSON and no CSV of numbers; what is between two of them is the number of a column."""
+"""Delimiter of a column number; it occurs neither in JSON nor in a CSV of numbers."""
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{[^}"]*\}|\$\w*', re.DOTALL)
-"""A JSON string, or a placeholder that is in none."""
+"""A JSON string, or a placeholder outside strings."""
 EMBEDDED = re.compile(
     r"\$(?:features|features_kvp|feature_names|feature_count|records|record|record_count)\b|\$\{.*\}", re.DOTALL
 )
-"""A placeholder as a part of a string."""
+"""A placeholder inside a string."""
 
 
 @dataclass(frozen=True)
-class Slot:
-    """A place in a document that a value takes; `${Name}` is the value of one feature."""
+class Placeholder:
+    """A position in a document for a value; `${Name}` is the value of one feature."""
 
-    placeholder: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,21 @@ class Document:
     """A parsed template.
 
     Attributes:
-        which: the setting it comes from; `example`: a right one.
-        root: plain data with a `Slot` for each placeholder.
+        key: setting with the template.
+        example: a valid template.
+        root: plain data with a `Placeholder` for each placeholder.
     """
 
-    which: str
+    key: str
     example: str
     root: Any
 
     @classmethod
-    def parse(cls, which: str, text: str, example: str, headers: Sequence[str] | None) -> Document:
-        """Return the template that stands in `text`.
+    def parse(cls, key: str, text: str, example: str, headers: Sequence[str] | None) -> Document:
+        """Return the parsed template.
 
         Raises:
-            ValueError: with a sentence, when it is no JSON, or has a placeholder nobody knows or in a wrong place.
+            ValueError: with a message, if the template is not JSON, or a placeholder is unknown or misplaced.
         """
         try:
             raw = json.loads(
@@ -82,67 +83,67 @@ class Document:
                 parse_constant=_number,
                 parse_float=_number,
             )
-            return cls(which, example, _node(raw))
+            return cls(key, example, _node(raw))
         except json.JSONDecodeError as error:
-            raise refusal(
-                which, f"{snippet(text)} is no JSON but for its placeholders ({error.msg})", example
+            raise template_error(
+                key, f"expected JSON with placeholders, got {snippet(text)} ({error.msg})", example
             ) from error
         except RecursionError as error:
-            raise refusal(which, f"{snippet(text)} is too deeply nested", example) from error
+            raise template_error(key, f"{snippet(text)} is nested too deeply", example) from error
         except ValueError as error:
-            raise refusal(which, str(error), example) from error
+            raise template_error(key, str(error), example) from error
 
     @cached_property
     def placeholders(self) -> tuple[str, ...]:
-        """The placeholders, as often as they occur."""
+        """The names of all placeholders, duplicates included."""
         return tuple(_placeholders(self.root))
 
-    def refuse_others(self, allowed: Sequence[str]) -> None:
-        """Make sure that nothing but some placeholders, and features by their names, occur.
+    def check_placeholders(self, allowed: Sequence[str]) -> None:
+        """Check that all placeholders are allowed; features by name are allowed with `$features`.
 
         Raises:
-            ValueError: with a sentence.
+            ValueError: with a message.
         """
-        for placeholder in self.placeholders:
-            if placeholder not in allowed and not (placeholder.startswith("${") and VALUES in allowed):
-                raise refusal(self.which, f"{placeholder} has no meaning there", self.example)
+        for name in self.placeholders:
+            if name not in allowed and not (name.startswith("${") and VALUES in allowed):
+                raise template_error(self.key, f"{name} is not allowed here", self.example)
 
     def check_record(self) -> None:
-        """Make sure that the template can stand for one record.
+        """Check that the template encodes one record.
 
         Raises:
-            ValueError: with a sentence, when no feature occurs in it, or all of them occur twice.
+            ValueError: with a message, if it contains no feature, or all features twice.
         """
-        self.refuse_others((VALUES, OBJECT, NAMES))
+        self.check_placeholders((VALUES, OBJECT, NAMES))
         if not set(self.placeholders) - {NAMES}:
-            raise refusal(self.which, f'holds none of {VALUES}, {OBJECT} and "${{Name}}"', self.example)
-        if twice := [name for name in (VALUES, OBJECT) if self.placeholders.count(name) > 1]:
-            raise refusal(self.which, f"holds {twice[0]} more than once", self.example)
+            raise template_error(self.key, f'expected {VALUES}, {OBJECT} or "${{Name}}"', self.example)
+        if duplicates := [name for name in (VALUES, OBJECT) if self.placeholders.count(name) > 1]:
+            raise template_error(self.key, f"{duplicates[0]} occurs more than once", self.example)
 
     def check_content(self) -> None:
-        """Make sure that the template can stand around records.
+        """Check that the template encodes a body of records.
 
         Raises:
-            ValueError: with a sentence, unless there is one place for them.
+            ValueError: with a message, unless there is exactly one position for records.
         """
-        self.refuse_others((ALL, EACH, *AROUND))
+        self.check_placeholders((ALL, EACH, *AROUND))
         if len([name for name in self.placeholders if name not in AROUND]) != 1:
-            raise refusal(self.which, f"needs exactly one of {ALL} and {EACH}", self.example)
+            raise template_error(self.key, f"expected exactly one of {ALL} and {EACH}", self.example)
 
 
 @dataclass(frozen=True)
 class Template:
-    r"""How rows of feature values become requests; what cannot work is refused when it is made.
+    r"""An encoder of rows as requests; invalid templates are refused at construction.
 
     Attributes:
         content_type: `application/jsonlines`, `application/json` or `text/csv`.
-        content_template: JSON Lines: a record, None for `{"features":$features}`; JSON: what stands around the records,
-            where `$record_count` and `$feature_count` are the shape of the request.
-        record_template: JSON: a record.
-        headers: the names of the features, None for `column_0`, `column_1`, …
+        content_template: template of a record (JSON Lines), None for `{"features":$features}`; template of a body
+            (JSON), where `$record_count` and `$feature_count` are the shape of the request.
+        record_template: template of a record (JSON).
+        headers: names of the features, None for `column_0`, `column_1`, …
 
     Raises:
-        ValueError: with a sentence that names the template, what is wrong with it, and a right one.
+        ValueError: with a message that contains the key of the template, the problem and a valid example.
 
     >>> Template("application/jsonlines", None, None, None).bodies([[0, 1], [3, 4]])
     ['{"features":[0,1]}\n{"features":[3,4]}']
@@ -155,7 +156,7 @@ class Template:
 
     def __post_init__(self) -> None:
         if self.content_type not in CONTENT_TYPES:
-            raise ValueError(f"{self.content_type!r} is no content type for records; expected {_or(CONTENT_TYPES)}")
+            raise ValueError(f"unsupported content type {self.content_type!r}; expected {_or(CONTENT_TYPES)}")
         if self.content_type != JSON:
             self._check_absent("record_template", self.record_template)
         if self.content_type == CSV:
@@ -166,11 +167,10 @@ class Template:
             self._content.check_content()
 
     def bodies(self, rows: Sequence[Sequence[Scalar]]) -> list[str]:
-        """Return the body for all rows, or one a row where the content template holds `$record`; none for no row.
+        """Return one body with all rows, or one body per row for a template with `$record`; none for no row.
 
         Raises:
-            ValueError: with a sentence, when a row has another number of values than there are names, or a number
-                that is not finite.
+            ValueError: with a message, if a row has a wrong number of values or a number that is not finite.
         """
         if not rows:
             return []
@@ -183,10 +183,10 @@ class Template:
         return [self._body(self._separator.join(texts), len(texts), names)]
 
     def records(self, features: pl.DataFrame) -> pl.Series:
-        """Return each row's own part of a body, a column at a time: what `bodies` puts there, to the byte.
+        """Return each row's part of a body, computed column by column; it has the same bytes as in `bodies`.
 
         Raises:
-            ValueError: with a sentence, as `bodies`.
+            ValueError: as `bodies`.
         """
         names = self._names(features.width)
         _check_table(features, names, self.content_type)
@@ -197,16 +197,16 @@ class Template:
         return cells.select(pl.concat_str(parts).alias("records")).to_series()
 
     def around(self, records: pl.Series, width: int) -> str:
-        """Return the body that holds some `records` of `width` features; just one where `one_by_one` says so."""
+        """Return the body with these records of `width` features; only one record with `one_by_one`."""
         return self._body(records.str.join(self._separator).item(), len(records), self._names(width))
 
     def frame_bytes(self, count: int, width: int) -> int:
-        """Return how long a body of `count` records is, not counting the records and what separates them."""
+        """Return the size of a body with `count` records, without the records and their separators."""
         return len(self._body("", count, self._names(width)).encode())
 
     @property
     def one_by_one(self) -> bool:
-        """Whether each row is a request of its own."""
+        """Whether each row is a separate request."""
         return self.content_type == JSON and EACH in self._content.placeholders
 
     @cached_property
@@ -215,13 +215,13 @@ class Template:
             text = LINE if self.content_template is None else self.content_template
             return Document.parse("content_template", text, LINE, self.headers)
         if self.record_template is None:
-            raise refusal("record_template", f"is needed for {JSON}", LINE)
+            raise template_error("record_template", f"required for {JSON}", LINE)
         return Document.parse("record_template", self.record_template, LINE, self.headers)
 
     @cached_property
     def _content(self) -> Document:
         if self.content_template is None:
-            raise refusal("content_template", f"is needed for {JSON}", MANY)
+            raise template_error("content_template", f"required for {JSON}", MANY)
         return Document.parse("content_template", self.content_template, MANY, self.headers)
 
     @property
@@ -232,14 +232,14 @@ class Template:
         return self.headers or tuple(f"column_{i}" for i in range(width))
 
     def _text(self, row: Sequence[Any], names: Sequence[str]) -> str:
-        """Return the part of a body that is a row's own."""
+        """Return a row's part of a body."""
         if self.content_type == CSV:
             return _csv_row(row)
-        places = {name: i for i, name in enumerate(names)}
-        return _dumps(_filled(self._record.root, partial(_value, row=row, places=places)))
+        indices = {name: i for i, name in enumerate(names)}
+        return _dumps(_filled(self._record.root, partial(_value, row=row, indices=indices)))
 
     def _body(self, records: str, count: int, names: Sequence[str]) -> str:
-        """Return the body around the text of some records."""
+        """Return the body with encoded records."""
         if self.content_type != JSON:
             return records
         values = {
@@ -251,21 +251,21 @@ class Template:
         }
         return _dumps(_filled(self._content.root, values.__getitem__))
 
-    def _check_absent(self, which: str, text: str | None) -> None:
+    def _check_absent(self, key: str, text: str | None) -> None:
         if text is not None:
-            raise ValueError(f"{which}: {self.content_type} takes none; set it to null")
+            raise ValueError(f"{key}: expected null, because {self.content_type} has no such template")
 
 
-def refusal(which: str, problem: str, example: str) -> ValueError:
-    """Return the error that tells what is wrong with a template."""
-    return ValueError(f"{which}: {problem}; a right one is {example}")
+def template_error(key: str, problem: str, example: str) -> ValueError:
+    """Return the error of an invalid template."""
+    return ValueError(f"{key}: {problem}; a valid template is {example}")
 
 
 def _marked(token: re.Match[str], headers: Sequence[str] | None) -> str:
-    """Return a token as a JSON string that starts with `$` where it is a placeholder, else with `=`.
+    """Return a token as a JSON string that starts with `$` for a placeholder, else with `=`.
 
     Raises:
-        ValueError: with the problem, when the token is neither a placeholder nor a plain string.
+        ValueError: with a message, if the token is neither a placeholder nor a string without placeholders.
     """
     text = token[0]
     if not text.startswith('"'):
@@ -276,24 +276,25 @@ def _marked(token: re.Match[str], headers: Sequence[str] | None) -> str:
     if _is_column(string, headers):
         return text
     if EMBEDDED.search(string):
-        raise ValueError(f"placeholders stand alone where a value stands, {snippet(text)} holds one inside a string")
+        raise ValueError(f"expected a placeholder as a whole value, not inside a string: {snippet(text)}")
     return f'"={text[1:]}'
 
 
 def _check_bare(text: str) -> None:
     if text.startswith("${"):
-        raise ValueError(f'the quotes are part of the placeholder: "{text}" instead of {text}')
+        raise ValueError(f'expected quotes around a feature placeholder: "{text}" instead of {text}')
     if text not in PLACEHOLDERS:
         near = difflib.get_close_matches(text, PLACEHOLDERS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"""there are {", ".join(PLACEHOLDERS)} and "${{Name}}\""""
-        raise ValueError(f"nobody knows the placeholder {text}; {hint}")
+        known = f"""expected one of {", ".join(PLACEHOLDERS)} and "${{Name}}\""""
+        hint = f"did you mean {near[0]}?" if near else known
+        raise ValueError(f"unknown placeholder {text}; {hint}")
 
 
 def _is_column(string: str, headers: Sequence[str] | None) -> bool:
     """Return whether a string is the placeholder of one feature.
 
     Raises:
-        ValueError: with the problem, when it would be one, but there is no such feature.
+        ValueError: with a message, if the feature is unknown.
     """
     if not (string.startswith("${") and string.endswith("}")):
         return False
@@ -302,36 +303,33 @@ def _is_column(string: str, headers: Sequence[str] | None) -> bool:
         return True
     if "${" in name:
         return False
-    known = (
-        f"the features are {snippet(', '.join(headers))}"
-        if headers
-        else "without headers they are column_0, column_1, …"
-    )
+    known = f"the features are {snippet(', '.join(headers))}" if headers else "the features are column_0, column_1, …"
     near = difflib.get_close_matches(name, headers or (), n=1)
-    raise ValueError(f'there is no feature for "{string}"; ' + (f'did you mean "${{{near[0]}}}"?' if near else known))
+    hint = f'did you mean "${{{near[0]}}}"?' if near else known
+    raise ValueError(f'unknown feature "{string}"; {hint}')
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     for name in members:
         if name.startswith("$"):
-            raise ValueError(f"placeholders stand where a value stands, {name} is used as the name of one")
+            raise ValueError(f"expected placeholders as values, not as the name of a member: {name}")
     if len(members) < len(pairs):
-        raise ValueError("a name occurs twice in one object")
+        raise ValueError("expected unique names in an object")
     return members
 
 
 def _number(text: str) -> float:
     if math.isfinite(number := float(text)):
         return number
-    raise ValueError(f"{text} is no number that JSON can hold")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _node(raw: Any) -> Any:
-    """Return a parsed template with the marks of its strings taken off."""
+    """Return a parsed template without the marks of its strings."""
     match raw:
         case str():
-            return Slot(raw) if raw.startswith("$") else raw[1:]
+            return Placeholder(raw) if raw.startswith("$") else raw[1:]
         case list():
             return [_node(inner) for inner in raw]
         case dict():
@@ -342,8 +340,8 @@ def _node(raw: Any) -> Any:
 
 def _placeholders(node: Any) -> Iterator[str]:
     match node:
-        case Slot():
-            yield node.placeholder
+        case Placeholder():
+            yield node.name
         case list():
             for inner in node:
                 yield from _placeholders(inner)
@@ -353,10 +351,10 @@ def _placeholders(node: Any) -> Iterator[str]:
 
 
 def _filled(node: Any, value: Callable[[str], Any]) -> Any:
-    """Return a document with what `value` gives for each placeholder."""
+    """Return a document with a value for each placeholder."""
     match node:
-        case Slot():
-            return value(node.placeholder)
+        case Placeholder():
+            return value(node.name)
         case list():
             return [_filled(inner, value) for inner in node]
         case dict():
@@ -365,51 +363,51 @@ def _filled(node: Any, value: Callable[[str], Any]) -> Any:
             return node
 
 
-def _value(placeholder: str, row: Sequence[Scalar], places: Mapping[str, int]) -> Any:
+def _value(placeholder: str, row: Sequence[Scalar], indices: Mapping[str, int]) -> Any:
     match placeholder:
         case "$features":
             return list(row)
         case "$features_kvp":
-            return dict(zip(places, row, strict=True))
+            return dict(zip(indices, row, strict=True))
         case "$feature_names":
-            return list(places)
-    if (name := placeholder[2:-1]) not in places:
-        raise ValueError(f'a row has {plural(len(row), "value")}, none of them is "{placeholder}"')
-    return row[places[name]]
+            return list(indices)
+    if (name := placeholder[2:-1]) not in indices:
+        raise ValueError(f'"{placeholder}" is not one of the {plural(len(row), "feature")} of a row')
+    return row[indices[name]]
 
 
 def _check_row(i: int, row: Sequence[Scalar], names: Sequence[str]) -> None:
     if len(row) != len(names):
-        raise ValueError(f"row {i} has {plural(len(row), 'value')} for {plural(len(names), 'feature')}")
+        raise ValueError(f"row {i} has {plural(len(row), 'value')}, expected {plural(len(names), 'feature')}")
     for name, value in zip(names, row, strict=True):
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"row {i}: feature {name!r} is {value}, which no request can carry")
+            raise ValueError(f"row {i}: feature {name!r} is {value}, expected a finite number")
 
 
 def _check_table(features: pl.DataFrame, names: Sequence[str], content_type: str) -> None:
     if features.width != len(names):
-        raise ValueError(f"a row has {plural(features.width, 'value')} for {plural(len(names), 'feature')}")
+        raise ValueError(f"a row has {plural(features.width, 'value')}, expected {plural(len(names), 'feature')}")
     for name, column in zip(names, features, strict=True):
         if column.dtype.is_float() and not column.is_finite().all():
             i = int(column.is_finite().fill_null(value=True).arg_min() or 0)
-            raise ValueError(f"row {i}: feature {name!r} is {column[i]}, which no request can carry")
+            raise ValueError(f"row {i}: feature {name!r} is {column[i]}, expected a finite number")
     if content_type == CSV and features.width == 1 and features.to_series().null_count():
         _csv_row([None])
 
 
 def _texts(column: pl.Series, write: Callable[[Scalar], str]) -> pl.Series:
-    """Return what `write` makes of each value; of numbers polars makes the same, much faster."""
+    """Return each value as `write` encodes it; polars encodes numbers equally and much faster."""
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         exact = column.cast(pl.Float64) if column.dtype == pl.Float32 else column
         return exact.cast(pl.String).fill_null(write(None))
-    distinct = column.unique().drop_nulls()
-    texts = [write(value) for value in distinct]
-    return column.replace_strict(distinct, texts, default=None, return_dtype=pl.String).fill_null(write(None))
+    unique = column.unique().drop_nulls()
+    texts = [write(value) for value in unique]
+    return column.replace_strict(unique, texts, default=None, return_dtype=pl.String).fill_null(write(None))
 
 
 def _csv_row(row: Sequence[Scalar]) -> str:
     if list(row) == [None]:
-        raise ValueError("a row's only feature is null, which a CSV could not tell from no row at all")
+        raise ValueError("a row's only feature is null; a CSV cannot encode it, because a blank line is no row")
     return ",".join(map(_cell, row))
 
 
@@ -422,7 +420,7 @@ def _cell(value: Scalar) -> str:
 
 
 def _dumps(value: Any) -> str:
-    """Return the JSON of a value, which is made of the JSON of its parts, also where an integer is beyond 64 bits."""
+    """Return a value as JSON, composed of the JSON of its parts; integers may exceed 64 bits."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:

@@ -13,7 +13,7 @@ import polars as pl
 from runner.domain.text import plural
 from runner.errors import RecordError
 from runner.records.fields import Fields
-from runner.records.payloads import Format, Scalar, documents
+from runner.records.payloads import Format, Scalar, parse_body
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ANY_FORMAT = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
@@ -73,7 +73,7 @@ class RequestReader:
         """
         layout = self.fields.content_type if content_type is None else _layout(content_type)
         try:
-            rows = self.fields.rows(documents(body.decode(), layout), layout)
+            rows = self.fields.rows(parse_body(body.decode(), layout))
         except (RecordError, UnicodeDecodeError) as error:
             raise Refusal(400, f"the request cannot be read: {error}") from error
         if not rows:

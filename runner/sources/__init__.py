@@ -1,1 +1,1 @@
-"""Where the records of a window come from, a file a kind of source; `source` judges what any of them finds."""
+"""Sources of records, one file per `source` option, and the readers that they share."""

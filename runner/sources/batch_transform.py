@@ -1,4 +1,8 @@
-"""Captures of batch transforms: manifests that list the files of records."""
+"""Captures of batch transforms: manifests that list the files of records.
+
+Source of the format: `[{"prefix": "s3://…/"}, "a.csv", "b.csv"]`; for a single object the prefix is its whole key, and
+the only name is the empty string.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,14 @@ from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import Literal
 
+import orjson
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner import storage
 from runner.domain.executions import Window
 from runner.domain.records import Rejection
-from runner.errors import RecordError, StorageError
-from runner.records import manifests
+from runner.errors import RecordError, StorageError, snippet
 from runner.sources.data import Data
 from runner.sources.data_file import DataFile
 from runner.sources.record_collector import RecordCollector
@@ -58,6 +62,34 @@ class BatchTransformSource:
                     raise StorageError(file.location, f"the manifest lists {location}, which does not exist") from error
 
 
+def decode_manifest(data: bytes) -> list[str]:
+    """Return the locations in a manifest.
+
+    Raises:
+        RecordError: `not_a_manifest`.
+
+    >>> decode_manifest(b'[{"prefix":"s3://b/in/"},"a.csv","b.csv"]')
+    ['s3://b/in/a.csv', 's3://b/in/b.csv']
+    >>> decode_manifest(b'[{"prefix":"s3://b/test.json"},""]')
+    ['s3://b/test.json']
+    """
+    try:
+        head, *names = orjson.loads(data)
+        prefix = head["prefix"]
+    except (orjson.JSONDecodeError, TypeError, ValueError, KeyError) as error:
+        raise RecordError("not_a_manifest", f'expected [{{"prefix": …}}, names…], got {snippet(data)}') from error
+    if not isinstance(prefix, str) or not all(isinstance(name, str) for name in names):
+        raise RecordError("not_a_manifest", f"expected strings as prefix and names, got {snippet(data)}")
+    if any(".." in name.split("/") or "\0" in name for name in (prefix, *names)):
+        raise RecordError("not_a_manifest", f"expected names without .. and NUL, got {snippet(data)}")
+    return [prefix + name for name in names]
+
+
+def encode_manifest(prefix: str, *names: str) -> bytes:
+    """Return the manifest of objects below a prefix, or of the single object `prefix`."""
+    return orjson.dumps([{"prefix": prefix}, *(names or [""])])
+
+
 def _listed(file: File) -> list[str]:
     """Return the locations in a manifest; a manifest in an object store cannot list local files.
 
@@ -65,7 +97,7 @@ def _listed(file: File) -> list[str]:
         RecordError: `not_a_manifest`.
     """
     with storage.local_copy(file.location) as path:
-        locations = manifests.decode(path.read_bytes().removeprefix(BOM_UTF8))
+        locations = decode_manifest(path.read_bytes().removeprefix(BOM_UTF8))
     for location in locations:
         if storage.is_remote(file.location) and not storage.is_remote(location):
             raise RecordError("not_a_manifest", f"{location} is a local file, but the manifest is in an object store")

@@ -1,4 +1,4 @@
-"""A file of captured events, read fast where its lines are alike and patiently where they are not."""
+"""A file of captured events, read fast where its lines have a common pattern, else line by line."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from runner.domain.executions import Window
 from runner.domain.records import PROBE, Line
 from runner.errors import RecordError, snippet
 from runner.records import capture, fast_reader
-from runner.records.fast_reader import Shape
+from runner.records.fast_reader import LinePattern
 from runner.records.fields import Fields
 from runner.records.tables import Row, event_rows
 from runner.sources.record_collector import RecordCollector
 
-SHAPES = 8
-"""How many shapes of lines are learned from a file before the rest is read line by line."""
+MAX_PATTERNS = 8
+"""Maximum number of patterns per file."""
 SAMPLE_LINES = 64
-"""Lines from which a shape is learned."""
-WORTHWHILE_LINES = 2_000
-"""Fewer lines are read one by one sooner than a shape is learned."""
+"""Number of lines from which a pattern is inferred."""
+MIN_LINES = 2_000
+"""Number of lines from which the fast reader saves time."""
 BLOCK_ROWS = 2**16
-"""Lines that become one table."""
+"""Number of lines per table."""
 
 
 @dataclass(frozen=True)
 class CaptureFile:
-    """A file of captured events, of which those in a window count.
+    """A file of captured events.
 
     Attributes:
-        path: where its content is.
-        name: what it is called in rejections.
-        window: the window, judged by the event's own time.
-        own: whether lines that do not tell their time belong to the window, as they do in its own hours' folders.
+        path: local path of the content.
+        name: name of the file in rejections.
+        fields: locations of features and scores.
+        window: period of the events that are read.
+        own: whether lines without a valid time belong to the window, as in the folders of its own hours.
     """
 
     path: Path
@@ -48,64 +49,64 @@ class CaptureFile:
     window: Window
     own: bool = True
 
-    def read(self, collector: RecordCollector, worthwhile: int = WORTHWHILE_LINES) -> None:
-        """Read the file: lines of a few learned shapes fast, the others patiently."""
+    def read(self, collector: RecordCollector, min_lines: int = MIN_LINES) -> None:
+        """Collect all events of the window; files with fewer than `min_lines` lines are read line by line."""
         pending: NDArray[np.uint32] | None = None
-        for _ in range(SHAPES):
-            shape = self._learn(pending, worthwhile)
-            if shape is None:
+        for _ in range(MAX_PATTERNS):
+            pattern = self._infer_pattern(pending, min_lines)
+            if pattern is None:
                 break
-            pending = self._read_shape(shape, pending, collector)
+            pending = self._read_pattern(pattern, pending, collector)
         self._read_lines(self._lines(pending), collector)
 
-    def _learn(self, pending: NDArray[np.uint32] | None, worthwhile: int) -> Shape | None:
-        """Return the shape of the first of the pending lines that has one, where there are many to read by it."""
-        if pending is not None and len(pending) < worthwhile:
+    def _infer_pattern(self, pending: NDArray[np.uint32] | None, min_lines: int) -> LinePattern | None:
+        """Return a pattern of the pending lines, None if there is none or the lines are few."""
+        if pending is not None and len(pending) < min_lines:
             return None
         sample = [line.data for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
-        if pending is None and self._about(sample) < worthwhile:
+        if pending is None and self._estimated_lines(sample) < min_lines:
             return None
-        return fast_reader.learned(sample, self.fields, self.window)
+        return fast_reader.infer(sample, self.fields, self.window)
 
-    def _about(self, sample: list[bytes]) -> float:
-        """Return about how many lines the file has, of which the first are given."""
+    def _estimated_lines(self, sample: list[bytes]) -> float:
+        """Return the approximate number of lines in the file."""
         return self.path.stat().st_size * len(sample) / max(1, sum(map(len, sample)))
 
     def _lines(self, pending: NDArray[np.uint32] | None) -> Iterator[Line]:
-        """Yield the lines that have not been read yet; None stands for all."""
+        """Yield the lines with pending numbers; None stands for all lines."""
         lines = storage.read_lines(self.path, self.name)
         if pending is None:
             yield from lines
         elif len(pending):
-            wanted = iter(pending.tolist())
-            number = next(wanted)
+            numbers = iter(pending.tolist())
+            number = next(numbers)
             for line in lines:
                 if line.number == number:
                     yield line
-                    if (number := next(wanted, 0)) == 0:
+                    if (number := next(numbers, 0)) == 0:
                         return
 
-    def _read_shape(
-        self, shape: Shape, pending: NDArray[np.uint32] | None, collector: RecordCollector
+    def _read_pattern(
+        self, pattern: LinePattern, pending: NDArray[np.uint32] | None, collector: RecordCollector
     ) -> NDArray[np.uint32]:
-        """Take the pending lines of a shape; return the numbers of those that are of none read so far."""
-        left = []
-        for lines in _blocks(self.path, shape):
+        """Collect the pending lines that fit a pattern; return the numbers of the other pending lines."""
+        remaining = []
+        for lines in _blocks(self.path, pattern):
             block = lines if pending is None else lines.filter(np.isin(lines["line"].to_numpy(), pending))
-            left.append(block["line"].filter(~block["fits"]).to_numpy())
+            remaining.append(block["line"].filter(~block["fits"]).to_numpy())
             fitting = _where(block, block["fits"])
             inside = _where(fitting, fitting["at"].is_between(self.window.start, self.window.end, closed="left"))
             collector.outside += fitting.height - inside.height
             traffic = _without_probes(inside)
             collector.probes += inside.height - traffic.height
             collector.events += traffic.height
-            for r in range(shape.records if traffic.height else 0):
-                collector.add(self.name, shape.part(traffic, r))
-        return np.concatenate(left)
+            for r in range(pattern.records if traffic.height else 0):
+                collector.add(self.name, pattern.part(traffic, r))
+        return np.concatenate(remaining)
 
     def _read_lines(self, lines: Iterable[Line], collector: RecordCollector) -> None:
-        source = iter(lines)
-        while block := list(itertools.islice(source, BLOCK_ROWS)):
+        iterator = iter(lines)
+        while block := list(itertools.islice(iterator, BLOCK_ROWS)):
             collector.add_rows(self.name, self._rows(block, collector))
 
     def _rows(self, lines: Iterable[Line], collector: RecordCollector) -> Iterator[Row]:
@@ -133,14 +134,14 @@ class CaptureFile:
             collector.events += 1
 
 
-def _blocks(path: Path, shape: Shape) -> Iterator[pl.DataFrame]:
-    """Yield the lines of a file as tables of their values and whether they fit a shape."""
+def _blocks(path: Path, pattern: LinePattern) -> Iterator[pl.DataFrame]:
+    """Yield tables of the values of a file's lines, and of whether each line fits a pattern."""
     lines = pl.scan_csv(
         path,
         has_header=False,
         separator=",",
         quote_char=None,
-        schema=shape.schema,
+        schema=pattern.schema,
         ignore_errors=True,
         truncate_ragged_lines=True,
         missing_columns="insert",
@@ -149,15 +150,15 @@ def _blocks(path: Path, shape: Shape) -> Iterator[pl.DataFrame]:
         encoding="utf8-lossy",
         row_index_name="line",
         row_index_offset=1,
-    ).select("line", *shape.columns())
-    held: list[pl.DataFrame] = []
+    ).select("line", *pattern.columns())
+    batches: list[pl.DataFrame] = []
     for batch in lines.collect_batches(engine="streaming", maintain_order=True):
-        held.append(batch)
-        if sum(map(len, held)) >= BLOCK_ROWS:
-            yield shape.legal(pl.concat(held))
-            held.clear()
-    if held:
-        yield shape.legal(pl.concat(held))
+        batches.append(batch)
+        if sum(map(len, batches)) >= BLOCK_ROWS:
+            yield pattern.with_legal_ids(pl.concat(batches))
+            batches.clear()
+    if batches:
+        yield pattern.with_legal_ids(pl.concat(batches))
 
 
 def _without_probes(lines: pl.DataFrame) -> pl.DataFrame:

@@ -14,8 +14,7 @@ from runner import storage
 from runner.domain.records import Line, Rejection
 from runner.domain.text import plural
 from runner.errors import RecordError, snippet
-from runner.records import payloads
-from runner.records.payloads import Format, Scalar
+from runner.records.payloads import Format, Scalar, parse_body
 from runner.records.tables import Row, table_part
 from runner.sources.data import Data
 from runner.sources.record_collector import RecordCollector
@@ -63,12 +62,12 @@ class DataFile:
         for lines in self._documents(format_):
             number = lines[0].number
             try:
-                documents = payloads.documents(_text(b"".join(line.data for line in lines), format_), format_)
+                body = parse_body(_text(b"".join(line.data for line in lines), format_), format_)
                 if format_ == "text/csv" and self.data.header and names is None:
-                    names = _header(documents)
+                    names = _header(body.documents)
                     collector.names = [str(name) for name in names if name != self._label]
                     continue
-                records = fields.located_rows(documents, format_)
+                records = fields.located_rows(body)
             except RecordError as error:
                 collector.events += len(lines)
                 for line in lines:

@@ -1,4 +1,4 @@
-"""The records of a logger that writes requests and responses apart."""
+"""Records of KServe's logger, which logs requests and responses separately."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from runner.storage import File
 from runner.types import Location
 
 REQUEST, RESPONSE = True, False
-BOTH = 2
+BOTH_SIDES = 2
 BLOCK_ROWS = 2**14
-"""Records of a file that become one table."""
+"""Number of records of a file per table."""
 _Pair = dict[bool, tuple[Line, Side]]
 
 
@@ -46,54 +46,53 @@ class KserveSource:
         return [self.root]
 
     def files(self, window: Window) -> list[File]:  # noqa: ARG002
-        """Return all files; the time in the records says what belongs to the window."""
+        """Return all files; the time of each event decides whether it is in the window."""
         return storage.list_files(self.root, suffixes=(".jsonl", ".json", ".jsonl.gz", ".json.gz"))
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
-        """Take in the invocations whose request is of the window, with their responses where there are any."""
-        held: defaultdict[str, list[Row]] = defaultdict(list)
-        for pair in self._pairs(files, collector):
+        """Collect the invocations whose request is in the window, with their responses if there are any."""
+        rows_by_file: defaultdict[str, list[Row]] = defaultdict(list)
+        for pair in _pairs(files, collector):
             line, _ = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
-            held[line.file] += _rows(pair, window, data.fields, collector)
-            if len(held[line.file]) >= BLOCK_ROWS:
-                collector.add_rows(line.file, held.pop(line.file))
-        for file, rows in held.items():
+            rows_by_file[line.file] += _rows(pair, window, data.fields, collector)
+            if len(rows_by_file[line.file]) >= BLOCK_ROWS:
+                collector.add_rows(line.file, rows_by_file.pop(line.file))
+        for file, rows in rows_by_file.items():
             collector.add_rows(file, rows)
 
-    def _pairs(self, files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]:
-        """Yield both sides of each invocation, or the one there is."""
-        waiting: dict[str, _Pair] = {}
-        for line, side in self._sides(files, collector):
-            if side.is_request in waiting.get(side.id, {}):
-                yield waiting.pop(side.id)
-            pair = waiting.setdefault(side.id, {})
-            pair[side.is_request] = (line, side)
-            if len(pair) == BOTH:
-                yield waiting.pop(side.id)
-        yield from waiting.values()
 
-    def _sides(self, files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[Line, Side]]:
-        for file in files:
-            with storage.local_copy(file.location) as path:
-                for line in storage.read_lines(path, file.name):
-                    if not line.data.strip():
-                        continue
-                    try:
-                        yield (
-                            Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]),
-                            cloudevents.decode(line.data),
-                        )
-                    except RecordError as error:
-                        collector.events += 1
-                        collector.reject_line(line, error)
+def _pairs(files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]:
+    """Yield both sides of each invocation, or its only side."""
+    incomplete: dict[str, _Pair] = {}
+    for line, side in _sides(files, collector):
+        if side.is_request in incomplete.get(side.id, {}):
+            yield incomplete.pop(side.id)
+        pair = incomplete.setdefault(side.id, {})
+        pair[side.is_request] = (line, side)
+        if len(pair) == BOTH_SIDES:
+            yield incomplete.pop(side.id)
+    yield from incomplete.values()
+
+
+def _sides(files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[Line, Side]]:
+    for file in files:
+        with storage.local_copy(file.location) as path:
+            for line in storage.read_lines(path, file.name):
+                if not line.data.strip():
+                    continue
+                try:
+                    yield Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]), cloudevents.decode(line.data)
+                except RecordError as error:
+                    collector.events += 1
+                    collector.reject_line(line, error)
 
 
 def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollector) -> list[Row]:
-    """Return the records of an invocation, none where it is of another window, our own or of no use."""
+    """Return the records of an invocation; none if it is outside the window, a probe, or rejected."""
     line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
     rows: list[Row] = []
     try:
-        event = cloudevents.pair(side, pair[RESPONSE][1] if len(pair) == BOTH else None)
+        event = cloudevents.pair(side, pair[RESPONSE][1] if len(pair) == BOTH_SIDES else None)
         if event.at not in window:
             collector.outside += 1
             return rows
@@ -101,7 +100,7 @@ def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollecto
             collector.probes += 1
             return rows
         if not side.is_request:
-            raise RecordError("no_input", f"a response whose request {side.id!r} is not there")
+            raise RecordError("no_input", f"a response without its request, {side.id!r}")
         rows = event_rows(line.number, event, fields)
     except RecordError as error:
         collector.reject_line(line, error)

@@ -1,4 +1,4 @@
-"""Merged files: captured events with the labels that turned out to be true."""
+"""Merged files: captured events with their labels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from runner.sources.data import Data
 
 @dataclass(frozen=True)
 class MergedReader:
-    """What `stage=merge` wrote, `{root}/yyyy/mm/dd/hh/*.jsonl`.
+    """Reader of the files of `stage=merge`, `{root}/yyyy/mm/dd/hh/*.jsonl`.
 
     Attributes:
+        root: folder with the folders of hours.
         data: format of responses and ground truth.
     """
 
@@ -29,11 +30,11 @@ class MergedReader:
     data: Data
 
     def quality(self, window: Window, names: tuple[str, ...]) -> Quality | str | None:
-        """Return how good the model was in a window, None where nothing was merged, or why it cannot be said.
+        """Return the model's performance in a window, a message if it is unknown, or None without merged files.
 
         Args:
-            window: whose events count.
-            names: of the model's outputs.
+            window: period of the events.
+            names: names of the model's outputs.
         """
         labels: list[Scalar] = []
         scores: list[list[float]] = []
@@ -44,30 +45,28 @@ class MergedReader:
                     if not line.data.strip():
                         continue
                     try:
-                        found = self._labelled(line.data, window)
+                        pairs = self._labelled_scores(line.data, window)
                     except RecordError as error:
                         problems.append(f"{file.name}:{line.number}: {error}")
                         continue
-                    labels += [label for label, _ in found]
-                    scores += [score for _, score in found]
+                    labels += [label for label, _ in pairs]
+                    scores += [score for _, score in pairs]
         if not labels:
             return problems[0] if problems else None
         if any(len(score) != len(names) for score in scores):
-            return (
-                f"the model has {plural(len(names), 'output')}, some captured responses have another number of scores"
-            )
+            return f"the model has {plural(len(names), 'output')}, but some captured responses do not"
         try:
-            good = performance.assess(labels, np.array(scores), names, self.data.probability_threshold)
+            quality = performance.assess(labels, np.array(scores), names, self.data.probability_threshold)
         except ValueError as error:
             return str(error)
         if problems:
-            told = f"{plural(len(problems), 'merged event')} could not be read, the first: {problems[0]}"
-            good = replace(good, notes=(*good.notes, told))
-        return good
+            note = f"{plural(len(problems), 'merged event')} could not be read, the first: {problems[0]}"
+            quality = replace(quality, notes=(*quality.notes, note))
+        return quality
 
-    def _labelled(self, line: bytes, window: Window) -> list[tuple[Scalar, list[float]]]:
-        """Return the labels of an event's records with their scores; they belong together by their positions."""
-        event, truth = ground_truth.read_merged(line)
+    def _labelled_scores(self, line: bytes, window: Window) -> list[tuple[Scalar, list[float]]]:
+        """Return the labels and scores of an event's records, matched by position."""
+        event, truth = ground_truth.decode_merged(line)
         if event.at not in window:
             return []
         if event.output is None:

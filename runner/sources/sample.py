@@ -1,4 +1,4 @@
-"""A sample of the records of a window or dataset: the same ones, however they are divided into files and lines.
+"""Samples of records, selected by a hash of content: independent of the division into files and lines.
 
 Array letters: N records.
 """
@@ -15,35 +15,36 @@ from runner.domain.records import Captured
 from runner.explain.masking import GOLDEN_RATIO, hash_rows, mix_bits
 
 
-def sampled(captured: Captured, most: int | None) -> Captured:
-    """Return what was captured with no more than so many records, in the order they had; all with None.
+def sampled(captured: Captured, size: int | None) -> Captured:
+    """Return a sample of at most `size` records in their order, None for all records.
 
-    Drawn are those with the smallest hashes of what they hold.
+    The sample consists of the records with the smallest hashes.
     """
-    if most is None or captured.records <= most:
+    if size is None or captured.records <= size:
         return captured
-    return only(captured, np.sort(order(captured.features())[:most]))
+    return selected(captured, np.sort(hash_order(captured.features())[:size]))
 
 
-def only(captured: Captured, places: NDArray[np.intp]) -> Captured:
-    """Return what was captured with the records at some places, as a sample."""
-    return replace(captured, table=captured.table.collect()[places].lazy(), sample=len(places))
+def selected(captured: Captured, rows: NDArray[np.intp]) -> Captured:
+    """Return the records in these rows of the table, as a sample."""
+    return replace(captured, table=captured.table.collect()[rows].lazy(), sample=len(rows))
 
 
-def order(features: pl.DataFrame) -> NDArray[np.intp]:
-    """Return the places of records in an order that looks drawn, and is the same for the same records.
+def hash_order(features: pl.DataFrame) -> NDArray[np.intp]:
+    """Return the indices of records in the order of their hashes, which is the same for the same records.
 
-    What occurs again is drawn anew each time, so that no content is more or less likely than its share.
+    The hash of a duplicate depends on the number of its predecessors, so that each content has the probability of its
+    share.
     """
     keys_N = hash_rows(features)[0]
     return mix_bits(keys_N + GOLDEN_RATIO * _occurrences(keys_N)).argsort()
 
 
 def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return for each key how many of the same stand before it."""
+    """Return for each key the number of equal keys before it."""
     sorted_N = keys_N.argsort(kind="stable")
-    place_N = np.arange(len(keys_N), dtype=np.uint64)
+    index_N = np.arange(len(keys_N), dtype=np.uint64)
     differs_N = np.diff(keys_N[sorted_N], prepend=0) != 0
-    occurrences_N = np.empty_like(place_N)
-    occurrences_N[sorted_N] = place_N - np.maximum.accumulate(np.where(differs_N, place_N, 0))
+    occurrences_N = np.empty_like(index_N)
+    occurrences_N[sorted_N] = index_N - np.maximum.accumulate(np.where(differs_N, index_N, 0))
     return occurrences_N

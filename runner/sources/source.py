@@ -69,5 +69,5 @@ class WindowReader:
         if not captured.records:
             raise NoValidRecords(window, captured.rejected, str(captured.examples[0]))
         allowed = self.data.max_rejected_share
-        if captured.share > allowed:
-            raise TooManyRejected(window, captured.share, allowed, captured.rejected, captured.examples)
+        if captured.rejected_share > allowed:
+            raise TooManyRejected(window, captured.rejected_share, allowed, captured.rejected, captured.examples)

@@ -19,7 +19,7 @@ from runner.domain.text import plural
 from runner.errors import NoData, RecordError, SettingsError
 from runner.protocols import Track
 from runner.records import capture, ground_truth
-from runner.records.ground_truth import Join, Truths
+from runner.records.ground_truth import GroundTruthIndex, Join
 from runner.results.documents import dump_json
 from runner.sources.endpoint import EndpointSource
 from runner.types import NO_OTHER_KEYS, Interval
@@ -66,15 +66,15 @@ class Merge:
             raise SettingsError(
                 [f"stage.window: expected whole hours in UTC, since each hour has one merged file (got {window})"]
             )
-        truths = Truths.gather(ground_truth.records(self._labels(window)))
+        truths = GroundTruthIndex.build(ground_truth.decode_files(self._labels(window)))
         merged: defaultdict[str, list[bytes]] = defaultdict(list)
         keys: list[str] = []
         counts: Counter[str] = Counter()
         for line, event in self._events(window, counts):
             hour = merged[f"{event.at:%Y/%m/%d/%H}"]
-            if truth := truths.of(event):
-                hour.append(ground_truth.merged(line, truth))
-            keys.append(ground_truth.key(event))
+            if truth := truths.find(event):
+                hour.append(ground_truth.encode_merged(line, truth))
+            keys.append(ground_truth.event_key(event))
         if not keys:
             raise NoData(window, self.tree.folders(window), counts["files"], counts["outside"], counts["probes"])
         join = truths.join(keys)

@@ -26,7 +26,7 @@ from runner.results import reference as references
 from runner.results.documents import dump_json
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
-from runner.sources.sample import order
+from runner.sources.sample import hash_order
 from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Interval
 
@@ -179,7 +179,7 @@ class Plan:
     def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
         """Return the records of an execution's first sample; None if it explains all at once."""
         count = next(self.certainty.sample_sizes(features.height))
-        return None if count == features.height else features[order(features)[:count]]
+        return None if count == features.height else features[hash_order(features)[:count]]
 
     def _estimate(self, records: Records) -> Estimate:
         model, estimator = self.explaining.model, self.explaining.estimator

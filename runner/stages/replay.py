@@ -19,12 +19,13 @@ from runner.domain.records import Event, Payload
 from runner.domain.text import plural
 from runner.errors import SettingsError
 from runner.protocols import Model, Track
-from runner.records import capture, incident, manifests
-from runner.records.batches import Batch, batches
+from runner.records import capture
 from runner.records.payloads import encoding
 from runner.records.templates import Template
 from runner.serving.responses import encode_response
+from runner.sources.batch_transform import encode_manifest
 from runner.sources.dataset import Dataset
+from runner.sources.traffic import MiniBatch, mini_batches, rescaled
 from runner.types import NO_OTHER_KEYS, Instant, Rate
 
 
@@ -75,14 +76,14 @@ class Replay:
             SettingsError: if a feature to rescale is unknown, or records do not fit into a request.
         """
         start = self.settings.start
-        features = incident.rescale(self.dataset.read()[0], self.settings.rescale)
+        features = rescaled(self.dataset.read()[0], self.settings.rescale)
         count = features.height if self.settings.count is None else self.settings.count
         size = count if self.transform else 1 if self.template.one_by_one else self.settings.batch_rows
-        sent = self.track(batches(features, size, count, skip), "capturing", -(-count // size))
+        sent = self.track(mini_batches(features, size, count, skip), "capturing", -(-count // size))
         files = self._transform(sent, start) if self.transform else self._endpoint(sent, start)
         return Outcome(f"captured {plural(count, 'record')} from {start:%F %T} UTC on, in {', '.join(files)}")
 
-    def _endpoint(self, sent: Iterable[Batch], start: datetime) -> list[str]:
+    def _endpoint(self, sent: Iterable[MiniBatch], start: datetime) -> list[str]:
         """Write one file per UTC hour, named after its first event, and return the paths."""
         events = self._events(sent, start)
         files = []
@@ -92,7 +93,7 @@ class Replay:
             storage.write(files[-1], b"".join(capture.encode(event) for event in (first, *rest)))
         return files
 
-    def _events(self, sent: Iterable[Batch], start: datetime) -> Iterator[Event]:
+    def _events(self, sent: Iterable[MiniBatch], start: datetime) -> Iterator[Event]:
         rng = self._rng(start)
         for number, (first, rows) in enumerate(sent):
             (request,) = self._bodies(rows)
@@ -104,13 +105,13 @@ class Replay:
                 output=self._payload(self.accept, encode_response(self.model, rows, self.accept)),
             )
 
-    def _transform(self, sent: Iterable[Batch], start: datetime) -> list[str]:
+    def _transform(self, sent: Iterable[MiniBatch], start: datetime) -> list[str]:
         """Write the records of a transform job as one file, and the manifest in the folder of its hour."""
         rng = self._rng(start)
         data = storage.join(self.tree, "data", _uuid4(rng))
         storage.write(data, "\n".join(body for batch in sent for body in self._bodies(batch.rows)).encode())
         manifest = storage.join(self.tree, "input", f"{start:%Y/%m/%d/%H}", f"{_uuid4(rng)}.json")
-        storage.write(manifest, manifests.encode(data))
+        storage.write(manifest, encode_manifest(data))
         return [manifest]
 
     def _bodies(self, sent: pl.DataFrame) -> list[str]:

@@ -13,10 +13,9 @@ from runner.domain.numbers import Count, Finite
 from runner.domain.text import plural
 from runner.errors import EndpointError, SettingsError, snippet
 from runner.protocols import Item, Track
-from runner.records import incident
-from runner.records.batches import Batch, batches
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset
+from runner.sources.traffic import MiniBatch, mini_batches, rescaled
 from runner.types import NO_OTHER_KEYS, Rate, Seconds, Url, Variable
 from runner.urls import without_secrets
 
@@ -89,14 +88,15 @@ class Traffic:
         """
         import httpx
 
-        features = incident.rescale(self.dataset.read()[0], self.settings.rescale)
+        features = rescaled(self.dataset.read()[0], self.settings.rescale)
         size = 1 if self.template.one_by_one else self.settings.batch_rows
         count = None if self.settings.loop else self.settings.count or features.height
         total = None if count is None else -(-count // size)
         counts, start = TrafficCounts(), time.monotonic()
         with httpx.Client(timeout=self.settings.timeout_seconds, headers=self._headers()) as client:
             try:
-                for batch in paced(self.track(batches(features, size, count), "sending", total), self.settings.rate):
+                batches = self.track(mini_batches(features, size, count), "sending", total)
+                for batch in paced(batches, self.settings.rate):
                     counts.add(batch.rows.height, self._send(client, batch))
                     self._check(counts)
             except KeyboardInterrupt:
@@ -108,7 +108,7 @@ class Traffic:
         headers = {"Content-Type": self.template.content_type, "Accept": self.accept}
         return headers | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
 
-    def _send(self, client: httpx.Client, batch: Batch) -> str | None:
+    def _send(self, client: httpx.Client, batch: MiniBatch) -> str | None:
         """Return why a request failed; None if it succeeded."""
         import httpx
 
@@ -117,7 +117,7 @@ class Traffic:
         except ValueError as error:
             raise SettingsError([f"data.traffic: {error}"]) from error
         try:
-            headers = {"X-Amzn-SageMaker-Inference-Id": str(batch.first)}
+            headers = {"X-Amzn-SageMaker-Inference-Id": str(batch.start)}
             answer = client.post(self.settings.url, content=body.encode(), headers=headers)
         except httpx.HTTPError as error:
             return f"no response ({snippet(error) or type(error).__name__})"

@@ -77,4 +77,4 @@ def test_without_scores_there_is_no_array() -> None:
 )
 def test_rejected_share(records: int, rejected: Mapping[str, int], share: float) -> None:
     """The share is relative to valid and rejected records, and 0 without records."""
-    assert captured({"feature0": [1] * records}, ["A"], rejected).share == share
+    assert captured({"feature0": [1] * records}, ["A"], rejected).rejected_share == share

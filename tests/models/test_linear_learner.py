@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.demo.build import array_list, artefact, tar_gz, zip_archive
+from runner.demo.build import array_list, linear_learner_archive, tar_gz, zip_archive
 from runner.errors import ArtifactError, MissingInput, ModelInputError
 from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
@@ -37,12 +37,12 @@ def artifact_model(folder: Path, data: bytes) -> LinearLearner:
 
 def linear_learner_model(folder: Path, bias: float = 0.5, **parameters: Any) -> LinearLearner:
     """Return a model with two features."""
-    return artifact_model(folder, artefact(WEIGHTS, bias, **parameters))
+    return artifact_model(folder, linear_learner_archive(WEIGHTS, bias, **parameters))
 
 
 def contract_model(folder: Path, number: int) -> LinearLearner:
     """Return a logistic regression with four weights; another number makes another model."""
-    return artifact_model(folder, artefact(np.array([0.5, -1.0, 2.0, 0.25]) * number, 0.5))
+    return artifact_model(folder, linear_learner_archive(np.array([0.5, -1.0, 2.0, 0.25]) * number, 0.5))
 
 
 CONTRACT = ModelContract(contract_model, TREE_FEATURES.drop_nulls()[:40], exact=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.records.expressions import compiled, finder, structural
+from runner.records.expressions import compiled, finder, is_structural
 from tests.golden import Golden
 
 STRUCTURAL = [
@@ -78,14 +78,14 @@ def test_a_malformed_expression_is_refused(expression: str, golden: Golden) -> N
 )
 def test_structure_alone_decides(expression: str, expected: bool) -> None:
     """What an expression finds depends on structure unless it filters, flattens, chooses or computes."""
-    assert structural(expression) == expected
+    assert is_structural(expression) == expected
 
 
 @pytest.mark.parametrize("expression", STRUCTURAL)
 @given(document=documents)
 def test_functions_find_what_jmespath_finds(expression: str, document: Any) -> None:
     """A structural expression finds the same as a function, but for the nulls that jmespath's projections drop."""
-    assert structural(expression)
+    assert is_structural(expression)
     projections = expression.count("[*]")
     assert without_gaps(finder(expression)(document), projections) == jmespath.search(expression, document)
 

@@ -20,14 +20,14 @@ from runner.errors import RecordError
 from runner.records import capture
 from runner.records.ground_truth import (
     GroundTruth,
-    Truths,
+    GroundTruthIndex,
     decode,
+    decode_files,
+    decode_merged,
     encode,
-    key,
+    encode_merged,
+    event_key,
     label_values,
-    merged,
-    read_merged,
-    records,
 )
 from tests.golden import Golden
 
@@ -60,7 +60,7 @@ def event(event_id: str, inference_id: str | None = None) -> Event:
 
 def read(data: bytes) -> list[GroundTruth | Rejection]:
     """Return what a file holds."""
-    return list(records(lines(data)))
+    return list(decode_files(lines(data)))
 
 
 @pytest.mark.parametrize("line", PUBLISHED, ids=["CSV", "JSON"])
@@ -168,7 +168,7 @@ def test_a_pretty_printed_array_is_one_document(ends: bytes) -> None:
     found = [GroundTruth(str(i), "1", "CSV") for i in range(3)]
     text = json.dumps([record(truth.id) for truth in found], indent=2).replace(",\n", ",\n\n").encode()
     pretty = (b"\n" + text + b"\n\n").replace(b"\n", ends)
-    assert list(records([*lines(pretty), *lines(PUBLISHED[0], "b.jsonl")])) == [*found, *decode(PUBLISHED[0])]
+    assert list(decode_files([*lines(pretty), *lines(PUBLISHED[0], "b.jsonl")])) == [*found, *decode(PUBLISHED[0])]
 
 
 def test_a_broken_array_names_the_files_own_line(golden: Golden) -> None:
@@ -277,7 +277,7 @@ def test_merged_record_has_the_documented_order() -> None:
     document = orjson.loads(CAPTURED[0])
     document["eventMetadata"] = {"inferenceId": "7", **document["eventMetadata"], "customAttributes": ["x"]}
     document["captureData"]["more"] = 1
-    line = merged(orjson.dumps(document), GroundTruth("7", "1", "CSV"))
+    line = encode_merged(orjson.dumps(document), GroundTruth("7", "1", "CSV"))
     assert line.endswith(b"}\n")
     out = orjson.loads(line)
     assert list(out) == ["eventVersion", "groundTruthData", "captureData", "eventMetadata"]
@@ -291,8 +291,8 @@ def test_merged_record_has_the_documented_order() -> None:
 def test_merging_can_be_undone(truth: GroundTruth, inference_id: str | None) -> None:
     """A merged record gives back the event and the ground truth, without an invented inference id."""
     found = replace(capture.decode(CAPTURED[0]), inference_id=inference_id)
-    line = merged(capture.encode(found), truth)
-    assert read_merged(line) == (found, replace(truth, id=key(found), version=found.version))
+    line = encode_merged(capture.encode(found), truth)
+    assert decode_merged(line) == (found, replace(truth, id=event_key(found), version=found.version))
     assert (b'"inferenceId"' in line) == (inference_id is not None)
 
 
@@ -301,15 +301,15 @@ def test_what_cannot_be_merged_is_a_record_error(golden: Golden) -> None:
     deep = CAPTURED[0].replace(b'{"endpointInput"', b'{"x":' + b"[" * 300 + b"]" * 300 + b',"endpointInput"')
     for line in (b"torn", deep):
         with pytest.raises(RecordError):
-            merged(line, GroundTruth("0", "1", "CSV"))
+            encode_merged(line, GroundTruth("0", "1", "CSV"))
     with pytest.raises(RecordError) as caught:
-        read_merged(CAPTURED[0])
+        decode_merged(CAPTURED[0])
     assert (caught.value.kind, "groundTruthData" in str(caught.value)) == ("not_ground_truth", True)
 
 
 def test_the_callers_id_is_the_key() -> None:
     """The inference id is what joins, even an empty one; without it the event id is."""
-    assert [key(found) for found in (event("e", "i"), event("e", ""), event("e"))] == ["i", "", "e"]
+    assert [event_key(found) for found in (event("e", "i"), event("e", ""), event("e"))] == ["i", "", "e"]
 
 
 def test_every_event_with_an_id_gets_its_truth() -> None:
@@ -317,9 +317,9 @@ def test_every_event_with_an_id_gets_its_truth() -> None:
     rejection = Rejection(file="a.jsonl", line=1, kind="not_json", problem="not JSON")
     old, new, spare = GroundTruth("1", "0", "CSV"), GroundTruth("1", "1", "CSV"), GroundTruth("9", "1", "CSV")
     events = [event("a", "1"), event("b", "1"), event("1"), event("c", "2"), event("d", "2"), event("e")]
-    found = Truths.gather([old, rejection, spare, new])
-    assert [found.of(each) for each in events] == [new, new, new, None, None, None]
-    join = found.join([key(each) for each in events])
+    found = GroundTruthIndex.build([old, rejection, spare, new])
+    assert [found.find(each) for each in events] == [new, new, new, None, None, None]
+    join = found.join([event_key(each) for each in events])
     assert (join.events, join.joined, join.rate) == (6, 3, 0.5)
     assert join.unmatched_events == ("2", "e")
     assert (join.truths, join.unused, join.superseded) == (3, 1, 1)
@@ -334,7 +334,7 @@ keys = st.lists(st.integers(0, 30).map(str), max_size=60)
 def test_join_counts_as_plain_loops_do(asked: Iterable[str], told: Iterable[str]) -> None:
     """The counts are those of a naive join, whatever recurs."""
     asked, told = list(asked), list(told)
-    join = Truths.gather(GroundTruth(each, "1", "CSV") for each in told).join(asked)
+    join = GroundTruthIndex.build(GroundTruth(each, "1", "CSV") for each in told).join(asked)
     assert join.joined == sum(each in told for each in asked)
     assert join.unused == len(set(told) - set(asked))
     assert join.truths == len(told) == len(set(told) & set(asked)) + join.unused + join.superseded

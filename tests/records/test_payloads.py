@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from runner.domain.records import Payload
 from runner.errors import RecordError
-from runner.records.payloads import Format, Scalar, documents, encoding, layout, number, text
+from runner.records.payloads import Format, Scalar, body_format, body_text, encoding, parse_body, parse_number
 from tests.golden import Golden
 
 LINES: Format = "application/jsonlines"
@@ -36,6 +36,11 @@ json_values = st.recursive(
 )
 
 
+def documents(body: str, format_: Format) -> list[Any]:
+    """Return the documents of a body."""
+    return parse_body(body, format_).documents
+
+
 def typed(values: list[Any]) -> list[Any]:
     """Return values with their types, so that 1, 1.0 and true differ."""
     return [typed(value) if isinstance(value, list) else (type(value), value) for value in values]
@@ -45,14 +50,14 @@ def typed(values: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("content_type", ["application/jsonlines", "text/csv; charset=utf-8", ""])
 def test_only_the_encoding_decides(encoding: str, content_type: str) -> None:
     """A body that does not say BASE64 is the text itself, whatever its content type."""
-    assert text(Payload(content_type, "eyJhIjoxfQ==", encoding)) == "eyJhIjoxfQ=="
+    assert body_text(Payload(content_type, "eyJhIjoxfQ==", encoding)) == "eyJhIjoxfQ=="
 
 
 @given(st.text())
 def test_base64_survives(body: str) -> None:
     """Any text that was captured as BASE64 comes back."""
     data = base64.b64encode(body.encode()).decode()
-    assert text(Payload("text/csv", data, "BASE64")) == body
+    assert body_text(Payload("text/csv", data, "BASE64")) == body
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ def test_base64_survives(body: str) -> None:
 def test_broken_base64_is_a_record_error(data: str, golden: Golden) -> None:
     """A body that is not what its encoding says is rejected with the body shown."""
     with golden.raises(RecordError) as caught:
-        text(Payload("application/jsonlines", data, "BASE64"))
+        body_text(Payload("application/jsonlines", data, "BASE64"))
     assert caught.value.kind == "encoding"
     assert str(caught.value).endswith(f": {data}")
 
@@ -103,7 +108,7 @@ def test_the_encoding_overrules_the_settings(
     content_type: str, captured_as: str, configured: Format, expected: Format
 ) -> None:
     """CSV and JSON are what the encoding says, never what the content type says; BASE64 leaves it to the settings."""
-    assert layout(Payload(content_type, "", captured_as), configured) == expected
+    assert body_format(Payload(content_type, "", captured_as), configured) == expected
 
 
 @pytest.mark.parametrize(
@@ -246,13 +251,13 @@ def test_numbers_are_forgiven_how_they_are_written(literal: str, value: float) -
         assert typed([documents(body, LINES)[0][-1]]) == typed([value])
     assert typed(list(documents(f'{{"a": {literal}}}', JSON)[0].values())) == typed([value])
     assert typed(documents(literal, JSON)) == typed([value])
-    assert typed([number(literal)]) == typed([value])
+    assert typed([parse_number(literal)]) == typed([value])
 
 
 @pytest.mark.parametrize("literal", NO_NUMBERS)
 def test_other_literals_are_no_numbers(literal: str, golden: Golden) -> None:
     """What is no number is refused in JSON and is a text in a CSV."""
-    assert number(literal) is None
+    assert parse_number(literal) is None
     for format_ in (LINES, JSON):
         with pytest.raises(RecordError) as caught:
             documents(f'{{"a":{literal}}}', format_)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar
-from runner.records.schema import KINDS, Schema, Tally
-from runner.records.tables import Row, parts
+from runner.records.tables import KINDS, Row, Schema, SchemaCounter, parts
 from tests.golden import Golden
 
 Record = tuple[list[Scalar], list[float]]
@@ -32,24 +31,24 @@ records = st.tuples(st.lists(values, max_size=3), st.lists(st.just(0.5), max_siz
 tables = st.lists(st.lists(records, max_size=4), max_size=5)
 
 
-def tallied(*tables_: Sequence[Record]) -> Tally:
+def tallied(*tables_: Sequence[Record]) -> SchemaCounter:
     """Return the tally of tables of records."""
-    tally = Tally()
+    counter = SchemaCounter()
     for table in tables_:
         for part in parts(Row(1, i, None, None, None, *record) for i, record in enumerate(table)):
-            tally.add(*part)
-    return tally
+            counter.add(part)
+    return counter
 
 
 def agreed(*tables_: Sequence[Record], fields: Fields = FIELDS) -> Schema:
     """Return what the records of these tables agree on."""
-    return tallied(*tables_).agreed(fields)
+    return tallied(*tables_).schema(fields)
 
 
 def test_the_majority_decides() -> None:
     """Most records have three features, a number first, nothing but nulls last, and one score."""
     schema = agreed(RECORDS)
-    assert schema.kinds == ("number", "text", None)
+    assert schema.kinds == ("number", "string", None)
     assert schema.scores == 1
     assert schema.names == ("column_0", "column_1", "column_2")
     assert agreed(RECORDS[::-1]) == schema
@@ -89,7 +88,7 @@ def test_majorities_are_those_of_plain_counting(found: list[Record]) -> None:
         ([["x"], [1]], ("number",)),
         ([["x"], [True]], ("boolean",)),
         ([[1], [1.5], ["x"], ["y"]], ("number",)),
-        ([[1], ["x"], ["y"], [None], [None], [None]], ("text",)),
+        ([[1], ["x"], ["y"], [None], [None], [None]], ("string",)),
         ([[None]], (None,)),
         ([["x", 1], ["y", 2], [1], [2], [3]], ("number",)),
         ([], ()),
@@ -134,7 +133,7 @@ def test_each_difference_has_its_reason(
     """Another number of features, another type, another number of scores; a null has no type, numbers are one type."""
     found, problem = agreed(RECORDS).problem(row, scores)
     assert found == kind
-    assert shown <= set(re.split("[ :]", problem))
+    assert shown <= set(re.split("[ :,]", problem))
     golden(problem)
 
 

@@ -21,8 +21,18 @@ from runner.errors import RecordError
 from runner.records.capture import decode
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar
-from runner.records.schema import Schema, Tally
-from runner.records.tables import ORIGIN, Part, Row, event_rows, misfits, parts, table_part, usable
+from runner.records.tables import (
+    ORIGIN,
+    Part,
+    Row,
+    Schema,
+    SchemaCounter,
+    event_rows,
+    fitting,
+    misfits,
+    parts,
+    table_part,
+)
 from tests.golden import Golden
 
 PUBLISHED = (Path(__file__).parents[1] / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
@@ -60,19 +70,19 @@ def values(frame: pl.DataFrame) -> pl.DataFrame:
 
 def judged(found: Iterable[Row], fields: Fields = FIELDS) -> tuple[Schema, pl.DataFrame, list[Rejection]]:
     """Return what records agree on, the usable ones as one table, and why the others are none."""
-    tally = Tally()
+    counter = SchemaCounter()
     held: defaultdict[tuple[int, int], list[pl.DataFrame]] = defaultdict(list)
     for each in parts(found):
-        tally.add(*each)
+        counter.add(each)
         held[each.width, each.scores].append(each.frame.with_columns(pl.lit(FILE).alias("file")))
-    schema = tally.agreed(fields)
+    schema = counter.schema(fields)
     tables: list[pl.LazyFrame] = []
     rejections: list[Rejection] = []
     for (width, scores), frames in held.items():
         frame = pl.concat(frames, how="diagonal_relaxed").lazy()
         rejections += misfits(frame, width, scores, schema)
         if width == len(schema.kinds) and scores in {0, schema.scores}:
-            tables.append(usable(frame, schema))
+            tables.append(fitting(frame, schema))
     table = pl.concat(tables, how="vertical_relaxed").collect() if tables else pl.DataFrame({"line": []})
     return schema, table.sort("line"), rejections
 
@@ -162,18 +172,18 @@ def test_numbers_of_rows_differ(requests: list[Any], responses: list[Any], golde
         ([-(2**63) - 1], {"0:number": (pl.Float64, [-(2.0**63)])}),
         ([10**30], {"0:number": (pl.Float64, [1e30])}),
         ([10**50], {"0:number": (pl.Float64, [1e50])}),
-        (["a", "", None], {"0:text": (pl.String, ["a", "", None])}),
-        (["1", "2"], {"0:text": (pl.String, ["1", "2"])}),
+        (["a", "", None], {"0:string": (pl.String, ["a", "", None])}),
+        (["1", "2"], {"0:string": (pl.String, ["1", "2"])}),
         ([True, False, None], {"0:boolean": (pl.Boolean, [True, False, None])}),
         ([None, None], {}),
-        ([1, "1"], {"0:number": (pl.Int64, [1, None]), "0:text": (pl.String, [None, "1"])}),
+        ([1, "1"], {"0:number": (pl.Int64, [1, None]), "0:string": (pl.String, [None, "1"])}),
         ([True, 1], {"0:boolean": (pl.Boolean, [True, None]), "0:number": (pl.Int64, [None, 1])}),
         (
             [True, "x", 0.5, None],
             {
                 "0:boolean": (pl.Boolean, [True, None, None, None]),
                 "0:number": (pl.Float64, [None, None, 0.5, None]),
-                "0:text": (pl.String, [None, "x", None, None]),
+                "0:string": (pl.String, [None, "x", None, None]),
             },
         ),
     ],
@@ -219,7 +229,7 @@ def test_minority_of_another_kind_is_rejected(majority: Scalar, minority: Scalar
     assert table["line"].to_list() == [2, 3, 4]
     assert places(rejections) == [(1, "feature_type")]
     assert re.findall(r"\d+", rejections[0].problem)[0] == "0"
-    assert f"{minority!r} " in rejections[0].problem
+    assert f"{minority!r}," in rejections[0].problem
     golden(rejections[0].problem)
     assert rejections[0].text == orjson.dumps([7, minority]).decode()
 
@@ -286,7 +296,7 @@ def test_a_feature_of_nulls_is_used() -> None:
 def test_usable_columns_have_their_order() -> None:
     """Origin, features and scores stand where readers expect them, also where a part lacks a kind's column."""
     frame = part([None, "x"]).frame.with_columns(pl.lit(FILE).alias("file")).lazy()
-    found = usable(frame, Schema(FIELDS, ("number", "text"), 1)).collect()
+    found = fitting(frame, Schema(FIELDS, ("number", "string"), 1)).collect()
     assert found.columns == ["file", *ORIGIN, "feature0", "feature1", "score0"]
     assert values(found).rows() == [(None, "x", None)]
     assert found["score0"].dtype == pl.Float64
@@ -304,10 +314,10 @@ def test_usable_columns_have_their_order() -> None:
         (pl.Series([0.1], dtype=pl.Float64), "0:number", pl.Float64, [0.1]),
         (pl.Series([Decimal("1.25")]), "0:number", pl.Float64, [1.25]),
         (pl.Series([True, None]), "0:boolean", pl.Boolean, [True, None]),
-        (pl.Series(["a", "", None]), "0:text", pl.String, ["a", "", None]),
-        (pl.Series(["a", None], dtype=pl.Enum(["a", "b"])), "0:text", pl.String, ["a", None]),
-        (pl.Series(["a", None], dtype=pl.Categorical), "0:text", pl.String, ["a", None]),
-        (pl.Series(["a"], dtype=pl.Categorical(pl.Categories("mine"))), "0:text", pl.String, ["a"]),
+        (pl.Series(["a", "", None]), "0:string", pl.String, ["a", "", None]),
+        (pl.Series(["a", None], dtype=pl.Enum(["a", "b"])), "0:string", pl.String, ["a", None]),
+        (pl.Series(["a", None], dtype=pl.Categorical), "0:string", pl.String, ["a", None]),
+        (pl.Series(["a"], dtype=pl.Categorical(pl.Categories("mine"))), "0:string", pl.String, ["a"]),
     ],
 )
 def test_typed_columns_have_a_kind(column: pl.Series, name: str, dtype: pl.DataType, found: list[Scalar]) -> None:
@@ -344,13 +354,13 @@ def test_typed_tables_number_their_records() -> None:
     found = table_part(pl.DataFrame({"a": [1, 2], "b": [None, None], "c": ["x", None]}))
     assert found.frame.select(*ORIGIN).rows() == [(1, 0, None, None, None), (2, 0, None, None, None)]
     assert dict(found.frame.select(*ORIGIN).schema) == ORIGIN
-    assert values(found.frame).to_dict(as_series=False) == {"0:number": [1, 2], "2:text": ["x", None]}
-    tally = Tally()
-    tally.add(*found)
-    schema = tally.agreed(FIELDS)
-    assert schema.kinds == ("number", None, "text")
+    assert values(found.frame).to_dict(as_series=False) == {"0:number": [1, 2], "2:string": ["x", None]}
+    counter = SchemaCounter()
+    counter.add(found)
+    schema = counter.schema(FIELDS)
+    assert schema.kinds == ("number", None, "string")
     frame = found.frame.with_columns(pl.lit(FILE).alias("file")).lazy()
-    assert values(usable(frame, schema).collect()).rows() == [(1, None, "x"), (2, None, None)]
+    assert values(fitting(frame, schema).collect()).rows() == [(1, None, "x"), (2, None, None)]
     assert list(misfits(frame, 3, 0, schema)) == []
 
 

@@ -159,7 +159,7 @@ def test_any_body_is_captured(
             with pytest.raises(UnicodeDecodeError):
                 body.decode()
         else:
-            assert payloads.text(side).encode() == body
+            assert payloads.body_text(side).encode() == body
 
 
 def test_chunks_pass_without_delay(tmp_path: Path) -> None:

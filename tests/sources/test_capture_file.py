@@ -18,7 +18,7 @@ from runner import storage
 from runner.domain.executions import Window
 from runner.domain.records import Line
 from runner.records import fast_reader
-from runner.records.fast_reader import Shape
+from runner.records.fast_reader import LinePattern
 from runner.records.fields import Fields
 from runner.records.tables import Row
 from runner.sources import capture_file
@@ -114,7 +114,7 @@ def test_fuzzed_lines_are_accepted_or_rejected(tmp_path: Path) -> None:
     lines = [mutated(rng, rng.choice(originals)) for _ in range(FUZZED_LINES)]
     blank = sum(not line.removeprefix(b"\xef\xbb\xbf" if i == 0 else b"").strip() for i, line in enumerate(lines))
     records, rejected, (events, outside, probes) = read(
-        written(tmp_path, lines), Fields("features", "score"), capture_file.WORTHWHILE_LINES
+        written(tmp_path, lines), Fields("features", "score"), capture_file.MIN_LINES
     )
     accepted = set(records["line"].to_list())
     whole = [line for line in rejected if line not in accepted]
@@ -129,16 +129,16 @@ def test_two_shapes_in_turns_are_both_learned(tmp_path: Path, monkeypatch: pytes
     rng = random.Random(0)
     single, batch = Form(), Form(records=3)
     path = written(tmp_path, [(batch if i % 3 else single).line(rng, i) for i in range(600)])
-    shapes = []
-    real = CaptureFile._read_shape
+    patterns = []
+    real = CaptureFile._read_pattern
 
-    def noted(file: CaptureFile, shape: Shape, *rest: Any) -> Any:
-        shapes.append(shape.records)
-        return real(file, shape, *rest)
+    def noted(file: CaptureFile, pattern: LinePattern, *rest: Any) -> Any:
+        patterns.append(pattern.records)
+        return real(file, pattern, *rest)
 
-    monkeypatch.setattr(CaptureFile, "_read_shape", noted)
+    monkeypatch.setattr(CaptureFile, "_read_pattern", noted)
     records, rejected, (events, outside, probes) = read(path, single.fields, FAST)
-    assert sorted(shapes) == [1, 3]
+    assert sorted(patterns) == [1, 3]
     assert (events + outside + probes, rejected) == (600, [])
     assert Counter(records["row"].to_list()).keys() == {0, 1, 2}
 
@@ -146,7 +146,7 @@ def test_two_shapes_in_turns_are_both_learned(tmp_path: Path, monkeypatch: pytes
 def test_many_shapes_end_with_the_patient_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many shapes the rest is read line by line, and nothing is lost."""
     rng = random.Random(0)
-    monkeypatch.setattr(capture_file, "SHAPES", 2)
+    monkeypatch.setattr(capture_file, "MAX_PATTERNS", 2)
     path = written(tmp_path, [Form(records=1 + i % 5).line(rng, i) for i in range(200)])
     check_readers_agree(path, Form().fields)
 
@@ -234,7 +234,7 @@ def test_wide_lines_are_read_patiently(tmp_path: Path) -> None:
     rng = random.Random(0)
     form = Form(records=200)
     lines = [form.line(rng, i) for i in range(20)]
-    assert fast_reader.learned(lines, form.fields, WINDOW) is None
+    assert fast_reader.infer(lines, form.fields, WINDOW) is None
     check_readers_agree(written(tmp_path, lines), form.fields)
 
 

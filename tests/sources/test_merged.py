@@ -25,7 +25,7 @@ def merged(*labels: object, scores: list[Any] | None = None, clock: str = "09:30
     data = orjson.dumps({"instances": [{"label": label} for label in labels]}).decode()
     if encoding == "CSV":
         data = "\n".join(map(str, labels))
-    return ground_truth.merged(event(*rows, scores=scores, clock=clock), GroundTruth("e", data, encoding))
+    return ground_truth.encode_merged(event(*rows, scores=scores, clock=clock), GroundTruth("e", data, encoding))
 
 
 def quality(
@@ -79,7 +79,7 @@ def test_several_outputs(tmp_path: Path) -> None:
 def test_the_labels_place_is_a_setting(tmp_path: Path) -> None:
     """A JMESPath finds the labels in a document of one's own."""
     truth = GroundTruth("e", '{"outcome":{"values":[1,0]}}', "JSON")
-    line = ground_truth.merged(event([1], [2], scores=[0.9, 0.1]), truth)
+    line = ground_truth.encode_merged(event([1], [2], scores=[0.9, 0.1]), truth)
     assert figures(quality(tmp_path, line, label="outcome.values")) == (2, 1.0, 1.0)
 
 

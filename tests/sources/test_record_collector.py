@@ -64,7 +64,7 @@ def test_a_rejected_record_is_shown_with_its_values(golden: Golden) -> None:
 def test_the_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Records that go to disk table by table come back as those that stay in memory, and leave nothing behind."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with RecordCollector(FIELDS, held_bytes=0) as intake:
+    with RecordCollector(FIELDS, memory_bytes=0) as intake:
         for file, rows in MIXED:
             intake.add_rows(file, rows)
         assert len(list(tmp_path.rglob("*.arrow"))) >= len(MIXED)
@@ -78,7 +78,7 @@ def test_the_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_half_on_disk_is_one_table() -> None:
     """Tables on disk and tables in memory are concatenated, integers with floats to floats."""
-    with RecordCollector(FIELDS, held_bytes=250) as intake:
+    with RecordCollector(FIELDS, memory_bytes=250) as intake:
         for line in range(1, 40):
             intake.add_rows("a", [row(line, [line if line % 2 else line + 0.5])])
         found = plain(intake)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.sources.dataset import Dataset
-from runner.sources.sample import order
+from runner.sources.sample import hash_order
 from tests.sources.reading import DATA
 
 rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"])), min_size=1, max_size=30)
@@ -24,7 +24,7 @@ def test_the_same_records_are_drawn_in_any_order(records: list[tuple[int, str]],
     """What is drawn holds the same values, each as often, wherever the records stand."""
     shuffled = random.sample(records, len(records))
     tables = [pl.DataFrame(some, schema=["i", "t"], orient="row") for some in (records, shuffled)]
-    first, second = (sorted(table[order(table)[:most]].rows()) for table in tables)
+    first, second = (sorted(table[hash_order(table)[:most]].rows()) for table in tables)
     assert first == second
     assert len(first) == min(most, len(records))
 
@@ -33,7 +33,7 @@ def test_draws_do_not_favour_anything() -> None:
     """Of records of which a tenth are alike, a tenth of those drawn are, within binomial error."""
     values_N = np.arange(20_000)
     values_N[:2_000] = 7
-    drawn_N = values_N[order(pl.DataFrame({"x": values_N}))[:5_000]]
+    drawn_N = values_N[hash_order(pl.DataFrame({"x": values_N}))[:5_000]]
     assert abs((drawn_N == 7).mean() - 0.1) < 4 * np.sqrt(0.1 * 0.9 / 5_000)
     assert abs(drawn_N[drawn_N != 7].mean() - values_N[2_000:].mean()) < 4 * 5_200 / np.sqrt(4_500)
 
