@@ -115,7 +115,7 @@ def declaration(settings: Settings, snapshot: str) -> Declaration:
     )
 
 
-def _changes(timetable: dict[str, Any]) -> dict[str, Any] | None:
+def _changes(timetable: dict[str, object]) -> dict[str, object] | None:
     """Return the timetable settings of the command line; None if it, or an experiment, chooses another timetable."""
     from runner.config import hydra
 

@@ -71,7 +71,7 @@ def build_plans(folder: Path) -> None:
     _write_lines(folder / "plans-traffic.jsonl", customers[PLANS_ROWS:])
 
 
-def _customer(rng: np.random.Generator) -> dict[str, Any]:
+def _customer(rng: np.random.Generator) -> dict[str, object]:
     return {
         "region": REGIONS[rng.integers(len(REGIONS))],
         "age": int(rng.integers(18, 80)),
@@ -136,7 +136,7 @@ def tar_gz(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_lines(path: Path, rows: list[dict[str, object]]) -> None:
     lines = [json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows]
     path.write_text("".join(line + "\n" for line in lines), "utf-8")
 

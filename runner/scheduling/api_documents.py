@@ -18,7 +18,7 @@ MAX_NAME = 63
 """Maximum length of the name of a SageMaker resource."""
 
 
-def schedule_summary(schedule: Schedule) -> dict[str, Any]:
+def schedule_summary(schedule: Schedule) -> dict[str, object]:
     """Return an element of ListMonitoringSchedules' `MonitoringScheduleSummaries`."""
     return {
         "MonitoringScheduleName": schedule.name,
@@ -32,7 +32,9 @@ def schedule_summary(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def schedule_description(schedule: Schedule, config: Mapping[str, Any], last: ExecutionRecord | None) -> dict[str, Any]:
+def schedule_description(
+    schedule: Schedule, config: Mapping[str, object], last: ExecutionRecord | None
+) -> dict[str, object]:
     """Return the response of DescribeMonitoringSchedule.
 
     Args:
@@ -54,7 +56,7 @@ def schedule_description(schedule: Schedule, config: Mapping[str, Any], last: Ex
     return description if last is None else {**description, "LastMonitoringExecutionSummary": execution_summary(last)}
 
 
-def execution_summary(entry: ExecutionRecord) -> dict[str, Any]:
+def execution_summary(entry: ExecutionRecord) -> dict[str, object]:
     """Return an element of ListMonitoringExecutions' `MonitoringExecutionSummaries`.
 
     Additional keys come last: those of SageMaker's processing job (`ExitMessage`, `Output`), `Window` and

@@ -172,7 +172,7 @@ class Schedules:
         return {"MonitoringExecutionSummaries": list(map(execution_summary, executions))}, text if executions else none
 
 
-def config(timetable: Timetable | None) -> dict[str, Any]:
+def config(timetable: Timetable | None) -> dict[str, object]:
     """Return a timetable as the API's `ScheduleConfig`."""
     if timetable is None:
         return {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from runner.domain.executions import Outcome, Status
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
@@ -35,6 +35,40 @@ class StatusStage:
 
 
 @dataclass(frozen=True)
+class DaemonStatus:
+    """A daemon with its state: leading, standby, silent or gone."""
+
+    state: str
+    daemon: DaemonRecord
+
+
+@dataclass(frozen=True)
+class ScheduleReport:
+    """A schedule with its executions.
+
+    Attributes:
+        last: execution with the latest scheduled time; None before the first one.
+        upcoming: next scheduled time; None without one.
+        remark: reason why no execution runs, or the failure of the last one; None if all is well.
+    """
+
+    schedule: Schedule
+    last: ExecutionRecord | None
+    upcoming: datetime | None
+    remark: str | None
+
+
+@dataclass(frozen=True)
+class LedgerReport:
+    """Daemons and schedules of a ledger at a time."""
+
+    ledger: str
+    time: datetime
+    daemons: Sequence[DaemonStatus]
+    schedules: Sequence[ScheduleReport]
+
+
+@dataclass(frozen=True)
 class LedgerStatus:
     """The status of the daemons and schedules of a ledger.
 
@@ -57,41 +91,37 @@ class LedgerStatus:
         """
         now = self.clock()
         with self.ledger() as ledger:
-            known = ledger.daemons()
-            leader = max(
-                (daemon for daemon in known if daemon.leading), key=lambda daemon: daemon.heartbeat, default=None
-            )
-            daemons = [self._daemon(daemon, leader, now) for daemon in known]
-            has_leader = any(daemon["State"] == "leading" for daemon in daemons)
+            daemons = self._daemons(ledger.daemons(), now)
+            has_leader = any(daemon.state == "leading" for daemon in daemons)
             last = ledger.executions.last_by_schedule()
             schedules = [
                 self._schedule(ledger, schedule, last.get(schedule.name), has_leader, now)
                 for schedule in ledger.schedules.all()
             ]
-            document = {"Ledger": ledger.name, "Time": now, "Daemons": daemons, "Schedules": schedules}
-        return Outcome(as_json(document) if self.settings.format == "json" else _text(document))
+            report = LedgerReport(ledger.name, now, daemons, schedules)
+        return Outcome(as_json(_document(report)) if self.settings.format == "json" else _text(report))
 
-    def _daemon(self, daemon: DaemonRecord, leader: DaemonRecord | None, now: datetime) -> dict[str, Any]:
-        """Return a daemon with its state; a killed leader is silent until the end of its lease."""
-        gone = abs(now - daemon.heartbeat) > self.lease
-        state = "gone" if gone else "leading" if daemon is leader else "silent" if daemon.leading else "standby"
-        since = {"Since": daemon.since, "LastHeard": daemon.heartbeat}
-        return {"State": state, "Host": daemon.host, "Pid": daemon.pid, **since}
+    def _daemons(self, daemons: Sequence[DaemonRecord], now: datetime) -> list[DaemonStatus]:
+        """Return the daemons with their states; a killed leader is silent until the end of its lease."""
+        leader = max(
+            (daemon for daemon in daemons if daemon.leading), key=lambda daemon: daemon.heartbeat, default=None
+        )
+        statuses = []
+        for daemon in daemons:
+            gone = abs(now - daemon.heartbeat) > self.lease
+            state = "gone" if gone else "leading" if daemon is leader else "silent" if daemon.leading else "standby"
+            statuses.append(DaemonStatus(state, daemon))
+        return statuses
 
     def _schedule(
         self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, has_leader: bool, now: datetime
-    ) -> dict[str, Any]:
+    ) -> ScheduleReport:
         timetable = load_if_known(schedule.timetable)
         upcoming = None
         if schedule.status == ScheduleStatus.SCHEDULED and isinstance(timetable, Recurring):
             upcoming = timetable.next(max(now, schedule.cursor))
-        return {
-            **schedule_summary(schedule),
-            "NextExecutionTime": upcoming,
-            "NextExecutionLocalTime": upcoming and upcoming.astimezone(),
-            "LastMonitoringExecutionSummary": execution_summary(last) if last else None,
-            "Remark": self._remark(ledger, schedule, last, has_leader, now) if timetable else UNKNOWN_TIMETABLE,
-        }
+        remark = self._remark(ledger, schedule, last, has_leader, now) if timetable else UNKNOWN_TIMETABLE
+        return ScheduleReport(schedule, last, upcoming, remark)
 
     def _remark(
         self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, has_leader: bool, now: datetime
@@ -124,32 +154,53 @@ def _reason_for_waiting(ledger: Ledger, schedule: Schedule, execution: Execution
     return "waits for earlier executions or a free worker (stage.workers of the daemon)"
 
 
-def _text(document: dict[str, Any]) -> str:
-    now = document["Time"]
-    lines = [f"ledger {document['Ledger']}, {now:%F %T} UTC"]
-    for daemon in document["Daemons"]:
-        age = max(0, (now - daemon["LastHeard"]).total_seconds())
-        process = f"process {daemon['Pid']} on {daemon['Host']}"
-        lines.append(f"daemon {daemon['State']}: {process}, last heartbeat {age:.0f} s ago")
-    if not document["Daemons"]:
+def _document(report: LedgerReport) -> dict[str, object]:
+    """Return the report as a JSON object, with the field names of SageMaker's API."""
+    daemons = [
+        {
+            "State": status.state,
+            "Host": status.daemon.host,
+            "Pid": status.daemon.pid,
+            "Since": status.daemon.since,
+            "LastHeard": status.daemon.heartbeat,
+        }
+        for status in report.daemons
+    ]
+    schedules = [
+        {
+            **schedule_summary(each.schedule),
+            "NextExecutionTime": each.upcoming,
+            "NextExecutionLocalTime": each.upcoming and each.upcoming.astimezone(),
+            "LastMonitoringExecutionSummary": execution_summary(each.last) if each.last else None,
+            "Remark": each.remark,
+        }
+        for each in report.schedules
+    ]
+    return {"Ledger": report.ledger, "Time": report.time, "Daemons": daemons, "Schedules": schedules}
+
+
+def _text(report: LedgerReport) -> str:
+    lines = [f"ledger {report.ledger}, {report.time:%F %T} UTC"]
+    for status in report.daemons:
+        age = max(0, (report.time - status.daemon.heartbeat).total_seconds())
+        process = f"process {status.daemon.pid} on {status.daemon.host}"
+        lines.append(f"daemon {status.state}: {process}, last heartbeat {age:.0f} s ago")
+    if not report.daemons:
         lines.append("no daemon: start one with stage=daemon")
-    if not document["Schedules"]:
+    if not report.schedules:
         return "\n".join([*lines, "no schedules: create one with stage=schedule stage.action=create"])
-    rows = [_row(schedule) for schedule in document["Schedules"]]
     headers = ["SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"]
-    return "\n".join([*lines, "", table(headers, rows)])
+    return "\n".join([*lines, "", table(headers, list(map(_row, report.schedules)))])
 
 
-def _row(schedule: dict[str, Any]) -> list[object]:
-    last = schedule["LastMonitoringExecutionSummary"] or {}
-    upcoming = schedule["NextExecutionTime"]
-    local = schedule["NextExecutionLocalTime"]
+def _row(report: ScheduleReport) -> list[object]:
+    schedule, last, upcoming = report.schedule, report.last, report.upcoming
     return [
-        schedule["MonitoringScheduleName"],
-        schedule["MonitoringScheduleStatus"],
-        last.get("ScheduledTime"),
-        last.get("MonitoringExecutionStatus"),
+        schedule.name,
+        schedule.status,
+        last.scheduled if last else None,
+        last.status if last else None,
         upcoming,
-        f"{local:%F %T %Z}" if local else None,
-        schedule["Remark"],
+        f"{upcoming.astimezone():%F %T %Z}" if upcoming else None,
+        report.remark,
     ]

@@ -161,7 +161,7 @@ def execution_from(row: Row[Any]) -> ExecutionRecord:
     return ExecutionRecord(**values | {"window": window, "status": Status(values["status"])})
 
 
-def due_row(due: ScheduledTime, now: datetime) -> dict[str, Any]:
+def due_row(due: ScheduledTime, now: datetime) -> dict[str, object]:
     """Return the columns of an execution that depend on its scheduled time."""
     return {
         "scheduled": due.scheduled,
