@@ -1,4 +1,4 @@
-"""Local attributions of records that are drawn, with or without something done to them."""
+"""Random local attributions and a drift policy."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ POLICY = DriftPolicy(
 )
 
 
-def local(rows: int, seed: int, scales: NDArray[np.float64] = SCALES, labels: tuple[str, ...] = ("y",)) -> Attributions:
-    """Return attributions of independent records, features `a` to `e`."""
+def local_attributions(
+    rows: int, seed: int, scales: NDArray[np.float64] = SCALES, labels: tuple[str, ...] = ("y",)
+) -> Attributions:
+    """Return normal attributions of independent records with the features `a`, `b` and so on."""
     phi_NDL = np.random.default_rng(seed).normal(size=(rows, len(scales), len(labels))) * scales[:, None]
     names = tuple("abcdefghij"[: len(scales)])
     return Attributions(names, labels, phi_NDL, np.zeros(len(labels)), phi_NDL.sum(axis=1), 0)
 
 
-def summed(attributions: Attributions) -> GlobalAttributions:
-    """Return mean absolute attributions."""
+def mean_abs(attributions: Attributions) -> GlobalAttributions:
+    """Return the mean absolute attributions."""
     values_DL = abs(attributions.phi_NDL).mean(axis=0)
     return GlobalAttributions(attributions.names, attributions.labels, values_DL, attributions.expected_L)

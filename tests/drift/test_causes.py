@@ -1,4 +1,4 @@
-"""What has probably happened to a feature, told from its values alone."""
+"""Likely causes of a change, derived from the values of a feature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from runner.domain.attributions import Attributions
 from runner.drift.causes import MOST_FEATURES, SAME, likely_cause, with_causes
 from runner.drift.detect import Detector
-from tests.drift.samples import HOUR, POLICY, SCALES, local
+from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions
 from tests.golden import Golden
 
 RNG = np.random.default_rng(8)
@@ -39,10 +39,10 @@ BALANCE = RNG.normal(3, 4, 1000)
         (HOURS, lambda v: v),
     ],
 )
-def test_a_change_of_numbers_is_named(
+def test_cause_of_changed_numbers(
     values: np.ndarray, change: Callable[[np.ndarray], np.ndarray], golden: Golden
 ) -> None:
-    """Each incident by its own name, on records that are not those of the reference."""
+    """Each kind of change is recognized in other records than those of the reference."""
     golden(likely_cause(pl.Series(values[:600]), pl.Series(change(values[600:]))) or SAME)
 
 
@@ -59,34 +59,34 @@ def test_a_change_of_numbers_is_named(
         (["<b>"] * 9, ["'\n"] * 4 + ['"'] * 5),
     ],
 )
-def test_a_change_of_other_values_is_named(before: list[Any], now: list[Any], golden: Golden) -> None:
-    """Texts, booleans, nulls, and kinds that have changed."""
+def test_cause_of_other_changed_values(before: list[Any], now: list[Any], golden: Golden) -> None:
+    """Strings, booleans, nulls and changed types are recognized."""
     golden(likely_cause(pl.Series(before), pl.Series(now)) or SAME)
 
 
-def as_inputs(attributions: Attributions) -> pl.DataFrame:
-    """Return inputs that are as the attributions of the first label are."""
+def inputs_like(attributions: Attributions) -> pl.DataFrame:
+    """Return feature values equal to the attributions of the first label."""
     return pl.DataFrame(attributions.phi_NDL[:, :, 0], schema=list(attributions.names))
 
 
-def test_only_what_has_surely_changed_is_looked_at() -> None:
-    """And not more than a few, however many features there are."""
+def test_only_significant_changes_have_a_cause() -> None:
+    """The number of features with a cause is limited."""
     scales = np.ones(10)
-    reference, live = local(600, 0, scales), local(300, 1, scales * 9)
+    reference, live = local_attributions(600, 0, scales), local_attributions(300, 1, scales * 9)
     found = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
-    inputs = as_inputs(reference), as_inputs(live)
-    told = [feature.cause for feature in with_causes(found, *inputs).labels[0].features]
-    assert sum(cause is not None for cause in told) == min(MOST_FEATURES, 10)
-    quiet = Detector(POLICY).find(reference, local(300, 1, scales), "mean_abs", HOUR)
-    assert with_causes(quiet, *inputs) == quiet
+    inputs = inputs_like(reference), inputs_like(live)
+    causes = [feature.cause for feature in with_causes(found, *inputs).labels[0].features]
+    assert sum(cause is not None for cause in causes) == min(MOST_FEATURES, 10)
+    unchanged = Detector(POLICY).find(reference, local_attributions(300, 1, scales), "mean_abs", HOUR)
+    assert with_causes(unchanged, *inputs) == unchanged
 
 
-def test_of_two_labels_a_feature_has_one_cause() -> None:
-    """It is looked for once."""
-    reference, live = local(600, 0, labels=("y", "z")), local(300, 1, SCALES * 3, ("y", "z"))
-    inputs = as_inputs(reference), as_inputs(live)
-    one, two = with_causes(Detector(POLICY).find(reference, live, "mean_abs", HOUR), *inputs).labels
-    assert [feature.cause for feature in one.features] == [feature.cause for feature in two.features]
+def test_feature_has_the_same_cause_for_all_labels() -> None:
+    """The cause depends only on the values."""
+    reference, live = local_attributions(600, 0, labels=("y", "z")), local_attributions(300, 1, SCALES * 3, ("y", "z"))
+    inputs = inputs_like(reference), inputs_like(live)
+    first, second = with_causes(Detector(POLICY).find(reference, live, "mean_abs", HOUR), *inputs).labels
+    assert [feature.cause for feature in first.features] == [feature.cause for feature in second.features]
 
 
 @pytest.mark.parametrize(
@@ -100,16 +100,16 @@ def test_of_two_labels_a_feature_has_one_cause() -> None:
     ],
     ids=["unchanged", "years times 12", "new city", "no years", "constant years"],
 )
-def test_the_cause_of_a_group_is_that_of_its_most_changed_feature(now: dict[str, Any], golden: Golden) -> None:
-    """Together they have one attribution; what has happened has happened to one of them."""
-    reference, live = local(600, 0), local(400, 1, SCALES * 9)
+def test_cause_of_a_group_is_that_of_its_most_changed_feature(now: dict[str, Any], golden: Golden) -> None:
+    """A group has one attribution and one cause."""
+    reference, live = local_attributions(600, 0), local_attributions(400, 1, SCALES * 9)
     name = reference.names[0]
     before = (
-        as_inputs(reference)
+        inputs_like(reference)
         .rename({name: "years"})
         .with_columns(pl.Series("years", HOURS[:600]), pl.Series("city", ["a"] * 450 + ["b"] * 150))
     )
-    after = as_inputs(live).drop(name).with_columns(pl.Series(key, value, strict=False) for key, value in now.items())
+    after = inputs_like(live).drop(name).with_columns(pl.Series(key, value, strict=False) for key, value in now.items())
     found = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
     (label,) = with_causes(found, before, after, groups={name: ["years", "city"]}).labels
     (cause,) = [feature.cause for feature in label.features if feature.name == name]

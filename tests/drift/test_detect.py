@@ -1,33 +1,34 @@
-"""The calibrated verdict: what it finds, how large it calls it, and how seldom it is wrong."""
+"""Drift detection: tests, levels and calibration; segments, canary and previous windows."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import binom, ks_2samp
 
-from runner.domain.attributions import Attributions
-from runner.domain.drift import Level
-from runner.drift.detect import Detector
+from runner.domain.attributions import Attributions, Explained
+from runner.domain.drift import Canary, DriftResult, Level
+from runner.drift.detect import Detector, detect_drift
 from runner.drift.ks import holm
 from runner.errors import FeatureMismatch
-from tests.drift.samples import HOUR, POLICY, SCALES, local
+from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions
 from tests.golden import Golden
 
-REFERENCE = local(600, 0)
+REFERENCE = local_attributions(600, 0)
+SAME_MODEL, CHANGED_MODEL = Canary(20, changed=False, difference=0.0, moved=0.0), Canary(20, True, 0.5, 0.2)
 
 
-def scaled(**times: float) -> Attributions:
-    """Return other records, some features' attributions multiplied."""
-    factors = np.array([times.get(name, 1.0) for name in "abcde"])
-    return local(300, 1, SCALES * factors)
+def scaled(**factors: float) -> Attributions:
+    """Return attributions of other records, multiplied by the factors of some features."""
+    return local_attributions(300, 1, SCALES * np.array([factors.get(name, 1.0) for name in "abcde"]))
 
 
-def test_nothing_is_nothing() -> None:
-    """Records of the same kind: each effect lies within what chance does."""
-    found = Detector(POLICY).find(REFERENCE, local(300, 1), "mean_abs", HOUR)
+def test_no_drift_is_not_reported() -> None:
+    """Each effect is within its permutation distribution."""
+    found = Detector(POLICY).find(REFERENCE, local_attributions(300, 1), "mean_abs", HOUR)
     (label,) = found.labels
     assert (found.level, found.rows_reference, found.rows_live) == (Level.NONE, 600, 300)
     assert label.attribution_shift.value is not None
@@ -37,7 +38,7 @@ def test_nothing_is_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "level", "mover"),
+    ("factors", "level", "top_change"),
     [
         ({"e": 2.0}, Level.INFO, "e"),
         ({"c": 2.0}, Level.WARNING, "c"),
@@ -46,90 +47,200 @@ def test_nothing_is_nothing() -> None:
         (dict.fromkeys("abcde", 0.6), Level.WARNING, None),
     ],
 )
-def test_what_is_there_is_found_and_called_by_its_size(
-    times: dict[str, float], level: Level, mover: str | None
+def test_level_depends_on_the_size_of_the_change(
+    factors: dict[str, float], level: Level, top_change: str | None
 ) -> None:
-    """Immaterial, material, severe; and what scales all features alike, which no ranking sees."""
-    (label,) = Detector(POLICY).find(REFERENCE, scaled(**times), "mean_abs", HOUR).labels
+    """Changes are immaterial, material or severe; a common factor of all features does not change the ranking."""
+    (label,) = Detector(POLICY).find(REFERENCE, scaled(**factors), "mean_abs", HOUR).labels
     assert label.level == level
-    assert mover is None or label.top_changes[0].name == mover
+    assert top_change is None or label.top_changes[0].name == top_change
 
 
-def test_a_sign_that_flips_is_detected_though_nothing_moves() -> None:
-    """Global attributions stay as they are; the distribution of the local ones does not."""
+def test_flipped_sign_is_detected() -> None:
+    """Global attributions are unchanged; the distribution of the local ones is not."""
     skewed = replace(REFERENCE, phi_NDL=abs(REFERENCE.phi_NDL))
     found = Detector(POLICY).find(skewed, replace(skewed, phi_NDL=-skewed.phi_NDL), "mean_abs", HOUR)
     assert found.level == Level.INFO
     assert found.labels[0].attribution_shift.value == pytest.approx(0, abs=1e-12)
 
 
-def test_its_tests_are_scipys_corrected_over_features_and_labels() -> None:
-    """Two labels are ten tests."""
-    reference, live = local(200, 2, labels=("y", "z")), local(100, 3, SCALES * [1, 1, 1.3, 1, 1], ("y", "z"))
+def test_p_values_match_scipy_after_holm_correction() -> None:
+    """Two labels with five features are ten tests."""
+    reference, live = (
+        local_attributions(200, 2, labels=("y", "z")),
+        local_attributions(100, 3, SCALES * [1, 1, 1.3, 1, 1], ("y", "z")),
+    )
     found = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
     truth = [
         ks_2samp(reference.phi_NDL[:, d, i], live.phi_NDL[:, d, i], method="exact").pvalue
         for i in range(2)
         for d in range(5)
     ]
-    told = [feature.p for label in found.labels for feature in label.features]
-    assert told == pytest.approx(holm(np.array(truth)).tolist(), rel=1e-6)
+    p_values = [feature.p for label in found.labels for feature in label.features]
+    assert p_values == pytest.approx(holm(np.array(truth)).tolist(), rel=1e-6)
 
 
-def test_labels_and_features_are_matched_as_the_ranking_does() -> None:
-    """Features by name in any order, labels by name or, one to one, by place."""
-    live = local(300, 1)
+def test_features_match_by_name_and_labels_by_name_or_position() -> None:
+    """The order of the features does not matter."""
+    live = local_attributions(300, 1)
     order = [3, 1, 4, 0, 2]
     shuffled = replace(live, names=tuple(live.names[d] for d in order), phi_NDL=live.phi_NDL[:, order], labels=("0.7",))
-    one, two = (Detector(POLICY).find(REFERENCE, each, "mean_abs", HOUR).labels[0] for each in (live, shuffled))
-    assert {each.name: each.p for each in one.features} == {each.name: each.p for each in two.features}
-    assert (two.label, two.reference_label) == ("0.7", "y")
+    first, second = (Detector(POLICY).find(REFERENCE, each, "mean_abs", HOUR).labels[0] for each in (live, shuffled))
+    assert {each.name: each.p for each in first.features} == {each.name: each.p for each in second.features}
+    assert (second.label, second.reference_label) == ("0.7", "y")
     with pytest.raises(FeatureMismatch):
         Detector(POLICY).find(REFERENCE, replace(live, names=tuple("vwxyz")), "mean_abs", HOUR)
 
 
-@pytest.mark.parametrize(("rows", "kept"), [(29, 600), (300, 29)])
-def test_too_few_records_support_no_finding(rows: int, kept: int, golden: Golden) -> None:
-    """On either side; the note says how many there would have to be."""
+@pytest.mark.parametrize(("rows", "reference_rows"), [(29, 600), (300, 29)])
+def test_too_few_records_have_no_result(rows: int, reference_rows: int, golden: Golden) -> None:
+    """A note states the required number of records."""
     found = Detector(POLICY).find(
-        local(kept, 0), scaled(a=9.0) if rows == 300 else local(rows, 1, SCALES * 9), "mean_abs", HOUR
+        local_attributions(reference_rows, 0),
+        scaled(a=9.0) if rows == 300 else local_attributions(rows, 1, SCALES * 9),
+        "mean_abs",
+        HOUR,
     )
     assert (found.level, found.labels) == (Level.INSUFFICIENT_DATA, ())
     golden(found.notes[0])
     assert "drift.min_rows=30" in found.notes[0]
 
 
-def test_attributions_that_are_all_zero_have_effects_without_a_value() -> None:
-    """A model that ignores everything: detected, its shares undefined."""
-    silent = replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
-    (label,) = Detector(POLICY).find(REFERENCE, silent, "mean_abs", HOUR).labels
+def test_effects_of_zero_attributions_are_undefined() -> None:
+    """The change is detected, but the shares are undefined."""
+    zero = replace(local_attributions(300, 1), phi_NDL=np.zeros((300, 5, 1)))
+    (label,) = Detector(POLICY).find(REFERENCE, zero, "mean_abs", HOUR).labels
     assert (label.attribution_shift.value, label.total_log2_change.value) == (None, None)
     assert label.level == Level.INFO
 
 
 @pytest.mark.parametrize("agg_method", ["mean_abs", "mean_sq", "median"])
-def test_the_same_seed_finds_the_same(agg_method: str) -> None:
-    """To the bit, whatever the order of the records in the window."""
-    live = local(300, 1)
-    one, two = (Detector(POLICY).find(REFERENCE, live, agg_method, HOUR) for _ in range(2))
-    assert one == two
+def test_same_seed_gives_the_same_result(agg_method: str) -> None:
+    """Results are bit-identical."""
+    live = local_attributions(300, 1)
+    first, second = (Detector(POLICY).find(REFERENCE, live, agg_method, HOUR) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize("rows", [10, 30, 100])
-def test_false_alarms_are_as_seldom_as_promised(rows: int) -> None:
-    """Where everything that is detectable is told, five in a hundred windows are, and no more."""
+def test_rate_of_false_alarms_is_the_significance_level(rows: int) -> None:
+    """With a significance level of 5 %, at most 5 % of windows without drift have a result."""
     windows, level = 400, 0.05
     policy = replace(POLICY, false_alarms_per_year=8760 * level, min_rows=2, permutations=1)
-    past = 0
+    alarms = 0
     for window in range(windows):
-        found = Detector(policy).find(local(100, 2 * window), local(rows, 2 * window + 1), "mean_abs", HOUR)
-        past += found.labels[0].level != Level.NONE
-    assert past <= binom.ppf(0.999, windows, level)
-    assert past >= binom.ppf(0.001, windows, level * 0.5)
+        found = Detector(policy).find(
+            local_attributions(100, 2 * window), local_attributions(rows, 2 * window + 1), "mean_abs", HOUR
+        )
+        alarms += found.labels[0].level != Level.NONE
+    assert alarms <= binom.ppf(0.999, windows, level)
+    assert alarms >= binom.ppf(0.001, windows, level * 0.5)
 
 
-def test_a_longer_window_may_be_less_sure() -> None:
-    """Fewer windows a year make fewer false alarms."""
-    hourly, daily = (Detector(POLICY).find(REFERENCE, local(300, 1), "mean_abs", each) for each in (HOUR, 24 * HOUR))
+def test_longer_window_has_a_higher_significance_level() -> None:
+    """There are fewer windows per year."""
+    hourly, daily = (
+        Detector(POLICY).find(REFERENCE, local_attributions(300, 1), "mean_abs", each) for each in (HOUR, 24 * HOUR)
+    )
     assert daily.significance == pytest.approx(24 * hourly.significance)
     assert daily.smallest < hourly.smallest
+
+
+def records(rows: int, seed: int, changed: int | None = None, factor: float = 9.0) -> Explained:
+    """Return records in five groups; in the group `changed`, attributions and values of `c` are multiplied."""
+    phi = local_attributions(rows, seed)
+    group_N = np.arange(rows) % 5
+    values_ND = phi.phi_NDL[:, :, 0].copy()
+    if changed is not None:
+        phi.phi_NDL[group_N == changed, 2] *= factor
+        values_ND[group_N == changed, 2] *= factor
+    features = pl.DataFrame(values_ND, schema=list(phi.names)).with_columns(pl.Series("e", group_N))
+    return Explained(features, phi)
+
+
+def segmented(live: Explained, **changes: object) -> DriftResult:
+    """Return the drift result by segments."""
+    return detect_drift(replace(POLICY, segment_by="e", **changes), records(1500, 0), live, "mean_abs", HOUR)  # type: ignore[arg-type]
+
+
+def test_change_in_one_segment_is_found(golden: Golden) -> None:
+    """The segment has its own records, top changes and causes; other segments have none."""
+    found = segmented(records(1000, 1, changed=3, factor=10.0))
+    whole, segment = found.labels[0], found.segments[3]
+    assert [each.level for each in found.segments if each is not segment] == [Level.NONE] * 4
+    assert (segment.name, segment.rows_reference, segment.rows_live) == ("e: 3", 300, 200)
+    assert segment.level.order > whole.level.order
+    assert found.level == segment.level
+    assert segment.labels[0].top_changes[0].name == "c"
+    golden(segment.labels[0].changed.cause)
+
+
+def test_p_values_are_corrected_for_segments() -> None:
+    """With segments, p-values of the whole window are doubled."""
+    live = records(1000, 1, changed=3)
+    result, alone = segmented(live), detect_drift(POLICY, records(1500, 0), live, "mean_abs", HOUR)
+    for with_segments, single in zip(result.labels[0].features, alone.labels[0].features, strict=True):
+        assert with_segments.p == pytest.approx(min(1.0, 2 * single.p))
+    assert result.smallest > alone.smallest
+    assert alone.segments == ()
+
+
+def test_small_segments_have_no_result(golden: Golden) -> None:
+    """They do not contribute to the verdict; without any segment of sufficient size there are no segments."""
+    found = segmented(records(104, 1), min_rows=21)
+    assert [segment.name for segment in found.segments] == ["e: 0", "e: 1", "e: 2", "e: 3", "e: all others"]
+    assert [segment.level for segment in found.segments] == [Level.NONE] * 4 + [Level.INSUFFICIENT_DATA]
+    assert found.segments[4].labels == ()
+    none = segmented(records(100, 1, changed=3), min_rows=30)
+    assert none.segments == ()
+    golden("\n".join(none.notes))
+
+
+@pytest.mark.parametrize("canary", [None, SAME_MODEL, CHANGED_MODEL], ids=["no canary", "same model", "changed model"])
+def test_canary_gives_the_cause_of_unchanged_values(canary: Canary | None, golden: Golden) -> None:
+    """If the values of a feature are unchanged, the cause depends on whether the model has changed."""
+    before, now = records(600, 0), records(300, 1)
+    now.attributions.phi_NDL[:, 2] *= 9
+    found = detect_drift(POLICY, before, now, "mean_abs", HOUR, canary)
+    golden("\n".join([found.labels[0].top_changes[0].cause or "", *found.notes]))
+    assert len(found.notes) == (canary is CHANGED_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("past", "level"),
+    [
+        ([], Level.NONE),
+        ([Level.NONE, Level.NONE], Level.NONE),
+        ([Level.WARNING, Level.NONE], Level.WARNING),
+        ([Level.VIOLATION, Level.WARNING], Level.VIOLATION),
+        ([Level.VIOLATION, Level.NONE, Level.NONE], Level.NONE),
+        ([Level.INSUFFICIENT_DATA, Level.INFO], Level.INFO),
+    ],
+)
+def test_alert_needs_several_windows(past: list[Level], level: Level) -> None:
+    """The alert level is reached by two of the last three windows."""
+    rule = replace(POLICY, datapoints_to_alert=2, evaluation_period=3)
+    live = records(300, 1)
+    live.attributions.phi_NDL[:, 3] *= 8
+    found = detect_drift(rule, records(600, 0), live, "mean_abs", HOUR, past=past)
+    assert (found.alone, found.level) == (Level.VIOLATION, level)
+
+
+def test_too_few_records_ignore_previous_windows() -> None:
+    """The level is `insufficient_data`."""
+    rule = replace(POLICY, datapoints_to_alert=2, evaluation_period=3)
+    few = records(10, 1)
+    found = detect_drift(rule, records(600, 0), few, "mean_abs", HOUR, past=[Level.VIOLATION] * 2)
+    assert (found.alone, found.level) == (Level.INSUFFICIENT_DATA, Level.INSUFFICIENT_DATA)
+
+
+def test_changed_correlation_is_detected_by_the_classifier() -> None:
+    """Its level is `info`."""
+    live = records(600, 1)
+    live.attributions.phi_NDL[:, 1] = live.attributions.phi_NDL[:, 0] * SCALES[1] / SCALES[0]
+    found = detect_drift(replace(POLICY, classifier=True), records(600, 0), live, "mean_abs", HOUR)
+    assert found.labels[0].level == Level.NONE
+    assert found.level == Level.INFO
+    assert found.separability is not None
+    assert found.separability.value is not None
+    assert found.separability.value > 0.6

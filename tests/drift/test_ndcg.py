@@ -1,4 +1,4 @@
-"""nDCG: the published example, scikit-learn, and the edges."""
+"""nDCG: the published example, scikit-learn, and special cases."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sklearn.metrics import ndcg_score
 from runner.drift.ndcg import chance, floor, ndcg
 
 
-def test_the_documented_example() -> None:
-    """The example of the AWS page, to all digits."""
+def test_documented_example() -> None:
+    """The example of the AWS documentation, with all digits."""
     assert ndcg(np.array([0.70, 0.50, 0.05]), np.array([0.10, 0.20, 0.70])) == 0.6876396241226223
 
 
-def test_agrees_with_scikit_learn() -> None:
-    """On 1 000 random vectors, without ties and with them, scikit-learn has the same."""
+def test_equals_scikit_learn() -> None:
+    """The values are equal for 1,000 random vectors, with and without ties."""
     rng = np.random.default_rng(0)
     for _ in range(1000):
         size = rng.integers(2, 40)
@@ -29,11 +29,11 @@ def test_agrees_with_scikit_learn() -> None:
 
 
 @given(arrays(np.float64, (2, 4, 5), elements=st.sampled_from([0.0, 0.1, 0.3, 7.0])))
-def test_rows_at_once_have_what_each_has_alone(both_PD: np.ndarray) -> None:
-    """To the bit, with ties and zeros; one row of gains may stand beside many orders."""
+def test_several_rows_equal_single_rows(both_PD: np.ndarray) -> None:
+    """Results are bit-identical, with ties and zeros; one row of gains is broadcast to many rankings."""
     reference_PD, live_PD = both_PD
-    alone = [ndcg(*row) for row in zip(reference_PD, live_PD, strict=True)]
-    np.testing.assert_array_equal(ndcg(reference_PD, live_PD), alone)
+    single = [ndcg(*row) for row in zip(reference_PD, live_PD, strict=True)]
+    np.testing.assert_array_equal(ndcg(reference_PD, live_PD), single)
     np.testing.assert_array_equal(ndcg(reference_PD[0], live_PD), [ndcg(reference_PD[0], live_D) for live_D in live_PD])
 
 
@@ -41,22 +41,22 @@ gains = st.lists(st.floats(0, 1e6), min_size=1, max_size=12).filter(any).map(np.
 
 
 @given(gains, st.randoms())
-def test_floor_and_one_are_the_bounds(reference: np.ndarray[tuple[int], np.dtype[np.float64]], random: object) -> None:
-    """No order is better than the reference's own or worse than its reverse."""
+def test_bounds_are_floor_and_1(reference: np.ndarray[tuple[int], np.dtype[np.float64]], random: object) -> None:
+    """The reference's order is best, its reverse is worst."""
     live = np.random.default_rng(0).random(len(reference))
     assert floor(reference) - 1e-12 <= ndcg(reference, live) <= 1 + 1e-12
     assert ndcg(reference, reference) == pytest.approx(1)
     assert ndcg(reference, -reference) == pytest.approx(floor(reference))
 
 
-def test_chance_is_the_mean_over_orders() -> None:
-    """Chance is what shuffling gives on average, and what ties between all features give."""
+def test_chance_is_the_mean_of_all_orders() -> None:
+    """It equals the mean of random orders, and the value of a tie of all features."""
     reference, rng = np.array([5.0, 3.0, 2.0, 0.5]), np.random.default_rng(0)
     shuffled = [ndcg(reference, rng.random(4)) for _ in range(20_000)]
     assert chance(reference) == pytest.approx(np.mean(shuffled), abs=2e-3)
     assert chance(reference) == pytest.approx(ndcg(reference, np.ones(4)))
 
 
-def test_nothing_to_rank() -> None:
-    """Where all gains are zero there is no ratio."""
+def test_zero_gains_are_undefined() -> None:
+    """The ratio is NaN if all gains are zero."""
     assert all(np.isnan(value) for value in (ndcg(np.zeros(3), np.ones(3)), floor(np.zeros(3)), chance(np.zeros(3))))

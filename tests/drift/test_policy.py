@@ -1,4 +1,4 @@
-"""From false alarms a year to the level of one window, and back by counting."""
+"""Significance level of a window from the accepted number of false alarms per year."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 1), (2, 3), (3, 3), (3, 5)])
-@pytest.mark.parametrize("promised", [0.1, 1.0, 50.0])
-def test_a_year_has_as_many_false_alarms_as_promised(k: int, n: int, promised: float) -> None:
-    """The rate at the level, times the windows of a year."""
-    rule = AlertPolicy(promised, k, n)
-    assert rule.false_alarm_probability(rule.significance(HOUR)) * 365 * 24 == pytest.approx(promised, rel=1e-6)
+@pytest.mark.parametrize("accepted", [0.1, 1.0, 50.0])
+def test_false_alarms_per_year_match_the_policy(k: int, n: int, accepted: float) -> None:
+    """The false alarm probability times the windows of a year is the accepted number."""
+    rule = AlertPolicy(accepted, k, n)
+    assert rule.false_alarm_probability(rule.significance(HOUR)) * 365 * 24 == pytest.approx(accepted, rel=1e-6)
 
 
-def test_the_figures_that_people_know() -> None:
-    """A level of 1 % is 88 alarms a year, and 2.6 where two of three windows are needed."""
+def test_false_alarms_per_year_of_known_levels() -> None:
+    """A significance level of 1 % gives 88 alarms per year, and 2.6 if two of three windows are required."""
     assert AlertPolicy(1).false_alarm_probability(0.01) * 8760 == pytest.approx(87.6)
     assert AlertPolicy(1, 2, 3).false_alarm_probability(0.01) * 8760 == pytest.approx(2.61, abs=0.01)
 
 
-def test_more_alarms_than_windows_is_always() -> None:
-    """The level is 1."""
+def test_significance_is_at_most_1() -> None:
+    """More accepted alarms than windows have the significance level 1."""
     assert AlertPolicy(1e9).significance(HOUR) == pytest.approx(1)
 
 
-def test_the_rate_is_what_chance_does() -> None:
-    """Drawn many times."""
+def test_false_alarm_probability_matches_a_simulation() -> None:
+    """The simulation has 200,000 sequences of three windows."""
     hits = np.random.default_rng(3).random((200_000, 3)) < 0.1
     assert AlertPolicy(1, 2, 3).false_alarm_probability(0.1) == pytest.approx((hits.sum(axis=1) >= 2).mean(), abs=2e-3)

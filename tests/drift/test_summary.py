@@ -1,4 +1,4 @@
-"""The verdict in words, whatever was found."""
+"""Headline and sentence of the verdict."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from runner.domain.attributions import Attributions
 from runner.drift.detect import Detector
 from runner.drift.ranking import rank_labels
 from runner.drift.summary import headline, minimum_detectable, sentence
-from tests.drift.samples import HOUR, POLICY, SCALES, local, summed
+from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions, mean_abs
 from tests.golden import Golden
 
-REFERENCE = local(600, 0)
+REFERENCE = local_attributions(600, 0)
 
 
-def told(live: Attributions, reference: Attributions = REFERENCE) -> str:
-    """Return headline and sentence."""
-    rule = rank_labels(summed(reference), summed(live), 0.9)
+def verdict(live: Attributions, reference: Attributions = REFERENCE) -> str:
+    """Return headline and sentence of a window."""
+    rule = rank_labels(mean_abs(reference), mean_abs(live), 0.9)
     finding = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
-    return f"{headline(rule, finding)}: {sentence(rule, finding, summed(reference), summed(live))}"
+    return f"{headline(rule, finding)}: {sentence(rule, finding, mean_abs(reference), mean_abs(live))}"
 
 
 @pytest.mark.parametrize(
@@ -36,38 +36,37 @@ def told(live: Attributions, reference: Attributions = REFERENCE) -> str:
     ids=["none", "info", "warning", "violation", "insufficient data"],
 )
 def test_each_level_has_a_headline_and_a_sentence(times: list[float], rows: int, golden: Golden) -> None:
-    """Two words, then what moved beside what chance moves, and the nDCG that SageMaker's users know."""
-    text = told(local(rows, 1, SCALES * times))
-    golden(text)
+    """The sentence states the attribution shift, the shift expected by chance and nDCG."""
+    golden(verdict(local_attributions(rows, 1, SCALES * times)))
 
 
-def test_a_ranking_that_is_broken_is_drift_whatever_else(golden: Golden) -> None:
-    """With too few records the rule of the ranking still rings."""
-    live = replace(local(20, 1), phi_NDL=local(20, 1).phi_NDL[:, ::-1])
-    golden(told(live))
+def test_ndcg_violation_is_drift_also_with_too_few_records(golden: Golden) -> None:
+    """The nDCG rule needs no minimum number of records."""
+    live = replace(local_attributions(20, 1), phi_NDL=local_attributions(20, 1).phi_NDL[:, ::-1])
+    golden(verdict(live))
 
 
-def test_of_several_labels_the_worst_is_told() -> None:
-    """By name."""
-    reference, live = local(600, 0, labels=("y", "z")), local(300, 1, labels=("y", "z"))
+def test_sentence_names_the_worst_label() -> None:
+    """It is named if there are several labels."""
+    reference, live = local_attributions(600, 0, labels=("y", "z")), local_attributions(300, 1, labels=("y", "z"))
     live.phi_NDL[:, 2, 1] *= 5
-    assert " for z (nDCG " in told(live, reference)
+    assert " for z (nDCG " in verdict(live, reference)
 
 
-def test_few_records_say_that_they_could_have_seen_nothing(golden: Golden) -> None:
-    """So that nobody takes silence for health."""
+def test_few_records_state_that_no_change_is_detectable(golden: Golden) -> None:
+    """The absence of a finding is no evidence of no drift."""
     few = replace(POLICY, min_rows=2)
-    rule = rank_labels(summed(REFERENCE), summed(local(5, 1)), 0.9)
-    finding = Detector(few).find(REFERENCE, local(5, 1), "mean_abs", HOUR)
-    golden(sentence(rule, finding, summed(REFERENCE), summed(local(5, 1))))
+    rule = rank_labels(mean_abs(REFERENCE), mean_abs(local_attributions(5, 1)), 0.9)
+    finding = Detector(few).find(REFERENCE, local_attributions(5, 1), "mean_abs", HOUR)
+    golden(sentence(rule, finding, mean_abs(REFERENCE), mean_abs(local_attributions(5, 1))))
 
 
-def test_what_can_be_seen_is_told_beforehand(golden: Golden) -> None:
-    """From the sizes of both sides, the number of tests, and the false alarms that are accepted."""
+def test_minimum_detectable_change_of_a_reference(golden: Golden) -> None:
+    """It depends on both numbers of records, the number of tests and the accepted false alarms."""
     golden(minimum_detectable(POLICY, 666, 14))
     golden(minimum_detectable(POLICY, 5, 14))
 
 
-def test_attributions_that_are_all_zero_are_told(golden: Golden) -> None:
+def test_zero_attributions_have_a_sentence(golden: Golden) -> None:
     """The model ignores its inputs, or they equal the SHAP baseline."""
-    golden(told(replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))))
+    golden(verdict(replace(local_attributions(300, 1), phi_NDL=np.zeros((300, 5, 1)))))

@@ -25,7 +25,7 @@ from runner.results.documents import (
     load_drift,
     sha256,
 )
-from tests.drift.samples import HOUR, POLICY, local
+from tests.drift.samples import HOUR, POLICY, local_attributions
 from tests.golden import Golden
 
 EXPECTED = Path(__file__).parents[1] / "expected"
@@ -88,7 +88,7 @@ def test_other_documents_are_refused(data: bytes) -> None:
 
 def test_undefined_figures_are_null_in_drift_json() -> None:
     """For attributions that are all zero, and for a reference without stored records."""
-    reference, zero = local(600, 0), replace(local(300, 1), phi_NDL=np.zeros((300, 5, 1)))
+    reference, zero = local_attributions(600, 0), replace(local_attributions(300, 1), phi_NDL=np.zeros((300, 5, 1)))
     verdict = RankingResult(0.9, (LabelRanking("y", "y", None, None, None, ("degenerate",)),))
     against = GlobalAttributions(("x",), ("y",), np.array([[0.5]]), np.array([0.25]))
     document = orjson.loads(
@@ -106,7 +106,7 @@ def test_drift_round_trip() -> None:
     verdict = RankingResult(0.9, (LabelRanking("label0", "label0", 0.75, 0.4, 0.6, (ABSOLUTE,)),))
     point = HistoryPoint("a", "b", Status.FAILED, Level.NONE, Level.NONE, None, 0.9, 0.5, None, None, None, "ab")
     result = replace(
-        Detector(POLICY).find(local(600, 0), local(300, 1), "mean_abs", HOUR),
+        Detector(POLICY).find(local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR),
         canary=Canary(9, changed=True, difference=0.5, moved=None),
     )
     data = dump_drift(DriftDocument(verdict, result, ATTRIBUTIONS, (point, point)))
