@@ -130,7 +130,7 @@ def test_documents_are_strict_json(golden: Golden) -> None:
 
 def test_effects_of_version_1_have_the_keys_of_this_version() -> None:
     """Labels, segments and history are renamed; a feature called mass keeps its name."""
-    result = Detector(POLICY).find(local(600, 0), local(300, 1), "mean_abs", HOUR)
+    result = Detector(POLICY).find(local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR)
     result = replace(result, segments=(SegmentResult("a", Level.INFO, 6, 3, result.labels),))
     against = GlobalAttributions(("mass",), ("y",), np.array([[0.5]]), np.array([0.25]))
     point = HistoryPoint("a", "b", Status.COMPLETED, Level.NONE, Level.NONE, None, 0.9, 0.5, 0.1, 0.25, 0.125, None)
