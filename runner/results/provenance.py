@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
+
+import runner
+
+DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
+"""Packages whose versions are stored with each result."""
 
 
 @dataclass(frozen=True)
@@ -29,3 +36,9 @@ class Stopwatch:
         start = self.clock()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + self.clock() - start, 4)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of shapwatch, Python and the dependencies."""
+    packages = {name: metadata.version(name) for name in DEPENDENCIES}
+    return {"shapwatch": runner.__version__, "python": platform.python_version(), **packages}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from runner import storage
-from runner.errors import DatasetError
+from runner.errors import BackgroundError, DatasetError, RecordError
+from runner.records.payloads import Body, Format
 from runner.sources.data import Data
 from runner.sources.data_file import DataFile
 from runner.sources.record_collector import RecordCollector
@@ -54,3 +57,29 @@ class Dataset:
             if not captured.records:
                 raise DatasetError(f"{self.location}: contains no record; expected {self.data.dataset_type}")
             return sampled(captured, self.max_records).features(), digest
+
+
+def baseline_rows(baseline: str | Sequence[Any], data: Data) -> Sequence[Sequence[Any]] | None:
+    """Return the rows of `shap.baseline`, or None for its value `mean`.
+
+    Args:
+        baseline: `mean`, the location of a file, or rows; rows may have the format of the dataset's records.
+        data: format of the dataset.
+
+    Raises:
+        BackgroundError: if a row is not valid.
+        DatasetError, MissingInput: if the file cannot be read.
+    """
+    if baseline == "mean":
+        return None
+    if isinstance(baseline, str):
+        return Dataset(baseline, data, "shap.baseline", "the SHAP baseline").read()[0].rows()
+    layout: Format = "application/json" if data.dataset_type == "application/json" else "application/jsonlines"
+    try:
+        return [
+            values
+            for row in baseline
+            for values in ([row] if isinstance(row, list) else data.fields.rows(Body([row], layout)))
+        ]
+    except RecordError as error:
+        raise BackgroundError(str(error)) from error

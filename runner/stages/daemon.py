@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -57,6 +59,36 @@ class DaemonStage:
     port: Port | None
 
     __pydantic_config__ = NO_OTHER_KEYS
+
+    def run(
+        self,
+        ledger: Ledger,
+        supervisor: Supervisor,
+        monitors: Sequence[Declaration],
+        lease_seconds: float,
+        keep: timedelta | None,
+        keep_results: Callable[[Snapshot], timedelta | None],
+        clock: Callable[[], datetime],
+    ) -> Outcome:
+        """Run a daemon; its attributes describe the arguments."""
+        from runner.scheduling.daemon.dispatcher import Dispatcher
+        from runner.scheduling.daemon.health import serve_health
+        from runner.scheduling.ledger.leadership import Leadership
+
+        return Daemon(
+            settings=self,
+            ledger=ledger,
+            leadership=Leadership(ledger.database),
+            supervisor=supervisor,
+            create_dispatcher=partial(Dispatcher, ledger, supervisor, clock, time.monotonic),
+            monitors=monitors,
+            health=None if self.port is None else partial(serve_health, self.host, self.port),
+            lease_seconds=lease_seconds,
+            keep=keep,
+            keep_results=keep_results,
+            clock=clock,
+            stopwatch=time.monotonic,
+        ).run()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from runner.domain.executions import Outcome, Window
 from runner.domain.text import plural
 from runner.drift.sequential import SequentialStopping
 from runner.explain.preflight import Preflight, preflight, preflight_rows
-from runner.models.remote import DryRunModel
+from runner.models.remote import DryRunModel, Remote
 from runner.monitors.explaining import Explaining
 from runner.protocols import RemoteModel, calls_made
 from runner.results import directory, manifest
@@ -125,24 +125,19 @@ class Plan:
     Attributes:
         source, reference: records and reference of an execution.
         dataset: records of baselining.
-        certainty: rule that decides when enough records are explained.
-        canary_rows: number of stored reference records that an execution explains again.
-        price: price of 1,000 calls; None if unknown.
-        most_per_second: limit of calls per second; None for no limit.
+        stopping: rule that decides when enough records are explained.
+        remote: remote model, with the price and the limit of its calls; None for a model in this process.
         clock: monotonic clock, in seconds.
         target: folder of the saved plan.
     """
 
     settings: PlanStage
-
     source: WindowReader
     dataset: Dataset
     reference: Path
     explaining: Explaining
-    certainty: SequentialStopping
-    canary_rows: int
-    price: float | None
-    most_per_second: float | None
+    stopping: SequentialStopping
+    remote: Remote | None
     clock: Callable[[], float]
     target: Path
 
@@ -170,7 +165,7 @@ class Plan:
             features = captured.features()
             background = self.explaining.background(features, reference.background)
             canaries = (
-                references.canaries(reference.sample, self.canary_rows).features
+                references.canaries(reference.sample, self.stopping.policy.canary_rows).features
                 if reference.sample
                 else features.clear()
             )
@@ -178,7 +173,7 @@ class Plan:
 
     def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
         """Return the records of an execution's first sample; None if it explains all at once."""
-        count = next(self.certainty.sample_sizes(features.height))
+        count = next(self.stopping.sample_sizes(features.height))
         return None if count == features.height else features[hash_order(features)[:count]]
 
     def _estimate(self, records: Records) -> Estimate:
@@ -202,7 +197,7 @@ class Plan:
             probe=probe,
             shown=sent,
             seconds=self._seconds(probe, rows, calls),
-            cost=self.price * calls.requests / 1000 if calls and self.price is not None else None,
+            cost=self._cost(calls),
             preflight=checked,
         )
 
@@ -242,7 +237,13 @@ class Plan:
         if calls is None:
             return rows / probe.rows * probe.seconds
         probed = calls.requests / probe.calls * probe.seconds
-        return max(probed, calls.requests / self.most_per_second) if self.most_per_second else probed
+        limit = self.remote and self.remote.max_requests_per_second
+        return max(probed, calls.requests / limit) if limit else probed
+
+    def _cost(self, calls: Calls | None) -> float | None:
+        """Return the price of all calls; None if it is unknown."""
+        price = self.remote.price_per_1k_calls if self.remote else None
+        return None if price is None or calls is None else price * calls.requests / 1000
 
 
 def _explained(records: Records) -> Iterator[pl.DataFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +19,7 @@ from runner.models.base import LocalModel
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.types import NO_OTHER_KEYS, Port, Variable
-from runner.urls import is_loopback
+from runner.urls import bearer_token, is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -37,6 +38,11 @@ class ServeStage:
     attached: bool
 
     __pydantic_config__ = NO_OTHER_KEYS
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token in the environment; see `environment_token`."""
+        return environment_token(self.token_env)
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,19 @@ class Serve:
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         address = f"http://{host}:{listening.getsockname()[1]}/endpoints/{self.endpoint}/invocations"
         print(f"serving {self.endpoint} at {address}", flush=True)  # noqa: T201  the starting process waits for this line
+
+
+def environment_token(variable: str) -> str | None:
+    """Return the bearer token in an environment variable; None if it is not set.
+
+    Raises:
+        SettingsError: if the token cannot be sent in a header.
+    """
+    text = os.environ.get(variable, "")
+    try:
+        return bearer_token(text) if text else None
+    except ValueError as error:
+        raise SettingsError([f"stage.token_env: the environment variable {variable} {error}"]) from error
 
 
 def _summary(answered: int, capture: DataCapture | None) -> str:

@@ -74,13 +74,13 @@ class LedgerStatus:
 
     Attributes:
         ledger: function that opens the ledger.
-        lease: time without heartbeat after which a daemon is considered dead.
+        lease_seconds: seconds without heartbeat after which a daemon is considered dead.
         clock: current time in UTC.
     """
 
     settings: StatusStage
     ledger: Callable[[], AbstractContextManager[Ledger]]
-    lease: timedelta
+    lease_seconds: float
     clock: Callable[[], datetime]
 
     def run(self) -> Outcome:
@@ -108,7 +108,7 @@ class LedgerStatus:
         )
         statuses = []
         for daemon in daemons:
-            gone = abs(now - daemon.heartbeat) > self.lease
+            gone = abs(now - daemon.heartbeat) > timedelta(seconds=self.lease_seconds)
             state = "gone" if gone else "leading" if daemon is leader else "silent" if daemon.leading else "standby"
             statuses.append(DaemonStatus(state, daemon))
         return statuses

@@ -16,6 +16,7 @@ from runner.protocols import Item, Track
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset
 from runner.sources.traffic import MiniBatch, mini_batches, rescaled
+from runner.stages.serve import environment_token
 from runner.types import NO_OTHER_KEYS, Rate, Seconds, Url, Variable
 from runner.urls import without_secrets
 
@@ -59,6 +60,11 @@ class TrafficStage:
     token_env: Variable
 
     __pydantic_config__ = NO_OTHER_KEYS
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token in the environment; see `environment_token`."""
+        return environment_token(self.token_env)
 
 
 @dataclass(frozen=True)

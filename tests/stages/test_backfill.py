@@ -334,11 +334,10 @@ def test_running_windows_have_heartbeats(bench: Bench, tmp_path: Path) -> None:
 def test_a_backfill_is_not_listed_as_daemon(bench: Bench, golden: Golden) -> None:
     """The stage `status` during a backfill lists no standby."""
     messages: list[str] = []
-    lease = timedelta(seconds=LEASE)
 
     def launch(execution: ExecutionRecord) -> Child:
         messages.append(
-            LedgerStatus(StatusStage("status", "table"), lambda: nullcontext(bench.ledger), lease, bench.clock)
+            LedgerStatus(StatusStage("status", "table"), lambda: nullcontext(bench.ledger), LEASE, bench.clock)
             .run()
             .message
         )

@@ -62,8 +62,7 @@ def beat(bench: Bench, owner: str = "daemon", leading: bool = True, ago: timedel
 
 def message(bench: Bench, layout: Any) -> str:
     """Return the message of the stage."""
-    lease = timedelta(seconds=LEASE)
-    outcome = LedgerStatus(StatusStage("status", layout), lambda: nullcontext(bench.ledger), lease, bench.clock).run()
+    outcome = LedgerStatus(StatusStage("status", layout), lambda: nullcontext(bench.ledger), LEASE, bench.clock).run()
     assert outcome.succeeded
     return outcome.message
 
