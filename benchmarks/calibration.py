@@ -1,10 +1,10 @@
-"""How often the calibrated verdict is wrong, and what it finds, beside SageMaker's rule, on the notebook's own model.
+"""Rates of false alarms and detected incidents of the calibrated verdict and SageMaker's rule, on the notebook's model.
 
-    python -m benchmarks.calibration [--json] [--windows 1000] [--promised 87.6]
+    python -m benchmarks.calibration [--json] [--windows 1000] [--false-alarms 87.6]
 
-Windows without drift are drawn from the notebook's 1,000 records (its validation and test files with the country
-encoded alike), each with a reference of 666 records of its own: the promise is one over references. Incidents are done
-to the test file.
+Windows without drift are drawn from the notebook's 1,000 records (validation and test file, with `Country` encoded as
+in the validation file). Each has its own reference of 666 records, because the rate holds on average over references.
+Incidents are changes of the test file. Fails if there are more false alarms than accepted.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ BACKGROUND = [39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]
 HOUR = timedelta(hours=1)
 SIZES = (10, 30, 100, 300, 1000)
 THRESHOLD = 0.9
-HERE = Engine(kind="serial", workers=None, address=None)
+ENGINE = Engine(kind="serial", workers=None, address=None)
 ESTIMATOR = Estimator(
     explainer=Exact(),
     agg_method=Aggregation.MEAN_ABS,
     groups={},
     use_logit=False,
     max_batch_rows=1_000_000,
-    engine=HERE,
+    engine=ENGINE,
 )
 POLICY = DriftPolicy(
     false_alarms_per_year=1.0,
@@ -74,13 +74,13 @@ Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def records(name: str) -> NDArray[np.float64]:
-    """Return the features of a file of the notebook."""
+    """Return the features in a file of the notebook."""
     with (ADULT / name).open() as lines:
         return np.array([json.loads(line)["features"] for line in lines], dtype=float)
 
 
 def changed(rows_ND: NDArray[np.float64], name: str, change: Change) -> NDArray[np.float64]:
-    """Return records with something done to a feature."""
+    """Return records with one changed feature."""
     rows_ND = rows_ND.copy()
     rows_ND[:, NAMES.index(name)] = change(rows_ND[:, NAMES.index(name)])
     return rows_ND
@@ -95,19 +95,19 @@ def explained(rows_ND: NDArray[np.float64]) -> Attributions:
     return ESTIMATOR.explain(model, pl.DataFrame(rows_ND, schema=NAMES), background, lambda items, *_: items)
 
 
-def some(attributions: Attributions, rows: NDArray[np.intp]) -> Attributions:
-    """Return the attributions of some records."""
+def subset(attributions: Attributions, rows: NDArray[np.intp]) -> Attributions:
+    """Return the attributions of the records with these indices."""
     return replace(attributions, phi_NDL=attributions.phi_NDL[rows], scores_NL=attributions.scores_NL[rows])
 
 
 def ndcg(reference: Attributions, live: Attributions) -> float:
-    """Return what SageMaker's rule looks at."""
+    """Return nDCG, the statistic of SageMaker's rule."""
     (drift,) = rank_labels(ESTIMATOR.aggregate(reference), ESTIMATOR.aggregate(live), THRESHOLD).drifts
     return float("nan") if drift.ndcg is None else drift.ndcg
 
 
-def most(windows: int, level: float) -> int:
-    """Return the number of alarms that a promise is broken at: so many or more come once in a thousand runs."""
+def alarm_limit(windows: int, level: float) -> int:
+    """Return the number of alarms that has a probability of at most 0.001 if the level is correct (binomial tail)."""
     tail, alarms = 1.0, 0
     while tail > 1e-3:
         tail -= comb(windows, alarms) * level**alarms * (1 - level) ** (windows - alarms)
@@ -116,24 +116,24 @@ def most(windows: int, level: float) -> int:
 
 
 def pooled() -> NDArray[np.float64]:
-    """Return the records that windows without drift are drawn from."""
-    return np.concatenate([records("validation-dataset.jsonl"), alike(records("test-dataset.jsonl"))])
+    """Return the population of records for windows without drift."""
+    return np.concatenate([records("validation-dataset.jsonl"), same_encoding(records("test-dataset.jsonl"))])
 
 
-def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
-    """Yield, for each size of a window, how often rules alarm though nothing has drifted.
+def without_drift(windows: int, false_alarms: float) -> Iterator[dict[str, Any]]:
+    """Yield the false-alarm rates of the rules for each window size.
 
-    `one_a_year` is how often a window is detected at the level of the default, `two_of_three` how often two of three
-    windows in a row are past the level that they may have for the same promise.
+    `one_a_year` is the rate at the default level, and `two_of_three` the rate of two significant windows among three
+    consecutive ones, at the level that gives the same number of false alarms per year.
     """
     rows_ND, rng = pooled(), np.random.default_rng(1)
     population = explained(rows_ND)
-    detector = Detector(replace(POLICY, false_alarms_per_year=promised, min_rows=2, permutations=199))
-    level, allowed = promised / (YEAR / HOUR), AlertPolicy(promised, 2, 3).significance(HOUR)
+    detector = Detector(replace(POLICY, false_alarms_per_year=false_alarms, min_rows=2, permutations=199))
+    level, allowed = false_alarms / (YEAR / HOUR), AlertPolicy(false_alarms, 2, 3).significance(HOUR)
     for rows in SIZES:
         warned, ranked, p = 0, 0, []
         for _ in range(windows):
-            reference, live = (some(population, rng.integers(0, len(rows_ND), n)) for n in (666, rows))
+            reference, live = (subset(population, rng.integers(0, len(rows_ND), n)) for n in (666, rows))
             found = detector.find(reference, live, "mean_abs", HOUR)
             warned += found.level in {Level.WARNING, Level.VIOLATION}
             ranked += ndcg(reference, live) < THRESHOLD
@@ -143,61 +143,66 @@ def without_drift(windows: int, promised: float) -> Iterator[dict[str, Any]]:
         detected = (np.array(p) <= level).mean()
         yield {
             "rows": rows,
-            "promised": level,
+            "accepted": level,
             "detected": float(detected),
             "two_of_three": float(together.mean()),
             "warning_or_worse": warned / windows,
             "one_a_year": float((np.array(p) <= POLICY.significance(HOUR)).mean()),
             "below_0.9": ranked / windows,
-            "kept": detected * windows < most(windows, level),
+            "within_limit": detected * windows < alarm_limit(windows, level),
         }
 
 
-def divided(windows: int, promised: float) -> Iterator[dict[str, Any]]:
-    """Yield how often rules with more parts alarm, on 300 records without drift: what they share is one level."""
+def divided_level(windows: int, false_alarms: float) -> Iterator[dict[str, Any]]:
+    """Yield the false-alarm rates of rules that divide the level among several tests, for windows of 300 records."""
     rows_ND, rng = pooled(), np.random.default_rng(2)
     population = explained(rows_ND)
-    usual = replace(POLICY, false_alarms_per_year=promised, permutations=199)
+    plain = replace(POLICY, false_alarms_per_year=false_alarms, permutations=199)
     rules = {
-        "features": usual,
-        "and segments": replace(usual, segment_by="Sex"),
-        "and a classifier": replace(usual, classifier=True),
-        "all of them": replace(usual, segment_by="Sex", classifier=True),
+        "features": plain,
+        "and segments": replace(plain, segment_by="Sex"),
+        "and a classifier": replace(plain, classifier=True),
+        "all of them": replace(plain, segment_by="Sex", classifier=True),
     }
-    told = dict.fromkeys(rules, 0)
+    alarms = dict.fromkeys(rules, 0)
     for _ in range(windows):
-        places = [rng.integers(0, len(rows_ND), n) for n in (666, 300)]
-        reference, live = (some(population, chosen) for chosen in places)
-        before, now = (pl.DataFrame(rows_ND[chosen], schema=NAMES) for chosen in places)
+        indices = [rng.integers(0, len(rows_ND), n) for n in (666, 300)]
+        reference, live = (subset(population, chosen) for chosen in indices)
+        before, now = (pl.DataFrame(rows_ND[chosen], schema=NAMES) for chosen in indices)
         for name, rule in rules.items():
             parts = segments(rule.segment_by, before, now, rule.min_rows) if rule.segment_by else ()
-            told[name] += Detector(rule).find(reference, live, "mean_abs", HOUR, parts).level is not Level.NONE
-    for name, count in told.items():
-        level = promised / (YEAR / HOUR)
-        yield {"rule": name, "promised": level, "detected": count / windows, "kept": count < most(windows, level)}
+            alarms[name] += Detector(rule).find(reference, live, "mean_abs", HOUR, parts).level is not Level.NONE
+    for name, count in alarms.items():
+        level = false_alarms / (YEAR / HOUR)
+        yield {
+            "rule": name,
+            "accepted": level,
+            "detected": count / windows,
+            "within_limit": count < alarm_limit(windows, level),
+        }
 
 
-def alike(rows_ND: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the test file's records with the country encoded as in the validation file."""
+def same_encoding(rows_ND: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the records of the test file with `Country` encoded as in the validation file."""
     return changed(rows_ND, "Country", lambda country_N: country_N + (country_N == 37))
 
 
 def incidents() -> Iterator[dict[str, Any]]:
-    """Yield what is found of each incident at each size."""
-    shipped = records("test-dataset.jsonl")
-    fixed = alike(shipped)
-    done = {
-        "nothing": fixed,
-        "as shipped: Country one lower": shipped,
+    """Yield the verdict on each incident for each window size."""
+    original = records("test-dataset.jsonl")
+    fixed = same_encoding(original)
+    windows = {
+        "none": fixed,
+        "original files: Country one lower": original,
         "Education-Num frozen": changed(fixed, "Education-Num", lambda values_N: np.full_like(values_N, 10)),
         "Hours per week / 10": changed(fixed, "Hours per week", lambda hours_N: hours_N / 10),
         "Sex codes swapped": changed(fixed, "Sex", lambda sex_N: 1 - sex_N),
     }
     reference = explained(records("validation-dataset.jsonl"))
-    for name, rows_ND in done.items():
+    for name, rows_ND in windows.items():
         live = explained(rows_ND)
         for rows in (30, 100, 300):
-            window = some(live, np.arange(rows))
+            window = subset(live, np.arange(rows))
             found = Detector(POLICY).find(reference, window, "mean_abs", HOUR)
             (label,) = found.labels
             first = min(label.features, key=lambda feature: (feature.p, -feature.distance))
@@ -214,33 +219,33 @@ def incidents() -> Iterator[dict[str, Any]]:
 
 
 def speed() -> dict[str, Any]:
-    """Return how long the verdict of 10,000 records takes."""
+    """Return the seconds of the verdict on 10,000 records."""
     reference = explained(records("validation-dataset.jsonl"))
-    live = some(reference, np.random.default_rng(2).integers(0, 666, 10_000))
+    live = subset(reference, np.random.default_rng(2).integers(0, 666, 10_000))
     start = time.perf_counter()
-    one = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
+    first = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
     seconds = time.perf_counter() - start
     return {
         "records": 10_000,
         "seconds": round(seconds, 2),
-        "same": one == Detector(POLICY).find(reference, live, "mean_abs", HOUR),
+        "same": first == Detector(POLICY).find(reference, live, "mean_abs", HOUR),
     }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="one object a row")
-    parser.add_argument("--windows", type=int, default=1000, help="without drift, at each size")
-    parser.add_argument("--promised", type=float, default=87.6, help="false alarms a year")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("--windows", type=int, default=1000, help="windows without drift per size")
+    parser.add_argument("--false-alarms", type=float, default=87.6, help="accepted false alarms per year")
     arguments = parser.parse_args()
     if not ADULT.is_dir():
         raise SystemExit(f"the notebook's model and data are not at {ADULT}; set ADULT_DIR")
-    broken = False
-    drawn = arguments.windows, arguments.promised
-    for table in (without_drift(*drawn), divided(*drawn), incidents(), iter([speed()])):
+    exceeded = False
+    drawn = arguments.windows, arguments.false_alarms
+    for table in (without_drift(*drawn), divided_level(*drawn), incidents(), iter([speed()])):
         for number, row in enumerate(table):
-            broken |= row.get("kept") is False
+            exceeded |= row.get("within_limit") is False
             if arguments.json:
                 print(json.dumps(row))
                 continue
@@ -249,8 +254,8 @@ def main() -> None:
             print(
                 "  ".join(f"{value:>16.4g}" if isinstance(value, float) else f"{value!s:>16}" for value in row.values())
             )
-    if broken:
-        raise SystemExit("more false alarms than promised")
+    if exceeded:
+        raise SystemExit("more false alarms than accepted")
 
 
 if __name__ == "__main__":

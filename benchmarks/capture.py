@@ -1,11 +1,11 @@
-"""Reading captures against DuckDB's JSON reader and a json + jmespath loop: same file, same records, same run.
+"""Reading captures, compared with DuckDB's JSON reader and a json + jmespath loop on the same file in the same run.
 
     python -m benchmarks.capture [--json] [--events 500000] [--repeat 5] [--no-peers]
 
-Generates events of the notebook's shape (14 integer features, one score) and prints events a second, the ratio to the
-slowest, and the peak memory of each method, which runs in a process of its own. All end with a table of the same
-columns: event id, inference id, time, one column a feature, score; ours, and DuckDB's where it says so, also with the
-number of the line each record stands in. `--no-peers` measures ours alone, for large files.
+Generates events of the notebook's shape (14 integer features, one score). Prints events per second, the ratio to the
+slowest method, and peak memory; each method runs in a separate process. All methods produce a table of event id,
+inference id, time, one column per feature, and score; shapwatch, and DuckDB where stated, also the line number of each
+record. `--no-peers` measures shapwatch only, for large files.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from runner.domain.executions import Window
 FEATURES = 14
 WINDOW = Window.parse("2023-01-19T05")
 LIMITS = (90, 9, 1_500_000, 16, 17, 7, 15, 6, 5, 2, 100_000, 4_400, 100, 42)
-"""One more than the largest value of each feature."""
+"""Upper bound of each feature, exclusive."""
 
 
 def generate(path: Path, events: int) -> None:
-    """Write a capture file with that many events, the same ones each time."""
-    rng = random.Random(0)  # noqa: S311  data to read, no secret
+    """Write a capture file with reproducible events."""
+    rng = random.Random(0)  # noqa: S311  test data
     with path.open("w") as file:
         for i in range(events):
             file.write(_event(rng, i, events))
@@ -61,8 +61,8 @@ def _event(rng: random.Random, i: int, events: int) -> str:
     return json.dumps(document, separators=(",", ":")) + "\n"
 
 
-def ours(path: Path) -> int:
-    """Return how many records shapwatch's reader finds."""
+def shapwatch(path: Path) -> int:
+    """Return the number of records of shapwatch's reader."""
     from runner.records.fields import Fields
     from runner.sources.capture_file import CaptureFile
     from runner.sources.record_collector import RecordCollector
@@ -74,7 +74,7 @@ def ours(path: Path) -> int:
 
 
 def duckdb(path: Path, line: str = "") -> int:
-    """Return how many records DuckDB finds; lines that are no JSON are skipped, as ours are set aside."""
+    """Return the number of records of DuckDB; lines that are not JSON are skipped."""
     import duckdb
 
     columns = ", ".join(f"features[{d + 1}] AS feature{d}" for d in range(FEATURES))
@@ -96,7 +96,7 @@ def duckdb(path: Path, line: str = "") -> int:
                 WHERE captureData.endpointInput.encoding = 'JSON'
             )
             WHERE moment >= TIMESTAMP '{WINDOW.start:%F %T}' AND moment < TIMESTAMP '{WINDOW.end:%F %T}'
-            """,  # noqa: S608  nothing in it comes from outside
+            """,  # noqa: S608  contains constants only
             [str(path)],
         )
         (count,) = connection.execute("SELECT count(*) FROM records").fetchall()[0]
@@ -104,7 +104,7 @@ def duckdb(path: Path, line: str = "") -> int:
 
 
 def loop(path: Path) -> int:
-    """Return how many records the plain loop finds that a user would write: json and jmespath, line by line."""
+    """Return the number of records of a simple loop: json and jmespath, line by line."""
     from datetime import datetime
 
     import jmespath
@@ -125,7 +125,7 @@ def loop(path: Path) -> int:
 
 
 def duckdb_lines(path: Path) -> int:
-    """Return the same, with the number of its line for each record, as shapwatch has it."""
+    """Return the same, with the line number of each record."""
     return duckdb(path, "row_number() OVER () AS line,")
 
 
@@ -133,12 +133,12 @@ METHODS: dict[str, Callable[[Path], int]] = {
     "json + jmespath loop": loop,
     "DuckDB": duckdb,
     "DuckDB, line numbers": duckdb_lines,
-    "shapwatch": ours,
+    "shapwatch": shapwatch,
 }
 
 
 def measure(method: str, path: Path, repeat: int) -> dict[str, Any]:
-    """Return the median seconds of several runs in this process, and its peak memory."""
+    """Return the median seconds of several runs in this process, and the peak memory."""
     seconds = []
     for _ in range(repeat):
         start = time.perf_counter()
@@ -149,7 +149,7 @@ def measure(method: str, path: Path, repeat: int) -> dict[str, Any]:
 
 
 def compare(path: Path, methods: list[str], rounds: int) -> list[dict[str, Any]]:
-    """Return one row a method, measured in turns so that a noisy minute is everybody's."""
+    """Return one row per method; methods alternate, so that noise affects all of them."""
     found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
     for _ in range(rounds):
         for method in methods:
@@ -175,8 +175,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--events", type=int, default=500_000)
-    parser.add_argument("--repeat", type=int, default=5, help="rounds in which all methods take turns")
-    parser.add_argument("--no-peers", action="store_true", help="ours alone")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds with one run per method")
+    parser.add_argument("--no-peers", action="store_true", help="measure shapwatch only")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What the frontier is measured on: models with records, a background row, and the exact Shapley values.
+"""Cases of the frontier benchmark: models with records, a background row and exact Shapley values.
 
 Array letters: N records, D features.
 """
@@ -27,9 +27,9 @@ DEMO = Path(__file__).parents[1] / "runner" / "demo"
 ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
 ADULT_BASELINE = [[39, 2, 184870, 10, 10, 3, 6, 1, 4, 1, 1597, 61, 41, 37]]
 CATEGORIES = (1, 3, 5, 6, 7, 8, 9)
-"""Columns of the notebook's data whose numbers stand for categories, but for the country."""
-MATTERING = 20
-"""The most features of a record that may change what the model of 30 features says, so that they can be enumerated."""
+"""Columns of the notebook's data that encode categories, except the country."""
+MAX_MATTERING = 20
+"""Maximum number of features that can change the output for a record, so that coalitions can be enumerated."""
 
 JSON_LINES = Data(
     dataset_type="application/jsonlines",
@@ -57,20 +57,20 @@ Function = Callable[[Matrix], Matrix]
 
 
 def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:  # noqa: ARG001
-    """Pass the items through."""
+    """Yield the items without showing progress."""
     return items
 
 
 @dataclass
 class Case:
-    """A model as it is explained, and as a function of a matrix for peers, who know no types.
+    """A model for shapwatch, and the same model as a function of a matrix for the peers.
 
     Attributes:
-        name: of the case.
-        model, features, background: what shapwatch explains.
-        function: of x_ND, the same scores as a vector.
-        x_ND, background_D: the same records and background row, as numbers.
-        matters_ND: which features of a record can change what the model says.
+        name: name of the case.
+        model, features, background: inputs of shapwatch.
+        function: the scores as a vector, as a function of x_ND.
+        x_ND, background_D: the same records and background row as numbers.
+        matters_ND: whether a feature can change the output for a record.
     """
 
     name: str
@@ -88,11 +88,11 @@ class Case:
         return enumerated(self.function, self.x_ND, self.background_D, self.matters_ND)
 
     def first(self, count: int) -> Case:
-        """Return the case with no more than so many records."""
+        """Return the case with at most `count` records."""
         return replace(self, features=self.features[:count], x_ND=self.x_ND[:count], matters_ND=self.matters_ND[:count])
 
     def resampled(self, count: int) -> Case:
-        """Return the case with so many records, which differ, for what needs no truth."""
+        """Return the case with `count` different records, without exact values."""
         rng = np.random.default_rng(0)
         picked = self.features[rng.integers(self.features.height, size=count)]
         noise = pl.Series("noise", rng.integers(0, 1000, count))
@@ -101,7 +101,7 @@ class Case:
 
 @dataclass
 class Predictor:
-    """A model in this process: a function of a table."""
+    """A model that is a function of a table."""
 
     function: Callable[[pl.DataFrame], Matrix]
     label_headers: None = None
@@ -113,7 +113,7 @@ class Predictor:
 
 
 def enumerated(function: Function, x_ND: Matrix, background_D: Matrix, matters_ND: NDArray[np.bool_]) -> Matrix:
-    """Return the exact Shapley values, by all coalitions of the features that matter to a record."""
+    """Return exact Shapley values from all coalitions of the features that matter for a record."""
     phi_ND = np.zeros_like(x_ND)
     for n, x_D in enumerate(x_ND):
         playing = np.flatnonzero(matters_ND[n])
@@ -138,7 +138,7 @@ def _choose(n: int, k: int) -> float:
 
 
 def adult(rows: int) -> tuple[LinearLearner, pl.DataFrame, pl.DataFrame, list[int]]:
-    """Return the notebook's model, records, background and labels; of the demonstration where they are missing."""
+    """Return the notebook's model, records, background and labels; without its files, those of the quickstart."""
     folder, data = (ADULT, "validation-dataset.jsonl") if ADULT.is_dir() else (DEMO, "baseline.jsonl")
     (artifact,) = folder.glob("*.tar.gz")
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
@@ -151,7 +151,7 @@ def adult(rows: int) -> tuple[LinearLearner, pl.DataFrame, pl.DataFrame, list[in
 
 
 def logistic(rows: int) -> Case:
-    """Return the notebook's own model."""
+    """Return the case of the notebook's model."""
     model, features, background, _ = adult(rows)
     weights_D, bias, _, _ = model.parameters
 
@@ -193,7 +193,7 @@ def categories(rows: int) -> Case:
 
 
 def thirty(rows: int) -> Case:
-    """Return boosted trees on scikit-learn's breast cancer data, of held-out records that can be enumerated."""
+    """Return boosted trees on scikit-learn's breast cancer data, with held-out records that can be enumerated."""
     from sklearn.datasets import load_breast_cancer
     from sklearn.ensemble import GradientBoostingClassifier
 
@@ -202,7 +202,7 @@ def thirty(rows: int) -> Case:
     ensemble = GradientBoostingClassifier(n_estimators=60, max_depth=3, min_samples_leaf=20, random_state=0)
     function = _probability(ensemble.fit(train_ND, labels[:400]))
     matters_ND = _matters(ensemble, held_ND, background_D)
-    few = np.flatnonzero(matters_ND.sum(axis=1) <= MATTERING)[:rows]
+    few = np.flatnonzero(matters_ND.sum(axis=1) <= MAX_MATTERING)[:rows]
     features = pl.DataFrame(held_ND[few], schema=[f"f{d}" for d in range(30)])
     background = pl.DataFrame(background_D[None], schema=features.columns)
     model = Predictor(lambda table: function(table.to_numpy()))
@@ -229,7 +229,7 @@ def _probability(ensemble: Any) -> Function:
 
 
 def _matters(ensemble: Any, x_ND: Matrix, background_D: Matrix) -> NDArray[np.bool_]:
-    """Return in which features a record lies on another side than the background of a threshold of some tree."""
+    """Return whether a feature of a record and the background are on different sides of a threshold of any tree."""
     matters_ND = np.zeros(x_ND.shape, dtype=np.bool_)
     for tree in (stump.tree_ for stump in ensemble.estimators_[:, 0]):
         for d, threshold in zip(tree.feature, tree.threshold, strict=True):

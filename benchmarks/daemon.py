@@ -1,10 +1,10 @@
-"""A daemon with a thousand hourly schedules, beside APScheduler alone with a thousand cron jobs, in the same run.
+"""A daemon with 1,000 hourly schedules, compared with APScheduler with 1,000 cron jobs in the same run.
 
     python -m benchmarks.daemon [--json] [--schedules 1000] [--seconds 60] [--workers 4]
 
-Both processes idle for so many seconds, and their processor time and memory are read from the system. Then all
-schedules of the daemon fire in one minute, without a start buffer; executions are processes that do nothing. Prints
-how late each was claimed and how long it took to work all of them off. Fails when one is missing, or there twice.
+Both processes are idle for `--seconds`; CPU time and memory are read from /proc. Then all schedules of the daemon are
+due in the same minute, without start buffer; executions are processes that do nothing. Prints the delays of the claims
+and the time until all executions have ended. Fails if an execution is missing.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ HOURLY = {
 }
 
 
-def nothing(_: ExecutionRecord) -> Child:
-    """Return the process of an execution that has nothing to do."""
+def empty_execution(_: ExecutionRecord) -> Child:
+    """Return the process of an execution that does nothing."""
     line = orjson.dumps({"message": "", "status": Status.COMPLETED}).decode()
     return Child(lambda _: ["/bin/echo", line], "/", {}, lambda _: None)
 
 
 def run_daemon(url: str, workers: int) -> None:
-    """Work until SIGTERM, as `stage=daemon` does, with everything loaded that the command line loads."""
+    """Run a daemon until SIGTERM, with the same imports as `stage=daemon`."""
     import runner.config.compose  # noqa: F401
 
     with Ledger(url, 30) as ledger:
         clock = partial(datetime.now, UTC)
         heartbeats = HeartbeatMonitor(LEASE_SECONDS, time.monotonic)
-        supervisor = Supervisor(ledger, nothing, f"daemon-{os.getpid()}", workers, 5, heartbeats, clock)
+        supervisor = Supervisor(ledger, empty_execution, f"daemon-{os.getpid()}", workers, 5, heartbeats, clock)
         Daemon(
             settings=DaemonStage(
                 "daemon", (), workers, poll_seconds=1.0, grace_seconds=30, host="127.0.0.1", port=None
@@ -83,7 +83,7 @@ def run_daemon(url: str, workers: int) -> None:
 
 
 def run_peer(minute: int, schedules: int) -> None:
-    """Keep as many cron jobs in the memory of APScheduler alone."""
+    """Run APScheduler with the same number of cron jobs in memory."""
     from apscheduler.schedulers.blocking import BlockingScheduler
 
     scheduler = BlockingScheduler(timezone=UTC)
@@ -102,13 +102,13 @@ def create(ledger: Ledger, schedules: int, minute: int) -> None:
 
 
 def processor_seconds(process: int) -> float:
-    """Return what a process has used of the processor."""
+    """Return the CPU seconds of a process."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(process: int) -> float:
-    """Return the most that a process has had of memory, in MB."""
+    """Return the peak memory of a process in MB."""
     (line,) = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024 / 1e6
 
@@ -120,8 +120,8 @@ def idle(processes: dict[str, int], seconds: float) -> dict[str, float]:
     return {name: (processor_seconds(process) - before[name]) / seconds for name, process in processes.items()}
 
 
-def fired(ledger: Ledger, schedules: int, scheduled: datetime, seconds: float) -> list[ExecutionRecord]:
-    """Return all executions of a minute, once they have ended."""
+def ended_executions(ledger: Ledger, schedules: int, scheduled: datetime, seconds: float) -> list[ExecutionRecord]:
+    """Return all executions of a scheduled time when they have ended."""
     until = time.monotonic() + seconds
     while True:
         ended = [
@@ -135,7 +135,7 @@ def fired(ledger: Ledger, schedules: int, scheduled: datetime, seconds: float) -
 
 
 def measure(schedules: int, seconds: float, workers: int) -> dict[str, Any]:
-    """Return the figures of a run."""
+    """Return the results of a run."""
     with tempfile.TemporaryDirectory() as folder, Ledger(f"sqlite:///{folder}/ledger.sqlite", 30) as ledger:
         settled = datetime.now(UTC) + timedelta(seconds=START_SECONDS + seconds + schedules / 50)
         due = settled.replace(second=0, microsecond=0) + MINUTE
@@ -151,7 +151,9 @@ def measure(schedules: int, seconds: float, workers: int) -> dict[str, Any]:
             shares = idle(numbers, seconds)
             processes["peer"].terminate()
             peer = memory(numbers["peer"])
-            entries = fired(ledger, schedules, due, (due - datetime.now(UTC)).total_seconds() + 10 * LATEST_SECONDS)
+            entries = ended_executions(
+                ledger, schedules, due, (due - datetime.now(UTC)).total_seconds() + 10 * LATEST_SECONDS
+            )
             used = memory(numbers["daemon"])
         finally:
             for process in processes.values():
@@ -174,11 +176,11 @@ def measure(schedules: int, seconds: float, workers: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="one object on a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--schedules", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60, help="to idle")
+    parser.add_argument("--seconds", type=float, default=60, help="idle seconds")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--daemon", help=argparse.SUPPRESS)
     parser.add_argument("--peer", type=int, help=argparse.SUPPRESS)

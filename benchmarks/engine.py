@@ -1,9 +1,9 @@
-"""The engines on the same records: this process, two processes beside it, two workers of a Dask cluster.
+"""The engines on the same records: this process, two processes, and two workers of a Dask cluster.
 
     python -m benchmarks.engine [--json] [--rows 20000] [--samples 100] [--repeat 3]
 
-Boosted trees on the notebook's data, so that there is something to compute. Prints the median of several runs after one
-in which workers start and load the model, the ratio to this process, and the cost of a block without work.
+The model is boosted trees on the notebook's data. Prints the median of several runs after a first run, in which workers
+start and load the model, the ratio to this process, and the overhead of an empty block.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLOCKS = 500
 
 
 def trained(folder: Path) -> tuple[Model, pl.DataFrame, pl.DataFrame]:
-    """Return boosted trees in a file, their records, and the background."""
+    """Return boosted trees from a file, records, and the background."""
     import lightgbm
 
     _, features, _, labels = adult(10**6)
@@ -51,7 +51,7 @@ def trained(folder: Path) -> tuple[Model, pl.DataFrame, pl.DataFrame]:
 
 
 def resampled(features: pl.DataFrame, rows: int) -> pl.DataFrame:
-    """Return so many records that differ."""
+    """Return `rows` different records."""
     rng = np.random.default_rng(0)
     column = features.columns[2]
     drawn = features[rng.integers(features.height, size=rows)]
@@ -59,12 +59,12 @@ def resampled(features: pl.DataFrame, rows: int) -> pl.DataFrame:
 
 
 def idle(model: Model, item: int) -> int:  # noqa: ARG001
-    """Do nothing."""
+    """Return the item."""
     return item
 
 
 def measured(rows: int, samples: int, repeat: int) -> Iterator[dict[str, Any]]:
-    """Yield a row for each engine."""
+    """Yield one row per engine."""
     with tempfile.TemporaryDirectory() as folder, dask_cluster(Path(folder)) as address:
         model, features, background = trained(Path(folder))
         table, serial = resampled(features, rows), 0.0
@@ -106,7 +106,7 @@ def measured(rows: int, samples: int, repeat: int) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print a table, or with --json an object for each row."""
+    """Print a table, or JSON lines with --json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--rows", type=int, default=20_000)
@@ -118,9 +118,9 @@ def main() -> None:
 
 
 def line(row: dict[str, Any]) -> str:
-    """Return a row for people."""
+    """Return a row as text."""
     start = f"{row['rows']:>9} records, {row['samples']} samples, engine={row['engine']:8}{row['seconds']:>7.2f} s"
-    each = f"{row['microseconds_a_record']:.0f} µs a record, {row['milliseconds_a_block']:.2f} ms a block"
+    each = f"{row['microseconds_a_record']:.0f} µs per record, {row['milliseconds_a_block']:.2f} ms per block"
     return f"{start} (first {row['first_seconds']:.2f}), {row['times_faster']:.2f} times serial, {each}"
 
 

@@ -1,9 +1,9 @@
-"""The frontier of explaining: error and time at the same number of model calls, of shapwatch, shap and shapiq.
+"""Error and time of SHAP values of shapwatch, shap and shapiq, with the same number of model calls.
 
     python -m benchmarks.frontier [--quick] [--json]
 
-Local RMSE is against exact Shapley values, by enumeration; seconds are those of all records of a case, the median of
-several runs after one to warm up, with designs drawn anew each time. Samples are the rows that a record sends.
+Local RMSE is measured against exact Shapley values by enumeration. Seconds are those of all records of a case: the
+median of several runs after a warm-up run, with newly drawn coalitions each time. Samples are model rows per record.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from runner.protocols import Model, as_additive
 SAMPLES = (50, 100, 200, 500, 1000, 2000)
 QUICK_SAMPLES = (100, 1000)
 BATCH_ROWS = 66_600
-"""Rows that go to a model together, for all methods that have such a setting."""
+"""Rows per model call, for all methods with such a setting."""
 FEW = 100
-"""Records, up to which also the slower approximators of shapiq are measured."""
-HERE = Engine(kind="serial", workers=None, address=None)
+"""Maximum number of records for the slower approximators of shapiq."""
+ENGINE = Engine(kind="serial", workers=None, address=None)
 GROWTH = (1_000, 10_000, 100_000, 1_000_000)
 
 Method = Callable[[Case, int], Matrix]
 Row = dict[str, Any]
 
 
-def ours(explainer: Callable[[int], Explainer]) -> Method:
-    """Return a method of shapwatch; nothing is left of earlier runs."""
+def shapwatch(explainer: Callable[[int], Explainer]) -> Method:
+    """Return a method of shapwatch that clears the caches of earlier runs."""
 
     def run(case: Case, samples: int) -> Matrix:
         for drawn in (posterior, complete, regression):
@@ -58,7 +58,7 @@ def ours(explainer: Callable[[int], Explainer]) -> Method:
             use_logit=False,
             max_batch_rows=BATCH_ROWS,
             groups={},
-            engine=HERE,
+            engine=ENGINE,
         )
         return estimator.explain(case.model, case.features, case.background, untracked).phi_NDL[:, :, 0]
 
@@ -66,7 +66,7 @@ def ours(explainer: Callable[[int], Explainer]) -> Method:
 
 
 def shap(case: Case, samples: int) -> Matrix:
-    """Return what shap's KernelExplainer estimates, without its selection of features."""
+    """Return the estimates of shap's KernelExplainer without feature selection."""
     import shap as peer
 
     np.random.seed(0)
@@ -75,7 +75,7 @@ def shap(case: Case, samples: int) -> Matrix:
 
 
 def shapiq(name: str, **options: Any) -> Method:
-    """Return one of shapiq's approximators."""
+    """Return an approximator of shapiq."""
 
     def run(case: Case, samples: int) -> Matrix:
         from shapiq import approximator
@@ -95,31 +95,34 @@ def _game(case: Case, x_D: Matrix) -> Callable[[Any], Matrix]:
     return lambda masks_KD: case.function(np.where(np.atleast_2d(masks_KD), x_D, case.background_D)) - empty
 
 
-OURS: dict[str, Method] = {
-    "shapwatch kernel": ours(lambda samples: Kernel(samples, 0)),
-    "shapwatch kernel, compat=clarify": ours(lambda samples: Clarify(samples, 0)),
+SHAPWATCH: dict[str, Method] = {
+    "shapwatch kernel": shapwatch(lambda samples: Kernel(samples, 0)),
+    "shapwatch kernel, compat=clarify": shapwatch(lambda samples: Clarify(samples, 0)),
 }
 PEERS: dict[str, Method] = {
     "shap KernelExplainer": shap,
     "shapiq KernelSHAP, paired": shapiq("KernelSHAP", pairing_trick=True),
 }
-OTHERS: dict[str, Method] = {
+SLOW_PEERS: dict[str, Method] = {
     "shapiq SVARM": shapiq("SVARM"),
     "shapiq PermutationSamplingSV": shapiq("PermutationSamplingSV"),
     "shapiq UnbiasedKernelSHAP": shapiq("UnbiasedKernelSHAP", pairing_trick=True),
 }
-CLOSED: dict[str, Method] = {
-    "shapwatch exact": ours(lambda _: Exact()),
-    "shapwatch linear": ours(lambda _: LinearExplainer()),
+EXACT: dict[str, Method] = {
+    "shapwatch exact": shapwatch(lambda _: Exact()),
+    "shapwatch linear": shapwatch(lambda _: LinearExplainer()),
 }
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: cases, budgets, repeats of shapwatch and of the peers, and which of these.
+    """The amount of work.
 
     Attributes:
-        many: the most records with more than 100 samples.
+        cases, samples: measured cases and numbers of samples.
+        many: maximum number of records with more than 100 samples.
+        repeat, peers_repeat: runs of shapwatch, and of the peers.
+        all_peers: whether the slow peers are measured too.
     """
 
     cases: tuple[Case, ...]
@@ -131,7 +134,7 @@ class Effort:
 
 
 def measured(case: Case, name: str, method: Method, samples: int | None, repeat: int) -> Row:
-    """Return the error and the median time of a method."""
+    """Return the error and the median seconds of a method."""
     seconds, phi_ND = [], np.zeros(0)
     for _ in range(repeat + (repeat > 1)):
         start = time.perf_counter()
@@ -150,20 +153,20 @@ def measured(case: Case, name: str, method: Method, samples: int | None, repeat:
 def frontier(effort: Effort) -> Iterator[Row]:
     """Yield a row for each case, method and budget."""
     for case in effort.cases:
-        for samples in (some for some in effort.samples if some >= 2 * case.x_ND.shape[1]):
+        for samples in (count for count in effort.samples if count >= 2 * case.x_ND.shape[1]):
             records = case if samples <= 100 else case.first(effort.many)
-            for name, method in OURS.items():
+            for name, method in SHAPWATCH.items():
                 yield measured(records, name, method, samples, effort.repeat)
-            for name, method in (PEERS | (OTHERS if effort.all_peers and len(case.x_ND) <= FEW else {})).items():
+            for name, method in (PEERS | (SLOW_PEERS if effort.all_peers and len(case.x_ND) <= FEW else {})).items():
                 yield measured(records, name, method, samples, effort.peers_repeat)
-        for name, method in CLOSED.items():
+        for name, method in EXACT.items():
             if as_additive(case.model) or (name.endswith("exact") and case.x_ND.shape[1] <= 14):
                 yield measured(case, name, method, None, effort.peers_repeat)
 
 
 @dataclass
 class Timed:
-    """A model that takes the time that is spent in it, and counts the rows it was asked for."""
+    """A model that measures its seconds and counts its rows."""
 
     model: Model
     seconds: float = 0.0
@@ -182,11 +185,11 @@ class Timed:
 
 
 def overhead(case: Case, samples: int, repeat: int) -> Iterator[Row]:
-    """Yield how many times longer explaining takes than the bare model does for so many samples of each record.
+    """Yield the ratio of the time of explaining to the time of the model alone for the same number of rows.
 
-    A method that asks for a row once that others ask for again may be below 1.
+    The ratio can be below 1 for a method that evaluates identical rows once.
     """
-    for name, method in OURS.items():
+    for name, method in SHAPWATCH.items():
         ratios = []
         for _ in range(repeat + 1):
             timed = Timed(case.model)
@@ -199,7 +202,7 @@ def overhead(case: Case, samples: int, repeat: int) -> Iterator[Row]:
 
 
 def growth(case: Case, samples: int) -> Iterator[Row]:
-    """Yield the seconds for more and more records, and the exponent with which they grow."""
+    """Yield the seconds for increasing numbers of records, and the exponent of growth."""
     seconds = []
     for count in GROWTH:
         more = case.resampled(count)
@@ -210,7 +213,7 @@ def growth(case: Case, samples: int) -> Iterator[Row]:
             use_logit=False,
             max_batch_rows=BATCH_ROWS,
             groups={},
-            engine=HERE,
+            engine=ENGINE,
         )
         estimator.explain(more.model, more.features, more.background, untracked)
         seconds.append(time.perf_counter() - start)
@@ -226,14 +229,14 @@ def growth(case: Case, samples: int) -> Iterator[Row]:
 
 
 def verdicts(rows: list[Row]) -> Iterator[Row]:
-    """Yield the aims, as ratios of what was measured in this run."""
+    """Yield the aims with the ratios measured in this run."""
     found = {(row["case"], row["method"], row["samples"]): row for row in rows if "local_rmse" in row}
 
     def best(case: str, samples: int) -> float:
         return min(
             float(row["local_rmse"])
             for (of, name, at), row in found.items()
-            if (of, at) == (case, samples) and name in PEERS | OTHERS
+            if (of, at) == (case, samples) and name in PEERS | SLOW_PEERS
         )
 
     def row(case: str, name: str, samples: int | None) -> Row:
@@ -241,19 +244,19 @@ def verdicts(rows: list[Row]) -> Iterator[Row]:
 
     logistic_, plain, kernel = "logistic, 14 features", "shapwatch kernel, compat=clarify", "shapwatch kernel"
     peer = row(logistic_, "shap KernelExplainer", 100)
-    yield _verdict(
-        "logistic, 100: plain kernel, times faster than shap",
+    yield _aim(
+        "logistic, 100: compat=clarify, times faster than shap",
         peer["seconds"] / row(logistic_, plain, 100)["seconds"],
         300,
         True,
     )
-    yield _verdict(
-        "logistic, 100: plain kernel, share of shap's error",
+    yield _aim(
+        "logistic, 100: compat=clarify, share of shap's error",
         row(logistic_, plain, 100)["local_rmse"] / peer["local_rmse"],
         1,
         False,
     )
-    yield _verdict(
+    yield _aim(
         "logistic, 100: kernel, times faster than shap",
         peer["seconds"] / row(logistic_, kernel, 100)["seconds"],
         40,
@@ -261,8 +264,8 @@ def verdicts(rows: list[Row]) -> Iterator[Row]:
     )
     for samples, share in ((100, 1 / 20), (1000, 1 / 10)):
         ratio = row(logistic_, kernel, samples)["local_rmse"] / best(logistic_, samples)
-        yield _verdict(f"logistic, {samples}: kernel, share of the best peer's error", ratio, share, False)
-    yield _verdict(
+        yield _aim(f"logistic, {samples}: kernel, share of the best peer's error", ratio, share, False)
+    yield _aim(
         "logistic: exact, times faster than shap at 100",
         peer["seconds"] / row(logistic_, "shapwatch exact", None)["seconds"],
         1,
@@ -271,17 +274,17 @@ def verdicts(rows: list[Row]) -> Iterator[Row]:
     for case in sorted({of for of, _, _ in found if "trees" in of}):
         for samples, share in ((100, 1.0), (1000, 1 / 3)):
             ratio = row(case, kernel, samples)["local_rmse"] / best(case, samples)
-            yield _verdict(f"{case}, {samples}: kernel, share of the best peer's error", ratio, share, False)
+            yield _aim(f"{case}, {samples}: kernel, share of the best peer's error", ratio, share, False)
     for found_row in rows:
         if "overhead" in found_row:
             aim = 4.0 if found_row["case"].startswith("logistic") else 1.1
             of = f"{found_row['case']}, {found_row['rows']:,} records"
-            yield _verdict(f"{of}: {found_row['method']}, times the bare model", found_row["overhead"], aim, False)
+            yield _aim(f"{of}: {found_row['method']}, times the model alone", found_row["overhead"], aim, False)
         if "growth_exponent" in found_row:
-            yield _verdict("growth exponent over 10^4 to 10^6 records", found_row["growth_exponent"], 1.05, False)
+            yield _aim("growth exponent over 10^4 to 10^6 records", found_row["growth_exponent"], 1.05, False)
 
 
-def _verdict(aim: str, ratio: float, bound: float, at_least: bool) -> Row:
+def _aim(aim: str, ratio: float, bound: float, at_least: bool) -> Row:
     met = ratio >= bound if at_least else ratio <= bound
     return {"aim": aim, "ratio": ratio, "bound": ("≥ " if at_least else "≤ ") + f"{bound:.3g}", "met": met}
 
@@ -293,20 +296,20 @@ def _line(row: Row) -> str:
         return engine.line(row)
     start = f"{row['case']:28}{row.get('rows', ''):>9}  {row['method']:34}{row['samples'] or 'all':>6}"
     if "overhead" in row:
-        return f"{start}{row['overhead']:>10.2f} times the bare model"
+        return f"{start}{row['overhead']:>10.2f} times the model alone"
     if "growth_exponent" in row:
-        return f"{start}  grows with the power {row['growth_exponent']:.3f}"
+        return f"{start}  grows with exponent {row['growth_exponent']:.3f}"
     error = f"{row['local_rmse']:>10.1e}" if "local_rmse" in row else " " * 10
     return f"{start}{error}{row['seconds']:>10.4f} s"
 
 
 def main() -> None:
-    """Print a table, or with --json an object for each row."""
+    """Print a table, or JSON lines with --json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--quick", action="store_true", help="fewer budgets and repeats, in less than 50 s")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")  # of the peers, on numpy and on small budgets
+    warnings.filterwarnings("ignore")  # peers warn about numpy and small budgets
     few = arguments.quick
     first, second = logistic(666), trees(666)
     others = (thirty(8 if few else 30), categories(8 if few else 30))

@@ -1,7 +1,7 @@
-"""Count what makes the code easy or hard to inherit, beside a limit for each figure.
+"""Counts properties of the code that make it easy or hard to maintain, each with a limit.
 
-`python -m benchmarks.house` prints a line for each figure, and exits with 1 if one is beyond its limit. `--list` also
-prints the counted places.
+`python -m benchmarks.house` prints one line per count, and exits with 1 if a count exceeds its limit. `--list` also
+prints the counted locations.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ DIALECT = re.compile(
     r"|what is|agenda|inquir\w+|movers?|hands|outness|attention)\b",
     re.IGNORECASE,
 )
-"""Words of the former private dialect; CONTRIBUTING.md names the standard term for each."""
+"""Words that CONTRIBUTING.md replaces by standard terms."""
 PROSE = ("runner", "tests", "benchmarks", "conf", "docs", "reports_templates", "examples", "shapwatch", ".github")
 SUFFIXES = {".py", ".md", ".yaml", ".j2", ".typ", ".txt", ".json"}
 EXEMPT = {"benchmarks/house.py"}
-"""Holds the list itself."""
+"""Contains the list."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A count, its limit, and the places that were counted."""
+    """A count with its limit and the counted locations."""
 
     name: str
     limit: int
@@ -40,7 +40,7 @@ class Figure:
 
 
 def figures() -> list[Figure]:
-    """Return all figures of this checkout."""
+    """Return all counts of this checkout."""
     modules = {path: ast.parse(path.read_text("utf-8")) for path in sorted((CHECKOUT / "runner").rglob("*.py"))}
     tests = {path: ast.parse(path.read_text("utf-8")) for path in sorted((CHECKOUT / "tests").rglob("*.py"))}
     dialect, quoted, untyped = list(_dialect()), list(_quoted(tests)), list(_untyped(modules))
@@ -131,17 +131,17 @@ def _is_sentence(text: str) -> bool:
 
 
 def main() -> int:
-    """Print the figures, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Count what makes the code easy or hard to inherit.")
-    parser.add_argument("--list", action="store_true", help="also list where the counted things are")
+    """Print the counts, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Count properties of the code that make it easy or hard to maintain.")
+    parser.add_argument("--list", action="store_true", help="also print the counted locations")
     arguments = parser.parse_args()
-    beyond = False
+    exceeded = False
     for figure in figures():
-        beyond |= figure.count > figure.limit
+        exceeded |= figure.count > figure.limit
         print(f"{figure.count:7,} of {figure.limit:4,}  {figure.name}")
         if arguments.list:
             print(*(f"             {place}" for place in figure.places), sep="\n")
-    return int(beyond)
+    return int(exceeded)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Compare what this checkout writes with what another commit wrote, byte for byte.
+"""Compares the files written by this checkout with those of another commit, byte for byte.
 
     python -m benchmarks.identical --base af4a976
 
 Runs quickstart, adult (exact, kernel, compat=clarify), csv, json, multiclass and batch_transform with the code of both
 commits, and compares analysis.json, constraint_violations.json, captured lines and merged files. adult needs the
-notebook's files in ADULT_DIR or ../shared/data/adult. Exits with 1 where a byte differs or a file is missing.
+notebook's files in ADULT_DIR or ../shared/data/adult. Exits with 1 if a byte differs or a file is missing.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def label(root: Path) -> None:
     """Write a true label for each captured event, by its id."""
     for captures in sorted((root / "capture").rglob("*.jsonl")):
         endpoint, _variant, *hour = captures.relative_to(root / "capture").parent.parts
-        truths = root / "ground-truth" / endpoint / Path(*hour) / "labels.jsonl"
-        truths.parent.mkdir(parents=True, exist_ok=True)
+        labels = root / "ground-truth" / endpoint / Path(*hour) / "labels.jsonl"
+        labels.parent.mkdir(parents=True, exist_ok=True)
         lines = []
         for line in captures.read_bytes().splitlines():
             identifier = orjson.loads(line)["eventMetadata"]["eventId"]
-            truth = {"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventMetadata": {"eventId": identifier}}
-            lines.append(orjson.dumps({**truth, "eventVersion": "0"}) + b"\n")
-        truths.write_bytes(b"".join(lines))
+            label_ = {"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventMetadata": {"eventId": identifier}}
+            lines.append(orjson.dumps({**label_, "eventVersion": "0"}) + b"\n")
+        labels.write_bytes(b"".join(lines))
 
 
 def play(checkout: Path, root: Path, overrides: tuple[str, ...]) -> None:
@@ -81,7 +81,7 @@ def digests(root: Path) -> dict[str, str]:
 
 def main() -> int:
     """Compare, print a line for each run, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Compare the files this checkout writes with those of a commit.")
+    parser = argparse.ArgumentParser(description="Compare the files of this checkout with those of a commit.")
     parser.add_argument("--base", default="af4a976")
     parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A client that asks an HTTP server as fast as it answers: requests a second, and how long each took."""
+"""An HTTP client that sends requests as fast as the server responds, and measures rate and latencies."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import uvloop
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 1.0
-PATIENCE_SECONDS = 30
+CLOSE_SECONDS = 30
 END_OF_HEADERS = b"\r\n\r\n"
 LENGTH = b"content-length: "
 
 
 def request(path: str, body: str, number: int) -> bytes:
-    """Return a POST as boto3 sends it, but for the signature."""
+    """Return a POST request like that of boto3, without signature."""
     head = [
         f"POST {path} HTTP/1.1",
         "Host: 127.0.0.1",
@@ -33,28 +33,28 @@ def request(path: str, body: str, number: int) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Asks again as soon as it is answered, until it is told to stop."""
+    """A connection that sends the next request after each response, until it is stopped."""
 
     def __init__(self, requests: Iterator[bytes]) -> None:
-        """Take turns with other connections at the requests."""
+        """Use an iterator of requests that all connections share."""
         self.requests = requests
         self.seconds: list[float] = []
-        self.going = True
+        self.active = True
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
+        """Send the first request."""
         self.transport = cast(asyncio.Transport, transport)
-        self.ask()
+        self.send()
 
-    def ask(self) -> None:
-        """Send a request."""
+    def send(self) -> None:
+        """Send the next request."""
         self.received = b""
-        self.asked = time.perf_counter()
+        self.sent = time.perf_counter()
         self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
-        """Take an answer, or a part of it."""
+        """Receive a response, or a part of it."""
         self.received += data
         head, _, body = self.received.partition(END_OF_HEADERS)
         if not body or len(body) < int(head.partition(LENGTH)[2].partition(b"\r")[0]):
@@ -62,21 +62,21 @@ class Connection(asyncio.Protocol):
         if not head.startswith(b"HTTP/1.1 200"):
             self.done.set_exception(RuntimeError(self.received.decode()))
             return
-        self.seconds.append(time.perf_counter() - self.asked)
-        if self.going:
-            self.ask()
+        self.seconds.append(time.perf_counter() - self.sent)
+        if self.active:
+            self.send()
         else:
             self.transport.close()
             self.done.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up when it was not us who closed it."""
+        """Fail if the server closed the connection."""
         if not self.done.done():
             self.done.set_exception(exc or ConnectionError("the server closed the connection"))
 
 
 async def load(port: int, requests: list[bytes], seconds: float) -> dict[str, float]:
-    """Return how many requests were answered in all, how many a second, and the quantiles of their latencies."""
+    """Return the number of responses, responses per second, and quantiles of the latencies."""
     turns = cycle(requests)
     loop = asyncio.get_running_loop()
     connections = [
@@ -91,8 +91,8 @@ async def load(port: int, requests: list[bytes], seconds: float) -> dict[str, fl
         second for connection, first in zip(connections, warm, strict=True) for second in connection.seconds[first:]
     )
     for connection in connections:
-        connection.going = False
-    await asyncio.wait_for(asyncio.gather(*(connection.done for connection in connections)), PATIENCE_SECONDS)
+        connection.active = False
+    await asyncio.wait_for(asyncio.gather(*(connection.done for connection in connections)), CLOSE_SECONDS)
     return {
         "answered": sum(len(connection.seconds) for connection in connections),
         "per_second": len(latencies) / took,
@@ -102,7 +102,7 @@ async def load(port: int, requests: list[bytes], seconds: float) -> dict[str, fl
 
 
 def main() -> None:
-    """Print what a load gives, as JSON; bodies come in a line each: `python -m benchmarks.load PORT PATH SECONDS`."""
+    """Send the bodies on standard input, and print JSON: `python -m benchmarks.load PORT PATH SECONDS`."""
     port, path, seconds = sys.argv[1:]
     requests = [request(path, line.rstrip("\n"), number) for number, line in enumerate(sys.stdin)]
     print(json.dumps(uvloop.run(load(int(port), requests, float(seconds)))))

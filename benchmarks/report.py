@@ -70,7 +70,7 @@ def printed(page: bytes, folder: Path) -> None:
     """Print a page with Chromium."""
     (folder / REPORT).write_bytes(page)
     command = [*CHROMIUM, f"--print-to-pdf={folder / PDF}", (folder / REPORT).as_uri()]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  a constant, and paths of our own
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  a constant and temporary paths
 
 
 def reports(folder: Path, repeat: int) -> Iterator[dict[str, Any]]:
@@ -103,7 +103,7 @@ def listing(folder: Path, repeat: int) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="one object a row")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--repeat", type=int, default=5)
     arguments = parser.parse_args()
     broken = False

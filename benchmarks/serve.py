@@ -1,10 +1,10 @@
-"""Serving a model against a bare Starlette app that answers a constant: same uvicorn, same requests, same run.
+"""Serving a model, compared with a Starlette app with a constant response: same uvicorn, same requests, same run.
 
     python -m benchmarks.serve [--json] [--seconds 5] [--rounds 3]
 
-Single records of the notebook's shape (14 integers; the demo's 10 numbers where its files are absent) come over 64
-connections from a process of its own, and the server has one of its own. Prints requests a second, the ratio to the
-bare app (the ceiling), and latencies. With capture every answered request must be in the capture files, or it fails.
+Requests contain single records of the notebook's shape (14 integers; without its files, 10 numbers of the quickstart),
+and come over 64 connections from another process. Prints requests per second, the ratio to the constant app (the
+ceiling), and latencies. Fails unless each answered request is in the capture files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SERVERS = ("bare Starlette, a constant", "shapwatch", "shapwatch, capture")
 
 
 def serve_constant() -> None:
-    """Serve an app that reads a request and answers the same every time."""
+    """Serve an app that reads a request and returns a constant response."""
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
@@ -52,7 +52,7 @@ def serve_constant() -> None:
 
 
 def serve_model(root: str | None) -> None:
-    """Serve the model as `stage=serve` does, with capture below a folder if there is one."""
+    """Serve the model like `stage=serve`, with capture below `root` unless it is None."""
     from runner.models.linear_learner import LinearLearner
     from runner.records.fields import Fields
     from runner.serving.data_capture import DataCapture
@@ -82,7 +82,7 @@ def serve(server: str, root: str) -> None:
 
 
 def measure(server: str, seconds: float) -> dict[str, Any]:
-    """Return what a load on a server gives, after checking that no event was lost."""
+    """Return the results of a load test after a check that no event was lost."""
     with tempfile.TemporaryDirectory() as root:
         command = [sys.executable, "-m", "benchmarks.serve", "--serve", server, "--root", root]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -102,7 +102,7 @@ def measure(server: str, seconds: float) -> dict[str, Any]:
 
 
 def check_nothing_lost(row: dict[str, Any], said: str, root: Path) -> None:
-    """Fail unless the server counted every answer, and captured it if it captures."""
+    """Fail unless the server counted every response, and captured it if capture is on."""
     expected = f"answered {row['answered']:,} requests"
     if row["server"] == SERVERS[2]:
         row["captured"] = sum(path.read_bytes().count(b"\n") for path in root.rglob("*.jsonl"))
@@ -114,7 +114,7 @@ def check_nothing_lost(row: dict[str, Any], said: str, root: Path) -> None:
 
 
 def compare(seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """Return one row a server, measured in turns so that a noisy minute is everybody's: medians, and the best rate."""
+    """Return one row per server with medians and the best rate; servers alternate, so that noise affects all."""
     found: dict[str, list[dict[str, Any]]] = {server: [] for server in SERVERS}
     for _ in range(rounds):
         for server in SERVERS:
@@ -138,8 +138,8 @@ def main() -> None:
     """Print the comparison as a table, or as JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
-    parser.add_argument("--seconds", type=float, default=5, help="of load in each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="in which all servers take turns")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds of load per measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds with one measurement per server")
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     parser.add_argument("--root", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,11 +1,11 @@
-"""A few figures that must not get worse, as ratios to what was stored when they were last looked at.
+"""Errors and times that must not get worse, compared with stored values.
 
     python -m benchmarks.tracked [--json] [--update]
 
-Errors are those of fixed seeds against exact values, as shares of what Clarify's regression errs on equal coalitions.
-Times are those of the processor, on one thread, as shares of what plain numpy and polars take for as many numbers, in
-turns with them, the least of several, so that a busy machine changes little. Ends with 1 where a figure is more than
-1.5 times what it was: find out why, and store the new ones with --update only if they are meant to be so.
+Errors are measured with fixed seeds against exact values, as ratios to the error of Clarify's regression with the same
+number of coalitions. Times are CPU times on one thread, as ratios to numpy and polars on arrays of the same size. Both
+are measured alternately, and the minimum of several runs is used, so that a busy machine matters little. Exits with 1
+if a value is more than 1.5 times the stored one. Find the cause; use --update only if the new values are intended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.cases import untracked
-from benchmarks.frontier import HERE
+from benchmarks.frontier import ENGINE
 from runner.explain import background
 from runner.explain.aggregate import Aggregation
 from runner.explain.blocks import GameExplainer
@@ -36,15 +36,15 @@ from runner.models.linear import LinearModel
 from tests.explain.games import stepped
 
 STORED = Path(__file__).with_suffix(".json")
-WORSE = 1.5
+MAX_LOSS = 1.5
 TURNS = 15
 SMALL_STEPS = 2_000
-"""About as long as the large ones: machines differ in which of the two they are good at."""
+"""Number of small steps that take as long as the large ones, because machines differ in the ratio of both."""
 PLAYERS, RECORDS = 10, 400
 
 
 def errors() -> dict[str, float]:
-    """Return the errors of kernel SHAP as shares of those of the regression."""
+    """Return the errors of kernel SHAP as ratios to those of Clarify's regression."""
     game = stepped(60, PLAYERS, np.random.default_rng(0))
     truth = Exact().estimate(game).phi_NPL
 
@@ -52,13 +52,13 @@ def errors() -> dict[str, float]:
         return float(np.sqrt(((explainer.estimate(game).phi_NPL - truth) ** 2).mean()))
 
     return {
-        f"error at {samples} samples, of the regression's": error(Kernel(samples, 0)) / error(Clarify(samples, 0))
+        f"error at {samples} samples / regression": error(Kernel(samples, 0)) / error(Clarify(samples, 0))
         for samples in (60, 200, 600)
     }
 
 
 def times() -> dict[str, float]:
-    """Return how many times longer than bare arithmetic explaining and its parts take."""
+    """Return the times of explaining and its parts as ratios to plain array arithmetic."""
     rng = np.random.default_rng(1)
     x_ND = rng.normal(size=(RECORDS, PLAYERS))
     features = pl.DataFrame(x_ND, schema=[f"f{d}" for d in range(PLAYERS)])
@@ -69,7 +69,7 @@ def times() -> dict[str, float]:
     rows_RD = rng.normal(size=(RECORDS * 100, PLAYERS))
 
     def bare() -> object:
-        """Do what costs time in explaining: one large product, one table, many small steps."""
+        """Do the expensive operations of explaining: one large product, one table, many small steps."""
         pl.DataFrame({name: np.where(rows_RD[:, 0] > 0, rows_RD[:, d], 1.0) for d, name in enumerate(features.columns)})
         for _ in range(SMALL_STEPS):
             np.add(x_ND[:16], 1.0)
@@ -82,11 +82,11 @@ def times() -> dict[str, float]:
             use_logit=False,
             max_batch_rows=40_000,
             groups={},
-            engine=HERE,
+            engine=ENGINE,
         )
         return lambda: estimator.explain(model, features, features[:1], untracked)
 
-    def designed() -> object:
+    def designs() -> object:
         posterior.cache_clear()
         complete.cache_clear()
         regression.cache_clear()
@@ -97,10 +97,10 @@ def times() -> dict[str, float]:
         "clarify at 100 samples": explained(Clarify(100, 0)),
         "exact": explained(Exact()),
         "Shapley values of log-odds": games.shapley,
-        "a design": designed,
+        "posterior weights": designs,
         "clusters": lambda: background.representatives(features, 4, 0),
     }
-    return {f"time of {name}, of bare arithmetic": _ratio(part, bare) for name, part in parts.items()}
+    return {f"time of {name} / arithmetic": _ratio(part, bare) for name, part in parts.items()}
 
 
 def _ratio(work: Callable[[], object], bare: Callable[[], object]) -> float:
@@ -114,24 +114,24 @@ def _ratio(work: Callable[[], object], bare: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Compare with what is stored, or store."""
+    """Compare with the stored values, or store new ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
-    parser.add_argument("--update", action="store_true", help="store the figures of this run")
+    parser.add_argument("--update", action="store_true", help="store the values of this run")
     arguments = parser.parse_args()
     found = errors() | times()
     if arguments.update:
         STORED.write_text(json.dumps({name: float(f"{value:.3g}") for name, value in found.items()}, indent=2) + "\n")
     stored = json.loads(STORED.read_text())
     rows = [
-        {"figure": name, "now": now, "then": stored[name], "loss": now / stored[name]} for name, now in found.items()
+        {"figure": name, "now": now, "stored": stored[name], "loss": now / stored[name]} for name, now in found.items()
     ]
     for row in rows:
-        told = f"{row['figure']:58}{row['now']:>10.3g}{row['then']:>10.3g}{row['loss']:>8.2f}"
-        print(json.dumps(row) if arguments.json else told)
-    worse = [row["figure"] for row in rows if row["loss"] > WORSE]
+        line = f"{row['figure']:58}{row['now']:>10.3g}{row['stored']:>10.3g}{row['loss']:>8.2f}"
+        print(json.dumps(row) if arguments.json else line)
+    worse = [row["figure"] for row in rows if row["loss"] > MAX_LOSS]
     if worse:
-        sys.exit(f"more than {WORSE} times what it was: {'; '.join(worse)}")
+        sys.exit(f"more than {MAX_LOSS} times the stored value: {'; '.join(worse)}")
 
 
 if __name__ == "__main__":
