@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +15,6 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from runner.domain.numbers import Count
 from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
@@ -37,6 +36,7 @@ from runner.publish.prometheus import Prometheus
 from runner.report.render import Report
 from runner.scheduling.durations import Duration
 from runner.scheduling.timetable import Timetable
+from runner.serving.data_capture import CaptureSettings
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.data import Data
 from runner.sources.endpoint import EndpointSource
@@ -61,7 +61,6 @@ from runner.types import (
     FilePath,
     LedgerUrl,
     Location,
-    MediaType,
     Name,
     Seconds,
 )
@@ -80,19 +79,6 @@ class Node(BaseModel):
     """A node of the configuration: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class DataCapture(Node):
-    """`data_capture`: what a served endpoint writes down, in the words of SageMaker's `DataCaptureConfig`."""
-
-    enable_capture: bool
-    sampling_percentage: Annotated[int, Field(strict=True, ge=0, le=100)]
-    capture_options: Annotated[tuple[Literal["REQUEST", "RESPONSE"], ...], Field(min_length=1)]
-    csv_content_types: Annotated[tuple[MediaType, ...], Field(max_length=10)]
-    json_content_types: Annotated[tuple[MediaType, ...], Field(max_length=10)]
-    flush_seconds: Seconds
-    queue_bytes: Count
-    min_free_bytes: Annotated[int, Field(strict=True, ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -188,7 +174,7 @@ class Settings(Node):
     ]
     source: Annotated[EndpointSource | BatchTransformSource | FileSource | KserveSource, Field(discriminator="kind")]
     data: Data
-    data_capture: DataCapture
+    data_capture: CaptureSettings
     model: Annotated[
         LinearLearner | LinearModel | Onnx | Sklearn | Xgboost | Lightgbm | Python | Http | SageMaker,
         Field(discriminator="kind"),

@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -160,8 +160,7 @@ class Wiring:
         from runner.serving.data_capture import DataCapture
 
         problem = "data capture needs source=endpoint; otherwise set data_capture.enable_capture=false"
-        choices = self.settings.data_capture.model_dump(exclude={"enable_capture"})
-        return partial(DataCapture, root=self._endpoint_source(problem).root, **choices)
+        return partial(DataCapture, root=self._endpoint_source(problem).root, **asdict(self.settings.data_capture))
 
     def _endpoint_source(self, problem: str) -> EndpointSource:
         source = self.settings.source

@@ -11,18 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
+from pydantic import Field, PlainValidator, ValidationError
+from pydantic.dataclasses import dataclass
+
+from runner.domain.numbers import Count
 from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
 from runner.records.capture import encode
 from runner.serving.capture_writer import CaptureWriter, DiskUsage
 from runner.storage import MAX_LINE_BYTES
+from runner.types import NO_OTHER_KEYS, MediaType, Seconds
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-Side = Literal["REQUEST", "RESPONSE"]
 
 CONTENT_TYPE = b"content-type"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
@@ -50,6 +53,60 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _percentage(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise ValueError("expected a number from 0 to 100")
+    return value
+
+
+MediaTypes = Annotated[tuple[MediaType, ...], Field(max_length=10)]
+
+
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
+class CaptureSettings:
+    """`data_capture`: the captured share and content of invocations, with names of SageMaker's `DataCaptureConfig`.
+
+    Attributes:
+        enable_capture: whether invocations are captured.
+        sampling_percentage: the percentage of invocations that are captured, 0 to 100.
+        capture_options: the captured sides.
+        csv_content_types: media types that are captured as strings with the encoding CSV.
+        json_content_types: media types that are captured as strings with the encoding JSON; other types, and bodies
+            that are not UTF-8, are captured as BASE64.
+        flush_seconds: maximum seconds until an event is written.
+        queue_bytes: maximum bytes of queued events; further events are dropped and counted.
+        min_free_bytes: minimum free bytes of a local disk; capture stops while there are fewer.
+    """
+
+    enable_capture: bool = True
+    sampling_percentage: Annotated[float, PlainValidator(_percentage)] = 100
+    capture_options: Annotated[tuple[Literal["REQUEST", "RESPONSE"], ...], Field(min_length=1)] = (
+        "REQUEST",
+        "RESPONSE",
+    )
+    csv_content_types: MediaTypes = ("text/csv",)
+    json_content_types: MediaTypes = ("application/json",)
+    flush_seconds: Seconds = 10
+    queue_bytes: Count = 2**28
+    min_free_bytes: Annotated[int, Field(strict=True, ge=0)] = 2**30
+
+
+class CaptureEnvironment(NamedTuple):
+    """The time, randomness and disk of data capture, which tests replace.
+
+    Attributes:
+        clock: returns the current time in UTC.
+        new_id: returns a new event id.
+        draw: returns a random number in [0, 1).
+        disk_usage: returns the free bytes of a disk.
+    """
+
+    clock: Callable[[], datetime] = _now
+    new_id: Callable[[], str] = new_id
+    draw: Callable[[], float] = random.SystemRandom().random
+    disk_usage: Callable[[Path], DiskUsage] = shutil.disk_usage
+
+
 class DataCapture:
     """ASGI middleware that captures the invocations of an app: `DataCapture(app, "capture/churn/AllTraffic")`.
 
@@ -60,67 +117,46 @@ class DataCapture:
 
     Attributes:
         app: the wrapped app.
-        sampling_percentage: the percentage of invocations that are captured.
+        settings: the settings.
     """
 
     def __init__(
         self,
         app: ASGIApp,
+        /,
         root: str,
         *,
-        sampling_percentage: float = 100,
-        capture_options: Sequence[Side] = ("REQUEST", "RESPONSE"),
-        csv_content_types: Sequence[str] = ("text/csv",),
-        json_content_types: Sequence[str] = ("application/json",),
         paths: Sequence[str] = ("/invocations",),
-        flush_seconds: float = 10,
-        queue_bytes: int = 2**28,
-        min_free_bytes: int = 2**30,
-        clock: Callable[[], datetime] = _now,
-        new_id: Callable[[], str] = new_id,
-        generator: random.Random | None = None,
-        disk_usage: Callable[[Path], DiskUsage] = shutil.disk_usage,
+        environment: CaptureEnvironment | None = None,
+        **settings: Any,
     ) -> None:
         """Wrap an app.
 
         Args:
             app: the ASGI app.
             root: the parent of the folders `yyyy/mm/dd/hh`, local or for example s3://bucket/…
-            sampling_percentage: the percentage of invocations that are captured, 0 to 100.
-            capture_options: the captured sides.
-            csv_content_types: media types that are captured as strings with the encoding CSV.
-            json_content_types: media types that are captured as strings with the encoding JSON; other types, and
-                bodies that are not UTF-8, are captured as BASE64.
             paths: endings of the path of an invocation.
-            flush_seconds: maximum seconds until an event is written.
-            queue_bytes: maximum bytes of queued events; further events are dropped and counted.
-            min_free_bytes: minimum free bytes of a local disk; capture stops while there are fewer.
-            clock: returns the current time in UTC.
-            new_id: returns a new event id.
-            generator: draws the sample.
-            disk_usage: returns the free bytes of a disk.
+            environment: time, randomness and disk, None for those of this machine.
+            settings: fields of `CaptureSettings`.
 
         Raises:
-            SettingsError: if the percentage, a side or a list is invalid.
+            SettingsError: if a setting is invalid.
         """
-        lists = {
-            "capture_options": capture_options,
-            "csv_content_types": csv_content_types,
-            "json_content_types": json_content_types,
-            "paths": paths,
-        }
-        _check(sampling_percentage, lists)
         self.app = app
-        self.sampling_percentage = sampling_percentage
-        self._sides = frozenset(capture_options)
-        self._encodings = {name.lower(): "CSV" for name in csv_content_types}
-        self._encodings |= {name.lower(): "JSON" for name in json_content_types}
+        self.settings = _settings(settings)
+        self._sides = frozenset(self.settings.capture_options)
+        self._encodings = {name.lower(): "CSV" for name in self.settings.csv_content_types}
+        self._encodings |= {name.lower(): "JSON" for name in self.settings.json_content_types}
         self._media_type = lru_cache(maxsize=64)(self._read_media_type)
-        self._paths = tuple(paths)
-        self._writer = CaptureWriter(root, flush_seconds, queue_bytes, min_free_bytes, disk_usage=disk_usage)
-        self._clock = clock
-        self._new_id = new_id
-        self._generator = generator or random.SystemRandom()
+        self._paths = _endings(paths)
+        self._environment = environment or CaptureEnvironment()
+        self._writer = CaptureWriter(
+            root,
+            self.settings.flush_seconds,
+            self.settings.queue_bytes,
+            self.settings.min_free_bytes,
+            disk_usage=self._environment.disk_usage,
+        )
 
     @property
     def status(self) -> dict[str, Any]:
@@ -129,7 +165,7 @@ class DataCapture:
             "CaptureStatus": "Stopped" if self._writer.stopped else "Started",
             "captured": self._writer.captured,
             "dropped": self._writer.dropped,
-            "CurrentSamplingPercentage": self.sampling_percentage,
+            "CurrentSamplingPercentage": self.settings.sampling_percentage,
         }
 
     def close(self) -> None:
@@ -143,7 +179,9 @@ class DataCapture:
         elif self._is_invocation(scope) and self._is_sampled():
             request, response = _Body("REQUEST" in self._sides), _Body("RESPONSE" in self._sides)
             headers = dict(scope["headers"])
-            invocation = _Invocation(self._clock(), headers, request, response, receive, send, self._capture)
+            invocation = _Invocation(
+                self._environment.clock(), headers, request, response, receive, send, self._capture
+            )
             await self.app(scope, invocation.receive, invocation.send)
         else:
             await self.app(scope, receive, send)
@@ -152,8 +190,8 @@ class DataCapture:
         return bool(scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith(self._paths))
 
     def _is_sampled(self) -> bool:
-        share = self.sampling_percentage
-        return share >= 100 or self._generator.random() * 100 < share
+        share = self.settings.sampling_percentage
+        return self.settings.enable_capture and (share >= 100 or self._environment.draw() * 100 < share)
 
     def _capture(self, invocation: _Invocation) -> None:
         """Queue the event of an answered invocation."""
@@ -167,7 +205,7 @@ class DataCapture:
     def _event(self, invocation: _Invocation) -> Event:
         headers = invocation.headers
         return Event(
-            event_id=self._new_id(),
+            event_id=self._environment.new_id(),
             at=invocation.at,
             input=self._payload(headers.get(CONTENT_TYPE, b""), invocation.request),
             output=self._payload(invocation.content_type, invocation.response),
@@ -311,14 +349,29 @@ def _decoded(header: bytes) -> str:
         return header.decode("latin-1")
 
 
-def _check(sampling_percentage: float, lists: Mapping[str, Sequence[str]]) -> None:
-    problems = []
-    if not 0 <= sampling_percentage <= 100:
-        problems.append(f"sampling_percentage: got {sampling_percentage}, expected a number from 0 to 100")
-    for name, values in lists.items():
-        if isinstance(values, str):
-            problems.append(f"{name}: got {values!r}, expected a list of strings")
-    if unknown := sorted(set(lists["capture_options"]) - set(get_args(Side))):
-        problems.append(f"capture_options: got {unknown}, expected values from {get_args(Side)}")
-    if problems:
-        raise SettingsError(problems)
+def _settings(settings: Mapping[str, Any]) -> CaptureSettings:
+    """Return validated settings.
+
+    Raises:
+        SettingsError: if a setting is invalid.
+    """
+    try:
+        return CaptureSettings(**settings)
+    except ValidationError as error:
+        raise SettingsError([_problem(detail) for detail in error.errors()]) from error
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    message = "expected a list" if detail["type"] == "tuple_type" else detail["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, detail['loc']))}: {message} (got {detail['input']!r})"
+
+
+def _endings(paths: Sequence[str]) -> tuple[str, ...]:
+    """Return endings of paths as a tuple.
+
+    Raises:
+        SettingsError: for a string instead of a list.
+    """
+    if isinstance(paths, str):
+        raise SettingsError([f"paths: expected a list of strings (got {paths!r})"])
+    return tuple(paths)
