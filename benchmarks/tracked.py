@@ -33,7 +33,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.gaussian_process import complete, posterior
 from runner.models.linear import LinearModel
-from tests.explain.games import stepped
+from tests.explain.games import tree_games
 
 STORED = Path(__file__).with_suffix(".json")
 MAX_LOSS = 1.5
@@ -45,7 +45,7 @@ PLAYERS, RECORDS = 10, 400
 
 def errors() -> dict[str, float]:
     """Return the errors of kernel SHAP as ratios to those of Clarify's regression."""
-    game = stepped(60, PLAYERS, np.random.default_rng(0))
+    game = tree_games(60, PLAYERS, np.random.default_rng(0))
     truth = Exact().estimate(game).phi_NPL
 
     def error(explainer: GameExplainer) -> float:

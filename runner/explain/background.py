@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain.text import plural
 from runner.errors import BackgroundError
 from runner.explain.masking import hash_rows
 
@@ -93,7 +94,7 @@ def given(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pl.DataFrame:
         raise BackgroundError("there is no row; give at least one, or 'mean'")
     for i, row in enumerate(rows):
         if len(row) != len(names):
-            raise BackgroundError(f"row {i} has {len(row)} values; expected {len(names)}, one per feature")
+            raise BackgroundError(f"row {i} has {plural(len(row), 'value')}; expected {len(names)}, one per feature")
     return pl.DataFrame([_given_column(name, [row[d] for row in rows]) for d, name in enumerate(names)])
 
 

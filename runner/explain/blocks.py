@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -74,7 +74,7 @@ class BlockGroup(NamedTuple):
         replacement: index of the background row.
         rows_n: indices of the records.
         size: size of their games.
-        players_nP: players of each game, those that differ from the background row first, in random order.
+        players_nP: players of each game in random order, but varying players first.
     """
 
     replacement: int
@@ -251,7 +251,7 @@ def plan_blocks(task: Task, game_size: Callable[[int, int, bool], GameSize]) -> 
 
 
 def _random_order(keys_U: Words, varies_UG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
-    """Return the players of each record in a random order, those that differ from the background row first.
+    """Return the players of each record in random order, but varying players first.
 
     All records of a block share coalitions of positions. With an order of their own, their errors are independent. The
     order is seeded by the record's values, so it does not depend on other records.
@@ -269,7 +269,7 @@ class GameExplainer(ABC):
 
     @property
     @abstractmethod
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Name of the explainer, and the settings that its results depend on."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -83,7 +83,7 @@ class Estimator(ExplanationOptions):
         return sigmoid(attributions.scores_NL) if self.use_logit else attributions.scores_NL
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Settings that two comparable analyses share, as plain data for manifests."""
         settings = {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
         groups = {name: list(members) for name, members in self.groups.items()}

@@ -151,7 +151,7 @@ class MaskingGame:
         replacement: background row, with the same column types.
         table_players: the G players of the table.
         varying: number of players that differ from the background row, in every record.
-        players_NP: players in the game of each record, those that differ first. All others have the record's values.
+        players_NP: players in the game of each record, varying players first. All others have the record's values.
         scores_NL, expected_L: values of the grand and of the empty coalition.
         use_logit: whether values are log-odds of the model's outputs.
         max_batch_rows: largest number of rows in one model call.

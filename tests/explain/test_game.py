@@ -1,40 +1,51 @@
-"""The masking game: rows that keep every value's type on the way to the model."""
+"""The masking game: types of values, log-odds, and players that are groups of features."""
 
 from __future__ import annotations
 
+from itertools import permutations
+from math import factorial
+
 import numpy as np
 import polars as pl
+import pytest
+from numpy.typing import NDArray
 
 from runner.errors import ExplainerError
+from runner.explain.explainers import Explainer
+from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
-from runner.explain.game import logit, sigmoid
-from tests.builders import explain
-from tests.formula_models import Formula
+from runner.explain.explainers.kernel import Kernel
+from runner.explain.game import build_players, logit, sigmoid
+from tests.builders import BACKGROUND, FEATURES, explain
+from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
 
+GROUPS = {"first": ("f1", "f0"), "last": ("f5",)}
+EXPLAINERS: list[Explainer] = [Exact(), Kernel(10**6, 0), Clarify(10**6, 0)]
 
-def test_every_type_reaches_the_model() -> None:
-    """Texts, integers, booleans, floats and nulls are swapped whole; the model sees columns of the same types."""
+
+def test_values_of_all_types_reach_the_model() -> None:
+    """Strings, integers, booleans, floats and nulls are masked; the model gets columns of the same types."""
     features = pl.DataFrame(
         {"t": ["x", "ü<&"], "i": [1, 2**60], "b": [True, False], "f": [0.5, None], "n": [None, None]}
     )
     background = pl.DataFrame({"t": ["base"], "i": [7], "b": [False], "f": [1.5], "n": [None]})
-    seen: list[pl.DataFrame] = []
+    batches: list[pl.DataFrame] = []
 
-    def remember(rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        seen.append(rows)
+    def record(rows: pl.DataFrame) -> NDArray[np.float64]:
+        batches.append(rows)
         return (rows["t"] == "base").to_numpy().astype(float)
 
-    explain(Exact(), Formula(remember), features=features, background=background)
-    rows = pl.concat(seen)
+    explain(Exact(), Formula(record), features=features, background=background)
+    rows = pl.concat(batches)
     assert [str(dtype) for dtype in rows.dtypes] == ["String", "Int64", "Boolean", "Float64", "Null"]
     assert set(rows["i"].to_list()) == {1, 2**60, 7}
     assert set(rows["t"].to_list()) == {"x", "ü<&", "base"}
     assert set(rows["f"].to_list()) == {0.5, None, 1.5}
 
 
-def test_a_repeated_record_costs_nothing() -> None:
-    """Records that occur again are not sent to the model again."""
+def test_duplicates_need_no_model_calls() -> None:
+    """A record that occurs three times is sent as often as one that occurs once."""
     features = pl.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]})
     background = pl.DataFrame({"x": [0.0], "y": [0.0]})
     once, thrice = Formula(lambda rows: rows["x"].to_numpy()), Formula(lambda rows: rows["x"].to_numpy())
@@ -44,15 +55,70 @@ def test_a_repeated_record_costs_nothing() -> None:
     assert repeated.phi_NDL.shape == (6, 2, 1)
 
 
-def test_logit_and_back() -> None:
-    """Log-odds invert to the probabilities they came from, and 0 and 1 stay finite."""
+def test_sigmoid_inverts_logit() -> None:
+    """0 and 1 have finite log-odds, as they are clipped by 1e-12."""
     probabilities = np.array([1e-9, 0.25, 0.5, 0.999])
     np.testing.assert_allclose(sigmoid(logit(probabilities)), probabilities)
-    np.testing.assert_allclose(logit(np.array([0.0, 1.0])), [-np.log(1e12), np.log(1e12)], rtol=1e-4)
+    np.testing.assert_allclose(logit(np.array([0.0, 0.5, 1.0])), [-np.log(1e12), 0, np.log(1e12)], rtol=1e-4)
 
 
 def test_logit_needs_probabilities(golden: Golden) -> None:
-    """A score outside [0, 1] has no log-odds, and the error says which setting to change."""
+    """A score outside [0, 1] has no log-odds; the error contains the setting to change."""
     with golden.raises(ExplainerError) as caught:
         logit(np.array([0.3, 1.5]))
     assert "shap.use_logit" in str(caught.value)
+
+
+def test_a_group_takes_the_place_of_its_first_feature() -> None:
+    """All other features are players of their own."""
+    players = build_players(FEATURES.columns, GROUPS)
+    assert players.names == ("first", "f2", "f3", "f4", "last")
+    assert players.player_D.tolist() == [0, 0, 1, 2, 3, 4]
+    assert build_players(FEATURES.columns, {}).are_features
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS, ids=["exact", "kernel", "clarify"])
+def test_a_group_is_one_player(explainer: Explainer) -> None:
+    """Its φ is the mean gain of joining over all orders of the players."""
+    model, row, background = Formula(interacting), FEATURES[:1], BACKGROUND[:1]
+    found = explain(explainer, model, row, background, groups=GROUPS)
+    players = build_players(FEATURES.columns, GROUPS)
+
+    def value(coalition: set[int]) -> float:
+        members = zip(FEATURES.columns, players.player_D, strict=True)
+        own = [name for name, player in members if player in coalition]
+        return float(model.predict(background.with_columns(row.select(own)) if own else background)[0, 0])
+
+    phi_G = np.zeros(len(players.names))
+    for order in permutations(range(len(players.names))):
+        for i, g in enumerate(order):
+            phi_G[g] += value({*order[: i + 1]}) - value({*order[:i]})
+    np.testing.assert_allclose(found.phi_NDL[0, :, 0], phi_G / factorial(len(phi_G)), atol=1e-9)
+    assert found.names == players.names
+    assert found.residual < 1e-9
+
+
+@pytest.mark.parametrize("explainer", [*EXPLAINERS, Kernel(20, 1)], ids=["exact", "kernel", "clarify", "sampled"])
+def test_in_an_additive_model_a_group_has_the_sum_of_its_features(explainer: Explainer) -> None:
+    """Without interactions, grouping only adds attributions."""
+    single = explain(explainer, Formula(additive))
+    grouped = explain(explainer, Formula(additive), groups=GROUPS)
+    expected = build_players(FEATURES.columns, GROUPS).sum(single.phi_NDL)
+    np.testing.assert_allclose(grouped.phi_NDL, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [
+        pytest.param({"g": ("f9",)}, ["g", "f9"], id="unknown feature"),
+        pytest.param({"g": ("f0",), "h": ("f0",)}, ["f0", "g", "h"], id="feature in two groups"),
+        pytest.param({"f3": ("f0", "f1")}, ["f3"], id="name of a feature"),
+    ],
+)
+def test_groups_that_do_not_fit_are_rejected(
+    groups: dict[str, tuple[str, ...]], names: list[str], golden: Golden
+) -> None:
+    """The error contains the groups and features concerned."""
+    with golden.raises(ExplainerError) as caught:
+        build_players(FEATURES.columns, groups)
+    assert all(repr(name) in str(caught.value) for name in names)

@@ -1,4 +1,4 @@
-"""The first rows a model is shown, and what they say before anything expensive."""
+"""The check before expensive work: rows sent to the model, and models or backgrounds that are rejected."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FEATURES = pl.DataFrame({"x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [0.0, 0.0, 1.0, 0.
 BACKGROUND = pl.DataFrame({"x": [1], "y": [1]})
 
 
-def test_three_real_rows_and_the_background_are_shown() -> None:
-    """First, middle and last row, then the background; outputs, range and parity are those of these rows."""
+def test_three_records_and_the_background_are_sent() -> None:
+    """The first, middle and last record; the result is about these rows only."""
     model = Formula(additive)
     captured_NL = additive(FEATURES)[:, None] + np.array([[0.0], [9.0], [0.25], [9.0], [0.5]])
     found = preflight(model, FEATURES, BACKGROUND, False, captured_NL)
@@ -31,27 +31,27 @@ def test_three_real_rows_and_the_background_are_shown() -> None:
     [(None, None), ([[np.nan]] * 5, None), ([[1.0, 2.0]] * 5, None), ([[1.0], [0.0], [np.nan], [0.0], [9.0]], 0.0)],
 )
 def test_parity_needs_captured_scores_of_the_same_outputs(captured: Any, parity: float | None) -> None:
-    """Unknown scores and other outputs are not compared."""
+    """Unknown scores and other numbers of outputs are not compared."""
     scores_NL = None if captured is None else np.array(captured)
     assert preflight(Formula(additive), FEATURES, BACKGROUND, False, scores_NL).parity == parity
 
 
-def test_a_single_record_is_shown_once() -> None:
-    """There are no three rows in a table of one."""
+def test_a_single_record_is_sent_once() -> None:
+    """First, middle and last record are the same."""
     model = Formula(additive)
     preflight(model, FEATURES[:1], BACKGROUND, False)
     assert model.batches == [1, 1]
 
 
-def refusing(features: pl.DataFrame) -> Any:
-    """Return sums, but none where x is the background's."""
+def reject_background(features: pl.DataFrame) -> Any:
+    """Return sums, but raise an error for the background row."""
     if features["x"].to_list() == [1.0]:
         raise ModelAnswerError("500: no category 'mean'")
     return additive(features)
 
 
-class WrongShape(Formula):
-    """A model that forgets its outputs' dimension."""
+class OneDimensional(Formula):
+    """A model that returns scores without a dimension for outputs."""
 
     def predict(self, features: pl.DataFrame) -> Any:
         """Return scores_N."""
@@ -62,26 +62,26 @@ class WrongShape(Formula):
     ("model", "use_logit", "error"),
     [
         pytest.param(Formula(lambda x: x["x"].to_numpy() / 0), False, ModelAnswerError, id="infinite scores"),
-        pytest.param(WrongShape(additive), False, ModelAnswerError, id="another shape"),
+        pytest.param(OneDimensional(additive), False, ModelAnswerError, id="wrong shape"),
         pytest.param(Formula(additive), True, ExplainerError, id="no probabilities"),
-        pytest.param(Formula(refusing), False, BackgroundError, id="refused background"),
+        pytest.param(Formula(reject_background), False, BackgroundError, id="rejected background"),
     ],
 )
-def test_models_that_cannot_be_explained_are_refused_at_once(
+def test_models_that_cannot_be_explained_are_rejected(
     model: Formula, use_logit: bool, error: type[Exception], golden: Golden
 ) -> None:
-    """Scores that are no finite numbers, no probabilities, or a background that the model refuses."""
+    """Before any expensive work."""
     with np.errstate(divide="ignore"), golden.raises(error):
         preflight(model, FEATURES, BACKGROUND, use_logit)
 
 
-def test_names_and_outputs_are_counted(golden: Golden) -> None:
-    """Two names for one output are refused, with the names."""
+def test_each_output_needs_one_name(golden: Golden) -> None:
+    """Two names for one output are an error that contains the names."""
 
-    class Misnamed(Formula):
+    class OneOutput(Formula):
         def predict(self, features: pl.DataFrame) -> Any:
             return self.function(features)[:, None]
 
     with golden.raises(ModelAnswerError) as caught:
-        preflight(Misnamed(additive, ("no", "yes")), FEATURES, BACKGROUND, False)
+        preflight(OneOutput(additive, ("no", "yes")), FEATURES, BACKGROUND, False)
     assert "model.label_headers" in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import Field
 from typing import Any, ClassVar, Literal, Protocol
 
 from runner.domain.attributions import Attributions
@@ -25,10 +26,10 @@ class Explainer(Protocol):
     """
 
     is_exact: ClassVar[bool]
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Name of the explainer, and the settings that its results depend on."""
         ...
 

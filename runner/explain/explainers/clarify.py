@@ -1,7 +1,7 @@
 """Kernel SHAP as in the published analyses of SageMaker Clarify (`shap.compat=clarify`).
 
-Array letters: N records, L labels, R = N·L games, P players, K coalitions, J pairs of a coalition and its complement,
-the last I of which are drawn, M = J + 1 differences.
+Array letters: N records, L labels, R = N·L games, P players, K coalitions, J pairs of a coalition and its complement
+(the last I are drawn), M = J + 1 differences.
 
 Source: the sampling scheme reproduces the published analyses up to their run-to-run noise. Weights are the Shapley
 kernel of Lundberg and Lee (NeurIPS 2017): (P-1) / (s (P-s)) for all coalitions of size s together.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class Clarify(GameExplainer):
     is_exact: ClassVar[bool] = False
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Name of the explainer, and the settings that its noise depends on."""
         return {"explainer": "kernel", "compat": "clarify", "num_samples": self.num_samples, "seed": self.seed}
 

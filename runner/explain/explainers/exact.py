@@ -6,7 +6,7 @@ Array letters: N records, L labels, P players.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from runner.domain.attributions import Estimate
 from runner.errors import ExplainerError
@@ -25,7 +25,7 @@ class Exact(GameExplainer):
     is_exact: ClassVar[bool] = True
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Name of the explainer."""
         return {"explainer": "exact"}
 

@@ -6,7 +6,7 @@ Array letters: N records, L labels, R = N·L games, P players, J pairs, K coalit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Kernel(GameExplainer):
     is_exact: ClassVar[bool] = False
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Name of the explainer, and the settings that its noise depends on."""
         return {"explainer": "kernel", "compat": None, "num_samples": self.num_samples, "seed": self.seed}
 

@@ -6,7 +6,7 @@ Array letters: N records, L labels, P players.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class LinearExplainer(GameExplainer):
     is_exact: ClassVar[bool] = True
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Name of the explainer."""
         return {"explainer": "linear"}
 

@@ -11,7 +11,7 @@ Source: Lundberg et al. (2020), path-dependent TreeSHAP, as implemented in xgboo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class TreeExplainer:
     is_exact: ClassVar[bool] = False
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Name of the explainer, and the quantity that it explains."""
         return {"explainer": "tree", "quantity": QUANTITY}
 

@@ -1,4 +1,4 @@
-"""Kernel SHAP as the published analyses have it: its weights, its designs, and its standard errors."""
+"""Clarify's kernel SHAP: weights, designs, and standard errors."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from runner.explain.coalitions import differences, evaluate
 from runner.explain.explainers.clarify import Clarify, _draw, regression, size_weights
 from runner.explain.explainers.exact import Exact
 from tests.builders import BACKGROUND, FEATURES, explain
-from tests.explain.games import Table, smooth
+from tests.explain.games import TableGame, logistic_games
 from tests.formula_models import AdditiveFormula, Formula, interacting
 
 PLAYERS, RECORDS, SEEDS = 9, 64, 25
-WITHIN = 1.96
-"""Standard errors to either side that hold 95 %."""
+NORMAL_95 = 1.96
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 @pytest.mark.parametrize("players", [2, 3, 7, 14])
 def test_weights_are_the_shapley_kernel(players: int) -> None:
-    """A size class weighs its number of coalitions times Lundberg and Lee's kernel, up to a factor."""
+    """The weight of a size is its number of coalitions times Lundberg and Lee's kernel, up to a factor."""
     sizes = np.arange(1, players)
     kernel = [(players - 1) / (comb(players, s) * s * (players - s)) * comb(players, s) for s in sizes]
     np.testing.assert_allclose(size_weights(players)[1:players], np.array(kernel) / sum(kernel))
 
 
 @given(st.integers(3, 9), st.integers(0, 200), st.integers(0, 5))
-def test_designs_hold_distinct_pairs(players: int, extra: int, seed: int) -> None:
-    """Each design has distinct proper coalitions, as many as fit the budget."""
+def test_pairs_of_a_design_are_distinct(players: int, extra: int, seed: int) -> None:
+    """A design uses the whole budget, and contains neither nobody nor all players."""
     budget = min(2 * players + extra, 2**players - 2)
     half = regression(players, budget, seed).half_JP
     known = {mask.tobytes() for mask in [*half, *~half]}
@@ -44,106 +44,106 @@ def test_designs_hold_distinct_pairs(players: int, extra: int, seed: int) -> Non
 
 
 @given(st.integers(2, 9), st.integers(0, 60))
-def test_solvers_impose_efficiency(players: int, extra: int) -> None:
-    """Whatever the values, a solver moves attribution around but adds none to the total, which it distributes."""
+def test_solvers_are_efficient(players: int, extra: int) -> None:
+    """For any values, the attributions add up to the total."""
     solver = regression(players, min(2 * players + extra, 2**players - 2), 0).solver_MP
     np.testing.assert_allclose(solver[:-1].sum(axis=1), 0, atol=1e-9)
     assert solver[-1].sum() == pytest.approx(1)
 
 
-def test_whole_size_classes_come_first() -> None:
-    """At 100 coalitions of 14 players the 28 single ones and their complements are all there."""
+def test_singletons_are_always_included() -> None:
+    """100 coalitions of 14 players include the 14 singletons and their complements."""
     sizes = regression(14, 100, 0).half_JP.sum(axis=1)
     assert len(sizes) == 50
     assert (sizes == 1).sum() == 14
 
 
-@pytest.mark.parametrize(("num_samples", "whole"), [(220, False), (1000, True)])
-def test_a_size_class_is_whole_only_where_it_is_due(num_samples: int, whole: bool) -> None:
-    """The 91 pairs of two of 14 players are not all there where larger sizes would be left with hardly any."""
+@pytest.mark.parametrize(("num_samples", "is_complete"), [(220, False), (1000, True)])
+def test_a_size_is_complete_if_its_share_pays_for_it(num_samples: int, is_complete: bool) -> None:
+    """With a small budget, the 91 pairs of size 2 are sampled, so that larger sizes are represented, too."""
     sizes = regression(14, num_samples, 0).half_JP.sum(axis=1)
-    assert bool((sizes == 2).sum() == 91) == whole
+    assert bool((sizes == 2).sum() == 91) == is_complete
     assert (sizes > 2).sum() > num_samples / 4
 
 
 @pytest.mark.parametrize("num_samples", [240, 400])
-def test_the_truth_lies_within_the_errors(num_samples: int) -> None:
-    """In 95 % of the cases the exact value is no further away than 1.96 standard errors, within binomial error."""
-    game, hits_P = smooth(RECORDS, PLAYERS, np.random.default_rng(11)), np.zeros(PLAYERS)
-    truth_NP = Exact().estimate(game).phi_NPL[:, :, 0]
+def test_exact_values_are_within_the_errors(num_samples: int) -> None:
+    """Within 1.96 standard errors in 95 % of the cases, up to binomial error."""
+    game, hits_P = logistic_games(RECORDS, PLAYERS, np.random.default_rng(11)), np.zeros(PLAYERS)
+    exact_NP = Exact().estimate(game).phi_NPL[:, :, 0]
     for seed in range(SEEDS):
         estimate = Clarify(num_samples, seed).estimate(game)
         assert estimate.variance_NPL is not None
         error_NP = np.sqrt(estimate.variance_NPL[:, :, 0])
-        hits_P += (abs(estimate.phi_NPL[:, :, 0] - truth_NP) <= WITHIN * error_NP).sum(axis=0)
+        hits_P += (abs(estimate.phi_NPL[:, :, 0] - exact_NP) <= NORMAL_95 * error_NP).sum(axis=0)
     assert abs(hits_P.mean() / (RECORDS * SEEDS) - 0.95) < 0.03
 
 
 def least_squares(
     half_JP: NDArray[np.bool_], weights_J: NDArray[np.float64], difference_J: NDArray[np.float64], total: float
 ) -> NDArray[np.float64]:
-    """Return the weighted least squares φ_P that adds up to a total, by its Lagrange equations."""
+    """Return the weighted least squares φ_P with a given sum, from the Lagrange equations."""
     Z, ones = half_JP - 0.5, np.ones((PLAYERS, 1))
     left = np.block([[Z.T * weights_J @ Z, ones], [ones.T, np.zeros((1, 1))]])
     right = np.append(Z.T * weights_J @ difference_J / 2, total)
     return np.linalg.solve(left, right)[:PLAYERS]
 
 
-def test_an_error_is_what_leaving_draws_out_does() -> None:
-    """Each draw's share is by how much the weighted regression moves without it, found by solving that anew."""
-    J, budget, game = 35, 2 * (PLAYERS + 35), smooth(1, PLAYERS, np.random.default_rng(2))
+def test_variances_match_the_jackknife() -> None:
+    """The variance is the sum of squared changes of φ when the regression is solved without each draw."""
+    J, budget, game = 35, 2 * (PLAYERS + 35), logistic_games(1, PLAYERS, np.random.default_rng(2))
     half_JP = regression(PLAYERS, budget, 5).half_JP
     difference_J = differences(evaluate(game, half_JP))[0, :-1]
     counts_J = _draw(size_weights(PLAYERS), 2, J, np.random.default_rng([5, PLAYERS]))[1]
     assert counts_J.max() > 1
-    single = size_weights(PLAYERS)[1] / PLAYERS
-    weights_J = np.full(PLAYERS + J, single)
-    weights_J[PLAYERS:] = counts_J / counts_J.sum() * (0.5 - PLAYERS * single)
+    singleton = size_weights(PLAYERS)[1] / PLAYERS
+    weights_J = np.full(PLAYERS + J, singleton)
+    weights_J[PLAYERS:] = counts_J / counts_J.sum() * (0.5 - PLAYERS * singleton)
     estimate = Clarify(budget, 5).estimate(game)
-    given_J = difference_J, float((game.scores_NL - game.expected_L)[0, 0])
-    phi_P = least_squares(half_JP, weights_J, *given_J)
+    total = float((game.scores_NL - game.expected_L)[0, 0])
+    phi_P = least_squares(half_JP, weights_J, difference_J, total)
     np.testing.assert_allclose(estimate.phi_NPL[0, :, 0], phi_P, atol=1e-12)
     variance_P = np.zeros(PLAYERS)
     for j, count in enumerate(counts_J):
         without_J = weights_J.copy()
         without_J[PLAYERS + j] *= 1 - 1 / count
-        moved_P = phi_P - least_squares(half_JP, without_J, *given_J)
-        variance_P += moved_P**2 * count * J / (J - 1)
+        change_P = phi_P - least_squares(half_JP, without_J, difference_J, total)
+        variance_P += change_P**2 * count * J / (J - 1)
     assert estimate.variance_NPL is not None
     np.testing.assert_allclose(estimate.variance_NPL[0, :, 0], variance_P, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("num_samples", "known"), [(18, False), (20, False), (22, True)])
-def test_too_few_draws_tell_nothing(num_samples: int, known: bool) -> None:
-    """Where fewer than two pairs are drawn but coalitions are missing, the error is not known."""
-    variance = Clarify(num_samples, 0).estimate(smooth(3, PLAYERS, np.random.default_rng(2))).variance_NPL
+@pytest.mark.parametrize(("num_samples", "is_known"), [(18, False), (20, False), (22, True)])
+def test_the_error_of_fewer_than_two_draws_is_unknown(num_samples: int, is_known: bool) -> None:
+    """If coalitions are missing."""
+    variance = Clarify(num_samples, 0).estimate(logistic_games(3, PLAYERS, np.random.default_rng(2))).variance_NPL
     assert variance is not None
-    assert np.isfinite(variance).all() == known
+    assert np.isfinite(variance).all() == is_known
 
 
 def test_all_coalitions_leave_no_error() -> None:
-    """Then the variance is 0, and φ exact."""
-    game = Table(np.random.default_rng(0).normal(size=(1, 16)))
+    """The variance is 0, and φ is exact."""
+    game = TableGame(np.random.default_rng(0).normal(size=(1, 16)))
     estimate = Clarify(10**6, 0).estimate(game)
     np.testing.assert_allclose(estimate.phi_NPL, Exact().estimate(game).phi_NPL, atol=1e-12)
     assert estimate.variance_NPL is not None
     assert not estimate.variance_NPL.any()
 
 
-def test_rows_that_coincide_are_asked_for_once() -> None:
-    """Where features equal the background, a record's rows all differ, and its attributions are those of all rows."""
+def test_equal_rows_are_sent_once() -> None:
+    """If features equal the background, all rows of a record are distinct, and attributions are those of all rows."""
     features = pl.concat([FEATURES[:, :4], BACKGROUND[:1].select("f4", "f5")[[0] * len(FEATURES)]], how="horizontal")
-    seen: list[pl.DataFrame] = []
+    batches: list[pl.DataFrame] = []
 
-    def remember(rows: pl.DataFrame) -> NDArray[np.float64]:
-        seen.append(rows)
+    def record(rows: pl.DataFrame) -> NDArray[np.float64]:
+        batches.append(rows)
         return interacting(rows)
 
-    sparing, lavish = Formula(remember), AdditiveFormula(interacting)
-    found, asked = (explain(Clarify(40, 3), model, features=features) for model in (sparing, lavish))
-    assert found.phi_NDL.tobytes() == asked.phi_NDL.tobytes()
-    assert found.evaluations == sum(sparing.batches) < asked.evaluations == sum(lavish.batches)
-    seen.clear()
-    alone = explain(Clarify(40, 3), Formula(remember), features=features[:1], background=BACKGROUND[:1])
-    rows = pl.concat(seen)
-    assert rows.n_unique() == rows.height == alone.evaluations
+    model, additive_model = Formula(record), AdditiveFormula(interacting)
+    found, complete = (explain(Clarify(40, 3), explained, features) for explained in (model, additive_model))
+    assert found.phi_NDL.tobytes() == complete.phi_NDL.tobytes()
+    assert found.evaluations == sum(model.batches) < complete.evaluations == sum(additive_model.batches)
+    batches.clear()
+    single = explain(Clarify(40, 3), Formula(record), features[:1], BACKGROUND[:1])
+    rows = pl.concat(batches)
+    assert rows.n_unique() == rows.height == single.evaluations

@@ -1,8 +1,6 @@
-"""The closed form of models that add up, against enumeration."""
+"""The closed form for additive models, against enumeration."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,43 +26,40 @@ BACKGROUND = pl.DataFrame(
 )
 
 
+@pytest.mark.parametrize("groups", [{}, {"person": ("age", "member")}], ids=["single", "grouped"])
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize(("link", "use_logit"), [("identity", False), ("logistic", False), ("logistic", True)])
-def test_it_is_what_enumeration_finds(link: str, use_logit: bool, outputs: int) -> None:
-    """Without asking for a coalition: the only rows sent are the records and the background."""
-    given: dict[str, Any] = {"features": FEATURES, "background": BACKGROUND, "use_logit": use_logit}
-    found = explain(LinearExplainer(), linear_model(link, outputs), **given)
-    truth = explain(Exact(), linear_model(link, outputs), **given)
-    np.testing.assert_allclose(found.phi_NDL, truth.phi_NDL, atol=1e-6)
-    assert found.residual < 1e-9
-    assert found.evaluations == 6
-    assert found.error_NDL is not None
-    assert not found.error_NDL.any()
+def test_values_match_enumeration(link: str, use_logit: bool, outputs: int, groups: dict[str, tuple[str, ...]]) -> None:
+    """Only the records and the background are sent to the model."""
+    closed, exact = (
+        explain(explainer, linear_model(link, outputs), FEATURES, BACKGROUND, use_logit=use_logit, groups=groups)
+        for explainer in (LinearExplainer(), Exact())
+    )
+    assert closed.names == exact.names
+    np.testing.assert_allclose(closed.phi_NDL, exact.phi_NDL, atol=1e-6)
+    assert closed.residual < 1e-9
+    assert closed.evaluations == 6
+    assert closed.error_NDL is not None
+    assert not closed.error_NDL.any()
 
 
-def test_other_models_are_refused(golden: Golden) -> None:
-    """A softmax, and whatever is not known to add up, in a sentence that names the way out."""
+def test_models_that_are_not_additive_are_rejected(golden: Golden) -> None:
+    """For example softmax; the error contains an alternative."""
     with golden.raises(ExplainerError) as unknown:
         explain(LinearExplainer(), Formula(additive))
     with golden.raises(ExplainerError) as softmax:
-        explain(LinearExplainer(), linear_model("softmax", 2), features=FEATURES, background=BACKGROUND)
+        explain(LinearExplainer(), linear_model("softmax", 2), FEATURES, BACKGROUND)
     assert all("shap.explainer=kernel" in str(caught.value) for caught in (unknown, softmax))
 
 
-def test_terms_that_do_not_give_the_scores_are_refused(golden: Golden) -> None:
-    """What is explained is what the model answers."""
+def test_terms_that_do_not_add_up_to_the_scores_are_rejected(golden: Golden) -> None:
+    """The terms of this model are its features, its scores are weighted sums."""
     with golden.raises(ExplainerError):
         explain(LinearExplainer(), AdditiveFormula(additive))
 
 
-def test_log_odds_of_regressions_are_not_linear(golden: Golden) -> None:
-    """A sum that happens to lie between 0 and 1 has no additive log-odds."""
-    features = pl.DataFrame({"f0": [0.1, 0.2]})
+def test_regressions_are_not_additive_in_log_odds(golden: Golden) -> None:
+    """Even if their scores are between 0 and 1."""
+    features, model = pl.DataFrame({"f0": [0.1, 0.2]}), AdditiveFormula(lambda x: x["f0"].to_numpy())
     with golden.raises(ExplainerError):
-        explain(
-            LinearExplainer(),
-            AdditiveFormula(lambda x: x["f0"].to_numpy()),
-            features=features,
-            background=features[:1],
-            use_logit=True,
-        )
+        explain(LinearExplainer(), model, features, features[:1], use_logit=True)

@@ -1,4 +1,4 @@
-"""The contributions of trees, against the definition they claim, and in the order of the records' features."""
+"""TreeSHAP values of tree models, against their definition."""
 
 from __future__ import annotations
 
@@ -12,27 +12,19 @@ import polars as pl
 import pytest
 
 from runner.errors import ExplainerError
-from runner.explain.aggregate import Aggregation
-from runner.explain.estimator import Estimator
 from runner.explain.explainers.tree import QUANTITY, TreeExplainer
 from runner.models.lightgbm import Lightgbm
 from runner.models.xgboost import Xgboost
 from runner.protocols import Model
-from tests.conftest import HERE, untracked
+from tests.builders import make_estimator
+from tests.conftest import untracked
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
 from tests.models.trees import FEATURES, NAMES, booster, lightgbm_file, xgboost_file
 
 SETTINGS: dict[str, Any] = {"columns": None, "label_headers": None, "deploy": None}
-ESTIMATOR = Estimator(
-    explainer=TreeExplainer(),
-    agg_method=Aggregation.MEAN_ABS,
-    use_logit=True,
-    max_batch_rows=1000,
-    groups={},
-    engine=HERE,
-)
-SOME = FEATURES[:40]
+ESTIMATOR = make_estimator(TreeExplainer(), use_logit=True)
+RECORDS, BACKGROUND = FEATURES[:40], FEATURES[:1]
 
 
 @pytest.fixture(params=["xgboost", "lightgbm"])
@@ -43,81 +35,85 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
     return Lightgbm(kind="lightgbm", artifact=lightgbm_file(tmp_path), **SETTINGS)
 
 
-def expected(node: dict[str, Any], record: dict[str, float | None], known: set[str]) -> float:
-    """Return what a tree makes of some known features; at others it goes both ways, as many as its data did."""
+def expected_output(node: dict[str, Any], record: dict[str, float | None], known: set[str]) -> float:
+    """Return the expected output of a tree given some features; splits on others are weighted by training records."""
     if "leaf" in node:
         return float(node["leaf"])
     children = {child["nodeid"]: child for child in node["children"]}
     if node["split"] not in known:
         covers = [child["cover"] for child in node["children"]]
-        values = [expected(child, record, known) for child in node["children"]]
-        return float(np.dot(covers, values) / sum(covers))
+        outputs = [expected_output(child, record, known) for child in node["children"]]
+        return float(np.dot(covers, outputs) / sum(covers))
     value = record[node["split"]]
-    way = "missing" if value is None else "yes" if np.float32(value) < np.float32(node["split_condition"]) else "no"
-    return expected(children[node[way]], record, known)
+    branch = "missing" if value is None else "yes" if np.float32(value) < np.float32(node["split_condition"]) else "no"
+    return expected_output(children[node[branch]], record, known)
 
 
-def test_they_are_shapley_values_of_the_trees_expectations(tmp_path: Path) -> None:
-    """By the definition: the mean gain of becoming known over all orders of the features."""
+def test_values_match_the_definition(tmp_path: Path) -> None:
+    """φ is the mean gain of knowing a feature over all orders of the features."""
     model = Xgboost(kind="xgboost", artifact=xgboost_file(tmp_path), **SETTINGS)
-    found = ESTIMATOR.explain(model, SOME[:3], SOME[:1], untracked)
+    found = ESTIMATOR.explain(model, RECORDS[:3], BACKGROUND, untracked)
     trees = [json.loads(tree) for tree in booster().get_dump(with_stats=True, dump_format="json")]
-    for n, record in enumerate(SOME[:3].iter_rows(named=True)):
+    for n, record in enumerate(RECORDS[:3].iter_rows(named=True)):
         phi = dict.fromkeys(NAMES, 0.0)
         orders = list(permutations(NAMES))
         for order in orders:
-            before = sum(expected(tree, record, set()) for tree in trees)
-            for place, name in enumerate(order):
-                after = sum(expected(tree, record, {*order[: place + 1]}) for tree in trees)
+            before = sum(expected_output(tree, record, set()) for tree in trees)
+            for i, name in enumerate(order):
+                after = sum(expected_output(tree, record, {*order[: i + 1]}) for tree in trees)
                 phi[name] += (after - before) / len(orders)
                 before = after
         np.testing.assert_allclose(found.phi_NDL[n, :, 0], list(phi.values()), atol=1e-4)
 
 
-def test_they_add_up_to_the_margin_the_model_answers(model: Model) -> None:
-    """In log-odds, with the mean of the training data as the base; each record is sent for scores and contributions."""
-    found = ESTIMATOR.explain(model, SOME, SOME[:1], untracked)
+def test_values_add_up_to_the_margin(model: Model) -> None:
+    """In log-odds. Each record is sent for its score and for its TreeSHAP values."""
+    found = ESTIMATOR.explain(model, RECORDS, BACKGROUND, untracked)
     assert found.residual < 1e-9
-    np.testing.assert_allclose(1 / (1 + np.exp(-found.scores_NL)), model.predict(SOME), atol=1e-5)
-    assert found.evaluations == ESTIMATOR.evaluations(model, SOME, SOME[:1]) == 80
+    np.testing.assert_allclose(1 / (1 + np.exp(-found.scores_NL)), model.predict(RECORDS), atol=1e-5)
+    assert found.evaluations == ESTIMATOR.evaluations(model, RECORDS, BACKGROUND) == 80
     assert ESTIMATOR.settings["quantity"] == QUANTITY
     assert found.errors
     assert not found.errors.global_DL.any()
 
 
-def test_they_follow_the_records_order_of_features(model: Model) -> None:
-    """The same contributions under the same names."""
+def test_values_follow_the_order_of_features(model: Model) -> None:
+    """A feature has the same values in any column."""
     order = ["gain", "age", "years", "hours"]
-    found = ESTIMATOR.explain(model, SOME.select(order), SOME[:1].select(order), untracked)
-    straight = ESTIMATOR.explain(model, SOME, SOME[:1], untracked)
-    places = [NAMES.index(name) for name in order]
-    np.testing.assert_array_equal(found.phi_NDL, straight.phi_NDL[:, places])
+    found = ESTIMATOR.explain(model, RECORDS.select(order), BACKGROUND.select(order), untracked)
+    expected = ESTIMATOR.explain(model, RECORDS, BACKGROUND, untracked)
+    np.testing.assert_array_equal(found.phi_NDL, expected.phi_NDL[:, [NAMES.index(name) for name in order]])
 
 
-def test_probabilities_are_another_quantity(model: Model, golden: Golden) -> None:
-    """They have to be asked for as log-odds."""
+def test_a_group_has_the_sum_of_its_features(model: Model) -> None:
+    """TreeSHAP values of features are added."""
+    groups = {"person": ("age", "years")}
+    found = make_estimator(TreeExplainer(), use_logit=True, groups=groups).explain(
+        model, RECORDS, BACKGROUND, untracked
+    )
+    single = ESTIMATOR.explain(model, RECORDS, BACKGROUND, untracked)
+    members = [single.names.index(name) for name in groups["person"]]
+    person_N = found.phi_NDL[:, found.names.index("person"), 0]
+    np.testing.assert_allclose(person_N, single.phi_NDL[:, members, 0].sum(axis=1))
+
+
+def test_probabilities_are_rejected(model: Model, golden: Golden) -> None:
+    """The margin of these models is in log-odds."""
     with golden.raises(ExplainerError) as caught:
-        Estimator(
-            explainer=TreeExplainer(),
-            agg_method=Aggregation.MEAN_ABS,
-            use_logit=False,
-            max_batch_rows=1000,
-            groups={},
-            engine=HERE,
-        ).explain(model, SOME, SOME[:1], untracked)
+        make_estimator(TreeExplainer()).explain(model, RECORDS, BACKGROUND, untracked)
     assert "shap.use_logit=true" in str(caught.value)
 
 
-def test_other_models_have_none(golden: Golden) -> None:
-    """And the error names what has."""
+def test_other_models_are_rejected(golden: Golden) -> None:
+    """The error contains the supported models."""
     features = pl.DataFrame({"x": [1.0]})
     with golden.raises(ExplainerError) as caught:
         ESTIMATOR.explain(Formula(additive), features, features, untracked)
     assert "shap.explainer=tree" in str(caught.value)
 
 
-def test_several_outputs_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """As is any objective whose link is another one."""
+def test_several_outputs_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """As well as objectives with another link function."""
     model = Xgboost(kind="xgboost", artifact=xgboost_file(tmp_path), **{**SETTINGS, "columns": (0,)})
     with golden.raises(ExplainerError):
-        ESTIMATOR.explain(model, SOME, SOME[:1], untracked)
+        ESTIMATOR.explain(model, RECORDS, BACKGROUND, untracked)
