@@ -149,7 +149,7 @@ def _validator(kind: type[T]) -> TypeAdapter[T]:
     return TypeAdapter(kind)
 
 
-def _of_this_version(document: dict[str, Any]) -> dict[str, Any]:
+def _of_this_version(document: Any) -> Any:
     """Return the object of a drift.json with the keys of this version."""
     if document.get("version") == 1:
         result = document.get("finding") or {}

@@ -62,7 +62,7 @@ class PlannedCalls:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """Cost of an explanation, as it is saved.
 
     Attributes:
@@ -120,7 +120,7 @@ class PlanStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Estimate of the model calls of an execution, or of baselining.
+    """CostEstimate of the model calls of an execution, or of baselining.
 
     Attributes:
         source, reference: records and reference of an execution.
@@ -176,7 +176,7 @@ class Plan:
         count = next(self.stopping.sample_sizes(features.height))
         return None if count == features.height else features[hash_order(features)[:count]]
 
-    def _estimate(self, records: Records) -> Estimate:
+    def _estimate(self, records: Records) -> CostEstimate:
         model, estimator = self.explaining.model, self.explaining.estimator
         features, background = records.features, records.background
         before = calls_made(model)
@@ -186,7 +186,7 @@ class Plan:
         probe = self._probe(features, rows)
         sent = manifest.calls_between(before, calls_made(model))
         calls = self._dry_run(model, records, checked) if isinstance(model, RemoteModel) else None
-        return Estimate(
+        return CostEstimate(
             records=features.height,
             features=features.width,
             background_rows=background.height,
@@ -257,7 +257,7 @@ def _stem(window: Window | None) -> str:
     return f"{window.start:%Y-%m-%dT%H%M}--{window.end:%Y-%m-%dT%H%M}" if window else "baseline"
 
 
-def _lines(estimate: Estimate) -> Iterator[str]:
+def _lines(estimate: CostEstimate) -> Iterator[str]:
     """Yield the lines of the estimate for a person."""
     sizes = plural(estimate.records, "record"), plural(estimate.features, "feature")
     yield f"{', '.join(sizes)}, {plural(estimate.background_rows, 'background row')}"
