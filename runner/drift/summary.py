@@ -41,21 +41,52 @@ def headline(ranking: RankingResult, result: DriftResult | None) -> Headline:
 def sentence(
     ranking: RankingResult, result: DriftResult | None, reference: GlobalAttributions, live: GlobalAttributions
 ) -> str:
-    """Return the figures behind the headline, for the label with the worst result."""
+    """Return the sentences below the headline, for the label with the worst result.
+
+    They say which input changed and how, then how much it matters, then the figures of the nDCG rule.
+    """
     has_ndcg = any(label.ndcg is not None for label in ranking.drifts)
     if result is None or not result.labels or not has_ndcg:
-        rule = summarize_ranking(ranking, reference, live)
-        return " ".join([rule, *(f"{note[:1].upper()}{note[1:]}." for note in result.notes)]) if result else rule
+        return _join([summarize_ranking(ranking, reference, live), *(result.notes if result else ())])
     label = _worst(result.labels)
-    of = f" for {label.label}" if len(result.labels) > 1 else ""
-    figures = {
-        Level.NONE: f"{_shift(label)}; {_detectable(result)}",
-        Level.INFO: f"{_change(label)}; significant, but small: {_shift(label)}",
-        Level.WARNING: f"{_shift(label)}; {_largest(label.top_changes[0])}",
-        Level.VIOLATION: f"{_shift(label)}; {_largest(label.top_changes[0])}",
-    }[label.level]
-    additions = "".join(f" {each[:1].upper()}{each[1:]}." for each in _additions(result))
-    return f"{figures}{of} ({_ndcg(ranking, label)}).{additions}"
+    of = f" of {label.label}" if len(result.labels) > 1 else ""
+    return _join(
+        [
+            *_alert(ranking, result),
+            *_findings(ranking, result, label, of),
+            _ndcg(ranking, label, of),
+            *_additions(result),
+        ]
+    )
+
+
+def _join(sentences: Sequence[str]) -> str:
+    """Return sentences with full stops; all but the first get a capital letter."""
+    first, *others = sentences
+    return " ".join([f"{first}.", *(f"{each[:1].upper()}{each[1:]}." for each in others)])
+
+
+def _alert(ranking: RankingResult, result: DriftResult) -> Iterator[str]:
+    """Yield a sentence if the level of this window differs from the alert level, which the headline states."""
+    alone = str(result.alone).replace("_", " ")
+    if result.alone.order > result.level.order and not ranking.violations:
+        yield f"no alert yet: this window alone has level {alone}"
+    elif result.alone.order < result.level.order:
+        yield f"the alert of earlier windows continues: this window alone has level {alone}"
+
+
+def _findings(ranking: RankingResult, result: DriftResult, label: LabelResult, of: str) -> Iterator[str]:
+    """Yield what changed in a label, and how large the effect is."""
+    if label.level is Level.NONE:
+        yield _shift(label, of)
+        yield _detectable(result)
+    elif label.level is Level.INFO:
+        yield _change(label)
+        shift = _shift(label, of)
+        yield shift if ranking.violations or shift == NO_ATTRIBUTION else f"the effect is small: {shift}"
+    else:
+        yield _largest(label.top_changes[0])
+        yield _shift(label, of)
 
 
 def _worst(labels: Sequence[LabelResult]) -> LabelResult:
@@ -68,7 +99,7 @@ def _additions(result: DriftResult) -> Iterator[str]:
     higher = [segment for segment in result.segments if segment.level.order > whole.order]
     for segment in sorted(higher, key=lambda segment: -segment.level.order)[:MOST_SEGMENTS]:
         label = _worst(segment.labels)
-        figures = f"{_shift(label)}; {_largest(label.top_changes[0])}"
+        figures = f"{_largest(label.top_changes[0])}; {_shift(label)}"
         if segment.level is Level.INFO:
             figures = _change(label)
         yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {figures}"
@@ -101,11 +132,11 @@ def _detectable(result: DriftResult) -> str:
     return f"minimum detectable change: {result.smallest:.0%} of the records of a feature"
 
 
-def _shift(label: LabelResult) -> str:
+def _shift(label: LabelResult, of: str = "") -> str:
     shift, total = label.attribution_shift, label.total_log2_change
     if shift.value is None or shift.noise is None:
         return NO_ATTRIBUTION
-    figures = f"attribution shifted by {shift.value:.1%} (up to {shift.noise:.1%} expected by chance)"
+    figures = f"attribution{of} shifted by {shift.value:.1%} (up to {shift.noise:.1%} expected by chance)"
     if total.value is not None and total.noise is not None and abs(total.value) > total.noise:
         figures += f" and its total is {2**total.value:.2g} times the reference"
     return figures
@@ -121,33 +152,36 @@ def _largest(feature: FeatureDrift) -> str:
     ranks = f"rank {feature.rank_before} to {feature.rank_now}"
     if feature.rank_before == feature.rank_now:
         ranks = f"rank {feature.rank_now} as before"
-    shares = f"share {feature.share_before:.1%} to {feature.share_now:.1%}"
-    return f"largest change: {feature.name}, {ranks}, {shares}" + (f": {feature.cause}" if feature.cause else "")
+    verb = "rose" if feature.share_now > feature.share_before else "fell"
+    share = f"its share of attribution {verb} from {feature.share_before:.1%} to {feature.share_now:.1%} ({ranks})"
+    if feature.cause is None:
+        return f"largest change in {feature.name}: {share}"
+    return f"largest change in {feature.name}: {feature.cause}. {share[:1].upper()}{share[1:]}"
 
 
-def _ndcg(ranking: RankingResult, label: LabelResult) -> str:
+def _ndcg(ranking: RankingResult, label: LabelResult, of: str) -> str:
     (ranked,) = [each for each in ranking.drifts if each.label == label.label]
-    value = "undefined" if ranked.ndcg is None else f"{ranked.ndcg:.4f}"
-    return f"nDCG {value}, alert below {ranking.threshold:g}"
+    if ranked.ndcg is None:
+        return f"the ranking{of} cannot be compared: nDCG is undefined"
+    agrees = "differs from" if ranked in ranking.violations else "is similar to"
+    return f"the ranking{of} {agrees} the reference: nDCG {ranked.ndcg:.4f} (alert below {ranking.threshold:g})"
 
 
 def summarize_ranking(ranking: RankingResult, reference: GlobalAttributions, live: GlobalAttributions) -> str:
-    """Return the result of the nDCG rule alone, for the label with the lowest nDCG."""
+    """Return the result of the nDCG rule alone, for the label with the lowest nDCG, without a full stop."""
     ranked = [(label.ndcg, label) for label in ranking.drifts if label.ndcg is not None]
     if not ranked:
-        return f"{ranking.drifts[0].notes[-1] if ranking.drifts else 'no label could be compared'}."
+        return ranking.drifts[0].notes[-1] if ranking.drifts else "no label could be compared"
     _, lowest = min(ranked, key=lambda pair: pair[0])
     of = f" for {lowest.label}" if len(ranking.drifts) > 1 else ""
     figures = f"nDCG {lowest.ndcg:.4f}, alert below {ranking.threshold:g}"
     now_D = abs(live.values(lowest.label, live.names))
     if not now_D.any():
-        return f"{NO_ATTRIBUTION} ({figures})."
+        return f"{NO_ATTRIBUTION} ({figures})"
     if not ranking.violations:
-        return f"the features rank as in the reference{of} ({figures})."
+        return f"the features rank as in the reference{of} ({figures})"
     before_D = abs(reference.values(lowest.reference_label, live.names))
     d = int(abs(share(now_D) - share(before_D)).argmax())
-    change = (
-        f"largest change: {live.names[d]}, rank {rank(before_D)[d]} to {rank(now_D)[d]}, "
-        f"share {share(before_D)[d]:.1%} to {share(now_D)[d]:.1%}"
-    )
-    return f"the ranking of features differs from the reference{of} ({figures}); {change}."
+    shares = f"share of attribution {share(before_D)[d]:.1%} to {share(now_D)[d]:.1%}"
+    change = f"largest change in {live.names[d]}: rank {rank(before_D)[d]} to {rank(now_D)[d]}, {shares}"
+    return f"the ranking of features differs from the reference{of} ({figures}). {change[:1].upper()}{change[1:]}"

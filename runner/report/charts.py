@@ -15,7 +15,7 @@ from runner.domain.text import plural
 from runner.errors import ReportError
 from runner.report import tables
 from runner.report.sections import Feature, Label, largest, level_name
-from runner.report.tables import Table, make_table
+from runner.report.tables import ReportTable, make_table
 from runner.report.templates import Templates
 
 CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
@@ -50,7 +50,7 @@ class Figure:
     heading: str
     sentence: str
     data: tuple[Mapping[str, Any], ...]
-    table: Table | None = None
+    table: ReportTable | None = None
     folded: bool = False
 
 

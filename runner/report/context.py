@@ -13,7 +13,7 @@ from runner.report import charts, health, sections
 from runner.report.charts import Figure
 from runner.report.health import Check, State
 from runner.report.sections import Label, Section, level_name
-from runner.report.tables import Table
+from runner.report.tables import ReportTable
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
 from runner.results.documents import DriftDocument
 from runner.results.manifest import Explanation, Manifest
@@ -63,7 +63,7 @@ FORMULAS = (
 
 
 @dataclass(frozen=True)
-class TopChanges(Table):
+class TopChanges(ReportTable):
     """Table of the features with the largest changes; `label` is empty if there is only one label."""
 
     label: str = ""
@@ -116,7 +116,7 @@ class Page:
     figures: tuple[Figure, ...]
     heading: str
     labels: tuple[Section, ...]
-    segments: Table | None
+    segments: ReportTable | None
     appendix: Appendix
     labels_left_out: int = 0
     most_rows: int = 0
@@ -161,7 +161,7 @@ def page(
         advice=tuple(_advice(manifest.headline, bool(doubt), labels, result)),
         facts=tuple(_facts(manifest, result)),
         health=checks,
-        notes=tuple(map(capitalize, manifest.notes)),
+        notes=manifest.notes,
         top_changes=_top_changes(labels, agg_method),
         figures=tuple(_figures(manifest, labels, drift, most_bars)),
         heading="All labels" if len(labels) > 1 else "All features",
@@ -216,7 +216,7 @@ def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str
         level, alone = level_name(result.level), level_name(result.alone)
         yield "Level", level if level == alone else f"{level} (this window alone: {alone})"
         smallest = result.smallest
-        change = f"in {smallest:.0%} of a feature's records" if smallest < 1 else "none (too few records)"
+        change = f"{smallest:.0%} of a feature's records" if smallest < 1 else "none (too few records)"
         yield "Minimum detectable change", change
     if time:
         yield "Scheduled", f"{charts.format_time(time.scheduled)} UTC"

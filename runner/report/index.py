@@ -18,7 +18,7 @@ MOST = 1_000
 
 
 @dataclass(frozen=True)
-class Row:
+class ExecutionRow:
     """Execution in the list, formatted.
 
     Attributes:
@@ -47,7 +47,7 @@ class Index:
     title: str
     monitor: str
     endpoint: str
-    rows: tuple[Row, ...]
+    rows: tuple[ExecutionRow, ...]
     most: int = MOST
 
     @property
@@ -68,7 +68,7 @@ def index(title: str, folder: Path, directories: Sequence[Path]) -> Index:
     return Index(title, folder.name, folder.parent.name, rows)
 
 
-def _row(folder: Path, directory: Path) -> Row:
+def _row(folder: Path, directory: Path) -> ExecutionRow:
     """Return the row of an execution; for a damaged manifest, the row describes the problem."""
     path = directory.relative_to(folder).as_posix()
     report = f"{path}/{REPORT}" if (directory / REPORT).is_file() else ""
@@ -77,9 +77,9 @@ def _row(folder: Path, directory: Path) -> Row:
         if manifest is None or manifest.time is None or manifest.history_point is None:
             raise ValueError(f"{MANIFEST} does not describe an execution")
     except ValueError as error:
-        return Row(path, report, "Not readable", State.WARNING, "unknown", f"{error}.")
+        return ExecutionRow(path, report, "Not readable", State.WARNING, "unknown", f"{error}.")
     point, level = manifest.history_point, manifest.comparison and manifest.comparison.level
-    return Row(
+    return ExecutionRow(
         directory=path,
         report=report,
         headline=manifest.headline,

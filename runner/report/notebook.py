@@ -13,7 +13,7 @@ from runner.report import sections, tables
 from runner.report.charts import Drawing
 from runner.report.context import Page
 from runner.report.sections import Section
-from runner.report.tables import Table
+from runner.report.tables import ReportTable
 
 VEGALITE = "application/vnd.vegalite.v5+json"
 CELL = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
@@ -107,7 +107,7 @@ def _section(section: Section) -> str:
     return f"{label}{effects}{_table(section.features)}"
 
 
-def _table(table: Table) -> str:
+def _table(table: ReportTable) -> str:
     """Return a table as text: numbers aligned right, then strings."""
     rows = [tuple(column.head for column in table.columns), *table.rows]
     texts = [i for i, column in enumerate(table.columns) if column.is_text]

@@ -18,7 +18,7 @@ from runner.domain.drift import (
     SegmentResult,
 )
 from runner.report import tables
-from runner.report.tables import Bar, Table, make_table
+from runner.report.tables import Bar, ReportTable, make_table
 from runner.results.documents import DriftDocument
 
 SHORTEST_SCALE = 0.10
@@ -149,10 +149,10 @@ class Section:
     label: str
     level: str
     rule: Rule | None
-    effects: Table | None
+    effects: ReportTable | None
     causes: tuple[Cause, ...]
     expected_value: str
-    features: Table
+    features: ReportTable
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _ndcg(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
 
 
-def _effects_table(result: LabelResult, separability: Effect | None) -> Table:
+def _effects_table(result: LabelResult, separability: Effect | None) -> ReportTable:
     caption = "Observed effects, and the values expected by chance: the 99% quantile of a permutation test."
     return make_table(caption, tables.EFFECTS, list(effect_rows(result, separability)))
 
@@ -304,7 +304,7 @@ def _causes(result: LabelResult) -> Iterator[Cause]:
         yield Cause(", ".join(features), cause)
 
 
-def top_changes_table(features: Sequence[Feature], agg_method: str) -> Table:
+def top_changes_table(features: Sequence[Feature], agg_method: str) -> ReportTable:
     """Return the table of the features with the largest changes; the longest bar fills its half of the cell."""
     scale = max(SHORTEST_SCALE, *(feature.size for feature in features))
     columns = tables.top_changes_columns(agg_method)
@@ -317,7 +317,7 @@ def _bar(length: float) -> Bar:
     return Bar(start=round(50 + 50 * min(0.0, length), 2), length=round(50 * abs(length), 2), gain=length > 0)
 
 
-def segments_table(result: DriftResult | None) -> Table | None:
+def segments_table(result: DriftResult | None) -> ReportTable | None:
     """Return the table of the segments, the most urgent first; None without segments."""
     if result is None or not result.segments:
         return None

@@ -51,7 +51,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Table of strings.
 
     Attributes:
@@ -66,12 +66,12 @@ class Table:
     bars: tuple[Bar, ...] = ()
     left_out: int = 0
 
-    def limit(self, rows: int) -> Table:
+    def limit(self, rows: int) -> ReportTable:
         """Return the table with `rows` rows at most."""
         return replace(self, rows=self.rows[:rows], left_out=len(self.rows[rows:]))
 
 
-def make_table(caption: str, columns: Sequence[Column], rows: Sequence[object]) -> Table:
+def make_table(caption: str, columns: Sequence[Column], rows: Sequence[object]) -> ReportTable:
     """Return the table of some objects; columns without any value are left out.
 
     >>> from fractions import Fraction
@@ -79,7 +79,7 @@ def make_table(caption: str, columns: Sequence[Column], rows: Sequence[object]) 
     (('1', 'Thi'),)
     """
     shown = tuple(column for column in columns if any(getattr(row, column.key) is not None for row in rows))
-    return Table(caption, shown, tuple(tuple(column.cell(row) for column in shown) for row in rows))
+    return ReportTable(caption, shown, tuple(tuple(column.cell(row) for column in shown) for row in rows))
 
 
 VALUES = {"mean_abs": "Mean |φ|", "median": "Median φ", "mean_sq": "Mean φ²"}
@@ -114,7 +114,7 @@ WINDOWS = (
     Column("Attribution shift", "attribution_shift", "{:.1%}"),
     Column("Expected by chance", "attribution_shift_noise", "{:.1%}"),
     Column("Total, log2 change", "total_log2_change", "{:+.2f}"),
-    Column("Expected by chance, ±", "total_log2_change_noise", "{:.2f}"),
+    Column("± by chance", "total_log2_change_noise", "{:.2f}"),
 )
 
 
@@ -146,6 +146,6 @@ def compared_columns(agg_method: str) -> tuple[Column, ...]:
 
 def top_changes_columns(agg_method: str) -> tuple[Column, ...]:
     """Return the columns of the features with the largest changes."""
-    hidden = {"before", "now", "distance"}
-    columns = (column for column in compared_columns(agg_method) if column.key not in hidden)
-    return (*columns, Column("Likely cause", "cause", TEXT))
+    columns = {column.key: column for column in compared_columns(agg_method)}
+    keys = ("name", "share_change", "share_before", "share_now", "rank_before", "rank_now", "p")
+    return (*(columns[key] for key in keys), Column("Likely cause", "cause", TEXT))

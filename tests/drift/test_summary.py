@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import Attributions
+from runner.domain.drift import Level
 from runner.drift.detect import Detector
 from runner.drift.ranking import rank_labels
 from runner.drift.summary import headline, minimum_detectable, sentence
@@ -50,7 +51,7 @@ def test_sentence_names_the_worst_label() -> None:
     """It is named if there are several labels."""
     reference, live = local_attributions(600, 0, labels=("y", "z")), local_attributions(300, 1, labels=("y", "z"))
     live.phi_NDL[:, 2, 1] *= 5
-    assert " for z (nDCG " in verdict(live, reference)
+    assert " z " in verdict(live, reference)
 
 
 def test_few_records_state_that_no_change_is_detectable(golden: Golden) -> None:
@@ -70,3 +71,12 @@ def test_minimum_detectable_change_of_a_reference(golden: Golden) -> None:
 def test_zero_attributions_have_a_sentence(golden: Golden) -> None:
     """The model ignores its inputs, or they equal the SHAP baseline."""
     golden(verdict(replace(local_attributions(300, 1), phi_NDL=np.zeros((300, 5, 1)))))
+
+
+@pytest.mark.parametrize(("level", "alone"), [(Level.NONE, Level.VIOLATION), (Level.WARNING, Level.NONE)])
+def test_level_that_differs_from_the_headline_is_explained_first(level: Level, alone: Level, golden: Golden) -> None:
+    """The headline states the alert level, which depends on earlier windows."""
+    live = local_attributions(300, 1, SCALES * ([1, 1, 1, 8, 1] if alone is Level.VIOLATION else [1, 1, 1, 1, 1]))
+    ranking = rank_labels(mean_abs(REFERENCE), mean_abs(live), 0.5)
+    result = replace(Detector(POLICY).find(REFERENCE, live, "mean_abs", HOUR), level=level, alone=alone)
+    golden(f"{headline(ranking, result)}: {sentence(ranking, result, mean_abs(REFERENCE), mean_abs(live))}")

@@ -13,7 +13,7 @@ import pytest
 
 from runner.domain.drift import Effect, Level
 from runner.domain.executions import Status, Window
-from runner.report.index import MOST, Row, index
+from runner.report.index import MOST, ExecutionRow, index
 from runner.results import directory
 from runner.results.history import newest_executions
 from runner.results.manifest import Effects, ExecutionTime, Manifest
@@ -38,7 +38,7 @@ def write_manifest(folder: Path, document: Manifest) -> None:
     write(folder, {"manifest.json": dump_manifest(document), "report.html": b"page"})
 
 
-def rows(folder: Path) -> tuple[Row, ...]:
+def rows(folder: Path) -> tuple[ExecutionRow, ...]:
     """Return the rows of the page."""
     return index("title", folder, newest_executions(folder, MOST)).rows
 

@@ -1,4 +1,4 @@
-"""The notebook: its cells read the documents and print what is stored as their output."""
+"""The notebook: its cells read the documents and print their stored outputs."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_a_changed_model_is_part_of_the_advice() -> None:
     for changed in (True, False):
         result = replace(drift_result(LIVE, REFERENCE), canary=Canary(50, changed, 0.1, 0.2))
         pages.append(html(EXECUTION, LIVE, drift_document(REFERENCE, result)))
-    assert ["The model changed" in text_of(page, "advice") for page in pages] == [True, False]
+    assert [len(elements(page, "advice")) for page in pages] == [4, 3]
 
 
 def test_a_headline_of_another_version_is_a_warning() -> None:
