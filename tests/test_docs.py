@@ -126,3 +126,12 @@ def test_readme_links_to_every_page() -> None:
     """The README links to each page of docs/."""
     linked = {(CHECKOUT / target).resolve() for target in re.findall(r"\]\(([^)#:]+)", text("README.md"))}
     assert {path for path in PAGES if path.is_relative_to(CHECKOUT / "docs")} <= linked
+
+
+def test_contributing_names_existing_files() -> None:
+    """The files in the architecture and the recipes exist; the new file `x` has an existing folder."""
+    named = re.findall(r"`((?:runner|conf|tests|docs|benchmarks)/[\w/.]*)`", text("CONTRIBUTING.md"))
+    assert len(named) > 30
+    for name in named:
+        path = CHECKOUT / name
+        assert path.parent.is_dir() if re.fullmatch(r"(test_)?x", path.stem) else path.exists(), name
