@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runner.errors import ArtifactError, MissingInput
 
-MOST_BYTES = 256 * 2**20
+MAX_ARCHIVE_BYTES = 256 * 2**20
 """Maximum uncompressed size of an archive, in bytes."""
 
 CORRUPT = (
@@ -41,9 +41,9 @@ def unpack_tar(path: Path, member: str) -> bytes:
     """
     try:
         with gzip.open(path) as stream:
-            data = stream.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ArtifactError(path, f"its uncompressed size exceeds {MOST_BYTES:,} bytes")
+            data = stream.read(MAX_ARCHIVE_BYTES + 1)
+        if len(data) > MAX_ARCHIVE_BYTES:
+            raise ArtifactError(path, f"its uncompressed size exceeds {MAX_ARCHIVE_BYTES:,} bytes")
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             entries = archive.getmembers()
             for entry in entries:
@@ -71,15 +71,15 @@ def unpack_zip(path: Path, data: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in archive.namelist():
                 _check_name(path, name)
-            files, left = {}, MOST_BYTES
+            files, remaining = {}, MAX_ARCHIVE_BYTES
             for entry in archive.infolist():
                 if entry.is_dir():
                     continue
                 with archive.open(entry) as stream:
-                    files[entry.filename] = stream.read(left + 1)
-                left -= len(files[entry.filename])
-                if left < 0:
-                    raise ArtifactError(path, f"its uncompressed size exceeds {MOST_BYTES:,} bytes")
+                    files[entry.filename] = stream.read(remaining + 1)
+                remaining -= len(files[entry.filename])
+                if remaining < 0:
+                    raise ArtifactError(path, f"its uncompressed size exceeds {MAX_ARCHIVE_BYTES:,} bytes")
             return files
     except CORRUPT as error:
         raise ArtifactError(path, f"its model file cannot be read as a zip archive ({error})") from error
@@ -101,29 +101,29 @@ def _parse_arrays(data: bytes) -> dict[str, NDArray[np.float32]]:
     magic, _, count = struct.unpack_from("<QQQ", data, 0)
     if magic != LIST_MAGIC or count > len(data):
         raise ValueError(f"magic {magic:#x}, {count} arrays")
-    arrays, at = [], 24
+    arrays, offset = [], 24
     for _ in range(count):
-        magic, storage, dimensions = struct.unpack_from("<IiI", data, at)
+        magic, storage, dimensions = struct.unpack_from("<IiI", data, offset)
         if magic != ARRAY_MAGIC or storage != DENSE or dimensions > 8:
             raise ValueError(f"array with magic {magic:#x}, storage type {storage}, {dimensions} dimensions")
-        shape = struct.unpack_from(f"<{dimensions}q", data, at + 12)
-        *_, dtype = struct.unpack_from("<iii", data, at + 12 + 8 * dimensions)
+        shape = struct.unpack_from(f"<{dimensions}q", data, offset + 12)
+        *_, dtype = struct.unpack_from("<iii", data, offset + 12 + 8 * dimensions)
         size = int(np.prod(shape, dtype=np.object_))
         if dtype != FLOAT32 or size < 0:
             raise ValueError(f"array of dtype {dtype} and shape {shape}")
-        at += 24 + 8 * dimensions
-        arrays.append(np.frombuffer(data, "<f4", size, at).reshape(shape))
-        at += 4 * size
-    (names,) = struct.unpack_from("<Q", data, at)
+        offset += 24 + 8 * dimensions
+        arrays.append(np.frombuffer(data, "<f4", size, offset).reshape(shape))
+        offset += 4 * size
+    (names,) = struct.unpack_from("<Q", data, offset)
     if names != count:
         raise ValueError(f"{count} arrays but {names} names")
-    at += 8
+    offset += 8
     labelled = {}
     for array in arrays:
-        (length,) = struct.unpack_from("<Q", data, at)
-        name = data[at + 8 : at + 8 + length].decode("utf-8")
-        at += 8 + length
-        if at > len(data):
+        (length,) = struct.unpack_from("<Q", data, offset)
+        name = data[offset + 8 : offset + 8 + length].decode("utf-8")
+        offset += 8 + length
+        if offset > len(data):
             raise ValueError("truncated names")
         labelled[name] = array
     return labelled

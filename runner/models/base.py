@@ -31,7 +31,7 @@ from runner.errors import (
     snippet,
 )
 
-MOST_BYTES = 2 * 2**30
+MAX_FILE_BYTES = 2 * 2**30
 """Maximum size of a model file in bytes."""
 
 PICKLE_NAMES = (".pkl", ".pickle", ".joblib")
@@ -171,8 +171,8 @@ def _check_file(path: Path) -> None:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ArtifactError(path, "is a directory, pipe or device; set model.artifact to the path of the model file")
-    if status.st_size > MOST_BYTES:
-        problem = f"has {status.st_size:,} bytes; the maximum is {MOST_BYTES:,}"
+    if status.st_size > MAX_FILE_BYTES:
+        problem = f"has {status.st_size:,} bytes; the maximum is {MAX_FILE_BYTES:,}"
         raise ArtifactError(path, f"{problem}; check that it is the model file")
 
 
@@ -191,7 +191,7 @@ def check_width(path: Path, width: int, features: pl.DataFrame) -> None:
         raise ArtifactError(path, f"the model expects {width} features, but the records have {features.width}")
 
 
-def by_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> pl.DataFrame:
+def in_model_order(path: Path, names: Sequence[str], features: pl.DataFrame) -> pl.DataFrame:
     """Return the features in the order of the model's feature names.
 
     Raises:
@@ -205,7 +205,7 @@ def by_name(path: Path, names: Sequence[str], features: pl.DataFrame) -> pl.Data
     return features.select(names)
 
 
-def at_least_one(features: pl.DataFrame) -> pl.DataFrame:
+def non_empty(features: pl.DataFrame) -> pl.DataFrame:
     """Return the features, or one row of zeros and empty strings if there are none: libraries reject empty input."""
     if features.height:
         return features
@@ -225,48 +225,48 @@ def matrix(kind: str, features: pl.DataFrame) -> NDArray[np.float64]:
     return np.ascontiguousarray(features.cast(pl.Float64).fill_null(float("nan")).to_numpy())
 
 
-def scores(name: str, answer: Any, rows: int, columns: tuple[int, ...] | None) -> NDArray[np.float64]:
-    """Return scores_NL: the selected columns of a model's answer, or all of them.
+def scores(name: str, output: Any, rows: int, columns: tuple[int, ...] | None) -> NDArray[np.float64]:
+    """Return scores_NL: the selected columns of a model's output, or all of them.
 
     Args:
         name: the model, for messages.
-        answer: the scores of N rows; of one row if N is 0.
+        output: the scores of N rows; of one row if N is 0.
         rows: N.
         columns: indices of the columns to return, None for all.
 
     Raises:
-        ModelAnswerError: if the answer is not one or more numbers per row, or lacks a column.
+        ModelAnswerError: if the output is not one or more numbers per row, or lacks a column.
     """
-    answer_NL = _numbers(name, answer)
-    if answer_NL.ndim == 1:
-        answer_NL = answer_NL[:, None]
-    if answer_NL.ndim != 2 or len(answer_NL) not in {rows, rows or 1}:
-        problem = f"returned scores of shape {answer_NL.shape} for {plural(rows, 'row')}"
+    scores_NL = _numbers(name, output)
+    if scores_NL.ndim == 1:
+        scores_NL = scores_NL[:, None]
+    if scores_NL.ndim != 2 or len(scores_NL) not in {rows, rows or 1}:
+        problem = f"returned scores of shape {scores_NL.shape} for {plural(rows, 'row')}"
         raise ModelAnswerError(f"{name} {problem}; expected one or more scores per row")
-    if columns and max(columns) >= answer_NL.shape[1]:
-        count = plural(answer_NL.shape[1], "column")
+    if columns and max(columns) >= scores_NL.shape[1]:
+        count = plural(scores_NL.shape[1], "column")
         raise ModelAnswerError(f"{name} returned {count}, but model.columns={list(columns)} (counted from 0)")
-    return answer_NL[:rows, list(columns)] if columns else answer_NL[:rows]
+    return scores_NL[:rows, list(columns)] if columns else scores_NL[:rows]
 
 
-def positive(answer: NDArray[Any], columns: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def default_columns(output: NDArray[Any], columns: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Return the selected columns; by default the second of two probabilities, otherwise all.
 
-    >>> positive(np.zeros((5, 2)), None), positive(np.zeros((5, 3)), None), positive(np.zeros((5, 2)), (0, 1))
-    ((1,), None, (0, 1))
+    >>> default_columns(np.zeros((5, 2)), None), default_columns(np.zeros((5, 3)), None)
+    ((1,), None)
     """
-    return (1,) if columns is None and answer.ndim == 2 and answer.shape[1] == 2 else columns
+    return (1,) if columns is None and output.ndim == 2 and output.shape[1] == 2 else columns
 
 
-def _numbers(name: str, answer: Any) -> NDArray[np.float64]:
+def _numbers(name: str, output: Any) -> NDArray[np.float64]:
     try:
-        answer_NL = np.asarray(answer)
+        scores_NL = np.asarray(output)
     except ValueError as error:
         raise ModelAnswerError(f"{name} returned rows of different lengths") from error
-    if answer_NL.dtype.kind not in "biuf":
-        example = snippet(next(iter(answer_NL.flat), answer))
+    if scores_NL.dtype.kind not in "biuf":
+        example = snippet(next(iter(scores_NL.flat), output))
         raise ModelAnswerError(f"{name} returned {example}; expected numbers")
-    return answer_NL.astype(np.float64)
+    return scores_NL.astype(np.float64)
 
 
 def _summary(error: Exception) -> str:

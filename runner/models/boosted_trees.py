@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link
 from runner.errors import ExplainerError
-from runner.models.base import FileModel, at_least_one, by_name, check_width, computing, matrix, scores
+from runner.models.base import FileModel, check_width, computing, in_model_order, matrix, non_empty, scores
 
 CATEGORICAL = (
     "was trained on categorical columns of a data frame; the records do not contain their codes; "
@@ -50,10 +50,10 @@ class BoostedTrees(FileModel, ABC):
             ModelAnswerError: if the library fails, or `columns` selects a column that does not exist.
         """
         check_width(self.artifact, self._width, features)
-        ordered = self._ordered(at_least_one(self._renamed(features)))
+        ordered = self._ordered(non_empty(self._renamed(features)))
         with computing(self.library):
-            answer = self._output(matrix(self.kind, ordered), contributions=False)
-        return scores(self.library, answer, features.height, self.columns)
+            output = self._output(matrix(self.kind, ordered), contributions=False)
+        return scores(self.library, output, features.height, self.columns)
 
     def tree_shap(self, features: pl.DataFrame) -> Additive:
         """Return each feature's contribution to the margin, from the library's path-dependent TreeSHAP.
@@ -71,8 +71,8 @@ class BoostedTrees(FileModel, ABC):
         renamed = self._renamed(features)
         ordered = self._ordered(renamed)
         with computing(self.library):
-            answer = self._output(matrix(self.kind, ordered), contributions=True)
-        values_NC = np.asarray(answer, dtype=np.float64).reshape(len(answer), -1)
+            output = self._output(matrix(self.kind, ordered), contributions=True)
+        values_NC = np.asarray(output, dtype=np.float64).reshape(len(output), -1)
         order_D = [ordered.columns.index(name) for name in renamed.columns]
         return Additive(self.links[objective], values_NC[0, -1:], values_NC[:, order_D, None])
 
@@ -83,7 +83,7 @@ class BoostedTrees(FileModel, ABC):
             ArtifactError: if only some names are the same.
         """
         known = not set(self._names).isdisjoint(features.columns)
-        return by_name(self.artifact, self._names, features) if known else features
+        return in_model_order(self.artifact, self._names, features) if known else features
 
     def _renamed(self, features: pl.DataFrame) -> pl.DataFrame:
         """Return the features under the names that the library writes for them."""

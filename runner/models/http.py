@@ -46,7 +46,7 @@ class Http(Remote):
     token_env: Variable | None
 
     @model_validator(mode="after")
-    def _address(self) -> Self:
+    def _check_url(self) -> Self:
         if not is_plain_url(self.url):
             expected = "an address such as http://127.0.0.1:8080/invocations, without credentials"
             raise ValueError(
@@ -73,7 +73,7 @@ class Http(Remote):
             mounts={f"all://{host.netloc}": None} if is_loopback(host.hostname or "") else None,
         )
         weakref.finalize(self, client.close)
-        return partial(_posted, client, self.url, self._redacted)
+        return partial(_post, client, self.url, self._redacted)
 
     def _redacted(self, text: str) -> str:
         return redact(text, self._token)
@@ -94,10 +94,10 @@ class Http(Remote):
             raise EndpointError(self.where, None, problem, "set it to a token, or set model.token_env=null") from error
 
 
-def _posted(
+def _post(
     client: httpx.Client, url: str, redact: Callable[[str], str], body: bytes, accept: str, inference_id: str
 ) -> Response:
-    """Return the outcome of one POST; error texts are redacted, scores are not."""
+    """Send one POST and return its outcome; error messages are redacted, scores are not."""
     import httpx
 
     try:

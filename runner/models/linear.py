@@ -23,7 +23,7 @@ from runner.errors import ModelInputError, SettingsError
 from runner.models.base import LocalModel
 from runner.records.payloads import encode_records
 
-LARGEST = 1e100
+MAX_ABSOLUTE = 1e100
 """Maximum absolute value of coefficients and feature values; products of two such values are finite."""
 
 
@@ -36,7 +36,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_ABSOLUTE
 
 
 def _coefficient(value: Any) -> tuple[float, ...] | dict[str, tuple[float, ...]]:
@@ -55,8 +55,8 @@ def _category(name: str | bool) -> str:
     return name if isinstance(name, str) else str(name).lower()
 
 
-def _check_count(problem: str, count: int, before: ValidationInfo) -> None:
-    L = len(before.data.get("intercept", range(count)))
+def _check_count(problem: str, count: int, earlier: ValidationInfo) -> None:
+    L = len(earlier.data.get("intercept", range(count)))
     if count != L:
         raise ValueError(f"{problem}; expected {L}, one per output as in intercept")
 
@@ -88,8 +88,8 @@ class LinearModel(LocalModel):
 
     @field_validator("intercept")
     @classmethod
-    def _check_softmax(cls, intercept: tuple[float, ...], before: ValidationInfo) -> tuple[float, ...]:
-        if before.data.get("link") == "softmax" and len(intercept) == 1:
+    def _check_softmax(cls, intercept: tuple[float, ...], earlier: ValidationInfo) -> tuple[float, ...]:
+        if earlier.data.get("link") == "softmax" and len(intercept) == 1:
             raise ValueError(
                 "link softmax needs at least two outputs, one number each; use link=logistic for one output"
             )
@@ -97,19 +97,19 @@ class LinearModel(LocalModel):
 
     @field_validator("coefficients")
     @classmethod
-    def _check_counts(cls, coefficients: dict[str, Coefficient], before: ValidationInfo) -> dict[str, Coefficient]:
+    def _check_counts(cls, coefficients: dict[str, Coefficient], earlier: ValidationInfo) -> dict[str, Coefficient]:
         if not coefficients:
             raise ValueError("expected one coefficient per feature")
         for name, coefficient in coefficients.items():
             for numbers in coefficient.values() if isinstance(coefficient, dict) else [coefficient]:
-                _check_count(f"{name!r} has {plural(len(numbers), 'number')}", len(numbers), before)
+                _check_count(f"{name!r} has {plural(len(numbers), 'number')}", len(numbers), earlier)
         return coefficients
 
     @field_validator("label_headers")
     @classmethod
-    def _unique(cls, names: tuple[str, ...] | None, before: ValidationInfo) -> tuple[str, ...] | None:
+    def _unique(cls, names: tuple[str, ...] | None, earlier: ValidationInfo) -> tuple[str, ...] | None:
         if names is not None:
-            _check_count(plural(len(names), "name"), len(names), before)
+            _check_count(plural(len(names), "name"), len(names), earlier)
             if len(set(names)) < len(names):
                 raise ValueError("names must be unique")
         return names
@@ -133,9 +133,9 @@ class LinearModel(LocalModel):
         self._check_names(features.columns)
         sums_LN = [np.full(features.height, start) for start in self.intercept]
         for name in sorted(self.coefficients):
-            for i, effect_N in enumerate(_effects(features[name], self.coefficients[name])):
-                sums_LN[i] += effect_N
-        return np.stack(_linked(self.link, sums_LN), axis=1)
+            for i, term_N in enumerate(_terms(features[name], self.coefficients[name])):
+                sums_LN[i] += term_N
+        return np.stack(_apply_link(self.link, sums_LN), axis=1)
 
     @property
     def is_additive(self) -> bool:
@@ -150,7 +150,7 @@ class LinearModel(LocalModel):
             ModelInputError: if the type of a feature does not fit its coefficient.
         """
         self._check_names(features.columns)
-        terms = [np.stack(_effects(column, self.coefficients[column.name]), axis=1) for column in features]
+        terms = [np.stack(_terms(column, self.coefficients[column.name]), axis=1) for column in features]
         link: Link = "logistic" if self.link == "logistic" else "identity"
         return Additive(link, np.array(self.intercept), np.stack(terms, axis=1))
 
@@ -195,7 +195,7 @@ class LinearModel(LocalModel):
             raise SettingsError(problems)
 
 
-def _effects(
+def _terms(
     column: pl.Series, coefficient: tuple[float, ...] | dict[str, tuple[float, ...]]
 ) -> list[NDArray[np.float64]]:
     """Return a feature's terms for each output, as L arrays of N numbers.
@@ -205,7 +205,10 @@ def _effects(
     """
     if isinstance(coefficient, dict):
         index_N = _category_index(column, list(coefficient))
-        return [np.array([*effects, 0.0])[index_N] for effects in zip(*coefficient.values(), strict=True)]
+        return [
+            np.array([*terms_of_category, 0.0])[index_N]
+            for terms_of_category in zip(*coefficient.values(), strict=True)
+        ]
     values_N = _values(column)
     return [values_N * number for number in coefficient]
 
@@ -230,9 +233,9 @@ def _values(column: pl.Series) -> NDArray[np.float64]:
         problem = "numbers or booleans, unless its coefficient is a mapping from categories"
         raise ModelInputError("linear", column.name, _example(column), problem)
     values_N = column.cast(pl.Float64).fill_null(0).to_numpy()
-    if not (np.abs(values_N) <= LARGEST).all():
-        (worst, *_) = values_N[~(np.abs(values_N) <= LARGEST)].tolist()
-        raise ModelInputError("linear", column.name, worst, f"finite numbers up to {LARGEST:g}")
+    if not (np.abs(values_N) <= MAX_ABSOLUTE).all():
+        (worst, *_) = values_N[~(np.abs(values_N) <= MAX_ABSOLUTE)].tolist()
+        raise ModelInputError("linear", column.name, worst, f"finite numbers up to {MAX_ABSOLUTE:g}")
     return values_N
 
 
@@ -240,16 +243,16 @@ def _example(column: pl.Series) -> Any:
     return next(iter(column.drop_nulls()), None)
 
 
-def _linked(link: str, sums_LN: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+def _apply_link(link: str, sums_LN: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     """Return scores_LN, computed elementwise."""
     if link == "identity":
         return sums_LN
     if link == "logistic":
         with np.errstate(over="ignore"):
             return [1 / (1 + np.exp(-sum_N)) for sum_N in sums_LN]
-    top_N = sums_LN[0]
+    maximum_N = sums_LN[0]
     for sum_N in sums_LN[1:]:
-        top_N = np.maximum(top_N, sum_N)
-    powers_LN = [np.exp(sum_N - top_N) for sum_N in sums_LN]
-    total_N = sum(powers_LN[1:], powers_LN[0])
-    return [power_N / total_N for power_N in powers_LN]
+        maximum_N = np.maximum(maximum_N, sum_N)
+    exponentials_LN = [np.exp(sum_N - maximum_N) for sum_N in sums_LN]
+    total_N = sum(exponentials_LN[1:], exponentials_LN[0])
+    return [exponential_N / total_N for exponential_N in exponentials_LN]

@@ -18,14 +18,14 @@ from pydantic.dataclasses import dataclass
 from runner.errors import ArtifactError, ModelInputError
 from runner.models.base import (
     FileModel,
-    at_least_one,
-    by_name,
     check_width,
     computing,
+    default_columns,
     fingerprint,
+    in_model_order,
     installed,
     matrix,
-    positive,
+    non_empty,
     reading,
     scores,
 )
@@ -76,23 +76,23 @@ class Onnx(FileModel):
             ModelInputError: if a feature cannot be cast to the type of its input.
             ModelAnswerError: if onnxruntime fails, or `columns` selects a column that does not exist.
         """
-        feeds = self._feeds(at_least_one(features))
+        feeds = self._feeds(non_empty(features))
         with computing("onnxruntime"):
-            (answer,) = self._session.run([self._output], feeds)
-        if isinstance(answer, list):
-            answer = [list(map_.values()) for map_ in answer]
-        answer_NL = np.asarray(answer)
-        return scores("the model", answer_NL, features.height, positive(answer_NL, self.columns))
+            (output,) = self._session.run([self._output], feeds)
+        if isinstance(output, list):
+            output = [list(map_.values()) for map_ in output]
+        output_NL = np.asarray(output)
+        return scores("the model", output_NL, features.height, default_columns(output_NL, self.columns))
 
     def _feeds(self, features: pl.DataFrame) -> dict[str, NDArray[Any]]:
-        """Return the tensor for node input, by its name."""
+        """Return the tensors for the inputs, by name."""
         inputs = self._session.get_inputs()
         if len(inputs) == 1 and len(inputs[0].shape) != 1:
             width = inputs[0].shape[1] if len(inputs[0].shape) > 1 else None
             check_width(self.artifact, width if isinstance(width, int) else features.width, features)
             return {inputs[0].name: self._tensor(inputs[0], features)}
         check_width(self.artifact, len(inputs), features)
-        features = by_name(self.artifact, [node.name for node in inputs], features)
+        features = in_model_order(self.artifact, [node.name for node in inputs], features)
         return {node.name: self._column(node, features[node.name]) for node in inputs}
 
     def _column(self, node: NodeArg, column: pl.Series) -> NDArray[Any]:
@@ -157,8 +157,8 @@ def _integers(features: pl.DataFrame, dtype: type[np.generic]) -> NDArray[Any]:
     x_ND = matrix("onnx", features)
     with np.errstate(invalid="ignore"):
         integer_ND: NDArray[Any] = x_ND.astype(dtype)
-    if (lost_ND := integer_ND != x_ND).any():
-        n, d = np.argwhere(lost_ND)[0].tolist()
+    if (changed_ND := integer_ND != x_ND).any():
+        n, d = np.argwhere(changed_ND)[0].tolist()
         expected = f"{np.dtype(dtype)} values in this input"
         raise ModelInputError("onnx", features.columns[d], features[n, d], expected)
     return integer_ND

@@ -64,8 +64,8 @@ class Python(LocalModel):
         """
         name = f"the function {self.function}"
         with computing(name):
-            answer = self._callable(features.clone())
-        return scores(name, answer, features.height, None)
+            output = self._callable(features.clone())
+        return scores(name, output, features.height, None)
 
     @cached_property
     def _callable(self) -> Callable[[pl.DataFrame], Any]:

@@ -5,6 +5,7 @@ Array letters: N records, L labels (outputs).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -58,7 +59,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Remote(PayloadFormat):
+class Remote(PayloadFormat, ABC):
     """A model served by another process.
 
     Attributes:
@@ -84,9 +85,9 @@ class Remote(PayloadFormat):
     price_per_1k_calls: Annotated[FiniteFloat, Field(ge=0)] | None
 
     @property
+    @abstractmethod
     def where(self) -> str:
         """The name of the endpoint in messages."""
-        raise NotImplementedError
 
     @property
     def identity(self) -> None:
@@ -115,8 +116,8 @@ class Remote(PayloadFormat):
             ModelAnswerError: if a response does not contain L scores per record.
         """
         work = partial(self._scores, self._call)
-        answers = in_order(work, self._requests(features), self.concurrency)
-        return self._table([scores for answer in answers for scores in answer])
+        batches = in_order(work, self._requests(features), self.concurrency)
+        return self._table([scores for batch in batches for scores in batch])
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
         """Return the response body of the endpoint to one request.
@@ -129,9 +130,9 @@ class Remote(PayloadFormat):
             raise ValueError(f"expected one record per request (model.content_template), not {features.height}")
         return self._successful_body(self._call, Request(self._records(features), features.width), accept, Event())
 
+    @abstractmethod
     def _connect(self) -> Call:
         """Return a function that makes one attempt; its connections are closed with the model."""
-        raise NotImplementedError
 
     @cached_property
     def _call(self) -> Call:
@@ -153,17 +154,17 @@ class Remote(PayloadFormat):
 
     def _requests(self, features: pl.DataFrame) -> list[Request]:
         """Encode the rows as requests, in order, each as large as the limits allow."""
-        most = 1 if self.template.one_by_one or self._transport.one_by_one else self.max_request_rows
+        max_rows = 1 if self.template.one_by_one or self._transport.one_by_one else self.max_request_rows
         records, width = self._records(features), features.width
-        separated_N = records.str.len_bytes().to_numpy().astype(np.int64) + 1
-        room = self.max_payload_bytes - self.template.frame_bytes(most, width) + 1
-        if (separated_N > room).any():
-            i = int((separated_N > room).argmax())
+        sizes_N = records.str.len_bytes().to_numpy().astype(np.int64) + 1  # with separators
+        max_bytes = self.max_payload_bytes - self.template.frame_bytes(max_rows, width) + 1
+        if (sizes_N > max_bytes).any():
+            i = int((sizes_N > max_bytes).argmax())
             problem = (
                 f"a request with record {i} alone exceeds {self.max_payload_bytes:,} bytes, so no request was sent"
             )
             raise EndpointError(self.where, None, problem, "increase model.max_payload_bytes")
-        return [Request(records[first:last], width) for first, last in spans(separated_N, room, most)]
+        return [Request(records[start:end], width) for start, end in spans(sizes_N, max_bytes, max_rows)]
 
     def _body(self, request: Request) -> bytes:
         return self.template.around(*request).encode()
@@ -174,10 +175,10 @@ class Remote(PayloadFormat):
         if count == 1 or not self._transport.one_by_one:
             try:
                 return self._read(self._successful_body(call, request, self.accept_type, stopped), count)
-            except (RequestRejected, RowCountMismatch) as refusal:
+            except (RequestRejected, RowCountMismatch) as rejection:
                 if count == 1:
                     raise
-                self._transport.use_single_records(refusal)
+                self._transport.use_single_records(rejection)
         singles = [Request(request.records[i : i + 1], request.width) for i in range(count)]
         return [scores for single in singles for scores in self._scores(call, single, stopped)]
 
@@ -256,18 +257,18 @@ class DryRunModel:
         return np.full((features.height, self._outputs), 0.5)
 
 
-def spans(sizes_N: NDArray[np.int64], room: int, most: int) -> list[tuple[int, int]]:
-    """Return (start, end) of consecutive groups with a total size of at most `room` and at most `most` items.
+def spans(sizes_N: NDArray[np.int64], max_bytes: int, max_rows: int) -> list[tuple[int, int]]:
+    """Return (start, end) of consecutive groups with a total size of at most `max_bytes` and at most `max_rows` items.
 
-    >>> spans(np.array([3, 3, 3, 9, 1]), room=9, most=2)
+    >>> spans(np.array([3, 3, 3, 9, 1]), max_bytes=9, max_rows=2)
     [(0, 2), (2, 3), (3, 4), (4, 5)]
     """
     ends_N = np.cumsum(sizes_N)
-    found: list[tuple[int, int]] = []
-    first = 0
-    while first < len(sizes_N):
-        taken = ends_N[first] - sizes_N[first]
-        last = min(first + most, int(np.searchsorted(ends_N, taken + room, side="right")))
-        found.append((first, last))
-        first = last
-    return found
+    groups: list[tuple[int, int]] = []
+    start = 0
+    while start < len(sizes_N):
+        size_before = ends_N[start] - sizes_N[start]
+        end = min(start + max_rows, int(np.searchsorted(ends_N, size_before + max_bytes, side="right")))
+        groups.append((start, end))
+        start = end
+    return groups

@@ -42,7 +42,7 @@ class SageMaker(Remote):
     inference_component: str | None
 
     @model_validator(mode="after")
-    def _address(self) -> Self:
+    def _check_address(self) -> Self:
         if self.endpoint_url is not None and ("?" in self.endpoint_url or not is_plain_url(self.endpoint_url)):
             expected = "an address such as http://127.0.0.1:8080, without credentials or query, or null"
             raise ValueError(f"endpoint_url: expected {expected}")
@@ -57,13 +57,13 @@ class SageMaker(Remote):
     def _connect(self) -> Call:
         client = self._client()
         weakref.finalize(self, client.close)
-        chosen = {
+        parameters = {
             "EndpointName": self.endpoint_name,
             "ContentType": self.content_type,
             "TargetVariant": self.target_variant,
             "InferenceComponentName": self.inference_component,
         }
-        return partial(_invoked, client, self.where, {key: value for key, value in chosen.items() if value})
+        return partial(_invoke, client, self.where, {key: value for key, value in parameters.items() if value})
 
     def _client(self) -> Any:
         with installed("sagemaker"):
@@ -86,8 +86,10 @@ class SageMaker(Remote):
             raise EndpointError(self.where, None, problem, "check model.region and model.endpoint_url") from error
 
 
-def _invoked(client: Any, where: str, chosen: dict[str, str], body: bytes, accept: str, inference_id: str) -> Response:
-    """Return the outcome of one invocation.
+def _invoke(
+    client: Any, where: str, parameters: dict[str, str], body: bytes, accept: str, inference_id: str
+) -> Response:
+    """Send one invocation and return its outcome.
 
     Raises:
         EndpointError: if the request cannot be sent, for example without credentials.
@@ -101,7 +103,7 @@ def _invoked(client: Any, where: str, chosen: dict[str, str], body: bytes, accep
     )
 
     try:
-        response = client.invoke_endpoint(Body=body, Accept=accept, InferenceId=inference_id, **chosen)
+        response = client.invoke_endpoint(Body=body, Accept=accept, InferenceId=inference_id, **parameters)
         with closing(response["Body"]) as stream:
             return Response(200, stream.read().decode("utf-8", "replace"), retryable=False)
     except ClientError as error:

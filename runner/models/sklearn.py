@@ -17,13 +17,13 @@ from pydantic.dataclasses import dataclass
 from runner.errors import ArtifactError
 from runner.models.base import (
     FileModel,
-    by_name,
     check_width,
     computing,
+    default_columns,
     fingerprint,
+    in_model_order,
     installed,
     matrix,
-    positive,
     reading,
     scores,
 )
@@ -66,22 +66,22 @@ class Sklearn(FileModel):
         """
         from joblib import parallel_config
 
-        x_ND = self._arranged(features)
+        x_ND = self._model_input(features)
         name = f"{type(self._estimator).__name__}.{self.method}"
         with computing(name), parallel_config(backend="sequential"):
-            answer = (
+            output = (
                 np.asarray(getattr(self._estimator, self.method)(x_ND)) if features.height else self._empty_scores()
             )
-        columns = positive(answer, self.columns) if self.method == "predict_proba" else self.columns
-        return scores(name, answer, features.height, columns)
+        columns = default_columns(output, self.columns) if self.method == "predict_proba" else self.columns
+        return scores(name, output, features.height, columns)
 
-    def _arranged(self, features: pl.DataFrame) -> pl.DataFrame | NDArray[np.float64]:
+    def _model_input(self, features: pl.DataFrame) -> pl.DataFrame | NDArray[np.float64]:
         """Return the features in the container and order that the estimator was trained on."""
         check_width(self.artifact, getattr(self._estimator, "n_features_in_", features.width), features)
         names = getattr(self._estimator, "feature_names_in_", None)
         if names is None:
             return matrix(self.kind, features)
-        return by_name(self.artifact, list(names), features).cast({pl.Null: pl.Float64})
+        return in_model_order(self.artifact, list(names), features).cast({pl.Null: pl.Float64})
 
     def _empty_scores(self) -> NDArray[np.float64]:
         """Return an empty array with the estimator's number of columns: scikit-learn rejects input without rows."""

@@ -86,10 +86,10 @@ class Transport:
         self._where = where
         self._attempts = attempts
         self._max_failures = max_failures
-        self._gap = 1 / max_requests_per_second if max_requests_per_second else 0.0
-        self._free_at = 0.0
+        self._interval_seconds = 1 / max_requests_per_second if max_requests_per_second else 0.0
+        self._next_turn = 0.0
         self._failures = 0
-        self._last = Response(None, "", retryable=False)
+        self._last_response = Response(None, "", retryable=False)
         self._lock = Lock()
 
     def send(self, call: Call, body: bytes, rows: int, accept: str, stopped: Event) -> Response:
@@ -99,11 +99,11 @@ class Transport:
             EndpointError: if every attempt failed, or too many attempts in a row failed.
             Stopped: as soon as the event is set.
         """
-        inference_id = self._begin(rows, len(body))
-        response = self._last
+        inference_id = self._start_request(rows, len(body))
+        response = self._last_response
         for attempt in range(self._attempts):
             if attempt:
-                pause(max(min(response.retry_after, MAX_RETRY_AFTER), _back_off(attempt)), stopped)
+                pause(max(min(response.retry_after, MAX_RETRY_AFTER), _backoff_seconds(attempt)), stopped)
             self._wait_turn(stopped)
             self._count(Calls(retries=int(attempt > 0)))
             response = call(body, accept, inference_id)
@@ -115,15 +115,15 @@ class Transport:
             self._where, response.status, problem, "check the endpoint's health, or increase model.attempts"
         )
 
-    def use_single_records(self, refusal: Exception) -> None:
+    def use_single_records(self, error: Exception) -> None:
         """Record that a batch was rejected; later requests contain one record each."""
         with self._lock:
             self.calls += Calls(fallbacks=1)
             already, self.one_by_one = self.one_by_one, True
         if not already:
-            logger.warning("sending one record per request after an error: %s", refusal)
+            logger.warning("sending one record per request after an error: %s", error)
 
-    def _begin(self, rows: int, size: int) -> str:
+    def _start_request(self, rows: int, size: int) -> str:
         """Count a new request and return its inference id."""
         with self._lock:
             self.calls += Calls(requests=1, rows=rows, bytes=size)
@@ -135,8 +135,8 @@ class Transport:
 
     def _wait_turn(self, stopped: Event) -> None:
         with self._lock:
-            turn = max(now(), self._free_at)
-            self._free_at = turn + self._gap
+            turn = max(now(), self._next_turn)
+            self._next_turn = turn + self._interval_seconds
         pause(turn - now(), stopped)
         self._check_open()
 
@@ -144,17 +144,16 @@ class Transport:
         """Count consecutive failures; once the limit is reached, no response resets it."""
         with self._lock:
             if self._failures < self._max_failures:
-                self._failures, self._last = (self._failures + 1 if response.retryable else 0), response
+                self._failures, self._last_response = (self._failures + 1 if response.retryable else 0), response
         if response.retryable:
             self._check_open()
 
     def _check_open(self) -> None:
         if self._failures >= self._max_failures:
-            problem = (
-                f"{snippet(self._last.text)}; {self._failures} attempts in a row failed, so no more requests are sent"
-            )
+            failures = f"{self._failures} attempts in a row failed, so no more requests are sent"
+            problem = f"{snippet(self._last_response.text)}; {failures}"
             remedy = "check the endpoint's health, or increase model.max_failures"
-            raise EndpointError(self._where, self._last.status, problem, remedy)
+            raise EndpointError(self._where, self._last_response.status, problem, remedy)
 
 
 def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threads: int) -> list[Result]:
@@ -165,15 +164,15 @@ def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threa
     """
     stopped = Event()
     futures: list[Future[Result]] = [Future() for _ in items]
-    waiting = deque(zip(items, futures, strict=True))
+    pending = deque(zip(items, futures, strict=True))
 
-    def take() -> None:
+    def run_pending() -> None:
         with suppress(IndexError):
             while not stopped.is_set():
-                item, future = waiting.popleft()
-                _settle(future, work, item, stopped)
+                item, future = pending.popleft()
+                _complete(future, work, item, stopped)
 
-    pool = [Thread(target=take, name="shapwatch-call", daemon=True) for _ in range(min(threads, len(items)))]
+    pool = [Thread(target=run_pending, name="shapwatch-call", daemon=True) for _ in range(min(threads, len(items)))]
     try:
         for thread in pool:
             thread.start()
@@ -187,7 +186,7 @@ def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threa
     return [future.result() for future in futures]
 
 
-def _settle(future: Future[Result], work: Callable[[Item, Event], Result], item: Item, stopped: Event) -> None:
+def _complete(future: Future[Result], work: Callable[[Item, Event], Result], item: Item, stopped: Event) -> None:
     """Run `work` on one item; set its error on the future before stopping the other items."""
     try:
         future.set_result(work(item, stopped))
@@ -204,6 +203,6 @@ def _raise_first(futures: Sequence[Future[Any]]) -> None:
             raise error
 
 
-def _back_off(retry: int) -> float:
+def _backoff_seconds(retry: int) -> float:
     """Return the seconds to wait before a retry, numbered from 1."""
     return float(min(FIRST_BACKOFF * 2 ** min(retry - 1, 30), MAX_BACKOFF))

@@ -1,4 +1,4 @@
-"""Reading model archives safely: corrupt and hostile ones, made with the writers of the quickstart's model."""
+"""Safe reading of model archives: corrupt and malicious ones, made with the writers of the demo model."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def tar_of(member: tarfile.TarInfo, data: bytes = b"") -> bytes:
-    """Return a gzipped tar of one member, described as a hostile writer would."""
+    """Return a gzipped tar with one member and any header."""
     return gzip.compress(member.tobuf(tarfile.PAX_FORMAT) + data + bytes(10240))
 
 
 def compressed_zip(data: bytes, method: int) -> bytes:
-    """Return a zip archive of one compressed file."""
+    """Return a zip archive with one compressed file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr("a.params", data)
@@ -52,23 +52,23 @@ def compressed_zip(data: bytes, method: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", [MEMBER, f"./{MEMBER}"])
-def test_member_of_a_tar_is_read(path: Path, name: str) -> None:
-    """The member is found among others, also when its name starts at the current folder."""
+def test_tar_member_is_read(path: Path, name: str) -> None:
+    """The member is found among others, also if its name starts with `./`."""
     path.write_bytes(tar_gz({"other": b"no", name: b"yes"}))
     assert unpack_tar(path, MEMBER) == b"yes"
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_tar_with_a_name_outside_is_refused(path: Path, name: str, golden: Golden) -> None:
-    """A name that points outside is refused, even though nothing is extracted."""
+def test_tar_with_unsafe_name_is_rejected(path: Path, name: str, golden: Golden) -> None:
+    """A name that points outside the archive is an error, although nothing is extracted."""
     path.write_bytes(tar_gz({MEMBER: b"yes", name: b"no"}))
     with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_only_regular_members_of_a_tar_count(path: Path, kind: bytes, golden: Golden) -> None:
-    """A link, folder or device under the member's name is not followed or opened."""
+def test_special_tar_members_are_rejected(path: Path, kind: bytes, golden: Golden) -> None:
+    """A link, folder, pipe or device with the member's name is not opened."""
     member = tarfile.TarInfo(MEMBER)
     member.type, member.linkname = kind, "/etc/hostname"
     path.write_bytes(tar_of(member))
@@ -76,38 +76,38 @@ def test_only_regular_members_of_a_tar_count(path: Path, kind: bytes, golden: Go
         unpack_tar(path, MEMBER)
 
 
-def test_missing_member_says_what_there_is(path: Path, golden: Golden) -> None:
-    """A tar without the member names the files it has."""
+def test_missing_tar_member_is_an_error(path: Path, golden: Golden) -> None:
+    """The error lists the files in the archive."""
     path.write_bytes(tar_gz({"b": b"", "a": b""}))
     with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
 @pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"no tar" * 200, mtime=0), ARCHIVE], ids=range(4))
-def test_other_files_are_no_tar(path: Path, data: bytes, golden: Golden) -> None:
-    """A file of another format cannot be read."""
+def test_other_file_formats_are_rejected(path: Path, data: bytes, golden: Golden) -> None:
+    """A file that is not a gzipped tar is an error."""
     path.write_bytes(data)
     with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
-def test_folder_is_no_tar(tmp_path: Path, golden: Golden) -> None:
-    """A directory cannot be read as an archive."""
+def test_directory_is_rejected(tmp_path: Path, golden: Golden) -> None:
+    """A directory is not an archive."""
     with golden.raises(ArtifactError):
         unpack_tar(tmp_path, MEMBER)
 
 
-def test_tar_truncated_anywhere_is_refused(path: Path) -> None:
-    """The quickstart's archive, cut at any length, is never taken for a whole one."""
-    whole = (DEMO / "model.tar.gz").read_bytes()
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
+def test_truncated_tar_is_rejected(path: Path) -> None:
+    """The demo archive, truncated to any length, is an error."""
+    data = (DEMO / "model.tar.gz").read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
         with pytest.raises(ArtifactError):
             unpack_tar(path, MEMBER)
 
 
-def test_gzip_with_a_flipped_bit_is_refused(path: Path) -> None:
-    """A wrong checksum of the compressed data is refused."""
+def test_wrong_gzip_checksum_is_rejected(path: Path) -> None:
+    """A changed bit in the checksum is an error."""
     data = bytearray(tar_gz({MEMBER: b"yes"}))
     data[-8] ^= 1
     path.write_bytes(data)
@@ -120,8 +120,8 @@ def test_gzip_with_a_flipped_bit_is_refused(path: Path) -> None:
     [{"size": "9" * 20}, {"GNU.sparse.size": "abc"}, {"GNU.sparse.map": "1,2,a"}],
     ids=lambda headers: next(iter(headers)),
 )
-def test_malformed_extended_header_is_refused(path: Path, headers: dict[str, str]) -> None:
-    """An extended header with an impossible number is a corrupt archive."""
+def test_invalid_extended_header_is_rejected(path: Path, headers: dict[str, str]) -> None:
+    """An extended header with an invalid number is an error."""
     member = tarfile.TarInfo(MEMBER)
     member.pax_headers = headers
     path.write_bytes(tar_of(member))
@@ -129,18 +129,18 @@ def test_malformed_extended_header_is_refused(path: Path, headers: dict[str, str
         unpack_tar(path, MEMBER)
 
 
-def test_gzip_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """An archive that unpacks to more than the limit is refused."""
-    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+def test_gzip_bomb_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """An archive with an uncompressed size above the limit is an error."""
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100_000)
     path.write_bytes(tar_gz({MEMBER: bytes(1_000_000)}))
     assert path.stat().st_size < 10_000
     with golden.raises(ArtifactError):
         unpack_tar(path, MEMBER)
 
 
-def test_sparse_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A member whose holes unpack to more than the limit is refused."""
-    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+def test_sparse_bomb_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse member with a size above the limit is an error."""
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100_000)
     member = tarfile.TarInfo(MEMBER)
     member.pax_headers = {"GNU.sparse.size": "1000000", "GNU.sparse.map": "999999,1"}
     member.size = 1
@@ -149,48 +149,48 @@ def test_sparse_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         unpack_tar(path, MEMBER)
 
 
-def test_files_of_a_zip_are_read() -> None:
+def test_zip_files_are_read() -> None:
     """All files are read; directories are skipped."""
     data = zip_archive({"folder/": b"", "folder/a": b"1", "b": b"2"})
     assert unpack_zip(PATH, data) == {"folder/a": b"1", "b": b"2"}
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_zip_with_a_name_outside_is_refused(name: str, golden: Golden) -> None:
-    """A name that points outside is refused."""
+def test_zip_with_unsafe_name_is_rejected(name: str, golden: Golden) -> None:
+    """A name that points outside the archive is an error."""
     with golden.raises(ArtifactError):
         unpack_zip(PATH, zip_archive({"a": b"yes", name: b"no"}))
 
 
-def test_zip_truncated_anywhere_is_refused(golden: Golden) -> None:
-    """An archive cut at any length is never taken for a whole one."""
+def test_truncated_zip_is_rejected() -> None:
+    """An archive truncated to any length is an error."""
     for length in range(len(ARCHIVE)):
-        with golden.raises(ArtifactError):
+        with pytest.raises(ArtifactError):
             unpack_zip(PATH, ARCHIVE[:length])
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_zip_with_a_changed_byte_is_read_or_refused(method: int) -> None:
+def test_changed_zip_is_read_or_rejected(method: int) -> None:
     """A changed byte raises no other error than ArtifactError."""
-    whole = compressed_zip(b"123456789", method)
-    for i in range(len(whole)):
-        for value in {0, 255, whole[i] ^ 1, whole[i] ^ 128}:
+    data = compressed_zip(b"123456789", method)
+    for i in range(len(data)):
+        for value in {0, 255, data[i] ^ 1, data[i] ^ 128}:
             with suppress(ArtifactError):
-                unpack_zip(PATH, whole[:i] + bytes([value]) + whole[i + 1 :])
+                unpack_zip(PATH, data[:i] + bytes([value]) + data[i + 1 :])
 
 
-def test_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """An archive that says it unpacks to more than the limit is refused."""
-    monkeypatch.setattr(archives, "MOST_BYTES", 100_000)
+def test_zip_bomb_is_rejected(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """An archive with a declared uncompressed size above the limit is an error."""
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100_000)
     with golden.raises(ArtifactError):
         unpack_zip(PATH, compressed_zip(bytes(1_000_000), zipfile.ZIP_DEFLATED))
 
 
-def test_lying_zip_bomb_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An archive that says it is small is not unpacked beyond the limit."""
+def test_zip_bomb_with_wrong_size_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive with a wrong declared size is not unpacked beyond the limit."""
     size = 50_000_000
     bomb = compressed_zip(bytes(size), zipfile.ZIP_DEFLATED).replace(struct.pack("<I", size), struct.pack("<I", 10))
-    monkeypatch.setattr(archives, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 1_000_000)
     tracemalloc.start()
     try:
         with pytest.raises(ArtifactError):
@@ -202,24 +202,24 @@ def test_lying_zip_bomb_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (14, 1), (2, 3, 4), (0, 5)])
-def test_arrays_survive(shape: tuple[int, ...]) -> None:
-    """Arrays of any shape come back under their names."""
+def test_arrays_are_parsed(shape: tuple[int, ...]) -> None:
+    """Arrays of any shape are returned by name."""
     array = np.arange(np.prod(shape)).reshape(shape) / 3
-    found = parse_arrays(PATH, array_list({"a": array, "b": -array}))
-    assert list(found) == ["a", "b"]
-    np.testing.assert_array_equal(found["a"], array.astype(np.float32), strict=True)
-    np.testing.assert_array_equal(found["b"], -array.astype(np.float32), strict=True)
+    arrays = parse_arrays(PATH, array_list({"a": array, "b": -array}))
+    assert list(arrays) == ["a", "b"]
+    np.testing.assert_array_equal(arrays["a"], array.astype(np.float32), strict=True)
+    np.testing.assert_array_equal(arrays["b"], -array.astype(np.float32), strict=True)
 
 
-def test_parameters_truncated_anywhere_are_refused(golden: Golden) -> None:
-    """A list of arrays cut at any length is never taken for a whole one."""
+def test_truncated_parameters_are_rejected() -> None:
+    """A list of arrays truncated to any length is an error."""
     for length in range(len(PARAMS)):
-        with golden.raises(ArtifactError):
+        with pytest.raises(ArtifactError):
             parse_arrays(PATH, PARAMS[:length])
 
 
 @pytest.mark.parametrize(
-    ("at", "layout", "values", "said"),
+    ("offset", "layout", "values", "problem"),
     [
         (0, "<Q", [0x113], "magic 0x113"),
         (16, "<Q", [2**40], "1099511627776 arrays"),
@@ -237,16 +237,16 @@ def test_parameters_truncated_anywhere_are_refused(golden: Golden) -> None:
         (132, "<B", [255], "utf-8"),
     ],
 )
-def test_strange_parameters_are_refused(at: int, layout: str, values: list[int], said: str) -> None:
-    """Other list formats, number types and impossible sizes are refused."""
+def test_invalid_parameters_are_rejected(offset: int, layout: str, values: list[int], problem: str) -> None:
+    """Other formats, number types and invalid sizes are errors."""
     data = bytearray(PARAMS)
-    struct.pack_into(layout, data, at, *values)
-    with pytest.raises(ArtifactError, match=re.escape(said)):
+    struct.pack_into(layout, data, offset, *values)
+    with pytest.raises(ArtifactError, match=re.escape(problem)):
         parse_arrays(PATH, bytes(data))
 
 
 @given(st.integers(0, len(PARAMS) - 8), st.binary(min_size=1, max_size=8))
-def test_changed_parameters_are_read_or_refused(at: int, change: bytes) -> None:
+def test_changed_parameters_are_read_or_rejected(offset: int, change: bytes) -> None:
     """Changed bytes raise no other error than ArtifactError."""
     with suppress(ArtifactError):
-        parse_arrays(PATH, PARAMS[:at] + change + PARAMS[at + len(change) :])
+        parse_arrays(PATH, PARAMS[:offset] + change + PARAMS[offset + len(change) :])

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from runner import cli
 from runner.errors import EndpointError, ModelAnswerError
-from runner.models.http import Http, _posted
+from runner.models.http import Http, _post
 from runner.urls import is_plain_url, without_secrets
 from tests.golden import Golden
 from tests.models.contract import ModelContract
@@ -274,7 +274,7 @@ def test_any_accepted_url_can_be_shown_and_called(text: str) -> None:
 def test_url_rejected_by_httpx_is_not_retried(golden: Golden) -> None:
     """A URL that httpx rejects is an error that is not retryable."""
     with httpx.Client() as client:
-        response = _posted(client, "http://bücher..example/", str.upper, b"", JSON, "id")
+        response = _post(client, "http://bücher..example/", str.upper, b"", JSON, "id")
     assert (response.status, response.retryable) == (None, False)
     golden(response.text)
 
