@@ -1,4 +1,4 @@
-"""A line of a capture file ⇄ an event; the published lines are the notebook's own."""
+"""Capture lines: decoding and encoding, compared with the notebook's published lines."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ events = st.builds(
 )
 
 
-def changed(key: str, value: object) -> bytes:
-    """Return the first published line with one member, named by its dotted path, set to another value."""
+def with_member(key: str, value: object) -> bytes:
+    """Return the first published line with a new value of one member, given its dotted path."""
     document = orjson.loads(PUBLISHED[0])
     *parents, last = key.split(".")
     reduce(getitem, parents, document)[last] = value
@@ -45,13 +45,13 @@ def changed(key: str, value: object) -> bytes:
 
 
 @pytest.mark.parametrize("line", PUBLISHED, ids=["one record", "mini-batch"])
-def test_published_lines_survive_byte_for_byte(line: bytes) -> None:
-    """Decoding and encoding a published line changes no byte of it."""
+def test_published_lines_are_unchanged_by_decoding_and_encoding(line: bytes) -> None:
+    """Decoding and encoding a published line changes no byte."""
     assert encode(decode(line)) == line
 
 
-def test_published_line_becomes_the_event_it_holds() -> None:
-    """Every part of an event stands where the published line has it."""
+def test_published_line_is_decoded() -> None:
+    """The event has all values of the published line."""
     assert decode(PUBLISHED[0]) == Event(
         event_id="40394cfe-37c3-4abb-b22c-dd7accbe9608",
         at=datetime(2023, 1, 19, 5, 31, 46, tzinfo=UTC),
@@ -62,15 +62,15 @@ def test_published_line_becomes_the_event_it_holds() -> None:
     )
 
 
-def test_inference_id_stands_between_event_id_and_time() -> None:
-    """An inference id appears in the published order of keys."""
+def test_inference_id_is_between_event_id_and_time() -> None:
+    """The inference id has its published position."""
     line = encode(replace(decode(PUBLISHED[0]), inference_id="0"))
     assert b'"40394cfe-37c3-4abb-b22c-dd7accbe9608","inferenceId":"0","inferenceTime":"2023-01-19T05:31:46Z"' in line
     assert decode(line).inference_id == "0"
 
 
-def test_custom_attributes_stand_before_the_time() -> None:
-    """Custom attributes are a list after the ids, and come back."""
+def test_custom_attributes_are_before_the_time() -> None:
+    """Custom attributes are a list after the ids, and are decoded."""
     event = replace(decode(PUBLISHED[0]), inference_id="0", custom_attributes=("tfs-model-name=a", "b"))
     assert (
         b'"inferenceId":"0","customAttributes":["tfs-model-name=a","b"],"inferenceTime":"2023-01-19T05:31:46Z"'
@@ -81,13 +81,13 @@ def test_custom_attributes_stand_before_the_time() -> None:
 
 @pytest.mark.parametrize("value", [None, 7, "text", {"a": "b"}, [], [7, None, ["x"]]])
 def test_malformed_custom_attributes_are_ignored(value: object) -> None:
-    """Custom attributes that are no list of texts never cost an event."""
-    assert decode(changed("eventMetadata.customAttributes", value)) == decode(PUBLISHED[0])
+    """Custom attributes other than a list of strings are ignored."""
+    assert decode(with_member("eventMetadata.customAttributes", value)) == decode(PUBLISHED[0])
 
 
 @given(events)
-def test_any_event_survives(event: Event) -> None:
-    """Encoding and decoding returns the same event, whatever texts it holds and whichever side is absent."""
+def test_any_event_is_unchanged_by_encoding_and_decoding(event: Event) -> None:
+    """Any strings and any missing sides are encoded and decoded as they are, in one line."""
     line = encode(event)
     assert decode(line) == event
     assert line.count(b"\n") == 1
@@ -95,28 +95,28 @@ def test_any_event_survives(event: Event) -> None:
 
 
 @pytest.mark.parametrize("side", ["endpointInput", "endpointOutput"])
-def test_null_side_counts_as_absent(side: str) -> None:
-    """A side that is null is one that was not captured."""
-    event = decode(changed(f"captureData.{side}", None))
+def test_null_side_is_absent(side: str) -> None:
+    """A side that is null was not captured."""
+    event = decode(with_member(f"captureData.{side}", None))
     assert (event.input is None, event.output is None) == (side == "endpointInput", side == "endpointOutput")
 
 
-def test_absent_sides_are_not_written() -> None:
-    """A side that was not captured leaves no key behind."""
+def test_absent_sides_are_not_encoded() -> None:
+    """A side that was not captured has no key."""
     event = replace(decode(PUBLISHED[0]), input=None, output=None)
     assert orjson.loads(encode(event))["captureData"] == {}
 
 
 @pytest.mark.parametrize("key", ["eventMetadata.more", "captureData.more", "more"])
 def test_unknown_members_are_ignored(key: str) -> None:
-    """What SageMaker may add does not disturb."""
-    assert decode(changed(key, ["x"])) == decode(PUBLISHED[0])
+    """Unknown members, which SageMaker may add, are ignored."""
+    assert decode(with_member(key, ["x"])) == decode(PUBLISHED[0])
 
 
 @pytest.mark.parametrize("time", ["2023-01-19T05:31:46+00:00", "2023-01-19T07:31:46+02:00", "2023-01-19T05:31:46"])
-def test_times_are_utc(time: str) -> None:
-    """A time with another offset, or with none, is brought to UTC."""
-    assert encode(decode(changed("eventMetadata.inferenceTime", time))) == PUBLISHED[0]
+def test_times_are_converted_to_utc(time: str) -> None:
+    """A time with another offset, or without one, is converted to UTC."""
+    assert encode(decode(with_member("eventMetadata.inferenceTime", time))) == PUBLISHED[0]
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_times_are_utc(time: str) -> None:
         pytest.param(b"[" * 2000 + b"]" * 2000, "…", id="deep"),
     ],
 )
-def test_a_line_that_is_no_json_is_shown(line: bytes, shown: str, golden: Golden) -> None:
-    """The reason is `not_json`, and the sentence shows the offending text."""
+def test_line_that_is_not_json_is_an_error(line: bytes, shown: str, golden: Golden) -> None:
+    """The reason is `not_json`, and the message contains the beginning of the line."""
     with golden.raises(RecordError) as caught:
         decode(line)
     assert caught.value.kind == "not_json"
@@ -146,7 +146,7 @@ def test_a_line_that_is_no_json_is_shown(line: bytes, shown: str, golden: Golden
         pytest.param(b"{}", "captureData", "None", id="nothing"),
     ]
     + [
-        pytest.param(changed(path, value), path.split(".")[-1], str(value), id=f"{path}={value}")
+        pytest.param(with_member(path, value), path.split(".")[-1], str(value), id=f"{path}={value}")
         for path, value in [
             ("captureData", "text"),
             ("eventMetadata", None),
@@ -165,8 +165,8 @@ def test_a_line_that_is_no_json_is_shown(line: bytes, shown: str, golden: Golden
         ]
     ],
 )
-def test_a_wrong_member_is_named(line: bytes, member: str, got: str, golden: Golden) -> None:
-    """The reason is `not_a_capture`, and the sentence names the member and shows its value."""
+def test_wrong_member_is_an_error(line: bytes, member: str, got: str, golden: Golden) -> None:
+    """The reason is `not_a_capture`, and the message contains the name and the value of the member."""
     with golden.raises(RecordError) as caught:
         decode(line)
     assert caught.value.kind == "not_a_capture"
@@ -174,23 +174,23 @@ def test_a_wrong_member_is_named(line: bytes, member: str, got: str, golden: Gol
     assert got in str(caught.value)
 
 
-@pytest.mark.parametrize("line", [b"x" * 10_000, changed("captureData", "x" * 10_000)])
-def test_message_stays_short(line: bytes) -> None:
-    """A long offending text is cut."""
+@pytest.mark.parametrize("line", [b"x" * 10_000, with_member("captureData", "x" * 10_000)])
+def test_message_of_a_long_line_is_short(line: bytes) -> None:
+    """A long line is shortened in the message."""
     with pytest.raises(RecordError) as caught:
         decode(line)
     assert len(str(caught.value)) < 300
 
 
 @given(st.binary() | st.recursive(st.none() | st.text() | st.integers(0, 9), st.lists).map(orjson.dumps))
-def test_no_line_raises_anything_else(line: bytes) -> None:
-    """Whatever else stands in a line, it is a record error and no other."""
+def test_any_invalid_line_is_a_record_error(line: bytes) -> None:
+    """Any other content is a record error."""
     with pytest.raises(RecordError):
         decode(line)
 
 
-def test_missing_content_type_is_tolerated() -> None:
-    """The content type decides nothing, so that it may be missing."""
+def test_missing_content_type_is_empty() -> None:
+    """The content type may be missing, because it decides nothing."""
     document: dict[str, Any] = orjson.loads(PUBLISHED[0])
     del document["captureData"]["endpointInput"]["observedContentType"]
     event = decode(orjson.dumps(document))

@@ -1,4 +1,4 @@
-"""Records of a logger that writes requests and responses apart."""
+"""CloudEvents: decoding of a logger's lines, and pairs of request and response."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ json_values = st.recursive(
 )
 
 
-def line(**members: Any) -> bytes:
-    """Return a logger's line, a request unless other members say otherwise; None takes a member away."""
+def logger_line(**members: Any) -> bytes:
+    """Return a logger's line, by default of a request; None removes a member."""
     document = {"specversion": "1.0", "id": "7", "source": "http://x", "type": REQUEST, "time": TIME}
     document |= {"datacontenttype": "application/json", "data": {"instances": [[1, 2]]}} | members
     return orjson.dumps({name: value for name, value in document.items() if value is not None})
 
 
 @pytest.mark.parametrize(("kind", "is_request"), [(REQUEST, True), (RESPONSE, False), ("x.request", True)])
-def test_a_line_is_one_side(kind: str, is_request: bool) -> None:
-    """A record has its id, its side, its time as it stands and its body."""
+def test_line_is_decoded_as_one_side(kind: str, is_request: bool) -> None:
+    """The side has the id, the type, the unparsed time and the body of the line."""
     expected = Side("7", is_request, TIME, Payload("application/json", '{"instances":[[1,2]]}', "JSON"))
-    assert decode(line(type=kind)) == expected
+    assert decode(logger_line(type=kind)) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_line_is_one_side(kind: str, is_request: bool) -> None:
     ["{}".format, "ce-{}".format, lambda name: f"Ce-{name.title()}", lambda name: f"CE-{name.upper()}"],
 )
 def test_attributes_may_be_spelled_as_headers(spell: Callable[[str], str]) -> None:
-    """Attributes are found as they stand in an event's document or in its headers."""
+    """Attributes are decoded in the spelling of documents and of headers."""
     attributes = {spell(name): value for name, value in [("id", "7"), ("type", REQUEST), ("time", TIME)]}
     document = {**attributes, "Content-Type": "application/json", "data": [1]}
     assert decode(orjson.dumps(document)) == Side("7", True, TIME, Payload("application/json", "[1]", "JSON"))
@@ -73,27 +73,30 @@ def test_attributes_may_be_spelled_as_headers(spell: Callable[[str], str]) -> No
         ({"data_base64": 5}, Payload("application/json", '{"instances":[[1,2]]}', "JSON")),
     ],
 )  # fmt: skip
-def test_bodies_in_any_spelling(members: dict[str, Any], payload: Payload) -> None:
-    """A body is a JSON value, a text or BASE64; its content type says whether it is a CSV."""
-    assert decode(line(**members)).payload == payload
+def test_bodies_are_decoded(members: dict[str, Any], payload: Payload) -> None:
+    """A body is a JSON value, a string or BASE64; the content type decides whether it is CSV."""
+    assert decode(logger_line(**members)).payload == payload
 
 
 def test_null_data_is_a_body() -> None:
-    """A response that is null is one, and not a missing one."""
-    document = {**orjson.loads(line()), "data": None}
+    """A response that is null is a body, not a missing one."""
+    document = {**orjson.loads(logger_line()), "data": None}
     assert decode(orjson.dumps(document)).payload.data == "null"
 
 
 @given(json_values)
-def test_any_value_survives_as_a_body(data: Any) -> None:
-    """A body that is a JSON value is its text, and a text stays."""
-    body = decode(orjson.dumps({**orjson.loads(line()), "data": data})).payload.data
+def test_any_value_is_a_body(data: Any) -> None:
+    """A JSON value is encoded as a string, and a string is unchanged."""
+    body = decode(orjson.dumps({**orjson.loads(logger_line()), "data": data})).payload.data
     assert body == data if isinstance(data, str) else orjson.loads(body) == data
 
 
 def test_two_sides_are_an_invocation() -> None:
-    """A request and its response are the event that a capture would have written, at the request's time."""
-    request, response = decode(line()), decode(line(type=RESPONSE, time="late", data={"predictions": [0.5]}))
+    """A request and its response are one event, at the time of the request."""
+    request, response = (
+        decode(logger_line()),
+        decode(logger_line(type=RESPONSE, time="late", data={"predictions": [0.5]})),
+    )
     event = pair(request, response)
     assert event == Event("7", AT, request.payload, response.payload)
     fields = Fields("instances", "predictions", content_type="application/json", accept_type="application/json")
@@ -101,16 +104,16 @@ def test_two_sides_are_an_invocation() -> None:
     assert (row.values, row.scores, row.event_id, row.inference_id) == ([1, 2], [0.5], "7", None)
 
 
-def test_an_unanswered_request_is_an_invocation() -> None:
-    """A request without a response is an event without an output."""
-    assert pair(decode(line()), None) == Event("7", AT, decode(line()).payload, None)
+def test_request_without_response_is_an_invocation() -> None:
+    """A request without a response is an event without output."""
+    assert pair(decode(logger_line()), None) == Event("7", AT, decode(logger_line()).payload, None)
 
 
 @pytest.mark.parametrize("time", ["noon", "2023-01-19"])
-def test_a_request_needs_a_time(time: str, golden: Golden) -> None:
-    """A request whose time is none belongs to no window."""
+def test_request_without_valid_time_is_an_error(time: str, golden: Golden) -> None:
+    """A request without a valid time belongs to no window."""
     with golden.raises(RecordError) as caught:
-        pair(decode(line(time=time)), None)
+        pair(decode(logger_line(time=time)), None)
     assert caught.value.kind == "not_a_capture"
     assert time in str(caught.value)
 
@@ -120,28 +123,30 @@ def test_a_request_needs_a_time(time: str, golden: Golden) -> None:
     [
         pytest.param(b"", "not_json", "", id="empty"),
         pytest.param(b"torn {", "not_json", "torn {", id="torn"),
-        pytest.param(line()[:60], "not_json", "specversion", id="cut"),
+        pytest.param(logger_line()[:60], "not_json", "specversion", id="cut"),
         pytest.param(b'{"id":"\xff"}', "not_json", "�", id="not UTF-8"),
         pytest.param(b"[" * 2000 + b"]" * 2000, "not_json", "…", id="deep"),
         pytest.param(b'{"id":NaN}', "not_json", "NaN", id="NaN"),
         pytest.param(b"[]", "not_a_capture", "[]", id="list"),
         pytest.param(b"3", "not_a_capture", "3", id="number"),
         pytest.param(b"{}", "not_a_capture", "id", id="nothing"),
-        pytest.param(line(id=None), "not_a_capture", "id", id="no id"),
-        pytest.param(line(id=""), "not_a_capture", "id", id="empty id"),
-        pytest.param(line(id=7), "not_a_capture", "id", id="number as id"),
-        pytest.param(line(type=None), "not_a_capture", "type", id="no type"),
-        pytest.param(line(type="other"), "not_a_capture", "type", id="other type"),
-        pytest.param(line(type="request"), "not_a_capture", "type", id="type without a dot"),
-        pytest.param(line(time=None), "not_a_capture", "time", id="no time"),
-        pytest.param(line(time=1674106306), "not_a_capture", "1674106306", id="number as time"),
-        pytest.param(line(data=None), "not_a_capture", "data_base64", id="no data"),
-        pytest.param(line(id="x" * 10_000, type="y" * 10_000), "not_a_capture", "…", id="long"),
-        pytest.param(line().replace(b"[[1,2]]", b"[" * 900 + b"]" * 900), "not_a_capture", "data", id="deep data"),
+        pytest.param(logger_line(id=None), "not_a_capture", "id", id="no id"),
+        pytest.param(logger_line(id=""), "not_a_capture", "id", id="empty id"),
+        pytest.param(logger_line(id=7), "not_a_capture", "id", id="number as id"),
+        pytest.param(logger_line(type=None), "not_a_capture", "type", id="no type"),
+        pytest.param(logger_line(type="other"), "not_a_capture", "type", id="other type"),
+        pytest.param(logger_line(type="request"), "not_a_capture", "type", id="type without a dot"),
+        pytest.param(logger_line(time=None), "not_a_capture", "time", id="no time"),
+        pytest.param(logger_line(time=1674106306), "not_a_capture", "1674106306", id="number as time"),
+        pytest.param(logger_line(data=None), "not_a_capture", "data_base64", id="no data"),
+        pytest.param(logger_line(id="x" * 10_000, type="y" * 10_000), "not_a_capture", "…", id="long"),
+        pytest.param(
+            logger_line().replace(b"[[1,2]]", b"[" * 900 + b"]" * 900), "not_a_capture", "data", id="deep data"
+        ),
     ],
 )
-def test_a_broken_line_is_an_error(broken: bytes, kind: str, shown: str, golden: Golden) -> None:
-    """Every kind of broken line has its reason; the sentence names the attribute or shows the text, shortened."""
+def test_invalid_line_is_an_error(broken: bytes, kind: str, shown: str, golden: Golden) -> None:
+    """Each invalid line has its reason; the message contains the attribute or the beginning of the line."""
     with golden.raises(RecordError) as caught:
         decode(broken)
     assert caught.value.kind == kind
@@ -150,7 +155,7 @@ def test_a_broken_line_is_an_error(broken: bytes, kind: str, shown: str, golden:
 
 
 @given(st.binary() | json_values.map(orjson.dumps))
-def test_no_line_raises_anything_else(data: bytes) -> None:
-    """Whatever else stands in a line, it is a record error and no other."""
+def test_any_invalid_line_is_a_record_error(data: bytes) -> None:
+    """Any other content is a record error."""
     with pytest.raises(RecordError):
         decode(data)

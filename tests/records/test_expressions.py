@@ -1,4 +1,4 @@
-"""JMESPath expressions, read by functions or by jmespath itself."""
+"""JMESPath expressions, evaluated by functions or by jmespath."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ documents = st.recursive(
 )
 
 
-def without_gaps(found: Any, depth: int) -> Any:
-    """Return what projections found as jmespath has it, which drops what is null."""
+def without_nulls(found: Any, depth: int) -> Any:
+    """Return the result of projections as jmespath has it, without nulls."""
     if depth == 0 or not isinstance(found, list):
         return found
-    return [without_gaps(element, depth - 1) for element in found if element is not None]
+    return [without_nulls(element, depth - 1) for element in found if element is not None]
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def without_gaps(found: Any, depth: int) -> Any:
     ["features[", "", "a b", "[?x", "unheard_of(features)"],
     ids=["open bracket", "empty", "two words", "open filter", "unknown function"],
 )
-def test_a_malformed_expression_is_refused(expression: str, golden: Golden) -> None:
-    """An expression that can never be searched is refused in one line that shows it."""
+def test_malformed_expression_is_refused(expression: str, golden: Golden) -> None:
+    """An invalid expression is refused by a message of one line with the expression."""
     with golden.raises(ValueError) as caught:
         compiled(expression)
     assert repr(expression) in str(caught.value)
@@ -76,27 +76,27 @@ def test_a_malformed_expression_is_refused(expression: str, golden: Golden) -> N
         ("features[1:]", False),
     ],
 )
-def test_structure_alone_decides(expression: str, expected: bool) -> None:
-    """What an expression finds depends on structure unless it filters, flattens, chooses or computes."""
+def test_expressions_with_filters_or_functions_are_not_structural(expression: str, expected: bool) -> None:
+    """An expression is structural unless it filters, flattens, selects or computes."""
     assert is_structural(expression) == expected
 
 
 @pytest.mark.parametrize("expression", STRUCTURAL)
 @given(document=documents)
-def test_functions_find_what_jmespath_finds(expression: str, document: Any) -> None:
-    """A structural expression finds the same as a function, but for the nulls that jmespath's projections drop."""
+def test_structural_expressions_agree_with_jmespath(expression: str, document: Any) -> None:
+    """A structural expression has jmespath's result, except for the nulls in projections."""
     assert is_structural(expression)
     projections = expression.count("[*]")
-    assert without_gaps(finder(expression)(document), projections) == jmespath.search(expression, document)
+    assert without_nulls(finder(expression)(document), projections) == jmespath.search(expression, document)
 
 
-def test_a_projection_keeps_its_places() -> None:
-    """An element without the value leaves a gap, so that the scores of the others stay with their records."""
+def test_projection_contains_null_for_a_missing_value() -> None:
+    """An element without the value is null, so that later scores stay with their records."""
     assert finder("p[*].score")({"p": [{"score": 1}, {}, {"score": 3}]}) == [1, None, 3]
 
 
-def test_the_rest_goes_through_jmespath() -> None:
-    """Functions, filters and slices are searched by jmespath; what they do not fit has nothing."""
+def test_other_expressions_are_evaluated_by_jmespath() -> None:
+    """Functions, filters and slices are evaluated by jmespath; a type error gives null."""
     assert finder("items[?kind=='a'].x")({"items": [{"kind": "a", "x": 1}, {"kind": "b", "x": 2}]}) == [1]
     assert finder("x[:2]")({"x": [1, 2, 3]}) == [1, 2]
     assert finder("max(x)")({"x": ["a", 1]}) is None

@@ -1,4 +1,4 @@
-"""Where features and scores stand in the documents of a body."""
+"""Locations of features and scores in the documents of a body."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ json_values = st.recursive(
 )
 
 
-def requested(fields: Fields, body: str, encoding: str = "JSON") -> list[list[Scalar]]:
+def request_rows(fields: Fields, body: str, encoding: str = "JSON") -> list[list[Scalar]]:
     """Return the features of a request with this body."""
     return fields.request_rows(Payload("", body, encoding))
 
 
-def responded(fields: Fields, body: str, count: int, encoding: str = "JSON") -> list[list[float]]:
+def response_scores(fields: Fields, body: str, count: int, encoding: str = "JSON") -> list[list[float]]:
     """Return the scores of a response with this body to a request of `count` records."""
     return fields.response_scores(Payload("", body, encoding), count)
 
 
-def encoded(body: str) -> str:
-    """Return a body in BASE64."""
+def base64_of(body: str) -> str:
+    """Return a body as BASE64."""
     return base64.b64encode(body.encode()).decode()
 
 
@@ -68,8 +68,8 @@ def types(rows: list[list[Any]]) -> list[list[type]]:
         ("instances[0].features", {"instances": [{"features": [1]}]}, [1]),
     ],
 )
-def test_features_keep_their_types(expression: str | None, document: Any, values: list[Scalar]) -> None:
-    """The values come as they were captured, from lists and from flat objects."""
+def test_features_have_their_captured_types(expression: str | None, document: Any, values: list[Scalar]) -> None:
+    """Values from lists and from flat objects have their captured types."""
     found = Fields(expression, "score").feature_values(document)
     assert found == values
     assert types([found]) == types([values])
@@ -88,8 +88,8 @@ def test_features_keep_their_types(expression: str | None, document: Any, values
     ],
     ids=["misspelled", "empty", "object", "string", "list", "null", "deep"],
 )
-def test_features_not_found(document: Any, shown: str, golden: Golden) -> None:
-    """Where the expression finds no list the error names the setting and shows what was found and searched."""
+def test_missing_features_are_an_error(document: Any, shown: str, golden: Golden) -> None:
+    """The message contains the setting, its result and the document."""
     with golden.raises(RecordError) as caught:
         FIELDS.feature_values(document)
     assert caught.value.kind == "features_not_found"
@@ -98,8 +98,8 @@ def test_features_not_found(document: Any, shown: str, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("expression", ["values(features)", "max(features)", "[Age, Sex]"])
-def test_expression_that_does_not_fit_the_document_rejects_the_record(expression: str, golden: Golden) -> None:
-    """A function that meets a value it cannot take, or names that all are missing, are the record's problem."""
+def test_expression_that_does_not_fit_the_document_is_an_error(expression: str, golden: Golden) -> None:
+    """A function with a wrong type, or names without values, are an error of the record."""
     with golden.raises(RecordError) as caught:
         Fields(expression, "score").feature_values({"features": [1, "x"]})
     assert caught.value.kind == "features_not_found"
@@ -116,8 +116,8 @@ def test_expression_that_does_not_fit_the_document_rejects_the_record(expression
     ],
     ids=["list", "object", "empty list", "deep"],
 )
-def test_nested_feature_is_named(values: list[Any], name: str, shown: str, golden: Golden) -> None:
-    """A value that is no scalar is rejected, with the feature's name and the value."""
+def test_nested_feature_is_an_error(values: list[Any], name: str, shown: str, golden: Golden) -> None:
+    """A list or object as a feature is an error with the feature's name and the value."""
     with golden.raises(RecordError) as caught:
         NAMED.feature_values({"features": values})
     assert caught.value.kind == "feature_type"
@@ -141,11 +141,11 @@ def test_nested_feature_is_named(values: list[Any], name: str, shown: str, golde
         (None, "", []),
     ],
 )  # fmt: skip
-def test_rows_of_a_dense_json(expression: str | None, body: str, rows: list[list[Scalar]]) -> None:
-    """A JSON body has a list for each record, or is one record itself."""
+def test_rows_of_json(expression: str | None, body: str, rows: list[list[Scalar]]) -> None:
+    """A JSON body has one list per record, or is one record."""
     fields = Fields(expression, None, content_type=JSON)
-    assert requested(fields, body) == rows
-    assert types(requested(fields, body)) == types(rows)
+    assert request_rows(fields, body) == rows
+    assert types(request_rows(fields, body)) == types(rows)
 
 
 @pytest.mark.parametrize(
@@ -162,18 +162,18 @@ def test_rows_of_a_dense_json(expression: str | None, body: str, rows: list[list
     ],
     ids=["absent", "no record", "empty record", "number", "null", "object", "misspelled", "no list"],
 )
-def test_rows_not_found_in_a_dense_json(expression: str | None, body: str, golden: Golden) -> None:
-    """What is no list of values for each record is not guessed about."""
+def test_rows_not_found_in_json_are_an_error(expression: str | None, body: str, golden: Golden) -> None:
+    """Any value other than a list per record is an error."""
     with golden.raises(RecordError) as caught:
-        requested(Fields(expression, None, content_type=JSON), body)
+        request_rows(Fields(expression, None, content_type=JSON), body)
     assert caught.value.kind == "features_not_found"
     assert "data.features=" in str(caught.value)
 
 
-def test_nested_feature_of_a_dense_json_is_named(golden: Golden) -> None:
-    """A value that is no scalar is named in every record of a JSON body."""
+def test_nested_feature_in_json_is_an_error(golden: Golden) -> None:
+    """A list or object as a feature of any record of a JSON body is an error with the feature's name."""
     with golden.raises(RecordError) as caught:
-        requested(Fields("i", None, ("Age", "Workclass"), content_type=JSON), '{"i":[[1,2],[1,[2]]]}')
+        request_rows(Fields("i", None, ("Age", "Workclass"), content_type=JSON), '{"i":[[1,2],[1,[2]]]}')
     assert caught.value.kind == "feature_type"
     assert "'Workclass'" in str(caught.value)
     assert "[2]" in str(caught.value)
@@ -192,11 +192,11 @@ def test_nested_feature_of_a_dense_json_is_named(golden: Golden) -> None:
         (None, "", []),
     ],
 )
-def test_columns_become_rows(expression: str | None, body: str, rows: list[list[Scalar]]) -> None:
-    """Lists of columns, an object of lists and pandas' object of objects are the records they hold."""
+def test_columns_are_transposed_to_rows(expression: str | None, body: str, rows: list[list[Scalar]]) -> None:
+    """Lists of columns, an object of lists and pandas' object of objects are transposed to records."""
     fields = Fields(expression, None, content_type=JSON, columnar=True)
-    assert requested(fields, body) == rows
-    assert types(requested(fields, body)) == types(rows)
+    assert request_rows(fields, body) == rows
+    assert types(request_rows(fields, body)) == types(rows)
 
 
 @pytest.mark.parametrize(
@@ -219,19 +219,19 @@ def test_columns_become_rows(expression: str | None, body: str, rows: list[list[
         "one is none", "empty columns", "nested value",
     ],
 )  # fmt: skip
-def test_columns_that_are_none_are_refused(body: str, kind: str, shown: str, golden: Golden) -> None:
-    """Columns of different lengths, or what is no column, have their reasons."""
+def test_invalid_columns_are_an_error(body: str, kind: str, shown: str, golden: Golden) -> None:
+    """Columns of different lengths, and values that are not columns, have their reasons."""
     with golden.raises(RecordError) as caught:
-        requested(Fields(None, None, content_type=JSON, columnar=True), body)
+        request_rows(Fields(None, None, content_type=JSON, columnar=True), body)
     assert caught.value.kind == kind
     assert shown in str(caught.value)
 
 
 @pytest.mark.parametrize("request_", [LINES, JSON, CSV])
-def test_the_encoding_of_a_request_decides(request_: Format) -> None:
-    """A request that was captured as CSV is one whatever the settings say, and JSON is never one."""
-    assert requested(Fields("nothing", None, content_type=request_), '1,"x"\n2,\n', "CSV") == [[1, "x"], [2, None]]
-    assert requested(Fields("features", None, content_type=request_), '{"features":[1,2]}') == [[1, 2]]
+def test_encoding_of_a_request_overrides_the_setting(request_: Format) -> None:
+    """A request captured as CSV is CSV, and one captured as JSON is not, with any setting."""
+    assert request_rows(Fields("nothing", None, content_type=request_), '1,"x"\n2,\n', "CSV") == [[1, "x"], [2, None]]
+    assert request_rows(Fields("features", None, content_type=request_), '{"features":[1,2]}') == [[1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -242,20 +242,20 @@ def test_the_encoding_of_a_request_decides(request_: Format) -> None:
         (CSV, "1\n2", [[1], [2]]),
     ],
 )
-def test_the_settings_decide_about_base64(request_: Format, body: str, rows: list[list[Scalar]]) -> None:
-    """A request that was captured as BASE64 is what the settings say."""
-    assert requested(Fields("features", None, content_type=request_), encoded(body), "BASE64") == rows
+def test_setting_decides_the_format_of_base64(request_: Format, body: str, rows: list[list[Scalar]]) -> None:
+    """A request captured as BASE64 has the format of the setting."""
+    assert request_rows(Fields("features", None, content_type=request_), base64_of(body), "BASE64") == rows
 
 
-def test_both_sides_decide_alone() -> None:
+def test_formats_of_request_and_response_are_independent() -> None:
     """A JSON request may have a CSV response, and a CSV request a JSON response."""
     fields = Fields("features", "score", content_type=LINES, accept_type=LINES)
-    assert responded(Fields("features", None), "0.5\n0.25", 2, "CSV") == [[0.5], [0.25]]
-    assert requested(fields, "1,2", "CSV") == [[1, 2]]
-    assert responded(fields, '{"score":0.5}', 1, "JSON") == [[0.5]]
+    assert response_scores(Fields("features", None), "0.5\n0.25", 2, "CSV") == [[0.5], [0.25]]
+    assert request_rows(fields, "1,2", "CSV") == [[1, 2]]
+    assert response_scores(fields, '{"score":0.5}', 1, "JSON") == [[0.5]]
     mixed = Fields("features", "predictions[*].score", content_type=CSV, accept_type=JSON)
-    assert requested(mixed, encoded("1,2"), "BASE64") == [[1, 2]]
-    assert responded(mixed, encoded('{"predictions":[{"score":0.5}]}'), 1, "BASE64") == [[0.5]]
+    assert request_rows(mixed, base64_of("1,2"), "BASE64") == [[1, 2]]
+    assert response_scores(mixed, base64_of('{"predictions":[{"score":0.5}]}'), 1, "BASE64") == [[0.5]]
 
 
 @pytest.mark.parametrize(
@@ -282,10 +282,10 @@ def test_both_sides_decide_alone() -> None:
         (None, "+.5,1.e0", [[0.5], [1.0]]),
     ],
 )
-def test_scores_of_a_csv(score: str | None, body: str, scores: list[list[float]]) -> None:
-    """Scores stand in lines, in one line for several records, in a column, or as a list in a cell."""
-    assert responded(Fields("features", score), body, len(scores), "CSV") == scores
-    assert types(responded(Fields("features", score), body, len(scores), "CSV")) == types(scores)
+def test_scores_of_csv(score: str | None, body: str, scores: list[list[float]]) -> None:
+    """Scores are lines, one line for several records, a column, or lists in cells."""
+    assert response_scores(Fields("features", score), body, len(scores), "CSV") == scores
+    assert types(response_scores(Fields("features", score), body, len(scores), "CSV")) == types(scores)
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_scores_of_a_csv(score: str | None, body: str, scores: list[list[float]]
     ],
 )
 def test_scores_of_json_lines(score: str | None, body: str, scores: list[list[float]]) -> None:
-    """A score is one number or a list of class probabilities, or either inside a text, in each line."""
-    assert responded(Fields("features", score), body, len(scores)) == scores
-    assert types(responded(Fields("features", score), body, len(scores))) == types(scores)
+    """In each line a score is a number, a list of class probabilities, or a string with either."""
+    assert response_scores(Fields("features", score), body, len(scores)) == scores
+    assert types(response_scores(Fields("features", score), body, len(scores))) == types(scores)
 
 
 @pytest.mark.parametrize(
@@ -333,12 +333,12 @@ def test_scores_of_json_lines(score: str | None, body: str, scores: list[list[fl
         ("outputs[0].data", '{"outputs":[{"data":[0.25,0.75]}]}', [[0.25, 0.75]]),
     ],
 )
-def test_scores_of_a_dense_json(score: str | None, body: str, scores: list[list[float]]) -> None:
-    """A document has a score for each record; a list for one record is its class probabilities."""
+def test_scores_of_json(score: str | None, body: str, scores: list[list[float]]) -> None:
+    """A document has one score per record; a list for one record contains its class probabilities."""
     fields = Fields("features", score, accept_type=JSON)
     expected = [[float(value) for value in row] for row in scores]
-    assert responded(fields, body, len(scores)) == expected
-    assert types(responded(fields, body, len(scores))) == types(expected)
+    assert response_scores(fields, body, len(scores)) == expected
+    assert types(response_scores(fields, body, len(scores))) == types(expected)
 
 
 @pytest.mark.parametrize(
@@ -358,21 +358,21 @@ def test_scores_of_a_dense_json(score: str | None, body: str, scores: list[list[
         (Fields(None, None), "", "CSV", 1, 0),
     ],
 )
-def test_wrong_number_of_scores(
+def test_wrong_number_of_scores_is_an_error(
     fields: Fields, body: str, encoding: str, count: int, found: int, golden: Golden
 ) -> None:
-    """A response with another number of records than its request is not guessed about."""
+    """A response with another number of records than its request is an error with both numbers."""
     with pytest.raises(RecordError) as caught:
-        responded(fields, body, count, encoding)
+        response_scores(fields, body, count, encoding)
     assert caught.value.kind == "row_count"
     assert re.findall(r"\d+", str(caught.value)) == [str(count), str(found)]
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_error_about_a_wrong_number_of_scores_reads_well(count: int, golden: Golden) -> None:
-    """For one record and for several."""
+def test_message_of_a_wrong_number_of_scores(count: int, golden: Golden) -> None:
+    """The message has the right plurals for one record and for several."""
     with golden.raises(RecordError):
-        responded(FIELDS, '{"score":0.5}\n{"score":0.5}', count)
+        response_scores(FIELDS, '{"score":0.5}\n{"score":0.5}', count)
 
 
 @pytest.mark.parametrize(
@@ -396,10 +396,10 @@ def test_the_error_about_a_wrong_number_of_scores_reads_well(count: int, golden:
         "null in a list", "string in a list", "two records", "object",
     ],
 )  # fmt: skip
-def test_score_not_found(body: str, shown: str, golden: Golden) -> None:
-    """Where no number is the error names the setting and shows what stands there."""
+def test_missing_score_is_an_error(body: str, shown: str, golden: Golden) -> None:
+    """The message contains the setting and the value at its location."""
     with golden.raises(RecordError) as caught:
-        responded(FIELDS, body, 1)
+        response_scores(FIELDS, body, 1)
     assert caught.value.kind == "score_not_found"
     assert "data.score='score'" in str(caught.value)
     assert shown in str(caught.value)
@@ -420,21 +420,19 @@ def test_score_not_found(body: str, shown: str, golden: Golden) -> None:
         pytest.param(MANY, '{"predictions":[]}', "JSON", id="no score"),
     ],
 )
-def test_score_setting_that_does_not_fit_rejects_the_record(
-    fields: Fields, body: str, encoding: str, golden: Golden
-) -> None:
-    """For a missing score, a missing column or another format than the setting's, the error names the setting."""
+def test_score_setting_that_does_not_fit_is_an_error(fields: Fields, body: str, encoding: str, golden: Golden) -> None:
+    """A missing score or column, or another format, is an error with the setting."""
     with golden.raises(RecordError) as caught:
-        responded(fields, body, len(body.splitlines()), encoding)
+        response_scores(fields, body, len(body.splitlines()), encoding)
     assert caught.value.kind == "score_not_found"
     assert f"data.score={fields.score!r}" in str(caught.value)
 
 
 @pytest.mark.parametrize("constant", ["NaN", "-Infinity", "1e999"])
 @pytest.mark.parametrize("fields", [FIELDS, MANY])
-def test_numbers_that_are_none_reject_the_record(fields: Fields, constant: str) -> None:
-    """A JSON side with a number that is none has its own reason."""
-    for call in (lambda: requested(fields, f"[{constant}]"), lambda: responded(fields, f"[{constant}]", 1)):
+def test_numbers_that_are_not_finite_are_an_error(fields: Fields, constant: str) -> None:
+    """NaN and infinite numbers in a JSON body have their own reason."""
+    for call in (lambda: request_rows(fields, f"[{constant}]"), lambda: response_scores(fields, f"[{constant}]", 1)):
         with pytest.raises(RecordError) as caught:
             call()
         assert caught.value.kind == "not_finite"
@@ -443,35 +441,37 @@ def test_numbers_that_are_none_reject_the_record(fields: Fields, constant: str) 
 @pytest.mark.parametrize("format_", [LINES, JSON])
 @pytest.mark.parametrize("columnar", [False, True])
 @pytest.mark.parametrize("expression", ["features", "features[]", "to_string(features)", "features[?@ == features]"])
-def test_deep_features_are_refused(expression: str, columnar: bool, format_: Format) -> None:
-    """Features nested as deeply as JSON allows are a record error."""
+def test_deeply_nested_features_are_an_error(expression: str, columnar: bool, format_: Format) -> None:
+    """Features with the maximum nesting of JSON are a record error."""
     with pytest.raises(RecordError):
-        requested(Fields(expression, None, content_type=format_, columnar=columnar), f'{{"features":{DEEPEST}}}')
+        request_rows(Fields(expression, None, content_type=format_, columnar=columnar), f'{{"features":{DEEPEST}}}')
 
 
 @pytest.mark.parametrize("format_", [LINES, JSON])
 @pytest.mark.parametrize("score", [DEEPEST, f'"{DEEPEST}"', f'["{DEEPEST}"]'])
-def test_deep_scores_never_crash(score: str, format_: Format) -> None:
-    """A score in more lists than Python can call is still one."""
-    assert responded(Fields(None, "score", accept_type=format_), f'{{"score":{score}}}', 1) == [[0.5]]
+def test_deeply_nested_scores_are_read(score: str, format_: Format) -> None:
+    """A score in more nested lists than Python's recursion limit is read."""
+    assert response_scores(Fields(None, "score", accept_type=format_), f'{{"score":{score}}}', 1) == [[0.5]]
 
 
 @given(json_values, st.sampled_from([LINES, JSON]), st.booleans(), st.sampled_from(["score", "a", None, "[*].a"]))
-def test_no_document_raises_anything_else(document: Any, format_: Format, columnar: bool, path: str | None) -> None:
-    """Any document is plain values and one or more numbers, or a record error."""
+def test_any_document_is_read_or_a_record_error(
+    document: Any, format_: Format, columnar: bool, path: str | None
+) -> None:
+    """Any document gives scalars and numbers, or a record error."""
     fields = Fields(path, path, content_type=format_, accept_type=format_, columnar=columnar)
     body = orjson.dumps(document).decode()
     with suppress(RecordError):
-        rows = requested(fields, body)
+        rows = request_rows(fields, body)
         assert all(type(value) in {int, float, str, bool, type(None)} for row in rows for value in row)
     with suppress(RecordError):
-        (scores,) = responded(fields, body, 1)
+        (scores,) = response_scores(fields, body, 1)
         assert scores
         assert {type(score) for score in scores} == {float}
 
 
-def test_one_record_is_one(golden: Golden) -> None:
-    """A document that should hold one record is refused where it holds two."""
+def test_two_records_instead_of_one_are_an_error(golden: Golden) -> None:
+    """A document with two records is refused where one is expected."""
     assert MANY.feature_values({"instances": [{"features": [1]}]}) == [1]
     with golden.raises(RecordError) as caught:
         MANY.feature_values({"instances": [{"features": [1]}, {"features": [2]}]})

@@ -1,4 +1,4 @@
-"""Ground-truth lines ⇄ labels, and how they find their events."""
+"""Ground-truth lines and labels, and their join with events."""
 
 from __future__ import annotations
 
@@ -48,37 +48,37 @@ def record(event_id: object = "0", data: object = "1", **more: object) -> dict[s
     return {"groundTruthData": labels, "eventMetadata": {"eventId": event_id}, "eventVersion": "0"} | more
 
 
-def lines(data: bytes, file: str = "a.jsonl") -> list[Line]:
+def file_lines(data: bytes, file: str = "a.jsonl") -> list[Line]:
     """Return the lines of a file."""
     return [Line(file, number, line) for number, line in enumerate(data.splitlines(keepends=True), 1)]
 
 
-def event(event_id: str, inference_id: str | None = None) -> Event:
+def event_with_ids(event_id: str, inference_id: str | None = None) -> Event:
     """Return an event with these ids."""
     return Event(event_id, datetime(2023, 1, 19, 5, tzinfo=UTC), None, None, inference_id)
 
 
-def read(data: bytes) -> list[GroundTruth | Rejection]:
-    """Return what a file holds."""
-    return list(decode_files(lines(data)))
+def decoded_file(data: bytes) -> list[GroundTruth | Rejection]:
+    """Return the records and rejections of a file."""
+    return list(decode_files(file_lines(data)))
 
 
 @pytest.mark.parametrize("line", PUBLISHED, ids=["CSV", "JSON"])
-def test_published_lines_survive_byte_for_byte(line: bytes) -> None:
-    """Decoding and encoding a published line changes no byte of it."""
+def test_published_lines_are_unchanged_by_decoding_and_encoding(line: bytes) -> None:
+    """Decoding and encoding a published line changes no byte."""
     assert [encode(truth) for truth in decode(line)] == [line]
 
 
 @given(truths)
-def test_any_record_survives(truth: GroundTruth) -> None:
-    """Encoding and decoding returns the same record, whatever texts it holds."""
+def test_any_record_is_unchanged_by_encoding_and_decoding(truth: GroundTruth) -> None:
+    """Any strings are encoded and decoded as they are, in one line."""
     assert decode(encode(truth)) == [truth]
     assert encode(truth).count(b"\n") == 1
 
 
 @given(st.lists(truths, max_size=4))
-def test_an_array_is_its_records(found: list[GroundTruth]) -> None:
-    """A line may hold a whole array, as a batch notebook writes it."""
+def test_array_is_decoded_as_records(found: list[GroundTruth]) -> None:
+    """A line may contain an array of records, as a batch notebook writes it."""
     assert decode(b"[" + b",".join(encode(truth) for truth in found) + b"]") == found
 
 
@@ -86,20 +86,20 @@ def test_an_array_is_its_records(found: list[GroundTruth]) -> None:
     ("given_id", "text"), [(7, "7"), (-7, "-7"), (7.0, "7"), (7.5, "7.5"), (1e300, "1e+300"), ("{a GUID}", "{a GUID}")]
 )
 def test_ids_may_be_numbers(given_id: object, text: str) -> None:
-    """A number becomes the text an endpoint would have been sent."""
+    """A number is converted to the string of an inference id."""
     assert decode(orjson.dumps(record(given_id)))[0].id == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(1, "1"), (None, "null"), ([0, 1], "[0,1]"), ({"label": "é"}, '{"label":"é"}')]
 )
-def test_data_may_be_a_value(value: object, text: str) -> None:
-    """Labels that were not written as a text are read as JSON, whatever the encoding says."""
+def test_data_may_be_a_json_value(value: object, text: str) -> None:
+    """Labels that are not a string are JSON, with any encoding."""
     assert decode(orjson.dumps(record(data=value))) == [GroundTruth("0", text, "JSON")]
 
 
-def test_the_version_may_be_missing() -> None:
-    """A record without a version has the only one there is."""
+def test_version_may_be_missing() -> None:
+    """The default version is 0."""
     document = record()
     del document["eventVersion"]
     assert decode(orjson.dumps(document)) == [GroundTruth("0", "1", "CSV", "0")]
@@ -108,8 +108,8 @@ def test_the_version_may_be_missing() -> None:
 @pytest.mark.parametrize(
     "line", [pytest.param(b"", id="empty"), pytest.param(b"torn {", id="torn"), pytest.param(b'"\xff"', id="not UTF-8")]
 )
-def test_a_line_that_is_no_json_is_shown(line: bytes, golden: Golden) -> None:
-    """The reason is `not_json`, and the sentence shows the offending text."""
+def test_line_that_is_not_json_is_an_error(line: bytes, golden: Golden) -> None:
+    """The reason is `not_json`, and the message contains the line."""
     with golden.raises(RecordError) as caught:
         decode(line)
     assert caught.value.kind == "not_json"
@@ -136,8 +136,8 @@ def test_a_line_that_is_no_json_is_shown(line: bytes, golden: Golden) -> None:
         pytest.param(json.loads('{"groundTruthData":{"data":' + "[" * 300 + "]" * 300 + "}}"), "", id="deep"),
     ],
 )
-def test_a_wrong_member_is_named(document: object, shown: str, golden: Golden) -> None:
-    """The reason is `not_ground_truth`, and the sentence names the member and shows its value."""
+def test_wrong_member_is_an_error(document: object, shown: str, golden: Golden) -> None:
+    """The reason is `not_ground_truth`, and the message contains the name or the value of the member."""
     with golden.raises(RecordError) as caught:
         decode(json.dumps(document).encode())
     assert caught.value.kind == "not_ground_truth"
@@ -145,15 +145,15 @@ def test_a_wrong_member_is_named(document: object, shown: str, golden: Golden) -
 
 
 @given(st.binary() | st.recursive(st.none() | st.text() | st.integers(0, 9), st.lists).map(orjson.dumps))
-def test_reading_never_raises(data: bytes) -> None:
-    """Whatever stands in a file, reading it ends in records and rejections."""
-    assert all(isinstance(found, Rejection) for found in read(data))
+def test_decoding_of_files_never_raises(data: bytes) -> None:
+    """Any content of a file gives records and rejections."""
+    assert all(isinstance(found, Rejection) for found in decoded_file(data))
 
 
-def test_files_are_read_line_by_line(golden: Golden) -> None:
-    """Blank lines count for nothing, a bad line costs nothing but itself, and the place is told."""
+def test_files_are_decoded_line_by_line(golden: Golden) -> None:
+    """Blank lines are skipped, and an invalid line is one rejection with its line number."""
     data = b"\n" + PUBLISHED[0] + b"torn\n \n[" + PUBLISHED[0][:-1] + b",{}]\n" + PUBLISHED[1][:-1]
-    first, torn, second, bad, third = read(data)
+    first, torn, second, bad, third = decoded_file(data)
     assert (first, second, third) == (*decode(PUBLISHED[0]) * 2, *decode(PUBLISHED[1]))
     assert isinstance(torn, Rejection)
     assert (torn.file, torn.line, torn.kind) == ("a.jsonl", 3, "not_json")
@@ -163,17 +163,20 @@ def test_files_are_read_line_by_line(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
-def test_a_pretty_printed_array_is_one_document(ends: bytes) -> None:
-    """A file that starts with a lone bracket is read to its end; the next file is another."""
+def test_pretty_printed_array_is_one_document(ends: bytes) -> None:
+    """A file that starts with a bracket only is one array; the next file is separate."""
     found = [GroundTruth(str(i), "1", "CSV") for i in range(3)]
     text = json.dumps([record(truth.id) for truth in found], indent=2).replace(",\n", ",\n\n").encode()
     pretty = (b"\n" + text + b"\n\n").replace(b"\n", ends)
-    assert list(decode_files([*lines(pretty), *lines(PUBLISHED[0], "b.jsonl")])) == [*found, *decode(PUBLISHED[0])]
+    assert list(decode_files([*file_lines(pretty), *file_lines(PUBLISHED[0], "b.jsonl")])) == [
+        *found,
+        *decode(PUBLISHED[0]),
+    ]
 
 
-def test_a_broken_array_names_the_files_own_line(golden: Golden) -> None:
-    """The parser's line number is that of the file."""
-    (broken,) = read(b"\n\n[\n{},\n oops\n]\n")
+def test_line_number_in_a_broken_array_is_that_of_the_file(golden: Golden) -> None:
+    """The parser's line number counts from the start of the file."""
+    (broken,) = decoded_file(b"\n\n[\n{},\n oops\n]\n")
     assert isinstance(broken, Rejection)
     assert (broken.line, broken.kind) == (3, "not_json")
     assert "5" in broken.problem
@@ -181,9 +184,9 @@ def test_a_broken_array_names_the_files_own_line(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n", b"[]", b"[\n]\n"])
-def test_an_empty_file_has_no_record(data: bytes) -> None:
-    """Nothing is neither a record nor a mistake."""
-    assert read(data) == []
+def test_empty_file_has_no_record(data: bytes) -> None:
+    """An empty file gives neither records nor rejections."""
+    assert decoded_file(data) == []
 
 
 @pytest.mark.parametrize(
@@ -215,8 +218,10 @@ def test_an_empty_file_has_no_record(data: bytes) -> None:
         ('{\n  "label": [\n    0\n  ]\n}\n', "JSON", None, [0]),
     ],
 )
-def test_labels_stand_in_order(data: str, encoding: str, label: str | None, values: list[object]) -> None:
-    """Each form of labels, as a text and as BASE64, gives them in the order of the payload's records."""
+def test_labels_are_in_the_order_of_the_records(
+    data: str, encoding: str, label: str | None, values: list[object]
+) -> None:
+    """Labels in each format, as a string and as BASE64, are in the order of the payload's records."""
     packed = base64.b64encode(data.encode()).decode()
     for truth in (GroundTruth("0", data, encoding), GroundTruth("0", packed, "BASE64")):
         found = label_values(truth, label)
@@ -224,8 +229,8 @@ def test_labels_stand_in_order(data: str, encoding: str, label: str | None, valu
         assert [type(value) for value in found] == [type(value) for value in values]
 
 
-def test_a_path_does_not_matter_to_plain_cells() -> None:
-    """Labels that are CSV are found although `label` says where they stand in JSON ones."""
+def test_path_is_ignored_for_csv_labels() -> None:
+    """Labels in CSV are read even if the setting is a JMESPath."""
     assert label_values(GroundTruth("0", "0,1", "CSV"), "instances[*].label") == [0, 1]
 
 
@@ -252,7 +257,7 @@ def test_a_path_does_not_matter_to_plain_cells() -> None:
     ],
 )
 def test_missing_labels_are_an_error(data: str, encoding: str, label: str | None, golden: Golden) -> None:
-    """Whatever the cause, the reason is `ground_truth`, and the sentence names a label's place that was asked for."""
+    """The reason is always `ground_truth`, and the message contains the setting if there is one."""
     with golden.raises(RecordError) as caught:
         label_values(GroundTruth("0", data, encoding), label)
     assert caught.value.kind == "ground_truth"
@@ -260,8 +265,8 @@ def test_missing_labels_are_an_error(data: str, encoding: str, label: str | None
 
 
 @given(st.text() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps), st.data())
-def test_labels_raise_nothing_else(data: str, draw: st.DataObject) -> None:
-    """Whatever stands in the data, there are labels or a record error."""
+def test_any_data_is_labels_or_a_record_error(data: str, draw: st.DataObject) -> None:
+    """Any data gives labels or a record error."""
     encoding = draw.draw(st.sampled_from(["CSV", "JSON", "BASE64"]))
     label = draw.draw(st.none() | st.sampled_from(["0", "label", "[*]"]) | st.text(max_size=3))
     kind = "ground_truth"
@@ -273,7 +278,7 @@ def test_labels_raise_nothing_else(data: str, draw: st.DataObject) -> None:
 
 
 def test_merged_record_has_the_documented_order() -> None:
-    """A merged record is version, labels, the capture as it was, and the ids with their time."""
+    """A merged record has version, labels, the unchanged capture, and ids with the time."""
     document = orjson.loads(CAPTURED[0])
     document["eventMetadata"] = {"inferenceId": "7", **document["eventMetadata"], "customAttributes": ["x"]}
     document["captureData"]["more"] = 1
@@ -288,16 +293,16 @@ def test_merged_record_has_the_documented_order() -> None:
 
 
 @given(truths, st.none() | ids)
-def test_merging_can_be_undone(truth: GroundTruth, inference_id: str | None) -> None:
-    """A merged record gives back the event and the ground truth, without an invented inference id."""
+def test_merged_record_is_decoded(truth: GroundTruth, inference_id: str | None) -> None:
+    """A merged record gives the event and the ground truth; a missing inference id stays missing."""
     found = replace(capture.decode(CAPTURED[0]), inference_id=inference_id)
     line = encode_merged(capture.encode(found), truth)
     assert decode_merged(line) == (found, replace(truth, id=event_key(found), version=found.version))
     assert (b'"inferenceId"' in line) == (inference_id is not None)
 
 
-def test_what_cannot_be_merged_is_a_record_error(golden: Golden) -> None:
-    """Neither a torn capture line, nor one too deep to write, nor a merged one without labels raises another error."""
+def test_line_that_cannot_be_merged_is_a_record_error(golden: Golden) -> None:
+    """An invalid or deeply nested capture line, and a merged line without labels, are record errors."""
     deep = CAPTURED[0].replace(b'{"endpointInput"', b'{"x":' + b"[" * 300 + b"]" * 300 + b',"endpointInput"')
     for line in (b"torn", deep):
         with pytest.raises(RecordError):
@@ -307,16 +312,27 @@ def test_what_cannot_be_merged_is_a_record_error(golden: Golden) -> None:
     assert (caught.value.kind, "groundTruthData" in str(caught.value)) == ("not_ground_truth", True)
 
 
-def test_the_callers_id_is_the_key() -> None:
-    """The inference id is what joins, even an empty one; without it the event id is."""
-    assert [event_key(found) for found in (event("e", "i"), event("e", ""), event("e"))] == ["i", "", "e"]
+def test_inference_id_is_the_key() -> None:
+    """The inference id is the key, even if empty; without it the event id is."""
+    assert [event_key(found) for found in (event_with_ids("e", "i"), event_with_ids("e", ""), event_with_ids("e"))] == [
+        "i",
+        "",
+        "e",
+    ]
 
 
-def test_every_event_with_an_id_gets_its_truth() -> None:
-    """Ids that come back in the hour all find the last record of that id; what has no partner is counted and named."""
+def test_last_ground_truth_of_an_id_applies_to_all_its_events() -> None:
+    """All events with one id have its last record; unmatched ids are counted and listed."""
     rejection = Rejection(file="a.jsonl", line=1, kind="not_json", problem="not JSON")
     old, new, spare = GroundTruth("1", "0", "CSV"), GroundTruth("1", "1", "CSV"), GroundTruth("9", "1", "CSV")
-    events = [event("a", "1"), event("b", "1"), event("1"), event("c", "2"), event("d", "2"), event("e")]
+    events = [
+        event_with_ids("a", "1"),
+        event_with_ids("b", "1"),
+        event_with_ids("1"),
+        event_with_ids("c", "2"),
+        event_with_ids("d", "2"),
+        event_with_ids("e"),
+    ]
     found = GroundTruthIndex.build([old, rejection, spare, new])
     assert [found.find(each) for each in events] == [new, new, new, None, None, None]
     join = found.join([event_key(each) for each in events])
@@ -331,14 +347,14 @@ keys = st.lists(st.integers(0, 30).map(str), max_size=60)
 
 
 @given(keys, keys)
-def test_join_counts_as_plain_loops_do(asked: Iterable[str], told: Iterable[str]) -> None:
-    """The counts are those of a naive join, whatever recurs."""
-    asked, told = list(asked), list(told)
-    join = GroundTruthIndex.build(GroundTruth(each, "1", "CSV") for each in told).join(asked)
-    assert join.joined == sum(each in told for each in asked)
-    assert join.unused == len(set(told) - set(asked))
-    assert join.truths == len(told) == len(set(told) & set(asked)) + join.unused + join.superseded
-    assert set(join.unmatched_events) <= set(asked) - set(told)
-    assert len(join.unmatched_events) == min(5, len(set(asked) - set(told)))
+def test_counts_agree_with_a_naive_join(keys: Iterable[str], ids_: Iterable[str]) -> None:
+    """The counts are those of a naive join, with any duplicates."""
+    keys, ids_ = list(keys), list(ids_)
+    join = GroundTruthIndex.build(GroundTruth(each, "1", "CSV") for each in ids_).join(keys)
+    assert join.joined == sum(each in ids_ for each in keys)
+    assert join.unused == len(set(ids_) - set(keys))
+    assert join.truths == len(ids_) == len(set(ids_) & set(keys)) + join.unused + join.superseded
+    assert set(join.unmatched_events) <= set(keys) - set(ids_)
+    assert len(join.unmatched_events) == min(5, len(set(keys) - set(ids_)))
     assert len(join.unmatched_truths) == min(5, join.unused)
-    assert join.rate == (join.joined / len(asked) if asked else 0)
+    assert join.rate == (join.joined / len(keys) if keys else 0)

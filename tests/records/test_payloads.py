@@ -1,4 +1,4 @@
-"""The body of an invocation → its documents."""
+"""Bodies of requests and responses: parsing of JSON Lines, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def typed(values: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("encoding", ["JSON", "CSV", "base64", ""])
 @pytest.mark.parametrize("content_type", ["application/jsonlines", "text/csv; charset=utf-8", ""])
-def test_only_the_encoding_decides(encoding: str, content_type: str) -> None:
-    """A body that does not say BASE64 is the text itself, whatever its content type."""
+def test_only_base64_is_decoded(encoding: str, content_type: str) -> None:
+    """A body with another encoding than BASE64 is unchanged, with any content type."""
     assert body_text(Payload(content_type, "eyJhIjoxfQ==", encoding)) == "eyJhIjoxfQ=="
 
 
 @given(st.text())
-def test_base64_survives(body: str) -> None:
-    """Any text that was captured as BASE64 comes back."""
+def test_base64_is_decoded(body: str) -> None:
+    """Any string captured as BASE64 is decoded."""
     data = base64.b64encode(body.encode()).decode()
     assert body_text(Payload("text/csv", data, "BASE64")) == body
 
@@ -65,8 +65,8 @@ def test_base64_survives(body: str) -> None:
     ["%%%%", "eyJhIjoxfQ", "eyJh IjoxfQ==", "/w==", "é", "eyJhIjoxfQ==☃"],
     ids=["other characters", "no padding", "blank", "not UTF-8", "not ASCII", "more behind"],
 )
-def test_broken_base64_is_a_record_error(data: str, golden: Golden) -> None:
-    """A body that is not what its encoding says is rejected with the body shown."""
+def test_invalid_base64_is_a_record_error(data: str, golden: Golden) -> None:
+    """The message contains the body."""
     with golden.raises(RecordError) as caught:
         body_text(Payload("application/jsonlines", data, "BASE64"))
     assert caught.value.kind == "encoding"
@@ -83,8 +83,8 @@ def test_broken_base64_is_a_record_error(data: str, golden: Golden) -> None:
         ("", "JSON"),
     ],
 )
-def test_captures_name_the_encoding(content_type: str, named: str) -> None:
-    """A CSV, with or without parameters of its type, is captured as CSV, anything else as JSON."""
+def test_content_type_decides_the_encoding(content_type: str, named: str) -> None:
+    """CSV, with or without parameters of its type, is captured as CSV, other types as JSON."""
     assert encoding(content_type) == named
 
 
@@ -104,10 +104,10 @@ def test_captures_name_the_encoding(content_type: str, named: str) -> None:
     ],
 )
 @pytest.mark.parametrize("content_type", ["text/csv", "application/json", ""])
-def test_the_encoding_overrules_the_settings(
+def test_encoding_overrides_the_configured_format(
     content_type: str, captured_as: str, configured: Format, expected: Format
 ) -> None:
-    """CSV and JSON are what the encoding says, never what the content type says; BASE64 leaves it to the settings."""
+    """The encodings CSV and JSON decide the format; for BASE64 the setting does; the content type never does."""
     assert body_format(Payload(content_type, "", captured_as), configured) == expected
 
 
@@ -123,8 +123,8 @@ def test_the_encoding_overrules_the_settings(
         ('"a\u2028b"', ["a\u2028b"]),
     ],
 )
-def test_one_document_a_line(body: str, found: list[Any]) -> None:
-    """Blank lines count for nothing, and only a line feed ends a line."""
+def test_json_lines_have_one_document_per_line(body: str, found: list[Any]) -> None:
+    """Blank lines are skipped, and only a line feed ends a line."""
     assert documents(body, LINES) == found
 
 
@@ -138,14 +138,14 @@ def test_one_document_a_line(body: str, found: list[Any]) -> None:
         ('{\r\n  "instances": [\n    {"features": [1]}\n  ]\n}', [{"instances": [{"features": [1]}]}]),
     ],
 )
-def test_dense_json_is_one_document(body: str, found: list[Any]) -> None:
-    """A JSON body is one document over as many lines as it likes, an empty body has none."""
+def test_json_is_one_document(body: str, found: list[Any]) -> None:
+    """A JSON body is one document on any number of lines; an empty body has none."""
     assert documents(body, JSON) == found
 
 
 @given(st.lists(json_values))
-def test_any_documents_survive(values: list[Any]) -> None:
-    """A body of any JSON documents holds these documents, in lines or as one."""
+def test_any_documents_are_parsed(values: list[Any]) -> None:
+    """Any JSON documents are parsed, as lines or as one document."""
     lines = [orjson.dumps(value).decode() for value in values]
     assert documents("\n".join(lines), LINES) == values
     assert documents(f"[{','.join(lines)}]", JSON) == [values]
@@ -181,15 +181,15 @@ def test_any_documents_survive(values: list[Any]) -> None:
         ("18446744073709551615,-9223372036854775808", [[2**64 - 1, -(2**63)]]),
     ],
 )
-def test_rows_of_a_csv(body: str, rows: list[list[Scalar]]) -> None:
-    """Quoted cells are texts, others numbers, booleans and nulls where they can be; blank lines are no rows."""
+def test_rows_of_csv(body: str, rows: list[list[Scalar]]) -> None:
+    """Quoted cells are strings, others numbers, booleans, nulls or strings; blank lines are skipped."""
     assert typed(documents(body, CSV)) == typed(rows)
 
 
 @pytest.mark.parametrize("row", ["1,2\r3,4", "a\rb,1", "1 ,2 \r"])
 @pytest.mark.parametrize("quoted", ["x", '"x"'])
-def test_one_quoted_cell_changes_no_other(row: str, quoted: str) -> None:
-    """The cells beside a quoted one are what they are without it."""
+def test_quoted_cell_changes_no_other_cell(row: str, quoted: str) -> None:
+    """The other cells are the same with and without a quoted cell."""
     assert documents(f"{row}\n{quoted}", CSV) == documents(f"{row}\nx", CSV)
 
 
@@ -205,8 +205,8 @@ def test_one_quoted_cell_changes_no_other(row: str, quoted: str) -> None:
     ],
     ids=["no end", "no end in the second row", "more behind a quote", "doubled quote", "quote alone", "long"],
 )
-def test_broken_csv_names_its_row(body: str, row: int, shown: str, golden: Golden) -> None:
-    """The error on an unclosed quote, or on a cell that goes on behind its quotes, names the row and shows the text."""
+def test_invalid_csv_is_an_error_with_its_row(body: str, row: int, shown: str, golden: Golden) -> None:
+    """The message on an unclosed quote, or text after a closing quote, contains the row number and the text."""
     with golden.raises(RecordError) as caught:
         documents(body, CSV)
     assert caught.value.kind == "payload"
@@ -216,16 +216,16 @@ def test_broken_csv_names_its_row(body: str, row: int, shown: str, golden: Golde
 
 
 @given(st.lists(st.lists(st.text(), min_size=2, max_size=4), max_size=4), st.sampled_from(["\n", "\r\n"]))
-def test_any_quoted_texts_survive(rows: list[list[str]], end: str) -> None:
-    """What the standard library's writer quotes is read as the texts it was given."""
+def test_any_quoted_strings_are_parsed(rows: list[list[str]], end: str) -> None:
+    """Strings quoted by the standard library's writer are parsed as they are."""
     file = io.StringIO(newline="")
     csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator=end).writerows(rows)
     assert documents(file.getvalue(), CSV) == rows
 
 
 @given(st.text(st.sampled_from('",\r\n 1a')) | st.text(), st.sampled_from([LINES, JSON, CSV]))
-def test_no_body_raises_anything_else(body: str, format_: Format) -> None:
-    """A body is documents or a record error, never another."""
+def test_any_body_is_parsed_or_a_record_error(body: str, format_: Format) -> None:
+    """Any body gives documents or a record error."""
     with suppress(RecordError):
         assert isinstance(documents(body, format_), list)
 
@@ -243,8 +243,8 @@ NO_NUMBERS = [
 
 
 @pytest.mark.parametrize(("literal", "value"), NUMBERS)
-def test_numbers_are_forgiven_how_they_are_written(literal: str, value: float) -> None:
-    """Leading zeros, a plus and a bare point make a number no less one, and its type is what JSON says."""
+def test_numbers_in_other_notations_are_parsed(literal: str, value: float) -> None:
+    """Leading zeros, a plus and a bare point are accepted, and the type is that of JSON."""
     for body in (literal, f"x,{literal} ", f'"x", {literal}'):
         assert typed([documents(body, CSV)[0][-1]]) == typed([value])
     for body in (f"[{literal}]", f"[ {literal} ]", f'["[007,+1]",{literal}]'):
@@ -255,8 +255,8 @@ def test_numbers_are_forgiven_how_they_are_written(literal: str, value: float) -
 
 
 @pytest.mark.parametrize("literal", NO_NUMBERS)
-def test_other_literals_are_no_numbers(literal: str, golden: Golden) -> None:
-    """What is no number is refused in JSON and is a text in a CSV."""
+def test_other_literals_are_not_numbers(literal: str, golden: Golden) -> None:
+    """Another literal is an error in JSON and a string in CSV."""
     assert parse_number(literal) is None
     for format_ in (LINES, JSON):
         with pytest.raises(RecordError) as caught:
@@ -268,8 +268,8 @@ def test_other_literals_are_no_numbers(literal: str, golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("text_", ["[007,+1]", " 007 ", r"say \"+1\", 007", r"back\\", ",.5,", "NaN"])
-def test_forgiving_touches_no_text(text_: str) -> None:
-    """What stands inside a text stays, also where a number beside it is forgiven."""
+def test_strings_are_unchanged_by_other_notations(text_: str) -> None:
+    """The content of a string is unchanged, even next to a number in another notation."""
     assert documents(f'["{text_}",007]', LINES) == [[json.loads(f'"{text_}"'), 7]]
 
 
@@ -278,8 +278,8 @@ def test_forgiving_touches_no_text(text_: str) -> None:
     ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1.8e308", "1" * 400, "-" + "9" * 5000],
     ids=["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1.8e308", "400 digits", "5000 digits"],
 )
-def test_numbers_that_are_none_have_their_own_reason(constant: str, golden: Golden) -> None:
-    """The error on a body that is JSON but for NaN, an infinity or a number beyond a double names its line."""
+def test_numbers_that_are_not_finite_have_their_own_reason(constant: str, golden: Golden) -> None:
+    """The message on NaN, an infinity or a number that exceeds a double contains the line number."""
     for body, format_, line in (
         (f'[1]\n{{"features":[1,{constant}]}}', LINES, True),
         (f'{{"instances":[[1],\n[{constant}]]}}', JSON, False),
@@ -299,8 +299,8 @@ def test_numbers_that_are_none_have_their_own_reason(constant: str, golden: Gold
         ("[1e-999]", [0.0]),
     ],
 )
-def test_finite_numbers_and_texts_stay(body: str, found: list[Any]) -> None:
-    """Names of constants inside texts are texts, and the largest and smallest doubles are numbers."""
+def test_finite_numbers_and_strings_are_parsed(body: str, found: list[Any]) -> None:
+    """Names of constants in strings are strings, and the largest and smallest doubles are numbers."""
     assert documents(body, JSON) == [found]
 
 
@@ -324,8 +324,8 @@ def test_finite_numbers_and_texts_stay(body: str, found: list[Any]) -> None:
         "blank", "long",
     ],
 )  # fmt: skip
-def test_broken_body_names_its_line(body: str, line: int, shown: str, golden: Golden) -> None:
-    """The error on a body that is no JSON Lines names the first line that is none and shows it, shortened."""
+def test_invalid_json_lines_are_an_error_with_the_line(body: str, line: int, shown: str, golden: Golden) -> None:
+    """The message contains the number of the first invalid line and its beginning."""
     with golden.raises(RecordError) as caught:
         documents(body, LINES)
     assert caught.value.kind == "payload"
@@ -334,8 +334,8 @@ def test_broken_body_names_its_line(body: str, line: int, shown: str, golden: Go
     assert len(str(caught.value)) < 300
 
 
-def test_broken_json_is_one_body(golden: Golden) -> None:
-    """Two documents are no dense JSON, and the sentence does not speak of lines of the body."""
+def test_two_documents_are_not_json(golden: Golden) -> None:
+    """Two documents are invalid JSON, and the message contains no line number."""
     with golden.raises(RecordError) as caught:
         documents('{"a":1}\n{"a":2}', JSON)
     assert caught.value.kind == "payload"
@@ -345,8 +345,8 @@ def test_broken_json_is_one_body(golden: Golden) -> None:
     "body", ["[" * DEEP, "[" * DEEP + "NaN" + "]" * DEEP, '{"a":' * DEEP + "007" + "}" * DEEP, "[007," * DEEP]
 )
 @pytest.mark.parametrize("format_", [LINES, JSON])
-def test_deep_nesting_is_refused(body: str, format_: Format, golden: Golden) -> None:
-    """A document that is nested beyond any reason is a record error."""
+def test_deep_nesting_is_a_record_error(body: str, format_: Format, golden: Golden) -> None:
+    """A very deeply nested document is a record error."""
     with pytest.raises(RecordError) as caught:
         documents(body, format_)
     assert caught.value.kind == "payload"
@@ -364,13 +364,13 @@ def test_deep_nesting_is_refused(body: str, format_: Format, golden: Golden) -> 
     ],
     ids=["zeros", "ones", "quotes", "backslashes", "doubled quotes", "unterminated"],
 )
-def test_hostile_bodies_take_no_time(body: str, format_: Format) -> None:
-    """A long body that fits nothing is refused in a time that grows as its length, or these tests would not end."""
+def test_hostile_bodies_are_parsed_in_linear_time(body: str, format_: Format) -> None:
+    """A long invalid body is refused in linear time; otherwise these tests would not end."""
     with pytest.raises(RecordError):
         documents(body, format_)
 
 
 @pytest.mark.parametrize("cell", ["0" * 200_000 + "x", "1" * 200_000 + ".x", " " * 200_000 + "x"])
-def test_hostile_cells_take_no_time(cell: str) -> None:
-    """A long cell that looks like a number for long is a text."""
+def test_hostile_cells_are_parsed_in_linear_time(cell: str) -> None:
+    """A long cell that starts like a number is a string."""
     assert documents(f"{cell},1", CSV) == [[cell.strip(), 1]]

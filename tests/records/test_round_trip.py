@@ -1,4 +1,4 @@
-"""What a template sends is what is read from the capture, in every format, whatever the values hold."""
+"""Round trips: rows encoded by a template are read from the capture, in every format."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ scored = st.integers(1, 4).flatmap(
 
 
 @dataclass(frozen=True)
-class Way:
-    """A template, and the expression that finds what it sends; `{names}` is a multi-select of the features."""
+class RoundTrip:
+    """A template, and the expression that locates its features; `{names}` is a multi-select of the features."""
 
     format: Format
     content: str | None
@@ -61,12 +61,12 @@ class Way:
     features: str | None
 
     def template(self, headers: Sequence[str]) -> Template:
-        """Return the template for features of these names."""
+        """Return the template for features with these names."""
         content, record = (text and text.replace("{each}", _each(headers)) for text in (self.content, self.record))
         return Template(self.format, content, record, tuple(headers))
 
     def fields(self, headers: Sequence[str]) -> Fields:
-        """Return where the features of these names stand."""
+        """Return the locations of features with these names."""
         selected = ",".join(map(json.dumps, headers))
         numbered = ",".join(f"x{d}" for d in range(len(headers)))
         expression = self.features and self.features.replace("{names}", selected).replace("{numbers}", numbered)
@@ -78,28 +78,28 @@ def _each(headers: Sequence[str]) -> str:
 
 
 WAYS = [
-    Way(LINES, None, None, "features"),
-    Way(LINES, "$features", None, None),
-    Way(LINES, '{"id":7,"data":{"values":$features}}', None, "data.values"),
-    Way(LINES, "$features_kvp", None, "[{names}]"),
-    Way(LINES, '{"record":$features_kvp,"names":$feature_names}', None, "record.[{names}]"),
-    Way(LINES, "{each}", None, "[{numbers}]"),
-    Way(JSON, "$records", "$features", None),
-    Way(JSON, '{"instances":$records}', "$features", "instances"),
-    Way(JSON, '{"instances":$records}', '{"features":$features}', "instances[*].features"),
-    Way(JSON, '{"instances":$records,"feature_names":$feature_names}', "$features", "instances"),
-    Way(JSON, "$records", "$features_kvp", "[*].[{names}]"),
-    Way(JSON, "$records", "{each}", "[*].[{numbers}]"),
-    Way(JSON, "$record", "$features", "@"),
-    Way(JSON, "$record", '{"features":$features}', "features"),
-    Way(JSON, "$record", "$features_kvp", "[{names}]"),
-    Way(JSON, '{"instances":[$record]}', "{each}", "instances[*].[{numbers}]"),
-    Way(CSV, None, None, None),
+    RoundTrip(LINES, None, None, "features"),
+    RoundTrip(LINES, "$features", None, None),
+    RoundTrip(LINES, '{"id":7,"data":{"values":$features}}', None, "data.values"),
+    RoundTrip(LINES, "$features_kvp", None, "[{names}]"),
+    RoundTrip(LINES, '{"record":$features_kvp,"names":$feature_names}', None, "record.[{names}]"),
+    RoundTrip(LINES, "{each}", None, "[{numbers}]"),
+    RoundTrip(JSON, "$records", "$features", None),
+    RoundTrip(JSON, '{"instances":$records}', "$features", "instances"),
+    RoundTrip(JSON, '{"instances":$records}', '{"features":$features}', "instances[*].features"),
+    RoundTrip(JSON, '{"instances":$records,"feature_names":$feature_names}', "$features", "instances"),
+    RoundTrip(JSON, "$records", "$features_kvp", "[*].[{names}]"),
+    RoundTrip(JSON, "$records", "{each}", "[*].[{numbers}]"),
+    RoundTrip(JSON, "$record", "$features", "@"),
+    RoundTrip(JSON, "$record", '{"features":$features}', "features"),
+    RoundTrip(JSON, "$record", "$features_kvp", "[{names}]"),
+    RoundTrip(JSON, '{"instances":[$record]}', "{each}", "instances[*].[{numbers}]"),
+    RoundTrip(CSV, None, None, None),
 ]
 
 
-def captured(body: str, format_: Format, in_base64: bool) -> Payload:
-    """Return a body as a capture holds it."""
+def captured_payload(body: str, format_: Format, in_base64: bool) -> Payload:
+    """Return a body as a captured payload."""
     if in_base64:
         return Payload(format_, base64.b64encode(body.encode()).decode(), "BASE64")
     return Payload(format_, body, "CSV" if format_ == CSV else "JSON")
@@ -112,8 +112,8 @@ def typed(rows: Sequence[Sequence[Scalar]]) -> list[list[tuple[type, str]]]:
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.format} {way.content} {way.record}")
 @given(table=tables, in_base64=st.booleans())
-def test_what_is_sent_is_read(way: Way, table: tuple[list[str], list[list[Scalar]]], in_base64: bool) -> None:
-    """Values come back from the line of a capture as they went into a template, in their types and order."""
+def test_encoded_rows_are_read(way: RoundTrip, table: tuple[list[str], list[list[Scalar]]], in_base64: bool) -> None:
+    """Values of any type are read from the capture line in their types and order."""
     headers, rows = table
     if way.format == LINES:  # a record without any value is indistinguishable from one that is not there
         rows = [row for row in rows if row.count(None) < len(row)]
@@ -121,7 +121,7 @@ def test_what_is_sent_is_read(way: Way, table: tuple[list[str], list[list[Scalar
         rows = [row for row in rows if row != [None]]
     found: list[Sequence[Scalar]] = []
     for body in way.template(headers).bodies(rows):
-        event = Event("e", datetime(2023, 1, 19, 5, tzinfo=UTC), captured(body, way.format, in_base64), None)
+        event = Event("e", datetime(2023, 1, 19, 5, tzinfo=UTC), captured_payload(body, way.format, in_base64), None)
         found += [row.values for row in event_rows(1, capture.decode(capture.encode(event)), way.fields(headers))]
     assert typed(found) == typed(rows)
 
@@ -142,12 +142,12 @@ def _pandas(headers: Sequence[str], columns: list[list[Scalar]]) -> Any:
 @pytest.mark.parametrize("arranged", [_lists, _object, _pandas])
 @given(table=tables, in_base64=st.booleans())
 def test_columns_are_read_as_rows(arranged: Any, table: tuple[list[str], list[list[Scalar]]], in_base64: bool) -> None:
-    """Values come back from columns: lists, an object of lists, or pandas' object of objects."""
+    """Values are read from columns: lists, an object of lists, or pandas' object of objects."""
     headers, rows = table
     columns = [list(column) for column in zip(*rows, strict=True)]
     body = orjson.dumps({"data": arranged(headers, columns)}).decode()
     fields = Fields("data", None, content_type=JSON, columnar=True)
-    assert typed(fields.request_rows(captured(body, JSON, in_base64))) == typed(rows)
+    assert typed(fields.request_rows(captured_payload(body, JSON, in_base64))) == typed(rows)
 
 
 def _dumped(value: Any) -> str:
@@ -182,10 +182,10 @@ SCORES: dict[str, tuple[Format, str | None, Callable[[list[list[float]]], str]]]
 @pytest.mark.parametrize("way", SCORES)
 @given(rows=scored, in_base64=st.booleans())
 def test_scores_are_read(way: str, rows: list[list[float]], in_base64: bool) -> None:
-    """Scores of any number of records and outputs come back as the doubles they were, in every arrangement."""
+    """Scores of any number of records and outputs are read as equal doubles, in every arrangement."""
     format_, score, body = SCORES[way]
     fields = Fields(None, score, content_type=format_, accept_type=format_)
-    assert typed(fields.response_scores(captured(body(rows), format_, in_base64), len(rows))) == typed(rows)
+    assert typed(fields.response_scores(captured_payload(body(rows), format_, in_base64), len(rows))) == typed(rows)
 
 
 ONE_SCORE: dict[str, tuple[Format, str | None, Callable[[list[float]], str]]] = {
@@ -200,16 +200,16 @@ ONE_SCORE: dict[str, tuple[Format, str | None, Callable[[list[float]], str]]] = 
 @pytest.mark.parametrize("way", ONE_SCORE)
 @given(scores=st.lists(finite, min_size=1, max_size=5), in_base64=st.booleans())
 def test_single_scores_are_read(way: str, scores: list[float], in_base64: bool) -> None:
-    """One score a record comes back from the arrangements that only such scores can have."""
+    """One score per record is read from arrangements for single scores."""
     format_, score, body = ONE_SCORE[way]
     fields = Fields(None, score, content_type=format_, accept_type=format_)
-    found = fields.response_scores(captured(body(scores), format_, in_base64), len(scores))
+    found = fields.response_scores(captured_payload(body(scores), format_, in_base64), len(scores))
     assert typed(found) == typed([[score] for score in scores])
 
 
 @given(probabilities=st.lists(finite, min_size=2, max_size=5), in_base64=st.booleans())
 def test_class_probabilities_of_one_record_are_read(probabilities: list[float], in_base64: bool) -> None:
-    """A document with one list for one record holds its class probabilities."""
+    """A document with one list for one record contains its class probabilities."""
     fields = Fields(None, "probabilities", accept_type=JSON)
     body = _dumped({"probabilities": probabilities})
-    assert typed(fields.response_scores(captured(body, JSON, in_base64), 1)) == typed([probabilities])
+    assert typed(fields.response_scores(captured_payload(body, JSON, in_base64), 1)) == typed([probabilities])

@@ -1,4 +1,4 @@
-"""What records agree on."""
+"""The schema on which records agree."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ records = st.tuples(st.lists(values, max_size=3), st.lists(st.just(0.5), max_siz
 tables = st.lists(st.lists(records, max_size=4), max_size=5)
 
 
-def tallied(*tables_: Sequence[Record]) -> SchemaCounter:
-    """Return the tally of tables of records."""
+def counted(*tables_: Sequence[Record]) -> SchemaCounter:
+    """Return the counts of tables of records."""
     counter = SchemaCounter()
     for table in tables_:
         for part in parts(Row(1, i, None, None, None, *record) for i, record in enumerate(table)):
@@ -40,38 +40,44 @@ def tallied(*tables_: Sequence[Record]) -> SchemaCounter:
     return counter
 
 
-def agreed(*tables_: Sequence[Record], fields: Fields = FIELDS) -> Schema:
-    """Return what the records of these tables agree on."""
-    return tallied(*tables_).schema(fields)
+def schema_of(*tables_: Sequence[Record], fields: Fields = FIELDS) -> Schema:
+    """Return the schema of tables of records."""
+    return counted(*tables_).schema(fields)
 
 
-def test_the_majority_decides() -> None:
-    """Most records have three features, a number first, nothing but nulls last, and one score."""
-    schema = agreed(RECORDS)
+def test_schema_is_that_of_most_records() -> None:
+    """Most records have three features, a number first, only nulls last, and one score."""
+    schema = schema_of(RECORDS)
     assert schema.kinds == ("number", "string", None)
     assert schema.scores == 1
     assert schema.names == ("column_0", "column_1", "column_2")
-    assert agreed(RECORDS[::-1]) == schema
+    assert schema_of(RECORDS[::-1]) == schema
 
 
 @given(tables.flatmap(lambda found: st.tuples(st.just(found), st.permutations(found))))
-def test_neither_order_nor_tables_matter(found: tuple[list[list[Record]], list[list[Record]]]) -> None:
-    """Tables in any order, records in any order in them, or all in one table agree on the same."""
+def test_schema_is_independent_of_order_and_tables(found: tuple[list[list[Record]], list[list[Record]]]) -> None:
+    """Tables in any order, records in any order, and one table of all give the same schema."""
     plain, shuffled = found
     one = [record for table in plain for record in table]
-    schemas = [agreed(*plain), agreed(*shuffled), agreed(one), agreed(one[::-1]), agreed(*([r] for r in one))]
+    schemas = [
+        schema_of(*plain),
+        schema_of(*shuffled),
+        schema_of(one),
+        schema_of(one[::-1]),
+        schema_of(*([r] for r in one)),
+    ]
     assert schemas == schemas[:1] * 5
 
 
 @given(st.lists(records, min_size=1))
-def test_majorities_are_those_of_plain_counting(found: list[Record]) -> None:
-    """Width, kinds and scores are the most frequent, the smallest of equally frequent ones."""
+def test_schema_agrees_with_naive_counting(found: list[Record]) -> None:
+    """Width, kinds and scores are the most frequent ones, the smallest of equally frequent ones."""
 
     def most(counted: Sequence[int] | Sequence[str]) -> int | str | None:
         counts: Counter[int | str] = Counter(counted)
         return min(counts, key=lambda each: (-counts[each], each)) if counts else None
 
-    schema = agreed(found)
+    schema = schema_of(found)
     width = most([len(row) for row, _ in found])
     assert len(schema.kinds) == width
     rows = [row for row, _ in found if len(row) == width]
@@ -94,22 +100,22 @@ def test_majorities_are_those_of_plain_counting(found: list[Record]) -> None:
         ([], ()),
     ],
 )
-def test_ties_go_to_the_smaller(found: list[list[Scalar]], kinds: tuple[str | None, ...]) -> None:
-    """Of equally frequent widths and kinds the smaller wins, as a number, not as a text, and nulls do not vote."""
-    assert agreed([(row, []) for row in found]).kinds == kinds
+def test_ties_are_broken_by_the_smaller_value(found: list[list[Scalar]], kinds: tuple[str | None, ...]) -> None:
+    """The smaller of equally frequent widths and kinds applies; widths are compared as numbers; nulls do not count."""
+    assert schema_of([(row, []) for row in found]).kinds == kinds
 
 
 @pytest.mark.parametrize(("counts", "scores"), [([], 0), ([0, 0, 1], 1), ([2, 1], 1), ([2, 2, 1], 2), ([0], 0)])
-def test_missing_scores_do_not_vote(counts: list[int], scores: int) -> None:
-    """Records without scores say nothing about how many there should be."""
-    assert agreed([([1], [0.5] * count) for count in counts]).scores == scores
+def test_missing_scores_do_not_count(counts: list[int], scores: int) -> None:
+    """Records without scores do not decide the number of scores."""
+    assert schema_of([([1], [0.5] * count) for count in counts]).scores == scores
 
 
-def test_headers_decide_the_width() -> None:
-    """With headers even a majority of another width is outvoted, and nobody else votes for kinds."""
-    schema = agreed([(["x"], []), (["y"], []), ([1, None], [])], fields=NAMED)
+def test_headers_decide_the_number_of_features() -> None:
+    """With headers, records of another width do not count, even if they are most."""
+    schema = schema_of([(["x"], []), (["y"], []), ([1, None], [])], fields=NAMED)
     assert (schema.kinds, schema.names) == (("number", None), ("Age", "Sex"))
-    assert agreed(fields=NAMED).kinds == (None, None)
+    assert schema_of(fields=NAMED).kinds == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -130,25 +136,25 @@ def test_headers_decide_the_width() -> None:
 def test_each_difference_has_its_reason(
     row: list[Scalar], scores: int, kind: str, shown: set[str], golden: Golden
 ) -> None:
-    """Another number of features, another type, another number of scores; a null has no type, numbers are one type."""
-    found, problem = agreed(RECORDS).problem(row, scores)
+    """A wrong number of features or scores or a wrong kind has its reason; nulls have no kind."""
+    found, problem = schema_of(RECORDS).problem(row, scores)
     assert found == kind
     assert shown <= set(re.split("[ :,]", problem))
     golden(problem)
 
 
 @pytest.mark.parametrize("fields", [NAMED, FIELDS], ids=["headers", "majority"])
-def test_the_number_of_features_is_that_of_headers_or_majority(fields: Fields, golden: Golden) -> None:
-    """The problem of a record with too few features names data.headers or the other records as the cause."""
-    kind, problem = agreed([([28, 2], [])], fields=fields).problem([28], 0)
+def test_message_contains_the_source_of_the_number_of_features(fields: Fields, golden: Golden) -> None:
+    """The message on a missing feature contains data.headers or most records as the source."""
+    kind, problem = schema_of([([28, 2], [])], fields=fields).problem([28], 0)
     assert kind == "feature_count"
     assert ("data.headers" in problem) is (fields is NAMED)
     golden(problem)
 
 
-def test_a_named_feature_is_named(golden: Golden) -> None:
-    """With headers a feature of another kind is told by its name, and a long value is cut."""
-    kind, problem = agreed([([28, 2], [])], fields=NAMED).problem([28, "x" * 10_000], 0)
+def test_message_contains_the_name_of_the_feature(golden: Golden) -> None:
+    """The message on a wrong kind contains the feature's header, and a long value is shortened."""
+    kind, problem = schema_of([([28, 2], [])], fields=NAMED).problem([28, "x" * 10_000], 0)
     assert kind == "feature_type"
     assert "'Sex'" in problem
     assert len(problem) < 300

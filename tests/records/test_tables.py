@@ -1,4 +1,4 @@
-"""Rows of values → tables of the records that can be used, and why the others cannot."""
+"""Tables of valid records, and rejections of the others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FILE = "2023/01/19/05/a.jsonl"
 
 
 def body(key: str, values: Iterable[Any]) -> Payload:
-    """Return a JSON Lines body with one document for each value."""
+    """Return a JSON Lines body with one document per value."""
     return Payload("application/jsonlines", "\n".join(orjson.dumps({key: value}).decode() for value in values), "JSON")
 
 
@@ -53,23 +53,23 @@ def event(rows: Sequence[Any], scores: Sequence[Any] | None = None) -> Event:
 
 
 def rows(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> list[Row]:
-    """Return records of invocations, one in each line."""
+    """Return records of invocations, one per line."""
     return [Row(line, 0, "e", None, AT, values, scores) for line, values in enumerate(records, 1)]
 
 
 def part(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> Part:
-    """Return the one table of records of one width."""
+    """Return the only table of records of one width."""
     (only,) = parts(rows(*records, scores=scores))
     return only
 
 
-def values(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns of a table that say nothing about where records come from."""
+def value_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns of features and scores."""
     return frame.drop("file", *ORIGIN, strict=False)
 
 
-def judged(found: Iterable[Row], fields: Fields = FIELDS) -> tuple[Schema, pl.DataFrame, list[Rejection]]:
-    """Return what records agree on, the usable ones as one table, and why the others are none."""
+def table_and_rejections(found: Iterable[Row], fields: Fields = FIELDS) -> tuple[Schema, pl.DataFrame, list[Rejection]]:
+    """Return the schema of records, the table of fitting records, and the rejections of the others."""
     counter = SchemaCounter()
     held: defaultdict[tuple[int, int], list[pl.DataFrame]] = defaultdict(list)
     for each in parts(found):
@@ -87,15 +87,15 @@ def judged(found: Iterable[Row], fields: Fields = FIELDS) -> tuple[Schema, pl.Da
     return schema, table.sort("line"), rejections
 
 
-def places(rejections: Iterable[Rejection]) -> list[tuple[int, str]]:
+def lines_and_kinds(rejections: Iterable[Rejection]) -> list[tuple[int, str]]:
     """Return line and kind of rejections."""
     return [(rejection.line, rejection.kind) for rejection in rejections]
 
 
-def test_published_lines_become_three_records() -> None:
-    """Two published invocations, the second of two rows, are three records with their scores and origins."""
+def test_published_lines_are_three_records() -> None:
+    """Two published invocations, the second with two rows, are three records with scores and origins."""
     found = [row for line, data in enumerate(PUBLISHED, 1) for row in event_rows(line, decode(data), FIELDS)]
-    schema, table, rejections = judged(found)
+    schema, table, rejections = table_and_rejections(found)
     first = (28, 2, 133937, 9, 13, 2, 0, 0, 4, 1, 15024, 0, 55, 37)
     features = table.select(f"feature{d}" for d in range(14))
     assert features.rows() == [first, first, (43, 2, 72338, 12, 14, 2, 12, 0, 1, 1, 0, 0, 40, 37)]
@@ -109,8 +109,8 @@ def test_published_lines_become_three_records() -> None:
     assert (schema.kinds, schema.scores, rejections) == (("number",) * 14, 1, [])
 
 
-def test_an_invocation_is_its_records() -> None:
-    """Each record of an invocation has the invocation's marks, its own place, and its scores if there are any."""
+def test_invocation_is_its_records() -> None:
+    """Each record has the ids and time of its invocation, its row number, and its scores if there are any."""
     assert event_rows(7, event([[1, "x"]]), FIELDS) == [Row(7, 0, "e", None, AT, [1, "x"], ())]
     assert event_rows(7, event([[1], [2]], [0.5, [0.25, 0.75]]), FIELDS) == [
         Row(7, 0, "e", None, AT, [1], [0.5]),
@@ -121,7 +121,7 @@ def test_an_invocation_is_its_records() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "kind"),
+    ("invocation", "kind"),
     [
         (Event("e", AT, None, body("score", [0.5])), "no_input"),
         (Event("e", AT, None, None), "no_input"),
@@ -142,16 +142,16 @@ def test_an_invocation_is_its_records() -> None:
         (event([[1]], []), "row_count"),
     ],
 )
-def test_an_invocation_that_cannot_be_used_says_why(found: Event, kind: str) -> None:
-    """An invocation without a request, with a body that cannot be read, or with unequal sides has its reason."""
+def test_invalid_invocation_is_an_error(invocation: Event, kind: str) -> None:
+    """A missing request, an invalid body and unequal sides have their reasons."""
     with pytest.raises(RecordError) as caught:
-        event_rows(1, found, FIELDS)
+        event_rows(1, invocation, FIELDS)
     assert caught.value.kind == kind
 
 
 @pytest.mark.parametrize(("requests", "responses"), [([[1], [2]], [0.5]), ([[1]], [0.5, 0.5]), ([[1]], [])])
-def test_numbers_of_rows_differ(requests: list[Any], responses: list[Any], golden: Golden) -> None:
-    """A response with another number of rows than the request is not guessed about."""
+def test_unequal_sides_are_an_error(requests: list[Any], responses: list[Any], golden: Golden) -> None:
+    """A response with another number of rows than the request is an error with both numbers."""
     with pytest.raises(RecordError) as caught:
         event_rows(1, event(requests, responses), FIELDS)
     assert caught.value.kind == "row_count"
@@ -191,24 +191,24 @@ def test_numbers_of_rows_differ(requests: list[Any], responses: list[Any], golde
 def test_each_kind_of_a_feature_has_a_column(
     column: list[Scalar], columns: dict[str, tuple[Any, list[Scalar]]]
 ) -> None:
-    """A feature has a column of the right type for each kind that occurs; integers become floats only beside floats."""
-    frame = values(part(*([value] for value in column)).frame)
+    """A feature has one column per kind; integers are floats only next to floats."""
+    frame = value_columns(part(*([value] for value in column)).frame)
     assert {each.name: (each.dtype, each.to_list()) for each in frame} == columns
 
 
 def test_parts_have_one_width_and_number_of_scores() -> None:
-    """Records are in the same table when they have as many features and as many scores, in their order."""
+    """Records with equal numbers of features and scores are one table, in their order."""
     mixed = rows([1], [2, 3], [4]) + rows([5], scores=[0.5]) + rows([6], scores=[0.25, 0.75]) + rows([])
     found = list(parts(mixed))
     shapes = [(each.width, each.scores, each.frame.height) for each in found]
     assert shapes == [(1, 0, 2), (2, 0, 1), (1, 1, 1), (1, 2, 1), (0, 0, 1)]
     assert found[0].frame["0:number"].to_list() == [1, 4]
-    assert values(found[3].frame).to_dicts() == [{"0:number": 6, "score0": 0.25, "score1": 0.75}]
+    assert value_columns(found[3].frame).to_dicts() == [{"0:number": 6, "score0": 0.25, "score1": 0.75}]
     assert list(parts([])) == []
 
 
-def test_parts_know_where_records_come_from() -> None:
-    """Places and marks are columns of fixed types, also where nothing is known."""
+def test_parts_have_columns_of_the_origin() -> None:
+    """Line, row, ids and time are columns of fixed types, even if all are null."""
     marked = Row(3, 1, "e", "i", AT, [1])
     unmarked = Row(4, 0, None, None, None, [2])
     (found,) = parts([marked, unmarked])
@@ -222,12 +222,12 @@ def test_parts_know_where_records_come_from() -> None:
     ("majority", "minority"), [(1, "x"), (1.5, True), ("x", 1), ("x", 2.5), (False, 0), (1, "NaN")]
 )
 def test_minority_of_another_kind_is_rejected(majority: Scalar, minority: Scalar, golden: Golden) -> None:
-    """A value of another kind than most is rejected with the feature's name, the place, and the whole record."""
+    """The message contains the feature and the row; the rejection contains the whole record."""
     found: list[list[Scalar]] = [[7, minority], [7, majority], [7, majority], [7, None]]
-    _, table, rejections = judged(rows(*found), NAMED)
+    _, table, rejections = table_and_rejections(rows(*found), NAMED)
     assert table["feature1"].to_list() == [majority, majority, None]
     assert table["line"].to_list() == [2, 3, 4]
-    assert places(rejections) == [(1, "feature_type")]
+    assert lines_and_kinds(rejections) == [(1, "feature_type")]
     assert re.findall(r"\d+", rejections[0].problem)[0] == "0"
     assert f"{minority!r}," in rejections[0].problem
     golden(rejections[0].problem)
@@ -235,70 +235,70 @@ def test_minority_of_another_kind_is_rejected(majority: Scalar, minority: Scalar
 
 
 def test_missing_feature_is_rejected(golden: Golden) -> None:
-    """A record with 13 of 14 features is rejected, also as the second row of a mini-batch."""
+    """A record with 13 of 14 features is rejected, even as the second row of a mini-batch."""
     row = list(range(14))
     found = [*event_rows(1, event([row]), FIELDS), *event_rows(2, event([row, row[:13]]), FIELDS)]
-    _, table, rejections = judged(found)
+    _, table, rejections = table_and_rejections(found)
     assert table.height == 2
-    assert places(rejections) == [(2, "feature_count")]
+    assert lines_and_kinds(rejections) == [(2, "feature_count")]
     assert re.findall(r"\d+", rejections[0].problem)[0] == "1"
     golden(rejections[0].problem)
     assert rejections[0].text == str(row[:13]).replace(", ", ",")
 
 
-def test_headers_decide_the_width() -> None:
-    """With headers even a majority of another width is rejected."""
-    _, table, rejections = judged(rows([1], [1], [1, 2]), NAMED)
-    assert values(table).rows() == [(1, 2)]
+def test_headers_decide_the_number_of_features() -> None:
+    """With headers, records of another width are rejected, even if they are most."""
+    _, table, rejections = table_and_rejections(rows([1], [1], [1, 2]), NAMED)
+    assert value_columns(table).rows() == [(1, 2)]
     assert [rejection.kind for rejection in rejections] == ["feature_count"] * 2
 
 
-def test_narrower_records_win_a_tie() -> None:
-    """Of equally frequent widths the smallest is taken."""
-    _, table, _ = judged(rows([1] * 10, [1] * 9))
-    assert values(table).width == 9
+def test_ties_are_broken_by_the_smaller_width() -> None:
+    """The smallest of equally frequent widths applies."""
+    _, table, _ = table_and_rejections(rows([1] * 10, [1] * 9))
+    assert value_columns(table).width == 9
 
 
-def test_records_of_a_dataset_have_no_place_in_a_payload(golden: Golden) -> None:
-    """Without an event the problem names no row of its payload."""
+def test_message_on_a_dataset_contains_no_row_of_a_payload(golden: Golden) -> None:
+    """Without an event the message contains no row number."""
     column: list[Scalar] = [1, 2, "x"]
     found = [Row(line, 0, None, None, None, [value]) for line, value in enumerate(column, 1)]
-    _, _, rejections = judged(found)
-    assert places(rejections) == [(3, "feature_type")]
+    _, _, rejections = table_and_rejections(found)
+    assert lines_and_kinds(rejections) == [(3, "feature_type")]
     assert re.findall(r"\b\d+", rejections[0].problem) == []
     golden(rejections[0].problem)
 
 
-def test_missing_scores_leave_gaps(golden: Golden) -> None:
-    """A record without scores is used beside those that have some, one with another number of scores is not."""
+def test_missing_scores_are_null(golden: Golden) -> None:
+    """A record without scores is valid; one with another number of scores is rejected."""
     found = rows([1], scores=[0.25, 0.75]) + rows([2], scores=[0.5, 0.5]) + rows([3]) + rows([4], scores=[0.5])
-    _, table, rejections = judged(found)
+    _, table, rejections = table_and_rejections(found)
     scores = {tuple(row) for row in table.select("feature0", "score0", "score1").rows()}
     assert scores == {(1, 0.25, 0.75), (2, 0.5, 0.5), (3, None, None)}
-    assert places(rejections) == [(1, "score_count")]
+    assert lines_and_kinds(rejections) == [(1, "score_count")]
     golden(rejections[0].problem)
 
 
-def test_without_scores_there_are_no_columns_for_them() -> None:
-    """Requests alone are enough."""
-    assert values(judged(rows([1], [2]))[1]).columns == ["feature0"]
+def test_table_without_scores_has_no_score_columns() -> None:
+    """Requests without responses are valid."""
+    assert value_columns(table_and_rejections(rows([1], [2]))[1]).columns == ["feature0"]
 
 
-def test_a_feature_of_nulls_is_used() -> None:
-    """A feature that nobody knows is a column of nulls, and does not exclude its record."""
-    schema, table, rejections = judged(rows([None, 1], [None, 2]))
+def test_feature_of_nulls_is_valid() -> None:
+    """A feature of nulls is a column of nulls, and its records are valid."""
+    schema, table, rejections = table_and_rejections(rows([None, 1], [None, 2]))
     assert schema.kinds == (None, "number")
-    assert values(table).rows() == [(None, 1), (None, 2)]
+    assert value_columns(table).rows() == [(None, 1), (None, 2)]
     assert table["feature0"].dtype == pl.Null
     assert rejections == []
 
 
-def test_usable_columns_have_their_order() -> None:
-    """Origin, features and scores stand where readers expect them, also where a part lacks a kind's column."""
+def test_columns_have_their_order() -> None:
+    """Origin, features and scores have their order, even if a table lacks a column."""
     frame = part([None, "x"]).frame.with_columns(pl.lit(FILE).alias("file")).lazy()
     found = fitting(frame, Schema(FIELDS, ("number", "string"), 1)).collect()
     assert found.columns == ["file", *ORIGIN, "feature0", "feature1", "score0"]
-    assert values(found).rows() == [(None, "x", None)]
+    assert value_columns(found).rows() == [(None, "x", None)]
     assert found["score0"].dtype == pl.Float64
 
 
@@ -321,10 +321,10 @@ def test_usable_columns_have_their_order() -> None:
     ],
 )
 def test_typed_columns_have_a_kind(column: pl.Series, name: str, dtype: pl.DataType, found: list[Scalar]) -> None:
-    """The types of Parquet are the three kinds, in the types that captured values have."""
+    """The types of Parquet are converted to the three kinds, in the types of captured values."""
     width, scores, frame = table_part(pl.DataFrame({"Age": column}))
     assert (width, scores) == (1, 0)
-    assert {each.name: (each.dtype, each.to_list()) for each in values(frame)} == {name: (dtype, found)}
+    assert {each.name: (each.dtype, each.to_list()) for each in value_columns(frame)} == {name: (dtype, found)}
 
 
 @pytest.mark.parametrize(
@@ -340,8 +340,8 @@ def test_typed_columns_have_a_kind(column: pl.Series, name: str, dtype: pl.DataT
     ],
     ids=["date", "datetime", "duration", "time", "binary", "list", "struct"],
 )
-def test_other_typed_columns_are_refused(column: pl.Series, dtype: str, golden: Golden) -> None:
-    """A column that is neither numbers, texts nor booleans is named with its type."""
+def test_columns_of_other_types_are_an_error(column: pl.Series, dtype: str, golden: Golden) -> None:
+    """The message contains the column and its type."""
     with golden.raises(RecordError) as caught:
         table_part(pl.DataFrame({"Age": [1], "When": column}))
     assert caught.value.kind == "feature_type"
@@ -350,28 +350,28 @@ def test_other_typed_columns_are_refused(column: pl.Series, dtype: str, golden: 
 
 
 def test_typed_tables_number_their_records() -> None:
-    """The records of a table are lines from 1 without marks, and a column of nulls has no kind."""
+    """The records of a table are lines from 1 without ids, and a column of nulls has no kind."""
     found = table_part(pl.DataFrame({"a": [1, 2], "b": [None, None], "c": ["x", None]}))
     assert found.frame.select(*ORIGIN).rows() == [(1, 0, None, None, None), (2, 0, None, None, None)]
     assert dict(found.frame.select(*ORIGIN).schema) == ORIGIN
-    assert values(found.frame).to_dict(as_series=False) == {"0:number": [1, 2], "2:string": ["x", None]}
+    assert value_columns(found.frame).to_dict(as_series=False) == {"0:number": [1, 2], "2:string": ["x", None]}
     counter = SchemaCounter()
     counter.add(found)
     schema = counter.schema(FIELDS)
     assert schema.kinds == ("number", None, "string")
     frame = found.frame.with_columns(pl.lit(FILE).alias("file")).lazy()
-    assert values(fitting(frame, schema).collect()).rows() == [(1, None, "x"), (2, None, None)]
+    assert value_columns(fitting(frame, schema).collect()).rows() == [(1, None, "x"), (2, None, None)]
     assert list(misfits(frame, 3, 0, schema)) == []
 
 
-def test_an_empty_typed_table_is_a_part() -> None:
-    """A table without records is none."""
+def test_empty_typed_table_is_a_part() -> None:
+    """A table without records is an empty part."""
     found = table_part(pl.DataFrame(schema={"a": pl.Int32, "b": pl.String}))
     assert (found.width, found.frame.height) == (2, 0)
 
 
-def test_typed_tables_are_parts_like_others() -> None:
-    """The same values give the same table, whether they come as columns or as rows."""
+def test_parts_of_columns_and_of_rows_are_equal() -> None:
+    """The same values as columns and as rows give the same table."""
     records: list[list[Scalar]] = [[1, 0.5, "x", True], [2, None, None, False]]
     columns = pl.DataFrame(records, schema=["a", "b", "c", "d"], orient="row")
     (found,) = parts(Row(i, 0, None, None, None, record) for i, record in enumerate(records, 1))
@@ -385,11 +385,13 @@ records = st.tuples(st.lists(scalars, max_size=3), st.lists(st.just(0.5), max_si
 @given(
     st.lists(records, max_size=12).flatmap(lambda found: st.tuples(st.just(found), st.permutations(range(len(found)))))
 )
-def test_no_record_is_lost_and_no_order_matters(both: tuple[list[tuple[list[Scalar], list[float]]], list[int]]) -> None:
-    """Each record is used with its values or rejected with them, the same in any order."""
+def test_each_record_is_valid_or_rejected_in_any_order(
+    both: tuple[list[tuple[list[Scalar], list[float]]], list[int]],
+) -> None:
+    """Each record is in the table or rejected, with its values, and the result is the same in any order."""
     found, order = both
     lines = [Row(line, 0, "e", None, AT, *record) for line, record in enumerate(found, 1)]
-    schema, table, rejections = judged(lines)
+    schema, table, rejections = table_and_rejections(lines)
     assert sorted([*table["line"].to_list(), *(rejection.line for rejection in rejections)]) == [
         row.line for row in lines
     ]
@@ -399,7 +401,7 @@ def test_no_record_is_lost_and_no_order_matters(both: tuple[list[tuple[list[Scal
         row, scores = found[record["line"] - 1]
         assert [record[f"feature{d}"] for d in range(len(schema.kinds))] == row
         assert [record[f"score{i}"] for i in range(schema.scores)] == (scores or [None] * schema.scores)
-    again = judged(lines[i] for i in order)
-    assert again[0] == schema
-    assert again[1].equals(table)
-    assert sorted(map(str, again[2])) == sorted(map(str, rejections))
+    permuted = table_and_rejections(lines[i] for i in order)
+    assert permuted[0] == schema
+    assert permuted[1].equals(table)
+    assert sorted(map(str, permuted[2])) == sorted(map(str, rejections))

@@ -1,4 +1,4 @@
-"""Rows of feature values → the bodies of requests."""
+"""Encoding of rows as bodies of requests."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ columns = {
     pl.Null: st.none(),
 }
 frames = st.tuples(st.lists(names, min_size=1, max_size=6, unique=True), st.integers(1, 8), st.data()).map(
-    lambda drawn: frame(*drawn)
+    lambda drawn: typed_table(*drawn)
 )
 
 
-def frame(headers: list[str], rows: int, data: st.DataObject) -> pl.DataFrame:
-    """Return a table with columns of any type, nulls among their values."""
+def typed_table(headers: list[str], rows: int, data: st.DataObject) -> pl.DataFrame:
+    """Return a table with columns of any type and nulls."""
     table = {}
     for name in headers:
         dtype = data.draw(st.sampled_from(list(columns)))
@@ -64,7 +64,7 @@ def frame(headers: list[str], rows: int, data: st.DataObject) -> pl.DataFrame:
 def bodies(
     content_type: str, content: str | None, record: str | None, rows: Any = ROWS, headers: Any = HEADERS
 ) -> list[str]:
-    """Return the bodies for the published example's records, or for others."""
+    """Return the bodies of the published example's records, or of others."""
     return Template(content_type, content, record, headers).bodies(rows)
 
 
@@ -104,8 +104,10 @@ def typed(value: Any) -> Any:
         (CSV, None, None, ["0,1\n3,4"]),
     ],
 )
-def test_published_requests(content_type: str, content: str | None, record: str | None, sent: list[str]) -> None:
-    """The developer guide's templates give its requests, byte for byte."""
+def test_published_templates_give_published_requests(
+    content_type: str, content: str | None, record: str | None, sent: list[str]
+) -> None:
+    """The developer guide's templates give its requests."""
     assert bodies(content_type, content, record) == sent
 
 
@@ -122,21 +124,21 @@ def test_published_requests(content_type: str, content: str | None, record: str 
         (r'{"\u0041\n":"\"","x":"\u0024{A}"}', r'{"A\n":"\"","x":0}'),
     ],
 )
-def test_other_lines(content: str, line: str) -> None:
-    """A template may be any JSON with placeholders for values anywhere; what else it holds stays."""
+def test_templates_may_be_any_json(content: str, line: str) -> None:
+    """Placeholders may be anywhere in any JSON; its other parts are unchanged."""
     assert bodies(LINES, content, None, [[0, 1]]) == [line]
 
 
 def test_names_without_headers_are_numbered() -> None:
-    """Without headers the features are column_0, column_1, … as everywhere."""
+    """Without headers the features are column_0, column_1 and so on."""
     assert bodies(LINES, "$features_kvp", None, headers=None) == [
         '{"column_0":0,"column_1":1}\n{"column_0":3,"column_1":4}'
     ]
     assert bodies(JSON, "$record", '{"b":"${column_1}"}', headers=None) == ['{"b":1}', '{"b":4}']
 
 
-def test_one_by_one() -> None:
-    """Only `$record` makes each row a request of its own."""
+def test_record_placeholder_sends_rows_one_by_one() -> None:
+    """Only `$record` makes each row a separate request."""
     assert Template(JSON, "$record", "$features", None).one_by_one
     assert not Template(JSON, "$records", "$features", None).one_by_one
     assert not Template(LINES, None, None, None).one_by_one
@@ -147,14 +149,14 @@ def test_one_by_one() -> None:
     ("content_type", "content", "record"),
     [(LINES, None, None), (JSON, "$records", "$features"), (JSON, "$record", "$features"), (CSV, None, None)],
 )
-def test_no_rows_need_no_request(content_type: str, content: str | None, record: str | None) -> None:
-    """Nothing is sent for no row."""
+def test_no_rows_give_no_request(content_type: str, content: str | None, record: str | None) -> None:
+    """No rows give no body."""
     assert bodies(content_type, content, record, []) == []
 
 
 @given(tables)
-def test_json_keeps_every_value_and_name(table: tuple[list[str], list[list[Scalar]]]) -> None:
-    """What a reader finds in a JSON body are the values and names, each in its type, whatever they hold."""
+def test_json_contains_every_value_and_name(table: tuple[list[str], list[list[Scalar]]]) -> None:
+    """A JSON body is decoded as the encoded values and names, with their types."""
     headers, rows = table
     objects = [dict(zip(headers, row, strict=True)) for row in rows]
     (lines,) = bodies(LINES, None, None, rows, tuple(headers))
@@ -168,8 +170,8 @@ def test_json_keeps_every_value_and_name(table: tuple[list[str], list[list[Scala
 
 
 @given(tables)
-def test_csv_keeps_every_value(table: tuple[list[str], list[list[Scalar]]]) -> None:
-    """Texts come out of a CSV as they went in, numbers as their JSON."""
+def test_csv_contains_every_value(table: tuple[list[str], list[list[Scalar]]]) -> None:
+    """Strings are read from CSV as they are, numbers as JSON."""
     _, rows = table
     rows = [[None, *row] for row in rows]
     (body,) = bodies(CSV, None, None, rows, None)
@@ -184,8 +186,8 @@ def test_csv_keeps_every_value(table: tuple[list[str], list[list[Scalar]]]) -> N
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_features_may_be_named_like_anything(value: str) -> None:
-    """Even a feature that is named like a placeholder can be named by one."""
+def test_features_may_have_any_name(value: str) -> None:
+    """A feature may have the name of a placeholder."""
     template = '{"x":' + json.dumps("${" + value + "}") + "}"
     assert bodies(LINES, template, None, [[value]], (value,)) == ['{"x":' + json.dumps(value, ensure_ascii=False) + "}"]
 
@@ -204,38 +206,38 @@ def test_features_may_be_named_like_anything(value: str) -> None:
     ],
 )
 def test_csv_cells(row: list[Scalar], line: str) -> None:
-    """Texts are quoted, numbers and booleans not, a null is nothing."""
+    """Strings are quoted, numbers and booleans are not, and a null is an empty cell."""
     assert bodies(CSV, None, None, [row]) == [line]
 
 
-def test_a_null_alone_is_no_csv(golden: Golden) -> None:
+def test_single_null_is_refused_in_csv(golden: Golden) -> None:
     """A row that would be a blank line is refused."""
     with golden.raises(ValueError):
         bodies(CSV, None, None, [[1], [None]], None)
 
 
 def test_integers_of_any_size() -> None:
-    """Integers beyond 64 bits stay what they are, and other texts unescaped."""
+    """Integers may exceed 64 bits, and strings are not escaped without need."""
     assert bodies(LINES, None, None, [[2**64, "é"]]) == ['{"features":[18446744073709551616,"é"]}']
 
 
 def test_rows_may_be_tuples() -> None:
-    """Rows as a table returns them are as good."""
+    """Rows may be tuples, as tables return them."""
     assert bodies(JSON, "$records", "$features", [(0, 1)]) == ["[[0,1]]"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("content_type", [LINES, CSV])
-def test_numbers_that_are_none_are_refused(content_type: str, value: float, golden: Golden) -> None:
-    """The error on a number that is not finite names row, feature and number; it is never sent as null."""
+def test_numbers_that_are_not_finite_are_refused(content_type: str, value: float, golden: Golden) -> None:
+    """The message contains row, feature and number; the number is never sent as null."""
     with golden.raises(ValueError) as caught:
         bodies(content_type, None, None, [[0, 1], [2, value]])
     assert re.findall(r"\d+", str(caught.value))[0] == "1"
     assert {"'B'", f"{value},"} <= set(str(caught.value).split())
 
 
-def test_other_widths_are_refused(golden: Golden) -> None:
-    """A row that does not fit the headers, or a name that no row has, is an error that names it."""
+def test_rows_of_another_width_are_refused(golden: Golden) -> None:
+    """The message on a wrong number of values, or a missing feature, contains both numbers or the feature."""
     with golden.raises(ValueError) as caught:
         bodies(LINES, None, None, [[0, 1], [0, 1, 2]])
     assert re.findall(r"\d+", str(caught.value)) == ["1", "3", "2"]
@@ -291,10 +293,10 @@ def test_other_widths_are_refused(golden: Golden) -> None:
         pytest.param(LINES, '{"a":"${C}"}', None, '"${C}"', id="unknown feature"),
     ],
 )
-def test_a_wrong_template_is_refused(
+def test_invalid_template_is_refused(
     content_type: str, content: str | None, record: str | None, shown: str, golden: Golden
 ) -> None:
-    """Already when it is made, by an error of one short line that names the template or what is wrong in it."""
+    """An invalid template is refused at construction, by a short message of one line."""
     with golden.raises(ValueError) as caught:
         Template(content_type, content, record, HEADERS)
     assert shown in str(caught.value)
@@ -311,8 +313,8 @@ def test_a_wrong_template_is_refused(
     ],
     ids=["misspelled", "no headers", "zero before a number"],
 )
-def test_an_unknown_feature_is_refused(headers: tuple[str, ...] | None, text: str, shown: str, golden: Golden) -> None:
-    """The error names the feature that was probably meant, or all."""
+def test_unknown_feature_is_refused(headers: tuple[str, ...] | None, text: str, shown: str, golden: Golden) -> None:
+    """The message contains the most similar feature, or all features."""
     with golden.raises(ValueError) as caught:
         Template(LINES, f'{{"a":"{text}"}}', None, headers)
     assert "content_template" in str(caught.value)
@@ -321,8 +323,8 @@ def test_an_unknown_feature_is_refused(headers: tuple[str, ...] | None, text: st
 
 @given(frames)
 @pytest.mark.parametrize("settings", [(LINES, None), (JSON, "$features"), (JSON, "$features_kvp"), (CSV, None)])
-def test_columns_are_written_as_rows(settings: tuple[str, str | None], table: pl.DataFrame) -> None:
-    """What is written a column at a time is what is written row by row, to the byte."""
+def test_columns_are_encoded_as_rows(settings: tuple[str, str | None], table: pl.DataFrame) -> None:
+    """Encoding by columns and by rows gives the same bytes."""
     content_type, record = settings
     content = (
         '{"n":[$record_count,$feature_count],"of":$feature_names,"rows":$records}' if content_type == JSON else None
@@ -342,8 +344,8 @@ def test_columns_are_written_as_rows(settings: tuple[str, str | None], table: pl
 
 
 @given(frames)
-def test_single_columns_are_written_as_rows(table: pl.DataFrame) -> None:
-    """So it is where each feature has its place, one record a request."""
+def test_columns_are_encoded_as_single_records(table: pl.DataFrame) -> None:
+    """The same is true for a template with features by name and single records."""
     first = json.dumps(f"${{{table.columns[0]}}}")
     record = f'{{"big":18446744073709551616,"first":{first},"again":[{first},1e16,$feature_names]}}'
     template = Template(JSON, '{"one":$record,"n":$record_count}', record, tuple(table.columns))
@@ -353,16 +355,16 @@ def test_single_columns_are_written_as_rows(table: pl.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("content_type", [LINES, CSV])
-def test_no_row_is_no_record(content_type: str) -> None:
-    """An empty table has no records."""
+def test_empty_table_has_no_record(content_type: str) -> None:
+    """An empty table gives no records."""
     records = Template(content_type, None, None, HEADERS).records(pl.DataFrame({"A": [], "B": []}))
     assert records.to_list() == []
     assert records.dtype == pl.String
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_columns_of_numbers_that_are_none_are_refused(value: float, golden: Golden) -> None:
-    """The error on a number that is not finite names row, feature and number, also among nulls."""
+def test_columns_of_numbers_that_are_not_finite_are_refused(value: float, golden: Golden) -> None:
+    """The message contains row, feature and number, even next to nulls."""
     table = pl.DataFrame({"A": [1, 2, 3], "B": [None, 2.0, value]})
     with golden.raises(ValueError) as caught:
         Template(LINES, None, None, HEADERS).records(table)
@@ -370,15 +372,15 @@ def test_columns_of_numbers_that_are_none_are_refused(value: float, golden: Gold
     assert {"'B'", f"{value},"} <= set(str(caught.value).split())
 
 
-def test_tables_of_other_widths_are_refused(golden: Golden) -> None:
+def test_tables_of_another_width_are_refused(golden: Golden) -> None:
     """A table that does not fit the headers is an error, as a row is."""
     with golden.raises(ValueError) as caught:
         Template(LINES, None, None, HEADERS).records(pl.DataFrame({"A": [1]}))
     assert re.findall(r"\d+", str(caught.value)) == ["1", "2"]
 
 
-def test_the_shape_of_a_request() -> None:
-    """A content template may tell how many records and features there are, wherever it likes."""
+def test_shape_of_a_request_is_encoded() -> None:
+    """A content template may contain the numbers of records and features anywhere."""
     content = '{"inputs":[{"shape":[$record_count,$feature_count],"data":$records}]}'
     assert bodies(JSON, content, "$features") == ['{"inputs":[{"shape":[2,2],"data":[[0,1],[3,4]]}]}']
     assert bodies(JSON, "[$record_count,$record]", "$features") == ["[1,[0,1]]", "[1,[3,4]]"]

@@ -55,7 +55,7 @@ from tests.serving.served import (
     until,
     whole_body,
 )
-from tests.sources.reading import taken
+from tests.sources.reading import read_window
 
 PUBLISHED = (CHECKOUT / "tests" / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
 JSON = (b"content-type", b"application/json")
@@ -270,7 +270,7 @@ def test_events_are_in_the_folder_of_their_hour(tmp_path: Path) -> None:
     capture.close()
     assert len(list(tmp_path.rglob("09/00-00-000-*.jsonl"))) == len(list(tmp_path.rglob("08/59-57-000-*.jsonl"))) == 1
     tree = EndpointSource("endpoint", str(tmp_path), 1)
-    found = taken(tree, Window.parse("2026-01-05T09"))
+    found = read_window(tree, Window.parse("2026-01-05T09"))
     assert (found.events, found.outside, found.probes, found.rejected) == (4, 3, 1, {})
     assert (found.rows, found.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
 
@@ -283,7 +283,7 @@ def test_fast_reader_reads_captured_events(tmp_path: Path) -> None:
         more = [(b"x-amzn-sagemaker-custom-attributes", b"n=%d" % number)] if number % 2 else []
         call(capture, b'{"features":[%d,1.5]}' % number, headers=[JSON, *more])
     capture.close()
-    found = taken(EndpointSource("endpoint", str(tmp_path), 0), Window.parse("2026-01-05T09"))
+    found = read_window(EndpointSource("endpoint", str(tmp_path), 0), Window.parse("2026-01-05T09"))
     assert sorted(found.rows) == [(number, 1.5) for number in range(3000)]
 
 
@@ -517,7 +517,7 @@ def test_capture_to_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
         with serving(capturing(scores, root, CaptureEnvironment(clock=lambda: at))) as url:
             for number in range(3):
                 httpx.post(f"{url}/invocations", json={"features": [number]})
-        found = taken(EndpointSource("endpoint", root, 0), Window.parse("2026-01-05T09"))
+        found = read_window(EndpointSource("endpoint", root, 0), Window.parse("2026-01-05T09"))
     assert sorted(found.rows) == [(0,), (1,), (2,)]
 
 

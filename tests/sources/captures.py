@@ -1,4 +1,4 @@
-"""Capture lines in many forms, and what may become of them on their way."""
+"""Capture lines of many formats, and mutations of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ INSTEAD = [b"", b" ", b"[]", b"null", b"1,2,3", b"{}", b'{"captureData":{}}', b"
 
 
 @dataclass(frozen=True)
-class Form:
-    """How an endpoint's events look: the layout of both bodies, records an event, floats, spaces, what is captured."""
+class LineFormat:
+    """The format of an endpoint's capture lines: format of both bodies, records per event, and optional parts."""
 
-    layout: Format = LINES
+    format: Format = LINES
     records: int = 1
     floats: bool = False
     spaced: bool = False
@@ -33,22 +33,22 @@ class Form:
 
     @property
     def fields(self) -> Fields:
-        """Where features and scores stand."""
+        """The locations of features and scores."""
         features, score = {
             LINES: ("features", "score"),
             JSON: ("instances[*].features", "predictions[*].score"),
             CSV: (None, "0"),
-        }[self.layout]
-        return Fields(features, score, None, self.layout, self.layout)
+        }[self.format]
+        return Fields(features, score, None, self.format, self.format)
 
     def line(self, rng: random.Random, number: int) -> bytes:
-        """Return the line of an event, in or near the hour of five."""
+        """Return the line of an event between four and six o'clock."""
         rows = [[rng.randrange(-50, 100), rng.randrange(10**6), rng.randrange(3), 37] for _ in range(self.records)]
         if self.floats:
             rows = [[row[0], rng.random() * 10 ** rng.randrange(-8, 9), *row[2:]] for row in rows]
         request, response = self._bodies(rows, [rng.random() for _ in rows])
-        encoding = "CSV" if self.layout == CSV else "JSON"
-        side = {"observedContentType": self.layout, "mode": "INPUT", "data": request, "encoding": encoding}
+        encoding = "CSV" if self.format == CSV else "JSON"
+        side = {"observedContentType": self.format, "mode": "INPUT", "data": request, "encoding": encoding}
         sides = {"endpointInput": side}
         if self.output:
             sides["endpointOutput"] = side | {"mode": "OUTPUT", "data": response}
@@ -60,11 +60,11 @@ class Form:
         return json.dumps(document, separators=(",", ":")).encode()
 
     def _bodies(self, rows: list[list[Any]], scores: list[float]) -> tuple[str, str]:
-        if self.layout == CSV:
+        if self.format == CSV:
             return "\n".join(",".join(map(str, row)) for row in rows), "".join(f"{score}\n" for score in scores)
         requests = [{"features": row} for row in rows]
         replies = [{"predicted_label": int(score > 0.5), "score": score} for score in scores]
-        if self.layout == JSON:
+        if self.format == JSON:
             return self._dumped({"instances": requests}), self._dumped({"predictions": replies})
         return "\n".join(map(self._dumped, requests)), "".join(self._dumped(reply) + "\n" for reply in replies)
 
@@ -72,25 +72,25 @@ class Form:
         return json.dumps(document, separators=(", ", ": ") if self.spaced else (",", ":"))
 
 
-FORMS = [
-    Form(),
-    Form(spaced=True, floats=True),
-    Form(records=3),
-    Form(records=3, floats=True),
-    Form(inference_id=False),
-    Form(output=False),
-    Form(JSON, records=3),
-    Form(JSON, spaced=True, floats=True),
-    Form(CSV),
-    Form(CSV, records=3, floats=True),
+LINE_FORMATS = [
+    LineFormat(),
+    LineFormat(spaced=True, floats=True),
+    LineFormat(records=3),
+    LineFormat(records=3, floats=True),
+    LineFormat(inference_id=False),
+    LineFormat(output=False),
+    LineFormat(JSON, records=3),
+    LineFormat(JSON, spaced=True, floats=True),
+    LineFormat(CSV),
+    LineFormat(CSV, records=3, floats=True),
 ]
 
 
 def mutated(rng: random.Random, line: bytes) -> bytes:
-    """Return a line after an accident: bytes changed, lost, doubled, put in, or the line replaced."""
+    """Return a damaged line: bytes changed, removed, repeated or inserted, or the whole line replaced."""
     start = rng.randrange(len(line))
     end = min(len(line), start + rng.randrange(1, 9))
-    digits = [place for place, byte in enumerate(line) if 48 <= byte <= 57]
+    digits = [index for index, byte in enumerate(line) if 48 <= byte <= 57]
     digit = rng.choice(digits)
     changed = [
         line[:start] + bytes([rng.randrange(256)]) + line[start + 1 :],

@@ -1,4 +1,4 @@
-"""What a reader takes in, as plain values that outlive the reading, and capture lines to let it read."""
+"""Records of a window as plain values, and capture lines to read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DENSE: dict[str, Any] = {"content_template": '{"instances":$records}', "record_t
 
 
 def data_settings(**keys: Any) -> Data:
-    """Return the section `data` with these keys; the others are usual for JSON Lines."""
+    """Return the section `data` with these keys; the others are those of JSON Lines."""
     templates = DENSE if keys.get("content_type") == "application/json" else {}
     return Data(**{**USUAL, **templates, **keys})
 
@@ -50,8 +50,8 @@ DATA = data_settings()
 FIELDS = DATA.fields
 
 
-class Taken(NamedTuple):
-    """What was taken in; `rows` are feature values, `origins` file, line and row, `lost` the rejections by kind."""
+class Collected(NamedTuple):
+    """Records and rejections; `rows` are feature values, `origins` are file, line and row."""
 
     files: tuple[str, ...]
     events: int
@@ -61,20 +61,20 @@ class Taken(NamedTuple):
     scores: list[list[float]] | None
     origins: list[tuple[str, int, int]]
     rejected: dict[str, int]
-    lost: list[dict[str, Any]]
+    rejections: list[dict[str, Any]]
 
     @property
-    def places(self) -> list[tuple[str, int, str]]:
-        """File, line and kind of every rejection."""
-        return [(rejection["file"], rejection["line"], rejection["kind"]) for rejection in self.lost]
+    def rejected_lines(self) -> list[tuple[str, int, str]]:
+        """File, line and kind of each rejection."""
+        return [(rejection["file"], rejection["line"], rejection["kind"]) for rejection in self.rejections]
 
 
-def plain(intake: RecordCollector, files: Sequence[str] = ()) -> Taken:
-    """Return what an intake holds."""
-    captured = intake.captured(files)
+def collected(collector: RecordCollector, files: Sequence[str] = ()) -> Collected:
+    """Return the records and rejections of a collector."""
+    captured = collector.captured(files)
     table = captured.table.collect()
     scores = captured.scores()
-    return Taken(
+    return Collected(
         files=captured.files,
         events=captured.events,
         outside=captured.outside,
@@ -83,20 +83,20 @@ def plain(intake: RecordCollector, files: Sequence[str] = ()) -> Taken:
         scores=None if scores is None else scores.tolist(),
         origins=table.select("file", "line", "row").rows(),
         rejected=dict(captured.rejected),
-        lost=[orjson.loads(line) for line in captured.rejections],
+        rejections=[orjson.loads(line) for line in captured.rejections],
     )
 
 
-def taken(source: Source, window: Window = HOUR, data: Data = DATA) -> Taken:
+def read_window(source: Source, window: Window = HOUR, data: Data = DATA) -> Collected:
     """Return the records and rejections of a window of a source."""
     files = source.files(window)
     with RecordCollector(data.fields) as collector:
         source.read(files, window, data, collector)
-        return plain(collector, [file.name for file in files])
+        return collected(collector, [file.name for file in files])
 
 
 def body(key: str, values: Sequence[Any]) -> Payload:
-    """Return a JSON Lines body with one document for each value."""
+    """Return a JSON Lines body with one document per value."""
     return Payload("application/jsonlines", "\n".join(orjson.dumps({key: value}).decode() for value in values), "JSON")
 
 

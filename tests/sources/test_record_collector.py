@@ -1,4 +1,4 @@
-"""Records and rejections as they come in, in memory and on disk."""
+"""Records and rejections in memory and on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.records.fields import Fields
 from runner.records.tables import Row
 from runner.sources.record_collector import RecordCollector
 from tests.golden import Golden
-from tests.sources.reading import FIELDS, Taken, plain
+from tests.sources.reading import FIELDS, Collected, collected
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
@@ -33,72 +33,72 @@ MIXED = [
 ]
 
 
-def mixed(held_bytes: int) -> Taken:
-    """Return three files with records that differ in everything in which records can differ."""
-    with RecordCollector(FIELDS, held_bytes) as intake:
+def mixed_records(memory_bytes: int) -> Collected:
+    """Return three files with records that differ in kinds, widths and scores."""
+    with RecordCollector(FIELDS, memory_bytes) as collector:
         for file, rows in MIXED:
-            intake.events += len(rows)
-            intake.add_rows(file, rows)
-        return plain(intake)
+            collector.events += len(rows)
+            collector.add_rows(file, rows)
+        return collected(collector)
 
 
-def test_records_agree_with_most() -> None:
-    """What most records have in common decides what is usable; scores may be missing, values may be null."""
-    found = mixed(2**28)
-    assert sorted(zip(found.origins, found.rows, strict=True)) == [
+def test_records_that_differ_from_most_are_rejected() -> None:
+    """Most records decide the schema; scores may be missing, and values may be null."""
+    result = mixed_records(2**28)
+    assert sorted(zip(result.origins, result.rows, strict=True)) == [
         (("a", 1, 0), (1.0, "x")),
         (("a", 2, 0), (2.5, None)),
         (("c", 1, 0), (None, "x")),
     ]
-    assert found.rejected == {"feature_type": 1, "feature_count": 1, "score_count": 1}
-    assert found.events == len(found.rows) + sum(found.rejected.values())
+    assert result.rejected == {"feature_type": 1, "feature_count": 1, "score_count": 1}
+    assert result.events == len(result.rows) + sum(result.rejected.values())
 
 
-def test_a_rejected_record_is_shown_with_its_values(golden: Golden) -> None:
-    """Each rejection has file, line, kind, the sentence and the values themselves."""
-    (strange,) = [rejection for rejection in mixed(2**28).lost if rejection["kind"] == "feature_type"]
+def test_rejection_contains_the_values(golden: Golden) -> None:
+    """Each rejection has file, line, kind, message and values."""
+    (strange,) = [rejection for rejection in mixed_records(2**28).rejections if rejection["kind"] == "feature_type"]
     golden(strange.pop("problem"))
     assert strange == {"file": "b", "line": 1, "kind": "feature_type", "text": '[true,"y"]'}
 
 
-def test_the_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Records that go to disk table by table come back as those that stay in memory, and leave nothing behind."""
+def test_records_on_disk_are_equal_to_those_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Records on disk give the same result, and their files are removed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with RecordCollector(FIELDS, memory_bytes=0) as intake:
+    with RecordCollector(FIELDS, memory_bytes=0) as collector:
         for file, rows in MIXED:
-            intake.add_rows(file, rows)
+            collector.add_rows(file, rows)
         assert len(list(tmp_path.rglob("*.arrow"))) >= len(MIXED)
-        assert plain(intake)._replace(events=6).rejected == mixed(2**28).rejected
+        assert collected(collector)._replace(events=6).rejected == mixed_records(2**28).rejected
     assert list(tmp_path.iterdir()) == []
-    held, stored = mixed(2**28), mixed(0)
-    assert sorted(map(str, held.rows)) == sorted(map(str, stored.rows))
-    assert sorted(held.origins) == sorted(stored.origins)
-    assert sorted(map(str, held.lost)) == sorted(map(str, stored.lost))
+    in_memory, on_disk = mixed_records(2**28), mixed_records(0)
+    assert sorted(map(str, in_memory.rows)) == sorted(map(str, on_disk.rows))
+    assert sorted(in_memory.origins) == sorted(on_disk.origins)
+    assert sorted(map(str, in_memory.rejections)) == sorted(map(str, on_disk.rejections))
 
 
-def test_half_on_disk_is_one_table() -> None:
-    """Tables on disk and tables in memory are concatenated, integers with floats to floats."""
-    with RecordCollector(FIELDS, memory_bytes=250) as intake:
+def test_records_on_disk_and_in_memory_are_one_table() -> None:
+    """Tables on disk and in memory are concatenated, integers and floats to floats."""
+    with RecordCollector(FIELDS, memory_bytes=250) as collector:
         for line in range(1, 40):
-            intake.add_rows("a", [row(line, [line if line % 2 else line + 0.5])])
-        found = plain(intake)
-    assert sorted(found.rows) == [(line if line % 2 else line + 0.5,) for line in range(1, 40)]
+            collector.add_rows("a", [row(line, [line if line % 2 else line + 0.5])])
+        result = collected(collector)
+    assert sorted(result.rows) == [(line if line % 2 else line + 0.5,) for line in range(1, 40)]
 
 
-def test_no_record_is_no_table() -> None:
-    """Nothing taken in gives no rows, no scores and no rejection, also where headers name features."""
+def test_collector_without_records_is_empty() -> None:
+    """No record gives no rows, no scores and no rejections, with and without headers."""
     for fields in (FIELDS, Fields("features", "score", ("a", "b"))):
-        with RecordCollector(fields) as intake:
-            found = plain(intake)
-        assert (found.rows, found.scores, found.lost, found.rejected) == ([], None, [], {})
+        with RecordCollector(fields) as collector:
+            result = collected(collector)
+        assert (result.rows, result.scores, result.rejections, result.rejected) == ([], None, [], {})
 
 
-def test_rejections_are_kept_with_the_first_of_each_kind() -> None:
-    """All are in the file, the most frequent kind is counted first, and each kind has its first as example."""
-    with RecordCollector(FIELDS) as intake:
+def test_rejections_are_counted_with_examples() -> None:
+    """All rejections are in the file, kinds are ordered by frequency, and each has its first as example."""
+    with RecordCollector(FIELDS) as collector:
         for i, kind in enumerate(["rare", "often", "often"], 1):
-            intake.reject(Rejection("f", i, kind, f"problem {i}", f"text {i}"))
-        captured = intake.captured(["f"])
+            collector.reject(Rejection("f", i, kind, f"problem {i}", f"text {i}"))
+        captured = collector.captured(["f"])
         assert list(captured.rejected.items()) == [("often", 2), ("rare", 1)]
         assert [str(example) for example in captured.examples] == ["f:2: problem 2", "f:1: problem 1"]
         lines = [orjson.loads(line) for line in captured.rejections]

@@ -1,4 +1,4 @@
-"""Samples of records: the same ones, however they are divided into files and lines."""
+"""Samples of records, independent of the division into files and lines."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"])), min_s
 
 
 @given(rows, st.integers(1, 30), st.randoms(use_true_random=False))
-def test_the_same_records_are_drawn_in_any_order(records: list[tuple[int, str]], most: int, random: Random) -> None:
-    """What is drawn holds the same values, each as often, wherever the records stand."""
+def test_sample_is_independent_of_the_order(records: list[tuple[int, str]], most: int, random: Random) -> None:
+    """The sample contains the same values equally often, in any order of the records."""
     shuffled = random.sample(records, len(records))
     tables = [pl.DataFrame(some, schema=["i", "t"], orient="row") for some in (records, shuffled)]
     first, second = (sorted(table[hash_order(table)[:most]].rows()) for table in tables)
@@ -29,8 +29,8 @@ def test_the_same_records_are_drawn_in_any_order(records: list[tuple[int, str]],
     assert len(first) == min(most, len(records))
 
 
-def test_draws_do_not_favour_anything() -> None:
-    """Of records of which a tenth are alike, a tenth of those drawn are, within binomial error."""
+def test_sample_is_unbiased() -> None:
+    """If a tenth of the records are equal, so is a tenth of the sample, within binomial error."""
     values_N = np.arange(20_000)
     values_N[:2_000] = 7
     drawn_N = values_N[hash_order(pl.DataFrame({"x": values_N}))[:5_000]]
@@ -39,8 +39,8 @@ def test_draws_do_not_favour_anything() -> None:
 
 
 @pytest.mark.parametrize(("most", "expected"), [(None, 50), (50, 50), (100, 50), (20, 20)])
-def test_a_dataset_is_cut(tmp_path: Path, most: int | None, expected: int) -> None:
-    """To a number of records, in the order of the file; the hash is that of the whole file."""
+def test_dataset_is_sampled(tmp_path: Path, most: int | None, expected: int) -> None:
+    """The sample is in the order of the file; the hash is that of the whole file."""
     path = tmp_path / "data.jsonl"
     path.write_text("".join(f'{{"features": [{i}, {i % 3}]}}\n' for i in range(50)))
     features, digest = Dataset(str(path), DATA, "data.dataset", max_records=most).read()

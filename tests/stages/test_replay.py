@@ -25,7 +25,7 @@ from runner.stages.replay import Replay, ReplayStage
 from tests.conftest import DEMO, untracked
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
-from tests.sources.reading import DATA, taken
+from tests.sources.reading import DATA, read_window
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 LINES: Format = "application/jsonlines"
@@ -81,7 +81,7 @@ def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> No
     assert [file[:24] for file in files] == ["2026/01/05/09/00-00-000-", "2026/01/05/10/00-00-000-"]
     assert [body.count("\n") for body in requests(tmp_path)] == [1, 1, 1, 0]
     assert [event.inference_id for event in captured(tmp_path)] == ["0", "2", "4", "6"]
-    found = taken(EndpointSource("endpoint", str(tmp_path), 0), Window(START, START + 2 * HOUR))
+    found = read_window(EndpointSource("endpoint", str(tmp_path), 0), Window(START, START + 2 * HOUR))
     assert [list(row) for row in found.rows] == ROWS[:7]
     assert [row for _, _, row in found.origins] == [0, 1, 0, 1, 0, 1, 0]
     assert found.scores is not None
@@ -157,7 +157,7 @@ def test_a_transform_reads_a_file(tmp_path: Path, demo_model: LinearLearner, gol
     assert str(manifest) in outcome.message
     golden(outcome.message)
     tree = BatchTransformSource("batch_transform", str(tmp_path / "tree"))
-    assert [list(row) for row in taken(tree).rows] == ROWS[:6]
+    assert [list(row) for row in read_window(tree).rows] == ROWS[:6]
 
 
 @pytest.mark.parametrize(
