@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, RankingResult
@@ -129,24 +130,17 @@ def load_drift(data: bytes) -> DriftDocument:
     Raises:
         ValueError: if the document is damaged.
     """
-    try:
+    with damage_as_error("drift.json"):
         document = _of_this_version(json.loads(data))
         ranking, result = {"threshold": document["threshold"], "drifts": document["ndcg"]}, document["finding"]
         if result is not None:
             result = {"alone": result["level"], **result}
         return DriftDocument(
-            ranking=_validator(RankingResult).validate_python(ranking),
-            result=None if result is None else _validator(DriftResult).validate_python(result),
+            ranking=validated(RankingResult, ranking),
+            result=None if result is None else validated(DriftResult, result),
             reference=_attributions(document["reference"]),
-            history=tuple(map(_validator(HistoryPoint).validate_python, document.get("history", ()))),
+            history=tuple(validated(HistoryPoint, point) for point in document.get("history", ())),
         )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"drift.json is damaged ({type(error).__name__}: {error})") from error
-
-
-@cache
-def _validator(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 def _of_this_version(document: Any) -> Any:
@@ -170,6 +164,41 @@ def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         raise ValueError(f"{value!r} is not a finite number below {LARGEST:g}")
     return float(value)
+
+
+@contextmanager
+def damage_as_error(name: str) -> Iterator[None]:
+    """Raise a ValueError that names the file and, if known, the key for any error of its content in the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{name} is damaged ({type(error).__name__}: {error})") from error
+
+
+def validated(kind: Callable[..., T], values: object, sections: Collection[str] = ()) -> T:
+    """Return the dataclass with these values of its fields.
+
+    Args:
+        kind: dataclass.
+        values: values by name, nested ones as objects.
+        sections: fields that errors leave out of a key, because their values are at the top level of the file.
+
+    Raises:
+        ValueError: if a value is missing or invalid.
+    """
+    try:
+        result: T = _validator(kind).validate_python(values)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"] if part not in sections)
+        raise ValueError(f"{key or 'the document'} is missing or invalid") from error
+    return result
+
+
+@cache
+def _validator(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def dump_json(document: Mapping[str, object]) -> bytes:

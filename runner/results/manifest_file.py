@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
 from runner.domain.executions import Status, Window, utc
 from runner.results.directory import MANIFEST, SETTINGS
-from runner.results.documents import dump_json, rename_effects
+from runner.results.documents import damage_as_error, dump_json, rename_effects, validated
 from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation, Manifest
 from runner.results.provenance import Provenance
 
@@ -121,18 +119,8 @@ def load_manifest(data: bytes) -> Manifest | None:
         raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
     if not isinstance(document, dict) or document.get("stage") not in STAGES:
         return None
-    try:
-        return _validator().validate_python(_sections(document))
-    except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"] if part not in SECTIONS)
-        raise ValueError(f"{MANIFEST} is damaged: {key} is missing or invalid") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{MANIFEST} is damaged ({type(error).__name__}: {error})") from error
-
-
-@cache
-def _validator() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest)
+    with damage_as_error(MANIFEST):
+        return validated(Manifest, _sections(document), SECTIONS)
 
 
 def _sections(document: dict[str, Any]) -> dict[str, object]:
