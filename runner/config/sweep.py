@@ -16,7 +16,7 @@ import numpy as np
 
 from runner.domain.executions import Status
 from runner.domain.text import plural
-from runner.drift.ndcg import ndcg
+from runner.drift.ranking import ndcg
 from runner.explain.explainers import EXPLAINERS
 from runner.paths import resource
 from runner.results.directory import ANALYSIS, put

@@ -19,17 +19,23 @@ from numpy.typing import NDArray
 from runner.domain.attributions import Attributions, Explained
 from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level, SegmentResult, worst
 from runner.domain.text import plural
-from runner.drift import permutation
-from runner.drift.canary import summary
-from runner.drift.causes import with_causes
-from runner.drift.classifier import separability
-from runner.drift.histograms import with_histograms
-from runner.drift.ks import critical, holm, smirnov
-from runner.drift.ndcg import ndcg
+from runner.drift.causes import with_causes, with_histograms
+from runner.drift.effects import (
+    Pair,
+    attribution_shift,
+    canary_summary,
+    observed_pair,
+    p_value,
+    permuted_pairs,
+    rank,
+    share,
+    total_log2_change,
+)
 from runner.drift.pairing import Pairing, pair
 from runner.drift.policy import DriftPolicy
+from runner.drift.ranking import ndcg
 from runner.drift.segments import Segment, segments
-from runner.drift.shares import attribution_shift, rank, share, total_log2_change
+from runner.drift.significance import critical, holm, separability, smirnov
 
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
@@ -152,8 +158,8 @@ class Detector:
         self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
     ) -> tuple[Effect, Effect, Effect]:
         """Return attribution shift, total log2 change and nDCG, with their permutation distributions."""
-        seen = permutation.observed(before_ND, now_MD, agg_method)
-        chance = permutation.permuted(before_ND, now_MD, agg_method, self.policy.permutations, rng)
+        seen = observed_pair(before_ND, now_MD, agg_method)
+        chance = permuted_pairs(before_ND, now_MD, agg_method, self.policy.permutations, rng)
         return (
             _effect(attribution_shift, seen, chance, np.positive, np.positive),
             _effect(total_log2_change, seen, chance, np.abs, np.positive),
@@ -167,8 +173,8 @@ Statistic = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.floa
 
 def _effect(
     statistic: Statistic,
-    observed: permutation.Pair,
-    permuted: permutation.Pair,
+    observed: Pair,
+    permuted: Pair,
     extremity: Transform,
     inverse: Transform,
 ) -> Effect:
@@ -186,7 +192,7 @@ def _effect(
         return Effect(None, None, None)
     extremity_P = np.nan_to_num(extremity(statistic(*permuted)), nan=0.0)
     noise = float(inverse(np.array(np.quantile(extremity_P, NOISE))))
-    return Effect(value, noise, permutation.p_value(float(extremity(np.array(value))), extremity_P))
+    return Effect(value, noise, p_value(float(extremity(np.array(value))), extremity_P))
 
 
 def _one_minus(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -208,7 +214,7 @@ def _features(
     distance_D: NDArray[np.float64],
     p_D: NDArray[np.float64],
 ) -> tuple[FeatureDrift, ...]:
-    seen = permutation.observed(before_ND, now_MD, agg_method)
+    seen = observed_pair(before_ND, now_MD, agg_method)
     columns = [
         *seen,
         *map(share, seen),
@@ -261,5 +267,5 @@ def detect_drift(
     if by and not parts:
         notes.append(f"drift.segment_by={by}: no segment has drift.min_rows={policy.min_rows} records on both sides")
     if canary and canary.changed:
-        notes.append(summary(canary))
+        notes.append(canary_summary(canary))
     return replace(result, level=level, notes=tuple(notes))

@@ -23,12 +23,10 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, GlobalAttributions
 from runner.domain.drift import DriftResult, LabelResult, Level
-from runner.drift.ndcg import ndcg
+from runner.drift.effects import MEANS, attribution_shift, total_log2_change
 from runner.drift.pairing import pair
-from runner.drift.permutation import MEANS
 from runner.drift.policy import DriftPolicy
-from runner.drift.ranking import match_labels
-from runner.drift.shares import attribution_shift, total_log2_change
+from runner.drift.ranking import match_labels, ndcg
 
 FIRST = 1000
 """Records of the first sample; each further sample doubles it."""

@@ -8,10 +8,9 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, FeatureDrift, Headline, LabelResult, Level, RankingResult, worst
 from runner.domain.executions import HOUR
 from runner.domain.text import plural
-from runner.drift import canary
 from runner.drift.detect import Detector
+from runner.drift.effects import canary_summary, rank, share
 from runner.drift.policy import DriftPolicy
-from runner.drift.shares import rank, share
 
 NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
 MOST_SEGMENTS = 2
@@ -108,7 +107,7 @@ def _additions(result: DriftResult) -> Iterator[str]:
         auc = f"AUC {joint.value:.2f}"
         yield f"the attributions changed jointly: a classifier separates live from reference records ({auc})"
     if result.canary and result.alone is not Level.NONE:
-        yield canary.summary(result.canary)
+        yield canary_summary(result.canary)
 
 
 def minimum_detectable(policy: DriftPolicy, reference_rows: int, tests: int) -> str:

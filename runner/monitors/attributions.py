@@ -20,8 +20,8 @@ from runner.domain.drift import Canary, DriftResult, RankingResult
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.domain.records import Captured
 from runner.domain.text import plural
-from runner.drift.canary import canary
 from runner.drift.detect import detect_drift
+from runner.drift.effects import canary
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
 from runner.drift.segments import sample_one_per_event

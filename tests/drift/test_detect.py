@@ -12,7 +12,7 @@ from scipy.stats import binom, ks_2samp
 from runner.domain.attributions import Attributions, Explained
 from runner.domain.drift import Canary, DriftResult, Level
 from runner.drift.detect import Detector, detect_drift
-from runner.drift.ks import holm
+from runner.drift.significance import holm
 from runner.errors import FeatureMismatch
 from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions
 from tests.golden import Golden

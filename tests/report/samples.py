@@ -24,7 +24,7 @@ from runner.domain.drift import (
     SegmentResult,
 )
 from runner.domain.executions import HistoryPoint, Status, Window
-from runner.drift.shares import rank, share
+from runner.drift.effects import rank, share
 from runner.explain.preflight import Parity, Preflight
 from runner.report.render import Report
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST

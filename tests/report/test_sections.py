@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import Effect, LabelRanking, LabelResult, Level, RankingResult, SegmentResult
-from runner.drift.shares import rank, share
+from runner.drift.effects import rank, share
 from runner.report import sections
 from runner.report.sections import Label
 from tests.golden import Golden

@@ -1,0 +1,174 @@
+"""Effects: the shift of attribution shares, the change of their total, and both under random permutations.
+
+Array letters: N reference records, M live records, D features (the last axis; functions apply to each row), P
+permutations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.domain.attributions import Attributions
+from runner.domain.drift import Canary
+from runner.domain.text import plural
+from runner.drift.pairing import pair
+
+
+def share(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each feature's part of the total attribution, by absolute value; zeros where all are zero."""
+    sizes_D: NDArray[np.float64] = abs(values_D)
+    total: NDArray[np.float64] = sizes_D.sum(axis=-1, keepdims=True)
+    return np.divide(sizes_D, total, out=np.zeros(sizes_D.shape), where=total > 0)
+
+
+def rank(values_D: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return each feature's rank in descending order, from 1; tied features share the better rank."""
+    larger_D: NDArray[np.intp] = (values_D[:, None] < values_D).sum(axis=1)
+    return larger_D + 1
+
+
+def share_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the change of each feature's attribution share.
+
+    >>> share_change(np.array([3.0, 1.0]), np.array([1.0, 1.0])).tolist()
+    [-0.25, 0.25]
+    """
+    return share(now_D) - share(before_D)
+
+
+def attribution_shift(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the total variation distance between the two distributions of shares, ½ Σ |change|, in [0, 1].
+
+    The result is nan if all attributions of one side are zero.
+
+    Source: Levin and Peres (2017), "Markov Chains and Mixing Times", proposition 4.2.
+    """
+    known = before_D.any(axis=-1) & now_D.any(axis=-1)
+    return np.where(known, abs(share_change(before_D, now_D)).sum(axis=-1) / 2, np.nan)
+
+
+def total_log2_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log2 fold change of the total attribution; nan if all attributions of one side are zero.
+
+    >>> float(total_log2_change(np.array([1.0, 1.0]), np.array([0.5, 0.5])))
+    -1.0
+    """
+    before, now = abs(before_D).sum(axis=-1), abs(now_D).sum(axis=-1)
+    known = (before > 0) & (now > 0)
+    growth: NDArray[np.float64] = np.divide(now, before, out=np.full(known.shape, np.nan), where=known)
+    return np.log2(growth)
+
+
+MEANS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {"mean_abs": np.abs, "mean_sq": np.square}
+"""Aggregations that are means, with the transform of the local values that is averaged."""
+
+
+class Pair(NamedTuple):
+    """Absolute global attributions of both sides."""
+
+    reference: NDArray[np.float64]
+    live: NDArray[np.float64]
+
+
+def observed_pair(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64], agg_method: str) -> Pair:
+    """Return the global attributions_D of each side."""
+    return Pair(_summary(reference_ND, agg_method), _summary(live_MD, agg_method))
+
+
+def permuted_pairs(
+    reference_ND: NDArray[np.float64],
+    live_MD: NDArray[np.float64],
+    agg_method: str,
+    permutations: int,
+    rng: np.random.Generator,
+) -> Pair:
+    """Return the global attributions_PD of each side after P random permutations of the pooled records."""
+    N, M = len(reference_ND), len(live_MD)
+    pooled_KD = np.concatenate([reference_ND, live_MD])
+    aggregate = _means if agg_method in MEANS else _medians
+    fewer_PD, more_PD = aggregate(pooled_KD, min(N, M), agg_method, permutations, rng)
+    return Pair(fewer_PD, more_PD) if N <= M else Pair(more_PD, fewer_PD)
+
+
+def p_value(statistic: float, null_P: NDArray[np.float64]) -> float:
+    """Return the permutation p-value: the share of statistics, the observed one included, that are at least as large.
+
+    Source: Phipson and Smyth (2010), "Permutation p-values should never be zero".
+    """
+    return float((1 + (null_P >= statistic).sum()) / (1 + len(null_P)))
+
+
+def _summary(phi_ND: NDArray[np.float64], agg_method: str) -> NDArray[np.float64]:
+    mean_of = MEANS.get(agg_method)
+    summary_D: NDArray[np.float64] = abs(np.median(phi_ND, axis=0)) if mean_of is None else mean_of(phi_ND).mean(axis=0)
+    return summary_D
+
+
+def _means(
+    pooled_KD: NDArray[np.float64], size: int, agg_method: str, permutations: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the means over `size` random records and over the remaining ones."""
+    values_KD = MEANS[agg_method](pooled_KD)
+    K, D = values_KD.shape
+    sums_PD = np.empty((permutations, D))
+    for p in range(permutations):
+        sums_PD[p] = values_KD[rng.choice(K, size, replace=False, shuffle=False)].sum(axis=0)
+    rest_PD = (values_KD.sum(axis=0) - sums_PD).clip(min=0)
+    return sums_PD / size, rest_PD / (K - size)
+
+
+def _medians(
+    pooled_KD: NDArray[np.float64], size: int, agg_method: str, permutations: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    K, D = pooled_KD.shape
+    fewer_PD, more_PD = np.empty((permutations, D)), np.empty((permutations, D))
+    for p in range(permutations):
+        chosen_K = np.zeros(K, dtype=bool)
+        chosen_K[rng.choice(K, size, replace=False, shuffle=False)] = True
+        fewer_PD[p], more_PD[p] = (_summary(pooled_KD[side], agg_method) for side in (chosen_K, ~chosen_K))
+    return fewer_PD, more_PD
+
+
+ROUNDING = 1e-6
+"""Largest difference of scores that rounding may explain, relative to the largest score or to 1 if that is larger.
+
+Scores may be sent as decimal strings or in single precision.
+"""
+
+
+def canary(stored: Attributions, current: Attributions, agg_method: str, comparable: bool) -> Canary:
+    """Compare stored attributions of reference records with current ones of the same records.
+
+    Args:
+        stored: attributions from baselining.
+        current: attributions from the current model, of the same records in the same order.
+        agg_method: aggregation of local attributions into global ones.
+        comparable: whether both use the same estimator settings; if not, only scores are compared.
+    """
+    both = pair(stored, current, agg_method)
+    difference, largest = 0.0, 1.0
+    for live_label, reference_label in both.labels:
+        stored_N = stored.scores_NL[:, stored.labels.index(reference_label)]
+        current_N = current.scores_NL[:, current.labels.index(live_label)]
+        difference = max(difference, float(abs(current_N - stored_N).max()))
+        largest = max(largest, float(abs(stored_N).max()))
+    shifts = [
+        float(attribution_shift(*observed_pair(*sides, agg_method)))
+        for sides in zip(both.before, both.now, strict=True)
+    ]
+    finite = [shift for shift in shifts if comparable and np.isfinite(shift)]
+    changed = difference > ROUNDING * largest or len(stored.labels) != len(current.labels)
+    return Canary(len(stored.scores_NL), changed, difference, max(finite, default=None))
+
+
+def canary_summary(canary: Canary) -> str:
+    """Describe the result in a clause without a full stop."""
+    records = plural(canary.records, "reference record")
+    if not canary.changed:
+        return f"the model is unchanged (checked on {records})"
+    shift = "" if canary.moved is None else f" and attribution shifted by {canary.moved:.1%}"
+    return f"the model changed: on {records}, scores differ by up to {canary.difference:.2g}{shift}"

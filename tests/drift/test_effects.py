@@ -1,0 +1,163 @@
+"""Attribution shares, attribution shift, total attribution, permutations, and canary records."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import wasserstein_distance
+
+from runner.domain.attributions import Attributions
+from runner.drift.effects import (
+    attribution_shift,
+    canary,
+    canary_summary,
+    observed_pair,
+    p_value,
+    permuted_pairs,
+    share_change,
+    total_log2_change,
+)
+from tests.drift.samples import local_attributions
+from tests.golden import Golden
+
+VALUES = arrays(np.float64, 5, elements=st.floats(0.001, 1000))
+
+
+@given(VALUES, VALUES, st.floats(0.01, 100))
+def test_attribution_shift_is_a_distance_without_scale(before_D: np.ndarray, now_D: np.ndarray, factor: float) -> None:
+    """It is in [0, 1], symmetric, 0 if all features grow alike, and the sum of all gained shares."""
+    changed = attribution_shift(before_D, now_D)
+    assert 0 <= changed <= 1
+    assert changed == pytest.approx(attribution_shift(now_D, before_D))
+    assert changed == pytest.approx(attribution_shift(before_D * factor, now_D))
+    assert attribution_shift(before_D, before_D * factor) == pytest.approx(0, abs=1e-12)
+    assert share_change(before_D, now_D).sum() == pytest.approx(0, abs=1e-12)
+    assert share_change(before_D, now_D).clip(min=0).sum() == pytest.approx(changed)
+
+
+def test_attribution_shift_of_two_features_equals_the_wasserstein_distance() -> None:
+    """Total variation on two points equals scipy's Wasserstein distance."""
+    before_D, now_D = np.array([3.0, 1.0]), np.array([1.0, 1.0])
+    truth = wasserstein_distance([0, 1], [0, 1], before_D, now_D)
+    assert attribution_shift(before_D, now_D) == pytest.approx(truth)
+
+
+@given(arrays(np.float64, (2, 4, 5), elements=st.sampled_from([0.0, 0.1, 0.3, 7.0])))
+def test_several_rows_equal_single_rows(both_PD: np.ndarray) -> None:
+    """Results are bit-identical, also for zeros; one row is broadcast to many."""
+    before_PD, now_PD = both_PD
+    for statistic in (attribution_shift, total_log2_change):
+        single = [statistic(*row) for row in zip(before_PD, now_PD, strict=True)]
+        np.testing.assert_array_equal(statistic(before_PD, now_PD), single)
+        broadcast = [statistic(before_PD[0], now_D) for now_D in now_PD]
+        np.testing.assert_array_equal(statistic(before_PD[0], now_PD), broadcast)
+
+
+def test_zero_attributions_are_undefined() -> None:
+    """Both statistics are NaN if one side is all zeros."""
+    zeros_D, ones_D = np.zeros(3), np.ones(3)
+    for before_D, now_D in ((zeros_D, ones_D), (ones_D, zeros_D), (zeros_D, zeros_D)):
+        assert math.isnan(attribution_shift(before_D, now_D))
+        assert math.isnan(total_log2_change(before_D, now_D))
+
+
+def test_total_log2_change_of_a_doubled_total_is_1() -> None:
+    """It does not depend on the shares."""
+    assert total_log2_change(np.array([1.0, 3.0]), np.array([4.0, 4.0])) == 1
+
+
+@pytest.mark.parametrize("agg_method", ["mean_abs", "mean_sq", "median"])
+@pytest.mark.parametrize(("N", "M"), [(3, 5), (5, 3)])
+def test_random_divisions_are_uniform(agg_method: str, N: int, M: int) -> None:
+    """Values, mean and standard deviation match all divisions of eight records."""
+    rng = np.random.default_rng(4)
+    pooled_KD = rng.normal(size=(N + M, 2))
+    all_divisions = []
+    for chosen in combinations(range(N + M), N):
+        mask = np.isin(np.arange(N + M), chosen)
+        all_divisions.append([*observed_pair(pooled_KD[mask], pooled_KD[~mask], agg_method)])
+    truth = np.array(all_divisions)
+    reference_PD, live_PD = permuted_pairs(pooled_KD[:N], pooled_KD[N:], agg_method, 20_000, np.random.default_rng(5))
+    drawn = np.stack([reference_PD, live_PD], axis=1)
+    possible = {tuple(np.round(each.ravel(), 9)) for each in truth}
+    assert {tuple(np.round(each.ravel(), 9)) for each in drawn[:2000]} <= possible
+    assert drawn.mean(axis=0) == pytest.approx(truth.mean(axis=0), rel=0.03)
+    assert drawn.std(axis=0) == pytest.approx(truth.std(axis=0), rel=0.05)
+
+
+def test_same_seed_gives_the_same_divisions() -> None:
+    """Results are bit-identical; the inputs are unchanged."""
+    rng = np.random.default_rng(6)
+    reference_ND, live_MD = rng.normal(size=(30, 3)), rng.normal(size=(20, 3))
+    copies = reference_ND.copy(), live_MD.copy()
+    first, second = (permuted_pairs(*copies, "mean_abs", 50, np.random.default_rng(7)) for _ in range(2))
+    assert first.live.tolist() == second.live.tolist()
+    assert (reference_ND == copies[0]).all()
+    assert (live_MD == copies[1]).all()
+
+
+def test_p_value_is_never_zero() -> None:
+    """The observed division counts as one of the divisions."""
+    assert p_value(9.0, np.zeros(99)) == 0.01
+    assert p_value(0.0, np.zeros(99)) == 1.0
+
+
+REFERENCE = local_attributions(20, 0)
+
+
+def scaled_scores(attributions: Attributions, factor: float) -> Attributions:
+    """Return attributions of a model with multiplied scores, changed by its first feature alone."""
+    phi_NDL = attributions.phi_NDL.copy()
+    phi_NDL[:, 0] += (factor - 1) * attributions.scores_NL
+    return replace(attributions, phi_NDL=phi_NDL, scores_NL=factor * attributions.scores_NL)
+
+
+def test_same_model_is_unchanged(golden: Golden) -> None:
+    """Rounded scores are the same scores."""
+    found = canary(REFERENCE, scaled_scores(REFERENCE, 1 + 1e-9), "mean_abs", comparable=True)
+    assert not found.changed
+    assert found.moved == pytest.approx(0, abs=1e-6)
+    golden(canary_summary(found))
+
+
+def test_changed_model_is_reported(golden: Golden) -> None:
+    """The scores decide if the model has changed; the attributions give the attribution shift."""
+    found = canary(REFERENCE, scaled_scores(REFERENCE, 1.5), "mean_abs", comparable=True)
+    before_D, now_D = (abs(each.phi_NDL[:, :, 0]).mean(axis=0) for each in (REFERENCE, scaled_scores(REFERENCE, 1.5)))
+    assert found.changed
+    assert found.difference == pytest.approx(abs(REFERENCE.scores_NL).max() / 2)
+    assert found.moved == pytest.approx(abs(before_D / before_D.sum() - now_D / now_D.sum()).sum() / 2)
+    golden(canary_summary(found))
+
+
+def test_other_estimator_settings_have_no_attribution_shift() -> None:
+    """Only the scores are compared."""
+    same, other = (canary(REFERENCE, scaled_scores(REFERENCE, x), "mean_abs", comparable=False) for x in (1, 2))
+    assert (same.changed, same.moved) == (False, None)
+    assert (other.changed, other.moved) == (True, None)
+
+
+def test_features_are_matched_by_name() -> None:
+    """Another order of the features is no change."""
+    order = [3, 1, 4, 0, 2]
+    now = replace(REFERENCE, names=tuple(REFERENCE.names[d] for d in order), phi_NDL=REFERENCE.phi_NDL[:, order])
+    assert canary(REFERENCE, now, "mean_abs", comparable=True).moved == pytest.approx(0, abs=1e-12)
+
+
+def test_another_number_of_outputs_is_another_model() -> None:
+    """The scores are not compared."""
+    two = replace(
+        REFERENCE,
+        labels=("y", "z"),
+        phi_NDL=np.repeat(REFERENCE.phi_NDL, 2, axis=2),
+        scores_NL=np.repeat(REFERENCE.scores_NL, 2, axis=1),
+        expected_L=np.zeros(2),
+    )
+    assert canary(REFERENCE, two, "mean_abs", comparable=True).changed
