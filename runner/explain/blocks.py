@@ -1,27 +1,24 @@
-"""Explainers that play games: blocks of unique records, each explained against one background row.
+"""The division of a table into blocks: unique records with games of the same size against the same background row.
 
-Array letters: N records, U unique records, D features, L labels, B background rows, G players of a table, P of them in
-a game, n records of a group or block.
+Array letters: N records, U unique records, L labels, B background rows, G players of a table, P of them in a game,
+n records of a group.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Attributions, Estimate
 from runner.explain import background as backgrounds
-from runner.explain.game import MaskingGame, Players, predict_batches
+from runner.explain.game import Block
 from runner.explain.masking import GOLDEN_RATIO, Table, Words, hash_rows, mix_bits, slices, tables
 from runner.explain.task import Task
-from runner.protocols import Game, Model, Track, Workers, as_additive
+from runner.protocols import as_additive
 
 LAST = np.uint64(2**63)
 BATCHES = 4
@@ -88,85 +85,6 @@ class BlockGroup(NamedTuple):
         return min(BATCHES * batch, max(batch, len(self.rows_n) // MANY))
 
 
-class Values(NamedTuple):
-    """Attributions of the records of a block, and their place in the table.
-
-    Attributes:
-        rows_n: indices of the records.
-        phi_nGL: attributions of all players, 0 for those outside of the game.
-        variance_nGL: squared standard errors; None if the attributions are exact.
-    """
-
-    rows_n: NDArray[np.intp]
-    phi_nGL: NDArray[np.float64]
-    variance_nGL: NDArray[np.float64] | None
-
-
-@dataclass(frozen=True)
-class Block:
-    """Records that are explained together: all data that a worker needs except the model.
-
-    Attributes:
-        rows_n: indices of the records.
-        records: the records.
-        replacement: background row.
-        table_players: the G players of the table.
-        varying, players_nP: see `GameSize` and `BlockGroup`.
-        scores_nL, expected_L: model outputs on the records and on the background row.
-        use_logit, max_batch_rows: see `ExplanationOptions`.
-    """
-
-    rows_n: NDArray[np.intp]
-    records: Table
-    replacement: Table
-    table_players: Players
-    varying: int
-    players_nP: NDArray[np.intp]
-    scores_nL: NDArray[np.float64]
-    expected_L: NDArray[np.float64]
-    use_logit: bool
-    max_batch_rows: int
-
-    def game(self, model: Model) -> MaskingGame:
-        """Return the games of the records."""
-        return MaskingGame(
-            model=model,
-            records=self.records,
-            replacement=self.replacement,
-            table_players=self.table_players,
-            varying=self.varying,
-            players_NP=self.players_nP,
-            scores_NL=self.scores_nL,
-            expected_L=self.expected_L,
-            use_logit=self.use_logit,
-            max_batch_rows=self.max_batch_rows,
-        )
-
-    def values(self, estimate: Estimate) -> Values:
-        """Return an estimate of the games as values of all players of the table."""
-        G, variance_NPL = len(self.table_players.names), estimate.variance_NPL
-        phi_nGL = restore_order(estimate.phi_NPL, self.players_nP, G)
-        return Values(
-            self.rows_n, phi_nGL, None if variance_NPL is None else restore_order(variance_NPL, self.players_nP, G)
-        )
-
-
-def restore_order(
-    ordered_NPL: NDArray[np.float64], order_NP: NDArray[np.intp], players: int | None = None
-) -> NDArray[np.float64]:
-    """Return values_NGL in the original order of the players, 0 for players that are not in the order.
-
-    Args:
-        ordered_NPL: values of P players.
-        order_NP: indices of these players in the original order.
-        players: number of original players G; None for P.
-    """
-    N, P, L = ordered_NPL.shape
-    values_NGL = np.zeros((N, P if players is None else players, L))
-    np.put_along_axis(values_NGL, order_NP[:, :, None], ordered_NPL, axis=1)
-    return values_NGL
-
-
 @dataclass(frozen=True)
 class BlockPlan:
     """Groups of records to explain, divided into blocks.
@@ -206,13 +124,13 @@ class BlockPlan:
             records, scores_nL = self.records.table.take(group.rows_n), scores_UL[group.rows_n]
             for part in self._slices(group):
                 yield Block(
-                    rows_n=group.rows_n[part],
+                    rows_N=group.rows_n[part],
                     records=records.part(part),
                     replacement=self.background.part(slice(group.replacement, group.replacement + 1)),
                     table_players=self.task.players,
                     varying=group.size.varying,
-                    players_nP=group.players_nP[part],
-                    scores_nL=scores_nL[part],
+                    players_NP=group.players_nP[part],
+                    scores_NL=scores_nL[part],
                     expected_L=expected_BL[group.replacement],
                     use_logit=options.use_logit,
                     max_batch_rows=options.max_batch_rows,
@@ -227,7 +145,7 @@ def plan_blocks(task: Task, game_size: Callable[[int, int, bool], GameSize]) -> 
 
     Args:
         task: table and options.
-        game_size: `GameExplainer.game_size`.
+        game_size: function of the numbers of varying and of all players, and of whether the model is additive.
 
     Raises:
         BackgroundError: if the columns of the background do not fit the features.
@@ -259,73 +177,3 @@ def _random_order(keys_U: Words, varies_UG: NDArray[np.bool_], salt: int) -> NDA
     salt_G: Words = np.arange(1, varies_UG.shape[1] + 1, dtype=np.uint64) * GOLDEN_RATIO
     random_UG = mix_bits(keys_U[:, None] + salt_G + np.uint64(salt)) >> np.uint64(1)
     return np.where(varies_UG, random_UG, random_UG | LAST).argsort(axis=1)
-
-
-@dataclass(frozen=True)
-class GameExplainer(ABC):
-    """An explainer that evaluates coalitions of players; subclasses decide which ones, and estimate Shapley values."""
-
-    is_exact: ClassVar[bool]
-
-    @property
-    @abstractmethod
-    def settings(self) -> dict[str, object]:
-        """Name of the explainer, and the settings that its results depend on."""
-
-    @abstractmethod
-    def coalitions(self, players: int) -> int:
-        """Return the number of coalitions for the game of one record.
-
-        Raises:
-            ExplainerError: if the explainer does not support this number of players.
-        """
-
-    @abstractmethod
-    def estimate(self, game: Game) -> Estimate:
-        """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its variance."""
-
-    def game_size(self, varying: int, players: int, is_additive: bool) -> GameSize:  # noqa: ARG002  for subclasses
-        """Return the size of the game of a record; features equal to the background get exactly 0 without playing.
-
-        Args:
-            varying: number of players that differ from the background row.
-            players: number of players of the table.
-            is_additive: whether the model is additive.
-        """
-        return GameSize(varying, varying, self.coalitions(varying))
-
-    def evaluations(self, task: Task) -> int:
-        """Return the number of rows that `explain` would send to the model, without a call."""
-        return plan_blocks(task, self.game_size).evaluations
-
-    def explain(self, task: Task, engine: Workers, track: Track) -> Attributions:
-        """Return the local attributions of all records; duplicates are explained once.
-
-        With several background rows, attributions are averages over them.
-        """
-        plan = plan_blocks(task, self.game_size)
-        options, B = task.options, len(plan.background)
-        scores_UL, expected_BL = (
-            predict_batches(task.model, table.frame(), options.use_logit, options.max_batch_rows)
-            for table in (plan.records.table, plan.background)
-        )
-        phi_UGL = np.zeros((len(scores_UL), len(task.players.names), expected_BL.shape[1]))
-        variance_UGL = np.zeros_like(phi_UGL)
-        parts = engine.map(partial(_explain_block, self), task.model, plan.divide(scores_UL, expected_BL))
-        for rows_n, phi_nGL, variance_nGL in track(parts, "explaining", plan.blocks):
-            phi_UGL[rows_n] += phi_nGL / B
-            if variance_nGL is not None:
-                variance_UGL[rows_n] += variance_nGL / B**2
-        return task.attributions(
-            phi_UDL=phi_UGL,
-            error_UDL=np.sqrt(variance_UGL),
-            scores_UL=scores_UL,
-            expected_L=expected_BL.mean(axis=0),
-            index_N=plan.records.index_N,
-            evaluations=plan.evaluations,
-        )
-
-
-def _explain_block(explainer: GameExplainer, model: Model, block: Block) -> Values:
-    """Return the attributions of a block; runs in a worker."""
-    return block.values(explainer.estimate(block.game(model)))

@@ -142,12 +142,12 @@ def predict(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class MaskingGame:
-    """Games of N records with P players each: a coalition's value is the model's output on the masked record.
+class Block:
+    """N records that are explained together against one background row: all data of their games except the model.
 
     Attributes:
-        model: model to explain.
-        records: N records.
+        rows_N: indices of the records in the table.
+        records: the records.
         replacement: background row, with the same column types.
         table_players: the G players of the table.
         varying: number of players that differ from the background row, in every record.
@@ -157,7 +157,7 @@ class MaskingGame:
         max_batch_rows: largest number of rows in one model call.
     """
 
-    model: Model
+    rows_N: NDArray[np.intp]
     records: Table
     replacement: Table
     table_players: Players
@@ -168,45 +168,66 @@ class MaskingGame:
     use_logit: bool
     max_batch_rows: int
 
+
+@dataclass(frozen=True)
+class MaskingGame:
+    """Games of N records with P players each: a coalition's value is the model's output on the masked record."""
+
+    model: Model
+    block: Block
+
     @property
     def players(self) -> int:
         """P, the same for every record."""
-        return int(self.players_NP.shape[1])
+        return int(self.block.players_NP.shape[1])
+
+    @property
+    def scores_NL(self) -> NDArray[np.float64]:
+        """Values of the grand coalition."""
+        return self.block.scores_NL
+
+    @property
+    def expected_L(self) -> NDArray[np.float64]:
+        """Value of the empty coalition."""
+        return self.block.expected_L
 
     def margin(self) -> Margin | None:
         """Return the sum behind the values of an additive model; None for other models."""
         if (model := as_additive(self.model)) is None:
             return None
-        own, replaced = model.additive_terms(self.records.frame()), model.additive_terms(self.replacement.frame())
-        if self.use_logit and own.link == "identity":
+        block = self.block
+        own, replaced = model.additive_terms(block.records.frame()), model.additive_terms(block.replacement.frame())
+        if block.use_logit and own.link == "identity":
             return None
-        slope_NGL = self.table_players.sum(own.terms_NDL - replaced.terms_NDL)
-        slope_NPL = np.take_along_axis(slope_NGL, self.players_NP[:, :, None], axis=1)
-        return Margin(own.sums_NL - slope_NPL.sum(axis=1), slope_NPL, "identity" if self.use_logit else own.link)
+        slope_NGL = block.table_players.sum(own.terms_NDL - replaced.terms_NDL)
+        slope_NPL = np.take_along_axis(slope_NGL, block.players_NP[:, :, None], axis=1)
+        return Margin(own.sums_NL - slope_NPL.sum(axis=1), slope_NPL, "identity" if block.use_logit else own.link)
 
     def reorder(self, order_NP: NDArray[np.intp]) -> MaskingGame:
         """Return the same games with each record's players in another order."""
-        return replace(self, players_NP=np.take_along_axis(self.players_NP, order_NP, axis=1))
+        players_NP = np.take_along_axis(self.block.players_NP, order_NP, axis=1)
+        return replace(self, block=replace(self.block, players_NP=players_NP))
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return values_NKL; coalitions that differ only in players equal to the background are evaluated once."""
-        if self.varying == self.players:
+        if self.block.varying == self.players:
             return self._evaluate(masks_KP)
-        unique = unique_coalitions(masks_KP, self.varying)
+        unique = unique_coalitions(masks_KP, self.block.varying)
         nobody_N1L = np.broadcast_to(self.expected_L, self.scores_NL[:, None].shape)
         values_NkL = [self._evaluate(unique.masks_kP), self.scores_NL[:, None], nobody_N1L]
         return np.concatenate(values_NkL, axis=1).take(unique.index_K, axis=1)
 
     def _evaluate(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return values_NKL, evaluated in batches."""
-        N, K, L = len(self.records), len(masks_KP), len(self.expected_L)
-        if 0 < N * K <= self.max_batch_rows:
-            return self._evaluate_batch(self.records, self.players_NP, masks_KP)
+        block = self.block
+        N, K, L = len(block.records), len(masks_KP), len(self.expected_L)
+        if 0 < N * K <= block.max_batch_rows:
+            return self._evaluate_batch(block.records, block.players_NP, masks_KP)
         values_NKL = np.empty((N, K, L))
-        for masks in slices(K, self.max_batch_rows):
+        for masks in slices(K, block.max_batch_rows):
             masks_kP = masks_KP[masks]
-            for rows in slices(N, max(1, self.max_batch_rows // len(masks_kP))):
-                records, players_NP = self.records.part(rows), self.players_NP[rows]
+            for rows in slices(N, max(1, block.max_batch_rows // len(masks_kP))):
+                records, players_NP = block.records.part(rows), block.players_NP[rows]
                 values_NKL[rows, masks] = self._evaluate_batch(records, players_NP, masks_kP)
         return values_NKL
 
@@ -214,11 +235,11 @@ class MaskingGame:
         self, records: Table, players_NP: NDArray[np.intp], masks_kP: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """Return values_NkL of records and coalitions whose masked rows go to the model together."""
-        k, P = masks_kP.shape
+        block, (k, P) = self.block, masks_kP.shape
         is_own_Sk = np.ones((P + 1, k), dtype=np.bool_)
         is_own_Sk[:P] = masks_kP.T
-        N, G = len(records), len(self.table_players.names)
+        N, G = len(records), len(block.table_players.names)
         position_NG = np.full((N, G), P)
         position_NG.reshape(-1)[players_NP + G * np.arange(N)[:, None]] = np.arange(P)
-        rows = records.mask(self.replacement, is_own_Sk, position_NG.T[self.table_players.player_D])
-        return predict_batches(self.model, rows, self.use_logit, self.max_batch_rows).reshape(N, k, -1)
+        rows = records.mask(block.replacement, is_own_Sk, position_NG.T[block.table_players.player_D])
+        return predict_batches(self.model, rows, block.use_logit, block.max_batch_rows).reshape(N, k, -1)

@@ -1,11 +1,11 @@
-"""Blocks: the number of records that are explained together, and unique records."""
+"""Blocks: the number of records that are explained together."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from runner.explain.blocks import BATCHES, MANY, BlockGroup, GameSize, restore_order
+from runner.explain.blocks import BATCHES, MANY, BlockGroup, GameSize
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,3 @@ def test_a_block_has_at_least_one_record(coalitions: int, size: int) -> None:
     """Also if the coalitions of one record need more than one batch, or if there are none."""
     group = BlockGroup(0, np.arange(7), GameSize(3, 3, coalitions), np.zeros((7, 3), dtype=np.intp))
     assert group.block_rows(1000) == size
-
-
-def test_values_return_to_the_original_order_of_players() -> None:
-    """Players outside of the game get 0."""
-    order_NP = np.array([[2, 0, 1], [0, 2, 1]])
-    ordered_NPL = np.array([[7.0, 8.0, 9.0], [7.0, 8.0, 9.0]])[:, :, None]
-    assert restore_order(ordered_NPL, order_NP)[:, :, 0].tolist() == [[8.0, 9.0, 7.0], [7.0, 9.0, 8.0]]
-    assert restore_order(ordered_NPL[:1], order_NP[:1], 4)[:, :, 0].tolist() == [[8.0, 9.0, 7.0, 0.0]]

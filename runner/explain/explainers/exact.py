@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from runner.domain.attributions import Estimate
 from runner.errors import ExplainerError
-from runner.explain.blocks import GameExplainer
 from runner.explain.coalitions import by_record, evaluate_differences, rowwise_matmul
+from runner.explain.game_explainer import GameExplainer
 from runner.explain.gaussian_process import complete
 from runner.protocols import Game
 

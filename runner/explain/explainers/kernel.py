@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Estimate
-from runner.explain.blocks import GameExplainer, restore_order
 from runner.explain.coalitions import by_record, coalition_budget, differences, evaluate, rowwise_matmul
 from runner.explain.control_variate import control_variate
 from runner.explain.explainers.exact import Exact
+from runner.explain.game_explainer import GameExplainer, restore_order
 from runner.explain.gaussian_process import posterior
 from runner.protocols import Game
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Estimate, Margin
 from runner.errors import ExplainerError
-from runner.explain.blocks import GameExplainer
 from runner.explain.control_variate import LogitAdditive
+from runner.explain.game_explainer import GameExplainer
 from runner.protocols import Game
 
 ROUNDING = 1e-5
