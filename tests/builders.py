@@ -17,15 +17,13 @@ from runner.domain.records import Event, Payload
 from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
 from runner.explain.aggregate import Aggregation
-from runner.explain.estimator import Estimator
+from runner.explain.estimator import Estimator, Explaining
 from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.monitors.attributions import AttributionAnalysis
-from runner.monitors.execution import Monitor
-from runner.monitors.explaining import Explaining
-from runner.monitors.result_writer import ResultWriter
+from runner.monitors.execution import Monitor, ResultWriter
 from runner.protocols import Model
 from runner.records.capture import encode
 from runner.report.render import Report

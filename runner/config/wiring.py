@@ -18,12 +18,11 @@ from runner.config.settings import Settings
 from runner.domain.executions import HOUR, Outcome, Window
 from runner.drift.sequential import SequentialStopping
 from runner.errors import SettingsError
+from runner.explain.estimator import Explaining
 from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
 from runner.monitors.attributions import AttributionAnalysis
-from runner.monitors.execution import Monitor
-from runner.monitors.explaining import Explaining
-from runner.monitors.result_writer import ResultWriter
+from runner.monitors.execution import Monitor, ResultWriter
 from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
 from runner.results.provenance import Provenance, versions

@@ -5,9 +5,9 @@ Array letters: N records, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -137,3 +137,36 @@ class EstimatorSettings(ExplanationOptions):
             BackgroundError: if the mean of a column is not defined.
         """
         return backgrounds.summarize(dataset, self.num_clusters, self.seed)
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """A model with an estimator of its attributions.
+
+    Attributes:
+        background_rows: function that returns the rows of `shap.baseline`; None for its value `mean`.
+        summary: function that returns the background of a dataset.
+        track: progress display.
+    """
+
+    model: Model
+    estimator: Estimator
+    background_rows: Callable[[], Sequence[Sequence[Any]] | None]
+    summary: Callable[[pl.DataFrame], pl.DataFrame]
+    track: Track
+
+    def background(self, features: pl.DataFrame, reference: Callable[[], pl.DataFrame] | None = None) -> pl.DataFrame:
+        """Return the background rows.
+
+        Args:
+            features: records to explain.
+            reference: function that returns the background of the reference; None computes a summary of the records.
+        """
+        given = self.background_rows()
+        if given is not None:
+            return backgrounds.given(given, features.columns)
+        return self.summary(features) if reference is None else reference()
+
+    def explain(self, features: pl.DataFrame, background: pl.DataFrame) -> Attributions:
+        """Return the attributions of records."""
+        return self.estimator.explain(self.model, features, background, self.track)

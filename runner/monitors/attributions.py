@@ -27,9 +27,9 @@ from runner.drift.ranking import match_features, rank_labels
 from runner.drift.segments import sample_one_per_event
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
+from runner.explain.estimator import Explaining
 from runner.explain.preflight import parity, preflight
 from runner.monitors.execution import ExecutionSlot, Findings
-from runner.monitors.explaining import Explaining
 from runner.protocols import calls_made
 from runner.results import directory, documents, history, manifest
 from runner.results.directory import ANALYSIS, DRIFT, VIOLATIONS

@@ -19,13 +19,55 @@ from runner.domain.executions import Execution, Status, Window
 from runner.domain.publication import Publication
 from runner.domain.records import Captured
 from runner.errors import OccupiedTarget, ShapwatchError, os_error_message
-from runner.monitors.result_writer import ResultWriter
+from runner.report.render import Report
 from runner.results import directory, history, manifest_file
 from runner.results.directory import REJECTED, REPORT
 from runner.results.documents import DriftDocument
 from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest
-from runner.results.provenance import Stopwatch
+from runner.results.provenance import Provenance, Stopwatch
 from runner.sources.source import WindowReader
+
+
+@dataclass(frozen=True)
+class ResultWriter:
+    """Writer of result directories.
+
+    Attributes:
+        report: renderer of the report.
+        provenance: parts of the manifest that do not depend on the data.
+    """
+
+    report: Report
+    provenance: Provenance
+
+    def write(
+        self,
+        target: Path,
+        manifest: Manifest,
+        files: Mapping[str, bytes | IO[bytes]],
+        stopwatch: Stopwatch,
+        attributions: GlobalAttributions | None = None,
+        drift: DriftDocument | None = None,
+    ) -> Manifest:
+        """Replace a directory by the result, and return the manifest with notes on parts of the report that failed.
+
+        Args:
+            target: directory.
+            manifest: manifest without timings.
+            files: documents by name.
+            stopwatch: durations of the steps so far.
+            attributions: global attributions of the report; None after a failure.
+            drift: drift statistics of the report; None without a comparison.
+
+        Raises:
+            OccupiedTarget: if the directory contains files that no execution writes.
+        """
+        with stopwatch.step("report"):
+            reports, failures = self.report.attempt(manifest, attributions, drift)
+        manifest = replace(manifest, notes=(*manifest.notes, *failures), timings=stopwatch.seconds)
+        directory.commit(target, {**files, **manifest_file.common_files(manifest, reports, self.provenance)})
+        return manifest
+
 
 Files = Mapping[str, bytes | IO[bytes]]
 

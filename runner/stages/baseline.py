@@ -16,9 +16,9 @@ from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.segments import segments
 from runner.drift.summary import minimum_detectable
+from runner.explain.estimator import Explaining
 from runner.explain.preflight import preflight
-from runner.monitors.explaining import Explaining
-from runner.monitors.result_writer import ResultWriter
+from runner.monitors.execution import ResultWriter
 from runner.protocols import calls_made
 from runner.results import documents, manifest
 from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, writing

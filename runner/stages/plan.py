@@ -17,9 +17,9 @@ from runner.domain.attributions import Calls
 from runner.domain.executions import Outcome, Window
 from runner.domain.text import plural
 from runner.drift.sequential import SequentialStopping
+from runner.explain.estimator import Explaining
 from runner.explain.preflight import Preflight, preflight, preflight_rows
 from runner.models.remote import DryRunModel, Remote
-from runner.monitors.explaining import Explaining
 from runner.protocols import RemoteModel, calls_made
 from runner.results import directory, manifest
 from runner.results import reference as references
