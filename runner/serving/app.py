@@ -23,7 +23,7 @@ from runner.domain.text import plural
 from runner.records.fields import Fields
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
-from runner.serving.requests import ANY_FORMAT, FORMATS, Refusal, RequestReader
+from runner.serving.requests import ANY_FORMAT, FORMATS, RequestError, RequestReader
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -49,7 +49,7 @@ RawResponse = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class Application(Router):
-    """The app that serves a model. Its endpoints answer their own errors, so that no middleware is needed.
+    """The app that serves a model. Its endpoints respond to their own errors, without middleware.
 
     Attributes:
         capture: the data capture that wraps the app, for the status in /ping.
@@ -78,7 +78,7 @@ class Application(Router):
         self._hidden_status = () if token is None else ("captured", "dropped")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; the usual paths skip the router."""
+        """Respond to a request; common paths skip the router."""
         if scope["type"] == "http" and scope["method"] == "POST" and (endpoint := self._exact.get(scope["path"])):
             await endpoint(scope, receive, send)
         else:
@@ -107,62 +107,62 @@ class ContainerApi:
     token: str | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer an invocation."""
+        """Respond to an invocation."""
         headers = dict(scope["headers"])
         try:
             self._check(scope, headers)
             body = await _read_body(headers, receive)
             if body is None:
                 return
-            media_type, answer = await self._answer(headers, body)
+            media_type, response = await self._respond(headers, body)
             sent_headers = [(b"content-type", media_type.encode()), *self._extra_headers(headers)]
-            status, sent = 200, answer.encode()
-        except Refusal as refusal:
-            status, sent_headers, sent = self._error(refusal)
+            status, sent = 200, response.encode()
+        except RequestError as error:
+            status, sent_headers, sent = self._error(error)
         except Exception:
             logger.exception("the server failed")
-            status, sent_headers, sent = self._error(Refusal(500, "the server failed; see its log"))
+            status, sent_headers, sent = self._error(RequestError(500, "the server failed; see its log"))
         sent_headers.append((b"content-length", b"%d" % len(sent)))
         await send({"type": "http.response.start", "status": status, "headers": sent_headers})
         await send({"type": "http.response.body", "body": sent})
 
-    async def _answer(self, headers: Headers, body: bytes) -> tuple[str, str]:
+    async def _respond(self, headers: Headers, body: bytes) -> tuple[str, str]:
         """Return the media type and the body of the response."""
         content_type = headers.get(b"content-type")
         if len(body) < LARGE_BYTES:
             records = self.requests.read(content_type, body)
         else:
             records = await asyncio.to_thread(self.requests.read, content_type, body)
-        *first, last = _acceptable(headers.get(b"accept", b""), self.default)
-        for media_type in first:
+        *preferred, last = _acceptable(headers.get(b"accept", b""), self.default)
+        for media_type in preferred:
             try:
-                return media_type, await self.batches.reply(records, media_type)
-            except Refusal as refusal:
-                if refusal.status != 406:
+                return media_type, await self.batches.respond(records, media_type)
+            except RequestError as error:
+                if error.status != 406:
                     raise
-        return last, await self.batches.reply(records, last)
+        return last, await self.batches.respond(records, last)
 
     def _check(self, scope: Scope, headers: Headers) -> None:  # noqa: ARG002  RuntimeApi checks the path
         """Check the token and the recorded headers."""
         if self.token is not None:
             bearer = headers.get(b"authorization", b"")
             if not hmac.compare_digest(bearer, f"Bearer {self.token}".encode()):
-                raise Refusal(401, "expected the header Authorization: Bearer <token>", "AccessDeniedException")
+                raise RequestError(401, "expected the header Authorization: Bearer <token>", "AccessDeniedException")
         for header, (name, minimum, maximum) in RECORDED_HEADERS.items():
             value = headers.get(header)
             if value is not None and not (minimum <= len(value) <= maximum and PRINTABLE_ASCII.fullmatch(value)):
-                found = plural(len(value), "byte")
-                problem = f"{name} has {found}, expected {minimum} to {maximum} printable ASCII characters"
-                raise Refusal(400, problem, "ValidationError")
+                size = plural(len(value), "byte")
+                problem = f"{name} has {size}, expected {minimum} to {maximum} printable ASCII characters"
+                raise RequestError(400, problem, "ValidationError")
 
     def _extra_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:  # noqa: ARG002  RuntimeApi echoes some
         return []
 
-    def _error(self, refusal: Refusal) -> RawResponse:
+    def _error(self, error: RequestError) -> RawResponse:
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
-        if refusal.status == 401:
+        if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        return refusal.status, headers, refusal.sentence.encode()
+        return error.status, headers, error.message.encode()
 
 
 @dataclass(frozen=True)
@@ -180,22 +180,22 @@ class RuntimeApi(ContainerApi):
     def _check(self, scope: Scope, headers: Headers) -> None:
         super()._check(scope, headers)
         if (name := scope.get("path_params", {}).get("endpoint", self.endpoint)) != self.endpoint:
-            raise Refusal(400, f"Endpoint {name} not found; expected {self.endpoint}", "ValidationError")
+            raise RequestError(400, f"Endpoint {name} not found; expected {self.endpoint}", "ValidationError")
         variant = headers.get(TARGET_VARIANT, b"").decode("latin-1")
         if variant not in {"", self.variant}:
             problem = f"Variant {variant} not found; endpoint {self.endpoint} has only {self.variant}"
-            raise Refusal(400, problem, "ValidationError")
+            raise RequestError(400, problem, "ValidationError")
 
     def _extra_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        echoed = headers.get(CUSTOM_ATTRIBUTES)
+        attributes = headers.get(CUSTOM_ATTRIBUTES)
         extra = [
             (b"x-amzn-requestid", new_id().encode()),
             (b"x-amzn-invoked-production-variant", self.variant.encode()),
         ]
-        return extra if echoed is None else [*extra, (CUSTOM_ATTRIBUTES, echoed)]
+        return extra if attributes is None else [*extra, (CUSTOM_ATTRIBUTES, attributes)]
 
-    def _error(self, refusal: Refusal) -> RawResponse:
-        status, kind, document = self._document(refusal)
+    def _error(self, error: RequestError) -> RawResponse:
+        status, kind, document = self._document(error)
         headers = [
             (b"content-type", b"application/json"),
             (b"x-amzn-requestid", new_id().encode()),
@@ -203,15 +203,15 @@ class RuntimeApi(ContainerApi):
         ]
         return status, headers, orjson.dumps(document)
 
-    def _document(self, refusal: Refusal) -> tuple[int, str, Mapping[str, object]]:
+    def _document(self, error: RequestError) -> tuple[int, str, Mapping[str, object]]:
         """Return the status, the error code and the document of an error of the runtime or of the model."""
-        if refusal.kind is not None:
-            return (403 if refusal.status == 401 else refusal.status), refusal.kind, {"Message": refusal.sentence}
-        origin = "client" if refusal.status < 500 else "server"
+        if error.kind is not None:
+            return (403 if error.status == 401 else error.status), error.kind, {"Message": error.message}
+        origin = "client" if error.status < 500 else "server"
         return 424, "ModelError", {
-            "Message": f'Received {origin} error ({refusal.status}) from primary with message "{refusal.sentence}"',
-            "OriginalStatusCode": refusal.status,
-            "OriginalMessage": refusal.sentence,
+            "Message": f'Received {origin} error ({error.status}) from primary with message "{error.message}"',
+            "OriginalStatusCode": error.status,
+            "OriginalMessage": error.message,
             "LogStreamArn": f"arn:aws:logs:::log-group:/aws/sagemaker/Endpoints/{self.endpoint}",
         }  # fmt: skip
 
@@ -220,7 +220,7 @@ async def _read_body(headers: Headers, receive: Receive) -> bytes | None:
     """Return the body of a request, or None if the client has disconnected.
 
     Raises:
-        Refusal: 413 as soon as the body is known to be too large.
+        RequestError: 413 as soon as the body is known to be too large.
     """
     _check_size(int(headers.get(b"content-length", b"0")))
     chunks, size, more = [], 0, True
@@ -237,7 +237,7 @@ async def _read_body(headers: Headers, receive: Receive) -> bytes | None:
 
 def _check_size(size: int) -> None:
     if size > MAX_BODY_BYTES:
-        raise Refusal(413, f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", "413")
+        raise RequestError(413, f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", "413")
 
 
 @lru_cache(maxsize=256)
@@ -245,12 +245,16 @@ def _acceptable(accept: bytes, default: str) -> tuple[str, ...]:
     """Return the media types that a request accepts, in its order; the default comes first in a range.
 
     Raises:
-        Refusal: 406 if the request accepts no supported media type.
+        RequestError: 406 if the request accepts no supported media type.
     """
-    asked = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
-    ranges = [part for part in asked if part] or ["*/*"]
-    matching = {each: ("*/*", f"{each.partition('/')[0]}/*", each) for each in (default, *FORMATS)}
-    found = dict.fromkeys(each for range_ in ranges for each, patterns in matching.items() if range_ in patterns)
-    if not found:
-        raise Refusal(406, f"unsupported media type {', '.join(ranges)!r}; the model responds in {ANY_FORMAT}")
-    return tuple(found)
+    accepted = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
+    ranges = [part for part in accepted if part] or ["*/*"]
+    patterns = {
+        media_type: ("*/*", f"{media_type.partition('/')[0]}/*", media_type) for media_type in (default, *FORMATS)
+    }
+    supported = dict.fromkeys(
+        media_type for range_ in ranges for media_type in patterns if range_ in patterns[media_type]
+    )
+    if not supported:
+        raise RequestError(406, f"unsupported media type {', '.join(ranges)!r}; the model responds in {ANY_FORMAT}")
+    return tuple(supported)

@@ -21,7 +21,7 @@ import polars as pl
 from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
 from runner.records.payloads import Scalar
-from runner.serving.requests import Refusal, RequestRecords, Types
+from runner.serving.requests import RequestError, RequestRecords, Types
 from runner.serving.responses import encode_response
 
 MAX_BATCH_ROWS = 4096
@@ -38,21 +38,21 @@ INVALID_RECORDS = (ModelInputError, ArtifactError, SettingsError)
 
 FAILED = "the model failed; see the server's log"
 
-Answer = str | Refusal
+ResponseOrError = str | RequestError
 
 logger = logging.getLogger("shapwatch")
 
 
 @dataclass(frozen=True, eq=False)
 class PendingRequest:
-    """A request that waits for its response."""
+    """A request without a response yet."""
 
     records: RequestRecords
     accept: str
-    answer: asyncio.Future[str]
+    response: asyncio.Future[str]
 
 
-Answers = list[tuple[PendingRequest, Answer]]
+Responses = list[tuple[PendingRequest, ResponseOrError]]
 
 
 class RequestBatcher:
@@ -71,109 +71,109 @@ class RequestBatcher:
         self.model = model
         self.names = names
         self.answered = 0
-        self._waiting: list[PendingRequest] = []
-        self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._thread = Thread(target=_work, args=(self._asked,), name="model", daemon=True)
+        self._pending: list[PendingRequest] = []
+        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread = Thread(target=_run_tasks, args=(self._tasks,), name="model", daemon=True)
         self._work: asyncio.Task[None] | None = None
         self._is_fast = is_fast
 
-    async def reply(self, records: RequestRecords, accept: str) -> str:
+    async def respond(self, records: RequestRecords, accept: str) -> str:
         """Return the body of the model's response.
 
         Raises:
-            Refusal: 406 for an unsupported media type, 400 for invalid records, 500 if the model fails (logged).
+            RequestError: 406 for an unsupported media type, 400 for invalid records, 500 if the model fails (logged).
         """
         loop = asyncio.get_running_loop()
-        waiting = PendingRequest(records, accept, loop.create_future())
-        self._waiting.append(waiting)
+        request = PendingRequest(records, accept, loop.create_future())
+        self._pending.append(request)
         if self._work is None:
-            self._work = loop.create_task(self._answer_all())
-        return await waiting.answer
+            self._work = loop.create_task(self._respond_to_all())
+        return await request.response
 
-    async def _answer_all(self) -> None:
+    async def _respond_to_all(self) -> None:
         """Answer batches until no request is pending."""
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            few = self._is_fast and sum(len(waiting.records.rows) for waiting in batch) <= MAX_INLINE_ROWS
-            for waiting, answer in self._answers(batch) if few else await self._in_thread(batch):
-                self._settle(waiting.answer, answer)
+        while self._pending:
+            batch, self._pending = self._pending, []
+            is_inline = self._is_fast and sum(len(request.records.rows) for request in batch) <= MAX_INLINE_ROWS
+            for request, response in self._responses(batch) if is_inline else await self._in_thread(batch):
+                self._complete(request.response, response)
         self._work = None
 
-    async def _in_thread(self, batch: Sequence[PendingRequest]) -> Answers:
+    async def _in_thread(self, batch: Sequence[PendingRequest]) -> Responses:
         """Return the responses, computed in the model's thread."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answers] = loop.create_future()
+        future: asyncio.Future[Responses] = loop.create_future()
 
-        def ask() -> None:
-            answers = self._answers(batch)
+        def task() -> None:
+            responses = self._responses(batch)
             with suppress(RuntimeError):  # the event loop has ended
-                loop.call_soon_threadsafe(future.set_result, answers)
+                loop.call_soon_threadsafe(future.set_result, responses)
 
         if not self._thread.is_alive():
             self._thread.start()
-        self._asked.put(ask)
+        self._tasks.put(task)
         return await future
 
-    def _settle(self, future: asyncio.Future[str], answer: Answer) -> None:
+    def _complete(self, future: asyncio.Future[str], response: ResponseOrError) -> None:
         if future.done():
             return
-        if isinstance(answer, str):
+        if isinstance(response, str):
             self.answered += 1
-            future.set_result(answer)
+            future.set_result(response)
         else:
-            future.set_exception(answer)
+            future.set_exception(response)
 
-    def _answers(self, batch: Sequence[PendingRequest]) -> Answers:
-        return [pair for group in _groups(batch) for pair in zip(group, self._together(group), strict=True)]
+    def _responses(self, batch: Sequence[PendingRequest]) -> Responses:
+        return [pair for group in _groups(batch) for pair in zip(group, self._respond_to_group(group), strict=True)]
 
-    def _together(self, group: Sequence[PendingRequest]) -> list[Answer]:
+    def _respond_to_group(self, group: Sequence[PendingRequest]) -> list[ResponseOrError]:
         """Return the responses to requests of the same types; if the joint call fails, call the model for each."""
         if len(group) > 1:
             with suppress(Exception, SystemExit):
-                return [*self._joint(group)]
-        return [self._alone(waiting) for waiting in group]
+                return [*self._joint_responses(group)]
+        return [self._respond_to_one(request) for request in group]
 
-    def _joint(self, group: Sequence[PendingRequest]) -> Iterator[str]:
-        rows = [row for waiting in group for row in waiting.records.rows]
+    def _joint_responses(self, group: Sequence[PendingRequest]) -> Iterator[str]:
+        rows = [row for request in group for row in request.records.rows]
         body = encode_response(self.model, self._frame(rows, group[0].records.types), group[0].accept)
         *lines, rest = body.split("\n")
         if rest or len(lines) != len(rows):
             raise ValueError(f"{len(lines)} lines for {len(rows)} records")
         remaining = iter(lines)
-        return ("".join([f"{line}\n" for line in islice(remaining, len(waiting.records.rows))]) for waiting in group)
+        return ("".join([f"{line}\n" for line in islice(remaining, len(request.records.rows))]) for request in group)
 
-    def _alone(self, waiting: PendingRequest) -> Answer:
+    def _respond_to_one(self, request: PendingRequest) -> ResponseOrError:
         try:
-            return self._reply(self._frame(*waiting.records), waiting.accept)
-        except Refusal as refusal:
-            return refusal
+            return self._encoded_response(self._frame(*request.records), request.accept)
+        except RequestError as error:
+            return error
         except INVALID_RECORDS as error:
-            return Refusal(400, error.problem if isinstance(error, ArtifactError) else str(error))
+            return RequestError(400, error.problem if isinstance(error, ArtifactError) else str(error))
         except (Exception, SystemExit) as error:
             logger.exception("the model failed")
-            return Refusal(500, str(error) if isinstance(error, ShapwatchError) else FAILED)
+            return RequestError(500, str(error) if isinstance(error, ShapwatchError) else FAILED)
 
-    def _reply(self, features: pl.DataFrame, accept: str) -> str:
+    def _encoded_response(self, features: pl.DataFrame, accept: str) -> str:
         try:
             return encode_response(self.model, features, accept)
         except ValueError as error:
             self.model.predict(features)  # raises the model's own error for invalid records
-            raise Refusal(406, str(error)) from error
+            raise RequestError(406, str(error)) from error
 
     def _frame(self, rows: Sequence[Sequence[Scalar]], types: Types) -> pl.DataFrame:
         return pl.DataFrame(rows, dict(zip(self.names(len(types)), types, strict=True)), orient="row")
 
 
-def _work(asked: SimpleQueue[Callable[[], None]]) -> None:
+def _run_tasks(tasks: SimpleQueue[Callable[[], None]]) -> None:
     while True:
-        asked.get()()
+        tasks.get()()
 
 
 def _groups(batch: Iterable[PendingRequest]) -> Iterator[list[PendingRequest]]:
     """Yield groups of requests that one model call can answer."""
     groups: defaultdict[object, list[PendingRequest]] = defaultdict(list)
-    for waiting in batch:
-        groups[(waiting.accept, waiting.records.types) if waiting.accept in LINE_FORMATS else waiting].append(waiting)
+    for request in batch:
+        groups[(request.accept, request.records.types) if request.accept in LINE_FORMATS else request].append(request)
     for group in groups.values():
         yield from _bounded(group)
 
@@ -182,10 +182,10 @@ def _bounded(group: Sequence[PendingRequest]) -> Iterator[list[PendingRequest]]:
     """Split a group into parts of up to `MAX_BATCH_ROWS` rows; a larger request is its own part."""
     part: list[PendingRequest] = []
     rows = 0
-    for waiting in group:
-        rows += len(waiting.records.rows)
+    for request in group:
+        rows += len(request.records.rows)
         if part and rows > MAX_BATCH_ROWS:
             yield part
-            part, rows = [], len(waiting.records.rows)
-        part.append(waiting)
+            part, rows = [], len(request.records.rows)
+        part.append(request)
     yield part

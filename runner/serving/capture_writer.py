@@ -1,4 +1,4 @@
-"""The writer of capture files: a bounded queue, which one thread writes to files."""
+"""The writer of capture files: a bounded queue, and one thread that writes it to files."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class CaptureWriter:
         self._thread: Thread | None = None
         self._in_flight = 0
         self._closed = False
-        self._low = False
+        self._disk_is_full = False
         self._failing = False
         self._warned = 0
         self._warned_at = float("-inf")
@@ -111,24 +111,24 @@ class CaptureWriter:
     @property
     def stopped(self) -> bool:
         """Whether new events are dropped, because the disk is full or the writer is closed."""
-        return self._closed or self._low
+        return self._closed or self._disk_is_full
 
     def put(self, at: datetime, line: bytes) -> None:
         """Queue the line of an event, or drop it; `at` is the time of the event in UTC."""
         with self._changed:
-            why = self._refusal(len(line))
-            if why is None:
+            reason = self._drop_reason(len(line))
+            if reason is None:
                 self._accept(at, line)
-        if why is not None:
-            self.drop(why)
+        if reason is not None:
+            self.drop(reason)
 
-    def drop(self, why: str, count: int = 1) -> None:
+    def drop(self, reason: str, count: int = 1) -> None:
         """Count dropped events, and log a warning at most once a minute."""
         with self._changed:
             self.dropped += count
             warns = self._seconds() - self._warned_at >= WARNING_SECONDS
         if warns:
-            self._warn_dropped(why)
+            self._warn_dropped(reason)
 
     def close(self) -> None:
         """Write the queued events and stop; later events are dropped."""
@@ -147,14 +147,14 @@ class CaptureWriter:
         """Drop the events that an unresponsive storage has not accepted; the thread ends with the process."""
         with self._changed:
             queued, self._queued = self._queued, {}
-            count = self._in_flight + sum(each.count for each in queued.values())
+            count = self._in_flight + sum(buffer.count for buffer in queued.values())
         self.drop(f"the storage did not respond within {CLOSE_SECONDS:g} s", count)
 
-    def _refusal(self, size: int) -> str | None:
+    def _drop_reason(self, size: int) -> str | None:
         """Return the reason why an event cannot be queued, or None."""
         if self._closed:
             return "the server is stopping"
-        if self._low:
+        if self._disk_is_full:
             return f"the disk is nearly full (min_free_bytes={self._min_free_bytes}); free some space"
         if self._bytes + size > self._queue_bytes:
             return f"the queue is full (queue_bytes={self._queue_bytes}); check the storage"
@@ -183,16 +183,16 @@ class CaptureWriter:
 
     def _is_flush_due(self) -> bool:
         """Return whether to flush before `flush_seconds` have passed; never early while writing fails."""
-        return self._closed or (self._flushes_early and not self._failing and not self._low)
+        return self._closed or (self._flushes_early and not self._failing and not self._disk_is_full)
 
     @property
     def _flushes_early(self) -> bool:
         return self._bytes >= self._early_flush_bytes
 
     def _run(self) -> None:
-        open_ = True
-        while open_:
-            open_ = self._await_flush()
+        running = True
+        while running:
+            running = self._await_flush()
             self._flush()
         for buffer in self._queued.values():
             self.drop("the writer closed before they could be written", buffer.count)
@@ -201,21 +201,18 @@ class CaptureWriter:
         """Wait for an event and then until the flush is due; return False for the last flush."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._queued)
-            self._changed.wait_for(
-                lambda: self._closed or (self._flushes_early and not self._failing and not self._low),
-                self._flush_seconds,
-            )
+            self._changed.wait_for(self._is_flush_due, self._flush_seconds)
             return not self._closed
 
     def _flush(self) -> None:
         """Write the queued events; after a failure they stay in the queue."""
         self._check_disk()
-        if self._low:
+        if self._disk_is_full:
             return
         with self._changed:
-            taken, self._queued = self._queued, {}
-            self._in_flight = sum(buffer.count for buffer in taken.values())
-        problems = [problem for buffer in taken.values() if (problem := self._write(buffer))]
+            buffers, self._queued = self._queued, {}
+            self._in_flight = sum(buffer.count for buffer in buffers.values())
+        problems = [problem for buffer in buffers.values() if (problem := self._write(buffer))]
         self._in_flight = 0
         self._warn_failing(problems)
 
@@ -228,8 +225,8 @@ class CaptureWriter:
             with self._changed:
                 later, self._queued = self._queued, {}
                 self._queue(buffer.first, buffer.lines, buffer.count)
-                for more in later.values():
-                    self._queue(more.first, more.lines, more.count)
+                for newer in later.values():
+                    self._queue(newer.first, newer.lines, newer.count)
             return os_error_message(error) if isinstance(error, OSError) else str(error)
         with self._changed:
             self._bytes -= len(buffer.lines)
@@ -242,15 +239,17 @@ class CaptureWriter:
     def _check_disk(self) -> None:
         """Stop if the local disk is nearly full, continue once it is not, and log each change."""
         free = self._free_bytes()
-        low = free is not None and free < self._min_free_bytes
-        if low == self._low:
+        is_full = free is not None and free < self._min_free_bytes
+        if is_full == self._disk_is_full:
             return
-        self._low = low
-        figures = f"the disk of {self.root} has {free} free bytes, min_free_bytes={self._min_free_bytes}"
-        if low:
-            logger.warning("data capture has stopped: %s; it resumes automatically once there is enough space", figures)
+        self._disk_is_full = is_full
+        free_space = f"the disk of {self.root} has {free} free bytes, min_free_bytes={self._min_free_bytes}"
+        if is_full:
+            logger.warning(
+                "data capture has stopped: %s; it resumes automatically once there is enough space", free_space
+            )
         else:
-            logger.warning("data capture has resumed: %s", figures)
+            logger.warning("data capture has resumed: %s", free_space)
 
     def _free_bytes(self) -> int | None:
         """Return the free bytes on the disk of the root, or None if unknown."""
@@ -269,6 +268,6 @@ class CaptureWriter:
             logger.warning("data capture can write to %s again", self.root)
         self._failing = failing
 
-    def _warn_dropped(self, why: str) -> None:
+    def _warn_dropped(self, reason: str) -> None:
         self._warned, self._warned_at = self.dropped, self._seconds()
-        logger.warning("data capture to %s has dropped %s so far: %s", self.root, plural(self._warned, "event"), why)
+        logger.warning("data capture to %s has dropped %s so far: %s", self.root, plural(self._warned, "event"), reason)

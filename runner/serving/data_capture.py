@@ -194,7 +194,7 @@ class DataCapture:
         return self.settings.enable_capture and (share >= 100 or self._environment.draw() * 100 < share)
 
     def _capture(self, invocation: _Invocation) -> None:
-        """Queue the event of an answered invocation."""
+        """Queue the event of a completed invocation."""
         fits = not (invocation.request.is_too_large or invocation.response.is_too_large)
         line = encode(self._event(invocation)) if fits else None
         if line is None or len(line) > MAX_LINE_BYTES:
@@ -215,7 +215,7 @@ class DataCapture:
 
     def _payload(self, header: bytes, body: _Body) -> Payload | None:
         """Return a body in the encoding of its media type, or None if its side is not captured."""
-        if not body.wanted:
+        if not body.captured:
             return None
         content_type, encoding = self._media_type(header)
         return Payload(content_type, *_encoded(b"".join(body.chunks), encoding))
@@ -245,16 +245,16 @@ class DataCapture:
             if supported:
                 raise
         if not supported:
-            await _answer_lifespan(receive, closing)
+            await _respond_to_lifespan(receive, closing)
 
 
 class _Body:
     """One side of an invocation: its chunks, unless the side is not captured or the body is too large."""
 
-    __slots__ = ("chunks", "size", "wanted")
+    __slots__ = ("captured", "chunks", "size")
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
+    def __init__(self, captured: bool) -> None:
+        self.captured = captured
         self.chunks: list[bytes] = []
         self.size = 0
 
@@ -263,7 +263,7 @@ class _Body:
         return self.size > MAX_LINE_BYTES
 
     def add(self, chunk: bytes) -> None:
-        if not self.wanted:
+        if not self.captured:
             return
         self.size += len(chunk)
         self.chunks.append(chunk)
@@ -274,7 +274,7 @@ class _Body:
 class _Invocation:
     """An invocation in progress; it passes each message on and records the bodies."""
 
-    __slots__ = ("_answered", "_receive", "_send", "at", "content_type", "headers", "request", "response", "succeeded")
+    __slots__ = ("_completed", "_receive", "_send", "at", "content_type", "headers", "request", "response", "succeeded")
 
     def __init__(
         self,
@@ -284,13 +284,13 @@ class _Invocation:
         response: _Body,
         receive: Receive,
         send: Send,
-        answered: Callable[[_Invocation], None],
+        completed: Callable[[_Invocation], None],
     ) -> None:
         self.at, self.headers = at, headers
         self.request, self.response = request, response
         self.content_type = b""
         self.succeeded = False
-        self._receive, self._send, self._answered = receive, send, answered
+        self._receive, self._send, self._completed = receive, send, completed
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -320,11 +320,11 @@ class _Invocation:
         finally:
             if not message.get("more_body", False):
                 self.succeeded = False
-                self._answered(self)
+                self._completed(self)
 
 
-async def _answer_lifespan(receive: Receive, send: Send) -> None:
-    """Answer the lifespan events of a server on behalf of an app."""
+async def _respond_to_lifespan(receive: Receive, send: Send) -> None:
+    """Respond to the lifespan events of a server for an app that does not."""
     kind = ""
     while kind != "lifespan.shutdown":
         kind = (await receive())["type"]

@@ -23,7 +23,7 @@ CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 Types = tuple[type[pl.DataType] | None, ...]
 Kinds = tuple[type, ...]
 
-COLUMN: dict[frozenset[type], type[pl.DataType]] = {
+COLUMN_TYPES: dict[frozenset[type], type[pl.DataType]] = {
     frozenset(): pl.Null,
     frozenset({int}): pl.Int64,
     frozenset({float}): pl.Float64,
@@ -34,18 +34,18 @@ COLUMN: dict[frozenset[type], type[pl.DataType]] = {
 """Column types, by the types of the values other than null."""
 
 
-class Refusal(Exception):
-    """A request that is answered with an error.
+class RequestError(Exception):
+    """An error response to a request.
 
     Attributes:
         status: the HTTP status of a model container.
-        sentence: the message for the client.
+        message: the message for the client.
         kind: the error code of SageMaker's runtime for its own errors, None for errors of the model.
     """
 
-    def __init__(self, status: int, sentence: str, kind: str | None = None) -> None:
-        self.status, self.sentence, self.kind = status, sentence, kind
-        super().__init__(sentence)
+    def __init__(self, status: int, message: str, kind: str | None = None) -> None:
+        self.status, self.message, self.kind = status, message, kind
+        super().__init__(message)
 
 
 class RequestRecords(NamedTuple):
@@ -69,29 +69,29 @@ class RequestReader:
         """Return the records of a request.
 
         Raises:
-            Refusal: 415 for an unsupported media type, 400 for an invalid body.
+            RequestError: 415 for an unsupported media type, 400 for an invalid body.
         """
-        layout = self.fields.content_type if content_type is None else _layout(content_type)
+        format_ = self.fields.content_type if content_type is None else _format(content_type)
         try:
-            rows = self.fields.rows(parse_body(body.decode(), layout))
+            rows = self.fields.rows(parse_body(body.decode(), format_))
         except (RecordError, UnicodeDecodeError) as error:
-            raise Refusal(400, f"the request cannot be read: {error}") from error
+            raise RequestError(400, f"the request cannot be read: {error}") from error
         if not rows:
-            raise Refusal(400, "the request's body is empty, expected at least one record")
-        return self.typed(rows)
+            raise RequestError(400, "the request's body is empty, expected at least one record")
+        return self.with_types(rows)
 
-    def typed(self, rows: list[list[Scalar]]) -> RequestRecords:
+    def with_types(self, rows: list[list[Scalar]]) -> RequestRecords:
         """Return rows with the types of their columns.
 
         Raises:
-            Refusal: 400 for rows of different lengths, or for columns with values of different types.
+            RequestError: 400 for rows of different lengths, or for columns with values of different types.
         """
         kinds = {_kinds(row) for row in rows}
         self._check_widths({len(row) for row in kinds})
         types = _types(*kinds) if len(kinds) == 1 else tuple(map(_type, zip(*kinds, strict=True)))
         if None in types:
             name = self.fields.name(types.index(None))
-            raise Refusal(
+            raise RequestError(
                 400,
                 f"feature {name!r} has values of different types, expected only numbers, only strings or only booleans",
             )
@@ -102,23 +102,23 @@ class RequestReader:
         expected = {len(headers)} if headers else widths
         if len(widths) > 1 or widths != expected:
             *fewer, most = sorted(widths)
-            found = " and ".join([*map(str, fewer), plural(most, "value")])
-            wanted = f"{len(headers)} (data.headers)" if headers else "the same number in each record"
-            raise Refusal(400, f"the records have {found}, expected {wanted}")
+            counts = " and ".join([*map(str, fewer), plural(most, "value")])
+            expected_count = f"{len(headers)} (data.headers)" if headers else "the same number in each record"
+            raise RequestError(400, f"the records have {counts}, expected {expected_count}")
 
 
 @lru_cache(maxsize=256)
-def _layout(content_type: bytes) -> Format:
+def _format(content_type: bytes) -> Format:
     """Return the format for a content type; its charset, if any, must be a subset of UTF-8."""
     header = content_type.decode("latin-1")
     media_type, *parameters = (part.strip().lower() for part in header.split(";"))
     charsets = [
         value.strip('" ') for name, _, value in (part.partition("=") for part in parameters) if name == "charset"
     ]
-    for layout in FORMATS:
-        if layout == media_type and all(charset in CHARSETS for charset in charsets):
-            return layout
-    raise Refusal(415, f"unsupported content type {header!r}; expected {ANY_FORMAT}, in UTF-8")
+    for format_ in FORMATS:
+        if format_ == media_type and all(charset in CHARSETS for charset in charsets):
+            return format_
+    raise RequestError(415, f"unsupported content type {header!r}; expected {ANY_FORMAT}, in UTF-8")
 
 
 def _kinds(row: Sequence[Scalar]) -> Kinds:
@@ -134,4 +134,4 @@ def _types(kinds: Kinds) -> Types:
 
 def _type(kinds: Iterable[type]) -> type[pl.DataType] | None:
     """Return the column type for some value types, or None if they differ."""
-    return COLUMN.get(frozenset(kinds) - {NoneType})
+    return COLUMN_TYPES.get(frozenset(kinds) - {NoneType})

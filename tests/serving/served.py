@@ -1,4 +1,4 @@
-"""Small apps, served by uvicorn in a thread or a process, and the events in their captures."""
+"""Small apps, servers for them, and the events in their captures."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runner.domain.records import Event
 from runner.records.capture import decode
 
-ANSWER = b'{"score":0.5}\n'
+SCORE_BODY = b'{"score":0.5}\n'
 
 
-async def scores(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read the body and answer with a score as JSON; an app without lifespan events."""
+async def score_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body and respond with a score as JSON; the app supports no lifespan events."""
     assert scope["type"] == "http"
     await whole_body(receive)
-    await answer(send, ANSWER)
+    await respond(send, SCORE_BODY)
 
 
 async def whole_body(receive: Receive) -> bytes:
@@ -36,37 +36,37 @@ async def whole_body(receive: Receive) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ConnectionError("the client went away")
+            raise ConnectionError("the client has disconnected")
         body, more = body + message["body"], message["more_body"]
     return body
 
 
-async def answer(send: Send, *chunks: bytes, status: int = 200, content_type: bytes = b"application/json") -> None:
-    """Answer with a body in chunks."""
+async def respond(send: Send, *chunks: bytes, status: int = 200, content_type: bytes = b"application/json") -> None:
+    """Send a response in chunks."""
     await send({"type": "http.response.start", "status": status, "headers": [(b"Content-Type", content_type)]})
     for number, chunk in enumerate(chunks, 1):
         await send({"type": "http.response.body", "body": chunk, "more_body": number < len(chunks)})
 
 
-def replying(*chunks: bytes, status: int = 200, content_type: bytes = b"application/json") -> ASGIApp:
-    """Return an app that always gives the same answer."""
+def fixed_app(*chunks: bytes, status: int = 200, content_type: bytes = b"application/json") -> ASGIApp:
+    """Return an app with one fixed response."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         await whole_body(receive)
-        await answer(send, *chunks, status=status, content_type=content_type)
+        await respond(send, *chunks, status=status, content_type=content_type)
 
     return app
 
 
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
-    """Yield the address of an app on a free port, and shut it down afterwards."""
+    """Serve an app on a free port, and yield its URL."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     thread = Thread(target=server.run)
     thread.start()
     try:
-        until(lambda: server.started or not thread.is_alive())
+        wait_until(lambda: server.started or not thread.is_alive())
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -77,7 +77,7 @@ def serving(app: ASGIApp) -> Iterator[str]:
 
 @contextmanager
 def process(root: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Yield a uvicorn process that captures to a folder, and its address; the process ends afterwards."""
+    """Run a uvicorn process that captures to a folder, and yield the process and its URL."""
     command = [
         sys.executable,
         "-m",
@@ -90,13 +90,15 @@ def process(root: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[s
         "none",
     ]
     variables = {**os.environ, "CAPTURE_ROOT": str(root), **environment}
-    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as it:
+    with subprocess.Popen(
+        command, env=variables, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as server:
         try:
-            assert it.stderr is not None
-            found = next(filter(None, (re.search(r"http://127.0.0.1:\d+", line) for line in it.stderr)))
-            yield it, found[0]
+            assert server.stderr is not None
+            url = next(filter(None, (re.search(r"http://127.0.0.1:\d+", line) for line in server.stderr)))
+            yield server, url[0]
         finally:
-            it.kill()
+            server.kill()
 
 
 def call(
@@ -114,9 +116,9 @@ def call(
         sent.append(message)
 
     async def run() -> Exception | None:
-        whole = {"type": "http", "method": "POST", "path": "/invocations", "headers": list(headers), **scope}
+        full_scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": list(headers), **scope}
         try:
-            await app(whole, receive, send)
+            await app(full_scope, receive, send)
         except Exception as error:  # noqa: BLE001  it is returned
             return error
         return None
@@ -132,14 +134,14 @@ def lines(root: Path) -> list[bytes]:
 
 def events(root: Path) -> list[Event]:
     """Return the events of all capture files, and check that all lines are complete."""
-    found = lines(root)
-    assert all(line.endswith(b"\n") for line in found)
-    return [decode(line) for line in found]
+    capture_lines = lines(root)
+    assert all(line.endswith(b"\n") for line in capture_lines)
+    return [decode(line) for line in capture_lines]
 
 
-def until(is_so: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
     """Wait until a condition is true."""
     end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "it did not come true"
+    while not condition():
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.005)

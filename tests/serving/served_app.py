@@ -1,17 +1,17 @@
-"""The app of the uvicorn process, captured to CAPTURE_ROOT."""
+"""The app of the uvicorn process, with captures in CAPTURE_ROOT."""
 
 from __future__ import annotations
 
 import os
 
 from runner.serving.data_capture import DataCapture
-from tests.serving.served import scores
+from tests.serving.served import score_app
 
 
 def app() -> DataCapture:
-    """Return the app that the environment variables describe."""
+    """Return the app with the settings in environment variables."""
     return DataCapture(
-        scores,
+        score_app,
         os.environ["CAPTURE_ROOT"],
         json_content_types=("application/json", "application/jsonlines"),
         flush_seconds=float(os.environ.get("FLUSH_SECONDS", "600")),

@@ -39,8 +39,8 @@ SCORES: list[float] = DEMO_MODEL.predict(pl.DataFrame(TRAFFIC, orient="row"))[:,
 
 def app_of(model: Model, token: str | None = None, **fields: Any) -> Application:
     """Return the app that serves a model as the endpoint churn."""
-    usual = Fields("features", "score", **fields)
-    return Application(RequestBatcher(model, usual.names), usual, "churn", "AllTraffic", token)
+    request_fields = Fields("features", "score", **fields)
+    return Application(RequestBatcher(model, request_fields.names), request_fields, "churn", "AllTraffic", token)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def lines(rows: list[Any]) -> str:
     return "\n".join(json.dumps({"features": row}) for row in rows)
 
 
-def refusal(response: httpx.Response) -> tuple[int, Any]:
-    """Return the status and the message of the container, also from an error of the runtime."""
+def container_error(response: httpx.Response) -> tuple[int, Any]:
+    """Return the status and the message of the container, also from an error document of the runtime."""
     if response.headers["content-type"] == JSON:
         document = response.json()
         return document.get("OriginalStatusCode", response.status_code), document.get(
@@ -66,8 +66,8 @@ def refusal(response: httpx.Response) -> tuple[int, Any]:
 
 
 @BOTH
-def test_responses_are_those_of_the_model(demo: httpx.Client, path: str) -> None:
-    """For single records and mini-batches, body and media type equal the model's."""
+def test_responses_equal_the_model(demo: httpx.Client, path: str) -> None:
+    """The body and the media type equal the model's, for single records and mini-batches."""
     for rows in (TRAFFIC[:1], TRAFFIC[:2], TRAFFIC, TRAFFIC * 10):
         response = demo.post(path, content=lines(rows), headers={"content-type": LINES})
         assert (response.status_code, response.headers["content-type"]) == (200, LINES)
@@ -75,7 +75,7 @@ def test_responses_are_those_of_the_model(demo: httpx.Client, path: str) -> None
 
 
 @BOTH
-def test_notebook_responses(adult: Path, path: str) -> None:
+def test_responses_equal_the_published_ones(adult: Path, path: str) -> None:
     """The responses to the notebook's requests equal the published bytes."""
     artifact = adult / "ll-adult-prediction-model.tar.gz"
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
@@ -85,12 +85,12 @@ def test_notebook_responses(adult: Path, path: str) -> None:
         post = partial(client.post, path, headers={"content-type": LINES, "accept": LINES})
         assert post(content=one).content == f"{first}\n".encode()
         assert post(content=f"{one}\n{two}").content == f"{first}\n{second}\n".encode()
-        dense = client.post(path, content=one, headers={"content-type": LINES, "accept": JSON})
-        assert dense.text == '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
+        json_response = client.post(path, content=one, headers={"content-type": LINES, "accept": JSON})
+        assert json_response.text == '{"predictions": [{"score": 0.9899773597717285, "predicted_label": 1}]}'
 
 
 @pytest.mark.parametrize(
-    ("accept", "answered"),
+    ("accept", "expected"),
     [
         (None, CSV),
         ("*/*", CSV),
@@ -103,15 +103,15 @@ def test_notebook_responses(adult: Path, path: str) -> None:
         ("image/png, */*;q=0.1", CSV),
     ],
 )
-def test_accept(accept: str | None, answered: str) -> None:
+def test_accept_selects_the_media_type(accept: str | None, expected: str) -> None:
     """The response has the first accepted media type, or the default if any is accepted."""
     with serving(app_of(DEMO_MODEL, accept_type=CSV)) as url, httpx.Client(base_url=url) as client:
         client.headers.pop("accept")
         response = client.post(
             CONTAINER, content=lines(TRAFFIC[:1]), headers={} if accept is None else {"accept": accept}
         )
-    assert response.headers["content-type"] == answered
-    assert response.text == DEMO_MODEL.encode_response(pl.DataFrame(TRAFFIC[:1], orient="row"), answered)
+    assert response.headers["content-type"] == expected
+    assert response.text == DEMO_MODEL.encode_response(pl.DataFrame(TRAFFIC[:1], orient="row"), expected)
 
 
 class LinesFormula(Formula):
@@ -130,9 +130,9 @@ def test_accept_skips_unsupported_media_types(golden: Golden) -> None:
         post = partial(client.post, CONTAINER, content='{"features":[1.5]}')
         response = post(headers={"accept": f"{CSV}, {JSON}, {LINES}"})
         assert (response.headers["content-type"], response.text) == (LINES, '{"score":1.5}\n')
-        refused = post(headers={"accept": f"{JSON}, {CSV}"})
-        assert refused.status_code == 406
-        golden(refused.text)
+        rejected = post(headers={"accept": f"{JSON}, {CSV}"})
+        assert rejected.status_code == 406
+        golden(rejected.text)
 
 
 @BOTH
@@ -148,13 +148,13 @@ def test_accept_skips_unsupported_media_types(golden: Golden) -> None:
         pytest.param("x" * (MAX_BODY_BYTES + 1), {}, 413, id="too large"),
     ],
 )
-def test_invalid_requests(
+def test_invalid_requests_are_rejected(
     demo: httpx.Client, path: str, content: str, headers: dict[str, str], status: int, golden: Golden
 ) -> None:
-    """The container answers with a status and a message, the runtime with a ModelError."""
+    """The container responds with a status and a message, the runtime with a ModelError."""
     response = demo.post(path, content=content, headers=headers)
-    assert refusal(response)[0] == status
-    golden(refusal(response)[1])
+    assert container_error(response)[0] == status
+    golden(container_error(response)[1])
     if path == RUNTIME and status != 413:
         document = response.json()
         assert response.status_code == 424
@@ -169,7 +169,7 @@ def test_invalid_requests(
 
 @BOTH
 def test_failing_model_is_answered_with_500(path: str, golden: Golden) -> None:
-    """The response hides the exception, and the server keeps running."""
+    """The response does not contain the exception, and the server keeps running."""
 
     def scores(features: pl.DataFrame) -> NDArray[np.float64]:
         if features[0, 0] < 0:
@@ -178,9 +178,9 @@ def test_failing_model_is_answered_with_500(path: str, golden: Golden) -> None:
 
     with serving(app_of(Formula(scores))) as url, httpx.Client(base_url=url) as client:
         failed = client.post(path, content='{"features":[-1.5]}')
-        assert refusal(failed)[0] == 500
+        assert container_error(failed)[0] == 500
         assert "innermost" not in failed.text
-        golden(refusal(failed)[1])
+        golden(container_error(failed)[1])
         assert failed.status_code == (424 if path == RUNTIME else 500)
         assert client.post(path, content='{"features":[1.5]}').text == '{"score":1.5}\n'
 
@@ -196,45 +196,47 @@ def test_failing_model_is_answered_with_500(path: str, golden: Golden) -> None:
         pytest.param(RUNTIME, {"custom-attributes": "x" * 1025}, id="long attributes"),
     ],
 )
-def test_validation(demo: httpx.Client, path: str, headers: dict[str, str], golden: Golden) -> None:
+def test_runtime_validates_endpoint_variant_and_headers(
+    demo: httpx.Client, path: str, headers: dict[str, str], golden: Golden
+) -> None:
     """Errors of SageMaker's runtime itself are ValidationErrors."""
-    named = {f"x-amzn-sagemaker-{name}": value for name, value in headers.items()}
-    response = demo.post(path, content=lines(TRAFFIC[:1]), headers=named)
+    sent_headers = {f"x-amzn-sagemaker-{name}": value for name, value in headers.items()}
+    response = demo.post(path, content=lines(TRAFFIC[:1]), headers=sent_headers)
     assert (response.status_code, response.headers["x-amzn-errortype"]) == (400, "ValidationError")
     golden(response.json()["Message"])
     if path == RUNTIME and "target-variant" not in headers:
-        refused = demo.post(CONTAINER, content=lines(TRAFFIC[:1]), headers=named)
-        assert (refused.status_code, refused.text) == (400, response.json()["Message"])
+        rejected = demo.post(CONTAINER, content=lines(TRAFFIC[:1]), headers=sent_headers)
+        assert (rejected.status_code, rejected.text) == (400, response.json()["Message"])
 
 
-def test_headers_of_the_runtime(demo: httpx.Client) -> None:
+def test_runtime_adds_response_headers(demo: httpx.Client) -> None:
     """The runtime names the variant, echoes the custom attributes and adds a request id."""
     marks = {"x-amzn-sagemaker-custom-attributes": "trace=1", "x-amzn-sagemaker-inference-id": "x" * 64}
-    answers = [demo.post(RUNTIME, content=content, headers=marks) for content in (lines(TRAFFIC[:1]), "")]
-    assert [answer.status_code for answer in answers] == [200, 424]
-    assert len({uuid.UUID(answer.headers["x-amzn-requestid"], version=4) for answer in answers}) == 2
-    assert answers[0].headers["x-amzn-invoked-production-variant"] == "AllTraffic"
-    assert answers[0].headers["x-amzn-sagemaker-custom-attributes"] == "trace=1"
+    responses = [demo.post(RUNTIME, content=content, headers=marks) for content in (lines(TRAFFIC[:1]), "")]
+    assert [response.status_code for response in responses] == [200, 424]
+    assert len({uuid.UUID(response.headers["x-amzn-requestid"], version=4) for response in responses}) == 2
+    assert responses[0].headers["x-amzn-invoked-production-variant"] == "AllTraffic"
+    assert responses[0].headers["x-amzn-sagemaker-custom-attributes"] == "trace=1"
     assert "x-amzn-sagemaker-custom-attributes" not in demo.post(RUNTIME, content=lines(TRAFFIC[:1])).headers
 
 
 @BOTH
 def test_large_bodies_are_rejected_early(demo: httpx.Client, path: str) -> None:
-    """By content-length before the body arrives, otherwise as soon as the limit is exceeded."""
+    """A too large content-length is rejected before the body arrives, chunks as soon as they exceed the limit."""
     with socket.create_connection((demo.base_url.host, demo.base_url.port or 0), timeout=20) as connection:
         connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**40}\r\n\r\n".encode())
         assert connection.recv(12) == b"HTTP/1.1 413"
     largest = demo.post(path, content=b" " * MAX_BODY_BYTES)
-    assert refusal(largest)[0] == 400
-    assert refusal(largest) == refusal(demo.post(path, content=b""))
+    assert container_error(largest)[0] == 400
+    assert container_error(largest) == container_error(demo.post(path, content=b""))
     chunks = (b" " * 2**20 for _ in range(7))
     assert demo.post(path, content=chunks).status_code == 413
 
 
-def test_chunked_bodies(demo: httpx.Client) -> None:
-    """Chunks are joined; a client that disconnects before the last one does no harm."""
-    whole = lines(TRAFFIC).encode()
-    chunks = (whole[i : i + 1000] for i in range(0, len(whole), 1000))
+def test_chunked_bodies_are_joined(demo: httpx.Client) -> None:
+    """Chunks are joined; a client that disconnects before the last one is ignored."""
+    body = lines(TRAFFIC).encode()
+    chunks = (body[i : i + 1000] for i in range(0, len(body), 1000))
     assert demo.post(CONTAINER, content=chunks).text.count("\n") == len(TRAFFIC)
     with socket.create_connection((demo.base_url.host, demo.base_url.port or 0)) as connection:
         connection.sendall(f"POST {CONTAINER} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc".encode())
@@ -245,13 +247,13 @@ def test_chunked_bodies(demo: httpx.Client) -> None:
     ("method", "path", "status"),
     [("GET", CONTAINER, 405), ("GET", RUNTIME, 405), ("POST", "/ping", 405), ("GET", "/", 404), ("POST", "/x", 404)],
 )
-def test_other_paths(demo: httpx.Client, method: str, path: str, status: int) -> None:
-    """Other paths and methods are not found."""
+def test_other_paths_and_methods_are_rejected(demo: httpx.Client, method: str, path: str, status: int) -> None:
+    """The status is 404 for other paths and 405 for other methods."""
     assert demo.request(method, path).status_code == status
 
 
-def test_ping(demo: httpx.Client) -> None:
-    """/ping answers with 200."""
+def test_ping_has_status_200(demo: httpx.Client) -> None:
+    """The response to /ping has the status 200."""
     response = demo.get("/ping")
     assert (response.status_code, response.json()) == (200, {})
 
@@ -273,11 +275,13 @@ def test_ping_reports_the_capture_status(tmp_path: Path, token: str | None) -> N
     assert event.input.data == lines(TRAFFIC[:2])
 
 
-@pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer Sesame", "Bearer sesamé", "Basic sesame", "sesame"])
-def test_requests_without_the_token_are_rejected(given: str | None) -> None:
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer Sesame", "Bearer sesamé", "Basic sesame", "sesame"]
+)
+def test_requests_without_the_token_are_rejected(authorization: str | None) -> None:
     """The error does not contain the token."""
     with serving(app_of(DEMO_MODEL, "sesame")) as url, httpx.Client(base_url=url) as client:
-        headers = {} if given is None else {b"authorization": given.encode()}
+        headers = {} if authorization is None else {b"authorization": authorization.encode()}
         runtime, container = (
             client.post(path, content=lines(TRAFFIC[:1]), headers=headers) for path in (RUNTIME, CONTAINER)
         )
@@ -297,12 +301,12 @@ def test_requests_with_the_token_are_answered(path: str) -> None:
         assert client.post(path, content=lines(TRAFFIC[:1]), headers=headers).status_code == 200
 
 
-def test_concurrent_requests(demo: httpx.Client) -> None:
-    """Hundreds of requests over many connections each get their own response."""
+def test_concurrent_requests_get_their_own_responses(demo: httpx.Client) -> None:
+    """Hundreds of concurrent requests each get the response to their own records."""
 
-    def ask(row: list[float]) -> str:
+    def respond(row: list[float]) -> str:
         return demo.post(RUNTIME, content=lines([row])).text
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, TRAFFIC))
-    assert [json.loads(answer)["score"] for answer in answers] == pytest.approx(SCORES, abs=1e-15)
+        responses = list(pool.map(respond, TRAFFIC))
+    assert [json.loads(response)["score"] for response in responses] == pytest.approx(SCORES, abs=1e-15)

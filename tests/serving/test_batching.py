@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
-from hypothesis import settings as effort
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.serving.batching import MAX_BATCH_ROWS, RequestBatcher
-from runner.serving.requests import Refusal, RequestReader
+from runner.serving.requests import RequestError, RequestReader
 from runner.serving.responses import encode_response
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
@@ -46,23 +46,24 @@ PLANS = LinearModel(
 )
 
 Row = Sequence[Any]
-Asked = tuple[Sequence[Row], str]
+Request = tuple[Sequence[Row], str]
 
 
-def answers(model: Model, *asked: Asked) -> list[str | Refusal]:
+def responses_to(model: Model, *requests: Request) -> list[str | RequestError]:
     """Return the responses to requests that arrive together."""
 
-    async def ask() -> list[Any]:
+    async def respond() -> list[Any]:
         batches = RequestBatcher(model, FIELDS.names, is_fast=isinstance(model, LocalModel) and model.is_fast)
-        requests = [
-            batches.reply(RequestReader(FIELDS).typed([list(row) for row in rows]), accept) for rows, accept in asked
+        reader = RequestReader(FIELDS)
+        responses = [
+            batches.respond(reader.with_types([list(row) for row in rows]), accept) for rows, accept in requests
         ]
-        return await asyncio.gather(*requests, return_exceptions=True)
+        return await asyncio.gather(*responses, return_exceptions=True)
 
-    return asyncio.run(ask())
+    return asyncio.run(respond())
 
 
-def alone(model: Model, rows: Sequence[Row], accept: str) -> str:
+def response_alone(model: Model, rows: Sequence[Row], accept: str) -> str:
     """Return the response to one request, with column types inferred by polars."""
     names = [f"column_{d}" for d in range(len(rows[0]))]
     return encode_response(
@@ -70,7 +71,7 @@ def alone(model: Model, rows: Sequence[Row], accept: str) -> str:
     )
 
 
-def refusing(function: Callable[[pl.DataFrame], NDArray[np.float64]], error: BaseException) -> Formula:
+def failing_formula(function: Callable[[pl.DataFrame], NDArray[np.float64]], error: BaseException) -> Formula:
     """Return a model that raises an error if the first feature is negative."""
 
     def scores(features: pl.DataFrame) -> NDArray[np.float64]:
@@ -83,8 +84,8 @@ def refusing(function: Callable[[pl.DataFrame], NDArray[np.float64]], error: Bas
 
 number = st.integers(-(2**70), 2**70) | st.floats(-1e30, 1e30)
 accepts = st.sampled_from([LINES, LINES, JSON, CSV])
-measured = st.lists(st.tuples(*[number] * 10), min_size=1, max_size=4)
-planned = st.lists(
+demo_rows = st.lists(st.tuples(*[number] * 10), min_size=1, max_size=4)
+plans_rows = st.lists(
     st.tuples(
         st.none() | st.sampled_from(["north", "Zürich\u2028", "else"]),
         st.none() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6),
@@ -95,19 +96,21 @@ planned = st.lists(
 )
 
 
-@effort(max_examples=60)
-@given(st.lists(st.tuples(measured, accepts), min_size=1, max_size=12))
-def test_linear_learner_responses_equal_those_of_single_calls(asked: list[Asked]) -> None:
-    """For any mixture of integers, floats and integers beyond 64 bits, to the byte."""
-    expected = [alone(DEMO_MODEL, [[_json(v) for v in row] for row in rows], accept) for rows, accept in asked]
-    assert answers(DEMO_MODEL, *asked) == expected
+@hypothesis_settings(max_examples=60)
+@given(st.lists(st.tuples(demo_rows, accepts), min_size=1, max_size=12))
+def test_linear_learner_responses_equal_those_of_single_calls(requests: list[Request]) -> None:
+    """Responses are byte-identical for any mixture of integers, floats and integers beyond 64 bits."""
+    expected = [
+        response_alone(DEMO_MODEL, [[_json(v) for v in row] for row in rows], accept) for rows, accept in requests
+    ]
+    assert responses_to(DEMO_MODEL, *requests) == expected
 
 
-@effort(max_examples=60)
-@given(st.lists(st.tuples(planned, accepts), min_size=1, max_size=12))
-def test_linear_responses_equal_those_of_single_calls(asked: list[Asked]) -> None:
-    """For strings, booleans and nulls, also with line separators in labels."""
-    assert answers(PLANS, *asked) == [alone(PLANS, rows, accept) for rows, accept in asked]
+@hypothesis_settings(max_examples=60)
+@given(st.lists(st.tuples(plans_rows, accepts), min_size=1, max_size=12))
+def test_linear_responses_equal_those_of_single_calls(requests: list[Request]) -> None:
+    """Responses are equal for strings, booleans and nulls, also with line separators in labels."""
+    assert responses_to(PLANS, *requests) == [response_alone(PLANS, rows, accept) for rows, accept in requests]
 
 
 def _json(value: float) -> float:
@@ -118,7 +121,7 @@ def _json(value: float) -> float:
 def test_requests_of_one_type_are_one_call() -> None:
     """Single records and mini-batches that arrive together are joined."""
     model = Formula(additive)
-    assert answers(model, ([[1.0]], LINES), ([[2.0], [3.0]], LINES), ([[4.0]], LINES)) == [
+    assert responses_to(model, ([[1.0]], LINES), ([[2.0], [3.0]], LINES), ([[4.0]], LINES)) == [
         '{"score":1.0}\n',
         '{"score":2.0}\n{"score":3.0}\n',
         '{"score":4.0}\n',
@@ -130,25 +133,25 @@ def test_requests_of_different_types_are_separate_calls() -> None:
     """Other requests never change the types of a request."""
     types = []
 
-    def seen(features: pl.DataFrame) -> NDArray[np.float64]:
+    def record_types(features: pl.DataFrame) -> NDArray[np.float64]:
         types.append((str(features.dtypes[0]), features.height))
         return np.zeros(features.height)
 
     rows: list[list[Row]] = [[[1]], [[1.5]], [[2]], [[1], [2.5]], [["a"]], [[None]], [[True]], [[2**63]], [[1], [None]]]
-    answers(Formula(seen), *((each, LINES) for each in rows))
+    responses_to(Formula(record_types), *((each, LINES) for each in rows))
     assert types == [("Int64", 4), ("Float64", 4), ("String", 1), ("Null", 1), ("Boolean", 1)]
 
 
-def test_rows_of_a_call_are_bounded() -> None:
+def test_rows_of_a_call_are_limited() -> None:
     """Requests are joined up to MAX_BATCH_ROWS; a larger request is one call."""
     model = Formula(additive)
     rows = [[0.0]] * (MAX_BATCH_ROWS // 2 + 1)
-    answers(model, (rows, LINES), (rows, LINES), ([[1.0]], LINES), (rows * 2, LINES))
+    responses_to(model, (rows, LINES), (rows, LINES), ([[1.0]], LINES), (rows * 2, LINES))
     assert model.batches == [len(rows), len(rows) + 1, 2 * len(rows)]
 
 
 def test_requests_during_a_call_form_the_next_batch() -> None:
-    """They are joined into one call."""
+    """Requests that arrive during a call are joined into the next one."""
     started, ended = threading.Event(), threading.Event()
 
     def slow(features: pl.DataFrame) -> NDArray[np.float64]:
@@ -156,30 +159,30 @@ def test_requests_during_a_call_form_the_next_batch() -> None:
         assert ended.wait(20)
         return additive(features)
 
-    async def ask(batches: RequestBatcher) -> None:
-        one = RequestReader(FIELDS).typed([[1.0]])
-        first = asyncio.create_task(batches.reply(one, LINES))
+    async def send_requests(batches: RequestBatcher) -> None:
+        one = RequestReader(FIELDS).with_types([[1.0]])
+        running = asyncio.create_task(batches.respond(one, LINES))
         await asyncio.to_thread(started.wait, 20)
-        others = [asyncio.create_task(batches.reply(one, LINES)) for _ in range(5)]
+        pending = [asyncio.create_task(batches.respond(one, LINES)) for _ in range(5)]
         await asyncio.sleep(0)
-        others.pop().cancel()
+        pending.pop().cancel()
         ended.set()
-        assert {await task for task in [first, *others]} == {'{"score":1.0}\n'}
+        assert {await task for task in [running, *pending]} == {'{"score":1.0}\n'}
         assert batches.answered == 5
 
     model = Formula(slow)
-    asyncio.run(ask(RequestBatcher(model, FIELDS.names)))
+    asyncio.run(send_requests(RequestBatcher(model, FIELDS.names)))
     assert model.batches == [1, 5]
 
 
 def test_only_the_invalid_request_is_rejected(golden: Golden) -> None:
     """The other requests of its batch are answered."""
-    model = refusing(additive, ModelInputError("formula", "column_0", -1.0, "positive numbers"))
-    first, refusal, third = answers(model, ([[1.0]], LINES), ([[5.0], [-1.0]], LINES), ([[2.0]], LINES))
+    model = failing_formula(additive, ModelInputError("formula", "column_0", -1.0, "positive numbers"))
+    first, error_response, third = responses_to(model, ([[1.0]], LINES), ([[5.0], [-1.0]], LINES), ([[2.0]], LINES))
     assert (first, third) == ('{"score":1.0}\n', '{"score":2.0}\n')
-    assert isinstance(refusal, Refusal)
-    assert (refusal.status, refusal.kind) == (400, None)
-    golden(refusal)
+    assert isinstance(error_response, RequestError)
+    assert (error_response.status, error_response.kind) == (400, None)
+    golden(error_response)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +193,11 @@ def test_only_the_invalid_request_is_rejected(golden: Golden) -> None:
 def test_model_failure_is_answered_and_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     """The request is answered with 500, the exception is logged, and the other requests are answered."""
     with caplog.at_level(logging.ERROR, "shapwatch"):
-        refusal, other = answers(refusing(additive, error), ([[-1.0]], LINES), ([[2.0]], LINES))
+        error_response, other = responses_to(failing_formula(additive, error), ([[-1.0]], LINES), ([[2.0]], LINES))
     assert other == '{"score":2.0}\n'
-    assert isinstance(refusal, Refusal)
-    assert refusal.status == 500
-    assert "secret" not in str(refusal)
+    assert isinstance(error_response, RequestError)
+    assert error_response.status == 500
+    assert "secret" not in str(error_response)
     (record,) = caplog.records
     assert record.exc_info
     assert record.exc_info[1] is error
@@ -203,16 +206,18 @@ def test_model_failure_is_answered_and_logged(error: BaseException, caplog: pyte
 def test_endpoint_error_is_passed_on() -> None:
     """The response contains the message of a remote model."""
     error = EndpointError("http://far/away", 503, "busy", "wait")
-    (refusal,) = answers(refusing(additive, error), ([[-1.0]], LINES))
-    assert isinstance(refusal, Refusal)
-    assert (refusal.status, str(refusal)) == (500, str(error))
+    (error_response,) = responses_to(failing_formula(additive, error), ([[-1.0]], LINES))
+    assert isinstance(error_response, RequestError)
+    assert (error_response.status, str(error_response)) == (500, str(error))
 
 
 def test_unsupported_media_type_is_rejected(golden: Golden) -> None:
     """The status is 406 with the model's message; other requests are answered."""
-    first, second, third = answers(Formula(additive), ([[1.0]], "image/png"), ([[2.0]], "image/png"), ([[3.0]], LINES))
-    assert isinstance(first, Refusal)
-    assert isinstance(second, Refusal)
+    first, second, third = responses_to(
+        Formula(additive), ([[1.0]], "image/png"), ([[2.0]], "image/png"), ([[3.0]], LINES)
+    )
+    assert isinstance(first, RequestError)
+    assert isinstance(second, RequestError)
     assert (first.status, second.status, third) == (406, 406, '{"score":3.0}\n')
     golden(first)
 
@@ -226,7 +231,7 @@ def test_responses_that_cannot_be_split_are_requested_separately(body: str) -> N
             assert accept == CSV
             return body if features.height == 2 else encode_response(Formula(self.function), features, LINES)
 
-    responses = answers(UnsplittableFormula(additive), ([[1.0]], CSV), ([[2.0]], CSV))
+    responses = responses_to(UnsplittableFormula(additive), ([[1.0]], CSV), ([[2.0]], CSV))
     assert responses == [
         '{"score":1.0}\n',
         '{"score":2.0}\n',
@@ -242,11 +247,11 @@ def test_user_code_runs_in_one_separate_thread() -> None:
         threads.add(threading.current_thread())
         return features.to_numpy()[:, 0]
 
-    async def ask() -> list[str]:
+    async def send_requests() -> list[str]:
         batches = RequestBatcher(Formula(scores), FIELDS.names)
-        return [await batches.reply(RequestReader(FIELDS).typed([[float(i)]]), LINES) for i in range(4)]
+        return [await batches.respond(RequestReader(FIELDS).with_types([[float(i)]]), LINES) for i in range(4)]
 
-    assert asyncio.run(ask()) == [f'{{"score":{i}.0}}\n' for i in range(4)]
+    assert asyncio.run(send_requests()) == [f'{{"score":{i}.0}}\n' for i in range(4)]
     (thread,) = threads
     assert thread is not threading.main_thread()
     assert thread.daemon

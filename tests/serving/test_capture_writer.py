@@ -21,10 +21,10 @@ from runner.serving.capture_writer import CaptureWriter
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.object_store import s3_server
-from tests.serving.served import lines, until
+from tests.serving.served import lines, wait_until
 
 AT = datetime(2026, 1, 5, 9, 30, 12, 345_678, tzinfo=UTC)
-NEVER = 600
+NO_FLUSH_SECONDS = 600
 FILE = r"2026/01/05/09/30-12-345-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\.jsonl"
 
 
@@ -41,14 +41,16 @@ class Disk:
         self.free = free
 
     def __call__(self, path: Path) -> Usage:
-        """Return the space; the path is there."""
+        """Return the free bytes, after a check that the path exists."""
         assert path.exists()
         return Usage(self.free)
 
 
-def writer(root: object, flush_seconds: float = NEVER, queue_bytes: int = 2**20, **more: object) -> CaptureWriter:
+def writer(
+    root: object, flush_seconds: float = NO_FLUSH_SECONDS, queue_bytes: int = 2**20, **settings: object
+) -> CaptureWriter:
     """Return a writer without a limit on free disk space."""
-    return CaptureWriter(str(root), flush_seconds, queue_bytes, 0, **more)  # type: ignore[arg-type]
+    return CaptureWriter(str(root), flush_seconds, queue_bytes, 0, **settings)  # type: ignore[arg-type]
 
 
 def names(root: Path) -> list[str]:
@@ -62,13 +64,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture
-def blocked(tmp_path: Path) -> Path:
+def blocked_root(tmp_path: Path) -> Path:
     """A root that cannot be written until its parent, a file, is removed."""
     (tmp_path / "root").write_bytes(b"in the way")
     return tmp_path / "root" / "captures"
 
 
-def test_a_flush_is_one_file_named_after_its_first_event(tmp_path: Path) -> None:
+def test_flush_writes_one_file_named_after_the_first_event(tmp_path: Path) -> None:
     """Events keep their order of arrival; the name has the time of the earliest."""
     capture = writer(tmp_path)
     capture.put(AT.replace(second=50), b"1\n")
@@ -81,7 +83,7 @@ def test_a_flush_is_one_file_named_after_its_first_event(tmp_path: Path) -> None
 
 
 def test_each_hour_has_its_own_file(tmp_path: Path) -> None:
-    """Also across days and years."""
+    """Events of different hours, days and years are in different files."""
     capture = writer(tmp_path)
     for at in (AT, AT.replace(hour=10), AT.replace(day=6), AT.replace(year=2027), AT.replace(minute=59)):
         capture.put(at, b"x\n")
@@ -96,7 +98,7 @@ def test_files_are_written_after_flush_seconds(tmp_path: Path) -> None:
     capture = writer(tmp_path, flush_seconds=0.01)
     for count in range(1, 4):
         capture.put(AT, b"x\n")
-        until(lambda: capture.captured == len(names(tmp_path)) == count)  # noqa: B023  it is called in this round
+        wait_until(lambda: capture.captured == len(names(tmp_path)) == count)  # noqa: B023  it is called in this round
     capture.close()
 
 
@@ -105,57 +107,59 @@ def test_quarter_of_the_queue_starts_a_flush(tmp_path: Path) -> None:
     capture = writer(tmp_path, queue_bytes=4000)
     for _ in range(10):
         capture.put(AT, b"x" * 99 + b"\n")
-    until(lambda: capture.captured == 10)
+    wait_until(lambda: capture.captured == 10)
     capture.close()
     assert len(lines(tmp_path)) == 10
 
 
-def test_full_queue_drops_and_counts_events(blocked: Path, caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
+def test_full_queue_drops_and_counts_events(
+    blocked_root: Path, caplog: pytest.LogCaptureFixture, golden: Golden
+) -> None:
     """Events that do not fit are dropped; queued ones are written once the storage works."""
-    capture = writer(blocked, flush_seconds=0.01, queue_bytes=1000)
+    capture = writer(blocked_root, flush_seconds=0.01, queue_bytes=1000)
     for number in range(15):
         capture.put(AT, b"%99d\n" % number)
     assert capture.dropped == 5
-    blocked.parent.unlink()
-    until(lambda: capture.captured == 10)
+    blocked_root.parent.unlink()
+    wait_until(lambda: capture.captured == 10)
     capture.put(AT, b"%99d\n" % 15)
     capture.close()
-    assert sorted(map(int, lines(blocked))) == [*range(10), 15]
+    assert sorted(map(int, lines(blocked_root))) == [*range(10), 15]
     first, *_ = [text for text in warnings(caplog) if "queue_bytes=1000" in text]
     golden(first)
 
 
 def test_failing_storage_logs_one_warning_and_loses_no_event(
-    blocked: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, golden: Golden
+    blocked_root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
     """Only the first failure and the recovery are logged."""
-    tries = []
-    replacing = storage.replace_file
+    attempts = []
+    replace_file = storage.replace_file
 
-    def counted(location: str) -> AbstractContextManager[Path]:
-        tries.append(location)
-        return replacing(location)
+    def record_attempt(location: str) -> AbstractContextManager[Path]:
+        attempts.append(location)
+        return replace_file(location)
 
-    monkeypatch.setattr(storage, "replace_file", counted)
-    capture = writer(blocked, flush_seconds=0.01)
+    monkeypatch.setattr(storage, "replace_file", record_attempt)
+    capture = writer(blocked_root, flush_seconds=0.01)
     for number in range(4):
         capture.put(AT.replace(hour=number), b"%d\n" % number)
-    until(lambda: len(tries) > 20)
-    blocked.parent.unlink()
-    until(lambda: capture.captured == 4)
+    wait_until(lambda: len(attempts) > 20)
+    blocked_root.parent.unlink()
+    wait_until(lambda: capture.captured == 4)
     capture.close()
-    failed, again = warnings(caplog)
-    assert str(blocked) in failed
-    assert str(blocked) in again
-    golden(f"{failed}\n{again}")
-    assert lines(blocked) == [b"0\n", b"1\n", b"2\n", b"3\n"]
+    failure, recovery = warnings(caplog)
+    assert str(blocked_root) in failure
+    assert str(blocked_root) in recovery
+    golden(f"{failure}\n{recovery}")
+    assert lines(blocked_root) == [b"0\n", b"1\n", b"2\n", b"3\n"]
 
 
 def test_events_that_close_cannot_write_are_counted(
-    blocked: Path, caplog: pytest.LogCaptureFixture, golden: Golden
+    blocked_root: Path, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
-    """A warning has the number of lost events."""
-    capture = writer(blocked)
+    """A warning contains the number of lost events."""
+    capture = writer(blocked_root)
     capture.put(AT, b"1\n")
     capture.put(AT, b"2\n")
     capture.close()
@@ -166,30 +170,30 @@ def test_events_that_close_cannot_write_are_counted(
 def test_full_disk_stops_capture_until_there_is_space(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
-    """New events are dropped; queued ones are written afterwards."""
+    """New events are dropped; queued ones are written once there is space."""
     disk = Disk(free=999)
-    root = tmp_path / "not" / "yet" / "there"
+    root = tmp_path / "new" / "folder"
     capture = CaptureWriter(str(root), 0.01, 2**20, 1000, disk_usage=disk)
     capture.put(AT, b"1\n")
-    until(lambda: capture.stopped)
+    wait_until(lambda: capture.stopped)
     capture.put(AT, b"2\n")
     assert (capture.captured, capture.dropped) == (0, 1)
     assert not root.exists()
     disk.free = 1000
-    until(lambda: not capture.stopped)
+    wait_until(lambda: not capture.stopped)
     capture.put(AT, b"3\n")
     capture.close()
     assert sorted(lines(root)) == [b"1\n", b"3\n"]
-    stopped, dropped, goes_on = warnings(caplog)
+    stopped, dropped, resumed = warnings(caplog)
     assert str(root) in stopped
     assert "min_free_bytes=1000" in stopped
     assert "min_free_bytes=1000" in dropped
-    golden(f"{stopped}\n{dropped}\n{goes_on}")
+    golden(f"{stopped}\n{dropped}\n{resumed}")
 
 
 def test_close_writes_nothing_to_a_full_disk(tmp_path: Path) -> None:
     """The queued events are dropped."""
-    capture = CaptureWriter(str(tmp_path), NEVER, 2**20, 1000, disk_usage=Disk(free=0))
+    capture = CaptureWriter(str(tmp_path), NO_FLUSH_SECONDS, 2**20, 1000, disk_usage=Disk(free=0))
     capture.put(AT, b"1\n")
     capture.close()
     assert (capture.captured, capture.dropped, names(tmp_path)) == (0, 1, [])
@@ -198,25 +202,25 @@ def test_close_writes_nothing_to_a_full_disk(tmp_path: Path) -> None:
 def test_disk_of_unknown_size_is_not_full(tmp_path: Path) -> None:
     """Events are written if the free space is unknown."""
 
-    def unknown(path: Path) -> Usage:
+    def fail(path: Path) -> Usage:
         raise OSError("stale")
 
-    capture = CaptureWriter(str(tmp_path), NEVER, 2**20, 2**62, disk_usage=unknown)
+    capture = CaptureWriter(str(tmp_path), NO_FLUSH_SECONDS, 2**20, 2**62, disk_usage=fail)
     capture.put(AT, b"1\n")
     capture.close()
     assert capture.captured == 1
 
 
-def test_the_real_disk_is_asked(tmp_path: Path) -> None:
-    """No disk has an exabyte left."""
-    capture = CaptureWriter(str(tmp_path), NEVER, 2**20, 2**60)
+def test_default_disk_usage_is_that_of_the_disk(tmp_path: Path) -> None:
+    """No disk has an exabyte of free space."""
+    capture = CaptureWriter(str(tmp_path), NO_FLUSH_SECONDS, 2**20, 2**60)
     capture.put(AT, b"1\n")
     capture.close()
     assert (capture.captured, capture.dropped) == (0, 1)
 
 
-def test_closing_twice_is_closing(tmp_path: Path, caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
-    """A closed writer stays closed; what comes later is dropped and counted."""
+def test_writer_can_be_closed_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
+    """Events after the first call are dropped and counted."""
     capture = writer(tmp_path)
     capture.put(AT, b"1\n")
     capture.close()
@@ -227,37 +231,39 @@ def test_closing_twice_is_closing(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     golden(warnings(caplog)[-1])
 
 
-def test_a_writer_without_events_leaves_nothing(tmp_path: Path) -> None:
-    """No event, no thread, no file."""
+def test_writer_without_events_writes_no_file(tmp_path: Path) -> None:
+    """Without events, closing writes nothing."""
     writer(tmp_path).close()
     assert names(tmp_path) == []
 
 
-def test_dropping_is_warned_of_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
-    """A thousand drops in a minute are one warning; the next minute has its own, with the count so far."""
+def test_dropped_events_are_logged_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, golden: Golden
+) -> None:
+    """Each minute has at most one warning, with the number of events dropped so far."""
     now = 0.0
     capture = writer(tmp_path, seconds=lambda: now)
     for _ in range(1000):
-        capture.drop("a test says so")
+        capture.drop("the queue is full")
     now = 61.0
-    capture.drop("a test says so")
+    capture.drop("the queue is full")
     first, second = warnings(caplog)
     golden(f"{first}\n{second}")
-    capture.drop("a test says so")
+    capture.drop("the queue is full")
     capture.close()
     capture.close()
     assert len(warnings(caplog)) == 3
 
 
 def test_events_of_many_threads_are_all_written(tmp_path: Path) -> None:
-    """Four threads and a writer that flushes all the time lose and mix up nothing."""
+    """Four threads put events while the writer flushes continuously."""
     capture = writer(tmp_path, flush_seconds=0)
 
-    def work(number: int) -> None:
+    def put_events(number: int) -> None:
         for i in range(1000):
             capture.put(AT, b"%d,%d\n" % (number, i))
 
-    threads = [Thread(target=work, args=(number,)) for number in range(4)]
+    threads = [Thread(target=put_events, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -267,11 +273,11 @@ def test_events_of_many_threads_are_all_written(tmp_path: Path) -> None:
     assert (capture.captured, capture.dropped) == (4000, 0)
 
 
-def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket gets the same files, and no disk is asked."""
+def test_files_are_written_to_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket contains the same files; the free space of a local disk is not checked."""
     with s3_server(monkeypatch) as bucket:
         root = f"{bucket.url}/capture/churn/AllTraffic"
-        capture = CaptureWriter(root, NEVER, 2**20, 2**62)
+        capture = CaptureWriter(root, NO_FLUSH_SECONDS, 2**20, 2**62)
         capture.put(AT, b"1\n")
         capture.put(AT, b"2\n")
         capture.close()
@@ -280,12 +286,12 @@ def test_captures_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) ->
         assert storage.read(file.location) == b"1\n2\n"
 
 
-def test_a_missing_bucket_is_a_failure_that_is_warned_of(
+def test_missing_bucket_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
-    """The error of an object store is a warning, and its events are counted in the end."""
+    """The error of the object store is a warning, and the events are counted as dropped."""
     with s3_server(monkeypatch):
-        capture = CaptureWriter("s3://absent/capture", NEVER, 2**20, 0)
+        capture = CaptureWriter("s3://absent/capture", NO_FLUSH_SECONDS, 2**20, 0)
         capture.put(AT, b"1\n")
         capture.close()
     assert capture.dropped == 1
@@ -293,8 +299,8 @@ def test_a_missing_bucket_is_a_failure_that_is_warned_of(
 
 
 @pytest.mark.parametrize("ending", ["pass", "os.fork() and os.wait()", "sys.exit(3)", "raise ValueError"])
-def test_a_process_that_just_ends_loses_nothing(tmp_path: Path, ending: str) -> None:
-    """An interpreter that ends, however, writes what waits; a fork before the first event writes its own."""
+def test_exit_of_the_process_writes_the_queue(tmp_path: Path, ending: str) -> None:
+    """The queue is written at any exit of the interpreter; a forked process writes its own events."""
     before, after = (ending, "pass") if "fork" in ending else ("pass", ending)
     script = (
         "import os, sys; from datetime import datetime, UTC; from runner.serving.capture_writer import CaptureWriter\n"
@@ -306,15 +312,15 @@ def test_a_process_that_just_ends_loses_nothing(tmp_path: Path, ending: str) -> 
 
 
 def test_close_does_not_wait_for_an_unresponsive_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It returns after CLOSE_SECONDS and counts the lost events."""
+    """close() returns after CLOSE_SECONDS and counts the lost events."""
     released = Event()
 
     @contextmanager
-    def silent(_: str) -> Iterator[Path]:
+    def hang(_: str) -> Iterator[Path]:
         released.wait(30)
         yield tmp_path / "late"
 
-    monkeypatch.setattr(storage, "replace_file", silent)
+    monkeypatch.setattr(storage, "replace_file", hang)
     monkeypatch.setattr(capture_writer, "CLOSE_SECONDS", 0.3)
     capture = writer(tmp_path, flush_seconds=0.01)
     for _ in range(5):

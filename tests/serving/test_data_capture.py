@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from threading import Event as Flag
+from threading import Event as ThreadEvent
 from threading import Thread
 from typing import Any
 
@@ -43,46 +43,46 @@ from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.object_store import s3_server
 from tests.serving.served import (
-    ANSWER,
-    answer,
+    SCORE_BODY,
     call,
     events,
+    fixed_app,
     lines,
     process,
-    replying,
-    scores,
+    respond,
+    score_app,
     serving,
-    until,
+    wait_until,
     whole_body,
 )
 from tests.sources.reading import read_window
 
 PUBLISHED = (CHECKOUT / "tests" / "expected" / "capture.jsonl").read_bytes().splitlines(keepends=True)
 JSON = (b"content-type", b"application/json")
-NEVER = 600
+NO_FLUSH_SECONDS = 600
 
 
-def capturing(
+def captured_app(
     app: ASGIApp, root: object, environment: CaptureEnvironment | None = None, **settings: Any
 ) -> DataCapture:
     """Return a capture that writes only when it is closed."""
-    settings = {"flush_seconds": NEVER, "min_free_bytes": 0, **settings}
+    settings = {"flush_seconds": NO_FLUSH_SECONDS, "min_free_bytes": 0, **settings}
     return DataCapture(app, str(root), environment=environment, **settings)
 
 
-def sides(root: Path) -> list[tuple[Payload | None, Payload | None]]:
+def payload_pairs(root: Path) -> list[tuple[Payload | None, Payload | None]]:
     """Return the request and the response of each captured event."""
     return [(event.input, event.output) for event in events(root)]
 
 
 @pytest.mark.parametrize("line", PUBLISHED, ids=["one record", "mini-batch"])
 def test_published_lines_are_reproduced(tmp_path: Path, line: bytes) -> None:
-    """The bodies of the notebook give the notebook's lines, to the byte."""
+    """The capture of the notebook's bodies equals the notebook's lines, byte for byte."""
     event = decode(line)
     assert event.input is not None
     assert event.output is not None
-    app = capturing(
-        replying(event.output.data.encode(), content_type=b"application/jsonlines"),
+    app = captured_app(
+        fixed_app(event.output.data.encode(), content_type=b"application/jsonlines"),
         tmp_path,
         json_content_types=["application/jsonlines"],
         environment=CaptureEnvironment(
@@ -90,10 +90,10 @@ def test_published_lines_are_reproduced(tmp_path: Path, line: bytes) -> None:
         ),
     )
     with serving(app) as url:
-        reply = httpx.post(
+        response = httpx.post(
             f"{url}/invocations", content=event.input.data, headers={"Content-Type": "application/jsonlines"}
         )
-    assert reply.content == event.output.data.encode()
+    assert response.content == event.output.data.encode()
     (file,) = tmp_path.rglob("*.jsonl")
     assert file.relative_to(tmp_path).as_posix().startswith("2023/01/19/05/31-46-585-")
     assert file.read_bytes() == line
@@ -103,7 +103,7 @@ def test_defaults_equal_those_of_conf() -> None:
     """The defaults of CaptureSettings equal conf/data_capture."""
     configured = OmegaConf.to_container(OmegaConf.load(CHECKOUT / "conf" / "data_capture" / "endpoint.yaml"))
     defaults = asdict(CaptureSettings())
-    assert configured == {name: list(it) if isinstance(it, tuple) else it for name, it in defaults.items()}
+    assert configured == {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
 
 
 @pytest.mark.parametrize(
@@ -123,21 +123,21 @@ def test_defaults_equal_those_of_conf() -> None:
 )
 def test_media_type_selects_the_encoding(tmp_path: Path, header: bytes | None, encoding: str) -> None:
     """Parameters and upper case are ignored but recorded; other types become BASE64."""
-    app = capturing(replying(b"1,2\n", content_type=header or b""), tmp_path)
+    app = captured_app(fixed_app(b"1,2\n", content_type=header or b""), tmp_path)
     call(app, b"1,2\n", headers=[] if header is None else [(b"content-type", header)])
     app.close()
-    written = "MSwyCg==" if encoding == "BASE64" else "1,2\n"
-    expected = Payload((header or b"").decode("latin-1"), written, encoding)
-    assert sides(tmp_path) == [(expected, expected)]
+    data = "MSwyCg==" if encoding == "BASE64" else "1,2\n"
+    expected = Payload((header or b"").decode("latin-1"), data, encoding)
+    assert payload_pairs(tmp_path) == [(expected, expected)]
 
 
 def test_content_types_replace_the_defaults(tmp_path: Path) -> None:
-    """Naming only application/jsonlines makes application/json BASE64."""
-    app = capturing(scores, tmp_path, json_content_types=["Application/JsonLines"], csv_content_types=[])
+    """With json_content_types=[application/jsonlines], application/json is captured as BASE64."""
+    app = captured_app(score_app, tmp_path, json_content_types=["Application/JsonLines"], csv_content_types=[])
     for name in (b"application/jsonlines", b"application/json", b"text/csv"):
         call(app, b"1", headers=[(b"content-type", name)])
     app.close()
-    assert [side.encoding for side, _ in sides(tmp_path) if side] == ["JSON", "BASE64", "BASE64"]
+    assert [side.encoding for side, _ in payload_pairs(tmp_path) if side] == ["JSON", "BASE64", "BASE64"]
 
 
 @given(st.binary() | st.text().map(str.encode), st.binary() | st.text().map(str.encode), st.integers(1, 5))
@@ -148,12 +148,12 @@ def test_any_body_is_captured(
     root = tmp_path_factory.mktemp("any")
     size = len(request) // chunks + 1
     parts = [request[i : i + size] for i in range(0, len(request), size)] or [b""]
-    app = capturing(replying(response), root)
+    app = captured_app(fixed_app(response), root)
     sent, raised = call(app, *parts, headers=[JSON])
     assert raised is None
     assert sent[1]["body"] == response
     app.close()
-    for side, body in zip(*sides(root), [request, response], strict=True):
+    for side, body in zip(*payload_pairs(root), [request, response], strict=True):
         assert side is not None
         if side.encoding == "BASE64":
             assert base64.b64decode(side.data) == body
@@ -163,16 +163,16 @@ def test_any_body_is_captured(
             assert payloads.body_text(side).encode() == body
 
 
-def test_chunks_pass_without_delay(tmp_path: Path) -> None:
-    """A client receives the first chunk before the app sends the last; the event has all."""
-    seen = Flag()
+def test_chunks_are_passed_on_without_delay(tmp_path: Path) -> None:
+    """A client receives the first chunk before the app sends the last one; the event contains both."""
+    first_chunk_received = ThreadEvent()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         received = await whole_body(receive)
         await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
         await send({"type": "http.response.body", "body": received, "more_body": True})
-        while not seen.is_set():
+        while not first_chunk_received.is_set():
             await asyncio.sleep(0.005)
         await send({"type": "http.response.body", "body": b"]"})
 
@@ -180,26 +180,28 @@ def test_chunks_pass_without_delay(tmp_path: Path) -> None:
         yield from (b"[", b"1,", b"2,", b"3")
 
     with (
-        serving(capturing(app, tmp_path)) as url,
-        httpx.stream("POST", f"{url}/invocations", content=body(), headers={"Content-Type": "application/json"}) as it,
+        serving(captured_app(app, tmp_path)) as url,
+        httpx.stream(
+            "POST", f"{url}/invocations", content=body(), headers={"Content-Type": "application/json"}
+        ) as response,
     ):
-        chunks = it.iter_raw()
+        chunks = response.iter_raw()
         assert next(chunks) == b"[1,2,3"
         assert lines(tmp_path) == []
-        seen.set()
+        first_chunk_received.set()
         assert b"".join(chunks) == b"]"
     expected = [Payload("application/json", text, "JSON") for text in ("[1,2,3", "[1,2,3]")]
-    assert sides(tmp_path) == [tuple(expected)]
+    assert payload_pairs(tmp_path) == [tuple(expected)]
 
 
 def test_only_successful_invocations_are_captured(tmp_path: Path) -> None:
-    """Other methods, paths and statuses give no event."""
+    """Other methods, paths and statuses are not captured."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         status = int(dict(scope["headers"]).get(b"x-status", b"200"))
-        await answer(send, b"{}", status=status)
+        await respond(send, b"{}", status=status)
 
-    capture = capturing(app, tmp_path)
+    capture = captured_app(app, tmp_path)
     for path in ("/invocations", "/endpoints/churn/invocations", "/ping", "/invocations/", "/other-invocations"):
         call(capture, b"{}", path=path)
     for method in ("GET", "PUT", "HEAD"):
@@ -212,7 +214,7 @@ def test_only_successful_invocations_are_captured(tmp_path: Path) -> None:
 
 def test_paths_of_invocations_are_configurable(tmp_path: Path) -> None:
     """`paths` lists the endings of invocation paths."""
-    capture = capturing(scores, tmp_path, paths=("/predict", ":score"))
+    capture = captured_app(score_app, tmp_path, paths=("/predict", ":score"))
     for path in ("/v1/predict", "/models/churn:score", "/invocations"):
         call(capture, b"{}", path=path)
     capture.close()
@@ -221,47 +223,47 @@ def test_paths_of_invocations_are_configurable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [("REQUEST",), ("RESPONSE",)])
 def test_only_the_configured_sides_are_captured(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """The key of the other side is missing."""
-    capture = capturing(scores, tmp_path, capture_options=options)
+    """The other side of an invocation is None."""
+    capture = captured_app(score_app, tmp_path, capture_options=options)
     call(capture, b"{}", headers=[JSON])
     capture.close()
-    ((request, response),) = sides(tmp_path)
+    ((request, response),) = payload_pairs(tmp_path)
     assert (request is not None, response is not None) == ("REQUEST" in options, "RESPONSE" in options)
 
 
 def test_inference_ids_and_custom_attributes_are_captured(tmp_path: Path) -> None:
-    """They are captured unchanged, with any bytes, and only if the client sent them."""
+    """Both headers are captured unchanged, and only if the client sent them."""
     names = (b"x-amzn-sagemaker-inference-id", b"x-amzn-sagemaker-custom-attributes")
     values = [(b"7", b"a=1,b"), (b"\xc3\xa9", b"\xc3\xa9"), (b"\xe9", b"\xff"), (b"", b"")]
-    capture = capturing(scores, tmp_path)
+    capture = captured_app(score_app, tmp_path)
     call(capture, b"{}")
     for pair in values:
         call(capture, b"{}", headers=list(zip(names, pair, strict=True)))
     capture.close()
-    found = [(event.inference_id, event.custom_attributes) for event in events(tmp_path)]
-    assert found == [(None, ()), ("7", ("a=1,b",)), ("é", ("é",)), ("é", ("ÿ",)), ("", ())]
+    captured = [(event.inference_id, event.custom_attributes) for event in events(tmp_path)]
+    assert captured == [(None, ()), ("7", ("a=1,b",)), ("é", ("é",)), ("é", ("ÿ",)), ("", ())]
     assert b"inferenceId" not in lines(tmp_path)[0]
 
 
 def test_each_event_has_its_own_id_and_time(tmp_path: Path) -> None:
-    """Ids are unique; times are those of arrival in UTC."""
+    """Ids are unique; times are the arrival times in UTC."""
     before = datetime.now(UTC).replace(microsecond=0)
-    capture = capturing(scores, tmp_path)
+    capture = captured_app(score_app, tmp_path)
     for _ in range(3):
         call(capture, b"{}")
     capture.close()
-    found = events(tmp_path)
-    assert len({event.event_id for event in found}) == 3
-    assert all(before <= event.at <= datetime.now(UTC) for event in found)
+    captured = events(tmp_path)
+    assert len({event.event_id for event in captured}) == 3
+    assert all(before <= event.at <= datetime.now(UTC) for event in captured)
 
 
 def test_events_are_in_the_folder_of_their_hour(tmp_path: Path) -> None:
     """The monitor's reader finds each event in its window."""
     start = datetime(2026, 1, 5, 8, 59, 57, tzinfo=UTC)
     ticks = count()
-    reply = b'{"score":0.5}\n'
-    capture = capturing(
-        replying(reply), tmp_path, CaptureEnvironment(clock=lambda: start + timedelta(seconds=next(ticks)))
+    response = b'{"score":0.5}\n'
+    capture = captured_app(
+        fixed_app(response), tmp_path, CaptureEnvironment(clock=lambda: start + timedelta(seconds=next(ticks)))
     )
     headers = [JSON, (b"x-amzn-sagemaker-custom-attributes", b"x")]
     for number in range(8):
@@ -270,32 +272,34 @@ def test_events_are_in_the_folder_of_their_hour(tmp_path: Path) -> None:
     capture.close()
     assert len(list(tmp_path.rglob("09/00-00-000-*.jsonl"))) == len(list(tmp_path.rglob("08/59-57-000-*.jsonl"))) == 1
     tree = EndpointSource("endpoint", str(tmp_path), 1)
-    found = read_window(tree, Window.parse("2026-01-05T09"))
-    assert (found.events, found.outside, found.probes, found.rejected) == (4, 3, 1, {})
-    assert (found.rows, found.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
+    captured = read_window(tree, Window.parse("2026-01-05T09"))
+    assert (captured.events, captured.outside, captured.probes, captured.rejected) == (4, 3, 1, {})
+    assert (captured.rows, captured.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
 
 
 def test_fast_reader_reads_captured_events(tmp_path: Path) -> None:
-    """Thousands of events, with and without custom attributes."""
+    """3,000 captured events, with and without custom attributes, are read by the fast reader."""
     at = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
-    capture = capturing(scores, tmp_path, CaptureEnvironment(clock=lambda: at))
+    capture = captured_app(score_app, tmp_path, CaptureEnvironment(clock=lambda: at))
     for number in range(3000):
         more = [(b"x-amzn-sagemaker-custom-attributes", b"n=%d" % number)] if number % 2 else []
         call(capture, b'{"features":[%d,1.5]}' % number, headers=[JSON, *more])
     capture.close()
-    found = read_window(EndpointSource("endpoint", str(tmp_path), 0), Window.parse("2026-01-05T09"))
-    assert sorted(found.rows) == [(number, 1.5) for number in range(3000)]
+    captured = read_window(EndpointSource("endpoint", str(tmp_path), 0), Window.parse("2026-01-05T09"))
+    assert sorted(captured.rows) == [(number, 1.5) for number in range(3000)]
 
 
-def test_generator_draws_the_sample(tmp_path: Path) -> None:
-    """The captured share is close to sampling_percentage."""
-    capture = capturing(scores, tmp_path, CaptureEnvironment(draw=random.Random(7).random), sampling_percentage=20)
+def test_sampling_percentage_is_the_captured_share(tmp_path: Path) -> None:
+    """The random numbers decide which invocations are captured."""
+    capture = captured_app(
+        score_app, tmp_path, CaptureEnvironment(draw=random.Random(7).random), sampling_percentage=20
+    )
     for number in range(500):
         call(capture, b"%d" % number, headers=[JSON])
     capture.close()
     rng = random.Random(7)
     expected = [str(number) for number in range(500) if rng.random() < 0.2]
-    assert [side.data for side, _ in sides(tmp_path) if side] == expected
+    assert [side.data for side, _ in payload_pairs(tmp_path) if side] == expected
     assert 70 < len(expected) < 130
     assert capture.status == {
         "CaptureStatus": "Stopped",
@@ -306,8 +310,8 @@ def test_generator_draws_the_sample(tmp_path: Path) -> None:
 
 
 def test_zero_percent_captures_nothing(tmp_path: Path) -> None:
-    """sampling_percentage=0 gives no events."""
-    capture = capturing(scores, tmp_path, sampling_percentage=0)
+    """With sampling_percentage=0, there are no events."""
+    capture = captured_app(score_app, tmp_path, sampling_percentage=0)
     for _ in range(50):
         call(capture, b"{}")
     assert capture.status["CaptureStatus"] == "Started"
@@ -329,17 +333,17 @@ def test_zero_percent_captures_nothing(tmp_path: Path) -> None:
 def test_invalid_settings_are_rejected(settings: dict[str, Any], golden: Golden) -> None:
     """The error names the key and the value."""
     with golden.raises(SettingsError) as caught:
-        capturing(scores, "nowhere", **settings)
+        captured_app(score_app, "nowhere", **settings)
     (key,) = settings
     assert all(problem.startswith(key) for problem in caught.value.problems)
 
 
 @pytest.mark.parametrize("side", ["request", "response", "line"])
-def test_bodies_beyond_the_limit_of_readers_are_dropped(tmp_path: Path, side: str) -> None:
-    """Bodies or lines beyond 32 MiB pass but are not captured."""
+def test_too_large_bodies_are_dropped(tmp_path: Path, side: str) -> None:
+    """Bodies or lines beyond 32 MiB are passed on but not captured."""
     chunk = b"\n" * 2**20
     body = {"request": [chunk] * 33, "response": [b""], "line": [chunk] * 20}[side]
-    capture = capturing(replying(*([chunk] * 33 if side == "response" else [b"{}"])), tmp_path)
+    capture = captured_app(fixed_app(*([chunk] * 33 if side == "response" else [b"{}"])), tmp_path)
     sent, _ = call(capture, *body, headers=[JSON])
     assert sum(len(message.get("body", b"")) for message in sent) == (33 * 2**20 if side == "response" else 2)
     capture.close()
@@ -348,53 +352,53 @@ def test_bodies_beyond_the_limit_of_readers_are_dropped(tmp_path: Path, side: st
 
 
 def test_large_body_of_an_uncaptured_side_is_ignored(tmp_path: Path) -> None:
-    """If only responses are captured, requests may have any size."""
-    capture = capturing(scores, tmp_path, capture_options=["RESPONSE"])
+    """If only responses are captured, requests can have any size."""
+    capture = captured_app(score_app, tmp_path, capture_options=["RESPONSE"])
     call(capture, *[b"\n" * 2**20] * 33)
     capture.close()
-    assert sides(tmp_path) == [(None, Payload("application/json", ANSWER.decode(), "JSON"))]
+    assert payload_pairs(tmp_path) == [(None, Payload("application/json", SCORE_BODY.decode(), "JSON"))]
 
 
-def test_exceptions_of_the_app_pass_through(tmp_path: Path) -> None:
-    """Without a response there is no event; an error after the response does not change the event."""
+def test_exceptions_of_the_app_are_passed_on(tmp_path: Path) -> None:
+    """An invocation with a complete response is captured, also if the app fails afterwards."""
 
     async def before(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("before")
 
-    async def midway(scope: Scope, receive: Receive, send: Send) -> None:
+    async def in_between(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"1", "more_body": True})
-        raise ValueError("midway")
+        raise ValueError("in_between")
 
     async def after(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send, b"1")
+        await respond(send, b"1")
         raise ValueError("after")
 
-    found = {}
-    for app in (before, midway, after):
-        capture = capturing(app, tmp_path / app.__name__)
+    captured = {}
+    for app in (before, in_between, after):
+        capture = captured_app(app, tmp_path / app.__name__)
         _, raised = call(capture, b"{}")
         assert isinstance(raised, ValueError)
         capture.close()
-        found[app.__name__] = len(events(tmp_path / app.__name__))
-    assert found == {"before": 0, "midway": 0, "after": 1}
+        captured[app.__name__] = len(events(tmp_path / app.__name__))
+    assert captured == {"before": 0, "in_between": 0, "after": 1}
 
 
 def test_unread_request_is_captured_as_empty(tmp_path: Path) -> None:
-    """The app answers without reading the body."""
+    """The body of a request that the app does not read is empty."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send, b"1")
+        await respond(send, b"1")
 
-    with serving(capturing(app, tmp_path)) as url:
+    with serving(captured_app(app, tmp_path)) as url:
         assert httpx.post(f"{url}/invocations", json=[1]).content == b"1"
-    ((request, _),) = sides(tmp_path)
+    ((request, _),) = payload_pairs(tmp_path)
     assert request == Payload("application/json", "", "JSON")
 
 
-def test_disconnecting_clients_do_no_harm(tmp_path: Path) -> None:
-    """An incomplete request gives no event, a response without a client does, and the server keeps running."""
-    arrived = Flag()
+def test_disconnecting_clients_are_tolerated(tmp_path: Path) -> None:
+    """An incomplete request is not captured, a response after a disconnect is, and the server keeps running."""
+    arrived = ThreadEvent()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
@@ -403,13 +407,13 @@ def test_disconnecting_clients_do_no_harm(tmp_path: Path) -> None:
         while message.get("more_body"):
             message = await receive()
         if message["type"] == "http.disconnect":
-            raise ConnectionError("half a request")
+            raise ConnectionError("incomplete request")
         if dict(scope["headers"]).get(b"x-slow"):
             while (await receive())["type"] != "http.disconnect":
                 await asyncio.sleep(0)
-        await answer(send, b"1", b"2")
+        await respond(send, b"1", b"2")
 
-    with serving(capturing(app, tmp_path)) as url:
+    with serving(captured_app(app, tmp_path)) as url:
         head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n"
         for length, more in ((100, ""), (2, "X-Slow: 1\r\n")):
             arrived.clear()
@@ -417,30 +421,30 @@ def test_disconnecting_clients_do_no_harm(tmp_path: Path) -> None:
                 client.sendall(head.format(length, more).encode() + b"{}")
                 assert arrived.wait(20)
         assert httpx.post(f"{url}/invocations", json=[1]).content == b"12"
-    assert sorted(side.data for side, _ in sides(tmp_path) if side) == ["[1]", "{}"]
+    assert sorted(side.data for side, _ in payload_pairs(tmp_path) if side) == ["[1]", "{}"]
 
 
 def test_event_is_captured_if_sending_fails(tmp_path: Path) -> None:
-    """The event is captured exactly once."""
+    """If the client has disconnected, the event is captured exactly once."""
 
-    async def twice(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send, b"1")
+    async def respond_twice(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"1")
         await send({"type": "http.response.body", "body": b"2"})
 
-    async def gone(message: Message) -> None:
+    async def fail_to_send(message: Message) -> None:
         if message["type"] == "http.response.body":
-            raise OSError("gone")
+            raise OSError("disconnected")
 
-    async def nothing() -> Message:
+    async def disconnected() -> Message:
         return {"type": "http.disconnect"}
 
-    capture = capturing(twice, tmp_path)
+    capture = captured_app(respond_twice, tmp_path)
     call(capture, b"{}")
     scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
-    with pytest.raises(OSError, match="gone"):
-        asyncio.run(capture(scope, nothing, gone))
+    with pytest.raises(OSError, match="disconnected"):
+        asyncio.run(capture(scope, disconnected, fail_to_send))
     capture.close()
-    assert [side.data for _, side in sides(tmp_path) if side] == ["1", "1"]
+    assert [side.data for _, side in payload_pairs(tmp_path) if side] == ["1", "1"]
 
 
 def starlette(root: Path, received: list[Any]) -> Starlette:
@@ -450,7 +454,7 @@ def starlette(root: Path, received: list[Any]) -> Starlette:
         received.append(await request.json())
         return JSONResponse({"score": 0.5}, background=BackgroundTask(received.append, "background"))
 
-    async def refuse(request: Request) -> Response:
+    async def reject(request: Request) -> Response:
         return PlainTextResponse("no", status_code=422)
 
     @asynccontextmanager
@@ -462,9 +466,9 @@ def starlette(root: Path, received: list[Any]) -> Starlette:
     return Starlette(
         routes=[
             Route("/endpoints/churn/invocations", predict, methods=["POST"]),
-            Route("/invocations", refuse, methods=["POST"]),
+            Route("/invocations", reject, methods=["POST"]),
         ],
-        middleware=[Middleware(DataCapture, str(root), flush_seconds=NEVER, min_free_bytes=0)],
+        middleware=[Middleware(DataCapture, str(root), flush_seconds=NO_FLUSH_SECONDS, min_free_bytes=0)],
         lifespan=lifespan,
     )
 
@@ -476,20 +480,20 @@ def test_starlette_app_is_captured(tmp_path: Path) -> None:
         httpx.post(f"{url}/endpoints/churn/invocations", json={"features": [1]})
         httpx.post(f"{url}/invocations", json={"features": [2]})
     assert received == ["up", {"features": [1]}, "background", 0]
-    ((request, response),) = sides(tmp_path)
+    ((request, response),) = payload_pairs(tmp_path)
     assert request == Payload("application/json", '{"features":[1]}', "JSON")
     assert response == Payload("application/json", '{"score":0.5}', "JSON")
 
 
 @pytest.mark.parametrize("ending", ["asserts", "returns"])
 def test_app_without_lifespan_events_is_flushed(tmp_path: Path, ending: str) -> None:
-    """Whether the app raises on or ignores lifespan events, its events are written at shutdown."""
+    """Events are written at shutdown, also if the app fails on lifespan events or ignores them."""
 
-    async def ignoring(scope: Scope, receive: Receive, send: Send) -> None:
+    async def ignore_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await scores(scope, receive, send)
+            await score_app(scope, receive, send)
 
-    capture = capturing(scores if ending == "asserts" else ignoring, tmp_path)
+    capture = captured_app(score_app if ending == "asserts" else ignore_lifespan, tmp_path)
     with serving(capture) as url:
         httpx.post(f"{url}/invocations", json=[1])
         assert capture.status["CaptureStatus"] == "Started"
@@ -498,13 +502,13 @@ def test_app_without_lifespan_events_is_flushed(tmp_path: Path, ending: str) -> 
 
 
 def test_failing_startup_is_reported(tmp_path: Path) -> None:
-    """A failure during startup does not count as missing lifespan support."""
+    """An error during startup is raised, not taken for missing lifespan support."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         raise ValueError("no model")
 
-    sent, raised = call(capturing(app, tmp_path), type="lifespan")
+    sent, raised = call(captured_app(app, tmp_path), type="lifespan")
     assert sent == []
     assert isinstance(raised, ValueError)
 
@@ -514,30 +518,30 @@ def test_capture_to_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server(monkeypatch) as bucket:
         root = f"{bucket.url}/capture/churn/AllTraffic"
         at = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
-        with serving(capturing(scores, root, CaptureEnvironment(clock=lambda: at))) as url:
+        with serving(captured_app(score_app, root, CaptureEnvironment(clock=lambda: at))) as url:
             for number in range(3):
                 httpx.post(f"{url}/invocations", json={"features": [number]})
-        found = read_window(EndpointSource("endpoint", root, 0), Window.parse("2026-01-05T09"))
-    assert sorted(found.rows) == [(0,), (1,), (2,)]
+        captured = read_window(EndpointSource("endpoint", root, 0), Window.parse("2026-01-05T09"))
+    assert sorted(captured.rows) == [(0,), (1,), (2,)]
 
 
-def test_sigterm_loses_no_event(tmp_path: Path) -> None:
-    """After SIGTERM, all answered events are in files."""
+def test_sigterm_loses_no_events(tmp_path: Path) -> None:
+    """After SIGTERM, all events with a response are in files."""
     with process(tmp_path) as (server, url):
         with httpx.Client() as client:
             for number in range(100):
-                assert client.post(f"{url}/invocations", json=[number]).content == ANSWER
+                assert client.post(f"{url}/invocations", json=[number]).content == SCORE_BODY
         assert lines(tmp_path) == []
         server.send_signal(signal.SIGTERM)
         server.wait(20)
-    found = events(tmp_path)
-    assert [event.input.data for event in found if event.input] == [f"[{number}]" for number in range(100)]
-    assert [encode(event) for event in found] == lines(tmp_path)
+    captured = events(tmp_path)
+    assert [event.input.data for event in captured if event.input] == [f"[{number}]" for number in range(100)]
+    assert [encode(event) for event in captured] == lines(tmp_path)
 
 
 def test_sigkill_leaves_complete_lines(tmp_path: Path) -> None:
     """After kill -9 under load, all files have complete events."""
-    stop = Flag()
+    stop = ThreadEvent()
 
     def load(url: str) -> None:
         with httpx.Client() as client, suppress(httpx.TransportError):
@@ -548,31 +552,31 @@ def test_sigkill_leaves_complete_lines(tmp_path: Path) -> None:
         threads = [Thread(target=load, args=(url,)) for _ in range(3)]
         for thread in threads:
             thread.start()
-        until(lambda: len(list(tmp_path.rglob("*.jsonl"))) > 50)
+        wait_until(lambda: len(list(tmp_path.rglob("*.jsonl"))) > 50)
         server.kill()
         server.wait(20)
         stop.set()
         for thread in threads:
             thread.join(20)
-    found = events(tmp_path)
-    assert len(found) >= 50
-    assert all(event.input is not None and len(event.input.data) == 10_004 for event in found)
+    captured = events(tmp_path)
+    assert len(captured) >= 50
+    assert all(event.input is not None and len(event.input.data) == 10_004 for event in captured)
 
 
 def test_event_ids_are_random_uuids() -> None:
-    """They are unique, of version 4, and written as Python writes them."""
+    """Ids are unique UUIDs of version 4 in Python's format."""
     ids = [new_id() for _ in range(10_000)]
     assert len(set(ids)) == len(ids)
-    for each in ids:
-        assert str(uuid.UUID(each)) == each
-        assert (uuid.UUID(each).version, uuid.UUID(each).variant) == (4, uuid.RFC_4122)
-    drawn = [int(each.replace("-", ""), 16) for each in ids]
-    fixed = [bit for bit in range(128) if len({value >> bit & 1 for value in drawn}) == 1]
-    assert fixed == [62, 63, 76, 77, 78, 79]
+    for id_ in ids:
+        assert str(uuid.UUID(id_)) == id_
+        assert (uuid.UUID(id_).version, uuid.UUID(id_).variant) == (4, uuid.RFC_4122)
+    integers = [int(id_.replace("-", ""), 16) for id_ in ids]
+    constant_bits = [bit for bit in range(128) if len({value >> bit & 1 for value in integers}) == 1]
+    assert constant_bits == [62, 63, 76, 77, 78, 79]
 
 
 def test_forked_processes_generate_different_ids() -> None:
-    """A forked process seeds its own generator."""
+    """A forked process has its own random numbers."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:

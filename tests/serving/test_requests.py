@@ -9,35 +9,35 @@ import pytest
 
 from runner.records.fields import Fields
 from runner.records.payloads import Format
-from runner.serving.requests import Refusal, RequestReader
+from runner.serving.requests import RequestError, RequestReader
 from tests.golden import Golden
 
 LINE = b'{"features":[1,"a"]}'
-DENSE = b'{"instances":[{"features":[1,"a"]}]}'
+DOCUMENT = b'{"instances":[{"features":[1,"a"]}]}'
 
 
 def fields(request: Format = "application/jsonlines", headers: tuple[str, ...] | None = None) -> Fields:
     """Return the positions of features for a default content type."""
-    many = request == "application/json"
-    return Fields("instances[*].features" if many else "features", None, headers, request)
+    is_json = request == "application/json"
+    return Fields("instances[*].features" if is_json else "features", None, headers, request)
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "usual"),
+    ("content_type", "body", "default"),
     [
         (None, LINE, "application/jsonlines"),
-        (None, DENSE, "application/json"),
+        (None, DOCUMENT, "application/json"),
         (None, b'1,"a"', "text/csv"),
         (b"application/jsonlines", LINE + b"\n", "application/jsonlines"),
         (b"Application/JSONLines; charset=UTF-8", LINE, "application/jsonlines"),
         (b"text/csv", b"1,a\r\n", "application/jsonlines"),
         (b'text/csv; header=absent; charset="utf-8"', b"1,a", "application/jsonlines"),
-        (b"application/json;charset=us-ascii", DENSE, "application/json"),
+        (b"application/json;charset=us-ascii", DOCUMENT, "application/json"),
     ],
 )
-def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -> None:
+def test_content_type_selects_the_format(content_type: bytes | None, body: bytes, default: Format) -> None:
     """A request without a content type has the default one."""
-    records = RequestReader(fields(usual)).read(content_type, body)
+    records = RequestReader(fields(default)).read(content_type, body)
     assert records.rows == [[1, "a"]]
     assert records.types == (pl.Int64, pl.String)
 
@@ -55,7 +55,7 @@ def test_content_types(content_type: bytes | None, body: bytes, usual: Format) -
 )
 def test_unsupported_content_types_are_rejected(content_type: bytes, golden: Golden) -> None:
     """The status is 415, also for other charsets than UTF-8; the message lists the supported types."""
-    with golden.raises(Refusal) as caught:
+    with golden.raises(RequestError) as caught:
         RequestReader(fields()).read(content_type, LINE)
     assert caught.value.status == 415
 
@@ -77,7 +77,7 @@ def test_unsupported_content_types_are_rejected(content_type: bytes, golden: Gol
 )
 def test_invalid_bodies_are_rejected(body: bytes, golden: Golden) -> None:
     """The message names the problem and its position."""
-    with golden.raises(Refusal) as caught:
+    with golden.raises(RequestError) as caught:
         RequestReader(fields()).read(None, body)
     assert caught.value.status == 400
 
@@ -85,9 +85,9 @@ def test_invalid_bodies_are_rejected(body: bytes, golden: Golden) -> None:
 @pytest.mark.parametrize(
     "body", [b'{"features":[1]}', b'{"features":[1,2,3]}\n{"features":[1,2]}'], ids=["fewer", "more"]
 )
-def test_headers_fix_the_number_of_values(body: bytes, golden: Golden) -> None:
-    """With data.headers, each record needs one value per name."""
-    with golden.raises(Refusal) as caught:
+def test_other_number_of_values_than_headers_is_rejected(body: bytes, golden: Golden) -> None:
+    """Each record needs one value per name in data.headers."""
+    with golden.raises(RequestError) as caught:
         RequestReader(fields(headers=("Age", "Sex"))).read(None, body)
     assert caught.value.status == 400
 
@@ -107,6 +107,6 @@ def test_headers_fix_the_number_of_values(body: bytes, golden: Golden) -> None:
         ([None, None], pl.Null),
     ],
 )
-def test_types(column: list[Any], dtype: type[pl.DataType]) -> None:
+def test_column_types(column: list[Any], dtype: type[pl.DataType]) -> None:
     """Integers become floats if a column also has floats or integers beyond 64 bits."""
-    assert RequestReader(fields()).typed([[value] for value in column]).types == (dtype,)
+    assert RequestReader(fields()).with_types([[value] for value in column]).types == (dtype,)

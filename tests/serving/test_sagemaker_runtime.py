@@ -51,8 +51,8 @@ def runtime(model: Model, capture: Path | None = None, token: str | None = None)
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """A client of the quickstart's model."""
-    with runtime(DEMO_MODEL) as found:
-        yield found
+    with runtime(DEMO_MODEL) as client:
+        yield client
 
 
 def invoke(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def invoke(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
     return {**response, "Body": response["Body"].read().decode()}
 
 
-def refused(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
+def error_response(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
     """Return the response of an error."""
     with pytest.raises(ClientError) as caught:
         invoke(client, body, **arguments)
@@ -69,17 +69,17 @@ def refused(client: Any, body: str, **arguments: Any) -> dict[str, Any]:
     return response
 
 
-@pytest.mark.parametrize(("body", "reply"), [(ONE, FIRST), (f"{ONE}\n{TWO}", FIRST + SECOND)])
+@pytest.mark.parametrize(("body", "response_body"), [(ONE, FIRST), (f"{ONE}\n{TWO}", FIRST + SECOND)])
 @pytest.mark.parametrize("types", [{"ContentType": LINES, "Accept": LINES}, {}], ids=["typed", "untyped"])
-def test_records(client: Any, body: str, reply: str, types: dict[str, str]) -> None:
-    """One and two records are answered as by the model, also without a media type."""
+def test_responses_equal_the_model(client: Any, body: str, response_body: str, types: dict[str, str]) -> None:
+    """Responses to one and two records equal the model's, also without a media type."""
     response = invoke(client, body, **types)
-    assert (response["Body"], response["ContentType"]) == (reply, LINES)
+    assert (response["Body"], response["ContentType"]) == (response_body, LINES)
     assert response["InvokedProductionVariant"] == "AllTraffic"
     assert response["ResponseMetadata"]["RequestId"]
 
 
-def test_notebook_calls(adult: Path, tmp_path: Path) -> None:
+def test_responses_and_captures_equal_the_published_ones(adult: Path, tmp_path: Path) -> None:
     """Responses and captures equal the published ones, except for ids and times."""
     artifact = adult / "ll-adult-prediction-model.tar.gz"
     model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
@@ -99,12 +99,12 @@ def test_notebook_calls(adult: Path, tmp_path: Path) -> None:
     )
 
 
-def test_capture(tmp_path: Path) -> None:
+def test_successful_calls_are_captured(tmp_path: Path) -> None:
     """Successful calls are captured with SageMaker's keys in their order; failed ones are not."""
     with runtime(DEMO_MODEL, tmp_path) as client:
         invoke(client, f"{ONE}\n{TWO}", ContentType=LINES, InferenceId="7")
         invoke(client, ONE, ContentType=LINES)
-        refused(client, "{", ContentType=LINES, InferenceId="8")
+        error_response(client, "{", ContentType=LINES, InferenceId="8")
     with_id, without = map(json.loads, lines(tmp_path))
     for event in (with_id, without):
         assert list(event) == ["captureData", "eventMetadata", "eventVersion"]
@@ -118,13 +118,13 @@ def test_capture(tmp_path: Path) -> None:
     assert with_id["captureData"]["endpointOutput"]["data"] == FIRST + SECOND
 
 
-def test_attributes_and_variant(client: Any) -> None:
-    """Custom attributes are echoed, and the variant may be named."""
+def test_custom_attributes_and_variant(client: Any) -> None:
+    """Custom attributes are echoed; TargetVariant selects the variant."""
     response = invoke(client, ONE, ContentType=LINES, CustomAttributes="trace=1", TargetVariant="AllTraffic")
     assert (response["Body"], response["CustomAttributes"]) == (FIRST, "trace=1")
 
 
-def test_model_error(client: Any, golden: Golden) -> None:
+def test_model_error_has_all_fields(client: Any, golden: Golden) -> None:
     """An error of the model is a ModelError with all its fields."""
     with pytest.raises(client.exceptions.ModelError) as caught:
         invoke(client, '{"features":[1', ContentType=LINES)
@@ -147,23 +147,23 @@ def test_model_error(client: Any, golden: Golden) -> None:
 )
 def test_validation_errors(client: Any, arguments: dict[str, str], golden: Golden) -> None:
     """An unknown endpoint or variant, or an invalid id, is a ValidationError."""
-    response = refused(client, ONE, **arguments)
+    response = error_response(client, ONE, **arguments)
     assert response["Error"].keys() == {"Code", "Message"}
     assert response["Error"]["Code"] == "ValidationError"
     golden(response["Error"]["Message"])
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
-def test_large_body(client: Any) -> None:
-    """The message is that of SageMaker's runtime."""
-    response = refused(client, " " * (MAX_BODY_BYTES + 1), ContentType=LINES)
+def test_large_body_is_rejected(client: Any) -> None:
+    """The error has the code and the message of SageMaker's runtime."""
+    response = error_response(client, " " * (MAX_BODY_BYTES + 1), ContentType=LINES)
     assert response["Error"] == {"Code": "413", "Message": "HTTP content length exceeded 6291456 bytes."}
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 413
 
 
-def test_without_the_token(golden: Golden) -> None:
+def test_missing_token_is_rejected(golden: Golden) -> None:
     """An AWS signature is not accepted as a bearer token."""
     with runtime(DEMO_MODEL, token="sesame") as client:
-        error = refused(client, ONE)["Error"]
+        error = error_response(client, ONE)["Error"]
     assert error["Code"] == "AccessDeniedException"
     golden(error["Message"])

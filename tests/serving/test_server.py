@@ -17,18 +17,18 @@ from starlette.types import Receive, Scope, Send
 from runner.serving import server
 from runner.serving.server import CoalescingTransport, Server, listen
 from runner.urls import is_loopback
-from tests.serving.served import scores, whole_body
+from tests.serving.served import score_app, whole_body
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
-def test_loopback(host: str) -> None:
-    """Loopback addresses are recognised."""
+def test_loopback_addresses(host: str) -> None:
+    """Loopback addresses are recognized."""
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", "127.0.0.1.example.com", ""])  # noqa: S104
-def test_no_loopback(host: str) -> None:
-    """Other addresses are not loopback."""
+def test_other_addresses_are_not_loopback(host: str) -> None:
+    """All other addresses are not loopback."""
     assert not is_loopback(host)
 
 
@@ -39,26 +39,26 @@ def test_port_in_use_is_an_error() -> None:
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_server_answers_once_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It sends no Server header, stops at the end of standard input, and frees its port."""
+def test_ready_server_responds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ready server sends no Server header, stops at the end of standard input, and closes its port."""
     reader, writer = os.pipe()
     monkeypatch.setattr(server, "STANDARD_INPUT", reader)
     ready = Event()
     with listen("127.0.0.1", 0) as listening:
         address = listening.getsockname()
-        it = Server(scores, ready.set)
-        thread = Thread(target=it.run, args=([listening],))
+        running_server = Server(score_app, ready.set)
+        thread = Thread(target=running_server.run, args=([listening],))
         thread.start()
-        it.stop_at_end_of_input()
+        running_server.stop_at_end_of_input()
         assert ready.wait(20)
-        answered = httpx.post(f"http://127.0.0.1:{address[1]}/invocations", content=b"x", trust_env=False)
-        os.write(writer, b"still here")
+        response = httpx.post(f"http://127.0.0.1:{address[1]}/invocations", content=b"x", trust_env=False)
+        os.write(writer, b"input")
         os.close(writer)
         thread.join(20)
     os.close(reader)
     assert not thread.is_alive()
-    assert answered.text == '{"score":0.5}\n'
-    assert "server" not in answered.headers
+    assert response.text == '{"score":0.5}\n'
+    assert "server" not in response.headers
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
 
@@ -72,40 +72,40 @@ class Recorder(asyncio.Transport):
         self.closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep."""
+        """Record data."""
         self.written.append(bytes(data))
 
     def is_closing(self) -> bool:
-        """Say whether it was closed."""
+        """Return whether the transport is closed."""
         return self.closed
 
     def close(self) -> None:
-        """Close."""
+        """Close the transport."""
         self.closed = True
 
 
 def test_writes_of_one_iteration_are_joined() -> None:
-    """Head and body are one write; close sends queued data; data after that is dropped."""
+    """Head and body are one write; close() sends queued data; later data is dropped."""
 
-    async def turns() -> list[bytes]:
+    async def write_in_two_iterations() -> list[bytes]:
         recorder = Recorder()
-        together = CoalescingTransport(recorder)
-        together.write(b"head ")
-        together.write(b"body")
+        transport = CoalescingTransport(recorder)
+        transport.write(b"head ")
+        transport.write(b"body")
         assert recorder.written == []
         await asyncio.sleep(0)
-        together.write(b"more")
-        together.close()
-        together.write(b"too late")
+        transport.write(b"more")
+        transport.close()
+        transport.write(b"too late")
         await asyncio.sleep(0)
-        assert together.get_extra_info("peername") == "somebody"
+        assert transport.get_extra_info("peername") == "somebody"
         return recorder.written
 
-    assert asyncio.run(turns()) == [b"head body", b"more"]
+    assert asyncio.run(write_in_two_iterations()) == [b"head body", b"more"]
 
 
 def test_large_responses_arrive_complete() -> None:
-    """A body larger than all buffers, and many small ones on one connection."""
+    """Bodies of any size are complete, also if they are larger than all buffers."""
     sizes = [1, 5_000_000, 0, 70_000]
     bodies = [os.urandom(size) for size in sizes]
 
@@ -118,47 +118,47 @@ def test_large_responses_arrive_complete() -> None:
     ready = Event()
     with listen("127.0.0.1", 0) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        it = Server(echo, ready.set)
-        thread = Thread(target=it.run, args=([listening],))
+        running_server = Server(echo, ready.set)
+        thread = Thread(target=running_server.run, args=([listening],))
         thread.start()
         assert ready.wait(20)
         with httpx.Client(trust_env=False) as client:
-            answers = [client.post(url, content=body).content for body in bodies * 3]
-        it.stop()
+            responses = [client.post(url, content=body).content for body in bodies * 3]
+        running_server.stop()
         thread.join(20)
-    assert answers == bodies * 3
+    assert responses == bodies * 3
 
 
 @pytest.fixture
 def address() -> Iterator[tuple[str, int]]:
-    """Yield the host and the port of a server that answers with scores."""
+    """The host and the port of a server that responds with scores."""
     ready = Event()
     with listen("127.0.0.1", 0) as listening:
-        it = Server(scores, ready.set)
-        thread = Thread(target=it.run, args=([listening],))
+        running_server = Server(score_app, ready.set)
+        thread = Thread(target=running_server.run, args=([listening],))
         thread.start()
         assert ready.wait(20)
         yield listening.getsockname()
-        it.stop()
+        running_server.stop()
         thread.join(20)
 
 
 def test_large_request_head_is_rejected(address: tuple[str, int]) -> None:
-    """A head beyond 64 KiB is answered with 400, and the connection is closed."""
+    """For a head beyond 64 KiB the status is 400, and the connection is closed."""
     with socket.create_connection(address, 20) as connection:
         connection.sendall(b"POST /invocations HTTP/1.1\r\nX-A: ")
-        answer = b""
+        response = b""
         with suppress(ConnectionError):
             for _ in range(40):
                 connection.sendall(b"a" * 10_000)
             while part := connection.recv(4096):
-                answer += part
-    assert not answer or answer.startswith(b"HTTP/1.1 400 ")
+                response += part
+    assert not response or response.startswith(b"HTTP/1.1 400 ")
     assert httpx.post(f"http://127.0.0.1:{address[1]}/invocations", content=b"x", trust_env=False).status_code == 200
 
 
 def test_large_bodies_do_not_count_as_heads(address: tuple[str, int]) -> None:
-    """Consecutive requests, one of them with a large body, are all answered."""
+    """Consecutive requests with large bodies on one connection have responses."""
     with socket.create_connection(address, 20) as connection:
         for body in [b"x" * 1_000_000, b"", b"y" * 200_000]:
             head = f"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -167,7 +167,7 @@ def test_large_bodies_do_not_count_as_heads(address: tuple[str, int]) -> None:
 
 
 def test_incomplete_request_head_times_out(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The connection of an idle client is closed."""
+    """The connection of a client that stops in the request head is closed."""
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
     with socket.create_connection(request.getfixturevalue("address"), 20) as connection:
         connection.sendall(b"POST /invocations HTTP/1.1\r\n")
