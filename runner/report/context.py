@@ -91,6 +91,7 @@ class Page:
     """Content of a report.
 
     Attributes:
+        agg_method: aggregation of local attributions; empty for a failed execution.
         sentence: verdict in a sentence.
         doubt: failed health checks; empty if none failed.
         advice: recommended actions.
@@ -104,6 +105,7 @@ class Page:
     """
 
     title: str
+    agg_method: str
     headline: str
     state: State
     sentence: str
@@ -154,6 +156,7 @@ def page(
     doubt = health.doubt(checks) if comparison else ""
     return Page(
         title=title,
+        agg_method=agg_method,
         headline=manifest.headline,
         state=state(manifest.headline),
         sentence=capitalize(manifest.sentence),

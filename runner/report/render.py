@@ -103,11 +103,10 @@ class Report:
         whole = context.page(self.title, manifest, analysis, drift, self.max_bars)
         page, pdf_page = whole.limit(MOST_LABELS, MOST_ROWS), whole.limit(MOST_LABELS_PDF, MOST_ROWS_PDF)
         draw = cache(lambda: [charts.draw(figure, self._templates) for figure in whole.figures])
-        agg_method = str(manifest.explanation.estimator["agg_method"]) if manifest.explanation else ""
         return {
             REPORT: lambda: self._html(page, draw()),
             PDF: lambda: self._pdf(pdf_page, draw()),
-            NOTEBOOK: lambda: self._notebook(page, draw(), agg_method),
+            NOTEBOOK: lambda: self._notebook(page, draw()),
         }
 
     @property
@@ -127,8 +126,8 @@ class Report:
         ]
         return pdf.compile_template(self._templates.find("report.typ"), replace(page, figures=tuple(figures)))
 
-    def _notebook(self, page: Page, drawings: list[Drawing], agg_method: str) -> bytes:
-        constants = notebook.script_context(agg_method) if page.labels else {}
+    def _notebook(self, page: Page, drawings: list[Drawing]) -> bytes:
+        constants = notebook.script_context(page.agg_method) if page.labels else {}
         script = self._templates.render(
             "report.ipynb.j2", {**vars(page), **constants, "figures": drawings, "most": self.max_bars}
         )
