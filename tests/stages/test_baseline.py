@@ -1,4 +1,4 @@
-"""Baselining, built by hand: what others see of it while it goes on."""
+"""Baselining: the state of the reference directory during and after a run."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from tests.builders import baseline
 from tests.formula_models import Formula, additive
 
 
-def test_it_is_seen_while_it_goes_on(tmp_path: Path) -> None:
-    """From the first call of the model to the last the reference is being written; then nothing hidden is left."""
-    seen: list[bool] = []
+def test_reference_is_being_written_during_the_run(tmp_path: Path) -> None:
+    """Other processes see this from the first to the last model call; then no hidden file remains."""
+    writing: list[bool] = []
 
-    def watched(features: pl.DataFrame) -> NDArray[np.float64]:
-        seen.append(is_being_written(tmp_path / "reference") and is_being_written(tmp_path / "reference/analysis.json"))
+    def checking(features: pl.DataFrame) -> NDArray[np.float64]:
+        writing.append(
+            is_being_written(tmp_path / "reference") and is_being_written(tmp_path / "reference/analysis.json")
+        )
         return additive(features)
 
-    assert baseline(tmp_path, Formula(watched)).run().succeeded
-    assert set(seen) == {True}
+    assert baseline(tmp_path, Formula(checking)).run().succeeded
+    assert set(writing) == {True}
     assert not is_being_written(tmp_path / "reference")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.jsonl", "reference"]
 
 
-def test_one_that_fails_is_over(tmp_path: Path) -> None:
-    """Nobody waits for a reference that will not come."""
+def test_failed_run_leaves_no_lock(tmp_path: Path) -> None:
+    """After the error the reference is not being written any more."""
 
     def broken(features: pl.DataFrame) -> NDArray[np.float64]:
-        raise ModelAnswerError("nothing to say")
+        raise ModelAnswerError("no response")
 
     with pytest.raises(ModelAnswerError):
         baseline(tmp_path, Formula(broken)).run()
@@ -41,8 +43,8 @@ def test_one_that_fails_is_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["dataset.jsonl"]
 
 
-def test_two_at_once_leave_one_whole_reference(tmp_path: Path) -> None:
-    """A second baselining of the same folder may end within the first one; the last to write stays."""
+def test_concurrent_runs_leave_one_complete_reference(tmp_path: Path) -> None:
+    """A second run into the same folder may end during the first one; the last writer wins."""
     inner = baseline(tmp_path, Formula(additive, identity="inner"))
     runs: list[str] = []
 

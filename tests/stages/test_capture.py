@@ -1,4 +1,4 @@
-"""Inspection: what a window holds, as text, as a document and as a table."""
+"""`stage=capture`: the contents of a window as text, JSON and table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stage(
     /,
     **files: bytes,
 ) -> Capture:
-    """Return the inspection of a tree with these files, of which up to half may be rejected."""
+    """Return the stage for a tree with these files; up to half of the records may be rejected."""
     tree = EndpointSource("endpoint", write(root / "tree", **files), 1)
     data = data_settings(headers=headers, max_rejected_share=0.5)
     settings = CaptureStage("capture", window, save)
@@ -38,13 +38,13 @@ def stage(
 
 
 def saved(root: Path, suffix: str) -> Any:
-    """Return a saved document, or all of one with a document a line."""
+    """Return a saved JSON document, or the documents of a JSON Lines file."""
     data = (root / "saved" / f"{STEM}{suffix}").read_bytes()
     return orjson.loads(data) if suffix == ".json" else [orjson.loads(line) for line in data.splitlines()]
 
 
-def test_it_shows_files_events_records_and_rejections(tmp_path: Path, golden: Golden) -> None:
-    """The notebook's capture file with a torn line in it is listed with counts, types, an example and the reason."""
+def test_files_events_records_and_rejections_are_listed(tmp_path: Path, golden: Golden) -> None:
+    """The notebook's capture file with an invalid line is listed with counts, types, an example and the reason."""
     (folder := tmp_path / "tree/2023/01/19/05").mkdir(parents=True)
     (folder / "31-46-585-x.jsonl").write_bytes(PUBLISHED.read_bytes() + b'{"captureData":\n')
     outcome = stage(tmp_path, "json", None, Window.parse("2023-01-19T05")).run()
@@ -55,19 +55,19 @@ def test_it_shows_files_events_records_and_rejections(tmp_path: Path, golden: Go
     assert found["types"]["column_0"] == "Int64"
     assert found["example"]["event_id"] == "40394cfe-37c3-4abb-b22c-dd7accbe9608"
     assert found["example"]["scores"] == [0.989977359771728]
-    lost = orjson.loads((tmp_path / "saved/2023-01-19T0500--2023-01-19T0600.rejected.jsonl").read_bytes())
-    assert (lost["file"], lost["line"]) == ("2023/01/19/05/31-46-585-x.jsonl", 3)
+    rejected = orjson.loads((tmp_path / "saved/2023-01-19T0500--2023-01-19T0600.rejected.jsonl").read_bytes())
+    assert (rejected["file"], rejected["line"]) == ("2023/01/19/05/31-46-585-x.jsonl", 3)
 
 
-def test_a_first_record_without_score_has_none(tmp_path: Path) -> None:
-    """Where only later records have a captured response, the example's scores are null."""
+def test_example_without_score_has_null(tmp_path: Path) -> None:
+    """The example's scores are null if only later records have a captured response."""
     stage(tmp_path, h09_a=event([1]) + event([2], scores=[0.5])).run()
     example = saved(tmp_path, ".json")["example"]
     assert (example["features"], example["scores"]) == ({"column_0": 1}, None)
 
 
 def test_files_are_counted_by_hour(tmp_path: Path, golden: Golden) -> None:
-    """Each folder stands with its number of files; events outside the window are counted."""
+    """Each folder is listed with its number of files; events outside the window are counted."""
     late = event([3], clock="10:30:00")
     message = stage(tmp_path, h09_a=event([1]), h09_b=event([2]), h10_a=late).run().message
     golden(message)
@@ -77,15 +77,15 @@ def test_files_are_counted_by_hour(tmp_path: Path, golden: Golden) -> None:
 
 
 def test_types_are_inferred(tmp_path: Path) -> None:
-    """Features stand under their names with the types they turned out to have."""
+    """Each feature is listed by name with its inferred type."""
     rows = event(["x", 1, 2.5, True, None], ["y", 2, 3, None, None])
     stage(tmp_path, "json", ("text", "whole", "broken", "yes", "never"), h09_a=rows).run()
     types = {"text": "String", "whole": "Int64", "broken": "Float64", "yes": "Boolean", "never": "Null"}
     assert saved(tmp_path, ".json")["types"] == types
 
 
-def test_the_table_is_kept(tmp_path: Path) -> None:
-    """The Parquet file has origin, features under their names and scores, record for record."""
+def test_parquet_has_all_records(tmp_path: Path) -> None:
+    """The Parquet file has the origin, the features by name and the scores of each record."""
     first = event(["x", 1], [None, 2], scores=[[0.25, 0.75], [0.5, 0.5]], id_="one", inference_id="7")
     second = event(["y", 2.5], clock="09:59:59", id_="two")
     capture = stage(tmp_path, "parquet", ("a b", "c"), h09_a=first + b"torn\n", h10_b=second)
@@ -105,18 +105,18 @@ def test_the_table_is_kept(tmp_path: Path) -> None:
         ("2026/01/05/10/b.jsonl", 1, 0, "two", None),
     ]
     assert [f"{at:%H:%M:%S}" for at in table["at"]] == ["09:30:00", "09:30:00", "09:59:59"]
-    assert [lost["kind"] for lost in saved(tmp_path, ".rejected.jsonl")] == ["not_json"]
+    assert [rejection["kind"] for rejection in saved(tmp_path, ".rejected.jsonl")] == ["not_json"]
     assert sorted(path.suffix for path in (tmp_path / "saved").iterdir()) == [".json", ".jsonl", ".parquet"]
 
 
-def test_records_without_scores_have_no_such_column(tmp_path: Path) -> None:
-    """A window without responses is a table without scores."""
+def test_window_without_scores_has_no_score_column(tmp_path: Path) -> None:
+    """The column `scores` is missing if no response was captured."""
     stage(tmp_path, "parquet", h09_a=event([1])).run()
     assert "scores" not in pl.read_parquet(tmp_path / "saved" / f"{STEM}.parquet").columns
 
 
-def test_a_second_inspection_replaces_the_first(tmp_path: Path) -> None:
-    """The documents of a window are those of its last inspection, and nothing hidden is left."""
+def test_second_run_replaces_the_files(tmp_path: Path) -> None:
+    """No other file remains, visible or hidden."""
     for _ in range(2):
         stage(tmp_path, "parquet", h09_a=event([1]) + b"torn\n").run()
     names = [f"{STEM}.json", f"{STEM}.parquet", f"{STEM}.rejected.jsonl"]
@@ -124,8 +124,8 @@ def test_a_second_inspection_replaces_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save", ["json", "parquet"])
-def test_what_is_too_bad_is_saved_all_the_same(tmp_path: Path, save: Literal["json", "parquet"]) -> None:
-    """Where most is rejected, or everything, the run fails, but listing and rejections are there to look at."""
+def test_contents_are_saved_before_the_run_fails(tmp_path: Path, save: Literal["json", "parquet"]) -> None:
+    """If most or all records are rejected, the run fails, but the listing and the rejections are saved."""
     with pytest.raises(TooManyRejected):
         stage(tmp_path / "most", save, h09_a=event([1]) + b"torn\n" * 9).run()
     assert len(saved(tmp_path / "most", ".rejected.jsonl")) == 9
@@ -136,8 +136,8 @@ def test_what_is_too_bad_is_saved_all_the_same(tmp_path: Path, save: Literal["js
     assert saved(tmp_path / "all", ".json")["example"] is None
 
 
-def test_an_empty_window_is_told(tmp_path: Path) -> None:
-    """Where nothing was captured there is nothing to inspect."""
+def test_empty_window_is_an_error(tmp_path: Path) -> None:
+    """No table is saved."""
     with pytest.raises(NoData):
         stage(tmp_path, "parquet").run()
     assert not (tmp_path / "saved" / f"{STEM}.parquet").exists()

@@ -1,4 +1,4 @@
-"""Merging: captures meet the labels that became known later, and the model's quality comes of it."""
+"""`stage=merge`: captures joined with ground truth, and the model quality that follows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.golden import Golden
 from tests.sources.reading import HOUR, event, write
 
 PART = (r"part-00000-[-0-9a-f]{36}", "part-00000-{uuid}")
-"""The name of a merged file, which depends on its folder."""
+"""Pattern and placeholder of a merged file's name, which depends on its folder."""
 
 
 def label(id_: str, *labels: object) -> bytes:
@@ -45,7 +45,7 @@ def merge(root: Path, late_hours: int = 24, neighbours: int = 1, window: Window 
 
 
 def run(root: Path, captures: dict[str, bytes], truth: dict[str, bytes], late_hours: int = 24) -> Outcome:
-    """Merge the hour of captures and labels that are given by hour and name."""
+    """Write captures and ground truth, whose keys are hour and name, and merge the hour."""
     write(root / "captures", **captures)
     write(root / "truth", **truth)
     return merge(root, late_hours).run()
@@ -58,12 +58,12 @@ def merged(root: Path) -> list[Any]:
 
 
 def summary(root: Path) -> Any:
-    """Return how the join went."""
+    """Return the saved summary of the join."""
     return orjson.loads((root / "summary/2026-01-05T0900--2026-01-05T1000.merge.json").read_bytes())
 
 
-def test_the_published_layout(tmp_path: Path) -> None:
-    """A merged file has the hour of its events as folder, Spark's name, and the published keys in their order."""
+def test_merged_file_has_the_published_layout(tmp_path: Path) -> None:
+    """The folder is the hour of the events, the name is Spark's, and the keys have the published order."""
     captured = event([1], scores=[0.5], id_="e1", inference_id="i1")
     run(tmp_path, {"h09_a": captured}, {"h09_a": label("i1", 1)})
     (path,) = (tmp_path / "merged").rglob("*.jsonl")
@@ -79,16 +79,16 @@ def test_the_published_layout(tmp_path: Path) -> None:
     assert document["eventMetadata"] == {"eventId": "e1", "inferenceId": "i1", **time}
 
 
-def test_the_callers_id_goes_before_the_endpoints(tmp_path: Path) -> None:
-    """Labels are found by the inference id where there is one, by the event id where there is none."""
+def test_inference_id_takes_precedence(tmp_path: Path) -> None:
+    """Labels are joined by inference id, or by event id if an event has no inference id."""
     events = event([1], id_="a", inference_id="b") + event([2], id_="c") + event([3], id_="d", inference_id="e")
     run(tmp_path, {"h09_a": events}, {"h09_a": label("a", 1) + label("b", 2) + label("c", 3) + label("d", 4)})
     joined = [(each["eventMetadata"]["eventId"], each["groundTruthData"]["data"]) for each in merged(tmp_path)]
     assert joined == [("a", '{"instances":[{"label":2}]}'), ("c", '{"instances":[{"label":3}]}')]
 
 
-def test_every_event_of_a_recurring_id_is_joined(tmp_path: Path, golden: Golden) -> None:
-    """Ids that recur within the hour are not told apart; the last of several labels for one id holds."""
+def test_all_events_with_the_same_id_are_joined(tmp_path: Path, golden: Golden) -> None:
+    """The last of several labels for one id is used."""
     events = event([1], inference_id="0") * 3
     outcome = run(tmp_path, {"h09_a": events}, {"h09_a": label("0", 0), "h10_a": label("0", 1)})
     assert [each["groundTruthData"]["data"][-4] for each in merged(tmp_path)] == ["1", "1", "1"]
@@ -99,8 +99,8 @@ def test_every_event_of_a_recurring_id_is_joined(tmp_path: Path, golden: Golden)
 
 
 @pytest.mark.parametrize(("late_hours", "joined"), [(0, ["own"]), (1, ["own", "next"]), (2, ["own", "next", "later"])])
-def test_late_labels_are_found_for_a_while(tmp_path: Path, late_hours: int, joined: list[str]) -> None:
-    """Labels that were collected up to so many hours after the window are joined."""
+def test_late_labels_are_joined(tmp_path: Path, late_hours: int, joined: list[str]) -> None:
+    """Labels collected up to `late_hours` after the window are joined."""
     captures = {"h09_a": b"".join(event([1], inference_id=id_) for id_ in ("own", "next", "later", "before"))}
     hours = {"h08_a": "before", "h09_a": "own", "h10_a": "next", "h11_a": "later"}
     run(tmp_path, captures, {hour: label(id_, 1) for hour, id_ in hours.items()}, late_hours)
@@ -108,7 +108,7 @@ def test_late_labels_are_found_for_a_while(tmp_path: Path, late_hours: int, join
 
 
 def test_unmatched_events_and_labels_are_reported(tmp_path: Path, golden: Golden) -> None:
-    """Unmatched samples of both sides, the join rate and rejected labels stand in the text and in the document."""
+    """The message and the summary have samples of unmatched ids, the join rate and the rejected labels."""
     captures = {"h09_a": b"".join(event([i], inference_id=f"i{i}") for i in range(8))}
     truth = {"h09_a": label("i0", 1) + label("i1", 0) + b"torn\n" + label("x", 1) + label("y", 1)}
     golden(run(tmp_path, captures, truth).message, PART)
@@ -117,13 +117,13 @@ def test_unmatched_events_and_labels_are_reported(tmp_path: Path, golden: Golden
     assert (found["events"], found["joined"], found["join_rate"]) == (8, 2, 0.25)
     assert found["unmatched_events"] == ["i2", "i3", "i4", "i5", "i6"]
     assert found["unmatched_truths"] == ["x", "y"]
-    rejections = [(lost["file"], lost["line"], lost["kind"]) for lost in found["rejections"]]
+    rejections = [(each["file"], each["line"], each["kind"]) for each in found["rejections"]]
     assert rejections == [("2026/01/05/09/a.jsonl", 3, "not_json")]
     assert found["files"] == [str(path) for path in (tmp_path / "merged").rglob("*.jsonl")]
 
 
-def test_a_second_run_replaces_its_files(tmp_path: Path) -> None:
-    """Labels that came in meanwhile are in the same file, and nothing doubles."""
+def test_second_run_replaces_the_files(tmp_path: Path) -> None:
+    """Labels collected in the meantime are in the same file, without duplicates."""
     captures = {"h09_a": event([1], inference_id="a") + event([2], inference_id="b")}
     run(tmp_path, captures, {"h09_a": label("a", 1)})
     (before,) = (tmp_path / "merged").rglob("*.jsonl")
@@ -133,8 +133,8 @@ def test_a_second_run_replaces_its_files(tmp_path: Path) -> None:
     assert len(list((tmp_path / "summary").iterdir())) == 1
 
 
-def test_the_events_own_time_is_the_merged_hour(tmp_path: Path) -> None:
-    """Events from neighbour folders are merged under their own hour; torn lines count in the own folder alone."""
+def test_merged_hour_is_the_time_of_the_event(tmp_path: Path) -> None:
+    """Events of neighbouring folders are included; invalid lines are counted only in the folder of the hour."""
     captures = {
         "h08_a": event([1], clock="09:00:00", inference_id="a") + b"torn\n",
         "h09_a": event([2], clock="08:59:59", inference_id="b") + b"torn\n\n" + event([3], inference_id="c"),
@@ -146,8 +146,8 @@ def test_the_events_own_time_is_the_merged_hour(tmp_path: Path) -> None:
     assert (summary(tmp_path)["events"], summary(tmp_path)["rejected_events"]) == (2, 1)
 
 
-def test_a_longer_window_has_a_file_an_hour(tmp_path: Path) -> None:
-    """Each hour of a window that has joined events has its own merged file."""
+def test_longer_window_has_one_file_per_hour(tmp_path: Path) -> None:
+    """Each hour with joined events has its own merged file."""
     write(tmp_path / "captures", h09_a=event([1]), h11_a=event([2], clock="11:30:00"))
     write(tmp_path / "truth", h12_a=label("e", 1))
     merge(tmp_path, window=Window.parse("2026-01-05T09/2026-01-05T12")).run()
@@ -155,23 +155,23 @@ def test_a_longer_window_has_a_file_an_hour(tmp_path: Path) -> None:
 
 
 def test_only_whole_hours_are_merged(tmp_path: Path, golden: Golden) -> None:
-    """Part of an hour would replace the merged file of the whole one, so it is refused."""
+    """A part of an hour is refused, since its file would replace the one of the whole hour."""
     with golden.raises(SettingsError) as caught:
         merge(tmp_path, window=Window.parse("2026-01-05T09:30")).run()
     (problem,) = caught.value.problems
     assert problem.startswith("stage.window")
 
 
-def test_an_hour_that_joins_nothing_any_more_is_emptied(tmp_path: Path) -> None:
-    """Labels that were withdrawn leave no merged record behind."""
+def test_hour_without_joined_events_is_emptied(tmp_path: Path) -> None:
+    """If all labels were withdrawn, no merged record remains."""
     captures = {"h09_a": event([1], inference_id="a")}
     run(tmp_path, captures, {"h09_a": label("a", 1)})
     run(tmp_path, captures, {"h09_a": b""})
     assert merged(tmp_path) == []
 
 
-def test_a_window_without_labels_is_no_error(tmp_path: Path, golden: Golden) -> None:
-    """Labels may be on their way: nothing is merged, and the text says so."""
+def test_window_without_labels_is_no_error(tmp_path: Path, golden: Golden) -> None:
+    """Labels may arrive later: nothing is merged, and the message says so."""
     outcome = run(tmp_path, {"h09_a": event([1])}, {})
     counts = summary(tmp_path)
     assert (counts["events"], counts["joined"], counts["join_rate"]) == (1, 0, 0)
@@ -179,16 +179,16 @@ def test_a_window_without_labels_is_no_error(tmp_path: Path, golden: Golden) -> 
     assert merged(tmp_path) == []
 
 
-def test_a_window_without_events_is_refused(tmp_path: Path, golden: Golden) -> None:
-    """Where nothing was captured in the window there is nothing to merge."""
+def test_window_without_events_is_an_error(tmp_path: Path, golden: Golden) -> None:
+    """No summary is written."""
     with golden.raises(NoData) as caught:
         run(tmp_path, {"h09_a": event([1], clock="10:00:00")}, {"h09_a": label("e", 1)})
     assert (caught.value.window, caught.value.files, caught.value.outside) == (HOUR, 1, 1)
     assert not (tmp_path / "summary").exists()
 
 
-def judged(root: Path, experiment: str, names: list[str]) -> tuple[Any, list[int], np.ndarray[Any, Any], str]:
-    """Return the quality that a monitor finds after a merge, the labels, the captured scores, and the report."""
+def merged_quality(root: Path, experiment: str, names: list[str]) -> tuple[Any, list[int], np.ndarray[Any, Any], str]:
+    """Return the model quality in the manifest after a merge, the labels, the captured scores, and the report."""
     shapwatch = Shapwatch(root, experiment)
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00", "stage.count=90", "stage.batch_rows=3")
     shapwatch("stage=baseline")
@@ -199,8 +199,8 @@ def judged(root: Path, experiment: str, names: list[str]) -> tuple[Any, list[int
         answers = map(orjson.loads, captured["captureData"]["endpointOutput"]["data"].splitlines())
         probabilities = [answer.get("probabilities", answer.get("score")) for answer in answers]
         drawn = [int(rng.choice(len(names) or 2)) for _ in probabilities]
-        shown: list[object] = [names[i] if names else i for i in drawn]
-        truth += label(captured["eventMetadata"]["inferenceId"], *shown)
+        values: list[object] = [names[i] if names else i for i in drawn]
+        truth += label(captured["eventMetadata"]["inferenceId"], *values)
         labels += drawn
         scores += probabilities
     folder = root / "ground-truth" / ("plans" if names else "breast-cancer")
@@ -214,14 +214,14 @@ def judged(root: Path, experiment: str, names: list[str]) -> tuple[Any, list[int
 
 
 def quality_check(report: str) -> list[str]:
-    """Return name, value and note of the check in a report that has the AUC."""
+    """Return the name, the value and the note of the model quality in a report."""
     (item,) = (item for item in re.findall(r"<li class=.*?</li>", report, re.DOTALL) if "AUC" in item)
     return [re.sub(r"<.*?>", "", line).strip() for line in re.findall(r"<div.*</div>", item)]
 
 
-def test_the_quality_of_two_classes_is_scikit_learns(tmp_path: Path, golden: Golden) -> None:
-    """After a merge, manifest and report of an execution have the figures of scikit-learn on the same labels."""
-    quality, labels, scores, report = judged(tmp_path, "quickstart", [])
+def test_quality_of_two_classes_matches_scikit_learn(tmp_path: Path, golden: Golden) -> None:
+    """The manifest and the report of an execution after the merge have the same metrics."""
+    quality, labels, scores, report = merged_quality(tmp_path, "quickstart", [])
     assert quality["records"] == len(labels) == 90
     assert quality["accuracy"] == pytest.approx(accuracy_score(labels, scores >= 0.5), rel=1e-12)
     assert quality["auc"] == pytest.approx(roc_auc_score(labels, scores), rel=1e-12)
@@ -231,9 +231,9 @@ def test_the_quality_of_two_classes_is_scikit_learns(tmp_path: Path, golden: Gol
     golden("\n".join(quality_check(report)))
 
 
-def test_the_quality_of_several_classes_is_scikit_learns(tmp_path: Path) -> None:
-    """So it is where the model has several outputs and the labels are their names."""
-    quality, labels, scores, report = judged(tmp_path, "multiclass", ["basic", "plus", "pro"])
+def test_quality_of_several_classes_matches_scikit_learn(tmp_path: Path) -> None:
+    """The labels are the names of the model outputs."""
+    quality, labels, scores, report = merged_quality(tmp_path, "multiclass", ["basic", "plus", "pro"])
     assert quality["records"] == len(labels) == 90
     assert quality["accuracy"] == pytest.approx(accuracy_score(labels, scores.argmax(axis=1)), rel=1e-12)
     assert quality["auc"] == pytest.approx(roc_auc_score(labels, scores, multi_class="ovr"), rel=1e-12)

@@ -1,4 +1,4 @@
-"""What explaining would cost, told before it is paid."""
+"""`stage=plan`: the estimated cost of baselining and executions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ VARYING = (
     (r"by at most \S+", "by at most {difference}"),
     (r'"at": ".*?"', '"at": "{time}"'),
 )
-"""What differs between runs and machines in what planning prints."""
+"""Printed values that differ between runs and machines."""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an hour of captured traffic and a reference."""
+    """Return a folder with an hour of captured traffic and a reference."""
     shapwatch = Shapwatch(tmp_path_factory.mktemp("prepared"))
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=60", "stage.batch_rows=2")
     shapwatch("stage=baseline", "shap=kernel", "shap.num_samples=50")
@@ -37,12 +37,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shapwatch(prepared: Path, tmp_path: Path) -> Shapwatch:
-    """The program with a copy of that folder."""
+    """Return the command line in a copy of that folder."""
     return Shapwatch(Path(shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)))
 
 
-def test_a_model_in_this_process_costs_no_call(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Rows are those of the execution and of the pre-flight; nothing else is written."""
+def test_model_in_this_process_needs_no_calls(shapwatch: Shapwatch, golden: Golden) -> None:
+    """The rows are those of the execution and of its preflight; no execution is written."""
     printed = shapwatch("stage=plan", HOUR, "shap=kernel", "shap.num_samples=50")
     golden(printed, *VARYING)
     plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
@@ -54,13 +54,13 @@ def test_a_model_in_this_process_costs_no_call(shapwatch: Shapwatch, golden: Gol
     assert (plan["calls"], plan["cost"], manifest["calls"]) == (None, None, None)
 
 
-def test_a_first_look_is_planned_too(shapwatch: Shapwatch, golden: Golden) -> None:
-    """With `shap.precision` the plan has the cost of the first thousand records, which may do, and that of all."""
+def test_first_sample_is_planned(shapwatch: Shapwatch, golden: Golden) -> None:
+    """With `shap.precision` the plan has the cost of the first thousand records, and that of all records."""
     shapwatch("stage=replay", "stage.start=2026-01-05T09:30:00Z", "stage.count=1200", "stage.batch_rows=2")
-    sure = [HOUR, "shap=kernel", "shap.num_samples=50", "shap.precision=0.9"]
-    printed = shapwatch("stage=plan", *sure)
+    precise = [HOUR, "shap=kernel", "shap.num_samples=50", "shap.precision=0.9"]
+    printed = shapwatch("stage=plan", *precise)
     plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")
-    shapwatch("stage=monitor", *sure)
+    shapwatch("stage=monitor", *precise)
     manifest = shapwatch.read("manifest.json", "monitor")
     assert manifest["counts"]["sample"] == plan["first"]["records"] == 1000
     assert plan["records"] == 1260
@@ -68,8 +68,8 @@ def test_a_first_look_is_planned_too(shapwatch: Shapwatch, golden: Golden) -> No
     golden(printed, *VARYING)
 
 
-def test_planned_calls_are_counted_calls(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Calls, bytes, price and the shortest time that the rate allows; the run then sends just that."""
+def test_planned_calls_match_the_execution(shapwatch: Shapwatch, golden: Golden) -> None:
+    """The execution makes the planned calls with the planned bytes; the cost follows from the price."""
     with served(shapwatch.root, "quickstart", "data_capture.enable_capture=false") as endpoint:
         live = ["model=http", "~model.artifact", f"model.url={endpoint.url}", "model.label_headers=[malignant]"]
         limits = ["model.max_request_rows=100", "model.max_payload_bytes=7000", "shap=kernel", "shap.num_samples=50"]
@@ -85,8 +85,8 @@ def test_planned_calls_are_counted_calls(shapwatch: Shapwatch, golden: Golden) -
     golden(printed, *VARYING)
 
 
-def test_the_rate_bounds_the_time(shapwatch: Shapwatch) -> None:
-    """Half a call a second takes two seconds a call."""
+def test_rate_limit_bounds_the_time(shapwatch: Shapwatch) -> None:
+    """The planned time is at least the number of calls divided by the rate."""
     with served(shapwatch.root, "quickstart", "data_capture.enable_capture=false") as endpoint:
         live = ["model=http", "~model.artifact", f"model.url={endpoint.url}", "model.label_headers=[malignant]"]
         rate = ["model.max_requests_per_second=20", "model.max_request_rows=3000", "shap=kernel", "shap.num_samples=50"]
@@ -96,7 +96,7 @@ def test_the_rate_bounds_the_time(shapwatch: Shapwatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "named"),
+    ("override", "expected"),
     [
         pytest.param("data.dataset=null", "data.dataset", id="no dataset"),
         pytest.param("stage.window=2026-01-05T11", NO_DATA, id="no data"),
@@ -104,21 +104,21 @@ def test_the_rate_bounds_the_time(shapwatch: Shapwatch) -> None:
         pytest.param("model.label_headers=[a,b]", "model.label_headers", id="label headers"),
     ],
 )
-def test_what_cannot_run_cannot_be_planned(shapwatch: Shapwatch, override: str, named: str, golden: Golden) -> None:
-    """The plan meets the same problems as the run, earlier."""
+def test_invalid_run_cannot_be_planned(shapwatch: Shapwatch, override: str, expected: str, golden: Golden) -> None:
+    """Planning reports the same errors as the run."""
     printed = shapwatch("stage=plan", override, code=cli.BAD_INPUT)
-    assert named in printed
+    assert expected in printed
     golden(printed)
 
 
-def test_refused_batches_are_planned_one_by_one(shapwatch: Shapwatch, golden: Golden) -> None:
-    """An endpoint that takes ten records at most shows it in the probe; the plan counts what a run would send."""
+def test_rejected_batches_are_planned_record_by_record(shapwatch: Shapwatch, golden: Golden) -> None:
+    """The probe shows that the endpoint accepts at most ten records; the plan counts single calls, as the run does."""
     answer = scoring(Formula(additive), [f"column_{i}" for i in range(10)], Fields("features", None))
 
-    def choosy(seen: Seen) -> Reply:
+    def limited(seen: Seen) -> Reply:
         return answer(seen) if seen.body.count(b"\n") < 10 else Reply(400, "ten at most")
 
-    with serving(choosy) as server:
+    with serving(limited) as server:
         live = ["model=http", "~model.artifact", f"model.url={server.url}", "model.label_headers=null"]
         printed = shapwatch("stage=plan", HOUR, *live, "shap=kernel", "shap.num_samples=50")
     plan = shapwatch.read("2026-01-05T0900--2026-01-05T1000.plan.json")

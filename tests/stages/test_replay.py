@@ -1,4 +1,4 @@
-"""Traffic: captures as an endpoint writes them, at the times one asks for."""
+"""`stage=replay`: captures as an endpoint writes them, with event times of choice."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ CSV: Format = "text/csv"
 ROWS = [orjson.loads(line)["features"] for line in (DEMO / "traffic.jsonl").read_bytes().splitlines()]
 
 
-def traffic(
+def replay(
     root: Path, model: Model, template: Template | None = None, path: Path = DEMO / "traffic.jsonl", **changes: Any
 ) -> Replay:
-    """Return a traffic stage that replays the quickstart's rows."""
+    """Return a stage that replays the rows of the quickstart."""
     dataset = Dataset(str(path), DATA, "data.traffic")
-    parts = {name: changes.pop(name) for name in ("accept", "transform") if name in changes}
-    usual: dict[str, Any] = {"start": START, "rate": 1.0, "batch_rows": 1, "count": 6, "rescale": {}, "seed": 0}
-    stage = ReplayStage(kind="replay", **(usual | changes))
-    parts = {"accept": LINES, "transform": False, **parts}
-    sent = template or Template(LINES, None, None, None)
-    return Replay(stage, dataset, model, sent, tree=str(root), track=untracked, **parts)
+    arguments = {name: changes.pop(name) for name in ("accept", "transform") if name in changes}
+    defaults: dict[str, Any] = {"start": START, "rate": 1.0, "batch_rows": 1, "count": 6, "rescale": {}, "seed": 0}
+    stage = ReplayStage(kind="replay", **(defaults | changes))
+    arguments = {"accept": LINES, "transform": False, **arguments}
+    template = template or Template(LINES, None, None, None)
+    return Replay(stage, dataset, model, template, tree=str(root), track=untracked, **arguments)
 
 
 def captured(root: Path) -> list[Event]:
@@ -57,9 +57,9 @@ def requests(root: Path) -> list[str]:
     return [event.input.data for event in captured(root) if event.input]
 
 
-def test_requests_are_made_of_the_rows(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """The request is the dataset's line to the byte, the response the model's with its line end."""
-    traffic(tmp_path, demo_model).run()
+def test_requests_match_the_rows_of_the_dataset(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """A request equals the line of the dataset byte for byte; a response ends with a line end."""
+    replay(tmp_path, demo_model).run()
     assert requests(tmp_path) == (DEMO / "traffic.jsonl").read_text().splitlines()[:6]
     events = captured(tmp_path)
     assert [event.inference_id for event in events] == [str(i) for i in range(6)]
@@ -68,15 +68,15 @@ def test_requests_are_made_of_the_rows(tmp_path: Path, demo_model: LinearLearner
     assert all(event.input and event.input.encoding == "JSON" for event in events)
 
 
-def test_the_labels_of_a_dataset_are_not_sent(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """What stands beside the features stays where it is."""
-    traffic(tmp_path, demo_model, path=DEMO / "baseline.jsonl").run()
+def test_labels_of_the_dataset_are_not_sent(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """A request has only the features."""
+    replay(tmp_path, demo_model, path=DEMO / "baseline.jsonl").run()
     assert all(list(orjson.loads(body)) == ["features"] for body in requests(tmp_path))
 
 
-def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """Several records travel in one event, and each UTC hour has a file named by its first event."""
-    traffic(tmp_path, demo_model, batch_rows=2, count=7, rate=1 / 1800).run()
+def test_events_of_mini_batches_are_grouped_by_hour(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """One event contains several records, and each UTC hour has a file named after its first event."""
+    replay(tmp_path, demo_model, batch_rows=2, count=7, rate=1 / 1800).run()
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jsonl"))
     assert [file[:24] for file in files] == ["2026/01/05/09/00-00-000-", "2026/01/05/10/00-00-000-"]
     assert [body.count("\n") for body in requests(tmp_path)] == [1, 1, 1, 0]
@@ -99,11 +99,11 @@ def test_mini_batches_and_hours(tmp_path: Path, demo_model: LinearLearner) -> No
     ],
     ids=["JSON Lines", "dense JSON", "flat objects", "CSV", "CSV in, JSON out"],
 )
-def test_bodies_have_the_form_one_asks_for(
+def test_bodies_have_the_configured_format(
     tmp_path: Path, demo_model: LinearLearner, template: Template, accept: str, encoding: str, first: str
 ) -> None:
-    """Requests are made by the template, responses in the accepted media type, both marked as what they are."""
-    traffic(tmp_path, demo_model, template, batch_rows=3, accept=accept).run()
+    """The template formats requests, `accept` responses; both have their media type."""
+    replay(tmp_path, demo_model, template, batch_rows=3, accept=accept).run()
     events = captured(tmp_path)
     assert len(events) == 2
     for event in events:
@@ -114,40 +114,40 @@ def test_bodies_have_the_form_one_asks_for(
     assert requests(tmp_path)[0].startswith(first)
 
 
-def test_one_record_a_request_is_the_templates_wish(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """A template for single records makes as many events as there are records, whatever the batch."""
-    traffic(tmp_path, demo_model, Template(JSON, '{"x":$record}', "$features", None), batch_rows=3).run()
+def test_template_of_single_records_sends_them_one_by_one(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """There is one event per record for any batch size."""
+    replay(tmp_path, demo_model, Template(JSON, '{"x":$record}', "$features", None), batch_rows=3).run()
     assert [list(orjson.loads(body)["x"]) for body in requests(tmp_path)] == ROWS[:6]
 
 
-def test_counts_loop_and_skip(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """More records than the file has start again at its beginning; a count may begin later."""
-    traffic(tmp_path, demo_model, count=4).run(skip=268)
+def test_replay_repeats_the_dataset(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """After the last row it continues with the first one; `skip` starts at a later row."""
+    replay(tmp_path, demo_model, count=4).run(skip=268)
     assert [event.inference_id for event in captured(tmp_path)] == ["268", "269", "0", "1"]
 
 
-def test_a_second_run_rewrites_the_same_files(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """Ids and names come from the seed and the start, so that nothing doubles; another seed adds."""
+def test_second_run_writes_the_same_files(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """Ids and file names depend on the seed and the start only; another seed adds a file."""
     for seed in (0, 0, 1):
-        traffic(tmp_path, demo_model, seed=seed).run()
+        replay(tmp_path, demo_model, seed=seed).run()
     assert len(list(tmp_path.rglob("*.jsonl"))) == 2
 
 
-def test_an_incident_is_rehearsed(tmp_path: Path, demo_model: LinearLearner) -> None:
-    """A rescaled feature reaches the model and the capture, the others stay."""
-    traffic(tmp_path / "a", demo_model).run()
-    traffic(tmp_path / "b", demo_model, rescale={"column_1": 10}).run()
+def test_feature_is_rescaled(tmp_path: Path, demo_model: LinearLearner) -> None:
+    """The model and the capture receive the rescaled feature; the others are unchanged."""
+    replay(tmp_path / "a", demo_model).run()
+    replay(tmp_path / "b", demo_model, rescale={"column_1": 10}).run()
     for before, after in zip(captured(tmp_path / "a"), captured(tmp_path / "b"), strict=True):
         assert before.input is not None
         assert after.input is not None
-        one, other = (orjson.loads(side.data)["features"] for side in (before.input, after.input))
-        assert other == [one[0], one[1] * 10, *one[2:]]
+        original, rescaled = (orjson.loads(side.data)["features"] for side in (before.input, after.input))
+        assert rescaled == [original[0], original[1] * 10, *original[2:]]
         assert before.output != after.output
 
 
-def test_a_transform_reads_a_file(tmp_path: Path, demo_model: LinearLearner, golden: Golden) -> None:
-    """Instead of events there is the file a transform job read, listed by the manifest of its hour."""
-    stage = traffic(tmp_path / "tree", demo_model, transform=True, batch_rows=2)
+def test_transform_writes_input_file_and_manifest(tmp_path: Path, demo_model: LinearLearner, golden: Golden) -> None:
+    """Instead of events it writes the input file of a transform job, and the manifest of its hour."""
+    stage = replay(tmp_path / "tree", demo_model, transform=True, batch_rows=2)
     for _ in range(2):
         outcome = stage.run()
     (manifest,) = (tmp_path / "tree/input").rglob("*.json")
@@ -173,23 +173,23 @@ def test_rescaled_values_that_cannot_be_sent_are_refused(
 ) -> None:
     """An unknown feature or an infinite value is an error that names the setting, and writes nothing."""
     with golden.raises(SettingsError) as caught:
-        traffic(tmp_path / "tree", Formula(additive), transform=transform, rescale=rescale).run()
+        replay(tmp_path / "tree", Formula(additive), transform=transform, rescale=rescale).run()
     (problem,) = caught.value.problems
     assert problem.startswith(f"{key}: ")
     assert not (tmp_path / "tree").exists()
 
 
-def test_texts_booleans_and_nulls_travel_as_they_are(tmp_path: Path) -> None:
-    """Values reach request and model in the types they have in the dataset."""
+def test_values_keep_their_types(tmp_path: Path) -> None:
+    """Requests and model receive strings, numbers, booleans and nulls as in the dataset."""
     rows = [["x", 1, 2.0, True, None], ["y", 2, 2.5, False, "z"]]
     (path := tmp_path / "rows.jsonl").write_bytes(b"\n".join(orjson.dumps({"features": row}) for row in rows))
-    seen: list[pl.DataFrame] = []
+    received: list[pl.DataFrame] = []
 
     def constant(features: pl.DataFrame) -> Any:
-        seen.append(features)
+        received.append(features)
         return features["column_1"].to_numpy()
 
-    traffic(tmp_path / "tree", Formula(constant), path=path, count=None, batch_rows=2).run()
+    replay(tmp_path / "tree", Formula(constant), path=path, count=None, batch_rows=2).run()
     (body,) = requests(tmp_path / "tree")
     assert body == '{"features":["x",1,2.0,true,null]}\n{"features":["y",2,2.5,false,"z"]}'
-    assert [list(row) for row in seen[0].rows()] == rows
+    assert [list(row) for row in received[0].rows()] == rows
