@@ -1,4 +1,4 @@
-"""Models that are formulas: what explainers are tested on, since their Shapley values can be worked out."""
+"""Models with formulas, whose Shapley values can be computed exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.domain.attributions import Additive
 
 @dataclass
 class Formula:
-    """A model whose outputs are a function of the table; it counts the rows it was asked for and their batches."""
+    """A model whose outputs are a function of the features; it records the number of rows of each call."""
 
     function: Callable[[pl.DataFrame], NDArray[np.float64]]
     label_headers: tuple[str, ...] = ("label0",)
@@ -44,7 +44,7 @@ def additive(features: pl.DataFrame) -> NDArray[np.float64]:
 
 
 def interacting(features: pl.DataFrame) -> NDArray[np.float64]:
-    """Return a sum with products and a threshold in it."""
+    """Return a sum with products, a threshold and a cosine."""
     x_ND: NDArray[np.float64] = features.to_numpy()
     mixed_N = 3 * x_ND[:, 0] * x_ND[:, 1] - x_ND[:, -1] * (x_ND[:, 0] > 0.5) + np.cos(x_ND.sum(axis=1))
     return np.asarray(additive(features) + mixed_N)

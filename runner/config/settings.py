@@ -36,7 +36,7 @@ from runner.publish.prometheus import Prometheus
 from runner.report.render import Report
 from runner.scheduling.durations import Duration
 from runner.scheduling.timetable import Timetable
-from runner.serving.data_capture import CaptureSettings
+from runner.serving.capture_settings import CaptureSettings
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.data import Data
 from runner.sources.endpoint import EndpointSource

@@ -11,18 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field, PlainValidator, ValidationError
-from pydantic.dataclasses import dataclass
-
-from runner.domain.numbers import Count
 from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
 from runner.records.capture import encode
+from runner.serving.capture_settings import capture_settings
 from runner.serving.capture_writer import CaptureWriter, DiskUsage
 from runner.storage import MAX_LINE_BYTES
-from runner.types import NO_OTHER_KEYS, MediaType, Seconds
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,44 +47,6 @@ def new_id() -> str:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _percentage(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-        raise ValueError("expected a number from 0 to 100")
-    return value
-
-
-MediaTypes = Annotated[tuple[MediaType, ...], Field(max_length=10)]
-
-
-@dataclass(frozen=True, config=NO_OTHER_KEYS)
-class CaptureSettings:
-    """`data_capture`: the captured share and content of invocations, with names of SageMaker's `DataCaptureConfig`.
-
-    Attributes:
-        enable_capture: whether invocations are captured.
-        sampling_percentage: the percentage of invocations that are captured, 0 to 100.
-        capture_options: the captured sides.
-        csv_content_types: media types that are captured as strings with the encoding CSV.
-        json_content_types: media types that are captured as strings with the encoding JSON; other types, and bodies
-            that are not UTF-8, are captured as BASE64.
-        flush_seconds: maximum seconds until an event is written.
-        queue_bytes: maximum bytes of queued events; further events are dropped and counted.
-        min_free_bytes: minimum free bytes of a local disk; capture stops while there are fewer.
-    """
-
-    enable_capture: bool = True
-    sampling_percentage: Annotated[float, PlainValidator(_percentage)] = 100
-    capture_options: Annotated[tuple[Literal["REQUEST", "RESPONSE"], ...], Field(min_length=1)] = (
-        "REQUEST",
-        "RESPONSE",
-    )
-    csv_content_types: MediaTypes = ("text/csv",)
-    json_content_types: MediaTypes = ("application/json",)
-    flush_seconds: Seconds = 10
-    queue_bytes: Count = 2**28
-    min_free_bytes: Annotated[int, Field(strict=True, ge=0)] = 2**30
 
 
 class CaptureEnvironment(NamedTuple):
@@ -143,7 +101,7 @@ class DataCapture:
             SettingsError: if a setting is invalid.
         """
         self.app = app
-        self.settings = _settings(settings)
+        self.settings = capture_settings(settings)
         self._sides = frozenset(self.settings.capture_options)
         self._encodings = {name.lower(): "CSV" for name in self.settings.csv_content_types}
         self._encodings |= {name.lower(): "JSON" for name in self.settings.json_content_types}
@@ -347,23 +305,6 @@ def _decoded(header: bytes) -> str:
         return header.decode()
     except UnicodeDecodeError:
         return header.decode("latin-1")
-
-
-def _settings(settings: Mapping[str, Any]) -> CaptureSettings:
-    """Return validated settings.
-
-    Raises:
-        SettingsError: if a setting is invalid.
-    """
-    try:
-        return CaptureSettings(**settings)
-    except ValidationError as error:
-        raise SettingsError([_problem(detail) for detail in error.errors()]) from error
-
-
-def _problem(detail: Mapping[str, Any]) -> str:
-    message = "expected a list" if detail["type"] == "tuple_type" else detail["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(map(str, detail['loc']))}: {message} (got {detail['input']!r})"
 
 
 def _endings(paths: Sequence[str]) -> tuple[str, ...]:
