@@ -25,7 +25,7 @@ from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.conftest import DEMO
 from tests.golden import Golden
 from tests.models import trees
-from tests.models.servers import Reply, Seen, always, scoring, serving
+from tests.models.servers import ReceivedRequest, Reply, always, scoring, serving
 from tests.processes import served
 
 FAST_CAPTURE = ("data_capture.flush_seconds=0.2",)
@@ -295,7 +295,7 @@ def test_transient_faults_do_not_change_bytes(tmp_path: Path) -> None:
     shapwatch("stage=baseline")
     answer = scoring(_demo_model(), [f"column_{i}" for i in range(10)], Fields("features", None))
 
-    def faulty(seen: Seen) -> Reply:
+    def faulty(seen: ReceivedRequest) -> Reply:
         fault = {0: Reply(503, "busy"), 3: Reply(200, "", fault="reset"), 6: Reply(200, "", fault="stall")}
         return fault.get(seen.number % 10) or answer(seen)
 

@@ -61,7 +61,7 @@ Fault = Literal["reset", "stall", "truncate"]
 STALL_SECONDS = 30.0
 
 
-class Seen(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """A received request; header names are in lower case."""
 
     number: int
@@ -82,16 +82,16 @@ class Reply(NamedTuple):
     fault: Fault | None = None
 
 
-Responder = Callable[[Seen], Reply]
+Responder = Callable[[ReceivedRequest], Reply]
 """A function that returns the response to a request."""
 
 
 @dataclass
-class Served:
+class RunningServer:
     """The URL of a running server, and the requests it has received, in order."""
 
     url: str
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[ReceivedRequest] = field(default_factory=list)
 
 
 class _Server(ThreadingHTTPServer):
@@ -103,7 +103,7 @@ class _Server(ThreadingHTTPServer):
         self.responder = responder
         if context:
             self.socket = context.wrap_socket(self.socket, server_side=True)
-        self.served = Served(f"http{'s' if context else ''}://127.0.0.1:{self.server_port}")
+        self.served = RunningServer(f"http{'s' if context else ''}://127.0.0.1:{self.server_port}")
         self.ending = Event()
         self.lock = Lock()
         self.sockets: set[socket.socket] = set()
@@ -139,7 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         with self.server.lock:
             number = len(self.server.served.seen)
-            seen = Seen(number, self.command, self.path, headers, body, self.client_address[1], time.monotonic())
+            seen = ReceivedRequest(
+                number, self.command, self.path, headers, body, self.client_address[1], time.monotonic()
+            )
             self.server.served.seen.append(seen)
         self._send(self.server.responder(seen))
 
@@ -164,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(responder: Responder, context: SSLContext | None = None) -> Iterator[Served]:
+def serving(responder: Responder, context: SSLContext | None = None) -> Iterator[RunningServer]:
     """Run a server with a responder, over TLS if there is a context."""
     server = _Server(responder, context)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -185,7 +187,7 @@ def scoring(model: Model, names: list[str], fields: Fields | None = None) -> Res
     """Return a responder with a model's scores, in the requested media type."""
     request_fields = fields or Fields("features", None)
 
-    def respond(seen: Seen) -> Reply:
+    def respond(seen: ReceivedRequest) -> Reply:
         payload = Payload(seen.headers["content-type"], seen.body.decode(), encoding(seen.headers["content-type"]))
         rows = request_fields.request_rows(payload)
         features = pl.DataFrame(rows, names, orient="row", infer_schema_length=None)
@@ -224,15 +226,15 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def remotely(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Iterator[Http | SageMaker]:
+def remote_model(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Iterator[Http | SageMaker]:
     """Serve a model, and yield a remote model of a kind that calls it; `sagemaker` needs `credentials`."""
     with serving(scoring(model, names)) as served:
         yield sagemaker(served.url) if kind == "sagemaker" else http(served.url)
 
 
-def lasting(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Http | SageMaker:
-    """Return a remote model as `remotely` does; its server stops when the model is deleted."""
+def lasting_model(kind: Literal["http", "sagemaker"], model: Model, names: list[str]) -> Http | SageMaker:
+    """Return a remote model as `remote_model` does; its server stops when the model is deleted."""
     stack = ExitStack()
-    remote = stack.enter_context(remotely(kind, model, names))
+    remote = stack.enter_context(remote_model(kind, model, names))
     weakref.finalize(remote, stack.close)
     return remote

@@ -29,14 +29,14 @@ from runner.urls import is_plain_url, without_secrets
 from tests.golden import Golden
 from tests.models.contract import ModelContract
 from tests.models.people import PEOPLE, linear_model
-from tests.models.servers import FEATURES, MODEL, SCORING, Reply, Seen, always, http, lasting, serving
+from tests.models.servers import FEATURES, MODEL, SCORING, ReceivedRequest, Reply, always, http, lasting_model, serving
 
 TOKEN = "sesame-1234567890"
 JSON = "application/json"
 CLOSED_URL = "http://127.0.0.1:9"
 
 CONTRACT = ModelContract(
-    lambda _, number: lasting("http", linear_model(number), PEOPLE.columns), PEOPLE, exact=True, in_process=False
+    lambda _, number: lasting_model("http", linear_model(number), PEOPLE.columns), PEOPLE, exact=True, in_process=False
 )
 
 
@@ -57,7 +57,7 @@ def features_of(rows: Any, columns: int = 3) -> pl.DataFrame:
     return pl.DataFrame(rows, FEATURES.columns, orient="row")
 
 
-def mlflow(seen: Seen) -> Reply:
+def mlflow(seen: ReceivedRequest) -> Reply:
     """Respond as `mlflow models serve`."""
     assert seen.path == "/invocations"
     (kind,) = document = json.loads(seen.body)
@@ -68,7 +68,7 @@ def mlflow(seen: Seen) -> Reply:
     return Reply(200, json.dumps({"predictions": scores}))
 
 
-def kserve_v1(seen: Seen) -> Reply:
+def kserve_v1(seen: ReceivedRequest) -> Reply:
     """Respond in KServe's V1 protocol."""
     assert seen.path == "/v1/models/churn:predict"
     ((kind, rows),) = json.loads(seen.body).items()
@@ -76,7 +76,7 @@ def kserve_v1(seen: Seen) -> Reply:
     return Reply(200, json.dumps({"predictions": MODEL.predict(features_of(rows)).tolist()}))
 
 
-def kserve_v2(seen: Seen) -> Reply:
+def kserve_v2(seen: ReceivedRequest) -> Reply:
     """Respond in the Open Inference Protocol, with a flat tensor."""
     assert seen.path == "/v2/models/churn/infer"
     ((kind, (tensor,)),) = json.loads(seen.body).items()
@@ -89,7 +89,7 @@ def kserve_v2(seen: Seen) -> Reply:
     return Reply(200, json.dumps({"model_name": "churn", "outputs": [output]}))
 
 
-def bentoml(seen: Seen) -> Reply:
+def bentoml(seen: ReceivedRequest) -> Reply:
     """Respond as a BentoML service with arrays."""
     assert seen.path == "/predict"
     ((parameter, rows),) = json.loads(seen.body).items()
@@ -107,10 +107,12 @@ def bentoml(seen: Seen) -> Reply:
     ],
 )
 @pytest.mark.parametrize("rows", [1, 7])
-def test_options_support_protocols_of_other_servers(server: Callable[[Seen], Reply], path: str, rows: int) -> None:
+def test_options_support_protocols_of_other_servers(
+    server: Callable[[ReceivedRequest], Reply], path: str, rows: int
+) -> None:
     """Scores read with the option for a protocol are bit-identical to the model's."""
 
-    def answer(seen: Seen) -> Reply:
+    def answer(seen: ReceivedRequest) -> Reply:
         assert seen.method == "POST"
         assert seen.headers["content-type"] == seen.headers["accept"] == "application/json"
         return server(seen)
@@ -159,7 +161,7 @@ def test_token_is_sent_and_redacted(
     """The token is sent; no message or log contains it, also if the endpoint repeats it."""
     monkeypatch.setenv("CHURN_TOKEN", f"{TOKEN}\n")
 
-    def repeat_token(seen: Seen) -> Reply:
+    def repeat_token(seen: ReceivedRequest) -> Reply:
         return Reply([503, 400, 403][min(seen.number, 2)], f"{seen.headers['authorization']} is not for {TOKEN}")
 
     with serving(repeat_token) as served, caplog.at_level("DEBUG"):
@@ -310,7 +312,7 @@ def test_requests_share_connections() -> None:
     """41 requests use at most two connections, which are closed with the model."""
     ports = set()
 
-    def record_port(seen: Seen) -> Reply:
+    def record_port(seen: ReceivedRequest) -> Reply:
         ports.add(seen.port)
         return SCORING(seen)
 

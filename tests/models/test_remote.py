@@ -39,14 +39,14 @@ from tests.models.servers import (
     MODEL,
     NAMES,
     SCORING,
+    ReceivedRequest,
     Reply,
     Responder,
-    Seen,
-    Served,
+    RunningServer,
     always,
     credentials,
     http,
-    lasting,
+    lasting_model,
     scoring,
     serving,
 )
@@ -56,17 +56,17 @@ BATCH_REQUESTS = {"content_type": JSON, "content_template": '{"instances":$recor
 SINGLE_REQUESTS = BATCH_REQUESTS | {"content_template": '{"instance":$record}'}
 
 
-def failing(fault: Callable[[Seen], Reply], period: int = 10, failures: int = 3) -> Responder:
+def failing(fault: Callable[[ReceivedRequest], Reply], period: int = 10, failures: int = 3) -> Responder:
     """Return a responder with a fault in the first `failures` of each `period` calls."""
     return lambda seen: fault(seen) if seen.number % period < failures else SCORING(seen)
 
 
-def reject_batches(seen: Seen) -> Reply:
+def reject_batches(seen: ReceivedRequest) -> Reply:
     """Respond to requests with one record only."""
     return Reply(400, "one record per request") if seen.body.count(b"\n") else SCORING(seen)
 
 
-def scores_per_line(seen: Seen, *scores: Any) -> Reply:
+def scores_per_line(seen: ReceivedRequest, *scores: Any) -> Reply:
     """Respond to each line with the scores."""
     return Reply(200, "".join(json.dumps({"score": scores}) + "\n" for _ in seen.body.splitlines()))
 
@@ -102,9 +102,9 @@ def test_scores_equal_the_served_model(settings: dict[str, Any], features: str |
 
 @pytest.mark.parametrize("kind", ["http", "sagemaker"])
 def test_lasting_server_stops_with_its_model(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server of `lasting` stops when the model is deleted."""
+    """The server of `lasting_model` stops when the model is deleted."""
     credentials(monkeypatch)
-    model = lasting(kind, MODEL, NAMES)
+    model = lasting_model(kind, MODEL, NAMES)
     assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
     threads = threading.active_count()
     del model
@@ -140,7 +140,7 @@ def test_feature_values_are_sent_unchanged() -> None:
     ],
     ids=["503", "reset", "stall", "truncate"],
 )
-def test_retryable_errors_do_not_change_scores(fault: Callable[[Seen], Reply]) -> None:
+def test_retryable_errors_do_not_change_scores(fault: Callable[[ReceivedRequest], Reply]) -> None:
     """If 3 of 10 calls fail, scores are the same, and retries are counted."""
     with serving(failing(fault)) as served:
         model = http(served.url, max_request_rows=15, timeout_seconds=0.5)
@@ -330,7 +330,7 @@ def test_scores_keep_the_order_of_records() -> None:
     """Responses that arrive in any order are arranged in the order of the records."""
     generator = random.Random(5)
 
-    def delay(seen: Seen) -> Reply:
+    def delay(seen: ReceivedRequest) -> Reply:
         time.sleep(generator.random() / 50)
         return SCORING(seen)
 
@@ -354,7 +354,7 @@ def test_error_stops_the_other_requests() -> None:
 def test_interrupt_stops_the_requests() -> None:
     """After an interrupt, pending requests are not sent."""
 
-    def interrupt(seen: Seen) -> Reply:
+    def interrupt(seen: ReceivedRequest) -> Reply:
         if seen.number == 3:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(0.1)
@@ -370,7 +370,7 @@ def test_error_does_not_wait_for_other_requests() -> None:
     """An error is raised at once, even while another request is in progress."""
     stalled = threading.Event()
 
-    def answer(seen: Seen) -> Reply:
+    def answer(seen: ReceivedRequest) -> Reply:
         if seen.number == 0:
             stalled.set()
             return Reply(200, "", fault="stall")
@@ -524,7 +524,7 @@ def test_planning_makes_no_calls() -> None:
         assert model.calls_made == Calls()
         model.planned_calls(FEATURES)
         assert model.calls_made == Calls()
-        assert served == Served(served.url)
+        assert served == RunningServer(served.url)
 
 
 def test_dry_run_counts_calls_without_making_them() -> None:
@@ -536,7 +536,7 @@ def test_dry_run_counts_calls_without_making_them() -> None:
         (scores_NL,) = engine.map(lambda model, features: model.predict(features), dry_run, [FEATURES])
         assert scores_NL.tolist() == [[0.5, 0.5]] * FEATURES.height
         assert dry_run.calls_made == model.planned_calls(FEATURES)
-        assert served == Served(served.url)
+        assert served == RunningServer(served.url)
 
 
 @pytest.mark.parametrize(

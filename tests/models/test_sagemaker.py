@@ -23,11 +23,11 @@ from tests.models.servers import (
     FEATURES,
     MODEL,
     SCORING,
+    ReceivedRequest,
     Reply,
     Responder,
-    Seen,
     credentials,
-    lasting,
+    lasting_model,
     sagemaker,
     serving,
 )
@@ -36,7 +36,10 @@ SECRET = "hush-hush"
 CONTAINER_MESSAGE = "out of memory"
 
 CONTRACT = ModelContract(
-    lambda _, number: lasting("sagemaker", linear_model(number), PEOPLE.columns), PEOPLE, exact=True, in_process=False
+    lambda _, number: lasting_model("sagemaker", linear_model(number), PEOPLE.columns),
+    PEOPLE,
+    exact=True,
+    in_process=False,
 )
 
 
@@ -48,7 +51,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def runtime(container: Responder) -> Responder:
     """Return a responder with the runtime's API, for the responder of a container."""
 
-    def respond(seen: Seen) -> Reply:
+    def respond(seen: ReceivedRequest) -> Reply:
         assert (seen.method, seen.path) == ("POST", "/endpoints/churn/invocations")
         assert seen.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=key/")
         assert "/us-east-1/sagemaker/aws4_request" in seen.headers["authorization"]
@@ -111,7 +114,7 @@ def test_request_headers_and_body() -> None:
     ],
     ids=["500", "507", "408", "503", "530", "429", "throttled", "reset", "stall", "truncate"],
 )
-def test_retryable_errors_do_not_change_scores(fault: Callable[[Seen], Reply]) -> None:
+def test_retryable_errors_do_not_change_scores(fault: Callable[[ReceivedRequest], Reply]) -> None:
     """Failed calls are retried and counted; boto3 itself makes no retries."""
     with serving(runtime(lambda seen: fault(seen) if seen.number % 5 == 0 else SCORING(seen))) as served:
         model = sagemaker(served.url, max_request_rows=30, timeout_seconds=0.5)

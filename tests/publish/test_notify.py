@@ -20,7 +20,7 @@ from runner.errors import PublishError
 from runner.publish.dispatch import publish_all
 from runner.publish.notify import Notify, message
 from tests.golden import Golden
-from tests.models.servers import Reply, Responder, Seen, Served, always, serving
+from tests.models.servers import ReceivedRequest, Reply, Responder, RunningServer, always, serving
 from tests.publish.publications import SECRET, Unreachable, failed_publication, publication
 
 URLS = "SHAPWATCH_NOTIFY_URLS"
@@ -39,14 +39,14 @@ def unreachable(port: int, folder: Path) -> Unreachable:
 
 
 @pytest.fixture
-def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
     """A webhook that accepts everything, with its address in the environment."""
     with serving(always(200, "")) as served:
         set_urls(monkeypatch, served)
         yield served
 
 
-def set_urls(monkeypatch: pytest.MonkeyPatch, *served: Served, options: str = "") -> None:
+def set_urls(monkeypatch: pytest.MonkeyPatch, *served: RunningServer, options: str = "") -> None:
     """Set the addresses of webhooks in the environment, with a secret in each."""
     addresses = (each.url.removeprefix("http://") for each in served)
     monkeypatch.setenv(URLS, " ".join(f"json://user:{SECRET}@{address}/{SECRET}/{options}" for address in addresses))
@@ -193,7 +193,7 @@ def test_repeated_state_sends_nothing(states: list[State], position: int) -> Non
     assert headlines(*states[:index], *states[index - 1 :]) == [*words[:index], None, *words[index:]]
 
 
-def test_message_names_monitor_window_and_report(hook: Served, golden: Golden) -> None:
+def test_message_names_monitor_window_and_report(hook: RunningServer, golden: Golden) -> None:
     """The title names monitor and window; the body starts with the verdict; names are plain text."""
     execution = publication(
         Level.VIOLATION, sentence='Largest change: <b>"\u05e9\u05dc\u05d5\u05dd"</b>\n\U0001f986.', status=VIOLATED
@@ -212,7 +212,7 @@ def test_message_names_monitor_window_and_report(hook: Served, golden: Golden) -
     golden(sent["message"])
 
 
-def test_unchanged_state_sends_no_request(hook: Served) -> None:
+def test_unchanged_state_sends_no_request(hook: RunningServer) -> None:
     """An alert that continues sends nothing."""
     SINK.publish(publication(Level.VIOLATION, history=AlertHistory(State(COMPLETED, Level.VIOLATION))))
     assert not hook.seen
@@ -221,7 +221,7 @@ def test_unchanged_state_sends_no_request(hook: Served) -> None:
 def test_only_failed_services_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the second of two webhooks fails at first, the first one receives the message once."""
 
-    def failing_once(seen: Seen) -> Reply:
+    def failing_once(seen: ReceivedRequest) -> Reply:
         return Reply(500 if seen.number == 0 else 200, "")
 
     with serving(always(200, "")) as first, serving(failing_once) as second:

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from runner.errors import PublishError
 from runner.publish.otel import Otel
 from tests.golden import Golden
-from tests.models.servers import Served, always, serving
+from tests.models.servers import RunningServer, always, serving
 from tests.publish.publications import (
     NAMES,
     SECRET,
@@ -42,7 +42,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def collector() -> Iterator[Served]:
+def collector() -> Iterator[RunningServer]:
     """A collector that accepts everything."""
     with serving(always(200, "")) as served:
         yield served
@@ -53,7 +53,7 @@ def sink(endpoint: str | None, **changes: Any) -> Otel:
     return Otel(**({"endpoint": endpoint, "timeout_seconds": 0.5, "max_features": 20, "max_labels": 10} | changes))
 
 
-def points(collector: Served) -> dict[tuple[str, ...], tuple[float, int]]:
+def points(collector: RunningServer) -> dict[tuple[str, ...], tuple[float, int]]:
     """Return value and time of the data points in the only request, by name and attributes."""
     (seen,) = collector.seen
     assert seen.path == "/v1/metrics"
@@ -71,7 +71,7 @@ def points(collector: Served) -> dict[tuple[str, ...], tuple[float, int]]:
     return found
 
 
-def test_metrics_arrive(collector: Served) -> None:
+def test_metrics_arrive(collector: RunningServer) -> None:
     """One request contains gauges with attributes, at the end of the window; `publish` returns after it."""
     sink(f"{collector.url}/v1/metrics").publish(publication())
     found = points(collector)
@@ -81,7 +81,7 @@ def test_metrics_arrive(collector: Served) -> None:
     assert found["shapwatch.execution_status", "Completed"][0] == 1
 
 
-def test_standard_environment_variables_are_used(collector: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_environment_variables_are_used(collector: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `endpoint` they give address and headers."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"authorization=Bearer%20{SECRET}")
@@ -90,7 +90,7 @@ def test_standard_environment_variables_are_used(collector: Served, monkeypatch:
     assert points(collector)
 
 
-def test_any_name_is_an_attribute_and_their_number_is_limited(collector: Served) -> None:
+def test_any_name_is_an_attribute_and_their_number_is_limited(collector: RunningServer) -> None:
     """Names may contain any characters; only the features with the largest attributions are sent."""
     sink(f"{collector.url}/v1/metrics", max_features=len(NAMES)).publish(
         publication(attributions=live_attributions(("no", *NAMES)))

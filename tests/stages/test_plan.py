@@ -13,7 +13,7 @@ from runner.records.fields import Fields
 from tests.cli_runner import Shapwatch
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
-from tests.models.servers import Reply, Seen, scoring, serving
+from tests.models.servers import ReceivedRequest, Reply, scoring, serving
 from tests.processes import served
 
 HOUR = "stage.window=2026-01-05T09"
@@ -115,7 +115,7 @@ def test_rejected_batches_are_planned_record_by_record(shapwatch: Shapwatch, gol
     """The probe shows that the endpoint accepts at most ten records; the plan counts single calls, as the run does."""
     answer = scoring(Formula(additive), [f"column_{i}" for i in range(10)], Fields("features", None))
 
-    def limited(seen: Seen) -> Reply:
+    def limited(seen: ReceivedRequest) -> Reply:
         return answer(seen) if seen.body.count(b"\n") < 10 else Reply(400, "ten at most")
 
     with serving(limited) as server:
