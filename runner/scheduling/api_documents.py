@@ -56,28 +56,28 @@ def schedule_description(
     return description if last is None else {**description, "LastMonitoringExecutionSummary": execution_summary(last)}
 
 
-def execution_summary(entry: ExecutionRecord) -> dict[str, object]:
+def execution_summary(execution: ExecutionRecord) -> dict[str, object]:
     """Return an element of ListMonitoringExecutions' `MonitoringExecutionSummaries`.
 
     Additional keys come last: those of SageMaker's processing job (`ExitMessage`, `Output`), `Window` and
     `PeakMemoryInBytes`. As in SageMaker, an execution without data has no processing job.
     """
-    has_job = entry.attempts and entry.failure_reason != NO_DATA
+    has_job = execution.attempts and execution.failure_reason != NO_DATA
     document = {
-        "MonitoringScheduleName": entry.schedule,
-        "ScheduledTime": entry.scheduled,
-        "CreationTime": entry.created,
-        "LastModifiedTime": entry.modified,
-        "MonitoringExecutionStatus": entry.status,
-        "ProcessingJobArn": f"{ARN}:processing-job/{entry.schedule}-{entry.id}" if has_job else None,
-        "EndpointName": entry.endpoint,
-        "FailureReason": entry.failure_reason,
-        "MonitoringJobDefinitionName": job_definition(entry.schedule, entry.revision),
+        "MonitoringScheduleName": execution.schedule,
+        "ScheduledTime": execution.scheduled,
+        "CreationTime": execution.created,
+        "LastModifiedTime": execution.modified,
+        "MonitoringExecutionStatus": execution.status,
+        "ProcessingJobArn": f"{ARN}:processing-job/{execution.schedule}-{execution.id}" if has_job else None,
+        "EndpointName": execution.endpoint,
+        "FailureReason": execution.failure_reason,
+        "MonitoringJobDefinitionName": job_definition(execution.schedule, execution.revision),
         "MonitoringType": "ModelExplainability",
-        "ExitMessage": entry.exit_message,
-        "Output": {"Destination": entry.output} if entry.output else None,
-        "Window": {"Start": entry.window.start, "End": entry.window.end},
-        "PeakMemoryInBytes": entry.peak_memory,
+        "ExitMessage": execution.exit_message,
+        "Output": {"Destination": execution.output} if execution.output else None,
+        "Window": {"Start": execution.window.start, "End": execution.window.end},
+        "PeakMemoryInBytes": execution.peak_memory,
     }
     return {key: value for key, value in document.items() if value is not None}
 
@@ -116,7 +116,7 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def reason_or_message(entry: ExecutionRecord) -> str:
+def reason_or_message(execution: ExecutionRecord) -> str:
     """Return the first line of the failure reason or message; a failure's message, if any, is more detailed."""
-    message = entry.exit_message if entry.status == Status.FAILED else None
-    return first_line(message or entry.failure_reason or entry.exit_message or "")
+    message = execution.exit_message if execution.status == Status.FAILED else None
+    return first_line(message or execution.failure_reason or execution.exit_message or "")

@@ -26,7 +26,7 @@ from runner.stages.schedule import Action, Schedules, ScheduleStage
 from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.golden import Golden
 from tests.scheduling.daemon.bench import Bench, declaration, result
-from tests.scheduling.ledger.ledger_samples import BUSY, NOON, dues
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON, scheduled_times
 
 ADDITIONAL_KEYS = {"ExitMessage", "Output", "Window", "PeakMemoryInBytes"}
 OPERATIONS: dict[Action, str] = {
@@ -362,7 +362,7 @@ def test_the_next_time_is_after_the_cursor(bench: Bench) -> None:
     """After the clock was set back, the next time is the first one that was not planned."""
     schedule = bench.create()
     bench.clock.advance(3 * HOUR)
-    assert bench.ledger.schedules.plan(schedule, dues(1, 2, 3), bench.clock())
+    assert bench.ledger.schedules.plan(schedule, scheduled_times(1, 2, 3), bench.clock())
     bench.clock.now = NOON
     assert lines(bench)["next"] == "2026-01-05 16:00"
 

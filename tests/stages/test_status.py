@@ -25,7 +25,7 @@ from runner.stages.status import CLOCK_TOLERANCE, LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
 from tests.scheduling.daemon.bench import LEASE, Bench, declaration, result
-from tests.scheduling.ledger.ledger_samples import BUSY, NOON, dues
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON, scheduled_times
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 NO_LEADER = "no daemon is leading; start one with stage=daemon on this ledger, it will catch up"
@@ -202,7 +202,7 @@ def test_the_remark_of_a_stopped_schedule_says_how_to_resume_it(bench: Bench, go
 def test_a_clock_that_was_set_back_has_a_remark(led: Bench, golden: Golden) -> None:
     """Differences up to the tolerance have no remark; planned times are not repeated."""
     schedule = led.create()
-    assert led.ledger.schedules.plan(schedule, dues(1, 2), NOON)
+    assert led.ledger.schedules.plan(schedule, scheduled_times(1, 2), NOON)
     finish(led, led.ledger.executions.newest()[1], Status.COMPLETED)
     finish(led, led.ledger.executions.newest()[0], Status.COMPLETED)
     led.clock.now = NOON + 2 * HOUR - CLOCK_TOLERANCE
@@ -216,7 +216,7 @@ def test_a_clock_that_was_set_back_has_a_remark(led: Bench, golden: Golden) -> N
 def test_the_remark_names_the_start_after_the_buffer(led: Bench, golden: Golden) -> None:
     """The scheduled time does not include the buffer."""
     schedule = led.create(buffer_minutes=20)
-    (due,) = dues(1)
+    (due,) = scheduled_times(1)
     led.clock.advance(HOUR)
     beat(led)
     assert led.ledger.schedules.plan(schedule, [replace(due, start_at=led.clock() + 7 * MINUTE)], led.clock())
@@ -238,7 +238,7 @@ def test_the_remark_names_the_baseline_being_computed(led: Bench, tmp_path: Path
     schedule = declared.create(led.ledger, NOON)
     led.clock.advance(HOUR)
     beat(led)
-    assert led.ledger.schedules.plan(schedule, dues(1), led.clock())
+    assert led.ledger.schedules.plan(schedule, scheduled_times(1), led.clock())
     with writing(tmp_path / "baselines/new"):
         golden(status_of(led)["Remark"])
     golden(status_of(led)["Remark"])

@@ -1,13 +1,9 @@
-"""Schedules, scheduled times and executions for tests, and processes that use a ledger."""
+"""Schedules, scheduled times and executions for tests of the ledger."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from runner.domain.executions import HOUR, Execution, Status, Window
@@ -19,19 +15,16 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 SETTINGS = Snapshot("monitor: {name: watch}\n", "/somewhere")
 OTHER_SETTINGS = Snapshot("monitor: {name: watch, endpoint: other}\n", "/somewhere")
 
-forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["runner.scheduling.ledger.ledger", "runner.scheduling.ledger.leadership"])
 
-
-def due(hours: int, **changes: Any) -> ScheduledTime:
+def scheduled_time(hours: int, **changes: Any) -> ScheduledTime:
     """Return a scheduled time some hours after noon."""
     at = NOON + hours * HOUR
     return replace(ScheduledTime(at, Window(at - HOUR, at), at), **changes)
 
 
-def dues(*hours: int) -> list[ScheduledTime]:
+def scheduled_times(*hours: int) -> list[ScheduledTime]:
     """Return scheduled times some hours after noon."""
-    return [due(hour) for hour in hours]
+    return [scheduled_time(hour) for hour in hours]
 
 
 def schedule(name: str = "watch", **changes: Any) -> Schedule:
@@ -54,7 +47,7 @@ def schedule(name: str = "watch", **changes: Any) -> Schedule:
 def planned(ledger: Ledger, *hours: int, name: str = "watch") -> list[ExecutionRecord]:
     """Create a schedule and return its executions, all pending."""
     ledger.schedules.create(schedule(name), SETTINGS)
-    executions = ledger.schedules.plan(schedule(name), dues(*hours), NOON)
+    executions = ledger.schedules.plan(schedule(name), scheduled_times(*hours), NOON)
     assert executions is not None
     return executions
 
@@ -67,17 +60,3 @@ def finished(
     result = Execution("done", status=status, directory="out")
     assert ledger.executions.finish(execution.id, owner, result, execution.scheduled + HOUR, 2**31)
     return ledger.executions.get(execution.id)
-
-
-@contextmanager
-def processes(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> Iterator[list[BaseProcess]]:
-    """Yield processes that run a function, and kill them at the end."""
-    started: list[BaseProcess] = [forks.Process(target=work, args=each) for each in arguments]
-    for process in started:
-        process.start()
-    try:
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.join()

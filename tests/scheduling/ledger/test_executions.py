@@ -18,11 +18,11 @@ from tests.scheduling.ledger.ledger_samples import (
     NOON,
     OTHER_SETTINGS,
     SETTINGS,
-    due,
-    dues,
     finished,
     planned,
     schedule,
+    scheduled_time,
+    scheduled_times,
 )
 
 SOON, LATER = NOON + timedelta(minutes=1), NOON + 9 * HOUR
@@ -36,14 +36,16 @@ def add(ledger: Ledger, due: list[ScheduledTime], **changes: Any) -> list[Execut
 def test_planning_adds_executions_and_moves_the_cursor(ledger: Ledger) -> None:
     """The executions are returned oldest first; the cursor is the last scheduled time."""
     ledger.schedules.create(schedule(), SETTINGS)
-    first, second = ledger.schedules.plan(schedule(), [due(1), due(2, start_at=LATER)], SOON) or []
+    first, second = (
+        ledger.schedules.plan(schedule(), [scheduled_time(1), scheduled_time(2, start_at=LATER)], SOON) or []
+    )
     assert first == ExecutionRecord(
         id=first.id,
         schedule="watch",
         endpoint="adult",
         revision=1,
         scheduled=NOON + HOUR,
-        window=due(1).window,
+        window=scheduled_time(1).window,
         status=Status.PENDING,
         start_at=NOON + HOUR,
         max_runtime=3600,
@@ -59,7 +61,9 @@ def test_planning_adds_executions_and_moves_the_cursor(ledger: Ledger) -> None:
 def test_a_skipped_time_becomes_a_stopped_execution(ledger: Ledger) -> None:
     """The record contains the reason."""
     ledger.schedules.create(schedule(), SETTINGS)
-    skipped, wanted = ledger.schedules.plan(schedule(), [due(1, skipped="too old"), due(2)], SOON) or []
+    skipped, wanted = (
+        ledger.schedules.plan(schedule(), [scheduled_time(1, skipped="too old"), scheduled_time(2)], SOON) or []
+    )
     assert (skipped.status, skipped.failure_reason, skipped.ended) == (Status.STOPPED, "too old", SOON)
     assert (wanted.status, wanted.failure_reason, wanted.ended) == (Status.PENDING, None, None)
 
@@ -67,7 +71,7 @@ def test_a_skipped_time_becomes_a_stopped_execution(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda ledger: ledger.schedules.plan(schedule(), dues(1), NOON),
+        lambda ledger: ledger.schedules.plan(schedule(), scheduled_times(1), NOON),
         lambda ledger: ledger.schedules.stop("watch", NOON),
         lambda ledger: ledger.schedules.delete("watch", NOON),
         lambda ledger: ledger.schedules.update(schedule(), SETTINGS),
@@ -79,16 +83,16 @@ def test_a_changed_schedule_is_not_planned(ledger: Ledger, change: Callable[[Led
     ledger.schedules.create(schedule(), SETTINGS)
     change(ledger)
     before = ledger.executions.newest(limit=100)
-    assert ledger.schedules.plan(schedule(), dues(1, 2), SOON) is None
+    assert ledger.schedules.plan(schedule(), scheduled_times(1, 2), SOON) is None
     assert ledger.executions.newest(limit=100) == before
 
 
 def test_a_scheduled_time_is_planned_once(ledger: Ledger) -> None:
     """Existing executions, for example of a backfill, are unchanged and not returned."""
     ledger.schedules.create(schedule(), SETTINGS)
-    (first,) = add(ledger, dues(1), max_runtime=3600)
+    (first,) = add(ledger, scheduled_times(1), max_runtime=3600)
     first = finished(ledger, first)
-    (second,) = ledger.schedules.plan(schedule(), dues(1, 2), SOON) or []
+    (second,) = ledger.schedules.plan(schedule(), scheduled_times(1, 2), SOON) or []
     assert second.scheduled == NOON + 2 * HOUR
     assert ledger.executions.newest("watch") == [second, first]
 
@@ -103,12 +107,14 @@ def test_thousands_of_executions_are_planned_in_one_call(ledger: Ledger) -> None
 def test_adding_returns_new_and_existing_executions(ledger: Ledger) -> None:
     """A backfill needs no schedule in the ledger."""
     assert add(ledger, [], max_runtime=60) == []
-    first, third = add(ledger, dues(1, 3), max_runtime=60)
+    first, third = add(ledger, scheduled_times(1, 3), max_runtime=60)
     assert (first.status, first.revision, first.max_runtime, first.created) == (Status.PENDING, 0, 60, NOON)
-    (second,) = add(ledger, dues(2), max_runtime=60)
+    (second,) = add(ledger, scheduled_times(2), max_runtime=60)
     third = finished(ledger, third)
-    again = ledger.executions.add(schedule(endpoint="other", revision=7), OTHER_SETTINGS, dues(3, 1), SOON)
-    assert again == [first, third]
+    returned = ledger.executions.add(
+        schedule(endpoint="other", revision=7), OTHER_SETTINGS, scheduled_times(3, 1), SOON
+    )
+    assert returned == [first, third]
     assert second.scheduled == NOON + 2 * HOUR
 
 
@@ -154,7 +160,13 @@ def test_the_last_execution_may_be_limited_to_statuses(ledger: Ledger) -> None:
 def test_startable_executions_are_listed_oldest_first(ledger: Ledger) -> None:
     """They are pending, their start time has passed, and their number is limited."""
     ledger.schedules.create(schedule(), SETTINGS)
-    hours = [due(3), due(1, start_at=LATER), due(2), due(4), due(5, skipped="too old")]
+    hours = [
+        scheduled_time(3),
+        scheduled_time(1, start_at=LATER),
+        scheduled_time(2),
+        scheduled_time(4),
+        scheduled_time(5, skipped="too old"),
+    ]
     executions = {execution.scheduled: execution for execution in ledger.schedules.plan(schedule(), hours, NOON) or []}
     one, two, three, four = (executions[NOON + i * HOUR] for i in (1, 2, 3, 4))
     assert ledger.executions.startable(NOON + 3 * HOUR, 10, 10) == [two, three]

@@ -9,7 +9,15 @@ from runner.errors import LedgerError
 from runner.scheduling.ledger import ledger as ledger_module
 from runner.scheduling.ledger.ledger import DaemonRecord, Ledger
 from tests.golden import Golden
-from tests.scheduling.ledger.ledger_samples import NOON, OTHER_SETTINGS, SETTINGS, dues, finished, planned, schedule
+from tests.scheduling.ledger.ledger_samples import (
+    NOON,
+    OTHER_SETTINGS,
+    SETTINGS,
+    finished,
+    planned,
+    schedule,
+    scheduled_times,
+)
 
 LATER = NOON + HOUR
 
@@ -71,5 +79,5 @@ def test_ids_of_deleted_executions_are_not_reused(ledger: Ledger) -> None:
     (first,) = planned(ledger, 1)
     finished(ledger, first)
     ledger.delete_ended(NOON + 2 * HOUR)
-    (second,) = ledger.executions.add(schedule(), SETTINGS, dues(2), NOON)
+    (second,) = ledger.executions.add(schedule(), SETTINGS, scheduled_times(2), NOON)
     assert second.id > first.id

@@ -14,11 +14,11 @@ from tests.scheduling.ledger.ledger_samples import (
     NOON,
     OTHER_SETTINGS,
     SETTINGS,
-    due,
-    dues,
     finished,
     planned,
     schedule,
+    scheduled_time,
+    scheduled_times,
 )
 
 LATER = NOON + timedelta(hours=5, microseconds=1)
@@ -46,7 +46,7 @@ def test_creating_an_existing_schedule_is_refused(ledger: Ledger, golden: Golden
     """Neither its snapshot nor its executions are stored."""
     ledger.schedules.create(schedule(), SETTINGS)
     with golden.raises(ScheduleExists):
-        ledger.schedules.create(schedule(snapshot=OTHER_SETTINGS.digest), OTHER_SETTINGS, dues(1))
+        ledger.schedules.create(schedule(snapshot=OTHER_SETTINGS.digest), OTHER_SETTINGS, scheduled_times(1))
     assert ledger.schedules.get("watch").snapshot == SETTINGS.digest
     assert ledger.executions.newest() == []
     with golden.raises(LedgerError):
@@ -55,9 +55,9 @@ def test_creating_an_existing_schedule_is_refused(ledger: Ledger, golden: Golden
 
 def test_executions_due_at_creation_are_pending(ledger: Ledger) -> None:
     """They are added in the same transaction."""
-    ledger.schedules.create(schedule(), SETTINGS, [due(0, start_at=NOON + timedelta(minutes=3))])
+    ledger.schedules.create(schedule(), SETTINGS, [scheduled_time(0, start_at=NOON + timedelta(minutes=3))])
     (execution,) = ledger.executions.newest("watch")
-    assert (execution.status, execution.scheduled, execution.window) == (Status.PENDING, NOON, due(0).window)
+    assert (execution.status, execution.scheduled, execution.window) == (Status.PENDING, NOON, scheduled_time(0).window)
     assert (execution.start_at, execution.created) == (NOON + timedelta(minutes=3), NOON)
     assert (execution.endpoint, execution.revision, execution.max_runtime, execution.attempts) == ("adult", 1, 3600, 0)
 
@@ -82,7 +82,7 @@ def test_an_update_keeps_status_cursor_and_creation(ledger: Ledger) -> None:
 def test_a_new_timetable_starts_at_the_update(ledger: Ledger) -> None:
     """Executions due at the update have the new revision."""
     ledger.schedules.create(schedule(), SETTINGS)
-    updated = ledger.schedules.update(schedule(timetable="{}", modified=LATER), SETTINGS, dues(5))
+    updated = ledger.schedules.update(schedule(timetable="{}", modified=LATER), SETTINGS, scheduled_times(5))
     assert updated.cursor == LATER
     (execution,) = ledger.executions.newest("watch")
     assert (execution.status, execution.revision, execution.created) == (Status.PENDING, 2, LATER)
@@ -92,7 +92,7 @@ def test_an_updated_schedule_stays_stopped(ledger: Ledger) -> None:
     """Executions due at the update are skipped."""
     ledger.schedules.create(schedule(), SETTINGS)
     ledger.schedules.stop("watch", NOON)
-    updated = ledger.schedules.update(schedule(timetable="{}", modified=LATER), SETTINGS, dues(5))
+    updated = ledger.schedules.update(schedule(timetable="{}", modified=LATER), SETTINGS, scheduled_times(5))
     assert updated.status == ScheduleStatus.STOPPED
     (execution,) = ledger.executions.newest("watch")
     assert execution.status == Status.STOPPED
@@ -138,7 +138,7 @@ def test_starting_repeats_times_in_the_future(ledger: Ledger) -> None:
     ledger.schedules.stop("watch", NOON)
     assert ledger.schedules.start("watch", NOON)
     assert {execution.id for execution in ledger.executions.newest("watch")} == {past.id, running.id}
-    added = ledger.schedules.plan(ledger.schedules.get("watch"), dues(1, 2, 3), NOON) or []
+    added = ledger.schedules.plan(ledger.schedules.get("watch"), scheduled_times(1, 2, 3), NOON) or []
     assert [execution.scheduled for execution in added] == [execution.scheduled for execution in future]
 
 
@@ -183,7 +183,7 @@ def test_the_revision_counts_changes_except_planning(ledger: Ledger, ledger_url:
 
         ledger.schedules.create(schedule(), SETTINGS)
         assert changed()
-        ledger.schedules.plan(schedule(), dues(1), NOON)
+        ledger.schedules.plan(schedule(), scheduled_times(1), NOON)
         ledger.schedules.start("watch", NOON)
         assert not changed()
         ledger.schedules.update(schedule(), SETTINGS)
