@@ -12,7 +12,7 @@ from hypothesis import settings
 from runner.engine import Engine
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Item
-from tests.postgres import server
+from tests.postgres import clear_database, server
 
 settings.register_profile("shapwatch", deadline=None, derandomize=True)
 settings.load_profile("shapwatch")
@@ -49,11 +49,18 @@ def demo_model() -> LinearLearner:
     return LinearLearner(kind="linear_learner", artifact=DEMO / "model.tar.gz", label_headers=None, deploy=None)
 
 
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """URL of a PostgreSQL database that tests share."""
+    with server().database() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a new ledger, in each database."""
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database in SQLite and in PostgreSQL, without the tables of a ledger."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/state/ledger.sqlite"
-        return
-    with server().database() as database:
-        yield database
+        return f"sqlite:///{tmp_path}/state/ledger.sqlite"
+    url: str = request.getfixturevalue("postgresql_url")
+    clear_database(url)
+    return url

@@ -118,6 +118,17 @@ class OwnServer(Server):
             self.start()
 
 
+def clear_database(url: str) -> None:
+    """Drop all tables of a database, and close the connections of other sessions; faster than a new database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+
+
 @cache
 def server() -> Server:
     """Return the server of this process. Without PostgreSQL, skip the test, or fail it if CI is set."""
