@@ -1,4 +1,4 @@
-"""The typed mirror of `conf/`: what every setting may be. No value is set here; values live in `conf/`."""
+"""The settings: the types of the sections of `conf/`. Default values are in `conf/` only."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ from runner.types import (
 
 def _keep(length: timedelta) -> timedelta:
     if length <= timedelta():
-        raise ValueError("expected a duration above PT0S, such as P30D, after which it goes; null keeps it for ever")
+        raise ValueError("expected a duration above PT0S, such as P30D; null never removes results")
     return length
 
 
@@ -76,7 +76,7 @@ Keep = Annotated[Duration, AfterValidator(_keep)]
 
 
 class Node(BaseModel):
-    """A node of the configuration: unknown keys are errors, values never change."""
+    """A section of the configuration: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -108,7 +108,7 @@ class Shap(EstimatorSettings):
 
 
 class MonitorSettings(Node):
-    """`monitor`: what is watched."""
+    """`monitor`: name, endpoint and reference of the monitor."""
 
     name: Name
     endpoint: Name
@@ -118,7 +118,7 @@ class MonitorSettings(Node):
 
 
 class LedgerSettings(Node):
-    """`ledger`: where schedules and executions are written down."""
+    """`ledger`: the database of schedules and executions."""
 
     url: LedgerUrl
     busy_seconds: Seconds
@@ -141,7 +141,7 @@ class Publish(Node):
 
 
 class Paths(Node):
-    """`paths`: where everything is written."""
+    """`paths`: folders of captures and results."""
 
     root: FilePath
     capture: Location
@@ -200,7 +200,7 @@ class Settings(Node):
             keys = " and ".join(f"data.{key}" for key in missing)
             raise ValueError(f"stage={self.stage.kind} needs {keys}: give the path of a dataset")
         if self.monitor.keep and self.ledger.keep and self.monitor.keep > self.ledger.keep:
-            raise ValueError("monitor.keep is longer than ledger.keep: directories are found through the ledger")
+            raise ValueError("monitor.keep is longer than ledger.keep: the ledger finds the directories to remove")
         if self.schedule is None and self.stage.kind in {"schedule", "daemon", "backfill"}:
             raise ValueError(f"stage={self.stage.kind} needs a schedule: choose one, such as schedule=hourly")
         return self

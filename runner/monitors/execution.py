@@ -200,7 +200,7 @@ class Monitor:
         lines = [f"Failed, {slot.window}: {message}"]
         directory = str(slot.target.absolute())
         if manifest_file.is_finished(slot.target):
-            lines.append(f"the earlier execution in {slot.target} was kept")
+            lines.append(f"the result of the earlier execution in {slot.target} is unchanged")
         else:
             try:
                 self._write_failure(slot, message, reason, captured)

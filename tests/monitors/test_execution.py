@@ -1,4 +1,4 @@
-"""An execution, built by hand without any configuration."""
+"""Executions of a monitor built without configuration."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def notes(execution: Execution) -> list[str]:
     return found
 
 
-def test_the_scheduled_time_names_the_directory(tmp_path: Path) -> None:
-    """Where none is given it is the first full hour after the window; two executions of one hour do not meet."""
+def test_scheduled_time_names_the_directory(tmp_path: Path) -> None:
+    """Without a scheduled time, it is the first full hour after the window."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     for scheduled, folder in ((None, "10"), ("2026-01-05T10:15:00Z", "10-15"), ("2026-01-05T10:15:07Z", "10-15-07")):
         execution = stage.run(WINDOW, utc(scheduled) if scheduled else None)
@@ -47,8 +47,8 @@ def test_the_scheduled_time_names_the_directory(tmp_path: Path) -> None:
         assert stored["window"]["text"] == str(WINDOW)
 
 
-def test_an_execution_over_another_window_is_kept(tmp_path: Path, golden: Golden) -> None:
-    """One scheduled time has one window: an execution over another one fails and changes nothing."""
+def test_execution_over_another_window_is_not_replaced(tmp_path: Path, golden: Golden) -> None:
+    """A second execution with the same scheduled time and another window fails and changes nothing."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     stage.run(WINDOW)
     execution = stage.run(Window.parse("2026-01-05T08"), utc("2026-01-05T10:00:00Z"))
@@ -58,15 +58,15 @@ def test_an_execution_over_another_window_is_kept(tmp_path: Path, golden: Golden
     assert manifest(tmp_path)["window"]["text"] == str(WINDOW)
 
 
-def test_the_background_is_the_references(tmp_path: Path) -> None:
-    """With the mean as SHAP baseline, the execution uses the reference's, not the window's."""
+def test_background_is_that_of_the_reference(tmp_path: Path) -> None:
+    """With shap.baseline=mean, the background is the reference's mean, not the window's."""
     execution = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]]).run(WINDOW)
     assert execution.status is Status.COMPLETED
     assert manifest(tmp_path)["background"] == {"names": ["a", "b", "c"], "rows": [[3, 1, 1]]}
 
 
-def test_local_attributions_are_compared_with_those_of_the_reference(tmp_path: Path, golden: Golden) -> None:
-    """drift.json has the finding; with a reference that keeps no records it has none, and a note says why."""
+def test_local_attributions_are_compared_with_stored_records(tmp_path: Path, golden: Golden) -> None:
+    """drift.json contains the statistical tests; without stored records a note gives the reason."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 3)
     few = changed(stage, policy=replace(POLICY, min_rows=2))
     found = orjson.loads((Path(few.run(WINDOW).directory) / "drift.json").read_bytes())["finding"]
@@ -81,13 +81,13 @@ def test_local_attributions_are_compared_with_those_of_the_reference(tmp_path: P
 
 
 def found(execution: Execution) -> dict[str, Any]:
-    """Return the finding in drift.json."""
+    """Return the statistical tests in drift.json."""
     finding: dict[str, Any] = orjson.loads((Path(execution.directory) / "drift.json").read_bytes())["finding"]
     return finding
 
 
-def test_a_canary_distinguishes_a_changed_model_from_changed_inputs(tmp_path: Path, golden: Golden) -> None:
-    """Attributions of the reference's records stay with the same model, whatever the inputs, and move with another."""
+def test_canary_records_detect_a_changed_model(tmp_path: Path, golden: Golden) -> None:
+    """Attributions of canary records change with the model, not with the inputs of the window."""
     stage = changed(monitor(tmp_path, [[70, 2, 1]] * 3), policy=replace(POLICY, min_rows=2))
     same = found(stage.run(WINDOW))["canary"]
     assert (same["records"], same["changed"], same["difference"], same["moved"]) == (3, False, 0, 0)
@@ -100,8 +100,8 @@ def test_a_canary_distinguishes_a_changed_model_from_changed_inputs(tmp_path: Pa
     assert found(without)["canary"] is None
 
 
-def test_with_events_as_units_one_record_of_each_is_compared(tmp_path: Path) -> None:
-    """A batch of records that are alike is one observation."""
+def test_unit_event_compares_one_record_per_event(tmp_path: Path) -> None:
+    """The tests use one random record of each event."""
     stage = changed(monitor(tmp_path, [[7, 2, 1]] * 5), policy=replace(POLICY, min_rows=2))
     write(tmp_path, "09/01-00-000-y.jsonl", event([5, 3, 0], [5, 3, 1]))
     assert found(stage.run(WINDOW))["rows_live"] == 7
@@ -109,8 +109,8 @@ def test_with_events_as_units_one_record_of_each_is_compared(tmp_path: Path) -> 
     assert manifest(tmp_path)["counts"]["records"] == 7
 
 
-def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path, golden: Golden) -> None:
-    """Two of three: the first window raises no alarm, the second does, and it stands for one that is quiet."""
+def test_alert_needs_enough_windows(tmp_path: Path, golden: Golden) -> None:
+    """With two of three windows, the first raises no alert, the second does, and a quiet third keeps it."""
     usual = monitor(tmp_path, [])
     rule = replace(
         POLICY,
@@ -138,8 +138,8 @@ def test_a_level_stands_when_enough_windows_reach_it(tmp_path: Path, golden: Gol
     assert [point["alone"] for point in history] == ["violation", "violation"]
 
 
-def test_each_hour_may_have_a_reference_of_its_own(tmp_path: Path, golden: Golden) -> None:
-    """Date codes in the path of the reference are filled in with the start of the window."""
+def test_path_of_the_reference_may_contain_date_codes(tmp_path: Path, golden: Golden) -> None:
+    """Date codes are replaced by the start of the window."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 3, reference=tmp_path / "reference-%a-%H")
     shutil.move(tmp_path / "reference", tmp_path / "reference-Mon-09")
     assert stage.run(WINDOW).status is Status.COMPLETED
@@ -149,8 +149,8 @@ def test_each_hour_may_have_a_reference_of_its_own(tmp_path: Path, golden: Golde
     golden(later.message)
 
 
-def test_records_that_cannot_be_divided_fail_an_execution(tmp_path: Path, golden: Golden) -> None:
-    """The failure reason has the setting with its value, and what was expected."""
+def test_wrong_segment_by_fails_the_execution(tmp_path: Path, golden: Golden) -> None:
+    """The failure reason quotes the setting and the expected value."""
     stage = changed(monitor(tmp_path, [[7, 2, 1]] * 3), policy=replace(POLICY, segment_by="Sex"))
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
@@ -158,8 +158,8 @@ def test_records_that_cannot_be_divided_fail_an_execution(tmp_path: Path, golden
     golden(execution.message)
 
 
-def test_kept_records_of_another_baselining_are_refused(tmp_path: Path, golden: Golden) -> None:
-    """As when somebody has copied the analysis.json alone."""
+def test_stored_records_of_another_baselining_are_refused(tmp_path: Path, golden: Golden) -> None:
+    """This happens if analysis.json was copied without its reference.parquet."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     (tmp_path / "reference/reference.parquet").write_bytes(b"PAR1")
     execution = stage.run(WINDOW)
@@ -168,8 +168,8 @@ def test_kept_records_of_another_baselining_are_refused(tmp_path: Path, golden: 
     golden(execution.message)
 
 
-def test_drift_is_a_violation(tmp_path: Path) -> None:
-    """Where another feature leads, there is a violations document and the status says so."""
+def test_changed_ranking_is_a_violation(tmp_path: Path) -> None:
+    """The status is CompletedWithViolations, and constraint_violations.json exists."""
     execution = monitor(tmp_path, [[3, 1, 9], [3, 1, 8]]).run(WINDOW)
     assert execution.status is Status.COMPLETED_WITH_VIOLATIONS
     violations = orjson.loads((Path(execution.directory) / "constraint_violations.json").read_bytes())
@@ -180,44 +180,46 @@ def test_drift_is_a_violation(tmp_path: Path) -> None:
     ("scores", "parity"),
     [(None, None), ([14.0, 11.0], {"largest": 0.0, "records": 2}), ([14.0, 11.5], {"largest": 0.5, "records": 2})],
 )
-def test_serving_parity(tmp_path: Path, scores: list[float] | None, parity: Mapping[str, float] | None) -> None:
-    """The captured scores are compared with the model's own, where there are any."""
+def test_serving_parity_compares_captured_scores(
+    tmp_path: Path, scores: list[float] | None, parity: Mapping[str, float] | None
+) -> None:
+    """Captured scores are compared with those of the model, if there are any."""
     monitor(tmp_path, [[7, 2, 1], [5, 3, 0]], scores).run(WINDOW)
     assert manifest(tmp_path)["serving_parity"] == parity
 
 
-def test_without_labels_there_is_no_quality(tmp_path: Path, golden: Golden) -> None:
-    """Where nothing was merged, the manifest has no quality, and no check in the report is about it."""
+def test_without_ground_truth_there_is_no_performance(tmp_path: Path, golden: Golden) -> None:
+    """Neither manifest nor report mention the performance of the model."""
     execution = monitor(tmp_path, [[7, 2, 1]]).run(WINDOW)
     assert manifest(tmp_path)["quality"] is None
     report = (Path(execution.directory) / "report.html").read_text()
     golden("\n".join(re.findall(r'<div class="name">(.*?)</div>', report)))
 
 
-def test_a_changed_model_is_in_the_manifest(tmp_path: Path) -> None:
-    """The model's hash is compared with the one the reference was computed with."""
+def test_changed_model_is_in_the_manifest(tmp_path: Path) -> None:
+    """The hash of the model is compared with that of the reference."""
     monitor(tmp_path, [[7, 2, 1]], model=Formula(additive, identity="another")).run(WINDOW)
     assert manifest(tmp_path)["model_changed"] is True
 
 
-def test_an_execution_can_be_a_reference(tmp_path: Path) -> None:
-    """A former hour serves as reference like a baselining does."""
+def test_execution_can_be_a_reference(tmp_path: Path) -> None:
+    """The result of an earlier hour is a reference like that of a baselining."""
     first = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]]).run(WINDOW)
     again = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]], reference=Path(first.directory)).run(WINDOW)
     assert again.succeeded
     assert manifest(tmp_path)["verdict"]["labels"][0]["ndcg"] == 1
 
 
-def test_a_broken_link_is_no_capture(tmp_path: Path) -> None:
-    """A name that leads nowhere does not stop an execution."""
+def test_broken_link_is_ignored(tmp_path: Path) -> None:
+    """A dangling symbolic link among the captures does not stop an execution."""
     stage = monitor(tmp_path, [[7, 2, 1]])
     (tmp_path / "captures/2026/01/05/09/01-00-000-y.jsonl").symlink_to("nowhere.jsonl")
     execution = stage.run(WINDOW)
     assert execution.status is Status.COMPLETED
 
 
-def test_strings_do_not_fit_a_numeric_background(tmp_path: Path, golden: Golden) -> None:
-    """Where a feature that is a number in the reference is a string in all records, the execution fails."""
+def test_strings_instead_of_numbers_fail_the_execution(tmp_path: Path, golden: Golden) -> None:
+    """The feature is numeric in the reference and a string in all records."""
     execution = monitor(tmp_path, [["x", 2, 1], ["y", 3, 0]]).run(WINDOW)
     assert execution.status is Status.FAILED
     assert manifest(tmp_path)["failure_reason"] == execution.failure_reason
@@ -249,15 +251,15 @@ for number, (before, size) in enumerate([("nothing", 0), ("nothing", 3000), ("Fa
     limit(size)
     execution = stage.run(WINDOW)
     limit(resource.RLIM_INFINITY)
-    kept = held == contents(target) and not list(root.rglob(".*"))
-    again = stage.run(WINDOW).status
+    unchanged = held == contents(target) and not list(root.rglob(".*"))
+    repeated = stage.run(WINDOW).status
     ended = [execution.status, execution.failure_reason, execution.directory == str(target)]
-    print(json.dumps([status, kept, *ended, again]))
+    print(json.dumps([status, unchanged, *ended, repeated]))
 """
 
 
-def test_a_disk_that_is_full(tmp_path: Path) -> None:
-    """Where neither result nor failure can be written, it fails with the reason, and what was there is still there."""
+def test_full_disk_fails_the_execution(tmp_path: Path) -> None:
+    """If neither result nor failure can be written, the existing files stay unchanged."""
     command = [sys.executable, "-W", "error", "-c", FULL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=False, cwd=CHECKOUT, timeout=60)
     assert not done.stderr, done.stderr.decode()
@@ -270,8 +272,8 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     ]
 
 
-def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the result could not be written but the failure can, all rejections are in that."""
+def test_failure_contains_all_rejections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the result cannot be written but the failure can, it contains every rejected line."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 8, share=0.5)
     write(tmp_path, "09/z.jsonl", b"torn\n")
     commit = directory.commit
@@ -286,11 +288,11 @@ def test_a_first_try_loses_no_rejection(tmp_path: Path, monkeypatch: pytest.Monk
     execution = stage.run(WINDOW)
     assert execution.failure_reason == manifest(tmp_path)["failure_reason"]
     assert execution.failure_reason == os_error_message(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    assert len(lost(execution)) == 1
+    assert len(rejected_lines(execution)) == 1
 
 
-def test_something_of_others_fails_an_execution(tmp_path: Path, golden: Golden) -> None:
-    """A directory that holds anything else stays, and the reason names it."""
+def test_foreign_file_fails_the_execution(tmp_path: Path, golden: Golden) -> None:
+    """A directory with other files is not replaced; the failure reason names one."""
     (tmp_path / "monitor/e/m/2026/01/05/10/notes").mkdir(parents=True)
     execution = monitor(tmp_path, [[7, 2, 1]]).run(WINDOW)
     assert (execution.status, execution.directory) == (Status.FAILED, "")
@@ -317,13 +319,13 @@ BAD: list[tuple[str, bytes]] = [
 """Lines that cannot be used, with the reason."""
 
 
-def lost(execution: Execution) -> list[dict[str, Any]]:
-    """Return what an execution's rejected.jsonl holds."""
+def rejected_lines(execution: Execution) -> list[dict[str, Any]]:
+    """Return the content of rejected.jsonl."""
     return [orjson.loads(line) for line in (Path(execution.directory) / "rejected.jsonl").read_bytes().splitlines()]
 
 
-def test_nothing_is_lost(tmp_path: Path, golden: Golden) -> None:
-    """Whatever a window's files hold becomes a record or a line of rejected.jsonl, and the manifest's counts add up."""
+def test_each_line_is_a_record_or_a_rejection(tmp_path: Path, golden: Golden) -> None:
+    """Records and rejections add up to the counts in the manifest."""
     stage = monitor(tmp_path, [], share=0.9)
     good = event([7, 2, 1], scores=[14.0])
     lines = [line.rstrip(b"\n") for _, line in BAD]
@@ -335,7 +337,7 @@ def test_nothing_is_lost(tmp_path: Path, golden: Golden) -> None:
     write(tmp_path, "10/early.jsonl", event([5, 3, 1], clock="09:59:59") + event([1, 1, 1], clock="10:00:00") + b"{}\n")
     execution = stage.run(WINDOW)
     assert execution.succeeded, execution.message
-    found = lost(execution)
+    found = rejected_lines(execution)
     expected = [("2026/01/05/09/a.jsonl", 5 + i, kind) for i, (kind, _) in enumerate(BAD)]
     places = sorted((each["file"], each["line"], each["kind"]) for each in found)
     assert places == [*expected, ("2026/01/05/09/b.jsonl.gz", 2, "not_json")]
@@ -351,8 +353,8 @@ def test_nothing_is_lost(tmp_path: Path, golden: Golden) -> None:
     golden("\n".join(notes(execution)))
 
 
-def test_too_many_rejections_fail_an_execution(tmp_path: Path, golden: Golden) -> None:
-    """Above the limit it is Failed with the most frequent reasons, and rejected.jsonl is there to look at."""
+def test_too_many_rejections_fail_the_execution(tmp_path: Path, golden: Golden) -> None:
+    """The failure names the most frequent reasons, and rejected.jsonl exists."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 8, share=0.2)
     write(tmp_path, "09/z.jsonl", b"torn\n" * 2)
     assert stage.run(WINDOW).status is Status.COMPLETED
@@ -360,7 +362,7 @@ def test_too_many_rejections_fail_an_execution(tmp_path: Path, golden: Golden) -
     (tmp_path / "monitor/e/m/2026/01/05/10").rename(tmp_path / "aside")
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
-    assert len(lost(execution)) == 3
+    assert len(rejected_lines(execution)) == 3
     found = manifest(tmp_path)
     assert found["counts"] == {
         "files": 2,
@@ -374,30 +376,30 @@ def test_too_many_rejections_fail_an_execution(tmp_path: Path, golden: Golden) -
     golden(found["failure_reason"])
 
 
-def test_a_window_of_nothing_but_rejections_fails(tmp_path: Path, golden: Golden) -> None:
-    """All of them are kept there too, whatever the limit."""
+def test_window_without_valid_record_fails(tmp_path: Path, golden: Golden) -> None:
+    """rejected.jsonl contains all lines, whatever the limit."""
     stage = monitor(tmp_path, [], share=1.0)
     write(tmp_path, "09/a.jsonl", b"torn\n" * 3)
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
     assert manifest(tmp_path)["counts"]["rejected"] == {"not_json": 3}
     golden(manifest(tmp_path)["failure_reason"])
-    assert len(lost(execution)) == 3
+    assert len(rejected_lines(execution)) == 3
 
 
-def test_a_window_without_rejections_has_no_such_file(tmp_path: Path) -> None:
-    """A clean execution has nothing to look at, and a rerun takes the former rejections away."""
+def test_without_rejections_there_is_no_rejected_file(tmp_path: Path) -> None:
+    """A second execution removes the file of the first one."""
     stage = monitor(tmp_path, [[7, 2, 1]] * 30)
     write(tmp_path, "09/z.jsonl", b"torn\n")
-    assert lost(stage.run(WINDOW))
+    assert rejected_lines(stage.run(WINDOW))
     write(tmp_path, "09/z.jsonl", b"")
     execution = stage.run(WINDOW)
     assert execution.succeeded
     assert not (Path(execution.directory) / "rejected.jsonl").exists()
 
 
-def test_the_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
-    """The same events under other names, in other files, orders and hours give the same analysis."""
+def test_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
+    """The same events in other files, orders and hours give the same analysis.json."""
     stage = monitor(tmp_path, [])
     rows = [[i % 7, i / 3, -i] for i in range(40)]
     lines = [event(row, [i, 0.1, 2], scores=[0.5, i]) for i, row in enumerate(rows)]
@@ -420,8 +422,8 @@ def test_the_order_of_files_and_events_changes_no_byte(tmp_path: Path) -> None:
     assert len(analyses) == 1
 
 
-def test_no_more_records_are_explained_than_the_verdict_needs(tmp_path: Path, golden: Golden) -> None:
-    """Of many alike a thousand do; the manifest says how many, and all are counted as seen."""
+def test_precision_explains_a_sample(tmp_path: Path, golden: Golden) -> None:
+    """A thousand similar records are enough; the manifest has both numbers."""
     rows = [[i % 7, 2 + i % 3, i % 5] for i in range(2_500)]
     stage = monitor(tmp_path, rows, stopping=SequentialStopping(0.9, POLICY))
     assert stage.run(WINDOW).succeeded
@@ -432,8 +434,8 @@ def test_no_more_records_are_explained_than_the_verdict_needs(tmp_path: Path, go
     golden(note)
 
 
-def test_a_window_is_used_up_where_the_verdict_stays_in_doubt(tmp_path: Path, golden: Golden) -> None:
-    """Where chance alone orders two features all records are explained, and the notes say so."""
+def test_precision_explains_all_records_if_the_verdict_is_uncertain(tmp_path: Path, golden: Golden) -> None:
+    """Two features have equal attributions, so their order is random."""
     rng = np.random.default_rng(1)
     rows = np.stack([3 + 3 * rng.integers(-2, 3, 1_500), np.full(1_500, 2), 1 + rng.integers(-2, 3, 1_500)], axis=1)
     close = replace(POLICY, threshold=0.92)

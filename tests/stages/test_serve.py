@@ -1,4 +1,4 @@
-"""Serving as a stage: what it says when it is ready, what ends it, and what it refuses before."""
+"""The stage serve: its start, its end, and its errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE = (DEMO / "traffic.jsonl").read_text().splitlines()[0]
 
 
 def stage(**changes: Any) -> Serve:
-    """Return a stage that serves a formula of two features, or something else."""
+    """Return a stage that serves a model of two features, with changed fields."""
     options = {key: changes.pop(key) for key in ("host", "port", "attached") if key in changes}
     usual: dict[str, Any] = {
         "model": Formula(additive),
@@ -46,7 +46,7 @@ def stage(**changes: Any) -> Serve:
 
 @contextmanager
 def process(root: Path, attached: str = "detached") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Yield a process that serves the quickstart's model, and the line it says when it is ready."""
+    """Yield a process that serves the quickstart's model, and the line that it prints when it is ready."""
     command = [sys.executable, "-W", "error", "-m", "tests.stages.serving_process", str(root), attached]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as it:  # type: ignore[call-overload]
@@ -57,7 +57,7 @@ def process(root: Path, attached: str = "detached") -> Iterator[tuple[subprocess
 
 
 def url(line: str) -> str:
-    """Return the address in the line that says that a server is ready."""
+    """Return the URL in the line that a server prints when it is ready."""
     found = re.search(r" (http://127\.0\.0\.1:\d+/endpoints/churn/invocations)\n", line)
     assert found, line
     return found[1]
@@ -66,8 +66,8 @@ def url(line: str) -> str:
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGINT, id="SIGINT")]
 )
-def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals, golden: Golden) -> None:
-    """It prints its URL, answers, and after a signal writes the capture, prints the counts and exits with 0."""
+def test_signal_stops_the_server(tmp_path: Path, number: signal.Signals, golden: Golden) -> None:
+    """The server prints its URL, answers, and after a signal writes captures, prints counts and exits with 0."""
     with process(tmp_path) as (it, line), httpx.Client(trust_env=False) as client:
         for content in (ONE, ONE, "{"):
             client.post(url(line), content=content, headers={"content-type": "application/jsonlines"})
@@ -78,8 +78,8 @@ def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals, golden: Golden
     assert len(events(tmp_path)) == 2
 
 
-def test_attached_it_ends_with_its_input(tmp_path: Path, golden: Golden) -> None:
-    """A server that hangs on a process is gone when that closes its standard input, as its death does."""
+def test_attached_server_stops_at_the_end_of_input(tmp_path: Path, golden: Golden) -> None:
+    """The end of the parent process closes the standard input."""
     with process(tmp_path, "attached") as (it, line):
         assert httpx.post(url(line), content=ONE, trust_env=False).is_success
         said, complained = it.communicate(timeout=30)
@@ -89,8 +89,8 @@ def test_attached_it_ends_with_its_input(tmp_path: Path, golden: Golden) -> None
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com"])  # noqa: S104  they are refused
 @pytest.mark.parametrize("token", [pytest.param(None, id="no token"), pytest.param("", id="empty token")])
-def test_an_address_that_others_can_reach_needs_a_token(host: str, token: str | None, golden: Golden) -> None:
-    """It is not served without a token; the error names the setting, its value and the variable for the token."""
+def test_public_address_needs_a_token(host: str, token: str | None, golden: Golden) -> None:
+    """The error names the setting, its value, and the environment variable of the token."""
     with golden.raises(SettingsError) as caught:
         stage(host=host, token=token).run()
     (problem,) = caught.value.problems
@@ -98,8 +98,8 @@ def test_an_address_that_others_can_reach_needs_a_token(host: str, token: str | 
     assert "SHAPWATCH_TOKEN" in problem
 
 
-def test_a_taken_port_is_refused(golden: Golden) -> None:
-    """The error names the port that another socket listens on."""
+def test_port_in_use_is_refused(golden: Golden) -> None:
+    """The error names the port."""
     with listen("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         with golden.raises(SettingsError, (rf"\b{port}\b", "{port}")) as caught:
@@ -108,7 +108,7 @@ def test_a_taken_port_is_refused(golden: Golden) -> None:
     assert problem.startswith(f"stage.port={port}: ")
 
 
-def test_a_host_of_another_machine_is_refused(golden: Golden) -> None:
+def test_host_of_another_machine_is_refused(golden: Golden) -> None:
     """The error names the host, not the token."""
     with golden.raises(SettingsError) as caught:
         stage(host="192.0.2.1", token="sesame").run()
@@ -117,15 +117,13 @@ def test_a_host_of_another_machine_is_refused(golden: Golden) -> None:
 
 
 def learner(artifact: Path) -> LinearLearner:
-    """Return the Linear Learner in a file."""
+    """Return the Linear Learner model in a file."""
     return LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
 
 
 @pytest.mark.parametrize("headers", [pytest.param(None, id="unnamed"), pytest.param(tuple("abcdefghij"), id="named")])
-def test_a_missing_or_corrupt_model_is_not_served(
-    tmp_path: Path, headers: tuple[str, ...] | None, golden: Golden
-) -> None:
-    """It is refused before the URL is printed, whether or not the features have names."""
+def test_missing_or_corrupt_model_is_refused(tmp_path: Path, headers: tuple[str, ...] | None, golden: Golden) -> None:
+    """The error occurs before the URL is printed, with and without feature names."""
     fields = Fields("features", "score", headers)
     (tmp_path / "broken.tar.gz").write_bytes(b"broken")
     with golden.raises(ArtifactError) as corrupt:
@@ -136,18 +134,18 @@ def test_a_missing_or_corrupt_model_is_not_served(
     assert (missing.value.path, missing.value.key) == (tmp_path / "absent.tar.gz", "model.artifact")
 
 
-def test_a_model_with_another_number_of_features_is_not_served(golden: Golden) -> None:
-    """A model of ten features is refused where the settings name two."""
+def test_model_with_another_number_of_features_is_refused(golden: Golden) -> None:
+    """The model has ten features, the settings name two."""
     with golden.raises(ArtifactError) as caught:
         stage(model=learner(DEMO / "model.tar.gz")).run()
     assert caught.value.path == DEMO / "model.tar.gz"
 
 
 @pytest.mark.parametrize("headers", [pytest.param(None, id="unnamed"), pytest.param(("Age", "Sex"), id="named")])
-def test_a_sound_model_is_served(
+def test_model_of_strings_or_unknown_width_is_served(
     capsys: pytest.CaptureFixture[str], headers: tuple[str, ...] | None, golden: Golden
 ) -> None:
-    """A model that takes strings, or of an unknown number of features, is served until the standard input ends."""
+    """The server runs until its standard input ends."""
     coefficients: Any = {"Age": 1.0, "Sex": {"f": 1.0}} if headers else {"column_0": 1.0}
     model = LinearModel(
         kind="linear", link="logistic", intercept=(0.0,), coefficients=coefficients, label_headers=None, deploy=None
