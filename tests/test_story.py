@@ -30,6 +30,8 @@ from tests.processes import served
 
 FAST_CAPTURE = ("data_capture.flush_seconds=0.2",)
 TOLERANCE = 1e-6
+FEW_SAMPLES = ("shap=kernel", "shap.num_samples=40")
+"""Settings of the cheapest explanations."""
 
 
 def window(start: datetime, end: datetime) -> str:
@@ -71,7 +73,8 @@ def test_monitor_ignores_its_own_probes(tmp_path: Path) -> None:
     counts: list[dict[str, Any]] = []
     with served(tmp_path, "quickstart", *FAST_CAPTURE) as endpoint:
         live = ["model=http", "~model.artifact", f"model.url={endpoint.url}", "model.label_headers=[malignant]"]
-        shapwatch.process("stage=baseline", *live)
+        live += [*FEW_SAMPLES, "model.max_request_rows=20"]
+        shapwatch("stage=baseline", *live)
         start = next_second()
         for name in ("first", "second", "third"):
             shapwatch("stage=traffic", f"stage.url={endpoint.url}", "stage.count=40", "stage.rate=1000")
@@ -97,11 +100,11 @@ def test_local_endpoint_gives_the_same_attributions(tmp_path: Path, monkeypatch:
     """Attributions equal those in this process, calls equal the plan, and the endpoint is removed."""
     monkeypatch.setenv("SHAPWATCH_TOKEN", "token of another endpoint")
     shapwatch = Shapwatch(tmp_path)
-    shapwatch("stage=baseline")
-    (expected,) = [values(shapwatch, "baseline")]
-    shapwatch("stage=plan", "model.deploy=shadow")
+    shapwatch("stage=baseline", *FEW_SAMPLES)
+    expected = values(shapwatch, "baseline")
+    shapwatch("stage=plan", "model.deploy=shadow", *FEW_SAMPLES)
     plan = shapwatch.read("baseline.plan.json")
-    shapwatch("stage=baseline", "model.deploy=shadow")
+    shapwatch("stage=baseline", "model.deploy=shadow", *FEW_SAMPLES)
     manifest = shapwatch.read("manifest.json", "baseline")
     assert plan["calls"] == {key: manifest["calls"][key] for key in ("requests", "bytes")}
     assert plan["rows"] == manifest["calls"]["rows"]
@@ -150,7 +153,7 @@ def test_output_of_a_model_does_not_disturb_its_endpoint(tmp_path: Path) -> None
         "model.function=tests.models.noisy_model:predict",
         "model.deploy=shadow",
     ]
-    printed = Shapwatch(tmp_path).process("stage=baseline", *noisy)
+    printed = Shapwatch(tmp_path).process("stage=baseline", *noisy, *FEW_SAMPLES)
     assert "Completed" in printed
     assert "thinking thinking" in printed
 
