@@ -2,7 +2,7 @@
 
 One writer writes lines of one pattern: the same keys and strings around the same number of values. A pattern is
 inferred from a line by locating each value. A CSV parser then splits all lines at commas; a line fits the pattern if
-everything between its values equals the pattern, byte by byte. The reference reader, `tables.event_rows`, reads all
+everything between its values equals the pattern, byte by byte. The reference reader, `tables.event_records`, reads all
 other lines: strings and nulls as features, another structure, damaged lines. Both readers give the same records.
 """
 
@@ -27,7 +27,7 @@ from runner.records import capture, payloads
 from runner.records.expressions import is_structural
 from runner.records.fields import Fields
 from runner.records.payloads import Body, Format
-from runner.records.tables import ORIGIN, Part, event_rows
+from runner.records.tables import ORIGIN, Part, event_records
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 INTEGER = r"[-+]?\d+"
@@ -275,7 +275,7 @@ def _leaves(tree: Any) -> Iterator[Span]:
 def _is_usable(line: bytes, fields: Fields, window: Window) -> bool:
     try:
         event = capture.decode(line)
-        return event.at in window and bool(event_rows(0, event, fields))
+        return event.at in window and bool(event_records(0, event, fields))
     except RecordError:
         return False
 

@@ -37,7 +37,7 @@ ORIGIN: dict[str, pl.DataType] = {
 EVENT_COLUMNS = ("event_id", "inference_id", "at")
 
 
-class Row(NamedTuple):
+class Record(NamedTuple):
     """A record: its origin, feature values and scores."""
 
     line: int
@@ -117,7 +117,7 @@ class SchemaCounter:
         return Schema(fields, tuple(map(_majority, kinds)), _majority(self.scores) or 0)
 
 
-def event_rows(line: int, event: Event, fields: Fields) -> list[Row]:
+def event_records(line: int, event: Event, fields: Fields) -> list[Record]:
     """Return the records of a captured invocation.
 
     Raises:
@@ -131,12 +131,12 @@ def event_rows(line: int, event: Event, fields: Fields) -> list[Row]:
     scores = fields.response_scores(event.output, len(rows)) if event.output else [()] * len(rows)
     origin = (event.event_id, event.inference_id, event.at)
     pairs = enumerate(zip(rows, scores, strict=True))
-    return [Row(line, i, *origin, values, row_scores) for i, (values, row_scores) in pairs]
+    return [Record(line, i, *origin, values, row_scores) for i, (values, row_scores) in pairs]
 
 
-def parts(rows: Iterable[Row]) -> Iterator[Part]:
+def parts(rows: Iterable[Record]) -> Iterator[Part]:
     """Yield tables of rows, one per number of features and of scores."""
-    groups: defaultdict[tuple[int, int], list[Row]] = defaultdict(list)
+    groups: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
     for row in rows:
         groups[len(row.values), len(row.scores)].append(row)
     for (width, count), group in groups.items():

@@ -28,16 +28,16 @@ from runner.records.payloads import Scalar
 JSON_LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 CONTENT_TYPES = (JSON_LINES, JSON, CSV)
 
-LINE = '{"features":$features}'
+RECORD_EXAMPLE = '{"features":$features}'
 """Default template of a record in JSON Lines, and example in messages."""
-MANY = '{"instances":$records}'
-VALUES, OBJECT, NAMES, ALL, EACH = "$features", "$features_kvp", "$feature_names", "$records", "$record"
-COUNT, WIDTH = "$record_count", "$feature_count"
-PLACEHOLDERS = (VALUES, OBJECT, NAMES, ALL, EACH, COUNT, WIDTH)
-AROUND = (NAMES, COUNT, WIDTH)
+BODY_EXAMPLE = '{"instances":$records}'
+FEATURES, FEATURES_KVP, FEATURE_NAMES = "$features", "$features_kvp", "$feature_names"
+RECORDS, RECORD, RECORD_COUNT, FEATURE_COUNT = "$records", "$record", "$record_count", "$feature_count"
+PLACEHOLDERS = (FEATURES, FEATURES_KVP, FEATURE_NAMES, RECORDS, RECORD, RECORD_COUNT, FEATURE_COUNT)
+BODY_PLACEHOLDERS = (FEATURE_NAMES, RECORD_COUNT, FEATURE_COUNT)
 """Placeholders that are allowed around records."""
 
-MARK = "\0"
+DELIMITER = "\0"
 """Delimiter of a column number; it occurs neither in JSON nor in a CSV of numbers."""
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{[^}"]*\}|\$\w*', re.DOTALL)
@@ -56,7 +56,7 @@ class Placeholder:
 
 
 @dataclass(frozen=True)
-class Document:
+class ParsedTemplate:
     """A parsed template.
 
     Attributes:
@@ -70,7 +70,7 @@ class Document:
     root: Any
 
     @classmethod
-    def parse(cls, key: str, text: str, example: str, headers: Sequence[str] | None) -> Document:
+    def parse(cls, key: str, text: str, example: str, headers: Sequence[str] | None) -> ParsedTemplate:
         """Return the parsed template.
 
         Raises:
@@ -105,7 +105,7 @@ class Document:
             ValueError: with a message.
         """
         for name in self.placeholders:
-            if name not in allowed and not (name.startswith("${") and VALUES in allowed):
+            if name not in allowed and not (name.startswith("${") and FEATURES in allowed):
                 raise template_error(self.key, f"{name} is not allowed here", self.example)
 
     def check_record(self) -> None:
@@ -114,10 +114,10 @@ class Document:
         Raises:
             ValueError: with a message, if it contains no feature, or all features twice.
         """
-        self.check_placeholders((VALUES, OBJECT, NAMES))
-        if not set(self.placeholders) - {NAMES}:
-            raise template_error(self.key, f'expected {VALUES}, {OBJECT} or "${{Name}}"', self.example)
-        if duplicates := [name for name in (VALUES, OBJECT) if self.placeholders.count(name) > 1]:
+        self.check_placeholders((FEATURES, FEATURES_KVP, FEATURE_NAMES))
+        if not set(self.placeholders) - {FEATURE_NAMES}:
+            raise template_error(self.key, f'expected {FEATURES}, {FEATURES_KVP} or "${{Name}}"', self.example)
+        if duplicates := [name for name in (FEATURES, FEATURES_KVP) if self.placeholders.count(name) > 1]:
             raise template_error(self.key, f"{duplicates[0]} occurs more than once", self.example)
 
     def check_content(self) -> None:
@@ -126,9 +126,9 @@ class Document:
         Raises:
             ValueError: with a message, unless there is exactly one position for records.
         """
-        self.check_placeholders((ALL, EACH, *AROUND))
-        if len([name for name in self.placeholders if name not in AROUND]) != 1:
-            raise template_error(self.key, f"expected exactly one of {ALL} and {EACH}", self.example)
+        self.check_placeholders((RECORDS, RECORD, *BODY_PLACEHOLDERS))
+        if len([name for name in self.placeholders if name not in BODY_PLACEHOLDERS]) != 1:
+            raise template_error(self.key, f"expected exactly one of {RECORDS} and {RECORD}", self.example)
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ class Template:
         _check_table(features, names, self.content_type)
         write = _cell if self.content_type == CSV else _dumps
         cells = pl.DataFrame([_texts(column, write).alias(str(d)) for d, column in enumerate(features)])
-        pattern = self._text([orjson.Fragment(f"{MARK}{d}{MARK}") for d in range(features.width)], names)
-        parts = [pl.col(part) if i % 2 else pl.lit(part) for i, part in enumerate(pattern.split(MARK))]
+        pattern = self._text([orjson.Fragment(f"{DELIMITER}{d}{DELIMITER}") for d in range(features.width)], names)
+        parts = [pl.col(part) if i % 2 else pl.lit(part) for i, part in enumerate(pattern.split(DELIMITER))]
         return cells.select(pl.concat_str(parts).alias("records")).to_series()
 
     def around(self, records: pl.Series, width: int) -> str:
@@ -207,22 +207,22 @@ class Template:
     @property
     def one_by_one(self) -> bool:
         """Whether each row is a separate request."""
-        return self.content_type == JSON and EACH in self._content.placeholders
+        return self.content_type == JSON and RECORD in self._content.placeholders
 
     @cached_property
-    def _record(self) -> Document:
+    def _record(self) -> ParsedTemplate:
         if self.content_type == JSON_LINES:
-            text = LINE if self.content_template is None else self.content_template
-            return Document.parse("content_template", text, LINE, self.headers)
+            text = RECORD_EXAMPLE if self.content_template is None else self.content_template
+            return ParsedTemplate.parse("content_template", text, RECORD_EXAMPLE, self.headers)
         if self.record_template is None:
-            raise template_error("record_template", f"required for {JSON}", LINE)
-        return Document.parse("record_template", self.record_template, LINE, self.headers)
+            raise template_error("record_template", f"required for {JSON}", RECORD_EXAMPLE)
+        return ParsedTemplate.parse("record_template", self.record_template, RECORD_EXAMPLE, self.headers)
 
     @cached_property
-    def _content(self) -> Document:
+    def _content(self) -> ParsedTemplate:
         if self.content_template is None:
-            raise template_error("content_template", f"required for {JSON}", MANY)
-        return Document.parse("content_template", self.content_template, MANY, self.headers)
+            raise template_error("content_template", f"required for {JSON}", BODY_EXAMPLE)
+        return ParsedTemplate.parse("content_template", self.content_template, BODY_EXAMPLE, self.headers)
 
     @property
     def _separator(self) -> str:
@@ -243,11 +243,11 @@ class Template:
         if self.content_type != JSON:
             return records
         values = {
-            ALL: orjson.Fragment(f"[{records}]"),
-            EACH: orjson.Fragment(records),
-            NAMES: list(names),
-            COUNT: count,
-            WIDTH: len(names),
+            RECORDS: orjson.Fragment(f"[{records}]"),
+            RECORD: orjson.Fragment(records),
+            FEATURE_NAMES: list(names),
+            RECORD_COUNT: count,
+            FEATURE_COUNT: len(names),
         }
         return _dumps(_filled(self._content.root, values.__getitem__))
 

@@ -18,7 +18,7 @@ from runner.errors import RecordError, snippet
 from runner.records import capture, fast_reader
 from runner.records.fast_reader import LinePattern
 from runner.records.fields import Fields
-from runner.records.tables import Row, event_rows
+from runner.records.tables import Record, event_records
 from runner.sources.record_collector import RecordCollector
 
 MAX_PATTERNS = 8
@@ -107,9 +107,9 @@ class CaptureFile:
     def _read_lines(self, lines: Iterable[Line], collector: RecordCollector) -> None:
         iterator = iter(lines)
         while block := list(itertools.islice(iterator, BLOCK_ROWS)):
-            collector.add_rows(self.name, self._rows(block, collector))
+            collector.add_records(self.name, self._rows(block, collector))
 
-    def _rows(self, lines: Iterable[Line], collector: RecordCollector) -> Iterator[Row]:
+    def _rows(self, lines: Iterable[Line], collector: RecordCollector) -> Iterator[Record]:
         for line in lines:
             if not line.data.strip():
                 continue
@@ -125,7 +125,7 @@ class CaptureFile:
                 if event.is_probe:
                     collector.probes += 1
                     continue
-                yield from event_rows(line.number, event, self.fields)
+                yield from event_records(line.number, event, self.fields)
             except RecordError as error:
                 if at is None and not self.own:
                     collector.outside += 1

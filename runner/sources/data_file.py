@@ -15,7 +15,7 @@ from runner.domain.records import Line, Rejection
 from runner.domain.text import plural
 from runner.errors import RecordError, snippet
 from runner.records.payloads import Format, Scalar, parse_body
-from runner.records.tables import Row, table_part
+from runner.records.tables import Record, table_part
 from runner.sources.data import Data
 from runner.sources.record_collector import RecordCollector
 
@@ -48,7 +48,7 @@ class DataFile:
             return
         rows = self._rows(collector, self.data.dataset_type)
         while block := list(itertools.islice(rows, BLOCK_ROWS)):
-            collector.add_rows(self.name, block)
+            collector.add_records(self.name, block)
 
     @property
     def _label(self) -> str | None:
@@ -56,7 +56,7 @@ class DataFile:
         label = self.data.label
         return None if label is None or (label.isdecimal() and not self.labelled) else label
 
-    def _rows(self, collector: RecordCollector, format_: Format) -> Iterator[Row]:
+    def _rows(self, collector: RecordCollector, format_: Format) -> Iterator[Record]:
         names: Sequence[Scalar] | None = None
         fields = self.data.fields
         for lines in self._documents(format_):
@@ -77,7 +77,7 @@ class DataFile:
             for i, values in enumerate(records):
                 try:
                     cells = self._cells(values, names) if format_ == "text/csv" else fields.scalars(values)
-                    yield Row(number, i, None, None, None, cells)
+                    yield Record(number, i, None, None, None, cells)
                 except RecordError as error:
                     position = f"record {i}: " if len(records) > 1 else ""
                     collector.reject(Rejection(self.name, number, error.kind, f"{position}{error}", snippet(values)))

@@ -16,7 +16,7 @@ from runner.errors import SNIPPET_CHARACTERS, RecordError
 from runner.records import cloudevents
 from runner.records.cloudevents import Side
 from runner.records.fields import Fields
-from runner.records.tables import Row, event_rows
+from runner.records.tables import Record, event_records
 from runner.sources.data import Data
 from runner.sources.record_collector import RecordCollector
 from runner.storage import File
@@ -51,14 +51,14 @@ class KserveSource:
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
         """Collect the invocations whose request is in the window, with their responses if there are any."""
-        rows_by_file: defaultdict[str, list[Row]] = defaultdict(list)
+        rows_by_file: defaultdict[str, list[Record]] = defaultdict(list)
         for pair in _pairs(files, collector):
             line, _ = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
             rows_by_file[line.file] += _rows(pair, window, data.fields, collector)
             if len(rows_by_file[line.file]) >= BLOCK_ROWS:
-                collector.add_rows(line.file, rows_by_file.pop(line.file))
+                collector.add_records(line.file, rows_by_file.pop(line.file))
         for file, rows in rows_by_file.items():
-            collector.add_rows(file, rows)
+            collector.add_records(file, rows)
 
 
 def _pairs(files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]:
@@ -87,10 +87,10 @@ def _sides(files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[
                     collector.reject_line(line, error)
 
 
-def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollector) -> list[Row]:
+def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollector) -> list[Record]:
     """Return the records of an invocation; none if it is outside the window, a probe, or rejected."""
     line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
-    rows: list[Row] = []
+    rows: list[Record] = []
     try:
         event = cloudevents.pair(side, pair[RESPONSE][1] if len(pair) == BOTH_SIDES else None)
         if event.at not in window:
@@ -101,7 +101,7 @@ def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollecto
             return rows
         if not side.is_request:
             raise RecordError("no_input", f"a response without its request, {side.id!r}")
-        rows = event_rows(line.number, event, fields)
+        rows = event_records(line.number, event, fields)
     except RecordError as error:
         collector.reject_line(line, error)
     collector.events += 1

@@ -19,7 +19,7 @@ import polars as pl
 from runner.domain.records import Captured, Line, Rejection
 from runner.errors import RecordError, snippet
 from runner.records.fields import Fields
-from runner.records.tables import ORIGIN, Part, Row, Schema, SchemaCounter, fitting, misfits, parts
+from runner.records.tables import ORIGIN, Part, Record, Schema, SchemaCounter, fitting, misfits, parts
 
 MEMORY_BYTES = 600 * 2**20
 """Maximum size in bytes of the records in memory."""
@@ -70,7 +70,7 @@ class RecordCollector:
         if self._bytes > self._memory_bytes:
             self._move_to_disk()
 
-    def add_rows(self, file: str, rows: Iterable[Row]) -> None:
+    def add_records(self, file: str, rows: Iterable[Record]) -> None:
         """Add records of one file."""
         for part in parts(rows):
             self.add(file, part)

@@ -15,7 +15,7 @@ from runner.domain.records import Event, Payload
 from runner.errors import RecordError
 from runner.records.cloudevents import Side, decode, pair
 from runner.records.fields import Fields
-from runner.records.tables import event_rows
+from runner.records.tables import event_records
 from tests.golden import Golden
 
 REQUEST = "org.kubeflow.serving.inference.request"
@@ -100,7 +100,7 @@ def test_two_sides_are_an_invocation() -> None:
     event = pair(request, response)
     assert event == Event("7", AT, request.payload, response.payload)
     fields = Fields("instances", "predictions", content_type="application/json", accept_type="application/json")
-    (row,) = event_rows(1, event, fields)
+    (row,) = event_records(1, event, fields)
     assert (row.values, row.scores, row.event_id, row.inference_id) == ([1, 2], [0.5], "7", None)
 
 

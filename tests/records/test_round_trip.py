@@ -18,7 +18,7 @@ from runner.domain.records import Event, Payload
 from runner.records import capture
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar
-from runner.records.tables import event_rows
+from runner.records.tables import event_records
 from runner.records.templates import Template
 
 LINES: Format = "application/jsonlines"
@@ -122,7 +122,7 @@ def test_encoded_rows_are_read(way: RoundTrip, table: tuple[list[str], list[list
     found: list[Sequence[Scalar]] = []
     for body in way.template(headers).bodies(rows):
         event = Event("e", datetime(2023, 1, 19, 5, tzinfo=UTC), captured_payload(body, way.format, in_base64), None)
-        found += [row.values for row in event_rows(1, capture.decode(capture.encode(event)), way.fields(headers))]
+        found += [row.values for row in event_records(1, capture.decode(capture.encode(event)), way.fields(headers))]
     assert typed(found) == typed(rows)
 
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar
-from runner.records.tables import KINDS, Row, Schema, SchemaCounter, parts
+from runner.records.tables import KINDS, Record, Schema, SchemaCounter, parts
 from tests.golden import Golden
 
-Record = tuple[list[Scalar], list[float]]
+ValuesAndScores = tuple[list[Scalar], list[float]]
 
 FIELDS = Fields("features", "score")
 NAMED = Fields("features", "score", ("Age", "Sex"))
-RECORDS: list[Record] = [
+RECORDS: list[ValuesAndScores] = [
     ([1, "a", None], [0.5]),
     ([2.5, "b", None], []),
     (["x", "c", None], [0.5, 0.5]),
@@ -31,16 +31,16 @@ records = st.tuples(st.lists(values, max_size=3), st.lists(st.just(0.5), max_siz
 tables = st.lists(st.lists(records, max_size=4), max_size=5)
 
 
-def counted(*tables_: Sequence[Record]) -> SchemaCounter:
+def counted(*tables_: Sequence[ValuesAndScores]) -> SchemaCounter:
     """Return the counts of tables of records."""
     counter = SchemaCounter()
     for table in tables_:
-        for part in parts(Row(1, i, None, None, None, *record) for i, record in enumerate(table)):
+        for part in parts(Record(1, i, None, None, None, *record) for i, record in enumerate(table)):
             counter.add(part)
     return counter
 
 
-def schema_of(*tables_: Sequence[Record], fields: Fields = FIELDS) -> Schema:
+def schema_of(*tables_: Sequence[ValuesAndScores], fields: Fields = FIELDS) -> Schema:
     """Return the schema of tables of records."""
     return counted(*tables_).schema(fields)
 
@@ -55,7 +55,9 @@ def test_schema_is_that_of_most_records() -> None:
 
 
 @given(tables.flatmap(lambda found: st.tuples(st.just(found), st.permutations(found))))
-def test_schema_is_independent_of_order_and_tables(found: tuple[list[list[Record]], list[list[Record]]]) -> None:
+def test_schema_is_independent_of_order_and_tables(
+    found: tuple[list[list[ValuesAndScores]], list[list[ValuesAndScores]]],
+) -> None:
     """Tables in any order, records in any order, and one table of all give the same schema."""
     plain, shuffled = found
     one = [record for table in plain for record in table]
@@ -70,7 +72,7 @@ def test_schema_is_independent_of_order_and_tables(found: tuple[list[list[Record
 
 
 @given(st.lists(records, min_size=1))
-def test_schema_agrees_with_naive_counting(found: list[Record]) -> None:
+def test_schema_agrees_with_naive_counting(found: list[ValuesAndScores]) -> None:
     """Width, kinds and scores are the most frequent ones, the smallest of equally frequent ones."""
 
     def most(counted: Sequence[int] | Sequence[str]) -> int | str | None:

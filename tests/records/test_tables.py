@@ -24,10 +24,10 @@ from runner.records.payloads import Scalar
 from runner.records.tables import (
     ORIGIN,
     Part,
-    Row,
+    Record,
     Schema,
     SchemaCounter,
-    event_rows,
+    event_records,
     fitting,
     misfits,
     parts,
@@ -52,9 +52,9 @@ def event(rows: Sequence[Any], scores: Sequence[Any] | None = None) -> Event:
     return Event("e", AT, body("features", rows), None if scores is None else body("score", scores))
 
 
-def rows(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> list[Row]:
+def rows(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> list[Record]:
     """Return records of invocations, one per line."""
-    return [Row(line, 0, "e", None, AT, values, scores) for line, values in enumerate(records, 1)]
+    return [Record(line, 0, "e", None, AT, values, scores) for line, values in enumerate(records, 1)]
 
 
 def part(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> Part:
@@ -68,7 +68,9 @@ def value_columns(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop("file", *ORIGIN, strict=False)
 
 
-def table_and_rejections(found: Iterable[Row], fields: Fields = FIELDS) -> tuple[Schema, pl.DataFrame, list[Rejection]]:
+def table_and_rejections(
+    found: Iterable[Record], fields: Fields = FIELDS
+) -> tuple[Schema, pl.DataFrame, list[Rejection]]:
     """Return the schema of records, the table of fitting records, and the rejections of the others."""
     counter = SchemaCounter()
     held: defaultdict[tuple[int, int], list[pl.DataFrame]] = defaultdict(list)
@@ -94,7 +96,7 @@ def lines_and_kinds(rejections: Iterable[Rejection]) -> list[tuple[int, str]]:
 
 def test_published_lines_are_three_records() -> None:
     """Two published invocations, the second with two rows, are three records with scores and origins."""
-    found = [row for line, data in enumerate(PUBLISHED, 1) for row in event_rows(line, decode(data), FIELDS)]
+    found = [row for line, data in enumerate(PUBLISHED, 1) for row in event_records(line, decode(data), FIELDS)]
     schema, table, rejections = table_and_rejections(found)
     first = (28, 2, 133937, 9, 13, 2, 0, 0, 4, 1, 15024, 0, 55, 37)
     features = table.select(f"feature{d}" for d in range(14))
@@ -111,13 +113,13 @@ def test_published_lines_are_three_records() -> None:
 
 def test_invocation_is_its_records() -> None:
     """Each record has the ids and time of its invocation, its row number, and its scores if there are any."""
-    assert event_rows(7, event([[1, "x"]]), FIELDS) == [Row(7, 0, "e", None, AT, [1, "x"], ())]
-    assert event_rows(7, event([[1], [2]], [0.5, [0.25, 0.75]]), FIELDS) == [
-        Row(7, 0, "e", None, AT, [1], [0.5]),
-        Row(7, 1, "e", None, AT, [2], [0.25, 0.75]),
+    assert event_records(7, event([[1, "x"]]), FIELDS) == [Record(7, 0, "e", None, AT, [1, "x"], ())]
+    assert event_records(7, event([[1], [2]], [0.5, [0.25, 0.75]]), FIELDS) == [
+        Record(7, 0, "e", None, AT, [1], [0.5]),
+        Record(7, 1, "e", None, AT, [2], [0.25, 0.75]),
     ]
     mixed = Event("e", AT, Payload("", "1,x", "CSV"), Payload("", '{"score":1}', "JSON"), "i")
-    assert event_rows(7, mixed, FIELDS) == [Row(7, 0, "e", "i", AT, [1, "x"], [1.0])]
+    assert event_records(7, mixed, FIELDS) == [Record(7, 0, "e", "i", AT, [1, "x"], [1.0])]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_invocation_is_its_records() -> None:
 def test_invalid_invocation_is_an_error(invocation: Event, kind: str) -> None:
     """A missing request, an invalid body and unequal sides have their reasons."""
     with pytest.raises(RecordError) as caught:
-        event_rows(1, invocation, FIELDS)
+        event_records(1, invocation, FIELDS)
     assert caught.value.kind == kind
 
 
@@ -153,7 +155,7 @@ def test_invalid_invocation_is_an_error(invocation: Event, kind: str) -> None:
 def test_unequal_sides_are_an_error(requests: list[Any], responses: list[Any], golden: Golden) -> None:
     """A response with another number of rows than the request is an error with both numbers."""
     with pytest.raises(RecordError) as caught:
-        event_rows(1, event(requests, responses), FIELDS)
+        event_records(1, event(requests, responses), FIELDS)
     assert caught.value.kind == "row_count"
     assert re.findall(r"\d+", str(caught.value)) == [str(len(requests)), str(len(responses))]
 
@@ -209,8 +211,8 @@ def test_parts_have_one_width_and_number_of_scores() -> None:
 
 def test_parts_have_columns_of_the_origin() -> None:
     """Line, row, ids and time are columns of fixed types, even if all are null."""
-    marked = Row(3, 1, "e", "i", AT, [1])
-    unmarked = Row(4, 0, None, None, None, [2])
+    marked = Record(3, 1, "e", "i", AT, [1])
+    unmarked = Record(4, 0, None, None, None, [2])
     (found,) = parts([marked, unmarked])
     assert found.frame.select(*ORIGIN).rows() == [(3, 1, "e", "i", AT), (4, 0, None, None, None)]
     assert dict(found.frame.select(*ORIGIN).schema) == ORIGIN
@@ -237,7 +239,7 @@ def test_minority_of_another_kind_is_rejected(majority: Scalar, minority: Scalar
 def test_missing_feature_is_rejected(golden: Golden) -> None:
     """A record with 13 of 14 features is rejected, even as the second row of a mini-batch."""
     row = list(range(14))
-    found = [*event_rows(1, event([row]), FIELDS), *event_rows(2, event([row, row[:13]]), FIELDS)]
+    found = [*event_records(1, event([row]), FIELDS), *event_records(2, event([row, row[:13]]), FIELDS)]
     _, table, rejections = table_and_rejections(found)
     assert table.height == 2
     assert lines_and_kinds(rejections) == [(2, "feature_count")]
@@ -262,7 +264,7 @@ def test_ties_are_broken_by_the_smaller_width() -> None:
 def test_message_on_a_dataset_contains_no_row_of_a_payload(golden: Golden) -> None:
     """Without an event the message contains no row number."""
     column: list[Scalar] = [1, 2, "x"]
-    found = [Row(line, 0, None, None, None, [value]) for line, value in enumerate(column, 1)]
+    found = [Record(line, 0, None, None, None, [value]) for line, value in enumerate(column, 1)]
     _, _, rejections = table_and_rejections(found)
     assert lines_and_kinds(rejections) == [(3, "feature_type")]
     assert re.findall(r"\b\d+", rejections[0].problem) == []
@@ -374,7 +376,7 @@ def test_parts_of_columns_and_of_rows_are_equal() -> None:
     """The same values as columns and as rows give the same table."""
     records: list[list[Scalar]] = [[1, 0.5, "x", True], [2, None, None, False]]
     columns = pl.DataFrame(records, schema=["a", "b", "c", "d"], orient="row")
-    (found,) = parts(Row(i, 0, None, None, None, record) for i, record in enumerate(records, 1))
+    (found,) = parts(Record(i, 0, None, None, None, record) for i, record in enumerate(records, 1))
     assert table_part(columns).frame.equals(found.frame)
 
 
@@ -390,7 +392,7 @@ def test_each_record_is_valid_or_rejected_in_any_order(
 ) -> None:
     """Each record is in the table or rejected, with its values, and the result is the same in any order."""
     found, order = both
-    lines = [Row(line, 0, "e", None, AT, *record) for line, record in enumerate(found, 1)]
+    lines = [Record(line, 0, "e", None, AT, *record) for line, record in enumerate(found, 1)]
     schema, table, rejections = table_and_rejections(lines)
     assert sorted([*table["line"].to_list(), *(rejection.line for rejection in rejections)]) == [
         row.line for row in lines

@@ -100,7 +100,7 @@ def body(key: str, values: Sequence[Any]) -> Payload:
     return Payload("application/jsonlines", "\n".join(orjson.dumps({key: value}).decode() for value in values), "JSON")
 
 
-def event(
+def capture_line(
     *rows: Sequence[Any], clock: str = "09:30:00", scores: Sequence[Any] | None = None, id_: str = "e", **more: Any
 ) -> bytes:
     """Return the capture line of an invocation with these rows of features, at a time of the day."""
@@ -109,7 +109,7 @@ def event(
     return encode(Event(id_, at, body("features", rows), response, **more))
 
 
-def write(root: Path, **files: bytes) -> str:
+def write_captures(root: Path, **files: bytes) -> str:
     """Write files, `h09_a` as `2026/01/05/09/a.jsonl`, and return the root."""
     for name, data in files.items():
         hour, _, stem = name.partition("_")

@@ -20,11 +20,11 @@ from runner.domain.records import Line
 from runner.records import fast_reader
 from runner.records.fast_reader import LinePattern
 from runner.records.fields import Fields
-from runner.records.tables import Row
+from runner.records.tables import Record
 from runner.sources import capture_file
 from runner.sources.capture_file import CaptureFile
 from runner.sources.record_collector import RecordCollector
-from tests.sources.captures import CSV, JSON, LINE_FORMATS, LINES, LineFormat, mutated
+from tests.sources.line_formats import CSV, JSON, LINE_FORMATS, LINES, LineFormat, mutated
 
 WINDOW = Window.parse("2023-01-19T05")
 FAST, REFERENCE = 1, 10**9
@@ -70,7 +70,7 @@ def test_fast_reader_reads_every_line_of_a_pattern(
     check_readers_agree(path, line_format.fields)
     slow: list[Line] = []
 
-    def recorded(_: CaptureFile, lines: Iterable[Line], __: RecordCollector) -> list[Row]:
+    def recorded(_: CaptureFile, lines: Iterable[Line], __: RecordCollector) -> list[Record]:
         slow.extend(lines)
         return []
 

@@ -14,7 +14,7 @@ from runner.records import ground_truth
 from runner.records.ground_truth import GroundTruth
 from runner.sources.merged import MergedReader
 from tests.golden import Golden
-from tests.sources.reading import DATA, HOUR, data_settings, event
+from tests.sources.reading import DATA, HOUR, capture_line, data_settings
 
 SCORES, LABELS = [0.9, 0.2, 0.6, 0.4], [1, 0, 0, 1]
 
@@ -27,7 +27,7 @@ def merged_line(
     data = orjson.dumps({"instances": [{"label": label} for label in labels]}).decode()
     if encoding == "CSV":
         data = "\n".join(map(str, labels))
-    return ground_truth.encode_merged(event(*rows, scores=scores, clock=clock), GroundTruth("e", data, encoding))
+    return ground_truth.encode_merged(capture_line(*rows, scores=scores, clock=clock), GroundTruth("e", data, encoding))
 
 
 def quality(
@@ -81,7 +81,7 @@ def test_performance_of_several_outputs(tmp_path: Path) -> None:
 def test_location_of_labels_is_a_setting(tmp_path: Path) -> None:
     """A JMESPath locates the labels in any document."""
     truth = GroundTruth("e", '{"outcome":{"values":[1,0]}}', "JSON")
-    line = ground_truth.encode_merged(event([1], [2], scores=[0.9, 0.1]), truth)
+    line = ground_truth.encode_merged(capture_line([1], [2], scores=[0.9, 0.1]), truth)
     assert metrics(quality(tmp_path, line, label="outcome.values")) == (2, 1.0, 1.0)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from runner.domain.records import Rejection
 from runner.records.fields import Fields
-from runner.records.tables import Row
+from runner.records.tables import Record
 from runner.sources.record_collector import RecordCollector
 from tests.golden import Golden
 from tests.sources.reading import FIELDS, Collected, collected
@@ -21,9 +21,9 @@ from tests.sources.reading import FIELDS, Collected, collected
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 
-def row(line: int, values: Sequence[Any], scores: Sequence[float] = (), event_id: str | None = "e") -> Row:
+def row(line: int, values: Sequence[Any], scores: Sequence[float] = (), event_id: str | None = "e") -> Record:
     """Return a record."""
-    return Row(line, 0, event_id, None, AT, values, scores)
+    return Record(line, 0, event_id, None, AT, values, scores)
 
 
 MIXED = [
@@ -38,7 +38,7 @@ def mixed_records(memory_bytes: int) -> Collected:
     with RecordCollector(FIELDS, memory_bytes) as collector:
         for file, rows in MIXED:
             collector.events += len(rows)
-            collector.add_rows(file, rows)
+            collector.add_records(file, rows)
         return collected(collector)
 
 
@@ -66,7 +66,7 @@ def test_records_on_disk_are_equal_to_those_in_memory(monkeypatch: pytest.Monkey
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with RecordCollector(FIELDS, memory_bytes=0) as collector:
         for file, rows in MIXED:
-            collector.add_rows(file, rows)
+            collector.add_records(file, rows)
         assert len(list(tmp_path.rglob("*.arrow"))) >= len(MIXED)
         assert collected(collector)._replace(events=6).rejected == mixed_records(2**28).rejected
     assert list(tmp_path.iterdir()) == []
@@ -80,7 +80,7 @@ def test_records_on_disk_and_in_memory_are_one_table() -> None:
     """Tables on disk and in memory are concatenated, integers and floats to floats."""
     with RecordCollector(FIELDS, memory_bytes=250) as collector:
         for line in range(1, 40):
-            collector.add_rows("a", [row(line, [line if line % 2 else line + 0.5])])
+            collector.add_records("a", [row(line, [line if line % 2 else line + 0.5])])
         result = collected(collector)
     assert sorted(result.rows) == [(line if line % 2 else line + 0.5,) for line in range(1, 40)]
 

@@ -14,13 +14,13 @@ from runner.sources.endpoint import EndpointSource
 from runner.sources.source import WindowReader
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.sources.reading import DATA, HOUR, data_settings, event, write
+from tests.sources.reading import DATA, HOUR, capture_line, data_settings, write_captures
 
 
 def window_reader(root: Path, max_rejected_share: float = 0.05, /, **files: bytes) -> WindowReader:
     """Return the reader of an endpoint with these capture files."""
     return WindowReader(
-        EndpointSource("endpoint", write(root, **files), neighbours=1),
+        EndpointSource("endpoint", write_captures(root, **files), neighbours=1),
         data_settings(max_rejected_share=max_rejected_share),
         untracked,
     )
@@ -44,7 +44,7 @@ def test_reading_is_tracked_by_file(tmp_path: Path, golden: Golden) -> None:
         tracked.append((what, total))
         return items
 
-    root = write(tmp_path, h08_a=b"", h09_a=event([1]), h09_b=event([2]))
+    root = write_captures(tmp_path, h08_a=b"", h09_a=capture_line([1]), h09_b=capture_line([2]))
     with WindowReader(EndpointSource("endpoint", root, 1), DATA, track).read(HOUR) as captured:
         assert captured.records == 2
     ((what, total),) = tracked
@@ -58,7 +58,7 @@ def test_reading_is_tracked_by_file(tmp_path: Path, golden: Golden) -> None:
         ({}, 0, 0),
         ({"h09_a": b""}, 1, 0),
         ({"h09_a": b"\n \r\n"}, 1, 0),
-        ({"h09_a": event([1], clock="08:59:59") * 2}, 1, 2),
+        ({"h09_a": capture_line([1], clock="08:59:59") * 2}, 1, 2),
     ],
     ids=["no file", "empty", "blank", "other hour"],
 )
@@ -86,7 +86,7 @@ def test_message_contains_the_first_and_last_folder(tmp_path: Path, golden: Gold
 
 def test_window_of_rejected_events_is_an_error(tmp_path: Path, golden: Golden) -> None:
     """The error has the number of events by reason, and an example of the most frequent."""
-    error = checked(window_reader(tmp_path, h09_a=b"{}\n" + b"torn\n" * 2 + event([1], clock="10:00:00")))
+    error = checked(window_reader(tmp_path, h09_a=b"{}\n" + b"torn\n" * 2 + capture_line([1], clock="10:00:00")))
     assert isinstance(error, NoValidRecords)
     assert (error.window, [*error.reasons.items()]) == (HOUR, [("not_json", 2), ("not_a_capture", 1)])
     assert str(error.example).startswith("2026/01/05/09/a.jsonl:2:")
@@ -95,12 +95,12 @@ def test_window_of_rejected_events_is_an_error(tmp_path: Path, golden: Golden) -
 
 def test_events_with_empty_bodies_are_an_error(tmp_path: Path) -> None:
     """Events whose bodies contain no record are events without valid records."""
-    assert isinstance(checked(window_reader(tmp_path, h09_a=event())), NoValidRecords)
+    assert isinstance(checked(window_reader(tmp_path, h09_a=capture_line())), NoValidRecords)
 
 
 def test_the_share_of_rejected_records_is_limited(tmp_path: Path, golden: Golden) -> None:
     """The limit of rejected records is exact, and the error has share, limit, reasons and examples."""
-    data = event([1]) * 3 + b"torn\n"
+    data = capture_line([1]) * 3 + b"torn\n"
     assert checked(window_reader(tmp_path, 0.25, h09_a=data)) is None
     error = checked(window_reader(tmp_path, 0.2499, h09_a=data))
     assert isinstance(error, TooManyRejected)

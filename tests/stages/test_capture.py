@@ -16,7 +16,7 @@ from runner.sources.source import WindowReader
 from runner.stages.capture import Capture, CaptureStage
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.sources.reading import HOUR, data_settings, event, write
+from tests.sources.reading import HOUR, capture_line, data_settings, write_captures
 
 PUBLISHED = Path(__file__).parents[1] / "expected" / "capture.jsonl"
 STEM = "2026-01-05T0900--2026-01-05T1000"
@@ -31,7 +31,7 @@ def stage(
     **files: bytes,
 ) -> Capture:
     """Return the stage for a tree with these files; up to half of the records may be rejected."""
-    tree = EndpointSource("endpoint", write(root / "tree", **files), 1)
+    tree = EndpointSource("endpoint", write_captures(root / "tree", **files), 1)
     data = data_settings(headers=headers, max_rejected_share=0.5)
     settings = CaptureStage("capture", window, save)
     return Capture(settings, WindowReader(tree, data, untracked), root / "saved")
@@ -61,15 +61,15 @@ def test_files_events_records_and_rejections_are_listed(tmp_path: Path, golden: 
 
 def test_example_without_score_has_null(tmp_path: Path) -> None:
     """The example's scores are null if only later records have a captured response."""
-    stage(tmp_path, h09_a=event([1]) + event([2], scores=[0.5])).run()
+    stage(tmp_path, h09_a=capture_line([1]) + capture_line([2], scores=[0.5])).run()
     example = saved(tmp_path, ".json")["example"]
     assert (example["features"], example["scores"]) == ({"column_0": 1}, None)
 
 
 def test_files_are_counted_by_hour(tmp_path: Path, golden: Golden) -> None:
     """Each folder is listed with its number of files; events outside the window are counted."""
-    late = event([3], clock="10:30:00")
-    message = stage(tmp_path, h09_a=event([1]), h09_b=event([2]), h10_a=late).run().message
+    late = capture_line([3], clock="10:30:00")
+    message = stage(tmp_path, h09_a=capture_line([1]), h09_b=capture_line([2]), h10_a=late).run().message
     golden(message)
     found = saved(tmp_path, ".json")
     assert found["files_per_hour"] == {"2026/01/05/09": 2, "2026/01/05/10": 1}
@@ -78,7 +78,7 @@ def test_files_are_counted_by_hour(tmp_path: Path, golden: Golden) -> None:
 
 def test_types_are_inferred(tmp_path: Path) -> None:
     """Each feature is listed by name with its inferred type."""
-    rows = event(["x", 1, 2.5, True, None], ["y", 2, 3, None, None])
+    rows = capture_line(["x", 1, 2.5, True, None], ["y", 2, 3, None, None])
     stage(tmp_path, "json", ("text", "whole", "broken", "yes", "never"), h09_a=rows).run()
     types = {"text": "String", "whole": "Int64", "broken": "Float64", "yes": "Boolean", "never": "Null"}
     assert saved(tmp_path, ".json")["types"] == types
@@ -86,8 +86,8 @@ def test_types_are_inferred(tmp_path: Path) -> None:
 
 def test_parquet_has_all_records(tmp_path: Path) -> None:
     """The Parquet file has the origin, the features by name and the scores of each record."""
-    first = event(["x", 1], [None, 2], scores=[[0.25, 0.75], [0.5, 0.5]], id_="one", inference_id="7")
-    second = event(["y", 2.5], clock="09:59:59", id_="two")
+    first = capture_line(["x", 1], [None, 2], scores=[[0.25, 0.75], [0.5, 0.5]], id_="one", inference_id="7")
+    second = capture_line(["y", 2.5], clock="09:59:59", id_="two")
     capture = stage(tmp_path, "parquet", ("a b", "c"), h09_a=first + b"torn\n", h10_b=second)
     message = capture.run().message
     assert f"{tmp_path / 'saved' / STEM}.parquet" in message
@@ -111,14 +111,14 @@ def test_parquet_has_all_records(tmp_path: Path) -> None:
 
 def test_window_without_scores_has_no_score_column(tmp_path: Path) -> None:
     """The column `scores` is missing if no response was captured."""
-    stage(tmp_path, "parquet", h09_a=event([1])).run()
+    stage(tmp_path, "parquet", h09_a=capture_line([1])).run()
     assert "scores" not in pl.read_parquet(tmp_path / "saved" / f"{STEM}.parquet").columns
 
 
 def test_second_run_replaces_the_files(tmp_path: Path) -> None:
     """No other file remains, visible or hidden."""
     for _ in range(2):
-        stage(tmp_path, "parquet", h09_a=event([1]) + b"torn\n").run()
+        stage(tmp_path, "parquet", h09_a=capture_line([1]) + b"torn\n").run()
     names = [f"{STEM}.json", f"{STEM}.parquet", f"{STEM}.rejected.jsonl"]
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == names
 
@@ -127,7 +127,7 @@ def test_second_run_replaces_the_files(tmp_path: Path) -> None:
 def test_contents_are_saved_before_the_run_fails(tmp_path: Path, save: Literal["json", "parquet"]) -> None:
     """If most or all records are rejected, the run fails, but the listing and the rejections are saved."""
     with pytest.raises(TooManyRejected):
-        stage(tmp_path / "most", save, h09_a=event([1]) + b"torn\n" * 9).run()
+        stage(tmp_path / "most", save, h09_a=capture_line([1]) + b"torn\n" * 9).run()
     assert len(saved(tmp_path / "most", ".rejected.jsonl")) == 9
     assert saved(tmp_path / "most", ".json")["rejected"] == {"not_json": 9}
     with pytest.raises(NoValidRecords):

@@ -20,7 +20,7 @@ from runner.stages.merge import Merge, MergeStage
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.sources.reading import HOUR, event, write
+from tests.sources.reading import HOUR, capture_line, write_captures
 
 PART = (r"part-00000-[-0-9a-f]{36}", "part-00000-{uuid}")
 """Pattern and placeholder of a merged file's name, which depends on its folder."""
@@ -46,8 +46,8 @@ def merge(root: Path, late_hours: int = 24, neighbours: int = 1, window: Window 
 
 def run(root: Path, captures: dict[str, bytes], truth: dict[str, bytes], late_hours: int = 24) -> Outcome:
     """Write captures and ground truth, whose keys are hour and name, and merge the hour."""
-    write(root / "captures", **captures)
-    write(root / "truth", **truth)
+    write_captures(root / "captures", **captures)
+    write_captures(root / "truth", **truth)
     return merge(root, late_hours).run()
 
 
@@ -64,7 +64,7 @@ def summary(root: Path) -> Any:
 
 def test_merged_file_has_the_published_layout(tmp_path: Path) -> None:
     """The folder is the hour of the events, the name is Spark's, and the keys have the published order."""
-    captured = event([1], scores=[0.5], id_="e1", inference_id="i1")
+    captured = capture_line([1], scores=[0.5], id_="e1", inference_id="i1")
     run(tmp_path, {"h09_a": captured}, {"h09_a": label("i1", 1)})
     (path,) = (tmp_path / "merged").rglob("*.jsonl")
     assert path.parent == tmp_path / "merged/2026/01/05/09"
@@ -81,7 +81,11 @@ def test_merged_file_has_the_published_layout(tmp_path: Path) -> None:
 
 def test_inference_id_takes_precedence(tmp_path: Path) -> None:
     """Labels are joined by inference id, or by event id if an event has no inference id."""
-    events = event([1], id_="a", inference_id="b") + event([2], id_="c") + event([3], id_="d", inference_id="e")
+    events = (
+        capture_line([1], id_="a", inference_id="b")
+        + capture_line([2], id_="c")
+        + capture_line([3], id_="d", inference_id="e")
+    )
     run(tmp_path, {"h09_a": events}, {"h09_a": label("a", 1) + label("b", 2) + label("c", 3) + label("d", 4)})
     joined = [(each["eventMetadata"]["eventId"], each["groundTruthData"]["data"]) for each in merged(tmp_path)]
     assert joined == [("a", '{"instances":[{"label":2}]}'), ("c", '{"instances":[{"label":3}]}')]
@@ -89,7 +93,7 @@ def test_inference_id_takes_precedence(tmp_path: Path) -> None:
 
 def test_all_events_with_the_same_id_are_joined(tmp_path: Path, golden: Golden) -> None:
     """The last of several labels for one id is used."""
-    events = event([1], inference_id="0") * 3
+    events = capture_line([1], inference_id="0") * 3
     outcome = run(tmp_path, {"h09_a": events}, {"h09_a": label("0", 0), "h10_a": label("0", 1)})
     assert [each["groundTruthData"]["data"][-4] for each in merged(tmp_path)] == ["1", "1", "1"]
     counts = summary(tmp_path)
@@ -101,7 +105,7 @@ def test_all_events_with_the_same_id_are_joined(tmp_path: Path, golden: Golden) 
 @pytest.mark.parametrize(("late_hours", "joined"), [(0, ["own"]), (1, ["own", "next"]), (2, ["own", "next", "later"])])
 def test_late_labels_are_joined(tmp_path: Path, late_hours: int, joined: list[str]) -> None:
     """Labels collected up to `late_hours` after the window are joined."""
-    captures = {"h09_a": b"".join(event([1], inference_id=id_) for id_ in ("own", "next", "later", "before"))}
+    captures = {"h09_a": b"".join(capture_line([1], inference_id=id_) for id_ in ("own", "next", "later", "before"))}
     hours = {"h08_a": "before", "h09_a": "own", "h10_a": "next", "h11_a": "later"}
     run(tmp_path, captures, {hour: label(id_, 1) for hour, id_ in hours.items()}, late_hours)
     assert [each["eventMetadata"]["inferenceId"] for each in merged(tmp_path)] == joined
@@ -109,7 +113,7 @@ def test_late_labels_are_joined(tmp_path: Path, late_hours: int, joined: list[st
 
 def test_unmatched_events_and_labels_are_reported(tmp_path: Path, golden: Golden) -> None:
     """The message and the summary have samples of unmatched ids, the join rate and the rejected labels."""
-    captures = {"h09_a": b"".join(event([i], inference_id=f"i{i}") for i in range(8))}
+    captures = {"h09_a": b"".join(capture_line([i], inference_id=f"i{i}") for i in range(8))}
     truth = {"h09_a": label("i0", 1) + label("i1", 0) + b"torn\n" + label("x", 1) + label("y", 1)}
     golden(run(tmp_path, captures, truth).message, PART)
     found = summary(tmp_path)
@@ -124,7 +128,7 @@ def test_unmatched_events_and_labels_are_reported(tmp_path: Path, golden: Golden
 
 def test_second_run_replaces_the_files(tmp_path: Path) -> None:
     """Labels collected in the meantime are in the same file, without duplicates."""
-    captures = {"h09_a": event([1], inference_id="a") + event([2], inference_id="b")}
+    captures = {"h09_a": capture_line([1], inference_id="a") + capture_line([2], inference_id="b")}
     run(tmp_path, captures, {"h09_a": label("a", 1)})
     (before,) = (tmp_path / "merged").rglob("*.jsonl")
     run(tmp_path, captures, {"h10_b": label("b", 0)})
@@ -136,9 +140,11 @@ def test_second_run_replaces_the_files(tmp_path: Path) -> None:
 def test_merged_hour_is_the_time_of_the_event(tmp_path: Path) -> None:
     """Events of neighbouring folders are included; invalid lines are counted only in the folder of the hour."""
     captures = {
-        "h08_a": event([1], clock="09:00:00", inference_id="a") + b"torn\n",
-        "h09_a": event([2], clock="08:59:59", inference_id="b") + b"torn\n\n" + event([3], inference_id="c"),
-        "h10_a": event([4], clock="10:00:00", inference_id="d") + b"torn\n",
+        "h08_a": capture_line([1], clock="09:00:00", inference_id="a") + b"torn\n",
+        "h09_a": capture_line([2], clock="08:59:59", inference_id="b")
+        + b"torn\n\n"
+        + capture_line([3], inference_id="c"),
+        "h10_a": capture_line([4], clock="10:00:00", inference_id="d") + b"torn\n",
     }
     run(tmp_path, captures, {"h09_a": b"".join(label(id_, 1) for id_ in "abcd")})
     assert [each["eventMetadata"]["inferenceId"] for each in merged(tmp_path)] == ["a", "c"]
@@ -148,8 +154,8 @@ def test_merged_hour_is_the_time_of_the_event(tmp_path: Path) -> None:
 
 def test_longer_window_has_one_file_per_hour(tmp_path: Path) -> None:
     """Each hour with joined events has its own merged file."""
-    write(tmp_path / "captures", h09_a=event([1]), h11_a=event([2], clock="11:30:00"))
-    write(tmp_path / "truth", h12_a=label("e", 1))
+    write_captures(tmp_path / "captures", h09_a=capture_line([1]), h11_a=capture_line([2], clock="11:30:00"))
+    write_captures(tmp_path / "truth", h12_a=label("e", 1))
     merge(tmp_path, window=Window.parse("2026-01-05T09/2026-01-05T12")).run()
     assert sorted(path.parent.name for path in (tmp_path / "merged").rglob("*.jsonl")) == ["09", "11"]
 
@@ -164,7 +170,7 @@ def test_only_whole_hours_are_merged(tmp_path: Path, golden: Golden) -> None:
 
 def test_hour_without_joined_events_is_emptied(tmp_path: Path) -> None:
     """If all labels were withdrawn, no merged record remains."""
-    captures = {"h09_a": event([1], inference_id="a")}
+    captures = {"h09_a": capture_line([1], inference_id="a")}
     run(tmp_path, captures, {"h09_a": label("a", 1)})
     run(tmp_path, captures, {"h09_a": b""})
     assert merged(tmp_path) == []
@@ -172,7 +178,7 @@ def test_hour_without_joined_events_is_emptied(tmp_path: Path) -> None:
 
 def test_window_without_labels_is_no_error(tmp_path: Path, golden: Golden) -> None:
     """Labels may arrive later: nothing is merged, and the message says so."""
-    outcome = run(tmp_path, {"h09_a": event([1])}, {})
+    outcome = run(tmp_path, {"h09_a": capture_line([1])}, {})
     counts = summary(tmp_path)
     assert (counts["events"], counts["joined"], counts["join_rate"]) == (1, 0, 0)
     golden(outcome.message, PART)
@@ -182,7 +188,7 @@ def test_window_without_labels_is_no_error(tmp_path: Path, golden: Golden) -> No
 def test_window_without_events_is_an_error(tmp_path: Path, golden: Golden) -> None:
     """No summary is written."""
     with golden.raises(NoData) as caught:
-        run(tmp_path, {"h09_a": event([1], clock="10:00:00")}, {"h09_a": label("e", 1)})
+        run(tmp_path, {"h09_a": capture_line([1], clock="10:00:00")}, {"h09_a": label("e", 1)})
     assert (caught.value.window, caught.value.files, caught.value.outside) == (HOUR, 1, 1)
     assert not (tmp_path / "summary").exists()
 
@@ -204,7 +210,7 @@ def merged_quality(root: Path, experiment: str, names: list[str]) -> tuple[Any, 
         labels += drawn
         scores += probabilities
     folder = root / "ground-truth" / ("plans" if names else "breast-cancer")
-    write(folder, h10_0000=truth)
+    write_captures(folder, h10_0000=truth)
     shapwatch("stage=merge", "stage.window=2026-01-05T09")
     counts = shapwatch.read("*.merge.json")
     assert (counts["events"], counts["joined"]) == (30, 30)
