@@ -108,7 +108,7 @@ def _quadrant(label: Label, significance: float, material: float | None) -> Figu
     )
     if material is not None:
         both = [feature for feature in significant if feature.size >= material]
-        sentence += f" Of these, {len(both)} gained or lost {material:.0%} of attribution share or more."
+        sentence += f" Of these, {len(both) or 'none'} gained or lost {material:.0%} of attribution share or more."
     lines = {"significance": significance, "material": material}
     data = tuple({**row, **lines} for row in _pick(features[:MOST_POINTS], "name", "share_change", "p"))
     return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, data)

@@ -107,7 +107,7 @@ def _parity(parity: Parity | None) -> Check:
         return Check("Serving parity", "unknown", WARNING, "no captured scores to compare with the model's")
     same = parity.largest <= PARITY_TOLERANCE
     records = plural(parity.records, "record")
-    note = f"captured and recomputed scores of {records} differ by up to {_scientific(parity.largest)}"
+    note = f"captured and recomputed scores of {records} differ by up to {parity.largest:.2g}"
     return Check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)
 
 
@@ -115,7 +115,7 @@ def _canary(canary: Canary) -> Check:
     """Compare the model with the one of the reference, on stored reference records."""
     value, state = CHANGED[canary.changed]
     note = f"{plural(canary.records, 'reference record')} explained again: "
-    note += f"scores differ by up to {_scientific(canary.difference)}"
+    note += f"scores differ by up to {canary.difference:.2g}"
     note += "" if canary.moved is None else f", attribution shift {canary.moved:.1%}"
     return Check("Canary", f"scores {value}", state, note)
 
@@ -138,12 +138,12 @@ def _estimator(explanation: Explanation) -> Check:
     samples = f", {settings['num_samples']:,} samples" if isinstance(settings.get("num_samples"), int) else ""
     note = (
         f"shap.explainer={settings['explainer']}{samples}, {settings['agg_method']}; attributions of the {unit}; "
-        f"Σφ + expected value − score: at most {_scientific(explanation.efficiency_residual)}"
+        f"Σφ + expected value − score: at most {explanation.efficiency_residual:.2g}"
     )
     errors = [label.local for label in (explanation.standard_errors or {}).values()]
     known = [error for error in errors if error is not None]
     if not known or len(known) < len(errors):
-        return Check("Estimator", "error unknown", GOOD, note)
+        return Check("Estimator", "standard error unknown", GOOD, note)
     if not any(known):
         return Check("Estimator", "exact", GOOD, note)
     return Check("Estimator", f"local values ± {max(known):.2g}", GOOD, f"one standard error; {note}")
@@ -167,12 +167,3 @@ def _quality(quality: Quality | str) -> Check:
     value = "AUC undefined" if quality.auc is None else f"AUC {quality.auc:.4f}"
     labels = f"{plural(quality.records, 'record')} with ground truth"
     return Check("Model quality", value, GOOD, "; ".join([", ".join([*known, labels]), *quality.notes]))
-
-
-def _scientific(value: float) -> str:
-    """Return a small number with two digits.
-
-    >>> _scientific(0.0), _scientific(0.00012)
-    ('0', '1.2e-04')
-    """
-    return f"{value:.1e}" if value else "0"

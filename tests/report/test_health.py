@@ -32,7 +32,7 @@ def checks(canary: Canary | None = None, **changes: Any) -> dict[str, Check]:
     [
         ("Captured", State.GOOD, {"12", "2"}, {"7"}),
         ("Rejected", State.WARNING, {"3"}, {"2,", "1"}),
-        ("Canary", State.WARNING, {"changed"}, {"50", "1.2e-01,", "25.0%"}),
+        ("Canary", State.WARNING, {"changed"}, {"50", "0.12,", "25.0%"}),
         ("Reference", State.GOOD, {"600"}, {"cdcdcdcdcdcd…"}),
         ("Model quality", State.GOOD, {"AUC", "0.8750"}, {"0.7500,", "9", "few", "labels"}),
     ],
@@ -83,5 +83,5 @@ def test_a_new_explainer_needs_no_entry_in_the_report() -> None:
     """The check shows its name, and whether its attributions are exact."""
     estimator = {"explainer": "new", "agg_method": "mean_abs", "use_logit": True}
     check = checks(estimator=estimator)["Estimator"]
-    assert check.value == "error unknown"
+    assert check.value == "standard error unknown"
     assert "shap.explainer=new" in check.note

@@ -100,9 +100,9 @@ def test_effects_are_next_to_the_values_expected_by_chance(golden: Golden) -> No
 @pytest.mark.parametrize(
     ("local", "value"),
     [
-        ({}, "error unknown"),
+        ({}, "standard error unknown"),
         ({"yes": 0.00214, "no": 0.000031}, "local values ± 0.0021"),
-        ({"yes": None, "no": None}, "error unknown"),
+        ({"yes": None, "no": None}, "standard error unknown"),
         ({"yes": 0.0, "no": 0.0}, "exact"),
     ],
     ids=["not measured", "measured", "unknown", "exact"],
