@@ -33,7 +33,7 @@ from runner.sources.endpoint import EndpointSource
 from runner.sources.merged import MergedReader
 from runner.sources.source import WindowReader
 from runner.stages.baseline import Baseline
-from tests.conftest import DEMO, HERE, untracked
+from tests.conftest import DEMO, SERIAL, untracked
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive
 from tests.sources.reading import data_settings
@@ -45,7 +45,12 @@ REFERENCE_ROWS = ([0, 0, 0], [3, 2, 1], [6, 2, 1])
 EXPLAINING = Explaining(
     model=Formula(additive),
     estimator=Estimator(
-        explainer=Exact(), agg_method=Aggregation.MEAN_ABS, use_logit=False, max_batch_rows=100, groups={}, engine=HERE
+        explainer=Exact(),
+        agg_method=Aggregation.MEAN_ABS,
+        use_logit=False,
+        max_batch_rows=100,
+        groups={},
+        engine=SERIAL,
     ),
     background_rows=lambda: None,
     summary=backgrounds.mean,
@@ -149,7 +154,7 @@ def manifest(root: Path) -> Mapping[str, Any]:
 def make_estimator(explainer: Explainer, **options: Any) -> Estimator:
     """Return an estimator with default options, or with others."""
     defaults = {"agg_method": Aggregation.MEAN_ABS, "use_logit": False, "max_batch_rows": 64, "groups": {}}
-    return Estimator(explainer=explainer, **{**defaults, "engine": HERE, **options})
+    return Estimator(explainer=explainer, **{**defaults, "engine": SERIAL, **options})
 
 
 def explain(

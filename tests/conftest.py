@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_torture.py")
 
 
-HERE = Engine(kind="serial", workers=None, address=None)
+SERIAL = Engine(kind="serial", workers=None, address=None)
 """The engine that computes in this process."""
 
 

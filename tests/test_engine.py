@@ -19,7 +19,7 @@ from runner.errors import EngineError, ModelInputError
 from runner.models.linear import LinearModel
 from runner.protocols import Model
 from tests.cli_runner import Shapwatch
-from tests.conftest import HERE
+from tests.conftest import SERIAL
 from tests.dask_cluster import dask_cluster
 from tests.golden import Golden
 from tests.object_store import s3_server
@@ -85,7 +85,7 @@ def test_errors_of_workers_are_raised_unchanged(engine: Engine) -> None:
     with pytest.raises(ModelInputError) as raised:
         list(engine.map(fail_at_3, linear_model(), range(6)))
     with pytest.raises(ModelInputError) as local:
-        list(HERE.map(fail_at_3, linear_model(), range(6)))
+        list(SERIAL.map(fail_at_3, linear_model(), range(6)))
     assert (raised.value.feature, raised.value.value) == ("x", "text")
     assert str(raised.value) == str(local.value)
     assert vars(raised.value) == vars(local.value)

@@ -26,7 +26,7 @@ from runner.records import payloads
 from runner.records.payloads import Scalar
 from runner.records.templates import Template
 from tests.cli_runner import Shapwatch
-from tests.conftest import DEMO, HERE, untracked
+from tests.conftest import DEMO, SERIAL, untracked
 from tests.formula_models import Formula
 from tests.golden import Golden
 
@@ -223,7 +223,12 @@ def check_types(record: tuple[Scalar, ...], rows: list[tuple[Scalar, ...]], expl
     features = backgrounds.given([record], [f"f{d}" for d in range(len(record))])
     recorder = Recorder()
     estimator = Estimator(
-        explainer=explainer, agg_method=Aggregation.MEAN_ABS, groups={}, use_logit=False, max_batch_rows=50, engine=HERE
+        explainer=explainer,
+        agg_method=Aggregation.MEAN_ABS,
+        groups={},
+        use_logit=False,
+        max_batch_rows=50,
+        engine=SERIAL,
     )
     estimator.explain(Formula(recorder), features, backgrounds.given(rows, features.columns), untracked)
     allowed = [with_types(cells) for cells in zip(record, *rows, strict=True)]

@@ -19,7 +19,7 @@ from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.explainers.tree import TreeExplainer
 from tests.builders import FEATURES, explain, make_estimator
-from tests.conftest import HERE
+from tests.conftest import SERIAL
 from tests.formula_models import AdditiveFormula, Formula, additive, interacting
 
 SETTINGS: dict[str, Any] = {
@@ -67,7 +67,7 @@ def test_fields_of_explainers_are_settings(kind: type[Explainer]) -> None:
 def test_settings_select_the_explainer(changes: dict[str, Any], is_additive: bool, expected: Explainer) -> None:
     """With auto, it depends on the model."""
     model = AdditiveFormula(additive) if is_additive else Formula(additive)
-    estimator = estimator_settings(**changes).estimator(model, HERE)
+    estimator = estimator_settings(**changes).estimator(model, SERIAL)
     assert estimator.explainer == expected
     assert (estimator.agg_method, estimator.groups) == (Aggregation.MEAN_ABS, {"pair": ("f0", "f1")})
 

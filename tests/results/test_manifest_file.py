@@ -21,7 +21,7 @@ from runner.results.directory import MANIFEST, commit
 from runner.results.manifest import Explanation, Manifest, call_notes
 from runner.results.manifest_file import dump_manifest, is_finished, load_manifest, read_manifest, stored_window
 from tests.cli_runner import Shapwatch
-from tests.conftest import HERE, untracked
+from tests.conftest import SERIAL, untracked
 from tests.formula_models import Formula, interacting
 from tests.golden import Golden
 from tests.results.samples import BASELINE, COMPLETED, FAILED, WINDOW
@@ -61,7 +61,7 @@ def test_standard_errors_are_listed_by_label(
         groups={},
         use_logit=False,
         max_batch_rows=100,
-        engine=HERE,
+        engine=SERIAL,
     )
     attributions = estimator.explain(model, features, features[:1], untracked)
     checked = preflight(model, features, features[:1], use_logit=False)

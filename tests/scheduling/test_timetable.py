@@ -19,22 +19,12 @@ from runner.domain.executions import HOUR, LONGEST, Window
 from runner.domain.schedules import ScheduledTime
 from runner.scheduling.timetable import ByExpression, Daily, EveryNHours, Once, Recurring, Timetable, dump, load
 from tests.golden import Golden
+from tests.scheduling.timetable_samples import HOURLY
 
 CONF = Path(__file__).parents[2] / "conf"
 ADAPTER: TypeAdapter[Timetable] = TypeAdapter(Timetable)
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
-HOURLY = {
-    "kind": "cron",
-    "expression": "cron(0 * ? * * *)",
-    "start_offset": None,
-    "end_offset": None,
-    "buffer_minutes": 0,
-    "catch_up": "all",
-    "max_catch_up": 24,
-    "overlap": "wait",
-    "max_runtime": 3600,
-}
 ONCE = {
     "kind": "once",
     "expression": "NOW",

@@ -22,7 +22,7 @@ from runner.scheduling.daemon.supervisor import HeartbeatMonitor, Supervisor
 from runner.scheduling.ledger.ledger import Ledger
 from runner.scheduling.timetable import Timetable, load
 from tests.scheduling.ledger.ledger_samples import NOON
-from tests.scheduling.test_timetable import HOURLY
+from tests.scheduling.timetable_samples import HOURLY
 
 LEASE = 60.0
 SETTINGS = Snapshot("monitor: {name: watch}\n", "/")
