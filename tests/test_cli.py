@@ -1,4 +1,4 @@
-"""The command line: bad input gets a sentence and exit code 2, never a traceback."""
+"""Command line: invalid input gives a message and exit code 2, never a traceback."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ LINES = (DEMO / "baseline.jsonl").read_text().splitlines()
 
 
 @pytest.fixture(scope="module")
-def quickstarted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a quickstart leaves."""
-    root = tmp_path_factory.mktemp("quickstarted")
+def quickstart_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the quickstart."""
+    root = tmp_path_factory.mktemp("quickstart")
     Shapwatch(root)("stage=quickstart")
     return root
 
 
 @pytest.fixture
-def played(quickstarted: Path, shapwatch: Shapwatch) -> Shapwatch:
-    """The program, after a quickstart."""
-    shutil.copytree(quickstarted, shapwatch.root)
+def after_quickstart(quickstart_results: Path, shapwatch: Shapwatch) -> Shapwatch:
+    """The program, with a copy of the results of the quickstart."""
+    shutil.copytree(quickstart_results, shapwatch.root)
     return shapwatch
 
 
 @pytest.fixture
 def shapwatch(tmp_path: Path) -> Shapwatch:
-    """The program, with the quickstart's experiment."""
+    """The program, with the experiment of the quickstart."""
     return Shapwatch(tmp_path / "root")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder."""
+    """Return the contents of the files in a folder by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_help_is_quick_and_lists_the_choices() -> None:
-    """The help names every option of every group without loading what stages need."""
+def test_help_is_fast_and_lists_all_options() -> None:
+    """The help names every option of every group, without importing large libraries."""
     code = "import sys; sys.argv = ['shapwatch', '--help']; from runner.cli import main\n"
     code += "try: main()\nexcept SystemExit: pass\n"
     code += "print(sorted({'polars', 'numpy', 'hydra', 'pydantic', 'rich'} & set(sys.modules)))"
@@ -64,9 +64,9 @@ def test_help_is_quick_and_lists_the_choices() -> None:
         assert f"{group.name}: {options}" in done.stdout
 
 
-def test_all_problems_of_the_settings_are_printed_at_once(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Unknown keys, wrong types and values that are not allowed come in one message with their full keys and values."""
-    wrong = {
+def test_all_problems_of_settings_are_reported_together(shapwatch: Shapwatch, golden: Golden) -> None:
+    """One message lists unknown keys, wrong types and invalid values, each with its full key and value."""
+    overrides = {
         "shap.num_sample": "3",
         "shap.agg_method": "mean",
         "shap.num_samples": "abc",
@@ -80,9 +80,9 @@ def test_all_problems_of_the_settings_are_printed_at_once(shapwatch: Shapwatch, 
         "report.colour": "red",
         "stage.start": "yesterday",
     }
-    printed = shapwatch(*(f"{key}={value}" for key, value in wrong.items()), code=2)
+    printed = shapwatch(*(f"{key}={value}" for key, value in overrides.items()), code=2)
     _, *problems = (line.strip() for line in printed.splitlines())
-    assert sorted(problem.partition(": ")[0] for problem in problems) == sorted(wrong)
+    assert sorted(problem.partition(": ")[0] for problem in problems) == sorted(overrides)
     golden(printed, (r"(model\.kind: expected one of ).*(?= \(got)", r"\1{kinds}"))
 
 
@@ -143,8 +143,8 @@ def test_all_problems_of_the_settings_are_printed_at_once(shapwatch: Shapwatch, 
     ],
     ids=" ".join,
 )
-def test_bad_input_is_refused(shapwatch: Shapwatch, overrides: list[str], golden: Golden) -> None:
-    """Each is an error that names the culprit, with exit code 2; nothing is written."""
+def test_invalid_input_is_refused(shapwatch: Shapwatch, overrides: list[str], golden: Golden) -> None:
+    """Each has an error message and exit code 2; nothing is written."""
     golden(shapwatch(*overrides, code=2))
     assert not shapwatch.root.exists()
 
@@ -158,8 +158,8 @@ def test_bad_input_is_refused(shapwatch: Shapwatch, overrides: list[str], golden
         pytest.param('{"features":', id="no JSON"),
     ],
 )
-def test_a_bad_line_of_a_dataset_is_named(shapwatch: Shapwatch, tmp_path: Path, line: str, golden: Golden) -> None:
-    """The error names the file, the line and what is wrong with it, and the former reference stays."""
+def test_invalid_line_of_a_dataset_is_reported(shapwatch: Shapwatch, tmp_path: Path, line: str, golden: Golden) -> None:
+    """The error names file, line and problem; the previous reference is unchanged."""
     shapwatch("stage=baseline")
     before = shapwatch.find("analysis.json").read_bytes()
     path = tmp_path / "data.jsonl"
@@ -170,8 +170,8 @@ def test_a_bad_line_of_a_dataset_is_named(shapwatch: Shapwatch, tmp_path: Path, 
     golden(printed)
 
 
-def test_an_empty_window_is_a_failed_execution(shapwatch: Shapwatch, golden: Golden) -> None:
-    """The failure reason is SageMaker's, also in the report; the sentence printed names the folder searched."""
+def test_empty_window_is_a_failed_execution(shapwatch: Shapwatch, golden: Golden) -> None:
+    """The failure reason is SageMaker's, also in the report; the message names the searched folder."""
     shapwatch("stage=baseline")
     golden(shapwatch("stage=monitor", HOUR, code=2))
     manifest = shapwatch.read("manifest.json", "monitor")
@@ -196,63 +196,65 @@ def test_an_empty_window_is_a_failed_execution(shapwatch: Shapwatch, golden: Gol
     ],
     ids=" ".join,
 )
-def test_an_execution_that_cannot_be_judged_fails(played: Shapwatch, overrides: list[str], golden: Golden) -> None:
-    """The failure reason is printed and stored, and a failed run never replaces a finished one."""
-    finished = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
-    printed = played("stage=monitor", HOUR, *overrides, code=2)
+def test_execution_without_a_verdict_fails(after_quickstart: Shapwatch, overrides: list[str], golden: Golden) -> None:
+    """The failure reason is printed and stored; a failed execution does not replace a finished one."""
+    finished = after_quickstart.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
+    printed = after_quickstart("stage=monitor", HOUR, *overrides, code=2)
     assert str(finished.parent) in printed
     assert orjson.loads(finished.read_bytes())["status"] == Status.COMPLETED
-    played("stage=monitor", HOUR, f"paths.monitor={played.root}/other", *overrides, code=2)
-    stored = played.read("manifest.json", "other")
+    after_quickstart("stage=monitor", HOUR, f"paths.monitor={after_quickstart.root}/other", *overrides, code=2)
+    stored = after_quickstart.read("manifest.json", "other")
     assert stored["status"] == Status.FAILED
     assert stored["failure_reason"] in printed
     golden(printed)
 
 
-def test_a_folder_with_other_things_is_never_replaced(shapwatch: Shapwatch, tmp_path: Path, golden: Golden) -> None:
-    """Baselining into a folder with other contents is refused, naming them, and leaves it as it is."""
-    precious = tmp_path / "precious"
-    (precious / "sub").mkdir(parents=True)
-    golden(shapwatch("stage=baseline", f"paths.baseline={precious}", code=2))
-    assert (precious / "sub").is_dir()
-    assert list(precious.iterdir()) == [precious / "sub"]
+def test_folder_with_other_files_is_not_replaced(shapwatch: Shapwatch, tmp_path: Path, golden: Golden) -> None:
+    """The error names the other files, and the folder is unchanged."""
+    occupied = tmp_path / "occupied"
+    (occupied / "sub").mkdir(parents=True)
+    golden(shapwatch("stage=baseline", f"paths.baseline={occupied}", code=2))
+    assert (occupied / "sub").is_dir()
+    assert list(occupied.iterdir()) == [occupied / "sub"]
 
 
-def test_another_window_does_not_replace_an_execution(played: Shapwatch, golden: Golden) -> None:
-    """Of two windows with the same scheduled hour the one that is finished stays."""
-    finished = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10"
+def test_another_window_does_not_replace_an_execution(after_quickstart: Shapwatch, golden: Golden) -> None:
+    """Of two windows with the same scheduled time, the first result is unchanged."""
+    finished = after_quickstart.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10"
     before = contents(finished)
-    golden(played("stage=monitor", "stage.window=2026-01-05T09:10/2026-01-05T09:20", code=2))
+    golden(after_quickstart("stage=monitor", "stage.window=2026-01-05T09:10/2026-01-05T09:20", code=2))
     assert contents(finished) == before
 
 
-def test_rejections_are_printed(played: Shapwatch, golden: Golden) -> None:
-    """A window with a few unusable lines says so on the terminal too, and one that holds mostly such lines fails."""
-    (path,) = (played.root / "capture/breast-cancer/AllTraffic/2026/01/05/09").iterdir()
-    manifest = played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
+def test_rejected_records_are_reported(after_quickstart: Shapwatch, golden: Golden) -> None:
+    """A window with a few invalid lines prints their number; one with mostly invalid lines fails."""
+    (path,) = (after_quickstart.root / "capture/breast-cancer/AllTraffic/2026/01/05/09").iterdir()
+    manifest = after_quickstart.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json"
     path.write_bytes(path.read_bytes() + b"{}\n" * 4)
-    golden(played("stage=monitor", HOUR))
+    golden(after_quickstart("stage=monitor", HOUR))
     counts = orjson.loads(manifest.read_bytes())["counts"]
     assert (counts["records"], counts["rejected"]) == (90, {"not_a_capture": 4})
     path.write_bytes(path.read_bytes() + b"{}\n" * 396)
-    golden(played("stage=monitor", HOUR, code=2))
+    golden(after_quickstart("stage=monitor", HOUR, code=2))
 
 
-def test_a_folder_that_cannot_be_listed_is_no_empty_window(played: Shapwatch, golden: Golden) -> None:
-    """A file where the hour's folder should be is an error of the disk, not a window without traffic."""
-    printed = played("stage=monitor", HOUR, f"paths.capture={played.find('settings.yaml', 'baseline')}", code=2)
+def test_folder_that_cannot_be_listed_is_an_error(after_quickstart: Shapwatch, golden: Golden) -> None:
+    """A file in place of the folder is an error of the disk, not an empty window."""
+    printed = after_quickstart(
+        "stage=monitor", HOUR, f"paths.capture={after_quickstart.find('settings.yaml', 'baseline')}", code=2
+    )
     assert os.strerror(errno.ENOTDIR) in printed
     golden(printed)
 
 
-def test_the_choice_of_a_group_holds_in_an_experiment(shapwatch: Shapwatch) -> None:
-    """An option named on the command line wins over the experiment's."""
+def test_option_on_the_command_line_takes_precedence(shapwatch: Shapwatch) -> None:
+    """It replaces the option of the experiment."""
     assert "explainer: kernel" in shapwatch("shap=kernel", options=("--cfg", "job"))
     assert "explainer: exact" in shapwatch(options=("--cfg", "job"))
 
 
-def test_a_reader_that_went_away_is_no_error(tmp_path: Path) -> None:
-    """Output into a closed pipe, or a terminal without Unicode, ends as it should."""
+def test_closed_output_is_not_an_error(tmp_path: Path) -> None:
+    """A closed pipe, or a terminal without Unicode, causes no traceback."""
     command = [sys.executable, "-m", "runner", "stage=baseline", f"paths.root={tmp_path}"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     with subprocess.Popen(
@@ -264,27 +266,27 @@ def test_a_reader_that_went_away_is_no_error(tmp_path: Path) -> None:
         assert b"Traceback" not in run.stderr.read()
 
 
-def test_a_reference_by_another_explainer_is_compared(played: Shapwatch, golden: Golden) -> None:
-    """It has other noise, which a note in the manifest and the report says."""
-    played("stage=monitor", HOUR, "shap.explainer=kernel", "shap.num_samples=100")
+def test_reference_of_another_explainer_is_compared(after_quickstart: Shapwatch, golden: Golden) -> None:
+    """A note states that its estimation noise differs."""
+    after_quickstart("stage=monitor", HOUR, "shap.explainer=kernel", "shap.num_samples=100")
     manifest = orjson.loads(
-        (played.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json").read_bytes()
+        (after_quickstart.root / "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10/manifest.json").read_bytes()
     )
     assert manifest["status"] in {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
     golden("\n".join(manifest["notes"]))
 
 
-def test_a_reference_by_clarify_is_enough(played: Shapwatch, tmp_path: Path) -> None:
-    """A bare analysis.json is a reference, given the rows it used as shap.baseline."""
-    rows = played.read("manifest.json", "baseline")["background"]["rows"]
+def test_analysis_of_clarify_is_a_reference(after_quickstart: Shapwatch, tmp_path: Path) -> None:
+    """An analysis.json alone is a reference, if shap.baseline contains its background rows."""
+    rows = after_quickstart.read("manifest.json", "baseline")["background"]["rows"]
     bare = tmp_path / "clarify.json"
-    bare.write_bytes(played.find("analysis.json", "baseline").read_bytes())
-    printed = played("stage=monitor", HOUR, f"monitor.reference={bare}", f"shap.baseline={rows}")
+    bare.write_bytes(after_quickstart.find("analysis.json", "baseline").read_bytes())
+    printed = after_quickstart("stage=monitor", HOUR, f"monitor.reference={bare}", f"shap.baseline={rows}")
     assert printed.startswith(f"{Status.COMPLETED}, ")
 
 
 def test_clusters_replace_the_mean_as_baseline(shapwatch: Shapwatch, golden: Golden) -> None:
-    """The baseline rows are records of the dataset; both at once are refused."""
+    """The background rows are records of the dataset; setting both keys is refused."""
     shapwatch("stage=baseline", "shap.num_clusters=3", "shap.explainer=auto")
     background = shapwatch.read("manifest.json", "baseline")["background"]["rows"]
     assert len(background) == 3
@@ -292,8 +294,8 @@ def test_clusters_replace_the_mean_as_baseline(shapwatch: Shapwatch, golden: Gol
     golden(shapwatch("stage=baseline", "shap.num_clusters=auto", "shap.baseline=[[1]]", code=2))
 
 
-def test_features_may_be_explained_together(shapwatch: Shapwatch, golden: Golden) -> None:
-    """A group has one attribution in the reference and in the execution; without it they are not comparable."""
+def test_group_of_features_has_one_attribution(shapwatch: Shapwatch, golden: Golden) -> None:
+    """Reference and execution need the same groups to be comparable."""
     groups = "shap.groups={size: [mean radius, mean area]}"
     shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z")
     shapwatch("stage=baseline", groups)
@@ -310,8 +312,8 @@ def test_features_may_be_explained_together(shapwatch: Shapwatch, golden: Golden
     assert "mean area" in cause
 
 
-def test_a_sweep_runs_every_member(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Multirun composes each combination; a member that fails does not stop the others, and the exit code tells."""
+def test_sweep_runs_every_member(shapwatch: Shapwatch, golden: Golden) -> None:
+    """Each combination runs; a failed member does not stop the others, and the exit code is the highest one."""
     members = [
         "shap.explainer=kernel",
         "shap.num_samples=100,5,200",
@@ -324,7 +326,7 @@ def test_a_sweep_runs_every_member(shapwatch: Shapwatch, golden: Golden) -> None
     golden(printed, (r"sweeps/[\dT-]+", "sweeps/{now}"))
 
 
-def test_settings_can_be_shown(shapwatch: Shapwatch) -> None:
+def test_settings_can_be_printed(shapwatch: Shapwatch) -> None:
     """--cfg job prints the configuration instead of running."""
     printed = shapwatch("stage=baseline", options=("--cfg", "job"))
     assert "num_samples: null" in printed
@@ -332,8 +334,8 @@ def test_settings_can_be_shown(shapwatch: Shapwatch) -> None:
 
 
 @pytest.mark.parametrize("info", [("--info", "searchpath"), ("--info",)])
-def test_options_may_stand_anywhere(info: tuple[str, ...], shapwatch: Shapwatch, tmp_path: Path) -> None:
-    """Between overrides and after them, with and without a value."""
+def test_options_may_be_anywhere(info: tuple[str, ...], shapwatch: Shapwatch, tmp_path: Path) -> None:
+    """Options with and without a value may precede, follow or separate overrides."""
     own = tmp_path / "conf" / "experiment"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("# @package _global_\ndefaults: [quickstart, _self_]\nshap: {seed: 7}\n")
@@ -345,8 +347,8 @@ def test_options_may_stand_anywhere(info: tuple[str, ...], shapwatch: Shapwatch,
     assert "provider" in shapwatch("stage=baseline", *info, "shap.seed=3").lower()
 
 
-def test_an_error_of_ours_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It shows where it happened, which ends a process with 1."""
+def test_unexpected_error_has_a_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is raised, which ends a process with exit code 1."""
     monkeypatch.chdir(CHECKOUT)
     monkeypatch.setattr(sys, "argv", ["shapwatch", f"paths.root={tmp_path}"])
     monkeypatch.setattr(cli, "run", lambda *_: 1 // 0)
@@ -355,10 +357,10 @@ def test_an_error_of_ours_is_no_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.parametrize("token", ["two words", "sécret", " "], ids=["two words", "not ASCII", "blank"])
-def test_a_token_that_no_header_can_carry_is_refused(
+def test_invalid_token_is_refused(
     shapwatch: Shapwatch, token: str, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
-    """The variable is named, the token is not."""
+    """The message names the variable, and does not contain the token."""
     monkeypatch.setenv("SHAPWATCH_TOKEN", token)
     printed = shapwatch("stage=traffic", "stage.count=1", code=cli.BAD_INPUT)
     assert "SHAPWATCH_TOKEN" in printed
@@ -367,7 +369,7 @@ def test_a_token_that_no_header_can_carry_is_refused(
 
 
 def test_secrets_are_not_repeated(shapwatch: Shapwatch, golden: Golden) -> None:
-    """A token where the name of a variable belongs, a password in a URL and a URL's query are not printed or stored."""
+    """A token in place of a variable name, and the password and query of a URL, are neither printed nor stored."""
     live = ["model=http", "~model.artifact", "model.url='http://127.0.0.1:9/x?key=hush-hush'"]
     printed = shapwatch("stage=baseline", *live, "model.token_env=hush-hush", code=cli.BAD_INPUT)
     assert "model.token_env: " in printed
@@ -380,10 +382,8 @@ def test_secrets_are_not_repeated(shapwatch: Shapwatch, golden: Golden) -> None:
     golden(printed)
 
 
-def test_an_interrupted_run_leaves_nothing(
-    shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch, golden: Golden
-) -> None:
-    """Ctrl-C ends with 130 and a sentence."""
+def test_interrupted_run_writes_nothing(shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """Ctrl-C gives a message and exit code 130."""
 
     def interrupt(*_: object) -> int:
         raise KeyboardInterrupt
@@ -393,8 +393,8 @@ def test_an_interrupted_run_leaves_nothing(
     assert not shapwatch.root.exists()
 
 
-def test_the_password_of_a_ledger_is_shown_to_nobody(shapwatch: Shapwatch) -> None:
-    """Wherever in the URL it stands, the sentence that refuses it leaves it out."""
+def test_password_of_a_ledger_is_not_printed(shapwatch: Shapwatch) -> None:
+    """The error omits it in any part of the URL."""
     for url in ("postgresql://u@h/db?password=hemmelig", "postgresql://u:hemmelig@h/db"):
         printed = shapwatch("stage=status", f"ledger.url='{url}'", code=2)
         assert "ledger.url" in printed
@@ -402,14 +402,14 @@ def test_the_password_of_a_ledger_is_shown_to_nobody(shapwatch: Shapwatch) -> No
 
 
 def test_two_monitors_of_one_name_are_refused(shapwatch: Shapwatch, golden: Golden) -> None:
-    """Else each start of the daemon would replace the schedule of one by that of the other."""
+    """They would overwrite each other's schedule."""
     golden(shapwatch("stage=daemon", "stage.monitors=[quickstart,quickstart]", code=2))
 
 
 @pytest.mark.parametrize("kind", ["baseline", "monitor"])
-def test_a_report_says_how_it_is_made_again(played: Shapwatch, kind: str) -> None:
-    """Its command, as somebody would paste it into a shell, gives the same bytes."""
-    manifests = sorted(played.root.rglob("manifest.json"))
+def test_command_of_a_manifest_reproduces_its_directory(after_quickstart: Shapwatch, kind: str) -> None:
+    """The shell command gives the same bytes."""
+    manifests = sorted(after_quickstart.root.rglob("manifest.json"))
     made = {orjson.loads(path.read_bytes())["stage"]: path.parent for path in manifests}[kind]
     before = contents(made)
     command = orjson.loads(before["manifest.json"])["command"]

@@ -16,7 +16,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Annotated, Any, Literal
 
@@ -115,7 +115,7 @@ class CloudWatch:
         return boto3.Session().client("cloudwatch", region_name=os.environ.get("AWS_REGION") or None, config=config)
 
 
-def metric_data(publication: Publication, transforms: bool) -> Iterator[dict[str, Any]]:
+def metric_data(publication: Publication, transforms: bool) -> Iterator[Mapping[str, Any]]:
     """Yield the defined metrics at the end of the window in the format of `PutMetricData`.
 
     Args:

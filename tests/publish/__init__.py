@@ -1,1 +1,1 @@
-"""Sinks, told for real: each against a receiver that listens, refuses, is slow or is not there."""
+"""Tests of the sinks."""
