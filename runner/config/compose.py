@@ -27,6 +27,30 @@ from runner.sources.data import Data
 from runner.urls import without_secrets
 
 
+EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "enum": "{expected}",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "more than {gt:,}",
+    "greater_than_equal": "at least {ge:,}",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "int_type": "an integer",
+    "less_than": "less than {lt:,}",
+    "less_than_equal": "at most {le:,}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "string_pattern_mismatch": "a string that matches {pattern}",
+    "string_type": "a string",
+    "tuple_type": "a list",
+}
+"""Allowed values by pydantic's type of error, with placeholders for its context."""
+
+
 def format_errors(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
     """Yield the full key of each problem, and a message with the value got and the values allowed.
 
@@ -61,7 +85,7 @@ def _contains(node: Any, step: int | str) -> bool:
 
 def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
     got = _got(key, detail["input"])
-    message = detail["msg"].removeprefix("Value error, ")
+    message = _message(detail)
     match detail["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return f"{key}: no such key{_nearest(key, raw)} {got}"
@@ -70,11 +94,19 @@ def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
         case "union_tag_invalid":
             return f"{key}.kind: expected one of {detail['ctx']['expected_tags']} (got {detail['ctx']['tag']!r})"
         case _ if not key:
-            return str(message)
-        case _ if isinstance(detail["input"], dict):
+            return message
+        case "value_error" if isinstance(detail["input"], dict):
             return f"{key}.{message}"
         case _:
             return f"{key}: {message} {got}"
+
+
+def _message(detail: Mapping[str, Any]) -> str:
+    """Return the allowed values, or the text of a validator of shapwatch."""
+    if detail["type"] in EXPECTED:
+        expected = EXPECTED[detail["type"]].format(**detail.get("ctx", {}))
+        return "expected " + re.sub(r"<[^:<>]*: (.*?)>", r"\1", expected)  # values of enums
+    return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _got(key: str, value: Any) -> str:
