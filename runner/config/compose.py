@@ -26,7 +26,6 @@ from runner.scheduling.timetable import dump
 from runner.sources.data import Data
 from runner.urls import without_secrets
 
-
 EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
@@ -95,7 +94,7 @@ def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
             return f"{key}.kind: expected one of {detail['ctx']['expected_tags']} (got {detail['ctx']['tag']!r})"
         case _ if not key:
             return message
-        case "value_error" if isinstance(detail["input"], dict):
+        case "value_error" if isinstance(detail["input"], dict) and re.match(r"[\w.]+: ", message):
             return f"{key}.{message}"
         case _:
             return f"{key}: {message} {got}"
