@@ -228,6 +228,7 @@ class Wiring:
             declaration=compose.declaration(self.settings, self.snapshot),
             lease_seconds=self.settings.ledger.lease_seconds,
             clock=_now,
+            stopwatch=time.monotonic,
             track=self.track,
         )
 

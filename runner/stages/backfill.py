@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -33,6 +32,7 @@ INTERRUPTED = Execution.stopped("the backfill was interrupted; run the same comm
 RECORD_SECONDS = 10.0
 """Seconds to record results while stopping."""
 POLL_SECONDS = 0.05
+"""Seconds between two checks of executions in other processes."""
 MAX_WINDOWS = 100_000
 """Maximum number of windows of a backfill, over ten years of hours."""
 MAX_FAILURES = 10
@@ -86,6 +86,7 @@ class Backfill:
         declaration: monitor to execute.
         lease_seconds: seconds without heartbeat after which another process may take over.
         clock: current time in UTC.
+        stopwatch: function that returns monotonic seconds.
         track: progress display.
     """
 
@@ -95,6 +96,7 @@ class Backfill:
     declaration: Declaration
     lease_seconds: float
     clock: Callable[[], datetime]
+    stopwatch: Callable[[], float]
     track: Track
 
     def run(self) -> Outcome:
@@ -108,8 +110,8 @@ class Backfill:
         with self.ledger() as ledger:
             supervisor = self.supervisor(ledger)
             try:
-                work = Work(ledger, supervisor, self)
-                ended = list(self.track(work.execute(windows), "windows", len(windows)))
+                run = BackfillRun(ledger, supervisor, self)
+                ended = list(self.track(run.execute(windows), "windows", len(windows)))
             finally:
                 supervisor.stop_all(INTERRUPTED, RECORD_SECONDS)
         failures = [
@@ -124,7 +126,7 @@ class Backfill:
             raise SettingsError([f"stage.end={end:%FT%TZ}: {problem}"])
 
 
-class Work:
+class BackfillRun:
     """A running backfill."""
 
     def __init__(self, ledger: Ledger, supervisor: Supervisor, backfill: Backfill) -> None:
@@ -150,7 +152,7 @@ class Work:
                     yield execution, False
                 elif execution.status == Status.PENDING and self._supervisor.free > 0:
                     self._supervisor.start(execution)
-            time.sleep(POLL_SECONDS)
+            self._supervisor.wait_for_end(POLL_SECONDS)
 
     def _find_or_add(self, window: Window) -> ExecutionRecord:
         """Return the execution over a window; add it if missing.
@@ -175,10 +177,11 @@ class Work:
         self._supervisor.start(self._ledger.executions.get(execution.id))
 
     def _record_heartbeat(self) -> None:
-        if time.monotonic() - self._last_heartbeat < self._backfill.lease_seconds / HEARTBEATS_PER_LEASE:
+        now = self._backfill.stopwatch()
+        if now - self._last_heartbeat < self._backfill.lease_seconds / HEARTBEATS_PER_LEASE:
             return
         self._ledger.record_heartbeat(self._supervisor.owner, self._backfill.clock())
-        self._last_heartbeat = time.monotonic()
+        self._last_heartbeat = now
 
 
 def _summary(ended: Sequence[tuple[ExecutionRecord, bool]], failures: Sequence[ExecutionRecord]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -48,6 +49,7 @@ def backfill(bench: Bench, **changes: Any) -> Backfill:
         "supervisor": lambda _: bench.supervisor(),
         "declaration": declaration(),
         "lease_seconds": LEASE,
+        "stopwatch": time.monotonic,
         "track": untracked,
     }
     settings = BackfillStage("backfill", **{key: changes.pop(key, value) for key, value in options.items()})

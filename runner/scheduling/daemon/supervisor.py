@@ -160,6 +160,11 @@ class Supervisor:
         with self._changed:
             return self._changed.wait_for(lambda: not self.running, seconds)
 
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until an execution of this supervisor ends, at most `seconds`."""
+        with self._changed:
+            self._changed.wait(seconds)
+
     def abandon(self) -> None:
         """Stop all executions without recording results, because another process may own them by now."""
         self._abandoned.set()
