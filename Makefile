@@ -3,14 +3,14 @@ VENV := .venv
 SDK := .venv-sagemaker
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
-# The many processes of tests and benchmarks read bytecode; without, each compiles all of its modules anew.
+# Tests and benchmarks start many processes. Without cached bytecode each of them would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
 test: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
-# Simulations, torture and long property runs: minutes of work that `make test` leaves out.
+# Simulations, fault injection and long property runs: minutes of tests that are not part of `make test`.
 soak: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal -m soak $(ARGS)
-# Writes the sentences that tests compare with, tests/golden/*.txt: read the diff.
+# Writes the expected messages, tests/golden/*.txt: read the diff.
 golden: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal --golden $(ARGS)
 # Writes docs/reference/*.md from conf/ and the code.
 docs: $(VENV)/.dev ; $(BIN)/python -m docs.generate
@@ -41,7 +41,7 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev,bench]'
 	@touch $@ $(VENV)/.dev $(VENV)/.core
-# The sagemaker SDK, whose pins are not ours, in an environment of its own: tests/test_sagemaker_sdk.py runs it.
+# The sagemaker SDK in a separate environment, because it pins other versions; used by tests/test_sagemaker_sdk.py.
 sagemaker: $(SDK)/.installed
 $(SDK)/.installed: tests/sagemaker_sdk.txt
 	$(PY) -m venv $(SDK)

@@ -53,7 +53,7 @@ def fill(filler: Path) -> None:
             while True:
                 file.write(b"\0" * 4096)
         except OSError:
-            file.truncate(max(0, file.tell() - SPARE))
+            file.truncate(max(0, filler.stat().st_size - SPARE))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The commands of the documentation run, except those that their pages mark as not run.
+"""The commands of the documentation run, unless their pages mark them as not run.
 
 Each test runs the commands of some pages one after the other in a new folder, as a reader does. Commands that do not
 end by themselves are started, used and stopped. Addresses, ports and system folders are replaced by those of the test.
