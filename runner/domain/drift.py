@@ -21,6 +21,11 @@ class Level(StrEnum):
         """Position in ascending order, from 0."""
         return list(Level).index(self)
 
+    @property
+    def words(self) -> str:
+        """The level in words, such as `insufficient data`."""
+        return self.replace("_", " ")
+
 
 class Headline(StrEnum):
     """Verdicts in two or three words, as documents store them."""

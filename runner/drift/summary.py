@@ -67,11 +67,10 @@ def _join(sentences: Sequence[str]) -> str:
 
 def _alert(ranking: RankingResult, result: DriftResult) -> Iterator[str]:
     """Yield a sentence if the level of this window differs from the alert level, which the headline states."""
-    alone = str(result.alone).replace("_", " ")
     if result.alone.order > result.level.order and not ranking.violations:
-        yield f"no alert yet: this window alone has level {alone}"
+        yield f"no alert yet: this window alone has level {result.alone.words}"
     elif result.alone.order < result.level.order:
-        yield f"the alert of earlier windows continues: this window alone has level {alone}"
+        yield f"the alert of earlier windows continues: this window alone has level {result.alone.words}"
 
 
 def _findings(ranking: RankingResult, result: DriftResult, label: LabelResult, of: str) -> Iterator[str]:

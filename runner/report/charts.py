@@ -14,7 +14,7 @@ from runner.domain.executions import HistoryPoint, utc
 from runner.domain.text import plural
 from runner.errors import ReportError
 from runner.report import tables
-from runner.report.sections import Feature, Label, largest, level_name
+from runner.report.labels import Feature, Label, largest
 from runner.report.tables import ReportTable, make_table
 from runner.report.templates import Templates
 
@@ -160,7 +160,7 @@ def _window_row(point: HistoryPoint) -> WindowRow:
     return WindowRow(
         end=format_time(utc(point.end)),
         status=point.status,
-        level=level_name(point.level),
+        level=point.level.words,
         ndcg=point.ndcg,
         attribution_shift=point.attribution_shift,
         attribution_shift_noise=point.attribution_shift_noise,

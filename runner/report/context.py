@@ -12,7 +12,8 @@ from runner.domain.executions import Status
 from runner.report import charts, health, sections
 from runner.report.charts import Figure
 from runner.report.health import Check, State
-from runner.report.sections import Label, Section, level_name
+from runner.report.labels import Label, compare_labels
+from runner.report.sections import Section
 from runner.report.tables import ReportTable
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
 from runner.results.documents import DriftDocument
@@ -150,7 +151,7 @@ def page(
     """
     comparison, explanation = manifest.comparison, manifest.explanation
     ranking, result = comparison.verdict if comparison else None, drift.result if drift else None
-    labels = [] if analysis is None else sections.labels(analysis, ranking, drift)
+    labels = [] if analysis is None else compare_labels(analysis, ranking, drift)
     agg_method = str(explanation.estimator["agg_method"]) if explanation else ""
     checks = tuple(health.checks(manifest, result))
     doubt = health.doubt(checks) if comparison else ""
@@ -216,7 +217,7 @@ def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str
     if comparison and ndcg:
         yield "nDCG", f"{min(ndcg):.4f} (alert below {comparison.verdict.threshold:g})"
     if result:
-        level, alone = level_name(result.level), level_name(result.alone)
+        level, alone = result.level.words, result.alone.words
         yield "Level", level if level == alone else f"{level} (this window alone: {alone})"
         smallest = result.smallest
         change = f"{smallest:.0%} of a feature's records" if smallest < 1 else "none (too few records)"

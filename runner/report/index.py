@@ -9,7 +9,6 @@ from pathlib import Path
 from runner.domain.executions import HistoryPoint
 from runner.report.context import capitalize, state
 from runner.report.health import State
-from runner.report.sections import level_name
 from runner.results.directory import MANIFEST, REPORT
 from runner.results.manifest_file import read_manifest
 
@@ -87,7 +86,7 @@ def _row(folder: Path, directory: Path) -> ExecutionRow:
         status=manifest.status,
         sentence=capitalize(manifest.sentence),
         window=str(manifest.time.window),
-        level=level_name(level or ""),
+        level=level.words if level else "",
         ndcg="" if point.ndcg is None else f"{point.ndcg:.4f}",
         attribution_shift="" if point.attribution_shift is None else f"{point.attribution_shift:.1%}",
         point=point,

@@ -1,29 +1,17 @@
-"""Results by label, feature and segment, with the most important first."""
+"""Sections of the report: rule, effects, causes and features of each label, and the results by segment."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import (
-    DriftResult,
-    Effect,
-    FeatureDrift,
-    Histogram,
-    LabelRanking,
-    LabelResult,
-    RankingResult,
-    SegmentResult,
-)
+from runner.domain.drift import DriftResult, Effect, LabelRanking, LabelResult, SegmentResult
 from runner.report import tables
+from runner.report.labels import Feature, Label, severity
 from runner.report.tables import Bar, ReportTable, make_table
-from runner.results.documents import DriftDocument
 
 SHORTEST_SCALE = 0.10
 """Smallest change of a share that fills the width of a bar, so that small changes look small."""
-MOST_TOP_CHANGES = 10
 FEWEST_ROWS = 10
 """Rows that each label may show at least."""
 EFFECTS = (
@@ -33,81 +21,6 @@ EFFECTS = (
     ("AUC of the classifier test, all labels jointly", "separability", "{:.3f}", "up to {}"),
 )
 """Name, key, format of the value, and format of the 99% quantile of the permutation distribution."""
-
-
-@dataclass(frozen=True)
-class Feature:
-    """Global attribution of a feature, live and in the reference, as charts and tables show it.
-
-    Attributes:
-        now, before: global attribution, live and in the reference.
-        share_now, share_before: attribution share.
-        rank_now, rank_before: rank by global attribution, from 1.
-        median_now, median_before: median of the local attributions.
-        distance, p: Kolmogorov-Smirnov distance of the local attributions, and its corrected p-value.
-        cause: likely cause of a significant change.
-        attributions, values: histograms of local attributions and feature values.
-    """
-
-    name: str
-    now: float
-    share_now: float
-    rank_now: int
-    before: float | None = None
-    share_before: float | None = None
-    rank_before: int | None = None
-    median_before: float | None = None
-    median_now: float | None = None
-    distance: float | None = None
-    p: float | None = None
-    cause: str | None = None
-    attributions: Histogram | None = None
-    values: Histogram | None = None
-
-    @property
-    def share_change(self) -> float | None:
-        """Change of the attribution share; None without a reference."""
-        return None if self.share_before is None else self.share_now - self.share_before
-
-    @property
-    def size(self) -> float:
-        """Magnitude of the change of the attribution share."""
-        return abs(self.share_change or 0.0)
-
-
-@dataclass(frozen=True)
-class Label:
-    """Results of one label.
-
-    Attributes:
-        features: features in the order of the reference ranking, or of the live one without a reference.
-        expected_value: model output on the SHAP baseline.
-        ranking: result of the nDCG rule; None if the label was not compared.
-        result: result of the statistical tests; None without tests.
-    """
-
-    name: str
-    features: tuple[Feature, ...]
-    expected_value: float
-    ranking: LabelRanking | None
-    result: LabelResult | None
-
-    @property
-    def is_compared(self) -> bool:
-        """Whether the reference has attributions of this label."""
-        return self.features[0].before is not None
-
-    @property
-    def top_changes(self) -> list[Feature]:
-        """The features with the largest changes of their share, largest first."""
-        return sorted(self.features, key=lambda feature: (-feature.size, -(feature.distance or 0)))[:MOST_TOP_CHANGES]
-
-    @property
-    def urgency(self) -> tuple[int, float, float]:
-        """Sort key: level, then attribution shift, then nDCG."""
-        level, shift = (0, None) if self.result is None else _severity(self.result)
-        ndcg = self.ranking.ndcg if self.ranking else None
-        return -level, -(shift or 0), 2 if ndcg is None else ndcg
 
 
 @dataclass(frozen=True)
@@ -183,61 +96,6 @@ class SegmentRow:
     top_change: str | None = None
 
 
-def labels(live: GlobalAttributions, ranking: RankingResult | None, drift: DriftDocument | None) -> list[Label]:
-    """Return the labels of an analysis, the most urgent first."""
-    rankings = {each.label: each for each in (ranking.drifts if ranking else ())}
-    results = {each.label: each for each in (drift.result.labels if drift and drift.result else ())}
-    reference = {} if drift is None else {label: _values(drift.reference, label) for label in drift.reference.labels}
-    found = []
-    for i, name in enumerate(live.labels):
-        ranked, result = rankings.get(name), results.get(name)
-        before = reference.get(ranked.reference_label) if ranked else None
-        features = features_of(result.features) if result else compare(_values(live, name), before)
-        found.append(Label(name, features, float(live.expected_L[i]), ranked, result))
-    return sorted(found, key=lambda label: label.urgency)
-
-
-def _values(attributions: GlobalAttributions, label: str) -> dict[str, float]:
-    return dict(zip(attributions.names, attributions.values(label, attributions.names).tolist(), strict=True))
-
-
-def features_of(drifts: Sequence[FeatureDrift]) -> tuple[Feature, ...]:
-    """Return tested features in the order of the reference ranking."""
-    return _ranked([Feature(**vars(drift)) for drift in drifts])
-
-
-def compare(now: Mapping[str, float], before: Mapping[str, float] | None) -> tuple[Feature, ...]:
-    """Return features from live global attributions, and those of the reference if there is one."""
-    live, reference = _shares_and_ranks(now), {} if before is None else _shares_and_ranks(before)
-    features = []
-    for name, value in now.items():
-        share, rank = live[name]
-        feature = Feature(name, value, share, rank)
-        if before is not None and name in before:
-            share, rank = reference[name]
-            feature = replace(feature, before=before[name], share_before=share, rank_before=rank)
-        features.append(feature)
-    return _ranked(features)
-
-
-def _ranked(features: Sequence[Feature]) -> tuple[Feature, ...]:
-    return tuple(sorted(features, key=lambda feature: feature.rank_before or feature.rank_now))
-
-
-def _shares_and_ranks(values: Mapping[str, float]) -> dict[str, tuple[float, int]]:
-    total, descending = sum(map(abs, values.values())), sorted(-abs(value) for value in values.values())
-    return {
-        name: (abs(value) / total if total else 0.0, 1 + bisect_left(descending, -abs(value)))
-        for name, value in values.items()
-    }
-
-
-def largest(features: Sequence[Feature], most: int) -> list[Feature]:
-    """Return the `most` features with the largest share, live or in the reference, in their order."""
-    shares = sorted((-max(each.share_now, each.share_before or 0), i) for i, each in enumerate(features))
-    return [features[i] for i in sorted(i for _, i in shares[:most])]
-
-
 def section(label: Label, threshold: float | None, separability: Effect | None, agg_method: str) -> Section:
     """Return the section of a label.
 
@@ -255,7 +113,7 @@ def section(label: Label, threshold: float | None, separability: Effect | None, 
     result = label.result
     return Section(
         label=label.name,
-        level=level_name(result.level) if result else "",
+        level=result.level.words if result else "",
         rule=None if label.ranking is None or threshold is None else _rule(label.ranking, threshold),
         effects=None if result is None else _effects_table(result, separability),
         causes=() if result is None else tuple(_causes(result)),
@@ -326,10 +184,10 @@ def segments_table(result: DriftResult | None) -> ReportTable | None:
 
 
 def _segment_row(segment: SegmentResult) -> SegmentRow:
-    row = SegmentRow(segment.name, level_name(segment.level), segment.rows_reference, segment.rows_live)
+    row = SegmentRow(segment.name, segment.level.words, segment.rows_reference, segment.rows_live)
     if not segment.labels:
         return row
-    worst = max(segment.labels, key=_severity)
+    worst = max(segment.labels, key=severity)
     top = max(worst.features, key=lambda feature: abs(feature.share_now - feature.share_before))
     shift = worst.attribution_shift
     return replace(row, attribution_shift=shift.value, noise=shift.noise, p=worst.p, top_change=top.name)
@@ -337,19 +195,6 @@ def _segment_row(segment: SegmentResult) -> SegmentRow:
 
 def _segment_urgency(segment: SegmentResult) -> tuple[int, float]:
     return -segment.level.order, -max((label.attribution_shift.value or 0.0 for label in segment.labels), default=0.0)
-
-
-def _severity(result: LabelResult) -> tuple[int, float]:
-    return result.level.order, result.attribution_shift.value or 0.0
-
-
-def level_name(level: str) -> str:
-    """Return a level in words.
-
-    >>> level_name("insufficient_data")
-    'insufficient data'
-    """
-    return level.replace("_", " ")
 
 
 def rows_per_label(count: int, most: int) -> int:

@@ -74,9 +74,10 @@ class ReportTable:
 def make_table(caption: str, columns: Sequence[Column], rows: Sequence[object]) -> ReportTable:
     """Return the table of some objects; columns without any value are left out.
 
-    >>> from fractions import Fraction
-    >>> make_table("", [Column("Top", "numerator", "{:d}"), Column("Name", "__doc__", "{:.3}")], [Fraction(1, 2)]).rows
-    (('1', 'Thi'),)
+    >>> from types import SimpleNamespace
+    >>> columns = [Column("Name", "name", TEXT), Column("Age", "age", "{:.1f}"), Column("City", "city", TEXT)]
+    >>> make_table("Ages", columns, [SimpleNamespace(name="a", age=7, city=None)]).rows
+    (('a', '7.0'),)
     """
     shown = tuple(column for column in columns if any(getattr(row, column.key) is not None for row in rows))
     return ReportTable(caption, shown, tuple(tuple(column.cell(row) for column in shown) for row in rows))

@@ -1,20 +1,18 @@
-"""Sections of labels, features and segments: ranks, shares, order and formats."""
+"""Sections of labels and segments: bars, effects, rules and order."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import Effect, LabelRanking, LabelResult, Level, RankingResult, SegmentResult
-from runner.drift.effects import rank, share
+from runner.domain.drift import Effect, LabelRanking, Level, SegmentResult
 from runner.report import sections
-from runner.report.sections import Label
+from runner.report.labels import Label, compare_features
 from tests.golden import Golden
-from tests.report.samples import drift_document, drift_result
+from tests.report.samples import drift_result
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
 LIVE = GlobalAttributions(("a", "b", "c"), ("u", "v", "w"), np.random.default_rng(0).random((3, 3)), np.zeros(3))
@@ -27,30 +25,9 @@ CALM, CHANGED, WORST = (
 )
 
 
-def with_results(*results: LabelResult) -> list[Label]:
-    """Return the labels of an analysis with the results of some of them."""
-    return sections.labels(LIVE, None, drift_document(LIVE, replace(RESULT, labels=results)))
-
-
-@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12))
-def test_shares_and_ranks_equal_the_ones_of_the_drift_tests(pairs: list[tuple[float, float]]) -> None:
-    """Also with ties and zeros; the features are in the order of the reference."""
-    before, now = ({str(i): pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
-    features = sections.compare(now, before)
-    ranks = [feature.rank_before or 0 for feature in features]
-    assert ranks == sorted(ranks)
-    by_name = {feature.name: feature for feature in features}
-    shares = [by_name[name].share_before or 0.0 for name in before]
-    before_D, now_D = np.array(list(before.values())), np.array(list(now.values()))
-    np.testing.assert_allclose(shares, share(before_D), rtol=1e-12)
-    np.testing.assert_allclose([by_name[name].share_now for name in now], share(now_D), rtol=1e-12)
-    assert [by_name[name].rank_before for name in before] == rank(abs(before_D)).tolist()
-    assert [by_name[name].rank_now for name in now] == rank(abs(now_D)).tolist()
-
-
 def test_the_largest_change_is_first_and_has_the_longest_bar(golden: Golden) -> None:
     """Bars point right for gains and left for losses; small changes have short bars."""
-    features = sections.compare({"a": 4.0, "b": 1.0, "c": 5.0}, {"a": 5.0, "b": 4.0, "c": 1.0})
+    features = compare_features({"a": 4.0, "b": 1.0, "c": 5.0}, {"a": 5.0, "b": 4.0, "c": 1.0})
     label = Label("u", features, 0.0, None, None)
     table = sections.top_changes_table(label.top_changes, "median")
     assert [row[0] for row in table.rows] == ["c", "b", "a"]
@@ -62,34 +39,8 @@ def test_the_largest_change_is_first_and_has_the_longest_bar(golden: Golden) -> 
         (12.5, 37.5, False),
         (37.5, 12.5, False),
     ]
-    small = sections.compare({"a": 0.51, "b": 0.49}, {"a": 0.5, "b": 0.5})
+    small = compare_features({"a": 0.51, "b": 0.49}, {"a": 0.5, "b": 0.5})
     assert [bar.length for bar in sections.top_changes_table(small, "mean_abs").bars] == [5.0, 5.0]
-
-
-def test_charts_show_the_features_with_the_largest_shares() -> None:
-    """Live or in the reference, in the order of the table."""
-    features = sections.compare({"a": 0.0, "b": 1.0, "c": 2.0, "d": 9.0}, {"a": 9.0, "b": 2.0, "c": 1.0, "d": 0.0})
-    assert [feature.name for feature in sections.largest(features, 2)] == ["a", "d"]
-    assert sections.largest(features, 4) == list(features)
-
-
-def test_the_label_with_the_highest_level_is_first() -> None:
-    """Labels with equal levels are sorted by attribution shift; labels without a result are last."""
-    assert [label.name for label in with_results(CALM, CHANGED, WORST)] == ["w", "v", "u"]
-    assert [label.name for label in with_results(replace(CHANGED, level=Level.INFO), WORST)] == ["w", "v", "u"]
-    assert [label.result is not None for label in with_results(WORST)] == [True, False, False]
-
-
-def test_without_tests_the_label_with_the_lowest_ndcg_is_first() -> None:
-    """Labels with an undefined nDCG follow."""
-    ranking = RankingResult(
-        0.9, tuple(LabelRanking(name, name, ndcg, None, None) for name, ndcg in (("u", None), ("v", 0.5)))
-    )
-    labels = sections.labels(LIVE, ranking, None)
-    assert [label.name for label in labels] == ["v", "u", "w"]
-    rules = [sections.section(label, 0.9, None, "mean_abs").rule for label in labels]
-    assert [rule and rule.ndcg for rule in rules] == ["0.5000", "undefined", None]
-    assert [rule and rule.violated for rule in rules] == [True, False, None]
 
 
 def test_effects_have_the_values_expected_by_chance(golden: Golden) -> None:
@@ -119,3 +70,18 @@ def test_the_segment_with_the_highest_level_is_first() -> None:
     assert table.rows[0][1:6] == ("warning", "1,200", "30", "50.0%", "10.0%")
     assert table.rows[2][1:] == ("insufficient data", "1,200", "30", "", "", "", "")
     assert sections.segments_table(RESULT) is None
+
+
+def test_rule_is_violated_below_the_threshold() -> None:
+    """An undefined nDCG is no violation; without a ranking there is no rule."""
+    label = Label("u", compare_features({"a": 1.0}, None), 0.0, None, None)
+    rules = []
+    for ndcg in (0.5, 0.95, None):
+        ranked = replace(label, ranking=LabelRanking("u", "u", ndcg, None, None))
+        rules.append(sections.section(ranked, 0.9, None, "mean_abs").rule)
+    assert [(rule.ndcg, rule.violated) for rule in rules if rule] == [
+        ("0.5000", True),
+        ("0.9500", False),
+        ("undefined", False),
+    ]
+    assert sections.section(label, 0.9, None, "mean_abs").rule is None
