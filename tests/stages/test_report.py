@@ -18,7 +18,7 @@ REFERENCE = "baseline/breast-cancer-monitor"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quickstart with saved local attributions."""
+    """Return the folder of a quickstart with saved local attributions."""
     root = tmp_path_factory.mktemp("finished")
     Shapwatch(root)("stage=quickstart", "shap.save_local_shap_values=true")
     assert (root / HOUR / "explanations_shap/out.csv").exists()
@@ -27,15 +27,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shapwatch(tmp_path: Path, finished: Path) -> Shapwatch:
-    """The program with an execution and a baselining, without their captures."""
+    """Return the command line in a copy of that folder, without captures."""
     for folder in (HOUR, REFERENCE):
         shutil.copytree(finished / folder, tmp_path / folder)
     return Shapwatch(tmp_path)
 
 
 @pytest.mark.parametrize("folder", [HOUR, REFERENCE])
-def test_the_same_documents_give_the_same_bytes(shapwatch: Shapwatch, folder: str) -> None:
-    """Without model or data; other files do not change."""
+def test_same_documents_give_the_same_bytes(shapwatch: Shapwatch, folder: str) -> None:
+    """Neither the model nor the data is needed; other files do not change."""
     before = file_contents(shapwatch.root / folder)
     for name in ("report.html", "report.pdf"):
         (shapwatch.root / folder / name).unlink()
@@ -44,7 +44,7 @@ def test_the_same_documents_give_the_same_bytes(shapwatch: Shapwatch, folder: st
     assert file_contents(shapwatch.root / folder) == before
 
 
-def test_another_title_is_in_all_formats(shapwatch: Shapwatch) -> None:
+def test_new_title_is_in_all_formats(shapwatch: Shapwatch) -> None:
     """Other files do not change."""
     before = file_contents(shapwatch.root / HOUR)
     shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", "report.title=Another")
@@ -52,8 +52,8 @@ def test_another_title_is_in_all_formats(shapwatch: Shapwatch) -> None:
     assert {name for name in before if before[name] != after[name]} == {"report.html", "report.pdf", "report.ipynb"}
 
 
-def test_the_page_of_the_monitor_is_written(shapwatch: Shapwatch) -> None:
-    """With the same title, and a link to the execution; a baselining has no such page."""
+def test_index_of_the_monitor_is_written(shapwatch: Shapwatch) -> None:
+    """It has the new title and a link to the execution; a baselining has no index."""
     shapwatch("stage=report", f"stage.directory={shapwatch.root / REFERENCE}")
     assert not list(shapwatch.root.rglob("index.html"))
     printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / HOUR}", "report.title=Another")
@@ -65,8 +65,8 @@ def test_the_page_of_the_monitor_is_written(shapwatch: Shapwatch) -> None:
 
 
 @pytest.mark.parametrize("folder", ["copy", "2026/01/05/12", "e/breast-cancer-monitor/2026/01/05/12", f"{HOUR}-30"])
-def test_a_copy_in_another_folder_has_no_page_of_the_monitor(shapwatch: Shapwatch, folder: str) -> None:
-    """So that no other index.html is overwritten."""
+def test_copy_in_another_folder_has_no_index(shapwatch: Shapwatch, folder: str) -> None:
+    """No index.html of another program is overwritten."""
     shutil.copytree(shapwatch.root / HOUR, shapwatch.root / "else" / folder)
     before = file_contents(shapwatch.root).keys()
     printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / 'else' / folder}")
@@ -75,7 +75,7 @@ def test_a_copy_in_another_folder_has_no_page_of_the_monitor(shapwatch: Shapwatc
 
 
 @pytest.mark.parametrize("obstacle", ["folder", "template"])
-def test_a_page_that_cannot_be_written_is_reported(shapwatch: Shapwatch, obstacle: str, golden: Golden) -> None:
+def test_unwritable_index_is_reported(shapwatch: Shapwatch, obstacle: str, golden: Golden) -> None:
     """The reports of the execution are written, and the exit code is 0."""
     own = shapwatch.root / "own"
     own.mkdir()
@@ -90,8 +90,8 @@ def test_a_page_that_cannot_be_written_is_reported(shapwatch: Shapwatch, obstacl
     assert "Another" in (shapwatch.root / HOUR / "report.html").read_text()
 
 
-def test_a_failed_execution_is_rendered(tmp_path: Path, golden: Golden) -> None:
-    """It has no analysis."""
+def test_failed_execution_is_rendered(tmp_path: Path, golden: Golden) -> None:
+    """Its directory has no analysis.json."""
     shapwatch = Shapwatch(tmp_path)
     shapwatch("stage=baseline")
     shapwatch("stage=monitor", "stage.window=2026-01-05T09", code=2)
@@ -113,7 +113,7 @@ def test_a_failed_execution_is_rendered(tmp_path: Path, golden: Golden) -> None:
         pytest.param("drift.json", "{", id="torn drift.json"),
     ],
 )
-def test_damaged_or_foreign_documents_are_refused(
+def test_damaged_or_foreign_documents_are_an_error(
     shapwatch: Shapwatch, name: str, content: str, golden: Golden
 ) -> None:
     """The exit code is 2, and nothing in the directory changes."""
@@ -123,8 +123,8 @@ def test_damaged_or_foreign_documents_are_refused(
     assert file_contents(shapwatch.root) == before
 
 
-def test_a_folder_without_a_manifest_is_refused(tmp_path: Path, golden: Golden) -> None:
-    """Whether it is empty or does not exist."""
+def test_folder_without_manifest_is_an_error(tmp_path: Path, golden: Golden) -> None:
+    """The folder is empty, or does not exist."""
     (tmp_path / "empty").mkdir()
     for name in ("empty", "none"):
         printed = Shapwatch(tmp_path)("stage=report", f"stage.directory={tmp_path / name}", code=2)
@@ -132,7 +132,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path, golden: Golden) 
         golden(printed)
 
 
-def test_an_invalid_template_leaves_the_previous_reports(shapwatch: Shapwatch, golden: Golden) -> None:
+def test_invalid_template_leaves_the_previous_reports(shapwatch: Shapwatch, golden: Golden) -> None:
     """The error has file and line of the template; the directory does not change."""
     own = shapwatch.root / "own"
     own.mkdir()
@@ -145,7 +145,7 @@ def test_an_invalid_template_leaves_the_previous_reports(shapwatch: Shapwatch, g
     assert file_contents(shapwatch.root / HOUR) == before
 
 
-def test_an_invalid_template_loses_no_documents(tmp_path: Path, golden: Golden) -> None:
+def test_invalid_template_loses_no_documents(tmp_path: Path, golden: Golden) -> None:
     """Baselining and executions write all documents and the other formats, and a note."""
     own = tmp_path / "own"
     own.mkdir()
