@@ -10,6 +10,7 @@ import json
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from runner.domain.text import plural
@@ -30,6 +31,7 @@ from runner.errors import (
     ShapwatchError,
     snippet,
 )
+from runner.types import NO_OTHER_KEYS
 
 MAX_FILE_BYTES = 2 * 2**30
 """Maximum size of a model file in bytes."""
@@ -51,7 +53,7 @@ Columns = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], Field(
 Headers = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class LocalModel:
     """A model in this process.
 
@@ -68,10 +70,10 @@ class LocalModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings only: another process loads the model itself."""
-        return {name: getattr(self, name) for name in getattr(self, "__dataclass_fields__", {}) if name in vars(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class FileModel(LocalModel):
     """A model in this process that is loaded from a file of a library.
 

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link
 from runner.errors import ExplainerError
 from runner.models.base import FileModel, check_width, computing, in_model_order, matrix, non_empty, scores
+from runner.types import NO_OTHER_KEYS
 
 CATEGORICAL = (
     "was trained on categorical columns of a data frame; the records do not contain their codes; "
@@ -26,7 +26,7 @@ CATEGORICAL = (
 """The problem of a model file, for messages."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class BoostedTrees(FileModel, ABC):
     """A booster of a library.
 

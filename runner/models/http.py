@@ -11,13 +11,13 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from runner.errors import EndpointError
 from runner.models.remote import Remote
 from runner.models.transport import RETRYABLE, Call, Response
-from runner.types import Variable
+from runner.types import NO_OTHER_KEYS, Variable
 from runner.urls import bearer_token, is_loopback, is_plain_url, redact, without_secrets
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ EVENT_ID = "Ce-Id"
 """Header from which KServe and Seldon loggers take the record id."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Http(Remote):
     """A model behind a URL, called over HTTP/1.1 with persistent connections.
 

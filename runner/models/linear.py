@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PlainValidator, ValidationInfo, field_validator
+from pydantic import PlainValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link, label_names
@@ -22,6 +22,7 @@ from runner.domain.text import plural
 from runner.errors import ModelInputError, SettingsError
 from runner.models.base import LocalModel
 from runner.records.payloads import encode_records
+from runner.types import NO_OTHER_KEYS
 
 MAX_ABSOLUTE = 1e100
 """Maximum absolute value of coefficients and feature values; products of two such values are finite."""
@@ -65,7 +66,7 @@ Numbers = Annotated[tuple[float, ...], PlainValidator(_numbers)]
 Coefficient = Annotated[tuple[float, ...] | dict[str, tuple[float, ...]], PlainValidator(_coefficient)]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class LinearModel(LocalModel):
     """A linear, logistic or softmax regression in float64; features are matched by name.
 

@@ -15,7 +15,6 @@ import numpy as np
 import orjson
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link
@@ -24,6 +23,7 @@ from runner.errors import ArtifactError, ModelInputError
 from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
 from runner.models.base import LocalModel, check_width
 from runner.records.payloads import encode_records
+from runner.types import NO_OTHER_KEYS
 
 PREDICTORS = ("binary_classifier", "regressor")
 """Supported values of `predictor_type`."""
@@ -38,7 +38,7 @@ class Parameters(NamedTuple):
     threshold: float
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class LinearLearner(LocalModel):
     """A logistic or linear regression in float32, with the arithmetic of the SageMaker container.
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.errors import ArtifactError, ModelInputError
@@ -29,6 +28,7 @@ from runner.models.base import (
     reading,
     scores,
 )
+from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -43,7 +43,7 @@ EXTERNAL_DATA = re.compile(rb"\x6a[^\x00].?\x0a\x08location\x12", re.DOTALL)
 """Protobuf bytes of a tensor's `external_data` (field 13) whose first key is `location`."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Onnx(FileModel):
     """An ONNX model.
 

@@ -17,11 +17,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from runner.errors import SettingsError, snippet
 from runner.models.base import Headers, LocalModel, computing, fingerprint, scores
+from runner.types import NO_OTHER_KEYS
 
 
 def _check_path(function: str) -> str:
@@ -30,7 +31,7 @@ def _check_path(function: str) -> str:
     return function
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Python(LocalModel):
     """A function from a polars DataFrame of N rows to N or N x L scores; its code is executed.
 

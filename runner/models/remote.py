@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, FiniteFloat
+from pydantic import Field, FiniteFloat
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Calls
@@ -29,7 +29,7 @@ from runner.protocols import RemoteModel
 from runner.records.fields import Fields
 from runner.records.payload_format import PayloadFormat
 from runner.records.payloads import encoding, parse_body
-from runner.types import Rate, Score, Seconds
+from runner.types import NO_OTHER_KEYS, Rate, Score, Seconds
 
 NON_RETRYABLE = {
     401: "check the credentials",
@@ -58,7 +58,7 @@ class Request(NamedTuple):
     width: int
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Remote(PayloadFormat, ABC):
     """A model served by another process.
 

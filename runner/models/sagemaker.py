@@ -8,20 +8,21 @@ from functools import partial
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from runner.errors import EndpointError
 from runner.models.base import installed
 from runner.models.remote import Remote
 from runner.models.transport import RETRYABLE, Call, Response
+from runner.types import NO_OTHER_KEYS
 from runner.urls import is_loopback, is_plain_url, without_secrets
 
 THROTTLED = 429
 """HTTP status code assigned to throttling errors."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class SageMaker(Remote):
     """A model behind a SageMaker endpoint; credentials come from boto3.
 

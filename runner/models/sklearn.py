@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.errors import ArtifactError
@@ -27,9 +26,10 @@ from runner.models.base import (
     reading,
     scores,
 )
+from runner.types import NO_OTHER_KEYS
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Sklearn(FileModel):
     """A scikit-learn estimator or pipeline.
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Link
 from runner.errors import ArtifactError
 from runner.models.base import installed, reading
 from runner.models.boosted_trees import CATEGORICAL, BoostedTrees
+from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
     import xgboost
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Xgboost(BoostedTrees):
     """An XGBoost booster; after early stopping, its trees up to the best iteration.
 
