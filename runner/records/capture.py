@@ -23,19 +23,19 @@ def decode(line: bytes) -> Event:
         RecordError: `not_json` or `not_a_capture`, with the offending string.
     """
     document = parse_json(line)
-    capture = _member(document, "captureData", dict)
-    metadata = _member(document, "eventMetadata", dict)
+    capture = member(document, "captureData", dict)
+    metadata = member(document, "eventMetadata", dict)
     try:
-        at = utc(_member(metadata, "inferenceTime", str))
+        at = utc(member(metadata, "inferenceTime", str))
     except ValueError as error:
         raise RecordError("not_a_capture", f"eventMetadata.inferenceTime: {error}") from error
     return Event(
-        event_id=_member(metadata, "eventId", str),
-        inference_id=_member(metadata, "inferenceId", str) if "inferenceId" in metadata else None,
+        event_id=member(metadata, "eventId", str),
+        inference_id=member(metadata, "inferenceId", str) if "inferenceId" in metadata else None,
         at=at,
         input=_decode_side(capture, "endpointInput"),
         output=_decode_side(capture, "endpointOutput"),
-        version=_member(document, "eventVersion", str) if "eventVersion" in document else "0",
+        version=member(document, "eventVersion", str) if "eventVersion" in document else "0",
         custom_attributes=_strings(metadata.get("customAttributes")),
     )
 
@@ -74,7 +74,7 @@ def parse_json(line: bytes) -> Any:
         raise RecordError("not_json", f"not JSON ({error}): {snippet(line)}") from error
 
 
-def member(document: Any, key: str, kind: type, reason: str) -> Any:
+def member(document: Any, key: str, kind: type, reason: str = "not_a_capture") -> Any:
     """Return a member of an object that is a string or an object.
 
     Raises:
@@ -87,18 +87,14 @@ def member(document: Any, key: str, kind: type, reason: str) -> Any:
     return value
 
 
-def _member(document: Any, key: str, kind: type) -> Any:
-    return member(document, key, kind, "not_a_capture")
-
-
 def _decode_side(capture: dict[str, Any], name: str) -> Payload | None:
     if capture.get(name) is None:
         return None
-    side = _member(capture, name, dict)
+    side = member(capture, name, dict)
     return Payload(
         content_type=side.get("observedContentType") or "",
-        data=_member(side, "data", str),
-        encoding=_member(side, "encoding", str),
+        data=member(side, "data", str),
+        encoding=member(side, "encoding", str),
     )
 
 
