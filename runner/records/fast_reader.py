@@ -216,7 +216,7 @@ class LinePattern:
         values += [column.alias(value.name)] if value.name else []
 
 
-def infer(lines: Iterable[bytes], fields: Fields, window: Window) -> LinePattern | None:
+def infer_pattern(lines: Iterable[bytes], fields: Fields, window: Window) -> LinePattern | None:
     """Return the pattern of the first usable line that has one, extended to all usable lines that fit it.
 
     Lines that are invalid or outside the window are ignored.

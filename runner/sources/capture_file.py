@@ -66,7 +66,7 @@ class CaptureFile:
         sample = [line.data for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
         if pending is None and self._estimated_lines(sample) < min_lines:
             return None
-        return fast_reader.infer(sample, self.fields, self.window)
+        return fast_reader.infer_pattern(sample, self.fields, self.window)
 
     def _estimated_lines(self, sample: list[bytes]) -> float:
         """Return the approximate number of lines in the file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -314,28 +313,19 @@ def test_line_that_cannot_be_merged_is_a_record_error(golden: Golden) -> None:
 
 def test_inference_id_is_the_key() -> None:
     """The inference id is the key, even if empty; without it the event id is."""
-    assert [event_key(found) for found in (event_with_ids("e", "i"), event_with_ids("e", ""), event_with_ids("e"))] == [
-        "i",
-        "",
-        "e",
-    ]
+    events = event_with_ids("e", "i"), event_with_ids("e", ""), event_with_ids("e")
+    assert [event_key(event) for event in events] == ["i", "", "e"]
 
 
 def test_last_ground_truth_of_an_id_applies_to_all_its_events() -> None:
     """All events with one id have its last record; unmatched ids are counted and listed."""
     rejection = Rejection(file="a.jsonl", line=1, kind="not_json", problem="not JSON")
     old, new, spare = GroundTruth("1", "0", "CSV"), GroundTruth("1", "1", "CSV"), GroundTruth("9", "1", "CSV")
-    events = [
-        event_with_ids("a", "1"),
-        event_with_ids("b", "1"),
-        event_with_ids("1"),
-        event_with_ids("c", "2"),
-        event_with_ids("d", "2"),
-        event_with_ids("e"),
-    ]
-    found = GroundTruthIndex.build([old, rejection, spare, new])
-    assert [found.find(each) for each in events] == [new, new, new, None, None, None]
-    join = found.join([event_key(each) for each in events])
+    ids = [("a", "1"), ("b", "1"), ("1", None), ("c", "2"), ("d", "2"), ("e", None)]
+    events = [event_with_ids(*each) for each in ids]
+    index = GroundTruthIndex.build([old, rejection, spare, new])
+    assert [index.find(event) for event in events] == [new, new, new, None, None, None]
+    join = index.join([event_key(event) for event in events])
     assert (join.events, join.joined, join.rate) == (6, 3, 0.5)
     assert join.unmatched_events == ("2", "e")
     assert (join.truths, join.unused, join.superseded) == (3, 1, 1)
@@ -343,18 +333,17 @@ def test_last_ground_truth_of_an_id_applies_to_all_its_events() -> None:
     assert join.rejections == (rejection,)
 
 
-keys = st.lists(st.integers(0, 30).map(str), max_size=60)
+short_ids = st.lists(st.integers(0, 30).map(str), max_size=60)
 
 
-@given(keys, keys)
-def test_counts_agree_with_a_naive_join(keys: Iterable[str], ids_: Iterable[str]) -> None:
+@given(short_ids, short_ids)
+def test_counts_agree_with_a_naive_join(keys: list[str], labelled: list[str]) -> None:
     """The counts are those of a naive join, with any duplicates."""
-    keys, ids_ = list(keys), list(ids_)
-    join = GroundTruthIndex.build(GroundTruth(each, "1", "CSV") for each in ids_).join(keys)
-    assert join.joined == sum(each in ids_ for each in keys)
-    assert join.unused == len(set(ids_) - set(keys))
-    assert join.truths == len(ids_) == len(set(ids_) & set(keys)) + join.unused + join.superseded
-    assert set(join.unmatched_events) <= set(keys) - set(ids_)
-    assert len(join.unmatched_events) == min(5, len(set(keys) - set(ids_)))
+    join = GroundTruthIndex.build(GroundTruth(each, "1", "CSV") for each in labelled).join(keys)
+    assert join.joined == sum(each in labelled for each in keys)
+    assert join.unused == len(set(labelled) - set(keys))
+    assert join.truths == len(labelled) == len(set(labelled) & set(keys)) + join.unused + join.superseded
+    assert set(join.unmatched_events) <= set(keys) - set(labelled)
+    assert len(join.unmatched_events) == min(5, len(set(keys) - set(labelled)))
     assert len(join.unmatched_truths) == min(5, join.unused)
     assert join.rate == (join.joined / len(keys) if keys else 0)

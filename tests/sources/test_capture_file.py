@@ -236,7 +236,7 @@ def test_wide_lines_have_no_pattern(tmp_path: Path) -> None:
     rng = random.Random(0)
     line_format = LineFormat(records=200)
     lines = [line_format.line(rng, i) for i in range(20)]
-    assert fast_reader.infer(lines, line_format.fields, WINDOW) is None
+    assert fast_reader.infer_pattern(lines, line_format.fields, WINDOW) is None
     check_readers_agree(written_file(tmp_path, lines), line_format.fields)
 
 
