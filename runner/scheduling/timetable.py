@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice, pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from runner.domain.executions import LONGEST, Window
@@ -253,7 +253,10 @@ def load(text: str) -> Timetable:
     Raises:
         ValueError: if it is not a timetable.
     """
-    return _ADAPTER.validate_json(text)
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        raise ValueError("; ".join(problem["msg"] for problem in error.errors())) from error
 
 
 def load_if_known(text: str) -> Timetable | None:

@@ -143,7 +143,7 @@ def test_a_daemon_with_a_fast_clock_is_alive(bench: Bench, ago: float, state: st
 def test_without_leader_each_schedule_has_a_remark(
     bench: Bench, leading: bool | None, ago: float, remark: str | None
 ) -> None:
-    """A gone daemon, a standby and no daemon have the same remark."""
+    """A dead daemon, a standby and no daemon have the same remark."""
     bench.create()
     if leading is not None:
         beat(bench, leading=leading, ago=ago * SECOND)

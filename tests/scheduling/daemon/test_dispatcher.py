@@ -187,11 +187,11 @@ def test_a_timetable_of_a_later_version_does_not_affect_others(
 
 def test_a_missing_snapshot_does_not_affect_other_schedules(bench: Bench, golden: Golden) -> None:
     """Executions with that snapshot are skipped with a reason."""
-    broken = replace(declaration("broken"), snapshot=Snapshot("gone: true\n", "/"))
+    broken = replace(declaration("broken"), snapshot=Snapshot("removed: true\n", "/"))
     broken.create(bench.ledger, bench.clock())
     bench.create()
     with bench.ledger.database.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM snapshots WHERE settings = 'gone: true\n'")
+        connection.exec_driver_sql("DELETE FROM snapshots WHERE settings = 'removed: true\n'")
     bench.clock.advance(HOUR)
     with leading(bench) as (dispatcher, supervisor):
         run_rounds(dispatcher, supervisor)

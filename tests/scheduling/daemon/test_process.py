@@ -228,7 +228,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Launched:
 
 
 def test_a_process_writes_to_the_directory_of_its_scheduled_time(launched: Launched, golden: Golden) -> None:
-    """Its environment contains the execution and the schedule, which are part of the endpoint here."""
+    """Its environment contains the execution and the schedule; here they are part of the endpoint."""
     assert launched.result
     assert launched.result.status == Status.FAILED
     golden(launched.result.failure_reason)

@@ -127,9 +127,9 @@ def test_executions_are_listed_newest_first(ledger: Ledger, golden: Golden) -> N
     assert ledger.executions.newest("watch", limit=2) == [three, two]
     assert ledger.executions.newest("watch", statuses=[Status.PENDING]) == [three, one]
     assert ledger.executions.newest(statuses={Status.FAILED, Status.COMPLETED}) == [two]
-    assert ledger.executions.newest("nobody") == []
+    assert ledger.executions.newest("unknown") == []
     assert ledger.executions.last("watch") == three
-    assert ledger.executions.last("nobody") is None
+    assert ledger.executions.last("unknown") is None
     with golden.raises(LedgerError):
         ledger.executions.get(999)
 
@@ -138,8 +138,8 @@ def test_the_last_execution_has_the_latest_scheduled_time(ledger: Ledger) -> Non
     """Schedules without executions, and deleted ones, are left out."""
     planned(ledger, 1, 5, 3)
     planned(ledger, 2, name="other")
-    planned(ledger, 2, name="gone")
-    ledger.schedules.delete("gone", NOON)
+    planned(ledger, 2, name="deleted")
+    ledger.schedules.delete("deleted", NOON)
     ledger.schedules.create(schedule("new"), SETTINGS)
     lasts = ledger.executions.last_by_schedule()
     assert {name: execution.scheduled for name, execution in lasts.items()} == {

@@ -37,17 +37,17 @@ def test_a_heartbeat_applies_to_all_running_executions_of_the_owner(ledger: Ledg
 
 def test_daemons_are_recorded_and_removed(ledger: Ledger) -> None:
     """Leaders are listed first; daemons without heartbeat for a day are removed."""
-    ledger.record_daemon("a", NOON, False, "here", 1)
-    ledger.record_daemon("b", NOON, False, "there", 2)
-    ledger.record_daemon("b", LATER, True, "there", 2)
+    ledger.record_daemon("a", NOON, False, "host-a", 1)
+    ledger.record_daemon("b", NOON, False, "host-b", 2)
+    ledger.record_daemon("b", LATER, True, "host-b", 2)
     assert ledger.daemons() == [
-        DaemonRecord("b", "there", 2, since=NOON, heartbeat=LATER, leading=True),
-        DaemonRecord("a", "here", 1, since=NOON, heartbeat=NOON, leading=False),
+        DaemonRecord("b", "host-b", 2, since=NOON, heartbeat=LATER, leading=True),
+        DaemonRecord("a", "host-a", 1, since=NOON, heartbeat=NOON, leading=False),
     ]
     ledger.remove_daemon("b")
     ledger.remove_daemon("unknown")
     assert [daemon.owner for daemon in ledger.daemons()] == ["a"]
-    ledger.record_daemon("c", NOON + 25 * HOUR, False, "here", 3)
+    ledger.record_daemon("c", NOON + 25 * HOUR, False, "host-a", 3)
     assert [daemon.owner for daemon in ledger.daemons()] == ["c"]
 
 
@@ -75,7 +75,7 @@ def test_old_executions_and_unused_snapshots_are_deleted(
 
 
 def test_ids_of_deleted_executions_are_not_reused(ledger: Ledger) -> None:
-    """An id identifies an execution for ever."""
+    """An id always identifies the same execution."""
     (first,) = planned(ledger, 1)
     finished(ledger, first)
     ledger.delete_ended(NOON + 2 * HOUR)
