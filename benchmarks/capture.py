@@ -64,8 +64,8 @@ def _event(rng: random.Random, i: int, events: int) -> str:
 def shapwatch(path: Path) -> int:
     """Return the number of records of shapwatch's reader."""
     from runner.records.fields import Fields
-    from runner.sources.capture_file import CaptureFile
-    from runner.sources.record_collector import RecordCollector
+    from runner.sources.endpoint import CaptureFile
+    from runner.sources.source import RecordCollector
 
     fields = Fields("features", "score")
     with RecordCollector(fields) as intake:

@@ -27,10 +27,9 @@ from runner.monitors.execution import Monitor, ResultWriter
 from runner.protocols import Model
 from runner.records.capture import encode
 from runner.report.render import Report
-from runner.results.provenance import Provenance
+from runner.results.manifest_file import Provenance
 from runner.sources.dataset import Dataset
-from runner.sources.endpoint import EndpointSource
-from runner.sources.merged import MergedReader
+from runner.sources.endpoint import EndpointSource, MergedReader
 from runner.sources.source import WindowReader
 from runner.stages.baseline import Baseline
 from tests.conftest import DEMO, SERIAL, untracked

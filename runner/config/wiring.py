@@ -25,12 +25,11 @@ from runner.monitors.attributions import AttributionAnalysis
 from runner.monitors.execution import Monitor, ResultWriter
 from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
-from runner.results.provenance import Provenance, versions
+from runner.results.manifest_file import Provenance, versions
 from runner.scheduling.daemon.process import launch
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.dataset import Dataset, baseline_rows
-from runner.sources.endpoint import EndpointSource
-from runner.sources.merged import MergedReader
+from runner.sources.endpoint import EndpointSource, MergedReader
 from runner.sources.source import WindowReader
 from runner.stages.backfill import Backfill, BackfillStage
 from runner.stages.baseline import Baseline, BaselineStage

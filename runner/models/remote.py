@@ -26,8 +26,7 @@ from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
 from runner.models.base import Headers
 from runner.models.transport import Call, Transport, in_order
 from runner.protocols import RemoteModel
-from runner.records.fields import Fields
-from runner.records.payload_format import PayloadFormat
+from runner.records.fields import Fields, PayloadFormat
 from runner.records.payloads import encoding, parse_body
 from runner.types import NO_OTHER_KEYS, Rate, Score, Seconds
 

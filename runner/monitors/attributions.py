@@ -31,15 +31,14 @@ from runner.explain.estimator import Explaining
 from runner.explain.preflight import parity, preflight
 from runner.monitors.execution import ExecutionSlot, Findings
 from runner.protocols import calls_made
-from runner.results import directory, documents, history, manifest
+from runner.results import directory, documents, manifest, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, VIOLATIONS
-from runner.results.documents import DriftDocument
-from runner.results.local_attributions import saved
+from runner.results.documents import DriftDocument, saved
 from runner.results.manifest import Comparison, Effects, Explanation
-from runner.results.provenance import Stopwatch
+from runner.results.manifest_file import Stopwatch
 from runner.results.reference import Reference, canaries
-from runner.sources.merged import MergedReader
-from runner.sources.sample import hash_order, selected
+from runner.sources.endpoint import MergedReader
+from runner.sources.source import hash_order, selected
 
 HISTORY = 48
 """Number of earlier executions in the timeline of a report."""
@@ -126,7 +125,7 @@ class AttributionAnalysis:
             before = calls_made(model)
             checked = preflight(model, features, background, estimator.use_logit, scores_NL)
             reexplained = self._reexplain(reference, background)
-        past = history.earlier_points(slot.target, HISTORY)
+        past = manifest_file.earlier_points(slot.target, HISTORY)
         context = Context(reference, background, captured, features, order_N, slot.window, reexplained, past)
         result = self.stopping.run(
             features.height,

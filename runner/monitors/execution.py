@@ -20,11 +20,11 @@ from runner.domain.publication import Publication
 from runner.domain.records import Captured
 from runner.errors import OccupiedTarget, ShapwatchError, os_error_message
 from runner.report.render import Report
-from runner.results import directory, history, manifest_file
+from runner.results import directory, manifest_file
 from runner.results.directory import REJECTED, REPORT
 from runner.results.documents import DriftDocument
 from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest
-from runner.results.provenance import Provenance, Stopwatch
+from runner.results.manifest_file import Provenance, Stopwatch
 from runner.sources.source import WindowReader
 
 
@@ -272,7 +272,7 @@ class Monitor:
                 attributions=attributions,
                 ndcg=ndcg or {},
                 drift=drift,
-                history=history.alert_history(slot.target),
+                history=manifest_file.alert_history(slot.target),
             )
         )
 

@@ -20,8 +20,8 @@ from runner.report.context import Page
 from runner.report.templates import Templates
 from runner.results.directory import INDEX, NOTEBOOK, PDF, REPORT, put
 from runner.results.documents import DriftDocument
-from runner.results.history import newest_executions
 from runner.results.manifest import Manifest
+from runner.results.manifest_file import newest_executions
 from runner.types import NO_OTHER_KEYS, FilePath
 
 MOST_LABELS, MOST_ROWS = 100, 2_000

@@ -1,19 +1,59 @@
-"""The file manifest.json: writing a manifest, and reading one of this or an earlier version."""
+"""The file manifest.json: writing and reading it, the parts that do not depend on the data, and earlier executions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from runner.domain.executions import Status, Window, utc
-from runner.results.directory import MANIFEST, SETTINGS
+import runner
+from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window, utc
+from runner.domain.publication import AlertHistory
+from runner.results.directory import MANIFEST, SETTINGS, is_unpublished
 from runner.results.documents import damage_as_error, dump_json, rename_effects, validated
 from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation, Manifest
-from runner.results.provenance import Provenance
+
+DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
+"""Packages whose versions are stored with each result."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The parts of a manifest that do not depend on the data: resolved settings, versions, and a clock in seconds."""
+
+    settings: str
+    versions: Mapping[str, str]
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Durations of the steps of an execution, in seconds."""
+
+    clock: Callable[[], float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the duration of the block to the step."""
+        start = self.clock()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + self.clock() - start, 4)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of shapwatch, Python and the dependencies."""
+    packages = {name: metadata.version(name) for name in DEPENDENCIES}
+    return {"shapwatch": runner.__version__, "python": platform.python_version(), **packages}
+
 
 STAGES = {"baseline", "monitor"}
 """Stages that write a manifest."""
@@ -182,3 +222,68 @@ def stored_window(target: Path) -> Window | None:
     except ValueError:
         return None
     return manifest.time.window if manifest and manifest.time else None
+
+
+DATE_FOLDER = re.compile(r"\d{2,4}")
+TIME_FOLDER = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
+AFTER_ALL = "~"
+"""Sorts after every date or time folder name."""
+
+MAX_HISTORY = 1_000
+"""Earlier executions that are searched for the last verdict, so that no execution reads the whole history."""
+
+
+def earlier_executions(target: Path) -> Iterator[Path]:
+    """Yield the directories of a monitor's executions scheduled before the given one, newest first."""
+    root = target.parents[3]
+    yield from _before(root, target.relative_to(root).parts)
+
+
+def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the directories whose path parts sort before those of a bound; names sort by time."""
+    head, *rest = bound
+    pattern = TIME_FOLDER if not rest else DATE_FOLDER
+    with suppress(OSError):
+        for name in sorted((each.name for each in folder.iterdir() if pattern.fullmatch(each.name)), reverse=True):
+            if rest and name <= head:
+                yield from _before(folder / name, tuple(rest) if name == head else (AFTER_ALL,) * len(rest))
+            elif name < head:
+                yield folder / name
+
+
+def newest_executions(folder: Path, most: int) -> list[Path]:
+    """Return up to `most` directories of a monitor's executions, the latest scheduled first."""
+    return list(islice((each for each in _before(folder, (AFTER_ALL,) * 4) if (each / MANIFEST).exists()), most))
+
+
+def alert_history(target: Path) -> AlertHistory:
+    """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one."""
+    return AlertHistory.from_states(islice(_states(target), MAX_HISTORY))
+
+
+def _states(target: Path) -> Iterator[ExecutionState]:
+    """Yield the states of the executions scheduled before the given one, newest first.
+
+    Executions with a damaged manifest, or with an unpublished notification, are skipped.
+    """
+    for directory in earlier_executions(target):
+        if not is_unpublished(directory) and (manifest := _readable(directory)):
+            yield manifest.state
+
+
+def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:
+    """Return the results of up to `most` executions scheduled before the given one, oldest first.
+
+    Executions with a damaged manifest count towards `most` but yield no point.
+    """
+    manifests = [_readable(directory) for directory in islice(earlier_executions(target), most)]
+    points = [manifest.history_point for manifest in manifests if manifest]
+    return tuple(point for point in points[::-1] if point)
+
+
+def _readable(directory: Path) -> Manifest | None:
+    """Return the manifest of an execution, or None if it is missing or damaged."""
+    try:
+        return read_manifest(directory)
+    except ValueError:
+        return None

@@ -19,8 +19,8 @@ from runner.domain.executions import Window
 from runner.domain.records import Rejection
 from runner.errors import RecordError, StorageError, snippet
 from runner.sources.data import Data
-from runner.sources.data_file import DataFile
-from runner.sources.record_collector import RecordCollector
+from runner.sources.file import DataFile
+from runner.sources.source import RecordCollector
 from runner.storage import File
 from runner.types import Location
 

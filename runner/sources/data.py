@@ -9,8 +9,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, field_validator
 from pydantic.dataclasses import dataclass
 
 from runner.domain.numbers import Count
-from runner.records.fields import Fields
-from runner.records.payload_format import PayloadFormat
+from runner.records.fields import Fields, PayloadFormat
 from runner.records.payloads import Format
 from runner.types import Column, FeatureName, JmesPath, Location, Score
 

@@ -1,23 +1,191 @@
-"""One file of records as a source."""
+"""Data files (JSON, JSON Lines, CSV, Parquet): the reader, and one file as a source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
+import polars as pl
 
 from runner import storage
 from runner.domain.executions import Window
+from runner.domain.records import Line, Rejection
+from runner.domain.text import plural
+from runner.errors import RecordError, snippet
+from runner.records.payloads import Format, Scalar, parse_body
+from runner.records.tables import Record, table_part
 from runner.sources.data import Data
-from runner.sources.data_file import DataFile
-from runner.sources.record_collector import RecordCollector
+from runner.sources.source import RecordCollector
 from runner.storage import File
-from runner.types import Location
+from runner.types import NO_OTHER_KEYS, Location
+
+BLOCK_ROWS = 2**14
+"""Number of records per table."""
+SAVED = "features"
+"""Column of the features in tables that `stage=capture` saves."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class DataFile:
+    """A file of records.
+
+    Attributes:
+        path: local path of the content.
+        name: name of the file in rejections.
+        data: format of the file.
+        labelled: whether the records have labels; without labels, a label column given by its number does not exist.
+    """
+
+    path: Path
+    name: str
+    data: Data
+    labelled: bool = False
+
+    def read(self, collector: RecordCollector) -> None:
+        """Collect all records; an invalid record is rejected with its line."""
+        if self.data.dataset_type == "application/x-parquet":
+            self._read_parquet(collector)
+            return
+        rows = self._rows(collector, self.data.dataset_type)
+        while block := list(itertools.islice(rows, BLOCK_ROWS)):
+            collector.add_records(self.name, block)
+
+    @property
+    def _label(self) -> str | None:
+        """The label column, None if there is none."""
+        label = self.data.label
+        return None if label is None or (label.isdecimal() and not self.labelled) else label
+
+    def _rows(self, collector: RecordCollector, format_: Format) -> Iterator[Record]:
+        names: Sequence[Scalar] | None = None
+        fields = self.data.fields
+        for lines in self._documents(format_):
+            number = lines[0].number
+            try:
+                body = parse_body(_text(b"".join(line.data for line in lines), format_), format_)
+                if format_ == "text/csv" and self.data.header and names is None:
+                    names = _header(body.documents)
+                    collector.names = [str(name) for name in names if name != self._label]
+                    continue
+                records = fields.located_rows(body)
+            except RecordError as error:
+                collector.events += len(lines)
+                for line in lines:
+                    collector.reject_line(line, error)
+                continue
+            collector.events += len(records)
+            for i, values in enumerate(records):
+                try:
+                    cells = self._cells(values, names) if format_ == "text/csv" else fields.scalars(values)
+                    yield Record(number, i, None, None, None, cells)
+                except RecordError as error:
+                    position = f"record {i}: " if len(records) > 1 else ""
+                    collector.reject(Rejection(self.name, number, error.kind, f"{position}{error}", snippet(values)))
+
+    def _documents(self, format_: Format) -> Iterator[list[Line]]:
+        """Yield the lines of each independent part: a line, a CSV row (quoted cells may span lines), or the file."""
+        if format_ == "application/json":
+            yield [Line(self.name, 1, self.path.read_bytes().removeprefix(BOM_UTF8))]
+            return
+        row: list[Line] = []
+        quotes = size = 0
+        for line in storage.read_lines(self.path, self.name):
+            row.append(line)
+            quotes += line.data.count(b'"') if format_ == "text/csv" else 0
+            size += len(line.data)
+            if quotes % 2 and size <= storage.MAX_LINE_BYTES:
+                continue
+            if len(row) > 1 or line.data.strip():
+                yield row
+            row, quotes, size = [], 0, 0
+        if row:
+            yield row
+
+    def _cells(self, row: list[Scalar], names: Sequence[Scalar] | None) -> list[Scalar]:
+        """Return the features in a CSV row: the columns in `data.headers`, or all columns except the label."""
+        headers, label = self.data.headers, self._label
+        if names is not None and headers:
+            if missing := [name for name in headers if name not in names]:
+                present = ", ".join(map(str, names))
+                problem = f"no column {missing[0]!r} (data.headers); the columns are {present}"
+                raise RecordError("features_not_found", problem)
+            if len(row) != len(names):
+                raise RecordError("feature_count", f"{plural(len(row), 'cell')}, but the header has {len(names)}")
+            return [row[names.index(name)] for name in headers]
+        if label is None or (names is not None and label not in names and not label.isdecimal()):
+            return row
+        index = names.index(label) if names is not None and label in names else int(label)
+        if index >= len(row) or len(row) == 1:
+            problem = f"expected the label in column {label} (data.label) and at least one feature"
+            raise RecordError("feature_count", f"{problem}, got {plural(len(row), 'column')}")
+        return row[:index] + row[index + 1 :]
+
+    def _read_parquet(self, collector: RecordCollector) -> None:
+        try:
+            table = pl.read_parquet(self.path, glob=False)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            collector.events += 1
+            problem = f"not a readable Parquet file: {str(error).splitlines()[0]}"
+            collector.reject(Rejection(self.name, 1, "payload", problem))
+            return
+        if isinstance(table.schema.get(SAVED), pl.Struct):
+            table = table.select(pl.col(SAVED).struct.unnest())
+        try:
+            features = self._features(table)
+            part = table_part(features)
+            collector.names = features.columns
+        except RecordError as error:
+            collector.events += 1
+            collector.reject(Rejection(self.name, 1, error.kind, str(error)))
+            return
+        collector.events += table.height
+        finite = part.frame.select(pl.all_horizontal(pl.lit(value=True), pl.col(pl.Float64).is_finite()))
+        valid = finite.to_series().fill_null(value=True)
+        for line in part.frame["line"].filter(~valid):
+            text = snippet(features.row(line - 1))
+            collector.reject(Rejection(self.name, line, "not_finite", "contains NaN or an infinite number", text))
+        collector.add(self.name, part._replace(frame=part.frame.filter(valid)))
+
+    def _features(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Return the columns in `data.headers`, or all columns except the label."""
+        label = self._label
+        if label is not None and label not in table.columns and label.isdecimal():
+            label = table.columns[int(label)] if int(label) < table.width else None
+        names = self.data.headers or [name for name in table.columns if name != label]
+        if missing := [name for name in names if name not in table.columns]:
+            problem = f"no column {missing[0]!r} (data.headers); the columns are {', '.join(table.columns)}"
+            raise RecordError("features_not_found", problem)
+        if not names:
+            raise RecordError("features_not_found", "no column except the label (data.label)")
+        return table.select(names)
+
+
+def _header(rows: Sequence[list[Scalar]]) -> list[Scalar]:
+    """Return the column names.
+
+    Raises:
+        RecordError: `payload`, if they are not one row of unique names.
+    """
+    names = rows[0] if len(rows) == 1 else []
+    if not names or len({*names}) < len(names):
+        raise RecordError("payload", f"expected a header of one row with unique names, got {snippet(rows)}")
+    return names
+
+
+def _text(data: bytes, format_: Format) -> str:
+    if format_ != "application/json" and len(data) > storage.MAX_LINE_BYTES:
+        raise RecordError("too_long", f"longer than {storage.MAX_LINE_BYTES} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError("payload", f"not UTF-8 ({error.reason}): {snippet(data)}") from error
+
+
+@dataclass(frozen=True)
 class FileSource:
     """One file of records; all of its records belong to the window.
 
@@ -28,6 +196,8 @@ class FileSource:
 
     kind: Literal["file"]
     path: Location
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
     def folders(self, window: Window) -> list[str]:  # noqa: ARG002  the same for every window
         """Return the file."""

@@ -13,12 +13,12 @@ from runner import storage
 from runner.domain.executions import Window
 from runner.domain.records import PROBE, Line
 from runner.errors import SNIPPET_CHARACTERS, RecordError
-from runner.records import cloudevents
-from runner.records.cloudevents import Side
+from runner.records import capture
+from runner.records.capture import Side
 from runner.records.fields import Fields
 from runner.records.tables import Record, event_records
 from runner.sources.data import Data
-from runner.sources.record_collector import RecordCollector
+from runner.sources.source import RecordCollector
 from runner.storage import File
 from runner.types import Location
 
@@ -81,7 +81,8 @@ def _sides(files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[
                 if not line.data.strip():
                     continue
                 try:
-                    yield Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]), cloudevents.decode(line.data)
+                    side = capture.decode_cloudevent(line.data)
+                    yield Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]), side
                 except RecordError as error:
                     collector.events += 1
                     collector.reject_line(line, error)
@@ -92,7 +93,7 @@ def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollecto
     line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
     rows: list[Record] = []
     try:
-        event = cloudevents.pair(side, pair[RESPONSE][1] if len(pair) == BOTH_SIDES else None)
+        event = capture.pair_cloudevents(side, pair[RESPONSE][1] if len(pair) == BOTH_SIDES else None)
         if event.at not in window:
             collector.outside += 1
             return rows

@@ -1,20 +1,187 @@
-"""The protocol of sources, and the reader of a window of records."""
+"""The protocol of sources, the reader of a window, and samples of its records.
+
+A sample contains the same records for any division into files and lines.
+
+Array letter: N records.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Protocol, Self
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
 
 from runner.domain.executions import Window
-from runner.domain.records import Captured
-from runner.errors import NoData, NoValidRecords, TooManyRejected
+from runner.domain.records import Captured, Line, Rejection
+from runner.errors import NoData, NoValidRecords, RecordError, TooManyRejected, snippet
+from runner.explain.masking import GOLDEN_RATIO, hash_rows, mix_bits
 from runner.protocols import Track
+from runner.records.fields import Fields
+from runner.records.tables import ORIGIN, Part, Record, Schema, SchemaCounter, fitting, misfits, parts
 from runner.sources.data import Data
-from runner.sources.record_collector import RecordCollector
-from runner.sources.sample import sampled
 from runner.storage import File
+
+
+def sampled(captured: Captured, size: int | None) -> Captured:
+    """Return a sample of at most `size` records in their order, None for all records.
+
+    The sample consists of the records with the smallest hashes.
+    """
+    if size is None or captured.records <= size:
+        return captured
+    return selected(captured, np.sort(hash_order(captured.features())[:size]))
+
+
+def selected(captured: Captured, rows: NDArray[np.intp]) -> Captured:
+    """Return the records in these rows of the table, as a sample."""
+    return replace(captured, table=captured.table.collect()[rows].lazy(), sample=len(rows))
+
+
+def hash_order(features: pl.DataFrame) -> NDArray[np.intp]:
+    """Return the indices of records in the order of their hashes, which is the same for the same records.
+
+    The hash of a duplicate depends on the number of its predecessors, so that each content has the probability of its
+    share.
+    """
+    keys_N = hash_rows(features)[0]
+    return mix_bits(keys_N + GOLDEN_RATIO * _occurrences(keys_N)).argsort()
+
+
+def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return for each key the number of equal keys before it."""
+    sorted_N = keys_N.argsort(kind="stable")
+    index_N = np.arange(len(keys_N), dtype=np.uint64)
+    differs_N = np.diff(keys_N[sorted_N], prepend=0) != 0
+    occurrences_N = np.empty_like(index_N)
+    occurrences_N[sorted_N] = index_N - np.maximum.accumulate(np.where(differs_N, index_N, 0))
+    return occurrences_N
+
+
+MEMORY_BYTES = 600 * 2**20
+"""Maximum size in bytes of the records in memory."""
+REJECTION_BYTES = 2**23
+"""Maximum size in bytes of the rejections in memory."""
+
+
+class RecordCollector:
+    """Collects the records and rejections of a window or dataset; a context manager that removes all files at its end.
+
+    Attributes:
+        events: number of lines (of a dataset: records) in the window.
+        outside: number of lines outside the window.
+        probes: number of calls that shapwatch made itself.
+        names: names of the features in the file, None if there are none.
+    """
+
+    def __init__(self, fields: Fields, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.events = 0
+        self.outside = 0
+        self.probes = 0
+        self.names: Sequence[str] | None = None
+        self._fields = fields
+        self._memory_bytes = memory_bytes
+        self._counter = SchemaCounter()
+        self._in_memory: defaultdict[tuple[int, int], list[pl.DataFrame]] = defaultdict(list)
+        self._on_disk: defaultdict[tuple[int, int], list[Path]] = defaultdict(list)
+        self._bytes = 0
+        self._folder: Path | None = None
+        self._rejected: Counter[str] = Counter()
+        self._examples: dict[str, Rejection] = {}
+        self._rejections: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=REJECTION_BYTES)  # noqa: SIM115  closed in __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rejections.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, file: str, part: Part) -> None:
+        """Add a table of records of one file."""
+        self._counter.add(part)
+        frame = part.frame.with_columns(pl.lit(file, pl.Categorical).alias("file"))
+        self._in_memory[part.width, part.scores].append(frame)
+        self._bytes += int(frame.estimated_size())
+        if self._bytes > self._memory_bytes:
+            self._move_to_disk()
+
+    def add_records(self, file: str, rows: Iterable[Record]) -> None:
+        """Add records of one file."""
+        for part in parts(rows):
+            self.add(file, part)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Count and store the rejection of a line or record."""
+        self._rejected[rejection.kind] += 1
+        self._examples.setdefault(rejection.kind, rejection)
+        document = {"file": rejection.file, "line": rejection.line, "kind": rejection.kind}
+        document |= {"problem": rejection.problem, "text": rejection.text}
+        self._rejections.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+    def reject_line(self, line: Line, error: RecordError) -> None:
+        """Reject a line because of an error."""
+        self.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
+
+    def captured(self, files: Sequence[str]) -> Captured:
+        """Return the records that fit the schema of most records; the others are rejected."""
+        schema = self._counter.schema(self._fields)
+        tables = []
+        for (width, scores), frame in self._frames():
+            for rejection in misfits(frame, width, scores, schema):
+                self.reject(rejection)
+            if width == len(schema.kinds) and scores in {0, schema.scores}:
+                tables.append(fitting(frame, schema))
+        table = pl.concat(tables, how="vertical_relaxed") if tables else _empty(schema.names)
+        self._rejections.seek(0)
+        return Captured(
+            files=tuple(files),
+            events=self.events,
+            outside=self.outside,
+            probes=self.probes,
+            records=table.select(pl.len()).collect().item(),
+            names=self._feature_names(schema),
+            table=table,
+            rejected=dict(self._rejected.most_common()),
+            examples=tuple(self._examples[kind] for kind, _ in self._rejected.most_common()),
+            rejections=self._rejections,
+        )
+
+    def _feature_names(self, schema: Schema) -> tuple[str, ...]:
+        names = tuple(self.names or ())
+        return names if not self._fields.headers and len(names) == len(schema.kinds) else schema.names
+
+    def _frames(self) -> Iterable[tuple[tuple[int, int], pl.LazyFrame]]:
+        for key in sorted({*self._in_memory, *self._on_disk}):
+            frames = [pl.scan_ipc(path) for path in self._on_disk[key]]
+            if self._in_memory[key]:
+                frames.append(pl.concat(self._in_memory[key], how="diagonal_relaxed").lazy())
+            if frames:
+                yield key, pl.concat(frames, how="diagonal_relaxed")
+
+    def _move_to_disk(self) -> None:
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="shapwatch-"))
+        for key, frames in self._in_memory.items():
+            path = self._folder / f"{key[0]}-{key[1]}-{len(self._on_disk[key])}.arrow"
+            pl.concat(frames, how="diagonal_relaxed").write_ipc(path)
+            self._on_disk[key].append(path)
+        self._in_memory.clear()
+        self._bytes = 0
+
+
+def _empty(names: Sequence[str]) -> pl.LazyFrame:
+    features = {f"feature{d}": pl.Null() for d in range(len(names))}
+    return pl.LazyFrame(schema={"file": pl.String(), **ORIGIN, **features})
 
 
 class Source(Protocol):

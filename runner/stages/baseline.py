@@ -22,10 +22,9 @@ from runner.monitors.execution import ResultWriter
 from runner.protocols import calls_made
 from runner.results import documents, manifest
 from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, writing
-from runner.results.documents import sha256
-from runner.results.local_attributions import saved
+from runner.results.documents import saved, sha256
 from runner.results.manifest import DatasetCounts, Explanation, Manifest
-from runner.results.provenance import Stopwatch
+from runner.results.manifest_file import Stopwatch
 from runner.results.reference import draw_sample, to_parquet
 from runner.sources.dataset import Dataset
 from runner.types import NO_OTHER_KEYS

@@ -26,8 +26,7 @@ from runner.results import reference as references
 from runner.results.documents import dump_json
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
-from runner.sources.sample import hash_order
-from runner.sources.source import WindowReader
+from runner.sources.source import WindowReader, hash_order
 from runner.types import NO_OTHER_KEYS, Interval
 
 PROBES = (3, 30, 250, 2_000)

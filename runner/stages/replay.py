@@ -24,8 +24,7 @@ from runner.records.payloads import encoding
 from runner.records.templates import Template
 from runner.serving.responses import encode_response
 from runner.sources.batch_transform import encode_manifest
-from runner.sources.dataset import Dataset
-from runner.sources.traffic import MiniBatch, mini_batches, rescaled
+from runner.sources.dataset import Dataset, MiniBatch, mini_batches, rescaled
 from runner.types import NO_OTHER_KEYS, Instant, Rate
 
 

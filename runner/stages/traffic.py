@@ -14,8 +14,7 @@ from runner.domain.text import plural
 from runner.errors import EndpointError, SettingsError, snippet
 from runner.protocols import Item, Track
 from runner.records.templates import Template
-from runner.sources.dataset import Dataset
-from runner.sources.traffic import MiniBatch, mini_batches, rescaled
+from runner.sources.dataset import Dataset, MiniBatch, mini_batches, rescaled
 from runner.stages.serve import environment_token
 from runner.types import NO_OTHER_KEYS, Rate, Seconds, Url, Variable
 from runner.urls import without_secrets

@@ -15,9 +15,8 @@ from runner.domain.drift import Effect, Level
 from runner.domain.executions import Status, Window
 from runner.report.index import MOST, ExecutionRow, index
 from runner.results import directory
-from runner.results.history import newest_executions
 from runner.results.manifest import Effects, ExecutionTime, Manifest
-from runner.results.manifest_file import dump_manifest
+from runner.results.manifest_file import dump_manifest, newest_executions
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
 from tests.report.samples import FAILURE, REPORT, manifest, write

@@ -13,8 +13,7 @@ from runner.domain.executions import Window
 from runner.domain.records import Event, Payload
 from runner.records.capture import encode
 from runner.sources.data import Data
-from runner.sources.record_collector import RecordCollector
-from runner.sources.source import Source
+from runner.sources.source import RecordCollector, Source
 
 HOUR = Window.parse("2026-01-05T09")
 LINES = "application/jsonlines"

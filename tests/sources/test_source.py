@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
+from random import Random
+from typing import Any
 
+import numpy as np
+import orjson
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.domain.executions import Window
+from runner.domain.records import Rejection
 from runner.errors import NO_DATA, NoData, NoValidRecords, ShapwatchError, TooManyRejected
 from runner.protocols import Item
+from runner.records.fields import Fields
+from runner.records.tables import Record
+from runner.sources.dataset import Dataset
 from runner.sources.endpoint import EndpointSource
-from runner.sources.source import WindowReader
+from runner.sources.source import RecordCollector, WindowReader, hash_order
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.sources.reading import DATA, HOUR, capture_line, data_settings, write_captures
+from tests.sources.reading import DATA, FIELDS, HOUR, Collected, capture_line, collected, data_settings, write_captures
 
 
 def window_reader(root: Path, max_rejected_share: float = 0.05, /, **files: bytes) -> WindowReader:
@@ -114,3 +128,127 @@ def test_rejections_are_closed_afterwards(tmp_path: Path) -> None:
     with window_reader(tmp_path, h09_a=b"torn\n").read(HOUR) as captured:
         assert b'"not_json"' in captured.rejections.read()
     assert captured.rejections.closed
+
+
+rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"])), min_size=1, max_size=30)
+
+
+@given(rows, st.integers(1, 30), st.randoms(use_true_random=False))
+def test_sample_is_independent_of_the_order(records: list[tuple[int, str]], most: int, random: Random) -> None:
+    """The sample contains the same values equally often, in any order of the records."""
+    shuffled = random.sample(records, len(records))
+    tables = [pl.DataFrame(some, schema=["i", "t"], orient="row") for some in (records, shuffled)]
+    first, second = (sorted(table[hash_order(table)[:most]].rows()) for table in tables)
+    assert first == second
+    assert len(first) == min(most, len(records))
+
+
+def test_sample_is_unbiased() -> None:
+    """If a tenth of the records are equal, so is a tenth of the sample, within binomial error."""
+    values_N = np.arange(20_000)
+    values_N[:2_000] = 7
+    drawn_N = values_N[hash_order(pl.DataFrame({"x": values_N}))[:5_000]]
+    assert abs((drawn_N == 7).mean() - 0.1) < 4 * np.sqrt(0.1 * 0.9 / 5_000)
+    assert abs(drawn_N[drawn_N != 7].mean() - values_N[2_000:].mean()) < 4 * 5_200 / np.sqrt(4_500)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 50), (50, 50), (100, 50), (20, 20)])
+def test_dataset_is_sampled(tmp_path: Path, most: int | None, expected: int) -> None:
+    """The sample is in the order of the file; the hash is that of the whole file."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(f'{{"features": [{i}, {i % 3}]}}\n' for i in range(50)))
+    features, digest = Dataset(str(path), DATA, "data.dataset", max_records=most).read()
+    assert features.height == expected
+    assert features.to_series(0).is_sorted()
+    assert digest == sha256(path.read_bytes()).hexdigest()
+
+
+AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+
+def row(line: int, values: Sequence[Any], scores: Sequence[float] = (), event_id: str | None = "e") -> Record:
+    """Return a record."""
+    return Record(line, 0, event_id, None, AT, values, scores)
+
+
+MIXED = [
+    ("a", [row(1, [1, "x"], [0.5]), row(2, [2.5, None])]),
+    ("b", [row(1, [True, "y"], [0.5]), row(2, [3, "z", 0])]),
+    ("c", [row(1, [None, "x"], [0.25]), row(2, [4, "y"], [0.25, 0.75])]),
+]
+
+
+def mixed_records(memory_bytes: int) -> Collected:
+    """Return three files with records that differ in kinds, widths and scores."""
+    with RecordCollector(FIELDS, memory_bytes) as collector:
+        for file, rows in MIXED:
+            collector.events += len(rows)
+            collector.add_records(file, rows)
+        return collected(collector)
+
+
+def test_records_that_differ_from_most_are_rejected() -> None:
+    """Most records decide the schema; scores may be missing, and values may be null."""
+    result = mixed_records(2**28)
+    assert sorted(zip(result.origins, result.rows, strict=True)) == [
+        (("a", 1, 0), (1.0, "x")),
+        (("a", 2, 0), (2.5, None)),
+        (("c", 1, 0), (None, "x")),
+    ]
+    assert result.rejected == {"feature_type": 1, "feature_count": 1, "score_count": 1}
+    assert result.events == len(result.rows) + sum(result.rejected.values())
+
+
+def test_rejection_contains_the_values(golden: Golden) -> None:
+    """Each rejection has file, line, kind, message and values."""
+    (strange,) = [rejection for rejection in mixed_records(2**28).rejections if rejection["kind"] == "feature_type"]
+    golden(strange.pop("problem"))
+    assert strange == {"file": "b", "line": 1, "kind": "feature_type", "text": '[true,"y"]'}
+
+
+def test_records_on_disk_are_equal_to_those_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Records on disk give the same result, and their files are removed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with RecordCollector(FIELDS, memory_bytes=0) as collector:
+        for file, rows in MIXED:
+            collector.add_records(file, rows)
+        assert len(list(tmp_path.rglob("*.arrow"))) >= len(MIXED)
+        assert collected(collector)._replace(events=6).rejected == mixed_records(2**28).rejected
+    assert list(tmp_path.iterdir()) == []
+    in_memory, on_disk = mixed_records(2**28), mixed_records(0)
+    assert sorted(map(str, in_memory.rows)) == sorted(map(str, on_disk.rows))
+    assert sorted(in_memory.origins) == sorted(on_disk.origins)
+    assert sorted(map(str, in_memory.rejections)) == sorted(map(str, on_disk.rejections))
+
+
+def test_records_on_disk_and_in_memory_are_one_table() -> None:
+    """Tables on disk and in memory are concatenated, integers and floats to floats."""
+    with RecordCollector(FIELDS, memory_bytes=250) as collector:
+        for line in range(1, 40):
+            collector.add_records("a", [row(line, [line if line % 2 else line + 0.5])])
+        result = collected(collector)
+    assert sorted(result.rows) == [(line if line % 2 else line + 0.5,) for line in range(1, 40)]
+
+
+def test_collector_without_records_is_empty() -> None:
+    """No record gives no rows, no scores and no rejections, with and without headers."""
+    for fields in (FIELDS, Fields("features", "score", ("a", "b"))):
+        with RecordCollector(fields) as collector:
+            result = collected(collector)
+        assert (result.rows, result.scores, result.rejections, result.rejected) == ([], None, [], {})
+
+
+def test_rejections_are_counted_with_examples() -> None:
+    """All rejections are in the file, kinds are ordered by frequency, and each has its first as example."""
+    with RecordCollector(FIELDS) as collector:
+        for i, kind in enumerate(["rare", "often", "often"], 1):
+            collector.reject(Rejection("f", i, kind, f"problem {i}", f"text {i}"))
+        captured = collector.captured(["f"])
+        assert list(captured.rejected.items()) == [("often", 2), ("rare", 1)]
+        assert [str(example) for example in captured.examples] == ["f:2: problem 2", "f:1: problem 1"]
+        lines = [orjson.loads(line) for line in captured.rejections]
+        assert [(line["line"], line["kind"], line["text"]) for line in lines] == [
+            (1, "rare", "text 1"),
+            (2, "often", "text 2"),
+            (3, "often", "text 3"),
+        ]
