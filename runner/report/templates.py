@@ -7,11 +7,18 @@ import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from pprint import pformat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import ReportError
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from jinja2 import BytecodeCache
+    from jinja2.bccache import Bucket
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>&~$:])")
 
@@ -48,6 +55,7 @@ class Templates:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            bytecode_cache=_compiled_templates(),
         )
         environment.filters |= {"markdown": markdown, "literal": literal}
         file = self.find(name)
@@ -89,6 +97,24 @@ class Templates:
             if any(Path(frame.filename).is_relative_to(folder) for folder in self.folders):
                 return f"{frame.filename}:{frame.lineno}"
         return str(file)
+
+
+@cache
+def _compiled_templates() -> BytecodeCache:
+    """Return the cache of compiled templates: a process compiles each template once, unless its source changes."""
+    from jinja2 import BytecodeCache
+
+    class Memory(BytecodeCache):
+        def __init__(self) -> None:
+            self.code: dict[str, CodeType | None] = {}
+
+        def load_bytecode(self, bucket: Bucket) -> None:
+            bucket.code = self.code.get(bucket.checksum + bucket.key)
+
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            self.code[bucket.checksum + bucket.key] = bucket.code
+
+    return Memory()
 
 
 def markdown(text: str) -> str:
