@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -102,7 +102,7 @@ def allowed(hint: Any) -> str:  # noqa: PLR0911  one return for each kind of typ
         return f"list: {allowed(arguments[0])}"
     if origin is list:
         return "list"
-    if origin is dict or hint is dict:
+    if origin in {dict, Mapping} or hint is dict:
         return "mapping"
     if hasattr(hint, "__metadata__"):
         return _bounded(hint)
