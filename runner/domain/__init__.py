@@ -1,1 +1,1 @@
-"""The nouns: plain frozen values that every other package may hold."""
+"""Values that the packages share: plain frozen dataclasses."""

@@ -102,7 +102,7 @@ class FeatureDrift:
     values: Histogram | None = None
 
     @property
-    def moved(self) -> float:
+    def share_change(self) -> float:
         """Change of the attribution share."""
         return self.share_now - self.share_before
 
@@ -137,7 +137,7 @@ class LabelResult:
     @property
     def top_changes(self) -> tuple[FeatureDrift, ...]:
         """The features by descending change of their attribution share."""
-        return tuple(sorted(self.features, key=lambda feature: (-abs(feature.moved), -feature.distance)))
+        return tuple(sorted(self.features, key=lambda feature: (-abs(feature.share_change), -feature.distance)))
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class Canary:
         records: number of records.
         changed: whether the scores differ by more than rounding.
         difference: largest difference of the scores.
-        moved: attribution shift on these records; None if the estimator settings differ.
+        attribution_shift: attribution shift on these records; None if the estimator settings differ.
     """
 
     records: int
     changed: bool
     difference: float
-    moved: float | None
+    attribution_shift: float | None
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,11 @@ class DriftResult:
     """Result of comparing a window with the reference.
 
     Attributes:
-        level, alone: alert level with the previous windows, and level of this window alone.
+        level: alert level with the previous windows.
+        level_alone: level of this window alone.
         rows_reference, rows_live: number of records compared.
         significance: significance level of the tests, from the accepted number of false alarms per year.
-        smallest: minimum detectable distance of a feature's distributions; above 1, no change is detectable.
+        minimum_detectable_change: smallest detectable distance of a feature's distributions; above 1, none is.
         labels: changes by label.
         segments: changes by segment; empty without `drift.segment_by`.
         separability: area under the ROC curve of the classifier test; None if the test is off.
@@ -196,11 +197,11 @@ class DriftResult:
     """
 
     level: Level
-    alone: Level
+    level_alone: Level
     rows_reference: int
     rows_live: int
     significance: float
-    smallest: float
+    minimum_detectable_change: float
     labels: tuple[LabelResult, ...]
     notes: tuple[str, ...] = ()
     segments: tuple[SegmentResult, ...] = ()

@@ -166,7 +166,8 @@ class HistoryPoint:
 
     Attributes:
         start, end: window, ISO 8601 in UTC.
-        level, alone: alert level, and level of the window alone.
+        level: alert level.
+        level_alone: level of the window alone.
         ndcg, threshold: lowest nDCG of the labels, and the nDCG threshold.
         attribution_shift, total_log2_change: effects, each with its 99th percentile under permutation (`_noise`).
         reference: SHA-256 of the reference's analysis.json.
@@ -176,7 +177,7 @@ class HistoryPoint:
     end: str
     status: Status
     level: Level
-    alone: Level
+    level_alone: Level
     ndcg: float | None
     threshold: float | None
     attribution_shift: float | None

@@ -84,10 +84,10 @@ class Detector:
         joint = self._separability(pairing, significance)
         separable = joint is not None and joint.p is not None and joint.p <= significance
         level = worst([*labels, *segments], least=Level.INFO if separable else Level.NONE)
-        smallest = self.smallest(N, M, pairing.tests, window)
-        return DriftResult(level, level, N, M, significance, smallest, labels, segments=segments, separability=joint)
+        change = self.minimum_detectable_change(N, M, pairing.tests, window)
+        return DriftResult(level, level, N, M, significance, change, labels, segments=segments, separability=joint)
 
-    def smallest(self, reference_rows: int, rows: int, tests: int, window: timedelta) -> float:
+    def minimum_detectable_change(self, reference_rows: int, rows: int, tests: int, window: timedelta) -> float:
         """Return the minimum detectable distance between a feature's distributions; above 1, no change is detectable.
 
         Args:
@@ -259,11 +259,11 @@ def detect_drift(
     result = Detector(policy).find(before.attributions, now.attributions, agg_method, window, parts)
     result = with_causes(replace(result, canary=canary), before.features, now.features, parts, groups)
     result = with_histograms(result, before, now)
-    level = policy.status(past, result.alone)
+    level = policy.status(past, result.level_alone)
     notes = list(result.notes)
-    if level is not result.alone:
+    if level is not result.level_alone:
         rule = f"drift.datapoints_to_alert={policy.datapoints_to_alert} of {policy.evaluation_period}"
-        notes.append(f"this window alone: {result.alone}; with the windows before it: {level} ({rule})")
+        notes.append(f"this window alone: {result.level_alone}; with the windows before it: {level} ({rule})")
     if by and not parts:
         notes.append(f"drift.segment_by={by}: no segment has drift.min_rows={policy.min_rows} records on both sides")
     if canary and canary.changed:

@@ -170,5 +170,5 @@ def canary_summary(canary: Canary) -> str:
     records = plural(canary.records, "reference record")
     if not canary.changed:
         return f"the model is unchanged (checked on {records})"
-    shift = "" if canary.moved is None else f" and attribution shifted by {canary.moved:.1%}"
+    shift = "" if canary.attribution_shift is None else f" and attribution shifted by {canary.attribution_shift:.1%}"
     return f"the model changed: on {records}, scores differ by up to {canary.difference:.2g}{shift}"

@@ -67,10 +67,10 @@ def _join(sentences: Sequence[str]) -> str:
 
 def _alert(ranking: RankingResult, result: DriftResult) -> Iterator[str]:
     """Yield a sentence if the level of this window differs from the alert level, which the headline states."""
-    if result.alone.order > result.level.order and not ranking.violations:
-        yield f"no alert yet: this window alone has level {result.alone.words}"
-    elif result.alone.order < result.level.order:
-        yield f"the alert of earlier windows continues: this window alone has level {result.alone.words}"
+    if result.level_alone.order > result.level.order and not ranking.violations:
+        yield f"no alert yet: this window alone has level {result.level_alone.words}"
+    elif result.level_alone.order < result.level.order:
+        yield f"the alert of earlier windows continues: this window alone has level {result.level_alone.words}"
 
 
 def _findings(ranking: RankingResult, result: DriftResult, label: LabelResult, of: str) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _additions(result: DriftResult) -> Iterator[str]:
     if whole is Level.INSUFFICIENT_DATA and joint and joint.p is not None and joint.p <= result.significance:
         auc = f"AUC {joint.value:.2f}"
         yield f"the attributions changed jointly: a classifier separates live from reference records ({auc})"
-    if result.canary and result.alone is not Level.NONE:
+    if result.canary and result.level_alone is not Level.NONE:
         yield canary_summary(result.canary)
 
 
@@ -117,7 +117,7 @@ def minimum_detectable(policy: DriftPolicy, reference_rows: int, tests: int) -> 
         reference_rows: number of reference records.
         tests: features times labels.
     """
-    changes = {rows: Detector(policy).smallest(reference_rows, rows, tests, HOUR) for rows in SIZES}
+    changes = {rows: Detector(policy).minimum_detectable_change(reference_rows, rows, tests, HOUR) for rows in SIZES}
     shown = [f"{change:.0%} with {rows:,} records" for rows, change in changes.items() if change < 1]
     if not shown:
         return f"minimum detectable change: none with {plural(reference_rows, 'reference record')}"
@@ -125,9 +125,9 @@ def minimum_detectable(policy: DriftPolicy, reference_rows: int, tests: int) -> 
 
 
 def _detectable(result: DriftResult) -> str:
-    if result.smallest >= 1:
+    if result.minimum_detectable_change >= 1:
         return "minimum detectable change: none (too few records)"
-    return f"minimum detectable change: {result.smallest:.0%} of the records of a feature"
+    return f"minimum detectable change: {result.minimum_detectable_change:.0%} of the records of a feature"
 
 
 def _shift(label: LabelResult, of: str = "") -> str:

@@ -158,7 +158,7 @@ class AttributionAnalysis:
         violations = {VIOLATIONS: documents.dump_violations(ranking)} if ranking.violations else {}
         comparison = Comparison(
             level=drift.level if drift else None,
-            level_alone=drift.alone if drift else None,
+            level_alone=drift.level_alone if drift else None,
             effects=Effects.of(drift),
             verdict=ranking,
             material=self.policy.material,
@@ -234,7 +234,7 @@ class AttributionAnalysis:
             return None
         if self.policy.unit == "event":
             live = live.rows(sample_one_per_event(captured.event_lines(), self.policy.seed))
-        comparable = [point.alone for point in context.past if point.reference == reference.digest]
+        comparable = [point.level_alone for point in context.past if point.reference == reference.digest]
         return detect_drift(
             self.policy,
             reference.sample,

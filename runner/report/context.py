@@ -217,10 +217,10 @@ def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str
     if comparison and ndcg:
         yield "nDCG", f"{min(ndcg):.4f} (alert below {comparison.verdict.threshold:g})"
     if result:
-        level, alone = result.level.words, result.alone.words
+        level, alone = result.level.words, result.level_alone.words
         yield "Level", level if level == alone else f"{level} (this window alone: {alone})"
-        smallest = result.smallest
-        change = f"{smallest:.0%} of a feature's records" if smallest < 1 else "none (too few records)"
+        least = result.minimum_detectable_change
+        change = f"{least:.0%} of a feature's records" if least < 1 else "none (too few records)"
         yield "Minimum detectable change", change
     if time:
         yield "Scheduled", f"{charts.format_time(time.scheduled)} UTC"

@@ -116,7 +116,7 @@ def _canary(canary: Canary) -> Check:
     value, state = CHANGED[canary.changed]
     note = f"{plural(canary.records, 'reference record')} explained again: "
     note += f"scores differ by up to {canary.difference:.2g}"
-    note += "" if canary.moved is None else f", attribution shift {canary.moved:.1%}"
+    note += "" if canary.attribution_shift is None else f", attribution shift {canary.attribution_shift:.1%}"
     return Check("Canary", f"scores {value}", state, note)
 
 

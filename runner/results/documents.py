@@ -32,13 +32,15 @@ from runner.errors import UnusableReference
 from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS
 
 DRIFT_VERSION = 2
-EFFECTS = {
+FORMER_KEYS = {
+    "alone": "level_alone",
+    "smallest": "minimum_detectable_change",
     "share_moved": "attribution_shift",
     "share_moved_noise": "attribution_shift_noise",
     "mass": "total_log2_change",
     "mass_noise": "total_log2_change_noise",
 }
-"""Keys of effects by their key in version 1."""
+"""Keys of drift.json by their key in version 1; `moved` of the canary is renamed too."""
 T = TypeVar("T")
 LARGEST = 1e100
 """Limit of the magnitude of attributions, so that their sums stay finite."""
@@ -146,7 +148,7 @@ def load_drift(data: bytes) -> DriftDocument:
         document = _of_this_version(json.loads(data))
         ranking, result = {"threshold": document["threshold"], "drifts": document["ndcg"]}, document["finding"]
         if result is not None:
-            result = {"alone": result["level"], **result}
+            result = {"level_alone": result["level"], **result}
         return DriftDocument(
             ranking=validated(RankingResult, ranking),
             result=None if result is None else validated(DriftResult, result),
@@ -160,14 +162,16 @@ def _of_this_version(document: Any) -> Any:
     if document.get("version") == 1:
         result = document.get("finding") or {}
         labels = [*result.get("labels", ()), *(each for part in result.get("segments", ()) for each in part["labels"])]
-        for holder in [*labels, *document.get("history", ())]:
-            rename_effects(holder)
+        for holder in [result, *labels, *document.get("history", ())]:
+            rename_keys(holder)
+        if canary := result.get("canary"):
+            canary["attribution_shift"] = canary.pop("moved", None)
     return document
 
 
-def rename_effects(holder: dict[str, Any]) -> None:
-    """Give the effects in a document of version 1 the keys of this version."""
-    for former, key in EFFECTS.items():
+def rename_keys(holder: dict[str, Any]) -> None:
+    """Give the values in a document of version 1 the keys of this version."""
+    for former, key in FORMER_KEYS.items():
         if former in holder:
             holder[key] = holder.pop(former)
 

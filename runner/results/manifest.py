@@ -264,7 +264,7 @@ class Manifest:
             end=f"{self.time.window.end:{TIME}}",
             status=self.status,
             level=level,
-            alone=(found and found.level_alone) or level,
+            level_alone=(found and found.level_alone) or level,
             ndcg=found.lowest_ndcg if found else None,
             threshold=found.verdict.threshold if found else None,
             attribution_shift=effects.attribution_shift.value,

@@ -18,7 +18,7 @@ import runner
 from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window, utc
 from runner.domain.publication import AlertHistory
 from runner.results.directory import MANIFEST, SETTINGS, is_unpublished
-from runner.results.documents import damage_as_error, dump_json, rename_effects, validated
+from runner.results.documents import damage_as_error, dump_json, rename_keys, validated
 from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation, Manifest
 
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
@@ -188,7 +188,7 @@ def _comparison_fields(document: dict[str, Any]) -> dict[str, object]:
     """Return the values of a comparison's fields, also from a manifest of an earlier version."""
     level, quality, effects = document.get("level"), document.get("quality"), document.get("effects")
     if effects is not None:
-        rename_effects(effects)
+        rename_keys(effects)
     return {
         "level": level,
         "level_alone": document.get("level_alone", level),

@@ -18,7 +18,7 @@ from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions
 from tests.golden import Golden
 
 REFERENCE = local_attributions(600, 0)
-SAME_MODEL, CHANGED_MODEL = Canary(20, changed=False, difference=0.0, moved=0.0), Canary(20, True, 0.5, 0.2)
+SAME_MODEL, CHANGED_MODEL = Canary(20, changed=False, difference=0.0, attribution_shift=0.0), Canary(20, True, 0.5, 0.2)
 
 
 def scaled(**factors: float) -> Attributions:
@@ -143,7 +143,7 @@ def test_longer_window_has_a_higher_significance_level() -> None:
         Detector(POLICY).find(REFERENCE, local_attributions(300, 1), "mean_abs", each) for each in (HOUR, 24 * HOUR)
     )
     assert daily.significance == pytest.approx(24 * hourly.significance)
-    assert daily.smallest < hourly.smallest
+    assert daily.minimum_detectable_change < hourly.minimum_detectable_change
 
 
 def records(rows: int, seed: int, changed: int | None = None, factor: float = 9.0) -> Explained:
@@ -181,7 +181,7 @@ def test_p_values_are_corrected_for_segments() -> None:
     result, alone = segmented(live), detect_drift(POLICY, records(1500, 0), live, "mean_abs", HOUR)
     for with_segments, single in zip(result.labels[0].features, alone.labels[0].features, strict=True):
         assert with_segments.p == pytest.approx(min(1.0, 2 * single.p))
-    assert result.smallest > alone.smallest
+    assert result.minimum_detectable_change > alone.minimum_detectable_change
     assert alone.segments == ()
 
 
@@ -223,7 +223,7 @@ def test_alert_needs_several_windows(past: list[Level], level: Level) -> None:
     live = records(300, 1)
     live.attributions.phi_NDL[:, 3] *= 8
     found = detect_drift(rule, records(600, 0), live, "mean_abs", HOUR, past=past)
-    assert (found.alone, found.level) == (Level.VIOLATION, level)
+    assert (found.level_alone, found.level) == (Level.VIOLATION, level)
 
 
 def test_too_few_records_ignore_previous_windows() -> None:
@@ -231,7 +231,7 @@ def test_too_few_records_ignore_previous_windows() -> None:
     rule = replace(POLICY, datapoints_to_alert=2, evaluation_period=3)
     few = records(10, 1)
     found = detect_drift(rule, records(600, 0), few, "mean_abs", HOUR, past=[Level.VIOLATION] * 2)
-    assert (found.alone, found.level) == (Level.INSUFFICIENT_DATA, Level.INSUFFICIENT_DATA)
+    assert (found.level_alone, found.level) == (Level.INSUFFICIENT_DATA, Level.INSUFFICIENT_DATA)
 
 
 def test_changed_correlation_is_detected_by_the_classifier() -> None:

@@ -123,7 +123,7 @@ def test_same_model_is_unchanged(golden: Golden) -> None:
     """Rounded scores are the same scores."""
     found = canary(REFERENCE, scaled_scores(REFERENCE, 1 + 1e-9), "mean_abs", comparable=True)
     assert not found.changed
-    assert found.moved == pytest.approx(0, abs=1e-6)
+    assert found.attribution_shift == pytest.approx(0, abs=1e-6)
     golden(canary_summary(found))
 
 
@@ -133,22 +133,22 @@ def test_changed_model_is_reported(golden: Golden) -> None:
     before_D, now_D = (abs(each.phi_NDL[:, :, 0]).mean(axis=0) for each in (REFERENCE, scaled_scores(REFERENCE, 1.5)))
     assert found.changed
     assert found.difference == pytest.approx(abs(REFERENCE.scores_NL).max() / 2)
-    assert found.moved == pytest.approx(abs(before_D / before_D.sum() - now_D / now_D.sum()).sum() / 2)
+    assert found.attribution_shift == pytest.approx(abs(before_D / before_D.sum() - now_D / now_D.sum()).sum() / 2)
     golden(canary_summary(found))
 
 
 def test_other_estimator_settings_have_no_attribution_shift() -> None:
     """Only the scores are compared."""
     same, other = (canary(REFERENCE, scaled_scores(REFERENCE, x), "mean_abs", comparable=False) for x in (1, 2))
-    assert (same.changed, same.moved) == (False, None)
-    assert (other.changed, other.moved) == (True, None)
+    assert (same.changed, same.attribution_shift) == (False, None)
+    assert (other.changed, other.attribution_shift) == (True, None)
 
 
 def test_features_are_matched_by_name() -> None:
     """Another order of the features is no change."""
     order = [3, 1, 4, 0, 2]
     now = replace(REFERENCE, names=tuple(REFERENCE.names[d] for d in order), phi_NDL=REFERENCE.phi_NDL[:, order])
-    assert canary(REFERENCE, now, "mean_abs", comparable=True).moved == pytest.approx(0, abs=1e-12)
+    assert canary(REFERENCE, now, "mean_abs", comparable=True).attribution_shift == pytest.approx(0, abs=1e-12)
 
 
 def test_another_number_of_outputs_is_another_model() -> None:

@@ -78,5 +78,5 @@ def test_level_that_differs_from_the_headline_is_explained_first(level: Level, a
     """The headline states the alert level, which depends on earlier windows."""
     live = local_attributions(300, 1, SCALES * ([1, 1, 1, 8, 1] if alone is Level.VIOLATION else [1, 1, 1, 1, 1]))
     ranking = rank_labels(mean_abs(REFERENCE), mean_abs(live), 0.5)
-    result = replace(Detector(POLICY).find(REFERENCE, live, "mean_abs", HOUR), level=level, alone=alone)
+    result = replace(Detector(POLICY).find(REFERENCE, live, "mean_abs", HOUR), level=level, level_alone=alone)
     golden(f"{headline(ranking, result)}: {sentence(ranking, result, mean_abs(REFERENCE), mean_abs(live))}")

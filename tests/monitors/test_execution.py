@@ -90,11 +90,11 @@ def test_canary_records_detect_a_changed_model(tmp_path: Path, golden: Golden) -
     """Attributions of canary records change with the model, not with the inputs of the window."""
     stage = changed(monitor(tmp_path, [[70, 2, 1]] * 3), policy=replace(POLICY, min_rows=2))
     same = found(stage.run(WINDOW))["canary"]
-    assert (same["records"], same["changed"], same["difference"], same["moved"]) == (3, False, 0, 0)
+    assert (same["records"], same["changed"], same["difference"], same["attribution_shift"]) == (3, False, 0, 0)
     other_model = changed(stage, model=Formula(interacting)).run(WINDOW)
     other = found(other_model)["canary"]
     assert other["changed"]
-    assert other["moved"] > 0
+    assert other["attribution_shift"] > 0
     golden("\n".join(notes(other_model)))
     without = changed(stage, policy=replace(POLICY, min_rows=2, canary_rows=0)).run(WINDOW)
     assert found(without)["canary"] is None
@@ -127,7 +127,7 @@ def test_alert_needs_enough_windows(tmp_path: Path, golden: Golden) -> None:
         write(tmp_path, f"{hour:02}/00-00-000-x.jsonl", sent)
         start = utc(f"2026-01-05T{hour:02}:00Z")
         executed.append(stage.run(Window(start, start + HOUR)))
-    levels = [(found(each)["level"], found(each)["alone"]) for each in executed]
+    levels = [(found(each)["level"], found(each)["level_alone"]) for each in executed]
     assert levels[0] == ("none", "violation")
     assert levels[1] == ("violation", "violation")
     assert levels[2][0] == "violation"
@@ -135,7 +135,7 @@ def test_alert_needs_enough_windows(tmp_path: Path, golden: Golden) -> None:
     assert [len(notes(each)) for each in executed] == [1, 0, 1]
     golden("\n".join(note for each in executed for note in notes(each)))
     history = orjson.loads((Path(executed[2].directory) / "drift.json").read_bytes())["history"]
-    assert [point["alone"] for point in history] == ["violation", "violation"]
+    assert [point["level_alone"] for point in history] == ["violation", "violation"]
 
 
 def test_path_of_the_reference_may_contain_date_codes(tmp_path: Path, golden: Golden) -> None:

@@ -169,7 +169,7 @@ def full_drift_result(live: GlobalAttributions, reference: GlobalAttributions) -
     segment = SegmentResult("Sex = 1", Level.VIOLATION, 1200, 150, tuple(labels))
     return replace(
         result,
-        alone=Level.VIOLATION,
+        level_alone=Level.VIOLATION,
         labels=tuple(labels),
         segments=(few, segment),
         separability=Effect(0.875, 0.5625, 0.001),

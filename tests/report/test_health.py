@@ -52,7 +52,7 @@ def test_checks_show_the_figures_of_the_documents(
 
 def test_an_unchanged_canary_is_good(golden: Golden) -> None:
     """With other estimator settings, only scores are compared, so the note has no attribution shift."""
-    check = checks(replace(CANARY, changed=False, moved=None))["Canary"]
+    check = checks(replace(CANARY, changed=False, attribution_shift=None))["Canary"]
     assert check.state is State.GOOD
     assert "%" not in check.note
     golden(str(check))

@@ -194,7 +194,7 @@ def test_documents_of_earlier_versions_are_rendered(golden: Golden) -> None:
     drift = drift_document(REFERENCE, full_drift_result(LIVE, REFERENCE), history(4))
     document = json.loads(dump_drift(drift))
     del document["history"]
-    for key in ("alone", "segments", "separability", "canary"):
+    for key in ("level_alone", "segments", "separability", "canary"):
         del document["finding"][key]
     for label in document["finding"]["labels"]:
         for feature in label["features"]:

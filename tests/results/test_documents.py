@@ -22,6 +22,7 @@ from runner.errors import UnusableReference
 from runner.results import documents
 from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS, amend
 from runner.results.documents import (
+    FORMER_KEYS,
     DriftDocument,
     dump_analysis,
     dump_drift,
@@ -117,7 +118,7 @@ def test_drift_round_trip() -> None:
     point = HistoryPoint("a", "b", Status.FAILED, Level.NONE, Level.NONE, None, 0.9, 0.5, None, None, None, "ab")
     result = replace(
         Detector(POLICY).find(local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR),
-        canary=Canary(9, changed=True, difference=0.5, moved=None),
+        canary=Canary(9, changed=True, difference=0.5, attribution_shift=None),
     )
     data = dump_drift(DriftDocument(verdict, result, ATTRIBUTIONS, (point, point)))
     back = load_drift(data)
@@ -138,7 +139,7 @@ def test_documents_are_strict_json(golden: Golden) -> None:
         dump_json({"value": float("nan")})
 
 
-def test_effects_of_version_1_have_the_keys_of_this_version() -> None:
+def test_version_1_is_read_with_the_keys_of_this_version() -> None:
     """Labels, segments and history are renamed; a feature called mass keeps its name."""
     result = Detector(POLICY).find(local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR)
     result = replace(result, segments=(SegmentResult("a", Level.INFO, 6, 3, result.labels),))
@@ -146,8 +147,8 @@ def test_effects_of_version_1_have_the_keys_of_this_version() -> None:
     point = HistoryPoint("a", "b", Status.COMPLETED, Level.NONE, Level.NONE, None, 0.9, 0.5, 0.1, 0.25, 0.125, None)
     document = DriftDocument(RankingResult(0.9, ()), result, against, (point,))
     data = dump_drift(document).replace(b'"version": 2', b'"version": 1')
-    for key, former in ((b"attribution_shift", b"share_moved"), (b"total_log2_change", b"mass")):
-        data = data.replace(b'"%s' % key, b'"%s' % former)
+    for former, key in FORMER_KEYS.items():
+        data = data.replace(f'"{key}"'.encode(), f'"{former}"'.encode())
     assert b"share_moved_noise" in data
     assert dump_drift(load_drift(data)) == dump_drift(document)
 
