@@ -107,7 +107,7 @@ class Fields:
         is_json = self.content_type == "application/json"
         rows = self._many_rows(document) if is_json else [self._one_row(document)]
         if len(rows) > 1:
-            problem = f"data.features={self.features!r} returns {plural(len(rows), 'record')}, expected one"
+            problem = f"data.features={_shown(self.features)} returns {plural(len(rows), 'record')}, expected one"
             raise RecordError("features_not_found", f"{problem}: {_json(document)}")
         return self.scalars(rows[0])
 
@@ -185,7 +185,7 @@ class Fields:
 
     def _not_found(self, found: Any, document: Any, expected: str) -> RecordError:
         result = "nothing" if found is None else f"{_json(found)}, which is not {expected},"
-        problem = f"data.features={self.features!r} returns {result} in {_json(document)}"
+        problem = f"data.features={_shown(self.features)} returns {result} in {_json(document)}"
         return RecordError("features_not_found", problem)
 
     def _cells(self, rows: list[list[Any]], count: int) -> list[Any]:
@@ -205,7 +205,7 @@ class Fields:
         if not values or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             result = "nothing" if found is None else f"{_json(found)}, which is not a number,"
             where = _json(body.documents[0] if len(body.documents) == 1 else body.documents)
-            raise RecordError("score_not_found", f"data.score={self.score!r} returns {result} in {where}")
+            raise RecordError("score_not_found", f"data.score={_shown(self.score)} returns {result} in {where}")
         return [float(value) for value in values]
 
 
@@ -221,6 +221,10 @@ def _unpacked(found: Any) -> list[Any]:
 
 def _all_null(values: list[Any]) -> bool:
     return all(value is None for value in values)
+
+
+def _shown(expression: str | None) -> str:
+    return "null" if expression is None else repr(expression)
 
 
 def _json(value: Any) -> str:

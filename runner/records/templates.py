@@ -90,6 +90,8 @@ class ParsedTemplate:
             ) from error
         except RecursionError as error:
             raise template_error(key, f"{snippet(text)} is nested too deeply", example) from error
+        except UnicodeEncodeError as error:
+            raise template_error(key, f"{error.object!r} contains an unpaired surrogate", example) from error
         except ValueError as error:
             raise template_error(key, str(error), example) from error
 

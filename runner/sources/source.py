@@ -50,8 +50,7 @@ def selected(captured: Captured, rows: NDArray[np.intp]) -> Captured:
 def hash_order(features: pl.DataFrame) -> NDArray[np.intp]:
     """Return the indices of records in the order of their hashes, which is the same for the same records.
 
-    The hash of a duplicate depends on the number of its predecessors, so that each content has the probability of its
-    share.
+    Duplicates have different hashes, so that each content is sampled in proportion to its frequency.
     """
     keys_N = hash_rows(features)[0]
     return mix_bits(keys_N + GOLDEN_RATIO * _occurrences(keys_N)).argsort()
