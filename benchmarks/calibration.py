@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
 from runner.drift.detect import Detector
+from runner.drift.pairing import segments
 from runner.drift.policy import YEAR, AlertPolicy, DriftPolicy
 from runner.drift.ranking import rank_labels
-from runner.drift.segments import segments
 from runner.engine import Engine
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator

@@ -15,7 +15,7 @@ from hydra import initialize_config_dir
 from runner import cli
 from runner.config import compose, wiring
 from runner.console import track
-from runner.domain.publication import Publication
+from runner.domain.executions import Publication
 
 ROOT = Path(mkdtemp(prefix="shapwatch-"))
 

@@ -10,7 +10,19 @@ The packages, from top to bottom; imports only go down:
 * `records`, `explain` and `drift` are the core: pure functions over arrays and tables.
 * `domain` contains the types that all packages share; `protocols` the interfaces between them; `errors` the errors.
 
-Start with `domain`, `protocols.py` and `monitors/execution.py`.
+Start with `domain`, `protocols.py` and `the package `monitors`.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+PACKAGE = Path(__file__).parent
+
+
+def resource(folder: str) -> Path:
+    """Return a folder of data files: inside the installed package, or at the top of a checkout."""
+    inside = PACKAGE / folder
+    return inside if inside.is_dir() else PACKAGE.parent / folder

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runner.paths import PACKAGE, resource
+from runner import PACKAGE, resource
 from runner.subprocesses import SNAPSHOT
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 
 SNIPPET_CHARACTERS = 120
 NAMES_SHOWN = 10

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runner.domain.attributions import Additive, Calls, Margin
-    from runner.domain.publication import Publication
+    from runner.domain.executions import Publication
 
 
 Item = TypeVar("Item")

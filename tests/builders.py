@@ -22,8 +22,8 @@ from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
+from runner.monitors import Monitor, ResultWriter
 from runner.monitors.attributions import AttributionAnalysis
-from runner.monitors.execution import Monitor, ResultWriter
 from runner.protocols import Model
 from runner.records.capture import encode
 from runner.report.render import Report

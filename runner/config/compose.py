@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from runner import resource
 from runner.config.settings import Settings
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import SettingsError
 from runner.models.http import Http
-from runner.paths import resource
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.durations import duration
 from runner.scheduling.timetable import dump

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from runner import resource
 from runner.domain.executions import Status
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.drift.ranking import ndcg
 from runner.explain.explainers import EXPLAINERS
-from runner.paths import resource
 from runner.results.directory import ANALYSIS, put
 from runner.results.documents import load_analysis
 from runner.results.manifest import Manifest

@@ -21,8 +21,8 @@ from runner.errors import SettingsError
 from runner.explain.estimator import Explaining
 from runner.models.local_endpoint import LocalEndpoint
 from runner.models.remote import Remote
+from runner.monitors import Monitor, ResultWriter
 from runner.monitors.attributions import AttributionAnalysis
-from runner.monitors.execution import Monitor, ResultWriter
 from runner.protocols import Model, Track
 from runner.publish.dispatch import publish_all
 from runner.results.manifest_file import Provenance, versions

@@ -1,6 +1,7 @@
-"""Numbers of settings that the pure core declares: pydantic validates them, and the core does not import pydantic.
+"""Numbers of settings that the pure core declares, and numbers in messages.
 
-Bounds are those of `annotated_types`; pydantic reads them, and the markers of this module, from the annotations.
+Bounds are those of `annotated_types`; pydantic reads them, and the markers of this module, from the annotations. The
+core does not import pydantic.
 """
 
 from __future__ import annotations
@@ -31,3 +32,12 @@ Finite = Annotated[float, _Constraint("allow_inf_nan", False)]
 """A float that is neither infinite nor NaN."""
 Count = Annotated[Integer, Gt(0), Lt(2**40)]
 Seed = Annotated[Integer, Ge(0), Lt(2**63)]
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun in the singular or plural.
+
+    >>> plural(1, "file"), plural(1204, "record")
+    ('1 file', '1,204 records')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Explained
 from runner.domain.drift import Canary, DriftResult, FeatureDrift, Histogram, LabelResult
-from runner.drift.segments import Segment
+from runner.drift.pairing import Segment
 from runner.drift.significance import critical, distance
 from runner.errors import snippet
 

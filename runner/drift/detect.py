@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, Explained
 from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level, SegmentResult, worst
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.drift.causes import with_causes, with_histograms
 from runner.drift.effects import (
     Pair,
@@ -31,10 +31,9 @@ from runner.drift.effects import (
     share,
     total_log2_change,
 )
-from runner.drift.pairing import Pairing, pair
+from runner.drift.pairing import Pairing, Segment, pair, segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg
-from runner.drift.segments import Segment, segments
 from runner.drift.significance import critical, holm, separability, smirnov
 
 NOISE = 0.99

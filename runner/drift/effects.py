@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Canary
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.drift.pairing import pair
 
 

@@ -1,18 +1,132 @@
-"""Pairing: reference and live local attributions, matched by the names of features and labels.
+"""Pairing: reference and live local attributions matched by the names of features and labels, and their segments.
 
 Array letters: N reference records, M live records, D features.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions
 from runner.drift.ranking import match_features, match_labels
-from runner.drift.segments import Segment
+from runner.errors import SegmentError
+
+MOST = 10
+"""Segments at most; rarer values form the segment `all others`."""
+QUARTERS = (0.25, 0.5, 0.75)
+"""Quantiles of the reference that divide numbers with more than `MOST` distinct values."""
+MISSING, REST = "missing", "all others"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A named part of the records: indices into the reference records and the live records, ascending."""
+
+    name: str
+    reference_N: NDArray[np.intp]
+    live_M: NDArray[np.intp]
+
+    @property
+    def smaller(self) -> int:
+        """Number of records on the smaller side."""
+        return min(len(self.reference_N), len(self.live_M))
+
+
+def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) -> tuple[Segment, ...]:
+    """Divide records by the value of a feature or an expression, in the order of the values.
+
+    Values with fewer than `min_rows` records on one side are pooled, and so are the rarest values beyond `MOST`. The
+    pooled segment comes last and may still be too small. If every value would be pooled, there are no segments.
+
+    Args:
+        by: name of a feature, or a SQL expression over features.
+        before: inputs of the reference records.
+        now: inputs of the live records.
+        min_rows: smallest number of records of a segment on each side.
+
+    Raises:
+        SegmentError: if `by` is neither, or does not have one value for each record.
+    """
+    names, before_N, now_M = _named(_values(by, before), _values(by, now))
+    had, has = (Counter(side.tolist()) for side in (before_N, now_M))
+    smaller = {name: min(had[name], has[name]) for name in names}
+    largest = sorted(names, key=lambda name: -smaller[name])[:MOST]
+    own = [name for name in names if name in largest and smaller[name] >= min_rows]
+    parts = [Segment(f"{by}: {name}", np.flatnonzero(before_N == name), np.flatnonzero(now_M == name)) for name in own]
+    if not parts:
+        return ()
+    others = [np.flatnonzero(~np.isin(side, own)) for side in (before_N, now_M)]
+    return (*parts, Segment(f"{by}: {REST}", *others)) if any(map(len, others)) else tuple(parts)
+
+
+def _values(by: str, features: pl.DataFrame) -> pl.Series:
+    if by in features.columns:
+        return features[by]
+    try:
+        values = features.select(pl.sql_expr(by).alias("segment"))["segment"]
+    except pl.exceptions.PolarsError as error:
+        raise SegmentError(by, str(error).splitlines()[0]) from error
+    if len(values) != features.height:
+        raise SegmentError(by, f"the expression has {len(values)} values for {features.height} records")
+    return values
+
+
+def _named(before: pl.Series, now: pl.Series) -> tuple[list[str], NDArray[np.str_], NDArray[np.str_]]:
+    """Return the segment names in order, and the segment name of each record.
+
+    Numbers with many distinct values are divided at the quartiles of the reference.
+    """
+    numbers = before.dtype.is_numeric() and now.dtype.is_numeric()
+    if numbers and before.n_unique() > MOST:
+        cuts = np.unique([before.quantile(quarter, "lower") for quarter in QUARTERS]).astype(np.float64)
+        shown = [f"{cut:g}" for cut in cuts]
+        between = [f"above {low} to {high}" for low, high in pairwise(shown)]
+        names = [f"up to {shown[0]}", *between, f"above {shown[-1]}"]
+        return [*names, MISSING], _binned(before, cuts, names), _binned(now, cuts, names)
+    before_N, now_M = _labels(before, numbers), _labels(now, numbers)
+    return sorted({*before_N.tolist(), *now_M.tolist()}, key=_in_order), before_N, now_M
+
+
+def _in_order(name: str) -> tuple[bool, float, str]:
+    """Return a sort key: numbers by value, then strings."""
+    try:
+        return False, float(name), ""
+    except ValueError:
+        return True, 0.0, name
+
+
+def _binned(values: pl.Series, cuts: NDArray[np.float64], names: list[str]) -> NDArray[np.str_]:
+    placed = np.array(names)[np.searchsorted(cuts, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left")]
+    return np.where(values.is_null().to_numpy(), MISSING, placed)
+
+
+def _labels(values: pl.Series, numbers: bool) -> NDArray[np.str_]:
+    """Return each value as a string; equal numbers have one string whether they are stored as integers or floats."""
+    labels = {value: f"{value:.15g}" if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
+    return np.array([labels.get(value, MISSING) for value in values.to_list()], dtype=np.str_)
+
+
+def sample_one_per_event(events: pl.DataFrame, seed: int) -> NDArray[np.intp]:
+    """Return the indices of one random record of each event, ascending.
+
+    Args:
+        events: one row for each record; records of one event have equal rows.
+        seed: seed of the random choice.
+
+    >>> sample_one_per_event(pl.DataFrame({"line": [1, 1, 2, 3, 3]}), 0).tolist()
+    [0, 2, 4]
+    """
+    event_M = events.select(pl.struct(pl.all()).rank("dense")).to_series().to_numpy()
+    order_M = np.random.default_rng(seed).permutation(len(event_M))
+    _, first = np.unique(event_M[order_M], return_index=True)
+    indices: NDArray[np.intp] = np.sort(order_M[first])
+    return indices
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from math import isnan
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 
 TRUE, FALSE = ("1", "true"), ("0", "false")
 NOT_PROBABILITIES = "log loss is undefined: scores are not probabilities"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, FeatureDrift, Headline, LabelResult, Level, RankingResult, worst
 from runner.domain.executions import HOUR
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.drift.detect import Detector
 from runner.drift.effects import canary_summary, rank, share
 from runner.drift.policy import DriftPolicy

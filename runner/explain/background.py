@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import BackgroundError
 from runner.explain.masking import hash_rows
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import BackgroundError, EndpointError, ModelAnswerError, ModelInputError
 from runner.explain import background as backgrounds
 from runner.explain.game import logit, predict

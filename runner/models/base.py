@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import (
     ArtifactError,
     MissingInput,

@@ -18,7 +18,7 @@ from pydantic import PlainValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link, label_names
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import ModelInputError, SettingsError
 from runner.models.base import LocalModel
 from runner.records.payloads import encode_records

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import ArtifactError, ModelInputError
 from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
 from runner.models.base import LocalModel, check_width

@@ -19,9 +19,8 @@ from pydantic import Field, FiniteFloat
 from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Calls
-from runner.domain.numbers import Count
+from runner.domain.numbers import Count, plural
 from runner.domain.records import Payload
-from runner.domain.text import plural
 from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
 from runner.models.base import Headers
 from runner.models.transport import Call, Transport, in_order

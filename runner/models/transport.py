@@ -12,8 +12,8 @@ from threading import Event, Lock, Thread
 from typing import Any, NamedTuple, TypeVar
 
 from runner.domain.attributions import Calls
+from runner.domain.numbers import plural
 from runner.domain.records import PROBE
-from runner.domain.text import plural
 from runner.errors import EndpointError, snippet
 
 FIRST_BACKOFF, MAX_BACKOFF, MAX_RETRY_AFTER = 0.1, 10.0, 60.0

@@ -1,1 +1,296 @@
-"""Monitors: the execution of a monitor over a window, and the analyses of its records."""
+"""One execution of a monitor: claims its directory, reads the window, analyses it, and writes and publishes the result.
+
+Besides the command line, only this module catches errors: an error becomes a Failed execution with a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Protocol
+
+from runner import subprocesses
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import DriftResult
+from runner.domain.executions import Execution, Publication, Status, Window
+from runner.domain.records import Captured
+from runner.errors import OccupiedTarget, ShapwatchError, os_error_message
+from runner.report.render import Report
+from runner.results import directory, manifest_file
+from runner.results.directory import REJECTED, REPORT
+from runner.results.documents import DriftDocument
+from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest
+from runner.results.manifest_file import Provenance, Stopwatch
+from runner.sources.source import WindowReader
+
+
+@dataclass(frozen=True)
+class ResultWriter:
+    """Writer of result directories.
+
+    Attributes:
+        report: renderer of the report.
+        provenance: parts of the manifest that do not depend on the data.
+    """
+
+    report: Report
+    provenance: Provenance
+
+    def write(
+        self,
+        target: Path,
+        manifest: Manifest,
+        files: Mapping[str, bytes | IO[bytes]],
+        stopwatch: Stopwatch,
+        attributions: GlobalAttributions | None = None,
+        drift: DriftDocument | None = None,
+    ) -> Manifest:
+        """Replace a directory by the result, and return the manifest with notes on parts of the report that failed.
+
+        Args:
+            target: directory.
+            manifest: manifest without timings.
+            files: documents by name.
+            stopwatch: durations of the steps so far.
+            attributions: global attributions of the report; None after a failure.
+            drift: drift statistics of the report; None without a comparison.
+
+        Raises:
+            OccupiedTarget: if the directory contains files that no execution writes.
+        """
+        with stopwatch.step("report"):
+            reports, failures = self.report.attempt(manifest, attributions, drift)
+        manifest = replace(manifest, notes=(*manifest.notes, *failures), timings=stopwatch.seconds)
+        directory.commit(target, {**files, **manifest_file.common_files(manifest, reports, self.provenance)})
+        return manifest
+
+
+Files = Mapping[str, bytes | IO[bytes]]
+
+
+@dataclass(frozen=True)
+class ExecutionSlot:
+    """Window and scheduled time of an execution, and the directory of its result."""
+
+    window: Window
+    scheduled: datetime
+    target: Path
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Result of the analysis of a window.
+
+    Attributes:
+        headline, sentence: verdict in two or three words, and in a sentence.
+        notes: notes for readers of the report.
+        captured: records of the result; a sample if the analysis used only some records.
+        explanation, comparison: sections of the manifest.
+        documents: documents by file name.
+        local_files: context manager of large files by file name; they exist while it is open.
+        attributions, drift: contents of the report.
+        ndcg: nDCG by label.
+    """
+
+    status: Status
+    headline: str
+    sentence: str
+    notes: Sequence[str]
+    captured: Captured
+    explanation: Explanation
+    comparison: Comparison
+    documents: Mapping[str, bytes]
+    attributions: GlobalAttributions
+    ndcg: Mapping[str, float]
+    drift: DriftDocument
+    local_files: AbstractContextManager[Mapping[str, IO[bytes]]] = field(default_factory=lambda: nullcontext({}))
+
+
+class Analysis(Protocol):
+    """The analysis that a monitor makes of each window, such as `AttributionAnalysis`."""
+
+    def prepare(self, slot: ExecutionSlot) -> Callable[[Captured, Stopwatch], Findings]:
+        """Read the reference of a window, and return the function that analyses its records.
+
+        Raises:
+            ShapwatchError: if the window cannot be analysed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A monitor of an endpoint.
+
+    Attributes:
+        name, endpoint: parts of the directory of an execution, `{root}/{endpoint}/{name}/yyyy/mm/dd/hh`.
+        source: source of the records.
+        analysis: analysis of each window.
+        writer: writer of the results.
+        root: directory of all executions.
+        publish: function that publishes a result, and returns a message for each sink that failed.
+    """
+
+    name: str
+    endpoint: str
+    source: WindowReader
+    analysis: Analysis
+    writer: ResultWriter
+    root: Path
+    publish: Callable[[Publication], Sequence[str]]
+
+    def run(self, window: Window, scheduled: datetime | None = None) -> Execution:
+        """Execute the monitor over a window; a failure, too, has a result in the directory of the scheduled time.
+
+        Args:
+            window: window to analyse.
+            scheduled: scheduled time in UTC; None for the first full hour after the window.
+        """
+        at = scheduled or window.scheduled
+        slot = ExecutionSlot(window, at, directory.execution_directory(self.root, self.endpoint, self.name, at))
+        captured = None
+        with ExitStack() as stack:
+            try:
+                _claim(slot)
+                analyse = self.analysis.prepare(slot)
+                captured = stack.enter_context(self.source.read(window))
+                stopwatch = Stopwatch(self.writer.provenance.clock)
+                with stopwatch.step("read"):
+                    self.source.check(captured, window)
+                return self._complete(slot, analyse(captured, stopwatch), stopwatch)
+            except (ShapwatchError, OSError) as error:
+                return self._fail(slot, error, captured)
+
+    def _complete(self, slot: ExecutionSlot, findings: Findings, stopwatch: Stopwatch) -> Execution:
+        """Write and publish the result of an analysis."""
+        manifest = replace(
+            self._manifest(slot, findings.status, findings.headline, findings.sentence),
+            notes=(*findings.notes, *rejection_notes(findings.captured)),
+            counts=CaptureCounts.of(findings.captured),
+            explanation=findings.explanation,
+            comparison=findings.comparison,
+        )
+        with findings.local_files as local:
+            files: Files = {**findings.documents, **_rejected(findings.captured), **local}
+            notes = self._write(slot, manifest, files, stopwatch, findings)
+        failures = self._publish(
+            slot,
+            findings.status,
+            findings.sentence,
+            attributions=findings.attributions,
+            ndcg=dict(findings.ndcg),
+            drift=findings.drift.result,
+        )
+        lines = [
+            f"{findings.status}, {slot.window}. {findings.headline}: {findings.sentence}",
+            *(f"note: {note}" for note in notes),
+            str(slot.target / REPORT),
+            *failures,
+        ]
+        return Execution("\n  ".join(lines), status=findings.status, directory=str(slot.target.absolute()))
+
+    def _fail(self, slot: ExecutionSlot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
+        """Write and publish a failure; the result of an earlier execution is never replaced by one."""
+        message = os_error_message(error) if isinstance(error, OSError) else str(error)
+        reason = error.reason if isinstance(error, ShapwatchError) else message
+        lines = [f"Failed, {slot.window}: {message}"]
+        directory = str(slot.target.absolute())
+        if manifest_file.is_finished(slot.target):
+            lines.append(f"the result of the earlier execution in {slot.target} is unchanged")
+        else:
+            try:
+                self._write_failure(slot, message, reason, captured)
+                lines.append(str(slot.target / REPORT))
+            except (ShapwatchError, OSError) as failure:
+                directory = ""
+                cause = os_error_message(failure) if isinstance(failure, OSError) else str(failure)
+                lines.append(f"there is no report: {cause}")
+            lines += self._publish(slot, Status.FAILED, message, written=bool(directory))
+        return Execution("\n  ".join(lines), False, directory, Status.FAILED, failure_reason=reason)
+
+    def _write_failure(self, slot: ExecutionSlot, message: str, reason: str, captured: Captured | None) -> None:
+        manifest = replace(
+            self._manifest(slot, Status.FAILED, "Failed", message),
+            failure_reason=reason,
+            counts=CaptureCounts.of(captured) if captured else None,
+        )
+        files = _rejected(captured) if captured else {}
+        self._write(slot, manifest, files, Stopwatch(self.writer.provenance.clock))
+
+    def _manifest(self, slot: ExecutionSlot, status: Status, headline: str, sentence: str) -> Manifest:
+        window = f"{slot.window.start:%FT%TZ}/{slot.window.end:%FT%TZ}"
+        stage = {"window": window, "scheduled": f"{slot.scheduled:%FT%TZ}", "attached": "false"}
+        return Manifest(
+            stage="monitor",
+            status=status,
+            headline=headline,
+            sentence=sentence,
+            monitor=self.name,
+            versions=self.writer.provenance.versions,
+            command=subprocesses.reproduction(kind="monitor", **stage),
+            time=ExecutionTime(self.endpoint, slot.window, slot.scheduled),
+        )
+
+    def _write(
+        self,
+        slot: ExecutionSlot,
+        manifest: Manifest,
+        files: Files,
+        stopwatch: Stopwatch,
+        findings: Findings | None = None,
+    ) -> list[str]:
+        """Write the result and the index of all executions, and return the notes."""
+        shown = (findings.attributions, findings.drift) if findings else (None, None)
+        written = self.writer.write(slot.target, manifest, files, stopwatch, *shown)
+        return [*written.notes, *self.writer.report.put_index(self.root / self.endpoint / self.name)]
+
+    def _publish(
+        self,
+        slot: ExecutionSlot,
+        status: Status,
+        sentence: str,
+        written: bool = True,
+        attributions: GlobalAttributions | None = None,
+        ndcg: dict[str, float] | None = None,
+        drift: DriftResult | None = None,
+    ) -> Sequence[str]:
+        """Publish the result, and return a message for each sink that failed."""
+        return self.publish(
+            Publication(
+                monitor=self.name,
+                endpoint=self.endpoint,
+                window=slot.window,
+                scheduled=slot.scheduled,
+                status=status,
+                sentence=sentence,
+                report=str(slot.target.absolute() / REPORT) if written else "",
+                directory=slot.target if written else None,
+                attributions=attributions,
+                ndcg=ndcg or {},
+                drift=drift,
+                history=manifest_file.alert_history(slot.target),
+            )
+        )
+
+
+def _claim(slot: ExecutionSlot) -> None:
+    """Check that the directory is free, or contains an execution over the same window."""
+    directory.claim(slot.target)
+    stored = manifest_file.stored_window(slot.target)
+    if manifest_file.is_finished(slot.target) and stored not in {None, slot.window}:
+        raise OccupiedTarget(slot.target, f"contains an execution over {stored}")
+
+
+def _rejected(captured: Captured) -> dict[str, IO[bytes]]:
+    captured.rejections.seek(0)  # an earlier attempt to write it may have failed
+    return {REJECTED: captured.rejections} if captured.rejected else {}
+
+
+def rejection_notes(captured: Captured) -> list[str]:
+    """Return the number of rejected records for each reason, with an example."""
+    counts = captured.rejected
+    total = captured.records + sum(counts.values())
+    return [f"rejected for {one.kind}, {counts[one.kind]} of {total} records: {one}" for one in captured.examples]

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
 from runner.domain.drift import Canary, DriftResult, RankingResult
 from runner.domain.executions import HistoryPoint, Status, Window
+from runner.domain.numbers import plural
 from runner.domain.records import Captured
-from runner.domain.text import plural
 from runner.drift.detect import detect_drift
 from runner.drift.effects import canary
+from runner.drift.pairing import sample_one_per_event
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
-from runner.drift.segments import sample_one_per_event
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
 from runner.explain.estimator import Explaining
 from runner.explain.preflight import parity, preflight
-from runner.monitors.execution import ExecutionSlot, Findings
+from runner.monitors import ExecutionSlot, Findings
 from runner.protocols import calls_made
 from runner.results import directory, documents, manifest, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, VIOLATIONS

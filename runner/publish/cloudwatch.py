@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from runner.domain.publication import Publication
+from runner.domain.executions import Publication
 from runner.errors import PublishError, snippet
 from runner.publish.dispatch import optional_import
 from runner.publish.metrics import label_metrics

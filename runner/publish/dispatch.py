@@ -8,8 +8,8 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from threading import Thread
 
-from runner.domain.publication import Publication
-from runner.domain.text import plural
+from runner.domain.executions import Publication
+from runner.domain.numbers import plural
 from runner.errors import PublishError, snippet
 from runner.protocols import Sink
 

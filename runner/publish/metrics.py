@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import LabelResult
-from runner.domain.executions import Status
-from runner.domain.publication import Publication
+from runner.domain.executions import Publication, Status
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
 from runner.domain.drift import Level
-from runner.domain.executions import ExecutionState, Status
-from runner.domain.publication import Publication
+from runner.domain.executions import ExecutionState, Publication, Status
 from runner.errors import PublishError
 from runner.publish.dispatch import optional_import, silence
 from runner.results import directory

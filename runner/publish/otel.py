@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
+from runner.domain.executions import METRICS, Publication
 from runner.domain.numbers import Count
-from runner.domain.publication import METRICS, Publication
 from runner.errors import PublishError
 from runner.publish.dispatch import optional_import, silence
 from runner.publish.metrics import metrics

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from runner.domain.executions import METRICS, Publication
 from runner.domain.numbers import Count
-from runner.domain.publication import METRICS, Publication
 from runner.errors import PublishError, os_error_message
 from runner.publish.metrics import metrics
 from runner.types import FilePath

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
+from runner.domain.numbers import plural
 from runner.domain.records import Payload
-from runner.domain.text import plural
 from runner.errors import RecordError, snippet
 from runner.records.expressions import compiled, finder
 from runner.records.payloads import Body, Format, Scalar, parse_payload

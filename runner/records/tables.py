@@ -16,8 +16,8 @@ from typing import NamedTuple, TypeVar
 import orjson
 import polars as pl
 
+from runner.domain.numbers import plural
 from runner.domain.records import Event, Rejection
-from runner.domain.text import plural
 from runner.errors import RecordError, snippet
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar

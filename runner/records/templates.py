@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import snippet
 from runner.records.payloads import Scalar
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.domain.executions import HistoryPoint, utc
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import ReportError
 from runner.report import tables
 from runner.report.labels import Feature, Label, largest

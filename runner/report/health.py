@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from runner.domain.attributions import Calls
 from runner.domain.drift import Canary, DriftResult
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.drift.performance import Quality
 from runner.explain.preflight import Parity
 from runner.results.manifest import CaptureCounts, DatasetCounts, Explanation, Manifest

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from runner import resource
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.numbers import Count
 from runner.errors import ReportError, os_error_message
-from runner.paths import resource
 from runner.report import charts, context, notebook, pdf
 from runner.report import index as indexes
 from runner.report.charts import Drawing

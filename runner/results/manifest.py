@@ -13,8 +13,8 @@ import polars as pl
 from runner.domain.attributions import Attributions, Calls
 from runner.domain.drift import DriftResult, Effect, Level, RankingResult
 from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window
+from runner.domain.numbers import plural
 from runner.domain.records import Captured
-from runner.domain.text import plural
 from runner.drift.performance import Quality
 from runner.explain import background as backgrounds
 from runner.explain.estimator import Estimator

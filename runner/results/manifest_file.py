@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 
 import runner
-from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window, utc
-from runner.domain.publication import AlertHistory
+from runner.domain.executions import AlertHistory, ExecutionState, HistoryPoint, Status, Window, utc
 from runner.results.directory import MANIFEST, SETTINGS, is_unpublished
 from runner.results.documents import damage_as_error, dump_json, rename_keys, validated
 from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation, Manifest

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.records.fields import Fields
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id

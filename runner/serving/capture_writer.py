@@ -16,7 +16,7 @@ from threading import Condition, Thread
 from typing import Protocol
 
 from runner import storage
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import StorageError, os_error_message
 from runner.records.capture import file_name
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 
 import polars as pl
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import RecordError
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar, parse_body

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from runner import storage
 from runner.domain.executions import HOUR, Window
-from runner.domain.numbers import Integer
+from runner.domain.numbers import Integer, plural
 from runner.domain.records import PROBE, Line
-from runner.domain.text import plural
 from runner.drift import performance
 from runner.drift.performance import Quality
 from runner.errors import RecordError, snippet

@@ -13,8 +13,8 @@ import polars as pl
 
 from runner import storage
 from runner.domain.executions import Window
+from runner.domain.numbers import plural
 from runner.domain.records import Line, Rejection
-from runner.domain.text import plural
 from runner.errors import RecordError, snippet
 from runner.records.payloads import Format, Scalar, parse_body
 from runner.records.tables import Record, table_part

@@ -13,9 +13,8 @@ from annotated_types import Gt, Le
 from pydantic import AfterValidator
 
 from runner.domain.executions import LONGEST, Execution, Outcome, Status, Window
-from runner.domain.numbers import Integer
+from runner.domain.numbers import Integer, plural
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
-from runner.domain.text import plural
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Track
 from runner.scheduling.daemon.declaration import Declaration

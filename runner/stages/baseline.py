@@ -11,14 +11,14 @@ from typing import IO, Literal
 from runner import subprocesses
 from runner.domain.attributions import Explained
 from runner.domain.executions import Outcome, Status
-from runner.domain.text import plural
+from runner.domain.numbers import plural
+from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
-from runner.drift.segments import segments
 from runner.drift.summary import minimum_detectable
 from runner.explain.estimator import Explaining
 from runner.explain.preflight import preflight
-from runner.monitors.execution import ResultWriter
+from runner.monitors import ResultWriter
 from runner.protocols import calls_made
 from runner.results import documents, manifest
 from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, writing

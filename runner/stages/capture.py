@@ -13,8 +13,8 @@ import polars as pl
 
 from runner import storage
 from runner.domain.executions import Outcome, Window
+from runner.domain.numbers import plural
 from runner.domain.records import Captured
-from runner.domain.text import plural
 from runner.results.documents import dump_json
 from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Interval

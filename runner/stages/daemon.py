@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from runner.domain.executions import Outcome
-from runner.domain.numbers import Finite, Integer
+from runner.domain.numbers import Finite, Integer, plural
 from runner.domain.schedules import ExecutionRecord, Snapshot
-from runner.domain.text import plural
 from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error_message
 from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration

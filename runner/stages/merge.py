@@ -13,9 +13,8 @@ from annotated_types import Ge, Le
 
 from runner import storage
 from runner.domain.executions import HOUR, Outcome, Window
-from runner.domain.numbers import Integer
+from runner.domain.numbers import Integer, plural
 from runner.domain.records import Event, Line
-from runner.domain.text import plural
 from runner.errors import NoData, RecordError, SettingsError
 from runner.protocols import Track
 from runner.records import capture, ground_truth

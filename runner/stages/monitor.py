@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner.domain.executions import Execution, Outcome
-from runner.monitors.execution import Monitor
+from runner.monitors import Monitor
 from runner.scheduling.daemon.process import end_with_parent, log_context, result_line
 from runner.types import NO_OTHER_KEYS, Instant, Interval
 

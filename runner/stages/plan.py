@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runner import storage
 from runner.domain.attributions import Calls
 from runner.domain.executions import Outcome, Window
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.drift.sequential import SequentialStopping
 from runner.explain.estimator import Explaining
 from runner.explain.preflight import Preflight, preflight, preflight_rows

@@ -14,9 +14,8 @@ import polars as pl
 
 from runner import storage
 from runner.domain.executions import Outcome
-from runner.domain.numbers import Count, Finite, Seed
+from runner.domain.numbers import Count, Finite, Seed, plural
 from runner.domain.records import Event, Payload
-from runner.domain.text import plural
 from runner.errors import SettingsError
 from runner.protocols import Model, Track
 from runner.records import capture

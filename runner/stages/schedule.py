@@ -12,9 +12,8 @@ import orjson
 from annotated_types import Gt, Le
 
 from runner.domain.executions import Outcome, Status
-from runner.domain.numbers import Integer
+from runner.domain.numbers import Integer, plural
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
-from runner.domain.text import plural
 from runner.scheduling.api_documents import (
     as_json,
     execution_summary,

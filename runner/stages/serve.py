@@ -13,7 +13,7 @@ import polars as pl
 from annotated_types import MinLen
 
 from runner.domain.executions import Outcome
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 from runner.errors import ModelAnswerError, ModelInputError, SettingsError, ShapwatchError
 from runner.models.base import LocalModel
 from runner.protocols import Model

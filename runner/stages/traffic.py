@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from runner.domain.executions import Outcome
-from runner.domain.numbers import Count, Finite
-from runner.domain.text import plural
+from runner.domain.numbers import Count, Finite, plural
 from runner.errors import EndpointError, SettingsError, snippet
 from runner.protocols import Item, Track
 from runner.records.templates import Template

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.demo.build import array_list, tar_gz, zip_archive
 from runner.errors import ArtifactError
 from runner.models import archives
 from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
 from tests.conftest import DEMO
+from tests.demo_files import array_list, tar_gz, zip_archive
 from tests.golden import Golden
 
 MEMBER = "model_algo-1"

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.demo.build import array_list, linear_learner_archive, tar_gz, zip_archive
 from runner.errors import ArtifactError, MissingInput, ModelInputError
 from runner.models import linear_learner
 from runner.models.linear_learner import LinearLearner
 from tests.builders import DEMO_MODEL, PUBLISHED
+from tests.demo_files import array_list, linear_learner_archive, tar_gz, zip_archive
 from tests.golden import Golden
 from tests.models.contract import ModelContract
 from tests.models.trees import FEATURES as TREE_FEATURES

@@ -16,8 +16,7 @@ from runner import cli
 from runner.config.compose import validate
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Effect, LabelResult, Level
-from runner.domain.executions import Status, Window
-from runner.domain.publication import AlertHistory, Publication
+from runner.domain.executions import AlertHistory, Publication, Status, Window
 from runner.protocols import Sink
 from runner.publish.prometheus import Prometheus
 

@@ -16,8 +16,7 @@ import pytest
 from moto.cloudwatch.models import cloudwatch_backends
 
 from runner import cli
-from runner.domain.executions import HOUR, ExecutionState, Status
-from runner.domain.publication import AlertHistory, Publication
+from runner.domain.executions import HOUR, AlertHistory, ExecutionState, Publication, Status
 from runner.protocols import Sink
 from runner.publish.dispatch import publish_all
 from tests.builders import WINDOW, manifest, monitor

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.domain.publication import Publication
+from runner.domain.executions import Publication
 from runner.errors import PublishError
 from runner.publish.dispatch import publish_all
 from tests.golden import Golden

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.domain.drift import Level
+from runner.domain.executions import AlertHistory, Status
 from runner.domain.executions import ExecutionState as State
-from runner.domain.executions import Status
-from runner.domain.publication import AlertHistory
 from runner.errors import PublishError
 from runner.publish.dispatch import publish_all
 from runner.publish.notify import Notify, message

@@ -8,8 +8,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from runner.domain.drift import Level
-from runner.domain.executions import Status
-from runner.domain.publication import Publication
+from runner.domain.executions import Publication, Status
 from runner.errors import PublishError
 from runner.publish.prometheus import Prometheus
 from tests.golden import Golden

@@ -12,8 +12,7 @@ import pytest
 
 from runner.domain.attributions import Calls
 from runner.domain.drift import Level
-from runner.domain.executions import ExecutionState, Status
-from runner.domain.publication import AlertHistory
+from runner.domain.executions import AlertHistory, ExecutionState, Status
 from runner.drift.performance import Quality
 from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator

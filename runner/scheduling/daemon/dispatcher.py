@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from runner.domain.numbers import plural
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus, Snapshot
-from runner.domain.text import plural
 from runner.errors import MissingSnapshot
 from runner.results import directory
 from runner.scheduling.daemon.supervisor import Supervisor

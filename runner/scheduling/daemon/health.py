@@ -17,8 +17,7 @@ from typing import Any
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from runner.domain.executions import Status
-from runner.domain.publication import METRICS
+from runner.domain.executions import METRICS, Status
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import LedgerError, SettingsError
 from runner.results.directory import MANIFEST

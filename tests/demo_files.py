@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner import PACKAGE
 from runner.domain.attributions import label_names
 from runner.models.linear import LinearModel
 
-HERE = Path(__file__).parent
+DEMO = PACKAGE / "demo"
 FEATURES, BASELINE_ROWS, SEED, REGULARISATION = 10, 299, 0, 0.1
 PLANS_ROWS = 300
 REGIONS = ("north", "south", "Zürich", 'so-called "west", inner')
@@ -146,5 +147,5 @@ def _write_csv(path: Path, rows: list[list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    build(HERE)
-    print(f"wrote {HERE}")
+    build(DEMO)
+    print(f"wrote {DEMO}")

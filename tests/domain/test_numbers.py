@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.domain.text import plural
+from runner.domain.numbers import plural
 
 
 @pytest.mark.parametrize(

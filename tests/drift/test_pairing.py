@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.drift.segments import MOST, sample_one_per_event, segments
+from runner.drift.pairing import MOST, sample_one_per_event, segments
 from runner.errors import SegmentError
 from tests.golden import Golden
 
