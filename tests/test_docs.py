@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from itertools import zip_longest
@@ -93,6 +94,18 @@ def test_marked_commands_exist() -> None:
             assert importlib.util.find_spec(words[2]) is not None
         else:
             assert command.page == "docs/operations.md"
+
+
+def test_named_targets_and_extras_exist() -> None:
+    """Targets of make and extras of pip within sentences and tables exist."""
+    targets = set(re.findall(r"^(\w+):", text("Makefile"), re.MULTILINE))
+    extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
+    for path in PAGES:
+        page = path.read_text("utf-8")
+        assert set(re.findall(r"`make (\w+)", page)) <= targets
+        assert {name for names in re.findall(r"shapwatch\[([a-z,]+)\]", page) for name in names.split(",")} <= set(
+            extras
+        )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(CHECKOUT).as_posix())
