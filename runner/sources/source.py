@@ -1,4 +1,4 @@
-"""The protocol of sources, the reader of a window, and samples of its records.
+"""The protocol of sources, the collector of their records, the reader of a window, and samples of its records.
 
 A sample contains the same records for any division into files and lines.
 
