@@ -70,7 +70,7 @@ class ShapwatchError(Exception):
     """Base class of all errors with a message for a person.
 
     Attributes:
-        REMEDY: what a reader can do, as shown in the documentation.
+        REMEDY: instruction to the reader in the documentation.
     """
 
     REMEDY: ClassVar[str]

@@ -16,7 +16,7 @@ class Metric:
     """A finite number with its dimensions.
 
     Attributes:
-        name: a key of `publication.METRICS`.
+        name: a key of `METRICS`.
         value: the number.
         dimensions: label, feature or status; endpoint and monitor come from the publication.
     """
