@@ -107,7 +107,7 @@ def test_commands_of_the_quickstart_run(tmp_path: Path, golden: Golden) -> None:
 def test_commands_of_the_guides_run(tmp_path: Path) -> None:
     """The guides work on the results of the quickstart, here on two of its hours."""
     for hour in ("09", "11"):
-        run(f"python -m runner stage=replay stage.start=2026-01-05T{hour}:00:00Z", tmp_path)
+        run(f"python -m runner stage=replay stage.count=90 stage.start=2026-01-05T{hour}:00:00Z", tmp_path)
     run("python -m runner stage=baseline", tmp_path)
     run("python -m runner stage=monitor stage.window=2026-01-05T11", tmp_path)
     monitor = tmp_path / "output/monitor/breast-cancer/breast-cancer-monitor/2026/01/05"
@@ -142,7 +142,7 @@ def test_commands_of_an_endpoint_run(
 
 def test_commands_of_sweeps_and_engines_run(tmp_path: Path) -> None:
     """Two sweeps, and executions with processes of this machine and with a Dask cluster."""
-    run("python -m runner stage=replay stage.start=2026-01-05T09:00:00Z", tmp_path)
+    run("python -m runner stage=replay stage.count=90 stage.start=2026-01-05T09:00:00Z", tmp_path)
     run("python -m runner stage=baseline", tmp_path)
     from distributed import LocalCluster
 
