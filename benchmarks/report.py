@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runner.domain.attributions import GlobalAttributions
-from runner.report import index
+from runner.report.render import MOST_EXECUTIONS
 from runner.results.directory import MANIFEST, PDF, REPORT
 from runner.results.documents import DriftDocument
 from runner.results.manifest import Manifest
@@ -93,11 +93,12 @@ def reports(folder: Path, repeat: int) -> Iterator[dict[str, Any]]:
 
 def listing(folder: Path, repeat: int) -> Iterator[dict[str, Any]]:
     """Yield seconds and size of the page of a monitor."""
-    for i in range(index.MOST):
+    for i in range(MOST_EXECUTIONS):
         at = folder / f"2026/{i // 644 + 1:02}/{i // 23 % 28 + 1:02}/{i % 23 + 1:02}"
         samples.write(at, {MANIFEST: dump_manifest(samples.EXECUTION)})
     seconds = median(lambda: samples.REPORT.index(folder), repeat)
-    yield {"executions": index.MOST, "seconds": round(seconds, 2), "html_kb": len(samples.REPORT.index(folder)) // 1000}
+    size = len(samples.REPORT.index(folder)) // 1000
+    yield {"executions": MOST_EXECUTIONS, "seconds": round(seconds, 2), "html_kb": size}
 
 
 def main() -> None:

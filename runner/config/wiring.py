@@ -24,7 +24,7 @@ from runner.models.remote import Remote
 from runner.monitors import Monitor, ResultWriter
 from runner.monitors.attributions import AttributionAnalysis
 from runner.protocols import Model, Track
-from runner.publish.dispatch import publish_all
+from runner.publish import publish_all
 from runner.results.manifest_file import Provenance, versions
 from runner.scheduling.daemon.process import launch
 from runner.sources.batch_transform import BatchTransformSource

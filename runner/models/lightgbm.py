@@ -17,8 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Link
 from runner.errors import ArtifactError
-from runner.models.base import installed, reading
-from runner.models.boosted_trees import CATEGORICAL, BoostedTrees
+from runner.models.base import CATEGORICAL, BoostedTrees, installed, reading
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:

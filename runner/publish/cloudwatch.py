@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.executions import Publication
 from runner.errors import PublishError, snippet
-from runner.publish.dispatch import optional_import
+from runner.publish import optional_import
 from runner.publish.metrics import label_metrics
 from runner.types import Seconds
 

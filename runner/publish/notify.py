@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from runner.domain.drift import Level
 from runner.domain.executions import ExecutionState, Publication, Status
 from runner.errors import PublishError
-from runner.publish.dispatch import optional_import, silence
+from runner.publish import optional_import, silence
 from runner.results import directory
 from runner.types import Variable
 

@@ -14,7 +14,7 @@ from runner.domain.executions import HistoryPoint, utc
 from runner.domain.numbers import plural
 from runner.errors import ReportError
 from runner.report import tables
-from runner.report.labels import Feature, Label, largest
+from runner.report.sections import Feature, Label, largest
 from runner.report.tables import ReportTable, make_table
 from runner.report.templates import Templates
 

@@ -12,8 +12,7 @@ from runner.domain.executions import Status
 from runner.report import charts, health, sections
 from runner.report.charts import Figure
 from runner.report.health import Check, State
-from runner.report.labels import Label, compare_labels
-from runner.report.sections import Section
+from runner.report.sections import Label, Section, compare_labels
 from runner.report.tables import ReportTable
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
 from runner.results.documents import DriftDocument

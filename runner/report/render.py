@@ -1,28 +1,159 @@
-"""The report of an execution: a page, a PDF and a notebook with the same figures."""
+"""The report of an execution (page, PDF and notebook with the same figures), and the page of all executions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from runner import resource
 from runner.domain.attributions import GlobalAttributions
+from runner.domain.executions import HistoryPoint
 from runner.domain.numbers import Count
 from runner.errors import ReportError, os_error_message
-from runner.report import charts, context, notebook, pdf
-from runner.report import index as indexes
+from runner.report import charts, context, notebook
 from runner.report.charts import Drawing
-from runner.report.context import Page
+from runner.report.context import Page, capitalize, state
+from runner.report.health import State
 from runner.report.templates import Templates
-from runner.results.directory import INDEX, NOTEBOOK, PDF, REPORT, put
+from runner.results.directory import INDEX, MANIFEST, NOTEBOOK, PDF, REPORT, put
 from runner.results.documents import DriftDocument
 from runner.results.manifest import Manifest
-from runner.results.manifest_file import newest_executions
+from runner.results.manifest_file import newest_executions, read_manifest
 from runner.types import NO_OTHER_KEYS, FilePath
+
+ACCESSIBLE = "ua-1"
+"""PDF/UA-1, the standard of accessible PDF."""
+MISSING_GLYPH = "could not be displayed with"
+"""Part of typst's message about a character that no font contains; PDF/UA forbids it."""
+
+
+def compile_pdf(template: Path, page: Page) -> bytes:
+    """Return the PDF of a typst template, which receives the page as JSON, never as source.
+
+    The PDF conforms to PDF/UA-1 with typst's embedded fonts. Names with other characters use fonts of the machine. If
+    these lack a character too, a box is shown, and the PDF is tagged but does not claim conformance.
+
+    Raises:
+        ReportError: if the template cannot be compiled, with file and line.
+    """
+    import typst
+
+    sys_inputs = {"page": json.dumps(asdict(page), ensure_ascii=False)}
+
+    def attempt(embedded_only: bool, standards: list[Any]) -> bytes:
+        document = typst.compile(
+            template,
+            root=template.parent,
+            ignore_system_fonts=embedded_only,
+            format="pdf",
+            sys_inputs=sys_inputs,
+            pdf_standards=standards,
+            timestamp=0,
+        )
+        assert isinstance(document, bytes)  # noqa: S101  a PDF is one file
+        return document
+
+    problem: typst.TypstError | None = None
+    for embedded_only, standards in ((True, [ACCESSIBLE]), (False, [ACCESSIBLE]), (True, [])):
+        try:
+            return attempt(embedded_only, standards)
+        except typst.TypstError as error:
+            problem = error
+            if MISSING_GLYPH not in error.diagnostic:
+                break
+    assert problem is not None  # noqa: S101  otherwise an attempt has returned
+    source = re.search(r"┌─ .*?([^/\s]+):(\d+):\d+", problem.diagnostic)
+    where = f"{template.with_name(source[1])}:{source[2]}" if source else str(template)
+    raise ReportError(where, " ".join([problem.message, *problem.hints])) from problem
+
+
+MOST_EXECUTIONS = 1_000
+"""Executions that the page lists, newest first."""
+
+
+@dataclass(frozen=True)
+class ExecutionRow:
+    """Execution in the list, formatted.
+
+    Attributes:
+        directory: path relative to the folder of the monitor.
+        report: path of the report relative to the folder; empty if there is none.
+        point: point in the timeline; None if the manifest is damaged.
+    """
+
+    directory: str
+    report: str
+    headline: str
+    state: State
+    status: str
+    sentence: str
+    window: str = ""
+    level: str = ""
+    ndcg: str = ""
+    attribution_shift: str = ""
+    point: HistoryPoint | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """Content of the page of a monitor."""
+
+    title: str
+    monitor: str
+    endpoint: str
+    rows: tuple[ExecutionRow, ...]
+    most: int = MOST_EXECUTIONS
+
+    @property
+    def points(self) -> list[HistoryPoint]:
+        """The timeline, oldest first."""
+        return [row.point for row in self.rows[::-1] if row.point]
+
+
+def index_page(title: str, folder: Path, directories: Sequence[Path]) -> Index:
+    """Return the content of the page of a monitor.
+
+    Args:
+        title: the title of the reports.
+        folder: the folder of the monitor.
+        directories: the directories of its executions, newest first.
+    """
+    rows = tuple(_row(folder, directory) for directory in directories)
+    return Index(title, folder.name, folder.parent.name, rows)
+
+
+def _row(folder: Path, directory: Path) -> ExecutionRow:
+    """Return the row of an execution; for a damaged manifest, the row describes the problem."""
+    path = directory.relative_to(folder).as_posix()
+    report = f"{path}/{REPORT}" if (directory / REPORT).is_file() else ""
+    try:
+        manifest = read_manifest(directory)
+        if manifest is None or manifest.time is None or manifest.history_point is None:
+            raise ValueError(f"{MANIFEST} does not describe an execution")
+    except ValueError as error:
+        return ExecutionRow(path, report, "Not readable", State.WARNING, "unknown", f"{error}.")
+    point, level = manifest.history_point, manifest.comparison and manifest.comparison.level
+    return ExecutionRow(
+        directory=path,
+        report=report,
+        headline=manifest.headline,
+        state=state(manifest.headline),
+        status=manifest.status,
+        sentence=capitalize(manifest.sentence),
+        window=str(manifest.time.window),
+        level=level.words if level else "",
+        ndcg="" if point.ndcg is None else f"{point.ndcg:.4f}",
+        attribution_shift="" if point.attribution_shift is None else f"{point.attribution_shift:.1%}",
+        point=point,
+    )
+
 
 MOST_LABELS, MOST_ROWS = 100, 2_000
 """Labels, and rows of features of all labels together, on the page and in the notebook; the documents contain all."""
@@ -81,7 +212,7 @@ class Report:
         Raises:
             ReportError: if the template or the chart is invalid.
         """
-        page = indexes.index(self.title, folder, newest_executions(folder, indexes.MOST))
+        page = index_page(self.title, folder, newest_executions(folder, MOST_EXECUTIONS))
         chart = None
         if page.points:
             figure = charts.Figure("timeline", "timeline", "Timeline", "", tuple(map(asdict, page.points)))
@@ -124,7 +255,7 @@ class Report:
         figures = [
             replace(drawing, svg=charts.with_pdf_font(drawing.svg), data=(), filled=None) for drawing in drawings
         ]
-        return pdf.compile_template(self._templates.find("report.typ"), replace(page, figures=tuple(figures)))
+        return compile_pdf(self._templates.find("report.typ"), replace(page, figures=tuple(figures)))
 
     def _notebook(self, page: Page, drawings: list[Drawing]) -> bytes:
         constants = notebook.script_context(page.agg_method) if page.labels else {}

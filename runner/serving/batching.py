@@ -21,8 +21,7 @@ import polars as pl
 from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
 from runner.records.payloads import Scalar
-from runner.serving.requests import RequestError, RequestRecords, Types
-from runner.serving.responses import encode_response
+from runner.serving.requests import RequestError, RequestRecords, Types, encode_response
 
 MAX_BATCH_ROWS = 4096
 """Maximum rows of joined requests."""

@@ -1,4 +1,4 @@
-"""Parsing of request bodies into rows with one type per column."""
+"""Request bodies as rows with one type per column, and responses of models without a format of their own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import polars as pl
 
 from runner.domain.numbers import plural
 from runner.errors import RecordError
+from runner.protocols import Model, ResponseEncoder
 from runner.records.fields import Fields
-from runner.records.payloads import Format, Scalar, parse_body
+from runner.records.payloads import Format, Scalar, encode_records, parse_body
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ANY_FORMAT = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
@@ -135,3 +136,18 @@ def _types(kinds: Kinds) -> Types:
 def _type(kinds: Iterable[type]) -> type[pl.DataType] | None:
     """Return the column type for some value types, or None if they differ."""
     return COLUMN_TYPES.get(frozenset(kinds) - {NoneType})
+
+
+def encode_response(model: Model, features: pl.DataFrame, accept: str) -> str:
+    """Return the response body of the model's endpoint: in the model's own format, or with `score` per record.
+
+    A record with several outputs has a list of scores.
+
+    Raises:
+        ValueError: if the media type is not supported.
+    """
+    if isinstance(model, ResponseEncoder):
+        return model.encode_response(features, accept)
+    scores_NL = model.predict(features).tolist()
+    records = [{"score": scores if len(scores) > 1 else scores[0]} for scores in scores_NL]
+    return encode_records(records, scores_NL, accept)

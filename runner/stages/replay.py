@@ -21,7 +21,7 @@ from runner.protocols import Model, Track
 from runner.records import capture
 from runner.records.payloads import encoding
 from runner.records.templates import Template
-from runner.serving.responses import encode_response
+from runner.serving.requests import encode_response
 from runner.sources.batch_transform import encode_manifest
 from runner.sources.dataset import Dataset, MiniBatch, mini_batches, rescaled
 from runner.types import NO_OTHER_KEYS, Instant, Rate

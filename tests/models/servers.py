@@ -25,7 +25,7 @@ from runner.models.sagemaker import SageMaker
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.records.payloads import encoding
-from runner.serving.responses import encode_response
+from runner.serving.requests import encode_response
 
 DEFAULTS: dict[str, Any] = {
     "content_type": "application/jsonlines",

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import ArtifactError
-from runner.models import archives
-from runner.models.archives import parse_arrays, unpack_tar, unpack_zip
+from runner.models import linear_learner
+from runner.models.linear_learner import parse_arrays, unpack_tar, unpack_zip
 from tests.conftest import DEMO
 from tests.demo_files import array_list, tar_gz, zip_archive
 from tests.golden import Golden
@@ -131,7 +131,7 @@ def test_invalid_extended_header_is_rejected(path: Path, headers: dict[str, str]
 
 def test_gzip_bomb_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """An archive with an uncompressed size above the limit is an error."""
-    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100_000)
+    monkeypatch.setattr(linear_learner, "MAX_ARCHIVE_BYTES", 100_000)
     path.write_bytes(tar_gz({MEMBER: bytes(1_000_000)}))
     assert path.stat().st_size < 10_000
     with golden.raises(ArtifactError):
@@ -140,7 +140,7 @@ def test_gzip_bomb_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch, gold
 
 def test_sparse_bomb_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse member with a size above the limit is an error."""
-    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100_000)
+    monkeypatch.setattr(linear_learner, "MAX_ARCHIVE_BYTES", 100_000)
     member = tarfile.TarInfo(MEMBER)
     member.pax_headers = {"GNU.sparse.size": "1000000", "GNU.sparse.map": "999999,1"}
     member.size = 1
@@ -181,7 +181,7 @@ def test_changed_zip_is_read_or_rejected(method: int) -> None:
 
 def test_zip_bomb_is_rejected(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """An archive with a declared uncompressed size above the limit is an error."""
-    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100_000)
+    monkeypatch.setattr(linear_learner, "MAX_ARCHIVE_BYTES", 100_000)
     with golden.raises(ArtifactError):
         unpack_zip(PATH, compressed_zip(bytes(1_000_000), zipfile.ZIP_DEFLATED))
 
@@ -190,7 +190,7 @@ def test_zip_bomb_with_wrong_size_does_not_fill_the_memory(monkeypatch: pytest.M
     """An archive with a wrong declared size is not unpacked beyond the limit."""
     size = 50_000_000
     bomb = compressed_zip(bytes(size), zipfile.ZIP_DEFLATED).replace(struct.pack("<I", size), struct.pack("<I", 10))
-    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 1_000_000)
+    monkeypatch.setattr(linear_learner, "MAX_ARCHIVE_BYTES", 1_000_000)
     tracemalloc.start()
     try:
         with pytest.raises(ArtifactError):

@@ -21,7 +21,7 @@ from runner.errors import ArtifactError, EndpointError, MissingInput, SettingsEr
 from runner.protocols import Model, RemoteModel, calls_made
 from runner.records.fields import Fields
 from runner.records.payloads import Format, encoding
-from runner.serving.responses import encode_response
+from runner.serving.requests import encode_response
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.models.contract import ModelContract

@@ -18,7 +18,7 @@ from moto.cloudwatch.models import cloudwatch_backends
 from runner import cli
 from runner.domain.executions import HOUR, AlertHistory, ExecutionState, Publication, Status
 from runner.protocols import Sink
-from runner.publish.dispatch import publish_all
+from runner.publish import publish_all
 from tests.builders import WINDOW, manifest, monitor
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden

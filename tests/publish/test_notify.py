@@ -16,7 +16,7 @@ from runner.domain.drift import Level
 from runner.domain.executions import AlertHistory, Status
 from runner.domain.executions import ExecutionState as State
 from runner.errors import PublishError
-from runner.publish.dispatch import publish_all
+from runner.publish import publish_all
 from runner.publish.notify import Notify, message
 from tests.golden import Golden
 from tests.models.servers import ReceivedRequest, Reply, Responder, RunningServer, always, serving

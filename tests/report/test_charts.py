@@ -9,7 +9,7 @@ import pytest
 
 from runner.report import charts
 from runner.report.charts import Drawing, Figure
-from runner.report.labels import Feature, Label
+from runner.report.sections import Feature, Label
 from runner.report.templates import Templates
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import Effect, LabelRanking, LabelResult, Level, RankingResult
 from runner.drift.effects import rank, share
-from runner.report.labels import Label, compare_features, compare_labels, largest
+from runner.report.sections import Label, compare_features, compare_labels, largest
 from tests.report.samples import drift_document, drift_result
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)

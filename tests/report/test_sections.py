@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import Effect, LabelRanking, Level, SegmentResult
 from runner.report import sections
-from runner.report.labels import Label, compare_features
+from runner.report.sections import Label, compare_features
 from tests.golden import Golden
 from tests.report.samples import drift_result
 

@@ -23,7 +23,7 @@ from runner.records.fields import Fields
 from runner.serving.app import MAX_BODY_BYTES, Application
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
-from runner.serving.responses import encode_response
+from runner.serving.requests import encode_response
 from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive

@@ -23,8 +23,7 @@ from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.serving.batching import MAX_BATCH_ROWS, RequestBatcher
-from runner.serving.requests import RequestError, RequestReader
-from runner.serving.responses import encode_response
+from runner.serving.requests import RequestError, RequestReader, encode_response
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden

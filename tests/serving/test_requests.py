@@ -9,7 +9,8 @@ import pytest
 
 from runner.records.fields import Fields
 from runner.records.payloads import Format
-from runner.serving.requests import RequestError, RequestReader
+from runner.serving.requests import RequestError, RequestReader, encode_response
+from tests.formula_models import Formula
 from tests.golden import Golden
 
 LINE = b'{"features":[1,"a"]}'
@@ -110,3 +111,42 @@ def test_other_number_of_values_than_headers_is_rejected(body: bytes, golden: Go
 def test_column_types(column: list[Any], dtype: type[pl.DataType]) -> None:
     """Integers become floats if a column also has floats or integers beyond 64 bits."""
     assert RequestReader(fields()).with_types([[value] for value in column]).types == (dtype,)
+
+
+FEATURES = pl.DataFrame({"x": [1.0, 2.0], "y": [0.5, 0.25]})
+LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
+
+
+@pytest.mark.parametrize(
+    ("accept", "body"),
+    [
+        (LINES, '{"score":1.0}\n{"score":2.0}\n'),
+        (JSON, '{"predictions": [{"score": 1.0}, {"score": 2.0}]}'),
+        (CSV, "1.0\n2.0\n"),
+    ],
+)
+def test_one_output_is_a_number(accept: str, body: str) -> None:
+    """Each record has one score."""
+    model = Formula(lambda features: features["x"].to_numpy())
+    assert encode_response(model, FEATURES, accept) == body
+
+
+@pytest.mark.parametrize(
+    ("accept", "body"),
+    [
+        (LINES, '{"score":[1.0,0.5]}\n{"score":[2.0,0.25]}\n'),
+        (JSON, '{"predictions": [{"score": [1.0, 0.5]}, {"score": [2.0, 0.25]}]}'),
+        (CSV, "1.0,0.5\n2.0,0.25\n"),
+    ],
+)
+def test_several_outputs_are_a_list(accept: str, body: str) -> None:
+    """Each record has a list of scores, or several columns in CSV."""
+    model = Formula(lambda features: features.to_numpy(), label_headers=("x", "y"))
+    assert encode_response(model, FEATURES, accept) == body
+
+
+def test_no_records_have_no_lines() -> None:
+    """Without records, the list of predictions is empty."""
+    model = Formula(lambda features: features["x"].to_numpy())
+    assert encode_response(model, FEATURES.clear(), JSON) == '{"predictions": []}'
+    assert encode_response(model, FEATURES.clear(), LINES) == encode_response(model, FEATURES.clear(), CSV) == ""

@@ -11,7 +11,7 @@ import pytest
 
 from runner.domain.executions import Publication
 from runner.errors import PublishError
-from runner.publish.dispatch import publish_all
+from runner.publish import publish_all
 from tests.golden import Golden
 from tests.publish.publications import SECRET, publication
 
