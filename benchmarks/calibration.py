@@ -31,9 +31,9 @@ from runner.drift.pairing import segments
 from runner.drift.policy import YEAR, AlertPolicy, DriftPolicy
 from runner.drift.ranking import rank_labels
 from runner.engine import Engine
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.exact import Exact
+from runner.explain.task import Aggregation
 from runner.models.linear_learner import LinearLearner
 
 ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))

@@ -29,8 +29,7 @@ from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.supervisor import HeartbeatMonitor, Supervisor
-from runner.scheduling.ledger.leadership import Leadership
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Leadership, Ledger
 from runner.scheduling.timetable import load
 from runner.stages.daemon import Daemon, DaemonStage
 

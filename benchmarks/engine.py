@@ -23,9 +23,9 @@ import polars as pl
 from benchmarks.cases import ADULT_BASELINE, adult, untracked
 from runner.engine import Engine
 from runner.explain import background as backgrounds
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.kernel import Kernel
+from runner.explain.task import Aggregation
 from runner.models.lightgbm import Lightgbm
 from runner.protocols import Model
 from tests.dask_cluster import dask_cluster

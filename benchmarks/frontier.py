@@ -23,7 +23,6 @@ import polars as pl
 from benchmarks import engine
 from benchmarks.cases import Case, Matrix, categories, logistic, thirty, trees, untracked
 from runner.engine import Engine
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers import Explainer
 from runner.explain.explainers.clarify import Clarify, regression
@@ -31,6 +30,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.gaussian_process import complete, posterior
+from runner.explain.task import Aggregation
 from runner.protocols import Model, as_additive
 
 SAMPLES = (50, 100, 200, 500, 1000, 2000)

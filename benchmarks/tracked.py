@@ -23,7 +23,6 @@ import polars as pl
 from benchmarks.cases import untracked
 from benchmarks.frontier import ENGINE
 from runner.explain import background
-from runner.explain.aggregate import Aggregation
 from runner.explain.control_variate import LogitAdditive
 from runner.explain.estimator import Estimator
 from runner.explain.explainers import Explainer
@@ -32,6 +31,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.game_explainer import GameExplainer
 from runner.explain.gaussian_process import complete, posterior
+from runner.explain.task import Aggregation
 from runner.models.linear import LinearModel
 from tests.explain.games import tree_games
 

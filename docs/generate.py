@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 from runner import errors
 from runner import types as values
 from runner.config.settings import Publish, Settings
-from runner.scheduling.durations import Duration
+from runner.scheduling.timetable import Duration
 
 CHECKOUT = Path(__file__).parents[1]
 CONF = CHECKOUT / "conf"

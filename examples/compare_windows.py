@@ -18,9 +18,9 @@ from runner.drift.detect import detect_drift
 from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
 from runner.explain import background
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.linear import LinearExplainer
+from runner.explain.task import Aggregation
 from runner.models.linear_learner import LinearLearner
 
 DEMO = Path(runner.__file__).parent / "demo"

@@ -11,9 +11,9 @@ import runner
 from runner.console import track
 from runner.engine import Engine
 from runner.explain import background
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.kernel import Kernel
+from runner.explain.task import Aggregation
 from runner.models.linear_learner import LinearLearner
 
 DEMO = Path(runner.__file__).parent / "demo"

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, StringCons
 
 from runner import urls
 from runner.domain.executions import Window, utc
-from runner.records.expressions import compiled
+from runner.records.fields import compiled
 
 EARLIEST, LATEST = 1970, 9000
 """Years of valid windows and times."""

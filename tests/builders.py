@@ -16,10 +16,10 @@ from runner.domain.executions import Window, utc
 from runner.domain.records import Event, Payload
 from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator, Explaining
 from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
+from runner.explain.task import Aggregation
 from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.monitors import Monitor, ResultWriter

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from runner.domain.executions import Status
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.history_samples import MONITOR_FOLDER, TrafficHistory, settle
 from tests.processes import daemon
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import ExecutionRecord
 from runner.results.directory import ANALYSIS
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger.tables import ledger as revisions
 from runner.scheduling.ledger.tables import schedules
 from tests.cli_runner import Shapwatch

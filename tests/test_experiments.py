@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from runner.domain.executions import Status
 from runner.explain import background as backgrounds
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
+from runner.explain.task import Aggregation
 from runner.records import payloads
 from runner.records.payloads import Scalar
 from runner.records.templates import Template

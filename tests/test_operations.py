@@ -22,7 +22,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from runner.domain.executions import HOUR, Status
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger.tables import executions
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden

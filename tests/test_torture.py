@@ -18,7 +18,7 @@ import pytest
 
 from runner.domain.executions import HOUR, Status
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.history_samples import TrafficHistory, settle, unfinished
 from tests.processes import Daemon, start_daemon
 

@@ -21,8 +21,7 @@ from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import SettingsError
 from runner.models.http import Http
 from runner.scheduling.daemon.declaration import Declaration
-from runner.scheduling.durations import duration
-from runner.scheduling.timetable import dump
+from runner.scheduling.timetable import dump, parse_duration
 from runner.sources.data import Data
 from runner.urls import without_secrets
 
@@ -256,7 +255,7 @@ def execution_settings(snapshot: Snapshot, execution: ExecutionRecord) -> str:
 def results_retention(snapshot: Snapshot) -> timedelta | None:
     """Return the time after which results of a schedule are removed; None never removes them."""
     text = OmegaConf.select(OmegaConf.create(snapshot.settings), "monitor.keep")
-    return duration(text) if text else None
+    return parse_duration(text) if text else None
 
 
 def declarations(experiments: Sequence[str]) -> list[Declaration]:

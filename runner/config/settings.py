@@ -17,8 +17,8 @@ from pydantic.dataclasses import dataclass
 
 from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import EstimatorSettings
+from runner.explain.task import Aggregation
 from runner.models.http import Http
 from runner.models.lightgbm import Lightgbm
 from runner.models.linear import LinearModel
@@ -34,8 +34,7 @@ from runner.publish.notify import Notify
 from runner.publish.otel import Otel
 from runner.publish.prometheus import Prometheus
 from runner.report.render import Report
-from runner.scheduling.durations import Duration
-from runner.scheduling.timetable import Timetable
+from runner.scheduling.timetable import Duration, Timetable
 from runner.serving.capture_settings import CaptureSettings
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.data import Data
@@ -49,8 +48,7 @@ from runner.stages.daemon import DaemonStage
 from runner.stages.merge import MergeStage
 from runner.stages.monitor import MonitorStage
 from runner.stages.plan import PlanStage
-from runner.stages.quickstart import QuickstartStage
-from runner.stages.replay import ReplayStage
+from runner.stages.replay import QuickstartStage, ReplayStage
 from runner.stages.report import ReportStage
 from runner.stages.schedule import ScheduleStage
 from runner.stages.serve import ServeStage

@@ -38,8 +38,7 @@ from runner.stages.daemon import DaemonStage
 from runner.stages.merge import Merge, MergeStage
 from runner.stages.monitor import MonitorStage
 from runner.stages.plan import Plan, PlanStage
-from runner.stages.quickstart import Quickstart, QuickstartStage
-from runner.stages.replay import Replay, ReplayStage
+from runner.stages.replay import Quickstart, QuickstartStage, Replay, ReplayStage
 from runner.stages.report import ReportStage
 from runner.stages.schedule import Schedules, ScheduleStage
 from runner.stages.serve import Serve, ServeStage
@@ -48,7 +47,7 @@ from runner.stages.traffic import Traffic, TrafficStage
 
 if TYPE_CHECKING:
     from runner.scheduling.daemon.supervisor import Supervisor
-    from runner.scheduling.ledger.ledger import Ledger
+    from runner.scheduling.ledger import Ledger
     from runner.serving.data_capture import DataCapture
 
 GRACE_SECONDS = 5.0
@@ -251,7 +250,7 @@ class Wiring:
         )
 
     def _ledger(self) -> Ledger:
-        from runner.scheduling.ledger.ledger import Ledger
+        from runner.scheduling.ledger import Ledger
 
         return Ledger(self.settings.ledger.url, self.settings.ledger.busy_seconds)
 

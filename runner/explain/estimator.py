@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from runner.domain.attributions import Attributions, GlobalAttributions
 from runner.domain.numbers import Count, Integer, Seed
 from runner.explain import background as backgrounds
-from runner.explain.aggregate import aggregate, standard_errors
 from runner.explain.explainers import COMPATIBLE, EXPLAINERS, Explainer, ExplainerName
 from runner.explain.game import build_players, sigmoid
-from runner.explain.task import ExplanationOptions, Task
+from runner.explain.task import ExplanationOptions, Task, aggregate, standard_errors
 from runner.protocols import Model, Track, Workers, as_additive
 
 

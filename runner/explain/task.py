@@ -1,13 +1,15 @@
-"""A table to explain, and the options that define its attributions.
+"""A table to explain, the options that define its attributions, and their aggregation with standard errors.
 
 Array letters: N records, D features, L labels, U unique records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
+from math import fsum, pi, sqrt
 from typing import Annotated
 
 import numpy as np
@@ -15,11 +17,102 @@ import polars as pl
 from annotated_types import MaxLen, MinLen
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Attributions, label_names
+from runner.domain.attributions import Attributions, Errors, GlobalAttributions, label_names
 from runner.domain.numbers import Count
-from runner.explain.aggregate import Aggregation, standard_errors
 from runner.explain.game import Players, build_players
+from runner.explain.masking import slices
 from runner.protocols import Model
+
+CHUNK = 2**14
+"""Records that are processed together, to limit memory."""
+MIN_EXPONENT = -50.0
+"""Exponents below it are clipped: exp is negligible there, and slow if it underflows."""
+COMMON = 0.15
+"""Share of the standard errors that is common to all records, so that it does not vanish with their number."""
+
+
+class Aggregation(StrEnum):
+    """Aggregation methods of SageMaker Clarify (`agg_method`)."""
+
+    MEAN_ABS = "mean_abs"
+    MEDIAN = "median"
+    MEAN_SQ = "mean_sq"
+
+
+def aggregate(attributions: Attributions, method: Aggregation) -> GlobalAttributions:
+    """Return the global attributions; the median is that of signed values and can be negative.
+
+    Sums are exact before they are rounded once, so the order of the records does not change a bit.
+    """
+    summary: dict[Aggregation, Callable[[NDArray[np.float64]], float]] = {
+        Aggregation.MEAN_ABS: lambda phi_N: _mean(abs(phi_N)),
+        Aggregation.MEDIAN: lambda phi_N: float(np.median(phi_N)),
+        Aggregation.MEAN_SQ: lambda phi_N: _mean(phi_N**2),
+    }
+    _, D, L = attributions.phi_NDL.shape
+    values_DL = np.array([[summary[method](attributions.phi_NDL[:, d, i]) for i in range(L)] for d in range(D)])
+    return GlobalAttributions(attributions.names, attributions.labels, values_DL, attributions.expected_L)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    numbers: Iterable[float] = values.tolist()
+    return fsum(numbers) / len(values)
+
+
+def standard_errors(
+    phi_NDL: NDArray[np.float64], error_NDL: NDArray[np.float64], counts_N: NDArray[np.float64], method: Aggregation
+) -> Errors:
+    """Return the standard errors of local attributions, pooled by label, and of global ones.
+
+    Exact local values are within ±1.96 standard errors in 90 to 95 % of the cases (measured with 100 to 1,000 samples
+    of 14 and 30 features), exact global values at least as often. The squared standard error of a global value is the
+    sum of three squares: the noise of the mean over records; the part of the errors common to all records (measured: 5
+    to 17 %); and the bias, because noise increases the mean of absolute values or squares for any number of records.
+    The error of a median is unknown.
+
+    Args:
+        phi_NDL: attributions of unique records.
+        error_NDL: their standard errors.
+        counts_N: number of occurrences of each record.
+        method: aggregation method.
+    """
+    D, L = phi_NDL.shape[1:]
+    squares_DL, own_DL, common_DL, bias_DL = np.zeros((4, D, L))
+    for rows in slices(len(phi_NDL), CHUNK):
+        counts, error = counts_N[rows], error_NDL[rows]
+        slope, bias = _sensitivity(phi_NDL[rows], error, method)
+        changes = abs(slope * error)
+        squares_DL += _weighted_sum(counts, error**2)
+        own_DL += _weighted_sum(counts**2, changes**2)
+        common_DL += COMMON * _weighted_sum(counts, changes)
+        bias_DL += _weighted_sum(counts, bias)
+    records = counts_N.sum()
+    local_L = np.sqrt(squares_DL.sum(axis=0) / (records * D))
+    return Errors(local_L, np.sqrt(own_DL + common_DL**2 + bias_DL**2) / records)
+
+
+def _weighted_sum(weight_N: NDArray[np.float64], values_NDL: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("n,ndl->dl", weight_N, values_NDL))
+
+
+def _sensitivity(
+    phi_NDL: NDArray[np.float64], error_NDL: NDArray[np.float64], method: Aggregation
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the derivative of each term of the aggregation by its local value, and the bias of the term due to noise.
+
+    Noise of standard error s increases φ² by s². It increases |φ| by 0.80 s at φ = 0 and by less elsewhere. As the
+    exact φ is unknown, the returned bias has the right mean at φ = 0 and is an upper bound elsewhere.
+    """
+    match method:
+        case Aggregation.MEAN_SQ:
+            return 2 * phi_NDL, error_NDL**2
+        case Aggregation.MEAN_ABS:
+            ratio_NDL = np.divide(phi_NDL, error_NDL, out=np.zeros_like(phi_NDL), where=error_NDL > 0)
+            return np.sign(phi_NDL), 2 / sqrt(pi) * error_NDL * np.exp(np.maximum(ratio_NDL**2 / -2, MIN_EXPONENT))
+        case Aggregation.MEDIAN:
+            unknown_NDL = np.where(error_NDL > 0, np.nan, 0)
+            return unknown_NDL, unknown_NDL
+
 
 FeatureName = Annotated[str, MinLen(1), MaxLen(500)]
 

@@ -3,17 +3,23 @@
 A sink is a dataclass whose fields are its settings (`conf/publish/*.yaml`), with one method `publish(publication)`.
 `publish_all` calls all sinks, retries failures and returns messages about sinks that failed; a sink never changes a
 verdict. Secrets are read from the environment when a sink publishes. They never appear in settings, messages or logs.
+
+The number of metrics of an execution is limited; Prometheus and OpenTelemetry receive the same ones.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Thread
 
-from runner.domain.executions import Publication
+from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import LabelResult
+from runner.domain.executions import Publication, Status
 from runner.domain.numbers import plural
 from runner.errors import PublishError, snippet
 from runner.protocols import Sink
@@ -106,3 +112,74 @@ def silence(*loggers: str) -> None:
     """Turn off the logs of libraries, which quote addresses that may contain secrets."""
     for name in loggers:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A finite number with its dimensions.
+
+    Attributes:
+        name: a key of `METRICS`.
+        value: the number.
+        dimensions: label, feature or status; endpoint and monitor come from the publication.
+    """
+
+    name: str
+    value: float
+    dimensions: dict[str, str]
+
+
+def metrics(publication: Publication, max_features: int, max_labels: int) -> Iterator[Metric]:
+    """Yield the metrics of an execution, without undefined ones.
+
+    Args:
+        publication: the execution.
+        max_features: maximum number of features, those with the largest attribution to a published label first.
+        max_labels: maximum number of labels, the worst first: by drift level, then by nDCG.
+    """
+    for metric in _all(publication, max_features, max_labels):
+        if math.isfinite(metric.value):
+            yield metric
+
+
+def label_metrics(result: LabelResult) -> Iterator[tuple[str, float]]:
+    """Yield the name and the value of each metric of one model output."""
+    yield "label_drift_level", float(result.level.order)
+    if result.attribution_shift.value is not None:
+        yield "attribution_shift", result.attribution_shift.value
+    if result.total_log2_change.value is not None:
+        yield "total_log2_change", result.total_log2_change.value
+
+
+def _all(publication: Publication, max_features: int, max_labels: int) -> Iterator[Metric]:
+    for status in Status:
+        if status.terminal:
+            yield Metric("execution_status", float(status == publication.status), {"status": status})
+    yield Metric("execution_scheduled_timestamp_seconds", publication.scheduled.timestamp(), {})
+    if publication.drift:
+        yield Metric("drift_level", publication.level.order, {})
+    labels = _worst_first(publication)[:max_labels]
+    for result in publication.drift.labels if publication.drift else ():
+        if result.label in labels:
+            for name, value in label_metrics(result):
+                yield Metric(name, value, {"label": result.label})
+    for label in labels:
+        if label in publication.ndcg:
+            yield Metric("ndcg", publication.ndcg[label], {"label": label})
+    if publication.attributions:
+        yield from _attributions(publication.attributions, labels, max_features)
+
+
+def _worst_first(publication: Publication) -> list[str]:
+    """Return the labels, highest drift level and lowest nDCG first."""
+    levels = {result.label: result.level.order for result in publication.drift.labels} if publication.drift else {}
+    labels = publication.attributions.labels if publication.attributions else ()
+    return sorted(labels, key=lambda label: (-levels.get(label, 0), publication.ndcg.get(label, math.inf)))
+
+
+def _attributions(live: GlobalAttributions, labels: list[str], max_features: int) -> Iterator[Metric]:
+    columns = [live.labels.index(label) for label in labels]
+    largest_D = abs(live.values_DL[:, columns]).max(axis=1, initial=0.0)
+    for d in sorted(range(len(live.names)), key=lambda d: -largest_D[d])[:max_features]:
+        for label, column in zip(labels, columns, strict=True):
+            yield Metric("attribution", float(live.values_DL[d, column]), {"label": label, "feature": live.names[d]})

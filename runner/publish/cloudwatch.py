@@ -25,8 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.executions import Publication
 from runner.errors import PublishError, snippet
-from runner.publish import optional_import
-from runner.publish.metrics import label_metrics
+from runner.publish import label_metrics, optional_import
 from runner.types import Seconds
 
 ENDPOINTS = "aws/sagemaker/Endpoints/explainability-metrics"

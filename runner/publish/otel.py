@@ -12,8 +12,7 @@ from pydantic.dataclasses import dataclass
 from runner.domain.executions import METRICS, Publication
 from runner.domain.numbers import Count
 from runner.errors import PublishError
-from runner.publish import optional_import, silence
-from runner.publish.metrics import metrics
+from runner.publish import metrics, optional_import, silence
 from runner.types import Seconds, Url
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from runner.domain.executions import METRICS, Publication
 from runner.domain.numbers import Count
 from runner.errors import PublishError, os_error_message
-from runner.publish.metrics import metrics
+from runner.publish import metrics
 from runner.types import FilePath
 
 PREFIX = "shapwatch_"

@@ -24,8 +24,7 @@ from runner.domain.executions import Window
 from runner.domain.records import Payload
 from runner.errors import RecordError
 from runner.records import capture, payloads
-from runner.records.expressions import is_structural
-from runner.records.fields import Fields
+from runner.records.fields import Fields, is_structural
 from runner.records.payloads import Body, Format
 from runner.records.tables import ORIGIN, Part, event_records
 

@@ -16,7 +16,7 @@ import orjson
 from runner.domain.records import Event, Line, Payload, Rejection
 from runner.errors import RecordError, snippet
 from runner.records import capture
-from runner.records.expressions import compiled
+from runner.records.fields import compiled
 from runner.records.payloads import Scalar, body_text, parse_body
 
 MAX_EXAMPLES = 5

@@ -1,9 +1,10 @@
-"""Timetables: the scheduled times and windows of a schedule, and the handling of missed times."""
+"""Timetables: scheduled times and windows of a schedule, handling of missed times, and ISO 8601 durations."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,15 +12,84 @@ from functools import cached_property
 from itertools import islice, pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from runner.domain.executions import LONGEST, Window
 from runner.domain.schedules import ScheduledTime
+from runner.errors import snippet
 from runner.scheduling.cron import EARLIEST, LAST, Cron
-from runner.scheduling.durations import Duration
-from runner.scheduling.durations import text as iso
 from runner.types import Instant
+
+ISO = re.compile(
+    r"(?P<sign>[+-]?)P(?:(?P<weeks>\d+)W"
+    r"|(?:(?P<days>\d+)D)?(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)S)?)?)",
+    re.ASCII,
+)
+EMPTY = re.compile(r"[+-]?P")
+CALENDAR = re.compile(r"[+-]?P[\dD]*\d[YM].*", re.ASCII)
+"""Duration with years or months, which are before the T."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse an ISO 8601 duration in weeks, or in days, hours, minutes and seconds, with an optional sign.
+
+    Raises:
+        ValueError: if the string is not a duration, has years or months, or exceeds the calendar.
+
+    >>> parse_duration("-PT90M")
+    datetime.timedelta(days=-1, seconds=81000)
+    """
+    if CALENDAR.fullmatch(text):
+        raise ValueError(f"{snippet(text)!r}: months and years have no fixed length; use days, such as -P30D")
+    match = ISO.fullmatch(text)
+    if match is None or EMPTY.fullmatch(text):
+        raise ValueError(f"{snippet(text)!r} is not a duration such as -PT1H, PT90M or -P8D")
+    sign, parts = match["sign"], match.groupdict(default="0")
+    try:
+        length = timedelta(**{unit: int(parts[unit]) for unit in ("weeks", "days", "hours", "minutes", "seconds")})
+        return -length if sign == "-" else length
+    except (OverflowError, ValueError):
+        raise ValueError(f"{snippet(text)!r} exceeds the calendar") from None
+
+
+def iso_duration(length: timedelta) -> str:
+    """Format a duration of whole seconds in ISO 8601, the inverse of `parse_duration`.
+
+    >>> iso_duration(-timedelta(hours=1)), iso_duration(timedelta(days=8, minutes=5)), iso_duration(timedelta())
+    ('-PT1H', 'P8DT5M', 'PT0S')
+    """
+    days, seconds = divmod(abs(length) // timedelta(seconds=1), 86_400)
+    clock = ((seconds // 3600, "H"), (seconds // 60 % 60, "M"), (seconds % 60, "S"))
+    date = f"{days}D" if days else ""
+    time = "".join(f"{count}{unit}" for count, unit in clock if count)
+    if not (date or time):
+        return "PT0S"
+    return f"{'-' if length < timedelta() else ''}P{date}{'T' if time else ''}{time}"
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("expected a duration such as -PT1H or -P8D")
+    return parse_duration(value)
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration), PlainSerializer(iso_duration, return_type=str, when_used="json")
+]
+"""Type of a setting: an ISO 8601 duration in YAML and JSON."""
+
 
 LATEST_START = timedelta(minutes=20)
 """Delay after which a scheduled time counts as missed: SageMaker's longest start buffer."""
@@ -80,9 +150,10 @@ class Recurring:
     def _has_windows(self) -> Self:
         end = self.end_offset or ZERO
         if self.start_offset is not None and self.start_offset >= end:
-            raise ValueError(f"start_offset: {iso(self.start_offset)} is not before the end of the window, {iso(end)}")
+            start = iso_duration(self.start_offset)
+            raise ValueError(f"start_offset: {start} is not before the end of the window, {iso_duration(end)}")
         if self.start_offset is None and self.end_offset and -end >= (gap := self._shortest_gap()):
-            problem = f"with {iso(end)} and scheduled times {iso(gap)} apart, windows are empty"
+            problem = f"with {iso_duration(end)} and scheduled times {iso_duration(gap)} apart, windows are empty"
             raise ValueError(f"end_offset: {problem}; set start_offset, too")
         return self
 

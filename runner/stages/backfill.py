@@ -19,12 +19,11 @@ from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Track
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, Supervisor
-from runner.scheduling.durations import Duration
-from runner.scheduling.durations import text as duration_text
+from runner.scheduling.timetable import Duration, iso_duration
 from runner.types import NO_OTHER_KEYS, Instant
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger.ledger import Ledger
+    from runner.scheduling.ledger import Ledger
 
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
 INTERRUPTED = Execution.stopped("the backfill was interrupted; run the same command to resume it")
@@ -166,7 +165,7 @@ class BackfillRun:
         if execution.window != window:
             present = f"{execution.schedule} already has an execution scheduled at {execution.scheduled:%FT%TZ}"
             problem = f"{present}, over {execution.window} rather than {window}; choose another monitor.name"
-            raise SettingsError([f"stage.step={duration_text(self._backfill.settings.step)}: {problem}"])
+            raise SettingsError([f"stage.step={iso_duration(self._backfill.settings.step)}: {problem}"])
         return execution
 
     def _start(self, execution: ExecutionRecord) -> None:

@@ -25,15 +25,14 @@ from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error_message
 from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration
-from runner.scheduling.daemon.signals import Signals
+from runner.scheduling.daemon.process import Signals
 from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, RUN_AGAIN, Supervisor
 from runner.types import NO_OTHER_KEYS, Experiment, Port, Seconds
 
 if TYPE_CHECKING:
     from runner.scheduling.daemon.dispatcher import Dispatcher
     from runner.scheduling.daemon.health import DaemonState, LastExecutions
-    from runner.scheduling.ledger.leadership import Leadership
-    from runner.scheduling.ledger.ledger import Ledger
+    from runner.scheduling.ledger import Leadership, Ledger
 
 CLEANUP_SECONDS = 3600.0
 """Seconds between two removals of expired results."""
@@ -72,7 +71,7 @@ class DaemonStage:
         """Run a daemon; its attributes describe the arguments."""
         from runner.scheduling.daemon.dispatcher import Dispatcher
         from runner.scheduling.daemon.health import serve_health
-        from runner.scheduling.ledger.leadership import Leadership
+        from runner.scheduling.ledger import Leadership
 
         return Daemon(
             settings=self,

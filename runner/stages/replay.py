@@ -1,10 +1,13 @@
-"""Replays a dataset through the model, and writes the captures of an endpoint or a batch transform job."""
+"""Replays a dataset through the model, and writes the captures of an endpoint or a batch transform job.
+
+The quickstart replays three hours, computes the reference, and monitors each hour.
+"""
 
 from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -13,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from runner import storage
-from runner.domain.executions import Outcome
+from runner.domain.executions import HOUR, Execution, Outcome
 from runner.domain.numbers import Count, Finite, Seed, plural
 from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
@@ -132,3 +135,54 @@ class Replay:
 
 def _uuid4(rng: np.random.Generator) -> str:
     return str(uuid.UUID(bytes=rng.bytes(16), version=4))
+
+
+@dataclass(frozen=True)
+class QuickstartStage:
+    """`stage=quickstart`; conf/stage/quickstart.yaml describes the keys."""
+
+    kind: Literal["quickstart"]
+    start: Instant
+    records: Count
+    rescale: dict[str, Finite]
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    def hours(self) -> list[ReplayStage]:
+        """Return the traffic of each hour; the incident happens in the last one."""
+        incidents: list[dict[str, float]] = [{}, {}, self.rescale]
+        return [
+            ReplayStage(
+                kind="replay",
+                start=self.start + i * HOUR,
+                rate=self.records / HOUR.total_seconds(),
+                batch_rows=1,
+                count=self.records,
+                rescale=incident,
+                seed=0,
+            )
+            for i, incident in enumerate(incidents)
+        ]
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Three hours of a monitored endpoint.
+
+    Attributes:
+        traffic: functions that capture one hour of traffic each.
+        baseline: function that computes the reference.
+        executions: functions that monitor one hour each.
+    """
+
+    traffic: Sequence[Callable[[], Outcome]]
+    baseline: Callable[[], Outcome]
+    executions: Sequence[Callable[[], Execution]]
+
+    def run(self) -> Outcome:
+        """Return the messages of all steps; the outcome is a success if no execution failed."""
+        steps = [hour() for hour in self.traffic]
+        steps.append(self.baseline())
+        executions = [execute() for execute in self.executions]
+        message = "\n".join(step.message for step in (*steps, *executions))
+        return Outcome(message, all(execution.succeeded for execution in executions))

@@ -27,7 +27,7 @@ from runner.scheduling.timetable import Once, Recurring, Timetable, dump, load_i
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger.ledger import Ledger
+    from runner.scheduling.ledger import Ledger
 
 Action = Literal["create", "update", "describe", "list", "start", "stop", "delete", "executions"]
 Answer = tuple[Any, str]

@@ -17,7 +17,7 @@ from runner.scheduling.timetable import Recurring, load_if_known
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger.ledger import DaemonRecord, Ledger
+    from runner.scheduling.ledger import DaemonRecord, Ledger
 
 UNKNOWN_TIMETABLE = "a later version of shapwatch wrote its timetable: update the schedule, or run that version"
 CLOCK_TOLERANCE = timedelta(minutes=2)

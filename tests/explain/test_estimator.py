@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import EstimatorSettings
 from runner.explain.explainers import COMPATIBLE, EXPLAINERS, Explainer, ExplainerName
 from runner.explain.explainers.clarify import Clarify
@@ -18,6 +17,7 @@ from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.explainers.tree import TreeExplainer
+from runner.explain.task import Aggregation
 from tests.builders import FEATURES, explain, make_estimator
 from tests.conftest import SERIAL
 from tests.formula_models import AdditiveFormula, Formula, additive, interacting

@@ -14,10 +14,10 @@ from runner.domain.attributions import Calls
 from runner.domain.drift import Level
 from runner.domain.executions import AlertHistory, ExecutionState, Status
 from runner.drift.performance import Quality
-from runner.explain.aggregate import Aggregation
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.clarify import Clarify
 from runner.explain.preflight import Parity, preflight
+from runner.explain.task import Aggregation
 from runner.results.directory import MANIFEST, commit, mark_unpublished, remove
 from runner.results.manifest import Explanation, Manifest, call_notes
 from runner.results.manifest_file import (

@@ -20,7 +20,7 @@ from runner.domain.schedules import ExecutionRecord
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Item
 from runner.scheduling.daemon.process import Child
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from runner.stages.backfill import Backfill, BackfillStage
 from runner.stages.status import LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch

@@ -21,10 +21,9 @@ import pytest
 
 from runner.domain.executions import HOUR, Status
 from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
-from runner.scheduling.daemon.signals import Signals
+from runner.scheduling.daemon.process import Signals
 from runner.scheduling.daemon.supervisor import Supervisor
-from runner.scheduling.ledger.leadership import Leadership
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Leadership, Ledger
 from runner.stages.daemon import CLEANUP_SECONDS, Daemon, DaemonRun, DaemonStage
 from tests.golden import Golden
 from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program, wait_until

@@ -20,7 +20,7 @@ from runner.domain.executions import HOUR, Status, Window
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, ScheduleExists, UnknownSchedule
 from runner.scheduling.daemon.declaration import Declaration
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from runner.scheduling.timetable import Timetable, load
 from runner.stages.schedule import Action, Schedules, ScheduleStage
 from tests.cli_runner import CHECKOUT, Shapwatch

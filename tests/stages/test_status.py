@@ -19,7 +19,7 @@ from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, NoData
 from runner.results.directory import writing
 from runner.scheduling.daemon.declaration import Declaration
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from runner.scheduling.timetable import load
 from runner.stages.status import CLOCK_TOLERANCE, LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch

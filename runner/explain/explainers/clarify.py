@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Estimate
-from runner.explain.blocks import GameSize
 from runner.explain.coalitions import (
     by_record,
     coalition_budget,
@@ -30,7 +29,7 @@ from runner.explain.coalitions import (
     with_complements,
     with_first_player,
 )
-from runner.explain.game_explainer import GameExplainer
+from runner.explain.game_explainer import GameExplainer, GameSize
 from runner.protocols import Game
 
 MAX_DESIGN = 2**23

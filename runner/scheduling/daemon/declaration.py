@@ -12,7 +12,7 @@ from runner.errors import SettingsError, UnknownSchedule
 from runner.scheduling.timetable import Once, Timetable, dump, load, with_settings
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger.ledger import Ledger
+    from runner.scheduling.ledger import Ledger
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.timetable import LATEST_START, Recurring, Timetable, load
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger.ledger import Ledger
+    from runner.scheduling.ledger import Ledger
 
 CHECK_SECONDS = 60.0
 """Seconds between two checks of all schedules, which detect times missed while the machine was suspended."""

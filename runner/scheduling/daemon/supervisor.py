@@ -16,7 +16,7 @@ from runner.errors import LedgerError, os_error_message
 from runner.scheduling.daemon.process import Child, ProcessExit
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger.ledger import Ledger
+    from runner.scheduling.ledger import Ledger
 
 HEARTBEATS_PER_LEASE = 6
 """Number of heartbeats of an owner within its lease."""

@@ -19,7 +19,7 @@ from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.supervisor import HeartbeatMonitor, Supervisor
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from runner.scheduling.timetable import Timetable, load
 from tests.scheduling.ledger.ledger_samples import NOON
 from tests.scheduling.timetable_samples import HOURLY

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.scheduling.daemon.bench import Bench
 from tests.scheduling.ledger.ledger_samples import BUSY
 

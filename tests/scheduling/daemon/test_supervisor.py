@@ -24,7 +24,7 @@ from runner.scheduling.daemon.supervisor import (
     result_after_death,
     result_after_timeout,
 )
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.golden import Golden
 from tests.scheduling.daemon.bench import LEASE, Bench, program, stubborn_program, wait_for_end, wait_until
 from tests.scheduling.daemon.execution_samples import NOON, make_execution

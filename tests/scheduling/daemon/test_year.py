@@ -18,7 +18,7 @@ from runner.domain.schedules import ExecutionRecord
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.process import Child, ProcessExit
 from runner.scheduling.daemon.supervisor import Supervisor
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.scheduling.daemon.bench import LEASE, Bench, Clock, wait_until
 from tests.scheduling.ledger.ledger_samples import BUSY
 

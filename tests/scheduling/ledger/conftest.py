@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.scheduling.ledger.ledger_samples import BUSY
 
 

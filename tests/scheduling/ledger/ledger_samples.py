@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.domain.executions import HOUR, Execution, Status, Window
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 
 BUSY = 5.0
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

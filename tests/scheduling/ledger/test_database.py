@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from runner.errors import LedgerError
+from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger import database as database_module
 from runner.scheduling.ledger.database import Database, postgresql_problem, sqlite_problem
-from runner.scheduling.ledger.ledger import Ledger
 from tests.golden import Golden
 from tests.postgres import server
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON, SETTINGS, planned, schedule

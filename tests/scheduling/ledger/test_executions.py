@@ -12,7 +12,7 @@ import pytest
 from runner.domain.executions import HOUR, Execution, Status
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
 from runner.errors import LedgerError
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.golden import Golden
 from tests.scheduling.ledger.ledger_samples import (
     NOON,

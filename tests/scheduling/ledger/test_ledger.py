@@ -6,8 +6,8 @@ import pytest
 
 from runner.domain.executions import HOUR, Execution
 from runner.errors import LedgerError
-from runner.scheduling.ledger import ledger as ledger_module
-from runner.scheduling.ledger.ledger import DaemonRecord, Ledger
+from runner.scheduling import ledger as ledger_module
+from runner.scheduling.ledger import DaemonRecord, Ledger
 from tests.golden import Golden
 from tests.scheduling.ledger.ledger_samples import (
     NOON,

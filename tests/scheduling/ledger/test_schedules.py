@@ -8,7 +8,7 @@ from datetime import timedelta
 from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import ScheduleStatus
 from runner.errors import LedgerError, ScheduleExists, UnknownSchedule
-from runner.scheduling.ledger.ledger import Ledger
+from runner.scheduling.ledger import Ledger
 from tests.golden import Golden
 from tests.scheduling.ledger.ledger_samples import (
     NOON,
