@@ -147,7 +147,7 @@ def test_commands_of_sweeps_and_engines_run(tmp_path: Path) -> None:
     from distributed import LocalCluster
 
     dask: Any = LocalCluster
-    with dask(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
+    with dask(n_workers=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0") as cluster:
         for line in lines("docs/how-to/scaling.md"):
             more = ["engine.workers=1"] if "engine=loky" in line else []
             run(line.replace("tcp://10.0.0.1:8786", cluster.scheduler_address), tmp_path, *more)

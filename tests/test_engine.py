@@ -165,7 +165,7 @@ def test_all_engines_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Mon
             ("dask", f"engine.address={scheduler}", f"paths.capture={bucket.url}/captures"),
         ):
             run = Shapwatch(tmp_path / f"{kind}{len(options)}")
-            common = ("shap.num_samples=40", "shap.max_batch_rows=1000")
+            common = ("shap=kernel", "shap.num_samples=40", "shap.max_batch_rows=400")
             run("stage=replay", START, *options[1:])
             run("stage=baseline", f"engine={kind}", *common, *options)
             run("stage=monitor", WINDOW, f"engine={kind}", *common, *options)
