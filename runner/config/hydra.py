@@ -132,7 +132,7 @@ def composed(experiment: str) -> DictConfig:
     try:
         return hydra.compose(HydraConfig.get().job.config_name, [*given, f"experiment={experiment}"])
     except HydraException as error:
-        raise SettingsError([f"stage.monitors: {experiment}: {str(error).splitlines()[0]}"]) from error
+        raise SettingsError([f"stage.monitors: {_problem(error)}"]) from error
 
 
 def member(config: DictConfig) -> Member | None:
