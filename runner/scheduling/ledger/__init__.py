@@ -52,17 +52,19 @@ class Leadership:
         """
         if self.holds():
             return True
-        self.release()
         with ExitStack() as stack:
             self._lock = self._lock_file(self._file, stack) if self._file else self._lock_session(stack)
             self._held = stack.pop_all() if self._lock else None
         return self._lock is not None
 
     def holds(self) -> bool:
-        """Return whether this process still holds the lock."""
+        """Return whether this process still holds the lock; release a lost one."""
         if self._lock is None:
             return False
-        return _is_alive(self._lock) if isinstance(self._lock, Connection) else _is_at(self._lock, self._file)
+        held = _is_alive(self._lock) if isinstance(self._lock, Connection) else _is_at(self._lock, self._file)
+        if not held:
+            self.release()
+        return held
 
     def release(self) -> None:
         """Release the lock."""

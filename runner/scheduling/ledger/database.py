@@ -1,4 +1,4 @@
-"""Databases of a ledger: connections, transactions, error messages and migrations.
+"""Databases of a ledger: connections, transactions and error messages.
 
 The database is an SQLite file or on a PostgreSQL server.
 """
@@ -8,71 +8,19 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from runner.errors import LedgerError, os_error_message
-from runner.scheduling.ledger import tables
-
-LOCK = 0x7368_6170_0001
-"""Advisory lock of PostgreSQL during creation and migration."""
-
-STEPS: Sequence[Callable[[Connection], None]] = ()
-"""Migrations from each version to the next, starting at version 1; released ones never change."""
-
-
-def is_current(connection: Connection, name: str, steps: Sequence[Callable[[Connection], None]] = STEPS) -> bool:
-    """Return whether the tables exist in the current version.
-
-    Raises:
-        LedgerError: if a later version wrote them.
-    """
-    newest, version = 1 + len(steps), _version(connection)
-    if version is not None and version > newest:
-        problem = f"it has version {version}, but this shapwatch supports versions up to {newest}"
-        raise LedgerError(name, f"{problem}; use the shapwatch that wrote it, or a later one")
-    return version == newest
-
-
-def migrate(connection: Connection, name: str, steps: Sequence[Callable[[Connection], None]] = STEPS) -> None:
-    """Create the tables, or migrate them to the current version, in one transaction.
-
-    Args:
-        connection: connection in a transaction, on SQLite with the write lock.
-        name: name of the ledger.
-        steps: migrations, see `STEPS`.
-
-    Raises:
-        LedgerError: if a later version wrote the tables.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-    if is_current(connection, name, steps):
-        return
-    version = _version(connection)
-    if version is None:
-        tables.metadata.create_all(connection, checkfirst=False)
-        connection.execute(insert(tables.ledger).values(version=1 + len(steps), revision=0))
-        return
-    for step in steps[version - 1 :]:
-        step(connection)
-    connection.execute(update(tables.ledger).values(version=1 + len(steps)))
-
-
-def _version(connection: Connection) -> int | None:
-    if not inspect(connection).has_table(tables.ledger.name):
-        return None
-    version: int = connection.execute(select(tables.ledger.c.version)).scalar_one()
-    return version
-
+from runner.scheduling.ledger.tables import are_created, create_tables
 
 CONNECTIONS = 8
 """Number of pooled connections; as many more are opened under load."""
@@ -209,10 +157,10 @@ class Database:
         engine = self._create_engine()
         try:
             with engine.connect() as connection:
-                current = is_current(connection, self.name)
-            if not current:
+                created = are_created(connection, self.name)
+            if not created:
                 with _transaction(engine) as connection:
-                    migrate(connection, self.name)
+                    create_tables(connection, self.name)
         except BaseException:
             engine.dispose()
             raise

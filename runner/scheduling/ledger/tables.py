@@ -1,4 +1,4 @@
-"""Tables of the ledger, and the conversion between rows and values."""
+"""Tables of the ledger: their creation, and the conversion between rows and values."""
 
 from __future__ import annotations
 
@@ -24,14 +24,22 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    insert,
+    inspect,
     select,
 )
+from sqlalchemy import text as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from runner.domain.executions import Status, Window
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
+from runner.errors import LedgerError
 
+VERSION = 1
+"""Version of the tables."""
+LOCK = 0x7368_6170_0001
+"""Advisory lock of PostgreSQL during the creation of tables."""
 MAX_TEXT = 1024
 """Maximum number of characters of a message or failure reason, as in SageMaker."""
 
@@ -146,6 +154,30 @@ daemons = Table(
     Column("heartbeat", UtcTime, nullable=False),
     Column("leading", Boolean, nullable=False),
 )
+
+
+def are_created(connection: Connection, name: str) -> bool:
+    """Return whether the tables of a ledger exist.
+
+    Raises:
+        LedgerError: if a later version of shapwatch created them.
+    """
+    if not inspect(connection).has_table(ledger.name):
+        return False
+    version: int = connection.execute(select(ledger.c.version)).scalar_one()
+    if version > VERSION:
+        problem = f"it has version {version}, but this shapwatch supports versions up to {VERSION}"
+        raise LedgerError(name, f"{problem}; use the shapwatch that wrote it, or a later one")
+    return True
+
+
+def create_tables(connection: Connection, name: str) -> None:
+    """Create missing tables; the connection is in a transaction, on SQLite with the write lock."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sql(f"SELECT pg_advisory_xact_lock({LOCK})"))
+    if not are_created(connection, name):
+        metadata.create_all(connection, checkfirst=False)
+        connection.execute(insert(ledger).values(version=VERSION, revision=0))
 
 
 def schedule_from(row: Row[Any]) -> Schedule:
