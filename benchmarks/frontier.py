@@ -25,9 +25,8 @@ from benchmarks.cases import Case, Matrix, categories, logistic, thirty, trees, 
 from runner.engine import Engine
 from runner.explain.estimator import Estimator
 from runner.explain.explainers import Explainer
-from runner.explain.explainers.clarify import Clarify, regression
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.kernel import Clarify, Kernel, regression
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.gaussian_process import complete, posterior
 from runner.explain.task import Aggregation

@@ -26,9 +26,8 @@ from runner.explain import background
 from runner.explain.control_variate import LogitAdditive
 from runner.explain.estimator import Estimator
 from runner.explain.explainers import Explainer
-from runner.explain.explainers.clarify import Clarify, regression
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.kernel import Clarify, Kernel, regression
 from runner.explain.game_explainer import GameExplainer
 from runner.explain.gaussian_process import complete, posterior
 from runner.explain.task import Aggregation

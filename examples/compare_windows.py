@@ -11,8 +11,7 @@ import polars as pl
 from omegaconf import OmegaConf
 
 import runner
-from runner.cli import CONF
-from runner.console import track
+from runner.cli import CONF, track
 from runner.domain.attributions import Explained
 from runner.drift.detect import detect_drift
 from runner.drift.policy import DriftPolicy

@@ -13,8 +13,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
 from runner import cli
+from runner.cli import track
 from runner.config import compose, wiring
-from runner.console import track
 from runner.domain.executions import Publication
 
 ROOT = Path(mkdtemp(prefix="shapwatch-"))

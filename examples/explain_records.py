@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 import runner
-from runner.console import track
+from runner.cli import track
 from runner.engine import Engine
 from runner.explain import background
 from runner.explain.estimator import Estimator

@@ -12,8 +12,8 @@ from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import ExecutionRecord
 from runner.results.directory import ANALYSIS
 from runner.scheduling.ledger import Ledger
-from runner.scheduling.ledger.tables import ledger as revisions
-from runner.scheduling.ledger.tables import schedules
+from runner.scheduling.ledger.schema import ledger as revisions
+from runner.scheduling.ledger.schema import schedules
 from tests.cli_runner import Shapwatch
 
 RECORDS = 270

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner import console
+from runner import cli
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 
@@ -29,11 +29,11 @@ def root() -> Iterator[logging.Logger]:
 
 def test_logs_are_json_lines(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
     """Each record is one JSON object with time, level, logger, message and exception."""
-    console.configure_logging()
+    cli.configure_logging()
     try:
         raise ValueError("näh\n")
     except ValueError:
-        console.logger.exception("what %s", "happened")
+        cli.logger.exception("what %s", "happened")
     (line,) = capsys.readouterr().err.splitlines()
     logged = json.loads(line)
     assert set(logged) == {"at", "level", "logger", "message", "exception"}
@@ -43,9 +43,9 @@ def test_logs_are_json_lines(capsys: pytest.CaptureFixture[str], root: logging.L
 
 def test_log_records_have_a_context(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
     """Every line contains execution and schedule; values of the record take precedence; other fields are omitted."""
-    console.configure_logging(execution="7", schedule="churn")
-    console.logger.info("default")
-    console.logger.info("own", extra={"execution": 8, "other": object()})
+    cli.configure_logging(execution="7", schedule="churn")
+    cli.logger.info("default")
+    cli.logger.info("own", extra={"execution": 8, "other": object()})
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
     assert (first["execution"], first["schedule"], first["message"]) == ("7", "churn", "default")
     assert (second["execution"], second["schedule"], second["message"]) == (8, "churn", "own")
@@ -55,11 +55,11 @@ def test_log_records_have_a_context(capsys: pytest.CaptureFixture[str], root: lo
 def test_terminal_shows_the_context_of_log_records(golden: Golden) -> None:
     """On a terminal execution and schedule precede the message."""
     code = """
-from runner import console
-console.configure_logging(schedule="churn")
-console.logger.info("starts", extra={"execution": 8})
-console.configure_logging()
-console.logger.info("ends")
+from runner import cli
+cli.configure_logging(schedule="churn")
+cli.logger.info("starts", extra={"execution": 8})
+cli.configure_logging()
+cli.logger.info("ends")
 """
     shown = terminal_output(code)
     assert shown.split().count("INFO") == 2
@@ -71,16 +71,16 @@ def test_progress_is_logged_without_a_terminal(
 ) -> None:
     """There is at most one log line every ten seconds."""
     ticks = iter(range(0, 1000, 4))
-    monkeypatch.setattr("runner.console.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("runner.cli.time.monotonic", lambda: float(next(ticks)))
     with caplog.at_level(logging.INFO):
-        assert list(console.track("abcdefgh", "counting", 8)) == list("abcdefgh")
+        assert list(cli.track("abcdefgh", "counting", 8)) == list("abcdefgh")
     assert caplog.messages[0] == "counting: 2 of 8"
     assert 1 < len(caplog.messages) < 8
 
 
 def test_terminal_shows_a_progress_bar() -> None:
     """The bar has a description and a percentage."""
-    code = "import time; from runner.console import track\nfor _ in track(range(3), 'explaining', 3): time.sleep(0.2)"
+    code = "import time; from runner.cli import track\nfor _ in track(range(3), 'explaining', 3): time.sleep(0.2)"
     shown = terminal_output(code)
     assert "explaining" in shown
     assert "%" in shown

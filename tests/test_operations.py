@@ -23,7 +23,7 @@ from moto.server import ThreadedMotoServer
 
 from runner.domain.executions import HOUR, Status
 from runner.scheduling.ledger import Ledger
-from runner.scheduling.ledger.tables import executions
+from runner.scheduling.ledger.schema import executions
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.history_samples import TrafficHistory, settle

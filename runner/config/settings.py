@@ -35,7 +35,7 @@ from runner.publish.otel import Otel
 from runner.publish.prometheus import Prometheus
 from runner.report.render import Report
 from runner.scheduling.timetable import Duration, Timetable
-from runner.serving.capture_settings import CaptureSettings
+from runner.serving import CaptureSettings
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.data import Data
 from runner.sources.endpoint import EndpointSource

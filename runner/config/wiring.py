@@ -19,8 +19,7 @@ from runner.domain.executions import HOUR, Outcome, Window
 from runner.drift.sequential import SequentialStopping
 from runner.errors import SettingsError
 from runner.explain.estimator import Explaining
-from runner.models.local_endpoint import LocalEndpoint
-from runner.models.remote import Remote
+from runner.models.remote import LocalEndpoint, Remote
 from runner.monitors import Monitor, ResultWriter
 from runner.monitors.attributions import AttributionAnalysis
 from runner.protocols import Model, Track

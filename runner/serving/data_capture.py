@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
 from runner.records.capture import encode
-from runner.serving.capture_settings import capture_settings
+from runner.serving import capture_settings
 from runner.serving.capture_writer import CaptureWriter, DiskUsage
 from runner.storage import MAX_LINE_BYTES
 

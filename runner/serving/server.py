@@ -1,22 +1,275 @@
-"""The HTTP server: it reports when it is ready, and stops on a signal or with the process that started it."""
+"""The HTTP server of a served model, and its ASGI app with the APIs of a SageMaker endpoint and a model container.
+
+The server reports when it is ready, and stops on a signal or with the process that started it.
+
+Source: `InvokeEndpoint` of SageMaker's runtime, and "Use your own inference code with hosting services".
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import hmac
+import logging
 import os
+import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+import orjson
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from runner.domain.numbers import plural
+from runner.records.fields import Fields
+from runner.serving.batching import RequestBatcher
+from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
+from runner.serving.requests import ANY_FORMAT, FORMATS, RequestError, RequestReader
+
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from runner.serving.data_capture import DataCapture
+
+
+MAX_BODY_BYTES = 6_291_456
+"""Largest body that SageMaker's runtime accepts, in bytes."""
+
+LARGE_BYTES = 2**16
+"""Size in bytes from which a body is parsed in a thread, so that other requests are not delayed."""
+
+TARGET_VARIANT = b"x-amzn-sagemaker-target-variant"
+RECORDED_HEADERS = {INFERENCE_ID: ("InferenceId", 1, 64), CUSTOM_ATTRIBUTES: ("CustomAttributes", 0, 1024)}
+"""Headers that data capture records: their names in the runtime's API, minimum and maximum length."""
+PRINTABLE_ASCII = re.compile(rb"[\t\x20-\x7e]*")
+
+logger = logging.getLogger("shapwatch")
+
+Headers = Mapping[bytes, bytes]
+RawResponse = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""The status, the headers and the body of a response."""
+
+
+class Application(Router):
+    """The app that serves a model. Its endpoints respond to their own errors, without middleware.
+
+    Attributes:
+        capture: the data capture that wraps the app, for the status in /ping.
+    """
+
+    def __init__(self, batches: RequestBatcher, fields: Fields, endpoint: str, variant: str, token: str | None) -> None:
+        """Create the routes.
+
+        Args:
+            batches: sends requests to the model.
+            fields: the positions of the features in requests, and the default media types.
+            endpoint: the name of the endpoint in SageMaker's runtime.
+            variant: the name of the production variant.
+            token: the bearer token that requests need, None to accept all requests.
+        """
+        container = ContainerApi(batches, RequestReader(fields), fields.accept_type, token)
+        runtime = RuntimeApi(batches, RequestReader(fields), fields.accept_type, token, endpoint, variant)
+        routes = [
+            Route("/endpoints/{endpoint}/invocations", runtime, methods=["POST"]),
+            Route("/invocations", container, methods=["POST"]),
+            Route("/ping", self._ping),
+        ]
+        super().__init__(routes, redirect_slashes=False)
+        self._exact = {f"/endpoints/{endpoint}/invocations": runtime, "/invocations": container}
+        self.capture: DataCapture | None = None
+        self._hidden_status = () if token is None else ("captured", "dropped")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to a request; common paths skip the router."""
+        if scope["type"] == "http" and scope["method"] == "POST" and (endpoint := self._exact.get(scope["path"])):
+            await endpoint(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _ping(self, _: Request) -> Response:
+        """Return the status of data capture; the counts are hidden if requests need a token."""
+        status = {} if self.capture is None else self.capture.status
+        return JSONResponse({name: value for name, value in status.items() if name not in self._hidden_status})
+
+
+@dataclass(frozen=True)
+class ContainerApi:
+    """The API of a model container; an error is a status with a plain-text message.
+
+    Attributes:
+        batches: sends requests to the model.
+        requests: reads request bodies.
+        default: the media type of responses to requests that accept any.
+        token: the bearer token that requests need, None to accept all requests.
+    """
+
+    batches: RequestBatcher
+    requests: RequestReader
+    default: str
+    token: str | None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to an invocation."""
+        headers = dict(scope["headers"])
+        try:
+            self._check(scope, headers)
+            body = await _read_body(headers, receive)
+            if body is None:
+                return
+            media_type, response = await self._respond(headers, body)
+            sent_headers = [(b"content-type", media_type.encode()), *self._extra_headers(headers)]
+            status, sent = 200, response.encode()
+        except RequestError as error:
+            status, sent_headers, sent = self._error(error)
+        except Exception:
+            logger.exception("the server failed")
+            status, sent_headers, sent = self._error(RequestError(500, "the server failed; see its log"))
+        sent_headers.append((b"content-length", b"%d" % len(sent)))
+        await send({"type": "http.response.start", "status": status, "headers": sent_headers})
+        await send({"type": "http.response.body", "body": sent})
+
+    async def _respond(self, headers: Headers, body: bytes) -> tuple[str, str]:
+        """Return the media type and the body of the response."""
+        content_type = headers.get(b"content-type")
+        if len(body) < LARGE_BYTES:
+            records = self.requests.read(content_type, body)
+        else:
+            records = await asyncio.to_thread(self.requests.read, content_type, body)
+        *preferred, last = _acceptable(headers.get(b"accept", b""), self.default)
+        for media_type in preferred:
+            try:
+                return media_type, await self.batches.respond(records, media_type)
+            except RequestError as error:
+                if error.status != 406:
+                    raise
+        return last, await self.batches.respond(records, last)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:  # noqa: ARG002  RuntimeApi checks the path
+        """Check the token and the recorded headers."""
+        if self.token is not None:
+            bearer = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(bearer, f"Bearer {self.token}".encode()):
+                raise RequestError(401, "expected the header Authorization: Bearer <token>", "AccessDeniedException")
+        for header, (name, minimum, maximum) in RECORDED_HEADERS.items():
+            value = headers.get(header)
+            if value is not None and not (minimum <= len(value) <= maximum and PRINTABLE_ASCII.fullmatch(value)):
+                size = plural(len(value), "byte")
+                problem = f"{name} has {size}, expected {minimum} to {maximum} printable ASCII characters"
+                raise RequestError(400, problem, "ValidationError")
+
+    def _extra_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:  # noqa: ARG002  RuntimeApi echoes some
+        return []
+
+    def _error(self, error: RequestError) -> RawResponse:
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        return error.status, headers, error.message.encode()
+
+
+@dataclass(frozen=True)
+class RuntimeApi(ContainerApi):
+    """The API of SageMaker's runtime, with error documents that boto3 understands.
+
+    Attributes:
+        endpoint: the name of the only endpoint.
+        variant: the name of its only production variant.
+    """
+
+    endpoint: str
+    variant: str
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        super()._check(scope, headers)
+        if (name := scope.get("path_params", {}).get("endpoint", self.endpoint)) != self.endpoint:
+            raise RequestError(400, f"Endpoint {name} not found; expected {self.endpoint}", "ValidationError")
+        variant = headers.get(TARGET_VARIANT, b"").decode("latin-1")
+        if variant not in {"", self.variant}:
+            problem = f"Variant {variant} not found; endpoint {self.endpoint} has only {self.variant}"
+            raise RequestError(400, problem, "ValidationError")
+
+    def _extra_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        attributes = headers.get(CUSTOM_ATTRIBUTES)
+        extra = [
+            (b"x-amzn-requestid", new_id().encode()),
+            (b"x-amzn-invoked-production-variant", self.variant.encode()),
+        ]
+        return extra if attributes is None else [*extra, (CUSTOM_ATTRIBUTES, attributes)]
+
+    def _error(self, error: RequestError) -> RawResponse:
+        status, kind, document = self._document(error)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"x-amzn-requestid", new_id().encode()),
+            (b"x-amzn-errortype", kind.encode()),
+        ]
+        return status, headers, orjson.dumps(document)
+
+    def _document(self, error: RequestError) -> tuple[int, str, Mapping[str, object]]:
+        """Return the status, the error code and the document of an error of the runtime or of the model."""
+        if error.kind is not None:
+            return (403 if error.status == 401 else error.status), error.kind, {"Message": error.message}
+        origin = "client" if error.status < 500 else "server"
+        return 424, "ModelError", {
+            "Message": f'Received {origin} error ({error.status}) from primary with message "{error.message}"',
+            "OriginalStatusCode": error.status,
+            "OriginalMessage": error.message,
+            "LogStreamArn": f"arn:aws:logs:::log-group:/aws/sagemaker/Endpoints/{self.endpoint}",
+        }  # fmt: skip
+
+
+async def _read_body(headers: Headers, receive: Receive) -> bytes | None:
+    """Return the body of a request, or None if the client has disconnected.
+
+    Raises:
+        RequestError: 413 as soon as the body is known to be too large.
+    """
+    _check_size(int(headers.get(b"content-length", b"0")))
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        _check_size(size)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        raise RequestError(413, f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", "413")
+
+
+@lru_cache(maxsize=256)
+def _acceptable(accept: bytes, default: str) -> tuple[str, ...]:
+    """Return the media types that a request accepts, in its order; the default comes first in a range.
+
+    Raises:
+        RequestError: 406 if the request accepts no supported media type.
+    """
+    accepted = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
+    ranges = [part for part in accepted if part] or ["*/*"]
+    patterns = {
+        media_type: ("*/*", f"{media_type.partition('/')[0]}/*", media_type) for media_type in (default, *FORMATS)
+    }
+    supported = dict.fromkeys(
+        media_type for range_ in ranges for media_type in patterns if range_ in patterns[media_type]
+    )
+    if not supported:
+        raise RequestError(406, f"unsupported media type {', '.join(ranges)!r}; the model responds in {ANY_FORMAT}")
+    return tuple(supported)
+
 
 STANDARD_INPUT = 0
 HEAD_SECONDS = 20

@@ -73,9 +73,8 @@ class Serve:
                 without a token.
             ShapwatchError: if the model cannot be loaded.
         """
-        from runner.serving.app import Application
         from runner.serving.batching import RequestBatcher
-        from runner.serving.server import Server
+        from runner.serving.server import Application, Server
 
         with closing(self._listening()) as listening:
             self._load()

@@ -12,9 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from runner.explain.estimator import EstimatorSettings
 from runner.explain.explainers import COMPATIBLE, EXPLAINERS, Explainer, ExplainerName
-from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.kernel import Clarify, Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.explainers.tree import TreeExplainer
 from runner.explain.task import Aggregation

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from runner.errors import ExplainerError
 from runner.explain.explainers import Explainer
-from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.kernel import Clarify, Kernel
 from runner.explain.game import build_players, logit, sigmoid
 from tests.builders import BACKGROUND, FEATURES, explain
 from tests.formula_models import Formula, additive, interacting

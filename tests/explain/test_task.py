@@ -10,9 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, Errors
-from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.kernel import Clarify, Kernel
 from runner.explain.game_explainer import GameExplainer
 from runner.explain.task import Aggregation, aggregate, standard_errors
 from tests.builders import explain

@@ -15,7 +15,7 @@ from runner.domain.drift import Level
 from runner.domain.executions import AlertHistory, ExecutionState, Status
 from runner.drift.performance import Quality
 from runner.explain.estimator import Estimator
-from runner.explain.explainers.clarify import Clarify
+from runner.explain.explainers.kernel import Clarify
 from runner.explain.preflight import Parity, preflight
 from runner.explain.task import Aggregation
 from runner.results.directory import MANIFEST, commit, mark_unpublished, remove

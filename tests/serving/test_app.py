@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
-from runner.serving.app import MAX_BODY_BYTES, Application
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
 from runner.serving.requests import encode_response
+from runner.serving.server import MAX_BODY_BYTES, Application
 from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive

@@ -37,7 +37,7 @@ from runner.domain.records import PROBE, Payload
 from runner.errors import SettingsError
 from runner.records import payloads
 from runner.records.capture import decode, encode
-from runner.serving.capture_settings import CaptureSettings
+from runner.serving import CaptureSettings
 from runner.serving.data_capture import CaptureEnvironment, DataCapture, new_id
 from runner.sources.endpoint import EndpointSource
 from tests.cli_runner import CHECKOUT

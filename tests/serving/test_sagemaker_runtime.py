@@ -17,9 +17,9 @@ from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
-from runner.serving.app import MAX_BODY_BYTES, Application
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
+from runner.serving.server import MAX_BODY_BYTES, Application
 from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.conftest import DEMO
 from tests.golden import Golden

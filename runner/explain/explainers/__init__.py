@@ -7,9 +7,8 @@ from dataclasses import Field
 from typing import Any, ClassVar, Literal, Protocol
 
 from runner.domain.attributions import Attributions
-from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel
+from runner.explain.explainers.kernel import Clarify, Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.explainers.tree import TreeExplainer
 from runner.explain.task import Task

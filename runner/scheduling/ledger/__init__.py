@@ -27,9 +27,8 @@ from runner.domain.schedules import Snapshot
 from runner.errors import LedgerError, MissingSnapshot, os_error_message
 from runner.results import locks
 from runner.scheduling.ledger.database import Database
-from runner.scheduling.ledger.executions import RUNNING, TERMINAL, ExecutionTable
-from runner.scheduling.ledger.schedules import ScheduleTable
-from runner.scheduling.ledger.tables import daemons, executions, has_status, in_id_order, schedules, snapshots, upsert
+from runner.scheduling.ledger.schema import daemons, executions, has_status, in_id_order, schedules, snapshots, upsert
+from runner.scheduling.ledger.tables import RUNNING, TERMINAL, ExecutionTable, ScheduleTable
 
 LOCK = 0x7368_6170_0002
 """Advisory lock of PostgreSQL that the leader holds."""

@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from runner.errors import LedgerError, os_error_message
-from runner.scheduling.ledger.tables import are_created, create_tables
+from runner.scheduling.ledger.schema import are_created, create_tables
 
 CONNECTIONS = 8
 """Number of pooled connections; as many more are opened under load."""

@@ -1,242 +1,415 @@
-"""Tables of the ledger: their creation, and the conversion between rows and values."""
+"""Operations on the tables of schedules and executions; the package describes the changes of a status."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    TIMESTAMP,
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    Connection,
-    Dialect,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    String,
-    Table,
-    TypeDecorator,
-    UniqueConstraint,
-    insert,
-    inspect,
-    select,
-)
-from sqlalchemy import text as sql
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, literal, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from runner.domain.executions import Status, Window
+from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
-from runner.errors import LedgerError
+from runner.errors import LedgerError, ScheduleExists, UnknownSchedule
+from runner.scheduling.ledger.database import Database
+from runner.scheduling.ledger.schema import (
+    UtcTime,
+    add_snapshot,
+    due_row,
+    execution_from,
+    executions,
+    has_status,
+    in_id_order,
+    ledger,
+    schedule_from,
+    schedules,
+    storable,
+    text,
+    upsert,
+)
 
-VERSION = 1
-"""Version of the tables."""
-LOCK = 0x7368_6170_0001
-"""Advisory lock of PostgreSQL during the creation of tables."""
-MAX_TEXT = 1024
-"""Maximum number of characters of a message or failure reason, as in SageMaker."""
+RUNNING = (Status.IN_PROGRESS, Status.STOPPING)
+TERMINAL = tuple(status for status in Status if status.terminal)
+NO_RESULT = dict.fromkeys(["started", "ended", "peak_memory", "exit_message", "failure_reason", "output"])
+"""Columns of an execution without result."""
 
 
-class UtcTime(TypeDecorator[datetime]):
-    """A time with microseconds: a timestamp in PostgreSQL, a sortable ISO 8601 string in SQLite."""
+class ExecutionTable:
+    """Executions of a ledger. Every method may raise LedgerError.
 
-    impl = String
-    cache_ok = True
+    A method that returns a bool changes the status in one statement, which requires the previous status: of several
+    processes one succeeds, and the others get False.
+    """
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return the type of the column."""
-        has_timestamps = dialect.name == "postgresql"
-        return dialect.type_descriptor(TIMESTAMP(timezone=True) if has_timestamps else String(32))
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
-        """Return the stored value.
+    def add(
+        self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime], now: datetime
+    ) -> list[ExecutionRecord]:
+        """Add missing executions at scheduled times, and return all of them, oldest first.
+
+        The schedule need not be in the ledger.
+        """
+        times = {each.scheduled for each in due}
+        if not times:
+            return []
+        between = executions.c.scheduled.between(min(times), max(times))
+        query = select(executions).where(executions.c.schedule == schedule.name, between)
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            add_executions(connection, schedule, due, now)
+            rows = connection.execute(query.order_by(executions.c.scheduled))
+            return [execution_from(row) for row in rows if row.scheduled in times]
+
+    def get(self, execution_id: int) -> ExecutionRecord:
+        """Return an execution."""
+        for execution in self._fetch(select(executions).where(executions.c.id == execution_id)):
+            return execution
+        raise LedgerError(self._database.name, f"it has no execution {execution_id}; it may have expired (ledger.keep)")
+
+    def newest(
+        self, schedule: str | None = None, *, statuses: Collection[Status] | None = None, limit: int = 10
+    ) -> list[ExecutionRecord]:
+        """Return executions of a schedule, or of all, with one of the statuses, the latest scheduled time first."""
+        query = select(executions).order_by(executions.c.scheduled.desc(), executions.c.id.desc()).limit(limit)
+        if schedule is not None:
+            query = query.where(executions.c.schedule == schedule)
+        if statuses is not None:
+            query = query.where(has_status(statuses))
+        return self._fetch(query)
+
+    def last(self, schedule: str) -> ExecutionRecord | None:
+        """Return the execution of a schedule with the latest scheduled time."""
+        return next(iter(self.newest(schedule, limit=1)), None)
+
+    def last_by_schedule(self, statuses: Collection[Status] = tuple(Status)) -> dict[str, ExecutionRecord]:
+        """Return the last execution with one of the statuses, by schedule; deleted schedules are left out."""
+        candidates = executions.alias()
+        last_id = (
+            select(candidates.c.id)
+            .where(candidates.c.schedule == schedules.c.name, candidates.c.status.in_([str(each) for each in statuses]))
+            .order_by(candidates.c.scheduled.desc())
+            .limit(1)
+            .correlate(schedules)
+            .scalar_subquery()
+        )
+        query = select(executions).join(schedules, executions.c.id == last_id)
+        return {execution.schedule: execution for execution in self._fetch(query)}
+
+    def startable(self, now: datetime, per_schedule: int, limit: int) -> list[ExecutionRecord]:
+        """Return pending executions that may start, the earliest scheduled time first.
+
+        Args:
+            now: current time.
+            per_schedule: maximum number per schedule, so that one with many missed times does not delay others.
+            limit: maximum number in total.
+        """
+        due = (executions.c.status == str(Status.PENDING)) & (executions.c.start_at <= now)
+        order = (executions.c.scheduled, executions.c.id)
+        rank = func.row_number().over(partition_by=executions.c.schedule, order_by=order).label("rank")
+        ranked = select(executions.c.id, rank).where(due).subquery()
+        query = select(executions).join(ranked, executions.c.id == ranked.c.id).where(ranked.c.rank <= per_schedule)
+        return self._fetch(query.order_by(*order).limit(limit))
+
+    def running(self, schedule: str | None = None) -> list[ExecutionRecord]:
+        """Return executions in progress or stopping, of a schedule or of all."""
+        query = select(executions).where(has_status(RUNNING)).order_by(executions.c.id)
+        return self._fetch(query if schedule is None else query.where(executions.c.schedule == schedule))
+
+    def snapshots_with_results(self) -> list[str]:
+        """Return the digests of snapshots whose executions have result directories."""
+        query = select(executions.c.snapshot).where(executions.c.output.is_not(None), has_status(TERMINAL)).distinct()
+        with self._database.reading() as connection:
+            return sorted(connection.execute(query).scalars())
+
+    def expired(self, snapshot: str, before: datetime) -> list[ExecutionRecord]:
+        """Return executions of a snapshot that have a result directory and ended before a time, oldest first."""
+        old = (executions.c.snapshot == snapshot) & (executions.c.ended < before) & executions.c.output.is_not(None)
+        return self._fetch(select(executions).where(old, has_status(TERMINAL)).order_by(executions.c.scheduled))
+
+    def clear_output(self, execution_id: int) -> None:
+        """Record that the result directory of an execution was removed."""
+        with self._database.writing() as connection:
+            connection.execute(update(executions).where(executions.c.id == execution_id).values(output=None))
+
+    def claim(self, execution_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> bool:
+        """Start a pending execution for an owner, whose heartbeats are at most `lease_seconds` apart."""
+        values = NO_RESULT | {"owner": owner, "started": now, "heartbeat": now, "lease_seconds": lease_seconds}
+        values["attempts"] = executions.c.attempts + 1
+        return self._move(execution_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
+
+    def finish(
+        self, execution_id: int, owner: str, result: Execution, now: datetime, peak_memory: int | None = None
+    ) -> bool:
+        """Record the result of an execution.
+
+        Args:
+            execution_id: execution.
+            owner: present owner of the execution.
+            result: result with a terminal status; long texts are cut.
+            now: current time.
+            peak_memory: peak memory of its process in bytes.
+        """
+        values = {
+            "ended": now,
+            "exit_message": text(result.message),
+            "failure_reason": text(result.failure_reason),
+            "output": storable(result.directory) or None,
+            "peak_memory": peak_memory,
+        }
+        return self._move(execution_id, RUNNING, result.status, now, values, executions.c.owner == owner)
+
+    def release(self, execution_id: int, owner: str, now: datetime) -> bool:
+        """Return an execution in progress to the pending ones."""
+        return self._move(execution_id, [Status.IN_PROGRESS], Status.PENDING, now, {}, executions.c.owner == owner)
+
+    def request_stop(self, execution_id: int, now: datetime) -> bool:
+        """Ask the owner of an execution to end it."""
+        return self._move(execution_id, [Status.IN_PROGRESS], Status.STOPPING, now, {})
+
+    def request_stop_of_all(self, schedule: str, now: datetime) -> int:
+        """Ask the owners of all executions of a schedule to end them, and return the number of executions."""
+        running = (executions.c.schedule == schedule) & has_status([Status.IN_PROGRESS])
+        values = {"status": str(Status.STOPPING), "modified": now}
+        with self._database.writing() as connection:
+            move = update(executions).where(in_id_order(running)).values(values).returning(executions.c.id)
+            return len(connection.execute(move).all())
+
+    def skip(self, execution_id: int, now: datetime, reason: str) -> bool:
+        """Stop a pending execution with a reason."""
+        values = {"ended": now, "failure_reason": text(reason)}
+        return self._move(execution_id, [Status.PENDING], Status.STOPPED, now, values)
+
+    def reset(self, execution_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
+        """Make a terminal execution pending, without its result, with another snapshot and maximum duration."""
+        values = NO_RESULT | {"owner": None, "heartbeat": None, "lease_seconds": None, "attempts": 0}
+        values |= {"start_at": now, "snapshot": snapshot.digest, "max_runtime": max_runtime}
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            move = _move_statement(execution_id, TERMINAL, Status.PENDING, now, values)
+            return connection.execute(move).first() is not None
+
+    def _fetch(self, query: Select[Any]) -> list[ExecutionRecord]:
+        with self._database.reading() as connection:
+            return list(map(execution_from, connection.execute(query)))
+
+    def _move(
+        self,
+        execution_id: int,
+        sources: Iterable[Status],
+        target: Status,
+        now: datetime,
+        values: Mapping[str, Any],
+        *conditions: ColumnElement[bool],
+    ) -> bool:
+        with self._database.writing() as connection:
+            move = _move_statement(execution_id, sources, target, now, values, *conditions)
+            return connection.execute(move).first() is not None
+
+
+def add_executions(
+    connection: Connection, schedule: Schedule, due: Sequence[ScheduledTime], now: datetime
+) -> list[ExecutionRecord]:
+    """Insert missing executions of a schedule, and return them, oldest first."""
+    if not due:
+        return []
+    common = {
+        "schedule": schedule.name,
+        "endpoint": schedule.endpoint,
+        "snapshot": schedule.snapshot,
+        "revision": schedule.revision,
+        "max_runtime": schedule.max_runtime,
+        "created": now,
+        "modified": now,
+        "attempts": 0,
+    }
+    insert = upsert(connection)(executions).on_conflict_do_nothing().returning(*executions.c)
+    oldest_first = sorted(due, key=lambda each: each.scheduled)
+    rows = connection.execute(insert, [common | due_row(each, now) for each in oldest_first])
+    return sorted(map(execution_from, rows), key=lambda execution: execution.scheduled)
+
+
+def _move_statement(
+    execution_id: int,
+    sources: Iterable[Status],
+    target: Status,
+    now: datetime,
+    values: Mapping[str, Any],
+    *conditions: ColumnElement[bool],
+) -> ReturningUpdate[Any]:
+    """Return the statement that changes the status of an execution, and returns a row if it did."""
+    move = update(executions).where(executions.c.id == execution_id, has_status(sources), *conditions)
+    return move.values({**values, "status": str(target), "modified": now}).returning(executions.c.id)
+
+
+STOPPED = "not run: the schedule was stopped before it started"
+DELETED = "not run: the schedule was deleted before it started"
+UNCHANGED = {"name", "created", "status", "cursor", "revision"}
+"""Columns that an update does not replace."""
+
+
+class ScheduleTable:
+    """Schedules of a ledger. Every method may raise LedgerError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime] = ()) -> None:
+        """Add a schedule, its snapshot, and executions that are due immediately.
 
         Raises:
-            ValueError: if the time has no offset.
+            ScheduleExists: if the name is taken.
         """
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value} has no offset from UTC")
-        at = value.astimezone(UTC)
-        return at if dialect.name == "postgresql" else at.isoformat(timespec="microseconds")
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            insert = upsert(connection)(schedules).values(asdict(schedule)).on_conflict_do_nothing()
+            if connection.execute(insert.returning(schedules.c.name)).first() is None:
+                raise ScheduleExists(schedule.name, self._database.name)
+            add_executions(connection, schedule, due, schedule.created)
+            _increase_revision(connection)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return a stored value as a time in UTC."""
-        if value is None:
-            return None
-        at: datetime = value if dialect.name == "postgresql" else datetime.fromisoformat(value)
-        return at.astimezone(UTC)
+    def update(self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime] = ()) -> Schedule:
+        """Replace a schedule except for its creation time and status, and return it.
 
+        A new timetable starts at the update: earlier times that were not planned are no longer due. Planned executions
+        keep their snapshot. Executions of a stopped schedule are skipped.
 
-metadata = MetaData()
+        Raises:
+            UnknownSchedule: if there is no schedule of that name.
+        """
+        values = {key: value for key, value in asdict(schedule).items() if key not in UNCHANGED}
+        retimed = schedules.c.timetable != schedule.timetable
+        cursor = case((retimed, literal(schedule.modified, UtcTime)), else_=schedules.c.cursor)
+        replacement = update(schedules).where(schedules.c.name == schedule.name)
+        replacement = replacement.values(**values, cursor=cursor, revision=schedules.c.revision + 1)
+        with self._database.writing() as connection:
+            add_snapshot(connection, snapshot)
+            row = connection.execute(replacement.returning(*schedules.c)).first()
+            if row is None:
+                raise self._unknown(connection, schedule.name)
+            updated = schedule_from(row)
+            add_executions(connection, updated, due, schedule.modified)
+            if updated.status == ScheduleStatus.STOPPED:
+                _skip_pending(connection, schedule.name, schedule.modified, STOPPED)
+            _increase_revision(connection)
+            return updated
 
-ledger = Table(
-    "ledger",
-    metadata,
-    Column("version", Integer, nullable=False),
-    Column("revision", BigInteger, nullable=False),
-)
-"""One row: the version of the tables, and the number of changes of schedules."""
+    def plan(self, schedule: Schedule, due: Sequence[ScheduledTime], now: datetime) -> list[ExecutionRecord] | None:
+        """Add due executions, and move the schedule's cursor to the last of them.
 
-snapshots = Table(
-    "snapshots",
-    metadata,
-    Column("digest", String, primary_key=True),
-    Column("settings", String, nullable=False),
-    Column("folder", String, nullable=False),
-)
+        A scheduled time with a reason for skipping becomes a stopped execution.
 
-schedules = Table(
-    "schedules",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("endpoint", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("timetable", String, nullable=False),
-    Column("reference", String, nullable=False),
-    Column("max_runtime", Integer, nullable=False),
-    Column("snapshot", String, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("modified", UtcTime, nullable=False),
-    Column("cursor", UtcTime, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Index("schedules_by_snapshot", "snapshot"),
-)
+        Args:
+            schedule: schedule as it was read.
+            due: scheduled times, ascending, at least one.
+            now: current time.
 
-executions = Table(
-    "executions",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("schedule", String, nullable=False),
-    Column("endpoint", String, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("scheduled", UtcTime, nullable=False),
-    Column("window_start", UtcTime, nullable=False),
-    Column("window_end", UtcTime, nullable=False),
-    Column("status", String, nullable=False),
-    Column("start_at", UtcTime, nullable=False),
-    Column("max_runtime", Integer, nullable=False),
-    Column("snapshot", String, nullable=False),
-    Column("created", UtcTime, nullable=False),
-    Column("modified", UtcTime, nullable=False),
-    Column("owner", String),
-    Column("heartbeat", UtcTime),
-    Column("lease_seconds", Float),
-    Column("attempts", Integer, nullable=False),
-    Column("started", UtcTime),
-    Column("ended", UtcTime),
-    Column("peak_memory", BigInteger),
-    Column("exit_message", String),
-    Column("failure_reason", String),
-    Column("output", String),
-    UniqueConstraint("schedule", "scheduled", name="executions_once"),
-    Index("executions_by_status", "status", "start_at"),
-    Index("executions_by_end", "ended"),
-    Index("executions_by_snapshot", "snapshot"),
-    sqlite_autoincrement=True,
-)
+        Returns:
+            The added executions; None if the schedule has changed since it was read, without any effect.
+        """
+        unchanged = (
+            (schedules.c.name == schedule.name)
+            & (schedules.c.cursor == schedule.cursor)
+            & (schedules.c.revision == schedule.revision)
+            & (schedules.c.status == str(ScheduleStatus.SCHEDULED))
+        )
+        move = update(schedules).where(unchanged).values(cursor=due[-1].scheduled).returning(schedules.c.name)
+        with self._database.writing() as connection:
+            if connection.execute(move).first() is None:
+                return None
+            return add_executions(connection, schedule, due, now)
 
-daemons = Table(
-    "daemons",
-    metadata,
-    Column("owner", String, primary_key=True),
-    Column("host", String, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("since", UtcTime, nullable=False),
-    Column("heartbeat", UtcTime, nullable=False),
-    Column("leading", Boolean, nullable=False),
-)
+    def start(self, name: str, now: datetime) -> bool:
+        """Start a stopped schedule from now on, and return whether it was stopped.
 
+        Ended executions with a scheduled time in the future, after the clock was set back, are removed and repeated.
 
-def are_created(connection: Connection, name: str) -> bool:
-    """Return whether the tables of a ledger exist.
+        Raises:
+            UnknownSchedule: if there is no schedule of that name.
+        """
+        with self._database.writing() as connection:
+            stopped = (schedules.c.name == name) & (schedules.c.status == str(ScheduleStatus.STOPPED))
+            values = {"status": str(ScheduleStatus.SCHEDULED), "cursor": now, "modified": now}
+            start = update(schedules).where(stopped).values(values).returning(schedules.c.name)
+            if connection.execute(start).first() is None:
+                self._check_exists(connection, name)
+                return False
+            future = (executions.c.schedule == name) & (executions.c.scheduled > now)
+            connection.execute(delete(executions).where(future, has_status(TERMINAL)))
+            _increase_revision(connection)
+            return True
 
-    Raises:
-        LedgerError: if a later version of shapwatch created them.
-    """
-    if not inspect(connection).has_table(ledger.name):
-        return False
-    version: int = connection.execute(select(ledger.c.version)).scalar_one()
-    if version > VERSION:
-        problem = f"it has version {version}, but this shapwatch supports versions up to {VERSION}"
-        raise LedgerError(name, f"{problem}; use the shapwatch that wrote it, or a later one")
-    return True
+    def stop(self, name: str, now: datetime) -> bool:
+        """Stop a schedule, skip its pending executions, and return whether it was running before.
 
+        Raises:
+            UnknownSchedule: if there is no schedule of that name.
+        """
+        with self._database.writing() as connection:
+            scheduled = (schedules.c.name == name) & (schedules.c.status == str(ScheduleStatus.SCHEDULED))
+            values = {"status": str(ScheduleStatus.STOPPED), "modified": now}
+            stop = update(schedules).where(scheduled).values(values).returning(schedules.c.name)
+            if connection.execute(stop).first() is None:
+                self._check_exists(connection, name)
+                return False
+            _skip_pending(connection, name, now, STOPPED)
+            _increase_revision(connection)
+            return True
 
-def create_tables(connection: Connection, name: str) -> None:
-    """Create missing tables; the connection is in a transaction, on SQLite with the write lock."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sql(f"SELECT pg_advisory_xact_lock({LOCK})"))
-    if not are_created(connection, name):
-        metadata.create_all(connection, checkfirst=False)
-        connection.execute(insert(ledger).values(version=VERSION, revision=0))
+    def delete(self, name: str, now: datetime) -> None:
+        """Delete a schedule and skip its pending executions; its executions remain in the ledger.
 
+        Raises:
+            UnknownSchedule: if there is no schedule of that name.
+        """
+        with self._database.writing() as connection:
+            deletion = delete(schedules).where(schedules.c.name == name).returning(schedules.c.name)
+            if connection.execute(deletion).first() is None:
+                raise self._unknown(connection, name)
+            _skip_pending(connection, name, now, DELETED)
+            _increase_revision(connection)
 
-def schedule_from(row: Row[Any]) -> Schedule:
-    """Convert a row to a schedule."""
-    values = row._asdict()
-    return Schedule(**values | {"status": ScheduleStatus(values["status"])})
+    def get(self, name: str) -> Schedule:
+        """Return a schedule.
 
+        Raises:
+            UnknownSchedule: if there is no schedule of that name.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(select(schedules).where(schedules.c.name == name)).first()
+            if row is None:
+                raise self._unknown(connection, name)
+            return schedule_from(row)
 
-def execution_from(row: Row[Any]) -> ExecutionRecord:
-    """Convert a row to the record of an execution."""
-    values = row._asdict()
-    window = Window(values.pop("window_start"), values.pop("window_end"))
-    return ExecutionRecord(**values | {"window": window, "status": Status(values["status"])})
+    def all(self) -> list[Schedule]:
+        """Return all schedules, sorted by name."""
+        with self._database.reading() as connection:
+            return list(map(schedule_from, connection.execute(select(schedules).order_by(schedules.c.name))))
 
+    def revision(self) -> int:
+        """Return the number of changes of schedules; planning does not count."""
+        with self._database.reading() as connection:
+            revision: int = connection.execute(select(ledger.c.revision)).scalar_one()
+            return revision
 
-def due_row(due: ScheduledTime, now: datetime) -> dict[str, object]:
-    """Return the columns of an execution that depend on its scheduled time."""
-    return {
-        "scheduled": due.scheduled,
-        "window_start": due.window.start,
-        "window_end": due.window.end,
-        "start_at": due.start_at,
-        "status": str(Status.STOPPED if due.skipped else Status.PENDING),
-        "failure_reason": text(due.skipped),
-        "ended": now if due.skipped else None,
-    }
+    def _check_exists(self, connection: Connection, name: str) -> None:
+        if connection.execute(select(schedules.c.name).where(schedules.c.name == name)).first() is None:
+            raise self._unknown(connection, name)
+
+    def _unknown(self, connection: Connection, name: str) -> UnknownSchedule:
+        names = connection.execute(select(schedules.c.name).order_by(schedules.c.name)).scalars()
+        return UnknownSchedule(name, self._database.name, list(names))
 
 
-def text(value: str | None) -> str | None:
-    """Return a string that any database accepts, at most `MAX_TEXT` characters; None if it is empty."""
-    return storable(value)[:MAX_TEXT] if value else None
+def _skip_pending(connection: Connection, name: str, now: datetime, reason: str) -> None:
+    pending = (executions.c.schedule == name) & has_status([Status.PENDING])
+    values = {"status": str(Status.STOPPED), "failure_reason": reason, "ended": now, "modified": now}
+    connection.execute(update(executions).where(pending).values(values))
 
 
-def storable(value: str) -> str:
-    r"""Escape NUL and lone surrogates, which databases refuse.
-
-    >>> storable("a\0b")
-    'a\\x00b'
-    """
-    return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def upsert(connection: Connection) -> Callable[[Table], Any]:
-    """Return the dialect's `insert`, which supports ON CONFLICT."""
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-
-
-def add_snapshot(connection: Connection, snapshot: Snapshot) -> None:
-    """Insert a snapshot if it is missing; as first statement of a transaction, so that no other removes it."""
-    row = {"digest": snapshot.digest, **asdict(snapshot)}
-    connection.execute(upsert(connection)(snapshots).values(row).on_conflict_do_nothing())
-
-
-def has_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
-    """Return the condition that an execution has one of the statuses."""
-    return executions.c.status.in_([str(status) for status in statuses])
-
-
-def in_id_order(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the same condition with row locks in the order of ids, which prevents deadlocks."""
-    locked = select(executions.c.id).where(condition).order_by(executions.c.id).with_for_update()
-    return executions.c.id.in_(locked)
+def _increase_revision(connection: Connection) -> None:
+    """Count a change; as last statement of its transaction, because other changes wait from here on."""
+    connection.execute(update(ledger).values(revision=ledger.c.revision + 1))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from runner.explain.coalitions import differences, evaluate
-from runner.explain.explainers.clarify import Clarify, _draw, regression, size_weights
 from runner.explain.explainers.exact import Exact
+from runner.explain.explainers.kernel import Clarify, _draw, regression, size_weights
 from tests.builders import BACKGROUND, FEATURES, explain
 from tests.explain.games import TableGame, logistic_games
 from tests.formula_models import AdditiveFormula, Formula, interacting

@@ -10,9 +10,8 @@ import pytest
 
 from runner.errors import ExplainerError
 from runner.explain.coalitions import all_coalitions, draw_pairs, evaluate
-from runner.explain.explainers.clarify import Clarify
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Kernel, evaluate_by_importance
+from runner.explain.explainers.kernel import Clarify, Kernel, evaluate_by_importance
 from runner.explain.game_explainer import GameExplainer
 from tests.builders import explain
 from tests.explain.games import TableGame, focused_games, logistic_games, tree_games
