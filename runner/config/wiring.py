@@ -173,9 +173,7 @@ class Wiring:
             settings=stage,
             source=self._source,
             dataset=self._dataset,
-            reference=self.settings.monitor.reference,
-            explaining=self._explaining,
-            stopping=self._stopping,
+            analysis=self._analysis,
             remote=self.settings.model if isinstance(self.settings.model, Remote) else None,
             clock=time.perf_counter,
             target=self._inspection,
@@ -193,19 +191,11 @@ class Wiring:
         )
 
     def _monitor(self) -> Monitor:
-        analysis = AttributionAnalysis(
-            explaining=self._explaining,
-            reference=self.settings.monitor.reference,
-            policy=self.settings.drift,
-            stopping=self._stopping,
-            merged=MergedReader(self.settings.paths.merge, self.settings.data),
-            save_local_shap_values=self.settings.shap.save_local_shap_values,
-        )
         return Monitor(
             name=self.settings.monitor.name,
             endpoint=self.settings.monitor.endpoint,
             source=self._source,
-            analysis=analysis,
+            analysis=self._analysis,
             writer=self._writer,
             root=self.settings.paths.monitor,
             publish=partial(publish_all, self.settings.publish.sinks, sleep=time.sleep),
@@ -262,8 +252,15 @@ class Wiring:
         )
 
     @property
-    def _stopping(self) -> SequentialStopping:
-        return SequentialStopping(self.settings.shap.precision, self.settings.drift)
+    def _analysis(self) -> AttributionAnalysis:
+        return AttributionAnalysis(
+            explaining=self._explaining,
+            reference=self.settings.monitor.reference,
+            policy=self.settings.drift,
+            stopping=SequentialStopping(self.settings.shap.precision, self.settings.drift),
+            merged=MergedReader(self.settings.paths.merge, self.settings.data),
+            save_local_shap_values=self.settings.shap.save_local_shap_values,
+        )
 
     @property
     def _writer(self) -> ResultWriter:

@@ -113,6 +113,12 @@ class AttributionAnalysis:
         reference = Reference.read(directory.reference_path(self.reference, slot.window))
         return partial(self._analyse, slot, reference)
 
+    def canary_features(self, reference: Reference) -> pl.DataFrame | None:
+        """Return the stored records that each execution explains again, or None without them."""
+        if reference.sample is None or not self.policy.canary_rows:
+            return None
+        return canaries(reference.sample, self.policy.canary_rows).features
+
     def _analyse(self, slot: ExecutionSlot, reference: Reference, captured: Captured, stopwatch: Stopwatch) -> Findings:
         model, estimator = self.explaining.model, self.explaining.estimator
         with stopwatch.step("read"):
@@ -223,9 +229,8 @@ class AttributionAnalysis:
 
     def _reexplain(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
         """Return the canary records' attributions by the current model, or None without canary records."""
-        if reference.sample is None or not self.policy.canary_rows:
-            return None
-        return self.explaining.explain(canaries(reference.sample, self.policy.canary_rows).features, background)
+        features = self.canary_features(reference)
+        return None if features is None else self.explaining.explain(features, background)
 
     def _detect(self, context: Context, live: Explained, captured: Captured) -> DriftResult | None:
         """Return the drift of local attributions, or None if the reference has no stored records."""

@@ -16,13 +16,11 @@ from runner import storage
 from runner.domain.attributions import Calls
 from runner.domain.executions import Outcome, Window
 from runner.domain.numbers import plural
-from runner.drift.sequential import SequentialStopping
-from runner.explain.estimator import Explaining
 from runner.explain.preflight import Preflight, preflight, preflight_rows
 from runner.models.remote import DryRunModel, Remote
+from runner.monitors.attributions import AttributionAnalysis
 from runner.protocols import RemoteModel, calls_made
 from runner.results import directory, manifest
-from runner.results import reference as references
 from runner.results.documents import dump_json
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
@@ -97,14 +95,14 @@ class Records(NamedTuple):
     Attributes:
         first: records of the first sample under shap.precision; None if all are explained at once.
         captured_NL: captured scores of the same records; None if there are none.
-        canaries: stored reference records to explain again.
+        canaries: stored reference records to explain again; None without them.
     """
 
     features: pl.DataFrame
     first: pl.DataFrame | None
     background: pl.DataFrame
     captured_NL: NDArray[np.float64] | None
-    canaries: pl.DataFrame
+    canaries: pl.DataFrame | None
 
 
 @dataclass(frozen=True)
@@ -119,12 +117,11 @@ class PlanStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """CostEstimate of the model calls of an execution, or of baselining.
+    """Estimate of the model calls of an execution, or of baselining.
 
     Attributes:
-        source, reference: records and reference of an execution.
+        source, analysis: records and analysis of an execution.
         dataset: records of baselining.
-        stopping: rule that decides when enough records are explained.
         remote: remote model, with the price and the limit of its calls; None for a model in this process.
         clock: monotonic clock, in seconds.
         target: folder of the saved plan.
@@ -133,9 +130,7 @@ class Plan:
     settings: PlanStage
     source: WindowReader
     dataset: Dataset
-    reference: Path
-    explaining: Explaining
-    stopping: SequentialStopping
+    analysis: AttributionAnalysis
     remote: Remote | None
     clock: Callable[[], float]
     target: Path
@@ -155,28 +150,24 @@ class Plan:
         """Yield the records to explain."""
         if window is None:
             features, _ = self.dataset.read()
-            background = self.explaining.background(features)
-            yield Records(features, None, background, None, features.clear())
+            background = self.analysis.explaining.background(features)
+            yield Records(features, None, background, None, None)
             return
-        reference = Reference.read(directory.reference_path(self.reference, window))
+        reference = Reference.read(directory.reference_path(self.analysis.reference, window))
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()
-            background = self.explaining.background(features, reference.background)
-            canaries = (
-                references.canaries(reference.sample, self.stopping.policy.canary_rows).features
-                if reference.sample
-                else features.clear()
-            )
+            background = self.analysis.explaining.background(features, reference.background)
+            canaries = self.analysis.canary_features(reference)
             yield Records(features, self._first(features), background, captured.scores(), canaries)
 
     def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
         """Return the records of an execution's first sample; None if it explains all at once."""
-        count = next(self.stopping.sample_sizes(features.height))
+        count = next(self.analysis.stopping.sample_sizes(features.height))
         return None if count == features.height else features[hash_order(features)[:count]]
 
     def _estimate(self, records: Records) -> CostEstimate:
-        model, estimator = self.explaining.model, self.explaining.estimator
+        model, estimator = self.analysis.explaining.model, self.analysis.explaining.estimator
         features, background = records.features, records.background
         before = calls_made(model)
         checked = preflight(model, features, background, estimator.use_logit, records.captured_NL)
@@ -203,16 +194,16 @@ class Plan:
     def _rows(self, records: Records) -> int:
         """Return the number of rows that explaining sends to the model."""
         return sum(
-            self.explaining.estimator.evaluations(self.explaining.model, some, records.background)
+            self.analysis.explaining.estimator.evaluations(self.analysis.explaining.model, some, records.background)
             for some in _explained(records)
         )
 
     def _dry_run(self, remote: RemoteModel, records: Records, checked: Preflight) -> Calls:
         """Return the calls of an execution, counted by a dry run that sends nothing."""
         model = DryRunModel(remote, checked.outputs)
-        preflight(model, records.features, records.background, self.explaining.estimator.use_logit)
+        preflight(model, records.features, records.background, self.analysis.explaining.estimator.use_logit)
         for some in _explained(records):
-            self.explaining.estimator.explain(model, some, records.background, self.explaining.track)
+            self.analysis.explaining.estimator.explain(model, some, records.background, self.analysis.explaining.track)
         return model.calls_made
 
     def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
@@ -226,9 +217,9 @@ class Plan:
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
         """Return the time of one model call with `count` rows, real ones repeated."""
         rows = features[np.resize(preflight_rows(features.height), count)]
-        before, start = calls_made(self.explaining.model), self.clock()
-        self.explaining.model.predict(rows)
-        sent = manifest.calls_between(before, calls_made(self.explaining.model))
+        before, start = calls_made(self.analysis.explaining.model), self.clock()
+        self.analysis.explaining.model.predict(rows)
+        sent = manifest.calls_between(before, calls_made(self.analysis.explaining.model))
         return Probe(count, sent.requests if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:
@@ -248,7 +239,7 @@ class Plan:
 def _explained(records: Records) -> Iterator[pl.DataFrame]:
     """Yield the tables to explain, in order."""
     yield records.features
-    if not records.canaries.is_empty():
+    if records.canaries is not None:
         yield records.canaries
 
 
