@@ -1,1 +1,1 @@
-"""Configuration: from the command line and conf/ to a stage that is ready to run."""
+"""Configuration: composes and validates the settings, and builds the stage with its components."""

@@ -1,1 +1,1 @@
-"""Values that the packages share: plain frozen dataclasses."""
+"""Types that all packages share: frozen dataclasses without input or output."""

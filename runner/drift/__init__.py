@@ -1,1 +1,1 @@
-"""Whether the reasons have drifted: reference and live attributions in, a verdict out. Pure."""
+"""Drift detection: statistics of reference and live attributions, their tests, likely causes, and the verdict."""

@@ -1,5 +1,5 @@
-"""From a model and records to attributions: background, game, explainer, local attributions, global attributions.
+"""Explanation of a model: background, games, explainers, local and global attributions.
 
-Most explainers see only a game: boolean masks of players in, values out. `game.py` and `masking.py` turn masks into
-rows for the model; `blocks.py` divides records into blocks for workers.
+Most explainers see only a game: a function from boolean masks of players to values. `game.py` and `masking.py` turn
+masks into rows for the model; `game_explainer.py` divides records into blocks for workers.
 """

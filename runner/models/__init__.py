@@ -1,1 +1,1 @@
-"""The models that can be explained, one file and one YAML each; every one fulfils `protocols.Model`."""
+"""Models to explain, one module and one YAML file per kind; each implements `protocols.Model`."""

@@ -1,1 +1,1 @@
-"""The page that says what an execution found: context (strings and numbers) → charts (SVG) → render (HTML)."""
+"""Reports: context (strings and numbers), charts (SVG), and rendering as HTML, PDF and notebook."""

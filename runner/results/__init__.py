@@ -1,1 +1,1 @@
-"""Results on disk: the directories of executions, and the documents in them."""
+"""Result directories of executions and baselinings, and the documents in them."""

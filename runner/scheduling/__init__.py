@@ -1,1 +1,1 @@
-"""When executions run, and the processes that run them."""
+"""Schedules: timetables, the ledger of executions, and the daemon that runs them."""

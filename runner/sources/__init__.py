@@ -1,1 +1,1 @@
-"""Sources of records, one file per `source` option, and the readers that they share."""
+"""Sources of records, one module per value of `source`, and the readers that they share."""

@@ -1,1 +1,1 @@
-"""Executions in processes of their own: started, watched, stopped and recorded."""
+"""The daemon: starts executions in processes of their own, supervises them and records their results."""
