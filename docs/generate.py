@@ -48,7 +48,7 @@ NAMED = [
     (values.FeatureName, "feature name"),
     (Duration, "ISO 8601 duration"),
 ]
-"""Types of settings with a description that their bounds do not give."""
+"""Types of settings whose bounds do not describe them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Entry:
 
 
 def options(group: Path) -> dict[str, tuple[str, dict[str, Entry]]]:
-    """Return for each option of a group its description, and its keys; inherited keys included."""
+    """Return the description and the keys of each option of a group; inherited keys are included."""
     raw = {path.stem: path.read_text("utf-8").splitlines() for path in sorted(group.glob("*.yaml"))}
 
     def entries(name: str) -> dict[str, Entry]:
@@ -149,7 +149,7 @@ def hints(kind: type) -> dict[str, Any]:
 
 
 def types_of(group: str) -> dict[str, list[str]]:
-    """Return for each key below a group the descriptions of its allowed values, over all classes of the group."""
+    """Return the descriptions of the allowed values of each key of a group, for all classes of the group."""
     found: dict[str, list[str]] = {}
     for kind in _classes(get_type_hints(Settings, include_extras=True)[group]):
         for name, hint in hints(kind).items():
@@ -162,7 +162,7 @@ def types_of(group: str) -> dict[str, list[str]]:
 
 
 def _merged(entries: list[tuple[str, str]], total: int) -> str:
-    """Return values by option as one cell: the value alone where all options agree."""
+    """Return values by option as one cell; only the value if all options have the same."""
     by_value: dict[str, list[str]] = {}
     for option, value in entries:
         by_value.setdefault(value, []).append(option)
@@ -184,7 +184,7 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Each group has options, selected by `group=option`. Each key is set by `group.key=value`. The defaults are in",
-        "`conf/`; `python -m runner --cfg job` prints the resolved settings. A default of `required` must be set;",
+        "`conf/`; `python -m runner --cfg job` prints the resolved settings. A key with the default `required` must be set;",
         "`${…}` refers to another setting. Unknown keys and invalid values are reported together, each with its key.",
         "",
     ]
@@ -194,7 +194,7 @@ def settings_page() -> str:
         lines += [_row(f"`{_choice(group, name)}`", text) for name, (text, _) in found.items()]
         lines += ["", _row("key", "allowed", "default", "description"), "|---|---|---|---|"]
         if group == "publish":
-            text = "sinks to publish to; set by `publish=[…]`"
+            text = "selected sinks; set by `publish=[…]`"
             lines.append(_row("`publish`", ", ".join(f"`{name}`" for name in Publish.model_fields), "`[]`", text))
         lines += [_row(*cells) for cells in _keys(group, found)]
         lines.append("")

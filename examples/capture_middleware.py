@@ -25,7 +25,7 @@ ROOT = Path(mkdtemp(prefix="shapwatch-"))
 TRAFFIC = Path(runner.__file__).parent / "demo" / "traffic.jsonl"
 
 
-# 1. Your application. FastAPI and every other ASGI framework work in the same way.
+# 1. Your application. FastAPI and all other ASGI frameworks work in the same way.
 async def predict(request: Request) -> JSONResponse:
     """Return a score between 0 and 1 for the features of one record."""
     radius = (await request.json())["features"][0]

@@ -1,4 +1,4 @@
-"""Compare two windows from Python: did the reasons of the model change?
+"""Compare two windows: did the attributions of the model change?
 
 python examples/compare_windows.py
 """
@@ -47,7 +47,7 @@ reference, live = (
     for records in (monday, tuesday)
 )
 
-# 3. Compare them. The policy has the defaults of the group `drift`: one false alarm per year.
+# 3. Compare them. The policy has the default settings of the group `drift`, such as one false alarm per year.
 defaults: Any = OmegaConf.load(CONF / "drift" / "calibrated.yaml")
 policy = DriftPolicy(**defaults)
 result = detect_drift(policy, reference, live, agg_method="mean_abs", window=timedelta(days=1))

@@ -23,7 +23,7 @@ def score(features: pl.DataFrame) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-(size + 20 * shape))))
 
 
-# 2. The settings: shapwatch imports this module from the Python path and calls the function.
+# 2. The settings. With these, shapwatch imports this module from the Python path, and calls the function.
 def main() -> None:
     """Compute the reference attributions, and print the strongest features."""
     root = Path(mkdtemp(prefix="shapwatch-"))

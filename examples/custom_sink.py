@@ -20,7 +20,7 @@ from runner.domain.executions import Publication
 ROOT = Path(mkdtemp(prefix="shapwatch-"))
 
 
-# 1. The sink. `publish` is called after each execution, also after a failed one. It raises PublishError to be retried.
+# 1. The sink. `publish` is called after each execution, also a failed one. If it raises PublishError, it is retried.
 @dataclass(frozen=True)
 class JsonLines:
     """A sink that appends one line of JSON to a file."""
@@ -35,7 +35,7 @@ class JsonLines:
 
 @dataclass(frozen=True)
 class Publish:
-    """Replaces the settings of the group `publish`."""
+    """Settings that replace those of the group `publish`."""
 
     sinks: tuple[JsonLines, ...]
 

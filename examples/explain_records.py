@@ -39,7 +39,7 @@ estimator = Estimator(
 # 4. Masked features take the values of the background: here the mean of all records.
 attributions = estimator.explain(model, records[:5], background.mean(records), track)
 
-# 5. For each record, the expected score plus all attributions is the score.
+# 5. For each record, the expected score plus the sum of all attributions equals the score.
 expected = attributions.expected_L[0]
 for row, phi in enumerate(attributions.phi_NDL[:, :, 0]):
     print(f"record {row}: score {attributions.scores_NL[row, 0]:.3f}, expected {expected:.3f}")

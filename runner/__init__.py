@@ -1,16 +1,15 @@
-"""shapwatch monitors why a model decides: drift of its inputs, outputs and SHAP feature attributions.
+"""shapwatch monitors the SHAP feature attributions of a model in production, and reports drift with its likely cause.
 
 The packages, from top to bottom; imports only go down:
 
-* `cli` composes the settings, runs one stage and returns an exit code; `config` validates the settings and builds the
-  stage.
-* `stages` are the commands. `monitors` execute a monitor and analyse its records.
-* `models`, `sources`, `publish`, `report`, `scheduling`, `serving` and `results` connect to the outside: model
-  endpoints, captures, sinks, pages, schedules, clients and directories.
-* `records`, `explain` and `drift` are the core: pure functions over arrays and tables.
-* `domain` contains the types that all packages share; `protocols` the interfaces between them; `errors` the errors.
+* `cli` runs one stage and returns an exit code; `config` composes and validates the settings, and builds the stage.
+* `stages` contains the commands, `monitors` the execution of a monitor and the analysis of its records.
+* `models`, `sources`, `publish`, `report`, `scheduling`, `serving` and `results` connect to model endpoints, captures,
+  sinks, pages, schedules, clients and directories.
+* `records`, `explain` and `drift` are the core: pure functions of arrays and tables.
+* `domain` contains the types that all packages share, `protocols` the interfaces between them, `errors` the errors.
 
-Start with `domain`, `protocols.py` and `the package `monitors`.
+Start with `domain`, `protocols` and `monitors`.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@
     └── RecordError              a captured line or record is invalid; it becomes a `Rejection`
 
 Each class documents itself: its docstring is the meaning and `REMEDY` the remedy in docs/reference/errors.md.
-Errors are caught in two places: `cli` prints the message and exits with 2; the execution boundary in
-`monitors/execution.py` stores it as the failure reason.
+Errors are caught in two places: `cli` prints the message and exits with 2; `Monitor.run` in `monitors/__init__.py`
+stores it as the failure reason of the execution.
 """
 
 from __future__ import annotations
