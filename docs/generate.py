@@ -185,7 +185,8 @@ def settings_page() -> str:
         "",
         "Each group has options, selected by `group=option`. Each key is set by `group.key=value`. The defaults are in",
         "`conf/`; `python -m runner --cfg job` prints the resolved settings. A key with the default `required` must be",
-        "set; `${…}` refers to another setting. Unknown keys and invalid values are reported together, each with its key.",
+        "set; `${…}` refers to another setting. Unknown keys and invalid values are reported together, each with its",
+        "key.",
         "",
     ]
     for group in _groups():
