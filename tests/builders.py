@@ -16,7 +16,7 @@ from runner.domain.executions import Window, utc
 from runner.domain.records import Event, Payload
 from runner.drift.sequential import SequentialStopping
 from runner.explain import background as backgrounds
-from runner.explain.estimator import Estimator, Explaining
+from runner.explain.estimator import Estimator, ModelExplainer
 from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.explain.task import Aggregation
@@ -41,7 +41,7 @@ WINDOW = Window.parse("2026-01-05T09")
 """The window of the monitor below."""
 DATA = data_settings(headers=("a", "b", "c"))
 REFERENCE_ROWS = ([0, 0, 0], [3, 2, 1], [6, 2, 1])
-EXPLAINING = Explaining(
+MODEL_EXPLAINER = ModelExplainer(
     model=Formula(additive),
     estimator=Estimator(
         explainer=Exact(),
@@ -75,7 +75,7 @@ def baseline(root: Path, model: Model, **changes: Any) -> Baseline:
     dataset = root / "dataset.jsonl"
     dataset.write_bytes(b"".join(orjson.dumps({"features": row}) + b"\n" for row in REFERENCE_ROWS))
     parts: dict[str, Any] = {
-        "explaining": replace(EXPLAINING, model=model),
+        "model_explainer": replace(MODEL_EXPLAINER, model=model),
         "policy": POLICY,
         "save_local_shap_values": False,
         "writer": WRITER,
@@ -87,12 +87,12 @@ def baseline(root: Path, model: Model, **changes: Any) -> Baseline:
 
 def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None, **changes: Any) -> Monitor:
     """Return a monitor with a reference, and with one captured event of these rows; without rows with no event."""
-    baseline(root, EXPLAINING.model).run()
+    baseline(root, MODEL_EXPLAINER.model).run()
     if rows:
         write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
     captures = EndpointSource("endpoint", str(root / "captures"), 1)
     analysis = AttributionAnalysis(
-        explaining=EXPLAINING,
+        model_explainer=MODEL_EXPLAINER,
         reference=root / "reference",
         policy=POLICY,
         stopping=SequentialStopping(None, POLICY),
@@ -115,10 +115,10 @@ def changed(monitor: Monitor, **changes: Any) -> Monitor:
     """Return a monitor with changed fields: its own, those of its analysis, or those of its explanation."""
     analysis = monitor.analysis
     assert isinstance(analysis, AttributionAnalysis)
-    for part in (analysis.explaining, analysis, monitor):
+    for part in (analysis.model_explainer, analysis, monitor):
         own = {name: changes.pop(name) for name in list(changes) if name in {field.name for field in fields(part)}}
-        if isinstance(part, Explaining):
-            analysis = replace(analysis, explaining=replace(part, **own))
+        if isinstance(part, ModelExplainer):
+            analysis = replace(analysis, model_explainer=replace(part, **own))
         elif isinstance(part, AttributionAnalysis):
             analysis = replace(analysis, **own)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from runner.domain.executions import LONGEST
+from runner.domain.executions import MAX_WINDOW
 from tests.cli_runner import CHECKOUT
 
 DEPLOY = CHECKOUT / "deploy"
@@ -149,4 +149,4 @@ def test_retention_defaults_match_the_page() -> None:
     page = (CHECKOUT / "docs/operations.md").read_text()
     keep = yaml.safe_load((CONF / "ledger/sqlite.yaml").read_text())["keep"]
     assert re.search(rf"`ledger.keep` .*`{keep}`", page)
-    assert LONGEST.days >= int(keep[1:-1])
+    assert MAX_WINDOW.days >= int(keep[1:-1])

@@ -18,7 +18,7 @@ from runner.config.settings import Settings
 from runner.domain.executions import HOUR, Outcome, Window
 from runner.drift.sequential import SequentialStopping
 from runner.errors import SettingsError
-from runner.explain.estimator import Explaining
+from runner.explain.estimator import ModelExplainer
 from runner.models.remote import LocalEndpoint, Remote
 from runner.monitors import Monitor, ResultWriter
 from runner.monitors.attributions import AttributionAnalysis
@@ -183,7 +183,7 @@ class Wiring:
         return Baseline(
             name=self.settings.monitor.name,
             dataset=self._dataset,
-            explaining=self._explaining,
+            model_explainer=self._model_explainer,
             policy=self.settings.drift,
             save_local_shap_values=self.settings.shap.save_local_shap_values,
             writer=self._writer,
@@ -244,17 +244,17 @@ class Wiring:
         return Ledger(self.settings.ledger.url, self.settings.ledger.busy_seconds)
 
     @property
-    def _explaining(self) -> Explaining:
+    def _model_explainer(self) -> ModelExplainer:
         shap, data = self.settings.shap, self.settings.data
         estimator = shap.estimator(self.model, self.settings.engine)
-        return Explaining(
+        return ModelExplainer(
             self.model, estimator, partial(baseline_rows, shap.baseline, data), shap.summarize, self.track
         )
 
     @property
     def _analysis(self) -> AttributionAnalysis:
         return AttributionAnalysis(
-            explaining=self._explaining,
+            model_explainer=self._model_explainer,
             reference=self.settings.monitor.reference,
             policy=self.settings.drift,
             stopping=SequentialStopping(self.settings.shap.precision, self.settings.drift),
@@ -281,6 +281,7 @@ class Wiring:
 
     @property
     def _inspection(self) -> Path:
+        """Folder for the output of the stages capture, plan and merge."""
         return self.settings.paths.inspection / self.settings.monitor.endpoint / self.settings.monitor.variant
 
 

@@ -46,8 +46,8 @@ class Effect:
 
     Attributes:
         value: observed statistic; None if undefined.
-        noise: 99th percentile under permutation of the pooled records; None if `value` is.
-        p: permutation p-value; None if `value` is.
+        noise: 99th percentile under permutation of the pooled records; None if `value` is None.
+        p: permutation p-value; None if `value` is None.
     """
 
     value: float | None
@@ -189,11 +189,12 @@ class DriftResult:
         level_alone: level of this window alone.
         rows_reference, rows_live: number of records compared.
         significance: significance level of the tests, from the accepted number of false alarms per year.
-        minimum_detectable_change: smallest detectable distance of a feature's distributions; above 1, none is.
+        minimum_detectable_change: smallest detectable distance between a feature's distributions; above 1, no
+            change is detectable.
         labels: changes by label.
         segments: changes by segment; empty without `drift.segment_by`.
         separability: area under the ROC curve of the classifier test; None if the test is off.
-        canary: comparison of the models; None if no records were explained again.
+        canary: comparison of the current model with that of the reference; None if no records were explained again.
     """
 
     level: Level
@@ -216,7 +217,7 @@ class LabelRanking:
     Attributes:
         label, reference_label: live label, and the reference label it is compared with.
         ndcg: None if all reference attributions are zero.
-        floor, chance: lower bound of all rankings, and mean of a random ranking.
+        floor, chance: lowest nDCG of any ranking, and mean nDCG of random rankings.
         notes: special cases, such as a single feature or negative values.
     """
 

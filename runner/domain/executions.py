@@ -1,4 +1,4 @@
-"""Windows; statuses, outcomes and publications of executions."""
+"""Windows, and executions: their statuses, outcomes, history, publications and metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Level
 
 HOUR = timedelta(hours=1)
-LONGEST = timedelta(days=366)
+MAX_WINDOW = timedelta(days=366)
 """Maximum length of a window."""
 
 
@@ -32,7 +32,7 @@ def utc(text: str) -> datetime:
             return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise ValueError(f"{text!r} is no UTC time such as 2023-01-19T05:00:00Z")
+    raise ValueError(f"{text!r} is not a UTC time such as 2023-01-19T05:00:00Z")
 
 
 @dataclass(frozen=True, order=True)
@@ -44,11 +44,11 @@ class Window:
 
     def __post_init__(self) -> None:
         if self.start >= self.end:
-            raise ValueError(f"the window starts at {self.start:%FT%TZ}, not before its end {self.end:%FT%TZ}")
+            raise ValueError(f"the window must start before its end, got {self.start:%FT%TZ} to {self.end:%FT%TZ}")
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """Return the hour that starts at a time, or the interval between two times separated by a slash.
+        """Return the hour that starts at a time, or the interval between two times with a slash between them.
 
         Raises:
             ValueError: if the string is neither.
@@ -59,10 +59,11 @@ class Window:
         first, slash, second = text.partition("/")
         start = utc(first)
         if start.year == MAXYEAR:
-            raise ValueError(f"{text!r} is no window: there is no hour after it")
+            raise ValueError(f"{text!r} is not a valid window: the year {MAXYEAR} is not supported")
         end = utc(second) if slash else start + HOUR
-        if end - start > LONGEST or end.year == MAXYEAR:
-            raise ValueError(f"{text!r} is no window: it is longer than {LONGEST.days} days, or beyond the calendar")
+        if end - start > MAX_WINDOW or end.year == MAXYEAR:
+            limit = f"longer than {MAX_WINDOW.days} days, or ends in the year {MAXYEAR}"
+            raise ValueError(f"{text!r} is not a valid window: it is {limit}")
         return cls(start, end)
 
     def __contains__(self, at: datetime) -> bool:
@@ -158,14 +159,14 @@ class ExecutionState:
 
     @property
     def has_verdict(self) -> bool:
-        """Whether the execution decided if there is drift."""
+        """Whether the execution reached a verdict about drift."""
         too_few = self == ExecutionState(Status.COMPLETED, Level.INSUFFICIENT_DATA)
         return self.status is not Status.FAILED and not too_few
 
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """Summary of a previous execution, for the label with the largest attribution shift.
+    """Summary of an earlier execution; the effects are those of the label with the largest attribution shift.
 
     Attributes:
         start, end: window, ISO 8601 in UTC.
@@ -190,27 +191,13 @@ class HistoryPoint:
     reference: str | None
 
 
-METRICS = {
-    "execution_status": "1 for the status of the last execution, 0 for all other statuses",
-    "execution_scheduled_timestamp_seconds": "Scheduled time of the last execution, in seconds since 1970",
-    "drift_level": "0 none, 1 too few records, 2 info, 3 warning, 4 violation",
-    "label_drift_level": "Drift level of one model output",
-    "ndcg": "Agreement of the feature ranking with the reference, 1 for the same order",
-    "attribution_shift": "Total variation distance between the attribution shares and the reference's, 0 to 1",
-    "largest_attribution_shift": "Attribution shift of the model output with the largest one, 0 to 1",
-    "total_log2_change": "Log2 fold change of the total attribution, 0 without change",
-    "attribution": "Global SHAP value of a feature",
-}
-"""Help text of each published metric by name."""
-
-
 @dataclass(frozen=True)
 class AlertHistory:
     """Summary of the executions scheduled before another one.
 
     Attributes:
         last_verdict: state of the newest execution with a verdict, None without one.
-        failing: whether a later execution failed and none has had a verdict since.
+        failing: whether an execution has failed since then.
     """
 
     last_verdict: ExecutionState | None = None
@@ -229,7 +216,7 @@ class AlertHistory:
 
 @dataclass(frozen=True)
 class Publication:
-    """An execution that has ended.
+    """An execution that has ended, as sinks receive it.
 
     Attributes:
         monitor: name of the monitor.
@@ -268,3 +255,17 @@ class Publication:
     def state(self) -> ExecutionState:
         """Status and drift level."""
         return ExecutionState(self.status, self.level)
+
+
+METRICS = {
+    "execution_status": "1 for the status of the last execution, 0 for all other statuses",
+    "execution_scheduled_timestamp_seconds": "Scheduled time of the last execution, in seconds since 1970",
+    "drift_level": "0 none, 1 too few records, 2 info, 3 warning, 4 violation",
+    "label_drift_level": "Drift level of one model output",
+    "ndcg": "Agreement of the feature ranking with the reference, 1 for the same order",
+    "attribution_shift": "Total variation distance between the attribution shares and the reference's, 0 to 1",
+    "largest_attribution_shift": "Largest attribution shift of all model outputs, 0 to 1",
+    "total_log2_change": "Log2 fold change of the total attribution, 0 without change",
+    "attribution": "Global SHAP value of a feature",
+}
+"""Help text of each published metric by name."""

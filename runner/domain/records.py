@@ -75,18 +75,18 @@ class Captured:
 
     Attributes:
         files: names of the files that were read, relative to the listed folder.
-        events: number of lines (of a dataset: records) in the window, including rejected ones.
+        events: number of lines in the window (of a dataset: number of records), including rejected ones.
         outside: number of lines outside the window.
         probes: number of shapwatch's own calls, which are not traffic.
         records: number of valid records.
-        sample: number of records in the table if it is a sample, else None.
         names: names of the features.
-        table: valid records, read when collected. Columns: `file`, `line`, `row` (in the payload), `event_id`,
+        table: valid records as a lazy frame. Columns: `file`, `line`, `row` (in the payload), `event_id`,
             `inference_id`, `at`; `feature0`, `feature1`, … in their own types; `score0`, … with the captured scores,
             null for a record without scores.
         rejected: number of rejections by reason, most frequent first.
         examples: first rejection of each reason.
         rejections: all rejections as JSON Lines.
+        sample: number of records in the table if it is a sample, else None.
     """
 
     files: tuple[str, ...]
@@ -111,7 +111,7 @@ class Captured:
         return scores.fill_null(float("nan")).to_numpy() if scores.width else None
 
     def event_lines(self) -> pl.DataFrame:
-        """Return the file and line of each valid record; records of one event have equal ones."""
+        """Return the file and line of each valid record; records of one event share both."""
         return self.table.select("file", "line").collect()
 
     @property

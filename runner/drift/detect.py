@@ -44,8 +44,8 @@ NOISE = 0.99
 class Detector:
     """Tests that assign a level to a window.
 
-    The significance level is divided equally between three families of tests: features of the whole window, the
-    classifier, and segments. Segments share their part equally, and the features of a family share theirs by Holm's
+    The significance level is divided equally between up to three families of tests: features of the whole window,
+    the classifier, and segments. Segments share their part equally, and the features of a family share theirs by Holm's
     correction. All tests together therefore raise no more false alarms than accepted.
     """
 
@@ -66,7 +66,7 @@ class Detector:
             live: attributions of the window's records.
             agg_method: aggregation of local attributions into global ones.
             window: length of the window.
-            parts: segments of both sides.
+            parts: segments of the records of both sides.
 
         Raises:
             FeatureMismatch: if a feature exists on one side only.
@@ -77,8 +77,8 @@ class Detector:
         if not pairing.labels or min(N, M) < self.policy.min_rows:
             rows = plural(min(N, M), "record")
             note = f"the tests need drift.min_rows={self.policy.min_rows} records on each side, got {rows}"
-            notes, none = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
-            return DriftResult(none, none, N, M, significance, 1.0, (), notes, segments=segments)
+            notes, level = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
+            return DriftResult(level, level, N, M, significance, 1.0, (), notes, segments=segments)
         labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.policy.seed))
         joint = self._separability(pairing, significance)
         separable = joint is not None and joint.p is not None and joint.p <= significance
@@ -92,7 +92,7 @@ class Detector:
         Args:
             reference_rows: number of reference records.
             rows: number of records of the window.
-            tests: features times labels.
+            tests: number of features times number of labels.
             window: length of the window.
         """
         return critical(reference_rows, rows, self.policy.significance(window) / (tests * self._families))
@@ -105,7 +105,7 @@ class Detector:
     def _labels(
         self, pairing: Pairing, significance: float, shared: int, rng: np.random.Generator
     ) -> tuple[LabelResult, ...]:
-        """Compare each label; `shared` comparisons divide the significance level."""
+        """Compare each label; p-values are multiplied by `shared`, the number of comparisons that share the level."""
         tested = smirnov(np.hstack(pairing.before), np.hstack(pairing.now))
         p_LD = (shared * holm(tested.p_D)).clip(max=1).reshape(len(pairing.labels), -1)
         distance_LD = tested.distance_D.reshape(p_LD.shape)
@@ -157,12 +157,12 @@ class Detector:
         self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
     ) -> tuple[Effect, Effect, Effect]:
         """Return attribution shift, total log2 change and nDCG, with their permutation distributions."""
-        seen = observed_pair(before_ND, now_MD, agg_method)
-        chance = permuted_pairs(before_ND, now_MD, agg_method, self.policy.permutations, rng)
+        observed = observed_pair(before_ND, now_MD, agg_method)
+        permuted = permuted_pairs(before_ND, now_MD, agg_method, self.policy.permutations, rng)
         return (
-            _effect(attribution_shift, seen, chance, np.positive, np.positive),
-            _effect(total_log2_change, seen, chance, np.abs, np.positive),
-            _effect(ndcg, seen, chance, _one_minus, _one_minus),
+            _effect(attribution_shift, observed, permuted, np.positive, np.positive),
+            _effect(total_log2_change, observed, permuted, np.abs, np.positive),
+            _effect(ndcg, observed, permuted, _one_minus, _one_minus),
         )
 
 
@@ -213,11 +213,11 @@ def _features(
     distance_D: NDArray[np.float64],
     p_D: NDArray[np.float64],
 ) -> tuple[FeatureDrift, ...]:
-    seen = observed_pair(before_ND, now_MD, agg_method)
+    observed = observed_pair(before_ND, now_MD, agg_method)
     columns = [
-        *seen,
-        *map(share, seen),
-        *map(rank, seen),
+        *observed,
+        *map(share, observed),
+        *map(rank, observed),
         np.median(before_ND, axis=0),
         np.median(now_MD, axis=0),
         distance_D,
@@ -245,9 +245,9 @@ def detect_drift(
         now: records of the window.
         agg_method: aggregation of local attributions into global ones.
         window: length of the window.
-        canary: comparison of the current model with the stored one; None if no records were explained again.
-        past: levels of the previous windows alone, oldest first.
-        groups: names of grouped features by the name of their group.
+        canary: comparison of the current model with that of the reference; None if no records were explained again.
+        past: levels of the previous windows, each by itself, oldest first.
+        groups: names of the features of each group, by the name of the group.
 
     Raises:
         FeatureMismatch: if a feature exists on one side only.

@@ -51,10 +51,10 @@ def assess(
 
     Args:
         labels: one per record. With one score: 1 or 0, true or false, as values or strings. With several scores: names
-            of scores or, if no label is a name, indices from 0 (of two scores, false is 0 and true is 1).
+            of scores or, if no label is a name, indices from 0 (with two scores, also false for 0 and true for 1).
         scores_NL: captured scores.
         names: names of the L scores.
-        threshold: score from which a record is predicted as 1, with one score.
+        threshold: lowest score for which a record is predicted as 1; used with one score only.
 
     Raises:
         ValueError: if a label is invalid or no record is left.
@@ -115,7 +115,9 @@ def multiclass(labels_N: NDArray[np.intp], scores_NL: NDArray[np.float64]) -> Qu
 
 
 def _auc(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64]) -> float | None:
-    """Return the share of (true, false) pairs in which the true record scores higher, ties count ½; None without pairs.
+    """Return the share of (true, false) pairs in which the true record has the higher score; None without pairs.
+
+    A pair with equal scores counts as ½.
 
     Source: Mann and Whitney (1947), U from the mean ranks, divided by the number of pairs.
     """
@@ -123,9 +125,9 @@ def _auc(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64]) -> float | 
     pairs = trues * (len(labels_N) - trues)
     if not pairs:
         return None
-    _, place_N, size_U = np.unique(scores_N, return_inverse=True, return_counts=True)
+    _, index_N, size_U = np.unique(scores_N, return_inverse=True, return_counts=True)
     rank_U = np.cumsum(size_U) - (size_U - 1) / 2
-    return float((rank_U[place_N][labels_N].sum() - trues * (trues + 1) / 2) / pairs)
+    return float((rank_U[index_N][labels_N].sum() - trues * (trues + 1) / 2) / pairs)
 
 
 def _log_loss(given_N: NDArray[np.float64]) -> float:

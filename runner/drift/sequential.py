@@ -1,9 +1,9 @@
 """Sequential stopping: explain random records of a window until the verdict on all of them is sufficiently certain.
 
 The verdict is, for each label, whether nDCG is below its threshold and whether the calibrated level is a warning or a
-violation. Both depend on which side of fixed limits a few statistics of the global attributions lie. While only some
-records are explained, the global attributions of all records are modelled as normal around the sample means, with the
-covariance of the mean and the finite-population correction.
+violation. Both depend on a few statistics of the global attributions, and on whether these are above or below fixed
+limits. While only a sample of the records is explained, the global attributions of all records are modelled as normal,
+with the sample means as their mean, and the covariance of these means with the finite-population correction.
 
 Array letters: N explained records, D features, B draws.
 
@@ -28,8 +28,8 @@ from runner.drift.pairing import pair
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_labels, ndcg
 
-FIRST = 1000
-"""Records of the first sample; each further sample doubles it."""
+FIRST_SAMPLE = 1000
+"""Number of records in the first sample; each further sample is twice as large."""
 DRAWS = 1999
 """Draws from the distribution of the global attributions of all records."""
 
@@ -54,8 +54,9 @@ class SequentialStopping:
 
         Args:
             records: number of all records.
-            extend: function that returns the result for a sample size, given that for the previous one.
-            error_probability: function that returns the probability that all records give another verdict.
+            extend: function that returns the result for a sample size, given the result for the previous size.
+            error_probability: function that returns the probability that all records give another verdict than a
+                result.
         """
         first, *larger = self.sample_sizes(records)
         result = extend(first, None)
@@ -67,14 +68,14 @@ class SequentialStopping:
 
     def sample_sizes(self, records: int) -> Iterator[int]:
         """Yield the sample size of each look; the last one is all records."""
-        size = FIRST
+        size = FIRST_SAMPLE
         while size < records and self.probability is not None:
             yield size
             size *= 2
         yield records
 
     def should_stop(self, look: int, error: float) -> bool:
-        """Return whether the error probability of a look (from 1) is within its part of the allowed total."""
+        """Return whether the error probability at a look (numbered from 1) is within its part of the allowed total."""
         return self.probability is not None and error <= (1 - self.probability) / (look * (look + 1))
 
     def error_probability(
@@ -139,6 +140,6 @@ def _drawn(values_ND: NDArray[np.float64], records: int, rng: np.random.Generato
 
 
 def _crossing(statistic: Statistic, limits: Sequence[float], drawn: Drawn) -> float:
-    """Return the share of draws in which a statistic lies on another side of a limit than in the sample."""
+    """Return the share of draws in which a statistic lies on the other side of a limit than in the sample."""
     current, drawn_B = (statistic(values_D)[..., None] >= np.array(limits) for values_D in drawn)
     return float((drawn_B != current).any(axis=-1).mean())

@@ -4,7 +4,8 @@ Shapley values depend only on differences v(S) − v(complement of S), so kernel
 pair is represented by its smaller coalition; if both have half of the players, by the one with the first player.
 
 Array letters: N records, L labels, R = N·L games of one label each, P players, J pairs, K = 2·J + 2 coalitions (J of
-them, their complements, all players, nobody), M = J + 1 differences (of the J pairs, and of all players and nobody).
+them, their complements, that of all players, the empty one), M = J + 1 differences (of the J pairs, and of all players
+and the empty coalition).
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class UniqueCoalitions(NamedTuple):
     """Coalitions without duplicates.
 
     Attributes:
-        masks_kP: the k unique coalitions, without those of all players and of nobody.
-        index_K: index of each of the K original coalitions in `masks_kP`; −2 for all players, −1 for nobody.
+        masks_kP: the k unique coalitions, without that of all players and the empty one.
+        index_K: index of each of the K original coalitions in `masks_kP`; −2 for all players, −1 for the empty one.
     """
 
     masks_kP: NDArray[np.bool_]
@@ -139,7 +140,7 @@ def with_complements(half_JP: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def evaluate(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return values_RK; only the 2·J coalitions other than all players and nobody need model calls."""
+    """Return values_RK; the 2·J coalitions except that of all players and the empty one need model calls."""
     N, L = game.scores_NL.shape
     values_NKL = np.empty((N, 2 * len(half_JP) + 2, L))
     values_NKL[:, :-2] = game.value(with_complements(half_JP)[:-2])
@@ -155,18 +156,18 @@ def evaluate_differences(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.f
 
 
 def differences(values_RK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return v(S) − v(complement of S) as differences_RM, that of all players and nobody last."""
+    """Return v(S) − v(complement of S) as differences_RM; the last one is v(all players) − v(empty)."""
     return _differences(values_RK[:, :-2], values_RK[:, -2], values_RK[:, -1])
 
 
 def _differences(
-    values_XK: NDArray[np.float64], all_X: NDArray[np.float64], nobody_X: NDArray[np.float64]
+    values_XK: NDArray[np.float64], all_X: NDArray[np.float64], empty_X: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return differences_XM; `values_XK` contains J coalitions, then their J complements."""
     J = values_XK.shape[-1] // 2
     differences_XM = np.empty((*values_XK.shape[:-1], J + 1))
     np.subtract(values_XK[..., :J], values_XK[..., J:], out=differences_XM[..., :J])
-    np.subtract(all_X, nobody_X, out=differences_XM[..., J])
+    np.subtract(all_X, empty_X, out=differences_XM[..., J])
     return differences_XM
 
 

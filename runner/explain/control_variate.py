@@ -9,7 +9,8 @@ Q = P + 1 coefficients.
 Source: Glasserman (2004), section 4.1: the weight of a control variate with the smallest variance of the residual.
 Shapley values: σ(x) = ½ + ∫₀^∞ sin(ωx) / sinh(πω) dω turns the sigmoid of a sum into products over the players. Owen's
 integral (1972) is φ_p = ∫₀¹ E[v(S ∪ p) − v(S)] dt over coalitions S that each other player joins with probability t.
-With u = 2t − 1, the log-odds m halfway between nobody and all players, and α_q = ωβ_q / 2 for a player's slope β_q,
+With u = 2t − 1, m as the mean of the log-odds of the empty coalition and of all players, and α_q = ωβ_q / 2 for a
+player's slope β_q,
 φ_p = ∫₀¹∫₀^∞ 2 cos(ωm) · sin α_p · Re{ Π_{q≠p} (cos α_q + i·u·sin α_q) } / sinh(πω) dω du; u and −u contribute
 equally.
 """
@@ -43,7 +44,7 @@ FIT_VALUES = 300
 """Largest number of values in the second step of the fit; more hardly change it."""
 TINY = 1e-300
 RIDGE = 1e-9
-"""Ridge penalty relative to the sum of weights: directions that the values do not determine stay unchanged."""
+"""Ridge penalty, relative to the sum of weights: coefficients that the values do not determine stay unchanged."""
 
 
 class Nodes(NamedTuple):
@@ -98,8 +99,8 @@ def fit(values_RK: NDArray[np.float64], design: Posterior) -> LogitAdditive:
     """Return the additive games whose log-odds are closest to those of the probabilities values_RK.
 
     The first step is the posterior mean of the log-odds. The second one is a step of weighted least squares with
-    weights (p·(1−p))²: log-odds are as uncertain as probabilities of equal precision make them, so clipped log-odds of
-    saturated probabilities have no weight.
+    weights (p·(1−p))²: if all probabilities have equal variance, the variance of their log-odds is proportional to the
+    inverse. So the clipped log-odds of saturated probabilities have no weight.
     """
     odds_RK = clipped_logit(values_RK)
     slope_RP = rowwise_matmul(differences(odds_RK), design.solver_MP)
@@ -169,13 +170,15 @@ def _half_angles(
 
 @dataclass(frozen=True)
 class ControlVariate:
-    """The part of R games that a surrogate explains: subtracted before the estimation, its φ added after it.
+    """The part of R games that a surrogate explains.
+
+    Its differences are subtracted before the estimation, and its φ is added to the estimate.
 
     Attributes:
         differences_RM: differences of the surrogate times its weight; 0 without a surrogate.
         phi_RP: its Shapley values.
-        variance_inflation_R1: ratio of the residual's variance to its estimate from differences that the surrogate was
-            fitted to.
+        variance_inflation_R1: factor that corrects the estimated variance of the residual, which is too small because
+            the surrogate was fitted to the same differences.
         rounding_R1: smallest possible standard error.
     """
 
@@ -210,8 +213,9 @@ def _weight(
 ) -> NDArray[np.float64]:
     """Return the control-variate weights that minimize the leave-one-out residuals.
 
-    Weights are shrunk: to 0 if the explained variance is not larger than by chance, as 2·P of the differences were used
-    for the fit. They are clipped to 0…1, because only rounding errors decide if nothing is left to predict.
+    The fit used 2·P of the differences, so the explained variance is adjusted for chance. Weights are shrunk by the
+    same ratio, to 0 if nothing more than chance is explained. They are clipped to 0…1, because rounding errors
+    determine them if nothing is left to predict.
 
     Args:
         game_RM: differences of the games.

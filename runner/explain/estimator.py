@@ -83,7 +83,7 @@ class Estimator(ExplanationOptions):
 
     @property
     def settings(self) -> dict[str, object]:
-        """Settings that two comparable analyses share, as plain data for manifests."""
+        """Settings that must be equal for two analyses to be comparable, as plain data for manifests."""
         settings = {**self.explainer.settings, "agg_method": str(self.agg_method), "use_logit": self.use_logit}
         groups = {name: list(members) for name, members in self.groups.items()}
         return settings | ({"groups": groups} if groups else {})
@@ -103,9 +103,9 @@ class EstimatorSettings(ExplanationOptions):
 
     Attributes:
         explainer: name of the explainer; `auto` is linear for additive models, else kernel.
-        compat: `clarify` for the regression, sampling and noise of SageMaker Clarify.
+        compat: `clarify` for the regression, sampling and noise of SageMaker Clarify; None for shapwatch's own method.
         num_clusters: number of clusters whose representatives are the background; None for the mean.
-        num_samples: coalitions per record and background row; None for a default by the number of features.
+        num_samples: coalitions per record and background row; None for a default that depends on the features.
         seed: seed of the coalitions and of the clusters.
     """
 
@@ -139,12 +139,12 @@ class EstimatorSettings(ExplanationOptions):
 
 
 @dataclass(frozen=True)
-class Explaining:
-    """A model with an estimator of its attributions.
+class ModelExplainer:
+    """A model, an estimator of its attributions, and the background.
 
     Attributes:
-        background_rows: function that returns the rows of `shap.baseline`; None for its value `mean`.
-        summary: function that returns the background of a dataset.
+        background_rows: function that returns the rows of `shap.baseline`; it returns None for `shap.baseline=mean`.
+        summary: function that summarizes a dataset as background rows.
         track: progress display.
     """
 

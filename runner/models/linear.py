@@ -159,7 +159,8 @@ class LinearModel(LocalModel):
         """Return the response body of an endpoint of the model.
 
         One output: `score`, and `predicted_label` 1 for probabilities of at least 0.5. Several outputs:
-        `probabilities`, and `predicted_label` with the name of the largest. With `link: identity`: `score` only.
+        `probabilities`, and `predicted_label` with the name of the most probable output. With `link: identity`: `score`
+        only.
 
         Raises:
             ValueError: if the media type is not supported.

@@ -31,7 +31,7 @@ class SageMaker(Remote):
         endpoint_name: name of the endpoint.
         region: AWS region of the endpoint, None for the region of the environment.
         endpoint_url: address of the runtime, None for AWS.
-        target_variant: production variant to call, None for the endpoint's own distribution.
+        target_variant: production variant to call, None for the endpoint's own traffic distribution.
         inference_component: inference component to call, None if the endpoint has none.
     """
 

@@ -1,6 +1,6 @@
-"""One execution of a monitor: claims its directory, reads the window, analyses it, and writes and publishes the result.
+"""Execution of a monitor: claim the directory, read the window, analyse it, write and publish the result.
 
-Besides the command line, only this module catches errors: an error becomes a Failed execution with a report.
+An error becomes a Failed execution with a report.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Ex
 from runner.results.manifest_file import Provenance, Stopwatch
 from runner.sources.source import WindowReader
 
+Files = Mapping[str, bytes | IO[bytes]]
+"""Contents of files by name."""
+
 
 @dataclass(frozen=True)
 class ResultWriter:
@@ -43,20 +46,22 @@ class ResultWriter:
         self,
         target: Path,
         manifest: Manifest,
-        files: Mapping[str, bytes | IO[bytes]],
+        files: Files,
         stopwatch: Stopwatch,
         attributions: GlobalAttributions | None = None,
         drift: DriftDocument | None = None,
     ) -> Manifest:
-        """Replace a directory by the result, and return the manifest with notes on parts of the report that failed.
+        """Write a result into its directory, and return the manifest with the timings and notes on failed report parts.
+
+        An earlier result in the directory is replaced.
 
         Args:
             target: directory.
             manifest: manifest without timings.
             files: documents by name.
             stopwatch: durations of the steps so far.
-            attributions: global attributions of the report; None after a failure.
-            drift: drift statistics of the report; None without a comparison.
+            attributions: global attributions for the report; None after a failure.
+            drift: drift statistics for the report; None without a comparison.
 
         Raises:
             OccupiedTarget: if the directory contains files that no execution writes.
@@ -66,9 +71,6 @@ class ResultWriter:
         manifest = replace(manifest, notes=(*manifest.notes, *failures), timings=stopwatch.seconds)
         directory.commit(target, {**files, **manifest_file.common_files(manifest, reports, self.provenance)})
         return manifest
-
-
-Files = Mapping[str, bytes | IO[bytes]]
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ class Findings:
     Attributes:
         headline, sentence: verdict in two or three words, and in a sentence.
         notes: notes for readers of the report.
-        captured: records of the result; a sample if the analysis used only some records.
+        captured: analysed records; a sample if the analysis did not need all of them.
         explanation, comparison: sections of the manifest.
         documents: documents by file name.
-        local_files: context manager of large files by file name; they exist while it is open.
-        attributions, drift: contents of the report.
+        local_files: context manager that opens large documents by file name; they are temporary until written.
+        attributions, drift: global attributions and drift statistics for the report.
         ndcg: nDCG by label.
     """
 
@@ -143,7 +145,9 @@ class Monitor:
     publish: Callable[[Publication], Sequence[str]]
 
     def run(self, window: Window, scheduled: datetime | None = None) -> Execution:
-        """Execute the monitor over a window; a failure, too, has a result in the directory of the scheduled time.
+        """Execute the monitor over a window, and return the result.
+
+        The result is written to the directory of the scheduled time, also after a failure.
 
         Args:
             window: window to analyse.
@@ -193,11 +197,11 @@ class Monitor:
         return Execution("\n  ".join(lines), status=findings.status, directory=str(slot.target.absolute()))
 
     def _fail(self, slot: ExecutionSlot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
-        """Write and publish a failure; the result of an earlier execution is never replaced by one."""
+        """Write and publish a failure; it never replaces the result of an earlier execution."""
         message = os_error_message(error) if isinstance(error, OSError) else str(error)
         reason = error.reason if isinstance(error, ShapwatchError) else message
         lines = [f"Failed, {slot.window}: {message}"]
-        directory = str(slot.target.absolute())
+        output = str(slot.target.absolute())
         if manifest_file.is_finished(slot.target):
             lines.append(f"the result of the earlier execution in {slot.target} is unchanged")
         else:
@@ -205,11 +209,11 @@ class Monitor:
                 self._write_failure(slot, message, reason, captured)
                 lines.append(str(slot.target / REPORT))
             except (ShapwatchError, OSError) as failure:
-                directory = ""
+                output = ""
                 cause = os_error_message(failure) if isinstance(failure, OSError) else str(failure)
-                lines.append(f"there is no report: {cause}")
-            lines += self._publish(slot, Status.FAILED, message, written=bool(directory))
-        return Execution("\n  ".join(lines), False, directory, Status.FAILED, failure_reason=reason)
+                lines.append(f"the report could not be written: {cause}")
+            lines += self._publish(slot, Status.FAILED, message, written=bool(output))
+        return Execution("\n  ".join(lines), False, output, Status.FAILED, failure_reason=reason)
 
     def _write_failure(self, slot: ExecutionSlot, message: str, reason: str, captured: Captured | None) -> None:
         manifest = replace(
@@ -293,4 +297,7 @@ def rejection_notes(captured: Captured) -> list[str]:
     """Return the number of rejected records for each reason, with an example."""
     counts = captured.rejected
     total = captured.records + sum(counts.values())
-    return [f"rejected for {one.kind}, {counts[one.kind]} of {total} records: {one}" for one in captured.examples]
+    return [
+        f"{counts[example.kind]} of {total} records rejected ({example.kind}), for example {example}"
+        for example in captured.examples
+    ]

@@ -27,7 +27,7 @@ from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
-from runner.explain.estimator import Explaining
+from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import parity, preflight
 from runner.monitors import ExecutionSlot, Findings
 from runner.protocols import calls_made
@@ -49,7 +49,7 @@ NO_STORED_RECORDS = (
 
 @dataclass(frozen=True)
 class Context:
-    """Everything that the samples of a window have in common.
+    """Inputs of the analysis of a window, the same for samples of any size.
 
     Attributes:
         order_N: row numbers in the order of explanation; None explains the records in their own order.
@@ -70,8 +70,8 @@ class Context:
         """Return the features of records in the order of explanation."""
         return self.features[rows] if self.order_N is None else self.features[self.order_N[rows]]
 
-    def first(self, count: int) -> Captured:
-        """Return the captured records without those after the first `count` in the order of explanation."""
+    def captured_records(self, count: int) -> Captured:
+        """Return the capture with only the first `count` records in the order of explanation."""
         return self.captured if self.order_N is None else selected(self.captured, self.order_N[:count])
 
 
@@ -93,11 +93,11 @@ class AttributionAnalysis:
         reference: directory written by baselining, or an analysis.json; `strftime` codes stand for the window's start.
         policy: thresholds and tests of the verdict.
         stopping: rule that decides when enough records are explained.
-        merged: events with ground truth, for the performance of the model.
+        merged: reader of captures merged with ground truth, for the performance of the model.
         save_local_shap_values: whether the local attributions are saved as CSV, with the origin of each record.
     """
 
-    explaining: Explaining
+    model_explainer: ModelExplainer
     reference: Path
     policy: DriftPolicy
     stopping: SequentialStopping
@@ -120,13 +120,13 @@ class AttributionAnalysis:
         return canaries(reference.sample, self.policy.canary_rows).features
 
     def _analyse(self, slot: ExecutionSlot, reference: Reference, captured: Captured, stopwatch: Stopwatch) -> Findings:
-        model, estimator = self.explaining.model, self.explaining.estimator
+        model, estimator = self.model_explainer.model, self.model_explainer.estimator
         with stopwatch.step("read"):
             match_features(reference.attributions.names, estimator.names(captured.names))
             features, scores_NL = captured.features(), captured.scores()
             order_N = hash_order(features) if self.stopping.probability else None
         with stopwatch.step("explain"):
-            background = self.explaining.background(features, reference.background)
+            background = self.model_explainer.background(features, reference.background)
             differences = reference.check_comparable(estimator.settings, background)
             before = calls_made(model)
             checked = preflight(model, features, background, estimator.use_logit, scores_NL)
@@ -157,8 +157,8 @@ class AttributionAnalysis:
     def _findings(
         self, context: Context, result: SampleResult, notes: list[str], explanation: Explanation, analysis: bytes
     ) -> Findings:
-        estimator, reference = self.explaining.estimator, context.reference
-        captured = context.first(len(result.attributions.phi_NDL))
+        estimator, reference = self.model_explainer.estimator, context.reference
+        captured = context.captured_records(len(result.attributions.phi_NDL))
         drift, ranking = result.drift, result.ranking
         document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past))
         violations = {VIOLATIONS: documents.dump_violations(ranking)} if ranking.violations else {}
@@ -170,7 +170,7 @@ class AttributionAnalysis:
             material=self.policy.material,
             serving_parity=parity(captured.scores(), estimator.model_scores(result.attributions)),
             quality=self.merged.quality(context.window, result.attributions.labels),
-            model_changed=reference.model_changed(self.explaining.model.identity),
+            model_changed=reference.model_changed(self.model_explainer.model.identity),
         )
         return Findings(
             status=Status.COMPLETED_WITH_VIOLATIONS if ranking.violations else Status.COMPLETED,
@@ -194,13 +194,14 @@ class AttributionAnalysis:
     def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
         """Return the result for the first `rows` records; those of the previous result are not explained again."""
         done = len(previous.attributions.phi_NDL) if previous else 0
-        estimator = self.explaining.estimator
+        estimator = self.model_explainer.estimator
         with stopwatch.step("explain"):
-            added = self.explaining.explain(context.records(slice(done, rows)), context.background)
+            added = self.model_explainer.explain(context.records(slice(done, rows)), context.background)
             attributions = estimator.join(previous.attributions if previous else None, added)
             live = estimator.aggregate(attributions)
         with stopwatch.step("detect"):
-            drift = self._detect(context, Explained(context.records(slice(rows)), attributions), context.first(rows))
+            explained = Explained(context.records(slice(rows)), attributions)
+            drift = self._detect(context, explained, context.captured_records(rows))
         ranking = rank_labels(context.reference.attributions, live, self.policy.threshold)
         return SampleResult(attributions, live, ranking, drift)
 
@@ -212,7 +213,7 @@ class AttributionAnalysis:
             None if reference.sample is None else reference.sample.attributions,
             result.attributions,
             result.drift,
-            str(self.explaining.estimator.agg_method),
+            str(self.model_explainer.estimator.agg_method),
             context.features.height,
         )
 
@@ -230,11 +231,11 @@ class AttributionAnalysis:
     def _reexplain(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
         """Return the canary records' attributions by the current model, or None without canary records."""
         features = self.canary_features(reference)
-        return None if features is None else self.explaining.explain(features, background)
+        return None if features is None else self.model_explainer.explain(features, background)
 
     def _detect(self, context: Context, live: Explained, captured: Captured) -> DriftResult | None:
         """Return the drift of local attributions, or None if the reference has no stored records."""
-        reference, estimator = context.reference, self.explaining.estimator
+        reference, estimator = context.reference, self.model_explainer.estimator
         if reference.sample is None:
             return None
         if self.policy.unit == "event":
@@ -255,6 +256,6 @@ class AttributionAnalysis:
         """Compare the canary records' attributions by the current model with the stored ones."""
         if context.reexplained is None:
             return None
-        stored, estimator = canaries(sample, self.policy.canary_rows), self.explaining.estimator
+        stored, estimator = canaries(sample, self.policy.canary_rows), self.model_explainer.estimator
         same_settings = not context.reference.differing_settings(estimator.settings)
         return canary(stored.attributions, context.reexplained, str(estimator.agg_method), same_settings)

@@ -37,13 +37,13 @@ class Message:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Notify:
-    """A sink that sends messages about changes only: one at the start of an alert and one at its end.
+    """A sink that sends a message only if the alert state changes, for example when an alert starts or ends.
 
     If a message reaches no recipient after all retries, a marker file next to the execution's directory makes the next
     execution send it again.
 
-    Addresses contain secrets. They are read from the environment after every execution, so that a missing or invalid
-    one is noticed before a message is due, and never appear in logs or messages.
+    Addresses contain secrets, so they never appear in logs or messages. They are read from the environment after every
+    execution, so that a missing or invalid address is noticed before a message is due.
 
     Attributes:
         urls_env: names of environment variables, each with one or more apprise URLs separated by white space.

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from runner.domain.executions import LONGEST, Window
+from runner.domain.executions import MAX_WINDOW, Window
 from runner.domain.schedules import ScheduledTime
 from runner.errors import snippet
 from runner.scheduling.cron import EARLIEST, LAST, Cron
@@ -110,9 +110,9 @@ def _expression(text: str) -> str:
 
 
 def _offset(offset: timedelta) -> timedelta:
-    if not -LONGEST <= offset <= ZERO:
+    if not -MAX_WINDOW <= offset <= ZERO:
         raise ValueError(
-            f"expected a duration from -P{LONGEST.days}D to PT0S: a window ends at or before its scheduled time"
+            f"expected a duration from -P{MAX_WINDOW.days}D to PT0S: a window ends at or before its scheduled time"
         )
     return offset
 
@@ -159,7 +159,7 @@ class Recurring:
 
     def _shortest_gap(self) -> timedelta:
         times = islice(self.cron.times(EARLIEST, LAST), SAMPLE)
-        return min((later - earlier for earlier, later in pairwise(times)), default=LONGEST)
+        return min((later - earlier for earlier, later in pairwise(times)), default=MAX_WINDOW)
 
     @cached_property
     def cron(self) -> Cron:
@@ -179,7 +179,7 @@ class Recurring:
         end = scheduled + (self.end_offset or ZERO)
         if self.start_offset is not None:
             return Window(scheduled + self.start_offset, end)
-        return Window(max(self.cron.before(scheduled) or end - LONGEST, end - LONGEST), end)
+        return Window(max(self.cron.before(scheduled) or end - MAX_WINDOW, end - MAX_WINDOW), end)
 
     def delay(self, name: str, scheduled: datetime) -> timedelta:
         """Return the delay of an execution after its scheduled time: whole seconds in `[0, buffer_minutes)`.
@@ -291,7 +291,7 @@ class Once:
         if [fixed, relative].count((None, None)) != 1 or [*fixed, *relative].count(None) != 2:
             raise ValueError("start: set either start and end, or data_analysis_start and data_analysis_end")
         if self.start is not None and self.end is not None:
-            _check_length("start", self.end - self.start, LONGEST)
+            _check_length("start", self.end - self.start, MAX_WINDOW)
         if self.data_analysis_start is not None and self.data_analysis_end is not None:
             _check_length("data_analysis_start", self.data_analysis_end - self.data_analysis_start, LONGEST_ONCE)
         return self

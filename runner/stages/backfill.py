@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Gt, Le
 from pydantic import AfterValidator
 
-from runner.domain.executions import LONGEST, Execution, Outcome, Status, Window
+from runner.domain.executions import MAX_WINDOW, Execution, Outcome, Status, Window
 from runner.domain.numbers import Integer, plural
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
 from runner.errors import NO_DATA, SettingsError
@@ -38,8 +38,8 @@ MAX_FAILURES = 10
 
 
 def _valid_step(step: timedelta) -> timedelta:
-    if not timedelta(minutes=1) <= step <= LONGEST:
-        raise ValueError(f"expected a duration from PT1M to P{LONGEST.days}D")
+    if not timedelta(minutes=1) <= step <= MAX_WINDOW:
+        raise ValueError(f"expected a duration from PT1M to P{MAX_WINDOW.days}D")
     return step
 
 

@@ -16,7 +16,7 @@ from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.summary import minimum_detectable
-from runner.explain.estimator import Explaining
+from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import preflight
 from runner.monitors import ResultWriter
 from runner.protocols import calls_made
@@ -54,7 +54,7 @@ class Baseline:
 
     name: str
     dataset: Dataset
-    explaining: Explaining
+    model_explainer: ModelExplainer
     policy: DriftPolicy
     save_local_shap_values: bool
     writer: ResultWriter
@@ -67,20 +67,20 @@ class Baseline:
             return self._run()
 
     def _run(self) -> Outcome:
-        explaining, stopwatch = self.explaining, Stopwatch(self.writer.provenance.clock)
+        model_explainer, stopwatch = self.model_explainer, Stopwatch(self.writer.provenance.clock)
         with stopwatch.step("read"):
             features, digest = self.dataset.read()
-            background = explaining.background(features)
+            background = model_explainer.background(features)
         with stopwatch.step("explain"):
-            before = calls_made(explaining.model)
-            checked = preflight(explaining.model, features, background, explaining.estimator.use_logit)
-            attributions = explaining.explain(features, background)
-            reference = explaining.estimator.aggregate(attributions)
+            before = calls_made(model_explainer.model)
+            checked = preflight(model_explainer.model, features, background, model_explainer.estimator.use_logit)
+            attributions = model_explainer.explain(features, background)
+            reference = model_explainer.estimator.aggregate(attributions)
         analysis = documents.dump_analysis(reference)
         sample = draw_sample(Explained(features, attributions), self.policy.reference_rows, self.policy.seed)
         sample_bytes = to_parquet(sample)
-        calls = manifest.calls_between(before, calls_made(explaining.model))
-        hashes = {"dataset": digest, "model": explaining.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
+        calls = manifest.calls_between(before, calls_made(model_explainer.model))
+        hashes = {"dataset": digest, "model": model_explainer.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         notes = [
             *ndcg_range_notes(reference, self.policy.threshold),
@@ -99,7 +99,7 @@ class Baseline:
             notes=tuple(notes),
             counts=DatasetCounts(features.height),
             explanation=Explanation.of(
-                explaining.estimator, attributions, background, checked, calls, analysis, hashes
+                model_explainer.estimator, attributions, background, checked, calls, analysis, hashes
             ),
         )
         local_files: AbstractContextManager[Mapping[str, IO[bytes]]] = (

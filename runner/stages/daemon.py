@@ -1,6 +1,7 @@
-"""The daemon runs the due executions of a ledger until it receives SIGTERM; of several daemons one leads.
+"""The daemon runs the due executions of a ledger until it receives SIGTERM.
 
-Its state is in the ledger: a daemon may be killed at any moment, and the next one continues.
+If several daemons use a ledger, one leads and the others stand by. All state is in the ledger: a daemon may be killed
+at any moment, and the next one continues.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ CLEANUP_SECONDS = 3600.0
 FORCE_AFTER = 2
 """Number of signals after which a daemon ends running executions at once."""
 RECORD_SECONDS = 20.0
-"""Seconds to record results while stopping; unrecorded executions are left to the next daemon."""
+"""Maximum seconds to record results while stopping; the next daemon runs unrecorded executions again."""
 
 logger = logging.getLogger("shapwatch.daemon")
 
@@ -68,7 +69,7 @@ class DaemonStage:
         keep_results: Callable[[Snapshot], timedelta | None],
         clock: Callable[[], datetime],
     ) -> Outcome:
-        """Run a daemon; its attributes describe the arguments."""
+        """Run a daemon; the attributes of `Daemon` describe the arguments."""
         from runner.scheduling.daemon.dispatcher import Dispatcher
         from runner.scheduling.daemon.health import serve_health
         from runner.scheduling.ledger import Leadership
@@ -100,7 +101,7 @@ class Daemon:
         create_dispatcher: function that creates the dispatcher when this daemon becomes leader.
         monitors: schedules to create or update when this daemon becomes leader.
         health: function that starts the health server; None for no server.
-        lease_seconds: seconds without a ledger after which the leader steps down.
+        lease_seconds: seconds without an answer from the ledger after which the leader steps down.
         keep: retention of executions in the ledger; None for unlimited.
         keep_results: function that returns the retention of result directories for a snapshot.
         clock: current time in UTC.
@@ -186,15 +187,15 @@ class DaemonRun:
             self._step_down("the lock of the leader was lost")
         if not self.dispatcher and self._daemon.leadership.try_lead():
             for monitor in self._daemon.monitors:
-                schedule = monitor.enlist(self._ledger, self._daemon.clock())
-                logger.info("in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
+                schedule = monitor.create_or_update(self._ledger, self._daemon.clock())
+                logger.info("stored in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
             dispatcher = self._daemon.create_dispatcher()
             dispatcher.start()
             self.dispatcher, self._last_heartbeat = dispatcher, self._daemon.stopwatch()
             logger.info("leading")
 
     def _step_down(self, reason: str) -> None:
-        logger.error("%s; ending running executions, the next leader runs them again", reason)
+        logger.error("%s; ending running executions; the next leader runs them again", reason)
         if self.dispatcher:
             self.dispatcher.stop()
         self.dispatcher = None
@@ -251,7 +252,7 @@ class DaemonRun:
         logger.log(logging.INFO if removed else logging.WARNING, "%s %s (monitor.keep)", output, result)
 
     def drain(self) -> None:
-        """Start nothing more; wait for running executions, and return those without result to the ledger."""
+        """Start no more executions, wait for the running ones, and make those without result pending again."""
         if self.dispatcher:
             self.dispatcher.stop()
         if self._supervisor.running:

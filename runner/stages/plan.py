@@ -150,14 +150,14 @@ class Plan:
         """Yield the records to explain."""
         if window is None:
             features, _ = self.dataset.read()
-            background = self.analysis.explaining.background(features)
+            background = self.analysis.model_explainer.background(features)
             yield Records(features, None, background, None, None)
             return
         reference = Reference.read(directory.reference_path(self.analysis.reference, window))
         with self.source.read(window) as captured:
             self.source.check(captured, window)
             features = captured.features()
-            background = self.analysis.explaining.background(features, reference.background)
+            background = self.analysis.model_explainer.background(features, reference.background)
             canaries = self.analysis.canary_features(reference)
             yield Records(features, self._first(features), background, captured.scores(), canaries)
 
@@ -167,7 +167,7 @@ class Plan:
         return None if count == features.height else features[hash_order(features)[:count]]
 
     def _estimate(self, records: Records) -> CostEstimate:
-        model, estimator = self.analysis.explaining.model, self.analysis.explaining.estimator
+        model, estimator = self.analysis.model_explainer.model, self.analysis.model_explainer.estimator
         features, background = records.features, records.background
         before = calls_made(model)
         checked = preflight(model, features, background, estimator.use_logit, records.captured_NL)
@@ -193,17 +193,15 @@ class Plan:
 
     def _rows(self, records: Records) -> int:
         """Return the number of rows that explaining sends to the model."""
-        return sum(
-            self.analysis.explaining.estimator.evaluations(self.analysis.explaining.model, some, records.background)
-            for some in _explained(records)
-        )
+        model, estimator = self.analysis.model_explainer.model, self.analysis.model_explainer.estimator
+        return sum(estimator.evaluations(model, table, records.background) for table in _explained(records))
 
     def _dry_run(self, remote: RemoteModel, records: Records, checked: Preflight) -> Calls:
         """Return the calls of an execution, counted by a dry run that sends nothing."""
-        model = DryRunModel(remote, checked.outputs)
-        preflight(model, records.features, records.background, self.analysis.explaining.estimator.use_logit)
-        for some in _explained(records):
-            self.analysis.explaining.estimator.explain(model, some, records.background, self.analysis.explaining.track)
+        model, model_explainer = DryRunModel(remote, checked.outputs), self.analysis.model_explainer
+        preflight(model, records.features, records.background, model_explainer.estimator.use_logit)
+        for table in _explained(records):
+            model_explainer.estimator.explain(model, table, records.background, model_explainer.track)
         return model.calls_made
 
     def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
@@ -215,11 +213,11 @@ class Plan:
         return probe
 
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
-        """Return the time of one model call with `count` rows, real ones repeated."""
-        rows = features[np.resize(preflight_rows(features.height), count)]
-        before, start = calls_made(self.analysis.explaining.model), self.clock()
-        self.analysis.explaining.model.predict(rows)
-        sent = manifest.calls_between(before, calls_made(self.analysis.explaining.model))
+        """Return the time of one model call with `count` rows, which are repetitions of a few records."""
+        rows, model = features[np.resize(preflight_rows(features.height), count)], self.analysis.model_explainer.model
+        before, start = calls_made(model), self.clock()
+        model.predict(rows)
+        sent = manifest.calls_between(before, calls_made(model))
         return Probe(count, sent.requests if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:

@@ -19,7 +19,9 @@ from runner.types import NO_OTHER_KEYS
 if TYPE_CHECKING:
     from runner.scheduling.ledger import DaemonRecord, Ledger
 
-UNKNOWN_TIMETABLE = "a later version of shapwatch wrote its timetable: update the schedule, or run that version"
+UNKNOWN_TIMETABLE = (
+    "its timetable was written by a later version of shapwatch: update the schedule, or run that version"
+)
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """Maximum difference between the clocks of two machines without a remark."""
 
@@ -36,7 +38,7 @@ class StatusStage:
 
 @dataclass(frozen=True)
 class DaemonStatus:
-    """A daemon with its state: leading, standby, silent or gone."""
+    """A daemon and its state: `leading`, `standby`, `silent` or `gone`."""
 
     state: str
     daemon: DaemonRecord
@@ -60,7 +62,7 @@ class ScheduleReport:
 
 @dataclass(frozen=True)
 class LedgerReport:
-    """Daemons and schedules of a ledger at a time."""
+    """Daemons and schedules of a ledger at one point in time."""
 
     ledger: str
     time: datetime
@@ -102,7 +104,11 @@ class LedgerStatus:
         return Outcome(as_json(_document(report)) if self.settings.format == "json" else _text(report))
 
     def _daemons(self, daemons: Sequence[DaemonRecord], now: datetime) -> list[DaemonStatus]:
-        """Return the daemons with their states; a killed leader is silent until the end of its lease."""
+        """Return the daemons with their states.
+
+        If several daemons lead, only the one with the newest heartbeat is `leading`. Another one, such as a killed
+        leader, is `silent` until its lease ends. Without a heartbeat for a lease, a daemon is `gone`.
+        """
         leader = max(
             (daemon for daemon in daemons if daemon.leading), key=lambda daemon: daemon.heartbeat, default=None
         )

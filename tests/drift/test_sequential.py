@@ -12,7 +12,7 @@ from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
 from runner.drift.detect import Detector
 from runner.drift.ranking import rank_labels
-from runner.drift.sequential import FIRST, SequentialStopping
+from runner.drift.sequential import FIRST_SAMPLE, SequentialStopping
 from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions, mean_abs
 
 REFERENCE = local_attributions(600, 0)
@@ -77,9 +77,9 @@ def test_verdict_equals_that_of_the_whole_window(reference: Attributions, scales
 def test_clear_verdict_needs_few_records() -> None:
     """No change and a very large change need the first sample only; a borderline case needs more."""
     stopping = SequentialStopping(0.99, POLICY)
-    assert explained_rows(stopping, REFERENCE, local_attributions(50_000, 1)) == FIRST
-    assert explained_rows(stopping, REFERENCE, local_attributions(50_000, 1, SCALES * [1, 1, 1, 8, 1])) == FIRST
-    assert explained_rows(stopping, REFERENCE, local_attributions(50_000, 1, SCALES * [1, 1.6, 1, 1, 1])) > FIRST
+    assert explained_rows(stopping, REFERENCE, local_attributions(50_000, 1)) == FIRST_SAMPLE
+    assert explained_rows(stopping, REFERENCE, local_attributions(50_000, 1, SCALES * [1, 1, 1, 8, 1])) == FIRST_SAMPLE
+    assert explained_rows(stopping, REFERENCE, local_attributions(50_000, 1, SCALES * [1, 1.6, 1, 1, 1])) > FIRST_SAMPLE
 
 
 def test_error_probability_of_all_records_is_0() -> None:

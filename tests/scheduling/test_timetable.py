@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pydantic import TypeAdapter, ValidationError
 from scipy.stats import chisquare
 
-from runner.domain.executions import HOUR, LONGEST, Window
+from runner.domain.executions import HOUR, MAX_WINDOW, Window
 from runner.domain.schedules import ScheduledTime
 from runner.scheduling.timetable import (
     ByExpression,
@@ -152,7 +152,7 @@ def test_invalid_settings_are_refused(settings: dict[str, Any], golden: Golden) 
 def test_windows_follow_the_offsets(settings: dict[str, Any], time: str, window: str) -> None:
     """Without offsets a window starts at the previous scheduled time; its length is at most 366 days."""
     assert recurring(**settings).window(at(time)) == Window.parse(window)
-    assert Window.parse(window).end - Window.parse(window).start <= LONGEST
+    assert Window.parse(window).end - Window.parse(window).start <= MAX_WINDOW
 
 
 def test_times_up_to_20_minutes_ago_are_executed() -> None:

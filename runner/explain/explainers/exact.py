@@ -20,7 +20,7 @@ MAX_PLAYERS = 20
 
 @dataclass(frozen=True)
 class Exact(GameExplainer):
-    """Evaluates all coalitions of the features that differ from the background."""
+    """Explainer that evaluates all coalitions of the features that differ from the background."""
 
     is_exact: ClassVar[bool] = True
 
@@ -30,7 +30,7 @@ class Exact(GameExplainer):
         return {"explainer": "exact"}
 
     def coalitions(self, players: int) -> int:
-        """Return 2^P − 2: all coalitions except nobody and all players.
+        """Return 2^P − 2: all coalitions except the empty one and that of all players.
 
         Raises:
             ExplainerError: if there are too many players.

@@ -177,7 +177,7 @@ class Clarify(GameExplainer):
 
 @dataclass(frozen=True)
 class Regression:
-    """J pairs, and weighted least squares subject to Σφ = v(all) − v(nobody), as matrices.
+    """J pairs, and weighted least squares subject to Σφ = v(all players) − v(empty), as matrices.
 
     Attributes:
         half_JP: one coalition of each pair.

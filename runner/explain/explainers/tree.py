@@ -1,9 +1,10 @@
-"""TreeSHAP values that a tree model's library computes: exact, but of another quantity than all other explainers.
+"""TreeSHAP values, computed by xgboost or lightgbm. They explain another game than the other explainers do.
 
-A masked feature is not replaced by the background. Instead, a tree follows both branches, weighted by the number of
-training records in each. So `shap.baseline` has no effect, and the expected value is the mean over the training data.
+A masked feature does not get the value of the background. Instead, a tree follows both branches of a split on it,
+weighted by the number of training records in each. So `shap.baseline` has no effect, and the expected value is the mean
+over the training data.
 
-Array letters: N records, D features, L labels.
+Array letters: N records, D features, G players (features or groups), L labels.
 
 Source: Lundberg et al. (2020), path-dependent TreeSHAP, as implemented in xgboost and lightgbm.
 """
@@ -24,12 +25,12 @@ from runner.protocols import Track, TreeModel, Workers
 NO_TREES = "shap.explainer=tree needs model=xgboost or lightgbm in this process; use shap.explainer=kernel"
 QUANTITY = "margin, averaged over the trees' training data"
 ROUNDING = 1e-4
-"""Largest difference between a sum of values of single precision and a score, relative to the score."""
+"""Largest difference between a score and the sum of its TreeSHAP values in float32, relative to 1 + |score|."""
 
 
 @dataclass(frozen=True)
 class TreeExplainer:
-    """Takes the model's own TreeSHAP values."""
+    """Explainer that takes the TreeSHAP values from the model."""
 
     is_exact: ClassVar[bool] = False
 
@@ -46,8 +47,8 @@ class TreeExplainer:
         """Return the TreeSHAP values of each record's margin.
 
         Raises:
-            ExplainerError: if the model has no trees, its TreeSHAP values do not add up to its scores, or the margin
-                has another unit than `shap.use_logit` requests.
+            ExplainerError: if the model has no trees, its TreeSHAP values do not add up to its scores, or
+                `shap.use_logit` does not match the unit of the margin.
         """
         model, use_logit = task.model, task.options.use_logit
         if not isinstance(model, TreeModel):

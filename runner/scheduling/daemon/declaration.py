@@ -1,4 +1,4 @@
-"""The declaration of a monitor and its timetable in settings, from which its schedule is created or updated."""
+"""Declarations: monitors and their timetables in settings, from which schedules are created and updated."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Declaration:
-    """A monitor and its timetable in settings.
+    """A monitor and its timetable, as declared in settings.
 
     Attributes:
         name: name of the monitor.
         endpoint: monitored endpoint.
         reference: path of the reference.
         timetable: timetable in the settings.
-        changes: settings of the timetable that replace those of an existing schedule; None to replace its timetable.
+        changes: timetable settings to change in an existing schedule; None to replace its whole timetable.
         snapshot: snapshot of the settings for executions.
     """
 
@@ -46,10 +46,10 @@ class Declaration:
         return schedule
 
     def update(self, ledger: Ledger, now: datetime) -> Schedule:
-        """Update the schedule and return it; keep its timetable unless another one was chosen.
+        """Update the schedule and return it; its timetable stays the same unless the settings choose another one.
 
         Raises:
-            SettingsError: if its timetable does not have the changed settings.
+            SettingsError: if the kind of its timetable does not have the changed settings.
             UnknownSchedule, LedgerError: if it cannot be updated.
         """
         present = ledger.schedules.get(self.name).timetable
@@ -57,7 +57,7 @@ class Declaration:
         due = due_at_creation(timetable, now) if dump(timetable) != present else []
         return ledger.schedules.update(self.schedule(now, timetable), self.snapshot, due)
 
-    def enlist(self, ledger: Ledger, now: datetime) -> Schedule:
+    def create_or_update(self, ledger: Ledger, now: datetime) -> Schedule:
         """Create the schedule if it is missing, update it if it differs, and return it.
 
         Raises:
@@ -97,5 +97,5 @@ class Declaration:
 
 
 def due_at_creation(timetable: Timetable, now: datetime) -> list[ScheduledTime]:
-    """Return the single execution of a timetable without cron expression, which is due immediately."""
+    """Return the one execution of a timetable without repetition, which is due immediately; otherwise nothing."""
     return [timetable.due(now)] if isinstance(timetable, Once) else []

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 60.0
 """Seconds between two checks of all schedules, which detect times missed while the machine was suspended."""
 MAX_STARTABLE = 1_000
-"""Maximum number of pending executions read in one round, the oldest."""
+"""Maximum number of pending executions read in one round, oldest first."""
 
 logger = logging.getLogger("shapwatch.daemon")
 
 
 class Alarms:
-    """APScheduler as an alarm clock, which reports that a schedule is due and stores nothing else."""
+    """Alarm clock, based on APScheduler, that reports the names of due schedules."""
 
     def __init__(self, notify: Callable[[str], object]) -> None:
         """Create an alarm clock without alarms.
@@ -41,7 +41,7 @@ class Alarms:
             notify: function that receives the name of a due schedule, in another thread.
         """
         self._notify = notify
-        defaults: dict[str, object] = {"misfire_grace_time": None, "coalesce": True}  # a late alarm counts
+        defaults: dict[str, object] = {"misfire_grace_time": None, "coalesce": True}  # a late alarm rings once
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults)
         self._triggers: dict[str, str] = {}
 
@@ -137,7 +137,9 @@ class Dispatcher:
         try:
             return bool(self._timetable(schedule.timetable))
         except ValueError as error:
-            logger.error("ignored, its timetable is invalid: %s", error, extra={"schedule": schedule.name})
+            logger.error(
+                "schedule ignored, because its timetable is invalid: %s", error, extra={"schedule": schedule.name}
+            )
             return False
 
     def _check_regularly(self) -> None:
@@ -183,7 +185,7 @@ class Dispatcher:
                 self._ledger.executions.skip(execution.id, now, f"not run: {error}")
 
     def _may_start(self, execution: ExecutionRecord, now: datetime) -> bool:
-        """Return whether the schedule's overlap setting allows a start now; skip the execution if it says so."""
+        """Return whether `schedule.overlap` allows a start now; with the value `skip`, skip the execution otherwise."""
         running = {each.execution.schedule for each in list(self._supervisor.running.values())}
         schedule = self.schedules.get(execution.schedule)
         if execution.schedule not in running or schedule is None:

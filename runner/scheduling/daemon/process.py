@@ -1,11 +1,11 @@
-"""Processes that run one execution each, in a process group that ends with them, and the signals of their parent.
+"""Processes of executions, each in its own process group, and the signal handlers of the daemon that starts them.
 
 With `stage.attached` the standard input of a process is a pipe to its parent: if the parent dies, even by SIGKILL, the
-pipe closes, and the process ends its group. The last line of the standard output is the result as JSON.
+pipe closes, and the process ends its group. The last line of its standard output is the result as JSON.
 
-A signal handler of the daemon only counts signals, and the daemon acts on them where it waits. The handler may run
-while any lock is held, so it takes none; a pipe wakes the waiting thread. Threads that request a stop take a lock, so
-that the woken thread finds the request.
+A signal handler of the daemon only counts the signal. A pipe then wakes the waiting daemon, which acts on the count.
+The handler uses no lock, because it may interrupt code that holds one. Other threads call `request_stop`; its lock
+lets the daemon continue only after the request was counted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ProcessExit:
 
     Attributes:
         code: exit code; −9 after signal 9.
-        peak_memory: peak memory in bytes of its largest process, which includes this one's at the start.
+        peak_memory: peak memory in bytes of its largest process; at least the memory of the parent at the start.
         output: standard output.
         errors: last lines of standard error.
     """
@@ -65,7 +65,7 @@ class ProcessExit:
 
     @property
     def result(self) -> Execution | None:
-        """Result that the process reported; None if it ended before."""
+        """Result that the process reported; None if it ended without reporting one."""
         try:
             result = Execution(**orjson.loads(self.output.strip().rpartition("\n")[2]))
             return replace(result, status=Status(result.status))
@@ -147,7 +147,7 @@ class Child:
         return self._process.pid
 
     def wait(self, seconds: float | None = None) -> ProcessExit | None:
-        """Wait for the end of the process, and return it; None if it is still running after `seconds`."""
+        """Wait for the end of the process, and return its exit; None if it is still running after `seconds`."""
         if not self._ended.wait(seconds):
             return None
         until = time.monotonic() + RELAY_SECONDS

@@ -1,4 +1,7 @@
-"""Operations on the tables of schedules and executions; the package describes the changes of a status."""
+"""Operations on the tables of executions and schedules.
+
+The docstring of the package shows how the status of an execution can change.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,18 @@ from runner.scheduling.ledger.schema import (
 RUNNING = (Status.IN_PROGRESS, Status.STOPPING)
 TERMINAL = tuple(status for status in Status if status.terminal)
 NO_RESULT = dict.fromkeys(["started", "ended", "peak_memory", "exit_message", "failure_reason", "output"])
-"""Columns of an execution without result."""
+"""Result columns of an execution, all empty."""
+SCHEDULE_STOPPED = "not run: the schedule was stopped before it started"
+SCHEDULE_DELETED = "not run: the schedule was deleted before it started"
+UNCHANGED = {"name", "created", "status", "cursor", "revision"}
+"""Columns of a schedule that an update does not replace."""
 
 
 class ExecutionTable:
     """Executions of a ledger. Every method may raise LedgerError.
 
-    A method that returns a bool changes the status in one statement, which requires the previous status: of several
-    processes one succeeds, and the others get False.
+    A method that returns a bool changes the status in one statement, and only if the previous status allows it. If
+    several processes try, one gets True and the others get False.
     """
 
     def __init__(self, database: Database) -> None:
@@ -49,9 +56,9 @@ class ExecutionTable:
     def add(
         self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime], now: datetime
     ) -> list[ExecutionRecord]:
-        """Add missing executions at scheduled times, and return all of them, oldest first.
+        """Add an execution for each scheduled time without one, and return those of all times, oldest first.
 
-        The schedule need not be in the ledger.
+        The schedule itself may be missing in the ledger.
         """
         times = {each.scheduled for each in due}
         if not times:
@@ -73,7 +80,7 @@ class ExecutionTable:
     def newest(
         self, schedule: str | None = None, *, statuses: Collection[Status] | None = None, limit: int = 10
     ) -> list[ExecutionRecord]:
-        """Return executions of a schedule, or of all, with one of the statuses, the latest scheduled time first."""
+        """Return executions by descending scheduled time, optionally only of one schedule or with some statuses."""
         query = select(executions).order_by(executions.c.scheduled.desc(), executions.c.id.desc()).limit(limit)
         if schedule is not None:
             query = query.where(executions.c.schedule == schedule)
@@ -86,7 +93,7 @@ class ExecutionTable:
         return next(iter(self.newest(schedule, limit=1)), None)
 
     def last_by_schedule(self, statuses: Collection[Status] = tuple(Status)) -> dict[str, ExecutionRecord]:
-        """Return the last execution with one of the statuses, by schedule; deleted schedules are left out."""
+        """Return the last execution with one of the statuses for each schedule, by name, without deleted schedules."""
         candidates = executions.alias()
         last_id = (
             select(candidates.c.id)
@@ -104,7 +111,7 @@ class ExecutionTable:
 
         Args:
             now: current time.
-            per_schedule: maximum number per schedule, so that one with many missed times does not delay others.
+            per_schedule: maximum number per schedule, so that a schedule with many missed times does not delay others.
             limit: maximum number in total.
         """
         due = (executions.c.status == str(Status.PENDING)) & (executions.c.start_at <= now)
@@ -115,7 +122,7 @@ class ExecutionTable:
         return self._fetch(query.order_by(*order).limit(limit))
 
     def running(self, schedule: str | None = None) -> list[ExecutionRecord]:
-        """Return executions in progress or stopping, of a schedule or of all."""
+        """Return executions in progress or stopping, optionally only those of one schedule."""
         query = select(executions).where(has_status(RUNNING)).order_by(executions.c.id)
         return self._fetch(query if schedule is None else query.where(executions.c.schedule == schedule))
 
@@ -136,10 +143,10 @@ class ExecutionTable:
             connection.execute(update(executions).where(executions.c.id == execution_id).values(output=None))
 
     def claim(self, execution_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> bool:
-        """Start a pending execution for an owner, whose heartbeats are at most `lease_seconds` apart."""
+        """Mark a pending execution as started by an owner, whose heartbeats are at most `lease_seconds` apart."""
         values = NO_RESULT | {"owner": owner, "started": now, "heartbeat": now, "lease_seconds": lease_seconds}
         values["attempts"] = executions.c.attempts + 1
-        return self._move(execution_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
+        return self._change_status(execution_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
 
     def finish(
         self, execution_id: int, owner: str, result: Execution, now: datetime, peak_memory: int | None = None
@@ -148,8 +155,8 @@ class ExecutionTable:
 
         Args:
             execution_id: execution.
-            owner: present owner of the execution.
-            result: result with a terminal status; long texts are cut.
+            owner: current owner of the execution.
+            result: result with a terminal status; long strings are truncated.
             now: current time.
             peak_memory: peak memory of its process in bytes.
         """
@@ -160,28 +167,30 @@ class ExecutionTable:
             "output": storable(result.directory) or None,
             "peak_memory": peak_memory,
         }
-        return self._move(execution_id, RUNNING, result.status, now, values, executions.c.owner == owner)
+        return self._change_status(execution_id, RUNNING, result.status, now, values, executions.c.owner == owner)
 
     def release(self, execution_id: int, owner: str, now: datetime) -> bool:
-        """Return an execution in progress to the pending ones."""
-        return self._move(execution_id, [Status.IN_PROGRESS], Status.PENDING, now, {}, executions.c.owner == owner)
+        """Make an execution in progress pending, so that any process can start it."""
+        return self._change_status(
+            execution_id, [Status.IN_PROGRESS], Status.PENDING, now, {}, executions.c.owner == owner
+        )
 
     def request_stop(self, execution_id: int, now: datetime) -> bool:
         """Ask the owner of an execution to end it."""
-        return self._move(execution_id, [Status.IN_PROGRESS], Status.STOPPING, now, {})
+        return self._change_status(execution_id, [Status.IN_PROGRESS], Status.STOPPING, now, {})
 
     def request_stop_of_all(self, schedule: str, now: datetime) -> int:
-        """Ask the owners of all executions of a schedule to end them, and return the number of executions."""
+        """Ask the owners of a schedule's executions in progress to end them, and return the number of executions."""
         running = (executions.c.schedule == schedule) & has_status([Status.IN_PROGRESS])
         values = {"status": str(Status.STOPPING), "modified": now}
         with self._database.writing() as connection:
-            move = update(executions).where(in_id_order(running)).values(values).returning(executions.c.id)
-            return len(connection.execute(move).all())
+            change = update(executions).where(in_id_order(running)).values(values).returning(executions.c.id)
+            return len(connection.execute(change).all())
 
     def skip(self, execution_id: int, now: datetime, reason: str) -> bool:
-        """Stop a pending execution with a reason."""
+        """Set a pending execution to Stopped, with the reason for not running it."""
         values = {"ended": now, "failure_reason": text(reason)}
-        return self._move(execution_id, [Status.PENDING], Status.STOPPED, now, values)
+        return self._change_status(execution_id, [Status.PENDING], Status.STOPPED, now, values)
 
     def reset(self, execution_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
         """Make a terminal execution pending, without its result, with another snapshot and maximum duration."""
@@ -189,14 +198,14 @@ class ExecutionTable:
         values |= {"start_at": now, "snapshot": snapshot.digest, "max_runtime": max_runtime}
         with self._database.writing() as connection:
             add_snapshot(connection, snapshot)
-            move = _move_statement(execution_id, TERMINAL, Status.PENDING, now, values)
-            return connection.execute(move).first() is not None
+            change = _status_change(execution_id, TERMINAL, Status.PENDING, now, values)
+            return connection.execute(change).first() is not None
 
     def _fetch(self, query: Select[Any]) -> list[ExecutionRecord]:
         with self._database.reading() as connection:
             return list(map(execution_from, connection.execute(query)))
 
-    def _move(
+    def _change_status(
         self,
         execution_id: int,
         sources: Iterable[Status],
@@ -205,15 +214,16 @@ class ExecutionTable:
         values: Mapping[str, Any],
         *conditions: ColumnElement[bool],
     ) -> bool:
+        """Change the status of an execution, and return whether its status and the conditions allowed it."""
         with self._database.writing() as connection:
-            move = _move_statement(execution_id, sources, target, now, values, *conditions)
-            return connection.execute(move).first() is not None
+            change = _status_change(execution_id, sources, target, now, values, *conditions)
+            return connection.execute(change).first() is not None
 
 
 def add_executions(
     connection: Connection, schedule: Schedule, due: Sequence[ScheduledTime], now: datetime
 ) -> list[ExecutionRecord]:
-    """Insert missing executions of a schedule, and return them, oldest first."""
+    """Insert executions of a schedule for scheduled times without one, and return the new ones, oldest first."""
     if not due:
         return []
     common = {
@@ -232,7 +242,7 @@ def add_executions(
     return sorted(map(execution_from, rows), key=lambda execution: execution.scheduled)
 
 
-def _move_statement(
+def _status_change(
     execution_id: int,
     sources: Iterable[Status],
     target: Status,
@@ -241,14 +251,8 @@ def _move_statement(
     *conditions: ColumnElement[bool],
 ) -> ReturningUpdate[Any]:
     """Return the statement that changes the status of an execution, and returns a row if it did."""
-    move = update(executions).where(executions.c.id == execution_id, has_status(sources), *conditions)
-    return move.values({**values, "status": str(target), "modified": now}).returning(executions.c.id)
-
-
-STOPPED = "not run: the schedule was stopped before it started"
-DELETED = "not run: the schedule was deleted before it started"
-UNCHANGED = {"name", "created", "status", "cursor", "revision"}
-"""Columns that an update does not replace."""
+    change = update(executions).where(executions.c.id == execution_id, has_status(sources), *conditions)
+    return change.values({**values, "status": str(target), "modified": now}).returning(executions.c.id)
 
 
 class ScheduleTable:
@@ -293,7 +297,7 @@ class ScheduleTable:
             updated = schedule_from(row)
             add_executions(connection, updated, due, schedule.modified)
             if updated.status == ScheduleStatus.STOPPED:
-                _skip_pending(connection, schedule.name, schedule.modified, STOPPED)
+                _skip_pending(connection, schedule.name, schedule.modified, SCHEDULE_STOPPED)
             _increase_revision(connection)
             return updated
 
@@ -316,16 +320,17 @@ class ScheduleTable:
             & (schedules.c.revision == schedule.revision)
             & (schedules.c.status == str(ScheduleStatus.SCHEDULED))
         )
-        move = update(schedules).where(unchanged).values(cursor=due[-1].scheduled).returning(schedules.c.name)
+        change = update(schedules).where(unchanged).values(cursor=due[-1].scheduled).returning(schedules.c.name)
         with self._database.writing() as connection:
-            if connection.execute(move).first() is None:
+            if connection.execute(change).first() is None:
                 return None
             return add_executions(connection, schedule, due, now)
 
     def start(self, name: str, now: datetime) -> bool:
-        """Start a stopped schedule from now on, and return whether it was stopped.
+        """Start a stopped schedule, and return whether it was stopped.
 
-        Ended executions with a scheduled time in the future, after the clock was set back, are removed and repeated.
+        Ended executions with a scheduled time in the future exist if the clock was set back. They are removed, so that
+        they run again.
 
         Raises:
             UnknownSchedule: if there is no schedule of that name.
@@ -343,7 +348,7 @@ class ScheduleTable:
             return True
 
     def stop(self, name: str, now: datetime) -> bool:
-        """Stop a schedule, skip its pending executions, and return whether it was running before.
+        """Stop a schedule, skip its pending executions, and return False if it was already stopped.
 
         Raises:
             UnknownSchedule: if there is no schedule of that name.
@@ -355,7 +360,7 @@ class ScheduleTable:
             if connection.execute(stop).first() is None:
                 self._check_exists(connection, name)
                 return False
-            _skip_pending(connection, name, now, STOPPED)
+            _skip_pending(connection, name, now, SCHEDULE_STOPPED)
             _increase_revision(connection)
             return True
 
@@ -369,7 +374,7 @@ class ScheduleTable:
             deletion = delete(schedules).where(schedules.c.name == name).returning(schedules.c.name)
             if connection.execute(deletion).first() is None:
                 raise self._unknown(connection, name)
-            _skip_pending(connection, name, now, DELETED)
+            _skip_pending(connection, name, now, SCHEDULE_DELETED)
             _increase_revision(connection)
 
     def get(self, name: str) -> Schedule:
@@ -390,7 +395,7 @@ class ScheduleTable:
             return list(map(schedule_from, connection.execute(select(schedules).order_by(schedules.c.name))))
 
     def revision(self) -> int:
-        """Return the number of changes of schedules; planning does not count."""
+        """Return the number of changes to schedules so far; planning does not count."""
         with self._database.reading() as connection:
             revision: int = connection.execute(select(ledger.c.revision)).scalar_one()
             return revision
@@ -411,5 +416,5 @@ def _skip_pending(connection: Connection, name: str, now: datetime, reason: str)
 
 
 def _increase_revision(connection: Connection) -> None:
-    """Count a change; as last statement of its transaction, because other changes wait from here on."""
+    """Count a change to schedules, as the last statement of a transaction: from here on, other changes wait."""
     connection.execute(update(ledger).values(revision=ledger.c.revision + 1))

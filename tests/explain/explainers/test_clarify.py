@@ -33,7 +33,7 @@ def test_weights_are_the_shapley_kernel(players: int) -> None:
 
 @given(st.integers(3, 9), st.integers(0, 200), st.integers(0, 5))
 def test_pairs_of_a_design_are_distinct(players: int, extra: int, seed: int) -> None:
-    """A design uses the whole budget, and contains neither nobody nor all players."""
+    """A design uses the whole budget, and contains neither the empty coalition nor that of all players."""
     budget = min(2 * players + extra, 2**players - 2)
     half = regression(players, budget, seed).half_JP
     known = {mask.tobytes() for mask in [*half, *~half]}

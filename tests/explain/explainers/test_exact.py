@@ -11,7 +11,7 @@ from tests.golden import Golden
 
 @pytest.mark.parametrize(("players", "coalitions"), [(0, 0), (1, 0), (2, 2), (20, 2**20 - 2)])
 def test_all_coalitions_are_counted(players: int, coalitions: int) -> None:
-    """Except nobody and all players, whose values are known."""
+    """All coalitions except the empty one and that of all players, whose values are known."""
     assert Exact().coalitions(players) == coalitions
 
 

@@ -113,7 +113,7 @@ def test_an_update_adds_a_single_execution_only_for_another_window(bench: Bench)
 
 def test_enlisting_creates_a_missing_schedule(bench: Bench) -> None:
     """Its revision is 1."""
-    schedule = declaration().enlist(bench.ledger, NOON)
+    schedule = declaration().create_or_update(bench.ledger, NOON)
     assert schedule == bench.ledger.schedules.get("watch")
     assert schedule.revision == 1
 
@@ -122,10 +122,10 @@ def test_enlisting_an_unchanged_schedule_has_no_effect(bench: Bench) -> None:
     """A stopped schedule stays stopped."""
     before = bench.create()
     revision = bench.ledger.schedules.revision()
-    assert declaration().enlist(bench.ledger, LATER) == before
+    assert declaration().create_or_update(bench.ledger, LATER) == before
     assert bench.ledger.schedules.revision() == revision
     bench.ledger.schedules.stop("watch", LATER)
-    assert declaration().enlist(bench.ledger, LATER).status == ScheduleStatus.STOPPED
+    assert declaration().create_or_update(bench.ledger, LATER).status == ScheduleStatus.STOPPED
     assert bench.ledger.schedules.get("watch").revision == 1
 
 
@@ -137,14 +137,14 @@ def test_enlisting_an_unchanged_schedule_has_no_effect(bench: Bench) -> None:
 def test_enlisting_updates_a_changed_schedule_once(bench: Bench, other: Declaration) -> None:
     """Settings or timetable have changed; enlisting again has no effect."""
     bench.create()
-    updated = other.enlist(bench.ledger, LATER)
+    updated = other.create_or_update(bench.ledger, LATER)
     assert (updated.revision, updated.snapshot, updated.timetable) == (
         2,
         other.snapshot.digest,
         dump(other.timetable),
     )
     executions = bench.ledger.executions.newest()
-    assert other.enlist(bench.ledger, LATER + HOUR) == updated
+    assert other.create_or_update(bench.ledger, LATER + HOUR) == updated
     assert bench.ledger.executions.newest() == executions
 
 
@@ -152,4 +152,4 @@ def test_enlisting_does_not_start_a_stopped_schedule(bench: Bench) -> None:
     """It is updated, and stays stopped."""
     bench.create()
     bench.ledger.schedules.stop("watch", NOON)
-    assert changed(snapshot=OTHER_SETTINGS).enlist(bench.ledger, LATER).status == ScheduleStatus.STOPPED
+    assert changed(snapshot=OTHER_SETTINGS).create_or_update(bench.ledger, LATER).status == ScheduleStatus.STOPPED
