@@ -1,4 +1,4 @@
-"""`python -m runner` is the console script `shapwatch`."""
+"""Entry point of `python -m runner`, the same as the console script `shapwatch`."""
 
 from runner.cli import main
 

@@ -16,10 +16,10 @@ from runner.domain.executions import Window, utc
 from runner.records.fields import compiled
 
 EARLIEST, LATEST = 1970, 9000
-"""Years of valid windows and times."""
+"""First year of valid times, and the year after the last one."""
 
 NO_OTHER_KEYS = ConfigDict(extra="forbid")
-"""Pydantic's configuration of a dataclass of settings."""
+"""Pydantic configuration of a dataclass of settings: an unknown key is an error."""
 
 
 def _from_string(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -64,7 +64,7 @@ def _url(text: str) -> str:
 
 
 def _ledger(text: str) -> str:
-    """Return the URL of a database without a password, which libpq reads from the environment."""
+    """Return the URL of a database; it contains no password, because libpq reads that from the environment."""
     if re.fullmatch(r"sqlite:///[^?#\0]+", text):
         return text
     if not re.fullmatch(r"postgresql://[^\s?#\0]*", text):

@@ -17,10 +17,10 @@ from runner.domain.attributions import Attributions
 from runner.drift.ranking import match_features, match_labels
 from runner.errors import SegmentError
 
-MOST = 10
-"""Segments at most; rarer values form the segment `all others`."""
+MAX_SEGMENTS = 10
+"""Maximum number of segments for single values; the rarest other values form the segment `all others`."""
 QUARTERS = (0.25, 0.5, 0.75)
-"""Quantiles of the reference that divide numbers with more than `MOST` distinct values."""
+"""Quantiles of the reference that divide numbers with more than `MAX_SEGMENTS` distinct values."""
 MISSING, REST = "missing", "all others"
 
 
@@ -41,22 +41,23 @@ class Segment:
 def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) -> tuple[Segment, ...]:
     """Divide records by the value of a feature or an expression, in the order of the values.
 
-    Values with fewer than `min_rows` records on one side are pooled, and so are the rarest values beyond `MOST`. The
-    pooled segment comes last and may still be too small. If every value would be pooled, there are no segments.
+    Values with fewer than `min_rows` records on one side are pooled, and so are the rarest values if there are more
+    than `MAX_SEGMENTS`. The pooled segment comes last and may still be too small. If every value would be pooled, there
+    are no segments.
 
     Args:
         by: name of a feature, or a SQL expression over features.
         before: inputs of the reference records.
         now: inputs of the live records.
-        min_rows: smallest number of records of a segment on each side.
+        min_rows: minimum number of records of a segment on each side.
 
     Raises:
         SegmentError: if `by` is neither, or does not have one value for each record.
     """
     names, before_N, now_M = _named(_values(by, before), _values(by, now))
-    had, has = (Counter(side.tolist()) for side in (before_N, now_M))
-    smaller = {name: min(had[name], has[name]) for name in names}
-    largest = sorted(names, key=lambda name: -smaller[name])[:MOST]
+    counts_before, counts_now = (Counter(side.tolist()) for side in (before_N, now_M))
+    smaller = {name: min(counts_before[name], counts_now[name]) for name in names}
+    largest = sorted(names, key=lambda name: -smaller[name])[:MAX_SEGMENTS]
     own = [name for name in names if name in largest and smaller[name] >= min_rows]
     parts = [Segment(f"{by}: {name}", np.flatnonzero(before_N == name), np.flatnonzero(now_M == name)) for name in own]
     if not parts:
@@ -83,7 +84,7 @@ def _named(before: pl.Series, now: pl.Series) -> tuple[list[str], NDArray[np.str
     Numbers with many distinct values are divided at the quartiles of the reference.
     """
     numbers = before.dtype.is_numeric() and now.dtype.is_numeric()
-    if numbers and before.n_unique() > MOST:
+    if numbers and before.n_unique() > MAX_SEGMENTS:
         cuts = np.unique([before.quantile(quarter, "lower") for quarter in QUARTERS]).astype(np.float64)
         shown = [f"{cut:g}" for cut in cuts]
         between = [f"above {low} to {high}" for low, high in pairwise(shown)]

@@ -162,8 +162,8 @@ class Posterior:
 def posterior(players: int, pairs: int, seed: int) -> Posterior:
     """Return the posterior given a number of pairs, drawn with a seed, or all pairs.
 
-    A finite prior variance of order 1 makes the covariance invertible and cancels in the results. The last step removes
-    its rounding errors for games without interactions.
+    A finite prior variance of order 1 makes the covariance invertible and cancels in the results. The second step of
+    `solver_MP` removes its rounding errors for games without interactions.
     """
     if pairs >= _all_pairs(players):
         return complete(players)

@@ -47,7 +47,7 @@ class Python(LocalModel):
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the module's source file and the function's name, without the modules it imports.
+        """The SHA-256 of the module's source file and the function's name; imported modules are not included.
 
         Raises:
             SettingsError: if the module cannot be imported or has no source file.

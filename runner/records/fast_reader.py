@@ -40,7 +40,7 @@ CHARACTER = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
 """A character of a JSON string, possibly escaped."""
 DELETE = 127
 NARROW = 2**27
-"""Bound of integers that are read as 32 bits, with room for larger ones in other lines."""
+"""Values below it in sampled lines are read as 32-bit integers, with a margin for larger values in other lines."""
 MAX_VALUES = 512
 """Maximum number of values of a pattern; more columns would take longer than the reference reader."""
 LONGEST_ID = 256
@@ -114,7 +114,7 @@ class LinePattern:
         return {str(i): self._type(piece) for i, piece in enumerate(self.pieces)} | dict.fromkeys(REST, pl.String())
 
     def columns(self) -> list[pl.Expr]:
-        """Return the values as columns, and in `fits` whether a line fits, except for the check of `with_legal_ids`."""
+        """Return the column `fits`, whether a line fits (without the check of ids), and a column for each value."""
         fits = [pl.col(name).is_null() for name in REST]
         values: list[pl.Expr] = []
         for i, piece in enumerate(self.pieces):
@@ -128,9 +128,9 @@ class LinePattern:
         return [pl.all_horizontal(fits).fill_null(value=False).alias("fits"), *values]
 
     def with_legal_ids(self, lines: pl.DataFrame) -> pl.DataFrame:
-        """Return lines in which those with an id that needs escaping in JSON do not fit.
+        """Return the lines; a line with an id that contains characters escaped in JSON no longer fits.
 
-        Nearly always all ids are plain, and one check of all ids is much faster than a check of each.
+        Such ids are rare, and one check of all ids is much faster than a check of each.
         """
         for name in ("event_id", "inference_id"):
             if name in lines.columns and not _are_plain(lines[name]):
@@ -230,7 +230,12 @@ def infer_pattern(lines: Iterable[bytes], fields: Fields, window: Window) -> Lin
 
 
 def json_spans(text: str, positions: Sequence[int]) -> Any:
-    """Return a JSON document with a `Span` for each string, number or word; `positions` are those of its characters."""
+    """Return a JSON document with a `Span` for each string, number or word.
+
+    Args:
+        text: document.
+        positions: position in the line of each character of the document.
+    """
     tokens = TOKEN.finditer(text)
 
     def value(token: re.Match[str]) -> Any:
@@ -323,7 +328,7 @@ def _body_spans(side: dict[str, Span], configured: Format) -> tuple[Body, list[S
     format_ = payloads.body_format(Payload("", text, encoding), configured)
     positions = side["data"].characters
     if encoding == "BASE64" or len(positions) != len(text) + 1:
-        raise ValueError("the characters of the body are not one by one in the line")
+        raise ValueError("the characters of the body do not match those of the line one to one")
     if format_ == "application/json":
         documents = [json_spans(text, positions)]
     else:

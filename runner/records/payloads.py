@@ -23,11 +23,15 @@ BLANK = " \t\r\n"
 """White space characters of JSON."""
 
 _CELL = re.compile(r'[ \t]*"((?:[^"]++|"")*+)"[ \t\r]*(,|\n|\Z)|(?![ \t]*")([^,\n]*+)(,|\n|\Z)')
+"""A cell of a CSV with its delimiter: groups 1 and 2 if it is quoted, groups 3 and 4 otherwise."""
 _NUMBER = re.compile(r"([+-]?)(?:0+(?=[0-9]))?+([0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(e[+-]?[0-9]++)?+", re.IGNORECASE)
+"""A number that may have leading zeros, a plus sign or a bare decimal point: sign, digits and exponent."""
 _LOOSE = re.compile(
     rf'("(?:[^"\\]++|\\.)*+"?)|(?<![^\s\[,:]){_NUMBER.pattern}(?![^\s\],}}])', re.IGNORECASE | re.DOTALL
 )
+"""A string of a JSON document, or one of these numbers."""
 _WORDS: dict[str, Scalar] = {"": None, "null": None, "true": True, "True": True, "false": False, "False": False}
+"""Values of unquoted cells that are neither numbers nor strings."""
 
 
 class Body(NamedTuple):

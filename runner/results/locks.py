@@ -16,7 +16,7 @@ EXCLUSIVE, SHARED, NON_BLOCKING = fcntl.LOCK_EX, fcntl.LOCK_SH, fcntl.LOCK_NB
 def locked(path: Path, mode: int) -> Iterator[IO[bytes]]:
     """Create a file if it does not exist, and yield it locked while the block runs.
 
-    The owner of a lock may remove the file; the lock is then acquired again, on the file that has its name.
+    If another process removed the file before this one got the lock, the lock is acquired again on a new file.
 
     Args:
         path: the path of the file.
@@ -46,7 +46,7 @@ def is_free(path: Path) -> bool:
 
 
 def remove(file: IO[bytes], path: Path) -> None:
-    """Remove a file with a shared lock, unless another process shares the lock."""
+    """Remove a file on which this process has a shared lock, unless another process has one, too."""
     try:
         fcntl.flock(file, EXCLUSIVE | NON_BLOCKING)
     except BlockingIOError:

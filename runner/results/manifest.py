@@ -141,13 +141,13 @@ class Explanation:
         """Describe attributions.
 
         Args:
-            estimator: the estimator that computed them.
-            attributions: the attributions.
-            background: the rows that replaced masked features.
-            preflight: the responses of the model before.
-            calls: the calls to a remote model, or None.
-            analysis: the analysis.json.
-            inputs: the hashes of further inputs by name, such as `model`.
+            estimator: estimator that computed them.
+            attributions: attributions.
+            background: rows that replaced masked features.
+            preflight: responses of the model before the explanation.
+            calls: calls to a remote model; None for a model in this process.
+            analysis: content of analysis.json.
+            inputs: hashes of further inputs by name, such as `model`.
             canary_evaluations: number of rows sent to the model for canary records.
         """
         hashes = {

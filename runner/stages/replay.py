@@ -149,8 +149,8 @@ class QuickstartStage:
     __pydantic_config__ = NO_OTHER_KEYS
 
     def hours(self) -> list[ReplayStage]:
-        """Return the traffic of each hour; the incident happens in the last one."""
-        incidents: list[dict[str, float]] = [{}, {}, self.rescale]
+        """Return the settings of a replay for each hour; features are rescaled in the last one."""
+        factors: list[dict[str, float]] = [{}, {}, self.rescale]
         return [
             ReplayStage(
                 kind="replay",
@@ -158,10 +158,10 @@ class QuickstartStage:
                 rate=self.records / HOUR.total_seconds(),
                 batch_rows=1,
                 count=self.records,
-                rescale=incident,
+                rescale=rescale,
                 seed=0,
             )
-            for i, incident in enumerate(incidents)
+            for i, rescale in enumerate(factors)
         ]
 
 
@@ -180,7 +180,7 @@ class Quickstart:
     executions: Sequence[Callable[[], Execution]]
 
     def run(self) -> Outcome:
-        """Return the messages of all steps; the outcome is a success if no execution failed."""
+        """Run all steps, and return their messages; succeed if no execution failed."""
         steps = [hour() for hour in self.traffic]
         steps.append(self.baseline())
         executions = [execute() for execute in self.executions]

@@ -69,8 +69,8 @@ class Serve:
         """Answer requests until SIGTERM or SIGINT, and return their number.
 
         Raises:
-            SettingsError: if the address is in use or not of this machine, or if other machines could send requests
-                without a token.
+            SettingsError: if the address is in use or belongs to another machine, or if other machines could send
+                requests without a token.
             ShapwatchError: if the model cannot be loaded.
         """
         from runner.serving.batching import RequestBatcher
@@ -106,8 +106,8 @@ class Serve:
     def _load(self) -> None:
         """Load the model before the server announces itself.
 
-        A model may reject an empty table for its number of columns, which is unknown without headers. A model that
-        fails equally for different numbers of columns cannot be loaded.
+        The test is a prediction for an empty table. Without headers its number of columns is unknown, so two numbers
+        are tried; the same failure for both means that the model cannot be loaded.
         """
         headers = self.fields.headers
         failures = [self._failure(width) for width in ([len(headers)] if headers else [1, 2])]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.drift.pairing import MOST, sample_one_per_event, segments
+from runner.drift.pairing import MAX_SEGMENTS, sample_one_per_event, segments
 from runner.errors import SegmentError
 from tests.golden import Golden
 
@@ -89,7 +89,7 @@ def test_every_record_is_in_one_segment(before: list[str | None], now: list[str 
     for side, indices in ((before, "reference_N"), (now, "live_M")):
         joined = np.concatenate([getattr(segment, indices) for segment in found]) if found else np.array([])
         assert sorted(joined.tolist()) == (list(range(len(side))) if found else [])
-    assert len(found) <= MOST + 1
+    assert len(found) <= MAX_SEGMENTS + 1
     assert all(segment.smaller >= least for segment in found if not segment.name.endswith("all others"))
 
 

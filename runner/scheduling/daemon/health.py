@@ -25,13 +25,13 @@ from runner.results.manifest import Comparison
 from runner.results.manifest_file import read_manifest
 
 POLL_SECONDS = 0.05
-"""Seconds between two checks of the server for its end."""
+"""Seconds between two checks whether the server has to stop."""
 REQUEST_SECONDS = 10.0
 """Seconds without data after which a connection is closed."""
 LATE_SECONDS = 120.0
 """Seconds without a successful round after which a daemon is unhealthy."""
 MAX_LABELS = 10
-"""Maximum number of labels per execution, those with the lowest nDCG."""
+"""Maximum number of labels per execution; labels with the lowest nDCG come first."""
 
 WITH_RESULT = (Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
 """Statuses of executions that ran to their end."""
@@ -140,7 +140,7 @@ def serve_health(host: str, port: int, state: Callable[[], DaemonState], last: L
 
 @dataclass(frozen=True)
 class ManifestVersion:
-    """A version of a manifest, identified by its file; only the directory is known if the file is missing."""
+    """Version of the manifest in a directory: inode, modification time and size of the file, 0 if it is missing."""
 
     directory: str
     inode: int = 0
@@ -149,13 +149,13 @@ class ManifestVersion:
 
 
 class ComparisonCache:
-    """Results of executions, which are read from a manifest once per version."""
+    """Cache of the comparisons in manifests, which reads each version of a manifest once."""
 
     def __init__(self) -> None:
         self._comparisons: Mapping[ManifestVersion, Comparison | None] = {}
 
     def get(self, directories: Iterable[str]) -> dict[str, Comparison]:
-        """Return the results by directory, without missing and damaged ones; forget all other directories."""
+        """Return the comparisons by directory, without missing and damaged ones; forget all other directories."""
         before, versions = self._comparisons, [_manifest_version(directory) for directory in directories]
         self._comparisons = {
             version: before[version] if version in before else _read_comparison(version.directory)
@@ -165,7 +165,7 @@ class ComparisonCache:
 
 
 def metrics(state: DaemonState, last: LastExecutions, comparisons: ComparisonCache) -> bytes:
-    """Return the metrics in the exposition format of Prometheus, without those of an unavailable ledger."""
+    """Return the metrics in the exposition format of Prometheus; without the ledger, those of the daemon only."""
     registry = CollectorRegistry()
     gauges = {
         "shapwatch_daemon_leading": ("1 for the daemon that runs executions, 0 for a standby", state.leading),
