@@ -1,4 +1,4 @@
-"""Processes that run until they are stopped: an endpoint, a daemon."""
+"""Processes that run until they are stopped (an endpoint, a daemon), and waiting for a condition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,14 @@ from tests.cli_runner import CHECKOUT
 
 STOP_SECONDS = 40
 START_SECONDS = 20
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for a condition, and fail if it does not become true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"the condition was not true within {seconds:g} s"
+        time.sleep(0.002)
 
 
 @dataclass

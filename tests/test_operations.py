@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.history_samples import TrafficHistory, settle
 from tests.object_store import use_endpoint
-from tests.processes import daemon
+from tests.processes import daemon, wait_until
 
 BUSY_SECONDS = 30.0
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
@@ -49,14 +49,6 @@ def ledger(history: TrafficHistory) -> Iterator[Ledger]:
     """The ledger of these hours."""
     with Ledger(f"sqlite:///{history.root}/ledger.sqlite", BUSY_SECONDS) as opened:
         yield opened
-
-
-def wait_until(condition: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def any_started(ledger: Ledger) -> bool:

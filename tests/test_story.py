@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from tests.conftest import DEMO
 from tests.golden import Golden
 from tests.models import trees
 from tests.models.servers import ReceivedRequest, Reply, always, scoring, serving
-from tests.processes import served
+from tests.processes import served, wait_until
 
 FAST_CAPTURE = ("data_capture.flush_seconds=0.2",)
 TOLERANCE = 1e-6
@@ -172,14 +171,6 @@ def test_local_endpoint_ends_with_its_parent(tmp_path: Path, how: signal.Signals
     assert run.returncode == (cli.INTERRUPTED if how == signal.SIGTERM else -how)
     assert "Traceback" not in output
     assert not list((tmp_path).rglob("analysis.json"))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never held"
-        time.sleep(0.02)
 
 
 def children(parent: int | None = None) -> list[int]:

@@ -36,6 +36,7 @@ def test_wheel_contains_conf_templates_and_data(wheel: Path) -> None:
     assert not any(name.startswith("tests") for name in names)
 
 
+@pytest.mark.soak
 def test_installed_wheel_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     """In a new environment with the wheel and its dependencies, the console script detects the drift."""
     environment = tmp_path / "environment"

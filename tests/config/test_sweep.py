@@ -83,7 +83,11 @@ def test_overrides_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")], ids=["basic", "joblib"]
+    "launcher",
+    [
+        pytest.param((), id="basic"),
+        pytest.param(("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), id="joblib", marks=pytest.mark.soak),
+    ],
 )
 def test_sweep_writes_one_table(tmp_path: Path, launcher: tuple[str, ...], golden: Golden) -> None:
     """Each member writes to its own folder; a failed member does not stop the others, and gives the exit code."""

@@ -122,6 +122,7 @@ def test_same_seed_gives_the_same_result(agg_method: str) -> None:
     assert first == second
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("rows", [10, 30, 100])
 def test_rate_of_false_alarms_is_the_significance_level(rows: int) -> None:
     """With a significance level of 5 %, at most 5 % of windows without drift have a result."""

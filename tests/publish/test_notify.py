@@ -20,6 +20,7 @@ from runner.publish import publish_all
 from runner.publish.notify import Notify, message
 from tests.golden import Golden
 from tests.models.servers import ReceivedRequest, Reply, Responder, RunningServer, always, serving
+from tests.processes import wait_until
 from tests.publish.publications import SECRET, Unreachable, failed_publication, publication
 
 URLS = "SHAPWATCH_NOTIFY_URLS"
@@ -264,9 +265,9 @@ def test_unreachable_service_is_reported_without_its_address(
 ) -> None:
     """The message names the variable, the number of the address in it and the kind of service."""
     with serving(answer) as served:
-        set_urls(monkeypatch, served, options="?rto=0.1&cto=0.1")
+        set_urls(monkeypatch, served, options="?rto=0.5&cto=5")
         (problem,) = publish_all([SINK], failed_publication(), lambda _: None)
-        assert len(served.seen) == 3
+        wait_until(lambda: len(served.seen) == 3)
     assert f"1 in {URLS} (JSON)" in problem
     assert SECRET not in problem + caplog.text
     golden(problem)

@@ -242,6 +242,7 @@ timetables = st.sampled_from(
 )
 
 
+@pytest.mark.soak
 @settings(max_examples=60)
 @given(timetables, moments, steps, steps)
 def test_due_times_do_not_depend_on_the_number_of_calls(

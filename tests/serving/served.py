@@ -7,8 +7,7 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runner.domain.records import Event
 from runner.records.capture import decode
+from tests.processes import wait_until
 
 SCORE_BODY = b'{"score":0.5}\n'
 
@@ -137,11 +137,3 @@ def events(root: Path) -> list[Event]:
     capture_lines = lines(root)
     assert all(line.endswith(b"\n") for line in capture_lines)
     return [decode(line) for line in capture_lines]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until a condition is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(0.005)

@@ -21,7 +21,8 @@ from runner.serving.capture_writer import CaptureWriter
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.object_store import s3_server
-from tests.serving.served import lines, wait_until
+from tests.processes import wait_until
+from tests.serving.served import lines
 
 AT = datetime(2026, 1, 5, 9, 30, 12, 345_678, tzinfo=UTC)
 NO_FLUSH_SECONDS = 600

@@ -43,6 +43,7 @@ from runner.sources.endpoint import EndpointSource
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.object_store import s3_server
+from tests.processes import wait_until
 from tests.serving.served import (
     SCORE_BODY,
     call,
@@ -53,7 +54,6 @@ from tests.serving.served import (
     respond,
     score_app,
     serving,
-    wait_until,
     whole_body,
 )
 from tests.sources.reading import read_window

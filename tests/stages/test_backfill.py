@@ -26,7 +26,8 @@ from runner.stages.status import LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
-from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program, wait_until
+from tests.processes import wait_until
+from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON
 
 START = NOON - 3 * HOUR

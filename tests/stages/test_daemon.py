@@ -26,7 +26,8 @@ from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger import Leadership, Ledger
 from runner.stages.daemon import CLEANUP_SECONDS, Daemon, DaemonRun, DaemonStage
 from tests.golden import Golden
-from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program, wait_until
+from tests.processes import wait_until
+from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program
 from tests.scheduling.ledger.ledger_samples import NOON
 
 BUSY = 0.05

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +19,7 @@ from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.supervisor import HeartbeatMonitor, Supervisor
 from runner.scheduling.ledger import Ledger
 from runner.scheduling.timetable import Timetable, load
+from tests.processes import wait_until
 from tests.scheduling.ledger.ledger_samples import NOON
 from tests.scheduling.timetable_samples import HOURLY
 
@@ -127,14 +126,6 @@ def declaration(name: str = "watch", reference: str = "reference", **timetable: 
 def hourly(**changes: Any) -> Timetable:
     """Return an hourly timetable with changed settings."""
     return load(orjson.dumps({**HOURLY, "max_runtime": 60, **changes}).decode())
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for a condition, and fail after some seconds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s"
-        time.sleep(0.001)
 
 
 def wait_for_end(bench: Bench, execution: ExecutionRecord, supervisor: Supervisor) -> ExecutionRecord:

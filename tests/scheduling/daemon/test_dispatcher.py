@@ -18,7 +18,8 @@ from runner.results.directory import writing
 from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.supervisor import Supervisor
 from tests.golden import Golden
-from tests.scheduling.daemon.bench import Bench, declaration, program, wait_until
+from tests.processes import wait_until
+from tests.scheduling.daemon.bench import Bench, declaration, program
 from tests.scheduling.ledger.ledger_samples import NOON
 
 MINUTE = timedelta(minutes=1)

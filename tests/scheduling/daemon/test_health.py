@@ -29,9 +29,10 @@ from runner.results.manifest_file import as_document, dump_manifest, read_manife
 from runner.scheduling.daemon import health as health_module
 from runner.scheduling.daemon.health import LATE_SECONDS, MAX_LABELS, DaemonState, LastExecutions, serve_health
 from tests.golden import Golden
+from tests.processes import wait_until
 from tests.publish.publications import NAMES, prometheus_sink, publication
 from tests.results.samples import COMPARISON, COMPLETED
-from tests.scheduling.daemon.bench import Bench, wait_until
+from tests.scheduling.daemon.bench import Bench
 from tests.scheduling.daemon.execution_samples import NOON, make_execution
 from tests.scheduling.ledger.ledger_samples import planned
 

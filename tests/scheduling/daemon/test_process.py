@@ -27,7 +27,8 @@ from runner.scheduling.daemon.process import Child, ProcessExit, Signals, launch
 from runner.scheduling.ledger import Ledger
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
-from tests.scheduling.daemon.bench import Bench, wait_until
+from tests.processes import wait_until
+from tests.scheduling.daemon.bench import Bench
 from tests.scheduling.daemon.execution_samples import make_execution
 from tests.scheduling.ledger.ledger_samples import BUSY
 

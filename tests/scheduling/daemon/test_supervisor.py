@@ -26,7 +26,8 @@ from runner.scheduling.daemon.supervisor import (
 )
 from runner.scheduling.ledger import Ledger
 from tests.golden import Golden
-from tests.scheduling.daemon.bench import LEASE, Bench, program, stubborn_program, wait_for_end, wait_until
+from tests.processes import wait_until
+from tests.scheduling.daemon.bench import LEASE, Bench, program, stubborn_program, wait_for_end
 from tests.scheduling.daemon.execution_samples import NOON, make_execution
 
 SECOND = timedelta(seconds=1)

@@ -19,7 +19,8 @@ from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.process import Child, ProcessExit
 from runner.scheduling.daemon.supervisor import Supervisor
 from runner.scheduling.ledger import Ledger
-from tests.scheduling.daemon.bench import LEASE, Bench, Clock, wait_until
+from tests.processes import wait_until
+from tests.scheduling.daemon.bench import LEASE, Bench, Clock
 from tests.scheduling.ledger.ledger_samples import BUSY
 
 pytestmark = pytest.mark.soak
