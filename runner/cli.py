@@ -19,7 +19,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,111 +30,12 @@ from runner.protocols import Item
 from runner.subprocesses import SNAPSHOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from omegaconf import DictConfig
 
     from runner.config.sweep import Member
     from runner.domain.executions import Outcome
 
-
-LOG_INTERVAL_SECONDS = 10.0
-"""Minimum time in seconds between two log lines about progress."""
-CONTEXT_KEYS = ("execution", "schedule")
-"""Attributes of log records that are shown, set by `extra={"execution": …}`."""
-
-logger = logging.getLogger("shapwatch")
-
-
-@dataclass(frozen=True)
-class LogContext:
-    """Execution and schedule of log records.
-
-    Attributes:
-        default: values for records without their own.
-    """
-
-    default: Mapping[str, str]
-
-    def values(self, record: logging.LogRecord) -> Mapping[str, object]:
-        """Return the context of a record."""
-        return {**self.default, **{key: vars(record)[key] for key in CONTEXT_KEYS if key in vars(record)}}
-
-
-class JsonFormatter(logging.Formatter):
-    """Formats a log record as one line of JSON."""
-
-    def __init__(self, context: LogContext) -> None:
-        super().__init__()
-        self._context = context
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        head = {"at": time, "level": record.levelname.lower(), "logger": record.name}
-        line = {**head, **self._context.values(record), "message": record.getMessage()}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-class ReadableFormatter(logging.Formatter):
-    """Formats a log record for a terminal, with its context before the message."""
-
-    def __init__(self, context: LogContext) -> None:
-        super().__init__()
-        self._context = context
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the formatted record."""
-        context = " ".join(f"{key} {value}" for key, value in self._context.values(record).items())
-        text = super().format(record)
-        return f"{context}: {text}" if context else text
-
-
-def configure_logging(**context: str) -> None:
-    """Log to standard error, from libraries only warnings and errors.
-
-    Args:
-        context: execution and schedule of all records.
-    """
-    handler: logging.Handler
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.logging import RichHandler
-
-        handler = RichHandler(console=Console(stderr=True), show_path=False)
-        handler.setFormatter(ReadableFormatter(LogContext(context)))
-    else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(JsonFormatter(LogContext(context)))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logger.setLevel(logging.INFO)
-
-
-def track(items: Iterable[Item], description: str, total: int | None) -> Iterable[Item]:
-    """Yield the items, and show progress: a bar on a terminal, occasional log lines otherwise."""
-    return _bar(items, description, total) if sys.stderr.isatty() else _log(items, description, total)
-
-
-def _bar(items: Iterable[Item], description: str, total: int | None) -> Iterable[Item]:
-    from rich.console import Console
-    from rich.progress import track as rich_track
-
-    yield from rich_track(items, description, total, console=Console(stderr=True), transient=True)
-
-
-def _log(items: Iterable[Item], description: str, total: int | None) -> Iterable[Item]:
-    last = time.monotonic()
-    for done, item in enumerate(items):
-        if time.monotonic() - last > LOG_INTERVAL_SECONDS:
-            last = time.monotonic()
-            logger.info("%s: %d%s", description, done, "" if total is None else f" of {total}")
-        yield item
-
-
 COMPLETED, BAD_INPUT, INTERRUPTED = 0, 2, 130
-
 CONF = resource("conf")
 
 ONE_THREAD = dict.fromkeys(
@@ -145,8 +46,13 @@ ONE_THREAD = dict.fromkeys(
 WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"}
 """Hydra's options that take a value."""
 VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
+"""Beginning of an override of a key in a section."""
 REQUIRED = re.compile(r"^(\w+): \?\?\?", re.MULTILINE)
 """Pattern of a key in an option file that has no default."""
+LOG_INTERVAL_SECONDS = 10.0
+"""Minimum time in seconds between two log lines about progress."""
+CONTEXT_KEYS = ("execution", "schedule")
+"""Attributes of log records that are shown, set by `extra={"execution": …}`."""
 
 HELP = """\
 shapwatch monitors SHAP feature attribution drift in captured endpoint traffic.
@@ -168,6 +74,8 @@ Stages:
 Groups and their options:
 {groups}"""
 
+logger = logging.getLogger("shapwatch")
+
 
 def main() -> NoReturn:
     """Run the stage of the command line and exit."""
@@ -181,7 +89,7 @@ def main() -> NoReturn:
 
 
 def exit_code(task: Callable[[], int]) -> int:
-    """Return the exit code of a task that runs stages, and print the error of one that cannot start."""
+    """Prepare the process, run a task that returns an exit code, and handle an interruption."""
     os.environ |= ONE_THREAD  # read when numpy is loaded
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -299,7 +207,7 @@ def run(config: DictConfig, member: Member | None = None) -> int:
 
 
 def outcome_of(config: DictConfig) -> Outcome:
-    """Validate a composed configuration, run its stage, and return the outcome; an error becomes its message."""
+    """Validate a composed configuration, run its stage, and return the outcome; an error becomes a failed outcome."""
     from runner.config import compose, wiring
     from runner.domain.executions import Outcome
     from runner.errors import ShapwatchError, os_error_message
@@ -311,3 +219,90 @@ def outcome_of(config: DictConfig) -> Outcome:
         return Outcome(f"error: {error}", succeeded=False)
     except OSError as error:
         return Outcome(f"error: {os_error_message(error)}", succeeded=False)
+
+
+@dataclass(frozen=True)
+class LogContext:
+    """Execution and schedule of log records.
+
+    Attributes:
+        default: values for records without their own.
+    """
+
+    default: Mapping[str, str]
+
+    def values(self, record: logging.LogRecord) -> Mapping[str, object]:
+        """Return the context of a record."""
+        return {**self.default, **{key: vars(record)[key] for key in CONTEXT_KEYS if key in vars(record)}}
+
+
+class JsonFormatter(logging.Formatter):
+    """Formatter of log records as lines of JSON."""
+
+    def __init__(self, context: LogContext) -> None:
+        super().__init__()
+        self._context = context
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        head = {"at": time, "level": record.levelname.lower(), "logger": record.name}
+        line = {**head, **self._context.values(record), "message": record.getMessage()}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class ReadableFormatter(logging.Formatter):
+    """Formatter of log records for a terminal, with the context before the message."""
+
+    def __init__(self, context: LogContext) -> None:
+        super().__init__()
+        self._context = context
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the formatted record."""
+        context = " ".join(f"{key} {value}" for key, value in self._context.values(record).items())
+        text = super().format(record)
+        return f"{context}: {text}" if context else text
+
+
+def configure_logging(**context: str) -> None:
+    """Log to standard error; from libraries log only warnings and errors.
+
+    Args:
+        context: execution and schedule of all records.
+    """
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler.setFormatter(ReadableFormatter(LogContext(context)))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter(LogContext(context)))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logger.setLevel(logging.INFO)
+
+
+def track(items: Iterable[Item], description: str, total: int | None) -> Iterable[Item]:
+    """Yield the items, and show progress: a bar on a terminal, occasional log lines otherwise."""
+    return _bar(items, description, total) if sys.stderr.isatty() else _log(items, description, total)
+
+
+def _bar(items: Iterable[Item], description: str, total: int | None) -> Iterable[Item]:
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(items, description, total, console=Console(stderr=True), transient=True)
+
+
+def _log(items: Iterable[Item], description: str, total: int | None) -> Iterable[Item]:
+    last = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - last > LOG_INTERVAL_SECONDS:
+            last = time.monotonic()
+            logger.info("%s: %d%s", description, done, "" if total is None else f" of {total}")
+        yield item

@@ -165,7 +165,7 @@ def list_files(root: str, folder: str = "", suffixes: tuple[str, ...] = ()) -> l
     """Return the files in a folder below `root` and its subfolders, sorted by name; empty if there is no such folder.
 
     Hidden files, which are still being written, are excluded. On the local disk, links to files are followed; links to
-    folders are followed only above the listed folder.
+    folders inside the listed folder are not.
 
     Raises:
         StorageError: if an object store cannot be listed.
@@ -267,7 +267,7 @@ def _decompress(path: Path, target: IO[bytes], location: str) -> None:
 
 
 def read_lines(path: Path, name: str) -> Iterator[Line]:
-    """Yield the lines of a local file, as lines of `name`, without a byte order mark.
+    """Yield the lines of a local file, without a byte order mark; `name` is the file name of the lines.
 
     Lines longer than `MAX_LINE_BYTES` are truncated to `MAX_LINE_BYTES + 1` bytes.
     """

@@ -74,7 +74,7 @@ def label_values(truth: GroundTruth, label: str | None) -> list[Scalar]:
     """Return the labels of a payload in order, None for an unknown label.
 
     Args:
-        truth: labels as CSV, separated by lines or commas, or as JSON or JSON Lines; BASE64 is either.
+        truth: labels as CSV, separated by lines or commas, or as JSON or JSON Lines; BASE64 contains either.
         label: JMESPath to a label or a list of labels, or a column number of a CSV. None: the document itself, its
             member `label`, or the labels of its `instances`. A projection such as `instances[*].label` drops nulls, so
             that later labels move; `map(&label, instances)` does not.
@@ -99,7 +99,7 @@ def label_values(truth: GroundTruth, label: str | None) -> list[Scalar]:
 
 
 def event_key(event: Event) -> str:
-    """Return the id of an event's ground truth: the inference id, or the event id without it."""
+    """Return the id of an event's ground truth: its inference id, or else its event id."""
     return event.event_id if event.inference_id is None else event.inference_id
 
 
@@ -164,7 +164,7 @@ class Join:
 
 @dataclass(frozen=True)
 class GroundTruthIndex:
-    """Ground truth of a window by id; of several records with one id the last applies, to every event with the id."""
+    """Ground truth of a window by id; if several records have the same id, the last one applies to all its events."""
 
     by_id: Mapping[str, GroundTruth]
     superseded: int = 0
@@ -249,7 +249,7 @@ def _label_data(document: Any) -> tuple[str, str]:
 
 
 def _id(metadata: dict[str, Any]) -> str:
-    """Return the id, a number as a string; an id that `str(a_dict)` made is refused, because it fits no event."""
+    """Return the id as a string; a dict that was converted to a string is rejected, because it matches no event."""
     value = metadata.get("eventId")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RecordError("not_ground_truth", f"eventId should be a string or a number, got {snippet(value)}")

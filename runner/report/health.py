@@ -132,7 +132,7 @@ def _reference(identity: str, result: DriftResult | None) -> Check:
 
 
 def _estimator(explanation: Explanation) -> Check:
-    """Describe the estimator, and its standard error for the label with the largest one."""
+    """Describe the estimator, and the largest standard error of a label."""
     settings = explanation.estimator
     unit = settings.get("quantity") or ("log-odds" if settings["use_logit"] else "model output")
     samples = f", {settings['num_samples']:,} samples" if isinstance(settings.get("num_samples"), int) else ""

@@ -24,7 +24,7 @@ from runner.storage import File
 from runner.types import NO_OTHER_KEYS, Location
 
 BLOCK_ROWS = 2**14
-"""Number of records per table."""
+"""Number of records that are read before they become a table."""
 SAVED = "features"
 """Column of the features in tables that `stage=capture` saves."""
 
@@ -37,7 +37,7 @@ class DataFile:
         path: local path of the content.
         name: name of the file in rejections.
         data: format of the file.
-        labelled: whether the records have labels; without labels, a label column given by its number does not exist.
+        labelled: whether the records contain the label column; otherwise a column number as `data.label` is ignored.
     """
 
     path: Path

@@ -25,7 +25,7 @@ from runner.types import Location
 REQUEST, RESPONSE = True, False
 BOTH_SIDES = 2
 BLOCK_ROWS = 2**14
-"""Number of records of a file per table."""
+"""Number of records of a file that are collected before they become a table."""
 _Pair = dict[bool, tuple[Line, Side]]
 
 

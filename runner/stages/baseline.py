@@ -41,7 +41,7 @@ class BaselineStage:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Baselining, SageMaker's `suggest_baseline`.
+    """Baselining: computation of the reference, as SageMaker's `suggest_baseline`.
 
     Attributes:
         name: name of the monitor.
@@ -88,7 +88,7 @@ class Baseline:
             *self._segment_notes(sample),
             *manifest.call_notes(calls),
         ]
-        found = Manifest(
+        result = Manifest(
             stage="baseline",
             status=Status.COMPLETED,
             headline="Reference",
@@ -107,9 +107,9 @@ class Baseline:
         )
         with local_files as local:
             files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, REFERENCE_SAMPLE: sample_bytes, **local}
-            found = self.writer.write(self.target, found, files, stopwatch, reference)
+            result = self.writer.write(self.target, result, files, stopwatch, reference)
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
-        message = "\n  ".join([f"Completed. Reference: {size}", *found.notes, *paths])
+        message = "\n  ".join([f"Completed. Reference: {size}", *result.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
 
     def _segment_notes(self, sample: Explained) -> list[str]:

@@ -21,24 +21,24 @@ from runner.urls import without_secrets
 if TYPE_CHECKING:
     import httpx
 
-MOST_FAILURES = 10
+MAX_CONSECUTIVE_FAILURES = 10
 """Consecutive failed requests after which no more are sent."""
 
 
 @dataclass
 class TrafficCounts:
-    """Counts of requests, of their records, and of each kind of failure."""
+    """Counts of requests and records, failures by problem, and the number of failures since the last success."""
 
     requests: int = 0
     records: int = 0
     problems: Counter[str] = field(default_factory=Counter)
-    failures: int = 0
+    consecutive_failures: int = 0
 
     def add(self, records: int, problem: str | None) -> None:
         """Count a request."""
         self.requests += 1
         self.records += records
-        self.failures = 0 if problem is None else self.failures + 1
+        self.consecutive_failures = 0 if problem is None else self.consecutive_failures + 1
         if problem:
             self.problems[problem] += 1
 
@@ -113,7 +113,7 @@ class Traffic:
         return headers | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
 
     def _send(self, client: httpx.Client, batch: MiniBatch) -> str | None:
-        """Return why a request failed; None if it succeeded."""
+        """Send a request, and return the reason of a failure; None if it succeeded."""
         import httpx
 
         try:
@@ -128,8 +128,8 @@ class Traffic:
         return None if answer.is_success else f"{answer.status_code} {snippet(answer.text)}"
 
     def _check(self, counts: TrafficCounts) -> None:
-        if counts.failures == MOST_FAILURES:
-            problem = f"{MOST_FAILURES} requests in a row failed: {', '.join(list(counts.problems)[-3:])}"
+        if counts.consecutive_failures == MAX_CONSECUTIVE_FAILURES:
+            problem = f"{MAX_CONSECUTIVE_FAILURES} requests in a row failed: {', '.join(list(counts.problems)[-3:])}"
             raise EndpointError(
                 without_secrets(self.settings.url),
                 None,

@@ -40,6 +40,8 @@ from runner.protocols import Game
 
 MAX_SAMPLES = 8192
 """Largest number of coalitions; the matrix of a larger design needs too much memory."""
+MAX_DESIGN = 2**23
+"""Largest product of coalitions and features in a design with `shap.compat=clarify`."""
 STEPS = 1e9
 """Number of distinguished levels of importance: players that differ only by rounding errors stay in their order."""
 
@@ -118,10 +120,6 @@ def _order(singleton_RK: NDArray[np.float64], labels: int) -> NDArray[np.intp]:
     return order_NP
 
 
-MAX_DESIGN = 2**23
-"""Largest product of coalitions and features in a design."""
-
-
 @dataclass(frozen=True)
 class Clarify(GameExplainer):
     """A weighted regression on complete sizes and drawn pairs; features equal to the background are players, too.
@@ -182,8 +180,8 @@ class Regression:
     Attributes:
         half_JP: one coalition of each pair.
         solver_MP: φ is differences_RM @ solver_MP.
-        gain_I: factor from the residual of a drawn pair to the change of φ without one of its draws, except for the
-            influence of the pair. Empty if all coalitions are included, NaN if fewer than two pairs were drawn.
+        gain_I: change of φ if one draw of a pair is left out, divided by the residual and the influence of the pair.
+            Empty if all coalitions are included, NaN if fewer than two pairs were drawn.
     """
 
     half_JP: NDArray[np.bool_]
@@ -222,9 +220,9 @@ def regression(players: int, budget: int, seed: int) -> Regression:
     """Return the regression on at most `budget` coalitions: first complete sizes, then drawn pairs.
 
     The remaining budget is divided among the remaining sizes by weight. Sizes s and P-s are enumerated together, from
-    the outside in, as long as their share pays for all of their coalitions; size 1 always is. The rest of the budget
-    pays for drawn pairs of a coalition and its complement, with sizes drawn by weight and members drawn uniformly. The
-    weight of a pair is proportional to the number of times it was drawn.
+    the outside in, as long as their share covers all of their coalitions; size 1 is always enumerated. The rest of the
+    budget is used for drawn pairs of a coalition and its complement, with sizes drawn by weight and members drawn
+    uniformly. The weight of a pair is proportional to the number of times it was drawn.
     """
     by_size = size_weights(players)
     parts, weights = [np.zeros((0, players), dtype=np.bool_)], [np.zeros(0)]

@@ -45,6 +45,7 @@ RELAY_SECONDS = 5.0
 """Seconds to read remaining output after the end of a process."""
 VARIABLES = {"execution": "SHAPWATCH_EXECUTION", "schedule": "SHAPWATCH_SCHEDULE"}
 """Environment variables with the execution and schedule of a process, for its log lines."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -247,9 +248,6 @@ def _end_after_input(scratch: str | None) -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
-
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:

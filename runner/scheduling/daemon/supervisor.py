@@ -35,10 +35,10 @@ logger = logging.getLogger("shapwatch.supervision")
 
 
 class HeartbeatMonitor:
-    """Detection of dead owners by heartbeats that do not change, which compares no clocks of different machines.
+    """Detector of dead owners, whose heartbeats stop changing; it uses one stopwatch, so machines' clocks may differ.
 
     Attributes:
-        lease_seconds: seconds without heartbeat after which an owner is dead, unless its own lease is known.
+        lease_seconds: seconds without heartbeat after which an owner is dead, unless its record contains its own lease.
     """
 
     def __init__(self, lease_seconds: float, stopwatch: Callable[[], float]) -> None:
@@ -79,7 +79,7 @@ class RunningExecution:
 
 
 class Supervisor:
-    """A number of parallel executions, each with a thread that waits for its process.
+    """Component that runs executions in parallel, each with a thread that waits for its process.
 
     Attributes:
         owner: unique name under which executions are claimed.
@@ -156,7 +156,7 @@ class Supervisor:
         self.wait()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until no execution is running, at most `seconds`; return whether that is the case."""
+        """Wait until no execution is running, at most `seconds`; return whether none is running."""
         with self._changed:
             return self._changed.wait_for(lambda: not self.running, seconds)
 
@@ -204,7 +204,7 @@ class Supervisor:
                 self._changed.notify_all()
 
     def _record_end(self, execution: ExecutionRecord, end: ProcessExit, stop_result: Execution | None) -> None:
-        """Record the result of an execution; repeat that until the ledger answers."""
+        """Record the result of an execution; try again until the ledger answers."""
         result = end.result or stop_result or Execution.failed(end.reason)
         ended = replace(
             execution, status=result.status, exit_message=result.message, failure_reason=result.failure_reason
