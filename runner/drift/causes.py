@@ -39,6 +39,15 @@ MOST_CAUSES = 10
 UNITS = (10.0, 100.0, 1000.0, 12.0, 60.0, 24.0, 7.0, 365.25, 3600.0, 2.54, 1.609344, 0.45359237, 1e6)
 """Ratios between units: decimal prefixes, months, minutes, hours, days, inches, miles, pounds."""
 SAME = "its values are unchanged"
+MOST_HISTOGRAMS = 5
+"""Maximum number of features of a label with histograms."""
+MOST_BINS = 24
+"""Maximum number of bins of a histogram of numbers."""
+MOST_NAMES = 12
+"""Maximum number of categories; with more distinct values, numbers are binned and rare categories are pooled."""
+OTHERS = "others"
+TAIL = 0.01
+"""Share of records at each end that the outermost bins absorb, so that outliers do not compress the histogram."""
 
 
 def with_causes(
@@ -220,17 +229,6 @@ def format_value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return repr(snippet(value)) if isinstance(value, str) else snippet(value)
-
-
-MOST_HISTOGRAMS = 5
-"""Features of a label with histograms at most."""
-MOST_BINS = 24
-"""Bins of a histogram of numbers at most."""
-MOST_NAMES = 12
-"""Categories at most; with more distinct values, numbers are binned and the rarest categories are pooled."""
-OTHERS = "others"
-TAIL = 0.01
-"""Share of records at each end that the outermost bins absorb, so that outliers do not compress the histogram."""
 
 
 def with_histograms(result: DriftResult, before: Explained, now: Explained) -> DriftResult:

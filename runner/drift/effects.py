@@ -17,6 +17,12 @@ from runner.domain.drift import Canary
 from runner.domain.numbers import plural
 from runner.drift.pairing import pair
 
+ROUNDING = 1e-6
+"""Largest difference of scores that rounding may explain, relative to the largest score or to 1 if that is larger.
+
+Scores may be sent as decimal strings or in single precision.
+"""
+
 
 def share(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each feature's part of the total attribution, by absolute value; zeros where all are zero."""
@@ -131,13 +137,6 @@ def _medians(
         chosen_K[rng.choice(K, size, replace=False, shuffle=False)] = True
         fewer_PD[p], more_PD[p] = (_summary(pooled_KD[side], agg_method) for side in (chosen_K, ~chosen_K))
     return fewer_PD, more_PD
-
-
-ROUNDING = 1e-6
-"""Largest difference of scores that rounding may explain, relative to the largest score or to 1 if that is larger.
-
-Scores may be sent as decimal strings or in single precision.
-"""
 
 
 def canary(stored: Attributions, current: Attributions, agg_method: str, comparable: bool) -> Canary:

@@ -19,6 +19,10 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import LabelRanking, RankingResult
 from runner.errors import FeatureMismatch
 
+ONE_FEATURE = "there is only one feature, so its rank cannot change"
+ABSOLUTE = "some attributions are negative (signed medians); the ranking is by absolute value"
+DEGENERATE = "the reference is degenerate: all its attributions are zero, so there is no order to compare with"
+
 
 def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the nDCG in [0, 1]; features tied in the live order share their mean gain.
@@ -67,11 +71,6 @@ def _ratio(dcg: NDArray[np.float64], reference_D: NDArray[np.float64]) -> NDArra
 
 def _dcg(gains_D: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((gains_D / np.log2(np.arange(gains_D.shape[-1]) + 2)).sum(axis=-1))
-
-
-ONE_FEATURE = "there is only one feature, so its rank cannot change"
-ABSOLUTE = "some attributions are negative (signed medians); the ranking is by absolute value"
-DEGENERATE = "the reference is degenerate: all its attributions are zero, so there is no order to compare with"
 
 
 def rank_labels(reference: GlobalAttributions, live: GlobalAttributions, threshold: float) -> RankingResult:

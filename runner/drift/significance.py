@@ -36,6 +36,20 @@ TERMS = 100
 """Terms of the series of the limit distribution."""
 ROUNDING = 1e-9
 """Relative tolerance when a path is compared with the observed distance."""
+MOST_ROWS = 1_000
+"""Maximum number of records of each side in the classifier test."""
+MOST_COLUMNS = 16
+"""Maximum number of columns in the classifier test, those with the largest mean absolute attribution."""
+FOLDS = 3
+"""Number of folds of the classifier's cross-validation."""
+RIDGE = 0.1
+"""Ridge penalty of the classifier, relative to the number of records; terms are standardized."""
+BATCH = 500
+"""Number of permutations of the classifier test in one batch."""
+ENOUGH = 10
+"""Number of permutations at least as extreme as the observation after which sampling stops: not significant."""
+NOISE = 0.99
+"""Quantile of the permutation distribution that is reported as noise."""
 
 
 class Smirnov(NamedTuple):
@@ -138,22 +152,6 @@ def holm(p_D: NDArray[np.float64]) -> NDArray[np.float64]:
     adjusted_D = np.empty_like(p_D)
     adjusted_D[order_D] = np.maximum.accumulate(p_D[order_D] * factors_D).clip(max=1)
     return adjusted_D
-
-
-MOST_ROWS = 1_000
-"""Records of each side at most."""
-MOST_COLUMNS = 16
-"""Columns at most, by descending mean absolute attribution."""
-FOLDS = 3
-"""Folds of the cross-validation."""
-RIDGE = 0.1
-"""Ridge penalty relative to the number of records; terms are standardized."""
-BATCH = 500
-"""Permutations in one batch."""
-ENOUGH = 10
-"""Permutations at least as extreme as the observation after which sampling stops without a significant result."""
-NOISE = 0.99
-"""Quantile of the permutation distribution that is reported as noise."""
 
 
 def separability(

@@ -44,6 +44,11 @@ PICKLE_NAMES = (".pkl", ".pickle", ".joblib")
 
 PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 """First bytes of a pickle, for protocols 2 to 5."""
+CATEGORICAL = (
+    "was trained on categorical columns of a data frame; the records do not contain their codes; "
+    "encode categories as numbers before training"
+)
+"""Problem of a model file, for messages."""
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -278,13 +283,6 @@ def _summary(error: Exception) -> str:
     """Return the type and the first line of an exception."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {snippet(lines[0])}" if lines else type(error).__name__
-
-
-CATEGORICAL = (
-    "was trained on categorical columns of a data frame; the records do not contain their codes; "
-    "encode categories as numbers before training"
-)
-"""The problem of a model file, for messages."""
 
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)

@@ -46,6 +46,8 @@ CORRUPT = (
 
 LIST_MAGIC, ARRAY_MAGIC = 0x112, 0xF993FAC9
 DENSE, FLOAT32 = 0, 0
+PREDICTORS = ("binary_classifier", "regressor")
+"""Supported values of `predictor_type`."""
 
 
 def unpack_tar(path: Path, member: str) -> bytes:
@@ -149,10 +151,6 @@ def _check_name(path: Path, name: str) -> None:
     inner = PurePosixPath(name.replace("\\", "/"))
     if inner.is_absolute() or ".." in inner.parts:
         raise ArtifactError(path, f"unsafe: its member {name!r} points outside the archive")
-
-
-PREDICTORS = ("binary_classifier", "regressor")
-"""Supported values of `predictor_type`."""
 
 
 class Parameters(NamedTuple):

@@ -45,6 +45,12 @@ NON_RETRYABLE = {
 """HTTP status codes of errors that do not depend on the records of a request, with their remedies."""
 
 Few = Annotated[int, Field(strict=True, gt=0, le=1_000)]
+START_SECONDS = 120
+"""Seconds that the process of a local endpoint may take to start."""
+STOP_SECONDS = 10
+"""Seconds that the process may take to exit after SIGTERM before it is killed."""
+MAX_PROBLEM_CHARS = 1_000
+"""Maximum length of the process output quoted in an error."""
 
 
 class RequestRejected(EndpointError):
@@ -276,16 +282,6 @@ def spans(sizes_N: NDArray[np.int64], max_bytes: int, max_rows: int) -> list[tup
         groups.append((start, end))
         start = end
     return groups
-
-
-START_SECONDS = 120
-"""Seconds the process may take to start."""
-
-STOP_SECONDS = 10
-"""Seconds the process may take to exit after SIGTERM before it is killed."""
-
-MAX_PROBLEM_CHARS = 1_000
-"""Maximum length of the process output quoted in an error."""
 
 
 class LocalEndpoint:

@@ -16,6 +16,9 @@ from runner.domain.executions import utc
 from runner.domain.records import Event, Payload
 from runner.errors import RecordError, snippet
 
+CLOUDEVENT_PREFIX = "ce-"
+"""Prefix of CloudEvents attributes that are spelled as headers."""
+
 
 def decode(line: bytes) -> Event:
     """Return the event of a capture line; a side that was not captured is None.
@@ -116,10 +119,6 @@ def _metadata(event: Event) -> dict[str, Any]:
 def _strings(value: Any) -> tuple[str, ...]:
     """Return the strings in a list; any other value is ignored."""
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
-
-
-CLOUDEVENT_PREFIX = "ce-"
-"""Prefix of attributes that are spelled as headers."""
 
 
 class Side(NamedTuple):

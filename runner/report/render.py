@@ -36,6 +36,16 @@ CELL = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
 """Start of a cell in the template: its kind, and its name, which becomes its id."""
 TABLE_CELLS = {"timeline": "windows", "histograms": "medians"}
 """Names of the cells that print the table of a chart."""
+ACCESSIBLE = "ua-1"
+"""PDF/UA-1, the standard of accessible PDF."""
+MISSING_GLYPH = "could not be displayed with"
+"""Part of typst's message about a character that no font contains; PDF/UA forbids it."""
+MOST_EXECUTIONS = 1_000
+"""Maximum number of executions that the page lists, newest first."""
+MOST_LABELS, MOST_ROWS = 100, 2_000
+"""Maximum numbers of labels, and of feature rows of all labels, on the page and in the notebook."""
+MOST_LABELS_PDF, MOST_ROWS_PDF = 3, 50
+"""Maximum numbers of labels, and of feature rows of all labels, in the PDF."""
 
 
 def script_context(agg_method: str) -> dict[str, Any]:
@@ -158,12 +168,6 @@ def _lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
-ACCESSIBLE = "ua-1"
-"""PDF/UA-1, the standard of accessible PDF."""
-MISSING_GLYPH = "could not be displayed with"
-"""Part of typst's message about a character that no font contains; PDF/UA forbids it."""
-
-
 def compile_pdf(template: Path, page: Page) -> bytes:
     """Return the PDF of a typst template, which receives the page as JSON, never as source.
 
@@ -202,10 +206,6 @@ def compile_pdf(template: Path, page: Page) -> bytes:
     source = re.search(r"┌─ .*?([^/\s]+):(\d+):\d+", problem.diagnostic)
     where = f"{template.with_name(source[1])}:{source[2]}" if source else str(template)
     raise ReportError(where, " ".join([problem.message, *problem.hints])) from problem
-
-
-MOST_EXECUTIONS = 1_000
-"""Executions that the page lists, newest first."""
 
 
 @dataclass(frozen=True)
@@ -283,12 +283,6 @@ def _row(folder: Path, directory: Path) -> ExecutionRow:
         attribution_shift="" if point.attribution_shift is None else f"{point.attribution_shift:.1%}",
         point=point,
     )
-
-
-MOST_LABELS, MOST_ROWS = 100, 2_000
-"""Labels, and rows of features of all labels together, on the page and in the notebook; the documents contain all."""
-MOST_LABELS_PDF, MOST_ROWS_PDF = 3, 50
-"""Labels, and rows of features of all labels together, in the PDF."""
 
 
 @dataclass(frozen=True)

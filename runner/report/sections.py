@@ -22,7 +22,11 @@ from runner.report.tables import Bar, ReportTable, make_table
 from runner.results.documents import DriftDocument
 
 MOST_TOP_CHANGES = 10
-"""Features in the table of top changes."""
+"""Maximum number of features in the table of top changes."""
+SHORTEST_SCALE = 0.10
+"""Smallest change of a share that fills the width of a bar, so that small changes look small."""
+FEWEST_ROWS = 10
+"""Minimum number of rows that each label may show."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +164,6 @@ def severity(result: LabelResult) -> tuple[int, float]:
     return result.level.order, result.attribution_shift.value or 0.0
 
 
-SHORTEST_SCALE = 0.10
-"""Smallest change of a share that fills the width of a bar, so that small changes look small."""
-FEWEST_ROWS = 10
-"""Rows that each label may show at least."""
 EFFECTS = (
     ("Attribution shift", "attribution_shift", "{:.1%}", "up to {}"),
     ("Total attribution, log2 fold change", "total_log2_change", "{:+.2f}", "up to ±{}"),

@@ -44,6 +44,10 @@ FORMER_KEYS = {
 T = TypeVar("T")
 LARGEST = 1e100
 """Limit of the magnitude of attributions, so that their sums stay finite."""
+VALUES = 2**18
+"""Number of values that are formatted as CSV at a time."""
+ORIGIN = ("file", "line", "row", "event_id", "inference_id", "at")
+"""Columns that identify the origin of a record: its event, and its row in the payload, counted from 0."""
 
 
 def dump_analysis(attributions: GlobalAttributions) -> bytes:
@@ -225,12 +229,6 @@ def dump_json(document: Mapping[str, object]) -> bytes:
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
-
-
-VALUES = 2**18
-"""Values that are formatted as CSV at a time."""
-ORIGIN = ("file", "line", "row", "event_id", "inference_id", "at")
-"""Columns that identify the origin of a record: its event, and its row in the payload, counted from 0."""
 
 
 @contextmanager

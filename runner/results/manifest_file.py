@@ -22,6 +22,27 @@ from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation
 
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
 """Packages whose versions are stored with each result."""
+STAGES = {"baseline", "monitor"}
+"""Stages that write a manifest."""
+HEAD_KEYS = ("stage", "status", "headline", "sentence", "monitor", "versions")
+TIME_KEYS = ("endpoint", "window", "scheduled", "command")
+KEYS = (
+    *(*HEAD_KEYS, *TIME_KEYS),
+    *("level", "level_alone", "effects", "counts", "verdict", "material"),
+    *("estimator", "evaluations", "efficiency_residual", "standard_errors", "background", "hashes"),
+    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "timings"),
+)
+"""Keys of a manifest, in the order of the file."""
+FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "notes", "counts", "timings")
+"""Keys of the manifest of a failed execution, in the order of the file."""
+SECTIONS = {"time", "explanation", "comparison"}
+"""Fields whose keys are at the top level of the file."""
+DATE_FOLDER = re.compile(r"\d{2,4}")
+TIME_FOLDER = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
+AFTER_ALL = "~"
+"""Sorts after every date or time folder name."""
+MAX_HISTORY = 1_000
+"""Earlier executions that are searched for the last verdict, so that no execution reads the whole history."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +73,6 @@ def versions() -> dict[str, str]:
     """Return the versions of shapwatch, Python and the dependencies."""
     packages = {name: metadata.version(name) for name in DEPENDENCIES}
     return {"shapwatch": runner.__version__, "python": platform.python_version(), **packages}
-
-
-STAGES = {"baseline", "monitor"}
-"""Stages that write a manifest."""
-HEAD_KEYS = ("stage", "status", "headline", "sentence", "monitor", "versions")
-TIME_KEYS = ("endpoint", "window", "scheduled", "command")
-KEYS = (
-    *(*HEAD_KEYS, *TIME_KEYS),
-    *("level", "level_alone", "effects", "counts", "verdict", "material"),
-    *("estimator", "evaluations", "efficiency_residual", "standard_errors", "background", "hashes"),
-    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "timings"),
-)
-"""Keys of a manifest, in the order of the file."""
-FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "notes", "counts", "timings")
-"""Keys of the manifest of a failed execution, in the order of the file."""
-SECTIONS = {"time", "explanation", "comparison"}
-"""Fields whose keys are at the top level of the file."""
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -221,15 +225,6 @@ def stored_window(target: Path) -> Window | None:
     except ValueError:
         return None
     return manifest.time.window if manifest and manifest.time else None
-
-
-DATE_FOLDER = re.compile(r"\d{2,4}")
-TIME_FOLDER = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
-AFTER_ALL = "~"
-"""Sorts after every date or time folder name."""
-
-MAX_HISTORY = 1_000
-"""Earlier executions that are searched for the last verdict, so that no execution reads the whole history."""
 
 
 def earlier_executions(target: Path) -> Iterator[Path]:

@@ -38,6 +38,17 @@ ISO = re.compile(
 EMPTY = re.compile(r"[+-]?P")
 CALENDAR = re.compile(r"[+-]?P[\dD]*\d[YM].*", re.ASCII)
 """Duration with years or months, which are before the T."""
+LATEST_START = timedelta(minutes=20)
+"""Delay after which a scheduled time counts as missed: SageMaker's longest start buffer."""
+MAX_DUE = 10_000
+"""Maximum number of scheduled times per call of `due`: more than a year of hours."""
+LONGEST_ONCE = timedelta(hours=24)
+"""Maximum length of a window relative to the creation of a schedule, as in SageMaker."""
+SAMPLE = 1_500
+"""Number of scheduled times in which the shortest interval is searched: more than a day of minutes."""
+REMEDY = "run it with stage=backfill"
+ZERO = timedelta()
+CONFIG = ConfigDict(extra="forbid")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -89,20 +100,6 @@ Duration = Annotated[
     timedelta, BeforeValidator(_duration), PlainSerializer(iso_duration, return_type=str, when_used="json")
 ]
 """Type of a setting: an ISO 8601 duration in YAML and JSON."""
-
-
-LATEST_START = timedelta(minutes=20)
-"""Delay after which a scheduled time counts as missed: SageMaker's longest start buffer."""
-MAX_DUE = 10_000
-"""Maximum number of scheduled times per call of `due`: more than a year of hours."""
-LONGEST_ONCE = timedelta(hours=24)
-"""Maximum length of a window relative to the creation of a schedule, as in SageMaker."""
-SAMPLE = 1_500
-"""Number of scheduled times in which the shortest interval is searched: more than a day of minutes."""
-REMEDY = "run it with stage=backfill"
-ZERO = timedelta()
-
-CONFIG = ConfigDict(extra="forbid")
 
 
 def _expression(text: str) -> str:

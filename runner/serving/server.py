@@ -57,6 +57,15 @@ logger = logging.getLogger("shapwatch")
 Headers = Mapping[bytes, bytes]
 RawResponse = tuple[int, list[tuple[bytes, bytes]], bytes]
 """The status, the headers and the body of a response."""
+STANDARD_INPUT = 0
+HEAD_SECONDS = 20
+"""Seconds within which the first request head of a connection must arrive."""
+MAX_HEAD_BYTES = 2**16
+"""Maximum size of a request head, in bytes."""
+GC_THRESHOLD = 50_000
+"""New objects that start a garbage collection; the default of 700 would cost a fifth of the time."""
+SHUTDOWN_SECONDS = 8
+"""Seconds that open requests may take after a stop signal; Docker kills a container after 10 s."""
 
 
 class Application(Router):
@@ -269,17 +278,6 @@ def _acceptable(accept: bytes, default: str) -> tuple[str, ...]:
     if not supported:
         raise RequestError(406, f"unsupported media type {', '.join(ranges)!r}; the model responds in {ANY_FORMAT}")
     return tuple(supported)
-
-
-STANDARD_INPUT = 0
-HEAD_SECONDS = 20
-"""Seconds within which the first request head of a connection must arrive."""
-MAX_HEAD_BYTES = 2**16
-"""Maximum size of a request head, in bytes."""
-GC_THRESHOLD = 50_000
-"""New objects that start a garbage collection; the default of 700 would cost a fifth of the time."""
-SHUTDOWN_SECONDS = 8
-"""Seconds that open requests may take after a stop signal; Docker kills a container after 10 s."""
 
 
 def listen(host: str, port: int) -> socket.socket:

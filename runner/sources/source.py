@@ -31,6 +31,11 @@ from runner.records.tables import ORIGIN, Part, Record, Schema, SchemaCounter, f
 from runner.sources.data import Data
 from runner.storage import File
 
+MEMORY_BYTES = 600 * 2**20
+"""Maximum size in bytes of the records in memory."""
+REJECTION_BYTES = 2**23
+"""Maximum size in bytes of the rejections in memory."""
+
 
 def sampled(captured: Captured, size: int | None) -> Captured:
     """Return a sample of at most `size` records in their order, None for all records.
@@ -64,12 +69,6 @@ def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
     occurrences_N = np.empty_like(index_N)
     occurrences_N[sorted_N] = index_N - np.maximum.accumulate(np.where(differs_N, index_N, 0))
     return occurrences_N
-
-
-MEMORY_BYTES = 600 * 2**20
-"""Maximum size in bytes of the records in memory."""
-REJECTION_BYTES = 2**23
-"""Maximum size in bytes of the rejections in memory."""
 
 
 class RecordCollector:

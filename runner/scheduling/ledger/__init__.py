@@ -32,6 +32,10 @@ from runner.scheduling.ledger.tables import RUNNING, TERMINAL, ExecutionTable, S
 
 LOCK = 0x7368_6170_0002
 """Advisory lock of PostgreSQL that the leader holds."""
+DEAD_AFTER = timedelta(days=1)
+"""Time without heartbeat after which a daemon is removed from the ledger."""
+BATCH = 5_000
+"""Number of executions deleted in one transaction, so that other processes do not wait long."""
 
 
 class Leadership:
@@ -102,12 +106,6 @@ def _is_at(file: IO[bytes], path: Path | None) -> bool:
         return path is not None and os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
         return False
-
-
-DEAD_AFTER = timedelta(days=1)
-"""Time without heartbeat after which a daemon is removed from the ledger."""
-BATCH = 5_000
-"""Number of executions deleted in one transaction, so that other processes do not wait long."""
 
 
 @dataclass(frozen=True)
