@@ -24,7 +24,6 @@ from tests.cli_runner import CHECKOUT
 from tests.documentation import PAGES, blocks, text
 
 GENERATED = set(generate.pages())
-STAGES = sorted(path.stem for path in (cli.CONF / "stage").glob("*.yaml"))
 
 
 def keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -60,11 +59,6 @@ def test_settings_page_lists_exactly_the_keys_of_conf() -> None:
     rows = re.findall(r"^\| `([a-z0-9_.]+)` \|(.*) \|$", text("docs/reference/settings.md"), re.MULTILINE)
     assert {key for key, _ in rows} == configured()
     assert not [key for key, cells in rows if len(cells.rpartition(" | ")[2]) < 6]
-
-
-def test_quickstart_page_lists_every_stage() -> None:
-    """Each option of conf/stage has a row in the quickstart."""
-    assert sorted(re.findall(r"^\| `stage=(\w+)` \|", text("docs/quickstart.md"), re.MULTILINE)) == STAGES
 
 
 def test_every_error_has_a_remedy() -> None:

@@ -113,7 +113,7 @@ def compare_labels(live: GlobalAttributions, ranking: RankingResult | None, drif
     for i, name in enumerate(live.labels):
         ranked, result = rankings.get(name), results.get(name)
         before = reference.get(ranked.reference_label) if ranked else None
-        features = tested_features(result.features) if result else compare_features(_values(live, name), before)
+        features = features_with_tests(result.features) if result else compare_features(_values(live, name), before)
         found.append(Label(name, features, float(live.expected_L[i]), ranked, result))
     return sorted(found, key=lambda label: label.urgency)
 
@@ -122,7 +122,7 @@ def _values(attributions: GlobalAttributions, label: str) -> dict[str, float]:
     return dict(zip(attributions.names, attributions.values(label, attributions.names).tolist(), strict=True))
 
 
-def tested_features(drifts: Sequence[FeatureDrift]) -> tuple[Feature, ...]:
+def features_with_tests(drifts: Sequence[FeatureDrift]) -> tuple[Feature, ...]:
     """Return tested features in the order of the reference ranking."""
     return _ranked([Feature(**vars(drift)) for drift in drifts])
 
