@@ -27,7 +27,7 @@
     ├── PublishError             an execution could not be published to a sink
     └── RecordError              a captured line or record is invalid; it becomes a `Rejection`
 
-Each class documents itself: its docstring is the meaning and `REMEDY` the remedy in docs/reference/errors.md.
+docs/reference/errors.md is generated from these classes. The docstring is the meaning, and `REMEDY` the remedy.
 Errors are caught in two places: `cli` prints the message and exits with 2; `Monitor.run` in `monitors/__init__.py`
 stores it as the failure reason of the execution.
 """
@@ -70,7 +70,7 @@ class ShapwatchError(Exception):
     """Base class of all errors with a message for a person.
 
     Attributes:
-        REMEDY: instruction to the reader in the documentation.
+        REMEDY: instruction to the reader of the documentation.
     """
 
     REMEDY: ClassVar[str]
@@ -374,8 +374,8 @@ class FeatureMismatch(ShapwatchError):
     """The reference and the live data have different features.
 
     Attributes:
-        missing: features of the reference alone.
-        extra: features of the live data alone.
+        missing: features that only the reference has.
+        extra: features that only the live data has.
     """
 
     REMEDY = "Compare data.headers and shap.groups with the reference's analysis.json, or run stage=baseline again."

@@ -1,10 +1,10 @@
-"""Sinks, the destinations of the metrics and messages of an execution, and publishing to all of them.
+"""Sinks: destinations of the metrics and messages of an execution, and a function that publishes to all sinks.
 
 A sink is a dataclass whose fields are its settings (`conf/publish/*.yaml`), with one method `publish(publication)`.
-`publish_all` calls all sinks, retries failures and returns messages about sinks that failed; a sink never changes a
+`publish_all` calls all sinks, retries failures and returns messages about sinks that failed. A sink never changes a
 verdict. Secrets are read from the environment when a sink publishes. They never appear in settings, messages or logs.
 
-The number of metrics of an execution is limited; Prometheus and OpenTelemetry receive the same ones.
+The number of metrics of an execution is limited. Prometheus and OpenTelemetry receive the same metrics.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from runner.errors import PublishError, snippet
 from runner.protocols import Sink
 
 PAUSE_SECONDS = 1.0
-"""Pause after the first failed attempt; it doubles after each further one."""
+"""Seconds to pause after the first failed attempt; the pause doubles after each further one."""
 
 TIMEOUT_SECONDS = 60.0
-"""Timeout of all sinks together: the daemon would stop an execution that never ends, although its results exist."""
+"""Seconds that all sinks together may take. If a sink hung, the daemon would stop an execution that has results."""
 
 Sleep = Callable[[float], object]
 
@@ -47,7 +47,7 @@ def publish_all(
     Args:
         sinks: the sinks.
         publication: the execution.
-        sleep: pauses for a number of seconds.
+        sleep: function that pauses for a number of seconds.
         attempts: maximum number of attempts for each sink.
         timeout: seconds until unfinished sinks are abandoned.
     """
@@ -87,7 +87,7 @@ def _problem(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) 
                 return problem
             sink = error.remaining or sink
         except Exception as error:  # noqa: BLE001  no error of a library may change the verdict
-            # the text of the error may contain a secret
+            # the message of the error may contain a secret
             problem = f"not published to {name}: failed with {type(error).__name__}"
         if attempt < attempts:
             sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
@@ -134,8 +134,8 @@ def metrics(publication: Publication, max_features: int, max_labels: int) -> Ite
 
     Args:
         publication: the execution.
-        max_features: maximum number of features, those with the largest attribution to a published label first.
-        max_labels: maximum number of labels, the worst first: by drift level, then by nDCG.
+        max_features: maximum number of features, the largest absolute attribution to a published label first.
+        max_labels: maximum number of labels, the highest drift level first, then the lowest nDCG.
     """
     for metric in _all(publication, max_features, max_labels):
         if math.isfinite(metric.value):
@@ -143,7 +143,7 @@ def metrics(publication: Publication, max_features: int, max_labels: int) -> Ite
 
 
 def label_metrics(result: LabelResult) -> Iterator[tuple[str, float]]:
-    """Yield the name and the value of each metric of one model output."""
+    """Yield the name and the value of each metric of one label."""
     yield "label_drift_level", float(result.level.order)
     if result.attribution_shift.value is not None:
         yield "attribution_shift", result.attribution_shift.value
@@ -171,7 +171,7 @@ def _all(publication: Publication, max_features: int, max_labels: int) -> Iterat
 
 
 def _worst_first(publication: Publication) -> list[str]:
-    """Return the labels, highest drift level and lowest nDCG first."""
+    """Return the labels, sorted by descending drift level, then by ascending nDCG."""
     levels = {result.label: result.level.order for result in publication.drift.labels} if publication.drift else {}
     labels = publication.attributions.labels if publication.attributions else ()
     return sorted(labels, key=lambda label: (-levels.get(label, 0), publication.ndcg.get(label, math.inf)))

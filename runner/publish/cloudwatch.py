@@ -1,13 +1,14 @@
-r"""Metrics in Amazon CloudWatch: those of SageMaker's explainability monitor, and those of the verdict.
+r"""Metrics in Amazon CloudWatch: the metrics of SageMaker's explainability monitor, and the metrics of the verdict.
 
 Source: AWS, "CloudWatch metrics for feature attribution drift analysis": `feature_{name}` and `ExpectedValue` with the
-dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`; for batch transforms in
-another namespace, without `Endpoint`. AWS publishes no verdict. The verdict's metrics are named as for Prometheus and
-have the `ValueType` `Verdict`: `ndcg`, `label_drift_level`, `attribution_shift` and `total_log2_change`.
+dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`. The metrics of batch
+transforms have another namespace, and no dimension `Endpoint`. AWS publishes no verdict. The metrics of the verdict
+have the same names as in Prometheus, and the `ValueType` `Verdict`: `ndcg`, `label_drift_level`, `attribution_shift`
+and `total_log2_change`.
 
-CloudWatch accepts metric names of 1 to 255 printable ASCII characters. Other names are escaped as in Python, cut, and
-end in `~` and ten hexadecimal digits of their SHA-256, so that distinct names stay distinct: `feature_Größe` becomes
-`feature_Gr\xf6\xdfe~…`.
+CloudWatch accepts metric names of 1 to 255 printable ASCII characters. Other names are escaped as in Python and cut.
+They end in `~` and ten hexadecimal digits of their SHA-256, so that distinct names stay distinct: `feature_Größe`
+becomes `feature_Gr\xf6\xdfe~…`.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ ENDPOINTS = "aws/sagemaker/Endpoints/explainability-metrics"
 TRANSFORMS = "aws/sagemaker/ModelMonitoring/explainability-metrics"
 MAX_NAME_CHARACTERS = 255
 BATCH = 400
-"""Metrics per request. CloudWatch accepts 1,000 metrics and 1 MB, the encoded size of 400 with the longest names."""
+"""Metrics per request. CloudWatch accepts 1,000 metrics and 1 MB; 400 metrics with the longest names take 1 MB."""
 LARGEST = 2.348543e108
-"""Largest value that CloudWatch accepts, 2 to the power of 360; SageMaker writes it for infinity."""
+"""Largest value that CloudWatch accepts, 2 to the power of 360; SageMaker publishes it instead of infinity."""
 
 
 def cloudwatch_name(name: str) -> str:
@@ -59,9 +60,9 @@ class CloudWatch:
     average does not.
 
     Attributes:
-        namespace: namespace of the metrics, None for that of SageMaker's monitors.
+        namespace: namespace of the metrics, None for the namespace of SageMaker's monitors.
         source: kind of the record source; batch transforms have no endpoint.
-        timeout_seconds: timeout of a connection, and of a response.
+        timeout_seconds: timeout of a connection, and of a response, in seconds.
     """
 
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._#/-][A-Za-z0-9 ._#:/-]{0,254}$")] | None
@@ -115,11 +116,11 @@ class CloudWatch:
 
 
 def metric_data(publication: Publication, transforms: bool) -> Iterator[Mapping[str, Any]]:
-    """Yield the defined metrics at the end of the window in the format of `PutMetricData`.
+    """Yield the metrics other than NaN in the format of `PutMetricData`; their time is the end of the window.
 
     Args:
         publication: the execution.
-        transforms: whether the source is batch transforms.
+        transforms: whether the records come from batch transforms.
     """
     endpoint = {} if transforms else {"Endpoint": publication.endpoint}
     for label, kind, name, value in _metrics(publication):

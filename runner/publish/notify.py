@@ -47,7 +47,7 @@ class Notify:
 
     Attributes:
         urls_env: names of environment variables, each with one or more apprise URLs separated by white space.
-        min_level: lowest drift level that is sent; failures and violations of the nDCG rule are always sent.
+        min_level: lowest drift level that is an alert; failures and violations of the nDCG rule are always sent.
     """
 
     urls_env: Annotated[tuple[Variable, ...], Field(min_length=1)]
@@ -57,7 +57,7 @@ class Notify:
         """Send a message if the alert state has changed.
 
         Raises:
-            PublishError: if some recipients were not reached; `remaining` is the sink for these.
+            PublishError: if some recipients were not reached; `remaining` is the sink for these recipients.
         """
         change = message(publication, self.min_level)
         _mark(publication, unpublished=change is not None)
@@ -94,7 +94,7 @@ class Notify:
 
 @dataclass(frozen=True)
 class PendingMessage:
-    """A sink with one message for the services that have not accepted it yet, so that nobody receives it twice."""
+    """A sink that sends one message to the services that have not accepted it yet; none receives it twice."""
 
     services: dict[str, Apprise]
     message: Message
@@ -129,9 +129,10 @@ def message(publication: Publication, min_level: Level) -> Message | None:
     """Return the message about a change since the previous executions, None without a change.
 
     An alert is a violation of the nDCG rule, or a drift level of at least `min_level`. Messages are sent for the first
-    alert, for each change of its status or level, and for the first execution without one. A failure is sent once. The
-    next execution with a verdict ends it: with its own change, or with `Works again`. Executions with too few records
-    send nothing.
+    alert, for each change of its status or level, and for the first execution without an alert. Of the failures
+    since the last verdict, only the first is sent. After failures, the next execution with a verdict always sends a
+    message: `Works again` if the previous alert is unchanged, otherwise the word for its own state. Executions with too
+    few records send nothing.
     """
     if not (headline := _headline(publication, min_level)):
         return None

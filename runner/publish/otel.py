@@ -24,7 +24,7 @@ NO_UNIT = ""
 NO_START = 0
 """Start time of a data point; a gauge has none."""
 NON_RETRYABLE = frozenset(range(400, 500)) - {408, 429}
-"""Status codes of rejected requests, which a retry would not change."""
+"""HTTP status codes of responses that a retry would not change."""
 
 
 def _without_query(url: str) -> str:
@@ -43,7 +43,7 @@ class Otel:
 
     Attributes:
         endpoint: URL for metrics, None for `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`.
-        timeout_seconds: timeout of the whole export.
+        timeout_seconds: timeout of the whole export, in seconds.
         max_features: maximum number of features, largest attribution first.
         max_labels: maximum number of labels (model outputs), worst first.
     """
@@ -81,7 +81,7 @@ class Otel:
         return f"{collector} {problem}; check its address and health"
 
     def metrics_data(self, publication: Publication) -> MetricsData:
-        """Return the metrics of an execution as OpenTelemetry's classes."""
+        """Return the metrics of an execution as an object of the OpenTelemetry SDK."""
         from opentelemetry.sdk.metrics.export import (
             Gauge,
             Metric,

@@ -19,7 +19,7 @@ PREFIX = "shapwatch_"
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Prometheus:
-    """A sink with one file per monitor, which each execution replaces.
+    """A sink that writes one file per monitor; each execution replaces the file.
 
     The Prometheus labels are `endpoint`, `monitor`, and for some metrics `label`, `feature` or `status`.
 
@@ -34,7 +34,7 @@ class Prometheus:
     max_labels: Count
 
     def file(self, publication: Publication) -> Path:
-        """Return the file of a monitor, which is inside the folder for any name."""
+        """Return the path of a monitor's file; it is inside the folder, whatever characters the names contain."""
         names = (quote(name, safe="") for name in (publication.endpoint, publication.monitor))
         return self.folder / f"{PREFIX}{'_'.join(names)}.prom"
 

@@ -117,6 +117,9 @@ def _cell(value: object) -> str:
 
 
 def reason_or_message(execution: ExecutionRecord) -> str:
-    """Return the first line of the failure reason or message; a failure's message, if any, is more detailed."""
+    """Return the first line of the failure reason, or of the exit message if there is no reason.
+
+    The exit message of a failed execution has precedence, because it is more detailed.
+    """
     message = execution.exit_message if execution.status == Status.FAILED else None
     return first_line(message or execution.failure_reason or execution.exit_message or "")

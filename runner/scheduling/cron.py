@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2199, 12, 31, 23, 59, tzinfo=UTC)
 """Range of scheduled times, as in AWS."""
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
-"""An expression without a scheduled time after this one is refused."""
+"""Start of the search for a first scheduled time; an expression without a later one is refused."""
 
 ITEM = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>[0-9]{1,4}))?", re.ASCII)
 UNSUPPORTED = re.compile(r"(?:\d+|[A-Z]{3})?L(?:-\d+)?|LW|\d+W|\w+#\d+", re.ASCII | re.IGNORECASE)
@@ -39,8 +39,8 @@ class _Field:
     Attributes:
         name: name of the field.
         low, high: smallest and largest number.
-        names: names of the numbers from `low` on.
-        open_steps: whether S/N, from S in steps of N, is allowed.
+        names: names of the numbers, in ascending order from `low`.
+        open_steps: whether S/N (every N-th number from S) is allowed.
         wraps: whether S/N continues after midnight.
     """
 
@@ -71,7 +71,7 @@ class _Field:
         return range(first, last + 1, step)
 
     def _open(self, item: str, first: int, step: int) -> Iterable[int]:
-        """Return the numbers of S/N; hours continue after midnight up to 24 hours after S."""
+        """Return the numbers of S/N; hours continue after midnight, over a range of 24 hours."""
         if not self.open_steps:
             raise ValueError(f"{self.name} {item}: a step requires a range, such as {first}-{self.high}/{step}")
         if self.wraps:

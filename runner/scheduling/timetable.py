@@ -41,11 +41,11 @@ CALENDAR = re.compile(r"[+-]?P[\dD]*\d[YM].*", re.ASCII)
 LATEST_START = timedelta(minutes=20)
 """Delay after which a scheduled time counts as missed: SageMaker's longest start buffer."""
 MAX_DUE = 10_000
-"""Maximum number of scheduled times per call of `due`: more than a year of hours."""
+"""Maximum number of scheduled times per call of `due`: more than a year of hourly times."""
 LONGEST_ONCE = timedelta(hours=24)
-"""Maximum length of a window relative to the creation of a schedule, as in SageMaker."""
+"""Maximum length of a window with offsets from the creation of the schedule, as in SageMaker."""
 SAMPLE = 1_500
-"""Number of scheduled times in which the shortest interval is searched: more than a day of minutes."""
+"""Number of scheduled times searched for the shortest interval: more than a day with one time per minute."""
 REMEDY = "run it with stage=backfill"
 ZERO = timedelta()
 CONFIG = ConfigDict(extra="forbid")
@@ -127,9 +127,9 @@ class Recurring:
         expression: scheduled times, see `Cron`.
         start_offset: offset from a scheduled time to the start of its window; None: the previous scheduled time.
         end_offset: offset from a scheduled time to the end of its window; None: the scheduled time.
-        buffer_minutes: interval over which the starts of many schedules are spread.
+        buffer_minutes: length in minutes of the interval over which the starts of many schedules are spread.
         catch_up: missed times to execute.
-        max_catch_up: maximum number of missed times to execute, the latest.
+        max_catch_up: maximum number of missed times to execute; the latest are executed.
         overlap: behavior while the previous execution is running.
         max_runtime: maximum duration of an execution, in seconds.
     """
@@ -170,8 +170,8 @@ class Recurring:
     def window(self, scheduled: datetime) -> Window:
         """Return the window of a scheduled time.
 
-        Without offsets it starts at the previous scheduled time, so that the windows of a schedule have no gaps. Its
-        length is limited to the longest window.
+        Without `start_offset`, the window starts at the previous scheduled time. Without both offsets, the windows of a
+        schedule therefore have no gaps. A window is at most `MAX_WINDOW` long, even if this leaves a gap.
         """
         end = scheduled + (self.end_offset or ZERO)
         if self.start_offset is not None:
@@ -181,7 +181,8 @@ class Recurring:
     def delay(self, name: str, scheduled: datetime) -> timedelta:
         """Return the delay of an execution after its scheduled time: whole seconds in `[0, buffer_minutes)`.
 
-        The delay is a hash of the name and the time, so that it is reproducible, and many schedules spread evenly.
+        The delay is computed from a hash of the name and the time. It is reproducible, and spreads many schedules
+        evenly.
         """
         if not self.buffer_minutes:
             return ZERO
@@ -191,13 +192,14 @@ class Recurring:
     def due(self, name: str, cursor: datetime, now: datetime) -> list[ScheduledTime]:
         """Return the scheduled times in `(cursor, now]`, ascending.
 
-        A time at most `LATEST_START` ago starts after its `delay`. A missed time starts now, or is skipped, according
-        to `catch_up`. Only the latest `MAX_DUE` times are returned.
+        If a scheduled time is at most `LATEST_START` ago, its execution starts after its `delay`. Otherwise the time is
+        missed: its execution starts now or is skipped, according to `catch_up`. Only the latest `MAX_DUE` times are
+        returned.
 
         Args:
             name: name of the schedule.
-            cursor: time up to which the schedule is planned.
-            now: current time; before the cursor, after the clock was set back, nothing is due.
+            cursor: time up to which executions are already planned.
+            now: current time. If the clock was set back to a time before the cursor, nothing is due.
         """
         newest_first = list(islice(self.cron.latest(cursor, now), MAX_DUE))
         on_time = sum(now - at <= LATEST_START for at in newest_first)
@@ -270,7 +272,8 @@ class Once:
 
     Attributes:
         start, end: window in UTC.
-        data_analysis_start, data_analysis_end: alternative: offsets of the window from the creation, not positive.
+        data_analysis_start, data_analysis_end: window as offsets from the creation (zero or negative),
+            instead of `start` and `end`.
         max_runtime: maximum duration of the execution, in seconds.
     """
 
@@ -300,7 +303,7 @@ class Once:
         return Window(created + (self.data_analysis_start or ZERO), created + (self.data_analysis_end or ZERO))
 
     def due(self, created: datetime) -> ScheduledTime:
-        """Return the scheduled time, the second of creation; the execution starts after the end of its window."""
+        """Return the scheduled time: the creation in whole seconds. The execution starts once its window has ended."""
         scheduled = created.replace(microsecond=0)
         window = self.window(scheduled)
         return ScheduledTime(scheduled, window, max(scheduled, window.end))
@@ -328,7 +331,7 @@ def load(text: str) -> Timetable:
 
 
 def load_if_known(text: str) -> Timetable | None:
-    """Parse a timetable written by `dump`, None if a later version wrote it."""
+    """Parse a timetable written by `dump`; return None if it is invalid, for example written by a later version."""
     try:
         return load(text)
     except ValueError:
@@ -339,6 +342,6 @@ def with_settings(timetable: Timetable, values: Mapping[str, Any]) -> Timetable:
     """Return a timetable with changed settings.
 
     Raises:
-        ValueError: if it does not have these settings, or their combination is invalid.
+        ValueError: if the timetable does not have these settings, or their combination is invalid.
     """
     return _ADAPTER.validate_json(json.dumps(_ADAPTER.dump_python(timetable, mode="json") | dict(values)))

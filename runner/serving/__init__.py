@@ -24,20 +24,20 @@ MediaTypes = Annotated[tuple[MediaType, ...], Field(max_length=10)]
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
 class CaptureSettings:
-    """`data_capture`: the captured share and content of invocations, with names of SageMaker's `DataCaptureConfig`.
+    """`data_capture`: the captured share and content of invocations, named as in SageMaker's `DataCaptureConfig`.
 
-    The defaults, for the middleware, equal `conf/data_capture`.
+    The default values are for the middleware; they equal those in `conf/data_capture`.
 
     Attributes:
         enable_capture: whether invocations are captured.
         sampling_percentage: the percentage of invocations that are captured, 0 to 100.
-        capture_options: the captured sides.
+        capture_options: the captured sides of an invocation.
         csv_content_types: media types that are captured as strings with the encoding CSV.
         json_content_types: media types that are captured as strings with the encoding JSON; other types, and bodies
             that are not UTF-8, are captured as BASE64.
         flush_seconds: maximum seconds until an event is written.
         queue_bytes: maximum bytes of queued events; further events are dropped and counted.
-        min_free_bytes: minimum free bytes of a local disk; capture stops while there are fewer.
+        min_free_bytes: minimum free bytes of a local disk; capture stops while fewer bytes are free.
     """
 
     enable_capture: bool = True
@@ -54,7 +54,7 @@ class CaptureSettings:
 
 
 def capture_settings(settings: Mapping[str, Any]) -> CaptureSettings:
-    """Return validated settings.
+    """Validate settings, and return them as `CaptureSettings`.
 
     Raises:
         SettingsError: if a setting is invalid.

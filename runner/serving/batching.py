@@ -1,7 +1,7 @@
 """Dynamic batching: requests that arrive while the model is busy are answered by one model call.
 
 A call for one row costs nearly as much as a call for a hundred. Requests are joined only if their columns have the same
-types, so each request gets the response, or the error, of a separate call.
+types, so each request gets the same response or error as from a separate call.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LINE_FORMATS = ("application/jsonlines", "text/csv")
 """Media types of responses with one line per record, which can be split by request."""
 
 INVALID_RECORDS = (ModelInputError, ArtifactError, SettingsError)
-"""Errors of a working model for invalid records, for example other features than its own."""
+"""Errors that a working model raises for invalid records, for example if their features are not those of the model."""
 
 FAILED = "the model failed; see the server's log"
 
@@ -55,18 +55,25 @@ Responses = list[tuple[PendingRequest, ResponseOrError]]
 
 
 class RequestBatcher:
-    """Joins pending requests into batches for the model.
+    """Component that joins pending requests into batches for the model.
 
-    Code of users never runs in the event loop: the model is called in its own daemon thread, unless it is fast.
+    The model may run code of users, which never runs in the event loop: the batcher calls the model in a daemon thread,
+    unless the model is fast.
 
     Attributes:
         model: the model.
-        names: returns the feature names for a number of features.
-        is_fast: whether a model call takes only microseconds of arithmetic.
+        names: function that returns the feature names for a number of features.
         answered: the number of requests answered without an error.
     """
 
     def __init__(self, model: Model, names: Callable[[int], Sequence[str]], is_fast: bool = False) -> None:
+        """Create a batcher.
+
+        Args:
+            model: the model.
+            names: function that returns the feature names for a number of features.
+            is_fast: whether a model call takes only microseconds of arithmetic.
+        """
         self.model = model
         self.names = names
         self.answered = 0
@@ -126,7 +133,7 @@ class RequestBatcher:
         return [pair for group in _groups(batch) for pair in zip(group, self._respond_to_group(group), strict=True)]
 
     def _respond_to_group(self, group: Sequence[PendingRequest]) -> list[ResponseOrError]:
-        """Return the responses to requests of the same types; if the joint call fails, call the model for each."""
+        """Return the responses to requests of the same types; if the joint call fails, make one call per request."""
         if len(group) > 1:
             with suppress(Exception, SystemExit):
                 return [*self._joint_responses(group)]

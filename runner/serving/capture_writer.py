@@ -1,4 +1,4 @@
-"""The writer of capture files: a bounded queue, and one thread that writes it to files."""
+"""The writer of capture files: a bounded queue of events, and one thread that writes them to files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CLOSE_SECONDS = 5.0
 """Seconds that a closing writer waits for its storage."""
 
 EARLY_FLUSH_BYTES = 2**23
-"""Queued bytes, or a quarter of the queue's limit if that is less, that start a flush before its time."""
+"""Number of queued bytes that starts a flush early; a quarter of the queue's limit if that is less."""
 
 
 @dataclass
 class HourBuffer:
-    """The queued lines of one hour, concatenated because one buffer is much cheaper than many strings.
+    """The queued lines of one hour, in one buffer because it is much cheaper than many strings.
 
     Attributes:
         first: the time of the first event.
@@ -66,16 +66,17 @@ class CaptureWriter:
     """Writer of capture lines in SageMaker's folder layout; it never blocks a request.
 
     Each flush writes the queued events to one new file per UTC hour,
-    `{root}/yyyy/mm/dd/hh/{MM}-{SS}-{mmm}-{uuid4}.jsonl`, named after the first event of the hour. A file is written
+    `{root}/yyyy/mm/dd/hh/{MM}-{SS}-{mmm}-{uuid4}.jsonl`, named after the time of its first event. A file is written
     under another name and renamed, so readers never see a truncated line. `kill -9` loses at most the queued events.
 
     Events that cannot be written stay in the queue for the next flush. If the queue or the local disk is full, new
-    events are dropped. The first event starts the thread, so that a server may fork its workers before.
+    events are dropped. The first event starts the thread. A server may therefore fork its workers before the
+    first event.
 
     Attributes:
         root: a local folder or a location in an object store.
         captured: the number of events written.
-        dropped: the number of events lost, because the queue or disk was full, the writer closed, or a line too large.
+        dropped: the number of lost events, for example because the queue or the disk was full.
     """
 
     def __init__(
@@ -237,7 +238,7 @@ class CaptureWriter:
         return storage.join(self.root, file_name(first, str(uuid.uuid4())))
 
     def _check_disk(self) -> None:
-        """Stop if the local disk is nearly full, continue once it is not, and log each change."""
+        """Stop capture if the local disk is nearly full, resume it once there is enough space, and log each change."""
         free = self._free_bytes()
         is_full = free is not None and free < self._min_free_bytes
         if is_full == self._disk_is_full:

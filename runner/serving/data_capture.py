@@ -39,7 +39,7 @@ def new_id() -> str:
     """Return a random UUID of version 4.
 
     `uuid.uuid4` makes a system call for each id and releases the interpreter lock, which is slow in a server with
-    several threads; here the operating system only seeds the generator, once in each process.
+    several threads. This function uses a generator that the operating system seeds once in each process.
     """
     digits = f"{_generator.getrandbits(128) & VARIABLE_BITS | VERSION_4:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
@@ -50,13 +50,13 @@ def _now() -> datetime:
 
 
 class CaptureEnvironment(NamedTuple):
-    """The time, randomness and disk of data capture, which tests replace.
+    """The sources of time, randomness and disk usage of data capture, which tests replace.
 
     Attributes:
-        clock: returns the current time in UTC.
-        new_id: returns a new event id.
-        draw: returns a random number in [0, 1).
-        disk_usage: returns the free bytes of a disk.
+        clock: function that returns the current time in UTC.
+        new_id: function that returns a new event id.
+        draw: function that returns a random number in [0, 1).
+        disk_usage: function that returns the usage of a path's disk.
     """
 
     clock: Callable[[], datetime] = _now
@@ -70,8 +70,8 @@ class DataCapture:
 
     An invocation is a POST whose path ends with one of `paths`. Only invocations with a 2xx response are captured,
     because a failed request leads to no decision that a monitor could explain. Requests and responses pass unchanged,
-    chunk by chunk, without delay. A `CaptureWriter` writes the events; it is flushed when the server shuts down, also
-    for apps without ASGI lifespan events.
+    chunk by chunk, without delay. A `CaptureWriter` writes the events. When the server shuts down, it writes the queued
+    ones, also for apps that do not support ASGI lifespan events.
 
     Attributes:
         app: the wrapped app.
@@ -93,8 +93,8 @@ class DataCapture:
         Args:
             app: the ASGI app.
             root: the parent of the folders `yyyy/mm/dd/hh`, local or for example s3://bucket/…
-            paths: endings of the path of an invocation.
-            environment: time, randomness and disk, None for those of this machine.
+            paths: path endings that identify an invocation.
+            environment: sources of time, randomness and disk usage, None for those of this machine.
             settings: fields of `CaptureSettings`.
 
         Raises:
@@ -127,7 +127,7 @@ class DataCapture:
         }
 
     def close(self) -> None:
-        """Write the queued events and stop; for servers without lifespan events."""
+        """Write the queued events and stop; call this method if the server sends no lifespan events."""
         self._writer.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -207,7 +207,7 @@ class DataCapture:
 
 
 class _Body:
-    """One side of an invocation: its chunks, unless the side is not captured or the body is too large."""
+    """One side of an invocation; it stores chunks only if the side is captured and the body is not too large."""
 
     __slots__ = ("captured", "chunks", "size")
 
@@ -282,7 +282,7 @@ class _Invocation:
 
 
 async def _respond_to_lifespan(receive: Receive, send: Send) -> None:
-    """Respond to the lifespan events of a server for an app that does not."""
+    """Respond to the lifespan events of a server in place of an app that does not support them."""
     kind = ""
     while kind != "lifespan.shutdown":
         kind = (await receive())["type"]

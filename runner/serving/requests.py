@@ -1,4 +1,4 @@
-"""Request bodies as rows with one type per column, and responses of models without a format of their own."""
+"""Conversion of request bodies to rows with one type per column, and of model outputs to response bodies."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def _type(kinds: Iterable[type]) -> type[pl.DataType] | None:
 
 
 def encode_response(model: Model, features: pl.DataFrame, accept: str) -> str:
-    """Return the response body of the model's endpoint: in the model's own format, or with `score` per record.
+    """Return the response body of the model's endpoint: in the model's own format, or with one `score` per record.
 
-    A record with several outputs has a list of scores.
+    The `score` of a model with several outputs is a list.
 
     Raises:
         ValueError: if the media type is not supported.

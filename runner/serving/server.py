@@ -1,6 +1,6 @@
 """The HTTP server of a served model, and its ASGI app with the APIs of a SageMaker endpoint and a model container.
 
-The server reports when it is ready, and stops on a signal or with the process that started it.
+The server reports when it is ready. It stops on a signal, or when the process that started it ends.
 
 Source: `InvokeEndpoint` of SageMaker's runtime, and "Use your own inference code with hosting services".
 """
@@ -63,23 +63,23 @@ HEAD_SECONDS = 20
 MAX_HEAD_BYTES = 2**16
 """Maximum size of a request head, in bytes."""
 GC_THRESHOLD = 50_000
-"""New objects that start a garbage collection; the default of 700 would cost a fifth of the time."""
+"""Number of new objects that starts a garbage collection; the default of 700 would cost a fifth of the time."""
 SHUTDOWN_SECONDS = 8
 """Seconds that open requests may take after a stop signal; Docker kills a container after 10 s."""
 
 
 class Application(Router):
-    """The app that serves a model. Its endpoints respond to their own errors, without middleware.
+    """The app that serves a model. Its endpoints turn errors into responses themselves, without middleware.
 
     Attributes:
-        capture: the data capture that wraps the app, for the status in /ping.
+        capture: the data capture that wraps the app, for the status in /ping; None without data capture.
     """
 
     def __init__(self, batches: RequestBatcher, fields: Fields, endpoint: str, variant: str, token: str | None) -> None:
         """Create the routes.
 
         Args:
-            batches: sends requests to the model.
+            batches: batcher that sends requests to the model.
             fields: the positions of the features in requests, and the default media types.
             endpoint: the name of the endpoint in SageMaker's runtime.
             variant: the name of the production variant.
@@ -115,9 +115,9 @@ class ContainerApi:
     """The API of a model container; an error is a status with a plain-text message.
 
     Attributes:
-        batches: sends requests to the model.
-        requests: reads request bodies.
-        default: the media type of responses to requests that accept any.
+        batches: batcher that sends requests to the model.
+        requests: reader of request bodies.
+        default: the media type of responses to requests that accept any media type.
         token: the bearer token that requests need, None to accept all requests.
     """
 
@@ -262,7 +262,7 @@ def _check_size(size: int) -> None:
 
 @lru_cache(maxsize=256)
 def _acceptable(accept: bytes, default: str) -> tuple[str, ...]:
-    """Return the media types that a request accepts, in its order; the default comes first in a range.
+    """Return the media types that a request accepts, in its order; in a range such as */*, the default comes first.
 
     Raises:
         RequestError: 406 if the request accepts no supported media type.
@@ -372,7 +372,7 @@ class Server(uvicorn.Server):
         self._ready = ready
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until stopped, with less frequent garbage collection that ignores objects created before."""
+        """Serve until stopped; garbage collection is less frequent, and ignores objects created before the start."""
         before = gc.get_threshold()
         gc.set_threshold(GC_THRESHOLD, *before[1:])
         try:
@@ -390,7 +390,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals so that they stop the server but not the process; only possible in the main thread."""
+        """Handle signals so that they stop the server but not the process; outside the main thread, change nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -404,7 +404,7 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Stop the server after the open requests."""
+        """Stop the server once the open requests are answered, or after `SHUTDOWN_SECONDS`."""
         self.should_exit = True
 
     def stop_at_end_of_input(self) -> None:

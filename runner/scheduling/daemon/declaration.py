@@ -46,10 +46,10 @@ class Declaration:
         return schedule
 
     def update(self, ledger: Ledger, now: datetime) -> Schedule:
-        """Update the schedule and return it; its timetable stays the same unless the settings choose another one.
+        """Update the schedule and return it; `changes` states what changes in its timetable.
 
         Raises:
-            SettingsError: if the kind of its timetable does not have the changed settings.
+            SettingsError: if the changed settings do not apply to its timetable.
             UnknownSchedule, LedgerError: if it cannot be updated.
         """
         present = ledger.schedules.get(self.name).timetable
@@ -97,5 +97,5 @@ class Declaration:
 
 
 def due_at_creation(timetable: Timetable, now: datetime) -> list[ScheduledTime]:
-    """Return the one execution of a timetable without repetition, which is due immediately; otherwise nothing."""
+    """Return a list with the scheduled time of `schedule=once`; an empty list for a recurring timetable."""
     return [timetable.due(now)] if isinstance(timetable, Once) else []

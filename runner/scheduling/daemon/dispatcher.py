@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runner.scheduling.ledger import Ledger
 
 CHECK_SECONDS = 60.0
-"""Seconds between two checks of all schedules, which detect times missed while the machine was suspended."""
+"""Seconds between two checks of all schedules; a check detects times missed while the machine was suspended."""
 MAX_STARTABLE = 1_000
 """Maximum number of pending executions read in one round, oldest first."""
 
@@ -41,7 +41,7 @@ class Alarms:
             notify: function that receives the name of a due schedule, in another thread.
         """
         self._notify = notify
-        defaults: dict[str, object] = {"misfire_grace_time": None, "coalesce": True}  # a late alarm rings once
+        defaults: dict[str, object] = {"misfire_grace_time": None, "coalesce": True}  # several late calls become one
         self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults)
         self._triggers: dict[str, str] = {}
 
@@ -67,7 +67,7 @@ class Alarms:
 
 
 class Dispatcher:
-    """The schedules of a ledger, with the executions to plan and to start.
+    """Component that plans the due executions of all schedules of a ledger, and starts pending executions.
 
     Attributes:
         schedules: schedules with the status Scheduled, by name.
@@ -85,7 +85,7 @@ class Dispatcher:
         Args:
             ledger: ledger with the schedules and executions.
             supervisor: component that runs executions.
-            clock: current time in UTC.
+            clock: function that returns the current time in UTC.
             stopwatch: function that returns monotonic seconds.
         """
         self.schedules: dict[str, Schedule] = {}
@@ -185,7 +185,10 @@ class Dispatcher:
                 self._ledger.executions.skip(execution.id, now, f"not run: {error}")
 
     def _may_start(self, execution: ExecutionRecord, now: datetime) -> bool:
-        """Return whether `schedule.overlap` allows a start now; with the value `skip`, skip the execution otherwise."""
+        """Return whether `schedule.overlap` allows a start now.
+
+        With the value `skip`, an execution that may not start is skipped; an execution of a missed time waits instead.
+        """
         running = {each.execution.schedule for each in list(self._supervisor.running.values())}
         schedule = self.schedules.get(execution.schedule)
         if execution.schedule not in running or schedule is None:

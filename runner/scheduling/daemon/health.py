@@ -47,9 +47,9 @@ class DaemonState:
     """State of a daemon.
 
     Attributes:
-        leading: whether it runs executions, rather than standing by.
+        leading: whether the daemon is the leader, which runs executions; False for a standby.
         round_age: seconds since the last successful round.
-        problem: error since then; None without error.
+        problem: error since the last successful round; None without an error.
         running: number of running executions.
         workers: maximum number of parallel executions.
     """
@@ -67,7 +67,7 @@ class DaemonState:
 
 
 class HealthServer(ThreadingHTTPServer):
-    """HTTP server on IPv4 or IPv6, which does not resolve its own name and ignores aborted connections."""
+    """HTTP server on IPv4 or IPv6. It does not resolve its own name, and it does not log aborted connections."""
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -140,7 +140,7 @@ def serve_health(host: str, port: int, state: Callable[[], DaemonState], last: L
 
 @dataclass(frozen=True)
 class ManifestVersion:
-    """Version of the manifest in a directory: inode, modification time and size of the file, 0 if it is missing."""
+    """Version of the manifest in a directory: inode, modification time and size of the file; 0 for a missing file."""
 
     directory: str
     inode: int = 0
@@ -149,13 +149,13 @@ class ManifestVersion:
 
 
 class ComparisonCache:
-    """Cache of the comparisons in manifests, which reads each version of a manifest once."""
+    """Cache of the comparisons in manifests; it reads each version of a manifest once."""
 
     def __init__(self) -> None:
         self._comparisons: Mapping[ManifestVersion, Comparison | None] = {}
 
     def get(self, directories: Iterable[str]) -> dict[str, Comparison]:
-        """Return the comparisons by directory, without missing and damaged ones; forget all other directories."""
+        """Return the comparisons by directory, without missing and damaged ones; remove all others from the cache."""
         before, versions = self._comparisons, [_manifest_version(directory) for directory in directories]
         self._comparisons = {
             version: before[version] if version in before else _read_comparison(version.directory)
@@ -165,7 +165,7 @@ class ComparisonCache:
 
 
 def metrics(state: DaemonState, last: LastExecutions, comparisons: ComparisonCache) -> bytes:
-    """Return the metrics in the exposition format of Prometheus; without the ledger, those of the daemon only."""
+    """Return the metrics in the exposition format of Prometheus; only those of the daemon if the ledger fails."""
     registry = CollectorRegistry()
     gauges = {
         "shapwatch_daemon_leading": ("1 for the daemon that runs executions, 0 for a standby", state.leading),
@@ -203,7 +203,10 @@ def _add_executions(registry: CollectorRegistry, last: dict[str, ExecutionRecord
 
 
 def _add_results(registry: CollectorRegistry, last: dict[str, ExecutionRecord], comparisons: ComparisonCache) -> None:
-    """Add results of the last execution of each schedule, with the names of `publish=[prometheus]`."""
+    """Add results of the last execution of each schedule that has a result.
+
+    Metrics that `publish=[prometheus]` also writes have the same names and labels.
+    """
     level, shift, ndcg = (
         Gauge(f"shapwatch_{name}", METRICS[name], ["endpoint", "monitor", *labels], registry=registry)
         for name, labels in (("drift_level", []), ("largest_attribution_shift", []), ("ndcg", ["label"]))
@@ -223,7 +226,7 @@ def _add_results(registry: CollectorRegistry, last: dict[str, ExecutionRecord], 
 
 
 def _lowest_ndcg(result: Comparison) -> list[tuple[str, float]]:
-    """Return the labels with the lowest nDCG."""
+    """Return the labels with the lowest nDCG and their nDCG, lowest first, at most `MAX_LABELS`."""
     figures = [(drift.label, drift.ndcg) for drift in result.verdict.drifts if drift.ndcg is not None]
     return sorted(figures, key=lambda figure: figure[1])[:MAX_LABELS]
 

@@ -1,11 +1,11 @@
 """Processes of executions, each in its own process group, and the signal handlers of the daemon that starts them.
 
-With `stage.attached` the standard input of a process is a pipe to its parent: if the parent dies, even by SIGKILL, the
-pipe closes, and the process ends its group. The last line of its standard output is the result as JSON.
+The standard input of a process is a pipe from its parent. If the parent dies, even by SIGKILL, the pipe closes. With
+`stage.attached`, the process then ends its group. The last line of its standard output is the result as JSON.
 
 A signal handler of the daemon only counts the signal. A pipe then wakes the waiting daemon, which acts on the count.
-The handler uses no lock, because it may interrupt code that holds one. Other threads call `request_stop`; its lock
-lets the daemon continue only after the request was counted.
+The handler uses no lock, because it may interrupt code that holds one. Other threads call `request_stop`, which wakes
+the daemon and counts the request under a lock. The daemon reads the count only after this lock is released.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LAST_LINES = 20
 MAX_CHARACTERS = 600
 """Maximum number of characters of standard error in a failure reason."""
 RELAY_SECONDS = 5.0
-"""Seconds to read remaining output after the end of a process."""
+"""Maximum number of seconds to wait for remaining output after the end of a process."""
 VARIABLES = {"execution": "SHAPWATCH_EXECUTION", "schedule": "SHAPWATCH_SCHEDULE"}
 """Environment variables with the execution and schedule of a process, for its log lines."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -50,11 +50,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """The end of a process.
+    """Exit of a process.
 
     Attributes:
         code: exit code; −9 after signal 9.
-        peak_memory: peak memory in bytes of its largest process; at least the memory of the parent at the start.
+        peak_memory: peak memory of its largest process, in bytes; at least the parent's memory at the start.
         output: standard output.
         errors: last lines of standard error.
     """
@@ -103,7 +103,7 @@ class Child:
         """Start a process.
 
         Args:
-            command: function that returns the command for a temporary folder, which is removed after the process.
+            command: function that returns the command for a temporary folder. The folder is removed after the process.
             folder: working folder.
             environment: environment variables.
             relay: function that receives each line of standard error.
@@ -158,7 +158,7 @@ class Child:
         return ProcessExit(self._code, self._peak, "".join(self._output), errors)
 
     def stop(self, grace: float) -> ProcessExit:
-        """End the process by SIGTERM, or after `grace` seconds by SIGKILL."""
+        """Send SIGTERM to the process group, and SIGKILL if the process is still running after `grace` seconds."""
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
             self._signal(number)
             if end := self.wait(seconds):
@@ -251,7 +251,7 @@ def _end_after_input(scratch: str | None) -> None:
 
 
 class Signals:
-    """Counts of SIGTERM and SIGINT, which request a stop, and of SIGHUP.
+    """Counter of signals: SIGTERM and SIGINT, which request a stop, and SIGHUP.
 
     Attributes:
         stop_requests: number of stop requests.
@@ -286,7 +286,7 @@ class Signals:
             os.close(end)
 
     def request_stop(self) -> None:
-        """Request a stop like a signal, from any thread."""
+        """Request a stop, as a signal does; any thread may call this method."""
         with self._requesting:
             os.write(self._write, b"\0")
             self.stop_requests += 1

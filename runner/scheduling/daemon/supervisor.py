@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HEARTBEATS_PER_LEASE = 6
 """Number of heartbeats of an owner within its lease."""
 MAX_ATTEMPTS = 3
-"""Number of attempts after which an execution is not repeated if its owner has died."""
+"""Maximum number of attempts of an execution whose owners die."""
 TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 """Errors of a process start after which another attempt may succeed."""
 RETRY_SECONDS = 1.0
@@ -35,10 +35,14 @@ logger = logging.getLogger("shapwatch.supervision")
 
 
 class HeartbeatMonitor:
-    """Detector of dead owners, whose heartbeats stop changing; it uses one stopwatch, so machines' clocks may differ.
+    """Detector of dead owners.
+
+    The heartbeat of a dead owner no longer changes. The detector measures the time since the last change with its own
+    stopwatch, so that the clocks of machines may differ.
 
     Attributes:
-        lease_seconds: seconds without heartbeat after which an owner is dead, unless its record contains its own lease.
+        lease_seconds: default number of seconds without a heartbeat after which an owner counts as dead; the lease in
+            the record of an execution has precedence.
     """
 
     def __init__(self, lease_seconds: float, stopwatch: Callable[[], float]) -> None:
@@ -53,7 +57,7 @@ class HeartbeatMonitor:
         self._seen: dict[int, tuple[datetime | None, float]] = {}
 
     def expired(self, running: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
-        """Return executions whose owner is dead; call this regularly with all running executions."""
+        """Return executions whose owner is dead; call this method regularly with all running executions."""
         now = self._stopwatch()
         before = self._seen
         self._seen = {}
@@ -70,7 +74,7 @@ class RunningExecution:
     Attributes:
         execution: its record in the ledger.
         child: its process.
-        stop_result: result if the process is stopped without reporting one; None before a stop.
+        stop_result: result to record if the stopped process reports none; None before a stop.
     """
 
     execution: ExecutionRecord
@@ -106,7 +110,7 @@ class Supervisor:
             workers: maximum number of parallel executions.
             grace_seconds: seconds that a process may take to exit after SIGTERM before it is killed.
             heartbeats: monitor of other owners.
-            clock: current time in UTC.
+            clock: function that returns the current time in UTC.
         """
         self.owner, self.workers = owner, workers
         self.running: dict[int, RunningExecution] = {}
@@ -148,7 +152,7 @@ class Supervisor:
         Thread(target=running.child.stop, args=(self._grace_seconds,), daemon=True).start()
 
     def stop_all(self, result: Execution, record_seconds: float) -> None:
-        """Stop all executions; give up recording results after the grace period and `record_seconds`."""
+        """Stop all executions; give up recording results `record_seconds` after the grace period."""
         for execution_id in list(self.running):
             self.stop(execution_id, result)
         if not self.wait(self._grace_seconds + record_seconds):
@@ -172,12 +176,15 @@ class Supervisor:
         self._abandoned.clear()
 
     def reap(self, ids: Collection[int] | None = None) -> None:
-        """Stop executions on request; make those with a dead owner pending again, or failed after too many attempts.
+        """Stop executions on request, and record that owners of executions have died.
+
+        An execution with a dead owner becomes pending again. It becomes stopped if a stop was requested, and failed
+        after `MAX_ATTEMPTS` attempts.
 
         Args:
             ids: executions to check; None for all.
         """
-        own = set(self.running)  # before the query, so that an execution that ends meanwhile is not orphaned
+        own = set(self.running)  # read before the query: an execution that ends meanwhile must not count as orphaned
         running = [each for each in self._ledger.executions.running() if ids is None or each.id in ids]
         expired = self._heartbeats.expired(running)
         for execution in running:
@@ -204,7 +211,7 @@ class Supervisor:
                 self._changed.notify_all()
 
     def _record_end(self, execution: ExecutionRecord, end: ProcessExit, stop_result: Execution | None) -> None:
-        """Record the result of an execution; try again until the ledger answers."""
+        """Record the result of an execution; retry while the ledger fails."""
         result = end.result or stop_result or Execution.failed(end.reason)
         ended = replace(
             execution, status=result.status, exit_message=result.message, failure_reason=result.failure_reason

@@ -1,13 +1,15 @@
 """The ledger: schedules and executions in SQLite or PostgreSQL, for several processes at once.
 
-One statement changes the status of an execution and requires the previous one, so that of two processes one succeeds:
+A single statement changes the status of an execution, and only if the previous status allows it. If two processes try
+the same change, one succeeds. The allowed changes are:
 
     Pending -> InProgress -> Completed | CompletedWithViolations | Failed | Stopped
        |           |-> Stopping -> any of these
        |           '-> Pending, if its owner releases it
        '-> Stopped, if it is skipped
+    Completed | CompletedWithViolations | Failed | Stopped -> Pending, if it is reset
 
-Leadership over a ledger is a lock that at most one process holds, and that ends with the process.
+Leadership over a ledger is a lock. At most one process holds it, and the end of the process releases it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from runner.scheduling.ledger.schema import daemons, executions, has_status, in_
 from runner.scheduling.ledger.tables import RUNNING, TERMINAL, ExecutionTable, ScheduleTable
 
 LOCK = 0x7368_6170_0002
-"""Advisory lock of PostgreSQL that the leader holds."""
+"""Key of the PostgreSQL advisory lock that the leader holds."""
 DEAD_AFTER = timedelta(days=1)
 """Time without heartbeat after which a daemon is removed from the ledger."""
 BATCH = 5_000
@@ -115,10 +117,10 @@ class DaemonRecord:
     Attributes:
         owner: name under which it claims executions.
         host: name of its machine.
-        pid: number of its process.
+        pid: process id.
         since: time of the first heartbeat.
         heartbeat: time of the last heartbeat.
-        leading: whether it leads.
+        leading: whether it is the leader.
     """
 
     owner: str
@@ -193,7 +195,7 @@ class Ledger:
             connection.execute(delete(daemons).where(daemons.c.owner == owner))
 
     def daemons(self) -> list[DaemonRecord]:
-        """Return the daemons with a heartbeat within a day, leaders first."""
+        """Return the daemons in the ledger, leaders first; `record_daemon` removes dead ones."""
         query = select(daemons).order_by(daemons.c.leading.desc(), daemons.c.since, daemons.c.owner)
         with self.database.reading() as connection:
             return [DaemonRecord(**row._asdict()) for row in connection.execute(query)]
@@ -222,6 +224,10 @@ def _record_heartbeat(connection: Connection, owner: str, now: datetime) -> None
 
 
 def _lock_snapshots(connection: Connection) -> None:
-    """Prevent other sessions from inserting snapshots that they will use; on SQLite the write lock does."""
+    """Prevent other sessions from inserting snapshots during the transaction.
+
+    Otherwise a snapshot could be deleted before its schedule or execution is inserted. On SQLite, the write lock
+    prevents this.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(text("LOCK TABLE snapshots IN SHARE ROW EXCLUSIVE MODE"))

@@ -1,6 +1,6 @@
 """Databases of a ledger: connections, transactions and error messages.
 
-The database is an SQLite file or on a PostgreSQL server.
+A database is a SQLite file, or a database of a PostgreSQL server.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from runner.errors import LedgerError, os_error_message
 from runner.scheduling.ledger.schema import are_created, create_tables
 
 CONNECTIONS = 8
-"""Number of pooled connections; as many more are opened under load."""
+"""Number of pooled connections; under load, up to twice this number are open."""
 RETRY_SECONDS = 0.01
 """Seconds between two attempts to enable the write-ahead log."""
 KEEPALIVES = 3
 """Number of unanswered TCP keepalives after which a connection is closed."""
 LOCK_SHARE = 0.9
-"""Timeout for a lock, as a share of the timeout for a statement, which would otherwise hide the cause."""
+"""Timeout for a lock, as a share of the timeout for a statement. It ends first, so that the error names the lock."""
 
 SQLITE_PROBLEMS = {
     "SQLITE_BUSY": "another process has locked it for more than ledger.busy_seconds={busy:g}; "
@@ -142,7 +142,7 @@ class Database:
         return connection if self.file else connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def _ready(self) -> Engine:
-        """Return the engine of a database with all tables."""
+        """Return the engine; first open the database and create its tables, if necessary."""
         with self._opening:
             if self._engine is not None and self.file and _identity(self.file) != self._opened_file:
                 self._engine.dispose()
@@ -179,8 +179,9 @@ class Database:
 def sqlite_engine(file: Path, busy_seconds: float) -> Engine:
     """Return the engine of a SQLite database with a write-ahead log; create missing folders and the file.
 
-    A transaction with the execution option `writes` takes the write lock at its start: a transaction that reads first
-    and writes later could not wait for another writer. All other statements are single transactions.
+    A transaction with the execution option `writes` takes the write lock at its start. Without this lock, a transaction
+    that reads first and writes later could not wait for another writer. Without the option, each statement is a
+    transaction.
 
     Raises:
         OSError: if the folder cannot be created.
@@ -243,7 +244,7 @@ def postgresql_engine(url: URL, busy_seconds: float) -> Engine:
         "timezone": "UTC",
         "statement_timeout": milliseconds,
         "lock_timeout": max(1, math.floor(milliseconds * LOCK_SHARE)),
-        "tcp_keepalives_idle": seconds,  # the server, too, detects a lost client and releases its locks
+        "tcp_keepalives_idle": seconds,  # the server also detects a lost client, and releases its locks
         "tcp_keepalives_interval": math.ceil(seconds / KEEPALIVES),
         "tcp_keepalives_count": KEEPALIVES,
         "tcp_user_timeout": milliseconds,

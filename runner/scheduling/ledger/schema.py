@@ -39,7 +39,7 @@ from runner.errors import LedgerError
 VERSION = 1
 """Version of the tables."""
 LOCK = 0x7368_6170_0001
-"""Advisory lock of PostgreSQL during the creation of tables."""
+"""Key of the PostgreSQL advisory lock during the creation of tables."""
 MAX_TEXT = 1024
 """Maximum number of characters of a message or failure reason, as in SageMaker."""
 
@@ -84,7 +84,7 @@ ledger = Table(
     Column("version", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
 )
-"""One row: the version of the tables, and the number of changes of schedules."""
+"""One row: the version of the tables, and the number of changes to schedules."""
 
 snapshots = Table(
     "snapshots",
@@ -172,7 +172,7 @@ def are_created(connection: Connection, name: str) -> bool:
 
 
 def create_tables(connection: Connection, name: str) -> None:
-    """Create missing tables; the connection is in a transaction, on SQLite with the write lock."""
+    """Create missing tables; the connection must be in a transaction, which on SQLite holds the write lock."""
     if connection.dialect.name == "postgresql":
         connection.execute(sql(f"SELECT pg_advisory_xact_lock({LOCK})"))
     if not are_created(connection, name):
@@ -207,7 +207,7 @@ def due_row(due: ScheduledTime, now: datetime) -> dict[str, object]:
 
 
 def text(value: str | None) -> str | None:
-    """Return a string that any database accepts, at most `MAX_TEXT` characters; None if it is empty."""
+    """Return a string that every database accepts, cut to `MAX_TEXT` characters; None for an empty string."""
     return storable(value)[:MAX_TEXT] if value else None
 
 
@@ -226,7 +226,10 @@ def upsert(connection: Connection) -> Callable[[Table], Any]:
 
 
 def add_snapshot(connection: Connection, snapshot: Snapshot) -> None:
-    """Insert a snapshot if it is missing; as first statement of a transaction, so that no other removes it."""
+    """Insert a snapshot if it is missing.
+
+    This must be the first statement of a transaction, so that no other transaction removes the snapshot.
+    """
     row = {"digest": snapshot.digest, **asdict(snapshot)}
     connection.execute(upsert(connection)(snapshots).values(row).on_conflict_do_nothing())
 
@@ -237,6 +240,6 @@ def has_status(statuses: Iterable[Status]) -> ColumnElement[bool]:
 
 
 def in_id_order(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the same condition with row locks in the order of ids, which prevents deadlocks."""
+    """Return an equal condition that locks its rows in the order of ids, which prevents deadlocks."""
     locked = select(executions.c.id).where(condition).order_by(executions.c.id).with_for_update()
     return executions.c.id.in_(locked)

@@ -40,7 +40,7 @@ NO_RESULT = dict.fromkeys(["started", "ended", "peak_memory", "exit_message", "f
 SCHEDULE_STOPPED = "not run: the schedule was stopped before it started"
 SCHEDULE_DELETED = "not run: the schedule was deleted before it started"
 UNCHANGED = {"name", "created", "status", "cursor", "revision"}
-"""Columns of a schedule that an update does not replace."""
+"""Columns of a schedule that an update does not copy from the new schedule."""
 
 
 class ExecutionTable:
@@ -56,9 +56,9 @@ class ExecutionTable:
     def add(
         self, schedule: Schedule, snapshot: Snapshot, due: Sequence[ScheduledTime], now: datetime
     ) -> list[ExecutionRecord]:
-        """Add an execution for each scheduled time without one, and return those of all times, oldest first.
+        """Add an execution for each scheduled time without one, and return the executions of all scheduled times.
 
-        The schedule itself may be missing in the ledger.
+        The earliest scheduled time comes first. The ledger need not contain the schedule.
         """
         times = {each.scheduled for each in due}
         if not times:
@@ -80,7 +80,7 @@ class ExecutionTable:
     def newest(
         self, schedule: str | None = None, *, statuses: Collection[Status] | None = None, limit: int = 10
     ) -> list[ExecutionRecord]:
-        """Return executions by descending scheduled time, optionally only of one schedule or with some statuses."""
+        """Return executions, the latest scheduled time first, optionally only of one schedule or with some statuses."""
         query = select(executions).order_by(executions.c.scheduled.desc(), executions.c.id.desc()).limit(limit)
         if schedule is not None:
             query = query.where(executions.c.schedule == schedule)
@@ -89,11 +89,11 @@ class ExecutionTable:
         return self._fetch(query)
 
     def last(self, schedule: str) -> ExecutionRecord | None:
-        """Return the execution of a schedule with the latest scheduled time."""
+        """Return the execution of a schedule with the latest scheduled time, None if it has none."""
         return next(iter(self.newest(schedule, limit=1)), None)
 
     def last_by_schedule(self, statuses: Collection[Status] = tuple(Status)) -> dict[str, ExecutionRecord]:
-        """Return the last execution with one of the statuses for each schedule, by name, without deleted schedules."""
+        """Map the name of each existing schedule to its last execution with one of the statuses, if there is one."""
         candidates = executions.alias()
         last_id = (
             select(candidates.c.id)
@@ -143,7 +143,7 @@ class ExecutionTable:
             connection.execute(update(executions).where(executions.c.id == execution_id).values(output=None))
 
     def claim(self, execution_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> bool:
-        """Mark a pending execution as started by an owner, whose heartbeats are at most `lease_seconds` apart."""
+        """Assign a pending execution to an owner, which counts as dead after `lease_seconds` without a heartbeat."""
         values = NO_RESULT | {"owner": owner, "started": now, "heartbeat": now, "lease_seconds": lease_seconds}
         values["attempts"] = executions.c.attempts + 1
         return self._change_status(execution_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
@@ -154,7 +154,7 @@ class ExecutionTable:
         """Record the result of an execution.
 
         Args:
-            execution_id: execution.
+            execution_id: id of the execution.
             owner: current owner of the execution.
             result: result with a terminal status; long strings are truncated.
             now: current time.
@@ -176,11 +176,11 @@ class ExecutionTable:
         )
 
     def request_stop(self, execution_id: int, now: datetime) -> bool:
-        """Ask the owner of an execution to end it."""
+        """Ask the owner of an execution to stop it."""
         return self._change_status(execution_id, [Status.IN_PROGRESS], Status.STOPPING, now, {})
 
     def request_stop_of_all(self, schedule: str, now: datetime) -> int:
-        """Ask the owners of a schedule's executions in progress to end them, and return the number of executions."""
+        """Ask the owners of a schedule's executions in progress to stop them, and return the number of executions."""
         running = (executions.c.schedule == schedule) & has_status([Status.IN_PROGRESS])
         values = {"status": str(Status.STOPPING), "modified": now}
         with self._database.writing() as connection:
@@ -193,7 +193,7 @@ class ExecutionTable:
         return self._change_status(execution_id, [Status.PENDING], Status.STOPPED, now, values)
 
     def reset(self, execution_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
-        """Make a terminal execution pending, without its result, with another snapshot and maximum duration."""
+        """Make a terminal execution pending again: clear its result, and set its snapshot and maximum duration."""
         values = NO_RESULT | {"owner": None, "heartbeat": None, "lease_seconds": None, "attempts": 0}
         values |= {"start_at": now, "snapshot": snapshot.digest, "max_runtime": max_runtime}
         with self._database.writing() as connection:
@@ -250,7 +250,7 @@ def _status_change(
     values: Mapping[str, Any],
     *conditions: ColumnElement[bool],
 ) -> ReturningUpdate[Any]:
-    """Return the statement that changes the status of an execution, and returns a row if it did."""
+    """Return a statement that changes the status of an execution; it returns a row if the status has changed."""
     change = update(executions).where(executions.c.id == execution_id, has_status(sources), *conditions)
     return change.values({**values, "status": str(target), "modified": now}).returning(executions.c.id)
 
@@ -279,7 +279,7 @@ class ScheduleTable:
         """Replace a schedule except for its creation time and status, and return it.
 
         A new timetable starts at the update: earlier times that were not planned are no longer due. Planned executions
-        keep their snapshot. Executions of a stopped schedule are skipped.
+        still use their previous snapshot. If the schedule is stopped, its pending executions are skipped.
 
         Raises:
             UnknownSchedule: if there is no schedule of that name.
@@ -312,7 +312,7 @@ class ScheduleTable:
             now: current time.
 
         Returns:
-            The added executions; None if the schedule has changed since it was read, without any effect.
+            The added executions. If the schedule has changed since it was read: None, and nothing is written.
         """
         unchanged = (
             (schedules.c.name == schedule.name)
@@ -329,8 +329,8 @@ class ScheduleTable:
     def start(self, name: str, now: datetime) -> bool:
         """Start a stopped schedule, and return whether it was stopped.
 
-        Ended executions with a scheduled time in the future exist if the clock was set back. They are removed, so that
-        they run again.
+        Terminal executions with a scheduled time in the future are removed, so that they run again. They exist if the
+        clock was set back.
 
         Raises:
             UnknownSchedule: if there is no schedule of that name.
@@ -416,5 +416,8 @@ def _skip_pending(connection: Connection, name: str, now: datetime, reason: str)
 
 
 def _increase_revision(connection: Connection) -> None:
-    """Count a change to schedules, as the last statement of a transaction: from here on, other changes wait."""
+    """Count a change to schedules.
+
+    This must be the last statement of a transaction, because other changes wait from here until its end.
+    """
     connection.execute(update(ledger).values(revision=ledger.c.revision + 1))
