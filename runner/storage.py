@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Store = S3Store | GCSStore | AzureStore
 
 MAX_LINE_BYTES = 2**25
-"""Maximum length of a line in bytes, including its end; `read_lines` truncates longer lines to one byte more."""
+"""Maximum length of a line in bytes, including its end; `read_lines` truncates longer lines."""
 MAX_FILE_BYTES = 2**36
 """Maximum decompressed size of a gzip file in bytes."""
 CHUNK_BYTES = 2**22
@@ -46,7 +46,7 @@ RETRIES = 5
 BACKOFF = timedelta(milliseconds=100)
 """Pause before the first retry; later pauses are longer."""
 RETRY_TIMEOUT = timedelta(seconds=60)
-"""Time after which a request is not retried."""
+"""Time since the first attempt after which a request is not retried any more."""
 READ_TIMEOUT = timedelta(seconds=20)
 """Maximum time without data from a server."""
 
@@ -72,7 +72,7 @@ class Service:
 
     Attributes:
         endpoints: environment variables for its endpoint.
-        credentials: environment variables for its credentials, as a list for messages.
+        credentials: environment variables for its credentials, separated by commas, for messages.
     """
 
     endpoints: tuple[str, ...]
@@ -143,8 +143,8 @@ def list_hours(root: str, window: Window, suffixes: tuple[str, ...], below: str 
     """Return the files in the folders `yyyy/mm/dd/hh` of a window's hours, ordered by hour.
 
     Args:
-        root: location.
-        window: the window.
+        root: path or URL of the root folder.
+        window: period whose hours are listed.
         suffixes: accepted file name endings; empty for all files.
         below: folder below the root that contains the folders of the hours.
 
@@ -219,10 +219,11 @@ def _objects(root: str, folder: str, suffixes: tuple[str, ...]) -> Iterator[File
 def local_copy(location: str) -> Iterator[Path]:
     """Yield the path of a local, decompressed copy of a file; the first bytes identify gzip.
 
-    An uncompressed local file is yielded itself; other copies are temporary.
+    An uncompressed local file is not copied: its own path is yielded. All copies are temporary.
 
     Raises:
-        StorageError: if an object cannot be read, or gzip data is truncated, corrupt or too large.
+        StorageError: if an object cannot be read, a local path is not a regular file, or gzip data is truncated,
+            corrupt or too large.
         OSError: if a local file does not exist, or the disk is full.
     """
     with ExitStack() as stack:
@@ -267,7 +268,7 @@ def _decompress(path: Path, target: IO[bytes], location: str) -> None:
 
 
 def read_lines(path: Path, name: str) -> Iterator[Line]:
-    """Yield the lines of a local file, without a byte order mark; `name` is the file name of the lines.
+    """Yield the lines of a local file, without a byte order mark; each `Line` has `name` as its file.
 
     Lines longer than `MAX_LINE_BYTES` are truncated to `MAX_LINE_BYTES + 1` bytes.
     """
@@ -287,7 +288,7 @@ def read(location: str) -> bytes:
 
     Raises:
         StorageError: if an object cannot be read.
-        OSError: if a local file cannot be read or written.
+        OSError: if a local file cannot be read.
     """
     if not is_remote(location):
         return Path(location).read_bytes()
@@ -297,11 +298,11 @@ def read(location: str) -> bytes:
 
 
 def write(location: str, data: bytes | IO[bytes]) -> None:
-    """Write a file atomically: no reader sees a part of it.
+    """Write a file atomically: no reader sees an incomplete file.
 
     Raises:
         StorageError: if an object cannot be written.
-        OSError: if a local file cannot be read or written.
+        OSError: if a local file cannot be written.
     """
     with replace_file(location) as path, path.open("wb") as file:
         copyfileobj(BytesIO(data) if isinstance(data, bytes) else data, file)
@@ -309,13 +310,13 @@ def write(location: str, data: bytes | IO[bytes]) -> None:
 
 @contextmanager
 def replace_file(location: str) -> Iterator[Path]:
-    """Yield the path of a temporary file to write, which replaces the file at `location` unless an error is raised.
+    """Yield the path of an empty temporary file; at the end it replaces the file at `location`, except after an error.
 
-    A local file is renamed, an object is uploaded.
+    The temporary file is renamed on the local disk, or uploaded to an object store.
 
     Raises:
         StorageError: if an object cannot be written.
-        OSError: if a local file cannot be read or written.
+        OSError: if a local file cannot be written.
     """
     if is_remote(location):
         store, key = _object(location)
@@ -363,13 +364,13 @@ def _is_object(location: str, store: Store, key: str) -> bool:
 
 
 def require(location: str, subject: str, key: str, remedy: str) -> str:
-    """Return a location that exists.
+    """Return a location after a check that it exists.
 
     Args:
         location: path or URL.
         subject: noun for the file or folder, for the message.
         key: settings key that contains the location.
-        remedy: instruction to the reader.
+        remedy: instruction to the reader of the message.
 
     Raises:
         MissingInput: if it does not exist.
@@ -381,7 +382,7 @@ def require(location: str, subject: str, key: str, remedy: str) -> str:
 
 
 def _object(location: str) -> tuple[Store, str]:
-    """Return the store of an object and its key."""
+    """Return the store that contains an object, and the key of the object."""
     store, key = _store(location)
     if not key:
         raise StorageError(location, "is a bucket; add the path of a file in it")
@@ -409,7 +410,7 @@ def _store(location: str) -> tuple[Store, str]:
 
 @lru_cache(maxsize=32)
 def _connected(scheme: str, bucket: str, environment: tuple[tuple[str, str], ...]) -> Store:  # noqa: ARG001
-    """Return the store of a bucket, which keeps its connections open until the environment changes."""
+    """Return the store of a bucket; it is cached with its open connections until the environment changes."""
     from obstore.store import AzureStore, GCSStore, S3Store
 
     client: ClientConfig = {
@@ -468,9 +469,10 @@ def _profile(bucket: str) -> S3CredentialProvider | None:
 
 @contextmanager
 def _translated(location: str, default: str = "the transfer was interrupted; try again") -> Iterator[None]:
-    """Turn errors of obstore into `StorageError`, without their texts, which may contain signed URLs.
+    """Turn errors of obstore into `StorageError`.
 
-    A line end in an environment variable makes obstore's Rust code panic, which is not an `Exception`.
+    Messages do not quote the texts of these errors, which may contain signed URLs. If an environment variable contains
+    a line end, obstore's Rust code panics. The panic is a `BaseException`, but not an `Exception`.
     """
     from obstore.exceptions import BaseError
 

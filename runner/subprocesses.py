@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 SNAPSHOT = "--snapshot"
-"""Option of the command line before the path of resolved settings."""
+"""Command-line option with the path of resolved settings as its value."""
 QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 """Overrides that stop Hydra from writing files and logs."""
 
 
 def command(folder: str, settings: str) -> list[str]:
-    """Write settings into a folder and return the command that runs them.
+    """Write settings into a folder, and return the command that runs this program with them.
 
     Args:
         folder: empty folder, which must exist until the process has read the settings.
@@ -27,8 +27,8 @@ def command(folder: str, settings: str) -> list[str]:
 def reproduction(**stage: str) -> str:
     """Return the shell command that reproduces the results in the directory `$DIRECTORY`.
 
-    It must run in the working directory of the original run, because settings contain relative paths. It does not
-    contain the directory itself, so that the same inputs give the same bytes in any directory.
+    The command must run in the working directory of the original run, because settings may contain relative paths. It
+    contains the variable instead of the directory, so that the same inputs give the same command in any directory.
 
     Args:
         stage: settings of the stage, including its `kind`.

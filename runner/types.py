@@ -64,7 +64,7 @@ def _url(text: str) -> str:
 
 
 def _ledger(text: str) -> str:
-    """Return the URL of a database; it contains no password, because libpq reads that from the environment."""
+    """Return the URL of a database without a password; libpq reads the password from the environment."""
     if re.fullmatch(r"sqlite:///[^?#\0]+", text):
         return text
     if not re.fullmatch(r"postgresql://[^\s?#\0]*", text):
@@ -87,7 +87,7 @@ def _variable(text: str) -> str:
 
 
 def _number_as_string(value: Any) -> Any:
-    """Return the number of a column, which YAML reads as an integer, as a string."""
+    """Return a column number as a string, because YAML reads it as an integer."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 def is_plain_url(url: str) -> bool:
-    """Return whether a string is a valid HTTP URL without credentials; no message may quote any other string.
+    """Return whether a string is a valid HTTP URL without credentials; messages must not quote other strings.
 
     >>> is_plain_url("https://example.com/v1/models/churn:predict"), is_plain_url("https://user:secret@example.com/")
     (True, False)
@@ -41,7 +41,7 @@ def bearer_token(text: str) -> str:
 
 
 def redact(text: str, token: str) -> str:
-    r"""Return a string without a token, also if JSON escapes some of its characters.
+    r"""Return a string with `…` in place of a token, even if JSON escapes some characters of the token.
 
     >>> redact('{"got": "Bearer s3\\/cret\\u003d"}', "s3/cret=")
     '{"got": "Bearer …"}'
@@ -51,7 +51,7 @@ def redact(text: str, token: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """Return a URL without credentials, query and fragment.
+    """Return a URL without credentials and fragment, and with `…` in place of its query.
 
     >>> without_secrets("https://user:secret@example.com:8443/invocations?key=secret")
     'https://example.com:8443/invocations?…'

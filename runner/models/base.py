@@ -48,7 +48,7 @@ CATEGORICAL = (
     "was trained on categorical columns of a data frame; the records do not contain their codes; "
     "encode categories as numbers before training"
 )
-"""Problem of a model file, for messages."""
+"""Problem of a model that was trained on categorical columns, for messages."""
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -71,7 +71,7 @@ class LocalModel:
     """
 
     is_fast: ClassVar[bool] = False
-    """Whether a prediction takes microseconds and runs no code except arithmetic."""
+    """Whether a prediction takes microseconds and consists of arithmetic only."""
 
     kind: str
     deploy: Literal["shadow"] | None
@@ -216,7 +216,7 @@ def in_model_order(path: Path, names: Sequence[str], features: pl.DataFrame) -> 
 
 
 def non_empty(features: pl.DataFrame) -> pl.DataFrame:
-    """Return the features, or one row of zeros and empty strings if there are none: libraries reject empty input."""
+    """Return the features, or one row of zeros and empty strings if there is no row: libraries reject empty input."""
     if features.height:
         return features
     return pl.DataFrame({column.name: [""] if column.dtype == pl.String else [0] for column in features})
@@ -240,12 +240,12 @@ def scores(name: str, output: Any, rows: int, columns: tuple[int, ...] | None) -
 
     Args:
         name: the model, for messages.
-        output: the scores of N rows; of one row if N is 0.
+        output: the scores of N rows; if N is 0, of no row or of one row.
         rows: N.
         columns: indices of the columns to return, None for all.
 
     Raises:
-        ModelAnswerError: if the output is not one or more numbers per row, or lacks a column.
+        ModelAnswerError: if the output does not have one or more numbers per row, or lacks a selected column.
     """
     scores_NL = _numbers(name, output)
     if scores_NL.ndim == 1:
@@ -260,7 +260,7 @@ def scores(name: str, output: Any, rows: int, columns: tuple[int, ...] | None) -
 
 
 def default_columns(output: NDArray[Any], columns: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Return the selected columns; by default the second of two probabilities, otherwise all.
+    """Return the selected columns; if none are selected, the second of two columns, or None for all.
 
     >>> default_columns(np.zeros((5, 2)), None), default_columns(np.zeros((5, 3)), None)
     ((1,), None)
@@ -287,7 +287,7 @@ def _summary(error: Exception) -> str:
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
 class BoostedTrees(FileModel, ABC):
-    """A booster of a library.
+    """A booster of a library for gradient boosting.
 
     Features are matched by the names in the file if the records have the same names, otherwise by order. Nulls are
     missing values.
@@ -300,7 +300,7 @@ class BoostedTrees(FileModel, ABC):
     """Objectives supported by `tree_shap`, with the link function of their output."""
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL, as the library computes them.
+        """Return scores_NL of the library.
 
         Raises:
             ArtifactError: if the artifact cannot be read, or its features do not match those of the records.
@@ -318,7 +318,7 @@ class BoostedTrees(FileModel, ABC):
         """Return each feature's contribution to the margin, from the library's path-dependent TreeSHAP.
 
         Raises:
-            ExplainerError: if the model has several outputs, or the link of its objective is not supported.
+            ExplainerError: if `columns` is not None, or the objective is not in `links`.
         """
         check_width(self.artifact, self._width, features)
         objective = self._objective
@@ -345,7 +345,7 @@ class BoostedTrees(FileModel, ABC):
         return in_model_order(self.artifact, self._names, features) if known else features
 
     def _renamed(self, features: pl.DataFrame) -> pl.DataFrame:
-        """Return the features under the names that the library writes for them."""
+        """Return the features with the names that the library writes to its files."""
         return features
 
     @property

@@ -62,7 +62,7 @@ class Http(Remote):
     def _connect(self) -> Call:
         import httpx
 
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # httpx logs every request at level INFO
         token = self._token
         headers = {"Content-Type": self.content_type} | ({"Authorization": f"Bearer {token}"} if token else {})
         host = urlsplit(self.url)
@@ -97,7 +97,7 @@ class Http(Remote):
 def _post(
     client: httpx.Client, url: str, redact: Callable[[str], str], body: bytes, accept: str, inference_id: str
 ) -> Response:
-    """Send one POST and return its outcome; error messages are redacted, scores are not."""
+    """Send one POST request and return its outcome; the token is removed from errors, but not from scores."""
     import httpx
 
     try:

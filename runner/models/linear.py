@@ -74,8 +74,9 @@ class LinearModel(LocalModel):
         kind: `linear`.
         link: function of the sums: `identity`, `logistic` (one probability per output) or `softmax`.
         intercept: one number per output.
-        coefficients: per feature, a number to multiply by the value (true is 1, false is 0), or a mapping from category
-            to number; with several outputs, a list of numbers. Nulls and unknown categories contribute 0.
+        coefficients: coefficient of each feature: a number, which is multiplied by the value (true is 1, false is 0),
+            or a mapping from categories to numbers. With several outputs, a list with one number per output takes the
+            place of each number. Nulls and unknown categories contribute 0.
         label_headers: names of the outputs, None for `label0`, `label1`, …
     """
 
@@ -124,7 +125,7 @@ class LinearModel(LocalModel):
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL.
 
-        Products are added per feature, in the order of feature names, and per output, so that a row's score is
+        The terms of each output are added one by one, in the order of feature names, so that a row's score is
         bit-identical in every batch.
 
         Raises:
@@ -156,11 +157,11 @@ class LinearModel(LocalModel):
         return Additive(link, np.array(self.intercept), np.stack(terms, axis=1))
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the response body of an endpoint of the model.
+        """Return the response body that an endpoint of the model sends.
 
-        One output: `score`, and `predicted_label` 1 for probabilities of at least 0.5. Several outputs:
-        `probabilities`, and `predicted_label` with the name of the most probable output. With `link: identity`: `score`
-        only.
+        With one output, a record has `score`, and `predicted_label`: 1 if the probability is at least 0.5, else 0. With
+        several outputs, a record has `probabilities`, and `predicted_label`: the name of the most probable output. With
+        `link: identity`, a record has `score` only.
 
         Raises:
             ValueError: if the media type is not supported.

@@ -107,7 +107,7 @@ def parse_arrays(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
     """Return the float32 arrays of an MXNet NDArray list by name.
 
     Raises:
-        ArtifactError: if the bytes are truncated or contain other arrays than dense float32.
+        ArtifactError: if the bytes are truncated, or an array is not dense float32.
     """
     try:
         return _parse_arrays(data)
@@ -187,7 +187,7 @@ class LinearLearner(LocalModel):
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Return scores_NL: probabilities of a classifier, values of a regressor.
 
-        Products are added per feature in float32, without BLAS, so that a row's score is bit-identical in every batch.
+        Products are added one by one in float32, without BLAS, so that a row's score is bit-identical in every batch.
 
         Raises:
             ArtifactError: if the artifact cannot be read or expects another number of features.
@@ -221,7 +221,7 @@ class LinearLearner(LocalModel):
         return Additive(link, np.array([float(bias)]), np.stack(terms, axis=1)[:, :, None])
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the response body of the SageMaker endpoint, in the format of its container.
+        """Return the response body that a SageMaker endpoint sends, in the format of its container.
 
         Raises:
             ValueError: if the media type is not supported.

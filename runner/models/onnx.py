@@ -54,7 +54,7 @@ class Onnx(FileModel):
         kind: `onnx`.
         artifact: path of the .onnx file, including its weights.
         output: name of the output with the scores; None for the only output of floats.
-        columns: as in `FileModel`; None also selects only the second of two (the positive class).
+        columns: as in `FileModel`, except that None selects the second of two columns (the positive class).
     """
 
     save_with: ClassVar[str] = "the ONNX exporter of the training library"

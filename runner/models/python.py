@@ -33,7 +33,7 @@ def _check_path(function: str) -> str:
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
 class Python(LocalModel):
-    """A function from a polars DataFrame of N rows to N or N x L scores; its code is executed.
+    """A function that takes a polars DataFrame of N rows and returns N or N x L scores; its code is executed.
 
     Attributes:
         kind: `python`.

@@ -1,6 +1,6 @@
 """Remote models: encode rows as requests, send them with retries, decode responses as scores.
 
-A local endpoint is a process that serves a model on a free port, and is then a remote model.
+A local endpoint is a process that serves a model on a free port; it is called as a remote model.
 
 Array letters: N records, L labels (outputs).
 """
@@ -50,7 +50,7 @@ START_SECONDS = 120
 STOP_SECONDS = 10
 """Seconds that the process may take to exit after SIGTERM before it is killed."""
 MAX_PROBLEM_CHARS = 1_000
-"""Maximum length of the process output quoted in an error."""
+"""Maximum number of characters of the process output in an error."""
 
 
 class RequestRejected(EndpointError):
@@ -119,7 +119,7 @@ class Remote(PayloadFormat, ABC):
         return Calls(len(requests), features.height, sum(len(self._body(request)) for request in requests))
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL; without rows, an empty array with the known number of outputs, or one.
+        """Return scores_NL; without rows, L is the known number of outputs, or 1 if it is unknown.
 
         Raises:
             EndpointError: if the endpoint is unreachable, rejects a record or fails, or a row exceeds the request size.
@@ -130,7 +130,7 @@ class Remote(PayloadFormat, ABC):
         return self._table([scores for batch in batches for scores in batch])
 
     def encode_response(self, features: pl.DataFrame, accept: str) -> str:
-        """Return the response body of the endpoint to one request.
+        """Return the response body of the endpoint to one request with all records.
 
         Raises:
             ValueError: if requests contain one record each, and there are several records.
@@ -142,7 +142,7 @@ class Remote(PayloadFormat, ABC):
 
     @abstractmethod
     def _connect(self) -> Call:
-        """Return a function that makes one attempt; its connections are closed with the model."""
+        """Return a function that makes one attempt; its connections are closed when the model is garbage-collected."""
 
     @cached_property
     def _call(self) -> Call:
@@ -163,7 +163,7 @@ class Remote(PayloadFormat, ABC):
             raise EndpointError(self.where, None, f"cannot encode a request: {error}", "no request was sent") from error
 
     def _requests(self, features: pl.DataFrame) -> list[Request]:
-        """Encode the rows as requests, in order, each as large as the limits allow."""
+        """Return the encoded rows as requests, in order, each as large as the limits allow."""
         max_rows = 1 if self.template.one_by_one or self._transport.one_by_one else self.max_request_rows
         records, width = self._records(features), features.width
         sizes_N = records.str.len_bytes().to_numpy().astype(np.int64) + 1  # with separators
@@ -233,7 +233,7 @@ class Remote(PayloadFormat, ABC):
         return text
 
     def _table(self, scores_NL: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-        """Return scores_NL; each record must have L scores, where the first record defines an unknown L."""
+        """Return scores_NL; each record must have L scores. If L is unknown, the first record defines it."""
         known = len(self.label_headers) if self.label_headers else self._transport.outputs
         L = known or len(next(iter(scores_NL), [0.0]))
         for n, scores in enumerate(scores_NL):
@@ -256,7 +256,7 @@ class DryRunModel:
     identity = None
 
     def __init__(self, model: RemoteModel, outputs: int) -> None:
-        """Stand in for a model with a number of outputs."""
+        """Create a stand-in for a model with a number of outputs."""
         self.calls_made = Calls()
         self.planned_calls = model.planned_calls
         self._outputs = outputs
@@ -294,9 +294,9 @@ class LocalEndpoint:
         """Prepare an endpoint.
 
         Args:
-            model: the model to serve; its label headers and identity are used.
+            model: the served model; its label headers and identity are copied.
             settings: configuration of the serving process as YAML.
-            connect: returns the model at a URL.
+            connect: function that returns the remote model at a URL.
         """
         self.label_headers, self.identity = model.label_headers, model.identity
         self._settings = settings

@@ -41,7 +41,7 @@ class Sklearn(FileModel):
         artifact: path of the .skops file written by `skops.io.dump`.
         trusted: names of types in the file to trust in addition to skops' own list; loading them may run their code.
         method: the method that returns scores: `predict_proba`, `predict` or `decision_function`.
-        columns: as in `FileModel`; None also selects only the second of two probabilities (the positive class).
+        columns: as in `FileModel`, except that None selects the second of two probabilities (the positive class).
     """
 
     save_with: ClassVar[str] = "skops.io.dump"
@@ -56,7 +56,9 @@ class Sklearn(FileModel):
         return fingerprint(self._bytes, self.method, self.columns)
 
     def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL from the estimator's `method`, on one thread: with several, forests sum in random order.
+        """Return scores_NL from the estimator's `method`.
+
+        The method runs on one thread: on several threads, forests add the scores of trees in random order.
 
         Raises:
             ArtifactError: if the artifact cannot be read, is not trusted, or expects other features.
@@ -76,7 +78,7 @@ class Sklearn(FileModel):
         return scores(name, output, features.height, columns)
 
     def _model_input(self, features: pl.DataFrame) -> pl.DataFrame | NDArray[np.float64]:
-        """Return the features in the container and order that the estimator was trained on."""
+        """Return the features as a data frame or matrix, as in the estimator's training, and in the same order."""
         check_width(self.artifact, getattr(self._estimator, "n_features_in_", features.width), features)
         names = getattr(self._estimator, "feature_names_in_", None)
         if names is None:

@@ -20,7 +20,7 @@ FIRST_BACKOFF, MAX_BACKOFF, MAX_RETRY_AFTER = 0.1, 10.0, 60.0
 """Seconds before the first retry (doubled for each further one), their maximum, and the maximum for Retry-After."""
 
 WAKE_SECONDS = 0.5
-"""Seconds between two checks for an interrupt: some systems do not wake a waiting thread for it."""
+"""Seconds between two checks for an interrupt, because on some systems an interrupt does not wake a waiting thread."""
 
 RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP status codes of errors that a retry may resolve."""
@@ -116,7 +116,7 @@ class Transport:
         )
 
     def use_single_records(self, error: Exception) -> None:
-        """Record that a batch was rejected; later requests contain one record each."""
+        """Count a rejected batch; all later requests contain one record each."""
         with self._lock:
             self.calls += Calls(fallbacks=1)
             already, self.one_by_one = self.one_by_one, True
@@ -141,7 +141,7 @@ class Transport:
         self._check_open()
 
     def _record(self, response: Response) -> None:
-        """Count consecutive failures; once the limit is reached, no response resets it."""
+        """Count consecutive failures; once the count reaches the limit, no response resets it."""
         with self._lock:
             if self._failures < self._max_failures:
                 self._failures, self._last_response = (self._failures + 1 if response.retryable else 0), response

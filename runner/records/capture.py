@@ -1,7 +1,7 @@
 """Decoding and encoding of capture lines, and decoding of CloudEvents.
 
-Source of the formats: the records that SageMaker endpoints write with data capture, keys in the published order; and
-the CloudEvents that KServe's inference logger sends.
+Sources of the formats: the records of SageMaker's data capture, with keys in the published order, and the CloudEvents
+of KServe's inference logger.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from runner.domain.records import Event, Payload
 from runner.errors import RecordError, snippet
 
 CLOUDEVENT_PREFIX = "ce-"
-"""Prefix of CloudEvents attributes that are spelled as headers."""
+"""Prefix of the names of CloudEvents attributes in HTTP headers."""
 
 
 def decode(line: bytes) -> Event:
-    """Return the event of a capture line; a side that was not captured is None.
+    """Return the event of a capture line; a request or response that was not captured is None.
 
     Raises:
-        RecordError: `not_json` or `not_a_capture`, with the offending string.
+        RecordError: `not_json` or `not_a_capture`, with the invalid value.
     """
     document = parse_json(line)
     capture = member(document, "captureData", dict)
@@ -45,7 +45,7 @@ def decode(line: bytes) -> Event:
 
 
 def encode(event: Event) -> bytes:
-    """Return the capture line of an event, compact and with its line end."""
+    """Return the capture line of an event as compact JSON, with a line end."""
     capture = {}
     if event.input is not None:
         capture["endpointInput"] = _encode_side(event.input, "INPUT")
@@ -56,7 +56,7 @@ def encode(event: Event) -> bytes:
 
 
 def file_name(at: datetime, id_: str) -> str:
-    """Return the path of a capture file below the variant's folder: hour and time of its first event, and an id.
+    """Return a capture file's path in the folder of its variant, from the time of its first event and an id.
 
     >>> file_name(datetime(2023, 1, 19, 5, 31, 46, 585000, tzinfo=UTC), "9ee7")
     '2023/01/19/05/31-46-585-9ee7.jsonl'
@@ -65,7 +65,9 @@ def file_name(at: datetime, id_: str) -> str:
 
 
 def parse_json(line: bytes) -> Any:
-    """Return the document of a line; commas at its end and bare tabs or carriage returns in strings are accepted.
+    """Return the JSON document in a line.
+
+    Commas at the end of the line are accepted, and also unescaped tabs and carriage returns in strings.
 
     Raises:
         RecordError: `not_json`.
@@ -79,10 +81,10 @@ def parse_json(line: bytes) -> Any:
 
 
 def member(document: Any, key: str, kind: type, reason: str = "not_a_capture") -> Any:
-    """Return a member of an object that is a string or an object.
+    """Return the string or object in a member of a JSON object.
 
     Raises:
-        RecordError: with this reason, if the member is missing or of another kind.
+        RecordError: `reason`, if the member is missing or has another type than `kind`.
     """
     value = document.get(key) if isinstance(document, dict) else None
     if not isinstance(value, kind):
@@ -117,7 +119,7 @@ def _metadata(event: Event) -> dict[str, Any]:
 
 
 def _strings(value: Any) -> tuple[str, ...]:
-    """Return the strings in a list; any other value is ignored."""
+    """Return the strings in a list, or an empty tuple if the value is not a list."""
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
@@ -131,9 +133,9 @@ class Side(NamedTuple):
 
 
 def decode_cloudevent(line: bytes) -> Side:
-    """Return the side of an invocation in a logger's line.
+    """Return the request or response in a line of the logger.
 
-    Attributes may be spelled as in a structured event (`id`) or as in its headers (`ce-id`).
+    The names of attributes are those of a structured event (`id`) or of HTTP headers (`ce-id`).
 
     Raises:
         RecordError: `not_json` or `not_a_capture`.
@@ -152,7 +154,7 @@ def decode_cloudevent(line: bytes) -> Side:
 
 
 def pair_cloudevents(request: Side, response: Side | None) -> Event:
-    """Return the invocation of a request and its response, None without a response.
+    """Return the event of a request and its response; its output is None if there is no response.
 
     Raises:
         RecordError: `not_a_capture`, if the request's time is not valid.

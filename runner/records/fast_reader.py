@@ -3,7 +3,8 @@
 One writer writes lines of one pattern: the same keys and strings around the same number of values. A pattern is
 inferred from a line by locating each value. A CSV parser then splits all lines at commas; a line fits the pattern if
 everything between its values equals the pattern, byte by byte. The reference reader, `tables.event_records`, reads all
-other lines: strings and nulls as features, another structure, damaged lines. Both readers give the same records.
+other lines: lines that have strings or nulls as features, have another structure, or are invalid. Both readers return
+the same records.
 """
 
 from __future__ import annotations
@@ -40,13 +41,16 @@ CHARACTER = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
 """A character of a JSON string, possibly escaped."""
 DELETE = 127
 NARROW = 2**27
-"""Values below it in sampled lines are read as 32-bit integers, with a margin for larger values in other lines."""
+"""Smallest absolute value in sampled lines that is read as a 64-bit integer instead of a 32-bit integer.
+
+It is less than 2**31, so that other lines may contain larger values than the sample.
+"""
 MAX_VALUES = 512
-"""Maximum number of values of a pattern; more columns would take longer than the reference reader."""
+"""Maximum number of values in a pattern; with more values, this reader is slower than the reference reader."""
 LONGEST_ID = 256
 """Maximum length of an id in bytes."""
 REST = ("rest", "more")
-"""Columns after the last piece of a pattern, empty in lines that fit."""
+"""Columns for characters after the last piece of a pattern; null in lines that fit."""
 
 
 class Span(NamedTuple):
@@ -63,7 +67,7 @@ class Span(NamedTuple):
 
     @property
     def characters(self) -> list[int]:
-        """The positions of the characters of a JSON string, one per escape sequence, and of its end."""
+        """The positions of the characters in a JSON string and of its end; an escape sequence is one character."""
         start, end, raw = self.inside
         return [*(start + match.start() for match in CHARACTER.finditer(raw)), end]
 
@@ -80,7 +84,7 @@ class Value(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """The part of a line between two commas: values, and the strings around them (one more than values)."""
+    """The part of a line between two commas: its values, and the strings before, between and after them."""
 
     texts: tuple[str, ...]
     values: tuple[Value, ...]
@@ -94,8 +98,9 @@ class LinePattern:
         pieces: parts of a line between commas.
         records: number of records.
         width, scores: number of features and of scores per record.
-        floats, wide: names of the values that are read as floats, or as integers of 64 bits; other values are read as
-            integers of 32 bits, and lines with larger values do not fit.
+        floats: names of the values that are read as floats.
+        wide: names of the values that are read as 64-bit integers. All other named values are read as 32-bit integers;
+            lines with larger values do not fit.
     """
 
     pieces: tuple[Piece, ...]
@@ -107,14 +112,14 @@ class LinePattern:
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
-        """The types with which a CSV parser reads the pieces; constant pieces are categories with one value.
+        """The polars type of each piece, for the CSV parser; a piece without values is a category with one value.
 
-        Two more columns contain the text after the end of a line.
+        Two more columns contain the characters after the last piece.
         """
         return {str(i): self._type(piece) for i, piece in enumerate(self.pieces)} | dict.fromkeys(REST, pl.String())
 
     def columns(self) -> list[pl.Expr]:
-        """Return the column `fits`, whether a line fits (without the check of ids), and a column for each value."""
+        """Return the expression `fits`, which does not check ids, and one expression per named value."""
         fits = [pl.col(name).is_null() for name in REST]
         values: list[pl.Expr] = []
         for i, piece in enumerate(self.pieces):
@@ -128,9 +133,9 @@ class LinePattern:
         return [pl.all_horizontal(fits).fill_null(value=False).alias("fits"), *values]
 
     def with_legal_ids(self, lines: pl.DataFrame) -> pl.DataFrame:
-        """Return the lines; a line with an id that contains characters escaped in JSON no longer fits.
+        """Return the lines; `fits` becomes false for lines with an id that does not match `PLAIN`.
 
-        Such ids are rare, and one check of all ids is much faster than a check of each.
+        Such ids are rare. One check of all ids together is much faster than a check of each id.
         """
         for name in ("event_id", "inference_id"):
             if name in lines.columns and not _are_plain(lines[name]):
@@ -139,7 +144,7 @@ class LinePattern:
         return lines
 
     def part(self, lines: pl.DataFrame, r: int) -> Part:
-        """Return the table of the r-th records of fitting lines."""
+        """Return a table with record r, counted from 0, of each fitting line."""
         origin = [
             name if name in lines.columns else pl.lit(None, ORIGIN[name]).alias(name)
             for name in ORIGIN
@@ -154,7 +159,7 @@ class LinePattern:
         return Part(self.width, self.scores, frame)
 
     def extended(self, line: str) -> LinePattern | None:
-        """Return the pattern that also fits this line, with wider numbers if necessary; None if there is none."""
+        """Return a pattern that also fits this line, with wider number types if necessary; None if there is none."""
         match = self._line.fullmatch(line)
         if match is None:
             return None
@@ -216,9 +221,9 @@ class LinePattern:
 
 
 def infer_pattern(lines: Iterable[bytes], fields: Fields, window: Window) -> LinePattern | None:
-    """Return the pattern of the first usable line that has one, extended to all usable lines that fit it.
+    """Return the pattern of the first usable line that has one, None if there is none.
 
-    Lines that are invalid or outside the window are ignored.
+    A usable line is valid and in the window. The pattern is extended to all usable lines with the same structure.
     """
     if not _by_structure(fields):
         return None
@@ -230,10 +235,10 @@ def infer_pattern(lines: Iterable[bytes], fields: Fields, window: Window) -> Lin
 
 
 def json_spans(text: str, positions: Sequence[int]) -> Any:
-    """Return a JSON document with a `Span` for each string, number or word.
+    """Return a JSON document with a `Span` in place of each value that is a string, number or word.
 
     Args:
-        text: document.
+        text: the document.
         positions: position in the line of each character of the document.
     """
     tokens = TOKEN.finditer(text)
@@ -320,9 +325,9 @@ def _located_pattern(text: str, fields: Fields) -> LinePattern | None:
 
 
 def _body_spans(side: dict[str, Span], configured: Format) -> tuple[Body, list[Span]]:
-    """Return the spans of a body's documents, and the spans of all numbers in them.
+    """Return a body with spans in place of its values, and the spans of all numbers in it.
 
-    Positions are those in the line, which contains the body as a JSON string.
+    Positions are counted from the start of the line, which contains the body as a JSON string.
     """
     text, encoding = orjson.loads(side["data"].literal), orjson.loads(side["encoding"].literal)
     format_ = payloads.body_format(Payload("", text, encoding), configured)

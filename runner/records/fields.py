@@ -51,10 +51,10 @@ def is_structural(expression: str) -> bool:
 
 
 def finder(expression: str | None) -> Find:
-    """Return a function that evaluates an expression in a document; None stands for the whole document.
+    """Return a function that evaluates an expression in a document; the expression None selects the whole document.
 
-    Unlike jmespath, a projection of a structural expression returns None for an element without the value, so that
-    the other values stay in their positions. A function of the wrong type of argument returns None.
+    In a structural expression, a projection returns None for each element without the value. The other values thus stay
+    in their positions, unlike in jmespath. The result is None if an argument of a JMESPath function has the wrong type.
     """
     if expression is None:
         return _identity
@@ -133,12 +133,13 @@ class Fields:
     """Locations of the features in a request and of the scores in a response.
 
     Attributes:
-        features: JMESPath to the feature values: of one record (JSON Lines), or a list of them per record (JSON).
-            In a CSV all cells are feature values.
-        score: JMESPath to the score, in the same way: a number, a list of class probabilities, or a string with
-            either; for a CSV a column number. None: the whole document, or all columns.
+        features: JMESPath to the feature values of one record (JSON Lines), or to a list of values per record (JSON).
+            In a CSV, all cells are feature values.
+        score: JMESPath to the scores of one record (JSON Lines) or of all records (JSON), or a column number (CSV);
+            None for the whole document or all columns. The scores of a record are a number, a list of class
+            probabilities, or a string that contains either.
         headers: names of the features, None for `column_0`, `column_1`, …
-        content_type, accept_type: formats of requests and responses whose encoding does not decide it.
+        content_type, accept_type: formats of requests and responses, unless the encoding implies another one.
         columnar: whether `features` returns one list per feature instead of one per record (JSON).
     """
 
@@ -166,7 +167,7 @@ class Fields:
         return [self.scalars(row) for row in self.located_rows(body)]
 
     def located_rows(self, body: Body) -> list[list[Any]]:
-        """Return the values at the location of the features, of any type, of each record.
+        """Return the values at the location of the features in each record, without a check of their types.
 
         Raises:
             RecordError: `features_not_found`.
@@ -178,7 +179,7 @@ class Fields:
         return [row for document in body.documents for row in self._many_rows(document)]
 
     def response_scores(self, payload: Payload, count: int) -> list[list[float]]:
-        """Return the L scores of each of the `count` records of a response.
+        """Return the scores of each record in a response with `count` records.
 
         Raises:
             RecordError: `encoding`, `payload`, `not_finite`, `row_count` or `score_not_found`.
@@ -187,7 +188,7 @@ class Fields:
         return [self._numbers(found, body) for found in self.located_scores(body, count)]
 
     def located_scores(self, body: Body, count: int) -> list[Any]:
-        """Return the value at the location of the scores, of any type, of each record.
+        """Return the value at the location of the scores for each record, without a check of its type.
 
         Raises:
             RecordError: `row_count` or `score_not_found`.
@@ -248,7 +249,7 @@ class Fields:
 
     @cached_property
     def _node_type(self) -> str | None:
-        """Type of the features' expression; a projection or multi-select of nulls only has found nothing."""
+        """The node type of `features`; a projection or multi-select that returns only nulls finds nothing."""
         return None if self.features is None else str(compiled(self.features).parsed["type"])
 
     @cached_property
@@ -275,7 +276,7 @@ class Fields:
         return found
 
     def _transposed(self, found: Any, document: Any) -> list[list[Any]]:
-        """Return the rows of a table of columns: lists, an object of lists, or pandas' object of objects."""
+        """Return the rows of a table in columns: a list of lists, an object of lists, or pandas' object of objects."""
         columns = self._in_order(found) if isinstance(found, dict) else found
         if not isinstance(columns, list) or not columns:
             raise self._not_found(found, document, "a list of values per feature")
@@ -300,7 +301,7 @@ class Fields:
         return RecordError("features_not_found", problem)
 
     def _cells(self, rows: list[list[Any]], count: int) -> list[Any]:
-        """Return the scores of each record of a CSV; the scores of several records may share one line."""
+        """Return the scores of each record in a CSV; one line may contain the scores of all records."""
         if len(rows) == 1 and count > 1 and len(rows[0]) == count and self.score in {None, "0"}:
             return rows[0]
         if self.score is None:
@@ -347,7 +348,7 @@ def _json(value: Any) -> str:
 
 @dataclass(frozen=True)
 class PayloadFormat:
-    """The format of requests and responses; a combination that cannot work is refused.
+    """The format of requests and responses, checked at construction.
 
     Attributes:
         content_type, accept_type: media types of requests and responses.
@@ -357,7 +358,7 @@ class PayloadFormat:
             response.
 
     Raises:
-        ValueError: if `score` does not fit the media type of responses, or a template cannot work.
+        ValueError: if `score` does not fit the media type of responses, or a template is invalid.
     """
 
     content_type: Format

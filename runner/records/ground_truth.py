@@ -1,6 +1,6 @@
 """Ground truth: decoding and encoding of its records, and their join with captured events.
 
-Source of the format: the records that SageMaker's merge job reads and writes; keys in the published order.
+Source of the format: the input and output of SageMaker's merge job, with keys in the published order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """A ground-truth record: the labels of all records in one payload; `id` is the key of its events."""
+    """A ground-truth record: labels of all records in a payload; `id` is the inference id or event id of its events."""
 
     id: str
     data: str
@@ -34,10 +34,10 @@ class GroundTruth:
 
 
 def decode(line: bytes) -> list[GroundTruth]:
-    """Return the records of a line: one, or those of a JSON array.
+    """Return the records of a line, which contains one record or a JSON array of records.
 
     Raises:
-        RecordError: `not_json` or `not_ground_truth`, with the offending string.
+        RecordError: `not_json` or `not_ground_truth`, with the invalid value.
     """
     results = list(_decode_records(line))
     for result in results:
@@ -49,7 +49,7 @@ def decode(line: bytes) -> list[GroundTruth]:
 def decode_files(lines: Iterable[Line]) -> Iterator[GroundTruth | Rejection]:
     """Yield the records and rejections of files.
 
-    A file whose first line opens an array without closing it is one array over many lines.
+    If the first line of a file opens an array but does not close it, the whole file is one array.
     """
     for _, file in groupby(lines, lambda line: line.file):
         for line in _documents(file):
@@ -61,7 +61,7 @@ def decode_files(lines: Iterable[Line]) -> Iterator[GroundTruth | Rejection]:
 
 
 def encode(truth: GroundTruth) -> bytes:
-    """Return the ground-truth line of a record, compact and with its line end."""
+    """Return the ground-truth line of a record as compact JSON, with a line end."""
     document = {
         "groundTruthData": {"data": truth.data, "encoding": truth.encoding},
         "eventMetadata": {"eventId": truth.id},
@@ -74,13 +74,13 @@ def label_values(truth: GroundTruth, label: str | None) -> list[Scalar]:
     """Return the labels of a payload in order, None for an unknown label.
 
     Args:
-        truth: labels as CSV, separated by lines or commas, or as JSON or JSON Lines; BASE64 contains either.
-        label: JMESPath to a label or a list of labels, or a column number of a CSV. None: the document itself, its
-            member `label`, or the labels of its `instances`. A projection such as `instances[*].label` drops nulls, so
-            that later labels move; `map(&label, instances)` does not.
+        truth: labels as CSV (separated by line ends or commas), JSON or JSON Lines, possibly encoded as BASE64.
+        label: JMESPath to a label or a list of labels, or a column number of a CSV. None selects the member `label`,
+            the labels of a list or of the member `instances`, or else the document itself. A projection such as
+            `instances[*].label` drops nulls, which shifts the later labels; `map(&label, instances)` does not.
 
     Raises:
-        RecordError: `ground_truth`, if there is no label.
+        RecordError: `ground_truth`, if the payload cannot be parsed or contains no label.
     """
     column = int(label) if label is not None and label.isascii() and label.isdecimal() else None
     try:
@@ -104,7 +104,7 @@ def event_key(event: Event) -> str:
 
 
 def encode_merged(line: bytes, truth: GroundTruth) -> bytes:
-    """Return the merged record of a capture line and its ground truth, with its line end.
+    """Return the merged record of a capture line and its ground truth, with a line end.
 
     Raises:
         RecordError: as `capture.decode`, or `not_ground_truth` if the line is nested too deeply.
@@ -134,7 +134,7 @@ def decode_merged(line: bytes) -> tuple[Event, GroundTruth]:
 
 @dataclass(frozen=True)
 class Join:
-    """Summary of a join of the events of a window with ground truth.
+    """A summary of the join of a window's events with ground truth.
 
     Attributes:
         events: number of events.
@@ -164,7 +164,7 @@ class Join:
 
 @dataclass(frozen=True)
 class GroundTruthIndex:
-    """Ground truth of a window by id; if several records have the same id, the last one applies to all its events."""
+    """The ground truth of a window by id; the last record with an id applies to all events with this id."""
 
     by_id: Mapping[str, GroundTruth]
     superseded: int = 0
@@ -189,7 +189,7 @@ class GroundTruthIndex:
         return self.by_id.get(event_key(event))
 
     def join(self, keys: Sequence[str]) -> Join:
-        """Return the summary of a join with events, given one key per event."""
+        """Return the summary of a join with events; `keys` contains one key per event."""
         unique_keys = dict.fromkeys(keys)
         unused = [id_ for id_ in self.by_id if id_ not in unique_keys]
         return Join(
@@ -205,7 +205,7 @@ class GroundTruthIndex:
 
 
 def _documents(file: Iterable[Line]) -> Iterator[Line]:
-    """Yield the lines of a file that are not blank; the lines of a pretty-printed array become one."""
+    """Yield the lines of a file that are not blank; the lines of a pretty-printed array are joined into one."""
     lines = dropwhile(lambda line: not line.data.strip(), file)
     opening = next(lines, None)
     if opening is None:

@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"([+-]?)(?:0+(?=[0-9]))?+([0-9]++(?:\.[0-9]*+)?+|\.[0-9]++
 _LOOSE = re.compile(
     rf'("(?:[^"\\]++|\\.)*+"?)|(?<![^\s\[,:]){_NUMBER.pattern}(?![^\s\],}}])', re.IGNORECASE | re.DOTALL
 )
-"""A string of a JSON document, or one of these numbers."""
+"""A string in a JSON document, or a number that `_NUMBER` matches."""
 _WORDS: dict[str, Scalar] = {"": None, "null": None, "true": True, "True": True, "false": False, "False": False}
 """Values of unquoted cells that are neither numbers nor strings."""
 
@@ -38,7 +38,7 @@ class Body(NamedTuple):
     """A parsed body.
 
     Attributes:
-        documents: one per line of JSON Lines; one per row of a CSV, as a list of cells; one for JSON.
+        documents: the document of each line (JSON Lines), the cells of each row (CSV), or the only document (JSON).
         format: format of the body.
     """
 
@@ -47,7 +47,7 @@ class Body(NamedTuple):
 
 
 def parse_payload(payload: Payload, configured: Format) -> Body:
-    """Return the parsed body of a payload; the configured format applies unless the encoding decides.
+    """Return the parsed body of a payload in the configured format, unless the encoding implies another one.
 
     Raises:
         RecordError: `encoding`, `payload` or `not_finite`.
@@ -56,7 +56,7 @@ def parse_payload(payload: Payload, configured: Format) -> Body:
 
 
 def body_text(payload: Payload) -> str:
-    """Return the body as sent; the `encoding` field decides how to decode it, never the content type.
+    """Return the body as it was sent, decoded according to `encoding`; the content type is ignored.
 
     Raises:
         RecordError: `encoding`, if the body is not valid BASE64 or not UTF-8.
@@ -82,7 +82,9 @@ def encoding(content_type: str) -> str:
 
 
 def body_format(payload: Payload, configured: Format) -> Format:
-    """Return the format of a body: CSV if its encoding says so, else the configured format.
+    """Return the configured format of a body, unless its encoding implies another one.
+
+    The encoding CSV implies CSV. The encoding JSON implies JSON Lines if the configured format is CSV.
 
     >>> body_format(Payload("text/html", "1,2", "CSV"), "application/json")
     'text/csv'
@@ -98,7 +100,7 @@ def parse_body(text: str, format_: Format) -> Body:
     r"""Return the parsed body; blank lines are skipped, and an empty body has no document.
 
     Raises:
-        RecordError: `payload` or `not_finite`, with the line of the body.
+        RecordError: `payload` or `not_finite`, with the line number in the body.
 
     >>> parse_body('{"features":[1,2]}\n{"features":[3,4]}\n', "application/jsonlines").documents
     [{'features': [1, 2]}, {'features': [3, 4]}]
@@ -134,7 +136,9 @@ def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Seq
 
 
 def parse_number(literal: str) -> int | float | None:
-    """Return the number in a string, None if there is none; leading zeros, a plus and a bare point are accepted.
+    """Return the number in a string, None if it is not a number.
+
+    Leading zeros, a plus sign and a bare decimal point are accepted.
 
     >>> parse_number("007"), parse_number(".5"), parse_number("1e3"), parse_number("1_000"), parse_number("nan")
     (7, 0.5, 1000.0, None, None)
@@ -178,7 +182,7 @@ def _parse_cell(cell: str) -> Scalar:
 
 
 def _parse_json(text: str, number: int | None) -> Any:
-    """Return the JSON document in line `number` of a body; accept numbers in other notations than JSON's."""
+    """Return the JSON document in line `number` of a body; numbers may have any notation of `_NUMBER`."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -198,7 +202,7 @@ def _canonical(sign: str, digits: str, exponent: str | None) -> str:
 
 
 def _refuse_constants(text: str, where: str) -> None:
-    """Raise `not_finite` if a document is JSON except for NaN, Infinity or a number that exceeds a double."""
+    """Raise `not_finite` at NaN, Infinity or a number too large for a double, if the document is JSON up to there."""
 
     def refuse(constant: str) -> NoReturn:
         problem = f"{where} contains {snippet(constant)}, which is not a JSON number: {snippet(text)}"

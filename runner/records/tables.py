@@ -1,7 +1,7 @@
-"""Tables of records, and the schema on which the records of a window or dataset agree.
+"""Tables of records, and the schema of most records in a window or dataset.
 
-The schema is known after the last record only. Until then a feature has one column per kind of value, `3:number` or
-`3:string`, so that no value is lost. Scores are the columns `score0`, `score1`, …
+The schema is known only after the last record. Until then, a feature has one column per kind of its values, such as
+`3:number` and `3:string`, so that no value is lost. Scores are the columns `score0`, `score1`, …
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ORIGIN: dict[str, pl.DataType] = {
     "inference_id": pl.String(),
     "at": pl.Datetime("us", "UTC"),
 }
-"""Columns of a record's origin: line of its file, row in its payload, and the event's ids and time."""
+"""Columns of a record's origin, with their types: line in its file, row in its payload, ids and time of its event."""
 EVENT_COLUMNS = ("event_id", "inference_id", "at")
 
 
@@ -50,7 +50,7 @@ class Record(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A table of records with equal numbers of features and of scores (0 for none)."""
+    """A table of records that all have `width` features and the same number of scores (0 for none)."""
 
     width: int
     scores: int
@@ -59,11 +59,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema:
-    """Number and kinds of features, and number of scores, of most records.
+    """The number and kinds of features, and the number of scores, that most records have.
 
     Attributes:
         fields: names of the features.
-        kinds: kind of each feature, None for nulls only.
+        kinds: kind of each feature, None for a feature that is always null.
         scores: number of scores of a record, 0 if no record has any.
     """
 
@@ -77,7 +77,7 @@ class Schema:
         return self.fields.names(len(self.kinds))
 
     def problem(self, values: Sequence[Scalar], scores: int) -> tuple[str, str]:
-        """Return the rejection reason of a record that does not fit, and a message."""
+        """Return the rejection reason and the message for a record that does not fit."""
         if len(values) != len(self.kinds):
             source = "data.headers has" if self.fields.headers else "most records have"
             values_json = snippet(orjson.dumps(values))
@@ -91,7 +91,7 @@ class Schema:
 
 @dataclass(frozen=True)
 class SchemaCounter:
-    """Counts of widths, scores and kinds; the order of tables and records does not matter."""
+    """Counts of records by number of features and by number of scores, and of values by kind; order has no effect."""
 
     widths: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)
@@ -107,7 +107,7 @@ class SchemaCounter:
                 self.kinds[part.width, column.name] += len(column) - column.null_count()
 
     def schema(self, fields: Fields) -> Schema:
-        """Return the schema of most records; headers in the settings decide the number of features."""
+        """Return the schema of most records; `data.headers` defines the number of features if it is not null."""
         width = len(fields.headers) if fields.headers else _majority(self.widths) or 0
         kinds: list[Counter[str]] = [Counter() for _ in range(width)]
         for (counted_width, column), count in self.kinds.items():
@@ -121,7 +121,7 @@ def event_records(line: int, event: Event, fields: Fields) -> list[Record]:
     """Return the records of a captured invocation.
 
     Raises:
-        RecordError: if there is no request, a side is not readable, or both sides have different numbers of records.
+        RecordError: if there is no request, a payload cannot be read, or the numbers of records and scores differ.
     """
     if event.input is None:
         raise RecordError("no_input", "the request was not captured; switch on the capture of requests")
@@ -135,7 +135,7 @@ def event_records(line: int, event: Event, fields: Fields) -> list[Record]:
 
 
 def parts(rows: Iterable[Record]) -> Iterator[Part]:
-    """Yield tables of rows, one per number of features and of scores."""
+    """Yield one table of rows for each combination of number of features and number of scores."""
     groups: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
     for row in rows:
         groups[len(row.values), len(row.scores)].append(row)
@@ -150,7 +150,7 @@ def parts(rows: Iterable[Record]) -> Iterator[Part]:
 
 
 def table_part(features: pl.DataFrame) -> Part:
-    """Return the part of records that are a table already, as in Parquet.
+    """Return a part from records that already are a table, such as the content of a Parquet file.
 
     Raises:
         RecordError: `feature_type`, if a column contains neither numbers, strings nor booleans.
@@ -165,7 +165,7 @@ def table_part(features: pl.DataFrame) -> Part:
 
 
 def fitting(frame: pl.LazyFrame, schema: Schema) -> pl.LazyFrame:
-    """Return the records of a frame of the schema's width whose values have the schema's kinds.
+    """Return the records whose values have the schema's kinds; the frame must have the schema's width.
 
     The columns are `file`, those of `ORIGIN`, `feature0`, `feature1`, … and `score0`, `score1`, …
     """

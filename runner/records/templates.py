@@ -38,7 +38,7 @@ BODY_PLACEHOLDERS = (FEATURE_NAMES, RECORD_COUNT, FEATURE_COUNT)
 """Placeholders that are allowed around records."""
 
 DELIMITER = "\0"
-"""Delimiter of a column number; it occurs neither in JSON nor in a CSV of numbers."""
+"""Delimiter around a column number; neither JSON nor a CSV of numbers can contain it."""
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{[^}"]*\}|\$\w*', re.DOTALL)
 """A JSON string, or a placeholder outside strings."""
@@ -62,7 +62,7 @@ class ParsedTemplate:
     Attributes:
         key: setting with the template.
         example: a valid template.
-        root: plain data with a `Placeholder` for each placeholder.
+        root: the JSON document, with a `Placeholder` object for each placeholder.
     """
 
     key: str
@@ -101,7 +101,7 @@ class ParsedTemplate:
         return tuple(_placeholders(self.root))
 
     def check_placeholders(self, allowed: Sequence[str]) -> None:
-        """Check that all placeholders are allowed; features by name are allowed with `$features`.
+        """Check that all placeholders are allowed; `${Name}` is allowed if `$features` is.
 
         Raises:
             ValueError: with a message.
@@ -114,7 +114,7 @@ class ParsedTemplate:
         """Check that the template encodes one record.
 
         Raises:
-            ValueError: with a message, if it contains no feature, or all features twice.
+            ValueError: with a message, if it contains no feature, or repeats `$features` or `$features_kvp`.
         """
         self.check_placeholders((FEATURES, FEATURES_KVP, FEATURE_NAMES))
         if not set(self.placeholders) - {FEATURE_NAMES}:
@@ -135,12 +135,12 @@ class ParsedTemplate:
 
 @dataclass(frozen=True)
 class Template:
-    r"""An encoder of rows as requests; invalid templates are refused at construction.
+    r"""An encoder of rows as requests; its templates are checked at construction.
 
     Attributes:
         content_type: `application/jsonlines`, `application/json` or `text/csv`.
-        content_template: template of a record (JSON Lines), None for `{"features":$features}`; template of a body
-            (JSON), where `$record_count` and `$feature_count` are the shape of the request.
+        content_template: template of a record (JSON Lines), None for `{"features":$features}`; or template of a body
+            (JSON). In a body, `$record_count` and `$feature_count` are the numbers of records and features.
         record_template: template of a record (JSON).
         headers: names of the features, None for `column_0`, `column_1`, …
 
@@ -169,7 +169,7 @@ class Template:
             self._content.check_content()
 
     def bodies(self, rows: Sequence[Sequence[Scalar]]) -> list[str]:
-        """Return one body with all rows, or one body per row for a template with `$record`; none for no row.
+        """Return one body with all rows, or one body per row for a template with `$record`; no body without rows.
 
         Raises:
             ValueError: with a message, if a row has a wrong number of values or a number that is not finite.
@@ -185,7 +185,7 @@ class Template:
         return [self._body(self._separator.join(texts), len(texts), names)]
 
     def records(self, features: pl.DataFrame) -> pl.Series:
-        """Return each row's part of a body, computed column by column; it has the same bytes as in `bodies`.
+        """Return the encoding of each row in a body, computed column by column, with the same bytes as in `bodies`.
 
         Raises:
             ValueError: as `bodies`.
@@ -199,11 +199,11 @@ class Template:
         return cells.select(pl.concat_str(parts).alias("records")).to_series()
 
     def around(self, records: pl.Series, width: int) -> str:
-        """Return the body with these records of `width` features; only one record with `one_by_one`."""
+        """Return the body with encoded records of `width` features; exactly one record if `one_by_one` is true."""
         return self._body(records.str.join(self._separator).item(), len(records), self._names(width))
 
     def frame_bytes(self, count: int, width: int) -> int:
-        """Return the size of a body with `count` records, without the records and their separators."""
+        """Return the size in bytes of a body with `count` records, without the records and their separators."""
         return len(self._body("", count, self._names(width)).encode())
 
     @property
@@ -234,7 +234,7 @@ class Template:
         return self.headers or tuple(f"column_{i}" for i in range(width))
 
     def _text(self, row: Sequence[Any], names: Sequence[str]) -> str:
-        """Return a row's part of a body."""
+        """Return the encoding of a row in a body."""
         if self.content_type == CSV:
             return _csv_row(row)
         indices = {name: i for i, name in enumerate(names)}
@@ -398,7 +398,7 @@ def _check_table(features: pl.DataFrame, names: Sequence[str], content_type: str
 
 
 def _texts(column: pl.Series, write: Callable[[Scalar], str]) -> pl.Series:
-    """Return each value as `write` encodes it; polars encodes numbers equally and much faster."""
+    """Return the encoding of each value; polars encodes numbers and booleans as `write` does, but faster."""
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         exact = column.cast(pl.Float64) if column.dtype == pl.Float32 else column
         return exact.cast(pl.String).fill_null(write(None))
@@ -422,7 +422,7 @@ def _cell(value: Scalar) -> str:
 
 
 def _dumps(value: Any) -> str:
-    """Return a value as JSON, composed of the JSON of its parts; integers may exceed 64 bits."""
+    """Return a value as JSON; unlike in orjson, its integers may exceed 64 bits."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:

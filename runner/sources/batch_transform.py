@@ -1,7 +1,7 @@
 """Captures of batch transforms: manifests that list the files of records.
 
-Source of the format: `[{"prefix": "s3://…/"}, "a.csv", "b.csv"]`; for a single object the prefix is its whole key, and
-the only name is the empty string.
+Format of a manifest: `[{"prefix": "s3://…/"}, "a.csv", "b.csv"]`. In the manifest of a single object, the prefix is the
+URL of the object, and the only name is an empty string.
 """
 
 from __future__ import annotations

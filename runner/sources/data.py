@@ -1,4 +1,4 @@
-"""The section `data`: files of records, the format of files and payloads, and limits."""
+"""Settings of the section `data`: files of records, the format of files and payloads, and limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Data(PayloadFormat):
 
     Attributes:
         dataset_type: media type of `dataset` and `traffic`.
-        dataset, traffic: files of records, None where a stage needs none.
+        dataset, traffic: files of records, None if the stage needs none.
         features: JMESPath to the feature values of one record (JSON Lines) or of all records (JSON); None for CSV.
         columnar: whether `features` returns one list per feature instead of one per record (JSON).
         label: column that is not a feature (CSV, Parquet): its name, or its number from 0.

@@ -1,4 +1,4 @@
-"""A dataset: a file of records in which every record must be valid, and mini-batches of it as traffic."""
+"""Datasets, which are files of valid records, and mini-batches of their records as traffic."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Dataset:
     """A file of valid records, local or in an object store.
 
     Attributes:
-        location: the file.
+        location: path or URL of the file.
         data: format of the file.
         key: setting with the location, for messages.
         name: name of the dataset in messages.
@@ -64,7 +64,7 @@ def baseline_rows(baseline: str | Sequence[Any], data: Data) -> Sequence[Sequenc
     """Return the rows of `shap.baseline`, or None for its value `mean`.
 
     Args:
-        baseline: `mean`, the location of a file, or rows; rows may have the format of the dataset's records.
+        baseline: `mean`, the location of a file, or rows: lists of values, or records in the dataset's format.
         data: format of the dataset.
 
     Raises:
@@ -99,7 +99,7 @@ def mini_batches(features: pl.DataFrame, size: int, count: int | None, skip: int
     Args:
         features: N records.
         size: maximum number of rows per mini-batch.
-        count: total number of rows, None for no end.
+        count: total number of rows, None for mini-batches without end.
         skip: index of the first row.
 
     >>> [batch.rows["x"].to_list() for batch in mini_batches(pl.DataFrame({"x": [1, 2, 3]}), size=2, count=5)]
@@ -113,7 +113,7 @@ def mini_batches(features: pl.DataFrame, size: int, count: int | None, skip: int
 
 
 def rescaled(features: pl.DataFrame, factors: Mapping[str, float]) -> pl.DataFrame:
-    """Return features with the numbers of some features multiplied, as after a change of unit.
+    """Return features, some of them multiplied by a factor, as after a change of unit.
 
     Raises:
         SettingsError: if a feature is unknown or not numeric.

@@ -35,7 +35,7 @@ MAX_PATTERNS = 8
 SAMPLE_LINES = 64
 """Number of lines from which a pattern is inferred."""
 MIN_LINES = 2_000
-"""Number of lines from which the fast reader saves time."""
+"""Minimum number of lines for which the fast reader saves time."""
 BLOCK_ROWS = 2**16
 """Number of lines per table."""
 
@@ -49,7 +49,7 @@ class CaptureFile:
         name: name of the file in rejections.
         fields: locations of features and scores.
         window: period of the events that are read.
-        own: whether lines without a valid time belong to the window, as in the folders of its own hours.
+        own: whether the folder of the file is an hour of the window; lines without a valid time then count as events.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class CaptureFile:
         self._read_lines(self._lines(pending), collector)
 
     def _infer_pattern(self, pending: NDArray[np.uint32] | None, min_lines: int) -> LinePattern | None:
-        """Return a pattern of the pending lines, None if there is none or the lines are few."""
+        """Return a pattern of the pending lines, None if there is none or there are fewer than `min_lines` lines."""
         if pending is not None and len(pending) < min_lines:
             return None
         sample = [line.data for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
@@ -82,7 +82,7 @@ class CaptureFile:
         return self.path.stat().st_size * len(sample) / max(1, sum(map(len, sample)))
 
     def _lines(self, pending: NDArray[np.uint32] | None) -> Iterator[Line]:
-        """Yield the lines with pending numbers; None stands for all lines."""
+        """Yield the lines whose numbers are pending; None means that all lines are pending."""
         lines = storage.read_lines(self.path, self.name)
         if pending is None:
             yield from lines
@@ -144,7 +144,7 @@ class CaptureFile:
 
 
 def _blocks(path: Path, pattern: LinePattern) -> Iterator[pl.DataFrame]:
-    """Yield tables of the values of a file's lines, and of whether each line fits a pattern."""
+    """Yield tables of the lines of a file: their numbers, their values, and whether they fit the pattern."""
     lines = pl.scan_csv(
         path,
         has_header=False,
@@ -187,7 +187,7 @@ class EndpointSource:
     Attributes:
         kind: `endpoint`.
         root: folder with the folders of hours.
-        neighbours: number of hours before and after the window whose folders are searched for events of the window.
+        neighbours: number of hours before and after the window; events of the window are also read from their folders.
     """
 
     kind: Literal["endpoint"]
@@ -226,7 +226,7 @@ class MergedReader:
     data: Data
 
     def quality(self, window: Window, names: tuple[str, ...]) -> Quality | str | None:
-        """Return the model's performance in a window, a message if it is unknown, or None without merged files.
+        """Return the model's performance in a window, a message if it is unknown, or None without merged events.
 
         Args:
             window: period of the events.

@@ -24,7 +24,7 @@ from runner.storage import File
 from runner.types import NO_OTHER_KEYS, Location
 
 BLOCK_ROWS = 2**14
-"""Number of records that are read before they become a table."""
+"""Number of records that are read before they are collected as a table."""
 SAVED = "features"
 """Column of the features in tables that `stage=capture` saves."""
 
@@ -37,7 +37,7 @@ class DataFile:
         path: local path of the content.
         name: name of the file in rejections.
         data: format of the file.
-        labelled: whether the records contain the label column; otherwise a column number as `data.label` is ignored.
+        labelled: whether the records contain the label column; if not, a column number in `data.label` is ignored.
     """
 
     path: Path
@@ -87,7 +87,7 @@ class DataFile:
                     collector.reject(Rejection(self.name, number, error.kind, f"{position}{error}", snippet(values)))
 
     def _documents(self, format_: Format) -> Iterator[list[Line]]:
-        """Yield the lines of each independent part: a line, a CSV row (quoted cells may span lines), or the file."""
+        """Yield the lines to parse together: one line, one CSV row (quoted cells may span lines), or the whole file."""
         if format_ == "application/json":
             yield [Line(self.name, 1, self.path.read_bytes().removeprefix(BOM_UTF8))]
             return
@@ -200,7 +200,7 @@ class FileSource:
     __pydantic_config__ = NO_OTHER_KEYS
 
     def folders(self, window: Window) -> list[str]:  # noqa: ARG002  the same for every window
-        """Return the file."""
+        """Return the location of the file."""
         return [self.path]
 
     def files(self, window: Window) -> list[File]:  # noqa: ARG002

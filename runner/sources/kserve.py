@@ -42,7 +42,7 @@ class KserveSource:
     root: Location
 
     def folders(self, window: Window) -> list[str]:  # noqa: ARG002
-        """Return the folder."""
+        """Return the root folder."""
         return [self.root]
 
     def files(self, window: Window) -> list[File]:  # noqa: ARG002
@@ -62,7 +62,7 @@ class KserveSource:
 
 
 def _pairs(files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]:
-    """Yield both sides of each invocation, or its only side."""
+    """Yield the request and response of each invocation, or only the one that was logged."""
     incomplete: dict[str, _Pair] = {}
     for line, side in _sides(files, collector):
         if side.is_request in incomplete.get(side.id, {}):

@@ -1,6 +1,6 @@
 """The protocol of sources, the collector of their records, the reader of a window, and samples of its records.
 
-A sample contains the same records for any division into files and lines.
+The division of records into files and lines does not change which records a sample contains.
 
 Array letter: N records.
 """
@@ -38,7 +38,7 @@ REJECTION_BYTES = 2**23
 
 
 def sampled(captured: Captured, size: int | None) -> Captured:
-    """Return a sample of at most `size` records in their order, None for all records.
+    """Return a sample of at most `size` records in their original order, or all records if `size` is None.
 
     The sample consists of the records with the smallest hashes.
     """
@@ -53,7 +53,7 @@ def selected(captured: Captured, rows: NDArray[np.intp]) -> Captured:
 
 
 def hash_order(features: pl.DataFrame) -> NDArray[np.intp]:
-    """Return the indices of records in the order of their hashes, which is the same for the same records.
+    """Return the indices that sort records by hash; the sorted records do not depend on the original order.
 
     Duplicates have different hashes, so that each content is sampled in proportion to its frequency.
     """
@@ -62,7 +62,7 @@ def hash_order(features: pl.DataFrame) -> NDArray[np.intp]:
 
 
 def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return for each key the number of equal keys before it."""
+    """Return the number of equal keys before each key."""
     sorted_N = keys_N.argsort(kind="stable")
     index_N = np.arange(len(keys_N), dtype=np.uint64)
     differs_N = np.diff(keys_N[sorted_N], prepend=0) != 0
@@ -72,13 +72,15 @@ def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class RecordCollector:
-    """Collects the records and rejections of a window or dataset; a context manager that removes all files at its end.
+    """A collector of the records and rejections of a window or dataset.
+
+    It is a context manager, which deletes its temporary files at the end.
 
     Attributes:
-        events: number of lines (of a dataset: records) in the window.
-        outside: number of lines outside the window.
+        events: number of events in the window, or of records in data files, including rejected ones.
+        outside: number of events outside the window.
         probes: number of calls that shapwatch made itself.
-        names: names of the features in the file, None if there are none.
+        names: names of the features in the file, None if the file contains no names.
     """
 
     def __init__(self, fields: Fields, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -190,22 +192,22 @@ class Source(Protocol):
         ...
 
     def files(self, window: Window) -> list[File]:
-        """Return the files that may contain records of a window, by name."""
+        """Return the files that may contain records of a window, sorted by name."""
         ...
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
-        """Collect the records of a window, and the rejections, from files."""
+        """Collect the records and rejections of a window from files."""
         ...
 
 
 @dataclass(frozen=True)
 class WindowReader:
-    """Reads the records of a window from a source.
+    """A reader of the records of a window from a source.
 
     Attributes:
-        source: where the files are.
-        data: format of the records; `max_records` and `max_rejected_share` are limits of a window.
-        track: shows progress.
+        source: source of the files.
+        data: format of the records, and limits of a window (`max_records`, `max_rejected_share`).
+        track: function that shows progress.
     """
 
     source: Source
@@ -221,7 +223,7 @@ class WindowReader:
             yield sampled(collector.captured([file.name for file in files]), self.data.max_records)
 
     def check(self, captured: Captured, window: Window) -> None:
-        """Check that a window has valid records, and few rejected ones.
+        """Check that a window has valid records, and not too many rejected ones.
 
         Raises:
             NoData: if no event was captured in the window.
