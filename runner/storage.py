@@ -224,7 +224,7 @@ def local_copy(location: str) -> Iterator[Path]:
     Raises:
         StorageError: if an object cannot be read, a local path is not a regular file, or gzip data is truncated,
             corrupt or too large.
-        OSError: if a local file does not exist, or the disk is full.
+        OSError: if a local file cannot be read, or the disk is full.
     """
     with ExitStack() as stack:
         path = Path(location)

@@ -285,7 +285,7 @@ def spans(sizes_N: NDArray[np.int64], max_bytes: int, max_rows: int) -> list[tup
 
 
 class LocalEndpoint:
-    """A model served by a child process, started at the first prediction and stopped on leaving the context.
+    """A model served by a child process, which starts at the first use and stops at the end of the context.
 
     The child exits when its standard input closes, so it never outlives this process, even after SIGKILL.
     """

@@ -154,7 +154,7 @@ def decode_cloudevent(line: bytes) -> Side:
 
 
 def pair_cloudevents(request: Side, response: Side | None) -> Event:
-    """Return the event of a request and its response; its output is None if there is no response.
+    """Return the event of a request and its response; the event's output is None without a response.
 
     Raises:
         RecordError: `not_a_capture`, if the request's time is not valid.

@@ -29,7 +29,7 @@ def compiled(expression: str) -> ParsedResult:
     """Return a compiled JMESPath expression.
 
     Raises:
-        ValueError: with a message, if the expression is malformed or calls an unknown function.
+        ValueError: if the expression is malformed or calls an unknown function.
     """
     try:
         parsed = jmespath.compile(expression)

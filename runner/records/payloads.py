@@ -100,7 +100,7 @@ def parse_body(text: str, format_: Format) -> Body:
     r"""Return the parsed body; blank lines are skipped, and an empty body has no document.
 
     Raises:
-        RecordError: `payload` or `not_finite`, with the line number in the body.
+        RecordError: `payload` or `not_finite`, with the line or row in the body.
 
     >>> parse_body('{"features":[1,2]}\n{"features":[3,4]}\n', "application/jsonlines").documents
     [{'features': [1, 2]}, {'features': [3, 4]}]

@@ -201,7 +201,7 @@ class EndpointSource:
         return [storage.join(self.root, folder) for folder in storage.hour_folders(window)]
 
     def files(self, window: Window) -> list[File]:
-        """Return the capture files of the window's hours and their neighbours."""
+        """Return the capture files of the window's hours and of the neighbouring hours."""
         around = Window(window.start - self.neighbours * HOUR, window.end + self.neighbours * HOUR)
         return storage.list_hours(self.root, around, (".jsonl", ".jsonl.gz"))
 
