@@ -26,7 +26,7 @@ DIALECT = re.compile(
 PROSE = ("runner", "tests", "benchmarks", "conf", "docs", "reports_templates", "examples", "shapwatch", ".github")
 SUFFIXES = {".py", ".md", ".yaml", ".j2", ".typ", ".txt", ".json"}
 EXEMPT = {"benchmarks/house.py"}
-"""Contains the list."""
+"""Files that are not searched: they contain the list of words."""
 
 
 @dataclass(frozen=True)

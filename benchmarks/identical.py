@@ -47,7 +47,7 @@ def run(checkout: Path, root: Path, *overrides: str) -> None:
 
 
 def label(root: Path) -> None:
-    """Write a true label for each captured event, by its id."""
+    """Write a ground truth record for each captured event, with the ID of the event."""
     for captures in sorted((root / "capture").rglob("*.jsonl")):
         endpoint, _variant, *hour = captures.relative_to(root / "capture").parent.parts
         labels = root / "ground-truth" / endpoint / Path(*hour) / "labels.jsonl"
@@ -61,7 +61,7 @@ def label(root: Path) -> None:
 
 
 def play(checkout: Path, root: Path, overrides: tuple[str, ...]) -> None:
-    """Replay traffic, compute the reference, monitor an hour of ordinary and of rescaled traffic, merge labels."""
+    """Replay and monitor an hour of traffic with a reference; run quickstart and merge if the experiment has them."""
     run(checkout, root, *overrides, *TRAFFIC)
     run(checkout, root, *overrides, "stage=baseline")
     run(checkout, root, *overrides, "stage=monitor", HOUR)
@@ -80,7 +80,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Compare, print a line for each run, and return the exit code."""
+    """Compare the files of each run, print a line for each, and return the exit code."""
     parser = argparse.ArgumentParser(description="Compare the files of this checkout with those of a commit.")
     parser.add_argument("--base", default="af4a976")
     parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))

@@ -48,7 +48,7 @@ NAMED = [
     (values.FeatureName, "feature name"),
     (Duration, "ISO 8601 duration"),
 ]
-"""Types of settings whose bounds do not describe them."""
+"""Types of settings with their descriptions, for types that bounds do not describe."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def types_of(group: str) -> dict[str, list[str]]:
 
 
 def _merged(entries: list[tuple[str, str]], total: int) -> str:
-    """Return values by option as one cell; only the value if all options have the same."""
+    """Return the values of options as one table cell; options are named only if their values differ."""
     by_value: dict[str, list[str]] = {}
     for option, value in entries:
         by_value.setdefault(value, []).append(option)

@@ -4,8 +4,8 @@ The packages, from top to bottom; imports only go down:
 
 * `cli` runs one stage and returns an exit code; `config` composes and validates the settings, and builds the stage.
 * `stages` contains the commands, `monitors` the execution of a monitor and the analysis of its records.
-* `models`, `sources`, `publish`, `report`, `scheduling`, `serving` and `results` connect to model endpoints, captures,
-  sinks, pages, schedules, clients and directories.
+* `models`, `sources`, `publish`, `report`, `scheduling`, `serving` and `results` connect to the outside, in this
+  order: model endpoints, captures, sinks, report files, schedules, clients and result directories.
 * `records`, `explain` and `drift` are the core: pure functions of arrays and tables.
 * `domain` contains the types that all packages share, `protocols` the interfaces between them, `errors` the errors.
 

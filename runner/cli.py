@@ -2,8 +2,8 @@
 
 Logs and progress go to standard error: readable on a terminal, JSON lines otherwise.
 
-Exit codes: 0 completed (violations included: the status reports them), 1 a bug in shapwatch, 2 invalid input or a
-failed execution, 130 interrupted.
+Exit codes: 0 completed, with or without violations; 1 a bug in shapwatch; 2 invalid input or a failed execution;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ CONF = resource("conf")
 ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-"""Environment of the linear algebra libraries: more threads add in another order and would change results."""
+"""Environment of the linear algebra libraries; with more threads, the order of additions and the results change."""
 
 WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"}
 """Hydra's options that take a value."""
 VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
-"""Beginning of an override of a key in a section."""
+"""Pattern of the beginning of an override of a key in a section."""
 REQUIRED = re.compile(r"^(\w+): \?\?\?", re.MULTILINE)
-"""Pattern of a key in an option file that has no default."""
+"""Pattern of a key without default in an option file."""
 LOG_INTERVAL_SECONDS = 10.0
 """Minimum time in seconds between two log lines about progress."""
 CONTEXT_KEYS = ("execution", "schedule")
@@ -89,13 +89,13 @@ def main() -> NoReturn:
 
 
 def exit_code(task: Callable[[], int]) -> int:
-    """Prepare the process, run a task that returns an exit code, and handle an interruption."""
+    """Prepare the process, run a task, and return its exit code, or `INTERRUPTED` after an interruption."""
     os.environ |= ONE_THREAD  # read when numpy is loaded
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as on Ctrl-C
-    atexit.register(gc.freeze)  # the last garbage collection would take a quarter of a second
+    atexit.register(gc.freeze)  # avoids the last garbage collection, which takes 0.25 s
     try:
         return task()
     except KeyboardInterrupt:

@@ -46,7 +46,7 @@ EXPECTED = {
     "string_type": "a string",
     "tuple_type": "a list",
 }
-"""Allowed values by pydantic's type of error, with placeholders for its context."""
+"""Descriptions of the allowed values by pydantic's type of error; placeholders refer to the error's context."""
 
 
 def format_errors(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
@@ -100,7 +100,7 @@ def _problem(key: str, detail: Mapping[str, Any], raw: Any) -> str:
 
 
 def _message(detail: Mapping[str, Any]) -> str:
-    """Return the allowed values, or the text of a validator of shapwatch."""
+    """Return the allowed values, or the message of a validator of shapwatch."""
     if detail["type"] in EXPECTED:
         expected = EXPECTED[detail["type"]].format(**detail.get("ctx", {}))
         return "expected " + re.sub(r"<[^:<>]*: (.*?)>", r"\1", expected)  # values of enums
@@ -116,7 +116,7 @@ def _got(key: str, value: Any) -> str:
 
 
 def _nearest(key: str, raw: Any) -> str:
-    """Return a hint at the closest known key."""
+    """Return a hint: the most similar known key, or else all keys of the section."""
     known = [path for path in _leaves(raw) if path != key]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     if near:
@@ -158,7 +158,7 @@ def validate(config: DictConfig) -> Settings:
 
 
 def snapshot(config: DictConfig) -> str:
-    """Return the resolved configuration as YAML that loads unchanged, without credentials in URLs."""
+    """Return the resolved configuration as YAML without secrets in URLs; loading it does not change its values."""
     values: Any = _literal(OmegaConf.to_container(config, resolve=True))
     for group, key in (("model", "url"), ("model", "endpoint_url"), ("stage", "url")):
         if isinstance(values[group].get(key), str):
@@ -223,7 +223,7 @@ def declaration(settings: Settings, snapshot: str) -> Declaration:
 
 
 def _changes(timetable: dict[str, object]) -> dict[str, object] | None:
-    """Return the timetable settings of the command line; None if it, or an experiment, chooses another timetable."""
+    """Return the timetable settings in overrides; None if overrides or an experiment choose another timetable."""
     from runner.config import hydra
 
     matches = [re.match(r"[+~]*schedule(?:\.(\w+))?=", override) for override in hydra.overrides()]
@@ -236,7 +236,7 @@ def _changes(timetable: dict[str, object]) -> dict[str, object] | None:
 
 
 def _without_stage(snapshot: str) -> str:
-    """Return the settings that all executions of a schedule share; an execution has no schedule."""
+    """Return the settings that all executions of a schedule share, without stage and schedule."""
     config = {key: value for key, value in OmegaConf.create(snapshot).items() if key != "stage"}
     return OmegaConf.to_yaml(OmegaConf.merge(config, {"schedule": None}))
 
@@ -253,7 +253,7 @@ def execution_settings(snapshot: Snapshot, execution: ExecutionRecord) -> str:
 
 
 def results_retention(snapshot: Snapshot) -> timedelta | None:
-    """Return the time after which results of a schedule are removed; None never removes them."""
+    """Return the time after which results of a schedule are removed; None if they are never removed."""
     text = OmegaConf.select(OmegaConf.create(snapshot.settings), "monitor.keep")
     return parse_duration(text) if text else None
 

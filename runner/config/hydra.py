@@ -30,11 +30,11 @@ FOR_HYDRA = re.compile(r"-|[+~]*hydra[./]")
 QUOTED = """'data.score="predictions[*].score"'"""
 
 Task = Callable[[DictConfig], int]
-"""Runs one composed configuration and returns the exit code."""
+"""Function that runs one composed configuration and returns the exit code."""
 
 
 class TaskError(Exception):
-    """Carries an error of a task through Hydra: it is the cause of this one."""
+    """Wrapper that passes an error of a task through Hydra; its `__cause__` is that error."""
 
 
 def launch(task: Task, conf: Path) -> int:
@@ -71,15 +71,15 @@ def _problem(error: Exception) -> str:
             return f"{group}={option}: no such option; expected one of {', '.join(options)}"
         case HydraException(__cause__=ConfigKeyError(full_key=key) | ConfigAttributeError(full_key=key)):
             return f"{key}: no such key"
-    texts = [str(each).partition("\n\n")[0] for each in (error, error.__cause__) if each]  # a search path follows
+    texts = [str(each).partition("\n\n")[0] for each in (error, error.__cause__) if each]  # the rest is a search path
     return "\n".join(texts).replace("'++", "'").replace("\n", "\n  ")
 
 
 def _launch(task: Callable[[DictConfig], None], conf: Path) -> None:
-    """Compose and run.
+    """Compose the configuration, and run the task.
 
-    Hydra's own command line composes everything twice, first to find out whether there is a sweep. It is used for
-    options, sweeps, and error messages alone.
+    Hydra's own command line composes each configuration twice, the first time to find out whether there is a sweep.
+    Therefore it is used only for options, sweeps and error messages.
     """
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         config = _single(sys.argv[1:])
@@ -87,9 +87,9 @@ def _launch(task: Callable[[DictConfig], None], conf: Path) -> None:
             _run(task, config)
             return
     if sys.version_info >= (3, 14):
-        # argparse checks help texts since 3.14, and Hydra 1.3 has one it does not accept (facebookresearch/hydra#3121)
+        # Since Python 3.14, argparse checks help texts, and rejects one of Hydra 1.3 (facebookresearch/hydra#3121)
         argparse.ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are handed on instead of printed
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     hydra.main(config_path=str(conf), config_name="config", version_base="1.3")(task)()
 
 
@@ -105,7 +105,7 @@ def _single(given: list[str]) -> DictConfig | None:
 
 
 def _run(task: Callable[[DictConfig], None], config: DictConfig) -> None:
-    """Run the task without Hydra's own settings; `HydraConfig` provides them meanwhile."""
+    """Remove Hydra's own settings from the configuration, and run the task; `HydraConfig` provides them meanwhile."""
     provider = HydraConfig.instance()
     before = provider.cfg
     provider.set_config(config)
@@ -123,7 +123,7 @@ def overrides() -> list[str]:
 
 
 def composed(experiment: str) -> DictConfig:
-    """Return the configuration of another experiment with the other overrides of this command line.
+    """Return the configuration of another experiment, with all other overrides of this command line.
 
     Raises:
         SettingsError: if it cannot be composed.
@@ -136,9 +136,9 @@ def composed(experiment: str) -> DictConfig:
 
 
 def member(config: DictConfig) -> Member | None:
-    """Return the member of the sweep that this run is, None without a sweep, and give its results their own folder.
+    """Return this run as a member of its sweep, and set a separate folder for its results; None without a sweep.
 
-    An override of the results' folder takes precedence; members would overwrite each other's results otherwise.
+    In a common folder, members would overwrite each other's results. An override of the folder takes precedence.
     """
     job = HydraConfig.get()
     if job.mode != RunMode.MULTIRUN:
@@ -160,5 +160,5 @@ class SweepTable(Callback):
         from runner.config.sweep import conclude
 
         message, code = conclude(Path(config.hydra.sweep.dir))
-        print(message, flush=True)  # noqa: T201  the command line's last word
+        print(message, flush=True)  # noqa: T201  output of the command line
         sys.exit(code)

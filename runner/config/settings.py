@@ -85,7 +85,8 @@ class Shap(EstimatorSettings):
 
     Attributes:
         baseline: rows whose values replace those of masked features.
-        precision: probability that the verdict on a sample of records is that on all; None for all records.
+        precision: required probability that a sample of records and all records have the same verdict; None explains
+            all records.
         save_local_shap_values: whether result directories contain the local attributions.
     """
 
@@ -97,7 +98,7 @@ class Shap(EstimatorSettings):
         """Check that settings do not contradict each other.
 
         Raises:
-            ValueError: if a setting has no effect, or is not supported, with another one.
+            ValueError: if a setting has no effect or is not supported in combination with another one.
         """
         if self.num_clusters is not None and self.baseline != "mean":
             raise ValueError("num_clusters: replaces shap.baseline=mean; set only one of them")

@@ -1,6 +1,7 @@
 """The table of a sweep: one row per member, as a CSV file and as a page with a chart.
 
-Each member writes its result into its own folder, in whatever process it runs; the table is built from these results.
+Each member writes its result into its own folder, since members may run in several processes. The table is built from
+these results.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ class MemberRow:
         ndcg: nDCG of the worst label, against the reference or else against the best member; None if undefined.
         exact: whether its attributions have no sampling error.
         values: global attributions by label and feature; empty without an analysis.
-        error: root mean square difference of its global attributions from the best member; None if not comparable.
-        best: whether the other members are compared with this one.
+        error: root mean square difference between the global attributions of this and the best member; None if not
+            comparable.
+        best: whether this is the best member, with which the others are compared.
     """
 
     member: int
@@ -114,7 +116,7 @@ def conclude(folder: Path) -> tuple[str, int]:
         A message with the paths of the table, and the highest exit code of a member.
 
     Raises:
-        ReportError: if the template or the chart is wrong.
+        ReportError: if the template or the chart is invalid.
     """
     rows = compare(list(members(folder)))
     put(folder / CSV, as_csv(rows).encode())
@@ -166,9 +168,10 @@ def _values(path: Path) -> dict[tuple[str, str], float]:
 
 
 def compare(rows: Sequence[MemberRow]) -> list[MemberRow]:
-    """Return the rows with their error against the best member that differs in `BUDGET` alone.
+    """Return the rows with their errors against the best comparable member.
 
-    The best member is an exact one, or else the one that sent the most rows to the model.
+    Members are comparable if they differ only in the settings of `BUDGET`. The best one is exact; if none is, it is the
+    one that sent the most rows to the model.
     """
     compared = []
     for row in rows:
@@ -186,7 +189,7 @@ def _compare(row: MemberRow, best: MemberRow) -> MemberRow:
 
 
 def _lowest_ndcg(best: Mapping[tuple[str, str], float], values: Mapping[tuple[str, str], float]) -> float:
-    """Return the nDCG of the order of features against the best member's, for the label where it is lowest."""
+    """Return the nDCG of the feature ranking against that of the best member; the lowest value of all labels."""
     ndcgs = []
     for label in dict.fromkeys(label for label, _ in best):
         keys = [key for key in best if key[0] == label]
@@ -212,7 +215,7 @@ def as_page(rows: Sequence[MemberRow]) -> str:
     """Return the table as a page, with a chart if errors are known.
 
     Raises:
-        ReportError: if the template or the chart is wrong.
+        ReportError: if the template or the chart is invalid.
     """
     from markupsafe import Markup
 

@@ -206,7 +206,7 @@ class Wiring:
         return Schedules(stage, self._ledger, self.settings.monitor.name, declared, _now)
 
     def _backfill(self, stage: BackfillStage) -> Backfill:
-        """Return a backfill; it runs windows in order if the alert level depends on previous windows."""
+        """Return a backfill; it runs one window after another if alert levels depend on previous windows."""
         workers = stage.workers if self.settings.drift.evaluation_period == 1 else 1
         return Backfill(
             settings=stage,

@@ -92,7 +92,7 @@ class Findings:
         captured: analysed records; a sample if the analysis did not need all of them.
         explanation, comparison: sections of the manifest.
         documents: documents by file name.
-        local_files: context manager that opens large documents by file name; they are temporary until written.
+        local_files: context manager that yields large documents as open temporary files, by file name.
         attributions, drift: global attributions and drift statistics for the report.
         ndcg: nDCG by label.
     """
@@ -112,7 +112,7 @@ class Findings:
 
 
 class Analysis(Protocol):
-    """The analysis that a monitor makes of each window, such as `AttributionAnalysis`."""
+    """Interface of the analysis of a window, such as `AttributionAnalysis`."""
 
     def prepare(self, slot: ExecutionSlot) -> Callable[[Captured, Stopwatch], Findings]:
         """Read the reference of a window, and return the function that analyses its records.
@@ -151,7 +151,7 @@ class Monitor:
 
         Args:
             window: window to analyse.
-            scheduled: scheduled time in UTC; None for the first full hour after the window.
+            scheduled: scheduled time in UTC; None for the first full hour at or after the end of the window.
         """
         at = scheduled or window.scheduled
         slot = ExecutionSlot(window, at, directory.execution_directory(self.root, self.endpoint, self.name, at))
@@ -246,7 +246,7 @@ class Monitor:
         stopwatch: Stopwatch,
         findings: Findings | None = None,
     ) -> list[str]:
-        """Write the result and the index of all executions, and return the notes."""
+        """Write the result and the index page of the monitor, and return the notes."""
         shown = (findings.attributions, findings.drift) if findings else (None, None)
         written = self.writer.write(slot.target, manifest, files, stopwatch, *shown)
         return [*written.notes, *self.writer.report.put_index(self.root / self.endpoint / self.name)]
@@ -281,7 +281,7 @@ class Monitor:
 
 
 def _claim(slot: ExecutionSlot) -> None:
-    """Check that the directory is free, or contains an execution over the same window."""
+    """Check that the directory contains only files of executions, and no finished execution over another window."""
     directory.claim(slot.target)
     stored = manifest_file.stored_window(slot.target)
     if manifest_file.is_finished(slot.target) and stored not in {None, slot.window}:
@@ -289,12 +289,12 @@ def _claim(slot: ExecutionSlot) -> None:
 
 
 def _rejected(captured: Captured) -> dict[str, IO[bytes]]:
-    captured.rejections.seek(0)  # an earlier attempt to write it may have failed
+    captured.rejections.seek(0)  # a failed attempt to write the result may have read the file
     return {REJECTED: captured.rejections} if captured.rejected else {}
 
 
 def rejection_notes(captured: Captured) -> list[str]:
-    """Return the number of rejected records for each reason, with an example."""
+    """Return a note for each rejection reason: the number of rejected records, and an example."""
     counts = captured.rejected
     total = captured.records + sum(counts.values())
     return [

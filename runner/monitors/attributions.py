@@ -52,7 +52,7 @@ class Context:
     """Inputs of the analysis of a window, the same for samples of any size.
 
     Attributes:
-        order_N: row numbers in the order of explanation; None explains the records in their own order.
+        order_N: row indices in the order of explanation; None for the order of the captures.
         reexplained: attributions of the canary records by the current model; None without canary records.
         past: earlier executions, oldest first.
     """
@@ -67,7 +67,7 @@ class Context:
     past: Sequence[HistoryPoint]
 
     def records(self, rows: slice) -> pl.DataFrame:
-        """Return the features of records in the order of explanation."""
+        """Return the features of the records at these positions in the order of explanation."""
         return self.features[rows] if self.order_N is None else self.features[self.order_N[rows]]
 
     def captured_records(self, count: int) -> Captured:
@@ -90,10 +90,11 @@ class AttributionAnalysis:
     """Analysis of the attributions of a window.
 
     Attributes:
-        reference: directory written by baselining, or an analysis.json; `strftime` codes stand for the window's start.
+        reference: path of a baselining directory or an analysis.json; `strftime` codes are replaced by the window's
+            start.
         policy: thresholds and tests of the verdict.
         stopping: rule that decides when enough records are explained.
-        merged: reader of captures merged with ground truth, for the performance of the model.
+        merged: reader of captures merged with ground truth, to measure the performance of the model.
         save_local_shap_values: whether the local attributions are saved as CSV, with the origin of each record.
     """
 
@@ -114,7 +115,7 @@ class AttributionAnalysis:
         return partial(self._analyse, slot, reference)
 
     def canary_features(self, reference: Reference) -> pl.DataFrame | None:
-        """Return the stored records that each execution explains again, or None without them."""
+        """Return the features of the canary records, or None without canary records."""
         if reference.sample is None or not self.policy.canary_rows:
             return None
         return canaries(reference.sample, self.policy.canary_rows).features

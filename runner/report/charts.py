@@ -21,15 +21,15 @@ from runner.report.templates import Templates
 CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
 FONT = re.compile(r'font-family="[^"]*"')
 PDF_FONT = "Libertinus Serif"
-"""Font embedded in the PDF; narrower than the font of the layout."""
+"""Font of the charts in the PDF; narrower than the font for which the renderer places the text."""
 MOST_WINDOWS = 12
-"""Windows in the table of the timeline."""
+"""Maximum number of windows in the table of the timeline."""
 MOST_POINTS = 200
-"""Features in the chart of effects and significance."""
+"""Maximum number of features in the chart of size and significance of changes."""
 MOST_DISTRIBUTIONS = 5
-"""Features with histograms."""
+"""Maximum number of features with histograms."""
 MOST_REFERENCE_CHARTS = 6
-"""Labels of a reference that have a chart."""
+"""Maximum number of labels of a reference with a chart."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Figure:
         sentence: description.
         data: rows of the specification's data.
         table: numbers of the chart; None if other tables contain them.
-        folded: whether the table is folded.
+        folded: whether the page shows the table collapsed.
     """
 
     id: str
@@ -71,7 +71,7 @@ class Drawing(Figure):
 
 @dataclass(frozen=True)
 class WindowRow:
-    """Results of a window in the table of the timeline; a figure is None if it is unknown."""
+    """Results of a window in the table of the timeline; unknown numbers are None."""
 
     end: str
     status: str
@@ -90,7 +90,7 @@ def comparison_figures(label: Label, significance: float, material: float | None
         label: the label.
         significance: the significance level of the tests; unused for a label without tests.
         material: the attribution shift from which a change is material; None if unknown.
-        most: the number of features in the chart of ranks.
+        most: the maximum number of features in the chart of ranks.
     """
     if label.result:
         yield _quadrant(label, significance, material)
@@ -142,7 +142,7 @@ def _histograms(label: Label) -> Iterator[Figure]:
 
 
 def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
-    """Yield the chart of the last windows, given oldest first; none for a single window."""
+    """Yield the timeline of windows, given oldest first; yield nothing for fewer than two windows."""
     if len(points) < 2:
         return
     sentence = (
@@ -170,7 +170,7 @@ def _window_row(point: HistoryPoint) -> WindowRow:
 
 
 def reference_figures(labels: Sequence[Label], most: int) -> Iterator[Figure]:
-    """Yield the charts of the labels of a reference, with the `most` largest features."""
+    """Yield a chart for each of the first labels of a reference, with the `most` largest features."""
     for i, label in enumerate(labels[:MOST_REFERENCE_CHARTS]):
         shown = largest(label.features, most)
         sentence = _hidden(f"Global attributions for {label.name}", len(label.features) - len(shown))
@@ -187,7 +187,7 @@ def _pick(features: Sequence[Feature], *keys: str) -> tuple[dict[str, Any], ...]
 
 
 def format_time(at: datetime) -> str:
-    """Return a time in UTC for people, without its unit.
+    """Return a UTC time as a readable string, without seconds and time zone.
 
     >>> format_time(utc("2026-01-05T10:00:00Z"))
     '2026-01-05 10:00'
@@ -220,7 +220,7 @@ def with_pdf_font(svg: str) -> str:
 def svg(specification: Mapping[str, Any], prefix: str, file: Path) -> str:
     """Render a specification with data as SVG.
 
-    The renderer numbers clip paths over the life of the process; here they start at 0.
+    The renderer numbers clip paths consecutively over all charts of the process. Here they are renumbered from 0.
 
     Args:
         specification: the specification with data.

@@ -93,12 +93,12 @@ class Page:
     Attributes:
         agg_method: aggregation of local attributions; empty for a failed execution.
         sentence: verdict in a sentence.
-        doubt: failed health checks; empty if none failed.
+        doubt: sentence on the failed health checks; empty if none failed, or without a comparison.
         advice: recommended actions.
-        facts: names and values.
+        facts: names and values of facts, such as window and status.
         top_changes: features with the largest changes; None without a comparison.
         heading: heading of the sections.
-        labels: sections, the most urgent label first.
+        labels: sections by label, the most urgent first.
         labels_left_out: number of further labels that are not shown.
         most_rows: maximum number of features per label.
         segments: results by segment; None without segments.
@@ -146,7 +146,7 @@ def page(
         manifest: the manifest.json.
         analysis: the analysis.json; None for a failed execution.
         drift: the drift.json; None without a comparison.
-        most_bars: the number of features in a chart.
+        most_bars: the maximum number of features in a chart.
     """
     comparison, explanation = manifest.comparison, manifest.explanation
     ranking, result = comparison.verdict if comparison else None, drift.result if drift else None
@@ -180,7 +180,7 @@ def page(
 
 
 def state(headline: str) -> State:
-    """Return the state of a headline; a headline of another version is a warning."""
+    """Return the state of a headline; an unknown headline, from another version, is a warning."""
     return STATES[Headline(headline)] if headline in set(Headline) else State.WARNING
 
 
@@ -228,7 +228,7 @@ def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str
 
 
 def _top_changes(labels: Sequence[Label], agg_method: str) -> TopChanges | None:
-    """Return the table of the most urgent label, or None without a comparison."""
+    """Return the top changes of the most urgent label, or None without a comparison."""
     if not labels or not labels[0].is_compared:
         return None
     table = sections.top_changes_table(labels[0].top_changes, agg_method)

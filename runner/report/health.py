@@ -16,11 +16,11 @@ from runner.results.manifest import CaptureCounts, DatasetCounts, Explanation, M
 PARITY_TOLERANCE = 1e-6
 """Largest difference of captured and recomputed scores that is not a failure."""
 SHORT_HASH = 12
-"""Characters of a SHA-256 that are shown."""
+"""Number of characters of a SHA-256 that are shown."""
 
 
 class State(StrEnum):
-    """State of a check or a verdict, as the style sheets name it."""
+    """State of a check or a verdict; the style sheets use the same names."""
 
     GOOD = "good"
     WARNING = "warning"
@@ -67,7 +67,7 @@ def checks(manifest: Manifest, result: DriftResult | None) -> Iterator[Check]:
 
 
 def doubt(checks: Sequence[Check]) -> str:
-    """Describe the failed checks, which make a verdict unreliable; empty if none failed."""
+    """Return a sentence on the failed checks, which make the verdict unreliable; empty if none failed."""
     failed = "; ".join(str(check) for check in checks if check.state is BAD)
     return f"This verdict is unreliable. {failed}." if failed else ""
 
@@ -112,7 +112,7 @@ def _parity(parity: Parity | None) -> Check:
 
 
 def _canary(canary: Canary) -> Check:
-    """Compare the model with the one of the reference, on stored reference records."""
+    """Describe differences between the current model and the model of the reference on the canary records."""
     value, state = CHANGED[canary.changed]
     note = f"{plural(canary.records, 'reference record')} explained again: "
     note += f"scores differ by up to {canary.difference:.2g}"

@@ -1,4 +1,4 @@
-"""The report of an execution (page, PDF and notebook with the same figures), and the page of all executions."""
+"""The report of an execution (page, PDF and notebook with the same strings and charts), and the index page."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from runner.types import NO_OTHER_KEYS, FilePath
 
 VEGALITE = "application/vnd.vegalite.v5+json"
 CELL = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
-"""Start of a cell in the template: its kind, and its name, which becomes its id."""
+"""First line of a cell in the template, with the kind and the name of the cell; the name becomes its ID."""
 TABLE_CELLS = {"timeline": "windows", "histograms": "medians"}
 """Names of the cells that print the table of a chart."""
 ACCESSIBLE = "ua-1"
 """PDF/UA-1, the standard of accessible PDF."""
 MISSING_GLYPH = "could not be displayed with"
-"""Part of typst's message about a character that no font contains; PDF/UA forbids it."""
+"""Part of typst's message about a character that no font contains; PDF/UA forbids such characters."""
 MOST_EXECUTIONS = 1_000
-"""Maximum number of executions that the page lists, newest first."""
+"""Maximum number of executions on the index page, newest first."""
 MOST_LABELS, MOST_ROWS = 100, 2_000
 """Maximum numbers of labels, and of feature rows of all labels, on the page and in the notebook."""
 MOST_LABELS_PDF, MOST_ROWS_PDF = 3, 50
@@ -49,7 +49,7 @@ MOST_LABELS_PDF, MOST_ROWS_PDF = 3, 50
 
 
 def script_context(agg_method: str) -> dict[str, Any]:
-    """Return the constants of the template: columns of tables, effects and levels, as lists of strings."""
+    """Return the constants of the notebook's template: columns of tables, effects and levels, as lists of strings."""
     columns = {
         "top_changes": tables.top_changes_columns(agg_method),
         "windows": tables.WINDOWS,
@@ -67,7 +67,7 @@ def script_context(agg_method: str) -> dict[str, Any]:
 
 
 def make_notebook(script: str, outputs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """Return the notebook, nbformat 4.5, of a script in cells.
+    """Return a notebook (nbformat 4.5) with the cells of a script.
 
     Args:
         script: cells, each after a line `# %% name` or `# %% [markdown] name`.
@@ -91,7 +91,7 @@ def make_notebook(script: str, outputs: Mapping[str, Sequence[Mapping[str, Any]]
 
 
 def notebook_outputs(page: Page, drawings: Sequence[Drawing]) -> dict[str, list[dict[str, Any]]]:
-    """Return the outputs of the cells of the shipped template by name, with the same strings as the page."""
+    """Return the outputs of the notebook's cells by cell name, with the same strings as the page."""
     streams = dict(_printed(page, drawings))
     cells: dict[str, list[dict[str, Any]]] = {
         name: [{"output_type": "stream", "name": "stdout", "text": _lines(text)}] for name, text in streams.items()
@@ -134,7 +134,7 @@ def _section(section: Section) -> str:
 
 
 def _table(table: ReportTable) -> str:
-    """Return a table as text: numbers aligned right, then strings."""
+    """Return a table as text: first the columns of numbers, aligned right, then the columns of strings."""
     rows = [tuple(column.head for column in table.columns), *table.rows]
     texts = [i for i, column in enumerate(table.columns) if column.is_text]
     widths = {i: max(len(row[i]) for row in rows) for i in range(len(table.columns)) if i not in texts}
@@ -171,8 +171,8 @@ def _lines(text: str) -> list[str]:
 def compile_pdf(template: Path, page: Page) -> bytes:
     """Return the PDF of a typst template, which receives the page as JSON, never as source.
 
-    The PDF conforms to PDF/UA-1 with typst's embedded fonts. Names with other characters use fonts of the machine. If
-    these lack a character too, a box is shown, and the PDF is tagged but does not claim conformance.
+    With typst's embedded fonts, the PDF conforms to PDF/UA-1. If they lack a character, the fonts of the machine are
+    also used. If no font contains it, the PDF shows a box instead; it is then tagged, but does not claim conformance.
 
     Raises:
         ReportError: if the template cannot be compiled, with file and line.
@@ -210,7 +210,7 @@ def compile_pdf(template: Path, page: Page) -> bytes:
 
 @dataclass(frozen=True)
 class ExecutionRow:
-    """Execution in the list, formatted.
+    """Execution on the index page, formatted.
 
     Attributes:
         directory: path relative to the folder of the monitor.
@@ -233,7 +233,7 @@ class ExecutionRow:
 
 @dataclass(frozen=True)
 class Index:
-    """Content of the page of a monitor."""
+    """Content of the index page of a monitor."""
 
     title: str
     monitor: str
@@ -243,12 +243,12 @@ class Index:
 
     @property
     def points(self) -> list[HistoryPoint]:
-        """The timeline, oldest first."""
+        """The points of the timeline, oldest first."""
         return [row.point for row in self.rows[::-1] if row.point]
 
 
 def index_page(title: str, folder: Path, directories: Sequence[Path]) -> Index:
-    """Return the content of the page of a monitor.
+    """Return the content of the index page of a monitor.
 
     Args:
         title: the title of the reports.
@@ -292,7 +292,7 @@ class Report:
     Attributes:
         title: title of page, PDF and notebook.
         max_bars: maximum number of features in a chart; tables contain more.
-        templates: folder with templates and charts that replace resource ones of the same name; None for none.
+        templates: folder of templates and charts that replace shapwatch's files of the same name; None replaces none.
     """
 
     title: str
@@ -306,7 +306,7 @@ class Report:
     ) -> dict[str, bytes]:
         """Return page, PDF and notebook by file name.
 
-        Names in the documents are data in all of them, and nothing is loaded from elsewhere.
+        Names in the documents are data in each file, never markup or code. The files load nothing from the network.
 
         Args:
             manifest: the manifest.json.
@@ -321,7 +321,7 @@ class Report:
     def attempt(
         self, manifest: Manifest, analysis: GlobalAttributions | None = None, drift: DriftDocument | None = None
     ) -> tuple[dict[str, bytes], list[str]]:
-        """Return the formats that can be rendered, and a sentence for each that cannot."""
+        """Return the rendered files by name, and a message for each file that cannot be rendered."""
         files, problems = {}, []
         for name, make in self._formats(manifest, analysis, drift).items():
             try:
@@ -331,7 +331,7 @@ class Report:
         return files, problems
 
     def index(self, folder: Path) -> bytes:
-        """Return the page of the monitor with this folder; its links are relative to the folder.
+        """Return the index page of the monitor in a folder; links on the page are relative to the folder.
 
         Raises:
             ReportError: if the template or the chart is invalid.
@@ -344,7 +344,7 @@ class Report:
         return self._templates.render("index.html.j2", {**vars(page), "chart": chart}).encode()
 
     def put_index(self, folder: Path) -> list[str]:
-        """Write the page of a monitor into its folder; return the problems."""
+        """Write the index page of a monitor into its folder; return a message if this fails."""
         try:
             put(folder / INDEX, self.index(folder))
         except (ReportError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Sections of the report: rule, effects, causes and features of each label, most urgent first, and of segments."""
+"""Sections of the report (rule, effects, causes and features of each label), and the table of segments."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from runner.results.documents import DriftDocument
 MOST_TOP_CHANGES = 10
 """Maximum number of features in the table of top changes."""
 SHORTEST_SCALE = 0.10
-"""Smallest change of a share that fills the width of a bar, so that small changes look small."""
+"""Smallest change of a share with a bar of full length, so that bars of small changes are short."""
 FEWEST_ROWS = 10
-"""Minimum number of rows that each label may show."""
+"""Lower bound of the maximum number of rows per label."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def features_with_tests(drifts: Sequence[FeatureDrift]) -> tuple[Feature, ...]:
 
 
 def compare_features(now: Mapping[str, float], before: Mapping[str, float] | None) -> tuple[Feature, ...]:
-    """Return features from live global attributions, and those of the reference if there is one."""
+    """Return the features with their live global attributions, compared with a reference if there is one."""
     live, reference = _shares_and_ranks(now), {} if before is None else _shares_and_ranks(before)
     features = []
     for name, value in now.items():
@@ -154,7 +154,7 @@ def _shares_and_ranks(values: Mapping[str, float]) -> dict[str, tuple[float, int
 
 
 def largest(features: Sequence[Feature], most: int) -> list[Feature]:
-    """Return the `most` features with the largest share, live or in the reference, in their order."""
+    """Return the `most` features with the largest share, live or in the reference, without changing their order."""
     shares = sorted((-max(each.share_now, each.share_before or 0), i) for i, each in enumerate(features))
     return [features[i] for i in sorted(i for _, i in shares[:most])]
 
@@ -192,7 +192,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Cause:
-    """Likely cause of the changes of some features, whose names are one string."""
+    """Likely cause of changes; `features` contains the names of the changed features as one string."""
 
     features: str
     cause: str
@@ -234,7 +234,7 @@ class EffectRow:
 
 @dataclass(frozen=True)
 class SegmentRow:
-    """Result of a segment, for its label with the highest level; figures are None with too few records."""
+    """Result of a segment for its most severe label; statistics are None if there are too few records."""
 
     name: str
     level: str
@@ -313,7 +313,10 @@ def _causes(result: LabelResult) -> Iterator[Cause]:
 
 
 def top_changes_table(features: Sequence[Feature], agg_method: str) -> ReportTable:
-    """Return the table of the features with the largest changes; the longest bar fills its half of the cell."""
+    """Return the table of the features with the largest changes.
+
+    The bar of the largest change fills half of the cell, unless the change is smaller than `SHORTEST_SCALE`.
+    """
     scale = max(SHORTEST_SCALE, *(feature.size for feature in features))
     columns = tables.top_changes_columns(agg_method)
     table = make_table("Features by change of their attribution share.", columns, features)
@@ -348,5 +351,5 @@ def _segment_urgency(segment: SegmentResult) -> tuple[int, float]:
 
 
 def rows_per_label(count: int, most: int) -> int:
-    """Return the number of rows that each of `count` labels may show, if all may show `most` together."""
+    """Return the maximum number of rows per label: `most` divided by the number of labels, at least `FEWEST_ROWS`."""
     return max(FEWEST_ROWS, most // max(1, count))

@@ -1,4 +1,4 @@
-"""Templates and chart specifications, from the shipped folder and the one of report.templates."""
+"""Templates and chart specifications of shapwatch, and their replacements in the folder report.templates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>&~$:])")
 
 @dataclass(frozen=True)
 class Templates:
-    """Folders of templates; the first folder with a name is used."""
+    """Folders of templates; if several folders contain a template, the first of these folders is used."""
 
     folders: tuple[Path, ...]
 

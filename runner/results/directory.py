@@ -31,11 +31,12 @@ REJECTED = "rejected.jsonl"
 DRIFT = "drift.json"
 REFERENCE_SAMPLE = "reference.parquet"
 LOCAL_FOLDER = "explanations_shap"
-"""Folder in which SageMaker Clarify saves local attributions; it contains only the next two files."""
+"""Folder in which SageMaker Clarify saves local attributions; it contains only `LOCAL_ATTRIBUTIONS` and
+`BASELINE_ROWS`."""
 LOCAL_ATTRIBUTIONS = f"{LOCAL_FOLDER}/out.csv"
 BASELINE_ROWS = f"{LOCAL_FOLDER}/baseline.csv"
 EXPLAINED = "explained.csv"
-"""Event and record of each row of the local attributions."""
+"""File with the event and the record of each row of the local attributions."""
 EXECUTION_FILES = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTINGS, REJECTED, DRIFT, REFERENCE_SAMPLE}
 EXECUTION_FILES |= {LOCAL_ATTRIBUTIONS, BASELINE_ROWS, EXPLAINED}
 """Names of all files that an execution may write."""
@@ -43,7 +44,7 @@ EXECUTION_FILES |= {LOCAL_ATTRIBUTIONS, BASELINE_ROWS, EXPLAINED}
 LOCK = "lock"
 """Lock file in the hidden folder of a writer, locked while the writer is alive."""
 MAX_ATTEMPTS = 100
-"""Attempts to create a hidden folder that another process may remove before it is locked."""
+"""Maximum number of attempts to create a hidden folder; another process may remove it before it is locked."""
 
 
 def execution_directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:
@@ -73,7 +74,7 @@ def reference_path(path: Path, window: Window) -> Path:
 def claim(target: Path) -> None:
     """Check that a directory may be replaced: it does not exist, or contains only files of executions.
 
-    First remove the hidden folders of killed writers, and restore a directory that a killed writer had moved.
+    Before the check, remove the hidden folders of killed writers, and restore a directory that a killed writer moved.
 
     Raises:
         OccupiedTarget: if the path is a file, or the directory contains other files.
@@ -160,7 +161,7 @@ def remove(target: Path, root: Path) -> bool:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Show other processes that a directory is being written while the block runs."""
+    """Mark a directory as being written while the block runs; `is_being_written` is true in other processes."""
     created = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -179,7 +180,7 @@ def is_being_written(target: Path) -> bool:
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove the empty ones of some folders, given deepest first."""
+    """Remove the empty folders of a sequence, given deepest first."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
@@ -205,7 +206,7 @@ def _hidden_folders(target: Path) -> list[Path]:
 def _clear(aside: Path, target: Path) -> None:
     """Remove the hidden folder of a killed writer; restore the directory that it had moved, if that is missing.
 
-    A writer that has just created its folder has no lock yet; it finds the folder removed and creates another one.
+    A writer that has just created its folder has no lock yet. If its folder is removed, it creates another one.
     """
     with suppress(OSError), locks.locked(aside / LOCK, locks.EXCLUSIVE | locks.NON_BLOCKING):
         if not target.exists():

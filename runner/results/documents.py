@@ -40,7 +40,7 @@ FORMER_KEYS = {
     "mass": "total_log2_change",
     "mass_noise": "total_log2_change_noise",
 }
-"""Keys of drift.json by their key in version 1; `moved` of the canary is renamed too."""
+"""Current keys of drift.json by their keys in version 1, except the key of the canary (see `_of_this_version`)."""
 T = TypeVar("T")
 LARGEST = 1e100
 """Limit of the magnitude of attributions, so that their sums stay finite."""
@@ -66,7 +66,7 @@ def _explanations(attributions: GlobalAttributions) -> dict[str, object]:
 
 
 def load_analysis(data: bytes, source: str) -> GlobalAttributions:
-    """Return the global attributions of an analysis.json, also one of SageMaker Clarify.
+    """Return the global attributions of an analysis.json, written by shapwatch or by SageMaker Clarify.
 
     Args:
         data: the bytes of the file.
@@ -93,7 +93,7 @@ def _attributions(explanations: Any) -> GlobalAttributions:
 
 
 def dump_violations(verdict: RankingResult) -> bytes:
-    """Return the constraint_violations.json of a verdict, with descriptions worded as SageMaker words them.
+    """Return the constraint_violations.json of a verdict, with the wording of SageMaker.
 
     Notes on special cases of the ranking rule follow the description.
     """
@@ -174,7 +174,7 @@ def _of_this_version(document: Any) -> Any:
 
 
 def rename_keys(holder: dict[str, Any]) -> None:
-    """Give the values in a document of version 1 the keys of this version."""
+    """Rename the keys of version 1 in an object to the keys of this version."""
     for former, key in FORMER_KEYS.items():
         if former in holder:
             holder[key] = holder.pop(former)
@@ -188,7 +188,7 @@ def _finite(value: Any) -> float:
 
 @contextmanager
 def damage_as_error(name: str) -> Iterator[None]:
-    """Raise a ValueError that names the file and, if known, the key for any error of its content in the block."""
+    """Convert errors in the block to a ValueError that names the damaged file, and the key if it is known."""
     try:
         yield
     except ValueError as error:
@@ -198,12 +198,13 @@ def damage_as_error(name: str) -> Iterator[None]:
 
 
 def validated(kind: Callable[..., T], values: object, sections: Collection[str] = ()) -> T:
-    """Return the dataclass with these values of its fields.
+    """Return an instance of a dataclass with the validated values of its fields.
 
     Args:
         kind: dataclass.
         values: values by name, nested ones as objects.
-        sections: fields that errors leave out of a key, because their values are at the top level of the file.
+        sections: fields that are left out of the key in an error, because their values are at the top level of the
+            file.
 
     Raises:
         ValueError: if a value is missing or invalid.
@@ -235,7 +236,9 @@ def sha256(data: bytes) -> str:
 def saved(
     attributions: Attributions, background: pl.DataFrame, captured: Captured | None = None
 ) -> Iterator[dict[str, IO[bytes]]]:
-    """Yield open temporary files by their names in an execution's directory; they are removed after the block.
+    """Write local attributions to temporary files; yield the open files by their names in the result directory.
+
+    The files are removed after the block.
 
     Args:
         attributions: one row per record, columns `{feature}_{label}`, all features of the first label first.
@@ -263,7 +266,7 @@ def _local(attributions: Attributions) -> Iterator[bytes]:
 
 
 def _lines(header: Iterable[str], parts: Iterable[pl.DataFrame]) -> Iterator[bytes]:
-    """Yield the lines of a CSV file; duplicate names are allowed, and floats read back to the same bits."""
+    """Yield the lines of a CSV file; duplicate names are allowed, and reading the file restores the same floats."""
     first = io.StringIO()
     csv.writer(first, lineterminator="\n").writerow(header)
     yield first.getvalue().encode()

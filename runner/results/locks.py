@@ -46,7 +46,7 @@ def is_free(path: Path) -> bool:
 
 
 def remove(file: IO[bytes], path: Path) -> None:
-    """Remove a file on which this process has a shared lock, unless another process has one, too."""
+    """Remove a file on which this process has a shared lock, unless another process has a lock on it."""
     try:
         fcntl.flock(file, EXCLUSIVE | NON_BLOCKING)
     except BlockingIOError:

@@ -86,8 +86,8 @@ class StandardErrors:
     """Standard errors of the attributions of one label; None if unknown.
 
     Attributes:
-        local: root mean square over all local attributions.
-        by_feature: errors of the global attributions.
+        local: root mean square of the standard errors of all local attributions.
+        by_feature: standard errors of the global attributions, by feature.
     """
 
     local: float | None
@@ -189,7 +189,8 @@ class Comparison:
     """Comparison of a window with the reference.
 
     Attributes:
-        level, level_alone: alert level with the previous windows, and level of this window alone; None without tests.
+        level, level_alone: alert level from this and the previous windows, and from this window alone; None without
+            tests.
         effects: largest effects; None without tests or labels.
         verdict: result of the nDCG rule; its notes are in the notes of the manifest.
         material: attribution shift from which a change is material; None if unknown.
@@ -224,7 +225,7 @@ class Manifest:
         notes: notes for readers of the report.
         counts: numbers of records; None if none were read.
         time: endpoint, window and scheduled time; None for a baselining.
-        failure_reason: None unless the execution failed.
+        failure_reason: reason of the failure; None unless the execution failed.
         explanation: origin of the attributions; None if the execution failed.
         comparison: comparison with the reference; None for a baselining and for a failed execution.
         timings: seconds per step.
@@ -290,7 +291,7 @@ def _standard_errors(attributions: Attributions) -> dict[str, StandardErrors] | 
 
 
 def _rounded(error: float) -> float | None:
-    """Return an error with `DIGITS` digits (further ones depend on the batch size), or None if it is not finite."""
+    """Round an error to `DIGITS` digits, since further ones depend on the batch size; None if it is not finite."""
     return float(f"{error:.{DIGITS}g}") if isfinite(error) else None
 
 

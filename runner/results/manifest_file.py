@@ -1,4 +1,4 @@
-"""The file manifest.json: writing and reading it, the parts that do not depend on the data, and earlier executions."""
+"""Writes and reads manifest.json, and finds earlier executions by their manifests."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ KEYS = (
 FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "notes", "counts", "timings")
 """Keys of the manifest of a failed execution, in the order of the file."""
 SECTIONS = {"time", "explanation", "comparison"}
-"""Fields whose keys are at the top level of the file."""
+"""Fields of `Manifest` whose own fields are at the top level of the file."""
 DATE_FOLDER = re.compile(r"\d{2,4}")
 TIME_FOLDER = re.compile(r"\d\d(-\d\d(-\d\d)?)?")
 AFTER_ALL = "~"
-"""Sorts after every date or time folder name."""
+"""Name that sorts after every name of a date or time folder."""
 MAX_HISTORY = 1_000
-"""Earlier executions that are searched for the last verdict, so that no execution reads the whole history."""
+"""Maximum number of earlier executions to read for the alert history, so that its cost does not grow with time."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _comparison_values(comparison: Comparison) -> dict[str, object]:
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """Return the manifest of a directory, or None if it contains none of shapwatch.
+    """Return the manifest of a directory, or None if it contains no manifest of shapwatch.
 
     Raises:
         ValueError: if the manifest cannot be read, or is damaged.
@@ -167,7 +167,7 @@ def load_manifest(data: bytes) -> Manifest | None:
 
 
 def _sections(document: dict[str, Any]) -> dict[str, object]:
-    """Return the values of a manifest's fields: each section reads its keys from the same object."""
+    """Return the values of a manifest's fields; the keys of all sections are at the top level of the document."""
     values: dict[str, object] = {"command": "", "counts": None, **document}
     if isinstance(counts := values["counts"], dict) and "events" in counts:
         values["counts"] = {"outside": 0, "probes": 0, "sample": None, **counts}
@@ -234,7 +234,7 @@ def earlier_executions(target: Path) -> Iterator[Path]:
 
 
 def _before(folder: Path, bound: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the directories whose path parts sort before those of a bound; names sort by time."""
+    """Yield the execution directories before a bound (the parts of a path), newest first; names sort by time."""
     head, *rest = bound
     pattern = TIME_FOLDER if not rest else DATE_FOLDER
     with suppress(OSError):

@@ -28,13 +28,14 @@ UNITS = ("agg_method", "use_logit", "quantity", "groups")
 
 @dataclass(frozen=True)
 class Reference:
-    """Attributions that live ones are compared with, and their origin.
+    """Attributions with which live attributions are compared, and their origin.
 
     Attributes:
         path: the path of the analysis.json.
-        attributions: its content.
-        digest: its SHA-256.
-        origin: the origin of the attributions; None for a bare analysis.json such as SageMaker Clarify writes.
+        attributions: the content of the analysis.json.
+        digest: the SHA-256 of the analysis.json.
+        origin: the origin of the attributions; None for a bare analysis.json, for example one of
+            SageMaker Clarify.
         sample: the stored sample of explained records, None if there is none.
     """
 
@@ -85,12 +86,12 @@ class Reference:
         return None if None in {reference, identity} else bool(reference != identity)
 
     def differing_settings(self, settings: Mapping[str, object]) -> list[str]:
-        """Return the names of the estimator settings that differ from the reference; none if those are unknown."""
+        """Return the names of estimator settings that differ from the reference; empty if its settings are unknown."""
         reference = {} if self.origin is None else self.origin.estimator
         return [key for key in {**reference, **settings} if reference and reference.get(key) != settings.get(key)]
 
     def check_comparable(self, settings: Mapping[str, object], background: pl.DataFrame) -> list[str]:
-        """Return notes on differences of the live estimator that change only the estimation noise.
+        """Return notes on estimator settings that differ from the reference and change only the estimation noise.
 
         Raises:
             UnusableReference: if a difference makes the attributions incomparable.
@@ -125,7 +126,7 @@ def _sample(file: Path, origin: Explanation, attributions: GlobalAttributions) -
 
 
 def _origin(folder: Path, analysis: bytes) -> Explanation | None:
-    """Return the origin of an analysis.json from the manifest next to it, or None if there is no manifest.
+    """Return the origin of an analysis.json from the manifest next to it, or None if no manifest describes it.
 
     Raises:
         ValueError: if the manifest is damaged or describes a different analysis.
@@ -147,7 +148,7 @@ def draw_sample(dataset: Explained, rows: int, seed: int) -> Explained:
 
 
 def canaries(sample: Explained, rows: int) -> Explained:
-    """Return `rows` evenly spaced records of a sample, always the same; return all if there are fewer."""
+    """Return the canary records: `rows` evenly spaced records of a sample, or all records if there are fewer."""
     N = sample.features.height
     return sample.rows(np.arange(min(rows, N)) * N // max(1, min(rows, N)))
 
@@ -165,7 +166,7 @@ def to_parquet(sample: Explained) -> bytes:
 
 
 def from_parquet(data: bytes, features: Sequence[str], names: tuple[str, ...], labels: tuple[str, ...]) -> Explained:
-    """Return the records in a file of `to_parquet`.
+    """Return the records of a file that `to_parquet` wrote.
 
     Args:
         data: the bytes of the file.

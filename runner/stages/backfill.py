@@ -1,4 +1,4 @@
-"""Executions over a past period, one per window; completed windows are skipped."""
+"""Runs executions over a past period, one per window, and skips completed windows unless stage.redo=true."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
 INTERRUPTED = Execution.stopped("the backfill was interrupted; run the same command to resume it")
 RECORD_SECONDS = 10.0
-"""Seconds to record results while stopping."""
+"""Seconds after the grace period in which results are recorded while stopping."""
 POLL_SECONDS = 0.05
 """Seconds between two checks of executions in other processes."""
 MAX_WINDOWS = 100_000
-"""Maximum number of windows of a backfill, over ten years of hours."""
+"""Maximum number of windows of a backfill, equal to 11 years of hourly windows."""
 MAX_FAILURES = 10
 """Maximum number of failures listed in the message."""
 
@@ -83,7 +83,7 @@ class Backfill:
         supervisor: function that creates a supervisor for a ledger.
         declaration: monitor to execute.
         lease_seconds: seconds without heartbeat after which another process may take over.
-        clock: current time in UTC.
+        clock: function that returns the current time in UTC.
         stopwatch: function that returns monotonic seconds.
         track: progress display.
     """
@@ -98,7 +98,10 @@ class Backfill:
     track: Track
 
     def run(self) -> Outcome:
-        """Execute missing windows and return the number of windows per status; succeed if none failed.
+        """Execute the windows, and return the number of windows per status.
+
+        Completed windows are skipped unless stage.redo=true.
+        The backfill succeeds if no execution failed or was stopped. A window without data is not a failure.
 
         Raises:
             SettingsError: if the end of the period is in the future.
@@ -132,7 +135,7 @@ class BackfillRun:
         self._last_heartbeat = float("-inf")
 
     def execute(self, windows: Sequence[Window]) -> Iterator[tuple[ExecutionRecord, bool]]:
-        """Yield each execution after its end, and whether it was completed before this backfill."""
+        """Yield each ended execution, and whether it was completed before this backfill."""
         waiting, started = deque(windows), set[int]()
         while waiting or started:
             self._record_heartbeat()

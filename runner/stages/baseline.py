@@ -41,13 +41,13 @@ class BaselineStage:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Baselining: computation of the reference, as SageMaker's `suggest_baseline`.
+    """Baselining: computation of the reference, like SageMaker's `suggest_baseline`.
 
     Attributes:
         name: name of the monitor.
         dataset: records to explain.
-        policy: thresholds of the verdict, and the sample size of the stored records.
-        save_local_shap_values: whether the local attributions of all records are saved as CSV, too.
+        policy: thresholds of the verdict, and size of the reference sample.
+        save_local_shap_values: whether the local attributions of all records are also saved as CSV.
         writer: writer of the result.
         target: directory that becomes the reference.
     """
@@ -113,7 +113,7 @@ class Baseline:
         return Outcome(message, directory=str(self.target.absolute()))
 
     def _segment_notes(self, sample: Explained) -> list[str]:
-        """Return a note on the segments of the stored records.
+        """Return a note on the segments of the reference sample; empty without drift.segment_by.
 
         Raises:
             SegmentError: if records cannot be divided by drift.segment_by.

@@ -1,4 +1,4 @@
-"""Shows and saves the contents of a window of captures, as the notebook's section "view captured data" does."""
+"""Shows and saves the contents of a window of captures, like the section "view captured data" of AWS's notebook."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CaptureStage:
 
 @dataclass(frozen=True)
 class Example:
-    """A record as it is listed.
+    """A record in the contents of a window.
 
     Attributes:
         file: file and line of its event, `file:line`.
@@ -52,13 +52,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Contents:
-    """Contents of a window, as they are saved.
+    """Contents of a window, with the keys of the saved JSON file.
 
     Attributes:
         window: start and end, ISO 8601 in UTC.
         files: names of the files.
         files_per_hour: number of files by folder.
-        events, outside, probes, records, rejected: numbers, as in `Captured`.
+        events, outside, probes, records, rejected: counts; `Captured` describes them.
         rejections: message of the first rejection of each reason.
         types: types of the features by name.
         example: the first record; None without records.
@@ -91,7 +91,9 @@ class Capture:
     target: Path
 
     def run(self) -> Outcome:
-        """Return the listing of the window, and save it, the rejected lines and, with `parquet`, the records.
+        """Return the contents of the window as text, and save them as JSON.
+
+        Rejected lines are saved in a second file, and with stage.save=parquet the records in a third one.
 
         Raises:
             NoData: if no event was captured in the window.
@@ -119,7 +121,7 @@ class Capture:
 
 
 def records(captured: Captured) -> pl.LazyFrame:
-    """Return the records to save: origin, a struct of the features by name, a list of the scores."""
+    """Return the records to save: columns of their origin, a struct of the features by name, and a list of scores."""
     columns = captured.table.collect_schema().names()
     features = [pl.col(f"feature{d}").alias(name) for d, name in enumerate(captured.names)]
     scores = [name for name in columns if name.startswith("score")]
@@ -152,7 +154,7 @@ def contents(captured: Captured, window: Window) -> Contents:
 
 
 def _first_record(captured: Captured) -> tuple[dict[str, str], Example | None]:
-    """Return the types of the features by name, and the first record; None without records."""
+    """Return the types of the features by name, and the first record; without records, no types and None."""
     if not captured.records:
         return {}, None
     table = records(captured).head(1).collect()

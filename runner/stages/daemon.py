@@ -40,7 +40,10 @@ CLEANUP_SECONDS = 3600.0
 FORCE_AFTER = 2
 """Number of signals after which a daemon ends running executions at once."""
 RECORD_SECONDS = 20.0
-"""Maximum seconds to record results while stopping; the next daemon runs unrecorded executions again."""
+"""Seconds after the grace period in which results are recorded while stopping.
+
+The next daemon runs executions without a recorded result again.
+"""
 
 logger = logging.getLogger("shapwatch.daemon")
 
@@ -92,7 +95,7 @@ class DaemonStage:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A process that leads, or stands by to lead.
+    """A process that runs executions as leader, or stands by to become leader.
 
     Attributes:
         ledger: database of schedules and executions.
@@ -104,7 +107,7 @@ class Daemon:
         lease_seconds: seconds without an answer from the ledger after which the leader steps down.
         keep: retention of executions in the ledger; None for unlimited.
         keep_results: function that returns the retention of result directories for a snapshot.
-        clock: current time in UTC.
+        clock: function that returns the current time in UTC.
         stopwatch: function that returns monotonic seconds.
     """
 
@@ -156,7 +159,7 @@ class DaemonRun:
 
     @property
     def leading(self) -> bool:
-        """Whether it runs executions, rather than standing by."""
+        """Whether this daemon is the leader; otherwise it stands by."""
         return self.dispatcher is not None
 
     def state(self) -> DaemonState:
@@ -182,7 +185,7 @@ class DaemonRun:
         self.problem, self._last_round = None, self._daemon.stopwatch()
 
     def _update_leadership(self) -> None:
-        """Step down if the lock is lost; lead if it is free."""
+        """Step down if this daemon lost the lock of the leader; become leader if the lock is free."""
         if self.dispatcher and not self._daemon.leadership.holds():
             self._step_down("the lock of the leader was lost")
         if not self.dispatcher and self._daemon.leadership.try_lead():
@@ -203,7 +206,7 @@ class DaemonRun:
         self._daemon.leadership.release()
 
     def _record_heartbeat(self) -> None:
-        """Record the heartbeat of this daemon and of its executions, at most once per interval."""
+        """Record the heartbeat of this daemon and of its executions, if it is due or the role of the daemon changed."""
         recent = self._daemon.stopwatch() - self._last_heartbeat < self._daemon.lease_seconds / HEARTBEATS_PER_LEASE
         if recent and self._recorded_leading == self.leading:
             return
@@ -213,7 +216,7 @@ class DaemonRun:
         self._last_heartbeat, self._recorded_leading = self._daemon.stopwatch(), self.leading
 
     def _report(self, problem: str) -> None:
-        """Log a new problem; step down once the ledger has failed for a lease."""
+        """Log a new problem; step down if the ledger has failed for longer than a lease."""
         if problem != self.problem:
             logger.error("%s; trying again", problem)
         self.problem = problem
@@ -221,7 +224,7 @@ class DaemonRun:
             self._step_down(f"the ledger has not answered for {self._daemon.lease_seconds:g} s")
 
     def _clean_up(self) -> None:
-        """Remove expired results and executions."""
+        """Remove expired results, and expired executions from the ledger, at most once in `CLEANUP_SECONDS`."""
         if self._daemon.stopwatch() - self._last_cleanup < CLEANUP_SECONDS:
             return
         for digest in self._ledger.executions.snapshots_with_results():
@@ -252,7 +255,7 @@ class DaemonRun:
         logger.log(logging.INFO if removed else logging.WARNING, "%s %s (monitor.keep)", output, result)
 
     def drain(self) -> None:
-        """Start no more executions, wait for the running ones, and make those without result pending again."""
+        """Start no more executions, wait for the running ones, and set executions without a result to pending."""
         if self.dispatcher:
             self.dispatcher.stop()
         if self._supervisor.running:

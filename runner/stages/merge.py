@@ -1,4 +1,4 @@
-"""Joins the captures of a window with ground truth, and writes the merged files of SageMaker's merge job."""
+"""Joins the captures of a window with ground truth, and writes merged files in the format of SageMaker's merge job."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Merge:
     """Join of captures with ground truth.
 
     Attributes:
-        tree: captures.
-        ground_truth: folder of the labels, `yyyy/mm/dd/hh/*.jsonl` by the hour of their collection.
+        tree: source of the captures.
+        ground_truth: folder of the ground truth, with a folder `yyyy/mm/dd/hh` for each hour of collection.
         target: folder of the merged files, `yyyy/mm/dd/hh/part-….jsonl` by the hour of the event.
         summary: folder of the summary of the join.
     """
@@ -54,7 +54,7 @@ class Merge:
     track: Track
 
     def run(self) -> Outcome:
-        """Write the merged files, and return and save a summary of the join.
+        """Write the merged files; save and return a summary of the join.
 
         Raises:
             NoData: if no event was captured in the window.
@@ -91,7 +91,7 @@ class Merge:
                 yield from storage.read_lines(path, file.name)
 
     def _events(self, window: Window, counts: Counter[str]) -> Iterator[tuple[bytes, Event]]:
-        """Yield the lines and events of the window, and count files, events outside, probes and rejected lines."""
+        """Yield each event of the window with its line; count files, outside events, probes and rejected lines."""
         files = self.tree.files(window)
         own = tuple(storage.hour_folders(window))
         counts["files"] = len(files)

@@ -34,9 +34,9 @@ class MonitorStage:
 
 
 def _run_attached(run: Callable[[], Execution]) -> Outcome:
-    """Run an execution, and write its result as a JSON line for the parent process; exit with the parent.
+    """Run an execution, and write its result as a JSON line for the parent process; exit if the parent exits.
 
-    Standard output carries the result only: the output of a user's model goes to standard error.
+    Standard output contains only the result. The output of a user's model goes to standard error.
     """
     stdout = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)

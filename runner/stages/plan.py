@@ -1,4 +1,4 @@
-"""Estimates the cost of explaining (rows, calls, bytes, time and money) before anything expensive happens."""
+"""Estimates the cost of an explanation (rows, calls, bytes, time and money) before it is computed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from runner.sources.source import WindowReader, hash_order
 from runner.types import NO_OTHER_KEYS, Interval
 
 PROBES = (3, 30, 250, 2_000)
-"""Numbers of rows of the timed model calls, in this order."""
+"""Numbers of rows in the timed model calls, from the first call to the last."""
 LONG_ENOUGH = 0.5
-"""Seconds of a model call after which no larger one is timed."""
+"""Duration of a model call in seconds that is long enough to measure the speed; no larger call is timed then."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Numbers of rows and calls, and the seconds that the model took."""
+    """Timed model call: its number of rows, its number of requests to a remote model, and its duration in seconds."""
 
     rows: int
     calls: int
@@ -44,7 +44,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class FirstSample:
-    """Numbers of records that shap.precision explains first, and of rows that this sends to the model."""
+    """First sample under shap.precision: number of its records, and number of rows that they send to the model."""
 
     records: int
     rows: int
@@ -52,7 +52,7 @@ class FirstSample:
 
 @dataclass(frozen=True)
 class PlannedCalls:
-    """Numbers of calls to a remote model, and of bytes in their requests."""
+    """Planned calls to a remote model: number of requests, and their total size in bytes."""
 
     requests: int
     bytes: int
@@ -60,17 +60,17 @@ class PlannedCalls:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Cost of an explanation, as it is saved.
+    """Estimated cost of an explanation, with the keys of the saved JSON file.
 
     Attributes:
         records, features, background_rows: numbers of records, features and background rows.
         estimator: settings of the estimator.
         rows: number of rows sent to the model.
-        first: the first sample under shap.precision; None if all records are explained at once.
+        first: first sample under shap.precision; None if all records are explained at once.
         calls: calls to a remote model; None for a model in this process.
         probe: timed model call.
         shown: calls made for this estimate; None for a model in this process.
-        seconds: expected duration.
+        seconds: expected duration in seconds.
         cost: expected cost; None without a price.
         preflight: responses of the model to the first rows.
     """
@@ -95,7 +95,7 @@ class Records(NamedTuple):
     Attributes:
         first: records of the first sample under shap.precision; None if all are explained at once.
         captured_NL: captured scores of the same records; None if there are none.
-        canaries: stored reference records to explain again; None without them.
+        canaries: features of the canary records; None without canary records.
     """
 
     features: pl.DataFrame
@@ -117,13 +117,13 @@ class PlanStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Estimate of the model calls of an execution, or of baselining.
+    """Estimate of the cost of an execution or of baselining.
 
     Attributes:
         source, analysis: records and analysis of an execution.
         dataset: records of baselining.
-        remote: remote model, with the price and the limit of its calls; None for a model in this process.
-        clock: monotonic clock, in seconds.
+        remote: remote model, with the price and the rate limit of its calls; None for a model in this process.
+        clock: function that returns monotonic seconds.
         target: folder of the saved plan.
     """
 
@@ -136,7 +136,10 @@ class Plan:
     target: Path
 
     def run(self) -> Outcome:
-        """Return the plan, and save it as JSON; a few rows are sent to the model to measure its speed."""
+        """Return the estimate as text, and save it as JSON.
+
+        Rows are sent to the model to check its responses and to measure its speed (see `PROBES`).
+        """
         window = self.settings.window
         with self._records(window) as records:
             estimate = self._estimate(records)
@@ -192,7 +195,7 @@ class Plan:
         )
 
     def _rows(self, records: Records) -> int:
-        """Return the number of rows that explaining sends to the model."""
+        """Return the number of rows that the explanation of these records sends to the model."""
         model, estimator = self.analysis.model_explainer.model, self.analysis.model_explainer.estimator
         return sum(estimator.evaluations(model, table, records.background) for table in _explained(records))
 
@@ -205,7 +208,7 @@ class Plan:
         return model.calls_made
 
     def _probe(self, features: pl.DataFrame, rows: int) -> Probe:
-        """Return the time of the first model call that is long enough to be measured."""
+        """Time model calls of increasing size; return the first long enough one, or else the largest."""
         for count in PROBES:
             probe = self._timed(features, min(rows, count))
             if probe.seconds > LONG_ENOUGH:
@@ -213,7 +216,7 @@ class Plan:
         return probe
 
     def _timed(self, features: pl.DataFrame, count: int) -> Probe:
-        """Return the time of one model call with `count` rows, which are repetitions of a few records."""
+        """Time one model call with `count` rows, which repeat a few records."""
         rows, model = features[np.resize(preflight_rows(features.height), count)], self.analysis.model_explainer.model
         before, start = calls_made(model), self.clock()
         model.predict(rows)
@@ -221,7 +224,11 @@ class Plan:
         return Probe(count, sent.requests if sent else 0, self.clock() - start)
 
     def _seconds(self, probe: Probe, rows: int, calls: Calls | None) -> float:
-        """Return the expected duration: proportional to calls for a remote model, to rows otherwise."""
+        """Return the expected duration in seconds.
+
+        It is proportional to the calls of a remote model and respects its rate limit. Without a remote model, it is
+        proportional to the rows.
+        """
         if calls is None:
             return rows / probe.rows * probe.seconds
         probed = calls.requests / probe.calls * probe.seconds
@@ -246,7 +253,7 @@ def _stem(window: Window | None) -> str:
 
 
 def _lines(estimate: CostEstimate) -> Iterator[str]:
-    """Yield the lines of the estimate for a person."""
+    """Yield the lines of the estimate as text for a terminal."""
     sizes = plural(estimate.records, "record"), plural(estimate.features, "feature")
     yield f"{', '.join(sizes)}, {plural(estimate.background_rows, 'background row')}"
     yield f"rows   {estimate.rows:,} to the model"

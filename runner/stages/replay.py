@@ -47,15 +47,17 @@ class ReplayStage:
 
 @dataclass(frozen=True)
 class Replay:
-    """Traffic at chosen event times, answered in this process and captured.
+    """Traffic with given event times: a model in this process answers it, and the captures are written.
 
     Attributes:
         dataset: records to send.
         model: model that answers.
         template: format of the request bodies.
         accept: media type of the responses.
-        tree: folder of the endpoint's variant in the capture tree; for a batch transform job, the folder of `input/`.
-        transform: whether the captures are those of a batch transform job, which reads the records from a file.
+        tree: folder of the endpoint's variant in the capture tree; for a batch transform job, the
+            folder that contains `data/` and `input/`.
+        transform: whether to write the data file and the manifest of a batch transform job, instead of an endpoint's
+            captures.
     """
 
     settings: ReplayStage
@@ -71,7 +73,7 @@ class Replay:
         """Write the captures of the events.
 
         Args:
-            skip: first row of the dataset to send.
+            skip: index of the first row of the dataset to send.
 
         Raises:
             SettingsError: if a feature to rescale is unknown, or records do not fit into a request.
@@ -107,7 +109,7 @@ class Replay:
             )
 
     def _transform(self, sent: Iterable[MiniBatch], start: datetime) -> list[str]:
-        """Write the records of a transform job as one file, and the manifest in the folder of its hour."""
+        """Write the records of a transform job as one file, and its manifest; return the path of the manifest."""
         rng = self._rng(start)
         data = storage.join(self.tree, "data", _uuid4(rng))
         storage.write(data, "\n".join(body for batch in sent for body in self._bodies(batch.rows)).encode())

@@ -17,12 +17,12 @@ from runner.results.manifest_file import read_manifest
 from runner.types import NO_OTHER_KEYS, FilePath
 
 DEPTH = 6
-"""Folders from the root to an execution: endpoint, monitor, year, month, day, hour."""
+"""Number of folders from the root to an execution: endpoint, monitor, year, month, day, hour."""
 
 
 @dataclass(frozen=True)
 class ReportStage:
-    """`stage=report`: new reports, for example with other templates, without model or data.
+    """`stage=report`: rendering of new reports, for example with other templates; needs no model and no data.
 
     Attributes:
         directory: directory of an execution or a baselining; only its reports are replaced.
@@ -34,12 +34,12 @@ class ReportStage:
     __pydantic_config__ = NO_OTHER_KEYS
 
     def run(self, report: Report) -> Outcome:
-        """Replace page, PDF and notebook together, and write the index page of the monitor.
+        """Replace page, PDF and notebook atomically, and write the index page of the monitor.
 
         Raises:
             MissingInput: if the directory does not exist or contains no manifest.
             ReportError: if a template is invalid, or the documents do not match the manifest.
-            OccupiedTarget: if the directory contains files that shapwatch does not write.
+            OccupiedTarget: if the directory contains files that no execution writes.
         """
         claim(self.directory)
         manifest = self._manifest()
@@ -82,7 +82,7 @@ class ReportStage:
 
 
 def _monitor_folder(directory: Path, manifest: Manifest) -> Path | None:
-    """Return the folder of the monitor, or None if the directory is not the one of its execution there."""
+    """Return the folder of the monitor, or None if the directory is outside such a folder, for example a copy."""
     time = manifest.time
     if time is None or len(directory.parents) < DEPTH:
         return None

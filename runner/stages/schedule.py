@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Action = Literal["create", "update", "describe", "list", "start", "stop", "delete", "executions"]
 Answer = tuple[Any, str]
-"""JSON document and text for people."""
+"""JSON document, and text for a terminal."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Schedules:
     Attributes:
         ledger: function that opens the ledger.
         name: name of the schedule.
-        declared: function that returns the declaration in the settings.
-        clock: current time in UTC.
+        declared: function that returns the declaration of the schedule in the settings.
+        clock: function that returns the current time in UTC.
     """
 
     settings: ScheduleStage

@@ -53,7 +53,8 @@ class Serve:
         model: model that answers.
         fields: paths of the features in requests, and the default content types.
         endpoint, variant: names of the endpoint and of its production variant.
-        token: bearer token that requests must carry; None or "" accepts requests of this machine without one.
+        token: bearer token that requests must carry; with None or "", only this machine can send requests, without a
+            token.
         capture: function that wraps the app in data capture; None captures nothing.
     """
 
@@ -104,10 +105,10 @@ class Serve:
             raise SettingsError([f"{problem}; use another port (0: a free port) or another stage.host"]) from error
 
     def _load(self) -> None:
-        """Load the model before the server announces itself.
+        """Load the model before the server prints its address.
 
-        The test is a prediction for an empty table. Without headers its number of columns is unknown, so two numbers
-        are tried; the same failure for both means that the model cannot be loaded.
+        The model loads when it predicts an empty table. Without headers, the number of columns is unknown, so one and
+        two columns are tried. The same failure for both means that the model cannot be loaded.
         """
         headers = self.fields.headers
         failures = [self._failure(width) for width in ([len(headers)] if headers else [1, 2])]

@@ -23,7 +23,7 @@ UNKNOWN_TIMETABLE = (
     "its timetable was written by a later version of shapwatch: update the schedule, or run that version"
 )
 CLOCK_TOLERANCE = timedelta(minutes=2)
-"""Maximum difference between the clocks of two machines without a remark."""
+"""Maximum difference between the clocks of two machines that causes no remark."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ScheduleReport:
     Attributes:
         last: execution with the latest scheduled time; None before the first one.
         upcoming: next scheduled time; None without one.
-        remark: reason why no execution runs, or the failure of the last one; None if all is well.
+        remark: reason why no execution runs, or the failure of the last one; None without a problem.
     """
 
     schedule: Schedule
@@ -76,8 +76,8 @@ class LedgerStatus:
 
     Attributes:
         ledger: function that opens the ledger.
-        lease_seconds: seconds without heartbeat after which a daemon is considered dead.
-        clock: current time in UTC.
+        lease_seconds: seconds without heartbeat after which a daemon is `gone`.
+        clock: function that returns the current time in UTC.
     """
 
     settings: StatusStage
@@ -106,8 +106,8 @@ class LedgerStatus:
     def _daemons(self, daemons: Sequence[DaemonRecord], now: datetime) -> list[DaemonStatus]:
         """Return the daemons with their states.
 
-        If several daemons lead, only the one with the newest heartbeat is `leading`. Another one, such as a killed
-        leader, is `silent` until its lease ends. Without a heartbeat for a lease, a daemon is `gone`.
+        If the ledger lists several leaders, only the leader with the newest heartbeat is `leading`. Another leader,
+        for example a killed one, is `silent` until its lease ends. A daemon without heartbeat for a lease is `gone`.
         """
         leader = max(
             (daemon for daemon in daemons if daemon.leading), key=lambda daemon: daemon.heartbeat, default=None
@@ -132,7 +132,7 @@ class LedgerStatus:
     def _remark(
         self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, has_leader: bool, now: datetime
     ) -> str | None:
-        """Return the reason why no execution runs, or the failure of the last one; None if all is well."""
+        """Return the reason why no execution runs, or the failure of the last one; None without a problem."""
         if schedule.status == ScheduleStatus.STOPPED:
             return f"stopped; resume it with stage=schedule stage.action=start monitor.name={schedule.name}"
         if not has_leader:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_CONSECUTIVE_FAILURES = 10
-"""Consecutive failed requests after which no more are sent."""
+"""Number of consecutive failed requests after which sending stops."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class TrafficStage:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Live traffic; the inference id of a request is the row number of its first record in the dataset.
+    """Traffic to an endpoint; the inference ID of a request is the row index of its first record in the dataset.
 
     Attributes:
         dataset: records to send.
@@ -145,7 +145,7 @@ class Traffic:
 
 
 def paced(items: Iterable[Item], rate: float) -> Iterator[Item]:
-    """Yield items at `rate` per second; after a delay, items follow without pause until the schedule is met."""
+    """Yield items at `rate` per second; after a delay, yield without pauses until the average rate is restored."""
     start = time.monotonic()
     for number, item in enumerate(items):
         if (wait := start + number / rate - time.monotonic()) > 0:
