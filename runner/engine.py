@@ -26,7 +26,7 @@ MAX_CACHED_MODELS = 8
 """Maximum number of models in the cache of a worker."""
 
 _models: dict[str, Model] = {}
-"""Models that this worker has received, by identity; they keep their loaded files."""
+"""Models that this worker has received, by identity, so that each model loads its files only once."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -79,7 +79,7 @@ class Engine:
 
     @contextmanager
     def _backend(self) -> Iterator[None]:
-        """Let joblib use the workers of this engine, each with one thread, inside this context."""
+        """Let joblib use the workers of this engine inside this context; local processes use one thread each."""
         from joblib import parallel_config
 
         if self.kind == "loky":

@@ -129,7 +129,7 @@ class Game(Protocol):
         ...
 
     def reorder(self, order_NP: NDArray[np.intp]) -> Game:
-        """Return the same games with reordered players, given the present index of each player."""
+        """Return the same games with each record's players in another order, given by their current indices."""
         ...
 
     def value(self, masks_KP: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -146,7 +146,7 @@ class Workers(Protocol):
 
 
 class Track(Protocol):
-    """Shows the progress of long work."""
+    """A display of the progress of long work."""
 
     def __call__(self, items: Iterable[Item], description: str, total: int | None, /) -> Iterable[Item]:
         """Yield the items unchanged; `total` is their number, None if unknown."""

@@ -96,7 +96,7 @@ class Estimate:
 
     Attributes:
         phi_NPL: Shapley values.
-        variance_NPL: squared standard errors, nan if unknown; None if the values are exact.
+        variance_NPL: squared standard errors, NaN if unknown; None if the values are exact.
     """
 
     phi_NPL: NDArray[np.float64]
@@ -105,7 +105,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Errors:
-    """Standard errors of attributions: 0 if exact, nan if unknown.
+    """Standard errors of attributions: 0 if exact, NaN if unknown.
 
     Attributes:
         local_L: root mean square of the standard errors of a label's local attributions.
@@ -121,7 +121,7 @@ class Attributions:
     """Local SHAP values; `phi_NDL.sum(1) + expected_L == scores_NL` holds for every record.
 
     Attributes:
-        names: names of the D features.
+        names: names of the D features or groups of features.
         labels: names of the L model outputs.
         phi_NDL: attributions in the unit of the scores (probability, or log-odds with `use_logit`).
         expected_L: mean model output over the background rows.
@@ -142,7 +142,7 @@ class Attributions:
 
     @property
     def residual(self) -> float:
-        """Largest violation of efficiency, |Σφ + expected − score|, which is only rounding."""
+        """Largest violation of efficiency, |Σφ + expected − score|; only rounding causes it."""
         gaps_NL = abs(self.phi_NDL.sum(1) + self.expected_L - self.scores_NL)
         return float(gaps_NL.max(initial=0.0))
 

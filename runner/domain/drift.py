@@ -28,7 +28,7 @@ class Level(StrEnum):
 
 
 class Headline(StrEnum):
-    """Verdicts in two or three words, as documents store them."""
+    """Verdicts in one to three words, as documents store them."""
 
     NO_DRIFT = "No drift"
     TOO_FEW_RECORDS = "Too few records"
@@ -81,7 +81,7 @@ class FeatureDrift:
         rank_before, rank_now: rank by global attribution, from 1.
         median_before, median_now: median of the signed local attributions.
         distance: Kolmogorov-Smirnov distance of the local attributions, in [0, 1].
-        p: p-value of the distance after Holm's correction over features and labels.
+        p: p-value of the distance, corrected for multiple tests.
         cause: likely cause; None if the change is not significant.
         attributions, values: histograms of local attributions and feature values; None if not shown.
     """
@@ -136,7 +136,7 @@ class LabelResult:
 
     @property
     def top_changes(self) -> tuple[FeatureDrift, ...]:
-        """The features by descending change of their attribution share."""
+        """The features by descending absolute change of their attribution share."""
         return tuple(sorted(self.features, key=lambda feature: (-abs(feature.share_change), -feature.distance)))
 
 
@@ -193,7 +193,7 @@ class DriftResult:
             change is detectable.
         labels: changes by label.
         segments: changes by segment; empty without `drift.segment_by`.
-        separability: area under the ROC curve of the classifier test; None if the test is off.
+        separability: area under the ROC curve of the classifier test; None without this test.
         canary: comparison of the current model with that of the reference; None if no records were explained again.
     """
 
@@ -216,7 +216,7 @@ class LabelRanking:
 
     Attributes:
         label, reference_label: live label, and the reference label it is compared with.
-        ndcg: None if all reference attributions are zero.
+        ndcg: nDCG; None if all reference attributions are zero.
         floor, chance: lowest nDCG of any ranking, and mean nDCG of random rankings.
         notes: special cases, such as a single feature or negative values.
     """

@@ -48,7 +48,7 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """Return the hour that starts at a time, or the interval between two times with a slash between them.
+        """Return the hour that starts at a time, or the interval between two times separated by a slash.
 
         Raises:
             ValueError: if the string is neither.
@@ -83,7 +83,7 @@ class Window:
 
     @property
     def scheduled(self) -> datetime:
-        """First full hour at or after the end: the time of this window in an hourly schedule."""
+        """First full hour at or after the end: the scheduled time of this window in an hourly schedule."""
         return self.hours[-1] + HOUR
 
 
@@ -125,7 +125,7 @@ class Execution(Outcome):
 
     Attributes:
         status: terminal status.
-        failure_reason: reason of a failure, None otherwise.
+        failure_reason: reason of a failure or stop, None otherwise.
     """
 
     status: Status = Status.COMPLETED
@@ -133,12 +133,12 @@ class Execution(Outcome):
 
     @classmethod
     def failed(cls, reason: str) -> Execution:
-        """Return the result of an execution that failed without a message."""
+        """Return the result of a failed execution, with an empty message."""
         return cls("", succeeded=False, status=Status.FAILED, failure_reason=reason)
 
     @classmethod
     def stopped(cls, reason: str) -> Execution:
-        """Return the result of an execution that was stopped without a message."""
+        """Return the result of a stopped execution, with an empty message."""
         return cls("", succeeded=False, status=Status.STOPPED, failure_reason=reason)
 
 
@@ -205,7 +205,7 @@ class AlertHistory:
 
     @classmethod
     def from_states(cls, states: Iterable[ExecutionState]) -> AlertHistory:
-        """Summarise states (newest first), stopping at the newest one with a verdict."""
+        """Summarize states, newest first, up to the newest one with a verdict."""
         failing = False
         for state in states:
             if state.has_verdict:

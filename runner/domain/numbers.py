@@ -1,7 +1,7 @@
-"""Numbers of settings that the pure core declares, and numbers in messages.
+"""Types of numeric settings, and numbers in messages.
 
-Bounds are those of `annotated_types`; pydantic reads them, and the markers of this module, from the annotations. The
-core does not import pydantic.
+Bounds are those of `annotated_types`. Pydantic reads them, and the constraints of this module, from annotations. So
+pure packages can declare settings without importing pydantic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Schema = dict[str, object]
 
 @dataclass(frozen=True)
 class _Constraint:
-    """Adds a constraint to pydantic's schema of an annotated type."""
+    """Marker that adds a constraint to pydantic's schema of an annotated type."""
 
     key: str
     value: bool
@@ -27,7 +27,7 @@ class _Constraint:
 
 
 Integer = Annotated[int, _Constraint("strict", True)]
-"""An integer; booleans, strings and floats with an integral value are refused."""
+"""An integer; booleans, strings and floats with an integral value are rejected."""
 Finite = Annotated[float, _Constraint("allow_inf_nan", False)]
 """A float that is neither infinite nor NaN."""
 Count = Annotated[Integer, Gt(0), Lt(2**40)]

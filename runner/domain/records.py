@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROBE = "shapwatch-probe"
-"""Prefix of the inference ids of shapwatch's own calls, whose captures are not traffic."""
+"""Prefix of the inference ids of shapwatch's own calls; their captures are not traffic."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class ExecutionRecord:
         max_runtime: maximum duration in seconds.
         snapshot: digest of the settings.
         created, modified: times of creation and of the last change.
-        owner: process that runs it, or ran it last.
+        owner: process that runs the execution, or ran it last.
         heartbeat: time of the owner's last heartbeat.
         lease_seconds: seconds without heartbeat after which the owner is considered dead.
         attempts: number of starts.
@@ -139,6 +139,6 @@ class ExecutionRecord:
 
     @property
     def summary(self) -> str:
-        """First line of its message, or else its status, window and failure reason."""
+        """First line of the message; without a message, status, window and failure reason."""
         reason = f": {self.failure_reason}" if self.failure_reason else ""
         return first_line(self.exit_message or f"{self.status}, {self.window}{reason}")

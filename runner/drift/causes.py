@@ -25,17 +25,17 @@ from runner.drift.significance import critical, distance
 from runner.errors import snippet
 
 SIGNIFICANCE = 0.01
-"""Significance level of the test whether the values changed."""
+"""Significance level of the test for changed values."""
 NOTABLE = 0.1
-"""Share of records from which missing, unseen or more frequent values are reported."""
+"""Smallest reported increase of the share of missing, unseen or more frequent values."""
 RESTORED = 1 / 3
-"""A transformation is a cause if it reduces the distance to this part, or below the critical distance."""
+"""Largest part of the distance that may remain after a cause is undone, if it exceeds the critical distance."""
 ALIKE = 1 / 4
-"""Part of the critical distance within which two transformations are equivalent; the simplest is reported."""
+"""Part of the critical distance by which equally good transformations may differ; the simplest one is reported."""
 MOST_CODES = 50
-"""Distinct values up to which a numeric feature may be a code."""
+"""Maximum number of distinct values of a numeric feature that may be a code."""
 MOST_CAUSES = 10
-"""Features of a label that get a cause at most, by ascending p-value."""
+"""Maximum number of features of a label with a cause, by ascending p-value."""
 UNITS = (10.0, 100.0, 1000.0, 12.0, 60.0, 24.0, 7.0, 365.25, 3600.0, 2.54, 1.609344, 0.45359237, 1e6)
 """Ratios between units: decimal prefixes, months, minutes, hours, days, inches, miles, pounds."""
 SAME = "its values are unchanged"
@@ -81,7 +81,7 @@ def _with_causes(
     before: pl.DataFrame,
     now: pl.DataFrame,
 ) -> tuple[LabelResult, ...]:
-    """Return labels with causes for the features with the smallest p-values."""
+    """Return the labels, with causes for the significant features with the smallest p-values."""
     causes: dict[str, str] = {}
 
     def cause(feature: FeatureDrift) -> FeatureDrift:
@@ -118,7 +118,7 @@ def _cause_of(members: Sequence[str], before: pl.DataFrame, now: pl.DataFrame) -
 
 
 def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
-    """Describe the likely cause in the values of a feature, without a full stop; None if nothing changed."""
+    """Describe the likely cause in a feature's values, without a full stop; return None if they did not change."""
     missing = now.null_count() / len(now), before.null_count() / len(before)
     if missing[0] - missing[1] >= NOTABLE:
         return f"missing in {missing[0]:.0%} of the records ({missing[1]:.0%} in the reference)"
@@ -203,7 +203,7 @@ def _difference(before: pl.Series, now: pl.Series) -> float:
 
 
 def _by_name(counts: Counter[Any]) -> Counter[str]:
-    """Return the counts of values with the same formatted name together."""
+    """Return counts by formatted value; counts of values with the same format are added."""
     named: Counter[str] = Counter()
     for value, count in counts.items():
         named[format_value(value)] += count

@@ -45,8 +45,8 @@ class Detector:
     """Tests that assign a level to a window.
 
     The significance level is divided equally between up to three families of tests: features of the whole window,
-    the classifier, and segments. Segments share their part equally, and the features of a family share theirs by Holm's
-    correction. All tests together therefore raise no more false alarms than accepted.
+    the classifier, and segments. Each segment gets an equal part of the level of its family. Holm's correction applies
+    to the features of a window or segment. All tests together therefore raise no more false alarms than accepted.
     """
 
     policy: DriftPolicy
@@ -87,7 +87,7 @@ class Detector:
         return DriftResult(level, level, N, M, significance, change, labels, segments=segments, separability=joint)
 
     def minimum_detectable_change(self, reference_rows: int, rows: int, tests: int, window: timedelta) -> float:
-        """Return the minimum detectable distance between a feature's distributions; above 1, no change is detectable.
+        """Return the smallest detectable distance between a feature's distributions; above 1, no change is detectable.
 
         Args:
             reference_rows: number of reference records.
@@ -246,7 +246,7 @@ def detect_drift(
         agg_method: aggregation of local attributions into global ones.
         window: length of the window.
         canary: comparison of the current model with that of the reference; None if no records were explained again.
-        past: levels of the previous windows, each by itself, oldest first.
+        past: levels of the previous windows alone, oldest first.
         groups: names of the features of each group, by the name of the group.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Effects: the shift of attribution shares, the change of their total, and both under random permutations.
+"""Effects: the attribution shift, the change of the total attribution, and both under random permutations.
 
 Array letters: N reference records, M live records, D features (the last axis; functions apply to each row), P
 permutations.
@@ -25,7 +25,7 @@ Scores may be sent as decimal strings or in single precision.
 
 
 def share(values_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each feature's part of the total attribution, by absolute value; zeros where all are zero."""
+    """Return the attribution share of each feature; zeros if all attributions are zero."""
     sizes_D: NDArray[np.float64] = abs(values_D)
     total: NDArray[np.float64] = sizes_D.sum(axis=-1, keepdims=True)
     return np.divide(sizes_D, total, out=np.zeros(sizes_D.shape), where=total > 0)
@@ -49,7 +49,7 @@ def share_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> N
 def attribution_shift(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the total variation distance between the two distributions of shares, ½ Σ |change|, in [0, 1].
 
-    The result is nan if all attributions of one side are zero.
+    The result is NaN if all attributions of one side are zero.
 
     Source: Levin and Peres (2017), "Markov Chains and Mixing Times", proposition 4.2.
     """
@@ -58,7 +58,7 @@ def attribution_shift(before_D: NDArray[np.float64], now_D: NDArray[np.float64])
 
 
 def total_log2_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the log2 fold change of the total attribution; nan if all attributions of one side are zero.
+    """Return the log2 fold change of the total attribution; NaN if all attributions of one side are zero.
 
     >>> float(total_log2_change(np.array([1.0, 1.0]), np.array([0.5, 0.5])))
     -1.0
@@ -70,7 +70,7 @@ def total_log2_change(before_D: NDArray[np.float64], now_D: NDArray[np.float64])
 
 
 MEANS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {"mean_abs": np.abs, "mean_sq": np.square}
-"""Aggregations that are means, with the transform of the local values that is averaged."""
+"""Aggregations that are means, with the function that is applied to local values before averaging."""
 
 
 class Pair(NamedTuple):
@@ -81,7 +81,7 @@ class Pair(NamedTuple):
 
 
 def observed_pair(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64], agg_method: str) -> Pair:
-    """Return the global attributions_D of each side."""
+    """Return the absolute global attributions_D of each side."""
     return Pair(_summary(reference_ND, agg_method), _summary(live_MD, agg_method))
 
 
@@ -92,7 +92,7 @@ def permuted_pairs(
     permutations: int,
     rng: np.random.Generator,
 ) -> Pair:
-    """Return the global attributions_PD of each side after P random permutations of the pooled records."""
+    """Return the absolute global attributions_PD of each side after P random permutations of the pooled records."""
     N, M = len(reference_ND), len(live_MD)
     pooled_KD = np.concatenate([reference_ND, live_MD])
     aggregate = _means if agg_method in MEANS else _medians
@@ -101,7 +101,7 @@ def permuted_pairs(
 
 
 def p_value(statistic: float, null_P: NDArray[np.float64]) -> float:
-    """Return the permutation p-value: the share of statistics, the observed one included, that are at least as large.
+    """Return the p-value: the share of statistics at least as large as the observed one, which is itself counted.
 
     Source: Phipson and Smyth (2010), "Permutation p-values should never be zero".
     """
@@ -117,7 +117,7 @@ def _summary(phi_ND: NDArray[np.float64], agg_method: str) -> NDArray[np.float64
 def _means(
     pooled_KD: NDArray[np.float64], size: int, agg_method: str, permutations: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the means over `size` random records and over the remaining ones."""
+    """Return the means over `size` random records and over the remaining records, for each permutation."""
     values_KD = MEANS[agg_method](pooled_KD)
     K, D = values_KD.shape
     sums_PD = np.empty((permutations, D))

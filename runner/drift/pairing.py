@@ -18,7 +18,7 @@ from runner.drift.ranking import match_features, match_labels
 from runner.errors import SegmentError
 
 MAX_SEGMENTS = 10
-"""Maximum number of segments for single values; the rarest other values form the segment `all others`."""
+"""Maximum number of segments for single values; all rarer values form the segment `all others`."""
 QUARTERS = (0.25, 0.5, 0.75)
 """Quantiles of the reference that divide numbers with more than `MAX_SEGMENTS` distinct values."""
 MISSING, REST = "missing", "all others"
@@ -52,7 +52,7 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
         min_rows: minimum number of records of a segment on each side.
 
     Raises:
-        SegmentError: if `by` is neither, or does not have one value for each record.
+        SegmentError: if `by` is not a feature or valid expression, or does not have one value for each record.
     """
     names, before_N, now_M = _named(_values(by, before), _values(by, now))
     counts_before, counts_now = (Counter(side.tolist()) for side in (before_N, now_M))
@@ -108,7 +108,7 @@ def _binned(values: pl.Series, cuts: NDArray[np.float64], names: list[str]) -> N
 
 
 def _labels(values: pl.Series, numbers: bool) -> NDArray[np.str_]:
-    """Return each value as a string; equal numbers have one string whether they are stored as integers or floats."""
+    """Return each value as a string; equal integers and floats have the same string."""
     labels = {value: f"{value:.15g}" if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
     return np.array([labels.get(value, MISSING) for value in values.to_list()], dtype=np.str_)
 
@@ -132,7 +132,7 @@ def sample_one_per_event(events: pl.DataFrame, seed: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Reference and live attributions by label, with features in one order.
+    """Reference and live attributions by label, with features in the same order.
 
     Attributes:
         names: features, in the live order.

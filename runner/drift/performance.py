@@ -2,7 +2,7 @@
 
 Array letters: N records, L labels (model outputs), U distinct scores.
 
-Source: scikit-learn's `accuracy_score`, `log_loss` and `roc_auc_score`, which every metric here matches.
+Source: `accuracy_score`, `log_loss` and `roc_auc_score` of scikit-learn. All metrics have the same values.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def assess(
 
 
 def binary(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64], threshold: float) -> Quality:
-    """Compute the metrics of one score per record, without NaN; high scores predict true.
+    """Compute the metrics for one score per record, without NaN; high scores predict true.
 
     Raises:
         ValueError: if there is no record.
@@ -89,7 +89,7 @@ def binary(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64], threshold
 
 
 def multiclass(labels_N: NDArray[np.intp], scores_NL: NDArray[np.float64]) -> Quality:
-    """Compute the metrics of one score per label, without NaN; the first of equal highest scores is predicted.
+    """Compute the metrics for one score per label, without NaN; of equal highest scores, the first is predicted.
 
     Raises:
         ValueError: if there is no record.
@@ -137,7 +137,7 @@ def _log_loss(given_N: NDArray[np.float64]) -> float:
 
 
 def _are_distributions(scores_NL: NDArray[np.float64]) -> bool:
-    """Return whether every row sums to 1 within the rounding of single precision."""
+    """Return whether every row contains probabilities that sum to 1, up to rounding in single precision."""
     tolerance = float(np.sqrt(np.finfo(np.float32).eps))
     inside = bool(scores_NL.min() >= 0 and scores_NL.max() <= 1)
     return inside and bool(np.allclose(scores_NL.sum(axis=1), 1, rtol=tolerance, atol=0))
@@ -153,7 +153,7 @@ def _known(label: str | int | float | bool | None) -> bool:
 
 
 def _normalized(label: str | int | float | bool | None) -> str:
-    """Return the spelling by which labels and names are compared.
+    """Return a normalized spelling, so that labels and names can be compared.
 
     >>> _normalized(True), _normalized("False"), _normalized(3.0), _normalized("3"), _normalized(" <=50K")
     ('true', 'false', '3', '3', '<=50K')

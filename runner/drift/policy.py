@@ -1,4 +1,4 @@
-"""The settings of `drift`, and the alert policy: from accepted false alarms per year to one window's significance."""
+"""The settings of `drift`, and the alert policy, which limits the number of false alarms per year."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _order = attrgetter("order")
 
 @dataclass(frozen=True)
 class AlertPolicy:
-    """An alert is raised when `datapoints_to_alert` of the last `evaluation_period` windows reach a level.
+    """Rule that raises an alert if `datapoints_to_alert` of the last `evaluation_period` windows reach a level.
 
     Attributes:
-        false_alarms_per_year: expected number of false alarms while nothing drifts.
-        datapoints_to_alert: windows that must reach a level.
-        evaluation_period: windows considered, the current one included.
+        false_alarms_per_year: accepted mean number of false alarms per year without drift.
+        datapoints_to_alert: number of windows that must reach a level.
+        evaluation_period: number of windows considered, including the current one.
     """
 
     false_alarms_per_year: Annotated[Finite, Gt(0), Le(1e6)]
@@ -67,7 +67,7 @@ class AlertPolicy:
         return ranked[-self.datapoints_to_alert] if len(ranked) >= self.datapoints_to_alert else Level.NONE
 
     def false_alarm_probability(self, significance: float) -> float:
-        """Return the probability that enough windows exceed a significance level by chance (binomial tail)."""
+        """Return the probability that enough windows are significant by chance, at this level (binomial tail)."""
         n = self.evaluation_period
         return sum(
             comb(n, i) * significance**i * (1 - significance) ** (n - i) for i in range(self.datapoints_to_alert, n + 1)
@@ -79,15 +79,15 @@ class DriftPolicy(AlertPolicy):
     """`drift`: thresholds and tests that assign a level to a window.
 
     Attributes:
-        threshold: nDCG below which a label is a violation.
-        min_rows: smallest number of records on each side; fewer give no calibrated result.
-        material, severe: attribution shifts from which a significant drift is a warning or a violation.
-        material_mass, severe_mass: absolute log2 fold changes of the total attribution for the same levels.
-        permutations: random permutations that effects are compared with.
+        threshold: nDCG below which the ranking of a label is a violation.
+        min_rows: minimum number of records on each side; with fewer records, there is no calibrated result.
+        material, severe: smallest attribution shift of a warning and of a violation, if the change is significant.
+        material_mass, severe_mass: smallest absolute log2 fold change of the total attribution for the same levels.
+        permutations: number of random permutations that effects are compared with.
         segment_by: feature or SQL expression that divides records into segments; None for no segments.
         classifier: whether a classifier on all attributions also tests for joint changes.
-        unit: one observation; `event` draws one record of each event.
-        reference_rows: sample size of the reference records that baselining stores.
+        unit: unit of observation; `event` draws one random record of each event.
+        reference_rows: maximum number of reference records that baselining stores.
         canary_rows: number of stored records that each execution explains again; 0 for none.
         seed: seed of the reference sample and of the permutations.
     """

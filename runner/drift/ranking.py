@@ -1,6 +1,6 @@
-"""The ranking rule of the Clarify monitor: an nDCG against the reference below the threshold is a violation.
+"""The ranking rule of the Clarify monitor: an nDCG below the threshold is a violation.
 
-The reference attributions are the gains; the live attributions determine the order: nDCG = DCG / ideal DCG with
+The reference attributions are the gains; the live attributions determine the order. nDCG is DCG / ideal DCG, where
 DCG = Σ_i gain of the i-th feature / log2(i + 1).
 
 Array letter: D features.
@@ -25,14 +25,14 @@ DEGENERATE = "the reference is degenerate: all its attributions are zero, so the
 
 
 def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the nDCG in [0, 1]; features tied in the live order share their mean gain.
+    """Return the nDCG in [0, 1]; features with equal live values get the mean of their gains.
 
     Args:
         reference_D: non-negative gains; one row or many.
         live_D: values that order the features, largest first; one row or many.
 
     Returns:
-        One value per row, nan if all gains are zero.
+        One value per row, NaN if all gains are zero.
 
     >>> float(ndcg(np.array([0.70, 0.50, 0.05]), np.array([0.10, 0.20, 0.70])))
     0.6876396241226223
@@ -44,7 +44,7 @@ def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> NDArr
 
 
 def _shared(gains_D: NDArray[np.float64], values_D: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return gains with the mean gain in place of each run of equal values."""
+    """Return the gains; in each run of equal values, every gain is replaced by the mean of the run."""
     first_D = np.ones(values_D.shape, dtype=np.bool_)
     first_D[..., 1:] = values_D[..., 1:] != values_D[..., :-1]
     starts = np.flatnonzero(first_D)
@@ -54,12 +54,12 @@ def _shared(gains_D: NDArray[np.float64], values_D: NDArray[np.float64]) -> NDAr
 
 
 def floor(reference_D: NDArray[np.float64]) -> float:
-    """Return the nDCG of the reversed order, the lower bound of all rankings; nan if all gains are zero."""
+    """Return the nDCG of the reversed order, the lower bound of all rankings; NaN if all gains are zero."""
     return float(_ratio(_dcg(np.sort(reference_D)), reference_D))
 
 
 def chance(reference_D: NDArray[np.float64]) -> float:
-    """Return the mean nDCG over all orders, the expectation of a random ranking; nan if all gains are zero."""
+    """Return the mean nDCG over all orders, the expectation of a random ranking; NaN if all gains are zero."""
     return float(_ratio(_dcg(np.full_like(reference_D, reference_D.mean())), reference_D))
 
 

@@ -1,9 +1,10 @@
 """Sequential stopping: explain random records of a window until the verdict on all of them is sufficiently certain.
 
-The verdict is, for each label, whether nDCG is below its threshold and whether the calibrated level is a warning or a
-violation. Both depend on a few statistics of the global attributions, and on whether these are above or below fixed
-limits. While only a sample of the records is explained, the global attributions of all records are modelled as normal,
-with the sample means as their mean, and the covariance of these means with the finite-population correction.
+The verdict has two parts for each label: whether nDCG is below its threshold, and whether the calibrated level is a
+warning or a violation. Both parts depend on whether statistics of the global attributions are above or below fixed
+limits. While only a sample of the records is explained, the global attributions of all records are unknown. They are
+modelled by a normal distribution. Its mean is the sample mean, and its covariance is that of the sample mean with the
+finite-population correction.
 
 Array letters: N explained records, D features, B draws.
 
@@ -31,7 +32,7 @@ from runner.drift.ranking import match_labels, ndcg
 FIRST_SAMPLE = 1000
 """Number of records in the first sample; each further sample is twice as large."""
 DRAWS = 1999
-"""Draws from the distribution of the global attributions of all records."""
+"""Number of draws from the distribution of the global attributions of all records."""
 
 R = TypeVar("R")
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -55,8 +56,8 @@ class SequentialStopping:
         Args:
             records: number of all records.
             extend: function that returns the result for a sample size, given the result for the previous size.
-            error_probability: function that returns the probability that all records give another verdict than a
-                result.
+            error_probability: function that returns, for a result, the probability that all records would give another
+                verdict.
         """
         first, *larger = self.sample_sizes(records)
         result = extend(first, None)
@@ -75,7 +76,7 @@ class SequentialStopping:
         yield records
 
     def should_stop(self, look: int, error: float) -> bool:
-        """Return whether the error probability at a look (numbered from 1) is within its part of the allowed total."""
+        """Return whether the error probability at a look (numbered from 1) is within the part allowed for this look."""
         return self.probability is not None and error <= (1 - self.probability) / (look * (look + 1))
 
     def error_probability(
@@ -87,7 +88,7 @@ class SequentialStopping:
         agg_method: str,
         records: int,
     ) -> float:
-        """Return an upper bound, at most 1, of the probability that all records give another verdict.
+        """Return an upper bound, at most 1, of the probability that all records would give another verdict.
 
         Args:
             reference: global reference attributions for nDCG.
@@ -111,7 +112,7 @@ class SequentialStopping:
         return min(1.0, total)
 
     def _calibrated(self, result: LabelResult, before_D: NDArray[np.float64], drawn: Drawn) -> float:
-        """Return the bound for the level of a label; 1 if the effects are material but not yet significant."""
+        """Return the bound for the level of a label; 1 if an effect is material, but the level is below a warning."""
         shift, total = partial(attribution_shift, before_D), partial(total_log2_change, before_D)
         material = shift(drawn.sample_D) >= self.policy.material
         material |= abs(total(drawn.sample_D)) >= self.policy.material_mass
@@ -140,6 +141,6 @@ def _drawn(values_ND: NDArray[np.float64], records: int, rng: np.random.Generato
 
 
 def _crossing(statistic: Statistic, limits: Sequence[float], drawn: Drawn) -> float:
-    """Return the share of draws in which a statistic lies on the other side of a limit than in the sample."""
+    """Return the share of draws in which a limit separates the statistic from that of the sample."""
     current, drawn_B = (statistic(values_D)[..., None] >= np.array(limits) for values_D in drawn)
     return float((drawn_B != current).any(axis=-1).mean())

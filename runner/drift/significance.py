@@ -1,10 +1,10 @@
-"""Statistical tests: Kolmogorov-Smirnov for each feature, exact with ties, Holm's correction, and a classifier for all.
+"""Statistical tests: Kolmogorov-Smirnov tests by feature, Holm's correction, and a classifier test of all features.
 
 The Kolmogorov-Smirnov statistic is the largest distance between two empirical distribution functions. The p-value is
-the one of the permutation test, computed exactly instead of sampled: under the null hypothesis, all divisions of the
-pooled records into reference and live records are equally likely. A division is a path on a lattice, and the p-value
-is the share of paths that leave the diagonal at least as far as the observed path. Distances count only between
-distinct values, so the p-value is exact with ties.
+that of the permutation test, but it is computed exactly, without sampling. Under the null hypothesis, all divisions of
+the pooled records into reference and live records are equally likely. Each division is a path on a lattice. The p-value
+is the share of paths that leave the diagonal at least as far as the observed path. Between equal values, distances are
+not counted, so the p-value is exact with ties, too.
 
 The classifier two-sample test detects joint changes that no single feature shows, such as a lost correlation. The
 classifier is a ridge regression on the attributions, their squares and their products. Its out-of-fold predictions are
@@ -28,12 +28,12 @@ from runner.domain.drift import Effect
 from runner.drift.effects import p_value
 
 MOST_POINTS = 300_000_000
-"""Lattice points of all features above which the limit distribution replaces the exact one (1 to 2 s of work).
+"""Maximum number of lattice points of all features for the exact distribution (1 to 2 s of work).
 
-The p-values of the limit distribution are conservative.
+Above it, the limit distribution is used, whose p-values are conservative.
 """
 TERMS = 100
-"""Terms of the series of the limit distribution."""
+"""Number of terms of the series of the limit distribution."""
 ROUNDING = 1e-9
 """Relative tolerance when a path is compared with the observed distance."""
 MOST_ROWS = 1_000
@@ -47,7 +47,7 @@ RIDGE = 0.1
 BATCH = 500
 """Number of permutations of the classifier test in one batch."""
 ENOUGH = 10
-"""Number of permutations at least as extreme as the observation after which sampling stops: not significant."""
+"""Number of permutations at least as extreme as the observation at which sampling ends without significance."""
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
 
@@ -116,9 +116,9 @@ def critical(N: int, M: int, level: float) -> float:
 def _straying(
     small: int, large: int, distance_D: NDArray[np.float64], ends_KD: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the share of paths from (0, 0) to (small, large) that reach the distance at the end of a tie.
+    """Return the share of paths from (0, 0) to (small, large) that reach the distance after the last of equal values.
 
-    `stray_DI` is, after k steps, the share of paths to (i, k - i) that reached it.
+    After k steps, `stray_DI` is the share of paths to (i, k - i) that reached it.
     """
     D = len(distance_D)
     stray_DI = np.zeros((D, small + 1))
@@ -159,11 +159,11 @@ def separability(
 ) -> Effect:
     """Return the out-of-fold area under the ROC curve; 0.5 means that the classifier cannot separate the sides.
 
-    The p-value belongs to the margin, the difference between the mean predictions of both sides. Permutations are drawn
-    until the p-value is known to exceed the level, or can fall below it.
+    The tested statistic is the margin, the difference between the mean predictions of both sides. Permutations are
+    drawn until the p-value is known to exceed the level, or until they are enough for a p-value below the level.
 
     Args:
-        before_ND: local attributions of the reference; the columns of all labels.
+        before_ND: local attributions of the reference, with the columns of all labels.
         now_MD: local attributions of the window.
         level: significance level of the test.
         rng: random generator for records, folds and permutations.

@@ -1,4 +1,4 @@
-"""The verdict as text for people: a headline and a sentence that supports it."""
+"""The verdict as text for people: a headline, and sentences that explain it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.drift.policy import DriftPolicy
 
 NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
 MOST_SEGMENTS = 2
-"""Segments in the sentence at most, by descending level."""
+"""Maximum number of segments in the sentences, by descending level."""
 SIZES = (100, 1_000, 10_000)
 """Records per hour for which the minimum detectable change is reported."""
 HEADLINES = {
@@ -27,7 +27,7 @@ HEADLINES = {
 
 
 def headline(ranking: RankingResult, result: DriftResult | None) -> Headline:
-    """Return the headline of a verdict; an nDCG violation is drift whatever the tests found."""
+    """Return the headline of a verdict; with a violation of the nDCG rule, it is at least `Drift`."""
     if result and result.level in {Level.WARNING, Level.VIOLATION}:
         return HEADLINES[result.level]
     if ranking.violations:
@@ -60,7 +60,7 @@ def sentence(
 
 
 def _join(sentences: Sequence[str]) -> str:
-    """Return sentences with full stops; all but the first get a capital letter."""
+    """Return sentences with full stops; all except the first start with a capital letter."""
     first, *others = sentences
     return " ".join([f"{first}.", *(f"{each[:1].upper()}{each[1:]}." for each in others)])
 
@@ -92,7 +92,7 @@ def _worst(labels: Sequence[LabelResult]) -> LabelResult:
 
 
 def _additions(result: DriftResult) -> Iterator[str]:
-    """Yield clauses on segments with a higher level than the whole, on joint changes, and on the model."""
+    """Yield clauses on segments with a higher level than the window, on joint changes, and on the model."""
     whole = worst(result.labels, least=Level.INSUFFICIENT_DATA)
     higher = [segment for segment in result.segments if segment.level.order > whole.order]
     for segment in sorted(higher, key=lambda segment: -segment.level.order)[:MOST_SEGMENTS]:
@@ -166,7 +166,7 @@ def _ndcg(ranking: RankingResult, label: LabelResult, of: str) -> str:
 
 
 def summarize_ranking(ranking: RankingResult, reference: GlobalAttributions, live: GlobalAttributions) -> str:
-    """Return the result of the nDCG rule alone, for the label with the lowest nDCG, without a full stop."""
+    """Describe the result of the nDCG rule alone, for the label with the lowest nDCG, without a full stop."""
     ranked = [(label.ndcg, label) for label in ranking.drifts if label.ndcg is not None]
     if not ranked:
         return ranking.drifts[0].notes[-1] if ranking.drifts else "no label could be compared"

@@ -1,7 +1,8 @@
 """The background: rows whose values replace those of masked features (`shap.baseline`).
 
-The rows are given, the mean of a dataset, or the record nearest to each cluster centre of a dataset. In clusters,
-numbers are standardized; a different string or boolean, or a null, counts as much as one standard deviation.
+The rows are listed in the settings, or computed from a dataset: its mean, or the record nearest to each cluster centre.
+Clustering uses standardized numbers. In all other columns, and in numeric columns with nulls, the distance of two
+different values is 1, as much as one standard deviation.
 
 Array letters: N records, D numeric columns, C other columns, K clusters.
 
@@ -26,19 +27,19 @@ from runner.errors import BackgroundError
 from runner.explain.masking import hash_rows
 
 MAX_NUMBER = 1e100
-"""Largest absolute number; larger ones are considered mistakes."""
+"""Absolute value from which a number in the settings is considered a mistake."""
 MAX_CLUSTERS = 12
-"""Largest number of clusters with `shap.num_clusters=auto`."""
+"""Maximum number of clusters with `shap.num_clusters=auto`."""
 SPLIT = 2 / pi
-"""Share of the variance in one dimension that splitting one Gaussian in that dimension removes."""
+"""Share of the variance that splitting a one-dimensional Gaussian at its mean removes."""
 MAX_CLUSTERED = 10_000
-"""Cap on records clustered; larger data sets are subsampled by content hash."""
+"""Maximum number of clustered records; larger datasets are subsampled by content hash."""
 STARTS, STEPS = 4, 50
-"""Number of initializations of the clusters, and largest number of steps of each."""
+"""Number of initializations of the clusters, and maximum number of steps after each."""
 
 
 def summarize(features: pl.DataFrame, num_clusters: int | Literal["auto"] | None, seed: int) -> pl.DataFrame:
-    """Return background rows of a dataset: its mean, or with `num_clusters` its representative records.
+    """Return background rows of a dataset: its mean, or its representative records if `num_clusters` is given.
 
     Raises:
         BackgroundError: if the mean of a column is not defined.
@@ -49,7 +50,7 @@ def summarize(features: pl.DataFrame, num_clusters: int | Literal["auto"] | None
 
 
 def mean(features: pl.DataFrame) -> pl.DataFrame:
-    """Return one row of column means; those of integer columns are rounded half to even.
+    """Return one row of column means; means of integer columns are rounded half to even.
 
     Raises:
         BackgroundError: if a column has no numbers.
@@ -70,7 +71,7 @@ def mean(features: pl.DataFrame) -> pl.DataFrame:
 
 
 def representatives(features: pl.DataFrame, clusters: int | None, seed: int) -> pl.DataFrame:
-    """Return the record nearest to each cluster centre, that of the largest cluster first, without duplicates.
+    """Return the record nearest to each cluster centre, by descending cluster size and without duplicates.
 
     Args:
         features: dataset; its order does not matter.
@@ -114,10 +115,11 @@ def _given_column(name: str, values: list[Any]) -> pl.Series:
 def align(background: pl.DataFrame, features: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return background and features with the same column types, so that their values are interchangeable.
 
-    A column is an integer column only if both sides have integers; a float on one side makes it a float column.
+    A numeric column has integers only if the features have integers and all numbers of the background are integral.
+    Otherwise it has floats.
 
     Raises:
-        BackgroundError: if a feature has numbers on one side and strings on the other.
+        BackgroundError: if the types of a feature differ, such as numbers and strings.
     """
     if background.columns != features.columns:
         background = pl.DataFrame([background[name] for name in features.columns])
@@ -238,7 +240,11 @@ def _run(points: Points, clusters: int, rng: np.random.Generator) -> Clustering:
 
 
 def _initial_centres(points: Points, clusters: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return indices of distant records: each is drawn with a probability proportional to its squared distance."""
+    """Return the indices of distant records (k-means++).
+
+    The first one is drawn uniformly. Each further one is drawn with a probability proportional to its squared distance
+    to the nearest record drawn before.
+    """
     N = len(points.numbers_ND)
     centres = [int(rng.integers(N))]
     while len(centres) < min(clusters, N):

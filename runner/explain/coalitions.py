@@ -3,9 +3,11 @@
 Shapley values depend only on differences v(S) − v(complement of S), so kernel SHAP evaluates coalitions in pairs. A
 pair is represented by its smaller coalition; if both have half of the players, by the one with the first player.
 
-Array letters: N records, L labels, R = N·L games of one label each, P players, J pairs, K = 2·J + 2 coalitions (J of
-them, their complements, that of all players, the empty one), M = J + 1 differences (of the J pairs, and of all players
-and the empty coalition).
+The grand coalition contains all players, the empty coalition none.
+
+Array letters: N records, L labels, R = N·L games of one label each, P players, J pairs, K = 2·J + 2 coalitions (one of
+each pair, their complements, the grand and the empty coalition), M = J + 1 differences (one of each pair, and that of
+the grand and the empty coalition).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from runner.errors import ExplainerError
 from runner.protocols import Game
 
 SPARSE = 4
-"""Ratio of existing to drawn pairs of a size, above which pairs are drawn without enumerating the size."""
+"""Ratio of all pairs of a size to the pairs to draw; above it, pairs are drawn without enumerating all of them."""
 
 
 def all_coalitions(players: int) -> NDArray[np.bool_]:
@@ -31,7 +33,7 @@ def all_coalitions(players: int) -> NDArray[np.bool_]:
 
 
 def pairs_of_size(players: int, size: int) -> NDArray[np.bool_]:
-    """Return all pairs with a coalition of a size, at most half of the players, as half_JP."""
+    """Return half_JP: all pairs whose smaller coalition has `size` players."""
     members = np.array(list(combinations(range(players), size)))
     half_JP = np.zeros((len(members), players), dtype=np.bool_)
     half_JP[np.arange(len(members))[:, None], members] = True
@@ -77,7 +79,7 @@ def _draw_pairs_of_size(players: int, size: int, count: int, rng: np.random.Gene
 
 
 def with_first_player(masks_KP: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the coalition of each pair that contains the first player."""
+    """Return each coalition or its complement, whichever contains the first player."""
     return np.where(masks_KP[:, :1], masks_KP, ~masks_KP)
 
 
@@ -85,8 +87,9 @@ class UniqueCoalitions(NamedTuple):
     """Coalitions without duplicates.
 
     Attributes:
-        masks_kP: the k unique coalitions, without that of all players and the empty one.
-        index_K: index of each of the K original coalitions in `masks_kP`; −2 for all players, −1 for the empty one.
+        masks_kP: the k unique coalitions, without the grand and the empty coalition.
+        index_K: index of each of the K original coalitions in `masks_kP`; −2 for the grand, −1 for the empty
+            coalition.
     """
 
     masks_kP: NDArray[np.bool_]
@@ -94,7 +97,7 @@ class UniqueCoalitions(NamedTuple):
 
 
 def unique_coalitions(masks_KP: NDArray[np.bool_], varying: int) -> UniqueCoalitions:
-    """Return the coalitions that are unique in their first `varying` players."""
+    """Merge coalitions that have the same members among the first `varying` players."""
     keys = np.ascontiguousarray(masks_KP[:, :varying]).view(f"S{varying}")[:, 0].tolist()
     index_of = {b"\1" * varying: -2, b"": -1}
     index_K = np.array([index_of.setdefault(key, len(index_of) - 2) for key in keys], dtype=np.intp)
@@ -108,7 +111,7 @@ def coalition_budget(num_samples: int | None, players: int, limit: int) -> int:
     Args:
         num_samples: requested number; None for min(2·P + 2^11, 2^P − 2).
         players: P.
-        limit: largest number that fits into memory.
+        limit: maximum number that fits into memory.
 
     Raises:
         ExplainerError: if the requested number is too small or too large.
@@ -134,13 +137,13 @@ def coalition_budget(num_samples: int | None, players: int, limit: int) -> int:
 
 
 def with_complements(half_JP: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return all K coalitions as masks_KP."""
+    """Return masks_KP: the J coalitions, their complements, the grand and the empty coalition."""
     ends = np.array([[True], [False]]).repeat(half_JP.shape[1], axis=1)
     return np.concatenate([half_JP, ~half_JP, ends])
 
 
 def evaluate(game: Game, half_JP: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return values_RK; the 2·J coalitions except that of all players and the empty one need model calls."""
+    """Return values_RK; the values of the grand and the empty coalition are known without model calls."""
     N, L = game.scores_NL.shape
     values_NKL = np.empty((N, 2 * len(half_JP) + 2, L))
     values_NKL[:, :-2] = game.value(with_complements(half_JP)[:-2])
@@ -172,11 +175,11 @@ def _differences(
 
 
 def rowwise_matmul(rows_RM: NDArray[np.float64], matrix_MP: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rows_RM @ matrix_MP, each row multiplied separately, so that its bits do not depend on other rows."""
+    """Return rows_RM @ matrix_MP; rows are multiplied separately, so that their bits do not depend on other rows."""
     product: NDArray[np.float64] = np.matmul(rows_RM[:, None, :], matrix_MP)[:, 0, :]
     return product
 
 
 def by_record(rows_RP: NDArray[np.float64], labels: int) -> NDArray[np.float64]:
-    """Return values of R games as rows_NPL of N records."""
+    """Return the values of R games as values_NPL of N records."""
     return rows_RP.reshape(-1, labels, rows_RP.shape[1]).transpose(0, 2, 1)

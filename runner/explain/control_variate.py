@@ -1,16 +1,16 @@
-"""The control variate of kernel SHAP: a game that is additive in log-odds and whose Shapley values are known exactly.
+"""The control variate of kernel SHAP: a surrogate game that is additive in log-odds, with computable Shapley values.
 
-The log-odds of many classifiers are nearly additive. This surrogate game is fitted to the same coalition values, so
-that only its residual has to be estimated from them.
+The log-odds of many classifiers are nearly additive. The surrogate is fitted to the coalition values of the explained
+game. Then only the Shapley values of the residual have to be estimated from these values.
 
 Array letters: R or N games, P players, K coalitions, M differences, H left-out differences, W frequencies,
 Q = P + 1 coefficients.
 
-Source: Glasserman (2004), section 4.1: the weight of a control variate with the smallest variance of the residual.
+Source: Glasserman (2004), section 4.1: the weight of a control variate that minimizes the variance of the residual.
 Shapley values: σ(x) = ½ + ∫₀^∞ sin(ωx) / sinh(πω) dω turns the sigmoid of a sum into products over the players. Owen's
-integral (1972) is φ_p = ∫₀¹ E[v(S ∪ p) − v(S)] dt over coalitions S that each other player joins with probability t.
-With u = 2t − 1, m as the mean of the log-odds of the empty coalition and of all players, and α_q = ωβ_q / 2 for a
-player's slope β_q,
+integral (1972) is φ_p = ∫₀¹ E[v(S ∪ p) − v(S)] dt, where each other player is in S with probability t.
+Let u = 2t − 1, let m be the mean of the log-odds of the empty and the grand coalition, and let α_q = ωβ_q / 2 for a
+player with slope β_q. Then
 φ_p = ∫₀¹∫₀^∞ 2 cos(ωm) · sin α_p · Re{ Π_{q≠p} (cos α_q + i·u·sin α_q) } / sinh(πω) dω du; u and −u contribute
 equally.
 """
@@ -30,25 +30,25 @@ from runner.explain.gaussian_process import Posterior
 from runner.explain.masking import slices
 
 MAX_PLAYERS = 40
-"""Largest number of players with a control variate."""
+"""Maximum number of players of a game with a control variate."""
 ROUNDING = 2.0**-25
-"""Standard error of φ due to probabilities of single precision."""
+"""Standard error of φ due to the single precision of probabilities."""
 MARGIN = 14.0
-"""Negative logarithm of the truncation error of the integral over frequencies: exp(−14) = 1e-6."""
+"""Negative natural logarithm of the truncation error of the integral over frequencies; exp(−14) is about 1e-6."""
 MAX_FREQUENCY = MARGIN / pi + 0.2
 STEPS = 4
-"""Numbers of frequencies are multiples of this, so that games with the same number are computed together."""
+"""Divisor of all numbers of frequencies, so that many games have equal numbers and are computed together."""
 CHUNK = 2**15
 """Largest product of players, frequencies and games in memory."""
 FIT_VALUES = 300
-"""Largest number of values in the second step of the fit; more hardly change it."""
+"""Maximum number of values per game in the second step of the fit; more values hardly change the result."""
 TINY = 1e-300
 RIDGE = 1e-9
 """Ridge penalty, relative to the sum of weights: coefficients that the values do not determine stay unchanged."""
 
 
 class Nodes(NamedTuple):
-    """Positive Gauss nodes u of Owen's integral, and their weights; u = 0 is excluded because a factor can be 0."""
+    """Positive Gauss nodes u of Owen's integral, and their weights; at the excluded node u = 0, a divisor can be 0."""
 
     u: list[float]
     weight: list[float]
@@ -98,9 +98,9 @@ class LogitAdditive:
 def fit(values_RK: NDArray[np.float64], design: Posterior) -> LogitAdditive:
     """Return the additive games whose log-odds are closest to those of the probabilities values_RK.
 
-    The first step is the posterior mean of the log-odds. The second one is a step of weighted least squares with
-    weights (p·(1−p))²: if all probabilities have equal variance, the variance of their log-odds is proportional to the
-    inverse. So the clipped log-odds of saturated probabilities have no weight.
+    The first step takes the posterior mean given the log-odds. The second step corrects it by weighted least squares
+    with the weights (p·(1−p))². If all probabilities have equal variance, the variance of their log-odds is inversely
+    proportional to these weights. Probabilities of 0 and 1, whose log-odds are clipped, have the weight 0.
     """
     odds_RK = clipped_logit(values_RK)
     slope_RP = rowwise_matmul(differences(odds_RK), design.solver_MP)
@@ -115,7 +115,7 @@ def fit(values_RK: NDArray[np.float64], design: Posterior) -> LogitAdditive:
 def _least_squares(
     weight_RK: NDArray[np.float64], residual_RK: NDArray[np.float64], members_PK: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return step_RQ: the intercept and the slopes that minimize the weighted squares of the residuals."""
+    """Return step_RQ: the intercept and the slopes that minimize the weighted sum of squared residuals."""
     columns_QK = np.concatenate([np.ones((1, members_PK.shape[1])), members_PK])
     Q = len(columns_QK)
     row, column = np.triu_indices(Q)
@@ -129,9 +129,9 @@ def _least_squares(
 
 
 def _integrate(games: LogitAdditive, count: int, nodes: Nodes) -> NDArray[np.float64]:
-    """Return phi_NP by the midpoint rule with W = `count` frequencies ω, and Gauss nodes u.
+    """Return phi_NP: integrals by the midpoint rule over W = `count` frequencies ω, and by Gauss quadrature over u.
 
-    Frequencies are the last axis, so that the order of summation is the same for any number of games.
+    Frequencies are the last axis of all arrays, so that the order of summation is the same for any number of games.
     """
     step = MAX_FREQUENCY / count
     omega_W = (np.arange(count) + 0.5) * step
@@ -157,7 +157,7 @@ def _integrate(games: LogitAdditive, count: int, nodes: Nodes) -> NDArray[np.flo
 def _half_angles(
     slope_PN: NDArray[np.float64], step: float, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return cosines and sines of ωβ/2 at all frequencies; each rotation doubles the number of known ones."""
+    """Return cosines and sines of ωβ/2 at all frequencies; each rotation doubles the number of known values."""
     unit_PNW = np.empty((*slope_PN.shape, count), dtype=np.complex128)
     unit_PNW[:, :, 0] = np.exp(0.25j * step * slope_PN)
     rotation_PN1, known = np.exp(0.5j * step * slope_PN)[:, :, None], 1
@@ -176,10 +176,10 @@ class ControlVariate:
 
     Attributes:
         differences_RM: differences of the surrogate times its weight; 0 without a surrogate.
-        phi_RP: its Shapley values.
-        variance_inflation_R1: factor that corrects the estimated variance of the residual, which is too small because
-            the surrogate was fitted to the same differences.
-        rounding_R1: smallest possible standard error.
+        phi_RP: Shapley values of the surrogate times its weight; 0 without a surrogate.
+        variance_inflation_R1: correction factor for the variance of the residual. The estimated variance is too small,
+            because the surrogate was fitted to the same differences.
+        rounding_R1: smallest possible standard error; 0 without a surrogate.
     """
 
     differences_RM: NDArray[np.float64]
@@ -189,7 +189,7 @@ class ControlVariate:
 
 
 def control_variate(values_RK: NDArray[np.float64], design: Posterior) -> ControlVariate:
-    """Return the control variate; games without probabilities, or without a benefit from a surrogate, have none."""
+    """Return the control variate; games have none if their values are not probabilities, or if it does not help."""
     R, (J, P) = len(values_RK), design.half_JP.shape
     control = ControlVariate(np.zeros((R, J + 1)), np.zeros((R, P)), np.ones((R, 1)), np.zeros((R, 1)))
     spare = J - 2 * P
@@ -213,15 +213,15 @@ def _weight(
 ) -> NDArray[np.float64]:
     """Return the control-variate weights that minimize the leave-one-out residuals.
 
-    The fit used 2·P of the differences, so the explained variance is adjusted for chance. Weights are shrunk by the
-    same ratio, to 0 if nothing more than chance is explained. They are clipped to 0…1, because rounding errors
-    determine them if nothing is left to predict.
+    The fit used up 2·P degrees of freedom, so the explained share of the variance is adjusted, like an adjusted R².
+    Weights are multiplied by the ratio of the adjusted to the original share: by 0 if no more than chance is explained.
+    They are clipped to 0…1, because only rounding errors determine them if nothing is left to predict.
 
     Args:
         game_RM: differences of the games.
         surrogate_RM: differences of the surrogates.
         design: pairs and leave-one-out residuals.
-        spare: share of the differences that the fit did not use.
+        spare: share of the degrees of freedom that the fit did not use.
     """
     game_RH = rowwise_matmul(game_RM, design.loo_residual_MH)
     surrogate_RH = rowwise_matmul(surrogate_RM, design.loo_residual_MH)

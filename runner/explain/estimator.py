@@ -29,7 +29,7 @@ class Estimator(ExplanationOptions):
 
     Attributes:
         explainer: method that computes local attributions.
-        engine: workers that explain blocks of records; does not change results.
+        engine: workers that explain blocks of records; they do not change results.
     """
 
     explainer: Explainer
@@ -89,7 +89,7 @@ class Estimator(ExplanationOptions):
         return settings | ({"groups": groups} if groups else {})
 
     def names(self, features: Sequence[str]) -> tuple[str, ...]:
-        """Return the names under which these features have attributions.
+        """Return the names of the players that these features form: features, or groups of features.
 
         Raises:
             ExplainerError: if the groups do not fit the features.
@@ -105,7 +105,7 @@ class EstimatorSettings(ExplanationOptions):
         explainer: name of the explainer; `auto` is linear for additive models, else kernel.
         compat: `clarify` for the regression, sampling and noise of SageMaker Clarify; None for shapwatch's own method.
         num_clusters: number of clusters whose representatives are the background; None for the mean.
-        num_samples: coalitions per record and background row; None for a default that depends on the features.
+        num_samples: coalitions per record and background row; None for a default by number of features.
         seed: seed of the coalitions and of the clusters.
     """
 
@@ -159,7 +159,7 @@ class ModelExplainer:
 
         Args:
             features: records to explain.
-            reference: function that returns the background of the reference; None computes a summary of the records.
+            reference: function that returns the background of the reference; None to summarize the records instead.
         """
         given = self.background_rows()
         if given is not None:

@@ -1,4 +1,4 @@
-"""The masking game: features in a coalition have the record's values, all others those of a background row.
+"""The masking game: features in a coalition have the record's values, all other features the background row's.
 
 Array letters: N records, D features, L labels, G players of a table, P of them in the game, S = P + 1 positions,
 K coalitions.
@@ -20,7 +20,7 @@ from runner.explain.masking import Table, slices
 from runner.protocols import Model, as_additive
 
 CLIP = 1e-12
-"""Smallest distance of a probability from 0 and 1; beyond it, log-odds are those of the clipped probability."""
+"""Smallest distance of a probability from 0 and 1; closer ones are clipped before log-odds are computed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Players:
         return len(self.names) == len(self.player_D)
 
     def any(self, booleans_ND: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return booleans_NG: whether a boolean is true for any of a player's features."""
+        """Return booleans_NG: whether the boolean of any of a player's features is true."""
         if self.are_features:
             return booleans_ND
         return np.stack([booleans_ND[:, self.player_D == g].any(axis=1) for g in range(len(self.names))], axis=1)
@@ -58,7 +58,8 @@ def build_players(features: Sequence[str], groups: Mapping[str, Sequence[str]]) 
     """Return the players in the order of the features; a group takes the place of its first feature.
 
     Raises:
-        ExplainerError: if a group contains an unknown feature or one of another group, or is named like a feature.
+        ExplainerError: if a group contains an unknown feature or a feature of another group, or has the name of a
+            feature outside the group.
     """
     group_of: dict[str, str] = {}
     for group, members in groups.items():
@@ -126,7 +127,7 @@ def predict(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
     """Return the model's scores_NL of rows.
 
     Raises:
-        ModelAnswerError: if the scores are not finite, or not one or more per row.
+        ModelAnswerError: if a score is not finite, or if the scores are not a matrix with one row per record.
     """
     scores_NL = model.predict(rows)
     if scores_NL.ndim != 2 or len(scores_NL) != rows.height or not scores_NL.shape[1]:
@@ -150,8 +151,9 @@ class Block:
         records: the records.
         replacement: background row, with the same column types.
         table_players: the G players of the table.
-        varying: number of players that differ from the background row, in every record.
-        players_NP: players in the game of each record, varying players first. All others have the record's values.
+        varying: number of players, from the first, that are masked individually; values do not depend on the others.
+        players_NP: players in the game of each record, varying players first. Players outside the game have the
+            record's values.
         scores_NL, expected_L: values of the grand and of the empty coalition.
         use_logit: whether values are log-odds of the model's outputs.
         max_batch_rows: largest number of rows in one model call.
@@ -178,7 +180,7 @@ class MaskingGame:
 
     @property
     def players(self) -> int:
-        """P, the same for every record."""
+        """Number of players P, the same for every record."""
         return int(self.block.players_NP.shape[1])
 
     @property
@@ -192,7 +194,7 @@ class MaskingGame:
         return self.block.expected_L
 
     def margin(self) -> Margin | None:
-        """Return the sum behind the values of an additive model; None for other models."""
+        """Return the additive form of the games; None if they are not known to be additive."""
         if (model := as_additive(self.model)) is None:
             return None
         block = self.block

@@ -27,9 +27,9 @@ from runner.protocols import Game, Model, Track, Workers, as_additive
 
 LAST = np.uint64(2**63)
 BATCHES = 4
-"""Largest number of model batches per block: its records share the fixed costs of a block."""
+"""Maximum number of model batches per block; they share the fixed costs of the block."""
 MANY = 16
-"""Smallest number of blocks in a group with more than one model batch per block."""
+"""Minimum number of blocks in a group whose blocks contain more than one model batch."""
 
 
 class UniqueRecords(NamedTuple):
@@ -150,7 +150,8 @@ def plan_blocks(task: Task, game_size: Callable[[int, int, bool], GameSize]) -> 
 
     Args:
         task: table and options.
-        game_size: function of the numbers of varying and of all players, and of whether the model is additive.
+        game_size: function that returns the size of a game, given the number of varying players, the number of all
+            players, and whether the model is additive.
 
     Raises:
         BackgroundError: if the columns of the background do not fit the features.
@@ -176,8 +177,8 @@ def plan_blocks(task: Task, game_size: Callable[[int, int, bool], GameSize]) -> 
 def _random_order(keys_U: Words, varies_UG: NDArray[np.bool_], salt: int) -> NDArray[np.intp]:
     """Return the players of each record in random order, but varying players first.
 
-    All records of a block share coalitions of positions. With an order of their own, their errors are independent. The
-    order is seeded by the record's values, so it does not depend on other records.
+    All records of a block use the same coalitions of positions. Each record has its own order, so that the errors of
+    records are independent. The order is seeded by the record's values, so it does not depend on other records.
     """
     salt_G: Words = np.arange(1, varies_UG.shape[1] + 1, dtype=np.uint64) * GOLDEN_RATIO
     random_UG = mix_bits(keys_U[:, None] + salt_G + np.uint64(salt)) >> np.uint64(1)
@@ -208,7 +209,7 @@ class GameExplainer(ABC):
         """Return phi_NPL with `phi.sum(1) == scores_NL − expected_L`, and its variance."""
 
     def game_size(self, varying: int, players: int, is_additive: bool) -> GameSize:  # noqa: ARG002  for subclasses
-        """Return the size of the game of a record; features equal to the background get exactly 0 without playing.
+        """Return the size of the game of a record; players equal to the background are left out and get 0.
 
         Args:
             varying: number of players that differ from the background row.

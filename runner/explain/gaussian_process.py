@@ -1,12 +1,14 @@
 """Shapley values by Gaussian process regression: the posterior of φ given the values of some coalitions.
 
-Shapley values depend only on the odd part of a game, that is, on the differences v(S) − v(complement of S). The odd
-part is a sum of interactions among 1, 3, 5, … players, Σ 2·a_A·Π_{p∈A} z_p with z = ±1 for members and non-members of
-S, and φ_p = Σ_{A∋p} 2·a_A / |A|. The prior of coefficients of order 1 is flat, so φ of a game without interactions is
-exact. The other a_A have independent normal priors with mean 0 and variance Π_{p∈A} ρ_p, where ρ decreases with the
-position of a player, because the most important players come first. A small share of the variance is equal for all
-players, so that no interaction is excluded. Given the differences of J pairs and of the grand coalition, the posterior
-mean of φ is a matrix times these differences, and its variance is known.
+Shapley values depend only on the odd part of a game, that is, on the differences v(S) − v(complement of S). Each
+difference is a sum of interactions A of 1, 3, 5, … players: Σ_A 2·a_A·Π_{p∈A} z_p, where z is 1 for members of S and −1
+for all other players. The Shapley values are φ_p = Σ_{A∋p} 2·a_A / |A|.
+
+The prior of coefficients a_A of order 1 is flat, so φ of a game without interactions is exact. All other a_A have
+independent normal priors with mean 0 and a variance proportional to Π_{p∈A} ρ_p. The most important players come first,
+so ρ decreases with the position of a player. For a small share of the variance, ρ is equal for all players, so that no
+interaction is excluded. Given the differences of J pairs and of the grand coalition, the posterior mean of φ is a
+matrix times these differences. Its variance has a closed form.
 
 Array letters: R games, P players, J pairs of a coalition and its complement, M = J + 1 differences, H of them that are
 left out in turn, K coalitions, I components of the prior, T nodes of integrals.
@@ -28,9 +30,9 @@ from numpy.typing import NDArray
 from runner.explain.coalitions import all_coalitions, draw_pairs, rowwise_matmul, with_complements
 
 DECAY = 2.5
-"""Positions over which ρ decreases to 1/e; 2 and 3 are as good, 5 is worse (six models of 10 to 30 features)."""
+"""Number of positions over which ρ decreases to 1/e; 2 and 3 are as good, 5 is worse (six models of 10–30 features)."""
 EQUAL_SHARE = 0.1
-"""Share of the prior variance that is equal for all players."""
+"""Share of the prior variance with equal ρ for all players."""
 SCALE = 0.15
 """ρ·P of equal players for few pairs: order 5 then has 0.1 % of the variance of order 3."""
 MAX_ORDER = 25
@@ -45,7 +47,7 @@ ONCE, TWICE = (np.linalg.solve(NODES ** POWERS[:, None], 1 / (POWERS + 1) ** tim
 JITTER = 1e-12
 """Share of a difference's variance that is added to the diagonal, so that the covariance can be inverted."""
 MAX_LEFT_OUT = 64
-"""Largest number of differences that are left out in turn to measure how well the others predict them."""
+"""Maximum number of differences that are left out in turn to measure how well the others predict them."""
 
 
 class Prior(NamedTuple):
@@ -78,8 +80,8 @@ def prior(sign_MP: NDArray[np.float64]) -> Prior:
 def _equal_rho(players: int, pairs: int) -> float:
     """Return ρ of equal players; it doubles with each further odd order that the pairs can determine.
 
-    So higher orders stay above rounding errors where they matter. With 8 to 14 players and 50 to 2,000 pairs, the
-    measured error is at most 10 % larger than with the best ρ, and variances have the right size.
+    So the higher orders exceed rounding errors if there are enough pairs for them. With 8 to 14 players and 50 to 2,000
+    pairs, the measured error is at most 10 % larger than with the best ρ, and variances have the right size.
     """
     interactions = np.cumsum([float(comb(players, order)) for order in range(1, min(players, MAX_ORDER) + 1, 2)])
     orders = float(np.interp(pairs, interactions, np.arange(len(interactions))))
@@ -91,7 +93,8 @@ def _covariance(
 ) -> NDArray[np.float64]:
     """Return covariance_MM: Σ share · (odd orders of Π (1 + ρ_p·z_p·z'_p), except order 1).
 
-    A product of (1 ± ρ) is exp(Σ ½·log(1−ρ²) ± Σ artanh ρ); its odd orders are the sinh.
+    For z = ±1, Π (1 + ρ·z) is exp(Σ ½·log(1 − ρ²)) · exp(Σ z·artanh ρ). Its odd orders have sinh
+    instead of the second exp.
     """
     covariance_MM = -(sign_MP * (share_I @ rho_IP)) @ sign_MP.T
     for share, angle_P in zip(share_I * _size(rho_IP), np.arctanh(rho_IP), strict=True):
@@ -104,8 +107,8 @@ def _with_phi(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return joint_MP and variance_P: Σ share · ρ_p · (even orders of Π_{q≠p} (1 + ρ_q·z_q), except order 0).
 
-    The even orders are a cosh. Division by (1 + ρ·z) removes a player. The factor 1 / |A| of φ is the integral of
-    t^(|A|−1) over 0…1.
+    The even orders have cosh instead of exp: see `_covariance`. Division by (1 + ρ·z) removes a player. The factor
+    1 / |A| of φ is the integral of t^(|A|−1) over 0…1.
     """
     rho_TP = np.concatenate([NODES[:, None] * rho_P for rho_P in rho_IP])
     weight_TP = (share_I[:, None] * rho_IP).repeat(len(NODES), axis=0) / (1 - rho_TP**2)
@@ -160,10 +163,10 @@ class Posterior:
 
 @lru_cache(maxsize=32)
 def posterior(players: int, pairs: int, seed: int) -> Posterior:
-    """Return the posterior given a number of pairs, drawn with a seed, or all pairs.
+    """Return the posterior given `pairs` random pairs, or all pairs if there are no more.
 
-    A finite prior variance of order 1 makes the covariance invertible and cancels in the results. The second step of
-    `solver_MP` removes its rounding errors for games without interactions.
+    Here the prior variance of order 1 is finite, so that the covariance is invertible. It cancels in the results. The
+    second step of `solver_MP` removes the rounding errors of `solver_MP` for games without interactions.
     """
     if pairs >= _all_pairs(players):
         return complete(players)

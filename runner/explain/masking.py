@@ -1,4 +1,7 @@
-"""Records as tables that are masked and hashed: 64-bit numbers as words, all other columns as polars series.
+"""Tables of records that can be masked and hashed.
+
+Columns of 64-bit numbers without nulls are stored as words, which are the bits of the numbers. All other columns are
+stored as polars series.
 
 Array letters: N records, D features, C columns of words, S positions, k coalitions, R rows.
 """
@@ -24,7 +27,7 @@ ONE = np.uint64(1)
 NULL = np.uint64(0x5851F42D4C957F2D)
 """Word that stands for null in hashes."""
 CHUNK = 2**12
-"""Records that are hashed together; larger chunks would allocate new memory for every intermediate result."""
+"""Number of records that are hashed together; larger chunks would allocate new memory for every intermediate result."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Table:
 
         Args:
             row: replacement values, of the same types.
-            is_own_Sk: whether the values at a position stay, in each of the k versions.
+            is_own_Sk: whether each of the k versions has the record's own values at a position.
             position_DN: position of each value.
         """
         word_columns, other_columns = self._column_indices()
@@ -187,7 +190,7 @@ def _words_with_nulls(column: pl.Series) -> Words:
 
 
 def _number_words(values: NDArray[Any]) -> Words:
-    """Return the bits of values as floats; for integers beyond the precision of a float, their mixed own bits."""
+    """Return the bits of values after conversion to floats; for integers beyond ±2^53, a hash of their own bits."""
     floats = values.astype(np.float64) + 0.0
     words = floats.view(np.uint64)
     if values.dtype.kind in "iu":

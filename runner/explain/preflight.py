@@ -27,7 +27,7 @@ class Preflight:
 
     Attributes:
         rows: number of rows sent to the model.
-        outputs: L.
+        outputs: number of model outputs, L.
         lowest, highest: range of the scores.
         parity: largest difference from the captured scores of the same records; None without captured scores.
     """

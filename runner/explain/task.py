@@ -24,11 +24,11 @@ from runner.explain.masking import slices
 from runner.protocols import Model
 
 CHUNK = 2**14
-"""Records that are processed together, to limit memory."""
+"""Number of records that are processed together, to limit memory."""
 MIN_EXPONENT = -50.0
-"""Exponents below it are clipped: exp is negligible there, and slow if it underflows."""
+"""Smallest argument of exp; smaller ones are clipped, because their exp is negligible and underflow is slow."""
 COMMON = 0.15
-"""Share of the standard errors that is common to all records, so that it does not vanish with their number."""
+"""Share of the standard errors that all records have in common; more records do not reduce it."""
 
 
 class Aggregation(StrEnum):
@@ -42,7 +42,7 @@ class Aggregation(StrEnum):
 def aggregate(attributions: Attributions, method: Aggregation) -> GlobalAttributions:
     """Return the global attributions; the median is that of signed values and can be negative.
 
-    Sums are exact before they are rounded once, so the order of the records does not change a bit.
+    Sums are exact and rounded only once, so results are bit-identical for any order of the records.
     """
     summary: dict[Aggregation, Callable[[NDArray[np.float64]], float]] = {
         Aggregation.MEAN_ABS: lambda phi_N: _mean(abs(phi_N)),
@@ -66,9 +66,9 @@ def standard_errors(
 
     Exact local values are within ±1.96 standard errors in 90 to 95 % of the cases (measured with 100 to 1,000 samples
     of 14 and 30 features), exact global values at least as often. The squared standard error of a global value is the
-    sum of three squares: the noise of the mean over records; the part of the errors common to all records (measured: 5
-    to 17 %); and the bias, because noise increases the mean of absolute values or squares for any number of records.
-    The error of a median is unknown.
+    sum of three squares: the noise of the mean over records, the part of the errors that all records have in common
+    (measured: 5 to 17 %), and the bias. Noise increases the mean of absolute values or squares, so more records do not
+    reduce the bias. The error of a median is unknown.
 
     Args:
         phi_NDL: attributions of unique records.
@@ -98,7 +98,7 @@ def _weighted_sum(weight_N: NDArray[np.float64], values_NDL: NDArray[np.float64]
 def _sensitivity(
     phi_NDL: NDArray[np.float64], error_NDL: NDArray[np.float64], method: Aggregation
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the derivative of each term of the aggregation by its local value, and the bias of the term due to noise.
+    """Return the derivative of each aggregated term with respect to its local value, and its bias due to noise.
 
     Noise of standard error s increases φ² by s². It increases |φ| by 0.80 s at φ = 0 and by less elsewhere. As the
     exact φ is unknown, the returned bias has the right mean at φ = 0 and is an upper bound elsewhere.
@@ -125,7 +125,7 @@ class ExplanationOptions:
         agg_method: aggregation of local to global values.
         use_logit: whether log-odds are explained instead of the model's probabilities.
         max_batch_rows: largest number of masked rows in memory and in one model call; does not change results.
-        groups: features that are one player, by the name of the player.
+        groups: features of each group, by the name of the group; a group is one player.
     """
 
     agg_method: Aggregation

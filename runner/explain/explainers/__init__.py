@@ -18,7 +18,7 @@ from runner.protocols import Track, Workers
 class Explainer(Protocol):
     """A method that computes or estimates SHAP values.
 
-    Its dataclass fields have names of `shap` settings, which they are filled with.
+    Its dataclass fields have the names of `shap` settings, and get their values.
 
     Attributes:
         is_exact: whether it computes exact Shapley values of the masking game.

@@ -30,7 +30,7 @@ class Exact(GameExplainer):
         return {"explainer": "exact"}
 
     def coalitions(self, players: int) -> int:
-        """Return 2^P − 2: all coalitions except the empty one and that of all players.
+        """Return 2^P − 2: all coalitions except the empty and the grand coalition.
 
         Raises:
             ExplainerError: if there are too many players.

@@ -1,8 +1,8 @@
 """Kernel SHAP: Shapley values estimated from the values of sampled coalitions.
 
-`shap.compat=clarify` reproduces the sampling scheme of SageMaker Clarify's published analyses, up to their run-to-run
-noise. Its weights are the Shapley kernel of Lundberg and Lee (NeurIPS 2017): (P-1) / (s (P-s)) for all coalitions of
-size s together.
+`shap.compat=clarify` reproduces the regression and the sampling scheme of SageMaker Clarify. Results agree with
+Clarify's published analyses up to their run-to-run noise. The weights are the Shapley kernel of Lundberg and Lee
+(NeurIPS 2017): (P-1) / (s (P-s)) for all coalitions of size s together.
 
 Array letters: N records, L labels, R = N·L games, P players, K coalitions, J pairs of a coalition and its complement
 (the last I are drawn), M = J + 1 differences.
@@ -39,16 +39,16 @@ from runner.explain.gaussian_process import posterior
 from runner.protocols import Game
 
 MAX_SAMPLES = 8192
-"""Largest number of coalitions; the matrix of a larger design needs too much memory."""
+"""Maximum number of coalitions; the matrix of a larger design needs too much memory."""
 MAX_DESIGN = 2**23
 """Largest product of coalitions and features in a design with `shap.compat=clarify`."""
 STEPS = 1e9
-"""Number of distinguished levels of importance: players that differ only by rounding errors stay in their order."""
+"""Number of levels of importance; players whose importance differs only by rounding errors stay in their order."""
 
 
 @dataclass(frozen=True)
 class Kernel(GameExplainer):
-    """The posterior of Shapley values, with a control variate if the model's outputs are probabilities.
+    """Explainer that estimates posterior means, with a control variate if the model's outputs are probabilities.
 
     Attributes:
         num_samples: coalitions per record and background row; None for min(2·P + 2^11, 2^P − 2).
@@ -92,14 +92,15 @@ class Kernel(GameExplainer):
 
 
 def evaluate_by_importance(game: Game, half_JP: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return order_NP, the players of each record by importance, and values_RK of coalitions in this order.
+    """Return order_NP, the players of each record by descending importance, and values_RK for players in this order.
 
-    The importance of a player is its effect on the empty coalition and on the grand coalition. These singleton pairs
-    are evaluated first, so that the prior of interactions can depend on the order.
+    The importance of a player is the effect of adding it to the empty coalition and of removing it from the grand
+    coalition. The pairs with these coalitions are evaluated first, because the prior of interactions depends on the
+    order.
 
     Args:
         game: game to evaluate.
-        half_JP: one coalition of each pair; the first P are the singletons, as in `draw_pairs`.
+        half_JP: one coalition of each pair; the first P contain one player each, as in `draw_pairs`.
     """
     J, P = half_JP.shape
     singleton_RK = evaluate(game, half_JP[:P])
@@ -122,7 +123,9 @@ def _order(singleton_RK: NDArray[np.float64], labels: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class Clarify(GameExplainer):
-    """A weighted regression on complete sizes and drawn pairs; features equal to the background are players, too.
+    """Explainer by weighted regression on all coalitions of some sizes, and on drawn pairs of other sizes.
+
+    Features equal to the background are players, too.
 
     Attributes:
         num_samples: coalitions per record and background row; None for min(2·P + 2^11, 2^P − 2).
@@ -175,12 +178,12 @@ class Clarify(GameExplainer):
 
 @dataclass(frozen=True)
 class Regression:
-    """J pairs, and weighted least squares subject to Σφ = v(all players) − v(empty), as matrices.
+    """Weighted least squares on J pairs, subject to Σφ = v(all players) − v(empty), as matrices.
 
     Attributes:
         half_JP: one coalition of each pair.
         solver_MP: φ is differences_RM @ solver_MP.
-        gain_I: change of φ if one draw of a pair is left out, divided by the residual and the influence of the pair.
+        gain_I: factor of each drawn pair: (residual · gain · influence)² is the part of the pair in the variance of φ.
             Empty if all coalitions are included, NaN if fewer than two pairs were drawn.
     """
 
@@ -203,7 +206,7 @@ class Regression:
 
 
 def size_weights(players: int) -> NDArray[np.float64]:
-    """Return the weight of each size 0…P; sizes 0 and P have none, and the sum is 1.
+    """Return the weight of each size 0…P; sizes 0 and P have the weight 0, and the sum is 1.
 
     >>> size_weights(4).round(3).tolist()
     [0.0, 0.364, 0.273, 0.364, 0.0]
@@ -219,10 +222,10 @@ def size_weights(players: int) -> NDArray[np.float64]:
 def regression(players: int, budget: int, seed: int) -> Regression:
     """Return the regression on at most `budget` coalitions: first complete sizes, then drawn pairs.
 
-    The remaining budget is divided among the remaining sizes by weight. Sizes s and P-s are enumerated together, from
-    the outside in, as long as their share covers all of their coalitions; size 1 is always enumerated. The rest of the
-    budget is used for drawn pairs of a coalition and its complement, with sizes drawn by weight and members drawn
-    uniformly. The weight of a pair is proportional to the number of times it was drawn.
+    Sizes s and P-s are enumerated together, from s = 1 upwards. The remaining budget is divided among the remaining
+    sizes by weight. Enumeration continues while the share of a size covers all of its coalitions; size 1 is always
+    enumerated. The rest of the budget is used for random pairs of a coalition and its complement. Their sizes are drawn
+    by weight, their members uniformly. The weight of a pair is proportional to the number of times it was drawn.
     """
     by_size = size_weights(players)
     parts, weights = [np.zeros((0, players), dtype=np.bool_)], [np.zeros(0)]
@@ -245,7 +248,7 @@ def regression(players: int, budget: int, seed: int) -> Regression:
 
 
 def _size_probabilities(by_size: NDArray[np.float64], min_size: int) -> NDArray[np.float64]:
-    """Return the probabilities of pairs of sizes from `min_size` to half of the players."""
+    """Return the probability that a drawn pair has each size, from `min_size` to half of the players."""
     players = len(by_size) - 1
     sizes = np.arange(min_size, players // 2 + 1)
     weights = by_size[sizes] * np.where(2 * sizes == players, 1, 2)
@@ -256,7 +259,7 @@ def _size_probabilities(by_size: NDArray[np.float64], min_size: int) -> NDArray[
 def _draw(
     by_size: NDArray[np.float64], min_size: int, pairs: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return distinct pairs of at least a size, and the number of times that each was drawn."""
+    """Return distinct pairs with sizes from `min_size`, and the number of times that each was drawn."""
     players = len(by_size) - 1
     sizes, probabilities = np.arange(min_size, players // 2 + 1), _size_probabilities(by_size, min_size)
     counts: dict[bytes, int] = {}
@@ -279,10 +282,10 @@ def _count(counts: dict[bytes, int], keys: list[bytes], distinct: int) -> None:
 
 
 def _solve(half_JP: NDArray[np.bool_], weights_J: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return solver_MP of min Σ w (d/2 − Zφ)² subject to Σφ = total.
+    """Return solver_MP, the solution of min Σ w (d/2 − Zφ)² subject to Σφ = total.
 
-    Z is ½ for members and −½ for non-members, d is the difference of the values of a pair. With A = Z'WZ + 11'
-    (because of the constraint, adding 11' changes nothing) and c = 1'A⁻¹1:
+    Z is ½ for members and −½ for non-members; d is the difference of the values of a pair. Let A = Z'WZ + 11' and
+    c = 1'A⁻¹1. Because of the constraint, 11' does not change the solution. Then
     φ = A⁻¹(I − 11'A⁻¹/c) Z'W d/2 + A⁻¹1/c · total.
     """
     Z = half_JP - 0.5

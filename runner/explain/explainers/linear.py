@@ -18,12 +18,12 @@ from runner.explain.game_explainer import GameExplainer
 from runner.protocols import Game
 
 ROUNDING = 1e-5
-"""Largest difference between the sum of attributions and a score of single precision, relative to the score."""
+"""Largest difference between the sum of attributions and a score of single precision, relative to 1 + |score|."""
 
 
 @dataclass(frozen=True)
 class LinearExplainer(GameExplainer):
-    """Shapley values of a sum are differences of its terms; those of its sigmoid are integrals."""
+    """Explainer of additive models: φ is a difference of terms, or an integral if the link is logistic."""
 
     is_exact: ClassVar[bool] = True
 
@@ -33,7 +33,7 @@ class LinearExplainer(GameExplainer):
         return {"explainer": "linear"}
 
     def coalitions(self, players: int) -> int:  # noqa: ARG002  the same for any number
-        """Return 0."""
+        """Return 0: no coalition is evaluated."""
         return 0
 
     def estimate(self, game: Game) -> Estimate:

@@ -1,4 +1,4 @@
-"""TreeSHAP values, computed by xgboost or lightgbm. They explain another game than the other explainers do.
+"""TreeSHAP values, computed by xgboost or lightgbm. Their game differs from that of other explainers.
 
 A masked feature does not get the value of the background. Instead, a tree follows both branches of a split on it,
 weighted by the number of training records in each. So `shap.baseline` has no effect, and the expected value is the mean
@@ -40,7 +40,7 @@ class TreeExplainer:
         return {"explainer": "tree", "quantity": QUANTITY}
 
     def evaluations(self, task: Task) -> int:
-        """Return 2·N: each record is sent for its score and for its TreeSHAP values."""
+        """Return 2·N: each record is sent once for its score and once for its TreeSHAP values."""
         return 2 * task.features.height
 
     def explain(self, task: Task, engine: Workers, track: Track) -> Attributions:  # noqa: ARG002  one call
