@@ -189,7 +189,7 @@ class DriftResult:
         level_alone: level of this window alone.
         rows_reference, rows_live: number of records compared.
         significance: significance level of the tests, from the accepted number of false alarms per year.
-        minimum_detectable_change: smallest detectable distance between a feature's distributions; above 1, no
+        minimum_detectable_change: smallest detectable distance between a feature's distributions; from 1, no
             change is detectable.
         labels: changes by label.
         segments: changes by segment; empty without `drift.segment_by`.

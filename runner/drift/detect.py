@@ -87,7 +87,7 @@ class Detector:
         return DriftResult(level, level, N, M, significance, change, labels, segments=segments, separability=joint)
 
     def minimum_detectable_change(self, reference_rows: int, rows: int, tests: int, window: timedelta) -> float:
-        """Return the smallest detectable distance between a feature's distributions; above 1, no change is detectable.
+        """Return the smallest detectable distance between a feature's distributions; from 1, no change is detectable.
 
         Args:
             reference_rows: number of reference records.
