@@ -28,13 +28,14 @@ from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
 from runner.drift.detect import Detector
 from runner.drift.pairing import segments
-from runner.drift.policy import YEAR, AlertPolicy, DriftPolicy
+from runner.drift.policy import YEAR, AlertPolicy
 from runner.drift.ranking import rank_labels
 from runner.engine import Engine
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.exact import Exact
 from runner.explain.task import Aggregation
 from runner.models.linear_learner import LinearLearner
+from tests.drift import samples
 
 ADULT = Path(os.environ.get("ADULT_DIR", "../shared/data/adult"))
 NAMES = [
@@ -54,22 +55,7 @@ ESTIMATOR = Estimator(
     max_batch_rows=1_000_000,
     engine=ENGINE,
 )
-POLICY = DriftPolicy(
-    false_alarms_per_year=1.0,
-    threshold=THRESHOLD,
-    min_rows=30,
-    material=0.1,
-    severe=0.25,
-    material_mass=0.5,
-    severe_mass=1.0,
-    permutations=999,
-    segment_by=None,
-    classifier=False,
-    unit="record",
-    reference_rows=1000,
-    canary_rows=0,
-    seed=0,
-)
+POLICY = replace(samples.POLICY, permutations=999, reference_rows=1000, canary_rows=0)
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 

@@ -47,8 +47,8 @@ STEPS = 1e9
 
 
 @dataclass(frozen=True)
-class Kernel(GameExplainer):
-    """Explainer that estimates posterior means, with a control variate if the model's outputs are probabilities.
+class SampledCoalitions(GameExplainer):
+    """Base class of the explainers that evaluate a sample of the coalitions.
 
     Attributes:
         num_samples: coalitions per record and background row; None for min(2·P + 2^11, 2^P − 2).
@@ -59,11 +59,19 @@ class Kernel(GameExplainer):
     seed: int
 
     is_exact: ClassVar[bool] = False
+    compat: ClassVar[str | None]
 
     @property
     def settings(self) -> dict[str, object]:
         """Name of the explainer, and the settings that its noise depends on."""
-        return {"explainer": "kernel", "compat": None, "num_samples": self.num_samples, "seed": self.seed}
+        return {"explainer": "kernel", "compat": self.compat, "num_samples": self.num_samples, "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Kernel(SampledCoalitions):
+    """Explainer that estimates posterior means, with a control variate if the model's outputs are probabilities."""
+
+    compat: ClassVar[str | None] = None
 
     def coalitions(self, players: int) -> int:
         """Return the number of coalitions, at most 2^P − 2.
@@ -122,25 +130,13 @@ def _order(singleton_RK: NDArray[np.float64], labels: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class Clarify(GameExplainer):
+class Clarify(SampledCoalitions):
     """Explainer by weighted regression on all coalitions of some sizes, and on drawn pairs of other sizes.
 
     Features equal to the background are players, too.
-
-    Attributes:
-        num_samples: coalitions per record and background row; None for min(2·P + 2^11, 2^P − 2).
-        seed: seed of the coalitions.
     """
 
-    num_samples: int | None
-    seed: int
-
-    is_exact: ClassVar[bool] = False
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Name of the explainer, and the settings that its noise depends on."""
-        return {"explainer": "kernel", "compat": "clarify", "num_samples": self.num_samples, "seed": self.seed}
+    compat: ClassVar[str | None] = "clarify"
 
     def coalitions(self, players: int) -> int:
         """Return the number of coalitions, at most 2^P − 2.
