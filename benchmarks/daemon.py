@@ -62,7 +62,9 @@ def run_daemon(url: str, workers: int) -> None:
     with Ledger(url, 30) as ledger:
         clock = partial(datetime.now, UTC)
         heartbeats = HeartbeatMonitor(LEASE_SECONDS, time.monotonic)
-        supervisor = Supervisor(ledger, empty_execution, f"daemon-{os.getpid()}", workers, 5, heartbeats, clock)
+        supervisor = Supervisor(
+            ledger.executions, empty_execution, f"daemon-{os.getpid()}", workers, 5, heartbeats, clock
+        )
         Daemon(
             settings=DaemonStage(
                 "daemon", (), workers, poll_seconds=1.0, grace_seconds=30, host="127.0.0.1", port=None
@@ -97,7 +99,7 @@ def create(ledger: Ledger, schedules: int, minute: int) -> None:
     for number in range(schedules):
         name = f"monitor-{number:05}"
         declared = Declaration(name, "endpoint", "reference", timetable, None, Snapshot(f"name: {name}\n", "/"))
-        declared.create(ledger, datetime.now(UTC))
+        declared.create(ledger.schedules, datetime.now(UTC))
 
 
 def processor_seconds(process: int) -> float:

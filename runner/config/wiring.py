@@ -229,7 +229,7 @@ class Wiring:
         from runner.scheduling.daemon.supervisor import HeartbeatMonitor, Supervisor
 
         return Supervisor(
-            ledger=ledger,
+            executions=ledger.executions,
             launch=partial(launch, ledger, compose.execution_settings),
             owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             workers=workers,

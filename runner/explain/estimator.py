@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from runner.domain.attributions import Attributions, GlobalAttributions
 from runner.domain.numbers import Count, Integer, Seed
 from runner.explain import background as backgrounds
-from runner.explain.explainers import COMPATIBLE, EXPLAINERS, Explainer, ExplainerName
+from runner.explain.explainers import EXPLAINERS, Explainer, ExplainerName
+from runner.explain.explainers.kernel import Clarify, Kernel
+from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.game import build_players, sigmoid
 from runner.explain.task import ExplanationOptions, Task, aggregate, standard_errors
 from runner.protocols import Model, Track, Workers, as_additive
@@ -123,10 +125,10 @@ class EstimatorSettings(ExplanationOptions):
         return Estimator(**options, explainer=self._explainer(model), engine=engine)
 
     def _explainer(self, model: Model) -> Explainer:
-        name = self.explainer
-        if name == "auto":
-            name = "linear" if as_additive(model) else "kernel"
-        kind = COMPATIBLE[self.compat] if name == "kernel" and self.compat else EXPLAINERS[name]
+        default = LinearExplainer if as_additive(model) else Kernel
+        kind = EXPLAINERS.get(self.explainer, default)
+        if kind is Kernel and self.compat == "clarify":
+            kind = Clarify
         return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
 
     def summarize(self, dataset: pl.DataFrame) -> pl.DataFrame:

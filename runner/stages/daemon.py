@@ -190,7 +190,7 @@ class DaemonRun:
             self._step_down("the lock of the leader was lost")
         if not self.dispatcher and self._daemon.leadership.try_lead():
             for monitor in self._daemon.monitors:
-                schedule = monitor.create_or_update(self._ledger, self._daemon.clock())
+                schedule = monitor.create_or_update(self._ledger.schedules, self._daemon.clock())
                 logger.info("stored in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
             dispatcher = self._daemon.create_dispatcher()
             dispatcher.start()

@@ -85,11 +85,11 @@ class Schedules:
         return Outcome(as_json(document) if self.settings.format == "json" else text)
 
     def _create(self, ledger: Ledger) -> Answer:
-        schedule = self.declared().create(ledger, self.clock())
+        schedule = self.declared().create(ledger.schedules, self.clock())
         return self._changed(schedule, f"created in the ledger {ledger.name}: {self._upcoming(ledger, schedule)}")
 
     def _update(self, ledger: Ledger) -> Answer:
-        schedule = self.declared().update(ledger, self.clock())
+        schedule = self.declared().update(ledger.schedules, self.clock())
         return self._changed(schedule, f"updated, revision {schedule.revision}: {self._upcoming(ledger, schedule)}")
 
     def _upcoming(self, ledger: Ledger, schedule: Schedule) -> str:

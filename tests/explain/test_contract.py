@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from runner.domain.attributions import Attributions
-from runner.explain.explainers import COMPATIBLE, EXPLAINERS, Explainer
+from runner.explain.explainers import EXPLAINERS, Explainer
+from runner.explain.explainers.kernel import Clarify
 from runner.protocols import Model
 from tests.builders import BACKGROUND, FEATURES, explain, make_estimator
 from tests.conftest import untracked
@@ -31,7 +32,8 @@ CONF = Path(__file__).parents[2] / "conf" / "shap"
 
 def make_explainers(**settings: Any) -> dict[str, Explainer]:
     """Return all explainers of any model, by name."""
-    kinds = {name: kind for name, kind in {**EXPLAINERS, **COMPATIBLE}.items() if name not in SPECIAL}
+    kinds: dict[str, type[Explainer]] = {"clarify": Clarify}
+    kinds |= {name: kind for name, kind in EXPLAINERS.items() if name not in SPECIAL}
     return {name: kind(**{field.name: settings[field.name] for field in fields(kind)}) for name, kind in kinds.items()}
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from runner.explain.estimator import EstimatorSettings
-from runner.explain.explainers import COMPATIBLE, EXPLAINERS, Explainer, ExplainerName
+from runner.explain.explainers import EXPLAINERS, Explainer, ExplainerName
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Clarify, Kernel
 from runner.explain.explainers.linear import LinearExplainer
@@ -44,7 +44,7 @@ def test_each_explainer_has_a_name() -> None:
     assert get_args(ExplainerName) == ("auto", *EXPLAINERS)
 
 
-@pytest.mark.parametrize("kind", [*EXPLAINERS.values(), *COMPATIBLE.values()])
+@pytest.mark.parametrize("kind", [*EXPLAINERS.values(), Clarify])
 def test_fields_of_explainers_are_settings(kind: type[Explainer]) -> None:
     """So that settings can be passed on by name."""
     assert {field.name for field in fields(kind)} <= SETTINGS.keys()

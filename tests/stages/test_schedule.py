@@ -351,7 +351,7 @@ def test_schedules_are_listed_by_name(bench: Bench, golden: Golden) -> None:
     assert document(bench, "list") == {"MonitoringScheduleSummaries": []}
     for name in ("b", "a"):
         bench.create(name)
-    replace(single_execution(**FIXED), name="c").create(bench.ledger, bench.clock())
+    replace(single_execution(**FIXED), name="c").create(bench.ledger.schedules, bench.clock())
     bench.ledger.schedules.stop("b", bench.clock())
     golden(text(bench, "list"))
     summaries = document(bench, "list")["MonitoringScheduleSummaries"]

@@ -180,7 +180,7 @@ def test_the_last_and_the_next_execution_are_reported(led: Bench) -> None:
 
 def test_absent_executions_are_null(led: Bench) -> None:
     """There is no last execution before the first one, and no next one after a single one."""
-    replace(once("2026-01-04T00:00:00Z", "2026-01-05T00:00:00Z"), name="once").create(led.ledger, NOON)
+    replace(once("2026-01-04T00:00:00Z", "2026-01-05T00:00:00Z"), name="once").create(led.ledger.schedules, NOON)
     led.create()
     assert status_of(led)["LastMonitoringExecutionSummary"] is None
     assert (status_of(led, "once")["NextExecutionTime"], status_of(led, "once")["NextExecutionLocalTime"]) == (
@@ -226,7 +226,7 @@ def test_the_remark_names_the_start_after_the_buffer(led: Bench, golden: Golden)
 
 def test_the_remark_names_the_end_of_the_window(led: Bench) -> None:
     """An execution over a window in the future starts at its end; the remark contains the date."""
-    once("2026-01-08T00:00:00Z", "2026-01-09T01:00:00Z").create(led.ledger, NOON)
+    once("2026-01-08T00:00:00Z", "2026-01-09T01:00:00Z").create(led.ledger.schedules, NOON)
     remark = status_of(led)["Remark"]
     assert "buffer" not in remark
     assert "2026-01-09 01:00" in remark
@@ -235,7 +235,7 @@ def test_the_remark_names_the_end_of_the_window(led: Bench) -> None:
 def test_the_remark_names_the_baseline_being_computed(led: Bench, tmp_path: Path, golden: Golden) -> None:
     """After the end of the baseline, the execution waits for a worker."""
     declared = replace(declaration(reference="baselines/new"), snapshot=Snapshot("", str(tmp_path)))
-    schedule = declared.create(led.ledger, NOON)
+    schedule = declared.create(led.ledger.schedules, NOON)
     led.clock.advance(HOUR)
     beat(led)
     assert led.ledger.schedules.plan(schedule, scheduled_times(1), led.clock())

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from runner.domain.attributions import Attributions
 from runner.explain.explainers.exact import Exact
-from runner.explain.explainers.kernel import Clarify, Kernel
+from runner.explain.explainers.kernel import Kernel
 from runner.explain.explainers.linear import LinearExplainer
 from runner.explain.explainers.tree import TreeExplainer
 from runner.explain.task import Task
@@ -58,6 +58,4 @@ EXPLAINERS: Mapping[str, type[Explainer]] = {
     "linear": LinearExplainer,
     "tree": TreeExplainer,
 }
-"""Explainers by the value of `shap.explainer`."""
-COMPATIBLE: Mapping[str, type[Explainer]] = {"clarify": Clarify}
-"""Variants of the kernel explainer by the value of `shap.compat`."""
+"""Explainers by the value of `shap.explainer`, except `auto`; `shap.compat=clarify` replaces Kernel by Clarify."""

@@ -12,7 +12,7 @@ from runner.errors import SettingsError, UnknownSchedule
 from runner.scheduling.timetable import Once, Timetable, dump, load, with_settings
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger import Ledger
+    from runner.scheduling.ledger.tables import ScheduleTable
 
 
 @dataclass(frozen=True)
@@ -35,40 +35,40 @@ class Declaration:
     changes: Mapping[str, Any] | None
     snapshot: Snapshot
 
-    def create(self, ledger: Ledger, now: datetime) -> Schedule:
+    def create(self, schedules: ScheduleTable, now: datetime) -> Schedule:
         """Create the schedule and return it.
 
         Raises:
             ScheduleExists, LedgerError: if it cannot be created.
         """
         schedule = self.schedule(now)
-        ledger.schedules.create(schedule, self.snapshot, due_at_creation(self.timetable, now))
+        schedules.create(schedule, self.snapshot, due_at_creation(self.timetable, now))
         return schedule
 
-    def update(self, ledger: Ledger, now: datetime) -> Schedule:
+    def update(self, schedules: ScheduleTable, now: datetime) -> Schedule:
         """Update the schedule and return it; `changes` states what changes in its timetable.
 
         Raises:
             SettingsError: if the changed settings do not apply to its timetable.
             UnknownSchedule, LedgerError: if it cannot be updated.
         """
-        present = ledger.schedules.get(self.name).timetable
+        present = schedules.get(self.name).timetable
         timetable = self.timetable if self.changes is None else self._change(present, self.changes)
         due = due_at_creation(timetable, now) if dump(timetable) != present else []
-        return ledger.schedules.update(self.schedule(now, timetable), self.snapshot, due)
+        return schedules.update(self.schedule(now, timetable), self.snapshot, due)
 
-    def create_or_update(self, ledger: Ledger, now: datetime) -> Schedule:
+    def create_or_update(self, schedules: ScheduleTable, now: datetime) -> Schedule:
         """Create the schedule if it is missing, update it if it differs, and return it.
 
         Raises:
             LedgerError: if the ledger fails.
         """
         try:
-            present = ledger.schedules.get(self.name)
+            present = schedules.get(self.name)
         except UnknownSchedule:
-            return self.create(ledger, now)
+            return self.create(schedules, now)
         equal = present.snapshot == self.snapshot.digest and present.timetable == dump(self.timetable)
-        return present if equal else self.update(ledger, now)
+        return present if equal else self.update(schedules, now)
 
     def schedule(self, now: datetime, timetable: Timetable | None = None) -> Schedule:
         """Return a new schedule, by default with the declared timetable."""

@@ -16,7 +16,7 @@ from runner.errors import LedgerError, os_error_message
 from runner.scheduling.daemon.process import Child, ProcessExit
 
 if TYPE_CHECKING:
-    from runner.scheduling.ledger import Ledger
+    from runner.scheduling.ledger.tables import ExecutionTable
 
 HEARTBEATS_PER_LEASE = 6
 """Number of heartbeats of an owner within its lease."""
@@ -93,7 +93,7 @@ class Supervisor:
 
     def __init__(
         self,
-        ledger: Ledger,
+        executions: ExecutionTable,
         launch: Callable[[ExecutionRecord], Child],
         owner: str,
         workers: int,
@@ -104,7 +104,7 @@ class Supervisor:
         """Create a supervisor.
 
         Args:
-            ledger: ledger with the executions.
+            executions: table of the executions.
             launch: function that starts the process of an execution, or raises OSError or ShapwatchError.
             owner: unique name under which executions are claimed.
             workers: maximum number of parallel executions.
@@ -114,7 +114,7 @@ class Supervisor:
         """
         self.owner, self.workers = owner, workers
         self.running: dict[int, RunningExecution] = {}
-        self._ledger, self._launch, self._heartbeats, self._clock = ledger, launch, heartbeats, clock
+        self._executions, self._launch, self._heartbeats, self._clock = executions, launch, heartbeats, clock
         self._grace_seconds = grace_seconds
         self._changed = Condition()
         self._abandoned = Event()
@@ -126,7 +126,7 @@ class Supervisor:
 
     def start(self, execution: ExecutionRecord) -> bool:
         """Claim a pending execution and start its process; return whether the claim succeeded."""
-        if not self._ledger.executions.claim(execution.id, self.owner, self._clock(), self._heartbeats.lease_seconds):
+        if not self._executions.claim(execution.id, self.owner, self._clock(), self._heartbeats.lease_seconds):
             return False
         attempt = execution.attempts + 1
         execution = replace(execution, status=Status.IN_PROGRESS, owner=self.owner, attempts=attempt)
@@ -185,7 +185,7 @@ class Supervisor:
             ids: executions to check; None for all.
         """
         own = set(self.running)  # read before the query: an execution that ends meanwhile must not count as orphaned
-        running = [each for each in self._ledger.executions.running() if ids is None or each.id in ids]
+        running = [each for each in self._executions.running() if ids is None or each.id in ids]
         expired = self._heartbeats.expired(running)
         for execution in running:
             if execution.id in own:
@@ -229,10 +229,10 @@ class Supervisor:
     def _record(self, execution: ExecutionRecord, result: Execution, peak_memory: int | None = None) -> bool:
         owner, now = execution.owner or "", self._clock()
         if result is RUN_AGAIN:
-            if self._ledger.executions.release(execution.id, owner, now):
+            if self._executions.release(execution.id, owner, now):
                 return True
             result = STOPPED_ON_REQUEST  # a stop was requested meanwhile
-        return self._ledger.executions.finish(execution.id, owner, result, now, peak_memory)
+        return self._executions.finish(execution.id, owner, result, now, peak_memory)
 
 
 def result_after_timeout(execution: ExecutionRecord) -> Execution:

@@ -97,7 +97,9 @@ class Bench:
         parts: dict[str, Any] = {"launch": self.launch, "workers": 2, "grace_seconds": 5.0, **changes}
         heartbeats = HeartbeatMonitor(LEASE, self.clock.stopwatch)
         name = owner or f"owner-{next(numbers)}"
-        return Supervisor(ledger=self.ledger, owner=name, heartbeats=heartbeats, clock=self.clock, **parts)
+        return Supervisor(
+            executions=self.ledger.executions, owner=name, heartbeats=heartbeats, clock=self.clock, **parts
+        )
 
     def dispatcher(self, supervisor: Supervisor) -> Dispatcher:
         """Return a dispatcher."""
@@ -105,7 +107,7 @@ class Bench:
 
     def create(self, name: str = "watch", reference: str = "reference", **timetable: Any) -> Schedule:
         """Create a schedule, by default an hourly one."""
-        return declaration(name, reference, **timetable).create(self.ledger, self.clock())
+        return declaration(name, reference, **timetable).create(self.ledger.schedules, self.clock())
 
     def pending(
         self, name: str = "watch", hours: int = 1, snapshot: Snapshot = SETTINGS, **changes: Any

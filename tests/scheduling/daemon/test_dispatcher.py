@@ -91,7 +91,7 @@ def test_changes_of_schedules_apply_in_the_next_round(bench: Bench) -> None:
         bench.clock.advance(HOUR)
         run_rounds(dispatcher, supervisor)
         assert hours(bench) == [1]
-        declaration(expression="cron(0 0/2 ? * * *)").update(bench.ledger, bench.clock())
+        declaration(expression="cron(0 0/2 ? * * *)").update(bench.ledger.schedules, bench.clock())
         bench.clock.advance(HOUR)
         run_rounds(dispatcher, supervisor)
         assert hours(bench) == [1, 2]
@@ -148,7 +148,7 @@ def test_an_execution_during_the_previous_one_follows_overlap(
 def test_an_execution_waits_for_its_baseline(bench: Bench, tmp_path: Path) -> None:
     """Other schedules do not wait; the execution starts after the baselining ends, also in failure."""
     waiting = replace(declaration("waiting", "baselines/new"), snapshot=Snapshot("", str(tmp_path)))
-    waiting.create(bench.ledger, bench.clock())
+    waiting.create(bench.ledger.schedules, bench.clock())
     bench.create("other")
     with leading(bench) as (dispatcher, supervisor):
         with writing(tmp_path / "baselines/new"):
@@ -189,7 +189,7 @@ def test_a_timetable_of_a_later_version_does_not_affect_others(
 def test_a_missing_snapshot_does_not_affect_other_schedules(bench: Bench, golden: Golden) -> None:
     """Executions with that snapshot are skipped with a reason."""
     broken = replace(declaration("broken"), snapshot=Snapshot("removed: true\n", "/"))
-    broken.create(bench.ledger, bench.clock())
+    broken.create(bench.ledger.schedules, bench.clock())
     bench.create()
     with bench.ledger.database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM snapshots WHERE settings = 'removed: true\n'")
