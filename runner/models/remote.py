@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from threading import Event, Thread, Timer
-from typing import Annotated, NamedTuple, Self
+from typing import IO, Annotated, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -51,6 +52,10 @@ STOP_SECONDS = 10
 """Seconds that the process may take to exit after SIGTERM before it is killed."""
 MAX_PROBLEM_CHARS = 1_000
 """Maximum number of characters of the process output in an error."""
+MAX_LINE_CHARS = 1 << 16
+"""Maximum number of characters of a line of output; a longer line counts as several lines."""
+LAST_LINES = 20
+"""Number of lines of output in an error."""
 
 
 class RequestRejected(EndpointError):
@@ -347,7 +352,8 @@ class LocalEndpoint:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
+                errors="backslashreplace",
                 env=subprocesses.environment(),
             )
             return self._connect(self._url(self._process))
@@ -361,9 +367,9 @@ class LocalEndpoint:
         assert process.stdout  # noqa: S101
         watchdog = Timer(START_SECONDS, process.kill)
         watchdog.start()
-        output = []
+        output: deque[str] = deque(maxlen=LAST_LINES)
         try:
-            for line in process.stdout:
+            for line in _lines(process.stdout):
                 if line.startswith("serving "):
                     self._relay = Thread(target=_forward, args=(process.stdout,), daemon=True)
                     self._relay.start()
@@ -376,6 +382,13 @@ class LocalEndpoint:
         raise EndpointError("the local endpoint", None, problem, "set model.deploy=null to predict in this process")
 
 
-def _forward(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stderr.write(line)
+def _forward(stream: IO[str]) -> None:
+    for line in _lines(stream):
+        with suppress(OSError, ValueError):  # the process would wait if its output was no longer read
+            sys.stderr.write(line)
+
+
+def _lines(stream: IO[str]) -> Iterator[str]:
+    """Yield the lines of a stream, in parts if they are long, so that no output exhausts the memory."""
+    while line := stream.readline(MAX_LINE_CHARS):
+        yield line

@@ -41,6 +41,12 @@ LAST_LINES = 20
 """Number of lines of standard error in a failure reason."""
 MAX_CHARACTERS = 600
 """Maximum number of characters of standard error in a failure reason."""
+MAX_LINE_BYTES = 1 << 16
+"""Maximum size of a line of output in bytes; a longer line counts as several lines."""
+MAX_OUTPUT_BYTES = 1 << 20
+"""Number of bytes at the end of standard output that are stored."""
+MAX_RESULT_CHARACTERS = 10_000
+"""Maximum number of characters of each string in a reported result, so that its line is always stored."""
 RELAY_SECONDS = 5.0
 """Maximum number of seconds to wait for remaining output after the end of a process."""
 VARIABLES = {"execution": "SHAPWATCH_EXECUTION", "schedule": "SHAPWATCH_SCHEDULE"}
@@ -55,7 +61,7 @@ class ProcessExit:
     Attributes:
         code: exit code; −9 after signal 9.
         peak_memory: peak memory of its largest process, in bytes; at least the parent's memory at the start.
-        output: standard output.
+        output: standard output; of a long one, its end.
         errors: last lines of standard error.
     """
 
@@ -118,17 +124,18 @@ class Child:
             self._scratch.cleanup()
             raise
         self._ended = Event()
-        self._output: list[str] = []
+        self._output = bytearray()
         self._errors: deque[str] = deque(maxlen=LAST_LINES)
+        self._relay = relay
         self._code = self._peak = 0
         self._relays = [
-            Thread(target=_relay, args=(self._process.stdout, self._output.append), daemon=True),
-            Thread(target=_relay, args=(self._process.stderr, self._errors.append, relay), daemon=True),
+            Thread(target=_relay, args=(self._process.stdout, self._store), daemon=True),
+            Thread(target=_relay, args=(self._process.stderr, self._log), daemon=True),
         ]
         for thread in (*self._relays, Thread(target=self._await_end, daemon=True)):
             thread.start()
 
-    def _start(self, command: Sequence[str], folder: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    def _start(self, command: Sequence[str], folder: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603  our own program
             command,
             cwd=folder,
@@ -136,9 +143,6 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="backslashreplace",
             start_new_session=True,
         )
 
@@ -155,7 +159,8 @@ class Child:
         for thread in self._relays:
             thread.join(max(0, until - time.monotonic()))
         errors = "\n".join(line.strip() for line in self._errors)
-        return ProcessExit(self._code, self._peak, "".join(self._output), errors)
+        output = self._output[-MAX_OUTPUT_BYTES:].decode("utf-8", "backslashreplace")
+        return ProcessExit(self._code, self._peak, output, errors)
 
     def stop(self, grace: float) -> ProcessExit:
         """Send SIGTERM to the process group, and SIGKILL if the process is still running after `grace` seconds."""
@@ -178,6 +183,17 @@ class Child:
                 self._process.stdin.close()
         self._scratch.cleanup()
         self._ended.set()
+
+    def _store(self, line: bytes) -> None:
+        self._output += line
+        if len(self._output) > 2 * MAX_OUTPUT_BYTES:
+            del self._output[:-MAX_OUTPUT_BYTES]
+
+    def _log(self, line: bytes) -> None:
+        text = line.decode("utf-8", "backslashreplace")
+        self._errors.append(text)
+        with suppress(OSError, ValueError):  # a full disk or a closed stream of the parent must not end the process
+            self._relay(text)
 
     def _signal(self, number: int) -> None:
         if not self._ended.is_set():
@@ -214,8 +230,13 @@ def log_context(environment: Mapping[str, str]) -> dict[str, str]:
 
 def result_line(result: Execution) -> bytes:
     """Return the line in which a process reports its result to its parent."""
-    directory = str(Path(result.directory).absolute()) if result.directory else ""
-    return b"\n" + orjson.dumps(asdict(replace(result, directory=directory))) + b"\n"
+    short = replace(
+        result,
+        message=result.message[:MAX_RESULT_CHARACTERS],
+        directory=str(Path(result.directory).absolute()) if result.directory else "",
+        failure_reason=result.failure_reason and result.failure_reason[:MAX_RESULT_CHARACTERS],
+    )
+    return b"\n" + orjson.dumps(asdict(short)) + b"\n"
 
 
 def maxrss_bytes(maxrss: int) -> int:
@@ -223,11 +244,10 @@ def maxrss_bytes(maxrss: int) -> int:
     return maxrss if sys.platform == "darwin" else maxrss * 1024
 
 
-def _relay(lines: IO[str], *receivers: Callable[[str], object]) -> None:
-    with lines:
-        for line in lines:
-            for receive in receivers:
-                receive(line)
+def _relay(stream: IO[bytes], receive: Callable[[bytes], object]) -> None:
+    with stream:
+        while line := stream.readline(MAX_LINE_BYTES):
+            receive(line)
 
 
 def end_with_parent(scratch: str | None) -> None:

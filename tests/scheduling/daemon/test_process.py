@@ -23,7 +23,16 @@ from runner.config import compose
 from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import LedgerError
-from runner.scheduling.daemon.process import Child, ProcessExit, Signals, launch, log_context, maxrss_bytes, result_line
+from runner.scheduling.daemon.process import (
+    MAX_OUTPUT_BYTES,
+    Child,
+    ProcessExit,
+    Signals,
+    launch,
+    log_context,
+    maxrss_bytes,
+    result_line,
+)
 from runner.scheduling.ledger import Ledger
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
@@ -127,6 +136,40 @@ def test_the_temporary_folder_is_removed_after_the_process() -> None:
     assert not Path(folder).exists()
 
 
+def test_long_output_takes_little_memory(tmp_path: Path) -> None:
+    """Of 100 MiB without a line end, the parent stores the last MiB, which contains the result."""
+    noise = f"import os, sys\nfor _ in range(1600): os.write({{}}, b'x' * {1 << 16})\n"
+    code = f"{noise.format(1)}{noise.format(2)}print(); print('the result', flush=True)"
+    script = f"""
+import resource
+from runner import subprocesses
+from runner.scheduling.daemon.process import Child
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+end = Child(lambda _: {[*PYTHON, code]!r}, '/', subprocesses.environment(), lambda _: None).wait()
+growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(len(end.output), end.output.endswith("the result\\n"), len(end.reason), growth)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=subprocesses.environment()
+    )
+    size, is_complete, length, growth = done.stdout.split()
+    assert (int(size), is_complete) == (MAX_OUTPUT_BYTES, "True")
+    assert int(length) < 1024
+    assert maxrss_bytes(int(growth)) < 20 * MAX_OUTPUT_BYTES
+
+
+def test_a_failing_relay_does_not_end_the_process() -> None:
+    """The disk of the parent's log may be full."""
+
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    code = "import sys\nfor _ in range(3): print('line', file=sys.stderr, flush=True)\nprint('done')"
+    end = Child(lambda _: [*PYTHON, code], "/", subprocesses.environment(), full).wait()
+    assert end is not None
+    assert (end.code, end.output, end.errors) == (0, "done\n", "line\nline\nline")
+
+
 def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     """The error names the folder."""
     with pytest.raises(FileNotFoundError) as caught:
@@ -179,6 +222,16 @@ def test_a_result_is_the_last_line_of_standard_output(execution: Execution) -> N
     assert "\n" not in line.strip()
     directory = os.path.abspath(execution.directory) if execution.directory else ""  # noqa: PTH100  independent
     assert ProcessExit(0, 5, f"some output{line}", "").result == replace(execution, directory=directory)
+
+
+def test_a_result_of_any_length_is_stored() -> None:
+    """Its strings are cut, so that the whole line is at the end of the stored output."""
+    long = Execution("x" * 3 * MAX_OUTPUT_BYTES, False, status=Status.FAILED, failure_reason="y" * 3 * MAX_OUTPUT_BYTES)
+    line = result_line(long).decode()
+    assert len(line) < MAX_OUTPUT_BYTES
+    stored = ProcessExit(0, 5, line, "").result
+    assert stored is not None
+    assert (stored.status, stored.message[:1], (stored.failure_reason or "")[:1]) == (Status.FAILED, "x", "y")
 
 
 @pytest.mark.parametrize(
