@@ -19,6 +19,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -207,7 +208,10 @@ def run(config: DictConfig, member: Member | None = None) -> int:
 
 
 def outcome_of(config: DictConfig) -> Outcome:
-    """Validate a composed configuration, run its stage, and return the outcome; an error becomes a failed outcome."""
+    """Validate a composed configuration, run its stage, and return the outcome; an error becomes a failed outcome.
+
+    A stage returns its outcome and never exits: SystemExit comes from other code, such as a user's module or a plug-in.
+    """
     from runner.config import compose, wiring
     from runner.domain.executions import Outcome
     from runner.errors import ShapwatchError, os_error_message
@@ -219,6 +223,11 @@ def outcome_of(config: DictConfig) -> Outcome:
         return Outcome(f"error: {error}", succeeded=False)
     except OSError as error:
         return Outcome(f"error: {os_error_message(error)}", succeeded=False)
+    except SystemExit as error:
+        code = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome(f"error: {code.filename}:{code.lineno} exited ({error.code!r}) during the run", succeeded=False)
+    except MemoryError:
+        return Outcome("error: out of memory; decrease data.max_records or shap.max_batch_rows", succeeded=False)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from runner import cli
+from runner.config import wiring
 from runner.config.compose import snapshot
 from runner.domain.executions import Status
 from tests.cli_runner import CHECKOUT, Shapwatch
@@ -50,6 +51,20 @@ def shapwatch(tmp_path: Path) -> Shapwatch:
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the contents of the files in a folder by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), MemoryError()], ids=["exit", "memory"])
+def test_a_run_that_exits_or_lacks_memory_fails(
+    error: BaseException, shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code of a user or a plug-in may exit; the exit code of the program is 2, and the message names the line."""
+
+    def failing(*_: object) -> object:
+        raise error
+
+    monkeypatch.setattr(wiring, "build", failing)
+    message = shapwatch("stage=baseline", code=2)
+    assert message.startswith(f"error: {__file__}:" if isinstance(error, SystemExit) else "error: out of memory")
 
 
 def test_help_is_fast_and_lists_all_options() -> None:

@@ -44,6 +44,8 @@ PICKLE_NAMES = (".pkl", ".pickle", ".joblib")
 
 PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 """First bytes of a pickle, for protocols 2 to 5."""
+PASSED_ON = (ShapwatchError, KeyboardInterrupt, GeneratorExit)
+"""Exceptions that are not failures of a library: our own errors, an interruption, and the end of a generator."""
 CATEGORICAL = (
     "was trained on categorical columns of a data frame; the records do not contain their codes; "
     "encode categories as numbers before training"
@@ -127,13 +129,13 @@ def reading(path: Path, format_name: str) -> Iterator[None]:
     """Turn any exception of a library that parses a model file into an artifact error.
 
     Raises:
-        ArtifactError: if the library raises any exception.
+        ArtifactError: if the library raises any exception, panics or exits.
     """
     try:
         yield
-    except ShapwatchError:
+    except PASSED_ON:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise ArtifactError(path, f"cannot be read as {format_name} ({_summary(error)})") from error
 
 
@@ -142,13 +144,13 @@ def computing(name: str) -> Iterator[None]:
     """Turn any exception of a library or function that computes scores into a model error.
 
     Raises:
-        ModelAnswerError: if the library or function raises any exception.
+        ModelAnswerError: if the library or function raises any exception, panics or exits.
     """
     try:
         yield
-    except ShapwatchError:
+    except PASSED_ON:
         raise
-    except Exception as error:
+    except BaseException as error:
         remedy = "check that the features match those of the training data (data.headers)"
         raise ModelAnswerError(f"{name} failed with {_summary(error)}; {remedy}") from error
 
@@ -279,7 +281,7 @@ def _numbers(name: str, output: Any) -> NDArray[np.float64]:
     return scores_NL.astype(np.float64)
 
 
-def _summary(error: Exception) -> str:
+def _summary(error: BaseException) -> str:
     """Return the type and the first line of an exception."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {snippet(lines[0])}" if lines else type(error).__name__

@@ -21,7 +21,7 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from runner.errors import SettingsError, snippet
-from runner.models.base import Headers, LocalModel, computing, fingerprint, scores
+from runner.models.base import PASSED_ON, Headers, LocalModel, computing, fingerprint, scores
 from runner.types import NO_OTHER_KEYS
 
 
@@ -61,7 +61,7 @@ class Python(LocalModel):
 
         Raises:
             SettingsError: if the function does not exist.
-            ModelAnswerError: if it raises, or does not return one or more numbers per row.
+            ModelAnswerError: if it raises or exits, or does not return one or more numbers per row.
         """
         name = f"the function {self.function}"
         with computing(name):
@@ -80,7 +80,9 @@ class Python(LocalModel):
     def _module(self) -> ModuleType:
         try:
             return importlib.import_module(self.function.partition(":")[0])
-        except Exception as error:
+        except PASSED_ON:
+            raise
+        except BaseException as error:
             problem = f"its module cannot be imported ({type(error).__name__}: {snippet(error)})"
             raise self._settings_error(f"{problem}; check that its folder is in PYTHONPATH") from error
 

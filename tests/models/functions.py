@@ -31,6 +31,21 @@ def failing(features: pl.DataFrame) -> list[float]:
     raise KeyError("tenure")
 
 
+def exiting(features: pl.DataFrame) -> list[float]:
+    """End the process as if nothing was wrong."""
+    raise SystemExit(0)
+
+
+def panicking(features: pl.DataFrame) -> list[float]:
+    """Raise an error that is no `Exception`, as extensions in Rust do when they panic."""
+    raise type("PanicException", (BaseException,), {})("index out of bounds")
+
+
+def interrupted(features: pl.DataFrame) -> list[float]:
+    """Be interrupted."""
+    raise KeyboardInterrupt
+
+
 def short(features: pl.DataFrame) -> list[float]:
     """Return one score too few."""
     return [0.5] * (features.height - 1)

@@ -39,9 +39,9 @@ def test_scores_equal_the_function() -> None:
     assert "plan" in PEOPLE.columns
 
 
-@pytest.mark.parametrize("function", ["failing", "short", "strings", "ragged"])
+@pytest.mark.parametrize("function", ["failing", "exiting", "panicking", "short", "strings", "ragged"])
 def test_failing_functions_are_an_error(function: str, golden: Golden) -> None:
-    """Exceptions and results without scores per row are errors that name the function."""
+    """Exceptions of any class, and results without scores per row, are errors that name the function."""
     with golden.raises(ModelAnswerError) as caught:
         function_model(f"tests.models.functions:{function}").predict(PEOPLE)
     assert f"tests.models.functions:{function}" in caught.value.problem
@@ -59,12 +59,19 @@ def test_absent_functions_are_an_error(function: str, golden: Golden) -> None:
     assert problem.startswith(f"model.function={function}: ")
 
 
-def test_failing_module_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
-    """The error quotes the exception of the import."""
-    (tmp_path / "broken_scoring.py").write_text("raise RuntimeError('no licence')")
+@pytest.mark.parametrize("code", ["raise RuntimeError('no licence')", "raise SystemExit(0)"])
+def test_failing_module_is_an_error(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error quotes the exception of the import, also of a module that exits."""
+    (tmp_path / "broken_scoring.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with golden.raises(SettingsError):
         function_model("broken_scoring:predict").predict(PEOPLE)
+
+
+def test_interruption_is_no_failure_of_the_function() -> None:
+    """Ctrl-C during a prediction interrupts the run."""
+    with pytest.raises(KeyboardInterrupt):
+        function_model("tests.models.functions:interrupted").predict(PEOPLE)
 
 
 def test_identity_depends_on_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
