@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runner import PACKAGE, resource
@@ -50,6 +51,8 @@ VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
 """Pattern of the beginning of an override of a key in a section."""
 REQUIRED = re.compile(r"^(\w+): \?\?\?", re.MULTILINE)
 """Pattern of a key without default in an option file."""
+FORCE_AFTER_SECONDS = 0.5
+"""Seconds after a signal from which another one ends the process at once."""
 LOG_INTERVAL_SECONDS = 10.0
 """Minimum time in seconds between two log lines about progress."""
 CONTEXT_KEYS = ("execution", "schedule")
@@ -95,13 +98,35 @@ def exit_code(task: Callable[[], int]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as on Ctrl-C
+    interrupt = Interrupt()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
     atexit.register(gc.freeze)  # avoids the last garbage collection, which takes 0.25 s
     try:
         return task()
     except KeyboardInterrupt:
         print("Interrupted. No partial results were written.", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+
+
+class Interrupt:
+    """Handler of signals: the first one raises KeyboardInterrupt, so that the run cleans up; a later one exits at once.
+
+    A signal that follows immediately does not count: some programs send it to the process and to its group.
+    """
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Interrupt the run, or exit."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            raise KeyboardInterrupt
+        if now - self._first > FORCE_AFTER_SECONDS:
+            os.write(2, b"Interrupted again. The next run removes unfinished results.\n")
+            os._exit(INTERRUPTED)
 
 
 def compose_and_run() -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import orjson
@@ -51,6 +53,41 @@ def shapwatch(tmp_path: Path) -> Shapwatch:
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the contents of the files in a folder by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+BUSY = """
+import os, time
+from runner import cli
+
+def busy():
+    try:
+        os.write(1, b"running\\n")
+        time.sleep(60)
+    finally:
+        os.write(1, b"cleaning up\\n")
+        while CLEANS_UP_FOR_EVER:
+            time.sleep(60)
+
+raise SystemExit(cli.exit_code(busy))
+"""
+
+
+@pytest.mark.parametrize("endless", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_run_that_cleans_up(number: int, endless: bool) -> None:
+    """The exit code is 130, and there is no traceback. Two signals at once are one."""
+    command = [sys.executable, "-c", BUSY.replace("CLEANS_UP_FOR_EVER", str(endless))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(number)
+        process.send_signal(number)
+        assert process.stdout.readline() == "cleaning up\n"
+        while endless and process.poll() is None:
+            process.send_signal(number)
+            time.sleep(0.01)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.count("Interrupted")) == (130, 1), errors
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), MemoryError()], ids=["exit", "memory"])
