@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,10 +19,14 @@ from threading import Thread
 
 import polars as pl
 
+from runner.domain.numbers import plural
 from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
 from runner.records.payloads import Scalar
 from runner.serving.requests import RequestError, RequestRecords, Types, encode_response
+
+CHECK_SECONDS = 1.0
+"""Seconds between two checks whether the model's thread runs."""
 
 MAX_BATCH_ROWS = 4096
 """Maximum rows of joined requests."""
@@ -34,6 +39,9 @@ LINE_FORMATS = ("application/jsonlines", "text/csv")
 
 INVALID_RECORDS = (ModelInputError, ArtifactError, SettingsError)
 """Errors that a working model raises for invalid records, for example if their features are not those of the model."""
+
+MODEL_SECONDS = 60.0
+"""Seconds that a model call may take, as in SageMaker; then its requests fail, and another thread takes over."""
 
 FAILED = "the model failed; see the server's log"
 
@@ -58,7 +66,8 @@ class RequestBatcher:
     """Component that joins pending requests into batches for the model.
 
     The model may run code of users, which never runs in the event loop: the batcher calls the model in a daemon thread,
-    unless the model is fast.
+    unless the model is fast. A call that does not end costs its own requests only: they fail after `MODEL_SECONDS`, and
+    a new thread answers the next ones.
 
     Attributes:
         model: the model.
@@ -78,10 +87,19 @@ class RequestBatcher:
         self.names = names
         self.answered = 0
         self._pending: list[PendingRequest] = []
-        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._thread = Thread(target=_run_tasks, args=(self._tasks,), name="model", daemon=True)
+        self._thread: ModelThread | None = None
+        self._hanging: list[ModelThread] = []
         self._work: asyncio.Task[None] | None = None
         self._is_fast = is_fast
+
+    @property
+    def problem(self) -> str | None:
+        """The reason why the server is unhealthy: a model call that does not end; None without one."""
+        self._hanging = [thread for thread in self._hanging if thread.is_alive()]
+        if not self._hanging:
+            return None
+        calls = plural(len(self._hanging), "model call")
+        return f"{calls} running for more than {MODEL_SECONDS:g} s; check the model, and restart the server"
 
     async def respond(self, records: RequestRecords, accept: str) -> str:
         """Return the body of the model's response.
@@ -100,25 +118,44 @@ class RequestBatcher:
         """Answer batches until no request is pending."""
         while self._pending:
             batch, self._pending = self._pending, []
-            is_inline = self._is_fast and sum(len(request.records.rows) for request in batch) <= MAX_INLINE_ROWS
-            for request, response in self._responses(batch) if is_inline else await self._in_thread(batch):
-                self._complete(request.response, response)
+            if self._is_fast and sum(len(request.records.rows) for request in batch) <= MAX_INLINE_ROWS:
+                for responses in self._responses(batch):
+                    self._complete_all(responses)
+            else:
+                await self._respond_in_thread(batch)
         self._work = None
 
-    async def _in_thread(self, batch: Sequence[PendingRequest]) -> Responses:
-        """Return the responses, computed in the model's thread."""
+    async def _respond_in_thread(self, batch: Sequence[PendingRequest]) -> None:
+        """Answer requests in the model's thread; replace the thread if a call does not end."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Responses] = loop.create_future()
+        end: asyncio.Future[None] = loop.create_future()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = ModelThread()
+        thread = self._thread
 
         def task() -> None:
-            responses = self._responses(batch)
             with suppress(RuntimeError):  # the event loop has ended
-                loop.call_soon_threadsafe(future.set_result, responses)
+                for responses in self._responses(batch):
+                    loop.call_soon_threadsafe(self._complete_all, responses)
+                    thread.note_progress()
+                loop.call_soon_threadsafe(end.set_result, None)
 
-        if not self._thread.is_alive():
-            self._thread.start()
-        self._tasks.put(task)
-        return await future
+        thread.run(task)
+        while not end.done() and thread.is_alive() and (remaining := MODEL_SECONDS - thread.idle_seconds) > 0:
+            await asyncio.wait([end], timeout=min(remaining, CHECK_SECONDS))
+        if not end.done():
+            self._abandon(thread)
+            self._complete_all([(request, RequestError(500, FAILED)) for request in batch])
+
+    def _abandon(self, thread: ModelThread) -> None:
+        logger.error("a model call has not ended within %g s: its requests fail, a new thread starts", MODEL_SECONDS)
+        self._hanging.append(thread)
+        self._thread = None
+        thread.close()
+
+    def _complete_all(self, responses: Responses) -> None:
+        for request, response in responses:
+            self._complete(request.response, response)
 
     def _complete(self, future: asyncio.Future[str], response: ResponseOrError) -> None:
         if future.done():
@@ -129,24 +166,29 @@ class RequestBatcher:
         else:
             future.set_exception(response)
 
-    def _responses(self, batch: Sequence[PendingRequest]) -> Responses:
-        return [pair for group in _groups(batch) for pair in zip(group, self._respond_to_group(group), strict=True)]
+    def _responses(self, batch: Sequence[PendingRequest]) -> Iterator[Responses]:
+        """Yield the responses of each model call; if the call for a group fails, make one call per request."""
+        for group in _groups(batch):
+            if len(group) > 1 and (responses := self._joint_responses(group)):
+                yield responses
+            else:
+                for request in group:
+                    if not request.response.done():
+                        yield [(request, self._respond_to_one(request))]
 
-    def _respond_to_group(self, group: Sequence[PendingRequest]) -> list[ResponseOrError]:
-        """Return the responses to requests of the same types; if the joint call fails, make one call per request."""
-        if len(group) > 1:
-            with suppress(Exception, SystemExit):
-                return [*self._joint_responses(group)]
-        return [self._respond_to_one(request) for request in group]
-
-    def _joint_responses(self, group: Sequence[PendingRequest]) -> Iterator[str]:
+    def _joint_responses(self, group: Sequence[PendingRequest]) -> Responses:
+        """Return the responses to requests of the same types from one model call; nothing if it fails."""
         rows = [row for request in group for row in request.records.rows]
-        body = encode_response(self.model, self._frame(rows, group[0].records.types), group[0].accept)
-        *lines, rest = body.split("\n")
-        if rest or len(lines) != len(rows):
-            raise ValueError(f"{len(lines)} lines for {len(rows)} records")
-        remaining = iter(lines)
-        return ("".join([f"{line}\n" for line in islice(remaining, len(request.records.rows))]) for request in group)
+        with suppress(BaseException):
+            body = encode_response(self.model, self._frame(rows, group[0].records.types), group[0].accept)
+            *lines, rest = body.split("\n")
+            if not rest and len(lines) == len(rows):
+                remaining = iter(lines)
+                return [
+                    (request, "".join([f"{line}\n" for line in islice(remaining, len(request.records.rows))]))
+                    for request in group
+                ]
+        return []
 
     def _respond_to_one(self, request: PendingRequest) -> ResponseOrError:
         try:
@@ -155,7 +197,7 @@ class RequestBatcher:
             return error
         except INVALID_RECORDS as error:
             return RequestError(400, error.problem if isinstance(error, ArtifactError) else str(error))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # for example a panic of native code
             logger.exception("the model failed")
             return RequestError(500, str(error) if isinstance(error, ShapwatchError) else FAILED)
 
@@ -170,9 +212,41 @@ class RequestBatcher:
         return pl.DataFrame(rows, dict(zip(self.names(len(types)), types, strict=True)), orient="row")
 
 
-def _run_tasks(tasks: SimpleQueue[Callable[[], None]]) -> None:
-    while True:
-        tasks.get()()
+class ModelThread:
+    """A daemon thread that runs tasks one after another, and knows when the current one has last made progress."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._last_progress = time.monotonic()
+        self._thread = Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+
+    @property
+    def idle_seconds(self) -> float:
+        """The seconds since the last progress."""
+        return time.monotonic() - self._last_progress
+
+    def note_progress(self) -> None:
+        """Note that a model call has ended, or that the first one starts."""
+        self._last_progress = time.monotonic()
+
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread.is_alive()
+
+    def run(self, task: Callable[[], None]) -> None:
+        """Run a task after the earlier ones."""
+        self.note_progress()
+        self._tasks.put(task)
+
+    def close(self) -> None:
+        """End the thread after the current task."""
+        self._tasks.put(None)
+
+    def _run(self) -> None:
+        while task := self._tasks.get():
+            task()
 
 
 def _groups(batch: Iterable[PendingRequest]) -> Iterator[list[PendingRequest]]:

@@ -92,6 +92,7 @@ class Application(Router):
             Route("/invocations", container, methods=["POST"]),
             Route("/ping", self._ping),
         ]
+        self._batches = batches
         super().__init__(routes, redirect_slashes=False)
         self._exact = {f"/endpoints/{endpoint}/invocations": runtime, "/invocations": container}
         self.capture: DataCapture | None = None
@@ -105,9 +106,12 @@ class Application(Router):
             await super().__call__(scope, receive, send)
 
     async def _ping(self, _: Request) -> Response:
-        """Return the status of data capture; the counts are hidden if requests need a token."""
+        """Return the status of data capture, and 503 while a model call does not end; a token hides the counts."""
         status = {} if self.capture is None else self.capture.status
-        return JSONResponse({name: value for name, value in status.items() if name not in self._hidden_status})
+        document = {name: value for name, value in status.items() if name not in self._hidden_status}
+        if problem := self._batches.problem:
+            return JSONResponse({**document, "problem": problem}, 503)
+        return JSONResponse(document)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
+from runner.serving import batching
 from runner.serving.batching import RequestBatcher
 from runner.serving.data_capture import DataCapture
 from runner.serving.requests import encode_response
@@ -28,6 +30,7 @@ from tests.builders import DEMO_MODEL, PUBLISHED
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
+from tests.processes import wait_until
 from tests.serving.served import events, serving
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
@@ -256,6 +259,24 @@ def test_ping_has_status_200(demo: httpx.Client) -> None:
     """The response to /ping has the status 200."""
     response = demo.get("/ping")
     assert (response.status_code, response.json()) == (200, {})
+
+
+def test_ping_is_503_while_a_model_call_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is 200 again when the call has ended."""
+    monkeypatch.setattr(batching, "MODEL_SECONDS", 0.1)
+    ended = Event()
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        assert ended.wait(20)
+        return additive(features)
+
+    with serving(app_of(Formula(scores))) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/ping").status_code == 200
+        assert client.post(CONTAINER, content='{"features":[1.5]}').status_code == 500
+        response = client.get("/ping")
+        assert (response.status_code, list(response.json())) == (503, ["problem"])
+        ended.set()
+        wait_until(lambda: client.get("/ping").status_code == 200)
 
 
 @pytest.mark.parametrize("token", [None, "sesame"])

@@ -22,11 +22,13 @@ from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
 from runner.records.fields import Fields
+from runner.serving import batching
 from runner.serving.batching import MAX_BATCH_ROWS, RequestBatcher
 from runner.serving.requests import RequestError, RequestReader, encode_response
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
+from tests.processes import wait_until
 
 LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 FIELDS = Fields("features", "score")
@@ -43,6 +45,8 @@ PLANS = LinearModel(
     label_headers=("basic\u2028", "pro"),
     deploy=None,
 )
+
+ONE = RequestReader(FIELDS).with_types([[1.0]])
 
 Row = Sequence[Any]
 Request = tuple[Sequence[Row], str]
@@ -159,10 +163,9 @@ def test_requests_during_a_call_form_the_next_batch() -> None:
         return additive(features)
 
     async def send_requests(batches: RequestBatcher) -> None:
-        one = RequestReader(FIELDS).with_types([[1.0]])
-        running = asyncio.create_task(batches.respond(one, LINES))
+        running = asyncio.create_task(batches.respond(ONE, LINES))
         await asyncio.to_thread(started.wait, 20)
-        pending = [asyncio.create_task(batches.respond(one, LINES)) for _ in range(5)]
+        pending = [asyncio.create_task(batches.respond(ONE, LINES)) for _ in range(5)]
         await asyncio.sleep(0)
         pending.pop().cancel()
         ended.set()
@@ -186,7 +189,10 @@ def test_only_the_invalid_request_is_rejected(golden: Golden) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [KeyError("secret"), StopIteration(), SystemExit(3), ValueError("secret")],
+    [
+        *(KeyError("secret"), StopIteration(), SystemExit(3), ValueError("secret"), BaseException("secret")),
+        *(KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_model_failure_is_answered_and_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
@@ -200,6 +206,70 @@ def test_model_failure_is_answered_and_logged(error: BaseException, caplog: pyte
     (record,) = caplog.records
     assert record.exc_info
     assert record.exc_info[1] is error
+
+
+def test_panic_of_native_code_costs_its_own_request_only() -> None:
+    """A panic in polars is no Exception; the request gets its 500, later ones are answered."""
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        if (features[:, 0] < 0).any():
+            pl.Series(["a"]).str.zfill(2**40)
+        return additive(features)
+
+    async def send_requests() -> list[Any]:
+        batches = RequestBatcher(Formula(scores), FIELDS.names)
+        responses = [batches.respond(RequestReader(FIELDS).with_types([[x]]), LINES) for x in (1.0, -1.0, 2.0)]
+        return [*await asyncio.gather(*responses, return_exceptions=True), await batches.respond(ONE, LINES)]
+
+    first, error_response, third, later = asyncio.run(send_requests())
+    assert (first, third, later) == ('{"score":1.0}\n', '{"score":2.0}\n', '{"score":1.0}\n')
+    assert isinstance(error_response, RequestError)
+    assert error_response.status == 500
+
+
+def test_hanging_call_is_left_to_its_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden
+) -> None:
+    """Its request fails, other requests get another thread, and the server is unhealthy until the call ends."""
+    monkeypatch.setattr(batching, "MODEL_SECONDS", 0.1)
+    ended = threading.Event()
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        if features[0, 0] < 0:
+            assert ended.wait(20)
+        return additive(features)
+
+    async def send_requests() -> None:
+        batches = RequestBatcher(Formula(scores), FIELDS.names)
+        assert await batches.respond(ONE, LINES) == '{"score":1.0}\n'
+        assert batches.problem is None
+        with pytest.raises(RequestError) as caught:
+            await batches.respond(RequestReader(FIELDS).with_types([[-1.0]]), LINES)
+        assert caught.value.status == 500
+        assert await batches.respond(ONE, LINES) == '{"score":1.0}\n'
+        golden(f"{batches.problem}\n{caplog.messages}".replace("0.1 s", "60 s"))
+        ended.set()
+        await asyncio.to_thread(wait_until, lambda: batches.problem is None)
+        assert batches.answered == 2
+
+    with caplog.at_level(logging.ERROR, "shapwatch"):
+        asyncio.run(send_requests())
+
+
+def test_thread_that_has_died_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request of a thread that has died fails, and a new thread answers the next one."""
+    monkeypatch.setattr(batching, "CHECK_SECONDS", 0.05)
+
+    async def send_requests() -> list[Any]:
+        batches = RequestBatcher(Formula(additive), FIELDS.names)
+        with monkeypatch.context() as patch:
+            patch.setattr(batching.ModelThread, "run", lambda thread, _: thread.close())
+            (failed,) = await asyncio.gather(batches.respond(ONE, LINES), return_exceptions=True)
+        return [failed, await batches.respond(ONE, LINES)]
+
+    failed, later = asyncio.run(send_requests())
+    assert isinstance(failed, RequestError)
+    assert (failed.status, later) == (500, '{"score":1.0}\n')
 
 
 def test_endpoint_error_is_passed_on() -> None:
