@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from runner import PACKAGE, resource
 from runner.protocols import Item
-from runner.subprocesses import SNAPSHOT
+from runner.subprocesses import SETTINGS_FILE, SNAPSHOT
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,9 +68,12 @@ docs/reference lists every key and every error.
 
 Options:
   --config-dir FOLDER    also use FOLDER/experiment/*.yaml
+  --allow-hydra          let files of FOLDER set Hydra's launcher or sweeper, which can run code
   --cfg job              print the settings instead of running
   -m, --multirun         run all combinations of comma-separated values
   --hydra-help           list further options
+  --settings FILE [KEY=VALUE …]
+                         run a result's settings.yaml, read as data; no other option is allowed
 
 Stages:
 {stages}
@@ -86,6 +89,8 @@ def main() -> NoReturn:
     match sys.argv[1:]:
         case [option, path] if option == SNAPSHOT:
             sys.exit(exit_code(lambda: run_snapshot(Path(path))))
+        case [option, path, *overrides] if option == SETTINGS_FILE:
+            sys.exit(exit_code(lambda: run_settings_file(Path(path), overrides)))
         case [*arguments] if {"--help", "-h"} & set(arguments):
             print(help_text(CONF))  # noqa: T201
             sys.exit(COMPLETED)
@@ -135,12 +140,28 @@ def compose_and_run() -> int:
     from runner.errors import SettingsError
 
     register_package()
-    sys.argv[1:] = [accept_unknown_key(argument) for argument in overrides_first(sys.argv[1:])]
+    given = [argument for argument in sys.argv[1:] if argument != hydra.ALLOW_HYDRA]
+    allow_hydra = len(given) < len(sys.argv[1:])
+    sys.argv[1:] = [accept_unknown_key(argument) for argument in overrides_first(given)]
     try:
-        return hydra.launch(lambda config: run(config, hydra.member(config)), CONF)
+        return hydra.launch(lambda config: run(config, hydra.member(config)), CONF, allow_hydra)
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return BAD_INPUT
+
+
+def run_settings_file(path: Path, overrides: list[str]) -> int:
+    """Run the stage of a settings file with overrides, without Hydra, and return the exit code."""
+    from runner.config import settings_file
+    from runner.errors import ShapwatchError
+
+    register_package()
+    try:
+        config = settings_file.load(path, overrides)
+    except ShapwatchError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return BAD_INPUT
+    return run(config)
 
 
 def run_snapshot(path: Path) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SNAPSHOT = "--snapshot"
 """Command-line option with the path of resolved settings as its value."""
-QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
-"""Overrides that stop Hydra from writing files and logs."""
+SETTINGS_FILE = "--settings"
+"""Command-line option with the path of the settings.yaml of a result as its value."""
 
 
 def command(folder: str, settings: str) -> list[str]:
@@ -24,21 +26,22 @@ def command(folder: str, settings: str) -> list[str]:
     return [sys.executable, "-P", "-m", "runner", SNAPSHOT, str(path)]
 
 
-def reproduction(**stage: str) -> str:
-    """Return the shell command that reproduces the results in the directory `$DIRECTORY`.
+def reproduction(confirmations: Sequence[str], **stage: str) -> str:
+    r"""Return the shell command that reproduces the results in the directory `$DIRECTORY`.
 
     The command must run in the working directory of the original run, because settings may contain relative paths. It
     contains the variable instead of the directory, so that the same inputs give the same command in any directory.
 
     Args:
+        confirmations: overrides that repeat settings which a settings file cannot set alone.
         stage: settings of the stage, including its `kind`.
 
-    >>> reproduction(kind="baseline").startswith('python -m runner --config-path "$DIRECTORY" --config-name settings')
-    True
+    >>> reproduction([], kind="baseline")
+    'python -m runner --settings "$DIRECTORY/settings.yaml" \'stage={kind:baseline}\''
     """
     settings = ",".join(f"{key}:{value}" for key, value in stage.items())
-    overrides = [*QUIET, "'~stage'", f"'+stage={{{settings}}}'"]
-    return " ".join(["python -m runner", '--config-path "$DIRECTORY" --config-name settings', *overrides])
+    overrides = [shlex.quote(each) for each in (f"stage={{{settings}}}", *confirmations)]
+    return " ".join(["python -m runner", SETTINGS_FILE, '"$DIRECTORY/settings.yaml"', *overrides])
 
 
 def environment() -> dict[str, str]:

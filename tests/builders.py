@@ -55,7 +55,7 @@ MODEL_EXPLAINER = ModelExplainer(
     summary=backgrounds.mean,
     track=untracked,
 )
-WRITER = ResultWriter(Report("title", 20, None), Provenance("settings: all\n", {"python": "3"}, lambda: 0.0))
+WRITER = ResultWriter(Report("title", 20, None), Provenance("settings: all\n", {"python": "3"}, lambda: 0.0, ()))
 
 rng = np.random.default_rng(7)
 FEATURES = pl.DataFrame(rng.normal(size=(12, 6)).round(3), schema=[f"f{d}" for d in range(6)])

@@ -1,4 +1,8 @@
-"""Composition with Hydra: configuration of the command line, overrides, members of a sweep."""
+"""Composition with Hydra: configuration of the command line, overrides, members of a sweep.
+
+Hydra calls the Python objects that its own section, `hydra`, names. Therefore no file outside `conf/` may set this
+section, or contain `_target_`, unless the command line allows it with `--allow-hydra`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,20 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
@@ -27,6 +37,8 @@ WRITTEN = {"baseline": "paths.baseline", "monitor": "paths.monitor", "quickstart
 """Key of the folder that a stage writes, by stage."""
 FOR_HYDRA = re.compile(r"-|[+~]*hydra[./]")
 """Pattern of arguments that are options, or override Hydra's own settings."""
+ALLOW_HYDRA = "--allow-hydra"
+"""Command-line option that lets files outside `conf/` set Hydra's own section, for example a launcher."""
 QUOTED = """'data.score="predictions[*].score"'"""
 
 Task = Callable[[DictConfig], int]
@@ -37,8 +49,91 @@ class TaskError(Exception):
     """Wrapper that passes an error of a task through Hydra; its `__cause__` is that error."""
 
 
-def launch(task: Task, conf: Path) -> int:
+class GuardedFiles(FileConfigSource):
+    """Configuration files in a folder; outside `conf/`, they cannot choose code that Hydra runs."""
+
+    conf = Path()
+    """Folder of the files that may configure Hydra."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self.conf = type(self).conf  # a launcher sends the object to other processes
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return the content of a file.
+
+        Raises:
+            SettingsError: if a file outside `conf/` would let Hydra run code.
+        """
+        result = super().load_config(config_path)
+        file = (Path(self.path) / self._normalize_file_name(config_path)).resolve()
+        if not file.is_relative_to(self.conf):
+            _refuse_code(file, config_path, result)
+        return result
+
+
+class GuardedPackage(ImportlibResourcesConfigSource):
+    """The same for configuration files in a Python package, except those of Hydra and its plugins."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return the content of a file; errors as in `GuardedFiles`."""
+        result = super().load_config(config_path)
+        if self.provider in {"main", "command-line"} or self.provider.startswith("hydra.searchpath"):
+            _refuse_code(Path(self.path) / self._normalize_file_name(config_path), config_path, result)
+        return result
+
+
+@contextmanager
+def _guard(conf: Path) -> Iterator[None]:
+    """Let Hydra read configuration files through the guarded sources inside this context."""
+    Plugins.instance()  # registers Hydra's own sources
+    sources: dict[str, type[ConfigSource]] = SourcesRegistry.instance().types
+    before, GuardedFiles.conf = dict(sources), conf.resolve()
+    sources |= {"file": GuardedFiles, "pkg": GuardedPackage}
+    try:
+        yield
+    finally:
+        sources |= before
+
+
+def _refuse_code(file: Path, config_path: str, result: ConfigResult) -> None:
+    """Check that a configuration file sets nothing in Hydra's own section, and names no object to call.
+
+    Raises:
+        SettingsError: if it does.
+    """
+    content: Any = OmegaConf.to_container(result.config, resolve=False)
+    found = next(_reaching_hydra(Path(config_path), result.header.get("package") or "", content), None)
+    if found:
+        problem = f"contains {found}, which lets Hydra run code"
+        raise SettingsError([f"{file}: {problem}; remove it, or pass {ALLOW_HYDRA} if you trust the folder"])
+
+
+def _reaching_hydra(config: Path, package: str, content: Any) -> Iterator[str]:
+    """Yield descriptions of the parts of a file that can set Hydra's own section, or name an object to call."""
+    if _contains_key(content, "_target_"):
+        yield "_target_"
+    if "hydra" in config.with_suffix("").parts or "hydra" in package or "hydra" in content:
+        yield "settings of the section hydra"
+    if isinstance(content, dict):
+        yield from (
+            f"the default {each}" for each in content.get("defaults") or () if re.search("hydra|@.*[$]", str(each))
+        )
+
+
+def _contains_key(node: Any, key: str) -> bool:
+    if isinstance(node, dict):
+        return key in node or any(_contains_key(value, key) for value in node.values())
+    return isinstance(node, list) and any(_contains_key(value, key) for value in node)
+
+
+def launch(task: Task, conf: Path, allow_hydra: bool = False) -> int:
     """Run a task once, or once for each member of a sweep, and return the highest exit code.
+
+    Args:
+        task: function that runs a composed configuration.
+        conf: folder of the configuration.
+        allow_hydra: whether files outside that folder may set Hydra's own section.
 
     Raises:
         SettingsError: if a configuration cannot be composed. Errors of the task pass unchanged.
@@ -52,9 +147,12 @@ def launch(task: Task, conf: Path) -> int:
             raise TaskError from error
 
     try:
-        _launch(recorded, conf)
+        with nullcontext() if allow_hydra else _guard(conf):
+            _launch(recorded, conf)
     except TaskError as failure:
         raise failure.__cause__ or failure from None
+    except SettingsError:
+        raise
     except Exception as error:
         raise SettingsError([_problem(error)]) from error
     return max(codes, default=0)
@@ -81,6 +179,8 @@ def _launch(task: Callable[[DictConfig], None], conf: Path) -> None:
     Hydra's own command line composes each configuration twice, the first time to find out whether there is a sweep.
     Therefore it is used only for options, sweeps and error messages.
     """
+    if any(argument.startswith("--e") for argument in sys.argv[1:]):
+        raise SettingsError(["--experimental-rerun: not supported, because it loads a pickle; use --settings FILE"])
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         config = _single(sys.argv[1:])
         if config is not None:

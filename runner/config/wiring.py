@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config import compose
+from runner.config import compose, settings_file
 from runner.config.settings import Settings
 from runner.domain.executions import HOUR, Outcome, Window
 from runner.drift.sequential import SequentialStopping
@@ -264,7 +264,8 @@ class Wiring:
 
     @property
     def _writer(self) -> ResultWriter:
-        return ResultWriter(self.settings.report, Provenance(self.snapshot, versions(), time.perf_counter))
+        confirmed = settings_file.confirmations(self.settings)
+        return ResultWriter(self.settings.report, Provenance(self.snapshot, versions(), time.perf_counter, confirmed))
 
     @property
     def _source(self) -> WindowReader:

@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol
 
-from runner import subprocesses
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult
 from runner.domain.executions import Execution, Publication, Status, Window
@@ -234,7 +233,7 @@ class Monitor:
             sentence=sentence,
             monitor=self.name,
             versions=self.writer.provenance.versions,
-            command=subprocesses.reproduction(kind="monitor", **stage),
+            command=self.writer.provenance.command(kind="monitor", **stage),
             time=ExecutionTime(self.endpoint, slot.window, slot.scheduled),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 import runner
+from runner import subprocesses
 from runner.domain.executions import AlertHistory, ExecutionState, HistoryPoint, Status, Window, utc
 from runner.results.directory import MANIFEST, SETTINGS, is_unpublished
 from runner.results.documents import damage_as_error, dump_json, rename_keys, validated
@@ -47,11 +48,23 @@ MAX_HISTORY = 1_000
 
 @dataclass(frozen=True)
 class Provenance:
-    """The parts of a manifest that do not depend on the data: resolved settings, versions, and a clock in seconds."""
+    """The parts of a manifest that do not depend on the data.
+
+    Attributes:
+        settings: resolved settings as YAML.
+        versions: versions of the libraries.
+        clock: clock in seconds.
+        confirmations: overrides that the command for a reproduction needs, in addition to the settings.
+    """
 
     settings: str
     versions: Mapping[str, str]
     clock: Callable[[], float]
+    confirmations: Sequence[str]
+
+    def command(self, **stage: str) -> str:
+        """Return the shell command that reproduces a result, given the settings of its stage."""
+        return subprocesses.reproduction(self.confirmations, **stage)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from runner import subprocesses
 from runner.domain.attributions import Explained
 from runner.domain.executions import Outcome, Status
 from runner.domain.numbers import plural
@@ -95,7 +94,7 @@ class Baseline:
             sentence=size,
             monitor=self.name,
             versions=self.writer.provenance.versions,
-            command=subprocesses.reproduction(kind="baseline"),
+            command=self.writer.provenance.command(kind="baseline"),
             notes=tuple(notes),
             counts=DatasetCounts(features.height),
             explanation=Explanation.of(
