@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -49,8 +48,11 @@ class TaskError(Exception):
     """Wrapper that passes an error of a task through Hydra; its `__cause__` is that error."""
 
 
-class GuardedFiles(FileConfigSource):
-    """Configuration files in a folder; outside `conf/`, they cannot choose code that Hydra runs."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Configuration files in a folder; outside `conf/`, they cannot choose code that Hydra runs.
+
+    It has the name of Hydra's class, because Hydra registers sources by name, in each process of a launcher.
+    """
 
     conf = Path()
     """Folder of the files that may configure Hydra."""
@@ -72,11 +74,11 @@ class GuardedFiles(FileConfigSource):
         return result
 
 
-class GuardedPackage(ImportlibResourcesConfigSource):
+class ImportlibResourcesConfigSource(importlib_resources_config_source.ImportlibResourcesConfigSource):
     """The same for configuration files in a Python package, except those of Hydra and its plugins."""
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Return the content of a file; errors as in `GuardedFiles`."""
+        """Return the content of a file; errors as in `FileConfigSource`."""
         result = super().load_config(config_path)
         if self.provider in {"main", "command-line"} or self.provider.startswith("hydra.searchpath"):
             _refuse_code(Path(self.path) / self._normalize_file_name(config_path), config_path, result)
@@ -88,8 +90,8 @@ def _guard(conf: Path) -> Iterator[None]:
     """Let Hydra read configuration files through the guarded sources inside this context."""
     Plugins.instance()  # registers Hydra's own sources
     sources: dict[str, type[ConfigSource]] = SourcesRegistry.instance().types
-    before, GuardedFiles.conf = dict(sources), conf.resolve()
-    sources |= {"file": GuardedFiles, "pkg": GuardedPackage}
+    before, FileConfigSource.conf = dict(sources), conf.resolve()
+    sources |= {"file": FileConfigSource, "pkg": ImportlibResourcesConfigSource}
     try:
         yield
     finally:
