@@ -102,10 +102,10 @@ def _with_causes(
 def _elsewhere(canary: Canary | None) -> str:
     """Describe a change whose cause is not in the feature's own values."""
     if canary is None:
-        return f"{SAME}; its attribution changed because the model or other features did"
+        return f"{SAME}; its attribution changed because the model or other features changed"
     if canary.changed:
-        return f"{SAME}; its attribution changed because the model did"
-    return f"{SAME}, and so is the model; its attribution changed because other features did"
+        return f"{SAME}; its attribution changed because the model changed"
+    return "its values and the model are unchanged; its attribution changed because other features changed"
 
 
 def _cause_of(members: Sequence[str], before: pl.DataFrame, now: pl.DataFrame) -> str | None:

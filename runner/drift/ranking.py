@@ -127,7 +127,7 @@ def _range(label: str, gains_D: NDArray[np.float64], threshold: float) -> str:
     if not gains_D.any():
         return f"{label}: {DEGENERATE}"
     low, random = floor(gains_D), chance(gains_D)
-    ranges = f"{label}: nDCG is at least {low:.3f} (reversed order); a random order has {random:.3f} on average"
+    ranges = f"{label}: lowest possible nDCG {low:.3f} (reversed ranking), mean nDCG of random rankings {random:.3f}"
     return ranges if low < threshold else f"{ranges}. nDCG < {threshold:g} can never alert"
 
 

@@ -108,7 +108,8 @@ def _quadrant(label: Label, significance: float, material: float | None) -> Figu
     )
     if material is not None:
         both = [feature for feature in significant if feature.size >= material]
-        sentence += f" Of these, {len(both) or 'none'} gained or lost {material:.0%} of attribution share or more."
+        points = f"{100 * material:g} percentage points"
+        sentence += f" The attribution share of {len(both) or 'none'} of these changed by {points} or more."
     lines = {"significance": significance, "material": material}
     data = tuple({**row, **lines} for row in _pick(features[:MOST_POINTS], "name", "share_change", "p"))
     return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, data)
@@ -128,7 +129,9 @@ def _slope(label: Label, most: int) -> Figure:
 def _histograms(label: Label) -> Iterator[Figure]:
     shown = [feature for feature in label.top_changes if feature.attributions][:MOST_DISTRIBUTIONS]
     if shown:
-        sentence = f"Local attributions φ for {label.name}, and values of the features with the largest changes."
+        sentence = (
+            f"Local attributions φ for {label.name}, and feature values. Shown: the features with the largest changes."
+        )
         data = tuple(
             {
                 "name": feature.name,

@@ -38,7 +38,9 @@ ADVICE = {
         "Use longer windows, or lower drift.min_rows. With fewer records, only larger changes can be detected.",
         "If you expected more traffic, check the captured and the rejected records under Health.",
     ),
-    Headline.NO_VERDICT: ("Make a new reference with stage=baseline, from records that the model uses.",),
+    Headline.NO_VERDICT: (
+        "Make a new reference with stage=baseline. It needs the labels of the model and nonzero attributions.",
+    ),
 }
 RESOLVE_CHECKS = "Resolve the failed health checks first. Until then, the verdict is unreliable."
 CHECK_MODEL = "The model changed: check whether the change was intended."
@@ -47,17 +49,20 @@ FORMULAS = (
     (
         "nDCG",
         "Similarity of two rankings of the features; 1 if they are equal. The gains are the reference attributions. "
-        "Position i in the live order is weighted with 1 / log2(i + 1). The sum is divided by the one of the "
-        "reference order.",
+        "The gain at position i is weighted with 1 / log2(i + 1). nDCG is the weighted sum in the live order, divided "
+        "by the weighted sum in the reference order.",
     ),
     ("Attribution share", "Global attribution of a feature, divided by the sum over all features."),
     ("Attribution shift", "½ Σ |q − p| over the attribution shares p in the reference and q live."),
     ("Total attribution", "Sum of the global attributions; its change is log2 of live divided by reference."),
     ("KS distance", "Largest difference between the distribution functions of local attributions φ of a feature."),
-    ("p (Holm)", "Probability of such a distance by chance, corrected for the number of features and labels."),
+    (
+        "p (Holm)",
+        "Probability of a KS distance at least as large by chance; corrected for the number of tests.",
+    ),
     (
         "Expected by chance",
-        "99% quantile of the permutation distribution: the pooled reference and live records, divided at random.",
+        "99% quantile of the effect over random divisions of the pooled reference and live records (permutation test).",
     ),
 )
 
@@ -219,7 +224,7 @@ def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str
         level, alone = result.level.words, result.level_alone.words
         yield "Level", level if level == alone else f"{level} (this window alone: {alone})"
         least = result.minimum_detectable_change
-        change = f"{least:.0%} of a feature's records" if least < 1 else "none (too few records)"
+        change = f"one feature in {least:.0%} of the records" if least < 1 else "none (too few records)"
         yield "Minimum detectable change", change
     if time:
         yield "Scheduled", f"{charts.format_time(time.scheduled)} UTC"

@@ -85,7 +85,7 @@ def _captured(counts: CaptureCounts) -> Check:
     notes = [f"{plural(counts.probes, 'call')} by shapwatch itself left out"] if counts.probes else []
     if not counts.events and counts.outside:
         notes.append(f"{plural(counts.outside, 'event')} outside the window")
-    captured = f"{plural(counts.events, 'event')} in {plural(counts.files, 'file')}"
+    captured = f"{plural(counts.events, 'event')}, {plural(counts.files, 'file')} read"
     return Check("Captured", captured, GOOD if counts.events else BAD, ", ".join(notes))
 
 
@@ -137,8 +137,9 @@ def _estimator(explanation: Explanation) -> Check:
     unit = settings.get("quantity") or ("log-odds" if settings["use_logit"] else "model output")
     samples = f", {settings['num_samples']:,} samples" if isinstance(settings.get("num_samples"), int) else ""
     note = (
-        f"shap.explainer={settings['explainer']}{samples}, {settings['agg_method']}; attributions of the {unit}; "
-        f"Σφ + expected value − score: at most {explanation.efficiency_residual:.2g}"
+        f"shap.explainer={settings['explainer']}{samples}; aggregation: {settings['agg_method']}; "
+        f"explained: {unit}; "
+        f"largest |Σφ + expected value − score|: {explanation.efficiency_residual:.2g}"
     )
     errors = [label.local for label in (explanation.standard_errors or {}).values()]
     known = [error for error in errors if error is not None]

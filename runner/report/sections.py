@@ -257,7 +257,8 @@ def section(label: Label, threshold: float | None, separability: Effect | None, 
     """
     expected = f"{label.expected_value:.5g}"
     caption = (
-        f"Global attributions and attribution shares. Expected value (mean model output on the baseline): {expected}."
+        "Global attributions and attribution shares. "
+        f"Expected value (mean model output on the SHAP baseline): {expected}."
     )
     columns = tables.compared_columns(agg_method) if label.is_compared else tables.live_columns(agg_method)
     result = label.result

@@ -84,7 +84,7 @@ class Replay:
         size = count if self.transform else 1 if self.template.one_by_one else self.settings.batch_rows
         sent = self.track(mini_batches(features, size, count, skip), "capturing", -(-count // size))
         files = self._transform(sent, start) if self.transform else self._endpoint(sent, start)
-        return Outcome(f"captured {plural(count, 'record')} from {start:%F %T} UTC on, in {', '.join(files)}")
+        return Outcome(f"captured {plural(count, 'record')}, starting at {start:%F %T} UTC, in {', '.join(files)}")
 
     def _endpoint(self, sent: Iterable[MiniBatch], start: datetime) -> list[str]:
         """Write one file per UTC hour, named after its first event, and return the paths."""
