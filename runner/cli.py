@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runner import PACKAGE, resource
+from runner import PACKAGE, guard, resource
 from runner.protocols import Item
 from runner.subprocesses import SETTINGS_FILE, SNAPSHOT
 
@@ -165,7 +165,11 @@ def run_settings_file(path: Path, overrides: list[str]) -> int:
 
 
 def run_snapshot(path: Path) -> int:
-    """Run the stage of a resolved configuration, stored as YAML, and return the exit code."""
+    """Run the stage of a resolved configuration, stored as YAML, and return the exit code.
+
+    The process ends with its parent, and ends everything that it started.
+    """
+    guard.start(path.parent if os.environ.get("TMPDIR") == str(path.parent) else None)
     from omegaconf import OmegaConf
 
     register_package()

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat
 from pydantic.dataclasses import dataclass
 
-from runner import subprocesses
+from runner import guard, subprocesses
 from runner.domain.attributions import Calls
 from runner.domain.numbers import Count, plural
 from runner.domain.records import Payload
@@ -292,7 +292,8 @@ def spans(sizes_N: NDArray[np.int64], max_bytes: int, max_rows: int) -> list[tup
 class LocalEndpoint:
     """A model served by a child process, which starts at the first use and stops at the end of the context.
 
-    The child exits when its standard input closes, so it never outlives this process, even after SIGKILL.
+    The child ends when its standard input closes, so neither it nor anything it started outlives this process, even
+    after SIGKILL.
     """
 
     def __init__(self, model: Model, settings: str, connect: Callable[[str], Remote]) -> None:
@@ -319,6 +320,7 @@ class LocalEndpoint:
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
+            guard.end_members(self._process.pid)
             self._process.kill()
             self._process.wait()
         if self._relay:
@@ -355,6 +357,7 @@ class LocalEndpoint:
                 encoding="utf-8",
                 errors="backslashreplace",
                 env=subprocesses.environment(),
+                start_new_session=True,
             )
             return self._connect(self._url(self._process))
 

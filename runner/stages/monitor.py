@@ -9,7 +9,7 @@ from typing import Literal
 
 from runner.domain.executions import Execution, Outcome
 from runner.monitors import Monitor
-from runner.scheduling.daemon.process import end_with_parent, log_context, result_line
+from runner.scheduling.daemon.process import result_line
 from runner.types import NO_OTHER_KEYS, Instant, Interval
 
 STDOUT, STDERR = 1, 2
@@ -34,13 +34,12 @@ class MonitorStage:
 
 
 def _run_attached(run: Callable[[], Execution]) -> Outcome:
-    """Run an execution, and write its result as a JSON line for the parent process; exit if the parent exits.
+    """Run an execution, and write its result as a JSON line for the parent process.
 
     Standard output contains only the result. The output of a user's model goes to standard error.
     """
     stdout = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
-    end_with_parent(os.environ.get("TMPDIR") if log_context(os.environ) else None)
     execution = run()
     os.write(stdout, result_line(execution))
     return Outcome("", execution.succeeded)

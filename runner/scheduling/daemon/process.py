@@ -1,7 +1,7 @@
-"""Processes of executions, each in its own process group, and the signal handlers of the daemon that starts them.
+"""Processes of executions, each in its own session, and the signal handlers of the daemon that starts them.
 
-The standard input of a process is a pipe from its parent. If the parent dies, even by SIGKILL, the pipe closes. With
-`stage.attached`, the process then ends its group. The last line of its standard output is the result as JSON.
+The standard input of a process is a pipe from its parent. If the parent dies, even by SIGKILL, the pipe closes, and the
+guard of the process ends everything that it started. The last line of standard output is the result as JSON.
 
 A signal handler of the daemon only counts the signal. A pipe then wakes the waiting daemon, which acts on the count.
 The handler uses no lock, because it may interrupt code that holds one. Other threads call `request_stop`, which wakes
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 import orjson
 
-from runner import subprocesses
+from runner import guard, subprocesses
 from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord, Snapshot
 
@@ -97,7 +96,7 @@ class ProcessExit:
 
 
 class Child:
-    """A child process in its own process group."""
+    """A child process in its own session. Everything that it started ends with it."""
 
     def __init__(
         self,
@@ -123,7 +122,7 @@ class Child:
         except OSError:
             self._scratch.cleanup()
             raise
-        self._ended = Event()
+        self._ended, self._signalling, self._is_reaped = Event(), Lock(), False
         self._output = bytearray()
         self._errors: deque[str] = deque(maxlen=LAST_LINES)
         self._relay = relay
@@ -163,19 +162,24 @@ class Child:
         return ProcessExit(self._code, self._peak, output, errors)
 
     def stop(self, grace: float) -> ProcessExit:
-        """Send SIGTERM to the process group, and SIGKILL if the process is still running after `grace` seconds."""
-        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
-            self._signal(number)
-            if end := self.wait(seconds):
-                return end
-        raise AssertionError("no process survives SIGKILL")
+        """Send SIGTERM, and SIGKILL if the process is still running after `grace` seconds."""
+        self._signal(signal.SIGTERM)
+        if end := self.wait(grace):
+            return end
+        self._signal(signal.SIGKILL)
+        end = self.wait()
+        assert end  # noqa: S101  no process survives SIGKILL
+        return end
 
     def _await_end(self) -> None:
-        """Wait for the end of the process; kill its group before the process number is free again."""
+        """Wait for the end of the process; end everything it started before the process number is free again."""
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        _, status, usage = os.wait4(self.pid, 0)
+        with self._signalling:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            guard.end_members(self.pid)
+            _, status, usage = os.wait4(self.pid, 0)
+            self._is_reaped = True
         self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
         self._peak = maxrss_bytes(usage.ru_maxrss)
         if self._process.stdin:
@@ -196,7 +200,11 @@ class Child:
             self._relay(text)
 
     def _signal(self, number: int) -> None:
-        if not self._ended.is_set():
+        with self._signalling:
+            if self._is_reaped:
+                return
+            if number == signal.SIGKILL:
+                guard.end_members(self.pid)
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
@@ -248,26 +256,6 @@ def _relay(stream: IO[bytes], receive: Callable[[bytes], object]) -> None:
     with stream:
         while line := stream.readline(MAX_LINE_BYTES):
             receive(line)
-
-
-def end_with_parent(scratch: str | None) -> None:
-    """End this process and its group once its standard input closes, which means that its parent has died.
-
-    Args:
-        scratch: temporary folder to remove.
-    """
-    Thread(target=_end_after_input, args=[scratch], daemon=True).start()
-
-
-def _end_after_input(scratch: str | None) -> None:
-    with suppress(OSError):
-        while os.read(0, 1 << 16):
-            pass
-    if scratch:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(1)
 
 
 class Signals:

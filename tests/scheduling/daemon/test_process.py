@@ -179,8 +179,8 @@ def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
 
 def attached_parent() -> Sequence[str]:
     """Return the command of a process that starts an attached child, prints its number, and sleeps."""
-    attached = "import os, time; from runner.scheduling.daemon.process import end_with_parent; "
-    attached += "end_with_parent(os.environ['TMPDIR']); print(flush=True); time.sleep(60)"
+    attached = "import os, time; from pathlib import Path; from runner import guard; "
+    attached += "guard.start(Path(os.environ['TMPDIR'])); print(flush=True); time.sleep(60)"
     code = f"""
 import time
 from runner import subprocesses
