@@ -20,18 +20,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import orjson
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runner.domain.numbers import plural
 from runner.records.fields import Fields
 from runner.serving.batching import RequestBatcher
+from runner.serving.connections import Connections, HttpProtocol
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
 from runner.serving.requests import ANY_FORMAT, FORMATS, RequestError, RequestReader
 
@@ -58,10 +58,8 @@ Headers = Mapping[bytes, bytes]
 RawResponse = tuple[int, list[tuple[bytes, bytes]], bytes]
 """The status, the headers and the body of a response."""
 STANDARD_INPUT = 0
-HEAD_SECONDS = 20
-"""Seconds within which the first request head of a connection must arrive."""
-MAX_HEAD_BYTES = 2**16
-"""Maximum size of a request head, in bytes."""
+TICKS_PER_CHECK = 5
+"""Number of ticks of 0.1 s between two checks for slow clients."""
 GC_THRESHOLD = 50_000
 """Number of new objects that starts a garbage collection; the default of 700 would cost a fifth of the time."""
 SHUTDOWN_SECONDS = 8
@@ -294,68 +292,6 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
-class CoalescingTransport:
-    """A transport that joins all writes of one event loop iteration into one system call."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self._pending: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Queue data until the end of the iteration."""
-        if not self._pending:
-            asyncio.get_running_loop().call_soon(self._send)
-        self._pending.append(data)
-
-    def close(self) -> None:
-        """Send the queued data, and close."""
-        self._send()
-        self._transport.close()
-
-    def _send(self) -> None:
-        if self._pending and not self._transport.is_closing():
-            self._transport.write(b"".join(self._pending))
-        self._pending.clear()
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol, with coalesced writes and with limits on the size and the time of a request head."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout of the first request head."""
-        super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport)))
-        self._head_bytes = 0
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timeout."""
-        self._deadline.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse received data, and reject a request head that is too large."""
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"the request head is larger than {MAX_HEAD_BYTES} bytes")
-
-    def on_message_begin(self) -> None:
-        """Start counting the bytes of a request head."""
-        super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
-
-    def on_headers_complete(self) -> None:
-        """Stop counting, and cancel the timeout."""
-        super().on_headers_complete()
-        self._in_head = False
-        self._deadline.cancel()
-
-    _in_head = True
-
-
 class Server(uvicorn.Server):
     """A uvicorn server that calls `ready` once it accepts requests, and runs until a signal or `stop`."""
 
@@ -373,6 +309,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         super().__init__(config)
+        self.server_state: Connections = Connections()
         self._ready = ready
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -391,6 +328,12 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections of slow clients twice a second; return whether to stop."""
+        if counter % TICKS_PER_CHECK == 0:
+            self.server_state.close_late()
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
