@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import weakref
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cached_property, partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
@@ -16,7 +17,16 @@ from pydantic.dataclasses import dataclass
 
 from runner.errors import EndpointError
 from runner.models.remote import Remote
-from runner.models.transport import RETRYABLE, Call, Response
+from runner.models.response import (
+    CHUNK_BYTES,
+    RETRYABLE,
+    IncompleteBody,
+    Response,
+    body_text,
+    error_text,
+    retry_seconds,
+)
+from runner.models.transport import Call
 from runner.types import NO_OTHER_KEYS, Variable
 from runner.urls import bearer_token, is_loopback, is_plain_url, redact, without_secrets
 
@@ -33,7 +43,7 @@ class Http(Remote):
     """A model behind a URL, called over HTTP/1.1 with persistent connections.
 
     Certificates are verified. Proxies come from the environment, except for loopback addresses. Redirects are not
-    followed.
+    followed, and cookies are not stored.
 
     Attributes:
         kind: `http`.
@@ -64,16 +74,19 @@ class Http(Remote):
 
         logging.getLogger("httpx").setLevel(logging.WARNING)  # httpx logs every request at level INFO
         token = self._token
-        headers = {"Content-Type": self.content_type} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Content-Type": self.content_type, "Accept-Encoding": "gzip"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         host = urlsplit(self.url)
         client = httpx.Client(
             headers=headers,
             timeout=self.timeout_seconds,
-            limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self.concurrency),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             mounts={f"all://{host.netloc}": None} if is_loopback(host.hostname or "") else None,
         )
         weakref.finalize(self, client.close)
-        return partial(_post, client, self.url, self._redacted)
+        return partial(_post, client, self.url, self.where, self._redacted)
 
     def _redacted(self, text: str) -> str:
         return redact(text, self._token)
@@ -95,23 +108,35 @@ class Http(Remote):
 
 
 def _post(
-    client: httpx.Client, url: str, redact: Callable[[str], str], body: bytes, accept: str, inference_id: str
+    client: httpx.Client,
+    url: str,
+    where: str,
+    redact: Callable[[str], str],
+    body: bytes,
+    accept: str,
+    inference_id: str,
 ) -> Response:
     """Send one POST request and return its outcome; the token is removed from errors, but not from scores."""
     import httpx
 
+    headers = {"Accept": accept, INFERENCE_ID: inference_id, EVENT_ID: inference_id}
     try:
-        headers = {"Accept": accept, INFERENCE_ID: inference_id, EVENT_ID: inference_id}
-        response = client.post(url, content=body, headers=headers)
-    except (httpx.RequestError, httpx.InvalidURL) as error:
-        retryable = isinstance(error, httpx.RequestError)
+        with client.stream("POST", url, content=body, headers=headers) as response:
+            return _outcome(response, where, redact)
+    except (httpx.RequestError, httpx.InvalidURL, IncompleteBody) as error:
+        retryable = not isinstance(error, httpx.InvalidURL)
         return Response(None, redact(str(error) or type(error).__name__), retryable)
-    text = response.text
+
+
+def _outcome(response: httpx.Response, where: str, redact: Callable[[str], str]) -> Response:
+    """Return the outcome of an attempt whose response is still to be read."""
+    status, headers = response.status_code, response.headers
+    chunks, coding = response.iter_raw(CHUNK_BYTES), headers.get("Content-Encoding", "")
+    if response.is_success:
+        return Response(status, body_text(where, chunks, coding, headers.get("Content-Type", "")), retryable=False)
     if response.has_redirect_location:
-        text = f"redirects to {without_secrets(response.headers['Location'])} are not followed"
-    if not response.is_success:
-        text = redact(text)
-    status, retry_after = response.status_code, response.headers.get("Retry-After", "")
-    return Response(
-        status, text, status in RETRYABLE, float(retry_after) if re.fullmatch(r"[0-9]{1,9}", retry_after) else 0.0
-    )
+        text = f"redirects to {without_secrets(headers['Location'])} are not followed"
+    else:
+        text = error_text(chunks, coding)
+    retry_after = retry_seconds(headers.get("Retry-After", ""), datetime.now(UTC))
+    return Response(status, redact(text), status in RETRYABLE, retry_after)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from threading import Event, Thread, Timer
-from typing import IO, Annotated, NamedTuple, Self
+from typing import IO, Annotated, NamedTuple, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,8 @@ from runner.domain.numbers import Count, plural
 from runner.domain.records import Payload
 from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
 from runner.models.base import Headers
-from runner.models.transport import Call, Transport, in_order
+from runner.models.response import Response
+from runner.models.transport import DEADLINE_TIMEOUTS, Call, Transport, in_order
 from runner.protocols import Model, RemoteModel
 from runner.records.fields import Fields, PayloadFormat
 from runner.records.payloads import encoding, parse_body
@@ -45,11 +46,14 @@ NON_RETRYABLE = {
 }
 """HTTP status codes of errors that do not depend on the records of a request, with their remedies."""
 
+Result = TypeVar("Result")
 Few = Annotated[int, Field(strict=True, gt=0, le=1_000)]
 START_SECONDS = 120
 """Seconds that the process of a local endpoint may take to start."""
 STOP_SECONDS = 10
 """Seconds that the process may take to exit after SIGTERM before it is killed."""
+MAX_LINES_PER_RECORD = 100
+"""Maximum number of lines per record in a response of JSON Lines or CSV; with more lines, it is not parsed."""
 MAX_PROBLEM_CHARS = 1_000
 """Maximum number of characters of the process output in an error."""
 MAX_LINE_CHARS = 1 << 16
@@ -60,10 +64,6 @@ LAST_LINES = 20
 
 class RequestRejected(EndpointError):
     """An endpoint rejects a request because of its content."""
-
-
-class RowCountMismatch(ModelAnswerError):
-    """A response has scores for more or fewer records than the request."""
 
 
 class Request(NamedTuple):
@@ -79,7 +79,8 @@ class Remote(PayloadFormat, ABC):
 
     Attributes:
         label_headers: names of the L outputs, None for `label0`, `label1`, …
-        timeout_seconds: seconds to wait for a connection, or for the next byte of a response.
+        timeout_seconds: seconds to wait for a connection, or for the next byte of a response. A complete attempt may
+            take twice as long.
         attempts: maximum number of attempts per request.
         concurrency: maximum number of concurrent requests.
         max_payload_bytes, max_request_rows: maximum size of one request, in bytes and in rows.
@@ -143,7 +144,8 @@ class Remote(PayloadFormat, ABC):
         """
         if self.template.one_by_one and features.height > 1:
             raise ValueError(f"expected one record per request (model.content_template), not {features.height}")
-        return self._successful_body(self._call, Request(self._records(features), features.width), accept, Event())
+        request = Request(self._records(features), features.width)
+        return self._send(self._call, request, accept, Event(), self._successful_body)
 
     @abstractmethod
     def _connect(self) -> Call:
@@ -155,7 +157,8 @@ class Remote(PayloadFormat, ABC):
 
     @cached_property
     def _transport(self) -> Transport:
-        return Transport(self.where, self.attempts, self.max_failures, self.max_requests_per_second)
+        seconds = DEADLINE_TIMEOUTS * self.timeout_seconds
+        return Transport(self.where, self.attempts, self.max_failures, self.max_requests_per_second, seconds)
 
     @cached_property
     def _fields(self) -> Fields:
@@ -185,21 +188,26 @@ class Remote(PayloadFormat, ABC):
         return self.template.around(*request).encode()
 
     def _scores(self, call: Call, request: Request, stopped: Event) -> list[list[float]]:
-        """Return the scores of each record; if a batch is rejected, send its records one by one."""
+        """Return the scores of each record; if a batch has no valid response, send its records one by one."""
         count = len(request.records)
         if count == 1 or not self._transport.one_by_one:
             try:
-                return self._read(self._successful_body(call, request, self.accept_type, stopped), count)
-            except (RequestRejected, RowCountMismatch) as rejection:
+                return self._send(call, request, self.accept_type, stopped, partial(self._response_scores, count))
+            except (RequestRejected, ModelAnswerError) as error:
                 if count == 1:
                     raise
-                self._transport.use_single_records(rejection)
+                self._transport.use_single_records(error)
         singles = [Request(request.records[i : i + 1], request.width) for i in range(count)]
         return [scores for single in singles for scores in self._scores(call, single, stopped)]
 
-    def _successful_body(self, call: Call, request: Request, accept: str, stopped: Event) -> str:
+    def _send(
+        self, call: Call, request: Request, accept: str, stopped: Event, read: Callable[[Response], Result]
+    ) -> Result:
+        return self._transport.send(call, self._body(request), len(request.records), accept, stopped, read)
+
+    def _successful_body(self, response: Response) -> str:
         """Return the body of a successful response."""
-        status, text, *_ = self._transport.send(call, self._body(request), len(request.records), accept, stopped)
+        status, text = response.status, response.text
         if status is not None and 200 <= status < 300:
             return text
         if status is not None and 400 <= status < 500 and status not in NON_RETRYABLE:
@@ -208,19 +216,24 @@ class Remote(PayloadFormat, ABC):
             )
         raise EndpointError(self.where, status, snippet(text), NON_RETRYABLE.get(status or 0, "check the address"))
 
+    def _response_scores(self, count: int, response: Response) -> list[list[float]]:
+        return self._read(self._successful_body(response), count)
+
     def _read(self, text: str, count: int) -> list[list[float]]:
         """Return the scores of each record in a response."""
         try:
+            if self.accept_type != "application/json" and (lines := text.count("\n")) > MAX_LINES_PER_RECORD * count:
+                raise RecordError(
+                    "row_count", f"{plural(count, 'record')} in the request, {lines:,} lines in the response"
+                )
             return self._fields.response_scores(Payload(self.accept_type, text, encoding(self.accept_type)), count)
         except RecordError as error:
             if error.kind == "row_count" and (rows := self._unflattened(text, count)):
                 return rows
             if (redacted := self._redacted(text)) != text:
                 return self._read(redacted, count)
-            kind = RowCountMismatch if error.kind == "row_count" else ModelAnswerError
-            raise kind(
-                f"{self.where}: {error}; check that model.accept_type and model.score match its responses"
-            ) from error
+            remedy = "check that model.accept_type and model.score match its responses"
+            raise ModelAnswerError(f"{self.where}: {error}; {remedy}") from error
 
     def _unflattened(self, text: str, count: int) -> list[list[float]] | None:
         """Return the scores of each record if a JSON response has them in one flat list, else None."""

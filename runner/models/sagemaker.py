@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from runner.errors import EndpointError
+from runner.errors import EndpointError, ShapwatchError
 from runner.models.base import installed
 from runner.models.remote import Remote
-from runner.models.transport import RETRYABLE, Call, Response
+from runner.models.response import (
+    CHUNK_BYTES,
+    RETRYABLE,
+    IncompleteBody,
+    Response,
+    body_text,
+    error_text,
+    retry_seconds,
+)
+from runner.models.transport import Call
 from runner.types import NO_OTHER_KEYS
 from runner.urls import is_loopback, is_plain_url, without_secrets
 
-THROTTLED = 429
-"""HTTP status code assigned to throttling errors."""
+THROTTLED, DENIED = 429, 403
+"""HTTP status codes assigned to errors of throttling and of credentials, which AWS also sends with status 400."""
+CREDENTIALS = r"Token|Signature|AccessDenied|UnrecognizedClient|NotAuthorized|OptInRequired|RequestExpired"
+"""Pattern of AWS's error codes for missing, invalid and expired credentials."""
 
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
@@ -58,6 +72,8 @@ class SageMaker(Remote):
     def _connect(self) -> Call:
         client = self._client()
         weakref.finalize(self, client.close)
+        send = partial(_send, client._endpoint.http_session)
+        client.meta.events.register("before-send.sagemaker-runtime.InvokeEndpoint", send)
         parameters = {
             "EndpointName": self.endpoint_name,
             "ContentType": self.content_type,
@@ -96,7 +112,6 @@ def _invoke(
         EndpointError: if the request cannot be sent, for example without credentials.
     """
     from botocore.exceptions import (
-        BotoCoreError,
         ClientError,
         ConnectionError,  # noqa: A004  botocore's own
         HTTPClientError,
@@ -105,24 +120,56 @@ def _invoke(
 
     try:
         response = client.invoke_endpoint(Body=body, Accept=accept, InferenceId=inference_id, **parameters)
+        headers = response["ResponseMetadata"]["HTTPHeaders"]
         with closing(response["Body"]) as stream:
-            return Response(200, stream.read().decode("utf-8", "replace"), retryable=False)
+            chunks, coding = stream.iter_chunks(CHUNK_BYTES), headers.get("content-encoding", "")
+            return Response(200, body_text(where, chunks, coding, headers.get("content-type", "")), retryable=False)
     except ClientError as error:
-        return _error_response(error.response)
-    except (HTTPClientError, ConnectionError, IncompleteReadError) as error:
+        return _error_response(where, error.response)
+    except (HTTPClientError, ConnectionError, IncompleteReadError, IncompleteBody) as error:
         return Response(None, str(error), retryable=True)
-    except BotoCoreError as error:
-        raise EndpointError(where, None, str(error), "check the configuration and credentials of boto3") from error
+    except ShapwatchError:
+        raise
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}".rstrip(".")
+        raise EndpointError(where, None, problem, "check the configuration and credentials of boto3") from error
 
 
-def _error_response(response: dict[str, Any]) -> Response:
-    """Return an error of the runtime or of the model container as a response."""
+def _send(session: Any, request: Any, **_: object) -> Any:
+    """Send a request, and return the response; the body of an error is read here, because botocore has no limit."""
+    from botocore.awsrequest import AWSResponse  # type: ignore[import-untyped]
+    from botocore.exceptions import HTTPClientError
+    from urllib3.exceptions import HTTPError
+
+    response = session.send(request)
+    if response.status_code < 300:
+        return response
+    try:
+        with closing(response.raw) as raw:
+            text = error_text(raw.stream(CHUNK_BYTES), response.headers.get("content-encoding", ""))
+    except HTTPError as error:
+        raise HTTPClientError(error=error) from error
+    body = SimpleNamespace(stream=lambda: [text.encode()])
+    return AWSResponse(response.url, response.status_code, response.headers, body)
+
+
+def _error_response(where: str, response: dict[str, Any]) -> Response:
+    """Return an error of the runtime or of the model container as a response.
+
+    Raises:
+        EndpointError: if the endpoint does not exist in the account and region.
+    """
     problem, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
+    code, text = str(problem.get("Code", "")), str(problem.get("Message") or problem.get("Code", ""))
     status = int(response.get("OriginalStatusCode") or metadata.get("HTTPStatusCode") or 500)
-    if "Throttl" in problem.get("Code", ""):
+    if code == "ValidationError" and "not found" in text:
+        raise EndpointError(
+            where, status, text.rstrip("."), "check model.endpoint_name, model.target_variant and model.region"
+        )
+    if "Throttl" in code:
         status = THROTTLED
-    text = str(response.get("OriginalMessage") or problem.get("Message") or problem.get("Code", ""))
-    retry_after = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
-    return Response(
-        status, text, status in RETRYABLE or status >= 500, float(retry_after) if retry_after.isdecimal() else 0.0
-    )
+    elif re.search(CREDENTIALS, code):
+        status = DENIED
+    retry_after = retry_seconds(str(metadata.get("HTTPHeaders", {}).get("retry-after", "")), datetime.now(UTC))
+    retryable = status in RETRYABLE or status >= 500
+    return Response(status, str(response.get("OriginalMessage") or text), retryable, retry_after)

@@ -1,4 +1,4 @@
-"""Requests to an endpoint: counting, rate limit, retries with backoff, and a circuit breaker."""
+"""Requests to an endpoint: counting, rate limit, deadlines, retries with backoff, and a circuit breaker."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from runner.domain.attributions import Calls
 from runner.domain.numbers import plural
 from runner.domain.records import PROBE
-from runner.errors import EndpointError, snippet
+from runner.errors import EndpointError, ModelAnswerError, ShapwatchError, snippet
+from runner.models.response import Response
 
 FIRST_BACKOFF, MAX_BACKOFF, MAX_RETRY_AFTER = 0.1, 10.0, 60.0
 """Seconds before the first retry (doubled for each further one), their maximum, and the maximum for Retry-After."""
@@ -22,8 +23,10 @@ FIRST_BACKOFF, MAX_BACKOFF, MAX_RETRY_AFTER = 0.1, 10.0, 60.0
 WAKE_SECONDS = 0.5
 """Seconds between two checks for an interrupt, because on some systems an interrupt does not wake a waiting thread."""
 
-RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP status codes of errors that a retry may resolve."""
+DEADLINE_TIMEOUTS = 2
+"""Time within which an attempt must be complete, as a multiple of `model.timeout_seconds`."""
+FIRST_ANSWERS = 3
+"""Maximum number of attempts per request, or per batch, while none has had a valid response."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,22 +36,6 @@ logger = logging.getLogger("shapwatch")
 
 class Stopped(Exception):
     """Raised in worker threads once another request failed or the run was interrupted."""
-
-
-class Response(NamedTuple):
-    """The outcome of one attempt.
-
-    Attributes:
-        status: HTTP status code, None if there was no response.
-        text: the response body, or the error.
-        retryable: whether a retry may succeed.
-        retry_after: seconds to wait, as requested by the endpoint.
-    """
-
-    status: int | None
-    text: str
-    retryable: bool
-    retry_after: float = 0.0
 
 
 Call = Callable[[bytes, str, str], Response]
@@ -75,11 +62,22 @@ class Transport:
 
     Attributes:
         calls: the calls made so far.
-        one_by_one: whether each request contains one record, because the endpoint rejected a batch.
+        one_by_one: whether each request contains one record, because the endpoint does not accept several.
         outputs: number of outputs in the responses, None before the first response.
     """
 
-    def __init__(self, where: str, attempts: int, max_failures: int, max_requests_per_second: float | None) -> None:
+    def __init__(
+        self, where: str, attempts: int, max_failures: int, max_requests_per_second: float | None, seconds: float
+    ) -> None:
+        """Prepare requests.
+
+        Args:
+            where: the endpoint, for messages.
+            attempts: maximum number of attempts per request.
+            max_failures: number of consecutive failed attempts after which no more requests are sent.
+            max_requests_per_second: maximum number of attempts per second, None for no limit.
+            seconds: time within which an attempt must be complete.
+        """
         self.calls = Calls()
         self.one_by_one = False
         self.outputs: int | None = None
@@ -87,39 +85,57 @@ class Transport:
         self._attempts = attempts
         self._max_failures = max_failures
         self._interval_seconds = 1 / max_requests_per_second if max_requests_per_second else 0.0
+        self._seconds = seconds
         self._next_turn = 0.0
         self._failures = 0
         self._last_response = Response(None, "", retryable=False)
+        self._max_rows_answered = 0
         self._lock = Lock()
 
-    def send(self, call: Call, body: bytes, rows: int, accept: str, stopped: Event) -> Response:
-        """Return the response to a request, after retries if errors are retryable.
+    def send(
+        self, call: Call, body: bytes, rows: int, accept: str, stopped: Event, read: Callable[[Response], Result]
+    ) -> Result:
+        """Return what `read` returns for the response to a request; retryable errors and invalid responses are retried.
 
         Raises:
             EndpointError: if every attempt failed, or too many attempts in a row failed.
+            ModelAnswerError: if the last response is invalid.
             Stopped: as soon as the event is set.
         """
         inference_id = self._start_request(rows, len(body))
-        response = self._last_response
+        error: ShapwatchError | None = None
+        retry_after = 0.0
         for attempt in range(self._attempts):
             if attempt:
-                pause(max(min(response.retry_after, MAX_RETRY_AFTER), _backoff_seconds(attempt)), stopped)
+                pause(max(min(retry_after, MAX_RETRY_AFTER), _backoff_seconds(attempt)), stopped)
             self._wait_turn(stopped)
             self._count(Calls(retries=int(attempt > 0)))
-            response = call(body, accept, inference_id)
-            self._record(response)
-            if not response.retryable:
-                return response
+            try:
+                response = within(self._seconds, call, body, accept, inference_id)
+                self._record(response)
+                if not response.retryable:
+                    result = read(response)
+                    self._max_rows_answered = max(self._max_rows_answered, rows)
+                    return result
+                error, retry_after = self._failure(response), response.retry_after
+            except ModelAnswerError as invalid:
+                error, retry_after = invalid, 0.0
+                if self._max_rows_answered < min(rows, 2) and attempt + 1 >= FIRST_ANSWERS:
+                    break
+        assert error  # noqa: S101
+        raise error
+
+    def _failure(self, response: Response) -> EndpointError:
         problem = f"{snippet(response.text)} (after {plural(self._attempts, 'attempt')})"
-        raise EndpointError(
+        return EndpointError(
             self._where, response.status, problem, "check the endpoint's health, or increase model.attempts"
         )
 
     def use_single_records(self, error: Exception) -> None:
-        """Count a rejected batch; all later requests contain one record each."""
+        """Count a batch that is sent record by record; if no batch was accepted so far, all later ones are, too."""
         with self._lock:
             self.calls += Calls(fallbacks=1)
-            already, self.one_by_one = self.one_by_one, True
+            already, self.one_by_one = self.one_by_one, self.one_by_one or self._max_rows_answered <= 1
         if not already:
             logger.warning("sending one record per request after an error: %s", error)
 
@@ -156,6 +172,21 @@ class Transport:
             raise EndpointError(self._where, self._last_response.status, problem, remedy)
 
 
+def within(seconds: float, call: Callable[..., Response], *args: object) -> Response:
+    """Return the outcome of one attempt, or a retryable failure if it takes too long.
+
+    A library's own timeouts apply to single reads, so they do not end a response that arrives byte by byte. The attempt
+    therefore runs in a thread of its own, which is abandoned at the deadline.
+    """
+    future: Future[Response] = Future()
+    thread = Thread(target=_complete, args=(future, call, *args), name="shapwatch-attempt", daemon=True)
+    thread.start()
+    if not wait([future], seconds).done:
+        return Response(None, f"no complete response within {seconds:g} s", retryable=True)
+    thread.join()
+    return future.result()
+
+
 def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threads: int) -> list[Result]:
     """Return the results of `work` for each item, in order, computed on several threads.
 
@@ -171,6 +202,8 @@ def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threa
             while not stopped.is_set():
                 item, future = pending.popleft()
                 _complete(future, work, item, stopped)
+                if future.exception():
+                    stopped.set()
 
     pool = [Thread(target=run_pending, name="shapwatch-call", daemon=True) for _ in range(min(threads, len(items)))]
     try:
@@ -186,13 +219,12 @@ def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threa
     return [future.result() for future in futures]
 
 
-def _complete(future: Future[Result], work: Callable[[Item, Event], Result], item: Item, stopped: Event) -> None:
-    """Run `work` on one item; set its error on the future before stopping the other items."""
+def _complete(future: Future[Result], work: Callable[..., Result], *args: object) -> None:
+    """Run `work`, and set its result or its error on the future."""
     try:
-        future.set_result(work(item, stopped))
+        future.set_result(work(*args))
     except BaseException as error:  # noqa: BLE001  raised again by the future
         future.set_exception(error)
-        stopped.set()
 
 
 def _raise_first(futures: Sequence[Future[Any]]) -> None:

@@ -57,7 +57,8 @@ MODEL = LinearModel(
 )
 FEATURES = pl.DataFrame(np.random.default_rng(7).normal(size=(203, 3)), NAMES)
 
-Fault = Literal["reset", "stall", "truncate"]
+Fault = Literal["reset", "stall", "truncate", "endless", "endless head", "drip", "drip head"]
+"""A broken connection, a response without end, or a response that arrives byte by byte."""
 STALL_SECONDS = 30.0
 
 
@@ -74,10 +75,10 @@ class ReceivedRequest(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A response of a server; a fault breaks the connection."""
+    """A response of a server, whose body is a string or bytes; a fault breaks the connection or never ends it."""
 
     status: int
-    body: str
+    body: Any
     headers: Mapping[str, str] = {}
     fault: Fault | None = None
 
@@ -158,11 +159,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or reply.fault is not None
         if reply.fault in {"stall", "reset"}:
             return
-        body = reply.body.encode()
+        body = reply.body.encode() if isinstance(reply.body, str) else reply.body
         headers = {"Content-Length": str(len(body))} | dict(reply.headers)
         lines = [f"HTTP/1.1 {reply.status} {'OK' if reply.status == 200 else 'No'}"]
         head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""])
+        if reply.fault in {"endless", "endless head", "drip", "drip head"}:
+            self._send_without_end(reply.fault, head.encode(), body)
+            return
         self.wfile.write(head.encode() + (body[: len(body) // 2] if reply.fault == "truncate" else body))
+
+    def _send_without_end(self, fault: Fault, head: bytes, body: bytes) -> None:
+        """Send the body, or a header, again and again until the client disconnects."""
+        repeated = b"X-More: 1\r\n" if "head" in fault else body
+        self.wfile.write(head[:-2] if "head" in fault else head)
+        with suppress(OSError):
+            while not self.server.ending.wait(0.02 if "drip" in fault else 0):
+                self.wfile.write(repeated)
 
 
 @contextmanager
@@ -178,7 +190,9 @@ def serving(responder: Responder, context: SSLContext | None = None) -> Iterator
         thread.join()
 
 
-def always(status: int, body: str, headers: Mapping[str, str] | None = None, fault: Fault | None = None) -> Responder:
+def always(
+    status: int, body: str | bytes, headers: Mapping[str, str] | None = None, fault: Fault | None = None
+) -> Responder:
     """Return a responder with one fixed response."""
     return lambda _: Reply(status, body, headers or {}, fault)
 

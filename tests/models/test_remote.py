@@ -447,12 +447,38 @@ def test_number_of_outputs_is_remembered(golden: Golden) -> None:
     "body", ['{"prediction":1}', "<html>", '{"score":NaN}'], ids=["other key", "no JSON", "not finite"]
 )
 def test_response_without_scores_is_an_error(body: str, golden: Golden) -> None:
-    """The error for an invalid response contains the URL and quotes the response; it is not retried."""
+    """The error for an invalid response contains the URL and quotes the response; a few attempts are made."""
     with serving(always(200, body)) as served:
         with golden.raises(ModelAnswerError) as caught:
             http(served.url).predict(FEATURES[:1])
         assert caught.value.problem.startswith(f"{served.url}: ")
-        assert len(served.seen) == 1
+        assert len(served.seen) == transport.FIRST_ANSWERS
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "<html>busy</html>", '{"error":"busy"}', '{"score":NaN}', '{"score":0.5}', '{"score":1}\n' * 99_999],
+    ids=["empty", "HTML", "other key", "not finite", "too few rows", "too many rows"],
+)
+def test_passing_invalid_responses_are_retried(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalid responses with status 200 do not change scores; after a valid response, each request has all attempts."""
+    monkeypatch.setattr(transport, "FIRST_BACKOFF", 0.001)
+    with serving(lambda seen: Reply(200, body) if seen.number in {0, 1, *range(3, 10)} else SCORING(seen)) as served:
+        model = http(served.url, max_request_rows=50, concurrency=1)
+        assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
+        assert model.calls_made.retries == 9
+        assert model.calls_made.fallbacks == 0
+
+
+def test_batch_without_valid_response_is_sent_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a batch was accepted, only a batch without valid response is divided; the next one is sent whole."""
+    monkeypatch.setattr(transport, "FIRST_BACKOFF", 0.001)
+    with serving(lambda seen: Reply(200, "<html>") if 1 <= seen.number < 4 else SCORING(seen)) as served:
+        model = http(served.url, max_request_rows=50, attempts=3, concurrency=1)
+        assert model.predict(FEATURES[:150]).tobytes() == MODEL.predict(FEATURES[:150]).tobytes()
+        assert model.calls_made.fallbacks == 1
+        assert model.calls_made.requests == 3 + 50
+        assert model.planned_calls(FEATURES[:150]).requests == 3
 
 
 def test_flat_response_is_split_by_record() -> None:

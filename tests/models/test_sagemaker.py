@@ -178,6 +178,61 @@ def test_missing_credentials_are_an_error(monkeypatch: pytest.MonkeyPatch, golde
     assert model.calls_made.retries == 0
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["ExpiredTokenException", "ExpiredToken", "InvalidSignatureException", "UnrecognizedClientException"],
+)
+@pytest.mark.parametrize("status", [400, 403])
+def test_expired_credentials_are_an_error(code: str, status: int) -> None:
+    """The error names the credentials, and is neither retried nor mistaken for a rejected record."""
+    with serving(lambda _: runtime_error(code, status)) as served:
+        model = sagemaker(served.url)
+        with pytest.raises(EndpointError) as caught:
+            model.predict(FEATURES)
+        assert caught.value.status == 403
+        assert "credentials" in caught.value.remedy
+        assert len(served.seen) == 1
+
+
+def test_expired_role_is_an_error(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that boto3 cannot refresh are an error."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+
+    monkeypatch.setattr("botocore.signers.RequestSigner.sign", refuse)
+    with golden.raises(EndpointError):
+        sagemaker("http://127.0.0.1:9").predict(FEATURES[:1])
+
+
+def test_endpoint_of_another_region_is_an_error(golden: Golden) -> None:
+    """The error for an unknown endpoint names model.region; records are not sent one by one."""
+    message = "Endpoint churn of account 123456789012 not found."
+    with serving(lambda _: runtime_error("ValidationError", 400, Message=message)) as served:
+        with golden.raises(EndpointError) as caught:
+            sagemaker(served.url).predict(FEATURES)
+        assert caught.value.status == 400
+        assert "model.region" in caught.value.remedy
+        assert len(served.seen) == 1
+
+
+@pytest.mark.parametrize("status", [302, 400, 500])
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "5", "null", '"text"', '{"message":[]}', "{", "\ufffd"])
+def test_error_in_any_format_is_an_error(status: int, body: str) -> None:
+    """Error responses that are not the runtime's are errors of the endpoint."""
+    with serving(lambda _: Reply(status, body)) as served, pytest.raises(EndpointError):
+        sagemaker(served.url, attempts=1).predict(FEATURES[:1])
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "", "5, 5"])
+def test_invalid_content_length_is_an_error(length: str) -> None:
+    """A header that boto3 cannot read is an error of the endpoint."""
+    with serving(lambda _: Reply(200, '{"score":1}', {"Content-Length": length})) as served:
+        model = sagemaker(served.url, attempts=1, timeout_seconds=0.5)
+        with pytest.raises(EndpointError):
+            model.predict(FEATURES[:1])
+
+
 def test_missing_region_is_an_error(golden: Golden) -> None:
     """Without a region, the error names model.region."""
     with golden.raises(EndpointError) as caught:
