@@ -30,7 +30,7 @@ from runner.models import transport
 from runner.models.http import Http
 from runner.models.linear import LinearModel
 from runner.models.remote import DryRunModel
-from runner.models.transport import Response
+from runner.models.response import Response
 from runner.records.fields import Fields
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
