@@ -88,6 +88,21 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """The right of a process to run an execution and to write its result, until another process claims it.
+
+    Attributes:
+        execution_id: id of the execution.
+        owner: process that claimed it.
+        attempt: number of the start; no two claims of an execution have the same owner and number.
+    """
+
+    execution_id: int
+    owner: str
+    attempt: int
+
+
+@dataclass(frozen=True)
 class ExecutionRecord:
     """Record of an execution in the ledger, unique per schedule and scheduled time.
 
@@ -107,6 +122,7 @@ class ExecutionRecord:
         heartbeat: time of the owner's last heartbeat.
         lease_seconds: seconds without heartbeat after which the owner is considered dead.
         attempts: number of starts.
+        losses: number of starts after which the owner died.
         started, ended: start and end of the last attempt.
         peak_memory: peak memory of the process in bytes.
         exit_message: message of the execution, at most 1,024 characters.
@@ -130,12 +146,18 @@ class ExecutionRecord:
     heartbeat: datetime | None = None
     lease_seconds: float | None = None
     attempts: int = 0
+    losses: int = 0
     started: datetime | None = None
     ended: datetime | None = None
     peak_memory: int | None = None
     exit_message: str | None = None
     failure_reason: str | None = None
     output: str | None = None
+
+    @property
+    def claim(self) -> Claim:
+        """Last claim of the execution."""
+        return Claim(self.id, self.owner or "", self.attempts)
 
     @property
     def summary(self) -> str:

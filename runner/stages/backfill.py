@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from pydantic import AfterValidator
 from runner.domain.executions import MAX_WINDOW, Execution, Outcome, Status, Window
 from runner.domain.numbers import Integer, plural
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
-from runner.errors import NO_DATA, SettingsError
+from runner.errors import NO_DATA, LedgerError, SettingsError
 from runner.protocols import Track
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, Supervisor
@@ -35,6 +36,9 @@ MAX_WINDOWS = 100_000
 """Maximum number of windows of a backfill, equal to 11 years of hourly windows."""
 MAX_FAILURES = 10
 """Maximum number of failures listed in the message."""
+
+
+logger = logging.getLogger("shapwatch.backfill")
 
 
 def _valid_step(step: timedelta) -> timedelta:
@@ -132,28 +136,52 @@ class BackfillRun:
 
     def __init__(self, ledger: Ledger, supervisor: Supervisor, backfill: Backfill) -> None:
         self._ledger, self._supervisor, self._backfill = ledger, supervisor, backfill
-        self._last_heartbeat = float("-inf")
+        self._last_heartbeat = self._last_round = float("-inf")
+        self._problem: str | None = None
 
     def execute(self, windows: Sequence[Window]) -> Iterator[tuple[ExecutionRecord, bool]]:
         """Yield each ended execution, and whether it was completed before this backfill."""
         waiting, started = deque(windows), set[int]()
         while waiting or started:
-            self._record_heartbeat()
-            while waiting and self._supervisor.free > 0 and len(started) < self._supervisor.workers:
-                execution = self._find_or_add(waiting.popleft())
-                if execution.status in DONE and not self._backfill.settings.redo:
-                    yield execution, True
-                else:
-                    self._start(execution)
-                    started.add(execution.id)
-            self._supervisor.reap(started)
-            for execution in map(self._ledger.executions.get, sorted(started)):
-                if execution.status.terminal and execution.id not in self._supervisor.running:
-                    started.remove(execution.id)
-                    yield execution, False
-                elif execution.status == Status.PENDING and self._supervisor.free > 0:
-                    self._supervisor.start(execution)
+            try:
+                yield from self._round(waiting, started)
+            except LedgerError as error:
+                self._report(error)
             self._supervisor.wait_for_end(POLL_SECONDS)
+
+    def _round(self, waiting: deque[Window], started: set[int]) -> Iterator[tuple[ExecutionRecord, bool]]:
+        """Start executions while a worker is free, and yield the ended ones."""
+        self._record_heartbeats()
+        while waiting and self._supervisor.free > 0 and len(started) < self._supervisor.workers:
+            execution = self._find_or_add(waiting[0])
+            if completed := execution.status in DONE and not self._backfill.settings.redo:
+                waiting.popleft()
+                yield execution, completed
+            else:
+                self._start(execution)
+                waiting.popleft()
+                started.add(execution.id)
+        self._supervisor.reap(started)
+        for execution in map(self._ledger.executions.get, sorted(started)):
+            if execution.status.terminal and execution.id not in self._supervisor.running:
+                started.remove(execution.id)
+                yield execution, False
+            elif execution.status == Status.PENDING and self._supervisor.free > 0:
+                self._supervisor.start(execution)
+        self._problem, self._last_round = None, self._backfill.stopwatch()
+
+    def _report(self, error: LedgerError) -> None:
+        """Log a new problem of the ledger.
+
+        Raises:
+            LedgerError: if the ledger has not answered for a lease.
+        """
+        if self._backfill.stopwatch() - self._last_round > self._backfill.lease_seconds:
+            raise error
+        if str(error) != self._problem:
+            logger.warning("%s; trying again", error)
+        self._problem = str(error)
+        self._supervisor.forget_heartbeats()
 
     def _find_or_add(self, window: Window) -> ExecutionRecord:
         """Return the execution over a window; add it if missing.
@@ -177,11 +205,11 @@ class BackfillRun:
             self._ledger.executions.reset(execution.id, declaration.snapshot, declaration.timetable.max_runtime, now)
         self._supervisor.start(self._ledger.executions.get(execution.id))
 
-    def _record_heartbeat(self) -> None:
+    def _record_heartbeats(self) -> None:
         now = self._backfill.stopwatch()
         if now - self._last_heartbeat < self._backfill.lease_seconds / HEARTBEATS_PER_LEASE:
             return
-        self._ledger.record_heartbeat(self._supervisor.owner, self._backfill.clock())
+        self._supervisor.record_heartbeats()
         self._last_heartbeat = now
 
 

@@ -27,7 +27,7 @@ from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error
 from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.process import Signals
-from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, RUN_AGAIN, Supervisor
+from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, RUN_AGAIN, HeartbeatMonitor, Supervisor
 from runner.types import NO_OTHER_KEYS, Experiment, Port, Seconds
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Daemon:
         create_dispatcher: function that creates the dispatcher when this daemon becomes leader.
         monitors: schedules to create or update when this daemon becomes leader.
         health: function that starts the health server; None for no server.
-        lease_seconds: seconds without an answer from the ledger after which the leader steps down.
+        lease_seconds: seconds without an answer from the ledger after which the daemon ends its executions.
         keep: retention of executions in the ledger; None for unlimited.
         keep_results: function that returns the retention of result directories for a snapshot.
         clock: function that returns the current time in UTC.
@@ -154,8 +154,9 @@ class DaemonRun:
         self.dispatcher: Dispatcher | None = None
         self._daemon, self._ledger, self._supervisor = daemon, daemon.ledger, daemon.supervisor
         self._recorded_leading: bool | None = None
-        self._last_heartbeat = self._last_round = daemon.stopwatch()
+        self._last_heartbeat = self._last_record = self._last_round = daemon.stopwatch()
         self._last_cleanup = float("-inf")
+        self._leaders = HeartbeatMonitor(daemon.lease_seconds, daemon.stopwatch)
 
     @property
     def leading(self) -> bool:
@@ -172,11 +173,14 @@ class DaemonRun:
     def round(self) -> None:
         """Run one round; if the ledger fails, the next round tries again."""
         try:
+            self._record_heartbeats()
             self._update_leadership()
-            self._record_heartbeat()
+            self._record_daemon()
             if self.dispatcher:
                 self.dispatcher.round()
                 self._clean_up()
+            else:
+                self._supervisor.reap(set(self._supervisor.running))
         except ShapwatchError as error:
             self._report(str(error))
             return
@@ -185,43 +189,77 @@ class DaemonRun:
         self.problem, self._last_round = None, self._daemon.stopwatch()
 
     def _update_leadership(self) -> None:
-        """Step down if this daemon lost the lock of the leader; become leader if the lock is free."""
+        """Step down if another daemon leads; become leader if the lock is free.
+
+        A leader that lost its lock first tries to take it again. Its running executions continue in any case, because
+        each has a heartbeat of its own.
+        """
         if self.dispatcher and not self._daemon.leadership.holds():
-            self._step_down("the lock of the leader was lost")
+            if self._daemon.leadership.try_lead():
+                logger.warning("the lock of the leader was lost, and taken again")
+            else:
+                self._step_down("the lock of the leader was lost")
         if not self.dispatcher and self._daemon.leadership.try_lead():
             for monitor in self._daemon.monitors:
                 schedule = monitor.create_or_update(self._ledger.schedules, self._daemon.clock())
                 logger.info("stored in the ledger, revision %d", schedule.revision, extra={"schedule": schedule.name})
             dispatcher = self._daemon.create_dispatcher()
             dispatcher.start()
-            self.dispatcher, self._last_heartbeat = dispatcher, self._daemon.stopwatch()
+            self.dispatcher = dispatcher
             logger.info("leading")
+        if not self.dispatcher:
+            self._depose_silent_leader()
+
+    def _depose_silent_leader(self) -> None:
+        """Take the lock from a leader without heartbeat for a lease, for example a suspended one."""
+        heartbeats = [daemon.heartbeat for daemon in self._ledger.daemons() if daemon.leading]
+        silence = self._leaders.silence({"leader": max(heartbeats, default=None)})
+        if silence["leader"] > self._daemon.lease_seconds:
+            logger.warning("the leader has been silent for %.0f s; taking over", silence["leader"])
+            self._daemon.leadership.depose()
+            self._leaders.forget()
 
     def _step_down(self, reason: str) -> None:
-        logger.error("%s; ending running executions; the next leader runs them again", reason)
+        logger.error("%s; standing by", reason)
         if self.dispatcher:
             self.dispatcher.stop()
         self.dispatcher = None
-        self._supervisor.abandon()
         self._daemon.leadership.release()
 
-    def _record_heartbeat(self) -> None:
-        """Record the heartbeat of this daemon and of its executions, if it is due or the role of the daemon changed."""
-        recent = self._daemon.stopwatch() - self._last_heartbeat < self._daemon.lease_seconds / HEARTBEATS_PER_LEASE
-        if recent and self._recorded_leading == self.leading:
+    def _record_heartbeats(self) -> None:
+        """Record the heartbeats of the running executions, if they are due."""
+        if not self._is_due(self._last_heartbeat):
+            return
+        start = self._daemon.stopwatch()
+        self._supervisor.record_heartbeats()
+        self._last_heartbeat = start
+
+    def _record_daemon(self) -> None:
+        """Record the heartbeat of this daemon, if it is due or the role of the daemon changed."""
+        if self._recorded_leading == self.leading and not self._is_due(self._last_record):
             return
         self._ledger.record_daemon(
             self._supervisor.owner, self._daemon.clock(), self.leading, socket.gethostname(), os.getpid()
         )
-        self._last_heartbeat, self._recorded_leading = self._daemon.stopwatch(), self.leading
+        self._last_record, self._recorded_leading = self._daemon.stopwatch(), self.leading
+
+    def _is_due(self, last: float) -> bool:
+        return self._daemon.stopwatch() - last >= self._daemon.lease_seconds / HEARTBEATS_PER_LEASE
 
     def _report(self, problem: str) -> None:
-        """Log a new problem; step down if the ledger has failed for longer than a lease."""
+        """Log a new problem; if the lease has expired, hand back the running executions and step down."""
         if problem != self.problem:
             logger.error("%s; trying again", problem)
         self.problem = problem
-        if self.dispatcher and self._daemon.stopwatch() - self._last_heartbeat > self._daemon.lease_seconds:
-            self._step_down(f"the ledger has not answered for {self._daemon.lease_seconds:g} s")
+        self._leaders.forget()
+        self._supervisor.forget_heartbeats()
+        now, lease = self._daemon.stopwatch(), self._daemon.lease_seconds
+        reason = f"the ledger has not answered for {lease:g} s"
+        if self._supervisor.running and now - self._last_heartbeat > lease:
+            logger.error("%s; ending running executions, which run again later", reason)
+            self._supervisor.hand_back()
+        if self.dispatcher and now - self._last_round > lease:
+            self._step_down(reason)
 
     def _clean_up(self) -> None:
         """Remove expired results, and expired executions from the ledger, at most once in `CLEANUP_SECONDS`."""
@@ -230,7 +268,7 @@ class DaemonRun:
         for digest in self._ledger.executions.snapshots_with_results():
             if keep := self._retention(digest):
                 for execution in self._ledger.executions.expired(digest, self._daemon.clock() - keep):
-                    self._record_heartbeat()
+                    self._record_heartbeats()
                     self._remove(execution)
         if self._daemon.keep and (removed := self._ledger.delete_ended(self._daemon.clock() - self._daemon.keep)):
             logger.info("removed %s from the ledger (ledger.keep)", plural(removed, "expired execution"))
@@ -268,7 +306,8 @@ class DaemonRun:
             and not self._supervisor.wait(self._daemon.settings.poll_seconds)
         ):
             with suppress(LedgerError):
-                self._record_heartbeat()
+                self._record_heartbeats()
+                self._record_daemon()
         self._supervisor.stop_all(RUN_AGAIN, RECORD_SECONDS)
         with suppress(LedgerError):
             self._ledger.remove_daemon(self._supervisor.owner)

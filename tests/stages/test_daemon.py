@@ -162,7 +162,7 @@ def test_an_unavailable_ledger_is_reported_once_and_used_again(
 
 
 def test_a_leader_without_ledger_for_a_lease_steps_down(bench: Bench) -> None:
-    """It ends its executions, which another daemon may have taken over, and leads again later."""
+    """It ends its executions, which another daemon may take over, hands them back, and leads again later."""
     bench.codes["watch"] = program(seconds=60)
     bench.create()
     stopwatch = Stopwatch()
@@ -170,25 +170,98 @@ def test_a_leader_without_ledger_for_a_lease_steps_down(bench: Bench) -> None:
         bench.clock.advance(HOUR)
         wake(run)
         run.round()
-        assert run.state().running == 1
+        (running,) = run._supervisor.running.values()
         with locked(bench):
             stopwatch.ahead += LEASE + 1
             run.round()
-            assert (run.leading, run.state().running) == (False, 0)
+            assert not run.state().leading
+            assert running.child.wait(10)
+        bench.codes["watch"] = program()
         run.round()
-        assert run.leading
-        assert bench.ledger.executions.newest()[0].status in {Status.PENDING, Status.IN_PROGRESS}
-        assert bench.ledger.executions.newest()[0].attempts <= 2
+        assert run.state().leading
+        while len(bench.started) < 2:
+            run._supervisor.wait(0.1)
+            run.round()
+        (execution,) = bench.ledger.executions.newest()
+        assert (execution.attempts, execution.losses) == (2, 0)
+
+
+def test_a_short_failure_of_the_ledger_ends_no_execution(bench: Bench) -> None:
+    """Within the lease the daemon tries again."""
+    bench.codes["watch"] = program(seconds=60)
+    bench.create()
+    stopwatch = Stopwatch()
+    with start(bench, stopwatch=stopwatch) as run:
+        bench.clock.advance(HOUR)
+        wake(run)
+        run.round()
+        for _ in range(5):
+            with locked(bench):
+                stopwatch.ahead += LEASE * 0.9
+                run.round()
+                assert run.state().problem
+            run.round()
+        assert (run.leading, run.state().problem, run.state().running) == (True, None, 1)
+    assert bench.ledger.executions.newest()[0].attempts == 1
+
+
+def test_a_former_leader_supervises_its_executions(bench: Bench) -> None:
+    """They have heartbeats, so that the new leader leaves them alone; a stop request is heeded."""
+    bench.codes["watch"] = program(seconds=60)
+    bench.create()
+    stopwatch = Stopwatch()
+    with start(bench, stopwatch=stopwatch) as former:
+        bench.clock.advance(HOUR)
+        wake(former)
+        former.round()
+        assert bench.ledger.database.file
+        bench.ledger.database.file.with_name("ledger.sqlite.leader").unlink()
+        with start(bench, stopwatch=stopwatch) as leader:
+            for _ in range(4):
+                stopwatch.ahead += LEASE / 2
+                bench.clock.advance(timedelta(seconds=LEASE / 2))
+                former.round()
+                leader.round()
+            assert (former.leading, leader.leading) == (False, True)
+            (execution,) = bench.ledger.executions.running()
+            assert (execution.attempts, execution.heartbeat) == (1, bench.clock())
+            assert bench.ledger.executions.request_stop(execution.id, bench.clock())
+            former.round()
+            former._supervisor.wait()
+        assert bench.ledger.executions.get(execution.id).status == Status.STOPPED
 
 
 def test_a_leader_without_its_lock_file_steps_down(bench: Bench) -> None:
     """Otherwise a second daemon could lead at the same time."""
     with start(bench) as run:
         assert bench.ledger.database.file
-        bench.ledger.database.file.with_name("ledger.sqlite.leader").unlink()
+        lock = bench.ledger.database.file.with_name("ledger.sqlite.leader")
+        lock.unlink()
+        run.round()
+        assert run.leading
+        lock.unlink()
         with start(bench) as other:
             run.round()
             assert (run.leading, other.leading) == (False, True)
+
+
+def test_a_silent_leader_is_replaced(bench: Bench) -> None:
+    """A standby takes the lead of a suspended leader, which stands by when it continues."""
+    stopwatch = Stopwatch()
+    with start(bench, stopwatch=stopwatch) as leader, start(bench, stopwatch=stopwatch) as standby:
+        for _ in range(5):
+            stopwatch.ahead += LEASE / 2
+            bench.clock.advance(timedelta(seconds=LEASE / 2))
+            leader.round()
+            standby.round()
+        assert (leader.leading, standby.leading) == (True, False)
+        for _ in range(4):
+            stopwatch.ahead += LEASE / 2
+            bench.clock.advance(timedelta(seconds=LEASE / 2))
+            standby.round()
+        assert standby.leading
+        leader.round()
+        assert (leader.leading, standby.leading) == (False, True)
 
 
 def test_expired_results_and_executions_are_removed(bench: Bench, tmp_path: Path) -> None:

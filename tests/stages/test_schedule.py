@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from runner import cli
 from runner.domain.executions import HOUR, Status, Window
-from runner.domain.schedules import ExecutionRecord, Snapshot
+from runner.domain.schedules import Claim, ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, ScheduleExists, UnknownSchedule
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.ledger import Ledger
@@ -107,7 +107,7 @@ def finish(bench: Bench, execution: ExecutionRecord, status: Status = Status.COM
     """Start and end an execution."""
     assert bench.ledger.executions.claim(execution.id, "a", bench.clock())
     ended = result(status, **changes)
-    assert bench.ledger.executions.finish(execution.id, "a", ended, bench.clock(), 2**31)
+    assert bench.ledger.executions.finish(Claim(execution.id, "a", 1), ended, bench.clock(), 2**31)
 
 
 def expression(bench: Bench) -> str:

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from runner.domain.executions import HOUR, Status
-from runner.domain.schedules import ExecutionRecord, Snapshot
+from runner.domain.schedules import Claim, ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, NoData
 from runner.results.directory import writing
 from runner.scheduling.daemon.declaration import Declaration
@@ -87,7 +87,7 @@ def finish(bench: Bench, execution: ExecutionRecord, status: Status, **changes: 
     """Start and end an execution."""
     assert bench.ledger.executions.claim(execution.id, "daemon", bench.clock())
     ended = result(status, **changes)
-    assert bench.ledger.executions.finish(execution.id, "daemon", ended, bench.clock())
+    assert bench.ledger.executions.finish(Claim(execution.id, "daemon", 1), ended, bench.clock())
 
 
 def once(start: str, end: str) -> Declaration:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Condition, Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from runner.scheduling.ledger.tables import ExecutionTable
 
 HEARTBEATS_PER_LEASE = 6
-"""Number of heartbeats of an owner within its lease."""
-MAX_ATTEMPTS = 3
-"""Maximum number of attempts of an execution whose owners die."""
+"""Number of heartbeats of an execution within its lease."""
+MAX_LOSSES = 10
+"""Number of owners that may die during an execution before it fails; most of them die for another reason."""
+MAX_STARTS = 3
+"""Number of attempts to start the process of an execution."""
 TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 """Errors of a process start after which another attempt may succeed."""
 RETRY_SECONDS = 1.0
@@ -31,13 +34,15 @@ STOPPED_ON_REQUEST = Execution.stopped("stopped on request while it was running"
 RUN_AGAIN = Execution("", status=Status.PENDING)
 """Marker for an execution that becomes pending again."""
 
+Key = TypeVar("Key", bound=Hashable)
+
 logger = logging.getLogger("shapwatch.supervision")
 
 
 class HeartbeatMonitor:
-    """Detector of dead owners.
+    """Detector of dead processes.
 
-    The heartbeat of a dead owner no longer changes. The detector measures the time since the last change with its own
+    The heartbeat of a dead process no longer changes. The detector measures the time since the last change with its own
     stopwatch, so that the clocks of machines may differ.
 
     Attributes:
@@ -54,17 +59,32 @@ class HeartbeatMonitor:
         """
         self.lease_seconds = lease_seconds
         self._stopwatch = stopwatch
-        self._seen: dict[int, tuple[datetime | None, float]] = {}
+        self._seen: dict[Hashable, tuple[datetime | None, float]] = {}
+        self._last_call = stopwatch()
+
+    def forget(self) -> None:
+        """Start measuring again, after a time in which other processes could not record heartbeats."""
+        self._seen = {}
+
+    def silence(self, heartbeats: Mapping[Key, datetime | None]) -> dict[Key, float]:
+        """Return for each process the seconds since its heartbeat changed; call this method regularly with all of them.
+
+        If this process itself was suspended for more than a lease, it starts measuring again.
+        """
+        now = self._stopwatch()
+        if now - self._last_call > self.lease_seconds:
+            self.forget()
+        self._last_call = now
+        before, self._seen = self._seen, {}
+        for key, heartbeat in heartbeats.items():
+            previous, since = before.get(key, (heartbeat, now))
+            self._seen[key] = (heartbeat, since if previous == heartbeat else now)
+        return {key: now - self._seen[key][1] for key in heartbeats}
 
     def expired(self, running: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
         """Return executions whose owner is dead; call this method regularly with all running executions."""
-        now = self._stopwatch()
-        before = self._seen
-        self._seen = {}
-        for execution in running:
-            heartbeat, since = before.get(execution.id, (execution.heartbeat, now))
-            self._seen[execution.id] = (execution.heartbeat, since if heartbeat == execution.heartbeat else now)
-        return [each for each in running if now - self._seen[each.id][1] >= (each.lease_seconds or self.lease_seconds)]
+        silence = self.silence({each.claim: each.heartbeat for each in running})
+        return [each for each in running if silence[each.claim] >= (each.lease_seconds or self.lease_seconds)]
 
 
 @dataclass
@@ -116,6 +136,7 @@ class Supervisor:
         self.running: dict[int, RunningExecution] = {}
         self._executions, self._launch, self._heartbeats, self._clock = executions, launch, heartbeats, clock
         self._grace_seconds = grace_seconds
+        self._failed_starts = Counter[int]()
         self._changed = Condition()
         self._abandoned = Event()
 
@@ -125,22 +146,42 @@ class Supervisor:
         return self.workers - len(self.running)
 
     def start(self, execution: ExecutionRecord) -> bool:
-        """Claim a pending execution and start its process; return whether the claim succeeded."""
-        if not self._executions.claim(execution.id, self.owner, self._clock(), self._heartbeats.lease_seconds):
+        """Claim a pending execution and start its process; return whether the claim succeeded.
+
+        Raises:
+            LedgerError: if the ledger fails; the next call of `reap` makes a claimed execution pending again.
+        """
+        if execution.id in self.running:
+            return False  # the process of a lost claim has not ended yet
+        claim = self._executions.claim(execution.id, self.owner, self._clock(), self._heartbeats.lease_seconds)
+        if claim is None:
             return False
-        attempt = execution.attempts + 1
-        execution = replace(execution, status=Status.IN_PROGRESS, owner=self.owner, attempts=attempt)
-        logger.info("%s: starting attempt %d", execution.window, attempt, extra=_ids(execution))
+        execution = replace(execution, status=Status.IN_PROGRESS, owner=claim.owner, attempts=claim.attempt)
+        logger.info("%s: starting attempt %d", execution.window, claim.attempt, extra=_ids(execution))
         try:
             child = self._launch(execution)
         except OSError as error:
             logger.error("%s: cannot be started: %s", execution.window, error, extra=_ids(execution))
-            if error.errno not in TEMPORARY:  # otherwise the next call of reap makes it pending again
-                self._record(execution, Execution.failed(os_error_message(error)))
+            self._failed_starts[execution.id] += 1
+            again = error.errno in TEMPORARY and self._failed_starts[execution.id] < MAX_STARTS
+            self._record(execution, RUN_AGAIN if again else Execution.failed(os_error_message(error)))
             return True
+        del self._failed_starts[execution.id]
         running = self.running[execution.id] = RunningExecution(execution, child)
         Thread(target=self._supervise, args=(running,), name=f"execution-{execution.id}").start()
         return True
+
+    def record_heartbeats(self) -> None:
+        """Record heartbeats of the running executions; stop those that another process has claimed.
+
+        Raises:
+            LedgerError: if the ledger fails.
+        """
+        running = list(self.running.values())
+        held = self._executions.record_heartbeats([each.execution.claim for each in running], self._clock())
+        for each in running:
+            if each.execution.claim not in held:
+                self.stop(each.execution.id, RUN_AGAIN)  # has no effect on an execution that has ended
 
     def stop(self, execution_id: int, result: Execution) -> None:
         """Stop an execution; `result` is recorded unless its process reports one before its end."""
@@ -169,17 +210,21 @@ class Supervisor:
         with self._changed:
             self._changed.wait(seconds)
 
-    def abandon(self) -> None:
-        """Stop all executions without recording results, because another process may own them by now."""
-        self._abandoned.set()
-        self.stop_all(RUN_AGAIN, 0)
-        self._abandoned.clear()
+    def hand_back(self) -> None:
+        """Stop all executions, and make them pending again when the ledger is available; return immediately."""
+        for execution_id in list(self.running):
+            self.stop(execution_id, RUN_AGAIN)
+
+    def forget_heartbeats(self) -> None:
+        """Give the owners of executions a new lease, after a time in which they could not record heartbeats."""
+        self._heartbeats.forget()
 
     def reap(self, ids: Collection[int] | None = None) -> None:
         """Stop executions on request, and record that owners of executions have died.
 
         An execution with a dead owner becomes pending again. It becomes stopped if a stop was requested, and failed
-        after `MAX_ATTEMPTS` attempts.
+        after the death of `MAX_LOSSES` owners. An execution of this supervisor without a process becomes pending again,
+        because its start was interrupted.
 
         Args:
             ids: executions to check; None for all.
@@ -191,9 +236,11 @@ class Supervisor:
             if execution.id in own:
                 if execution.status == Status.STOPPING:
                     self.stop(execution.id, STOPPED_ON_REQUEST)
-            elif execution.owner == self.owner or execution in expired:
+            elif execution.owner == self.owner:
+                self._record(execution, RUN_AGAIN)
+            elif execution in expired:
                 logger.warning("%s: its owner %s has died", execution.window, execution.owner, extra=_ids(execution))
-                self._record(execution, result_after_death(execution))
+                self._record(execution, result_after_death(execution), lost=True)
 
     def _supervise(self, running: RunningExecution) -> None:
         execution = running.execution
@@ -226,13 +273,16 @@ class Supervisor:
                 logger.warning("%s: %s; trying again", execution.window, error, extra=_ids(execution))
                 self._abandoned.wait(RETRY_SECONDS)
 
-    def _record(self, execution: ExecutionRecord, result: Execution, peak_memory: int | None = None) -> bool:
-        owner, now = execution.owner or "", self._clock()
+    def _record(
+        self, execution: ExecutionRecord, result: Execution, peak_memory: int | None = None, lost: bool = False
+    ) -> bool:
+        """Record a result, and return whether the claim was still valid."""
+        now = self._clock()
         if result is RUN_AGAIN:
-            if self._executions.release(execution.id, owner, now):
+            if self._executions.release(execution.claim, now, lost):
                 return True
             result = STOPPED_ON_REQUEST  # a stop was requested meanwhile
-        return self._executions.finish(execution.id, owner, result, now, peak_memory)
+        return self._executions.finish(execution.claim, result, now, peak_memory)
 
 
 def result_after_timeout(execution: ExecutionRecord) -> Execution:
@@ -244,8 +294,8 @@ def result_after_death(execution: ExecutionRecord) -> Execution:
     """Return the result of an execution whose owner has died."""
     if execution.status == Status.STOPPING:
         return STOPPED_ON_REQUEST
-    if execution.attempts >= MAX_ATTEMPTS:
-        return Execution.failed(f"given up: in each of {execution.attempts} attempts, its owner died")
+    if (losses := execution.losses + 1) >= MAX_LOSSES:
+        return Execution.failed(f"given up: {losses} processes that ran it died (daemons or backfills)")
     return RUN_AGAIN
 
 

@@ -5,9 +5,12 @@ the same change, one succeeds. The allowed changes are:
 
     Pending -> InProgress -> Completed | CompletedWithViolations | Failed | Stopped
        |           |-> Stopping -> any of these
-       |           '-> Pending, if its owner releases it
+       |           '-> Pending, if its owner releases it, or has died
        '-> Stopped, if it is skipped
     Completed | CompletedWithViolations | Failed | Stopped -> Pending, if it is reset
+
+A start of an execution is a claim: its owner and the number of the start. A change by an owner needs the latest claim.
+So a process that was suspended and overtaken changes nothing when it continues.
 
 Leadership over a ledger is a lock. At most one process holds it, and the end of the process releases it.
 """
@@ -15,25 +18,32 @@ Leadership over a ledger is a lock. At most one process holds it, and the end of
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from sqlalchemy import Connection, delete, exists, select, text, update
+from sqlalchemy import Connection, delete, exists, select, text
 from sqlalchemy.exc import DBAPIError
 
 from runner.domain.schedules import Snapshot
 from runner.errors import LedgerError, MissingSnapshot, os_error_message
 from runner.results import locks
 from runner.scheduling.ledger.database import Database
-from runner.scheduling.ledger.schema import daemons, executions, has_status, in_id_order, schedules, snapshots, upsert
-from runner.scheduling.ledger.tables import RUNNING, TERMINAL, ExecutionTable, ScheduleTable
+from runner.scheduling.ledger.schema import daemons, executions, has_status, schedules, snapshots, upsert
+from runner.scheduling.ledger.tables import TERMINAL, ExecutionTable, ScheduleTable
 
 LOCK = 0x7368_6170_0002
 """Key of the PostgreSQL advisory lock that the leader holds."""
+TERMINATE_LEADER = f"""
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) + objid::bigint = {LOCK}
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608  a constant
+"""Statement that ends the PostgreSQL session of the leader."""
 DEAD_AFTER = timedelta(days=1)
 """Time without heartbeat after which a daemon is removed from the ledger."""
 BATCH = 5_000
@@ -71,6 +81,19 @@ class Leadership:
             self.release()
         return held
 
+    def depose(self) -> None:
+        """Take the lock from another process, which no longer answers; it notices when it continues.
+
+        Raises:
+            LedgerError: if the database or the lock file fails.
+        """
+        if self._file:
+            with self._file_errors():
+                self._file.unlink(missing_ok=True)
+            return
+        with self._database.reading() as connection:
+            connection.execute(text(TERMINATE_LEADER))
+
     def release(self) -> None:
         """Release the lock."""
         held, self._held, self._lock = self._held, None, None
@@ -78,11 +101,17 @@ class Leadership:
             held.close()
 
     def _lock_file(self, path: Path, stack: ExitStack) -> IO[bytes] | None:
-        try:
+        with self._file_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
-            return stack.enter_context(locks.locked(path, locks.EXCLUSIVE | locks.NON_BLOCKING))
-        except BlockingIOError:
-            return None
+            try:
+                return stack.enter_context(locks.locked(path, locks.EXCLUSIVE | locks.NON_BLOCKING))
+            except BlockingIOError:
+                return None
+
+    @contextmanager
+    def _file_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise LedgerError(self._database.name, os_error_message(error)) from error
 
@@ -174,19 +203,13 @@ class Ledger:
             raise MissingSnapshot(self.name, digest)
         return Snapshot(*row)
 
-    def record_heartbeat(self, owner: str, now: datetime) -> None:
-        """Record a heartbeat for the running executions of an owner."""
-        with self.database.writing() as connection:
-            _record_heartbeat(connection, owner, now)
-
     def record_daemon(self, owner: str, now: datetime, leading: bool, host: str, pid: int) -> None:
-        """Record a heartbeat of a daemon and of its running executions; remove dead daemons."""
+        """Record a heartbeat of a daemon; remove dead daemons."""
         row = {"owner": owner, "host": host, "pid": pid, "since": now, "heartbeat": now, "leading": leading}
         with self.database.writing() as connection:
             insert = upsert(connection)(daemons).values(row)
             changes = {"heartbeat": now, "leading": leading}
             connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=changes))
-            _record_heartbeat(connection, owner, now)
             connection.execute(delete(daemons).where(daemons.c.heartbeat < now - DEAD_AFTER))
 
     def remove_daemon(self, owner: str) -> None:
@@ -216,11 +239,6 @@ class Ledger:
             used = [exists().where(table.c.snapshot == snapshots.c.digest) for table in (schedules, executions)]
             connection.execute(delete(snapshots).where(~used[0], ~used[1]))
             return len(deleted)
-
-
-def _record_heartbeat(connection: Connection, owner: str, now: datetime) -> None:
-    owned = (executions.c.owner == owner) & has_status(RUNNING)
-    connection.execute(update(executions).where(in_id_order(owned)).values(heartbeat=now))
 
 
 def _lock_snapshots(connection: Connection) -> None:

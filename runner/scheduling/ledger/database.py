@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from runner.errors import LedgerError, os_error_message
-from runner.scheduling.ledger.schema import are_created, create_tables
+from runner.scheduling.ledger.schema import are_current, create_tables
 
 CONNECTIONS = 8
 """Number of pooled connections; under load, up to twice this number are open."""
@@ -157,8 +157,8 @@ class Database:
         engine = self._create_engine()
         try:
             with engine.connect() as connection:
-                created = are_created(connection, self.name)
-            if not created:
+                current = are_current(connection, self.name)
+            if not current:
                 with _transaction(engine) as connection:
                     create_tables(connection, self.name)
         except BaseException:

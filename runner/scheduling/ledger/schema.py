@@ -27,16 +27,18 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    update,
 )
 from sqlalchemy import text as sql
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateColumn
 from sqlalchemy.types import TypeEngine
 
 from runner.domain.executions import Status, Window
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
 from runner.errors import LedgerError
 
-VERSION = 1
+VERSION = 2
 """Version of the tables."""
 LOCK = 0x7368_6170_0001
 """Key of the PostgreSQL advisory lock during the creation of tables."""
@@ -131,6 +133,7 @@ executions = Table(
     Column("heartbeat", UtcTime),
     Column("lease_seconds", Float),
     Column("attempts", Integer, nullable=False),
+    Column("losses", Integer, nullable=False, server_default="0"),
     Column("started", UtcTime),
     Column("ended", UtcTime),
     Column("peak_memory", BigInteger),
@@ -156,28 +159,48 @@ daemons = Table(
 )
 
 
-def are_created(connection: Connection, name: str) -> bool:
-    """Return whether the tables of a ledger exist.
+ADDED = {2: (executions.c.losses,)}
+"""Columns that a version added to the tables of the previous one; each has a default value."""
+
+
+def are_current(connection: Connection, name: str) -> bool:
+    """Return whether the tables of a ledger exist in the current version.
 
     Raises:
         LedgerError: if a later version of shapwatch created them.
     """
-    if not inspect(connection).has_table(ledger.name):
-        return False
-    version: int = connection.execute(select(ledger.c.version)).scalar_one()
-    if version > VERSION:
+    version = _version(connection)
+    if version is not None and version > VERSION:
         problem = f"it has version {version}, but this shapwatch supports versions up to {VERSION}"
         raise LedgerError(name, f"{problem}; use the shapwatch that wrote it, or a later one")
-    return True
+    return version == VERSION
+
+
+def _version(connection: Connection) -> int | None:
+    """Return the version of the tables, None without tables."""
+    if not inspect(connection).has_table(ledger.name):
+        return None
+    version: int = connection.execute(select(ledger.c.version)).scalar_one()
+    return version
 
 
 def create_tables(connection: Connection, name: str) -> None:
-    """Create missing tables; the connection must be in a transaction, which on SQLite holds the write lock."""
+    """Create missing tables, or migrate those of an earlier version.
+
+    The connection must be in a transaction, which on SQLite holds the write lock.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(sql(f"SELECT pg_advisory_xact_lock({LOCK})"))
-    if not are_created(connection, name):
+    if are_current(connection, name):
+        return
+    if (version := _version(connection)) is None:
         metadata.create_all(connection, checkfirst=False)
         connection.execute(insert(ledger).values(version=VERSION, revision=0))
+        return
+    for column in (column for number in range(version + 1, VERSION + 1) for column in ADDED[number]):
+        definition = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(sql(f"ALTER TABLE {column.table.name} ADD COLUMN {definition}"))
+    connection.execute(update(ledger).values(version=VERSION))
 
 
 def schedule_from(row: Row[Any]) -> Schedule:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, li
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from runner.domain.executions import Execution, Status
-from runner.domain.schedules import ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
+from runner.domain.schedules import Claim, ExecutionRecord, Schedule, ScheduledTime, ScheduleStatus, Snapshot
 from runner.errors import LedgerError, ScheduleExists, UnknownSchedule
 from runner.scheduling.ledger.database import Database
 from runner.scheduling.ledger.schema import (
@@ -142,20 +142,34 @@ class ExecutionTable:
         with self._database.writing() as connection:
             connection.execute(update(executions).where(executions.c.id == execution_id).values(output=None))
 
-    def claim(self, execution_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> bool:
-        """Assign a pending execution to an owner, which counts as dead after `lease_seconds` without a heartbeat."""
+    def claim(self, execution_id: int, owner: str, now: datetime, lease_seconds: float | None = None) -> Claim | None:
+        """Assign a pending execution to an owner, and return the claim; None if the execution is not pending.
+
+        The owner counts as dead after `lease_seconds` without a heartbeat.
+        """
         values = NO_RESULT | {"owner": owner, "started": now, "heartbeat": now, "lease_seconds": lease_seconds}
         values["attempts"] = executions.c.attempts + 1
-        return self._change_status(execution_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
+        change = _status_change(execution_id, [Status.PENDING], Status.IN_PROGRESS, now, values)
+        with self._database.writing() as connection:
+            row = connection.execute(change.returning(executions.c.attempts)).first()
+        return Claim(execution_id, owner, row.attempts) if row else None
 
-    def finish(
-        self, execution_id: int, owner: str, result: Execution, now: datetime, peak_memory: int | None = None
-    ) -> bool:
-        """Record the result of an execution.
+    def record_heartbeats(self, claims: Collection[Claim], now: datetime) -> set[Claim]:
+        """Record heartbeats of claimed executions, and return the claims that are still valid."""
+        if not claims:
+            return set()
+        held = executions.c.id.in_([claim.execution_id for claim in claims]) & has_status(RUNNING)
+        held &= executions.c.owner.in_({claim.owner for claim in claims})
+        change = update(executions).where(in_id_order(held)).values(heartbeat=now)
+        with self._database.writing() as connection:
+            rows = connection.execute(change.returning(executions.c.id, executions.c.owner, executions.c.attempts))
+            return {Claim(*row) for row in rows} & set(claims)
+
+    def finish(self, claim: Claim, result: Execution, now: datetime, peak_memory: int | None = None) -> bool:
+        """Record the result of an execution, and return whether the claim was still valid.
 
         Args:
-            execution_id: id of the execution.
-            owner: current owner of the execution.
+            claim: claim of the execution.
             result: result with a terminal status; long strings are truncated.
             now: current time.
             peak_memory: peak memory of its process in bytes.
@@ -167,13 +181,19 @@ class ExecutionTable:
             "output": storable(result.directory) or None,
             "peak_memory": peak_memory,
         }
-        return self._change_status(execution_id, RUNNING, result.status, now, values, executions.c.owner == owner)
+        return self._change_status(claim.execution_id, RUNNING, result.status, now, values, _is_claimed(claim))
 
-    def release(self, execution_id: int, owner: str, now: datetime) -> bool:
-        """Make an execution in progress pending, so that any process can start it."""
-        return self._change_status(
-            execution_id, [Status.IN_PROGRESS], Status.PENDING, now, {}, executions.c.owner == owner
-        )
+    def release(self, claim: Claim, now: datetime, lost: bool = False) -> bool:
+        """Make an execution in progress pending, so that any process can start it.
+
+        Args:
+            claim: claim of the execution.
+            now: current time.
+            lost: whether its owner died.
+        """
+        values = {"losses": executions.c.losses + int(lost)}
+        source = [Status.IN_PROGRESS]
+        return self._change_status(claim.execution_id, source, Status.PENDING, now, values, _is_claimed(claim))
 
     def request_stop(self, execution_id: int, now: datetime) -> bool:
         """Ask the owner of an execution to stop it."""
@@ -194,7 +214,7 @@ class ExecutionTable:
 
     def reset(self, execution_id: int, snapshot: Snapshot, max_runtime: int, now: datetime) -> bool:
         """Make a terminal execution pending again: clear its result, and set its snapshot and maximum duration."""
-        values = NO_RESULT | {"owner": None, "heartbeat": None, "lease_seconds": None, "attempts": 0}
+        values = NO_RESULT | {"owner": None, "heartbeat": None, "lease_seconds": None, "attempts": 0, "losses": 0}
         values |= {"start_at": now, "snapshot": snapshot.digest, "max_runtime": max_runtime}
         with self._database.writing() as connection:
             add_snapshot(connection, snapshot)
@@ -235,11 +255,16 @@ def add_executions(
         "created": now,
         "modified": now,
         "attempts": 0,
+        "losses": 0,
     }
     insert = upsert(connection)(executions).on_conflict_do_nothing().returning(*executions.c)
     oldest_first = sorted(due, key=lambda each: each.scheduled)
     rows = connection.execute(insert, [common | due_row(each, now) for each in oldest_first])
     return sorted(map(execution_from, rows), key=lambda execution: execution.scheduled)
+
+
+def _is_claimed(claim: Claim) -> ColumnElement[bool]:
+    return (executions.c.owner == claim.owner) & (executions.c.attempts == claim.attempt)
 
 
 def _status_change(

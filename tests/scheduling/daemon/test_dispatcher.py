@@ -16,7 +16,7 @@ from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import Snapshot
 from runner.results.directory import writing
 from runner.scheduling.daemon.dispatcher import Dispatcher
-from runner.scheduling.daemon.supervisor import Supervisor
+from runner.scheduling.daemon.supervisor import RUN_AGAIN, Supervisor
 from tests.golden import Golden
 from tests.processes import wait_until
 from tests.scheduling.daemon.bench import Bench, declaration, program
@@ -32,7 +32,7 @@ def leading(bench: Bench, **changes: Any) -> Iterator[tuple[Dispatcher, Supervis
     try:
         yield bench.dispatcher(supervisor), supervisor
     finally:
-        supervisor.abandon()
+        supervisor.stop_all(RUN_AGAIN, 5)
 
 
 def statuses(bench: Bench, name: str = "watch") -> list[Status]:

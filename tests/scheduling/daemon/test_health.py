@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from runner.domain.drift import LabelRanking, Level, RankingResult
 from runner.domain.executions import Execution, Status
-from runner.domain.schedules import ExecutionRecord
+from runner.domain.schedules import Claim, ExecutionRecord
 from runner.errors import LedgerError, SettingsError
 from runner.results.directory import commit
 from runner.results.manifest import Manifest
@@ -344,7 +344,7 @@ def test_a_result_stays_until_the_next_execution_ends(bench: Bench, tmp_path: Pa
     output = completed(tmp_path / "06", dump_manifest(manifest())).output
     assert bench.ledger.executions.claim(first.id, "a", NOON)
     result = Execution("", status=Status.COMPLETED, directory=output or "")
-    assert bench.ledger.executions.finish(first.id, "a", result, NOON)
+    assert bench.ledger.executions.finish(Claim(first.id, "a", 1), result, NOON)
     with serving(bench.ledger.executions.last_by_schedule) as page:
         assert results(page) == RESULTS
         assert page.metrics()["shapwatch_last_execution_status", ("adult-monitor", "Pending")] == 1

@@ -14,10 +14,11 @@ from threading import Timer
 import pytest
 
 from runner.domain.executions import Status
-from runner.domain.schedules import ExecutionRecord
+from runner.domain.schedules import Claim, ExecutionRecord
 from runner.scheduling.daemon import supervisor as supervisor_module
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.supervisor import (
+    MAX_LOSSES,
     RUN_AGAIN,
     STOPPED_ON_REQUEST,
     HeartbeatMonitor,
@@ -176,10 +177,10 @@ def test_the_lease_is_that_of_the_owner(bench: Bench) -> None:
 
 
 def test_executions_of_a_dead_owner_are_repeated_after_its_lease(bench: Bench, golden: Golden) -> None:
-    """After three attempts the execution has failed; one that was stopping is stopped."""
+    """After the death of too many owners the execution has failed; one that was stopping is stopped."""
     supervisor = bench.supervisor()
     execution, stopping = bench.pending(), bench.pending(hours=2)
-    for attempt in (1, 2, 3):
+    for attempt in range(1, MAX_LOSSES + 1):
         assert bench.ledger.executions.claim(execution.id, "dead", bench.clock())
         supervisor.reap()
         bench.clock.advance(timedelta(seconds=LEASE - 1))
@@ -187,7 +188,7 @@ def test_executions_of_a_dead_owner_are_repeated_after_its_lease(bench: Bench, g
         assert bench.ledger.executions.get(execution.id).status == Status.IN_PROGRESS, attempt
         bench.clock.advance(SECOND)
         supervisor.reap()
-        expected = Status.FAILED if attempt == 3 else Status.PENDING
+        expected = Status.FAILED if attempt == MAX_LOSSES else Status.PENDING
         assert bench.ledger.executions.get(execution.id).status == expected
     golden(bench.ledger.executions.get(execution.id).failure_reason)
     assert bench.ledger.executions.claim(stopping.id, "dead", NOON)
@@ -201,20 +202,49 @@ def test_executions_of_a_dead_owner_are_repeated_after_its_lease(bench: Bench, g
 def test_executions_with_heartbeats_are_not_taken_over(bench: Bench) -> None:
     """Another process with heartbeats keeps its executions."""
     supervisor, execution = bench.supervisor(), bench.pending()
-    assert bench.ledger.executions.claim(execution.id, "alive", NOON)
+    claim = bench.ledger.executions.claim(execution.id, "alive", NOON)
+    assert claim
     for _ in range(5):
         bench.clock.advance(timedelta(seconds=LEASE / 2))
-        bench.ledger.record_daemon("alive", bench.clock(), False, "host", 1)
+        assert bench.ledger.executions.record_heartbeats([claim], bench.clock()) == {claim}
         supervisor.reap()
     assert bench.ledger.executions.get(execution.id).status == Status.IN_PROGRESS
 
 
 def test_an_own_execution_without_process_is_pending_again(bench: Bench) -> None:
-    """This happens if the snapshot could not be read after the claim."""
+    """This happens if the ledger failed after the claim, however often."""
     supervisor, execution = bench.supervisor("a"), bench.pending()
-    assert bench.ledger.executions.claim(execution.id, "a", NOON)
-    supervisor.reap()
-    assert bench.ledger.executions.get(execution.id).status == Status.PENDING
+    for _ in range(MAX_LOSSES):
+        assert bench.ledger.executions.claim(execution.id, "a", NOON)
+        supervisor.reap()
+    back = bench.ledger.executions.get(execution.id)
+    assert (back.status, back.losses) == (Status.PENDING, 0)
+
+
+def test_only_running_executions_have_heartbeats(bench: Bench) -> None:
+    """An execution of this owner without a process has none, so that another process takes it over."""
+    bench.codes["watch"] = program(seconds=60)
+    supervisor, running, orphan = bench.supervisor("a"), bench.pending(), bench.pending(hours=2)
+    supervisor.start(running)
+    assert bench.ledger.executions.claim(orphan.id, "a", NOON)
+    bench.clock.advance(SECOND)
+    supervisor.record_heartbeats()
+    heartbeats = [bench.ledger.executions.get(each.id).heartbeat for each in (running, orphan)]
+    assert heartbeats == [NOON + SECOND, NOON]
+    supervisor.stop_all(RUN_AGAIN, 5)
+
+
+def test_an_overtaken_execution_is_ended(bench: Bench) -> None:
+    """Its record belongs to the new owner, and it is not started a second time before its process has ended."""
+    bench.codes["watch"] = stubborn_program()
+    supervisor, execution = bench.supervisor("a", grace_seconds=0.1), bench.pending()
+    supervisor.start(execution)
+    assert bench.ledger.executions.release(Claim(execution.id, "a", 1), NOON)
+    assert not supervisor.start(bench.ledger.executions.get(execution.id))
+    later = bench.ledger.executions.claim(execution.id, "b", NOON)
+    supervisor.record_heartbeats()
+    ended = wait_for_end(bench, execution, supervisor)
+    assert (ended.status, ended.claim) == (Status.IN_PROGRESS, later)
 
 
 def test_running_executions_are_pending_after_the_end_of_the_daemon(bench: Bench) -> None:
@@ -230,16 +260,17 @@ def test_running_executions_are_pending_after_the_end_of_the_daemon(bench: Bench
     assert bench.ledger.executions.get(stopping.id).status == Status.STOPPED
 
 
-def test_abandoned_executions_end_without_a_record(bench: Bench) -> None:
-    """The supervisor can start others afterwards."""
+def test_executions_are_handed_back(bench: Bench) -> None:
+    """They are pending again, which does not count as a death of their owner."""
     bench.codes["watch"] = program(seconds=60)
     supervisor, execution = bench.supervisor(), bench.pending()
     supervisor.start(execution)
-    supervisor.abandon()
-    assert bench.ledger.executions.get(execution.id).status == Status.IN_PROGRESS
+    supervisor.hand_back()
+    ended = wait_for_end(bench, execution, supervisor)
+    assert (ended.status, ended.attempts, ended.losses) == (Status.PENDING, 1, 0)
     bench.codes["watch"] = program()
-    supervisor.start(later := bench.pending(hours=2))
-    assert wait_for_end(bench, later, supervisor).status == Status.COMPLETED
+    supervisor.start(ended)
+    assert wait_for_end(bench, ended, supervisor).status == Status.COMPLETED
 
 
 def test_the_result_of_a_former_owner_is_not_recorded(bench: Bench) -> None:
@@ -247,7 +278,7 @@ def test_the_result_of_a_former_owner_is_not_recorded(bench: Bench) -> None:
     bench.codes["watch"] = program(seconds=0.2)
     supervisor, execution = bench.supervisor("a"), bench.pending()
     supervisor.start(execution)
-    assert bench.ledger.executions.release(execution.id, "a", NOON)
+    assert bench.ledger.executions.release(Claim(execution.id, "a", 1), NOON)
     assert bench.ledger.executions.claim(execution.id, "b", NOON)
     ended = wait_for_end(bench, execution, supervisor)
     assert (ended.status, ended.owner) == (Status.IN_PROGRESS, "b")
@@ -263,11 +294,11 @@ def test_waiting_ends_with_the_last_execution_or_the_time_limit(bench: Bench) ->
     assert supervisor.wait(10)
 
 
-def test_an_execution_is_repeated_after_the_death_of_its_owner_up_to_three_attempts() -> None:
-    """An execution with a stop request is stopped."""
-    assert result_after_death(make_execution(attempts=1)) is RUN_AGAIN
-    assert result_after_death(make_execution(attempts=2)) is RUN_AGAIN
-    assert result_after_death(make_execution(attempts=3)).status == Status.FAILED
+def test_an_execution_is_repeated_after_the_death_of_its_owner() -> None:
+    """The number of repetitions is limited; an execution with a stop request is stopped."""
+    assert result_after_death(make_execution(losses=0)) is RUN_AGAIN
+    assert result_after_death(make_execution(losses=MAX_LOSSES - 2, attempts=100)) is RUN_AGAIN
+    assert result_after_death(make_execution(losses=MAX_LOSSES - 1)).status == Status.FAILED
     assert result_after_death(make_execution(status=Status.STOPPING)) is STOPPED_ON_REQUEST
 
 
@@ -280,7 +311,7 @@ def test_an_execution_after_max_runtime_is_stopped_rather_than_failed(golden: Go
 
 def test_an_owner_is_dead_if_its_heartbeat_is_unchanged_for_the_lease() -> None:
     """The time in the heartbeat does not matter."""
-    seconds = iter([0.0, 9.9, 10.0])
+    seconds = iter([0.0, 0.0, 9.9, 10.0])
     monitor = HeartbeatMonitor(10, lambda: next(seconds))
     execution = make_execution(heartbeat=NOON + timedelta(days=1000))
     assert monitor.expired([execution]) == []
@@ -298,9 +329,30 @@ def test_any_change_of_the_heartbeat_counts() -> None:
 
 def test_an_execution_that_runs_again_has_a_new_lease() -> None:
     """Executions that are no longer running are forgotten."""
-    seconds = iter([0.0, 5.0, 20.0, 29.0])
+    seconds = iter([0.0, 0.0, 5.0, 15.0, 24.0])
     monitor = HeartbeatMonitor(10, lambda: next(seconds))
     assert monitor.expired([make_execution()]) == []
     assert monitor.expired([]) == []
     assert monitor.expired([make_execution()]) == []
     assert monitor.expired([make_execution()]) == []
+
+
+def test_a_suspended_process_measures_again() -> None:
+    """Otherwise it would take over the executions of living owners that were suspended together with it."""
+    seconds = iter([0.0, 0.0, 1000.0, 1009.9, 1010.0])
+    monitor = HeartbeatMonitor(10, lambda: next(seconds))
+    execution = make_execution()
+    for _ in range(3):
+        assert monitor.expired([execution]) == []
+    assert monitor.expired([execution]) == [execution]
+
+
+def test_owners_have_a_new_lease_after_a_failure_of_the_ledger() -> None:
+    """They could not record heartbeats during the failure."""
+    seconds = iter([0.0, 0.0, 10.0, 20.0])
+    monitor = HeartbeatMonitor(10, lambda: next(seconds))
+    execution = make_execution()
+    assert monitor.expired([execution]) == []
+    monitor.forget()
+    assert monitor.expired([execution]) == []
+    assert monitor.expired([execution]) == [execution]

@@ -56,7 +56,8 @@ def finished(
     ledger: Ledger, execution: ExecutionRecord, status: Status = Status.COMPLETED, owner: str = "a"
 ) -> ExecutionRecord:
     """Run an execution that ends an hour after its scheduled time."""
-    assert ledger.executions.claim(execution.id, owner, execution.scheduled)
+    claim = ledger.executions.claim(execution.id, owner, execution.scheduled)
+    assert claim
     result = Execution("done", status=status, directory="out")
-    assert ledger.executions.finish(execution.id, owner, result, execution.scheduled + HOUR, 2**31)
+    assert ledger.executions.finish(claim, result, execution.scheduled + HOUR, 2**31)
     return ledger.executions.get(execution.id)

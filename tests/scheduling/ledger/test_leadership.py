@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from runner.scheduling.ledger import Leadership, Ledger
+from tests.processes import wait_until
 from tests.scheduling.ledger.ledger_samples import BUSY
 
 
@@ -46,4 +47,15 @@ def test_a_lost_lock_ends_the_leadership(leader: Leadership, ledger: Ledger, led
         successor = Leadership(other.database)
         assert successor.try_lead()
         assert not leader.try_lead()
+        successor.release()
+
+
+def test_a_leader_is_deposed(leader: Leadership, ledger_url: str) -> None:
+    """Another process can lead, and the former leader notices."""
+    with Ledger(ledger_url, BUSY) as other:
+        successor = Leadership(other.database)
+        assert not successor.try_lead()
+        successor.depose()
+        wait_until(successor.try_lead)
+        assert (leader.holds(), successor.holds()) == (False, True)
         successor.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.domain.executions import HOUR, Execution
+from runner.domain.schedules import Claim
 from runner.errors import LedgerError
 from runner.scheduling import ledger as ledger_module
 from runner.scheduling.ledger import DaemonRecord, Ledger
@@ -20,19 +21,6 @@ from tests.scheduling.ledger.ledger_samples import (
 )
 
 LATER = NOON + HOUR
-
-
-def test_a_heartbeat_applies_to_all_running_executions_of_the_owner(ledger: Ledger) -> None:
-    """Executions of other owners, pending and terminal ones are unchanged."""
-    own, stopping, foreign, pending, ended = planned(ledger, 1, 2, 3, 4, 5)
-    for execution, owner in ((own, "a"), (stopping, "a"), (foreign, "b")):
-        ledger.executions.claim(execution.id, owner, NOON)
-    ledger.executions.request_stop(stopping.id, NOON)
-    ended = finished(ledger, ended)
-    ledger.record_daemon("a", LATER, True, "host", 17)
-    heartbeats = [ledger.executions.get(execution.id).heartbeat for execution in (own, stopping, foreign, pending)]
-    assert heartbeats == [LATER, LATER, NOON, None]
-    assert ledger.executions.get(ended.id) == ended
 
 
 def test_daemons_are_recorded_and_removed(ledger: Ledger) -> None:
@@ -67,7 +55,7 @@ def test_old_executions_and_unused_snapshots_are_deleted(
     assert ledger.snapshot(SETTINGS.digest) == SETTINGS
     for execution in old[5:]:
         ledger.executions.claim(execution.id, "a", NOON)
-        ledger.executions.finish(execution.id, "a", Execution.failed("reason"), LATER)
+        ledger.executions.finish(Claim(execution.id, "a", 1), Execution.failed("reason"), LATER)
     assert ledger.delete_ended(NOON + 100 * HOUR) == 3
     assert ledger.snapshot(OTHER_SETTINGS.digest) == OTHER_SETTINGS
     with golden.raises(LedgerError):

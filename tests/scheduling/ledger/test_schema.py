@@ -5,12 +5,12 @@ from __future__ import annotations
 from threading import Barrier, Thread
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, text, update
 
 from runner.errors import LedgerError
 from runner.scheduling.ledger import Ledger, schema
 from tests.golden import Golden
-from tests.scheduling.ledger.ledger_samples import BUSY
+from tests.scheduling.ledger.ledger_samples import BUSY, planned
 
 
 def test_tables_are_created_by_one_of_several_processes(ledger_url: str) -> None:
@@ -36,6 +36,20 @@ def test_tables_of_a_later_version_are_refused(ledger: Ledger, ledger_url: str, 
         connection.execute(update(schema.ledger).values(version=schema.VERSION + 1))
     with Ledger(ledger_url, BUSY) as other, golden.raises(LedgerError):
         other.schedules.all()
+
+
+def test_tables_of_an_earlier_version_are_migrated(ledger: Ledger, ledger_url: str) -> None:
+    """Executions remain, with the default values of new columns."""
+    (execution,) = planned(ledger, 1)
+    with ledger.database.writing() as connection:
+        connection.execute(update(schema.ledger).values(version=1))
+        for column in (column for columns in schema.ADDED.values() for column in columns):
+            connection.execute(text(f"ALTER TABLE executions DROP COLUMN {column.name}"))
+    for _ in range(2):
+        with Ledger(ledger_url, BUSY) as migrated:
+            assert migrated.executions.get(execution.id) == execution
+    with ledger.database.reading() as connection:
+        assert connection.execute(select(schema.ledger.c.version)).scalar_one() == schema.VERSION
 
 
 @pytest.mark.parametrize(("value", "stored"), [("a\0b", "a\\x00b"), ("\udc80", "\\udc80"), ("", None), (None, None)])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.domain.executions import HOUR, Execution, Status
-from runner.domain.schedules import ExecutionRecord, ScheduledTime, ScheduleStatus
+from runner.domain.schedules import Claim, ExecutionRecord, ScheduledTime, ScheduleStatus
 from runner.errors import LedgerError, ScheduleExists, UnknownSchedule
 from runner.scheduling.ledger import Ledger
 from tests.golden import Golden
@@ -198,8 +198,8 @@ def test_an_execution_is_claimed_and_finished_once(ledger: Ledger) -> None:
     )
     assert ledger.executions.running("other") == []
     result = Execution("CompletedWithViolations: …", status=Status.COMPLETED_WITH_VIOLATIONS, directory="o/ü")
-    assert not ledger.executions.finish(execution.id, "b", result, LATER, 2**40)
-    assert ledger.executions.finish(execution.id, "a", result, LATER, 2**40)
+    assert not ledger.executions.finish(Claim(execution.id, "b", 1), result, LATER, 2**40)
+    assert ledger.executions.finish(Claim(execution.id, "a", 1), result, LATER, 2**40)
     assert ledger.executions.get(execution.id) == replace(
         claimed,
         status=Status.COMPLETED_WITH_VIOLATIONS,
@@ -209,7 +209,7 @@ def test_an_execution_is_claimed_and_finished_once(ledger: Ledger) -> None:
         output="o/ü",
         peak_memory=2**40,
     )
-    assert not ledger.executions.finish(execution.id, "a", result, LATER)
+    assert not ledger.executions.finish(Claim(execution.id, "a", 1), result, LATER)
     assert ledger.executions.running() == []
 
 
@@ -222,12 +222,12 @@ def test_a_stop_request_applies_to_executions_in_progress(ledger: Ledger) -> Non
     assert ledger.executions.request_stop(one.id, LATER)
     assert not ledger.executions.request_stop(one.id, LATER)
     assert (ledger.executions.get(one.id).status, ledger.executions.get(one.id).modified) == (Status.STOPPING, LATER)
-    assert not ledger.executions.release(one.id, "a", LATER)
+    assert not ledger.executions.release(Claim(one.id, "a", 1), LATER)
     assert ledger.executions.request_stop_of_all("other", LATER) == 0
     assert ledger.executions.request_stop_of_all("watch", LATER) == 1
     assert [execution.status for execution in ledger.executions.running()] == [Status.STOPPING, Status.STOPPING]
     for execution in (one, two):
-        assert ledger.executions.finish(execution.id, "a", Execution.stopped("on request"), LATER)
+        assert ledger.executions.finish(Claim(execution.id, "a", 1), Execution.stopped("on request"), LATER)
     assert not ledger.executions.request_stop(two.id, LATER)
     assert ledger.executions.get(three.id) == three
 
@@ -236,14 +236,48 @@ def test_a_released_execution_is_pending_again(ledger: Ledger) -> None:
     """Only its owner can release it; attempts are counted."""
     (execution,) = planned(ledger, 1)
     ledger.executions.claim(execution.id, "a", SOON)
-    assert not ledger.executions.release(execution.id, "b", LATER)
-    assert ledger.executions.release(execution.id, "a", LATER)
-    assert not ledger.executions.release(execution.id, "a", LATER)
+    assert not ledger.executions.release(Claim(execution.id, "b", 1), LATER)
+    assert ledger.executions.release(Claim(execution.id, "a", 1), LATER)
+    assert not ledger.executions.release(Claim(execution.id, "a", 1), LATER)
     back = ledger.executions.get(execution.id)
     assert (back.status, back.attempts, back.owner, back.modified) == (Status.PENDING, 1, "a", LATER)
     assert ledger.executions.claim(execution.id, "b", LATER)
     claimed = ledger.executions.get(execution.id)
     assert (claimed.attempts, claimed.owner, claimed.started, claimed.heartbeat) == (2, "b", LATER, LATER)
+
+
+def test_a_heartbeat_applies_to_the_claims_of_running_executions(ledger: Ledger) -> None:
+    """Claims of other owners, earlier claims, and those of pending and terminal executions are not valid any more."""
+    own, stopping, foreign, pending, ended, overtaken = planned(ledger, 1, 2, 3, 4, 5, 6)
+    for execution, owner in ((own, "a"), (stopping, "a"), (foreign, "b")):
+        ledger.executions.claim(execution.id, owner, NOON)
+    ledger.executions.request_stop(stopping.id, NOON)
+    ended = finished(ledger, ended)
+    for _ in range(2):
+        claim = ledger.executions.claim(overtaken.id, "a", NOON)
+        assert claim
+        assert ledger.executions.release(claim, NOON, lost=True)
+    ledger.executions.claim(overtaken.id, "a", NOON)
+    claims = [Claim(execution.id, "a", 1) for execution in (own, stopping, foreign, pending, ended, overtaken)]
+    assert ledger.executions.record_heartbeats(claims, LATER) == set(claims[:2])
+    heartbeats = [ledger.executions.get(execution.id).heartbeat for execution in (own, stopping, foreign, pending)]
+    assert heartbeats == [LATER, LATER, NOON, None]
+    assert ledger.executions.get(ended.id) == ended
+    assert ledger.executions.get(overtaken.id).losses == 2
+    assert ledger.executions.record_heartbeats([], LATER) == set()
+
+
+def test_an_earlier_claim_of_the_same_owner_has_no_effect(ledger: Ledger) -> None:
+    """A process that was overtaken can neither finish nor release the execution."""
+    (execution,) = planned(ledger, 1)
+    earlier = ledger.executions.claim(execution.id, "a", SOON)
+    assert earlier == Claim(execution.id, "a", 1)
+    assert ledger.executions.release(earlier, SOON)
+    later = ledger.executions.claim(execution.id, "a", SOON)
+    assert later == Claim(execution.id, "a", 2) == ledger.executions.get(execution.id).claim
+    assert not ledger.executions.finish(earlier, Execution("done"), LATER)
+    assert not ledger.executions.release(earlier, LATER)
+    assert ledger.executions.finish(later, Execution("done"), LATER)
 
 
 def test_only_pending_executions_are_skipped(ledger: Ledger) -> None:
@@ -275,7 +309,7 @@ def test_texts_are_cut_and_escaped(ledger: Ledger) -> None:
     (execution,) = planned(ledger, 1)
     ledger.executions.claim(execution.id, "a", SOON)
     result = Execution("ü" * 2000, status=Status.FAILED, directory="o" * 2000, failure_reason="a\0b\udc80")
-    assert ledger.executions.finish(execution.id, "a", result, LATER)
+    assert ledger.executions.finish(Claim(execution.id, "a", 1), result, LATER)
     stored = ledger.executions.get(execution.id)
     assert stored.exit_message == "ü" * 1024
     assert stored.failure_reason == "a\\x00b\\udc80"
