@@ -52,7 +52,7 @@ def snippet(value: object) -> str:
     >>> snippet("x" * 200)[-5:]
     'xxxx…'
     """
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = value[: 4 * SNIPPET_CHARACTERS + 4].decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: SNIPPET_CHARACTERS + 1])
     return text if len(text) <= SNIPPET_CHARACTERS else text[: SNIPPET_CHARACTERS - 1] + "…"
 
@@ -530,7 +530,7 @@ REJECTIONS = {
     "score_not_found": "data.score finds nothing, or no number.",
     "score_count": "The number of scores differs from the number of outputs.",
     "not_finite": "A value is NaN or Infinity.",
-    "too_long": "The line is longer than 32 MiB.",
+    "too_long": "The line is longer than 32 MiB, or contains more than 2,097,152 values.",
     "not_a_manifest": "The file is not a manifest of a batch transform.",
     "not_ground_truth": "The line is not a ground truth record.",
     "ground_truth": "The label in a ground truth record cannot be read.",

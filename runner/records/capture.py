@@ -15,16 +15,19 @@ import orjson
 from runner.domain.executions import utc
 from runner.domain.records import Event, Payload
 from runner.errors import RecordError, snippet
+from runner.records.payloads import check_count
 
 CLOUDEVENT_PREFIX = "ce-"
 """Prefix of the names of CloudEvents attributes in HTTP headers."""
+MAX_ID_CHARACTERS = 1_024
+"""Maximum number of characters in an id of an event."""
 
 
 def decode(line: bytes) -> Event:
     """Return the event of a capture line; a request or response that was not captured is None.
 
     Raises:
-        RecordError: `not_json` or `not_a_capture`, with the invalid value.
+        RecordError: `not_json`, `too_long` or `not_a_capture`, with the invalid value.
     """
     document = parse_json(line)
     capture = member(document, "captureData", dict)
@@ -34,8 +37,8 @@ def decode(line: bytes) -> Event:
     except ValueError as error:
         raise RecordError("not_a_capture", f"eventMetadata.inferenceTime: {error}") from error
     return Event(
-        event_id=member(metadata, "eventId", str),
-        inference_id=member(metadata, "inferenceId", str) if "inferenceId" in metadata else None,
+        event_id=_id(metadata, "eventId"),
+        inference_id=_id(metadata, "inferenceId") if "inferenceId" in metadata else None,
         at=at,
         input=_decode_side(capture, "endpointInput"),
         output=_decode_side(capture, "endpointOutput"),
@@ -70,8 +73,9 @@ def parse_json(line: bytes) -> Any:
     Commas at the end of the line are accepted, and also unescaped tabs and carriage returns in strings.
 
     Raises:
-        RecordError: `not_json`.
+        RecordError: `not_json` or `too_long`.
     """
+    check_count(line)
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -91,6 +95,18 @@ def member(document: Any, key: str, kind: type, reason: str = "not_a_capture") -
         expected = "a string" if kind is str else "an object"
         raise RecordError(reason, f"{key} should be {expected}, got {snippet(value)}")
     return value
+
+
+def _id(metadata: dict[str, Any], key: str) -> str:
+    id_: str = member(metadata, key, str)
+    _check_id(key, id_)
+    return id_
+
+
+def _check_id(key: str, id_: str) -> None:
+    """Check the length of an id, which each record of the event repeats."""
+    if len(id_) > MAX_ID_CHARACTERS:
+        raise RecordError("not_a_capture", f"{key} has more than {MAX_ID_CHARACTERS:,} characters: {snippet(id_)}")
 
 
 def _decode_side(capture: dict[str, Any], name: str) -> Payload | None:
@@ -138,8 +154,9 @@ def decode_cloudevent(line: bytes) -> Side:
     The names of attributes are those of a structured event (`id`) or of HTTP headers (`ce-id`).
 
     Raises:
-        RecordError: `not_json` or `not_a_capture`.
+        RecordError: `not_json`, `too_long` or `not_a_capture`.
     """
+    check_count(line)
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -150,6 +167,7 @@ def decode_cloudevent(line: bytes) -> Side:
     id_, type_, at = (_string(attributes, key) for key in ("id", "type", "time"))
     if not type_.endswith((".request", ".response")):
         raise RecordError("not_a_capture", f"type should end in .request or .response, got {snippet(type_)}")
+    _check_id("id", id_)
     return Side(id_, type_.endswith(".request"), at, _payload(attributes))
 
 

@@ -47,6 +47,8 @@ It is less than 2**31, so that other lines may contain larger values than the sa
 """
 MAX_VALUES = 512
 """Maximum number of values in a pattern; with more values, this reader is slower than the reference reader."""
+MAX_PATTERN_BYTES = 2**16
+"""Maximum size in bytes of a line from which a pattern is inferred; longer lines have too many values."""
 LONGEST_ID = 256
 """Maximum length of an id in bytes."""
 REST = ("rest", "more")
@@ -223,7 +225,7 @@ class LinePattern:
 def infer_pattern(lines: Iterable[bytes], fields: Fields, window: Window) -> LinePattern | None:
     """Return the pattern of the first usable line that has one, None if there is none.
 
-    A usable line is valid and in the window. The pattern is extended to all usable lines with the same structure.
+    A usable line is short, valid and in the window. The pattern is extended to all usable lines of the same structure.
     """
     if not _by_structure(fields):
         return None
@@ -282,6 +284,8 @@ def _leaves(tree: Any) -> Iterator[Span]:
 
 
 def _is_usable(line: bytes, fields: Fields, window: Window) -> bool:
+    if len(line) > MAX_PATTERN_BYTES:
+        return False
     try:
         event = capture.decode(line)
         return event.at in window and bool(event_records(0, event, fields))

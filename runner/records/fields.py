@@ -288,7 +288,7 @@ class Fields:
             raise self._not_found(found, document, "a list of values per feature")
         if len({len(column) for column in columns}) > 1:
             lengths = [len(column) for column in columns]
-            raise RecordError("row_count", f"the columns have different lengths, {lengths}: {_json(document)}")
+            raise RecordError("row_count", f"the columns have different lengths, {snippet(lengths)}: {_json(document)}")
         return [list(row) for row in zip(*columns, strict=True)]
 
     def _in_order(self, columns: dict[str, Any]) -> list[Any]:

@@ -21,6 +21,8 @@ Scalar = str | int | float | bool | None
 
 BLANK = " \t\r\n"
 """White space characters of JSON."""
+MAX_VALUES = 2**21
+"""Maximum number of values in a captured line or payload, counted as its commas, line ends and opening brackets."""
 
 _CELL = re.compile(r'[ \t]*"((?:[^"]++|"")*+)"[ \t\r]*(,|\n|\Z)|(?![ \t]*")([^,\n]*+)(,|\n|\Z)')
 """A cell of a CSV with its delimiter: groups 1 and 2 if it is quoted, groups 3 and 4 otherwise."""
@@ -50,9 +52,21 @@ def parse_payload(payload: Payload, configured: Format) -> Body:
     """Return the parsed body of a payload in the configured format, unless the encoding implies another one.
 
     Raises:
-        RecordError: `encoding`, `payload` or `not_finite`.
+        RecordError: `encoding`, `too_long`, `payload` or `not_finite`.
     """
-    return parse_body(body_text(payload), body_format(payload, configured))
+    text = body_text(payload)
+    check_count(text.encode("utf-8", "replace"))
+    return parse_body(text, body_format(payload, configured))
+
+
+def check_count(data: bytes) -> None:
+    """Check the number of values in a line or payload before it is parsed: a parsed value can need 30 times its bytes.
+
+    Raises:
+        RecordError: `too_long`, for more than `MAX_VALUES` values.
+    """
+    if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"\n", b"[", b"{"))) > MAX_VALUES:
+        raise RecordError("too_long", f"contains more than {MAX_VALUES:,} values: {snippet(data)}")
 
 
 def body_text(payload: Payload) -> str:

@@ -35,6 +35,10 @@ ORIGIN: dict[str, pl.DataType] = {
 }
 """Columns of a record's origin, with their types: line in its file, row in its payload, ids and time of its event."""
 EVENT_COLUMNS = ("event_id", "inference_id", "at")
+MAX_COLUMNS = 2**14
+"""Maximum number of features of a record, and maximum number of its scores."""
+BLOCK_VALUES = 2**20
+"""Number of values that are collected before they become tables."""
 
 
 class Record(NamedTuple):
@@ -99,22 +103,38 @@ class SchemaCounter:
 
     def add(self, part: Part) -> None:
         """Count the records of a table."""
-        self.widths[part.width] += part.frame.height
-        if part.scores:
-            self.scores[part.scores] += part.frame.height
+        self.add_shape(part.width, part.scores, part.frame.height)
         for column in part.frame:
             if ":" in column.name:
                 self.kinds[part.width, column.name] += len(column) - column.null_count()
 
-    def schema(self, fields: Fields) -> Schema:
-        """Return the schema of most records; `data.headers` defines the number of features if it is not null."""
+    def add_shape(self, width: int, scores: int, count: int) -> None:
+        """Count records with these numbers of features and scores, but not their values."""
+        self.widths[width] += count
+        if scores:
+            self.scores[scores] += count
+
+    def add_kinds(self, record: Record) -> None:
+        """Count the values of a record by kind."""
+        width = len(record.values)
+        for d, value in enumerate(record.values):
+            if value is not None:
+                self.kinds[width, f"{d}:{KINDS[type(value)]}"] += 1
+
+    def shape(self, fields: Fields) -> tuple[int, int]:
+        """Return the numbers of features and scores of most records; `data.headers` defines the number of features."""
         width = len(fields.headers) if fields.headers else _majority(self.widths) or 0
+        return width, _majority(self.scores) or 0
+
+    def schema(self, fields: Fields) -> Schema:
+        """Return the schema of most records."""
+        width, scores = self.shape(fields)
         kinds: list[Counter[str]] = [Counter() for _ in range(width)]
         for (counted_width, column), count in self.kinds.items():
             d, _, kind = column.partition(":")
             if counted_width == width and count:
                 kinds[int(d)][kind] += count
-        return Schema(fields, tuple(map(_majority, kinds)), _majority(self.scores) or 0)
+        return Schema(fields, tuple(map(_majority, kinds)), scores)
 
 
 def event_records(line: int, event: Event, fields: Fields) -> list[Record]:
@@ -134,27 +154,59 @@ def event_records(line: int, event: Event, fields: Fields) -> list[Record]:
     return [Record(line, i, *origin, values, row_scores) for i, (values, row_scores) in pairs]
 
 
-def parts(rows: Iterable[Record]) -> Iterator[Part]:
-    """Yield one table of rows for each combination of number of features and number of scores."""
+def shape_problem(record: Record) -> tuple[str, str] | None:
+    """Return the rejection reason and the message for a record with too many features or scores, else None."""
+    for count, noun, reason in (
+        (len(record.values), "feature", "feature_count"),
+        (len(record.scores), "score", "score_count"),
+    ):
+        if count > MAX_COLUMNS:
+            return reason, _too_many(count, noun)
+    return None
+
+
+def blocks(rows: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield the rows in lists of about `BLOCK_VALUES` values."""
+    block: list[Record] = []
+    count = 0
+    for row in rows:
+        block.append(row)
+        count += len(ORIGIN) + len(row.values) + len(row.scores)
+        if count >= BLOCK_VALUES:
+            yield block
+            block, count = [], 0
+    if block:
+        yield block
+
+
+def by_shape(rows: Iterable[Record]) -> Iterable[list[Record]]:
+    """Return the rows in one list for each combination of number of features and number of scores."""
     groups: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
     for row in rows:
         groups[len(row.values), len(row.scores)].append(row)
-    for (width, count), group in groups.items():
-        origin = dict(zip(ORIGIN, zip(*(row[:5] for row in group), strict=True), strict=True))
-        columns = [pl.Series(name, values, dtype=ORIGIN[name]) for name, values in origin.items()]
-        for d, values in enumerate(zip(*(row.values for row in group), strict=True)):
-            columns += _feature_columns(d, values)
-        for i, scores in enumerate(zip(*(row.scores for row in group), strict=True)):
-            columns.append(pl.Series(f"score{i}", scores, dtype=pl.Float64))
-        yield Part(width, count, pl.DataFrame(columns))
+    return groups.values()
+
+
+def part(rows: Sequence[Record]) -> Part:
+    """Return the table of rows with the same numbers of features and scores."""
+    origin = dict(zip(ORIGIN, zip(*(row[:5] for row in rows), strict=True), strict=True))
+    columns = [pl.Series(name, values, dtype=ORIGIN[name]) for name, values in origin.items()]
+    for d, values in enumerate(zip(*(row.values for row in rows), strict=True)):
+        columns += _feature_columns(d, values)
+    for i, scores in enumerate(zip(*(row.scores for row in rows), strict=True)):
+        columns.append(pl.Series(f"score{i}", scores, dtype=pl.Float64))
+    return Part(len(rows[0].values), len(rows[0].scores), pl.DataFrame(columns))
 
 
 def table_part(features: pl.DataFrame) -> Part:
     """Return a part from records that already are a table, such as the content of a Parquet file.
 
     Raises:
-        RecordError: `feature_type`, if a column contains neither numbers, strings nor booleans.
+        RecordError: `feature_type`, if a column contains neither numbers, strings nor booleans; `feature_count`, if
+            there are too many columns.
     """
+    if features.width > MAX_COLUMNS:
+        raise RecordError("feature_count", _too_many(features.width, "feature"))
     height = features.height
     lines = pl.int_range(1, height + 1, dtype=pl.UInt32, eager=True).alias("line")
     columns = [lines, pl.zeros(height, dtype=pl.UInt32, eager=True).alias("row")]
@@ -194,15 +246,24 @@ def misfits(frame: pl.LazyFrame, width: int, scores: int, schema: Schema) -> Ite
             return
         frame = frame.filter(pl.any_horizontal(pl.col(unexpected).is_not_null()))
     columns = [name for name in names if ":" in name]
-    for record in frame.collect().iter_rows(named=True):
+    for row in frame.collect().iter_rows(named=True):
         values: list[Scalar] = [None] * width
         for name in columns:
-            if record[name] is not None:
-                values[int(name.partition(":")[0])] = record[name]
-        reason, problem = schema.problem(values, scores)
-        position = "" if record["event_id"] is None else f"row {record['row']} of the payload: "
-        text = snippet(orjson.dumps(values))
-        yield Rejection(record["file"], record["line"], reason, f"{position}{problem}", text)
+            if row[name] is not None:
+                values[int(name.partition(":")[0])] = row[name]
+        record = Record(**{name: row[name] for name in ORIGIN}, values=values)
+        yield record_rejection(row["file"], record, schema.problem(values, scores))
+
+
+def record_rejection(file: str, record: Record, problem: tuple[str, str]) -> Rejection:
+    """Return the rejection of a record for a reason and a message."""
+    position = "" if record.event_id is None else f"row {record.row} of the payload: "
+    text = snippet(orjson.dumps(record.values))
+    return Rejection(file, record.line, problem[0], f"{position}{problem[1]}", text)
+
+
+def _too_many(count: int, noun: str) -> str:
+    return f"{plural(count, noun)}, but a record can have at most {MAX_COLUMNS:,}"
 
 
 def _majority(counts: Counter[Key]) -> Key | None:

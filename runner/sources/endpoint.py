@@ -21,7 +21,7 @@ from runner.drift import performance
 from runner.drift.performance import Quality
 from runner.errors import RecordError, snippet
 from runner.records import capture, fast_reader, ground_truth
-from runner.records.fast_reader import LinePattern
+from runner.records.fast_reader import MAX_PATTERN_BYTES, LinePattern
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar
 from runner.records.tables import Record, event_records
@@ -66,19 +66,19 @@ class CaptureFile:
             if pattern is None:
                 break
             pending = self._read_pattern(pattern, pending, collector)
-        self._read_lines(self._lines(pending), collector)
+        collector.add_records(self.name, self._rows(self._lines(pending), collector))
 
     def _infer_pattern(self, pending: NDArray[np.uint32] | None, min_lines: int) -> LinePattern | None:
         """Return a pattern of the pending lines, None if there is none or there are fewer than `min_lines` lines."""
         if pending is not None and len(pending) < min_lines:
             return None
-        sample = [line.data for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
+        sample = [line.data[: MAX_PATTERN_BYTES + 1] for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
         if pending is None and self._estimated_lines(sample) < min_lines:
             return None
         return fast_reader.infer_pattern(sample, self.fields, self.window)
 
     def _estimated_lines(self, sample: list[bytes]) -> float:
-        """Return the approximate number of lines in the file."""
+        """Return the approximate number of lines in the file; too many if the sample contains truncated lines."""
         return self.path.stat().st_size * len(sample) / max(1, sum(map(len, sample)))
 
     def _lines(self, pending: NDArray[np.uint32] | None) -> Iterator[Line]:
@@ -99,8 +99,10 @@ class CaptureFile:
         self, pattern: LinePattern, pending: NDArray[np.uint32] | None, collector: RecordCollector
     ) -> NDArray[np.uint32]:
         """Collect the pending lines that fit a pattern; return the numbers of the other pending lines."""
-        remaining = []
-        for lines in _blocks(self.path, pattern):
+        lines_to_skip = self._leading_long_lines()
+        skipped = np.arange(1, lines_to_skip + 1, dtype=np.uint32)
+        remaining = [skipped if pending is None else skipped[np.isin(skipped, pending)]]
+        for lines in _blocks(self.path, pattern, lines_to_skip):
             block = lines if pending is None else lines.filter(np.isin(lines["line"].to_numpy(), pending))
             remaining.append(block["line"].filter(~block["fits"]).to_numpy())
             fitting = _where(block, block["fits"])
@@ -113,10 +115,10 @@ class CaptureFile:
                 collector.add(self.name, pattern.part(traffic, r))
         return np.concatenate(remaining)
 
-    def _read_lines(self, lines: Iterable[Line], collector: RecordCollector) -> None:
-        iterator = iter(lines)
-        while block := list(itertools.islice(iterator, BLOCK_ROWS)):
-            collector.add_records(self.name, self._rows(block, collector))
+    def _leading_long_lines(self) -> int:
+        """Return the number of long lines before the first short one: polars allocates columns for all their commas."""
+        lines = storage.read_lines(self.path, self.name)
+        return sum(1 for _ in itertools.takewhile(lambda line: len(line.data) > MAX_PATTERN_BYTES, lines))
 
     def _rows(self, lines: Iterable[Line], collector: RecordCollector) -> Iterator[Record]:
         for line in lines:
@@ -143,8 +145,11 @@ class CaptureFile:
             collector.events += 1
 
 
-def _blocks(path: Path, pattern: LinePattern) -> Iterator[pl.DataFrame]:
-    """Yield tables of the lines of a file: their numbers, their values, and whether they fit the pattern."""
+def _blocks(path: Path, pattern: LinePattern, skip: int) -> Iterator[pl.DataFrame]:
+    """Yield tables of the lines of a file: their numbers, their values, and whether they fit the pattern.
+
+    The first `skip` lines are not read.
+    """
     lines = pl.scan_csv(
         path,
         has_header=False,
@@ -158,7 +163,8 @@ def _blocks(path: Path, pattern: LinePattern) -> Iterator[pl.DataFrame]:
         glob=False,
         encoding="utf8-lossy",
         row_index_name="line",
-        row_index_offset=1,
+        row_index_offset=skip + 1,
+        skip_lines=skip,
     ).select("line", *pattern.columns())
     batches: list[pl.DataFrame] = []
     for batch in lines.collect_batches(engine="streaming", maintain_order=True):

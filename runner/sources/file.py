@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from runner.sources.source import RecordCollector
 from runner.storage import File
 from runner.types import NO_OTHER_KEYS, Location
 
-BLOCK_ROWS = 2**14
-"""Number of records that are read before they are collected as a table."""
 SAVED = "features"
 """Column of the features in tables that `stage=capture` saves."""
 
@@ -50,9 +47,7 @@ class DataFile:
         if self.data.dataset_type == "application/x-parquet":
             self._read_parquet(collector)
             return
-        rows = self._rows(collector, self.data.dataset_type)
-        while block := list(itertools.islice(rows, BLOCK_ROWS)):
-            collector.add_records(self.name, block)
+        collector.add_records(self.name, self._rows(collector, self.data.dataset_type))
 
     @property
     def _label(self) -> str | None:

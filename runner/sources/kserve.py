@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -24,8 +23,6 @@ from runner.types import Location
 
 REQUEST, RESPONSE = True, False
 BOTH_SIDES = 2
-BLOCK_ROWS = 2**14
-"""Number of records of a file that are collected before they become a table."""
 _Pair = dict[bool, tuple[Line, Side]]
 
 
@@ -51,14 +48,9 @@ class KserveSource:
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
         """Collect the invocations whose request is in the window, with their responses if there are any."""
-        rows_by_file: defaultdict[str, list[Record]] = defaultdict(list)
         for pair in _pairs(files, collector):
             line, _ = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
-            rows_by_file[line.file] += _rows(pair, window, data.fields, collector)
-            if len(rows_by_file[line.file]) >= BLOCK_ROWS:
-                collector.add_records(line.file, rows_by_file.pop(line.file))
-        for file, rows in rows_by_file.items():
-            collector.add_records(file, rows)
+            collector.add_records(line.file, _rows(pair, window, data.fields, collector))
 
 
 def _pairs(files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]:

@@ -7,12 +7,15 @@ Array letter: N records.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
+from os import SEEK_END
 from pathlib import Path
 from typing import IO, Protocol, Self
 
@@ -27,7 +30,21 @@ from runner.errors import NoData, NoValidRecords, RecordError, TooManyRejected, 
 from runner.explain.masking import GOLDEN_RATIO, hash_rows, mix_bits
 from runner.protocols import Track
 from runner.records.fields import Fields
-from runner.records.tables import ORIGIN, Part, Record, Schema, SchemaCounter, fitting, misfits, parts
+from runner.records.tables import (
+    BLOCK_VALUES,
+    ORIGIN,
+    Part,
+    Record,
+    Schema,
+    SchemaCounter,
+    blocks,
+    by_shape,
+    fitting,
+    misfits,
+    part,
+    record_rejection,
+    shape_problem,
+)
 from runner.sources.data import Data
 from runner.storage import File
 
@@ -35,6 +52,10 @@ MEMORY_BYTES = 600 * 2**20
 """Maximum size in bytes of the records in memory."""
 REJECTION_BYTES = 2**23
 """Maximum size in bytes of the rejections in memory."""
+BUFFER_BYTES = 2**25
+"""Maximum size in bytes of the buffered records in memory."""
+COLUMN_BYTES = 600
+"""Approximate size in bytes of a column without its values."""
 
 
 def sampled(captured: Captured, size: int | None) -> Captured:
@@ -71,6 +92,35 @@ def _occurrences(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return occurrences_N
 
 
+class RecordBuffer:
+    """Records as JSON Lines, in a temporary file if there are many.
+
+    A table has at least as many rows as columns, because a column without rows costs as much as 100 values. Other
+    records wait here until the schema is known.
+    """
+
+    def __init__(self) -> None:
+        self._lines: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=BUFFER_BYTES)  # noqa: SIM115  closed in close
+
+    def close(self) -> None:
+        """Delete the records."""
+        self._lines.close()
+
+    def add(self, file: str, rows: Iterable[Record]) -> None:
+        """Add records of one file."""
+        for row in rows:
+            self._lines.write(orjson.dumps([file, *row], option=orjson.OPT_APPEND_NEWLINE))
+
+    def __iter__(self) -> Iterator[tuple[str, Record]]:
+        """Yield all records in their order, with their files."""
+        self._lines.seek(0)
+        for line in self._lines:
+            file, number, row, event_id, inference_id, at, values, scores = orjson.loads(line)
+            at = None if at is None else datetime.fromisoformat(at)
+            yield file, Record(number, row, event_id, inference_id, at, values, scores)
+        self._lines.seek(0, SEEK_END)
+
+
 class RecordCollector:
     """A collector of the records and rejections of a window or dataset.
 
@@ -93,6 +143,7 @@ class RecordCollector:
         self._counter = SchemaCounter()
         self._in_memory: defaultdict[tuple[int, int], list[pl.DataFrame]] = defaultdict(list)
         self._on_disk: defaultdict[tuple[int, int], list[Path]] = defaultdict(list)
+        self._buffer = RecordBuffer()
         self._bytes = 0
         self._folder: Path | None = None
         self._rejected: Counter[str] = Counter()
@@ -104,22 +155,40 @@ class RecordCollector:
 
     def __exit__(self, *_: object) -> None:
         self._rejections.close()
+        self._buffer.close()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, file: str, part: Part) -> None:
         """Add a table of records of one file."""
         self._counter.add(part)
-        frame = part.frame.with_columns(pl.lit(file, pl.Categorical).alias("file"))
+        self._store(pl.lit(file, pl.Categorical).alias("file"), part)
+
+    def _store(self, file: pl.Expr | pl.Series, part: Part) -> None:
+        frame = part.frame.with_columns(file)
         self._in_memory[part.width, part.scores].append(frame)
-        self._bytes += int(frame.estimated_size())
+        self._bytes += int(frame.estimated_size()) + COLUMN_BYTES * frame.width
         if self._bytes > self._memory_bytes:
             self._move_to_disk()
 
     def add_records(self, file: str, rows: Iterable[Record]) -> None:
         """Add records of one file."""
-        for part in parts(rows):
-            self.add(file, part)
+        for block in blocks(self._supported(file, rows)):
+            for group in by_shape(block):
+                width, scores = _shape(group[0])
+                if len(group) >= width + scores:
+                    self.add(file, part(group))
+                else:
+                    self._counter.add_shape(width, scores, len(group))
+                    self._buffer.add(file, group)
+
+    def _supported(self, file: str, rows: Iterable[Record]) -> Iterator[Record]:
+        """Yield the rows without those that have too many features or scores, which are rejected."""
+        for row in rows:
+            if problem := shape_problem(row):
+                self.reject(record_rejection(file, row, problem))
+            else:
+                yield row
 
     def reject(self, rejection: Rejection) -> None:
         """Count and store the rejection of a line or record."""
@@ -135,7 +204,7 @@ class RecordCollector:
 
     def captured(self, files: Sequence[str]) -> Captured:
         """Return the records that fit the schema of most records; the others are rejected."""
-        schema = self._counter.schema(self._fields)
+        schema = self._schema()
         tables = []
         for (width, scores), frame in self._frames():
             for rejection in misfits(frame, width, scores, schema):
@@ -157,6 +226,26 @@ class RecordCollector:
             rejections=self._rejections,
         )
 
+    def _schema(self) -> Schema:
+        """Return the schema of most records, after adding the buffered ones: as tables if their shape is the schema's.
+
+        The others are rejected.
+        """
+        width, scores = self._counter.shape(self._fields)
+        for _, row in self._buffer:
+            if len(row.values) == width:
+                self._counter.add_kinds(row)
+        for count in {0, scores}:
+            found = (pair for pair in self._buffer if _shape(pair[1]) == (width, count))
+            while block := list(itertools.islice(found, BLOCK_VALUES // (len(ORIGIN) + width + count))):
+                files, rows = zip(*block, strict=True)
+                self._store(pl.Series("file", files, dtype=pl.Categorical), part(rows))
+        schema = self._counter.schema(self._fields)
+        for file, row in self._buffer:
+            if _shape(row) not in {(width, 0), (width, scores)}:
+                self.reject(record_rejection(file, row, schema.problem(row.values, len(row.scores))))
+        return schema
+
     def _feature_names(self, schema: Schema) -> tuple[str, ...]:
         names = tuple(self.names or ())
         return names if not self._fields.headers and len(names) == len(schema.kinds) else schema.names
@@ -177,6 +266,10 @@ class RecordCollector:
             self._on_disk[key].append(path)
         self._in_memory.clear()
         self._bytes = 0
+
+
+def _shape(row: Record) -> tuple[int, int]:
+    return len(row.values), len(row.scores)
 
 
 def _empty(names: Sequence[str]) -> pl.LazyFrame:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from runner.domain.records import Event, Payload
 from runner.errors import RecordError
+from runner.records import payloads
 from runner.records.capture import Side, decode, decode_cloudevent, encode, pair_cloudevents
 from runner.records.fields import Fields
 from runner.records.tables import event_records
@@ -345,3 +346,27 @@ def test_any_invalid_cloudevent_is_a_record_error(data: bytes) -> None:
     """Any other content is a record error."""
     with pytest.raises(RecordError):
         decode_cloudevent(data)
+
+
+@pytest.mark.parametrize("decode_line", [decode, decode_cloudevent])
+def test_line_with_too_many_values_is_not_parsed(decode_line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values outside the payloads are limited, too: the whole line is parsed before its payloads."""
+    monkeypatch.setattr(payloads, "MAX_VALUES", 50)
+    with pytest.raises(RecordError) as caught:
+        decode_line(orjson.dumps({"junk": [[]] * 30}))
+    assert caught.value.kind == "too_long"
+
+
+@pytest.mark.parametrize("key", ["eventId", "inferenceId"])
+def test_long_id_is_an_error(key: str, golden: Golden) -> None:
+    """An id is repeated in each record of its event, so its length is limited."""
+    document: dict[str, Any] = orjson.loads(PUBLISHED[0])
+    document["eventMetadata"][key] = "x" * 1_024
+    assert decode(orjson.dumps(document))
+    document["eventMetadata"][key] += "x"
+    with golden.raises(RecordError) as caught:
+        decode(orjson.dumps(document))
+    assert caught.value.kind == "not_a_capture"
+    if key == "eventId":
+        with golden.raises(RecordError):
+            decode_cloudevent(logger_line(id="x" * 1_025))

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 
 from runner.domain.records import Payload
 from runner.errors import RecordError
-from runner.records.payloads import Format, Scalar, body_format, body_text, encoding, parse_body, parse_number
+from runner.records import payloads
+from runner.records.payloads import (
+    Format,
+    Scalar,
+    body_format,
+    body_text,
+    encoding,
+    parse_body,
+    parse_number,
+    parse_payload,
+)
 from tests.golden import Golden
 
 LINES: Format = "application/jsonlines"
@@ -374,3 +384,30 @@ def test_hostile_bodies_are_parsed_in_linear_time(body: str, format_: Format) ->
 def test_hostile_cells_are_parsed_in_linear_time(cell: str) -> None:
     """A long cell that starts like a number is a string."""
     assert documents(f"{cell},1", CSV) == [[cell.strip(), 1]]
+
+
+@pytest.mark.parametrize(
+    ("format_", "values"),
+    [
+        (CSV, "1," * 40 + "1"),
+        (CSV, "1\n" * 40),
+        (CSV, '"a",' * 40 + '"b"'),
+        (LINES, "[" + "1," * 40 + "1]"),
+        (LINES, "[1]\n" * 20),
+        (JSON, "[" + "{}," * 20 + "1]"),
+        (JSON, "[" + "[]," * 20 + "1]"),
+    ],
+)
+@pytest.mark.parametrize("in_base64", [False, True])
+def test_payload_with_too_many_values_is_not_parsed(
+    format_: Format, values: str, in_base64: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of values is limited in each format; a payload with as many values as allowed is parsed."""
+    kind = "BASE64" if in_base64 else "CSV" if format_ == CSV else "JSON"
+    payload = Payload("", base64.b64encode(values.encode()).decode() if in_base64 else values, kind)
+    monkeypatch.setattr(payloads, "MAX_VALUES", 41)
+    assert parse_payload(payload, format_).documents
+    monkeypatch.setattr(payloads, "MAX_VALUES", 39)
+    with pytest.raises(RecordError) as caught:
+        parse_payload(payload, format_)
+    assert caught.value.kind == "too_long"

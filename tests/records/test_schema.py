@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runner.records.fields import Fields
 from runner.records.payloads import Scalar
-from runner.records.tables import KINDS, Record, Schema, SchemaCounter, parts
+from runner.records.tables import KINDS, Record, Schema, SchemaCounter, by_shape, part
 from tests.golden import Golden
 
 ValuesAndScores = tuple[list[Scalar], list[float]]
@@ -35,8 +35,8 @@ def counted(*tables_: Sequence[ValuesAndScores]) -> SchemaCounter:
     """Return the counts of tables of records."""
     counter = SchemaCounter()
     for table in tables_:
-        for part in parts(Record(1, i, None, None, None, *record) for i, record in enumerate(table)):
-            counter.add(part)
+        for group in by_shape(Record(1, i, None, None, None, *record) for i, record in enumerate(table)):
+            counter.add(part(group))
     return counter
 
 

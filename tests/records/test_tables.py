@@ -27,11 +27,14 @@ from runner.records.tables import (
     Record,
     Schema,
     SchemaCounter,
+    by_shape,
     event_records,
     fitting,
     misfits,
-    parts,
     table_part,
+)
+from runner.records.tables import (
+    part as table,
 )
 from tests.golden import Golden
 
@@ -55,6 +58,11 @@ def event(rows: Sequence[Any], scores: Sequence[Any] | None = None) -> Event:
 def rows(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> list[Record]:
     """Return records of invocations, one per line."""
     return [Record(line, 0, "e", None, AT, values, scores) for line, values in enumerate(records, 1)]
+
+
+def parts(records: Iterable[Record]) -> list[Part]:
+    """Return a table for each number of features and scores."""
+    return [table(group) for group in by_shape(records)]
 
 
 def part(*records: Sequence[Scalar], scores: Sequence[float] = ()) -> Part:
@@ -201,12 +209,12 @@ def test_each_kind_of_a_feature_has_a_column(
 def test_parts_have_one_width_and_number_of_scores() -> None:
     """Records with equal numbers of features and scores are one table, in their order."""
     mixed = rows([1], [2, 3], [4]) + rows([5], scores=[0.5]) + rows([6], scores=[0.25, 0.75]) + rows([])
-    found = list(parts(mixed))
+    found = parts(mixed)
     shapes = [(each.width, each.scores, each.frame.height) for each in found]
     assert shapes == [(1, 0, 2), (2, 0, 1), (1, 1, 1), (1, 2, 1), (0, 0, 1)]
     assert found[0].frame["0:number"].to_list() == [1, 4]
     assert value_columns(found[3].frame).to_dicts() == [{"0:number": 6, "score0": 0.25, "score1": 0.75}]
-    assert list(parts([])) == []
+    assert parts([]) == []
 
 
 def test_parts_have_columns_of_the_origin() -> None:

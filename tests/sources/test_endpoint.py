@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import resource
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from runner.records.capture import encode
 from runner.records.fast_reader import LinePattern
 from runner.records.fields import Fields
 from runner.records.ground_truth import GroundTruth
+from runner.records.payloads import Format
 from runner.records.tables import Record
 from runner.sources import endpoint
 from runner.sources.endpoint import CaptureFile, EndpointSource, MergedReader
@@ -432,6 +436,64 @@ def test_wide_lines_have_no_pattern(tmp_path: Path) -> None:
     lines = [line_format.line(rng, i) for i in range(20)]
     assert fast_reader.infer_pattern(lines, line_format.fields, WINDOW) is None
     check_readers_agree(written_file(tmp_path, lines), line_format.fields)
+
+
+def wide_lines(values: int) -> dict[str, tuple[LineFormat, bytes]]:
+    """Return formats by name, each with a capture line that contains about so many values."""
+    numbers = "[" + "1," * values + "1]"
+    bodies: dict[str, tuple[Format, str, str]] = {
+        "features": (LINES, f'{{"features":{numbers}}}', '{"score":1}'),
+        "scores": (LINES, '{"features":[1,2,3,4]}', f'{{"score":{numbers}}}'),
+        "leading zeros": (LINES, f'{{"features":{numbers.replace("1", "01")}}}', '{"score":1}'),
+        "not finite": (LINES, f'{{"features":{numbers[:-1]},NaN]}}', '{"score":1}'),
+        "lists": (LINES, f'{{"features":{numbers.replace("1", "[]")}}}', '{"score":1}'),
+        "JSON": (JSON, f'{{"instances":[{{"features":{numbers}}}]}}', '{"predictions":[{"score":1}]}'),
+        "JSON scores": (JSON, '{"instances":[{"features":[1,2]}]}', f'{{"predictions":[{{"score":{numbers}}}]}}'),
+        "CSV": (CSV, numbers[1:-1], "1"),
+        "empty cells": (CSV, "," * values, "1"),
+        "quoted cells": (CSV, '"a",' * values + '"b"', "1"),
+    }
+    lines = {}
+    for name, (format_, sent, answer) in bodies.items():
+        request, response = (Payload("", text, "CSV" if format_ == CSV else "JSON") for text in (sent, answer))
+        lines[name] = LineFormat(format_), encode(Event("e", WINDOW.start, request, response))
+    return lines
+
+
+def file_with_wide_line(folder: Path, name: str, values: int, position: int) -> tuple[Path, Fields]:
+    """Return a file of 300 usual lines and a wide one, and the locations in them."""
+    usual, wide = wide_lines(values)[name]
+    rng = random.Random(0)
+    lines = [usual.line(rng, i) for i in range(300)]
+    lines.insert(position, wide)
+    return written_file(folder, lines), usual.fields
+
+
+@pytest.mark.parametrize("position", [0, 300])
+@pytest.mark.parametrize("name", wide_lines(1))
+def test_wide_line_is_rejected_at_any_position(name: str, position: int, tmp_path: Path) -> None:
+    """A line with many values is one rejection; both readers return its neighbours as records."""
+    path, fields = file_with_wide_line(tmp_path, name, 40_000, position)
+    check_readers_agree(path, fields)
+    assert read_file(path, fields, FAST)[1] == [position + 1]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("values", [1_000_000, 6_000_000])
+@pytest.mark.parametrize("name", wide_lines(1))
+def test_wide_line_needs_little_memory(name: str, values: int, tmp_path: Path) -> None:
+    """One line of 2 to 30 MB needs less than 300 MiB in either reader."""
+    path, fields = file_with_wide_line(tmp_path, name, values, 0)
+    for min_lines in (FAST, REFERENCE):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            assert pool.submit(peak_of_reading, path, fields, min_lines).result() < 300 * 2**20
+
+
+def peak_of_reading(path: Path, fields: Fields, min_lines: int) -> int:
+    """Return by how many bytes the peak of this process's memory grows while a file is read."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read_file(path, fields, min_lines)
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_large_integers_after_small_ones_are_read(tmp_path: Path) -> None:

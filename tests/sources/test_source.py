@@ -22,7 +22,8 @@ from runner.domain.records import Rejection
 from runner.errors import NO_DATA, NoData, NoValidRecords, ShapwatchError, TooManyRejected
 from runner.protocols import Item
 from runner.records.fields import Fields
-from runner.records.tables import Record
+from runner.records.tables import MAX_COLUMNS, Part, Record, part
+from runner.sources import source
 from runner.sources.dataset import Dataset
 from runner.sources.endpoint import EndpointSource
 from runner.sources.source import RecordCollector, WindowReader, hash_order
@@ -178,10 +179,14 @@ MIXED = [
 ]
 
 
-def mixed_records(memory_bytes: int) -> Collected:
+REPEATED = [(file, [found for found in rows for _ in range(4)]) for file, rows in MIXED]
+"""The same records, each often enough for a table."""
+
+
+def mixed_records(memory_bytes: int, files: Sequence[tuple[str, list[Record]]] = MIXED) -> Collected:
     """Return three files with records that differ in kinds, widths and scores."""
     with RecordCollector(FIELDS, memory_bytes) as collector:
-        for file, rows in MIXED:
+        for file, rows in files:
             collector.events += len(rows)
             collector.add_records(file, rows)
         return collected(collector)
@@ -210,12 +215,12 @@ def test_records_on_disk_are_equal_to_those_in_memory(monkeypatch: pytest.Monkey
     """Records on disk give the same result, and their files are removed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with RecordCollector(FIELDS, memory_bytes=0) as collector:
-        for file, rows in MIXED:
+        for file, rows in REPEATED:
             collector.add_records(file, rows)
-        assert len(list(tmp_path.rglob("*.arrow"))) >= len(MIXED)
-        assert collected(collector)._replace(events=6).rejected == mixed_records(2**28).rejected
+        assert len(list(tmp_path.rglob("*.arrow"))) >= len(REPEATED)
+        assert collected(collector)._replace(events=24).rejected == mixed_records(2**28, REPEATED).rejected
     assert list(tmp_path.iterdir()) == []
-    in_memory, on_disk = mixed_records(2**28), mixed_records(0)
+    in_memory, on_disk = mixed_records(2**28, REPEATED), mixed_records(0, REPEATED)
     assert sorted(map(str, in_memory.rows)) == sorted(map(str, on_disk.rows))
     assert sorted(in_memory.origins) == sorted(on_disk.origins)
     assert sorted(map(str, in_memory.rejections)) == sorted(map(str, on_disk.rejections))
@@ -223,11 +228,43 @@ def test_records_on_disk_are_equal_to_those_in_memory(monkeypatch: pytest.Monkey
 
 def test_records_on_disk_and_in_memory_are_one_table() -> None:
     """Tables on disk and in memory are concatenated, integers and floats to floats."""
-    with RecordCollector(FIELDS, memory_bytes=250) as collector:
+    with RecordCollector(FIELDS, memory_bytes=20_000) as collector:
         for line in range(1, 40):
             collector.add_records("a", [row(line, [line if line % 2 else line + 0.5])])
         result = collected(collector)
     assert sorted(result.rows) == [(line if line % 2 else line + 0.5,) for line in range(1, 40)]
+
+
+def test_single_records_are_collected_as_those_of_tables() -> None:
+    """Records that arrive one by one have no table, but the same types, origins and rejections."""
+    singles = [(file, [found]) for file, rows in REPEATED for found in rows]
+    tables, buffered = mixed_records(2**28, REPEATED), mixed_records(2**28, singles)
+    assert sorted(map(str, buffered.rows)) == sorted(map(str, tables.rows))
+    assert sorted(buffered.origins) == sorted(tables.origins)
+    assert sorted(map(str, buffered.rejections)) == sorted(map(str, tables.rejections))
+    assert buffered.rejected == tables.rejected
+
+
+@pytest.mark.parametrize("count", [MAX_COLUMNS, MAX_COLUMNS + 1])
+def test_wide_records_do_not_become_tables(count: int, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record wider than most, and one beyond the maximum, are rejected without a column per value."""
+    tables: list[int] = []
+
+    def recorded(rows: Sequence[Record]) -> Part:
+        tables.append(len(rows))
+        return part(rows)
+
+    monkeypatch.setattr(source, "part", recorded)
+    wide = [row(2, [0.5] * count), row(3, [1], [0.5] * count)]
+    with RecordCollector(FIELDS) as collector:
+        collector.events += 4
+        collector.add_records("a", [row(1, [1], [0.5]), *wide, row(4, [2], [0.5])])
+        result = collected(collector)
+    assert result.rows == [(1,), (2,)]
+    assert result.rejected == {"feature_count": 1, "score_count": 1}
+    assert tables == [2]
+    for rejection in result.rejections:
+        golden(rejection["problem"])
 
 
 def test_collector_without_records_is_empty() -> None:
