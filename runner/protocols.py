@@ -5,7 +5,7 @@ Array letters: N records, D features, L labels, P players, K coalitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
@@ -156,8 +156,12 @@ class Track(Protocol):
 class Sink(Protocol):
     """A destination of finished executions."""
 
-    def publish(self, publication: Publication) -> None:
+    def publish(self, publication: Publication) -> Mapping[str, Sink] | None:
         """Publish an execution.
+
+        Returns:
+            Parts that are published apart from each other, such as the recipients of a message, by name; None if
+            everything is published.
 
         Raises:
             PublishError: if it cannot be published; the verdict is unaffected.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -191,6 +191,10 @@ class HistoryPoint:
     reference: str | None
 
 
+EVERYONE = "*"
+"""Name for all recipients of messages."""
+
+
 @dataclass(frozen=True)
 class AlertHistory:
     """Summary of the executions scheduled before another one.
@@ -198,20 +202,39 @@ class AlertHistory:
     Attributes:
         last_verdict: state of the newest execution with a verdict, None without one.
         failing: whether an execution has failed since then.
+        missed: histories of the recipients that messages did not reach, by name; they lack the executions of these
+            messages.
     """
 
     last_verdict: ExecutionState | None = None
     failing: bool = False
+    missed: Mapping[str, AlertHistory] = field(default_factory=dict)
 
     @classmethod
-    def from_states(cls, states: Iterable[ExecutionState]) -> AlertHistory:
-        """Summarize states, newest first, up to the newest one with a verdict."""
-        failing = False
-        for state in states:
-            if state.has_verdict:
-                return cls(state, failing)
-            failing |= state.status is Status.FAILED
-        return cls(failing=failing)
+    def from_executions(cls, executions: Iterable[tuple[ExecutionState, Collection[str]]]) -> AlertHistory:
+        """Summarize executions, newest first, up to the newest one with a verdict.
+
+        Args:
+            executions: state of each execution, and names of the recipients that its message did not reach.
+        """
+        history, missed = cls(), dict[str, AlertHistory]()
+        for state, unreached in executions:
+            if EVERYONE in unreached:
+                continue
+            missed |= {name: history for name in unreached if name not in missed}
+            missed |= {name: each.preceded_by(state) for name, each in missed.items() if name not in unreached}
+            history = history.preceded_by(state)
+            if all(each.last_verdict for each in (history, *missed.values())):
+                break
+        return replace(history, missed=missed)
+
+    def preceded_by(self, state: ExecutionState) -> AlertHistory:
+        """Return the history with an earlier execution, which is ignored after a verdict."""
+        if self.last_verdict:
+            return self
+        if state.has_verdict:
+            return replace(self, last_verdict=state)
+        return replace(self, failing=self.failing or state.status is Status.FAILED)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Sinks: destinations of the metrics and messages of an execution, and a function that publishes to all sinks.
 
 A sink is a dataclass whose fields are its settings (`conf/publish/*.yaml`), with one method `publish(publication)`.
-`publish_all` calls all sinks, retries failures and returns messages about sinks that failed. A sink never changes a
-verdict. Secrets are read from the environment when a sink publishes. They never appear in settings, messages or logs.
+`publish_all` calls all sinks at the same time, retries failures and returns messages about sinks that failed. A sink
+may return parts, such as the recipients of a message, which are then published apart from each other. A sink never
+changes a verdict. Secrets are read from the environment when a sink publishes. They never appear in settings, messages
+or logs.
 
 The number of metrics of an execution is limited. Prometheus and OpenTelemetry receive the same metrics.
 """
@@ -11,11 +13,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import Thread
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from time import monotonic
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import LabelResult
@@ -27,12 +31,44 @@ from runner.protocols import Sink
 PAUSE_SECONDS = 1.0
 """Seconds to pause after the first failed attempt; the pause doubles after each further one."""
 
-TIMEOUT_SECONDS = 60.0
-"""Seconds that all sinks together may take. If a sink hung, the daemon would stop an execution that has results."""
+TIMEOUT_SECONDS = 30.0
+"""Seconds that one sink, or one of its recipients, may take with all attempts."""
+
+MAX_CONCURRENT = 256
+"""Maximum number of sinks and recipients that are served at the same time."""
+
+MAX_PROBLEMS = 20
+"""Maximum number of messages about failures."""
 
 Sleep = Callable[[float], object]
 
 logger = logging.getLogger("shapwatch.publish")
+
+
+@dataclass(eq=False)
+class Delivery:
+    """Publication to one sink, or to one of its parts.
+
+    Attributes:
+        name: name of the sink, followed by that of the part.
+        sink: the sink.
+        deadline: time of a monotonic clock at which the delivery is abandoned.
+        abandoned: event that prevents further attempts.
+    """
+
+    name: str
+    sink: Sink
+    deadline: float = math.inf
+    abandoned: Event = field(default_factory=Event)
+
+
+@dataclass(frozen=True)
+class DeliveryResult:
+    """End of a delivery: its problem, None after a success, and its parts, which are not yet published."""
+
+    delivery: Delivery
+    problem: str | None
+    parts: Mapping[str, Sink] = field(default_factory=dict)
 
 
 def publish_all(
@@ -42,56 +78,97 @@ def publish_all(
     attempts: int = 3,
     timeout: float = TIMEOUT_SECONDS,
 ) -> list[str]:
-    """Publish to all sinks at the same time, and return and log a message for each sink that failed; never raises.
+    """Publish to all sinks, and return and log messages about those that failed; never raises.
+
+    All sinks and their parts are published at the same time, in daemon threads, which do not delay the end of the
+    process. One that hangs is abandoned after its own timeout and delays no other.
 
     Args:
         sinks: the sinks.
         publication: the execution.
         sleep: function that pauses for a number of seconds.
-        attempts: maximum number of attempts for each sink.
-        timeout: seconds until unfinished sinks are abandoned.
+        attempts: maximum number of attempts for each sink and part.
+        timeout: seconds that each sink and part may take.
     """
-    futures = [_start(sink, publication, sleep, attempts) for sink in sinks]
-    unfinished = wait(futures, timeout).not_done
-    found = [
-        f"not published to {_name(sink)}: timed out after {timeout:g} s" if future in unfinished else future.result()
-        for sink, future in zip(sinks, futures, strict=True)
-    ]
-    problems = [problem for problem in found if problem]
+    waiting, running = deque(Delivery(_name(sink), sink) for sink in sinks), dict[Delivery, None]()
+    results, problems = SimpleQueue[DeliveryResult](), list[str]()
+
+    def run(delivery: Delivery) -> None:
+        results.put(_delivered(delivery, publication, sleep, attempts))
+
+    while waiting or running:
+        while waiting and len(running) < MAX_CONCURRENT:
+            delivery = waiting.popleft()
+            delivery.deadline = monotonic() + timeout
+            try:
+                Thread(target=run, args=(delivery,), daemon=True).start()
+            except RuntimeError as error:  # no more threads are available
+                if running:
+                    waiting.appendleft(delivery)
+                    break
+                problems.append(f"not published to {delivery.name}: {error}")
+            else:
+                running[delivery] = None
+        if running:
+            result = _next_result(results, running, timeout)
+            waiting += [Delivery(f"{result.delivery.name}: {name}", part) for name, part in result.parts.items()]
+            problems += [result.problem] if result.problem else []
+    return _logged(problems)
+
+
+def _next_result(results: SimpleQueue[DeliveryResult], running: dict[Delivery, None], timeout: float) -> DeliveryResult:
+    """Return the next result, or abandon the delivery that has reached its deadline.
+
+    Args:
+        results: queue of results, also of abandoned deliveries.
+        running: deliveries that have not ended, the earliest deadline first; the one of the result is removed.
+        timeout: seconds that a delivery may take.
+    """
+    first = next(iter(running))
+    while (left := first.deadline - monotonic()) > 0:
+        with suppress(Empty):
+            result = results.get(timeout=left)
+            if result.delivery in running:
+                del running[result.delivery]
+                return result
+    del running[first]
+    first.abandoned.set()
+    return DeliveryResult(first, f"not published to {first.name}: timed out after {timeout:g} s")
+
+
+def _delivered(delivery: Delivery, publication: Publication, sleep: Sleep, attempts: int) -> DeliveryResult:
+    """Publish to a sink or a part with several attempts, and return the result; never raises."""
+    sink, problem = delivery.sink, ""
+    for attempt in range(1, attempts + 1):
+        if delivery.abandoned.is_set():
+            break
+        try:
+            return DeliveryResult(delivery, None, sink.publish(publication) or {})
+        except PublishError as error:
+            problem = f"not published to {error}"
+            if not error.retryable:
+                return DeliveryResult(delivery, problem)
+            sink = error.remaining or sink
+        except BaseException as error:  # noqa: BLE001  no error of a library may change the verdict
+            # the message of the error may contain a secret
+            problem = f"not published to {delivery.name}: failed with {type(error).__name__}"
+        if attempt < attempts:
+            sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+    return DeliveryResult(delivery, f"{problem} (after {plural(attempts, 'attempt')})")
+
+
+def _logged(problems: list[str]) -> list[str]:
+    """Log messages about failures, and return them; of many, only the first ones and the number of the others."""
+    if len(problems) > MAX_PROBLEMS:
+        more = len(problems) - MAX_PROBLEMS
+        problems = [*problems[:MAX_PROBLEMS], f"not published to {more:,} more sinks or recipients"]
     for problem in problems:
         logger.warning("%s", problem)
     return problems
 
 
-def _start(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) -> Future[str | None]:
-    """Publish to a sink in a daemon thread, which does not delay the end of the process."""
-    future: Future[str | None] = Future()
-    Thread(target=lambda: future.set_result(_problem(sink, publication, sleep, attempts)), daemon=True).start()
-    return future
-
-
 def _name(sink: Sink) -> str:
     return type(sink).__name__.lower()
-
-
-def _problem(sink: Sink, publication: Publication, sleep: Sleep, attempts: int) -> str | None:
-    """Publish to a sink, and return the message of a failure."""
-    name = _name(sink)
-    for attempt in range(1, attempts + 1):
-        try:
-            sink.publish(publication)
-            return None
-        except PublishError as error:
-            problem = f"not published to {error}"
-            if not error.retryable:
-                return problem
-            sink = error.remaining or sink
-        except Exception as error:  # noqa: BLE001  no error of a library may change the verdict
-            # the message of the error may contain a secret
-            problem = f"not published to {name}: failed with {type(error).__name__}"
-        if attempt < attempts:
-            sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
-    return f"{problem} (after {plural(attempts, 'attempt')})"
 
 
 @contextmanager

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
 from runner.domain.drift import Level
-from runner.domain.executions import ExecutionState, Publication, Status
+from runner.domain.executions import EVERYONE, ExecutionState, Publication, Status
 from runner.errors import PublishError
+from runner.protocols import Sink
 from runner.publish import optional_import, silence
-from runner.results import directory
+from runner.results.directory import mark_unpublished
 from runner.types import Variable
 
 if TYPE_CHECKING:
@@ -39,8 +43,8 @@ class Message:
 class Notify:
     """A sink that sends a message only if the alert state changes, for example when an alert starts or ends.
 
-    If a message reaches no recipient after all retries, a marker file next to the execution's directory makes the next
-    execution send it again.
+    A record next to the execution's directory names the recipients that its message has not reached. The next execution
+    sends a message to a recipient if the state differs from the last one that reached it.
 
     Addresses contain secrets, so they never appear in logs or messages. They are read from the environment after every
     execution, so that a missing or invalid address is noticed before a message is due.
@@ -53,76 +57,133 @@ class Notify:
     urls_env: Annotated[tuple[Variable, ...], Field(min_length=1)]
     min_level: Literal[Level.INFO, Level.WARNING, Level.VIOLATION]
 
-    def publish(self, publication: Publication) -> None:
-        """Send a message if the alert state has changed.
+    def publish(self, publication: Publication) -> dict[str, Sink]:
+        """Return a sink for each recipient for which the alert state has changed, and for each invalid address.
 
         Raises:
-            PublishError: if some recipients were not reached; `remaining` is the sink for these recipients.
+            PublishError: if apprise is not installed.
         """
-        change = message(publication, self.min_level)
-        _mark(publication, unpublished=change is not None)
+        history = publication.history
+        changes = {name: self._change(publication, name) for name in (EVERYONE, *history.missed)}
+        unreached = Unreached(publication.directory, {EVERYONE} if any(changes.values()) else set())
+        unreached.store()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # from imports of apprise, on Python 3.11
-            services = self._services()
-        if change:
-            PendingMessage(services, change).publish(publication)
+            recipients = self._recipients()
+        due = {name: changes[_known(name, changes)] for name in recipients}
+        unreached.names = {name for name, change in due.items() if change}
+        unreached.store()
+        parts: dict[str, Sink] = {}
+        for name, service in recipients.items():
+            change = due[name]
+            if isinstance(service, InvalidAddress):
+                parts[name] = service
+            elif change:
+                parts[name] = PendingMessage(name, service, change, unreached)
+        return parts
 
-    def _services(self) -> dict[str, Apprise]:
-        """Return apprise's services, each with a name that contains no secret.
+    def _change(self, publication: Publication, recipient: str) -> Message | None:
+        history = publication.history
+        return message(replace(publication, history=history.missed.get(recipient, history)), self.min_level)
+
+    def _recipients(self) -> dict[str, Apprise | InvalidAddress]:
+        """Return the recipients, each with a name that contains no secret.
 
         Raises:
-            PublishError: if apprise is not installed, or a variable contains no address or an invalid one.
+            PublishError: if apprise is not installed.
         """
         with optional_import("notify"):
             from apprise import Apprise, AppriseAsset
         silence("apprise", "urllib3")
-        asset = AppriseAsset(app_id="shapwatch", app_desc="shapwatch")
-        services = dict[str, Apprise]()
+        # without its timeout, apprise sends in this thread, and not in one that would delay the end of the process
+        asset = AppriseAsset(app_id="shapwatch", app_desc="shapwatch", service_timeout=0)
+        found = dict[str, Apprise | InvalidAddress]()
         for variable in self.urls_env:
             urls = os.environ.get(variable, "").split()
             if not urls:
                 problem = f"the environment variable {variable} contains no address"
-                raise PublishError("notify", f"{problem}; set it, or change publish.notify.urls_env", retryable=False)
+                found[variable] = InvalidAddress(f"{problem}; set it, or change publish.notify.urls_env")
             for number, url in enumerate(urls, 1):
-                service = Apprise(asset=asset)
-                if not service.add(url):
-                    problem = f"address {number} in the environment variable {variable} is not a valid apprise URL"
-                    raise PublishError("notify", problem, retryable=False)
-                services[f"address {number} in {variable} ({service[0].service_name})"] = service
-        return services
+                name, service = f"address {number} in {variable}", Apprise(asset=asset)
+                problem = f"address {number} in the environment variable {variable} is not a valid apprise URL"
+                found[name] = service if service.add(url) else InvalidAddress(problem)
+        return found
+
+
+@dataclass(frozen=True)
+class InvalidAddress:
+    """A sink for an address that is missing or invalid, so that other recipients receive their messages."""
+
+    problem: str
+
+    def publish(self, _: Publication) -> None:
+        """Report the problem.
+
+        Raises:
+            PublishError: always.
+        """
+        raise PublishError("notify", self.problem, retryable=False)
+
+
+@dataclass
+class Unreached:
+    """Recipients that the message of an execution has not reached, recorded next to its directory.
+
+    Attributes:
+        directory: directory of the execution, None if nothing could be written.
+        names: names of the recipients.
+    """
+
+    directory: Path | None
+    names: set[str]
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def store(self) -> None:
+        """Replace the record."""
+        if self.directory:
+            mark_unpublished(self.directory, self.names)
+
+    def remove(self, name: str) -> None:
+        """Remove a recipient that has received the message; recipients may call it at the same time."""
+        with self._lock:
+            self.names.discard(name)
+            self.store()
 
 
 @dataclass(frozen=True)
 class PendingMessage:
-    """A sink that sends one message to the services that have not accepted it yet; none receives it twice."""
+    """A sink that sends one message to one recipient.
 
-    services: dict[str, Apprise]
+    Attributes:
+        name: name of the recipient, without secrets.
+        service: the recipient's address in apprise.
+        unreached: record from which the recipient is removed after it has received the message.
+    """
+
+    name: str
+    service: Apprise
     message: Message
+    unreached: Unreached
 
-    def publish(self, publication: Publication) -> None:
+    def publish(self, _: Publication) -> None:
         """Send the message.
 
         Raises:
-            PublishError: if some services did not accept it.
+            PublishError: if the recipient did not accept it.
         """
         from apprise import NotifyFormat, NotifyType
 
         kind, text = NotifyType(self.message.kind), NotifyFormat.TEXT
-        failed = {
-            name: service
-            for name, service in self.services.items()
-            if not service.notify(body=self.message.body, title=self.message.title, notify_type=kind, body_format=text)
-        }
-        if len(failed) < len(self.services):
-            _mark(publication, unpublished=False)
-        if failed:
-            problem = f"{', '.join(failed)}: unreachable, or rejected the message"
-            raise PublishError("notify", problem, remaining=replace(self, services=failed))
+        title, body = self.message.title, self.message.body
+        if not self.service.notify(body=body, title=title, notify_type=kind, body_format=text):
+            name = f"{self.name} ({self.service[0].service_name})"
+            raise PublishError("notify", f"{name}: unreachable, or rejected the message")
+        self.unreached.remove(self.name)
 
 
-def _mark(publication: Publication, unpublished: bool) -> None:
-    if publication.directory:
-        directory.mark_unpublished(publication.directory, unpublished)
+def _known(recipient: str, names: Collection[str]) -> str:
+    """Return the name of a recipient if it is known, otherwise that of its variable, or `EVERYONE`."""
+    return next((name for name in (recipient, recipient.rpartition(" ")[2]) if name in names), EVERYONE)
 
 
 def message(publication: Publication, min_level: Level) -> Message | None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from runner.domain.executions import Window
+from runner.domain.executions import EVERYONE, Window
 from runner.errors import OccupiedTarget
 from runner.results import locks
 
@@ -154,7 +155,7 @@ def remove(target: Path, root: Path) -> bool:
         return False
     with suppress(FileNotFoundError):
         shutil.rmtree(target.rename(_hidden(target)), ignore_errors=True)
-    mark_unpublished(target, unpublished=False)
+    mark_unpublished(target, ())
     _remove_empty([folder for folder in target.parents if root in folder.parents])
     return True
 
@@ -258,18 +259,36 @@ def _replace(target: Path, new: Path, aside: Path) -> None:
         return
 
 
-def mark_unpublished(target: Path, unpublished: bool) -> None:
-    """Create or remove the marker file of an execution whose notification has reached no recipient yet."""
+def mark_unpublished(target: Path, recipients: Collection[str]) -> None:
+    """Record the recipients that the message of an execution has not reached, next to its directory.
+
+    Args:
+        target: directory of the execution.
+        recipients: names of the recipients; none removes the record.
+    """
+    marker = _unpublished_marker(target)
     with suppress(OSError):
-        if unpublished:
-            _unpublished_marker(target).touch()
+        if recipients:
+            (new := marker.with_name(f"{marker.name}~")).write_text(json.dumps(sorted(recipients)), "utf-8")
+            new.replace(marker)
         else:
-            _unpublished_marker(target).unlink(missing_ok=True)
+            marker.unlink(missing_ok=True)
 
 
-def is_unpublished(target: Path) -> bool:
-    """Return whether the notification of an execution has reached no recipient yet."""
-    return _unpublished_marker(target).exists()
+def unpublished(target: Path) -> frozenset[str]:
+    """Return the names of the recipients that the message of an execution has not reached.
+
+    An unreadable record, and the empty one of an earlier version, stand for all recipients.
+    """
+    try:
+        names = json.loads(_unpublished_marker(target).read_bytes())
+        return frozenset(
+            names if isinstance(names, list) and all(isinstance(each, str) for each in names) else [EVERYONE]
+        )
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError):
+        return frozenset([EVERYONE])
 
 
 def _unpublished_marker(target: Path) -> Path:

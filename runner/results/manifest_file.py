@@ -17,7 +17,7 @@ import orjson
 import runner
 from runner import subprocesses
 from runner.domain.executions import AlertHistory, ExecutionState, HistoryPoint, Status, Window, utc
-from runner.results.directory import MANIFEST, SETTINGS, is_unpublished
+from runner.results.directory import MANIFEST, SETTINGS, unpublished
 from runner.results.documents import damage_as_error, dump_json, rename_keys, validated
 from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation, Manifest
 
@@ -265,17 +265,17 @@ def newest_executions(folder: Path, most: int) -> list[Path]:
 
 def alert_history(target: Path) -> AlertHistory:
     """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one."""
-    return AlertHistory.from_states(islice(_states(target), MAX_HISTORY))
+    return AlertHistory.from_executions(islice(_executions(target), MAX_HISTORY))
 
 
-def _states(target: Path) -> Iterator[ExecutionState]:
-    """Yield the states of the executions scheduled before the given one, newest first.
+def _executions(target: Path) -> Iterator[tuple[ExecutionState, frozenset[str]]]:
+    """Yield the state of each execution scheduled before the given one, and the recipients that missed it.
 
-    Executions with a damaged manifest, or with an unpublished notification, are skipped.
+    The newest is the first. Executions with a damaged manifest are skipped.
     """
     for directory in earlier_executions(target):
-        if not is_unpublished(directory) and (manifest := _readable(directory)):
-            yield manifest.state
+        if manifest := _readable(directory):
+            yield manifest.state, unpublished(directory)
 
 
 def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:

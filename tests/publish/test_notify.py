@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import orjson
@@ -18,6 +23,8 @@ from runner.domain.executions import ExecutionState as State
 from runner.errors import PublishError
 from runner.publish import publish_all
 from runner.publish.notify import Notify, message
+from runner.results.directory import unpublished
+from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.models.servers import ReceivedRequest, Reply, Responder, RunningServer, always, serving
 from tests.processes import wait_until
@@ -57,7 +64,7 @@ def headlines(*states: State, min_level: Level = Level.WARNING) -> list[str | No
     """Return the first words of the messages of consecutive executions, None for no message."""
     words: list[str | None] = []
     for i, state in enumerate(states):
-        history = AlertHistory.from_states(states[:i][::-1])
+        history = AlertHistory.from_executions((each, ()) for each in states[:i][::-1])
         sent = message(publication(state.level, status=state.status, history=history), min_level)
         words.append(sent.title.partition(":")[0] if sent else None)
     return words
@@ -198,7 +205,7 @@ def test_message_names_monitor_window_and_report(hook: RunningServer, golden: Go
     execution = publication(
         Level.VIOLATION, sentence='Largest change: <b>"\u05e9\u05dc\u05d5\u05dd"</b>\n\U0001f986.', status=VIOLATED
     )
-    SINK.publish(execution)
+    assert publish_all([SINK], execution, lambda _: None) == []
     (seen,) = hook.seen
     assert seen.path == f"/{SECRET}/"
     sent = orjson.loads(seen.body)
@@ -214,7 +221,8 @@ def test_message_names_monitor_window_and_report(hook: RunningServer, golden: Go
 
 def test_unchanged_state_sends_no_request(hook: RunningServer) -> None:
     """An alert that continues sends nothing."""
-    SINK.publish(publication(Level.VIOLATION, history=AlertHistory(State(COMPLETED, Level.VIOLATION))))
+    history = AlertHistory(State(COMPLETED, Level.VIOLATION))
+    assert publish_all([SINK], publication(Level.VIOLATION, history=history), lambda _: None) == []
     assert not hook.seen
 
 
@@ -230,20 +238,82 @@ def test_only_failed_services_are_retried(monkeypatch: pytest.MonkeyPatch) -> No
     assert [len(first.seen), len(second.seen)] == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("statuses", "marked"),
-    [((200, 200), False), ((200, 500), False), ((500, 500), True)],
-    ids=["all receive it", "one receives it", "none receives it"],
-)
-def test_message_without_any_recipient_is_marked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statuses: tuple[int, int], marked: bool
+@pytest.mark.parametrize("statuses", [(200, 200), (200, 500), (500, 200), (500, 500)])
+def test_recipients_that_miss_a_message_are_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statuses: tuple[int, int]
 ) -> None:
-    """The marker is next to the directory; there is none if at least one recipient received the message."""
-    (directory := tmp_path / "05").mkdir()
+    """The record is next to the directory; there is none if all recipients received the message."""
+    (target := tmp_path / "05").mkdir()
     with serving(always(statuses[0], "")) as first, serving(always(statuses[1], "")) as second:
         set_urls(monkeypatch, first, second)
-        publish_all([SINK], failed_publication(directory=directory), lambda _: None)
-    assert (tmp_path / ".05.unpublished").exists() is marked
+        publish_all([SINK], failed_publication(directory=target), lambda _: None)
+    names = {f"address {number} in {URLS}" for number, status in enumerate(statuses, 1) if status == 500}
+    assert unpublished(target) == names
+    assert (tmp_path / ".05.unpublished").exists() is bool(names)
+
+
+def test_hanging_recipient_is_recorded_and_delays_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, golden: Golden
+) -> None:
+    """Of three recipients, the second one never answers; the others receive the message."""
+    (target := tmp_path / "05").mkdir()
+    with serving(always(200, "")) as first, serving(always(200, "", fault="stall")) as second:
+        set_urls(monkeypatch, first, second, first)
+        SINK.publish(publication(Level.NONE))  # imports apprise
+        (problem,) = publish_all([SINK], failed_publication(directory=target), lambda _: None, timeout=2)
+    assert len(first.seen) == 2
+    assert unpublished(target) == {f"address 2 in {URLS}"}
+    golden(problem)
+
+
+def test_invalid_address_does_not_silence_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is reported and recorded; the other recipient receives the message."""
+    (target := tmp_path / "05").mkdir()
+    with serving(always(200, "")) as served:
+        monkeypatch.setenv(URLS, f"nonsense://x {served.url.replace('http://', 'json://')}")
+        (problem,) = publish_all([SINK], failed_publication(directory=target), lambda _: None)
+    assert len(served.seen) == 1
+    assert f"1 in the environment variable {URLS}" in problem
+    assert unpublished(target) == {f"address 1 in {URLS}"}
+
+
+@pytest.mark.parametrize("missed", ["address 2 in SHAPWATCH_NOTIFY_URLS", "SHAPWATCH_NOTIFY_URLS", "*"])
+def test_recipient_receives_the_message_that_it_missed(missed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next execution, with an unchanged alert, sends it to this recipient only."""
+    history = AlertHistory.from_executions([(State(COMPLETED, Level.VIOLATION), [missed]), (GOOD, [])])
+    with serving(always(200, "")) as first, serving(always(200, "")) as second:
+        set_urls(monkeypatch, first, second)
+        assert publish_all([SINK], publication(Level.VIOLATION, history=history), lambda _: None) == []
+    assert [len(first.seen), len(second.seen)] == [int("address" not in missed), 1]
+
+
+@pytest.mark.soak
+def test_process_ends_while_a_recipient_drips(tmp_path: Path) -> None:
+    """The answer comes byte by byte, so that no read times out; no thread delays the end of the process."""
+    code = """
+import os, sys
+from dataclasses import replace
+from runner.publish import publish_all
+from tests.publish.publications import failed_publication
+from tests.publish.test_notify import SINK
+print(publish_all([SINK], failed_publication(), lambda _: None, timeout=1))
+"""
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        port = server.getsockname()[1]
+        environment = {**os.environ, URLS: f"json://127.0.0.1:{port}/", "NO_PROXY": "127.0.0.1"}
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=CHECKOUT, stdout=subprocess.PIPE)
+        stack.callback(process.kill)
+        connection, _ = server.accept()
+        stack.enter_context(connection)
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        with suppress(OSError):
+            while process.poll() is None:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"timed out after 1 s" in output
 
 
 def test_message_without_any_address_is_marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

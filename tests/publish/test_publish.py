@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Lock, Thread
 from typing import Any
 
 import pytest
 
 from runner.domain.executions import Publication
 from runner.errors import PublishError
-from runner.publish import publish_all
+from runner.publish import MAX_PROBLEMS, publish_all
 from tests.golden import Golden
 from tests.publish.publications import SECRET, publication
 
@@ -111,3 +111,98 @@ def test_hanging_sink_times_out(golden: Golden) -> None:
     assert len(other.published) == 1
     assert {"hanging:", "0.1"} <= set(problem.split())
     golden(problem)
+
+
+class Split:
+    """A sink with parts."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self.parts = parts
+
+    def publish(self, _: Publication) -> dict[str, Any]:
+        """Return the parts."""
+        return self.parts
+
+
+def test_parts_are_published_apart_from_each_other() -> None:
+    """One part hangs, one fails, one is retried; each has its own problem, and a part may have parts."""
+    end, good, late = Event(), Scripted(), Scripted([ValueError()])
+
+    class Hanging:
+        def publish(self, _: Publication) -> None:
+            end.wait()
+
+    parts = {"a": Hanging(), "b": Scripted([PublishError("split", "b: no", retryable=False)]), "c": Split({"d": late})}
+    problems = publish_all([Split(parts), good], publication(), lambda _: None, timeout=0.5)
+    end.set()
+    assert len(good.published) == len(late.published) == 1
+    assert sorted(problems) == ["not published to split: a: timed out after 0.5 s", "not published to split: b: no"]
+
+
+def test_abandoned_sink_makes_no_further_attempt() -> None:
+    """Its first attempt fails after the timeout; the second one does not take place."""
+    begun, end, attempts = Event(), Event(), []
+
+    class Late:
+        def publish(self, _: Publication) -> None:
+            attempts.append(1)
+            begun.set()
+            end.wait()
+            raise PublishError("late", "busy")
+
+    def pause(_: float) -> None:
+        paused.set()
+
+    paused = Event()
+    assert len(publish_all([Late()], publication(), pause, timeout=0.2)) == 1
+    end.set()
+    assert paused.wait(10)
+    assert (begun.is_set(), len(attempts)) == (True, 1)
+
+
+def test_end_of_a_thread_is_a_failure() -> None:
+    """A sink that calls sys.exit fails at once; it does not wait for the timeout."""
+    (problem,) = publish_all([Scripted([SystemExit(3)] * 3)], publication(), lambda _: None, timeout=60)  # type: ignore[list-item]
+    assert "SystemExit" in problem
+
+
+def test_thousand_sinks_are_all_tried() -> None:
+    """Half of them hang; the others publish; the messages about failures are limited."""
+    end, good, lock = Event(), [Scripted() for _ in range(500)], Lock()
+    active = [0]
+
+    class Hanging:
+        def publish(self, _: Publication) -> None:
+            with lock:
+                active[0] += 1
+            end.wait()
+
+    hanging = [Hanging() for _ in range(500)]
+    mixed = [sink for pair in zip(hanging, good, strict=True) for sink in pair]
+    problems = publish_all(mixed, publication(), lambda _: None, timeout=1.0)
+    end.set()
+    assert [len(sink.published) for sink in good] == [1] * 500
+    assert active[0] == 500
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert "480 more" in problems[-1]
+
+
+def test_process_without_further_threads_publishes_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink waits for the thread of another one; without any thread it fails."""
+    sinks, start, running = [Scripted() for _ in range(5)], Thread.start, list[Thread]()
+
+    def limited(thread: Thread) -> None:
+        if any(each.is_alive() for each in running):
+            raise RuntimeError("can't start new thread")
+        running.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", limited)
+    assert publish_all(sinks, publication(), lambda _: None) == []
+    assert [len(sink.published) for sink in sinks] == [1] * 5
+
+    def refused(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Thread, "start", refused)
+    assert len(publish_all(sinks, publication(), lambda _: None)) == 5

@@ -279,19 +279,36 @@ def test_unpublished_executions_are_not_in_the_alert_history(tmp_path: Path) -> 
     for hour, level in (("07", "none"), ("08", "violation")):
         commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: completed(level)})
     target = tmp_path / "2026/01/05/08"
-    mark_unpublished(target, unpublished=True)
+    mark_unpublished(target, ["*"])
     assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory(ExecutionState(Status.COMPLETED, Level.NONE))
-    mark_unpublished(target, unpublished=False)
+    mark_unpublished(target, ())
     assert alert_history(tmp_path / "2026/01/05/09") == AlertHistory(ExecutionState(Status.COMPLETED, Level.VIOLATION))
-    mark_unpublished(target, unpublished=True)
+    mark_unpublished(target, ["*"])
     assert remove(target, tmp_path)
     assert file_contents(tmp_path).keys() == {"2026/01/05/07/manifest.json"}
 
 
+def test_history_of_a_recipient_lacks_the_executions_that_it_missed(tmp_path: Path) -> None:
+    """Other recipients have the whole history; an unreadable record stands for all recipients."""
+    for hour, level in (("06", "info"), ("07", "none"), ("08", "violation"), ("09", "violation")):
+        commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: completed(level)})
+    mark_unpublished(tmp_path / "2026/01/05/09", ["a", "b"])
+    mark_unpublished(tmp_path / "2026/01/05/08", ["a"])
+    expected = {
+        name: ExecutionState(Status.COMPLETED, level) for name, level in (("a", Level.NONE), ("b", Level.VIOLATION))
+    }
+    history = alert_history(tmp_path / "2026/01/05/10")
+    assert history.last_verdict == ExecutionState(Status.COMPLETED, Level.VIOLATION)
+    assert {name: each.last_verdict for name, each in history.missed.items()} == expected
+    (tmp_path / "2026/01/05/.09.unpublished").write_bytes(b"")
+    (tmp_path / "2026/01/05/.08.unpublished").write_bytes(b'{"a": 1}')
+    assert alert_history(tmp_path / "2026/01/05/10") == AlertHistory(ExecutionState(Status.COMPLETED, Level.NONE))
+
+
 def test_unpublished_marker_needs_the_folder(tmp_path: Path) -> None:
     """If the folder is missing, nothing is raised and nothing is created."""
-    for unpublished in (True, False):
-        mark_unpublished(tmp_path / "gone/08", unpublished)
+    for recipients in (["a"], []):
+        mark_unpublished(tmp_path / "gone/08", recipients)
     assert not list(tmp_path.iterdir())
 
 
