@@ -24,6 +24,9 @@ BLANK = " \t\r\n"
 MAX_VALUES = 2**21
 """Maximum number of values in a captured line or payload, counted as its commas, line ends and opening brackets."""
 
+RECORDS_PER_CALL = 1000
+"""Number of records that are encoded in one call, which does not release the interpreter lock."""
+
 _CELL = re.compile(r'[ \t]*"((?:[^"]++|"")*+)"[ \t\r]*(,|\n|\Z)|(?![ \t]*")([^,\n]*+)(,|\n|\Z)')
 """A cell of a CSV with its delimiter: groups 1 and 2 if it is quoted, groups 3 and 4 otherwise."""
 _NUMBER = re.compile(r"([+-]?)(?:0+(?=[0-9]))?+([0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(e[+-]?[0-9]++)?+", re.IGNORECASE)
@@ -142,7 +145,10 @@ def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Seq
         case "application/jsonlines":
             return "".join(orjson.dumps(record).decode() + "\n" for record in records)
         case "application/json":
-            return json.dumps({"predictions": records})
+            parts = (
+                json.dumps(records[i : i + RECORDS_PER_CALL])[1:-1] for i in range(0, len(records), RECORDS_PER_CALL)
+            )
+            return f'{{"predictions": [{", ".join(parts)}]}}'
         case "text/csv":
             return "".join(",".join(map(repr, scores)) + "\n" for scores in scores_NL)
     *others, last = get_args(Format)

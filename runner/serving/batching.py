@@ -22,8 +22,7 @@ import polars as pl
 from runner.domain.numbers import plural
 from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
-from runner.records.payloads import Scalar
-from runner.serving.requests import RequestError, RequestRecords, Types, encode_response
+from runner.serving.requests import RequestError, RequestRecords, as_table, encode_response
 
 CHECK_SECONDS = 1.0
 """Seconds between two checks whether the model's thread runs."""
@@ -31,8 +30,8 @@ CHECK_SECONDS = 1.0
 MAX_BATCH_ROWS = 4096
 """Maximum rows of joined requests."""
 
-MAX_INLINE_ROWS = 512
-"""Maximum rows for which a fast model is called in the event loop, because a thread switch takes longer."""
+MAX_INLINE_VALUES = 8192
+"""Maximum number of values for which a fast model is called in the event loop, because a thread switch takes longer."""
 
 LINE_FORMATS = ("application/jsonlines", "text/csv")
 """Media types of responses with one line per record, which can be split by request."""
@@ -52,11 +51,21 @@ logger = logging.getLogger("shapwatch")
 
 @dataclass(frozen=True, eq=False)
 class PendingRequest:
-    """A request without a response yet."""
+    """A request without a response yet; the records of a large one are a table."""
 
-    records: RequestRecords
+    records: RequestRecords | pl.DataFrame
     accept: str
     response: asyncio.Future[str]
+
+    @property
+    def height(self) -> int:
+        """The number of records."""
+        return len(self.records) if isinstance(self.records, pl.DataFrame) else len(self.records.rows)
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return self.records.width if isinstance(self.records, pl.DataFrame) else len(self.records.types)
 
 
 Responses = list[tuple[PendingRequest, ResponseOrError]]
@@ -101,7 +110,7 @@ class RequestBatcher:
         calls = plural(len(self._hanging), "model call")
         return f"{calls} running for more than {MODEL_SECONDS:g} s; check the model, and restart the server"
 
-    async def respond(self, records: RequestRecords, accept: str) -> str:
+    async def respond(self, records: RequestRecords | pl.DataFrame, accept: str) -> str:
         """Return the body of the model's response.
 
         Raises:
@@ -118,7 +127,7 @@ class RequestBatcher:
         """Answer batches until no request is pending."""
         while self._pending:
             batch, self._pending = self._pending, []
-            if self._is_fast and sum(len(request.records.rows) for request in batch) <= MAX_INLINE_ROWS:
+            if self._is_fast and sum(request.height * request.width for request in batch) <= MAX_INLINE_VALUES:
                 for responses in self._responses(batch):
                     self._complete_all(responses)
             else:
@@ -178,21 +187,21 @@ class RequestBatcher:
 
     def _joint_responses(self, group: Sequence[PendingRequest]) -> Responses:
         """Return the responses to requests of the same types from one model call; nothing if it fails."""
-        rows = [row for request in group for row in request.records.rows]
+        parts = [request.records for request in group if isinstance(request.records, RequestRecords)]
+        rows = [row for records in parts for row in records.rows]
         with suppress(BaseException):
-            body = encode_response(self.model, self._frame(rows, group[0].records.types), group[0].accept)
+            body = encode_response(self.model, self._table(RequestRecords(rows, parts[0].types)), group[0].accept)
             *lines, rest = body.split("\n")
             if not rest and len(lines) == len(rows):
                 remaining = iter(lines)
                 return [
-                    (request, "".join([f"{line}\n" for line in islice(remaining, len(request.records.rows))]))
-                    for request in group
+                    (request, "".join([f"{line}\n" for line in islice(remaining, request.height)])) for request in group
                 ]
         return []
 
     def _respond_to_one(self, request: PendingRequest) -> ResponseOrError:
         try:
-            return self._encoded_response(self._frame(*request.records), request.accept)
+            return self._encoded_response(self._table(request.records), request.accept)
         except RequestError as error:
             return error
         except INVALID_RECORDS as error:
@@ -208,8 +217,8 @@ class RequestBatcher:
             self.model.predict(features)  # raises the model's own error for invalid records
             raise RequestError(406, str(error)) from error
 
-    def _frame(self, rows: Sequence[Sequence[Scalar]], types: Types) -> pl.DataFrame:
-        return pl.DataFrame(rows, dict(zip(self.names(len(types)), types, strict=True)), orient="row")
+    def _table(self, records: RequestRecords | pl.DataFrame) -> pl.DataFrame:
+        return records if isinstance(records, pl.DataFrame) else as_table(records, self.names)
 
 
 class ModelThread:
@@ -253,7 +262,10 @@ def _groups(batch: Iterable[PendingRequest]) -> Iterator[list[PendingRequest]]:
     """Yield groups of requests that one model call can answer."""
     groups: defaultdict[object, list[PendingRequest]] = defaultdict(list)
     for request in batch:
-        groups[(request.accept, request.records.types) if request.accept in LINE_FORMATS else request].append(request)
+        key: object = request
+        if request.accept in LINE_FORMATS and isinstance(request.records, RequestRecords):
+            key = request.accept, request.records.types
+        groups[key].append(request)
     for group in groups.values():
         yield from _bounded(group)
 
@@ -263,9 +275,9 @@ def _bounded(group: Sequence[PendingRequest]) -> Iterator[list[PendingRequest]]:
     part: list[PendingRequest] = []
     rows = 0
     for request in group:
-        rows += len(request.records.rows)
+        rows += request.height
         if part and rows > MAX_BATCH_ROWS:
             yield part
-            part, rows = [], len(request.records.rows)
+            part, rows = [], request.height
         part.append(request)
     yield part

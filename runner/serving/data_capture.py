@@ -7,7 +7,7 @@ import base64
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,8 @@ CONTENT_TYPE = b"content-type"
 INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
 CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 TOO_LARGE = f"a body or its capture line is larger than {MAX_LINE_BYTES} bytes"
+LARGE_BYTES = 2**18
+"""Size of an invocation in bytes from which its event is encoded in a thread, because this delays other requests."""
 
 VARIABLE_BITS = ~(0xF << 76 | 0x3 << 62)
 VERSION_4 = 4 << 76 | 2 << 62
@@ -151,8 +153,14 @@ class DataCapture:
         share = self.settings.sampling_percentage
         return self.settings.enable_capture and (share >= 100 or self._environment.draw() * 100 < share)
 
-    def _capture(self, invocation: _Invocation) -> None:
-        """Queue the event of a completed invocation."""
+    async def _capture(self, invocation: _Invocation) -> None:
+        """Queue the event of a completed invocation; encode a large one in a thread."""
+        if invocation.request.size + invocation.response.size < LARGE_BYTES:
+            self._encode(invocation)
+        else:
+            await asyncio.to_thread(self._encode, invocation)
+
+    def _encode(self, invocation: _Invocation) -> None:
         fits = not (invocation.request.is_too_large or invocation.response.is_too_large)
         line = encode(self._event(invocation)) if fits else None
         if line is None or len(line) > MAX_LINE_BYTES:
@@ -242,7 +250,7 @@ class _Invocation:
         response: _Body,
         receive: Receive,
         send: Send,
-        completed: Callable[[_Invocation], None],
+        completed: Callable[[_Invocation], Awaitable[None]],
     ) -> None:
         self.at, self.headers = at, headers
         self.request, self.response = request, response
@@ -278,7 +286,7 @@ class _Invocation:
         finally:
             if not message.get("more_body", False):
                 self.succeeded = False
-                self._completed(self)
+                await self._completed(self)
 
 
 async def _respond_to_lifespan(receive: Receive, send: Send) -> None:

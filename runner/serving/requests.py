@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import NoneType
@@ -14,11 +14,15 @@ from runner.domain.numbers import plural
 from runner.errors import RecordError
 from runner.protocols import Model, ResponseEncoder
 from runner.records.fields import Fields
-from runner.records.payloads import Format, Scalar, encode_records, parse_body
+from runner.records.payloads import Format, Scalar, check_count, encode_records, parse_body
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ANY_FORMAT = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 """The media types of requests and responses, for messages."""
+MAX_FEATURES = 10_000
+"""Maximum number of values of a record; a table with many more columns takes seconds and gigabytes."""
+MAX_CACHED_TYPES = 512
+"""Maximum number of columns whose types are cached."""
 CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 
 Types = tuple[type[pl.DataType] | None, ...]
@@ -74,6 +78,7 @@ class RequestReader:
         """
         format_ = self.fields.content_type if content_type is None else _format(content_type)
         try:
+            check_count(body)
             rows = self.fields.rows(parse_body(body.decode(), format_))
         except (RecordError, UnicodeDecodeError) as error:
             raise RequestError(400, f"the request cannot be read: {error}") from error
@@ -87,9 +92,10 @@ class RequestReader:
         Raises:
             RequestError: 400 for rows of different lengths, or for columns with values of different types.
         """
+        self._check_widths({len(row) for row in rows})
         kinds = {_kinds(row) for row in rows}
-        self._check_widths({len(row) for row in kinds})
-        types = _types(*kinds) if len(kinds) == 1 else tuple(map(_type, zip(*kinds, strict=True)))
+        is_cached = len(kinds) == 1 and len(rows[0]) <= MAX_CACHED_TYPES
+        types = _types(*kinds) if is_cached else tuple(map(_type, zip(*kinds, strict=True)))
         if None in types:
             name = self.fields.name(types.index(None))
             raise RequestError(
@@ -102,10 +108,18 @@ class RequestReader:
         headers = self.fields.headers
         expected = {len(headers)} if headers else widths
         if len(widths) > 1 or widths != expected:
-            *fewer, most = sorted(widths)
-            counts = " and ".join([*map(str, fewer), plural(most, "value")])
+            others = {1: "", 2: f"{min(widths)} and "}.get(len(widths), f"{min(widths)} to ")
             expected_count = f"{len(headers)} (data.headers)" if headers else "the same number in each record"
-            raise RequestError(400, f"the records have {counts}, expected {expected_count}")
+            problem = f"the records have {others}{plural(max(widths), 'value')}, expected {expected_count}"
+            raise RequestError(400, problem)
+        if max(widths) > MAX_FEATURES:
+            raise RequestError(400, f"a record has {plural(max(widths), 'value')}, expected at most {MAX_FEATURES:,}")
+
+
+def as_table(records: RequestRecords, names: Callable[[int], Sequence[str]]) -> pl.DataFrame:
+    """Return records as a table; `names` returns the names of a number of features."""
+    schema = dict(zip(names(len(records.types)), records.types, strict=True))
+    return pl.DataFrame(records.rows, schema, orient="row")
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,6 @@ Source: `InvokeEndpoint` of SageMaker's runtime, and "Use your own inference cod
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import hmac
 import logging
@@ -33,9 +32,11 @@ from runner.records.fields import Fields
 from runner.serving.batching import RequestBatcher
 from runner.serving.connections import Connections, HttpProtocol
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
-from runner.serving.requests import ANY_FORMAT, FORMATS, RequestError, RequestReader
+from runner.serving.large_requests import LargeRequestReader
+from runner.serving.requests import ANY_FORMAT, FORMATS, RequestError, RequestReader, RequestRecords
 
 if TYPE_CHECKING:
+    import polars as pl
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from runner.serving.data_capture import DataCapture
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 6_291_456
 """Largest body that SageMaker's runtime accepts, in bytes."""
 
-LARGE_BYTES = 2**16
-"""Size in bytes from which a body is parsed in a thread, so that other requests are not delayed."""
+LARGE_BYTES = 2**15
+"""Size in bytes from which a body is parsed in another process, so that other requests are not delayed."""
 
 TARGET_VARIANT = b"x-amzn-sagemaker-target-variant"
 RECORDED_HEADERS = {INFERENCE_ID: ("InferenceId", 1, 64), CUSTOM_ATTRIBUTES: ("CustomAttributes", 0, 1024)}
@@ -83,8 +84,9 @@ class Application(Router):
             variant: the name of the production variant.
             token: the bearer token that requests need, None to accept all requests.
         """
-        container = ContainerApi(batches, RequestReader(fields), fields.accept_type, token)
-        runtime = RuntimeApi(batches, RequestReader(fields), fields.accept_type, token, endpoint, variant)
+        requests, large_requests = RequestReader(fields), LargeRequestReader(fields)
+        container = ContainerApi(batches, requests, large_requests, fields.accept_type, token)
+        runtime = RuntimeApi(batches, requests, large_requests, fields.accept_type, token, endpoint, variant)
         routes = [
             Route("/endpoints/{endpoint}/invocations", runtime, methods=["POST"]),
             Route("/invocations", container, methods=["POST"]),
@@ -118,13 +120,14 @@ class ContainerApi:
 
     Attributes:
         batches: batcher that sends requests to the model.
-        requests: reader of request bodies.
+        requests, large_requests: readers of small and large request bodies.
         default: the media type of responses to requests that accept any media type.
         token: the bearer token that requests need, None to accept all requests.
     """
 
     batches: RequestBatcher
     requests: RequestReader
+    large_requests: LargeRequestReader
     default: str
     token: str | None
 
@@ -151,10 +154,11 @@ class ContainerApi:
     async def _respond(self, headers: Headers, body: bytes) -> tuple[str, str]:
         """Return the media type and the body of the response."""
         content_type = headers.get(b"content-type")
+        records: RequestRecords | pl.DataFrame
         if len(body) < LARGE_BYTES:
             records = self.requests.read(content_type, body)
         else:
-            records = await asyncio.to_thread(self.requests.read, content_type, body)
+            records = await self.large_requests.read(content_type, body)
         *preferred, last = _acceptable(headers.get(b"accept", b""), self.default)
         for media_type in preferred:
             try:

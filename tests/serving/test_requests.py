@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import polars as pl
 import pytest
 
 from runner.records.fields import Fields
-from runner.records.payloads import Format
-from runner.serving.requests import RequestError, RequestReader, encode_response
+from runner.records.payloads import MAX_VALUES, RECORDS_PER_CALL, Format
+from runner.serving.requests import MAX_FEATURES, RequestError, RequestReader, encode_response
 from tests.formula_models import Formula
 from tests.golden import Golden
 
@@ -91,6 +92,30 @@ def test_other_number_of_values_than_headers_is_rejected(body: bytes, golden: Go
     with golden.raises(RequestError) as caught:
         RequestReader(fields(headers=("Age", "Sex"))).read(None, body)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"1," * MAX_FEATURES, id="wide"),
+        pytest.param(b"1\n" * (MAX_VALUES + 1), id="long"),
+        pytest.param(b"\n".join(b"1" + b",1" * width for width in range(2000)), id="many widths"),
+    ],
+)
+def test_too_many_values_are_rejected(body: bytes, golden: Golden) -> None:
+    """The message is short, and no table is built."""
+    with golden.raises(RequestError) as caught:
+        RequestReader(fields("text/csv")).read(None, body)
+    assert caught.value.status == 400
+    assert len(caught.value.message) < 300
+
+
+def test_large_json_responses_are_one_document() -> None:
+    """Records are encoded in parts; the body is the same."""
+    model = Formula(lambda features: features["x"].to_numpy())
+    scores = [float(number) for number in range(2 * RECORDS_PER_CALL + 1)]
+    expected = json.dumps({"predictions": [{"score": score} for score in scores]})
+    assert encode_response(model, pl.DataFrame({"x": scores}), JSON) == expected
 
 
 @pytest.mark.parametrize(
