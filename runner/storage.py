@@ -10,25 +10,31 @@ obstore is imported only for remote locations, because the import takes time.
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import re
 import stat
 import tempfile
+import time
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from shutil import copyfileobj
-from typing import IO, TYPE_CHECKING
+from threading import Event, Thread
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from runner.domain.executions import Window
+from runner.domain.numbers import plural
 from runner.domain.records import Line
-from runner.errors import MissingInput, StorageError
+from runner.errors import MissingInput, StorageError, snippet
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3CredentialProvider, S3Store
@@ -40,7 +46,11 @@ MAX_LINE_BYTES = 2**25
 MAX_FILE_BYTES = 2**36
 """Maximum decompressed size of a gzip file in bytes."""
 CHUNK_BYTES = 2**22
-"""Bytes in memory at a time while a file is copied."""
+"""Bytes in memory at a time while a file is decompressed."""
+PART_BYTES = 2**16
+"""Smallest part of an object that is received at a time."""
+MAX_OBJECTS = 10**6
+"""Maximum number of objects in a listing."""
 RETRIES = 5
 """Maximum number of retries of a request after a connection failure or a status code 5xx."""
 BACKOFF = timedelta(milliseconds=100)
@@ -49,6 +59,20 @@ RETRY_TIMEOUT = timedelta(seconds=60)
 """Time since the first attempt after which a request is not retried any more."""
 READ_TIMEOUT = timedelta(seconds=20)
 """Maximum time without data from a server."""
+SLOW_SECONDS = 120
+"""Seconds that an operation may take in addition to the transfer of its data."""
+MIN_BYTES_PER_SECOND = 2**14
+"""Smallest accepted speed of a transfer."""
+OBJECT_BYTES = 2**10
+"""Bytes of a transfer that one object in a listing counts as."""
+WAKE_SECONDS = 0.5
+"""Seconds between two checks of a transfer."""
+ABSENT = "shapwatch-absent"
+"""Name of an object that does not exist."""
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger("shapwatch")
 
 
 @dataclass(frozen=True)
@@ -90,7 +114,10 @@ SERVICES = {
     ),
 }
 
-NO_CREDENTIALS = "no valid credentials found; set {credentials} in the environment (AWS profiles require boto3)"
+NO_CREDENTIALS = (
+    "no valid credentials found, or they have expired; set {credentials} in the environment "
+    "(AWS profiles require boto3)"
+)
 PROBLEMS = (
     (r"169\.254\.|metadata\.google\.internal|credential provider", NO_CREDENTIALS),
     (
@@ -107,13 +134,21 @@ PROBLEMS = (
         "bucket {bucket} does not exist ({answer}); check its name, the region and {endpoint}",
     ),
     (r"status code: 404", "the file does not exist ({answer}); check the path"),
+    (
+        r"[Ii]nvalid list response",
+        "the server responds with no listing of objects; check that {endpoint} is the address of an object store",
+    ),
     (r"status code: (429|5)", "the object store answered {answer} to every attempt; try again later"),
     (r"status code: ", "the object store answered {answer}; check the location and {credentials}"),
     (
         r"Error performing ",
         "{host} is unreachable or does not respond; check the network, the region and {endpoint}",
     ),
-    (r"[Pp]ath ", "a path in it contains an empty part, . or .., or an invalid character; rename it"),
+    (
+        r"[Pp]ath ",
+        "a path in it contains an empty part, . or .., or an invalid character; rename it (with boto3 installed, such "
+        "objects of S3 are skipped)",
+    ),
 )
 """Patterns of obstore's error texts with the message of each; the first match applies."""
 
@@ -164,8 +199,9 @@ def hour_folders(window: Window) -> list[str]:
 def list_files(root: str, folder: str = "", suffixes: tuple[str, ...] = ()) -> list[File]:
     """Return the files in a folder below `root` and its subfolders, sorted by name; empty if there is no such folder.
 
-    Hidden files, which are still being written, are excluded. On the local disk, links to files are followed; links to
-    folders inside the listed folder are not.
+    Hidden files, which are still being written, are excluded. Names that are not UTF-8, and keys of objects that are no
+    paths, are excluded with a warning. On the local disk, links to files are followed; links to folders inside the
+    listed folder are not.
 
     Raises:
         StorageError: if an object store cannot be listed.
@@ -181,13 +217,24 @@ def _is_listed(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _local_files(root: str, folder: str, suffixes: tuple[str, ...]) -> Iterator[File]:
+    odd: list[str] = []
     for parent, folders, names in os.walk(join(root, folder), onerror=_raise_unless_missing):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names):
             name = path.relative_to(root).as_posix()
             with suppress(FileNotFoundError):
                 if _is_listed(name, suffixes) and stat.S_ISREG((found := path.stat()).st_mode):
+                    if any("\ud800" <= c <= "\udfff" for c in name):
+                        odd.append(name)
+                        continue
                     yield File(str(path), name, found.st_size)
+    _warn_skipped(join(root, folder), odd)
+
+
+def _warn_skipped(location: str, names: Sequence[str]) -> None:
+    if names:
+        skipped = f"skipped {plural(len(names), 'file')} with a name that is not a valid path, such as"
+        logger.warning("%s: %s %s; rename them", location, skipped, snippet(repr(names[0])))
 
 
 def _raise_unless_missing(error: OSError) -> None:
@@ -202,38 +249,129 @@ def _objects(root: str, folder: str, suffixes: tuple[str, ...]) -> Iterator[File
     size 0; a request for an object of this name distinguishes it from an empty file.
     """
     store, base = _store(root)
-    prefix = "/".join(filter(None, [base, folder.strip("/")]))
-    sizes: dict[str, int] = {}
-    with _translated(join(root, folder)):
-        for page in store.list(prefix or None, chunk_size=1000):
-            for key, size in ((meta["path"], meta["size"]) for meta in page):
-                if not prefix or key.startswith(f"{prefix}/"):
-                    sizes[key] = max(size, sizes.get(key, 0))
+    location, prefix = join(root, folder), "/".join(filter(None, [base, folder.strip("/")]))
+    sizes = _listed_sizes(location, store, prefix)
     for key, size in sizes.items():
         name = key[len(base) :].lstrip("/")
         if _is_listed(name, suffixes) and (size or _is_object(root, store, key)):
             yield File(join(root, name), name, size)
 
 
+def _listed_sizes(location: str, store: Store, prefix: str) -> dict[str, int]:
+    """Return the sizes of the objects below a prefix by their keys; keys that are no paths are skipped."""
+    from obstore.exceptions import InvalidPathError
+
+    def collect(transfer: Transfer) -> dict[str, int]:
+        pages = store.list(prefix or None, chunk_size=1000)
+        try:
+            found = ([(meta["path"], meta["size"]) for meta in page] for page in pages)
+            sizes = _collected(location, prefix, found, transfer)
+        except InvalidPathError:
+            if not location.startswith("s3://") or not find_spec("boto3"):
+                raise
+            return _collected(location, prefix, _boto3_pages(location, prefix), transfer)
+        if not sizes and _has_absent(store, prefix):
+            raise StorageError(location, _problem(location, "invalid list response") or "")
+        return sizes
+
+    return _transferred(location, collect)
+
+
+def _has_absent(store: Store, prefix: str) -> bool:
+    """Return whether a server claims to have an object that does not exist, as a web site does for any address.
+
+    Its pages look like empty listings to obstore if they are well-formed XML.
+    """
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    try:
+        store.head(f"{prefix}/{ABSENT}".strip("/"))
+    except (FileNotFoundError, PermissionDeniedError, UnauthenticatedError):
+        return False
+    return True
+
+
+def _collected(
+    location: str, prefix: str, pages: Iterable[list[tuple[str, int]]], transfer: Transfer
+) -> dict[str, int]:
+    """Return the sizes of the objects in the pages of a listing by their keys."""
+    sizes: dict[str, int] = {}
+    count = 0
+    for page in pages:
+        transfer.add(len(page) * OBJECT_BYTES)
+        count += len(page)
+        if count > MAX_OBJECTS:
+            remedy = "divide it among several folders, or check the object store"
+            raise StorageError(location, f"its listing has more than {MAX_OBJECTS:,} objects; {remedy}")
+        for key, size in page:
+            if not prefix or key.startswith(f"{prefix}/"):
+                sizes[key] = max(size, sizes.get(key, 0))
+    return sizes
+
+
+def _boto3_pages(location: str, prefix: str) -> Iterator[list[tuple[str, int]]]:
+    """Yield the pages of a listing of S3, without keys that obstore does not accept: it refuses their whole page."""
+    import boto3  # type: ignore[import-untyped]
+    from botocore import UNSIGNED  # type: ignore[import-untyped]
+    from botocore.config import Config  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+    seconds = READ_TIMEOUT.total_seconds()
+    unsigned = {"signature_version": UNSIGNED} if os.environ.get("AWS_SKIP_SIGNATURE") else {}
+    config = Config(connect_timeout=seconds / 4, read_timeout=seconds, **unsigned)
+    endpoint = next((os.environ[name] for name in SERVICES["s3"].endpoints if os.environ.get(name)), None)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    bucket = location.partition("://")[2].partition("/")[0]
+    skipped: list[str] = []
+    try:
+        client = boto3.Session().client("s3", region_name=region, endpoint_url=endpoint, config=config)
+        with closing(client):
+            pages = client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=f"{prefix}/" if prefix else ""):
+                found = [(found["Key"], found["Size"]) for found in page.get("Contents", [])]
+                skipped += [key for key, _ in found if _is_odd(key)]
+                yield [(key.removesuffix("/"), size) for key, size in found if not _is_odd(key)]
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise StorageError(location, f"cannot be listed: {snippet(error)}; check {_credentials(location)}") from error
+    _warn_skipped(location, skipped)
+
+
+def _is_odd(key: str) -> bool:
+    r"""Return whether the key of an object is not a path.
+
+    >>> _is_odd("a/b/"), _is_odd("a//b"), _is_odd("a/../b"), _is_odd("a\tb")
+    (False, True, True, True)
+    """
+    parts = key.removesuffix("/").split("/")
+    return any(part in {"", ".", ".."} or re.search(r"[\x00-\x1f\x7f]", part) for part in parts)
+
+
 @contextmanager
-def local_copy(location: str) -> Iterator[Path]:
+def local_copy(location: str, size: int = 0) -> Iterator[Path]:
     """Yield the path of a local, decompressed copy of a file; the first bytes identify gzip.
 
     An uncompressed local file is not copied: its own path is yielded. All copies are temporary.
 
+    Args:
+        location: path or URL.
+        size: size of the file in bytes when it was listed, 0 if it is unknown.
+
     Raises:
-        StorageError: if an object cannot be read, a local path is not a regular file, or gzip data is truncated,
-            corrupt or too large.
+        StorageError: if an object cannot be read, a local path is not a regular file, the file is shorter than when it
+            was listed, or gzip data is truncated, corrupt or too large.
         OSError: if a local file cannot be read, or the disk is full.
     """
     with ExitStack() as stack:
         path = Path(location)
-        if not is_remote(location) and path.exists() and not path.is_file():
-            raise StorageError(location, "is a folder, pipe or device; give the path of a regular file")
         if is_remote(location):
             copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="shapwatch-"))
             _download(location, copy)
             path = Path(copy.name)
+        else:
+            _check_regular(location)
+        if (found := path.stat().st_size) < size:
+            problem = f"has {found:,} bytes, but its listing says {size:,}; its end is missing"
+            raise StorageError(location, f"{problem}: check what writes it, and try again")
         if _is_gzip(path):
             plain = stack.enter_context(tempfile.NamedTemporaryFile(prefix="shapwatch-"))
             _decompress(path, plain, location)
@@ -241,11 +379,26 @@ def local_copy(location: str) -> Iterator[Path]:
         yield path
 
 
+def _check_regular(location: str) -> None:
+    """Refuse a local path that is not a regular file: reading a pipe or device may never end.
+
+    Raises:
+        StorageError: if it is a folder, pipe, device or socket.
+    """
+    path = Path(location)
+    if path.exists() and not path.is_file():
+        raise StorageError(location, "is a folder, pipe, device or socket; give the path of a regular file")
+
+
 def _download(location: str, target: IO[bytes]) -> None:
     store, key = _object(location)
-    with _translated(location):
-        for chunk in store.get(key).stream(CHUNK_BYTES):
+
+    def receive(transfer: Transfer) -> None:
+        for chunk in store.get(key).stream(PART_BYTES):
+            transfer.add(len(chunk))
             target.write(chunk)
+
+    _transferred(location, receive)
     target.flush()
 
 
@@ -287,14 +440,15 @@ def read(location: str) -> bytes:
     """Return the stored bytes of a file.
 
     Raises:
-        StorageError: if an object cannot be read.
+        StorageError: if an object cannot be read, or a local path is not a regular file.
         OSError: if a local file cannot be read.
     """
     if not is_remote(location):
+        _check_regular(location)
         return Path(location).read_bytes()
-    store, key = _object(location)
-    with _translated(location):
-        return bytes(store.get(key).bytes())
+    data = BytesIO()
+    _download(location, data)
+    return data.getvalue()
 
 
 def write(location: str, data: bytes | IO[bytes]) -> None:
@@ -322,8 +476,8 @@ def replace_file(location: str) -> Iterator[Path]:
         store, key = _object(location)
         with tempfile.NamedTemporaryFile(prefix="shapwatch-") as copy:
             yield Path(copy.name)
-            with _translated(location):
-                store.put(key, Path(copy.name))
+            size = Path(copy.name).stat().st_size
+            _transferred(location, lambda _: store.put(key, Path(copy.name)), size)
         return
     path = Path(location)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -350,17 +504,18 @@ def exists(location: str) -> bool:
     store, key = _store(location)
     if key and _is_object(location, store, key):
         return True
-    with _translated(location):
-        return any(store.list(key or None)) or not key
+    return _transferred(location, lambda _: any(store.list(key or None))) or not key
 
 
 def _is_object(location: str, store: Store, key: str) -> bool:
-    with _translated(location):
+    def has_head(_: Transfer) -> bool:
         try:
             store.head(key)
         except FileNotFoundError:
             return False
         return True
+
+    return _transferred(location, has_head)
 
 
 def require(location: str, subject: str, key: str, remedy: str) -> str:
@@ -456,7 +611,7 @@ def _profile(bucket: str) -> S3CredentialProvider | None:
     if os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_SKIP_SIGNATURE"):
         return None
     try:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+        from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
         return None
@@ -465,6 +620,59 @@ def _profile(bucket: str) -> S3CredentialProvider | None:
     except (BotoCoreError, ValueError) as error:
         location = f"s3://{bucket}"
         raise StorageError(location, NO_CREDENTIALS.format(credentials=_credentials(location))) from error
+
+
+class Transfer:
+    """A transfer of data in another thread.
+
+    Attributes:
+        bytes: number of bytes so far.
+        abandoned: set once nobody waits for its end.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self.bytes = size
+        self.abandoned = Event()
+
+    def add(self, size: int) -> None:
+        """Count bytes.
+
+        Raises:
+            RuntimeError: if nobody waits for the end of the transfer.
+        """
+        self.bytes += size
+        if self.abandoned.is_set():
+            raise RuntimeError("abandoned")
+
+
+def _transferred(location: str, work: Callable[[Transfer], Result], size: int = 0) -> Result:
+    """Return the result of an operation of obstore, which runs in another thread.
+
+    obstore neither notices signals nor limits the total time of an operation. So this thread waits, and abandons an
+    operation after a signal, or if it transfers fewer than `MIN_BYTES_PER_SECOND` for `SLOW_SECONDS`.
+
+    Raises:
+        StorageError: if the operation fails or is too slow.
+    """
+    transfer, future, started = Transfer(size), Future[Result](), time.monotonic()
+
+    def run() -> None:
+        try:
+            future.set_result(work(transfer))
+        except BaseException as error:  # noqa: BLE001  raised again by the future
+            future.set_exception(error)
+
+    Thread(target=run, name="shapwatch-transfer", daemon=True).start()
+    try:
+        while not wait([future], WAKE_SECONDS).done:
+            seconds = time.monotonic() - started
+            if seconds > SLOW_SECONDS + transfer.bytes / MIN_BYTES_PER_SECOND:
+                problem = f"the object store is too slow: {transfer.bytes:,} bytes in {seconds:.0f} s"
+                raise StorageError(location, f"{problem}; check the network and the object store, and try again")
+        with _translated(location):
+            return future.result()
+    finally:
+        transfer.abandoned.set()
 
 
 @contextmanager

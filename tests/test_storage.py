@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.message import Message
@@ -67,12 +70,16 @@ class Responses:
         script: status and body of each response; the last one is repeated for further requests.
         repeats: number of copies of the body in the header `Content-Length`.
         sent: number of copies that are sent before the connection closes, None for all.
+        delay: event that each response waits for.
+        pauses: event that ends the pauses of 20 ms before each copy.
         requests: method, path and headers of each request.
     """
 
     script: list[tuple[int, bytes]]
     repeats: int = 1
     sent: int | None = None
+    delay: threading.Event | None = None
+    pauses: threading.Event | None = None
     requests: list[tuple[str, str, Message]] = field(default_factory=list)
 
     def next(self) -> tuple[int, bytes]:
@@ -87,15 +94,24 @@ def s3_responses(monkeypatch: pytest.MonkeyPatch, responses: Responses) -> Itera
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             responses.requests.append((self.command, self.path, self.headers))
+            if responses.delay:
+                responses.delay.wait()
             status, body = responses.next()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body) * responses.repeats))
             self.send_header("ETag", '"tag"')
             self.send_header("Last-Modified", "Thu, 19 Jan 2023 05:00:00 GMT")
             self.end_headers()
+            if self.command == "HEAD":
+                return
             for _ in range(responses.repeats if responses.sent is None else responses.sent):
-                self.wfile.write(body)
+                if responses.pauses:
+                    responses.pauses.wait(0.02)
+                with suppress(OSError):
+                    self.wfile.write(body)
             self.close_connection = responses.sent is not None
+
+        do_HEAD = do_GET
 
         def log_message(self, *args: object) -> None:
             pass
@@ -231,12 +247,96 @@ def test_folder_markers_are_excluded(bucket: Bucket) -> None:
     assert found == {"a": 15, "a/b/c": 0, "a/d": 0, "a/e": 0, "e": 15}
 
 
-def test_invalid_key_is_refused(bucket: Bucket, golden: Golden) -> None:
-    """A key with an empty part is an error."""
+def test_odd_keys_are_skipped(bucket: Bucket, caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
+    """Keys that are no paths are skipped with a warning; all other files are listed."""
+    odd = ["a//b", "a/./x", "a/x/../y", "a/t\tx", "a/\x7f"]
+    for key in [*odd, "a/1", "a/z/2 é"]:
+        bucket.put(key, b"data")
+    bucket.put("a/folder/", b"")
+    with caplog.at_level(logging.WARNING, "shapwatch"):
+        found = list_files(bucket.url, "a")
+    assert [(file.name, file.size) for file in found] == [("a/1", 4), ("a/z/2 é", 4)]
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "shapwatch"]
+    golden(warning)
+
+
+def test_odd_key_is_refused_without_boto3(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """Obstore cannot skip them."""
+    monkeypatch.setattr(storage, "find_spec", lambda _: None)
     bucket.put("a//b", b"1")
     with golden.raises(StorageError) as caught:
         list_files(bucket.url, "a")
     assert caught.value.location == "s3://captures/a"
+
+
+def test_local_name_that_is_not_utf8_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Such a name cannot be stored in a manifest."""
+    for name in (b"\xff.jsonl", b"a.jsonl"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
+    assert [file.name for file in list_files(str(tmp_path))] == ["a.jsonl"]
+    assert "skipped 1 file" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><p>Log in</p></html>",
+        b"<html><br><p>",
+        b'{"message":"no"}',
+        b"",
+        b"OK",
+        b"<Error/>",
+        b"<ListBucketResult>",
+    ],
+    ids=["XHTML", "HTML", "JSON", "empty", "text", "another document", "truncated"],
+)
+def test_response_that_is_no_listing_is_refused(monkeypatch: pytest.MonkeyPatch, body: bytes, golden: Golden) -> None:
+    """A server that is no object store has no empty folders."""
+    with s3_responses(monkeypatch, Responses([(200, body)])), golden.raises(StorageError) as caught:
+        list_files("s3://b/a")
+    assert caught.value.location == "s3://b/a"
+    assert "AWS_ENDPOINT_URL_S3" in str(caught.value)
+
+
+def listing(*names: str) -> bytes:
+    """Return a page of a listing that is followed by another one."""
+    objects = (
+        f"<Contents><Key>a/{name}</Key><Size>1</Size><LastModified>2023-01-19T05:00:00.000Z</LastModified></Contents>"
+        for name in names
+    )
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"
+    return f"<ListBucketResult>{more}{''.join(objects)}</ListBucketResult>".encode()
+
+
+def test_endless_listing_is_refused(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """Neither a page that is repeated nor an empty page is requested for ever."""
+    monkeypatch.setattr(storage, "MAX_OBJECTS", 2_500)
+    monkeypatch.setattr(storage, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(storage, "WAKE_SECONDS", 0.05)
+    with s3_responses(monkeypatch, Responses([(200, listing(*map(str, range(1_000))))])), golden.raises(StorageError):
+        list_files("s3://b/a")
+    with s3_responses(monkeypatch, Responses([(200, listing())])), pytest.raises(StorageError) as caught:
+        list_files("s3://b/a")
+    assert "too slow" in caught.value.problem
+
+
+@pytest.mark.parametrize("use", [read, list_files, exists], ids=["read", "list", "exists"])
+def test_signal_ends_a_silent_request(monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object]) -> None:
+    """A signal is heeded while the object store does not respond."""
+    silent = threading.Event()
+    with s3_responses(monkeypatch, Responses([(200, b"data")], delay=silent)) as server:
+
+        def interrupt() -> None:
+            while not server.requests:
+                time.sleep(0.01)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            use("s3://b/a")
+        assert time.monotonic() - started < storage.READ_TIMEOUT.total_seconds() / 2
+        silent.set()
 
 
 def test_links_to_files_are_files(tmp_path: Path) -> None:
@@ -522,6 +622,7 @@ def test_denied_access_repeats_no_secret(
     [
         pytest.param(301, b"", id="301"),
         pytest.param(400, b"<Code>AuthorizationHeaderMalformed</Code>", id="another region"),
+        pytest.param(301, b"<Code>PermanentRedirect</Code>", id="another region, redirected"),
         pytest.param(400, b"<Code>ExpiredToken</Code>", id="expired token"),
         pytest.param(400, b"<Code>InvalidRequest</Code>", id="anything else"),
     ],
@@ -530,9 +631,10 @@ def test_other_error_responses_have_own_messages(
     monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, golden: Golden
 ) -> None:
     """Each kind of response has its own remedy."""
-    with s3_responses(monkeypatch, Responses([(status, body)])), golden.raises(StorageError) as caught:
-        read("s3://b/a")
-    assert caught.value.location == "s3://b/a"
+    for use in (read, list_files):
+        with s3_responses(monkeypatch, Responses([(status, body)])), golden.raises(StorageError) as caught:
+            use("s3://b/a")
+        assert caught.value.location == "s3://b/a"
 
 
 def test_interrupted_transfer_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
@@ -558,6 +660,36 @@ def test_unreachable_store_fails_soon(
     assert time.monotonic() - start < 5
     assert caught.value.location == "s3://b/a"
     assert "127.0.0.1:1" in str(caught.value)
+
+
+@pytest.mark.parametrize("use", [read, lambda location: local_copy(location).__enter__()], ids=["read", "copy"])
+def test_slow_object_is_refused(monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object], golden: Golden) -> None:
+    """A file that arrives byte by byte is given up, although each byte is in time; a faster one is read."""
+    monkeypatch.setattr(storage, "SLOW_SECONDS", 0.3)
+    monkeypatch.setattr(storage, "WAKE_SECONDS", 0.05)
+    paused = threading.Event()
+    with s3_responses(monkeypatch, Responses([(200, b"x")], repeats=1_000, pauses=paused)):
+        with golden.raises(StorageError, (r"in \d+ s", "in {seconds} s")) as caught:
+            use("s3://b/a")
+        paused.set()
+        assert caught.value.location == "s3://b/a"
+    monkeypatch.setattr(storage, "MIN_BYTES_PER_SECOND", 1)
+    with s3_responses(monkeypatch, Responses([(200, bytes(storage.PART_BYTES))], repeats=10, pauses=threading.Event())):
+        assert len(read("s3://b/a")) == 10 * storage.PART_BYTES
+
+
+def test_file_shorter_than_listed_is_refused(roots: tuple[str, str], golden: Golden) -> None:
+    """A file whose end is missing is not read; one that has grown is."""
+    for root in roots:
+        write(join(root, "a"), b"12345")
+        (file,) = list_files(root)
+        write(join(root, "a"), b"123456")
+        with local_copy(file.location, file.size) as path:
+            assert path.read_bytes() == b"123456"
+        write(join(root, "a"), b"1234")
+        with golden.raises(StorageError) as caught, local_copy(file.location, file.size):
+            pass
+        assert caught.value.location == file.location
 
 
 def test_silent_store_times_out(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
@@ -644,6 +776,22 @@ def test_profile_is_used_without_a_key_in_the_environment(
         assert read("s3://b/a") == b"data"
     signed = server.requests[0][2]["Authorization"]
     assert signed.split("Credential=")[1].split("/")[::2][:2] == ["profile-key", region or "eu-north-1"]
+
+
+def test_profile_with_expired_credentials_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, golden: Golden
+) -> None:
+    """A role or single sign-on that boto3 cannot refresh is an error of the credentials."""
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+
+    with s3_responses(monkeypatch, Responses([(200, b"data")])):
+        use_profiles(monkeypatch, tmp_path)
+        monkeypatch.setattr("botocore.credentials.Credentials.get_frozen_credentials", refuse)
+        with golden.raises(StorageError) as caught:
+            read("s3://b/a")
+    assert "AWS_SESSION_TOKEN" in str(caught.value)
 
 
 @pytest.mark.parametrize("profile", ["empty", "absent"])

@@ -96,7 +96,7 @@ def _listed(file: File) -> list[str]:
     Raises:
         RecordError: `not_a_manifest`.
     """
-    with storage.local_copy(file.location) as path:
+    with storage.local_copy(file.location, file.size) as path:
         locations = decode_manifest(path.read_bytes().removeprefix(BOM_UTF8))
     for location in locations:
         if storage.is_remote(file.location) and not storage.is_remote(location):

@@ -215,7 +215,7 @@ class EndpointSource:
         """Collect the events of the window."""
         hours = tuple(storage.hour_folders(window))
         for file in files:
-            with storage.local_copy(file.location) as path:
+            with storage.local_copy(file.location, file.size) as path:
                 CaptureFile(path, file.name, data.fields, window, file.name.startswith(hours)).read(collector)
 
 
@@ -242,7 +242,7 @@ class MergedReader:
         scores: list[list[float]] = []
         problems: list[str] = []
         for file in storage.list_hours(self.root, window, (".jsonl",)):
-            with storage.local_copy(file.location) as path:
+            with storage.local_copy(file.location, file.size) as path:
                 for line in storage.read_lines(path, file.name):
                     if not line.data.strip():
                         continue

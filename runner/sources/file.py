@@ -206,5 +206,5 @@ class FileSource:
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:  # noqa: ARG002
         """Collect the records of the file."""
         for file in files:
-            with storage.local_copy(file.location) as path:
+            with storage.local_copy(file.location, file.size) as path:
                 DataFile(path, file.name, data).read(collector)

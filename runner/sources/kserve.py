@@ -68,7 +68,7 @@ def _pairs(files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]
 
 def _sides(files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[Line, Side]]:
     for file in files:
-        with storage.local_copy(file.location) as path:
+        with storage.local_copy(file.location, file.size) as path:
             for line in storage.read_lines(path, file.name):
                 if not line.data.strip():
                     continue

@@ -87,7 +87,7 @@ class Merge:
     def _labels(self, window: Window) -> Iterator[Line]:
         late = Window(window.start, window.end + self.settings.late_hours * HOUR)
         for file in storage.list_hours(self.ground_truth, late, (".jsonl", ".json", ".jsonl.gz")):
-            with storage.local_copy(file.location) as path:
+            with storage.local_copy(file.location, file.size) as path:
                 yield from storage.read_lines(path, file.name)
 
     def _events(self, window: Window, counts: Counter[str]) -> Iterator[tuple[bytes, Event]]:
@@ -96,7 +96,7 @@ class Merge:
         own = tuple(storage.hour_folders(window))
         counts["files"] = len(files)
         for file in self.track(files, "merging", len(files)):
-            with storage.local_copy(file.location) as path:
+            with storage.local_copy(file.location, file.size) as path:
                 for line in storage.read_lines(path, file.name):
                     try:
                         event = capture.decode(line.data) if line.data.strip() else None
