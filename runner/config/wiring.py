@@ -116,7 +116,7 @@ class Wiring:
             case BaselineStage():
                 return self._baseline().run
             case MonitorStage():
-                return partial(stage.run, self._monitor())
+                return partial(stage.run, self._monitor(), self.settings.monitor.reference)
             case ReportStage():
                 return partial(stage.run, self.settings.report)
             case ScheduleStage():

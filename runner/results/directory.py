@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -18,6 +21,8 @@ from typing import IO
 from runner.domain.executions import EVERYONE, Window
 from runner.errors import OccupiedTarget
 from runner.results import locks
+
+logger = logging.getLogger("shapwatch.results")
 
 MANIFEST = "manifest.json"
 ANALYSIS = "analysis.json"
@@ -46,6 +51,10 @@ LOCK = "lock"
 """Lock file in the hidden folder of a writer, locked while the writer is alive."""
 MAX_ATTEMPTS = 100
 """Maximum number of attempts to create a hidden folder; another process may remove it before it is locked."""
+WRITING_SECONDS = 0.2
+"""Seconds between two checks whether a directory is still being written."""
+REPLACEMENT_SECONDS = 0.002
+"""Seconds to wait while a writer replaces a directory by another one."""
 
 
 def execution_directory(root: Path, endpoint: str, monitor: str, scheduled: datetime) -> Path:
@@ -129,10 +138,55 @@ def amend(target: Path, files: Mapping[str, bytes]) -> None:
         OccupiedTarget: if the directory contains files that no execution writes.
     """
     claim(target)
-    with ExitStack() as stack:
-        names = [name for name in sorted(EXECUTION_FILES - files.keys()) if (target / name).exists()]
-        unchanged = {name: stack.enter_context((target / name).open("rb")) for name in names}
+    with opened(target, sorted(EXECUTION_FILES - files.keys())) as unchanged:
         commit(target, {**unchanged, **files})
+
+
+@contextmanager
+def opened(target: Path, names: Sequence[str]) -> Iterator[dict[str, IO[bytes]]]:
+    """Open files of one version of a directory, also while writers replace it; missing files are left out.
+
+    Raises:
+        OSError: if a file cannot be opened, or is no regular file.
+    """
+    with ExitStack() as stack:
+        for _ in range(MAX_ATTEMPTS * 10):
+            with suppress(FileNotFoundError, NotADirectoryError), ExitStack() as attempt:
+                folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+                attempt.callback(os.close, folder)
+                files = {name: file for name in names if (file := _open_file(target, folder, name, attempt))}
+                # as long as the directory is at its path, no writer has removed files from it
+                if os.path.samestat(os.fstat(folder), target.stat()):
+                    stack.enter_context(attempt.pop_all())
+                    break
+            if not target.is_dir() and not _is_being_replaced(target):
+                files = {}
+                break
+            time.sleep(REPLACEMENT_SECONDS)
+        else:
+            raise OSError(errno.EBUSY, "the directory is replaced again and again", str(target))
+        yield files
+
+
+def _open_file(target: Path, folder: int, name: str, stack: ExitStack) -> IO[bytes] | None:
+    """Return an open file of a directory, None if it is missing."""
+    try:
+        number = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target / name)) from error
+    file = stack.enter_context(os.fdopen(number, "rb"))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(target / name))
+    return file
+
+
+def _is_being_replaced(target: Path) -> bool:
+    """Return whether a writer has moved a missing directory; restore it if the writer was killed."""
+    for aside in (folders := _hidden_folders(target)):
+        _clear(aside, target)
+    return target.is_dir() or any((aside / "old").exists() for aside in folders)
 
 
 def put(target: Path, data: bytes) -> None:
@@ -173,6 +227,14 @@ def writing(target: Path) -> Iterator[None]:
                 locks.remove(file, path)
     finally:
         _remove_empty(created)
+
+
+def wait_until_written(target: Path) -> None:
+    """Wait as long as other processes write a directory, given by its path or by the path of its analysis.json."""
+    if is_being_written(target):
+        logger.info("waiting until %s is written by another process", target)
+    while is_being_written(target):
+        time.sleep(WRITING_SECONDS)
 
 
 def is_being_written(target: Path) -> bool:

@@ -9,18 +9,19 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
 
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
-from runner.errors import UnusableReference
+from runner.errors import MissingInput, UnusableReference
 from runner.explain import background as backgrounds
+from runner.results import directory
 from runner.results.directory import ANALYSIS, MANIFEST, REFERENCE_SAMPLE
 from runner.results.documents import load_analysis, sha256
 from runner.results.manifest import Explanation
-from runner.results.manifest_file import read_manifest
-from runner.storage import require
+from runner.results.manifest_file import load_manifest
 
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
 """Estimator settings that change the meaning of attributions; the others change only their noise."""
@@ -49,25 +50,26 @@ class Reference:
     def read(cls, path: Path) -> Reference:
         """Return the reference in a baselining directory, or a bare analysis.json.
 
+        All files are of the same version, also if a baselining replaces the directory meanwhile.
+
         Raises:
             MissingInput: if the file does not exist.
             UnusableReference: if the file, its manifest or its sample cannot be read.
+            OSError: if a file cannot be opened.
         """
         file = path if path.suffix == ".json" else path / ANALYSIS
-        require(
-            str(file),
-            "the reference",
-            "monitor.reference",
-            "run stage=baseline first, or set the path of an analysis.json",
-        )
-        data = file.read_bytes()
-        try:
-            origin = _origin(file.parent, data)
-            attributions = load_analysis(data, str(file))
-            sample = None if origin is None else _sample(file.with_name(REFERENCE_SAMPLE), origin, attributions)
-        except ValueError as error:
-            remedy = "re-run stage=baseline, or remove the manifest to use the analysis alone"
-            raise UnusableReference(file, f"{error}; {remedy}") from error
+        with directory.opened(file.parent, (file.name, MANIFEST, REFERENCE_SAMPLE)) as files:
+            if file.name not in files:
+                remedy = "run stage=baseline first, or set the path of an analysis.json"
+                raise MissingInput("the reference", str(file), "monitor.reference", remedy)
+            data = files[file.name].read()
+            try:
+                origin = _origin(files.get(MANIFEST), data)
+                attributions = load_analysis(data, str(file))
+                sample = None if origin is None else _sample(files.get(REFERENCE_SAMPLE), origin, attributions)
+            except ValueError as error:
+                remedy = "re-run stage=baseline, or remove the manifest to use the analysis alone"
+                raise UnusableReference(file, f"{error}; {remedy}") from error
         return cls(file, attributions, sha256(data), origin, sample)
 
     def background(self) -> pl.DataFrame:
@@ -110,7 +112,7 @@ class Reference:
         return [f"the estimation noise of the reference and the live analysis differs: {each}" for each in problems]
 
 
-def _sample(file: Path, origin: Explanation, attributions: GlobalAttributions) -> Explained | None:
+def _sample(file: IO[bytes] | None, origin: Explanation, attributions: GlobalAttributions) -> Explained | None:
     """Return the reference sample, or None if the manifest lists none.
 
     Raises:
@@ -119,19 +121,19 @@ def _sample(file: Path, origin: Explanation, attributions: GlobalAttributions) -
     digest = origin.hashes.get(REFERENCE_SAMPLE)
     if digest is None:
         return None
-    data = file.read_bytes() if file.is_file() else b""
+    data = file.read() if file else b""
     if sha256(data) != digest:
         raise ValueError(f"{REFERENCE_SAMPLE} does not match the hash in manifest.json")
     return from_parquet(data, origin.background.names, attributions.names, attributions.labels)
 
 
-def _origin(folder: Path, analysis: bytes) -> Explanation | None:
+def _origin(file: IO[bytes] | None, analysis: bytes) -> Explanation | None:
     """Return the origin of an analysis.json from the manifest next to it, or None if no manifest describes it.
 
     Raises:
         ValueError: if the manifest is damaged or describes a different analysis.
     """
-    manifest = read_manifest(folder)
+    manifest = load_manifest(file.read()) if file else None
     if manifest is None or manifest.explanation is None:
         return None
     if manifest.explanation.hashes.get(ANALYSIS) != sha256(analysis):

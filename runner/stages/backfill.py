@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt, Le
@@ -18,6 +19,7 @@ from runner.domain.numbers import Integer, plural
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
 from runner.errors import NO_DATA, LedgerError, SettingsError
 from runner.protocols import Track
+from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, Supervisor
 from runner.scheduling.timetable import Duration, iso_duration
@@ -138,6 +140,7 @@ class BackfillRun:
         self._ledger, self._supervisor, self._backfill = ledger, supervisor, backfill
         self._last_heartbeat = self._last_round = float("-inf")
         self._problem: str | None = None
+        self._waiting = False
 
     def execute(self, windows: Sequence[Window]) -> Iterator[tuple[ExecutionRecord, bool]]:
         """Yield each ended execution, and whether it was completed before this backfill."""
@@ -153,6 +156,8 @@ class BackfillRun:
         """Start executions while a worker is free, and yield the ended ones."""
         self._record_heartbeats()
         while waiting and self._supervisor.free > 0 and len(started) < self._supervisor.workers:
+            if self._waits_for_baseline(waiting[0]):
+                break
             execution = self._find_or_add(waiting[0])
             if completed := execution.status in DONE and not self._backfill.settings.redo:
                 waiting.popleft()
@@ -182,6 +187,15 @@ class BackfillRun:
             logger.warning("%s; trying again", error)
         self._problem = str(error)
         self._supervisor.forget_heartbeats()
+
+    def _waits_for_baseline(self, window: Window) -> bool:
+        """Return whether the reference of a window is being computed; log the first time."""
+        reference = directory.reference_path(Path(self._backfill.declaration.reference), window)
+        waits = directory.is_being_written(reference)
+        if waits and not self._waiting:
+            logger.info("waiting for the baseline in %s, which is being computed", reference)
+        self._waiting = waits
+        return waits
 
     def _find_or_add(self, window: Window) -> ExecutionRecord:
         """Return the execution over a window; add it if missing.

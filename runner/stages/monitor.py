@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from runner.domain.executions import Execution, Outcome
 from runner.monitors import Monitor
+from runner.results import directory
 from runner.scheduling.daemon.process import result_line
 from runner.types import NO_OTHER_KEYS, Instant, Interval
 
@@ -26,10 +28,14 @@ class MonitorStage:
 
     __pydantic_config__ = NO_OTHER_KEYS
 
-    def run(self, monitor: Monitor) -> Outcome:
-        """Execute a monitor over the window."""
+    def run(self, monitor: Monitor, reference: Path) -> Outcome:
+        """Execute a monitor over the window, after a baselining of its reference that is in progress.
+
+        Attached executions do not wait, because their daemon starts them after the baselining.
+        """
         if self.attached:
             return _run_attached(lambda: monitor.run(self.window, self.scheduled))
+        directory.wait_until_written(directory.reference_path(reference, self.window))
         return monitor.run(self.window, self.scheduled)
 
 

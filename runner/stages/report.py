@@ -10,10 +10,10 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.executions import Outcome
 from runner.errors import MissingInput, ReportError, UnusableReference
 from runner.report.render import Report
-from runner.results.directory import ANALYSIS, DRIFT, INDEX, MANIFEST, amend, claim, execution_directory
+from runner.results.directory import ANALYSIS, DRIFT, INDEX, MANIFEST, amend, claim, execution_directory, opened
 from runner.results.documents import DriftDocument, load_analysis, load_drift, sha256
 from runner.results.manifest import Manifest
-from runner.results.manifest_file import read_manifest
+from runner.results.manifest_file import load_manifest
 from runner.types import NO_OTHER_KEYS, FilePath
 
 DEPTH = 6
@@ -42,29 +42,31 @@ class ReportStage:
             OccupiedTarget: if the directory contains files that no execution writes.
         """
         claim(self.directory)
-        manifest = self._manifest()
-        reports = report.render(manifest, self._analysis(manifest), self._drift())
+        with opened(self.directory, (MANIFEST, ANALYSIS, DRIFT)) as files:
+            documents = {name: file.read() for name, file in files.items()}
+        manifest = self._manifest(documents.get(MANIFEST))
+        analysis, drift = self._analysis(manifest, documents.get(ANALYSIS)), self._drift(documents.get(DRIFT))
+        reports = report.render(manifest, analysis, drift)
         amend(self.directory, reports)
         folder = _monitor_folder(self.directory.resolve(), manifest)
         index = report.put_index(folder) or [str(folder / INDEX)] if folder else []
         paths = [str(self.directory / name) for name in reports]
         return Outcome("\n  ".join([f"{manifest.headline}.", *paths, *index]))
 
-    def _manifest(self) -> Manifest:
-        try:
-            manifest = read_manifest(self.directory)
-        except ValueError as error:
-            raise ReportError(self.directory, str(error)) from error
-        if manifest is None and (self.directory / MANIFEST).exists():
-            raise ReportError(self.directory / MANIFEST, "describes neither an execution nor a baselining")
-        if manifest is None:
+    def _manifest(self, data: bytes | None) -> Manifest:
+        if data is None:
             remedy = f"set the directory of an execution or a baselining, which contains a {MANIFEST}"
             raise MissingInput(MANIFEST, self.directory, "stage.directory", remedy)
+        try:
+            manifest = load_manifest(data)
+        except ValueError as error:
+            raise ReportError(self.directory, str(error)) from error
+        if manifest is None:
+            raise ReportError(self.directory / MANIFEST, "describes neither an execution nor a baselining")
         return manifest
 
-    def _analysis(self, manifest: Manifest) -> GlobalAttributions | None:
+    def _analysis(self, manifest: Manifest, data: bytes | None) -> GlobalAttributions | None:
         path = self.directory / ANALYSIS
-        data = path.read_bytes() if path.exists() else None
         expected = manifest.explanation.hashes.get(ANALYSIS) if manifest.explanation else None
         if expected != (None if data is None else sha256(data)):
             raise ReportError(path, f"does not match the hash in {MANIFEST}")
@@ -73,10 +75,9 @@ class ReportStage:
         except UnusableReference as error:
             raise ReportError(path, error.problem) from error
 
-    def _drift(self) -> DriftDocument | None:
-        path = self.directory / DRIFT
+    def _drift(self, data: bytes | None) -> DriftDocument | None:
         try:
-            return load_drift(path.read_bytes()) if path.exists() else None
+            return None if data is None else load_drift(data)
         except ValueError as error:
             raise ReportError(self.directory, str(error)) from error
 

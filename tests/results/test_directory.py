@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -19,7 +21,9 @@ from runner.errors import OccupiedTarget
 from runner.results.directory import (
     ANALYSIS,
     BASELINE_ROWS,
+    DRIFT,
     LOCAL_ATTRIBUTIONS,
+    MANIFEST,
     REPORT,
     VIOLATIONS,
     amend,
@@ -27,6 +31,7 @@ from runner.results.directory import (
     commit,
     execution_directory,
     is_being_written,
+    opened,
     remove,
     writing,
 )
@@ -313,3 +318,56 @@ def test_amend_changes_only_the_given_files(tmp_path: Path, golden: Golden) -> N
     with golden.raises(OccupiedTarget):
         amend(target, {REPORT: b"newer"})
     assert file_contents(tmp_path) == before
+
+
+def test_files_of_one_version_are_opened_while_a_writer_replaces_them(tmp_path: Path) -> None:
+    """No version is mixed, none is incomplete, and the directory is never missing."""
+    target, end, seen = tmp_path / "reference", Event(), set[bytes]()
+    versions = [{name: bytes([version]) * 9 for name in (MANIFEST, ANALYSIS)} for version in range(2)]
+    commit(target, versions[0])
+
+    def write() -> None:
+        for number in itertools.count(1):
+            if end.is_set():
+                return
+            commit(target, versions[number % 2])
+
+    thread = Thread(target=write)
+    thread.start()
+    try:
+        while len(seen) < 2:
+            with opened(target, [ANALYSIS, MANIFEST, DRIFT]) as files:
+                assert files.keys() == {ANALYSIS, MANIFEST}
+                (content,) = {file.read() for file in files.values()}
+            seen.add(content)
+        for _ in range(300):
+            with opened(target, [ANALYSIS, MANIFEST]) as files:
+                assert len({file.read() for file in files.values()}) == 1
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_directory_that_a_killed_writer_moved_is_opened(tmp_path: Path) -> None:
+    """The reader restores it."""
+    commit(target := tmp_path / "reference", {MANIFEST: b"{}"})
+    (aside := tmp_path / ".reference~0123abcd").mkdir()
+    (aside / "lock").touch()
+    target.rename(aside / "old")
+    with opened(target, [MANIFEST]) as files:
+        assert files[MANIFEST].read() == b"{}"
+
+
+def test_missing_directory_has_no_files(tmp_path: Path) -> None:
+    """A file in its place is no directory either."""
+    (tmp_path / "file").touch()
+    for name in ("missing", "file", "file/below"):
+        with opened(tmp_path / name, [MANIFEST]) as files:
+            assert files == {}
+
+
+def test_special_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A named pipe would block a reader for ever."""
+    os.mkfifo(tmp_path / MANIFEST)
+    with pytest.raises(OSError, match=MANIFEST), opened(tmp_path, [MANIFEST]):
+        pass

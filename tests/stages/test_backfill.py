@@ -19,6 +19,7 @@ from runner.domain.executions import HOUR, Outcome, Status, Window
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Item
+from runner.results.directory import writing
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.ledger import Ledger
 from runner.stages.backfill import Backfill, BackfillStage
@@ -373,3 +374,19 @@ def test_a_backfill_on_the_command_line(tmp_path: Path) -> None:
         "2026-01-05T10:00:00+00:00",
     ]
     assert all(Path(summary["Output"]["Destination"]).is_dir() for summary in summaries)
+
+
+def test_windows_wait_for_a_baselining(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No execution starts while another process computes the reference; this is logged once."""
+    caplog.set_level("INFO", "shapwatch.backfill")
+    outcomes: list[Outcome] = []
+    waiting = replace(declaration(), reference=str(tmp_path / "reference"))
+    with writing(tmp_path / "reference"):
+        thread = Thread(target=lambda: outcomes.append(backfill(bench, declaration=waiting).run()))
+        thread.start()
+        wait_until(lambda: "waiting for the baseline" in caplog.text)
+        assert statuses(bench) == []
+    thread.join()
+    assert outcomes[0].succeeded
+    assert len(statuses(bench)) == 3
+    assert caplog.text.count("waiting for the baseline") == 1
