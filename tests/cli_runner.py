@@ -17,6 +17,8 @@ import orjson
 from runner import cli
 
 CHECKOUT = Path(__file__).parents[1]
+HANG_SECONDS = 300
+"""Time in seconds after which a process counts as hanging, much longer than it needs on a busy machine."""
 
 
 def run_cli(arguments: Sequence[str], folder: Path = CHECKOUT, code: int = 0) -> str:
@@ -55,7 +57,7 @@ class Shapwatch:
     def process(self, *overrides: str, options: tuple[str, ...] = (), code: int = 0) -> str:
         """Return the same of a run in a separate process, in which warnings are errors."""
         command = [sys.executable, "-W", "error", "-m", "runner", *self._arguments(options, overrides)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=HANG_SECONDS)
         return _checked(done.stdout + done.stderr, done.returncode, code)
 
     def find(self, name: str, below: str = "") -> Path:

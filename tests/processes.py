@@ -14,13 +14,10 @@ from typing import Any
 
 import orjson
 
-from tests.cli_runner import CHECKOUT
-
-STOP_SECONDS = 40
-START_SECONDS = 20
+from tests.cli_runner import CHECKOUT, HANG_SECONDS
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = HANG_SECONDS) -> None:
     """Wait for a condition, and fail if it does not become true in time."""
     end = time.monotonic() + seconds
     while not condition():
@@ -67,7 +64,7 @@ def served(root: Path, experiment: str, *overrides: str) -> Iterator[Endpoint]:
         yield endpoint
     finally:
         process.terminate()
-        endpoint.output, _ = process.communicate(timeout=STOP_SECONDS)
+        endpoint.output, _ = process.communicate(timeout=HANG_SECONDS)
 
 
 @dataclass
@@ -85,7 +82,7 @@ class Daemon:
         """Return whether a log message contains a string."""
         return any(text in line["message"] for line in self.lines())
 
-    def wait_for(self, text: str, seconds: float = START_SECONDS) -> None:
+    def wait_for(self, text: str, seconds: float = HANG_SECONDS) -> None:
         """Wait for a log message that contains a string."""
         deadline = time.monotonic() + seconds
         while not self.logged(text):
@@ -97,7 +94,7 @@ class Daemon:
         """Send a signal, and return the exit code."""
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
-        return self.process.wait(STOP_SECONDS)
+        return self.process.wait(HANG_SECONDS)
 
 
 def start_daemon(root: Path, *overrides: str, options: tuple[str, ...] = ()) -> Daemon:

@@ -19,7 +19,7 @@ from runner import cli
 from runner.config import wiring
 from runner.config.compose import snapshot
 from runner.domain.executions import Status
-from tests.cli_runner import CHECKOUT, Shapwatch
+from tests.cli_runner import CHECKOUT, HANG_SECONDS, Shapwatch
 from tests.conftest import DEMO
 from tests.golden import Golden
 
@@ -471,5 +471,5 @@ def test_command_of_a_manifest_reproduces_its_directory(after_quickstart: Shapwa
     command = orjson.loads(before["manifest.json"])["command"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     shell = {**os.environ, "PATH": path, "DIRECTORY": str(made)}
-    subprocess.run(["/bin/sh", "-c", command], cwd=CHECKOUT, env=shell, check=True, timeout=120)
+    subprocess.run(["/bin/sh", "-c", command], cwd=CHECKOUT, env=shell, check=True, timeout=HANG_SECONDS)
     assert contents(made) == before

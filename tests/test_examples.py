@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cli_runner import CHECKOUT
+from tests.cli_runner import CHECKOUT, HANG_SECONDS
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -22,7 +22,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-W", "error", str(script)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False, timeout=60
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False, timeout=HANG_SECONDS
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()

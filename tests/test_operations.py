@@ -24,7 +24,7 @@ from moto.server import ThreadedMotoServer
 from runner.domain.executions import HOUR, Status
 from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger.schema import executions
-from tests.cli_runner import CHECKOUT
+from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
 from tests.history_samples import TrafficHistory, settle
 from tests.object_store import use_endpoint
@@ -32,8 +32,6 @@ from tests.processes import daemon, wait_until
 
 BUSY_SECONDS = 30.0
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
-WAIT_SECONDS = 20.0
-"""Seconds that a test waits for the daemon."""
 
 
 @pytest.fixture
@@ -197,7 +195,7 @@ def test_full_disk_fails_only_its_execution(tmp_path: Path) -> None:
     if not unshare or subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs unshare -rm (a mount namespace): util-linux, and a kernel that allows it")
     command = [unshare, "-rm", sys.executable, "-m", "tests.full_disk", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     full, later, remaining = orjson.loads(done.stdout.splitlines()[-1])
     assert full[0] == Status.FAILED

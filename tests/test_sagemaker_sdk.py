@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cli_runner import CHECKOUT, Shapwatch
+from tests.cli_runner import CHECKOUT, HANG_SECONDS, Shapwatch
 from tests.object_store import ENVIRONMENT, s3_server
 
 SDK = CHECKOUT / ".venv-sagemaker"
@@ -29,7 +29,7 @@ def test_sdk_classes_read_our_documents(tmp_path: Path, monkeypatch: pytest.Monk
         locations = [bucket.put(f"monitoring/{path.name}", path.read_bytes()) for path in written]
         region = {"AWS_DEFAULT_REGION": ENVIRONMENT["AWS_REGION"], "SAGEMAKER_SUPPRESS_V2_WARNING": "1"}
         command = [str(SDK / "bin/python"), "-P", str(CHECKOUT / "tests/sagemaker_sdk.py"), *locations]
-        done = subprocess.run(command, env=os.environ | region, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(command, env=os.environ | region, capture_output=True, check=False, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stderr.decode()
     attributions = constraints["explanations"]["kernel_shap"]["malignant"]["global_shap_values"]
     assert orjson.loads(done.stdout.splitlines()[-1]) == {

@@ -20,7 +20,7 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from runner import cli, subprocesses
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
-from tests.cli_runner import CHECKOUT, Shapwatch
+from tests.cli_runner import CHECKOUT, HANG_SECONDS, Shapwatch
 from tests.conftest import DEMO
 from tests.golden import Golden
 from tests.models import trees
@@ -166,7 +166,7 @@ def test_local_endpoint_ends_with_its_parent(tmp_path: Path, how: signal.Signals
     wait_until(lambda: bool(children(run.pid)))
     (endpoint,) = children(run.pid)
     run.send_signal(how)
-    _, output = run.communicate(timeout=30)
+    _, output = run.communicate(timeout=HANG_SECONDS)
     wait_until(lambda: not (Path("/proc") / str(endpoint)).exists())
     assert run.returncode == (cli.INTERRUPTED if how == signal.SIGTERM else -how)
     assert "Traceback" not in output

@@ -32,7 +32,7 @@ from runner.models.linear import LinearModel
 from runner.models.remote import DryRunModel
 from runner.models.response import Response
 from runner.records.fields import Fields
-from tests.cli_runner import CHECKOUT
+from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
 from tests.models.servers import (
     FEATURES,
@@ -401,7 +401,7 @@ def test_sigterm_does_not_wait_for_requests(tmp_path: Path) -> None:
             while not served.seen and process.poll() is None:
                 time.sleep(0.05)
             process.terminate()
-            printed, _ = process.communicate(timeout=5)
+            printed, _ = process.communicate(timeout=HANG_SECONDS)
         finally:
             process.kill()
             process.communicate()

@@ -24,7 +24,7 @@ from runner.errors import os_error_message
 from runner.monitors.attributions import NO_STORED_RECORDS
 from runner.results import directory
 from tests.builders import WINDOW, changed, event, manifest, monitor, write
-from tests.cli_runner import CHECKOUT
+from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
@@ -261,7 +261,7 @@ for number, (before, size) in enumerate([("nothing", 0), ("nothing", 3000), ("Fa
 def test_full_disk_fails_the_execution(tmp_path: Path) -> None:
     """If neither result nor failure can be written, the existing files stay unchanged."""
     command = [sys.executable, "-W", "error", "-c", FULL, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, check=False, cwd=CHECKOUT, timeout=60)
+    done = subprocess.run(command, capture_output=True, check=False, cwd=CHECKOUT, timeout=HANG_SECONDS)
     assert not done.stderr, done.stderr.decode()
     reason = os_error_message(OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
     assert [orjson.loads(line) for line in done.stdout.splitlines()] == [

@@ -36,7 +36,7 @@ from runner.results.directory import (
     writing,
 )
 from tests.builders import file_contents
-from tests.cli_runner import CHECKOUT
+from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
 
 
@@ -173,7 +173,9 @@ def test_directory_moved_by_a_killed_writer_is_restored(tmp_path: Path) -> None:
 def test_killed_writers_leave_no_trace(tmp_path: Path) -> None:
     """Also if several are killed at once, or between any two system calls."""
     command = [sys.executable, "-m", "tests.results.killed_writers", str(tmp_path)]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=CHECKOUT, timeout=60).stdout)
+    found = json.loads(
+        subprocess.run(command, capture_output=True, check=True, cwd=CHECKOUT, timeout=HANG_SECONDS).stdout
+    )
     for kills in (create := found["create"], replace := found["replace"], delete := found["remove"]):
         assert len(kills) > 8
         assert {last for *_, last in kills} == {"last"}

@@ -18,7 +18,7 @@ import pytest
 from runner import storage
 from runner.serving import capture_writer
 from runner.serving.capture_writer import CaptureWriter
-from tests.cli_runner import CHECKOUT
+from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
 from tests.object_store import s3_server
 from tests.processes import wait_until
@@ -308,7 +308,9 @@ def test_exit_of_the_process_writes_the_queue(tmp_path: Path, ending: str) -> No
         f"capture = CaptureWriter({str(tmp_path)!r}, 600, 2**20, 0); {before}\n"
         f"capture.put(datetime.now(UTC), b'1\\n'); {after}\n"
     )
-    subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=CHECKOUT, stderr=subprocess.DEVNULL, timeout=HANG_SECONDS, check=False
+    )
     assert lines(tmp_path) == [b"1\n"] * (2 if "fork" in ending else 1)
 
 

@@ -21,6 +21,7 @@ from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
 from runner.serving.server import listen
 from runner.stages.serve import Serve, ServeStage
+from tests.cli_runner import HANG_SECONDS
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -72,7 +73,7 @@ def test_signal_stops_the_server(tmp_path: Path, number: signal.Signals, golden:
         for content in (ONE, ONE, "{"):
             client.post(url(line), content=content, headers={"content-type": "application/jsonlines"})
         it.send_signal(number)
-        said, complained = it.communicate(timeout=30)
+        said, complained = it.communicate(timeout=HANG_SECONDS)
     assert (it.returncode, re.findall(r"\d+", said), complained) == (0, ["2", "2", "0"], "")
     golden(line + said)
     assert len(events(tmp_path)) == 2
@@ -82,7 +83,7 @@ def test_attached_server_stops_at_the_end_of_input(tmp_path: Path, golden: Golde
     """The end of the parent process closes the standard input."""
     with process(tmp_path, "attached") as (it, line):
         assert httpx.post(url(line), content=ONE, trust_env=False).is_success
-        said, complained = it.communicate(timeout=30)
+        said, complained = it.communicate(timeout=HANG_SECONDS)
     assert (it.returncode, re.findall(r"\d+", said), complained) == (0, ["1", "1", "0"], "")
     golden(said)
 

@@ -34,7 +34,7 @@ from runner.scheduling.daemon.process import (
     result_line,
 )
 from runner.scheduling.ledger import Ledger
-from tests.cli_runner import Shapwatch
+from tests.cli_runner import HANG_SECONDS, Shapwatch
 from tests.golden import Golden
 from tests.processes import wait_until
 from tests.scheduling.daemon.bench import Bench
@@ -402,5 +402,7 @@ def test_any_thread_may_request_a_stop() -> None:
 
 def test_many_signals_cause_no_deadlock() -> None:
     """No lock is taken in a handler."""
-    done = subprocess.run([sys.executable, "-c", MANY_SIGNALS], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_SIGNALS], capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
     assert done.stdout == "alive\n", done.stderr
