@@ -1,6 +1,6 @@
 """Engines: compute blocks of work in this process, in local processes, or on a Dask cluster.
 
-All engines yield results in the order of the work, so that sums are bit-identical. joblib pickles data between the
+All engines yield results in the order of the items, so that sums are bit-identical. joblib pickles data between the
 processes of one run; no pickle is stored, or read from another source.
 """
 
@@ -52,7 +52,7 @@ class Engine:
     def map(self, work: Work[Item, Result], model: Model, items: Iterable[Item]) -> Iterator[Result]:
         """Yield `work(model, item)` for each item, in the order of the items; each worker queues up to two items.
 
-        This process calls remote models itself, because it counts calls and enforces their rate limit.
+        Remote models are always called from this process, which counts the calls and limits their rate.
 
         Raises:
             EngineError: if the workers are unreachable or die.
@@ -69,7 +69,7 @@ class Engine:
             tasks = (delayed(_run)(work, model, model.identity, item) for item in items)
             results = Parallel(return_as="generator", batch_size=1, pre_dispatch="2*n_jobs")(tasks)
             try:
-                for result in results:  # noqa: UP028  `yield from` would close it too early, with a warning
+                for result in results:  # noqa: UP028  `yield from` would close `results` too early, with a warning
                     yield result
             except TerminatedWorkerError as error:
                 raise EngineError(f"engine={self.kind}", "a worker died, possibly out of memory") from error

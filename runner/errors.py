@@ -165,7 +165,7 @@ class OccupiedTarget(ShapwatchError):
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.path} {self.problem}, which would be lost; choose another folder, or remove it"
+        return f"{self.path} {self.problem}, which would be lost; move it away, or choose another folder"
 
 
 @dataclass(eq=False)

@@ -146,8 +146,8 @@ PROBLEMS = (
     ),
     (
         r"[Pp]ath ",
-        "a path in it contains an empty part, . or .., or an invalid character; rename it (with boto3 installed, such "
-        "objects of S3 are skipped)",
+        "a name in it has an empty part, a part '.' or '..', or an invalid character; rename it (with boto3 installed, "
+        "such objects of S3 are skipped)",
     ),
 )
 """Patterns of obstore's error texts with the message of each; the first match applies."""

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 
 def is_plain_url(url: str) -> bool:
-    """Return whether a string is a valid HTTP URL without credentials; messages must not quote other strings.
+    """Return whether a string is a valid HTTP URL without credentials.
+
+    Messages must not quote any other string, because it may contain a secret.
 
     >>> is_plain_url("https://example.com/v1/models/churn:predict"), is_plain_url("https://user:secret@example.com/")
     (True, False)
@@ -36,7 +38,7 @@ def bearer_token(text: str) -> str:
     's3cret'
     """
     if not re.fullmatch(r"[!-~]+", text.strip()):
-        raise ValueError("contains no token; expected printable ASCII characters without blanks")
+        raise ValueError("contains no valid token; expected printable ASCII characters without blanks")
     return text.strip()
 
 

@@ -44,6 +44,8 @@ EXPECTED = {
     "literal_error": "{expected}",
     "string_pattern_mismatch": "a string that matches {pattern}",
     "string_type": "a string",
+    "too_long": "a list with a length of at most {max_length}",
+    "too_short": "a list with a length of at least {min_length}",
     "tuple_type": "a list",
 }
 """Descriptions of the allowed values by pydantic's type of error; placeholders refer to the error's context."""
@@ -56,8 +58,12 @@ def format_errors(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]
         error: error of the validation.
         raw: validated configuration, as plain data.
     """
-    for detail in error.errors(include_url=False):
-        key = _key(detail["loc"], raw)
+    details = error.errors(include_url=False)
+    for detail in details:
+        location = detail["loc"]
+        if detail["type"] == "too_short" and any(other["loc"][:-1] == location for other in details):
+            continue  # pydantic counts only the valid items, and each invalid item has its own message
+        key = _key(location, raw)
         yield key, _problem(key, detail, raw)
 
 
@@ -117,13 +123,13 @@ def _got(key: str, value: Any) -> str:
 
 def _nearest(key: str, raw: Any) -> str:
     """Return a hint: the most similar known key, or else all keys of the section."""
-    known = [path for path in _leaves(raw) if path != key]
+    known = [path for path in _leaves(raw) if not f"{path}.".startswith(f"{key}.")]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     if near:
         return f"; did you mean {near[0]}?"
     parent = key.rpartition(".")[0]
     siblings = [path.removeprefix(f"{parent}.") for path in known if parent and path.startswith(f"{parent}.")]
-    return f"; {parent} has {', '.join(siblings)}; if a file sets this key, ~{key} removes it" if siblings else ""
+    return f"; {parent} has {', '.join(siblings)}; if a file sets this key, remove it with ~{key}" if siblings else ""
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:

@@ -121,7 +121,7 @@ def conclude(folder: Path) -> tuple[str, int]:
     rows = compare(list(members(folder)))
     put(folder / CSV, as_csv(rows).encode())
     put(folder / PAGE, as_page(rows).encode())
-    message = f"{plural(len(rows), 'member')}, one table:\n  {folder / PAGE}\n  {folder / CSV}"
+    message = f"results of {plural(len(rows), 'member')}:\n  {folder / PAGE}\n  {folder / CSV}"
     return message, max((row.code for row in rows), default=0)
 
 

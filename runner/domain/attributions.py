@@ -54,10 +54,10 @@ class Calls:
 
 @dataclass(frozen=True)
 class Additive:
-    """Outputs of an additive model: a link function of a base and one term per feature.
+    """Outputs of an additive model: the link function of the sum of a base and one term per feature.
 
     Attributes:
-        link: `logistic` if the outputs are probabilities and the sums log-odds, `identity` if the outputs are the sums.
+        link: `identity` if the outputs are the sums; `logistic` if the sums are log-odds and the outputs probabilities.
         base_L: constant term of each output.
         terms_NDL: term of each feature of each record.
     """
@@ -77,12 +77,12 @@ class Additive:
 
 @dataclass(frozen=True)
 class Margin:
-    """Additive games: the value of a coalition is a link function of an intercept and the slopes of its players.
+    """Additive games: a coalition's value is the link function of the sum of an intercept and its players' terms.
 
     Attributes:
         intercept_NL: constant term of each game.
         slope_NPL: term of each player.
-        link: `logistic` if the values are probabilities and the sums log-odds, `identity` if the values are the sums.
+        link: `identity` if the values are the sums; `logistic` if the sums are log-odds and the values probabilities.
     """
 
     intercept_NL: NDArray[np.float64]

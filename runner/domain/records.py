@@ -51,7 +51,7 @@ class Event:
 
     @property
     def is_probe(self) -> bool:
-        """Whether shapwatch made the call, to explain the endpoint."""
+        """Whether shapwatch itself made the call, to compute attributions."""
         return self.inference_id is not None and self.inference_id.startswith(PROBE)
 
 
@@ -75,7 +75,7 @@ class Captured:
 
     Attributes:
         files: names of the files that were read, relative to the listed folder.
-        events: number of lines in the window (of a dataset: number of records), including rejected ones.
+        events: number of lines in the window, or of records in the dataset, including rejected ones.
         outside: number of lines outside the window.
         probes: number of shapwatch's own calls, which are not traffic.
         records: number of valid records.

@@ -114,7 +114,7 @@ def _cause_of(members: Sequence[str], before: pl.DataFrame, now: pl.DataFrame) -
         return likely_cause(before[members[0]], now[members[0]])
     most = max(members, key=lambda name: _difference(before[name], now[name]))
     cause = likely_cause(before[most], now[most])
-    return cause and f"of its features, {most} changed most: {cause}"
+    return cause and f"its feature {most} changed most: {cause}"
 
 
 def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
@@ -153,8 +153,8 @@ def _numeric_cause(before: pl.Series, now: pl.Series) -> str | None:
 def _restored(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], str]]:
     """Yield the live values with a transformation undone, and the name of the transformation; the simplest first."""
     if (now_M == now_M.round()).all():
-        yield now_M + 1, "one lower than in the reference (another label encoding?)"
-        yield now_M - 1, "one higher than in the reference (another label encoding?)"
+        yield now_M + 1, "values 1 lower than in the reference (another label encoding?)"
+        yield now_M - 1, "values 1 higher than in the reference (another label encoding?)"
     codes = np.unique(before_N)
     if len(codes) == 2 and np.isin(now_M, codes).all():
         yield codes.sum() - now_M, f"codes {format_value(codes[0])} and {format_value(codes[1])} swapped"
@@ -166,19 +166,19 @@ def _restored(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Iter
 
 
 def _categorical_cause(before: pl.Series, now: pl.Series) -> str | None:
-    """Describe values that the reference lacks, or the value whose share grew most; None if neither is notable."""
+    """Describe values that are not in the reference, or the value whose share grew most; None if neither is notable."""
     reference, live = (_by_name(value_counts(values)) for values in (before, now))
     unseen = Counter({value: count for value, count in live.items() if value not in reference})
     if unseen.total() >= NOTABLE * live.total():
         example = min(unseen, key=lambda value: (-unseen[value], value))
         part = unseen.total() / live.total()
-        return f"values that the reference lacks in {part:.0%} of the records, such as {example}"
+        return f"{part:.0%} of the records have values that are not in the reference, such as {example}"
     expected = {value: reference[value] / reference.total() for value in live}
     share = {value: count / live.total() for value, count in live.items()}
     grown = min(live, key=lambda value: (expected[value] - share[value], value))
     if share[grown] - expected[grown] < NOTABLE:
         return None
-    return f"{grown} in {share[grown]:.0%} of the records ({expected[grown]:.0%} in the reference)"
+    return f"{share[grown]:.0%} of the records have the value {grown} ({expected[grown]:.0%} in the reference)"
 
 
 def _distance(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, Explained
 from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level, SegmentResult, worst
-from runner.domain.numbers import plural
 from runner.drift.causes import with_causes, with_histograms
 from runner.drift.effects import (
     Pair,
@@ -75,8 +74,8 @@ class Detector:
         N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.policy.significance(window)
         segments = self._segments(pairing, significance, parts)
         if not pairing.labels or min(N, M) < self.policy.min_rows:
-            rows = plural(min(N, M), "record")
-            note = f"the tests need drift.min_rows={self.policy.min_rows} records on each side, got {rows}"
+            needed = f"drift.min_rows={self.policy.min_rows} records in both the reference and the window"
+            note = f"the tests need {needed}, got {N:,} and {M:,}"
             notes, level = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
             return DriftResult(level, level, N, M, significance, 1.0, (), notes, segments=segments)
         labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.policy.seed))
@@ -261,10 +260,12 @@ def detect_drift(
     level = policy.status(past, result.level_alone)
     notes = list(result.notes)
     if level is not result.level_alone:
-        rule = f"drift.datapoints_to_alert={policy.datapoints_to_alert} of {policy.evaluation_period}"
-        notes.append(f"this window alone: {result.level_alone}; with the windows before it: {level} ({rule})")
+        rule = f"{policy.datapoints_to_alert} of the last {policy.evaluation_period} windows must reach a level"
+        alone = f"this window alone has level {result.level_alone.words}"
+        notes.append(f"the alert level is {level.words}: {rule} (drift.datapoints_to_alert); {alone}")
     if by and not parts:
-        notes.append(f"drift.segment_by={by}: no segment has drift.min_rows={policy.min_rows} records on both sides")
+        needed = f"drift.min_rows={policy.min_rows} records in both the reference and the window"
+        notes.append(f"drift.segment_by={by}: no segment has {needed}")
     if canary and canary.changed:
         notes.append(canary_summary(canary))
     return replace(result, level=level, notes=tuple(notes))

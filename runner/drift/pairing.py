@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions
+from runner.domain.numbers import plural
 from runner.drift.ranking import match_features, match_labels
 from runner.errors import SegmentError
 
@@ -74,7 +75,8 @@ def _values(by: str, features: pl.DataFrame) -> pl.Series:
     except pl.exceptions.PolarsError as error:
         raise SegmentError(by, str(error).splitlines()[0]) from error
     if len(values) != features.height:
-        raise SegmentError(by, f"the expression has {len(values)} values for {features.height} records")
+        counts = f"{plural(len(values), 'value')} for {plural(features.height, 'record')}"
+        raise SegmentError(by, f"the expression has {counts}")
     return values
 
 

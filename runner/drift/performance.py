@@ -79,7 +79,7 @@ def binary(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64], threshold
     _require(len(labels_N))
     auc, notes = _auc(labels_N, scores_N), []
     if auc is None:
-        notes.append(f"{ONE_CLASS}, all labels are {str(bool(labels_N[0])).lower()}")
+        notes.append(f"{ONE_CLASS}, but all records have label {str(bool(labels_N[0])).lower()}")
     loss = None
     if scores_N.min() >= 0 and scores_N.max() <= 1:
         loss = _log_loss(np.where(labels_N, scores_N, 1 - scores_N))
@@ -105,7 +105,7 @@ def multiclass(labels_N: NDArray[np.intp], scores_NL: NDArray[np.float64]) -> Qu
         if len(occurring) < scores_NL.shape[1]:
             notes.append(f"AUC is the mean over {len(occurring)} of {scores_NL.shape[1]} labels; the others are absent")
     else:
-        notes.append(f"{ONE_CLASS}, all records have label {occurring[0]}")
+        notes.append(f"{ONE_CLASS}, but all records have label {occurring[0]}")
     loss = None
     if _are_distributions(scores_NL):
         loss = _log_loss(given_N)

@@ -36,7 +36,9 @@ class AlertPolicy:
     evaluation_period: Annotated[Integer, Ge(1), Le(48)] = 1
 
     def significance(self, window: timedelta) -> float:
-        """Return the significance level of one window, for contiguous windows of this length.
+        """Return the significance level of one window that gives the accepted number of false alarms.
+
+        Windows of this length follow each other without gaps.
 
         >>> round(AlertPolicy(87.6).significance(timedelta(hours=1)), 6)
         0.01
@@ -67,7 +69,11 @@ class AlertPolicy:
         return ranked[-self.datapoints_to_alert] if len(ranked) >= self.datapoints_to_alert else Level.NONE
 
     def false_alarm_probability(self, significance: float) -> float:
-        """Return the probability that enough windows are significant by chance, at this level (binomial tail)."""
+        """Return the probability that chance alone makes `datapoints_to_alert` windows significant (binomial tail).
+
+        Args:
+            significance: significance level of one window.
+        """
         n = self.evaluation_period
         return sum(
             comb(n, i) * significance**i * (1 - significance) ** (n - i) for i in range(self.datapoints_to_alert, n + 1)
@@ -80,7 +86,7 @@ class DriftPolicy(AlertPolicy):
 
     Attributes:
         threshold: nDCG below which the ranking of a label is a violation.
-        min_rows: minimum number of records on each side; with fewer records, there is no calibrated result.
+        min_rows: minimum number of reference records, and of records in a window; with fewer, no test is run.
         material, severe: smallest attribution shift of a warning and of a violation, if the change is significant.
         material_mass, severe_mass: smallest absolute log2 fold change of the total attribution for the same levels.
         permutations: number of random permutations that effects are compared with.
@@ -112,7 +118,8 @@ class DriftPolicy(AlertPolicy):
         """Check the order of limits.
 
         Raises:
-            ValueError: if a limit for a violation is below that for a warning, or an alert can never be raised.
+            ValueError: if a limit for a violation is below that for a warning, or if `datapoints_to_alert` exceeds
+                `evaluation_period`.
         """
         if self.severe < self.material:
             raise ValueError(f"severe: {self.severe:g} is less than drift.material={self.material:g}")

@@ -128,7 +128,7 @@ def _range(label: str, gains_D: NDArray[np.float64], threshold: float) -> str:
         return f"{label}: {DEGENERATE}"
     low, random = floor(gains_D), chance(gains_D)
     ranges = f"{label}: lowest possible nDCG {low:.3f} (reversed ranking), mean nDCG of random rankings {random:.3f}"
-    return ranges if low < threshold else f"{ranges}. nDCG < {threshold:g} can never alert"
+    return ranges if low < threshold else f"{ranges}. So nDCG never raises an alert (threshold {threshold:g})"
 
 
 def _rank(

@@ -68,9 +68,10 @@ def _join(sentences: Sequence[str]) -> str:
 def _alert(ranking: RankingResult, result: DriftResult) -> Iterator[str]:
     """Yield a sentence if the level of this window differs from the alert level, which the headline states."""
     if result.level_alone.order > result.level.order and not ranking.violations:
-        yield f"no alert yet: this window alone has level {result.level_alone.words}"
+        alone = f"this window alone has level {result.level_alone.words}"
+        yield f"{alone}, but too few windows have reached this level for an alert"
     elif result.level_alone.order < result.level.order:
-        yield f"the alert of earlier windows continues: this window alone has level {result.level_alone.words}"
+        yield f"the alert of earlier windows continues, although this window alone has level {result.level_alone.words}"
 
 
 def _findings(ranking: RankingResult, result: DriftResult, label: LabelResult, of: str) -> Iterator[str]:

@@ -106,7 +106,7 @@ def _check_labels(model: Model, outputs: int) -> None:
     if names and len(names) != outputs:
         raise ModelAnswerError(
             f"the model has {plural(outputs, 'output')}, but model.label_headers has {plural(len(names), 'name')}: "
-            f"{', '.join(names)}. Name each output, or set it to null"
+            f"{', '.join(map(repr, names))}. Give one name per output, or set model.label_headers=null"
         )
 
 

@@ -325,8 +325,10 @@ class BoostedTrees(FileModel, ABC):
         check_width(self.artifact, self._width, features)
         objective = self._objective
         if objective not in self.links or self.columns is not None:
+            columns = "null" if self.columns is None else list(self.columns)
             raise ExplainerError(
-                f"shap.explainer=tree supports one output with objective {' or '.join(self.links)}, not {objective}; "
+                f"shap.explainer=tree supports model.columns=null and the objectives {', '.join(self.links)}; "
+                f"this model has model.columns={columns} and the objective {objective}; "
                 "use shap.explainer=kernel"
             )
         renamed = self._renamed(features)

@@ -59,7 +59,7 @@ def _category(name: str | bool) -> str:
 def _check_count(problem: str, count: int, earlier: ValidationInfo) -> None:
     L = len(earlier.data.get("intercept", range(count)))
     if count != L:
-        raise ValueError(f"{problem}; expected {L}, one per output as in intercept")
+        raise ValueError(f"{problem}; expected {L}, one for each number of intercept")
 
 
 Numbers = Annotated[tuple[float, ...], PlainValidator(_numbers)]
@@ -93,7 +93,7 @@ class LinearModel(LocalModel):
     def _check_softmax(cls, intercept: tuple[float, ...], earlier: ValidationInfo) -> tuple[float, ...]:
         if earlier.data.get("link") == "softmax" and len(intercept) == 1:
             raise ValueError(
-                "link softmax needs at least two outputs, one number each; use link=logistic for one output"
+                "link=softmax needs at least two outputs, with one number per output; use link=logistic for one output"
             )
         return intercept
 

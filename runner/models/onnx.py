@@ -53,7 +53,7 @@ class Onnx(FileModel):
     Attributes:
         kind: `onnx`.
         artifact: path of the .onnx file, including its weights.
-        output: name of the output with the scores; None for the only output of floats.
+        output: name of the output with the scores; None if the model has exactly one output of floats.
         columns: as in `FileModel`, except that None selects the second of two columns (the positive class).
     """
 

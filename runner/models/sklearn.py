@@ -78,7 +78,7 @@ class Sklearn(FileModel):
         return scores(name, output, features.height, columns)
 
     def _model_input(self, features: pl.DataFrame) -> pl.DataFrame | NDArray[np.float64]:
-        """Return the features as a data frame or matrix, as in the estimator's training, and in the same order."""
+        """Return the features as a data frame or matrix, in the type and order of the estimator's training data."""
         check_width(self.artifact, getattr(self._estimator, "n_features_in_", features.width), features)
         names = getattr(self._estimator, "feature_names_in_", None)
         if names is None:

@@ -49,7 +49,7 @@ NO_STORED_RECORDS = (
 
 @dataclass(frozen=True)
 class Context:
-    """Inputs of the analysis of a window, the same for samples of any size.
+    """Inputs of the analysis of a window. They do not depend on the number of records that are explained.
 
     Attributes:
         order_N: row indices in the order of explanation; None for the order of the captures.
@@ -193,7 +193,7 @@ class AttributionAnalysis:
         )
 
     def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
-        """Return the result for the first `rows` records; those of the previous result are not explained again."""
+        """Return the result for the first `rows` records; explain only records that the previous result lacks."""
         done = len(previous.attributions.phi_NDL) if previous else 0
         estimator = self.model_explainer.estimator
         with stopwatch.step("explain"):
@@ -223,7 +223,7 @@ class AttributionAnalysis:
         if self.stopping.probability is None:
             return []
         if rows == records:
-            return [f"Explained all {plural(records, 'record')}: the required shap.precision was not reached earlier."]
+            return [f"Explained all {plural(records, 'record')}, because no smaller sample reached shap.precision."]
         return [
             f"Explained {rows:,} of {plural(records, 'record')} (random sample); "
             f"the full set would give the same verdict with probability ≥ {self.stopping.probability:g}."

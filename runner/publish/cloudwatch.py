@@ -2,13 +2,13 @@ r"""Metrics in Amazon CloudWatch: the metrics of SageMaker's explainability moni
 
 Source: AWS, "CloudWatch metrics for feature attribution drift analysis": `feature_{name}` and `ExpectedValue` with the
 dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`. The metrics of batch
-transforms have another namespace, and no dimension `Endpoint`. AWS publishes no verdict. The metrics of the verdict
-have the same names as in Prometheus, and the `ValueType` `Verdict`: `ndcg`, `label_drift_level`, `attribution_shift`
-and `total_log2_change`.
+transforms have another namespace, and no dimension `Endpoint`. SageMaker's monitor publishes no metrics of a verdict.
+Those of shapwatch have the same names as in Prometheus, and the `ValueType` `Verdict`: `ndcg`, `label_drift_level`,
+`attribution_shift` and `total_log2_change`.
 
-CloudWatch accepts metric names of 1 to 255 printable ASCII characters. Other names are escaped as in Python and cut.
-They end in `~` and ten hexadecimal digits of their SHA-256, so that distinct names stay distinct: `feature_Größe`
-becomes `feature_Gr\xf6\xdfe~…`.
+CloudWatch accepts metric names of 1 to 255 printable ASCII characters. Other names are escaped as in Python and
+truncated. They end in `~` and ten hexadecimal digits of their SHA-256, so that distinct names stay distinct:
+`feature_Größe` becomes `feature_Gr\xf6\xdfe~…`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class CloudWatch:
 
 
 def metric_data(publication: Publication, transforms: bool) -> Iterator[Mapping[str, Any]]:
-    """Yield the metrics other than NaN in the format of `PutMetricData`; their time is the end of the window.
+    """Yield the metrics in the format of `PutMetricData`, except NaN values; their time is the end of the window.
 
     Args:
         publication: the execution.
@@ -145,7 +145,7 @@ def _metrics(publication: Publication) -> Iterator[tuple[str, str, str, float]]:
     """Yield the label, the value type, the name and the value of each metric."""
     live = publication.attributions
     for column, label in enumerate(live.labels if live else ()):
-        assert live is not None  # noqa: S101  it has labels
+        assert live is not None  # noqa: S101  there is a label, so `live` is not None
         for name, value in zip(live.names, live.values_DL[:, column], strict=True):
             yield label, "GlobalShapValues", f"feature_{name}", float(value)
         yield label, "ExpectedValue", "ExpectedValue", float(live.expected_L[column])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = "shapwatch."
 NO_UNIT = ""
-"""Unit of all metrics; Prometheus would append `_ratio` to the name for the unit "1"."""
+"""Unit of all metrics. It is empty, because Prometheus appends `_ratio` to the name of a metric with unit "1"."""
 NO_START = 0
 """Start time of a data point; a gauge has none."""
 NON_RETRYABLE = frozenset(range(400, 500)) - {408, 429}

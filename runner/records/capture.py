@@ -15,7 +15,7 @@ import orjson
 from runner.domain.executions import utc
 from runner.domain.records import Event, Payload
 from runner.errors import RecordError, snippet
-from runner.records.payloads import check_count
+from runner.records.payloads import check_count, json_problem
 
 CLOUDEVENT_PREFIX = "ce-"
 """Prefix of the names of CloudEvents attributes in HTTP headers."""
@@ -81,7 +81,7 @@ def parse_json(line: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(line.rstrip(b" \t\r\n,").replace(b"\t", b"\\t").replace(b"\r", b"\\r"))
-        raise RecordError("not_json", f"not JSON ({error}): {snippet(line)}") from error
+        raise RecordError("not_json", f"not JSON ({json_problem(error)}): {snippet(line)}") from error
 
 
 def member(document: Any, key: str, kind: type, reason: str = "not_a_capture") -> Any:
@@ -160,7 +160,7 @@ def decode_cloudevent(line: bytes) -> Side:
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise RecordError("not_json", f"not JSON ({error}): {snippet(line)}") from error
+        raise RecordError("not_json", f"not JSON ({json_problem(error)}): {snippet(line)}") from error
     if not isinstance(document, dict):
         raise RecordError("not_a_capture", f"a logger's record should be an object, got {snippet(line)}")
     attributes = {key.lower().removeprefix(CLOUDEVENT_PREFIX): value for key, value in document.items()}
@@ -187,7 +187,7 @@ def pair_cloudevents(request: Side, response: Side | None) -> Event:
 def _string(attributes: dict[str, Any], key: str) -> str:
     value = attributes.get(key)
     if not isinstance(value, str) or not value:
-        raise RecordError("not_a_capture", f"{key} should be a non-empty string, got {snippet(value)}")
+        raise RecordError("not_a_capture", f"{key} should be a non-empty string, got {snippet(value) or repr('')}")
     return value
 
 

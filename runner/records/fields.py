@@ -307,7 +307,7 @@ class Fields:
         if self.score is None:
             return list(rows)
         if not self.score.isdecimal():
-            problem = f"data.score={self.score!r} is not a column number from 0, but the response is CSV"
+            problem = f"data.score={self.score!r} is not a column number (counted from 0), but the response is CSV"
             raise RecordError("score_not_found", problem)
         column = int(self.score)
         return [row[column] if column < len(row) else None for row in rows]
@@ -342,8 +342,8 @@ def _shown(expression: str | None) -> str:
 def _json(value: Any) -> str:
     try:
         return snippet(orjson.dumps(value))
-    except TypeError:
-        return "a deeply nested document"
+    except TypeError as error:
+        return "a deeply nested document" if "Recursion" in str(error) else snippet(value)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def label_values(truth: GroundTruth, label: str | None) -> list[Scalar]:
     except RecordError as error:
         raise RecordError("ground_truth", str(error)) from error
     if all(value is None for value in values):
-        raise RecordError("ground_truth", f"{_search_name(label)} returns nothing in {snippet(body)}")
+        raise RecordError("ground_truth", f"{_search_name(label)} returns nothing in {snippet(body) or repr('')}")
     return values
 
 
@@ -279,7 +279,7 @@ def _csv_labels(body: str, column: int | None) -> list[Scalar]:
             raise RecordError("ground_truth", f"there is no column {column} in {snippet(orjson.dumps(short[0]))}")
         return [row[column] for row in rows]
     if len(rows) > 1 and any(len(row) > 1 for row in rows):
-        problem = f"several columns; set data.ground_truth to the column number of the labels: {snippet(body)}"
+        problem = f"several columns in {snippet(body)}; set data.ground_truth to the number of the label column"
         raise RecordError("ground_truth", problem)
     return list(chain.from_iterable(rows))
 

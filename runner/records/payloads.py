@@ -212,7 +212,13 @@ def _parse_json(text: str, number: int | None) -> Any:
         return orjson.loads(_LOOSE.sub(lambda match: match[1] or _canonical(*match.groups()[1:]), text))
     except orjson.JSONDecodeError:
         _refuse_constants(text, where)
-    raise RecordError("payload", f"{where} is not JSON ({strict}): {snippet(text)}") from strict
+    problem = strict if number is None else json_problem(strict)
+    raise RecordError("payload", f"{where} is not JSON ({problem}): {snippet(text)}") from strict
+
+
+def json_problem(error: json.JSONDecodeError) -> str:
+    """Return the problem and its position in one line of JSON, without the parser's own line number."""
+    return f"character {error.pos + 1}: {error.msg}"
 
 
 def _canonical(sign: str, digits: str, exponent: str | None) -> str:
@@ -225,7 +231,7 @@ def _refuse_constants(text: str, where: str) -> None:
     """Raise `not_finite` at NaN, Infinity or a number too large for a double, if the document is JSON up to there."""
 
     def refuse(constant: str) -> NoReturn:
-        problem = f"{where} contains {snippet(constant)}, which is not a JSON number: {snippet(text)}"
+        problem = f"{where} contains {snippet(constant)}, which is not a finite number: {snippet(text)}"
         raise RecordError("not_finite", problem)
 
     def finite(literal: str) -> float:

@@ -86,7 +86,7 @@ class ParsedTemplate:
             return cls(key, example, _node(raw))
         except json.JSONDecodeError as error:
             raise template_error(
-                key, f"expected JSON with placeholders, got {snippet(text)} ({error.msg})", example
+                key, f"expected JSON with placeholders, got {snippet(text) or repr('')} ({error.msg})", example
             ) from error
         except RecursionError as error:
             raise template_error(key, f"{snippet(text)} is nested too deeply", example) from error
@@ -324,7 +324,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(text: str) -> float:
     if math.isfinite(number := float(text)):
         return number
-    raise ValueError(f"{text} is not a JSON number")
+    raise ValueError(f"{text} is not a finite number")
 
 
 def _node(raw: Any) -> Any:

@@ -79,7 +79,9 @@ class Reference:
             UnusableReference: if the reference has no manifest.
         """
         if self.origin is None:
-            raise UnusableReference(self.path, "contains no SHAP baseline; set shap.baseline to its rows")
+            raise UnusableReference(
+                self.path, "contains no SHAP baseline; set shap.baseline to the rows that it was computed with"
+            )
         return backgrounds.given(self.origin.background.rows, self.origin.background.names)
 
     def model_changed(self, identity: str | None) -> bool | None:

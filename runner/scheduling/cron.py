@@ -82,7 +82,7 @@ class _Field:
         if text.upper() in self.names:
             return self.low + self.names.index(text.upper())
         if not re.fullmatch(r"[0-9]{1,4}", text) or not self.low <= int(text) <= self.high:
-            names = f", {self.names[0]} to {self.names[-1]}" if self.names else ""
+            names = f", or from {self.names[0]} to {self.names[-1]}" if self.names else ""
             raise ValueError(f"{self.name} {text} is not from {self.low} to {self.high}{names}")
         return int(text)
 
@@ -97,7 +97,9 @@ class _Field:
             return f"{self.name} {item}: L, W and # are not supported; list the days instead"
         if item == "?":
             return f"{self.name} ?: only the day of month or the day of week can be ?, and only in cron(...)"
-        return f"{self.name} {item or 'after a comma'} is not a number, a range such as 1-5, * or a step such as */2"
+        if not item:
+            return f"{self.name}: a value is missing before or after a comma"
+        return f"{self.name} {item} is not a number, a range such as 1-5, * or a step such as */2"
 
 
 AWS = (

@@ -150,7 +150,9 @@ class Recurring:
             start = iso_duration(self.start_offset)
             raise ValueError(f"start_offset: {start} is not before the end of the window, {iso_duration(end)}")
         if self.start_offset is None and self.end_offset and -end >= (gap := self._shortest_gap()):
-            problem = f"with {iso_duration(end)} and scheduled times {iso_duration(gap)} apart, windows are empty"
+            problem = (
+                f"windows are empty with {iso_duration(end)}, because scheduled times are {iso_duration(gap)} apart"
+            )
             raise ValueError(f"end_offset: {problem}; set start_offset, too")
         return self
 

@@ -177,8 +177,8 @@ class ContainerApi:
         for header, (name, minimum, maximum) in RECORDED_HEADERS.items():
             value = headers.get(header)
             if value is not None and not (minimum <= len(value) <= maximum and PRINTABLE_ASCII.fullmatch(value)):
-                size = plural(len(value), "byte")
-                problem = f"{name} has {size}, expected {minimum} to {maximum} printable ASCII characters"
+                found = plural(len(value), "byte") if PRINTABLE_ASCII.fullmatch(value) else "other characters"
+                problem = f"{name} has {found}, expected {minimum} to {maximum} printable ASCII characters"
                 raise RequestError(400, problem, "ValidationError")
 
     def _extra_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:  # noqa: ARG002  RuntimeApi echoes some

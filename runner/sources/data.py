@@ -13,7 +13,7 @@ from runner.records.fields import Fields, PayloadFormat
 from runner.records.payloads import Format
 from runner.types import Column, FeatureName, JmesPath, Location, Score
 
-FileFormat = Format | Literal["application/x-parquet"]
+FileFormat = Literal[Format, "application/x-parquet"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

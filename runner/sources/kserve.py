@@ -93,7 +93,7 @@ def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollecto
             collector.probes += 1
             return rows
         if not side.is_request:
-            raise RecordError("no_input", f"a response without its request, {side.id!r}")
+            raise RecordError("no_input", f"the response with id {side.id!r} has no request")
         rows = event_records(line.number, event, fields)
     except RecordError as error:
         collector.reject_line(line, error)

@@ -258,8 +258,8 @@ def _lines(estimate: CostEstimate) -> Iterator[str]:
     yield f"{', '.join(sizes)}, {plural(estimate.background_rows, 'background row')}"
     yield f"rows   {estimate.rows:,} to the model"
     if first := estimate.first:
-        condition = "more only if the verdict is less certain than shap.precision"
-        yield f"first  {first.rows:,} of them, for {plural(first.records, 'record')}; {condition}"
+        condition = "more records only if the verdict is less certain than shap.precision"
+        yield f"first  {first.rows:,} of them, for the first {plural(first.records, 'record')}; {condition}"
     if calls := estimate.calls:
         yield f"calls  {calls.requests:,}, {calls.bytes / 1e6:,.1f} MB in total"
     else:
@@ -270,7 +270,7 @@ def _lines(estimate: CostEstimate) -> Iterator[str]:
         yield f"cost   about {estimate.cost:,.2f}"
     if shown := estimate.shown:
         single = "; the endpoint rejects batches, so records are sent one by one" if shown.fallbacks else ""
-        yield f"shown  {shown.rows:,} rows in {plural(shown.requests, 'call')}, for this plan{single}"
+        yield f"sent   {shown.rows:,} rows in {plural(shown.requests, 'call')}, to make this plan{single}"
     checked = estimate.preflight
     scores = f"scores from {checked.lowest:.4g} to {checked.highest:.4g}"
     yield f"model  {plural(checked.outputs, 'output')}, {scores} on {plural(checked.rows, 'row')}"

@@ -150,7 +150,7 @@ class Schedules:
         change = "stopped" if stopped else "already Stopped"
         running = sum(execution.status == Status.IN_PROGRESS for execution in ledger.executions.running(self.name))
         change += f"; stopping {plural(ended, 'running execution')}" if ended else ""
-        change += f"; {plural(running, 'running execution')} not stopped" if running else ""
+        change += f"; {plural(running, 'execution')} still running" if running else ""
         return self._changed(ledger.schedules.get(self.name), change)
 
     def _delete(self, ledger: Ledger) -> Answer:

@@ -188,9 +188,10 @@ def _document(report: LedgerReport) -> dict[str, object]:
 def _text(report: LedgerReport) -> str:
     lines = [f"ledger {report.ledger}, {report.time:%F %T} UTC"]
     for status in report.daemons:
-        age = max(0, (report.time - status.daemon.heartbeat).total_seconds())
+        age = (report.time - status.daemon.heartbeat).total_seconds()
+        heartbeat = f"{age:.0f} s ago" if age >= 0 else f"{-age:.0f} s in the future (check the clocks)"
         process = f"process {status.daemon.pid} on {status.daemon.host}"
-        lines.append(f"daemon {status.state}: {process}, last heartbeat {age:.0f} s ago")
+        lines.append(f"daemon {status.state}: {process}, last heartbeat {heartbeat}")
     if not report.daemons:
         lines.append("no daemon: start one with stage=daemon")
     if not report.schedules:

@@ -19,7 +19,7 @@ from tests.processes import served
 HOUR = "stage.window=2026-01-05T09"
 VARYING = (
     (r"time   about .*", "time   {time}"),
-    (r"shown  [\d,]+ rows in [\d,]+ calls", "shown  {rows} rows in {calls} calls"),
+    (r"sent   [\d,]+ rows in [\d,]+ calls", "sent   {rows} rows in {calls} calls"),
     (r"by at most \S+", "by at most {difference}"),
     (r'"at": ".*?"', '"at": "{time}"'),
 )

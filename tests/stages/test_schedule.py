@@ -198,11 +198,11 @@ def test_stopping_skips_pending_executions_and_ends_running_ones_on_request(benc
 
 
 def test_stopping_executions_are_not_counted_as_running(bench: Bench) -> None:
-    """A second request to end running executions does not report them as not stopped."""
+    """A second request to end running executions does not report them as still running."""
     text(bench, "create")
     assert bench.ledger.executions.claim(bench.pending().id, "a", NOON)
     text(bench, "stop", running=True)
-    assert "not stopped" not in text(bench, "stop", running=True)
+    assert "still running" not in text(bench, "stop", running=True)
 
 
 def test_an_update_without_timetable_keeps_the_timetable(bench: Bench, golden: Golden) -> None:

@@ -46,7 +46,8 @@ class LinearExplainer(GameExplainer):
         if margin is None:
             supported = "linear_learner, or linear with link=identity or link=logistic"
             raise ExplainerError(
-                f"shap.explainer=linear needs an additive model in this process: {supported}; use shap.explainer=kernel"
+                f"shap.explainer=linear needs an additive model in this process: {supported} "
+                "(with shap.use_logit=true, its outputs must be probabilities); use shap.explainer=kernel"
             )
         phi_NPL = _shapley(margin)
         total_NL = game.scores_NL - game.expected_L

@@ -147,7 +147,9 @@ class Database:
             if self._engine is not None and self.file and _identity(self.file) != self._opened_file:
                 self._engine.dispose()
                 self._engine = None
-                raise LedgerError(self.name, "its file was removed or replaced; the new state is used from now on")
+                raise LedgerError(
+                    self.name, "its file was removed or replaced; the next access opens the new file, or creates one"
+                )
             if self._engine is None:
                 self._engine = self._open()
                 self._opened_file = _identity(self.file) if self.file else None

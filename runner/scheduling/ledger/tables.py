@@ -37,8 +37,8 @@ RUNNING = (Status.IN_PROGRESS, Status.STOPPING)
 TERMINAL = tuple(status for status in Status if status.terminal)
 NO_RESULT = dict.fromkeys(["started", "ended", "peak_memory", "exit_message", "failure_reason", "output"])
 """Result columns of an execution, all empty."""
-SCHEDULE_STOPPED = "not run: the schedule was stopped before it started"
-SCHEDULE_DELETED = "not run: the schedule was deleted before it started"
+SCHEDULE_STOPPED = "not run: the schedule was stopped before the execution started"
+SCHEDULE_DELETED = "not run: the schedule was deleted before the execution started"
 UNCHANGED = {"name", "created", "status", "cursor", "revision"}
 """Columns of a schedule that an update does not copy from the new schedule."""
 
