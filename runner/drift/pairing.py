@@ -5,7 +5,9 @@ Array letters: N reference records, M live records, D features.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -22,7 +24,11 @@ MAX_SEGMENTS = 10
 """Maximum number of segments for single values; all rarer values form the segment `all others`."""
 QUARTERS = (0.25, 0.5, 0.75)
 """Quantiles of the reference that divide numbers with more than `MAX_SEGMENTS` distinct values."""
-MISSING, REST = "missing", "all others"
+MISSING, REST = RESERVED = "missing", "all others"
+"""Names of segments without a value of their own."""
+
+Key = float | int | str | None
+"""Value of a segment; None for a missing value."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,10 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
         SegmentError: if `by` is not a feature or valid expression, or does not have one value for each record.
     """
     names, before_N, now_M = _named(_values(by, before), _values(by, now))
-    counts_before, counts_now = (Counter(side.tolist()) for side in (before_N, now_M))
-    smaller = {name: min(counts_before[name], counts_now[name]) for name in names}
-    largest = sorted(names, key=lambda name: -smaller[name])[:MAX_SEGMENTS]
-    own = [name for name in names if name in largest and smaller[name] >= min_rows]
-    parts = [Segment(f"{by}: {name}", np.flatnonzero(before_N == name), np.flatnonzero(now_M == name)) for name in own]
+    smaller = np.minimum(*(np.bincount(side, minlength=len(names)) for side in (before_N, now_M)))
+    largest = sorted(range(len(names)), key=lambda i: -smaller[i])[:MAX_SEGMENTS]
+    own = sorted(i for i in largest if smaller[i] >= min_rows)
+    parts = [Segment(f"{by}: {names[i]}", np.flatnonzero(before_N == i), np.flatnonzero(now_M == i)) for i in own]
     if not parts:
         return ()
     others = [np.flatnonzero(~np.isin(side, own)) for side in (before_N, now_M)]
@@ -80,39 +85,57 @@ def _values(by: str, features: pl.DataFrame) -> pl.Series:
     return values
 
 
-def _named(before: pl.Series, now: pl.Series) -> tuple[list[str], NDArray[np.str_], NDArray[np.str_]]:
-    """Return the segment names in order, and the segment name of each record.
+def _named(before: pl.Series, now: pl.Series) -> tuple[list[str], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the distinct segment names in order, and the index of the segment of each record.
 
     Numbers with many distinct values are divided at the quartiles of the reference.
     """
     numbers = before.dtype.is_numeric() and now.dtype.is_numeric()
     if numbers and before.n_unique() > MAX_SEGMENTS:
         cuts = np.unique([before.quantile(quarter, "lower") for quarter in QUARTERS]).astype(np.float64)
-        shown = [f"{cut:g}" for cut in cuts]
+        shown = _distinct(cuts.tolist(), [f"{cut:g}" for cut in cuts])
         between = [f"above {low} to {high}" for low, high in pairwise(shown)]
-        names = [f"up to {shown[0]}", *between, f"above {shown[-1]}"]
-        return [*names, MISSING], _binned(before, cuts, names), _binned(now, cuts, names)
-    before_N, now_M = _labels(before, numbers), _labels(now, numbers)
-    return sorted({*before_N.tolist(), *now_M.tolist()}, key=_in_order), before_N, now_M
+        names = [f"up to {shown[0]}", *between, f"above {shown[-1]}", MISSING]
+        return names, _binned(before, cuts), _binned(now, cuts)
+    before_keys, now_keys = _keys(before, numbers), _keys(now, numbers)
+    keys = list({*before_keys, *now_keys})
+    shown = [MISSING if key is None else f"{key:.15g}" if numbers else str(key) for key in keys]
+    named = sorted(zip(_distinct(keys, shown), keys, strict=True), key=lambda pair: _in_order(pair[0]))
+    index = {key: i for i, (_, key) in enumerate(named)}
+    before_N, now_M = (np.array([index[key] for key in side], dtype=np.intp) for side in (before_keys, now_keys))
+    return [name for name, _ in named], before_N, now_M
+
+
+def _keys(values: pl.Series, numbers: bool) -> list[Key]:
+    """Return a key for each value, equal for equal values; None for a missing value.
+
+    Numbers are their own keys, so that equal integers and floats have equal keys.
+    """
+    keys = {value: value if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
+    return [keys.get(value) for value in values.to_list()]
+
+
+def _distinct(keys: Sequence[Key], names: Sequence[str]) -> list[str]:
+    """Return the names of keys; a name that is not unique, or reserved, is replaced by the key's exact value."""
+    counts = Counter([*names, *RESERVED])
+    exact = [name if key is None or counts[name] == 1 else repr(key) for key, name in zip(keys, names, strict=True)]
+    repeated = Counter(exact)
+    return [f"{name} ({key!r})" if repeated[name] > 1 else name for key, name in zip(keys, exact, strict=True)]
 
 
 def _in_order(name: str) -> tuple[bool, float, str]:
     """Return a sort key: numbers by value, then strings."""
     try:
-        return False, float(name), ""
+        number = float(name)
     except ValueError:
-        return True, 0.0, name
+        number = math.nan
+    return (True, 0.0, name) if math.isnan(number) else (False, number, name)
 
 
-def _binned(values: pl.Series, cuts: NDArray[np.float64], names: list[str]) -> NDArray[np.str_]:
-    placed = np.array(names)[np.searchsorted(cuts, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left")]
-    return np.where(values.is_null().to_numpy(), MISSING, placed)
-
-
-def _labels(values: pl.Series, numbers: bool) -> NDArray[np.str_]:
-    """Return each value as a string; equal integers and floats have the same string."""
-    labels = {value: f"{value:.15g}" if numbers else str(value) for value in values.unique().drop_nulls().to_list()}
-    return np.array([labels.get(value, MISSING) for value in values.to_list()], dtype=np.str_)
+def _binned(values: pl.Series, cuts: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the index of the interval between two cuts for each value; missing values come last."""
+    index = np.searchsorted(cuts, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left")
+    return np.where(values.is_null().to_numpy(), len(cuts) + 1, index)
 
 
 def sample_one_per_event(events: pl.DataFrame, seed: int) -> NDArray[np.intp]:

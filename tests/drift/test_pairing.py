@@ -93,6 +93,34 @@ def test_every_record_is_in_one_segment(before: list[str | None], now: list[str 
     assert all(segment.smaller >= least for segment in found if not segment.name.endswith("all others"))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["missing", None, "all others", "'missing'"],
+        ["a", "a\0", "a ", ""],
+        ["1", "1.0", "01", "1e0", "nan", "NaN"],
+        [12345678901234567, 12345678901234568],
+        [0.3, 0.1 + 0.2],
+    ],
+    ids=["reserved", "characters", "numbers", "integers", "floats"],
+)
+def test_distinct_values_are_distinct_segments(values: list[Any]) -> None:
+    """Also if they would have the same name; the names differ, and are in the same order for any order of records."""
+    before, now = table(x=[each for each in values for _ in range(3)]), table(x=values[::-1] * 2)
+    parts = segments("x", before, now, 2)
+    assert len({part.name for part in parts}) == len(parts) == len(values)
+    assert {(len(part.reference_N), len(part.live_M)) for part in parts} == {(3, 2)}
+    assert [part.name for part in segments("x", now, before, 2)] == [part.name for part in parts]
+
+
+def test_close_quartiles_are_distinct_segments() -> None:
+    """Their names have as many digits as needed."""
+    numbers = [1_000_000 + i / 100 for i in range(40)]
+    parts = segments("x", table(x=numbers), table(x=numbers), 2)
+    assert len({part.name for part in parts}) == len(parts) == 4
+    assert {part.smaller for part in parts} == {10}
+
+
 def test_one_record_per_event_is_sampled_uniformly() -> None:
     """Equal line numbers in two files are two events."""
     events = pl.DataFrame({"file": ["a", "a", "a", "b", "b"], "line": [1, 1, 2, 1, 1]})
