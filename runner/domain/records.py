@@ -39,7 +39,10 @@ class Payload:
 
 @dataclass(frozen=True)
 class Event:
-    """A captured invocation: one line of a capture file, with one or more records."""
+    """A captured invocation: one line of a capture file, with one or more records.
+
+    The response was not `delivered` if the client had disconnected before it was sent.
+    """
 
     event_id: str
     at: datetime
@@ -48,6 +51,7 @@ class Event:
     inference_id: str | None = None
     version: str = "0"
     custom_attributes: tuple[str, ...] = ()
+    delivered: bool = True
 
     @property
     def is_probe(self) -> bool:

@@ -44,6 +44,7 @@ def decode(line: bytes) -> Event:
         output=_decode_side(capture, "endpointOutput"),
         version=member(document, "eventVersion", str) if "eventVersion" in document else "0",
         custom_attributes=_strings(metadata.get("customAttributes")),
+        delivered=metadata.get("delivered") is not False,
     )
 
 
@@ -131,6 +132,8 @@ def _metadata(event: Event) -> dict[str, Any]:
     if event.custom_attributes:
         metadata["customAttributes"] = event.custom_attributes
     metadata["inferenceTime"] = event.at.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    if not event.delivered:
+        metadata["delivered"] = False
     return metadata
 
 

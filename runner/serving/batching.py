@@ -12,17 +12,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 import polars as pl
 
 from runner.domain.numbers import plural
 from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
 from runner.protocols import Model
-from runner.serving.requests import RequestError, RequestRecords, as_table, encode_response
+from runner.serving.requests import ClientDisconnected, RequestError, RequestRecords, as_table, encode_response
 
 CHECK_SECONDS = 1.0
 """Seconds between two checks whether the model's thread runs."""
@@ -49,13 +49,31 @@ ResponseOrError = str | RequestError
 logger = logging.getLogger("shapwatch")
 
 
-@dataclass(frozen=True, eq=False)
+NO_RECORDS = RequestRecords([], ())
+
+
+@dataclass(eq=False)
 class PendingRequest:
     """A request without a response yet; the records of a large one are a table."""
 
     records: RequestRecords | pl.DataFrame
     accept: str
     response: asyncio.Future[str]
+    _begun: bool = False
+    _lock: Lock = field(default_factory=Lock)
+
+    def begin(self) -> bool:
+        """Return whether the request still needs a response; from now on it cannot be withdrawn."""
+        with self._lock:
+            self._begun = not self.response.done()
+            return self._begun
+
+    def withdraw(self) -> None:
+        """Forget the request of a disconnected client, unless the model has begun."""
+        with self._lock:
+            if not self._begun and not self.response.done():
+                self.records = NO_RECORDS
+                self.response.set_exception(ClientDisconnected())
 
     @property
     def height(self) -> int:
@@ -82,6 +100,7 @@ class RequestBatcher:
         model: the model.
         names: function that returns the feature names for a number of features.
         answered: the number of requests answered without an error.
+        is_fast: whether a model call takes only microseconds of arithmetic.
     """
 
     def __init__(self, model: Model, names: Callable[[int], Sequence[str]], is_fast: bool = False) -> None:
@@ -99,7 +118,7 @@ class RequestBatcher:
         self._thread: ModelThread | None = None
         self._hanging: list[ModelThread] = []
         self._work: asyncio.Task[None] | None = None
-        self._is_fast = is_fast
+        self.is_fast = is_fast
 
     @property
     def problem(self) -> str | None:
@@ -110,14 +129,24 @@ class RequestBatcher:
         calls = plural(len(self._hanging), "model call")
         return f"{calls} running for more than {MODEL_SECONDS:g} s; check the model, and restart the server"
 
-    async def respond(self, records: RequestRecords | pl.DataFrame, accept: str) -> str:
+    async def respond(
+        self, records: RequestRecords | pl.DataFrame, accept: str, gone: asyncio.Future[None] | None = None
+    ) -> str:
         """Return the body of the model's response.
+
+        Args:
+            records: the records of the request.
+            accept: the media type of the response.
+            gone: future that completes when the client disconnects.
 
         Raises:
             RequestError: 406 for an unsupported media type, 400 for invalid records, 500 if the model fails (logged).
+            ClientDisconnected: if the client disconnects before the model is called.
         """
         loop = asyncio.get_running_loop()
         request = PendingRequest(records, accept, loop.create_future())
+        if gone is not None:
+            gone.add_done_callback(lambda _: request.withdraw())
         self._pending.append(request)
         if self._work is None:
             self._work = loop.create_task(self._respond_to_all())
@@ -127,7 +156,7 @@ class RequestBatcher:
         """Answer batches until no request is pending."""
         while self._pending:
             batch, self._pending = self._pending, []
-            if self._is_fast and sum(request.height * request.width for request in batch) <= MAX_INLINE_VALUES:
+            if self.is_fast and sum(request.height * request.width for request in batch) <= MAX_INLINE_VALUES:
                 for responses in self._responses(batch):
                     self._complete_all(responses)
             else:
@@ -178,12 +207,11 @@ class RequestBatcher:
     def _responses(self, batch: Sequence[PendingRequest]) -> Iterator[Responses]:
         """Yield the responses of each model call; if the call for a group fails, make one call per request."""
         for group in _groups(batch):
-            if len(group) > 1 and (responses := self._joint_responses(group)):
+            remaining = [request for request in group if request.begin()] if len(group) > 1 else []
+            if len(remaining) > 1 and (responses := self._joint_responses(remaining)):
                 yield responses
             else:
-                for request in group:
-                    if not request.response.done():
-                        yield [(request, self._respond_to_one(request))]
+                yield from ([(request, self._respond_to_one(request))] for request in group if request.begin())
 
     def _joint_responses(self, group: Sequence[PendingRequest]) -> Responses:
         """Return the responses to requests of the same types from one model call; nothing if it fails."""

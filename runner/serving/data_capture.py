@@ -177,6 +177,7 @@ class DataCapture:
             output=self._payload(invocation.content_type, invocation.response),
             inference_id=_decoded(headers[INFERENCE_ID]) if INFERENCE_ID in headers else None,
             custom_attributes=(_decoded(headers[CUSTOM_ATTRIBUTES]),) if headers.get(CUSTOM_ATTRIBUTES) else (),
+            delivered=invocation.delivered,
         )
 
     def _payload(self, header: bytes, body: _Body) -> Payload | None:
@@ -240,7 +241,18 @@ class _Body:
 class _Invocation:
     """An invocation in progress; it passes each message on and records the bodies."""
 
-    __slots__ = ("_completed", "_receive", "_send", "at", "content_type", "headers", "request", "response", "succeeded")
+    __slots__ = (
+        "_completed",
+        "_receive",
+        "_send",
+        "at",
+        "content_type",
+        "delivered",
+        "headers",
+        "request",
+        "response",
+        "succeeded",
+    )
 
     def __init__(
         self,
@@ -256,12 +268,15 @@ class _Invocation:
         self.request, self.response = request, response
         self.content_type = b""
         self.succeeded = False
+        self.delivered = True
         self._receive, self._send, self._completed = receive, send, completed
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self.request.add(message.get("body", b""))
+        elif message["type"] == "http.disconnect":
+            self.delivered = False
         return message
 
     async def send(self, message: Message) -> None:
@@ -283,6 +298,9 @@ class _Invocation:
         self.response.add(message.get("body", b""))
         try:
             await self._send(message)
+        except BaseException:
+            self.delivered = False
+            raise
         finally:
             if not message.get("more_body", False):
                 self.succeeded = False

@@ -53,6 +53,10 @@ class RequestError(Exception):
         super().__init__(message)
 
 
+class ClientDisconnected(Exception):
+    """The client has disconnected before the model was called, so that the request has no response."""
+
+
 class RequestRecords(NamedTuple):
     """The rows of a request, and the types of their columns."""
 

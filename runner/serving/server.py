@@ -7,6 +7,7 @@ Source: `InvokeEndpoint` of SageMaker's runtime, and "Use your own inference cod
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hmac
 import logging
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import uvicorn
@@ -33,7 +34,7 @@ from runner.serving.batching import RequestBatcher
 from runner.serving.connections import Connections, HttpProtocol
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
 from runner.serving.large_requests import LargeRequestReader
-from runner.serving.requests import ANY_FORMAT, FORMATS, RequestError, RequestReader, RequestRecords
+from runner.serving.requests import ANY_FORMAT, FORMATS, ClientDisconnected, RequestError, RequestReader, RequestRecords
 
 if TYPE_CHECKING:
     import polars as pl
@@ -139,9 +140,11 @@ class ContainerApi:
             body = await _read_body(headers, receive)
             if body is None:
                 return
-            media_type, response = await self._respond(headers, body)
+            media_type, response = await self._respond_while_connected(headers, body, receive)
             sent_headers = [(b"content-type", media_type.encode()), *self._extra_headers(headers)]
             status, sent = 200, response.encode()
+        except ClientDisconnected:
+            return
         except RequestError as error:
             status, sent_headers, sent = self._error(error)
         except Exception:
@@ -151,22 +154,46 @@ class ContainerApi:
         await send({"type": "http.response.start", "status": status, "headers": sent_headers})
         await send({"type": "http.response.body", "body": sent})
 
-    async def _respond(self, headers: Headers, body: bytes) -> tuple[str, str]:
-        """Return the media type and the body of the response."""
-        content_type = headers.get(b"content-type")
-        records: RequestRecords | pl.DataFrame
+    async def _respond_while_connected(self, headers: Headers, body: bytes, receive: Receive) -> tuple[str, str]:
+        """Return the media type and the body of the response.
+
+        Raises:
+            ClientDisconnected: if the client disconnects before the model is called.
+        """
+        if self.batches.is_fast and len(body) < LARGE_BYTES:
+            return await self._respond(headers, self.requests.read(headers.get(b"content-type"), body))
+        gone = asyncio.ensure_future(_disconnect(receive))
+        try:
+            return await self._respond(headers, await self._read(headers.get(b"content-type"), body, gone), gone)
+        finally:
+            gone.cancel()
+
+    async def _read(
+        self, content_type: bytes | None, body: bytes, gone: asyncio.Future[None]
+    ) -> RequestRecords | pl.DataFrame:
+        """Return the records of a request; another process reads a large body."""
         if len(body) < LARGE_BYTES:
-            records = self.requests.read(content_type, body)
-        else:
-            records = await self.large_requests.read(content_type, body)
+            return self.requests.read(content_type, body)
+        table = asyncio.ensure_future(self.large_requests.read(content_type, body))
+        first: list[asyncio.Future[Any]] = [table, gone]
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if not table.done():
+            table.cancel()
+            raise ClientDisconnected
+        return table.result()
+
+    async def _respond(
+        self, headers: Headers, records: RequestRecords | pl.DataFrame, gone: asyncio.Future[None] | None = None
+    ) -> tuple[str, str]:
+        """Return the media type and the body of the response."""
         *preferred, last = _acceptable(headers.get(b"accept", b""), self.default)
         for media_type in preferred:
             try:
-                return media_type, await self.batches.respond(records, media_type)
+                return media_type, await self.batches.respond(records, media_type, gone)
             except RequestError as error:
                 if error.status != 406:
                     raise
-        return last, await self.batches.respond(records, last)
+        return last, await self.batches.respond(records, last, gone)
 
     def _check(self, scope: Scope, headers: Headers) -> None:  # noqa: ARG002  RuntimeApi checks the path
         """Check the token and the recorded headers."""
@@ -259,6 +286,12 @@ async def _read_body(headers: Headers, receive: Receive) -> bytes | None:
         _check_size(size)
         more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+async def _disconnect(receive: Receive) -> None:
+    """Wait until the client of a complete request disconnects."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _check_size(size: int) -> None:

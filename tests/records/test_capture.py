@@ -37,6 +37,7 @@ events = st.builds(
     inference_id=st.none() | ids,
     version=st.text(),
     custom_attributes=st.lists(st.text()).map(tuple),
+    delivered=st.booleans(),
 )
 
 
@@ -71,6 +72,13 @@ def test_inference_id_is_between_event_id_and_time() -> None:
     line = encode(replace(decode(PUBLISHED[0]), inference_id="0"))
     assert b'"40394cfe-37c3-4abb-b22c-dd7accbe9608","inferenceId":"0","inferenceTime":"2023-01-19T05:31:46Z"' in line
     assert decode(line).inference_id == "0"
+
+
+def test_undelivered_response_is_marked_after_the_time() -> None:
+    """The mark is the last member of the metadata; without it, the response was delivered."""
+    line = encode(replace(decode(PUBLISHED[0]), delivered=False))
+    assert b'"inferenceTime":"2023-01-19T05:31:46Z","delivered":false},"eventVersion"' in line
+    assert not decode(line).delivered
 
 
 def test_custom_attributes_are_before_the_time() -> None:

@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -17,6 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
+from starlette.types import Message, Receive, Scope, Send
 
 from runner.models.linear_learner import LinearLearner
 from runner.protocols import Model
@@ -277,6 +279,56 @@ def test_ping_is_503_while_a_model_call_hangs(monkeypatch: pytest.MonkeyPatch) -
         assert (response.status_code, list(response.json())) == (503, ["problem"])
         ended.set()
         wait_until(lambda: client.get("/ping").status_code == 200)
+
+
+def test_disconnected_clients_do_not_reach_the_model(tmp_path: Path) -> None:
+    """Their requests are skipped and not captured; the capture states whether a response was delivered."""
+    started, ended = Event(), Event()
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        started.set()
+        assert ended.wait(20)
+        return additive(features)
+
+    model = Formula(scores)
+    app = app_of(model)
+    left: list[int] = []
+
+    async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+        async def note_disconnect() -> Message:
+            message = await receive()
+            left.extend([1] if message["type"] == "http.disconnect" else [])
+            return message
+
+        await app(scope, note_disconnect, send)
+
+    capture = DataCapture(observed, str(tmp_path), json_content_types=[LINES], min_free_bytes=0)
+    small, large = '{"features":[1.5]}', lines([[2.5]] * 10_000)
+    with serving(capture) as url, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        address = httpx.URL(url).host, httpx.URL(url).port
+
+        def send(body: str) -> socket.socket:
+            connection = stack.enter_context(socket.create_connection(address))
+            head = (
+                f"POST {CONTAINER} HTTP/1.1\r\nhost: x\r\ncontent-type: {LINES}\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            return connection
+
+        clients = [send(small)]
+        assert started.wait(20)
+        clients += [send(body) for body in (small, large, small)]
+        waiting = pool.submit(
+            httpx.post, url + CONTAINER, content='{"features":[3.5]}', headers={"content-type": LINES}
+        )
+        for client in clients:
+            client.close()
+        wait_until(lambda: len(left) == len(clients))
+        ended.set()
+        assert waiting.result().text == '{"score":3.5}\n'
+    assert model.batches == [1, 1]
+    delivered = {event.input.data: event.delivered for event in events(tmp_path) if event.input}
+    assert delivered == {small: False, '{"features":[3.5]}': True}
 
 
 @pytest.mark.parametrize("token", [None, "sesame"])

@@ -24,7 +24,7 @@ from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.serving import batching
 from runner.serving.batching import MAX_BATCH_ROWS, RequestBatcher
-from runner.serving.requests import RequestError, RequestReader, encode_response
+from runner.serving.requests import ClientDisconnected, RequestError, RequestReader, encode_response
 from tests.conftest import DEMO
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -174,7 +174,40 @@ def test_requests_during_a_call_form_the_next_batch() -> None:
 
     model = Formula(slow)
     asyncio.run(send_requests(RequestBatcher(model, FIELDS.names)))
-    assert model.batches == [1, 5]
+    assert model.batches == [1, 4]
+
+
+def test_requests_of_disconnected_clients_are_withdrawn() -> None:
+    """They do not reach the model unless it has begun; the records are forgotten at once."""
+    started, ended = threading.Event(), threading.Event()
+
+    def slow(features: pl.DataFrame) -> NDArray[np.float64]:
+        started.set()
+        assert ended.wait(20)
+        return additive(features)
+
+    async def send_requests(accept: str) -> list[Any]:
+        started.clear()
+        ended.clear()
+        loop = asyncio.get_running_loop()
+        batches = RequestBatcher(model, FIELDS.names)
+        clients = [loop.create_future() for _ in range(4)]
+        running = asyncio.create_task(batches.respond(ONE, accept, clients[0]))
+        await asyncio.to_thread(started.wait, 20)
+        pending = [asyncio.create_task(batches.respond(ONE, accept, client)) for client in clients[1:]]
+        await asyncio.sleep(0)
+        for client in clients[:3]:
+            client.set_result(None)
+        withdrawn = await asyncio.gather(*pending[:2], return_exceptions=True)
+        ended.set()
+        assert [type(error) for error in withdrawn] == [ClientDisconnected] * 2
+        return [await running, await pending[2]]
+
+    for accept in (LINES, JSON):
+        model = Formula(slow)
+        first, last = asyncio.run(send_requests(accept))
+        assert first == last
+        assert model.batches == [1, 1]
 
 
 def test_only_the_invalid_request_is_rejected(golden: Golden) -> None:

@@ -422,7 +422,8 @@ def test_disconnecting_clients_are_tolerated(tmp_path: Path) -> None:
                 client.sendall(head.format(length, more).encode() + b"{}")
                 assert arrived.wait(20)
         assert httpx.post(f"{url}/invocations", json=[1]).content == b"12"
-    assert sorted(side.data for side, _ in payload_pairs(tmp_path) if side) == ["[1]", "{}"]
+    delivered = {event.input.data: event.delivered for event in events(tmp_path) if event.input}
+    assert delivered == {"[1]": True, "{}": False}
 
 
 def test_event_is_captured_if_sending_fails(tmp_path: Path) -> None:
@@ -446,6 +447,7 @@ def test_event_is_captured_if_sending_fails(tmp_path: Path) -> None:
         asyncio.run(capture(scope, disconnected, fail_to_send))
     capture.close()
     assert [side.data for _, side in payload_pairs(tmp_path) if side] == ["1", "1"]
+    assert [event.delivered for event in events(tmp_path)] == [True, False]
 
 
 def starlette(root: Path, received: list[Any]) -> Starlette:
