@@ -6,9 +6,10 @@ Array letters: N records, D features, L labels (outputs).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,23 @@ from pydantic.dataclasses import dataclass
 from runner.domain.attributions import Link
 from runner.errors import ArtifactError
 from runner.models.base import CATEGORICAL, BoostedTrees, installed, reading
+from runner.models.trees import check_length, check_range, check_tree, integers
+from runner.models.ubjson import parse_ubjson
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
     import xgboost
+
+LEAF = -1
+"""Left child of a leaf."""
+NO_PARENT = (-1, 2**31 - 1)
+"""Parent of the root, and of nodes that were removed."""
+PER_NODE = ("split_conditions", "default_left", "loss_changes", "sum_hessian")
+"""Keys of a tree with one value per node."""
+MAX_CATEGORIES = 2**24
+"""Maximum number of categories in XGBoost."""
+MAX_SIZE = 2**31
+"""Upper bound of sizes, which XGBoost stores in 32 bits."""
 
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
@@ -73,7 +87,146 @@ class Xgboost(BoostedTrees):
             import xgboost
         booster = xgboost.Booster()
         with reading(self.artifact, "an XGBoost model (.ubj or .json)"):
+            learner = _parse(self._bytes)["learner"]
+            if _has_categories(learner["gradient_booster"]):
+                raise ArtifactError(self.artifact, CATEGORICAL)
+            _check_learner(learner)
             booster.load_model(bytearray(self._bytes))
-        if "c" in (booster.feature_types or ()) and not booster.get_categories().empty():
-            raise ArtifactError(self.artifact, CATEGORICAL)
+            booster.save_config()  # checks the parameters, which XGBoost otherwise does at their first use
         return booster
+
+
+def _parse(data: bytes) -> Any:
+    """Return the document of a model file; XGBoost distinguishes its formats by the first two bytes, too.
+
+    Raises:
+        ValueError: if it is neither JSON nor Universal Binary JSON, or has duplicate names.
+    """
+    if not data.startswith(b"{"):
+        raise ValueError("it is neither JSON nor Universal Binary JSON")
+    return parse_ubjson(data) if data[1:2].isalpha() else json.loads(data, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return members
+
+
+def _has_categories(booster: dict[str, Any]) -> bool:
+    """Return whether the model was trained on categorical columns of a data frame."""
+    model = booster.get("gbtree", booster)["model"]
+    return any(len(each["values"]) for each in model.get("cats", {}).get("enc", ()))
+
+
+def _check_learner(learner: dict[str, Any]) -> None:
+    """Check all numbers in a model that XGBoost uses as indices or sizes without a check of its own.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: if one is missing or wrong.
+    """
+    parameters = learner["learner_model_param"]
+    width = _size("num_feature", parameters)
+    groups = max(1, _size("num_class", parameters)) * max(1, _size("num_target", parameters, "1"))
+    for key in ("feature_names", "feature_types"):
+        check_length(key, names := learner.get(key, ()), width if len(names) else 0)
+    booster = learner["gradient_booster"]
+    if booster["name"] == "gblinear":
+        check_length("weights", booster["model"]["weights"], (width + 1) * groups)
+        return
+    model = booster.get("gbtree", booster)["model"]
+    _check_forest(model, width, groups)
+    if booster["name"] == "dart":
+        check_length("weight_drop", booster["weight_drop"], len(model["trees"]))
+
+
+def _check_forest(model: dict[str, Any], width: int, groups: int) -> None:
+    trees = model["trees"]
+    parameters = model["gbtree_model_param"]
+    if _size("num_trees", parameters) != len(trees):
+        raise ValueError(f"num_trees is {parameters['num_trees']}, but there are {len(trees):,} trees")
+    if not _size("num_parallel_tree", parameters, "1"):
+        raise ValueError("num_parallel_tree is 0, expected at least 1")
+    check_range("tree_info", integers("tree_info", model["tree_info"], len(trees)), 0, groups)
+    starts = model.get("iteration_indptr", ())
+    starts = integers("iteration_indptr", starts, len(starts))
+    if len(starts) and (starts[0] != 0 or starts[-1] != len(trees) or (np.diff(starts) < 0).any()):
+        raise ValueError("iteration_indptr does not divide the trees into iterations")
+    if [tree["id"] for tree in trees] != list(range(len(trees))):
+        raise ValueError("the trees are not numbered from 0")
+    for i, tree in enumerate(trees):
+        try:
+            _check_tree(tree, width, groups)
+        except ValueError as error:
+            raise ValueError(f"tree {i}: {error}") from error
+
+
+def _check_tree(tree: dict[str, Any], width: int, groups: int) -> None:
+    parameters = tree["tree_param"]
+    count = _size("num_nodes", parameters)
+    if not count:
+        raise ValueError("it has no node")
+    left_M, right_M, feature_M = (
+        integers(key, tree[key], count) for key in ("left_children", "right_children", "split_indices")
+    )
+    is_inner_M = left_M != LEAF
+    check_tree(left_M, right_M, is_inner_M)
+    check_range("split_indices", feature_M[is_inner_M], 0, width)
+    _check_parents(integers("parents", tree["parents"], count), left_M, right_M, is_inner_M)
+    if _size("num_feature", parameters) != width:
+        raise ValueError(f"num_feature is {parameters['num_feature']}, expected {width}")
+    outputs = max(1, _size("size_leaf_vector", parameters))
+    for key in PER_NODE:
+        check_length(key, tree[key], count)
+    _check_leaves(tree, right_M[~is_inner_M], count, outputs, groups)
+    _check_categories(tree, is_inner_M)
+
+
+def _check_parents(
+    parent_M: NDArray[np.int64], left_M: NDArray[np.int64], right_M: NDArray[np.int64], is_inner_M: NDArray[np.bool_]
+) -> None:
+    expected_M = np.where(np.isin(parent_M, NO_PARENT), parent_M, NO_PARENT[0])
+    for child_M in (left_M, right_M):
+        expected_M[child_M[is_inner_M]] = np.flatnonzero(is_inner_M)
+    if not np.array_equal(parent_M, expected_M):
+        raise ValueError("parents does not match the children")
+
+
+def _check_leaves(tree: dict[str, Any], leaves: NDArray[np.int64], count: int, outputs: int, groups: int) -> None:
+    """Check the values of leaves; with several outputs, the right child of a leaf is its position in `leaf_weights`."""
+    if outputs == 1:
+        check_length("base_weights", tree["base_weights"], count)
+        return
+    if outputs != groups:
+        raise ValueError(f"size_leaf_vector is {outputs}, expected {groups}")
+    if "leaf_weights" in tree:
+        check_length("leaf_weights", tree["leaf_weights"], outputs * len(leaves))
+        check_range("the position of a leaf", leaves, 0, len(leaves))
+    check_length("base_weights", tree["base_weights"], outputs * count)
+
+
+def _check_categories(tree: dict[str, Any], is_inner_M: NDArray[np.bool_]) -> None:
+    """Check that each split by categories has its categories."""
+    type_M = integers("split_type", tree.get("split_type", np.zeros_like(is_inner_M)), len(is_inner_M))
+    check_range("split_type", type_M, 0, 2)
+    nodes, starts, sizes, categories = (
+        integers(key, values := tree.get(key, ()), len(values))
+        for key in ("categories_nodes", "categories_segments", "categories_sizes", "categories")
+    )
+    check_length("categories_segments", starts, len(nodes))
+    check_length("categories_sizes", sizes, len(nodes))
+    check_range("categories_nodes", nodes, 0, len(is_inner_M))
+    check_range("categories_sizes", sizes, 0, len(categories) + 1)
+    check_range("categories_segments", starts, 0, len(categories) + 1)
+    check_range("the end of a segment of categories", starts + sizes, 0, len(categories) + 1)
+    check_range("categories", categories, 0, MAX_CATEGORIES)
+    if (np.diff(nodes) <= 0).any() or not np.array_equal(nodes, np.flatnonzero((type_M == 1) & is_inner_M)):
+        raise ValueError("categories_nodes does not list the splits by categories")
+
+
+def _size(key: str, parameters: dict[str, Any], default: str | None = None) -> int:
+    text = parameters.get(key, default)
+    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,10}", text) or int(text) >= MAX_SIZE:
+        raise ValueError(f"{key} is {text!r}, expected a number less than {MAX_SIZE:,} as a string")
+    return int(text)

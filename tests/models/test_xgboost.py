@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,11 @@ import pytest
 import xgboost
 from numpy.typing import NDArray
 
-from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
+from runner.errors import ArtifactError, ModelAnswerError, ModelInputError, ShapwatchError
 from runner.models.xgboost import Xgboost
 from tests.golden import Golden
 from tests.models.contract import ModelContract
+from tests.models.mutations import deaths, mutated
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, xgboost_file
 
 CLASSES_N = np.arange(len(VALUES_ND)) % 3
@@ -148,3 +153,93 @@ def test_directories_are_rejected(tmp_path: Path, golden: Golden) -> None:
     """A directory is not a model file."""
     with golden.raises(ArtifactError):
         file_model(tmp_path).predict(FEATURES)
+
+
+def damaged(change: Callable[[dict[str, Any]], object], model: Any = None) -> str:
+    """Return a model as JSON after a change of its learner."""
+    document = json.loads((model or booster()).save_raw("json"))
+    change(document["learner"])
+    return json.dumps(document)
+
+
+def tree(learner: dict[str, Any]) -> dict[str, Any]:
+    """Return the first tree of a learner."""
+    return dict(learner["gradient_booster"]["model"]["trees"][0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda learner: tree(learner)["left_children"].__setitem__(0, 1_000_000),
+        lambda learner: tree(learner)["right_children"].__setitem__(1, 0),
+        lambda learner: tree(learner)["left_children"].pop(),
+        lambda learner: tree(learner)["split_indices"].__setitem__(0, 4),
+        lambda learner: tree(learner)["split_indices"].__setitem__(0, 2**32),
+        lambda learner: tree(learner)["split_conditions"].pop(),
+        lambda learner: tree(learner)["parents"].__setitem__(1, 5),
+        lambda learner: tree(learner)["split_type"].__setitem__(0, 1),
+        lambda learner: tree(learner)["tree_param"].update(num_nodes="1000000"),
+        lambda learner: tree(learner)["tree_param"].update(size_leaf_vector="7"),
+        lambda learner: learner["gradient_booster"]["model"]["tree_info"].__setitem__(0, 3),
+        lambda learner: learner["gradient_booster"]["model"]["trees"].pop(),
+        lambda learner: learner["gradient_booster"]["model"]["trees"][1].update(id=0),
+        lambda learner: learner["gradient_booster"]["model"]["iteration_indptr"].__setitem__(1, 10**9),
+        lambda learner: learner["gradient_booster"]["model"]["gbtree_model_param"].update(num_parallel_tree="0"),
+        lambda learner: learner["learner_model_param"].update(num_feature="-1"),
+        lambda learner: learner["feature_names"].pop(),
+        lambda learner: learner["objective"].update(name="none"),
+    ],
+    ids=range(18),
+)
+def test_damaged_trees_are_not_given_to_the_library(
+    change: Callable[[dict[str, Any]], object], tmp_path: Path, golden: Golden
+) -> None:
+    """Wrong children, sizes, features, groups and parameters are an error; XGBoost would crash or read other memory."""
+    path = tmp_path / "model.json"
+    path.write_text(damaged(change))
+    with golden.raises(ArtifactError, (r"\[\d\d:\d\d:\d\d\] \S+", "{time} {file}")):
+        file_model(path).predict(FEATURES)
+
+
+def test_categories_and_weights_are_checked(tmp_path: Path, golden: Golden) -> None:
+    """Segments of categories, weights of a linear booster and of dropped trees have the expected sizes."""
+    values_ND = np.column_stack([CLASSES_N, np.nan_to_num(VALUES_ND[:, 1])])
+    rows = xgboost.DMatrix(values_ND, CLASSES_N, feature_types=["c", "float"], enable_categorical=True)
+    parameters = {"objective": "multi:softprob", "num_class": 3, "nthread": 1, "max_cat_to_onehot": 1}
+    trees = xgboost.train({"booster": "dart", **parameters}, rows, 1)
+    linear = trained_booster(np.nan_to_num(VALUES_ND), LABELS_N, booster="gblinear")
+    features = pl.DataFrame(values_ND, schema=["class", "x"])
+    for change, model in (
+        (lambda learner: learner["gradient_booster"]["gbtree"]["model"]["trees"][0]["categories"].pop(), trees),
+        (lambda learner: learner["gradient_booster"]["weight_drop"].pop(), trees),
+        (lambda learner: learner["gradient_booster"]["model"]["weights"].pop(), linear),
+    ):
+        path = tmp_path / "model.json"
+        path.write_text(damaged(change, model))
+        with golden.raises(ArtifactError):
+            file_model(path).predict(features if model is trees else FEATURES)
+
+
+@pytest.mark.parametrize("data", [b"binf" + bytes(200), b'{"learner":{},"learner":{}}', b"{L", b"[]"])
+def test_other_formats_are_rejected(data: bytes, tmp_path: Path, golden: Golden) -> None:
+    """XGBoost's former binary format, duplicate names, and documents of another kind are no model."""
+    path = tmp_path / "model.ubj"
+    path.write_bytes(data)
+    with golden.raises(ArtifactError):
+        file_model(path).predict(FEATURES)
+
+
+def attempt(folder: Path, number: int) -> None:
+    """Predict with a randomly damaged model."""
+    path = folder / f"{number}.json"
+    path.write_text(json.dumps(mutated(random.Random(number), json.loads((folder / "model.json").read_text()))))
+    with suppress(ShapwatchError):
+        file_model(path).predict(FEATURES)
+        file_model(path).tree_shap(FEATURES)
+
+
+@pytest.mark.soak
+def test_damaged_models_do_not_crash(tmp_path: Path) -> None:
+    """Of 1,500 damaged models, none ends the process or hangs."""
+    booster().save_model(tmp_path / "model.json")
+    assert deaths(partial(attempt, tmp_path), 1_500) == []
