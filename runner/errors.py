@@ -429,6 +429,17 @@ class MissingSnapshot(LedgerError):
 
 
 @dataclass(eq=False)
+class ClaimLost(ShapwatchError):
+    """Another process runs an execution, because its first owner did not answer for `ledger.lease_seconds`."""
+
+    REMEDY = "Nothing is to be done: the other process writes and publishes the result."
+    execution_id: int
+
+    def __str__(self) -> str:
+        return f"another process has taken over execution {self.execution_id}; this one wrote and published nothing"
+
+
+@dataclass(eq=False)
 class UnknownSchedule(ShapwatchError):
     """The ledger has no schedule of this name.
 

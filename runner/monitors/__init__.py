@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult
 from runner.domain.executions import Execution, Publication, Status, Window
 from runner.domain.records import Captured
-from runner.errors import OccupiedTarget, ShapwatchError, os_error_message
+from runner.errors import ClaimLost, OccupiedTarget, ShapwatchError, os_error_message
 from runner.report.render import Report
 from runner.results import directory, manifest_file
 from runner.results.directory import REJECTED, REPORT
@@ -24,6 +24,9 @@ from runner.results.documents import DriftDocument
 from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest
 from runner.results.manifest_file import Provenance, Stopwatch
 from runner.sources.source import WindowReader
+
+if TYPE_CHECKING:
+    from runner.scheduling.ledger.fence import Fence
 
 Files = Mapping[str, bytes | IO[bytes]]
 """Contents of files by name."""
@@ -49,6 +52,7 @@ class ResultWriter:
         stopwatch: Stopwatch,
         attributions: GlobalAttributions | None = None,
         drift: DriftDocument | None = None,
+        check: Callable[[], object] | None = None,
     ) -> Manifest:
         """Write a result into its directory, and return the manifest with the timings and notes on failed report parts.
 
@@ -61,14 +65,17 @@ class ResultWriter:
             stopwatch: durations of the steps so far.
             attributions: global attributions for the report; None after a failure.
             drift: drift statistics for the report; None without a comparison.
+            check: function that checks before the replacement that no other process has taken over.
 
         Raises:
             OccupiedTarget: if the directory contains files that no execution writes.
+            ClaimLost: if another process has taken over.
         """
         with stopwatch.step("report"):
             reports, failures = self.report.attempt(manifest, attributions, drift)
         manifest = replace(manifest, notes=(*manifest.notes, *failures), timings=stopwatch.seconds)
-        directory.commit(target, {**files, **manifest_file.common_files(manifest, reports, self.provenance)})
+        documents = {**files, **manifest_file.common_files(manifest, reports, self.provenance)}
+        directory.commit(target, documents, check)
         return manifest
 
 
@@ -133,6 +140,7 @@ class Monitor:
         writer: writer of the results.
         root: directory of all executions.
         publish: function that publishes a result, and returns a message for each sink that failed.
+        fence: claim in the ledger under which this process runs; None without a ledger.
     """
 
     name: str
@@ -142,6 +150,7 @@ class Monitor:
     writer: ResultWriter
     root: Path
     publish: Callable[[Publication], Sequence[str]]
+    fence: Fence | None = None
 
     def run(self, window: Window, scheduled: datetime | None = None) -> Execution:
         """Execute the monitor over a window, and return the result.
@@ -151,6 +160,9 @@ class Monitor:
         Args:
             window: window to analyse.
             scheduled: scheduled time in UTC; None for the first full hour at or after the end of the window.
+
+        Raises:
+            ClaimLost: if another process has taken over; nothing is written or published.
         """
         at = scheduled or window.scheduled
         slot = ExecutionSlot(window, at, directory.execution_directory(self.root, self.endpoint, self.name, at))
@@ -164,6 +176,8 @@ class Monitor:
                 with stopwatch.step("read"):
                     self.source.check(captured, window)
                 return self._complete(slot, analyse(captured, stopwatch), stopwatch)
+            except ClaimLost:
+                raise
             except (ShapwatchError, OSError) as error:
                 return self._fail(slot, error, captured)
 
@@ -179,6 +193,13 @@ class Monitor:
         with findings.local_files as local:
             files: Files = {**findings.documents, **_rejected(findings.captured), **local}
             notes = self._write(slot, manifest, files, stopwatch, findings)
+        lines = [
+            f"{findings.status}, {slot.window}. {findings.headline}: {findings.sentence}",
+            *(f"note: {note}" for note in notes),
+            str(slot.target / REPORT),
+        ]
+        execution = Execution("\n  ".join(lines), status=findings.status, directory=str(slot.target.absolute()))
+        self._record(execution)
         failures = self._publish(
             slot,
             findings.status,
@@ -187,13 +208,16 @@ class Monitor:
             ndcg=dict(findings.ndcg),
             drift=findings.drift.result,
         )
-        lines = [
-            f"{findings.status}, {slot.window}. {findings.headline}: {findings.sentence}",
-            *(f"note: {note}" for note in notes),
-            str(slot.target / REPORT),
-            *failures,
-        ]
-        return Execution("\n  ".join(lines), status=findings.status, directory=str(slot.target.absolute()))
+        return replace(execution, message="\n  ".join([*lines, *failures]))
+
+    def _record(self, execution: Execution) -> None:
+        """Record a result in the ledger before it is published.
+
+        Raises:
+            ClaimLost: if another process has taken over.
+        """
+        if self.fence:
+            self.fence.record(execution)
 
     def _fail(self, slot: ExecutionSlot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         """Write and publish a failure; it never replaces the result of an earlier execution."""
@@ -201,18 +225,22 @@ class Monitor:
         reason = error.reason if isinstance(error, ShapwatchError) else message
         lines = [f"Failed, {slot.window}: {message}"]
         output = str(slot.target.absolute())
-        if manifest_file.is_finished(slot.target):
+        if unchanged := manifest_file.is_finished(slot.target):
             lines.append(f"the result of the earlier execution in {slot.target} is unchanged")
         else:
             try:
                 self._write_failure(slot, message, reason, captured)
                 lines.append(str(slot.target / REPORT))
+            except ClaimLost:
+                raise
             except (ShapwatchError, OSError) as failure:
                 output = ""
                 cause = os_error_message(failure) if isinstance(failure, OSError) else str(failure)
                 lines.append(f"the report could not be written: {cause}")
-            lines += self._publish(slot, Status.FAILED, message, written=bool(output))
-        return Execution("\n  ".join(lines), False, output, Status.FAILED, failure_reason=reason)
+        execution = Execution("\n  ".join(lines), False, output, Status.FAILED, failure_reason=reason)
+        self._record(execution)
+        failures = [] if unchanged else self._publish(slot, Status.FAILED, message, written=bool(output))
+        return replace(execution, message="\n  ".join([*lines, *failures]))
 
     def _write_failure(self, slot: ExecutionSlot, message: str, reason: str, captured: Captured | None) -> None:
         manifest = replace(
@@ -246,8 +274,15 @@ class Monitor:
         findings: Findings | None = None,
     ) -> list[str]:
         """Write the result and the index page of the monitor, and return the notes."""
-        shown = (findings.attributions, findings.drift) if findings else (None, None)
-        written = self.writer.write(slot.target, manifest, files, stopwatch, *shown)
+        written = self.writer.write(
+            slot.target,
+            manifest,
+            files,
+            stopwatch,
+            attributions=findings.attributions if findings else None,
+            drift=findings.drift if findings else None,
+            check=self.fence.check if self.fence else None,
+        )
         return [*written.notes, *self.writer.report.put_index(self.root / self.endpoint / self.name)]
 
     def _publish(

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -47,6 +47,8 @@ EXECUTION_FILES = {MANIFEST, ANALYSIS, VIOLATIONS, REPORT, PDF, NOTEBOOK, SETTIN
 EXECUTION_FILES |= {LOCAL_ATTRIBUTIONS, BASELINE_ROWS, EXPLAINED}
 """Names of all files that an execution may write."""
 
+CHECKED = "checked"
+"""File in the hidden folder of a writer that checks its claim before it replaces the directory."""
 LOCK = "lock"
 """Lock file in the hidden folder of a writer, locked while the writer is alive."""
 MAX_ATTEMPTS = 100
@@ -110,25 +112,63 @@ def _foreign(target: Path) -> Iterator[str]:
                 yield name
 
 
-def commit(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
+def commit(target: Path, files: Mapping[str, bytes | IO[bytes]], check: Callable[[], object] | None = None) -> None:
     """Replace a directory atomically by one with these files.
 
     The files are written and synced in a hidden directory next to it, which is then renamed. The last of several
     concurrent writers wins. A name may contain one folder, `folder/name`.
 
+    With `check`, a writer that has been overtaken replaces nothing, even if it was suspended after its check: the other
+    writer takes its files away. A writer whose files were taken away checks again.
+
+    Args:
+        target: directory.
+        files: contents by name.
+        check: function that raises an error if this writer has been overtaken; None to replace the directory always.
+
     Raises:
         OccupiedTarget: if a file that no execution writes would be lost.
     """
+    while not _commit(target, files, check):
+        for data in files.values():
+            if not isinstance(data, bytes):
+                data.seek(0)
+
+
+def _commit(target: Path, files: Mapping[str, bytes | IO[bytes]], check: Callable[[], object] | None) -> bool:
+    """Replace a directory; return False if another writer has taken the new files away."""
     claim(target)
     with _hidden_folder(target) as aside:
+        if check:
+            (aside / CHECKED).touch()
         (new := aside / "new").mkdir()
-        for name, data in files.items():
-            (new / name).parent.mkdir(exist_ok=True)
-            with (new / name).open("wb") as file:
-                shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file)
-                file.flush()
-                os.fsync(file.fileno())
-        _replace(target, new, aside)
+        try:
+            _write(new, files)
+        except FileNotFoundError:
+            if new.exists():
+                raise
+            return False
+        if check:
+            check()
+            _take_away(target, aside)
+        return _replace(target, new, aside)
+
+
+def _write(folder: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        with (folder / name).open("wb") as file:
+            shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _take_away(target: Path, aside: Path) -> None:
+    """Take the files of other checked writers away; they have been overtaken, unless they check again."""
+    for other in _hidden_folders(target):
+        if other != aside and (other / CHECKED).exists():
+            with suppress(FileNotFoundError):
+                (other / "new").rename(aside / other.name)
 
 
 def amend(target: Path, files: Mapping[str, bytes]) -> None:
@@ -303,10 +343,14 @@ def _create_hidden(target: Path, stack: ExitStack) -> Path:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _replace(target: Path, new: Path, aside: Path) -> None:
-    """Rename a directory into place; move the previous one to `aside`, and restore it if the rename fails."""
+def _replace(target: Path, new: Path, aside: Path) -> bool:
+    """Rename a directory into place; move the previous one to `aside`, and restore it if the rename fails.
+
+    Returns:
+        False if another writer has taken the new directory away.
+    """
     old = aside / "old"
-    while True:
+    while new.exists():
         with suppress(FileNotFoundError):
             target.rename(old)
         try:
@@ -315,10 +359,15 @@ def _replace(target: Path, new: Path, aside: Path) -> None:
             if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
                 shutil.rmtree(old, ignore_errors=True)
                 continue
+            if not new.exists():
+                with suppress(OSError):  # the other writer may have written its own directory
+                    old.rename(target)
+                return False
             if old.exists():
                 old.rename(target)
             raise
-        return
+        return True
+    return False
 
 
 def mark_unpublished(target: Path, recipients: Collection[str]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from runner.domain.executions import Execution, Outcome
 from runner.monitors import Monitor
 from runner.results import directory
-from runner.scheduling.daemon.process import result_line
+from runner.scheduling.daemon.process import FENCE, result_line
 from runner.types import NO_OTHER_KEYS, Instant, Interval
+
+if TYPE_CHECKING:
+    from runner.scheduling.ledger.fence import Fence
 
 STDOUT, STDERR = 1, 2
 
@@ -34,9 +38,24 @@ class MonitorStage:
         Attached executions do not wait, because their daemon starts them after the baselining.
         """
         if self.attached:
-            return _run_attached(lambda: monitor.run(self.window, self.scheduled))
+            with _fence() as fence:
+                fenced = replace(monitor, fence=fence)
+                return _run_attached(lambda: fenced.run(self.window, self.scheduled))
         directory.wait_until_written(directory.reference_path(reference, self.window))
         return monitor.run(self.window, self.scheduled)
+
+
+@contextmanager
+def _fence() -> Iterator[Fence | None]:
+    """Yield the claim under which a daemon or a backfill started this process."""
+    if text := os.environ.get(FENCE):
+        from runner.scheduling.ledger.fence import Fence
+
+        fence = Fence.load(text)
+        with fence.ledger:
+            yield fence
+    else:
+        yield None
 
 
 def _run_attached(run: Callable[[], Execution]) -> Outcome:

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -18,16 +18,19 @@ import numpy as np
 import orjson
 import pytest
 
-from runner.domain.executions import HOUR, Execution, Status, Window, utc
+from runner.domain.executions import HOUR, Execution, Publication, Status, Window, utc
 from runner.drift.sequential import SequentialStopping
-from runner.errors import os_error_message
+from runner.errors import ClaimLost, os_error_message
 from runner.monitors.attributions import NO_STORED_RECORDS
 from runner.results import directory
+from runner.scheduling.ledger import Ledger
+from runner.scheduling.ledger.fence import Fence
 from tests.builders import WINDOW, changed, event, manifest, monitor, write
 from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON, planned
 
 
 def notes(execution: Execution) -> list[str]:
@@ -278,7 +281,7 @@ def test_failure_contains_all_rejections(tmp_path: Path, monkeypatch: pytest.Mon
     write(tmp_path, "09/z.jsonl", b"torn\n")
     commit = directory.commit
 
-    def once(target: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
+    def once(target: Path, files: Mapping[str, bytes | IO[bytes]], _check: None) -> None:
         monkeypatch.undo()
         with pytest.raises(IsADirectoryError):
             commit(target, {**files, ".": b""})
@@ -445,3 +448,43 @@ def test_precision_explains_all_records_if_the_verdict_is_uncertain(tmp_path: Pa
     assert found["counts"]["sample"] == 1_500
     (note,) = (note for note in found["notes"] if "Explained" in note)
     golden(note)
+
+
+@pytest.fixture
+def fence(tmp_path: Path) -> Iterator[Fence]:
+    """The fence of a claimed execution."""
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", BUSY) as ledger:
+        (execution,) = planned(ledger, 1)
+        claim = ledger.executions.claim(execution.id, "a", NOON)
+        assert claim
+        yield Fence(ledger, claim)
+
+
+@pytest.mark.parametrize("rows", [[[7, 2, 1]], []])
+def test_result_is_in_the_ledger_before_it_is_published(tmp_path: Path, rows: list[list[int]], fence: Fence) -> None:
+    """This applies to failures as well."""
+    recorded = list[Status]()
+
+    def publish(_: Publication) -> list[str]:
+        recorded.append(fence.ledger.executions.get(fence.claim.execution_id).status)
+        return ["not published to x"]
+
+    execution = monitor(tmp_path, rows, publish=publish, fence=fence).run(WINDOW)
+    assert recorded == [execution.status]
+    assert execution.message.endswith("not published to x")
+    assert execution.status == (Status.COMPLETED if rows else Status.FAILED)
+
+
+@pytest.mark.parametrize("rows", [[[7, 2, 1]], []])
+def test_overtaken_execution_writes_and_publishes_nothing(tmp_path: Path, rows: list[list[int]], fence: Fence) -> None:
+    """Another process has claimed the execution meanwhile."""
+    published = list[Publication]()
+    assert fence.ledger.executions.release(fence.claim, NOON, lost=True)
+
+    def publish(publication: Publication) -> list[str]:
+        published.append(publication)
+        return []
+
+    with pytest.raises(ClaimLost):
+        monitor(tmp_path, rows, publish=publish, fence=fence).run(WINDOW)
+    assert (published, list((tmp_path / "monitor").rglob("*.*"))) == ([], [])

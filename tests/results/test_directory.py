@@ -35,6 +35,7 @@ from runner.results.directory import (
     remove,
     writing,
 )
+from runner.results.locks import EXCLUSIVE, locked
 from tests.builders import file_contents
 from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
@@ -373,3 +374,88 @@ def test_special_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / MANIFEST)
     with pytest.raises(OSError, match=MANIFEST), opened(tmp_path, [MANIFEST]):
         pass
+
+
+class Overtaken(Exception):
+    """The claim of a writer is lost."""
+
+
+def test_a_failed_check_changes_nothing(tmp_path: Path) -> None:
+    """Neither the directory nor a hidden folder remains of a writer that has been overtaken."""
+    commit(tmp_path / "06", {ANALYSIS: b"newer"})
+
+    def check() -> None:
+        raise Overtaken
+
+    with pytest.raises(Overtaken):
+        commit(tmp_path / "06", {ANALYSIS: b"older"}, check)
+    assert file_contents(tmp_path) == {"06/analysis.json": b"newer"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "06"]
+
+
+@pytest.mark.parametrize("before", [{}, {ANALYSIS: b"oldest"}])
+def test_a_writer_suspended_after_its_check_replaces_nothing(tmp_path: Path, before: dict[str, bytes]) -> None:
+    """The writer that overtook it takes its files away; it checks again when it continues."""
+    target, checks = tmp_path / "06", list[bool]()
+    if before:
+        commit(target, before)
+
+    def suspended() -> None:
+        checks.append(True)
+        if len(checks) > 1:
+            raise Overtaken
+        commit(target, {ANALYSIS: b"newer"}, lambda: None)
+
+    with pytest.raises(Overtaken):
+        commit(target, {ANALYSIS: io.BytesIO(b"older")}, suspended)
+    assert file_contents(tmp_path) == {"06/analysis.json": b"newer"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_writer_suspended_between_two_renames_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has moved the previous directory already; the newer one is in place when it continues."""
+    target, rename = tmp_path / "06", Path.rename
+    commit(target, {ANALYSIS: b"oldest"})
+
+    def suspend(source: Path, to: Path) -> Path:
+        if source.name == "new":
+            monkeypatch.setattr(Path, "rename", rename)
+            commit(target, {ANALYSIS: b"newer"}, lambda: None)
+        return rename(source, to)
+
+    checks = iter([None, Overtaken])
+
+    def check() -> None:
+        if error := next(checks):
+            raise error
+
+    monkeypatch.setattr(Path, "rename", suspend)
+    with pytest.raises(Overtaken):
+        commit(target, {ANALYSIS: b"older"}, check)
+    assert file_contents(tmp_path) == {"06/analysis.json": b"newer"}
+
+
+def test_a_valid_writer_whose_files_were_taken_away_writes_again(tmp_path: Path) -> None:
+    """An overtaken writer that had passed its check may take them away when it continues."""
+    target, checks = tmp_path / "06", list[bool]()
+
+    def check() -> None:
+        checks.append(True)
+        if len(checks) == 1:
+            commit(target, {ANALYSIS: b"older"}, lambda: None)
+
+    commit(target, {ANALYSIS: io.BytesIO(b"newer")}, check)
+    assert len(checks) == 2
+    assert file_contents(tmp_path) == {"06/analysis.json": b"newer"}
+
+
+def test_an_unchecked_writer_is_left_alone(tmp_path: Path) -> None:
+    """A command without a ledger may write the directory at the same time; the last writer wins."""
+    target = tmp_path / "06"
+    new = tmp_path / ".06~0123abcd/new"
+    new.mkdir(parents=True)
+    with locked(new.parent / "lock", EXCLUSIVE):
+        commit(target, {ANALYSIS: b"checked"}, lambda: None)
+        assert new.exists()

@@ -50,6 +50,8 @@ RELAY_SECONDS = 5.0
 """Maximum number of seconds to wait for remaining output after the end of a process."""
 VARIABLES = {"execution": "SHAPWATCH_EXECUTION", "schedule": "SHAPWATCH_SCHEDULE"}
 """Environment variables with the execution and schedule of a process, for its log lines."""
+FENCE = "SHAPWATCH_FENCE"
+"""Environment variable with the claim under which a process runs an execution."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -221,9 +223,12 @@ def launch(ledger: Ledger, configure: Callable[[Snapshot, ExecutionRecord], str]
         OSError: if the process cannot be started, for example because the folder of its settings is missing.
         LedgerError: if the snapshot cannot be read.
     """
+    from runner.scheduling.ledger.fence import Fence
+
     snapshot = ledger.snapshot(execution.snapshot)
     settings = configure(snapshot, execution)
     ids = {VARIABLES["execution"]: str(execution.id), VARIABLES["schedule"]: execution.schedule}
+    ids[FENCE] = Fence(ledger, execution.claim, is_recorded=execution.status.terminal).dump()
     return Child(
         lambda scratch: subprocesses.command(scratch, settings),
         snapshot.folder,

@@ -236,6 +236,10 @@ class Supervisor:
             if execution.id in own:
                 if execution.status == Status.STOPPING:
                     self.stop(execution.id, STOPPED_ON_REQUEST)
+            elif execution.status.terminal:
+                if execution.owner == self.owner or execution in expired:
+                    logger.warning("%s: perhaps not published to all sinks", execution.window, extra=_ids(execution))
+                    self._settle(execution)
             elif execution.owner == self.owner:
                 self._record(execution, RUN_AGAIN)
             elif execution in expired:
@@ -266,7 +270,7 @@ class Supervisor:
         logger.info("%s", ended.summary, extra=_ids(execution))
         while not self._abandoned.is_set():
             try:
-                if not self._record(execution, result, end.peak_memory):
+                if not self._record(execution, result, end.peak_memory) and not self._settle(execution, end):
                     logger.warning("%s: another process owns it now", execution.window, extra=_ids(execution))
                 return
             except LedgerError as error:
@@ -283,6 +287,12 @@ class Supervisor:
                 return True
             result = STOPPED_ON_REQUEST  # a stop was requested meanwhile
         return self._executions.finish(execution.claim, result, now, peak_memory)
+
+    def _settle(self, execution: ExecutionRecord, end: ProcessExit | None = None) -> bool:
+        """Record the end of a process that recorded its result itself; return whether the claim was still valid."""
+        message = end.result.message if end and end.result else ""
+        peak_memory = end.peak_memory if end else None
+        return self._executions.settle(execution.claim, message, self._clock(), peak_memory)
 
 
 def result_after_timeout(execution: ExecutionRecord) -> Execution:

@@ -10,7 +10,8 @@ the same change, one succeeds. The allowed changes are:
     Completed | CompletedWithViolations | Failed | Stopped -> Pending, if it is reset
 
 A start of an execution is a claim: its owner and the number of the start. A change by an owner needs the latest claim.
-So a process that was suspended and overtaken changes nothing when it continues.
+So a process that was suspended and overtaken changes nothing when it continues. The process of an execution records its
+result before it publishes it; the execution has a terminal status then, and a time `ended` once it is published.
 
 Leadership over a ledger is a lock. At most one process holds it, and the end of the process releases it.
 """
@@ -167,13 +168,16 @@ class Ledger:
 
     Attributes:
         database: database.
+        url: URL of the database, with an absolute path.
+        busy_seconds: seconds to wait for a lock, a connection or a server.
         schedules: table of schedules.
         executions: table of executions.
     """
 
     def __init__(self, url: str, busy_seconds: float) -> None:
         """Create a ledger; see `Database`."""
-        self.database = Database(url, busy_seconds)
+        self.database, self.busy_seconds = Database(url, busy_seconds), busy_seconds
+        self.url = f"sqlite:///{self.database.file}" if self.database.file else url
         self.schedules = ScheduleTable(self.database)
         self.executions = ExecutionTable(self.database)
 

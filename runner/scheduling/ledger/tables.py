@@ -37,6 +37,8 @@ RUNNING = (Status.IN_PROGRESS, Status.STOPPING)
 TERMINAL = tuple(status for status in Status if status.terminal)
 NO_RESULT = dict.fromkeys(["started", "ended", "peak_memory", "exit_message", "failure_reason", "output"])
 """Result columns of an execution, all empty."""
+UNPUBLISHED = has_status(TERMINAL) & executions.c.ended.is_(None)
+"""Condition that the result of an execution is recorded, but perhaps not yet published."""
 SCHEDULE_STOPPED = "not run: the schedule was stopped before the execution started"
 SCHEDULE_DELETED = "not run: the schedule was deleted before the execution started"
 UNCHANGED = {"name", "created", "status", "cursor", "revision"}
@@ -122,8 +124,11 @@ class ExecutionTable:
         return self._fetch(query.order_by(*order).limit(limit))
 
     def running(self, schedule: str | None = None) -> list[ExecutionRecord]:
-        """Return executions in progress or stopping, optionally only those of one schedule."""
-        query = select(executions).where(has_status(RUNNING)).order_by(executions.c.id)
+        """Return executions whose process may be running, optionally only those of one schedule.
+
+        They are in progress or stopping, or their result is recorded and not yet published.
+        """
+        query = select(executions).where(has_status(RUNNING) | UNPUBLISHED).order_by(executions.c.id)
         return self._fetch(query if schedule is None else query.where(executions.c.schedule == schedule))
 
     def snapshots_with_results(self) -> list[str]:
@@ -158,7 +163,7 @@ class ExecutionTable:
         """Record heartbeats of claimed executions, and return the claims that are still valid."""
         if not claims:
             return set()
-        held = executions.c.id.in_([claim.execution_id for claim in claims]) & has_status(RUNNING)
+        held = executions.c.id.in_([claim.execution_id for claim in claims]) & (has_status(RUNNING) | UNPUBLISHED)
         held &= executions.c.owner.in_({claim.owner for claim in claims})
         change = update(executions).where(in_id_order(held)).values(heartbeat=now)
         with self._database.writing() as connection:
@@ -174,14 +179,41 @@ class ExecutionTable:
             now: current time.
             peak_memory: peak memory of its process in bytes.
         """
-        values = {
-            "ended": now,
-            "exit_message": text(result.message),
-            "failure_reason": text(result.failure_reason),
-            "output": storable(result.directory) or None,
-            "peak_memory": peak_memory,
-        }
+        values = _result_values(result) | {"ended": now, "peak_memory": peak_memory}
         return self._change_status(claim.execution_id, RUNNING, result.status, now, values, _is_claimed(claim))
+
+    def is_valid(self, claim: Claim) -> bool:
+        """Return whether a claimed execution is still running, and no other process has claimed it."""
+        valid = (executions.c.id == claim.execution_id) & _is_claimed(claim) & has_status(RUNNING)
+        return bool(self._fetch(select(executions).where(valid)))
+
+    def record(self, claim: Claim, result: Execution, now: datetime) -> bool:
+        """Record the result of an execution that remains to be published; return whether the claim was still valid.
+
+        Recording the same status again has no effect, because the answer to the first attempt may have been lost.
+        """
+        change = _result_values(result)
+        if self._change_status(claim.execution_id, RUNNING, result.status, now, change, _is_claimed(claim)):
+            return True
+        recorded = (executions.c.id == claim.execution_id) & _is_claimed(claim) & UNPUBLISHED
+        return bool(self._fetch(select(executions).where(recorded, has_status([result.status]))))
+
+    def settle(self, claim: Claim, message: str, now: datetime, peak_memory: int | None = None) -> bool:
+        """Record the end of the process of an execution whose result is recorded.
+
+        Args:
+            claim: claim of the execution.
+            message: message of the execution, with the problems of sinks; empty to leave it unchanged.
+            now: current time.
+            peak_memory: peak memory of its process in bytes.
+        """
+        values: dict[str, Any] = {"ended": now, "modified": now, "peak_memory": peak_memory}
+        if message:
+            values["exit_message"] = text(message)
+        recorded = (executions.c.id == claim.execution_id) & _is_claimed(claim) & UNPUBLISHED
+        with self._database.writing() as connection:
+            change = update(executions).where(recorded).values(values).returning(executions.c.id)
+            return connection.execute(change).first() is not None
 
     def release(self, claim: Claim, now: datetime, lost: bool = False) -> bool:
         """Make an execution in progress pending, so that any process can start it.
@@ -261,6 +293,14 @@ def add_executions(
     oldest_first = sorted(due, key=lambda each: each.scheduled)
     rows = connection.execute(insert, [common | due_row(each, now) for each in oldest_first])
     return sorted(map(execution_from, rows), key=lambda execution: execution.scheduled)
+
+
+def _result_values(result: Execution) -> dict[str, Any]:
+    return {
+        "exit_message": text(result.message),
+        "failure_reason": text(result.failure_reason),
+        "output": storable(result.directory) or None,
+    }
 
 
 def _is_claimed(claim: Claim) -> ColumnElement[bool]:

@@ -280,6 +280,33 @@ def test_an_earlier_claim_of_the_same_owner_has_no_effect(ledger: Ledger) -> Non
     assert ledger.executions.finish(later, Execution("done"), LATER)
 
 
+def test_a_result_is_recorded_before_it_is_published(ledger: Ledger) -> None:
+    """The execution counts as running until its process has ended; recording again has no effect."""
+    (execution,) = planned(ledger, 1)
+    claim = ledger.executions.claim(execution.id, "a", SOON)
+    assert claim
+    assert ledger.executions.is_valid(claim)
+    result = Execution("done", status=Status.COMPLETED, directory="out")
+    assert not ledger.executions.record(Claim(execution.id, "a", 7), result, SOON)
+    assert not ledger.executions.settle(claim, "done", SOON)
+    for _ in range(2):
+        assert ledger.executions.record(claim, result, LATER)
+    assert not ledger.executions.record(claim, replace(result, status=Status.FAILED), LATER)
+    assert not ledger.executions.finish(claim, Execution.failed("killed"), LATER)
+    assert not ledger.executions.is_valid(claim)
+    (recorded,) = ledger.executions.running()
+    assert (recorded.status, recorded.output, recorded.ended) == (Status.COMPLETED, "out", None)
+    assert ledger.executions.record_heartbeats([claim], LATER) == {claim}
+    assert not ledger.executions.settle(Claim(execution.id, "a", 7), "done", LATER)
+    assert ledger.executions.settle(claim, "done, not published to x", LATER, 17)
+    ended = ledger.executions.get(execution.id)
+    assert (ended.status, ended.exit_message, ended.ended) == (Status.COMPLETED, "done, not published to x", LATER)
+    assert ended.peak_memory == 17
+    assert not ledger.executions.settle(claim, "", LATER)
+    assert not ledger.executions.record(claim, result, LATER)
+    assert (ledger.executions.running(), ledger.executions.record_heartbeats([claim], LATER)) == ([], set())
+
+
 def test_only_pending_executions_are_skipped(ledger: Ledger) -> None:
     """The record contains the reason."""
     one, two = planned(ledger, 1, 2)
