@@ -309,9 +309,7 @@ def test_disconnected_clients_do_not_reach_the_model(tmp_path: Path) -> None:
 
         def send(body: str) -> socket.socket:
             connection = stack.enter_context(socket.create_connection(address))
-            head = (
-                f"POST {CONTAINER} HTTP/1.1\r\nhost: x\r\ncontent-type: {LINES}\r\ncontent-length: {len(body)}\r\n\r\n"
-            )
+            head = f"POST {CONTAINER} HTTP/1.1\r\nhost: x\r\ncontent-type: {LINES}\r\n"
             connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
             return connection
 

@@ -52,12 +52,10 @@ class LineFormat:
         sides = {"endpointInput": side}
         if self.output:
             sides["endpointOutput"] = side | {"mode": "OUTPUT", "data": response}
-        marks: dict[str, Any] = {"eventId": f"{rng.getrandbits(128):032x}"}
+        marks = {"eventId": f"{rng.getrandbits(128):032x}"}
         if self.inference_id:
             marks["inferenceId"] = f"{PROBE}-{number}" if number % 10 == 7 else str(number % 50)
         marks["inferenceTime"] = f"2023-01-19T0{rng.choice('4555556')}:{rng.randrange(60):02d}:{rng.randrange(60):02d}Z"
-        if number % 13 == 5:
-            marks["delivered"] = False
         document = {"captureData": sides, "eventMetadata": marks, "eventVersion": "0"}
         return json.dumps(document, separators=(",", ":")).encode()
 

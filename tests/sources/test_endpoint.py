@@ -341,6 +341,18 @@ def test_two_alternating_patterns_are_inferred(tmp_path: Path, monkeypatch: pyte
     assert Counter(records["row"].to_list()).keys() == {0, 1, 2}
 
 
+@pytest.mark.parametrize("every", [1, 7], ids=["all", "some"])
+def test_undelivered_responses_are_read(tmp_path: Path, every: int) -> None:
+    """Both readers ignore the mark of an event whose response was not delivered."""
+    rng = random.Random(0)
+    lines = [
+        line.replace(b'Z"},', b'Z","delivered":false},') if number % every == 0 else line
+        for number, line in enumerate(LineFormat().line(rng, number) for number in range(200))
+    ]
+    assert sum(b"delivered" in line for line in lines) == len(range(0, 200, every))
+    check_readers_agree(written_file(tmp_path, lines), LineFormat().fields)
+
+
 def test_lines_beyond_the_maximum_number_of_patterns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the maximum number of patterns the reference reader reads the other lines."""
     rng = random.Random(0)
