@@ -174,7 +174,7 @@ def run_snapshot(path: Path) -> int:
 
     register_package()
     config: Any = OmegaConf.load(path)
-    return run(config)
+    return run(config, is_stored=True)
 
 
 def register_package() -> None:
@@ -234,18 +234,19 @@ def accept_unknown_key(argument: str) -> str:
     return f"++{argument}" if VALUE_OVERRIDE.match(argument) else argument
 
 
-def run(config: DictConfig, member: Member | None = None) -> int:
+def run(config: DictConfig, member: Member | None = None, is_stored: bool = False) -> int:
     """Run the stage of a composed configuration, print its message, and return the exit code.
 
     Args:
         config: the configuration.
         member: member of a sweep, whose result is recorded.
+        is_stored: whether another process stored the configuration, possibly with another version of shapwatch.
     """
     from runner.scheduling.daemon.process import log_context
 
     configure_logging(**log_context(os.environ))
     start = time.perf_counter()
-    outcome = outcome_of(config)
+    outcome = outcome_of(config, is_stored)
     code = COMPLETED if outcome.succeeded else BAD_INPUT
     with contextlib.suppress(BrokenPipeError):
         if outcome.message:
@@ -257,7 +258,7 @@ def run(config: DictConfig, member: Member | None = None) -> int:
     return code
 
 
-def outcome_of(config: DictConfig) -> Outcome:
+def outcome_of(config: DictConfig, is_stored: bool) -> Outcome:
     """Validate a composed configuration, run its stage, and return the outcome; an error becomes a failed outcome.
 
     A stage returns its outcome and never exits: SystemExit comes from other code, such as a user's module or a plug-in.
@@ -267,6 +268,8 @@ def outcome_of(config: DictConfig) -> Outcome:
     from runner.errors import ShapwatchError, os_error_message
 
     try:
+        if is_stored:
+            config = compose.stored(config)
         settings = compose.validate(config)
         return wiring.build(settings, compose.snapshot(config), track)()
     except ShapwatchError as error:

@@ -2,6 +2,7 @@
 
     ShapwatchError
     ├── SettingsError            settings are invalid; all problems at once
+    │   └── OutdatedSettings     the stored settings of a schedule are invalid in this version
     ├── MissingInput             a file or folder named by the settings does not exist
     ├── StorageError             an object store or a compressed file cannot be read or written
     ├── DatasetError             a dataset contains an invalid line
@@ -101,6 +102,16 @@ class SettingsError(ShapwatchError):
     def __str__(self) -> str:
         count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         return f"{count} in the settings:\n" + "\n".join(f"  {problem}" for problem in self.problems)
+
+
+class OutdatedSettings(SettingsError):
+    """The stored settings of a schedule are invalid in this version of shapwatch."""
+
+    REMEDY = "Store new settings with stage=schedule stage.action=update."
+
+    def __str__(self) -> str:
+        remedy = "run stage=schedule stage.action=update with the settings of this monitor"
+        return f"this version does not support the settings stored with the schedule; {remedy}. {super().__str__()}"
 
 
 @dataclass(eq=False)

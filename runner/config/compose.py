@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from runner import resource
 from runner.config.settings import Settings
 from runner.domain.schedules import ExecutionRecord, Snapshot
-from runner.errors import SettingsError
+from runner.errors import OutdatedSettings, SettingsError
 from runner.models.http import Http
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.timetable import dump, parse_duration
@@ -49,6 +49,13 @@ EXPECTED = {
     "tuple_type": "a list",
 }
 """Descriptions of the allowed values by pydantic's type of error; placeholders refer to the error's context."""
+
+VERSION = 2
+"""Version of stored settings; it increases when a setting is renamed or changes its meaning."""
+KINDS = {"source", "model"}
+"""Groups whose options have different settings; the key `kind` names the option."""
+UNSTORED = {"stage", "schedule", "publish"}
+"""Groups without a default option in stored settings."""
 
 
 def format_errors(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
@@ -163,13 +170,68 @@ def validate(config: DictConfig) -> Settings:
     return settings
 
 
+def completed(config: DictConfig) -> DictConfig:
+    """Return stored settings with the default values of settings that were added after they were stored.
+
+    Raises:
+        SettingsError: if a later version of shapwatch stored them.
+    """
+    values: Any = OmegaConf.to_container(config, resolve=False)
+    version = values.pop("version", 1)
+    if not isinstance(version, int) or version > VERSION:
+        problem = f"the settings have version {version}, but this shapwatch supports versions up to {VERSION}"
+        raise SettingsError([f"version: {problem}; use the shapwatch that stored them, or a later one"])
+    for group, name in _default_options().items():
+        section = values.setdefault(group, {})
+        if isinstance(section, dict):
+            values[group] = _defaults(group, section.get("kind") if group in KINDS else name) | section
+    sinks = values.setdefault("publish", {})
+    for name, sink in sinks.items() if isinstance(sinks, dict) else ():
+        if isinstance(sink, dict):
+            sinks[name] = _defaults("publish", name) | sink
+    complete: DictConfig = OmegaConf.create(values)
+    return complete
+
+
+def _defaults(group: str, option: object) -> dict[str, Any]:
+    """Return the settings of an option, empty if it does not exist."""
+    if option not in [path.stem for path in (resource("conf") / group).glob("*.yaml")]:
+        return {}
+    defaults: Any = OmegaConf.to_container(_option(f"{group}/{option}"), resolve=False)
+    return {key: value for key, value in defaults.items() if key != "defaults"}
+
+
+def stored(config: DictConfig) -> DictConfig:
+    """Return the stored settings of a schedule for this version of shapwatch.
+
+    Raises:
+        OutdatedSettings: if this version does not support them.
+    """
+    try:
+        config = completed(config)
+        validate(config)
+    except SettingsError as error:
+        raise OutdatedSettings(error.problems) from error
+    return config
+
+
+def _default_options() -> dict[str, str]:
+    """Return the default option of each group whose settings are stored with results and schedules."""
+    chosen: Any = OmegaConf.to_container(OmegaConf.load(resource("conf") / "config.yaml"))
+    options = {group: name for entry in chosen["defaults"] if isinstance(entry, dict) for group, name in entry.items()}
+    return {group: options[group] for group in Settings.model_fields if group in options and group not in UNSTORED}
+
+
 def snapshot(config: DictConfig) -> str:
-    """Return the resolved configuration as YAML without secrets in URLs; loading it does not change its values."""
+    """Return the resolved configuration as YAML, without secrets in URLs and with its version.
+
+    `completed` reads it; loading it does not change its values.
+    """
     values: Any = _literal(OmegaConf.to_container(config, resolve=True))
     for group, key in (("model", "url"), ("model", "endpoint_url"), ("stage", "url")):
         if isinstance(values[group].get(key), str):
             values[group][key] = without_secrets(values[group][key])
-    return OmegaConf.to_yaml(OmegaConf.create(values))
+    return OmegaConf.to_yaml(OmegaConf.create(values | {"version": VERSION}))
 
 
 def _literal(value: Any) -> Any:

@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config import compose
 from runner.config.settings import Settings
 from runner.errors import MissingInput, SettingsError, snippet
 from runner.urls import without_secrets
@@ -73,7 +74,7 @@ def load(path: Path, overrides: Sequence[str]) -> DictConfig:
         SettingsError: if the file is no settings file, contains an interpolation or an instruction for Hydra, or names
             code or an address that the overrides do not confirm.
     """
-    config, given = OmegaConf.create(_read(path)), dict(_parsed(overrides))
+    config, given = compose.completed(OmegaConf.create(_read(path))), dict(_parsed(overrides))
     problems = [
         f"{key}: {reason}, which a settings file cannot do alone; add {key}=VALUE to the command if you trust its value"
         for key, reason in CONFIRMED.items()

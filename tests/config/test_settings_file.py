@@ -128,12 +128,11 @@ def test_code_and_receivers_of_secrets_need_a_confirmation(
     path = _written(tmp_path, monkeypatch, *overrides)
     with pytest.raises(SettingsError, match=key):
         settings_file.load(path, [STAGE])
-    settings = compose.validate(OmegaConf.load(path))  # type: ignore[arg-type]
-    confirmed = settings_file.confirmations(settings)
+    stored = compose.completed(OmegaConf.load(path))  # type: ignore[arg-type]
+    confirmed = settings_file.confirmations(compose.validate(stored))
     assert [override.partition("=")[0] for override in confirmed] == [key]
-    assert settings_file.load(path, [STAGE, *confirmed]) == OmegaConf.merge(
-        OmegaConf.load(path), {"stage": {"kind": "baseline"}}
-    )
+    loaded = settings_file.load(path, [STAGE, *confirmed])
+    assert loaded == OmegaConf.merge(stored, {"stage": {"kind": "baseline"}})
 
 
 @pytest.mark.parametrize("value", ["a:b", "a b", 'q"x\\', "null", "1", 'x\\"y', "a,b", "it's", "http://[::1]:80/"])

@@ -46,6 +46,8 @@ MAX_OUTPUT_BYTES = 1 << 20
 """Number of bytes at the end of standard output that are stored."""
 MAX_RESULT_CHARACTERS = 10_000
 """Maximum number of characters of each string in a reported result, so that its line is always stored."""
+INVALID = 2
+"""Exit code of a process that did not run because of invalid input, with the message as its last lines of output."""
 RELAY_SECONDS = 5.0
 """Maximum number of seconds to wait for remaining output after the end of a process."""
 VARIABLES = {"execution": "SHAPWATCH_EXECUTION", "schedule": "SHAPWATCH_SCHEDULE"}
@@ -90,6 +92,8 @@ class ProcessExit:
             return f"its process was ended by {signal.Signals(-self.code).name}{self._excerpt}"
         if "MemoryError" in self.errors:
             return f"its process ran out of memory{self._excerpt}"
+        if self.code == INVALID and (message := f"\n{self.errors}".rpartition("\nerror: ")[2]):
+            return message[:MAX_CHARACTERS]
         return f"its process ended with exit code {self.code}, without a result{self._excerpt}"
 
     @property

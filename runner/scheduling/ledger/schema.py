@@ -159,10 +159,6 @@ daemons = Table(
 )
 
 
-ADDED = {2: (executions.c.losses,)}
-"""Columns that a version added to the tables of the previous one; each has a default value."""
-
-
 def are_current(connection: Connection, name: str) -> bool:
     """Return whether the tables of a ledger exist in the current version.
 
@@ -193,14 +189,29 @@ def create_tables(connection: Connection, name: str) -> None:
         connection.execute(sql(f"SELECT pg_advisory_xact_lock({LOCK})"))
     if are_current(connection, name):
         return
-    if (version := _version(connection)) is None:
+    if _version(connection) is None:
         metadata.create_all(connection, checkfirst=False)
         connection.execute(insert(ledger).values(version=VERSION, revision=0))
         return
-    for column in (column for number in range(version + 1, VERSION + 1) for column in ADDED[number]):
-        definition = CreateColumn(column).compile(dialect=connection.dialect)
-        connection.execute(sql(f"ALTER TABLE {column.table.name} ADD COLUMN {definition}"))
+    _add_missing_parts(connection)
     connection.execute(update(ledger).values(version=VERSION))
+
+
+def _add_missing_parts(connection: Connection) -> None:
+    """Add the missing tables, columns and indexes; a column that was added later is nullable or has a default value.
+
+    They are found by comparison, because tables with the same version number had different columns.
+    """
+    metadata.create_all(connection)
+    present = inspect(connection)
+    for table in metadata.sorted_tables:
+        columns = {column["name"] for column in present.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in columns:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 def schedule_from(row: Row[Any]) -> Schedule:

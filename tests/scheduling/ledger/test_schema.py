@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Barrier, Thread
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import inspect, select, text, update
 
 from runner.errors import LedgerError
 from runner.scheduling.ledger import Ledger, schema
@@ -39,17 +39,21 @@ def test_tables_of_a_later_version_are_refused(ledger: Ledger, ledger_url: str, 
 
 
 def test_tables_of_an_earlier_version_are_migrated(ledger: Ledger, ledger_url: str) -> None:
-    """Executions remain, with the default values of new columns."""
+    """Executions remain, with the default values of new columns; missing columns, indexes and tables are added."""
     (execution,) = planned(ledger, 1)
     with ledger.database.writing() as connection:
         connection.execute(update(schema.ledger).values(version=1))
-        for column in (column for columns in schema.ADDED.values() for column in columns):
-            connection.execute(text(f"ALTER TABLE executions DROP COLUMN {column.name}"))
+        connection.execute(text("DROP TABLE daemons"))
+        connection.execute(text("DROP INDEX executions_by_end"))
+        for column in ("losses", "lease_seconds", "ended"):
+            connection.execute(text(f"ALTER TABLE executions DROP COLUMN {column}"))
     for _ in range(2):
         with Ledger(ledger_url, BUSY) as migrated:
             assert migrated.executions.get(execution.id) == execution
+            assert migrated.daemons() == []
     with ledger.database.reading() as connection:
         assert connection.execute(select(schema.ledger.c.version)).scalar_one() == schema.VERSION
+        assert "executions_by_end" in {index["name"] for index in inspect(connection).get_indexes("executions")}
 
 
 @pytest.mark.parametrize(("value", "stored"), [("a\0b", "a\\x00b"), ("\udc80", "\\udc80"), ("", None), (None, None)])
