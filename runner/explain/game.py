@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Margin
+from runner.domain.attributions import Additive, Margin
+from runner.domain.numbers import plural
 from runner.errors import ExplainerError, ModelAnswerError, snippet
 from runner.explain.coalitions import unique_coalitions
 from runner.explain.masking import Table, slices
@@ -21,6 +22,8 @@ from runner.protocols import Model, as_additive
 
 CLIP = 1e-12
 """Smallest distance of a probability from 0 and 1; closer ones are clipped before log-odds are computed."""
+MAX_SCORE = 1e50
+"""Largest absolute value of a score or an additive term; the squares of larger ones overflow in later sums."""
 
 
 @dataclass(frozen=True)
@@ -109,25 +112,40 @@ def sigmoid(odds: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-odds))
 
 
-def predict_batches(model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: int) -> NDArray[np.float64]:
+def predict_batches(
+    model: Model, rows: pl.DataFrame, use_logit: bool, max_batch_rows: int, outputs: int | None = None
+) -> NDArray[np.float64]:
     """Return the model's scores_NL of rows that are sent in batches; log-odds with `use_logit`.
 
     Log-odds of an additive model are its exact sums, not the logits of its rounded probabilities.
+
+    Args:
+        model: the model.
+        rows: N rows.
+        use_logit: whether to return log-odds.
+        max_batch_rows: largest number of rows in a batch.
+        outputs: expected number of outputs, None for that of the first batch.
+
+    Raises:
+        ModelAnswerError: if a score is not usable, or the number of outputs differs between batches.
     """
-    parts = [predict(model, part) for part in rows.iter_slices(max_batch_rows)]
+    parts: list[NDArray[np.float64]] = []
+    for part in rows.iter_slices(max_batch_rows):
+        parts.append(predict(model, part, parts[0].shape[1] if parts else outputs))
     scores_NL = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not use_logit:
         return scores_NL
     additive = as_additive(model)
     terms = additive.additive_terms(rows) if additive else None
-    return terms.sums_NL if terms and terms.link == "logistic" else logit(scores_NL)
+    return _finite(terms, rows).sums_NL if terms and terms.link == "logistic" else logit(scores_NL)
 
 
-def predict(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
+def predict(model: Model, rows: pl.DataFrame, outputs: int | None = None) -> NDArray[np.float64]:
     """Return the model's scores_NL of rows.
 
     Raises:
-        ModelAnswerError: if a score is not finite, or if the scores are not a matrix with one row per record.
+        ModelAnswerError: if a score is not finite or larger than `MAX_SCORE`, if the scores are not a matrix with one
+            row per record, or if their number of columns is not `outputs`.
     """
     scores_NL = model.predict(rows)
     if scores_NL.ndim != 2 or len(scores_NL) != rows.height or not scores_NL.shape[1]:
@@ -135,11 +153,48 @@ def predict(model: Model, rows: pl.DataFrame) -> NDArray[np.float64]:
             f"the model returned scores of shape {scores_NL.shape} for {rows.height} rows; expected one row of scores "
             "per record"
         )
-    if not np.isfinite(scores_NL).all():
-        n = int((~np.isfinite(scores_NL)).any(axis=1).argmax())
-        row = snippet(dict(zip(rows.columns, rows.row(n), strict=True)))
-        raise ModelAnswerError(f"the model returned {scores_NL[n].tolist()}; expected finite scores. Record: {row}")
+    if outputs is not None:
+        check_outputs(scores_NL, outputs)
+    usable_N = (abs(scores_NL) <= MAX_SCORE).all(axis=1)
+    if not usable_N.all():
+        n = int(usable_N.argmin())
+        expected = "finite scores" if not np.isfinite(scores_NL[n]).all() else f"scores up to {MAX_SCORE:g}"
+        raise ModelAnswerError(
+            f"the model returned {scores_NL[n].tolist()}; expected {expected}. Record: {_shown(rows, n)}"
+        )
     return scores_NL
+
+
+def check_outputs(scores_NL: NDArray[np.float64], outputs: int) -> None:
+    """Check that a model has the same number of outputs for all rows.
+
+    Raises:
+        ModelAnswerError: if the number differs from `outputs`.
+    """
+    if scores_NL.shape[1] != outputs:
+        returned = f"{plural(scores_NL.shape[1], 'output')} for {plural(len(scores_NL), 'row')}"
+        raise ModelAnswerError(
+            f"the model returned {returned}, but {plural(outputs, 'output')} for other rows; expected the same number "
+            "in each call: correct the model"
+        )
+
+
+def _finite(additive: Additive, rows: pl.DataFrame) -> Additive:
+    """Return the additive form of a model on rows after a check of its terms.
+
+    Raises:
+        ModelAnswerError: if a term is not finite or larger than `MAX_SCORE`.
+    """
+    usable_N = (abs(additive.terms_NDL) <= MAX_SCORE).all(axis=(1, 2))
+    if not usable_N.all():
+        n = int(usable_N.argmin())
+        problem = "a feature multiplied by its coefficient is not finite or too large"
+        raise ModelAnswerError(f"{problem}; expected up to {MAX_SCORE:g}. Record: {_shown(rows, n)}")
+    return additive
+
+
+def _shown(rows: pl.DataFrame, n: int) -> str:
+    return snippet(dict(zip(rows.columns, rows.row(n), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -198,7 +253,9 @@ class MaskingGame:
         if (model := as_additive(self.model)) is None:
             return None
         block = self.block
-        own, replaced = model.additive_terms(block.records.frame()), model.additive_terms(block.replacement.frame())
+        own, replaced = (
+            _finite(model.additive_terms(rows), rows) for rows in (block.records.frame(), block.replacement.frame())
+        )
         if block.use_logit and own.link == "identity":
             return None
         slope_NGL = block.table_players.sum(own.terms_NDL - replaced.terms_NDL)
@@ -244,4 +301,5 @@ class MaskingGame:
         position_NG = np.full((N, G), P)
         position_NG.reshape(-1)[players_NP + G * np.arange(N)[:, None]] = np.arange(P)
         rows = records.mask(block.replacement, is_own_Sk, position_NG.T[block.table_players.player_D])
-        return predict_batches(self.model, rows, block.use_logit, block.max_batch_rows).reshape(N, k, -1)
+        outputs = len(self.expected_L)
+        return predict_batches(self.model, rows, block.use_logit, block.max_batch_rows, outputs).reshape(N, k, -1)

@@ -229,10 +229,11 @@ class GameExplainer(ABC):
         """
         plan = plan_blocks(task, self.game_size)
         options, B = task.options, len(plan.background)
-        scores_UL, expected_BL = (
-            predict_batches(task.model, table.frame(), options.use_logit, options.max_batch_rows)
-            for table in (plan.records.table, plan.background)
-        )
+        logit, rows = options.use_logit, options.max_batch_rows
+        headers = task.model.label_headers
+        outputs = len(headers) if headers else None
+        scores_UL = predict_batches(task.model, plan.records.table.frame(), logit, rows, outputs)
+        expected_BL = predict_batches(task.model, plan.background.frame(), logit, rows, scores_UL.shape[1])
         phi_UGL = np.zeros((len(scores_UL), len(task.players.names), expected_BL.shape[1]))
         variance_UGL = np.zeros_like(phi_UGL)
         parts = engine.map(partial(_explain_block, self), task.model, plan.divide(scores_UL, expected_BL))

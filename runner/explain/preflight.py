@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runner.domain.numbers import plural
 from runner.errors import BackgroundError, EndpointError, ModelAnswerError, ModelInputError
 from runner.explain import background as backgrounds
-from runner.explain.game import logit, predict
+from runner.explain.game import check_outputs, logit, predict
 from runner.protocols import Model
 
 REJECTED = {400, 406, 409, 415, 422, 424, 500}
@@ -62,7 +62,8 @@ def preflight(
     """Send up to three records and the background rows to the model, and check its scores.
 
     Raises:
-        ModelAnswerError: if scores are not finite, or their number differs from that of `model.label_headers`.
+        ModelAnswerError: if scores are not finite, or their number differs between rows or from that of
+            `model.label_headers`.
         BackgroundError: if the model accepts the records, but not the background rows.
         ExplainerError: if log-odds are requested, and scores are not probabilities.
     """
@@ -79,6 +80,7 @@ def preflight(
             f"the model accepted {plural(len(rows), 'record')}, but rejected the background rows ({error}); give rows "
             "that look like real records, such as one of the dataset"
         ) from error
+    check_outputs(replaced_NL, real_NL.shape[1])
     scores_NL = np.concatenate([real_NL, replaced_NL])
     if use_logit:
         logit(scores_NL)

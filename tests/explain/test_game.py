@@ -10,11 +10,14 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from runner.errors import ExplainerError
+from runner.errors import ExplainerError, ModelAnswerError
 from runner.explain.explainers import Explainer
 from runner.explain.explainers.exact import Exact
 from runner.explain.explainers.kernel import Clarify, Kernel
-from runner.explain.game import build_players, logit, sigmoid
+from runner.explain.explainers.linear import LinearExplainer
+from runner.explain.game import MAX_SCORE, build_players, logit, predict_batches, sigmoid
+from runner.explain.task import Aggregation, aggregate
+from runner.models.linear import LinearModel
 from tests.builders import BACKGROUND, FEATURES, explain
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
@@ -121,3 +124,66 @@ def test_groups_that_do_not_fit_are_rejected(
     with golden.raises(ExplainerError) as caught:
         build_players(FEATURES.columns, groups)
     assert all(repr(name) in str(caught.value) for name in names)
+
+
+class Outputs(Formula):
+    """A model whose number of outputs may differ between calls."""
+
+    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Return the scores_NL of the function."""
+        return self.function(features)
+
+
+@pytest.mark.parametrize("rows", [2, 20])
+@pytest.mark.parametrize("use_logit", [False, True])
+@pytest.mark.parametrize("explainer", [Kernel(40, 0), Clarify(40, 0), Exact()], ids=["kernel", "clarify", "exact"])
+def test_varying_number_of_outputs_is_an_error(explainer: Explainer, use_logit: bool, rows: int) -> None:
+    """A model with another number of outputs for large batches is refused, whatever the explainer sends together."""
+    model = Outputs(lambda features: np.full((features.height, 1 + (features.height > rows)), 0.5), label_headers=())
+    with pytest.raises(ModelAnswerError, match="outputs"):
+        explain(explainer, model, use_logit=use_logit)
+
+
+def test_error_for_a_number_of_outputs_has_both_numbers(golden: Golden) -> None:
+    """It contains the numbers of outputs and of rows."""
+    model = Outputs(lambda features: np.ones((features.height, 2 if features.height == 5 else 1)))
+    with golden.raises(ModelAnswerError):
+        predict_batches(model, FEATURES[:10], use_logit=False, max_batch_rows=5, outputs=1)
+    with golden.raises(ModelAnswerError):
+        predict_batches(model, FEATURES[:8], use_logit=False, max_batch_rows=5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, -1e51])
+def test_scores_that_overflow_are_an_error(value: float, golden: Golden) -> None:
+    """Scores that are not finite, or whose powers are not, are refused with their record."""
+    with golden.raises(ModelAnswerError):
+        explain(Kernel(40, 0), Formula(lambda features: np.where(features["f0"].to_numpy() > 0, value, 0)))
+
+
+@pytest.mark.parametrize("method", list(Aggregation))
+@pytest.mark.parametrize("explainer", [Kernel(20, 0), Clarify(20, 0), Exact()], ids=["kernel", "clarify", "exact"])
+def test_largest_scores_have_finite_attributions(explainer: Explainer, method: Aggregation) -> None:
+    """Sums, squares and standard errors of the largest scores are finite."""
+    model = Formula(lambda features: MAX_SCORE * np.tanh(interacting(features)))
+    found = explain(explainer, model, agg_method=method)
+    assert np.isfinite(found.phi_NDL).all()
+    assert np.isfinite(aggregate(found, method).values_DL).all()
+    assert found.errors
+    assert method == Aggregation.MEDIAN or np.isfinite(found.errors.global_DL).all()
+
+
+@pytest.mark.parametrize("use_logit", [False, True])
+@pytest.mark.parametrize("value", [1e90, 1e50])
+def test_terms_that_overflow_are_an_error(value: float, use_logit: bool) -> None:
+    """A feature that is too large after multiplication with its coefficient is refused, also if the score is 0 or 1."""
+    model = LinearModel(
+        kind="linear",
+        link="logistic",
+        intercept=(0.0,),
+        coefficients={name: (1e10 if name == "f0" else 1.0,) for name in FEATURES.columns},
+        label_headers=None,
+        deploy=None,
+    )
+    features = FEATURES.with_columns(f0=pl.Series([1e-3, value] * 6))
+    with np.errstate(over="ignore"), pytest.raises(ModelAnswerError):
+        explain(LinearExplainer(), model, features, use_logit=use_logit)
