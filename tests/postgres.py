@@ -52,10 +52,10 @@ class Server:
             connection.execute(statement.encode())
 
     @contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, options: str = "") -> Iterator[str]:
         """Yield the URL of a new database, which is dropped at the end."""
         name = f"shapwatch_{os.getpid()}_{next(numbers)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {options}")
         try:
             yield f"{self.url.rpartition('/')[0]}/{name}"
         finally:

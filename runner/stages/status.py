@@ -94,10 +94,10 @@ class LedgerStatus:
         now = self.clock()
         with self.ledger() as ledger:
             daemons = self._daemons(ledger.daemons(), now)
-            has_leader = any(daemon.state == "leading" for daemon in daemons)
+            problem = self._leader_problem(daemons, now)
             last = ledger.executions.last_by_schedule()
             schedules = [
-                self._schedule(ledger, schedule, last.get(schedule.name), has_leader, now)
+                self._schedule(ledger, schedule, last.get(schedule.name), problem, now)
                 for schedule in ledger.schedules.all()
             ]
             report = LedgerReport(ledger.name, now, daemons, schedules)
@@ -119,24 +119,39 @@ class LedgerStatus:
             statuses.append(DaemonStatus(state, daemon))
         return statuses
 
+    def _leader_problem(self, daemons: Sequence[DaemonStatus], now: datetime) -> str | None:
+        """Return what helps if no daemon is leading."""
+        states = {status.state: status.daemon for status in daemons[::-1]}
+        if "leading" in states:
+            return None
+        if "standby" in states:
+            return f"no daemon is leading; a standby takes over within {self.lease_seconds:g} s (ledger.lease_seconds)"
+        suspended = next((status.daemon for status in daemons if status.daemon.leading), None)
+        if suspended is None:
+            return "no daemon is leading; start one with stage=daemon on this ledger, it will catch up"
+        silent = f"the leader, process {suspended.pid} on {suspended.host}, has been silent"
+        seconds = abs(now - suspended.heartbeat).total_seconds()
+        remedy = f"continue it with kill -CONT {suspended.pid} if it is suspended, or start another with stage=daemon"
+        return f"{silent} for {seconds:,.0f} s; {remedy} on this ledger, it will catch up"
+
     def _schedule(
-        self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, has_leader: bool, now: datetime
+        self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, problem: str | None, now: datetime
     ) -> ScheduleReport:
         timetable = load_if_known(schedule.timetable)
         upcoming = None
         if schedule.status == ScheduleStatus.SCHEDULED and isinstance(timetable, Recurring):
             upcoming = timetable.next(max(now, schedule.cursor))
-        remark = self._remark(ledger, schedule, last, has_leader, now) if timetable else UNKNOWN_TIMETABLE
+        remark = self._remark(ledger, schedule, last, problem, now) if timetable else UNKNOWN_TIMETABLE
         return ScheduleReport(schedule, last, upcoming, remark)
 
     def _remark(
-        self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, has_leader: bool, now: datetime
+        self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, problem: str | None, now: datetime
     ) -> str | None:
         """Return the reason why no execution runs, or the failure of the last one; None without a problem."""
         if schedule.status == ScheduleStatus.STOPPED:
             return f"stopped; resume it with stage=schedule stage.action=start monitor.name={schedule.name}"
-        if not has_leader:
-            return "no daemon is leading; start one with stage=daemon on this ledger, it will catch up"
+        if problem:
+            return problem
         if schedule.cursor > now + CLOCK_TOLERANCE:
             at = f"{schedule.cursor:%F %T} UTC"
             remedy = "stop and start the schedule to resume now"

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -28,6 +28,8 @@ RETRY_SECONDS = 0.01
 """Seconds between two attempts to enable the write-ahead log."""
 KEEPALIVES = 3
 """Number of unanswered TCP keepalives after which a connection is closed."""
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""Encodings of PostgreSQL databases that store every character."""
 LOCK_SHARE = 0.9
 """Timeout for a lock, as a share of the timeout for a statement. It ends first, so that the error names the lock."""
 
@@ -159,6 +161,7 @@ class Database:
         engine = self._create_engine()
         try:
             with engine.connect() as connection:
+                self._check_encoding(connection)
                 current = are_current(connection, self.name)
             if not current:
                 with _transaction(engine) as connection:
@@ -167,6 +170,19 @@ class Database:
             engine.dispose()
             raise
         return engine
+
+    def _check_encoding(self, connection: Connection) -> None:
+        """Check that a server stores every character; SQL_ASCII stores bytes as they are.
+
+        Raises:
+            LedgerError: if it does not.
+        """
+        if self.file:
+            return
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding not in ENCODINGS:
+            problem = f"its encoding {encoding} cannot store every character of a message"
+            raise LedgerError(self.name, f"{problem}; create a database with ENCODING 'UTF8' TEMPLATE template0")
 
     def _create_engine(self) -> Engine:
         if self.file:
@@ -244,6 +260,7 @@ def postgresql_engine(url: URL, busy_seconds: float) -> Engine:
     seconds, milliseconds = max(2, math.ceil(busy_seconds)), math.ceil(busy_seconds * 1000)
     session = {
         "timezone": "UTC",
+        "datestyle": "ISO",
         "statement_timeout": milliseconds,
         "lock_timeout": max(1, math.floor(milliseconds * LOCK_SHARE)),
         "tcp_keepalives_idle": seconds,  # the server also detects a lost client, and releases its locks
@@ -256,6 +273,7 @@ def postgresql_engine(url: URL, busy_seconds: float) -> Engine:
         isolation_level="READ COMMITTED",
         connect_args={
             "application_name": "shapwatch",
+            "client_encoding": "UTF8",
             "connect_timeout": seconds,
             "keepalives_idle": seconds,
             "keepalives_interval": math.ceil(seconds / KEEPALIVES),

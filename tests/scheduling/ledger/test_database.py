@@ -13,13 +13,14 @@ from threading import Thread
 import psycopg
 import pytest
 
+from runner.domain.executions import HOUR
 from runner.errors import LedgerError
 from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger import database as database_module
 from runner.scheduling.ledger.database import Database, postgresql_problem, sqlite_problem
 from tests.golden import Golden
 from tests.postgres import server
-from tests.scheduling.ledger.ledger_samples import BUSY, NOON, SETTINGS, planned, schedule
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON, SETTINGS, finished, planned, schedule
 
 
 @pytest.fixture
@@ -289,3 +290,24 @@ def test_threads_share_a_ledger(ledger: Ledger) -> None:
     for thread in threads:
         thread.join()
     assert sorted(claimed) == [(execution.id, ledger.executions.get(execution.id).owner) for execution in executions]
+
+
+def in_encoding(encoding: str) -> str:
+    """Return the options of a database in an encoding."""
+    return f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+
+
+def test_a_database_in_sql_ascii_stores_every_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the encoding of initdb in the locale C; the environment and the format of dates do not matter either."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with server().database(in_encoding("SQL_ASCII")) as url, Ledger(url, BUSY) as ledger:
+        server().execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET datestyle = 'German'")
+        execution = finished(ledger, planned(ledger, 1, name="Überwachung – 漢字")[0])
+        assert (execution.schedule, execution.started) == ("Überwachung – 漢字", NOON + HOUR)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP"])
+def test_a_database_that_cannot_store_every_character_is_refused(encoding: str, golden: Golden) -> None:
+    """The error says how to create another one."""
+    with server().database(in_encoding(encoding)) as url:
+        golden(failure(url))
