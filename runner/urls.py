@@ -75,3 +75,26 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_public_name(host: str) -> bool:
+    """Return whether a Host header contains a domain name that anybody could own, not an address or a local name.
+
+    A web page can let its own domain name point to this machine, but it cannot change the name in the header.
+
+    >>> is_public_name("page.example:8080"), is_public_name("10.0.0.1.example.")
+    (True, True)
+    >>> is_public_name("127.0.0.1:8080"), is_public_name("[::1]:8080"), is_public_name("localhost"), is_public_name("")
+    (False, False, False, False)
+    >>> is_public_name("host.docker.internal:8080"), is_public_name("model.localhost")
+    (False, False)
+    """
+    name = host.strip().lower()
+    if not name.startswith("["):
+        name = name.partition(":")[0]
+    name = name.rstrip(".")
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return "." in name and not name.endswith((".localhost", ".internal"))
+    return False

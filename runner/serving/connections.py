@@ -246,7 +246,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close the connection after the current response."""
-        if self.transport.lingers:
+        if self.transport.lingers or self._is_unread:
             self.abort()
         else:
             super().shutdown()
@@ -328,6 +328,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Complete a request."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
+            self.cycle.more_body = False
 
     def on_response_complete(self) -> None:
         """Start the clock of the next request."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 
 from runner.domain.numbers import plural
@@ -35,6 +35,7 @@ from runner.serving.connections import Connections, HttpProtocol
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
 from runner.serving.large_requests import LargeRequestReader
 from runner.serving.requests import ANY_FORMAT, FORMATS, ClientDisconnected, RequestError, RequestReader, RequestRecords
+from runner.urls import is_public_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,6 +54,11 @@ TARGET_VARIANT = b"x-amzn-sagemaker-target-variant"
 RECORDED_HEADERS = {INFERENCE_ID: ("InferenceId", 1, 64), CUSTOM_ATTRIBUTES: ("CustomAttributes", 0, 1024)}
 """Headers that data capture records: their names in the runtime's API, minimum and maximum length."""
 PRINTABLE_ASCII = re.compile(rb"[\t\x20-\x7e]*")
+
+FROM_WEB_PAGE = (
+    "requests from web pages or to a domain name need a token; call the server by its address from another program, "
+    "or set the environment variable in stage.token_env for the server and its clients"
+)
 
 logger = logging.getLogger("shapwatch")
 
@@ -97,7 +103,8 @@ class Application(Router):
         super().__init__(routes, redirect_slashes=False)
         self._exact = {f"/endpoints/{endpoint}/invocations": runtime, "/invocations": container}
         self.capture: DataCapture | None = None
-        self._hidden_status = () if token is None else ("captured", "dropped")
+        self._needs_token = token is not None
+        self._hidden_status = ("captured", "dropped") if self._needs_token else ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request; common paths skip the router."""
@@ -106,8 +113,10 @@ class Application(Router):
         else:
             await super().__call__(scope, receive, send)
 
-    async def _ping(self, _: Request) -> Response:
+    async def _ping(self, request: Request) -> Response:
         """Return the status of data capture, and 503 while a model call does not end; a token hides the counts."""
+        if not self._needs_token and is_public_name(request.headers.get("host", "")):
+            return PlainTextResponse(FROM_WEB_PAGE, 403)
         status = {} if self.capture is None else self.capture.status
         document = {name: value for name, value in status.items() if name not in self._hidden_status}
         if problem := self._batches.problem:
@@ -197,7 +206,9 @@ class ContainerApi:
 
     def _check(self, scope: Scope, headers: Headers) -> None:  # noqa: ARG002  RuntimeApi checks the path
         """Check the token and the recorded headers."""
-        if self.token is not None:
+        if self.token is None:
+            _check_origin(headers)
+        else:
             bearer = headers.get(b"authorization", b"")
             if not hmac.compare_digest(bearer, f"Bearer {self.token}".encode()):
                 raise RequestError(401, "expected the header Authorization: Bearer <token>", "AccessDeniedException")
@@ -267,6 +278,20 @@ class RuntimeApi(ContainerApi):
             "OriginalMessage": error.message,
             "LogStreamArn": f"arn:aws:logs:::log-group:/aws/sagemaker/Endpoints/{self.endpoint}",
         }  # fmt: skip
+
+
+def _check_origin(headers: Headers) -> None:
+    """Reject requests that a web page sends through the browser of somebody on this machine.
+
+    A page can send such requests with a type that needs no permission, and to its own domain name that points to this
+    machine. Browsers then add `Origin` or `Sec-Fetch-Site`, and the name stays in `Host`.
+
+    Raises:
+        RequestError: 403 for a request of a browser, or to a domain name.
+    """
+    is_from_browser = b"origin" in headers or headers.get(b"sec-fetch-site", b"none") != b"none"
+    if is_from_browser or is_public_name(headers.get(b"host", b"").decode("latin-1")):
+        raise RequestError(403, FROM_WEB_PAGE, "AccessDeniedException")
 
 
 async def _read_body(headers: Headers, receive: Receive) -> bytes | None:

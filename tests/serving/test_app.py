@@ -346,6 +346,65 @@ def test_ping_reports_the_capture_status(tmp_path: Path, token: str | None) -> N
     assert event.input.data == lines(TRAFFIC[:2])
 
 
+PAGE: dict[str, str] = {"origin": "http://page.example", "sec-fetch-site": "cross-site"}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(PAGE, id="fetch without a type"),
+        pytest.param({**PAGE, "host": "page.example"}, id="own domain name"),
+        pytest.param({"host": "page.example:8080"}, id="domain name only"),
+        pytest.param({"host": "127.0.0.1.page.example"}, id="domain name with an address"),
+        pytest.param({"host": "PAGE.EXAMPLE."}, id="absolute domain name"),
+        pytest.param({"origin": "null"}, id="sandboxed page"),
+        pytest.param({"sec-fetch-site": "same-origin"}, id="same origin"),
+        pytest.param({**PAGE, "content-type": LINES}, id="with a type"),
+    ],
+)
+def test_web_pages_cannot_send_requests(demo: httpx.Client, path: str, headers: dict[str, str]) -> None:
+    """Without a token, requests of browsers and to domain names have the status 403."""
+    response = demo.post(path, content=lines(TRAFFIC[:1]), headers=headers)
+    assert response.status_code == 403
+    assert "stage.token_env" in container_error(response)[1]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_forms_are_not_read(demo: httpx.Client, content_type: str) -> None:
+    """The content types that a page may send without permission are not supported."""
+    response = demo.post(CONTAINER, content=lines(TRAFFIC[:1]), headers={"content-type": content_type})
+    assert response.status_code == 415
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1:80", "[::1]:80", "192.168.0.7", "model", "host.docker.internal"]
+)
+def test_programs_may_use_addresses_and_local_names(demo: httpx.Client, host: str) -> None:
+    """Names that nobody can own on the internet are accepted."""
+    headers = {"host": host, "sec-fetch-site": "none", "sec-fetch-mode": "cors"}
+    assert demo.post(CONTAINER, content=lines(TRAFFIC[:1]), headers=headers).status_code == 200
+    assert demo.get("/ping", headers=headers).status_code == 200
+
+
+def test_status_is_hidden_from_web_pages(demo: httpx.Client, golden: Golden) -> None:
+    """The status of capture is not readable under the domain name of a page."""
+    response = demo.get("/ping", headers={"host": "page.example"})
+    assert response.status_code == 403
+    golden(response.text)
+
+
+@pytest.mark.parametrize("headers", [PAGE, {"host": "model.example.com"}])
+def test_clients_with_the_token_may_use_any_name(headers: dict[str, str]) -> None:
+    """A page does not know the token."""
+    with serving(app_of(DEMO_MODEL, "sesame")) as url, httpx.Client(base_url=url) as client:
+        response = client.post(
+            CONTAINER, content=lines(TRAFFIC[:1]), headers={"authorization": "Bearer sesame", **headers}
+        )
+        assert client.get("/ping", headers=headers).status_code == 200
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize(
     "authorization", [None, "", "Bearer", "Bearer Sesame", "Bearer sesamé", "Basic sesame", "sesame"]
 )

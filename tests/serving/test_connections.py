@@ -402,9 +402,18 @@ def test_limit_leaves_descriptors(monkeypatch: pytest.MonkeyPatch, descriptors: 
 def test_server_with_slow_clients_stops_at_once() -> None:
     """Idle connections, unfinished heads and rejected bodies do not delay the stop."""
     with running() as (server, address), ExitStack() as stack:
-        for data in (b"", b"POST / HTTP/1.1\r\n", head("Content-Length: 99", "Connection: close", path="/large")):
+        rejected = head("Content-Length: 99", path="/large")
+        for data in (
+            b"",
+            b"POST / HTTP/1.1\r\n",
+            head("Content-Length: 9", "Connection: close", path="/large"),
+            rejected,
+        ):
             stack.enter_context(socket.create_connection(address, 20)).sendall(data)
-        wait_until(lambda: len(server.server_state.connections) == 3)
+        answered = stack.enter_context(socket.create_connection(address, 20))
+        answered.sendall(rejected + bytes(99))
+        assert answered.recv(4096).startswith(b"HTTP/1.1 413 ")
+        wait_until(lambda: len(server.server_state.connections) == 5)
         start = time.monotonic()
         server.stop()
         wait_until(lambda: not server.server_state.connections)

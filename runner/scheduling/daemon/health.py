@@ -23,6 +23,7 @@ from runner.errors import LedgerError, SettingsError
 from runner.results.directory import MANIFEST
 from runner.results.manifest import Comparison
 from runner.results.manifest_file import read_manifest
+from runner.urls import is_loopback, is_public_name
 
 POLL_SECONDS = 0.05
 """Seconds between two checks whether the server has to stop."""
@@ -103,7 +104,9 @@ def serve_health(host: str, port: int, state: Callable[[], DaemonState], last: L
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            if path == "/healthz":
+            if is_loopback(host) and is_public_name(self.headers.get("Host", "")):
+                self._respond(403, "text/plain", b"expected the address of this machine as host\n")
+            elif path == "/healthz":
                 now = state()
                 document = {"ok": now.healthy} | vars(now)
                 self._respond(200 if now.healthy else 503, "application/json", orjson.dumps(document))

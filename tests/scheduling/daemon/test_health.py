@@ -116,6 +116,13 @@ def page(shared: Page) -> Page:
     return shared
 
 
+@pytest.mark.parametrize(("host", "status"), [("page.example:80", 403), ("localhost:80", 200), ("[::1]", 200)])
+def test_web_pages_cannot_read_the_health(page: Page, host: str, status: int) -> None:
+    """On loopback, a domain name that points to this machine is rejected."""
+    url = f"http://{HOST}:{page.port}/metrics"
+    assert httpx.get(url, headers={"Host": host}, trust_env=False).status_code == status
+
+
 def test_a_healthy_daemon_responds_with_200(page: Page) -> None:
     """The body contains its state."""
     response = page.get("/healthz")
