@@ -22,6 +22,7 @@
     ├── SegmentError             records cannot be divided into segments
     ├── LedgerError              the ledger is unreachable, unreadable or read-only
     │   └── MissingSnapshot      the ledger lacks a settings snapshot
+    ├── ClaimLost                another process has taken over an execution
     ├── UnknownSchedule          the ledger has no schedule of this name
     ├── ScheduleExists           the ledger already has a schedule of this name
     ├── ReportError              a report template or chart is invalid, or its documents are missing

@@ -33,7 +33,8 @@ def reproduction(confirmations: Sequence[str], **stage: str) -> str:
     contains the variable instead of the directory, so that the same inputs give the same command in any directory.
 
     Args:
-        confirmations: overrides that repeat settings which a settings file cannot set alone.
+        confirmations: overrides that repeat the settings with code or addresses. The program does not accept these
+            settings from a settings file unless an override has the same value.
         stage: settings of the stage, including its `kind`.
 
     >>> reproduction([], kind="baseline")

@@ -119,16 +119,18 @@ def minimum_detectable(policy: DriftPolicy, reference_rows: int, tests: int) -> 
         tests: features times labels.
     """
     changes = {rows: Detector(policy).minimum_detectable_change(reference_rows, rows, tests, HOUR) for rows in SIZES}
-    shown = [f"{change:.0%} of {rows:,} records" for rows, change in changes.items() if change < 1]
+    shown = [f"{change:.0%} of {rows:,}" for rows, change in changes.items() if change < 1]
     if not shown:
         return f"minimum detectable change: none with {plural(reference_rows, 'reference record')}"
-    return f"minimum detectable change of one feature in an hour: {', '.join(shown)}"
+    return f"minimum detectable change of one feature, as a share of an hour's records: {', '.join(shown)}"
 
 
 def _detectable(result: DriftResult) -> str:
     if result.minimum_detectable_change >= 1:
         return "minimum detectable change: none (too few records)"
-    return f"minimum detectable change: one feature in {result.minimum_detectable_change:.0%} of the records"
+    return (
+        f"minimum detectable change: a change of one feature in {result.minimum_detectable_change:.0%} of the records"
+    )
 
 
 def _shift(label: LabelResult, of: str = "") -> str:

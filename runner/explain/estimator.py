@@ -105,7 +105,8 @@ class EstimatorSettings(ExplanationOptions):
 
     Attributes:
         explainer: name of the explainer; `auto` is linear for additive models, else kernel.
-        compat: `clarify` for the regression, sampling and noise of SageMaker Clarify; None for shapwatch's own method.
+        compat: `clarify` for the regression and the sampling scheme of SageMaker Clarify, with equally large errors;
+            None for shapwatch's own method.
         num_clusters: number of clusters whose representatives are the background; None for the mean.
         num_samples: coalitions per record and background row; None for a default by number of features.
         seed: seed of the coalitions and of the clusters.

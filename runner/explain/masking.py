@@ -78,7 +78,7 @@ class Table:
         Args:
             row: replacement values, of the same types.
             is_own_Sk: whether each of the k versions has the record's own values at a position.
-            position_DN: position of each value.
+            position_DN: row of `is_own_Sk` that applies to each value; the values of one player share a row.
         """
         word_columns, other_columns = self._column_indices()
         is_own_CNk = is_own_Sk.take(position_DN[word_columns], axis=0)

@@ -100,8 +100,9 @@ def _sensitivity(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the derivative of each aggregated term with respect to its local value, and its bias due to noise.
 
-    Noise of standard error s increases φ² by s². It increases |φ| by 0.80 s at φ = 0 and by less elsewhere. As the
-    exact φ is unknown, the returned bias has the right mean at φ = 0 and is an upper bound elsewhere.
+    Noise of standard error s increases φ² by s². It increases |φ| by 0.80 s at φ = 0 and by less elsewhere. The exact φ
+    is unknown, so the bias of |φ| is estimated from the noisy φ. The mean of this estimate equals the true bias at
+    φ = 0, and exceeds it elsewhere.
     """
     match method:
         case Aggregation.MEAN_SQ:

@@ -302,7 +302,9 @@ def _raise_overflow(features: pl.DataFrame) -> None:
         if len(overflowing):
             raise ModelInputError("linear_learner", column.name, overflowing[0], "numbers in the range of float32")
     row = features.row(0)
-    raise ModelInputError("linear_learner", features.columns[0], row[0], "numbers whose sum is in the range of float32")
+    raise ModelInputError(
+        "linear_learner", features.columns[0], row[0], "numbers whose weighted sum is in the range of float32"
+    )
 
 
 def _truncated(score: float) -> str:

@@ -136,7 +136,10 @@ def _invoke(
 
 
 def _send(session: Any, request: Any, **_: object) -> Any:
-    """Send a request, and return the response; the body of an error is read here, because botocore has no limit."""
+    """Send a request, and return the response.
+
+    The body of an error is read here, up to a maximum size, because botocore reads bodies of any size.
+    """
     from botocore.awsrequest import AWSResponse  # type: ignore[import-untyped]
     from botocore.exceptions import HTTPClientError
     from urllib3.exceptions import HTTPError

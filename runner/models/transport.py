@@ -26,7 +26,10 @@ WAKE_SECONDS = 0.5
 DEADLINE_TIMEOUTS = 2
 """Time within which an attempt must be complete, as a multiple of `model.timeout_seconds`."""
 FIRST_ANSWERS = 3
-"""Maximum number of attempts per request, or per batch, while none has had a valid response."""
+"""Number of attempts after which an invalid response is final, until the endpoint has sent a first valid response.
+
+For a batch, only valid responses to batches count, because some endpoints accept only single records.
+"""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -132,7 +135,10 @@ class Transport:
         )
 
     def use_single_records(self, error: Exception) -> None:
-        """Count a batch that is sent record by record; if no batch was accepted so far, all later ones are, too."""
+        """Count a batch that is sent record by record.
+
+        If the endpoint has not accepted any batch yet, all later batches are also sent record by record.
+        """
         with self._lock:
             self.calls += Calls(fallbacks=1)
             already, self.one_by_one = self.one_by_one, self.one_by_one or self._max_rows_answered <= 1

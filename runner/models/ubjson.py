@@ -1,6 +1,7 @@
 """Universal Binary JSON, as far as XGBoost writes it.
 
-Source: the specification at ubjson.org, draft 12. Unlike there, names and strings may have any length type.
+Source: the specification at ubjson.org, draft 12. The length of a name or string may have any integer type, even if a
+shorter type is sufficient.
 """
 
 from __future__ import annotations

@@ -109,7 +109,9 @@ def _quadrant(label: Label, significance: float, material: float | None) -> Figu
     if material is not None:
         both = [feature for feature in significant if feature.size >= material]
         points = f"{100 * material:g} percentage points"
-        sentence += f" The attribution share of {len(both) or 'none'} of these changed by {points} or more."
+        sentence += (
+            f" Large and significant (attribution share changed by {points} or more): {plural(len(both), 'feature')}."
+        )
     lines = {"significance": significance, "material": material}
     data = tuple({**row, **lines} for row in _pick(features[:MOST_POINTS], "name", "share_change", "p"))
     return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, data)
