@@ -217,24 +217,29 @@ def _is_listed(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _local_files(root: str, folder: str, suffixes: tuple[str, ...]) -> Iterator[File]:
-    odd: list[str] = []
+    odd, special = list[str](), list[str]()
     for parent, folders, names in os.walk(join(root, folder), onerror=_raise_unless_missing):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names):
             name = path.relative_to(root).as_posix()
             with suppress(FileNotFoundError):
-                if _is_listed(name, suffixes) and stat.S_ISREG((found := path.stat()).st_mode):
-                    if any("\ud800" <= c <= "\udfff" for c in name):
-                        odd.append(name)
-                        continue
+                if not _is_listed(name, suffixes):
+                    continue
+                found = path.stat()
+                if not stat.S_ISREG(found.st_mode):
+                    special.append(name)
+                elif any("\ud800" <= c <= "\udfff" for c in name):
+                    odd.append(name)
+                else:
                     yield File(str(path), name, found.st_size)
+    _warn_skipped(join(root, folder), special, "not regular (pipe, device or socket)")
     _warn_skipped(join(root, folder), odd)
 
 
-def _warn_skipped(location: str, names: Sequence[str]) -> None:
+def _warn_skipped(location: str, names: Sequence[str], reason: str = "whose name is not a valid path") -> None:
     if names:
-        skipped = f"skipped {plural(len(names), 'file')} with a name that is not a valid path, such as"
-        logger.warning("%s: %s %s; rename them", location, skipped, snippet(repr(names[0])))
+        example = snippet(repr(names[0]))
+        logger.warning("%s: skipped %s %s, such as %s", location, plural(len(names), "file"), reason, example)
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -6,6 +6,7 @@ import gzip
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -296,6 +297,28 @@ def test_response_that_is_no_listing_is_refused(monkeypatch: pytest.MonkeyPatch,
         list_files("s3://b/a")
     assert caught.value.location == "s3://b/a"
     assert "AWS_ENDPOINT_URL_S3" in str(caught.value)
+
+
+def test_pipes_are_not_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A pipe among the files of a folder is skipped with a warning, without being opened."""
+    os.mkfifo(tmp_path / "a.jsonl")
+    os.mkfifo(tmp_path / "other")
+    write(str(tmp_path / "b.jsonl"), b"")
+    assert [file.name for file in list_files(str(tmp_path), suffixes=(".jsonl",))] == ["b.jsonl"]
+    assert "skipped 1 file" in caplog.text
+
+
+@pytest.mark.parametrize("use", [read, lambda location: local_copy(location).__enter__()], ids=["read", "copy"])
+def test_special_files_are_refused(tmp_path: Path, use: Callable[[str], object]) -> None:
+    """Pipes, devices, sockets and folders are refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        for location in (tmp_path / "pipe", tmp_path / "folder", tmp_path / "socket", "/dev/zero", "/dev/null"):
+            with pytest.raises(StorageError) as caught:
+                use(str(location))
+            assert caught.value.location == str(location)
 
 
 def listing(*names: str) -> bytes:

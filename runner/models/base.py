@@ -163,7 +163,7 @@ def file_bytes(path: Path, save_with: str) -> bytes:
         ArtifactError: if it cannot be read, is not a regular file, is too large, is empty, or is a pickle.
     """
     try:
-        _check_file(path)
+        check_file(path)
         data = path.read_bytes()
     except FileNotFoundError as error:
         remedy = f"save the model with {save_with} and set model.artifact to its path"
@@ -178,11 +178,18 @@ def file_bytes(path: Path, save_with: str) -> bytes:
     return data
 
 
-def _check_file(path: Path) -> None:
-    """Refuse directories, pipes, devices and files that are too large."""
+def check_file(path: Path) -> None:
+    """Refuse a path that is not a regular file, which might be read for ever, and a file that is too large.
+
+    Raises:
+        ArtifactError: if it is a directory, pipe, device or socket, or is too large.
+        OSError: if it does not exist, or its folder cannot be read.
+    """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise ArtifactError(path, "is a directory, pipe or device; set model.artifact to the path of the model file")
+        raise ArtifactError(
+            path, "is a directory, pipe, device or socket; set model.artifact to the path of the model file"
+        )
     if status.st_size > MAX_FILE_BYTES:
         problem = f"has {status.st_size:,} bytes; the maximum is {MAX_FILE_BYTES:,}"
         raise ArtifactError(path, f"{problem}; check that it is the model file")

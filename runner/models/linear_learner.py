@@ -31,7 +31,7 @@ from pydantic.dataclasses import dataclass
 from runner.domain.attributions import Additive, Link
 from runner.domain.numbers import plural
 from runner.errors import ArtifactError, MissingInput, ModelInputError
-from runner.models.base import LocalModel, check_width
+from runner.models.base import LocalModel, check_file, check_width
 from runner.records.payloads import encode_records
 from runner.types import NO_OTHER_KEYS
 
@@ -58,6 +58,7 @@ def unpack_tar(path: Path, member: str) -> bytes:
         ArtifactError: if it is corrupt, too large, unsafe, or lacks the member.
     """
     try:
+        check_file(path)
         with gzip.open(path) as stream:
             data = stream.read(MAX_ARCHIVE_BYTES + 1)
         if len(data) > MAX_ARCHIVE_BYTES:

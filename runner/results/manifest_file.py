@@ -155,8 +155,11 @@ def read_manifest(directory: Path) -> Manifest | None:
     Raises:
         ValueError: if the manifest cannot be read, or is damaged.
     """
+    path = directory / MANIFEST
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{MANIFEST} is no regular file")
     try:
-        return load_manifest((directory / MANIFEST).read_bytes())
+        return load_manifest(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 import struct
 import tarfile
@@ -91,10 +92,12 @@ def test_other_file_formats_are_rejected(path: Path, data: bytes, golden: Golden
         unpack_tar(path, MEMBER)
 
 
-def test_directory_is_rejected(tmp_path: Path, golden: Golden) -> None:
-    """A directory is not an archive."""
-    with golden.raises(ArtifactError):
-        unpack_tar(tmp_path, MEMBER)
+def test_special_files_are_rejected(tmp_path: Path, golden: Golden) -> None:
+    """A directory, a pipe or a device is not an archive, and is not read."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with golden.raises(ArtifactError):
+            unpack_tar(path, MEMBER)
 
 
 def test_truncated_tar_is_rejected(path: Path) -> None:
