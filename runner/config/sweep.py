@@ -21,7 +21,7 @@ from runner.domain.numbers import plural
 from runner.drift.ranking import ndcg
 from runner.explain.explainers import EXPLAINERS
 from runner.results.directory import ANALYSIS, put
-from runner.results.documents import load_analysis
+from runner.results.documents import load_analysis, text_cell
 from runner.results.manifest import Manifest
 from runner.results.manifest_file import read_manifest
 
@@ -29,8 +29,6 @@ RESULT = "result.json"
 CSV, PAGE = "sweep.csv", "sweep.html"
 BUDGET = {"shap", "shap.explainer", "shap.num_samples", "shap.seed", "shap.compat", "shap.max_batch_rows", "engine"}
 """Settings that change the cost or the noise of attributions, not their meaning."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a cell that a spreadsheet evaluates as a formula."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +253,6 @@ def _caption(row: MemberRow, keys: Sequence[str]) -> str:
 
 
 def _safe(cell: str | float | None) -> str | float:
-    if isinstance(cell, str) and cell.startswith(FORMULA):
-        return f"'{cell}"
+    if isinstance(cell, str):
+        return text_cell(cell)
     return "" if cell is None else cell

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -46,6 +47,8 @@ LARGEST = 1e100
 """Limit of the magnitude of attributions, so that their sums stay finite."""
 VALUES = 2**18
 """Number of values that are formatted as CSV at a time."""
+FORMULA = r"^[\s\x00-\x1f\ufeff]*[=+\-@＝＋－＠]"
+"""Start of a cell that a spreadsheet evaluates as a formula; some skip white space, and accept the wide forms."""
 ORIGIN = ("file", "line", "row", "event_id", "inference_id", "at")
 """Columns that identify the origin of a record: its event, and its row in the payload, counted from 0."""
 
@@ -265,13 +268,25 @@ def _local(attributions: Attributions) -> Iterator[bytes]:
     return _lines(names, map(pl.DataFrame, parts))
 
 
+def text_cell(cell: str) -> str:
+    """Return a cell of a CSV file; an apostrophe precedes a string that a spreadsheet would evaluate as a formula.
+
+    >>> text_cell("=1+1"), text_cell("1+1")
+    ("'=1+1", '1+1')
+    """
+    return f"'{cell}" if re.match(FORMULA, cell) else cell
+
+
 def _lines(header: Iterable[str], parts: Iterable[pl.DataFrame]) -> Iterator[bytes]:
     """Yield the lines of a CSV file; duplicate names are allowed, and reading the file restores the same floats."""
     first = io.StringIO()
-    csv.writer(first, lineterminator="\n").writerow(header)
+    csv.writer(first, lineterminator="\n").writerow(map(text_cell, header))
     yield first.getvalue().encode()
+    cells = pl.col(pl.String).str.replace(f"({FORMULA})", "'${1}")
     for part in parts:
-        text = part.write_csv(include_header=False, quote_style="non_numeric", datetime_format="%Y-%m-%dT%H:%M:%S%.fZ")
+        text = part.with_columns(cells).write_csv(
+            include_header=False, quote_style="non_numeric", datetime_format="%Y-%m-%dT%H:%M:%S%.fZ"
+        )
         yield text.encode()
 
 

@@ -235,6 +235,18 @@ def test_explained_csv_links_rows_to_events(tmp_path: Path) -> None:
     assert (target / LOCAL_ATTRIBUTIONS).read_bytes() == before
 
 
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t=", "\r+", "\n@", " -", "＝", "\ufeff="])
+def test_cells_of_clients_are_no_formulas(first: str) -> None:
+    """An apostrophe precedes strings that a spreadsheet would evaluate; numbers and other strings are unchanged."""
+    names = ("=a", "b")
+    attributions = Attributions(names, ("l",), np.array([[[-1.5], [2.0]]]), np.array([0.0]), np.array([[0.5]]), 0)
+    with saved(attributions, pl.DataFrame({names[0]: [f"{first}cmd|' /C calc'!A0"], "b": ["1=1"]})) as files:
+        (header, row), (_, values) = (table(files[name].read()) for name in (BASELINE_ROWS, LOCAL_ATTRIBUTIONS))
+    assert header == ["'=a", "b"]
+    assert row == [f"'{first}cmd|' /C calc'!A0", "1=1"]
+    assert values == ["-1.5", "2.0"]
+
+
 def test_local_attributions_are_not_saved_by_default(tmp_path: Path) -> None:
     """Neither by baselining nor by an execution; files of a former execution are removed."""
     stage = monitor(tmp_path, [[7, 2, 1]])
