@@ -20,6 +20,11 @@ from runner.protocols import Model
 REJECTED = {400, 406, 409, 415, 422, 424, 500}
 """HTTP statuses of an endpoint that rejects the rows; other statuses have other causes."""
 
+PARITY_TOLERANCE = 1e-6
+"""Largest difference between a captured score and a recomputed one that is a rounding error."""
+MIN_PERMUTED = 10
+"""Minimum number of different scores in another order that cannot be equal by chance."""
+
 
 @dataclass(frozen=True)
 class Preflight:
@@ -113,10 +118,31 @@ def _check_labels(model: Model, outputs: int) -> None:
 
 
 def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> Parity | None:
-    """Compare captured scores with the model's own; return None if no record has captured scores."""
+    """Compare captured scores with the model's own; return None if no record has captured scores.
+
+    Raises:
+        ModelAnswerError: if the model returns the captured scores in another order.
+    """
     if captured_NL is None or captured_NL.shape != scores_NL.shape:
         return None
     known_N = np.isfinite(captured_NL).all(axis=1)
     if not known_N.any():
         return None
-    return Parity(float(abs(captured_NL - scores_NL)[known_N].max()), int(known_N.sum()))
+    captured_NL, scores_NL = captured_NL[known_N], scores_NL[known_N]
+    if moved := _permuted(captured_NL, scores_NL):
+        problem = f"the model returns the captured scores of {moved:,} records in another order"
+        raise ModelAnswerError(f"{problem}; expected the scores of each request in the order of its records")
+    return Parity(float(abs(captured_NL - scores_NL).max()), len(captured_NL))
+
+
+def _permuted(captured_NL: NDArray[np.float64], scores_NL: NDArray[np.float64]) -> int:
+    """Return the number of different records whose scores are the captured ones in another order, 0 if they are not.
+
+    A few scores, such as those of classes or of the leaves of a small tree, may be equal by chance.
+    """
+    moved_N = (abs(captured_NL - scores_NL) > PARITY_TOLERANCE).any(axis=1)
+    captured_nL, scores_nL = np.hsplit(np.unique(np.hstack([captured_NL, scores_NL])[moved_N], axis=0), 2)
+    gap_nL = abs(np.sort(captured_nL, axis=0) - np.sort(scores_nL, axis=0))
+    if len(np.unique(captured_nL, axis=0)) < MIN_PERMUTED or (gap_nL > PARITY_TOLERANCE).any():
+        return 0
+    return len(captured_nL)

@@ -10,11 +10,9 @@ from runner.domain.attributions import Calls
 from runner.domain.drift import Canary, DriftResult
 from runner.domain.numbers import plural
 from runner.drift.performance import Quality
-from runner.explain.preflight import Parity
+from runner.explain.preflight import PARITY_TOLERANCE, Parity
 from runner.results.manifest import CaptureCounts, DatasetCounts, Explanation, Manifest
 
-PARITY_TOLERANCE = 1e-6
-"""Largest difference of captured and recomputed scores that is not a failure."""
 SHORT_HASH = 12
 """Number of characters of a SHA-256 that are shown."""
 

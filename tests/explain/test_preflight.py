@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from runner.errors import BackgroundError, ExplainerError, ModelAnswerError
-from runner.explain.preflight import preflight
+from runner.explain.preflight import parity, preflight
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
 
@@ -34,6 +34,29 @@ def test_parity_needs_captured_scores_of_the_same_outputs(captured: Any, parity:
     """Unknown scores and other numbers of outputs are not compared."""
     scores_NL = None if captured is None else np.array(captured)
     assert preflight(Formula(additive), FEATURES, BACKGROUND, False, scores_NL).parity == parity
+
+
+def test_scores_in_another_order_are_an_error(golden: Golden) -> None:
+    """Captured scores that the model returns for other records are noticed, also if records are repeated."""
+    captured_NL = np.random.default_rng(1).normal(size=(60, 2))
+    order = np.r_[0:20, 20:40:2, 21:40:2, 40:60]
+    for repeats in (1, np.arange(60) % 3 + 1):
+        scores_NL = captured_NL[order].repeat(repeats, axis=0)
+        assert parity(scores_NL, scores_NL + 1e-9)
+        with golden.raises(ModelAnswerError):
+            parity(captured_NL.repeat(repeats, axis=0), scores_NL)
+
+
+def test_other_scores_are_not_in_another_order() -> None:
+    """A model whose scores differ, or that returns few different scores, is no endpoint that changes the order."""
+    generator = np.random.default_rng(1)
+    scores_NL = generator.normal(size=(60, 2))
+    changed_NL = scores_NL[::-1].copy()
+    changed_NL[7] += 0.01
+    assert parity(scores_NL, changed_NL)
+    classes_NL = generator.integers(0, 9, size=(60, 1)) / 9
+    assert parity(classes_NL, classes_NL[::-1])
+    assert parity(scores_NL[:2], scores_NL[1::-1])
 
 
 def test_a_single_record_is_sent_once() -> None:
