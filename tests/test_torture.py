@@ -5,29 +5,45 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from runner.domain.executions import HOUR, Status
+from runner.domain.schedules import ExecutionRecord
+from runner.errors import LedgerError
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
 from runner.scheduling.ledger import Ledger
 from tests.history_samples import TrafficHistory, settle, unfinished
-from tests.processes import Daemon, start_daemon
+from tests.models.servers import RunningServer, always, serving
+from tests.postgres import server
+from tests.processes import Daemon, start_daemon, wait_until
 
 pytestmark = pytest.mark.soak
 
 KILLS = 200
 HOURS = 12
 SETTLE_SECONDS = 300.0
+SIGNALS = 250
+"""Number of signals for each kind of ledger."""
+SIGNALLED_HOURS = 8
+MAX_SUSPENDED = 4
+DISTURBANCE = 12
+"""Number of signals between two disturbances of the ledger."""
+KINDS = ("hold", "restart", "cut")
+LEASE = 2.0
 NOTHING = "nothing"
+DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
 TERMINAL = [status for status in Status if status.terminal]
 FAILED = frozenset({MANIFEST, REPORT, PDF, NOTEBOOK, SETTINGS})
 COMPLETE = {FAILED, FAILED | {ANALYSIS, DRIFT}, FAILED | {ANALYSIS, DRIFT, VIOLATIONS}}
@@ -131,6 +147,159 @@ def test_random_kills_leave_no_trace(ledger_url: str, tmp_path: Path) -> None:
     assert min(kills["execution"], 5 * kills["busy daemon"]) > KILLS / 4, kills
     assert [entry.scheduled for entry in entries][:HOURS] == [history.first + i * HOUR for i in range(1, HOURS + 1)]
     assert {entry.status for entry in entries} <= {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
+    for i in range(len(entries)):
+        calm("stage=monitor", f"stage.window={history.first + i * HOUR:%FT%H}")
+    assert history.analyses() == calm.analyses()
+    assert not list(history.root.glob("monitor/**/.*"))
+
+
+@dataclass
+class Chaos(Killer):
+    """Suspends, continues and kills daemons and everything they started, and disturbs their ledger.
+
+    Attributes:
+        suspended: processes that are suspended.
+    """
+
+    suspended: list[int] = field(default_factory=list)
+
+    def signal_one(self) -> str:
+        """Send a signal to a process, and return the name of the signal; nothing if no execution is running."""
+        executions = descendants([one.process.pid for one in self.daemons])
+        if not executions and not self.suspended:
+            return NOTHING
+        if self.suspended and (len(self.suspended) >= MAX_SUSPENDED or self.random.random() < 0.4):
+            return send(self.suspended.pop(self.random.randrange(len(self.suspended))), signal.SIGCONT)
+        number = signal.SIGKILL if self.random.random() < 0.3 else signal.SIGSTOP
+        if executions and self.random.random() < 0.75:
+            process = self.random.choice(executions)
+        else:
+            process = self.random.choice(self.daemons).process.pid
+        if number == signal.SIGSTOP:
+            self.suspended.append(process)
+        send(process, number)
+        self.replace_killed()
+        return number.name
+
+    def replace_killed(self) -> None:
+        """Start a daemon for each one that has ended."""
+        time.sleep(0.01)
+        for index, one in enumerate(self.daemons):
+            if one.process.poll() is not None:
+                self.daemons[index] = self.start()
+
+    def continue_all(self) -> None:
+        """Continue all suspended processes."""
+        while self.suspended:
+            send(self.suspended.pop(), signal.SIGCONT)
+
+
+def descendants(processes: Sequence[int]) -> list[int]:
+    """Return all processes that these processes, and those started by them, have started."""
+    found = [child for each in children(processes) for child in each]
+    return found + descendants(found) if found else []
+
+
+def send(process: int, number: signal.Signals) -> str:
+    """Send a signal, and return its name."""
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+    return number.name
+
+
+def disturb(url: str, kind: str, seconds: float) -> None:
+    """Hold the ledger for some time, restart its server, or cut all connections."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), 60, isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            time.sleep(seconds)
+    elif kind == "hold":
+        with psycopg.connect(url) as holder:
+            holder.execute("LOCK TABLE executions, daemons IN ACCESS EXCLUSIVE MODE")
+            time.sleep(seconds)
+    elif kind == "restart":
+        with server().unreachable(url):
+            time.sleep(seconds)
+    else:
+        name = url.rpartition("/")[2]
+        server().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
+
+
+def ended(ledger: Ledger) -> list[ExecutionRecord]:
+    """Return all executions if each has ended and is published, otherwise none; none if the ledger does not answer."""
+    try:
+        executions = ledger.executions.newest(limit=10_000)
+        return executions if all(each.status.terminal and each.ended for each in executions) else []
+    except LedgerError:
+        return []
+
+
+def repeat_ended(ledger: Ledger) -> list[ExecutionRecord]:
+    """Repeat all executions once each has ended, and return them."""
+    if not (executions := ended(ledger)):
+        return []
+    while True:
+        with suppress(LedgerError):
+            redo(ledger, TERMINAL)
+            return executions
+
+
+def check_no_fault(executions: Sequence[ExecutionRecord]) -> None:
+    """Check that executions failed only if their own process was killed."""
+    failures = [each for each in executions if each.status is Status.FAILED]
+    assert [each.failure_reason for each in failures if "SIGKILL" not in (each.failure_reason or "")] == []
+    assert {each.status for each in executions} <= DONE | {Status.FAILED}
+
+
+def published(collector: RunningServer, since: int) -> Counter[datetime]:
+    """Return how often the completion of each scheduled time was published since a number of requests."""
+    counts = Counter[datetime]()
+    for seen in list(collector.seen)[since:]:
+        (resource,) = ExportMetricsServiceRequest.FromString(seen.body).resource_metrics
+        metrics = {each.name: each.gauge.data_points for scope in resource.scope_metrics for each in scope.metrics}
+        (scheduled,) = metrics["shapwatch.execution_scheduled_timestamp_seconds"]
+        statuses = {each.attributes[-1].value.string_value: each for each in metrics["shapwatch.execution_status"]}
+        if not statuses[Status.FAILED].as_double:
+            counts[datetime.fromtimestamp(scheduled.as_double, UTC)] += 1
+    return counts
+
+
+def test_random_signals_and_failures_of_the_ledger_leave_no_trace(ledger_url: str, tmp_path: Path) -> None:
+    """No hour is lost, doubled or stuck, none fails without a fault of its own, and each is published."""
+    chaos_random = random.Random(500)
+    with serving(always(200, "")) as collector:
+        settings = (f"ledger.url={ledger_url}", f"ledger.lease_seconds={LEASE:g}", "ledger.busy_seconds=1")
+        sink = ("publish=[otel]", f"publish.otel.endpoint={collector.url}/v1/metrics")
+        history = TrafficHistory(tmp_path / "chaos", SIGNALLED_HOURS, (*settings, *sink))
+        calm = TrafficHistory(tmp_path / "calm", SIGNALLED_HOURS)
+        for each in (history, calm):
+            each.prepare()
+        chaos, signals, since = Chaos(history, chaos_random), Counter[str](), 0
+        with Ledger(ledger_url, 5) as ledger:
+            history.schedule(ledger, "schedule.overlap=allow")
+            with chaos.two_daemons():
+                while signals.total() < SIGNALS:
+                    time.sleep(chaos_random.uniform(0, 0.3))
+                    signals[chaos.signal_one()] += 1
+                    del signals[NOTHING]
+                    assert not incomplete(history)
+                    if signals.total() % DISTURBANCE == 0:
+                        disturb(ledger_url, chaos_random.choice(KINDS), chaos_random.uniform(0, 2 * LEASE))
+                    if executions := repeat_ended(ledger):
+                        check_no_fault(executions)
+                        since = len(collector.seen)
+                chaos.continue_all()
+                wait_until(lambda: ended(ledger), SETTLE_SECONDS)
+                executions = ended(ledger)
+                check_no_fault(executions)
+                counts = published(collector, since)
+                redo(ledger, [Status.FAILED])
+                entries = settle(ledger, SETTLE_SECONDS)
+    assert min(signals[each.name] for each in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL)) > SIGNALS // 8, signals
+    hours = [history.first + i * HOUR for i in range(1, SIGNALLED_HOURS + 1)]
+    assert [entry.scheduled for entry in entries][:SIGNALLED_HOURS] == hours
+    assert {entry.status for entry in entries} <= DONE
+    assert {each.scheduled for each in executions if each.status in DONE} <= counts.keys()
     for i in range(len(entries)):
         calm("stage=monitor", f"stage.window={history.first + i * HOUR:%FT%H}")
     assert history.analyses() == calm.analyses()

@@ -186,7 +186,7 @@ class BackfillRun:
         if str(error) != self._problem:
             logger.warning("%s; trying again", error)
         self._problem = str(error)
-        self._supervisor.forget_heartbeats()
+        self._supervisor.pause_leases()
 
     def _waits_for_baseline(self, window: Window) -> bool:
         """Return whether the reference of a window is being computed; log the first time."""

@@ -134,7 +134,8 @@ class Daemon:
                 stack.enter_context(self.health(run.state, self.ledger.executions.last_by_schedule))
             stack.callback(run.drain)
             run.round()
-            while not run.signals.wait(self.settings.poll_seconds):
+            pause = min(self.settings.poll_seconds, self.lease_seconds / HEARTBEATS_PER_LEASE)
+            while not run.signals.wait(pause):
                 run.round()
         return Outcome("Daemon stopped. The next daemon resumes unfinished and pending executions.")
 
@@ -217,7 +218,6 @@ class DaemonRun:
         if silence["leader"] > self._daemon.lease_seconds:
             logger.warning("the leader has been silent for %.0f s; taking over", silence["leader"])
             self._daemon.leadership.depose()
-            self._leaders.forget()
 
     def _step_down(self, reason: str) -> None:
         logger.error("%s; standing by", reason)
@@ -251,8 +251,8 @@ class DaemonRun:
         if problem != self.problem:
             logger.error("%s; trying again", problem)
         self.problem = problem
-        self._leaders.forget()
-        self._supervisor.forget_heartbeats()
+        self._leaders.pause()
+        self._supervisor.pause_leases()
         now, lease = self._daemon.stopwatch(), self._daemon.lease_seconds
         reason = f"the ledger has not answered for {lease:g} s"
         if self._supervisor.running and now - self._last_heartbeat > lease:

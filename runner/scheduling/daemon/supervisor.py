@@ -62,24 +62,26 @@ class HeartbeatMonitor:
         self._seen: dict[Hashable, tuple[datetime | None, float]] = {}
         self._last_call = stopwatch()
 
-    def forget(self) -> None:
-        """Start measuring again, after a time in which other processes could not record heartbeats."""
-        self._seen = {}
+    def pause(self) -> None:
+        """Do not count the time since the last call, in which other processes could not record heartbeats."""
+        self._last_call = self._stopwatch()
 
     def silence(self, heartbeats: Mapping[Key, datetime | None]) -> dict[Key, float]:
         """Return for each process the seconds since its heartbeat changed; call this method regularly with all of them.
 
-        If this process itself was suspended for more than a lease, it starts measuring again.
+        If the last call was longer ago than a lease, this process was perhaps suspended together with the others, so
+        only half a lease counts.
         """
         now = self._stopwatch()
-        if now - self._last_call > self.lease_seconds:
-            self.forget()
-        self._last_call = now
-        before, self._seen = self._seen, {}
-        for key, heartbeat in heartbeats.items():
-            previous, since = before.get(key, (heartbeat, now))
-            self._seen[key] = (heartbeat, since if previous == heartbeat else now)
-        return {key: now - self._seen[key][1] for key in heartbeats}
+        seconds = now - self._last_call
+        if seconds > self.lease_seconds:
+            seconds = self.lease_seconds / 2
+        before, self._last_call = self._seen, now
+        self._seen = {key: (heartbeat, 0.0) for key, heartbeat in heartbeats.items()}
+        for key in heartbeats.keys() & before.keys():
+            if before[key][0] == heartbeats[key]:
+                self._seen[key] = (heartbeats[key], before[key][1] + seconds)
+        return {key: self._seen[key][1] for key in heartbeats}
 
     def expired(self, running: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
         """Return executions whose owner is dead; call this method regularly with all running executions."""
@@ -215,9 +217,9 @@ class Supervisor:
         for execution_id in list(self.running):
             self.stop(execution_id, RUN_AGAIN)
 
-    def forget_heartbeats(self) -> None:
-        """Give the owners of executions a new lease, after a time in which they could not record heartbeats."""
-        self._heartbeats.forget()
+    def pause_leases(self) -> None:
+        """Do not count the time of a failed access to the ledger, in which owners could not record heartbeats."""
+        self._heartbeats.pause()
 
     def reap(self, ids: Collection[int] | None = None) -> None:
         """Stop executions on request, and record that owners of executions have died.
