@@ -44,11 +44,13 @@ SQLITE_PROBLEMS = {
     "SQLITE_CORRUPT": "the file is damaged ({error}); stop the daemon, and restore a backup or move the file away",
     "SQLITE_NOTADB": "the file is not a SQLite database; choose another file, or move this one away",
 }
+READ_ONLY = "25006"
+"""PostgreSQL's error code of a write to a read-only server or session."""
 POSTGRESQL_PROBLEMS = {
     "57014": "it did not answer within ledger.busy_seconds={busy:g}; check the load of the server",
     "55P03": "a lock of another session was not released in time (ledger.busy_seconds={busy:g}); end that session",
     "53100": "the disk of the server is full; free some space",
-    "25006": "it is read-only; use the primary server, not a replica",
+    READ_ONLY: "it is read-only; use the primary server, not a replica",
     "42501": "{error}; grant the missing privilege to the user",
 }
 
@@ -134,6 +136,8 @@ class Database:
             problem = f"no connection was free within ledger.busy_seconds={self._busy_seconds:g}"
             raise LedgerError(self.name, f"{problem}; check the load of the database") from error
         except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == READ_ONLY and self._engine:
+                self._engine.dispose()  # the server may be a former primary: the next access connects again
             raise LedgerError(self.name, self._problem(error.orig)) from error
         except OSError as error:
             raise LedgerError(self.name, os_error_message(error)) from error

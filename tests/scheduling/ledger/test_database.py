@@ -311,3 +311,16 @@ def test_a_database_that_cannot_store_every_character_is_refused(encoding: str, 
     """The error says how to create another one."""
     with server().database(in_encoding(encoding)) as url:
         golden(failure(url))
+
+
+def test_after_a_read_only_phase_a_server_is_written_again(golden: Golden) -> None:
+    """Connections to a server that was read-only, such as a former primary, are not used further."""
+    with server().database() as url, Ledger(url, BUSY) as ledger:
+        (execution,) = planned(ledger, 1)
+        name = url.rpartition("/")[2]
+        server().execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        ledger.database.close()
+        with golden.raises(LedgerError):
+            ledger.executions.claim(execution.id, "a", NOON)
+        server().execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        assert ledger.executions.claim(execution.id, "a", NOON)
