@@ -25,6 +25,7 @@
     ├── ClaimLost                another process has taken over an execution
     ├── UnknownSchedule          the ledger has no schedule of this name
     ├── ScheduleExists           the ledger already has a schedule of this name
+    ├── ClaimLost                another process has taken over an execution
     ├── ReportError              a report template or chart is invalid, or its documents are missing
     ├── PublishError             an execution could not be published to a sink
     └── RecordError              a captured line or record is invalid; it becomes a `Rejection`

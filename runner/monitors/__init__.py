@@ -164,9 +164,7 @@ class Monitor:
         Raises:
             ClaimLost: if another process has taken over; nothing is written or published.
         """
-        at = scheduled or window.scheduled
-        slot = ExecutionSlot(window, at, directory.execution_directory(self.root, self.endpoint, self.name, at))
-        captured = None
+        slot, captured = self._slot(window, scheduled), None
         with ExitStack() as stack:
             try:
                 _claim(slot)
@@ -180,6 +178,26 @@ class Monitor:
                 raise
             except (ShapwatchError, OSError) as error:
                 return self._fail(slot, error, captured)
+
+    def fail(self, window: Window, scheduled: datetime | None, reason: str) -> Execution:
+        """Publish the failure of a process that could not do so itself, and return the result; write nothing.
+
+        Args:
+            window: window of the execution.
+            scheduled: scheduled time in UTC; None for the first full hour at or after the end of the window.
+            reason: failure reason.
+
+        Raises:
+            ClaimLost: if another process has taken over; nothing is published.
+        """
+        self._record(execution := Execution.failed(reason))
+        slot = self._slot(window, scheduled)
+        failures = self._publish(slot, Status.FAILED, reason, written=False, is_death=True)
+        return replace(execution, message="\n  ".join([f"{window}: {reason}", *failures])) if failures else execution
+
+    def _slot(self, window: Window, scheduled: datetime | None) -> ExecutionSlot:
+        at = scheduled or window.scheduled
+        return ExecutionSlot(window, at, directory.execution_directory(self.root, self.endpoint, self.name, at))
 
     def _complete(self, slot: ExecutionSlot, findings: Findings, stopwatch: Stopwatch) -> Execution:
         """Write and publish the result of an analysis."""
@@ -291,11 +309,16 @@ class Monitor:
         status: Status,
         sentence: str,
         written: bool = True,
+        is_death: bool = False,
         attributions: GlobalAttributions | None = None,
         ndcg: dict[str, float] | None = None,
         drift: DriftResult | None = None,
     ) -> Sequence[str]:
-        """Publish the result, and return a message for each sink that failed."""
+        """Publish the result, and return a message for each sink that failed.
+
+        The death of a process does not count as a repetition of an earlier failure, so it always sends a message.
+        """
+        history = manifest_file.alert_history(slot.target)
         return self.publish(
             Publication(
                 monitor=self.name,
@@ -309,7 +332,7 @@ class Monitor:
                 attributions=attributions,
                 ndcg=ndcg or {},
                 drift=drift,
-                history=manifest_file.alert_history(slot.target),
+                history=replace(history, failing=history.failing and not is_death),
             )
         )
 

@@ -488,3 +488,30 @@ def test_overtaken_execution_writes_and_publishes_nothing(tmp_path: Path, rows: 
     with pytest.raises(ClaimLost):
         monitor(tmp_path, rows, publish=publish, fence=fence).run(WINDOW)
     assert (published, list((tmp_path / "monitor").rglob("*.*"))) == ([], [])
+
+
+def test_failure_of_a_process_is_published_only_under_its_claim(tmp_path: Path, fence: Fence) -> None:
+    """Nothing is written. An earlier failure does not suppress the message, and problems of sinks are returned."""
+    published = list[Publication]()
+
+    def publish(publication: Publication) -> list[str]:
+        published.append(publication)
+        return ["not published to x"]
+
+    monitor(tmp_path, [], publish=lambda _: []).run(Window.parse("2026-01-05T08"))
+    before = sorted((tmp_path / "monitor").rglob("*"))
+    failing = monitor(tmp_path, [[7, 2, 1]], publish=publish, fence=replace(fence, is_recorded=True))
+    with pytest.raises(ClaimLost):
+        failing.fail(WINDOW, None, "ended by SIGKILL")
+    assert fence.ledger.executions.record_once(fence.claim, Execution.failed("ended by SIGKILL"), NOON)
+    assert not fence.ledger.executions.record_once(fence.claim, Execution.failed("again"), NOON)
+    execution = failing.fail(WINDOW, None, replace(fence, is_recorded=True).failure_reason())
+    assert (execution.status, execution.message.splitlines()[1:]) == (Status.FAILED, ["  not published to x"])
+    (publication,) = published
+    assert (publication.status, publication.sentence, publication.directory) == (
+        Status.FAILED,
+        "ended by SIGKILL",
+        None,
+    )
+    assert not publication.history.failing
+    assert sorted((tmp_path / "monitor").rglob("*")) == before

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord
-from runner.errors import LedgerError, os_error_message
+from runner.errors import LedgerError, ShapwatchError, os_error_message
 from runner.scheduling.daemon.process import Child, ProcessExit
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 """Errors of a process start after which another attempt may succeed."""
 RETRY_SECONDS = 1.0
 """Seconds between two attempts to record a result."""
+
+PUBLISH_SECONDS = 120.0
+"""Maximum number of seconds to publish the failure of a process that could not do so itself."""
 
 STOPPED_ON_REQUEST = Execution.stopped("stopped on request while it was running")
 RUN_AGAIN = Execution("", status=Status.PENDING)
@@ -95,7 +98,7 @@ class RunningExecution:
 
     Attributes:
         execution: its record in the ledger.
-        child: its process.
+        child: its process, or the process that publishes its failure.
         stop_result: result to record if the stopped process reports none; None before a stop.
     """
 
@@ -246,7 +249,7 @@ class Supervisor:
                 self._record(execution, RUN_AGAIN)
             elif execution in expired:
                 logger.warning("%s: its owner %s has died", execution.window, execution.owner, extra=_ids(execution))
-                self._record(execution, result_after_death(execution), lost=True)
+                self._record_death(execution, result_after_death(execution))
 
     def _supervise(self, running: RunningExecution) -> None:
         execution = running.execution
@@ -257,22 +260,29 @@ class Supervisor:
                 end = running.child.wait()
                 assert end  # noqa: S101  the wait has no limit
             if not self._abandoned.is_set():
-                self._record_end(execution, end, running.stop_result)
+                self._record_end(running, end, running.stop_result)
         finally:
-            with self._changed:
-                del self.running[execution.id]
-                self._changed.notify_all()
+            self._remove(execution)
 
-    def _record_end(self, execution: ExecutionRecord, end: ProcessExit, stop_result: Execution | None) -> None:
+    def _remove(self, execution: ExecutionRecord) -> None:
+        with self._changed:
+            del self.running[execution.id]
+            self._changed.notify_all()
+
+    def _record_end(self, running: RunningExecution, end: ProcessExit, stop_result: Execution | None) -> None:
         """Record the result of an execution; retry while the ledger fails."""
+        execution = running.execution
         result = end.result or stop_result or Execution.failed(end.reason)
+        is_unheard = end.result is None and stop_result in {None, result_after_timeout(execution)}
         ended = replace(
             execution, status=result.status, exit_message=result.message, failure_reason=result.failure_reason
         )
         logger.info("%s", ended.summary, extra=_ids(execution))
         while not self._abandoned.is_set():
             try:
-                if not self._record(execution, result, end.peak_memory) and not self._settle(execution, end):
+                if is_unheard and self._executions.record_once(execution.claim, result, self._clock()):
+                    self._publish(running, result, end.peak_memory)
+                elif not self._record(execution, result, end.peak_memory) and not self._settle(execution, end):
                     logger.warning("%s: another process owns it now", execution.window, extra=_ids(execution))
                 return
             except LedgerError as error:
@@ -289,6 +299,50 @@ class Supervisor:
                 return True
             result = STOPPED_ON_REQUEST  # a stop was requested meanwhile
         return self._executions.finish(execution.claim, result, now, peak_memory)
+
+    def _record_death(self, execution: ExecutionRecord, result: Execution) -> None:
+        """Record the result of an execution whose owner has died, and publish a failure."""
+        if result.status is not Status.FAILED:
+            self._record(execution, result, lost=True)
+        elif self._executions.record_once(execution.claim, result, self._clock()) and (
+            child := self._start_publication(execution, result)
+        ):
+            running = self.running[execution.id] = RunningExecution(execution, child)
+            Thread(target=self._await_publication, args=(running,), name=f"execution-{execution.id}").start()
+
+    def _publish(self, running: RunningExecution, result: Execution, peak_memory: int) -> None:
+        """Let a new process publish the failure of an execution; this is not repeated if it fails."""
+        if child := self._start_publication(running.execution, result):
+            with self._changed:
+                running.child, running.stop_result = child, None
+            self._finish_publication(running, peak_memory)
+        else:
+            self._executions.settle(running.execution.claim, "", self._clock(), peak_memory)
+
+    def _start_publication(self, execution: ExecutionRecord, result: Execution) -> Child | None:
+        """Start a process that publishes the recorded failure of an execution; return None if it cannot be started."""
+        try:
+            return self._launch(replace(execution, status=result.status, failure_reason=result.failure_reason))
+        except (OSError, ShapwatchError) as error:
+            logger.warning("%s: its failure cannot be published: %s", execution.window, error, extra=_ids(execution))
+            return None
+
+    def _await_publication(self, running: RunningExecution) -> None:
+        try:
+            self._finish_publication(running)
+        except LedgerError as error:
+            logger.warning("%s: %s", running.execution.window, error, extra=_ids(running.execution))
+        finally:
+            self._remove(running.execution)
+
+    def _finish_publication(self, running: RunningExecution, peak_memory: int | None = None) -> None:
+        """Wait for the end of a publication, and record the problems of sinks."""
+        execution = running.execution
+        end = running.child.wait(PUBLISH_SECONDS) or running.child.stop(self._grace_seconds)
+        if end.result is None:
+            logger.warning("%s: its failure was not published: %s", execution.window, end.reason, extra=_ids(execution))
+        message = end.result.message if end.result else ""
+        self._executions.settle(execution.claim, message, self._clock(), peak_memory)
 
     def _settle(self, execution: ExecutionRecord, end: ProcessExit | None = None) -> bool:
         """Record the end of a process that recorded its result itself; return whether the claim was still valid."""

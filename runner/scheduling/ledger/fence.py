@@ -60,17 +60,25 @@ class Fence:
         Raises:
             ClaimLost: if another process has claimed it, or its end is recorded.
         """
-        if not self._answer(lambda: self.ledger.executions.is_valid(self.claim)):
+        if not self._answer(lambda: self.ledger.executions.is_valid(self.claim, self.is_recorded)):
             raise ClaimLost(self.claim.execution_id)
 
     def record(self, result: Execution) -> None:
         """Record the result, which remains to be published; wait while the ledger does not answer.
 
+        If a result is recorded already, only check the claim.
+
         Raises:
             ClaimLost: if another process has claimed the execution.
         """
-        if not self._answer(lambda: self.ledger.executions.record(self.claim, result, self.clock())):
+        if self.is_recorded:
+            self.check()
+        elif not self._answer(lambda: self.ledger.executions.record(self.claim, result, self.clock())):
             raise ClaimLost(self.claim.execution_id)
+
+    def failure_reason(self) -> str:
+        """Return the recorded failure reason; wait while the ledger does not answer."""
+        return self._answer(lambda: self.ledger.executions.get(self.claim.execution_id)).failure_reason or ""
 
     def _answer(self, ask: Callable[[], Answer]) -> Answer:
         while True:

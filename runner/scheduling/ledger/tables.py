@@ -182,9 +182,15 @@ class ExecutionTable:
         values = _result_values(result) | {"ended": now, "peak_memory": peak_memory}
         return self._change_status(claim.execution_id, RUNNING, result.status, now, values, _is_claimed(claim))
 
-    def is_valid(self, claim: Claim) -> bool:
-        """Return whether a claimed execution is still running, and no other process has claimed it."""
-        valid = (executions.c.id == claim.execution_id) & _is_claimed(claim) & has_status(RUNNING)
+    def is_valid(self, claim: Claim, is_recorded: bool = False) -> bool:
+        """Return whether a claimed execution is still running, and no other process has claimed it.
+
+        Args:
+            claim: claim of the execution.
+            is_recorded: whether its result is recorded already, and remains to be published.
+        """
+        expected = UNPUBLISHED if is_recorded else has_status(RUNNING)
+        valid = (executions.c.id == claim.execution_id) & _is_claimed(claim) & expected
         return bool(self._fetch(select(executions).where(valid)))
 
     def record(self, claim: Claim, result: Execution, now: datetime) -> bool:
@@ -192,11 +198,15 @@ class ExecutionTable:
 
         Recording the same status again has no effect, because the answer to the first attempt may have been lost.
         """
-        change = _result_values(result)
-        if self._change_status(claim.execution_id, RUNNING, result.status, now, change, _is_claimed(claim)):
+        if self.record_once(claim, result, now):
             return True
         recorded = (executions.c.id == claim.execution_id) & _is_claimed(claim) & UNPUBLISHED
         return bool(self._fetch(select(executions).where(recorded, has_status([result.status]))))
+
+    def record_once(self, claim: Claim, result: Execution, now: datetime) -> bool:
+        """Record the result of a running execution that remains to be published; return False if one is recorded."""
+        change = _result_values(result)
+        return self._change_status(claim.execution_id, RUNNING, result.status, now, change, _is_claimed(claim))
 
     def settle(self, claim: Claim, message: str, now: datetime, peak_memory: int | None = None) -> bool:
         """Record the end of the process of an execution whose result is recorded.

@@ -80,15 +80,21 @@ class Bench:
         clock: clock of all components.
         codes: program of the executions by schedule.
         started: started executions in order.
+        published: executions whose failures were published, in order.
     """
 
     ledger: Ledger
     clock: Clock = field(default_factory=Clock)
     codes: dict[str, str] = field(default_factory=dict)
     started: list[ExecutionRecord] = field(default_factory=list)
+    published: list[ExecutionRecord] = field(default_factory=list)
 
     def launch(self, execution: ExecutionRecord) -> Child:
-        """Start the program of an execution."""
+        """Start the program of an execution, or one that publishes its failure."""
+        if execution.status.terminal:
+            self.published.append(execution)
+            failed = program(Status.FAILED, message="a sink failed")
+            return start_program(self.codes.get("publication", failed))
         self.started.append(execution)
         return start_program(self.codes.get(execution.schedule, program()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -28,7 +29,7 @@ from runner.scheduling.daemon.supervisor import (
 from runner.scheduling.ledger import Ledger
 from tests.golden import Golden
 from tests.processes import wait_until
-from tests.scheduling.daemon.bench import LEASE, Bench, program, stubborn_program, wait_for_end
+from tests.scheduling.daemon.bench import LEASE, Bench, program, result, stubborn_program, wait_for_end
 from tests.scheduling.daemon.execution_samples import NOON, make_execution
 
 SECOND = timedelta(seconds=1)
@@ -81,6 +82,40 @@ def test_a_process_without_result_has_failed(bench: Bench, code: str, reason: st
     ended = wait_for_end(bench, execution, supervisor)
     assert ended.status == Status.FAILED
     assert reason in (ended.failure_reason or "")
+    (published,) = bench.published
+    assert (published.claim, published.failure_reason) == (ended.claim, ended.failure_reason)
+    assert ended.exit_message == "a sink failed"
+    assert ended.ended is not None
+    assert ended.peak_memory is not None
+
+
+@pytest.mark.parametrize("code", ["import os; os.kill(os.getpid(), 9)", "import time; time.sleep(60)"])
+def test_a_failure_that_cannot_be_published_is_recorded(
+    bench: Bench, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publication is not repeated, and does not last longer than its limit."""
+    monkeypatch.setattr(supervisor_module, "PUBLISH_SECONDS", 0.3)
+    bench.codes |= {"watch": "import sys; sys.exit(1)", "publication": code}
+    supervisor, execution = bench.supervisor(), bench.pending()
+    supervisor.start(execution)
+    ended = wait_for_end(bench, execution, supervisor)
+    supervisor.reap()
+    assert (ended.status, ended.exit_message, len(bench.published)) == (Status.FAILED, None, 1)
+    assert ended == bench.ledger.executions.get(execution.id)
+    assert ended.ended is not None
+
+
+def test_a_process_that_recorded_its_result_is_not_published_again(bench: Bench) -> None:
+    """It died while it was publishing; its result remains."""
+    bench.codes["watch"] = "import sys, time; print(1, flush=True); time.sleep(60)"
+    supervisor, execution = bench.supervisor(), bench.pending()
+    supervisor.start(execution)
+    running = supervisor.running[execution.id]
+    wait_until(lambda: running.child._output)
+    assert bench.ledger.executions.record(running.execution.claim, result(), NOON)
+    os.kill(running.child.pid, signal.SIGKILL)
+    assert wait_for_end(bench, execution, supervisor).status == Status.COMPLETED
+    assert bench.published == []
 
 
 def test_an_execution_is_stopped_after_max_runtime(bench: Bench, golden: Golden) -> None:
@@ -90,6 +125,7 @@ def test_an_execution_is_stopped_after_max_runtime(bench: Bench, golden: Golden)
     supervisor.start(execution)
     ended = wait_for_end(bench, execution, supervisor)
     assert ended.status == Status.STOPPED
+    assert [each.failure_reason for each in bench.published] == [ended.failure_reason]
     golden(ended.failure_reason)
 
 
@@ -107,6 +143,7 @@ def test_a_stopped_execution_keeps_a_reported_result(bench: Bench) -> None:
     ended = wait_for_end(bench, execution, supervisor)
     assert (ended.status, ended.failure_reason) == (Status.STOPPED, STOPPED_ON_REQUEST.failure_reason)
     assert wait_for_end(bench, done, supervisor).status == Status.COMPLETED
+    assert bench.published == []
 
 
 def test_a_process_that_cannot_be_started_has_failed(bench: Bench) -> None:
@@ -190,7 +227,8 @@ def test_executions_of_a_dead_owner_are_repeated_after_its_lease(bench: Bench, g
         supervisor.reap()
         expected = Status.FAILED if attempt == MAX_LOSSES else Status.PENDING
         assert bench.ledger.executions.get(execution.id).status == expected
-    golden(bench.ledger.executions.get(execution.id).failure_reason)
+    golden(wait_for_end(bench, execution, supervisor).failure_reason)
+    assert [each.id for each in bench.published] == [execution.id]
     assert bench.ledger.executions.claim(stopping.id, "dead", NOON)
     assert bench.ledger.executions.request_stop(stopping.id, NOON)
     supervisor.reap()
