@@ -26,6 +26,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.window
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.serve
+	$(BIN)/python -m benchmarks.hostile
 	$(BIN)/python -m benchmarks.daemon
 	$(BIN)/python -m benchmarks.report
 

@@ -129,7 +129,7 @@ def _answer(reader: RequestReader, content_type: bytes | None, body: bytes) -> t
 def main() -> None:
     """Answer requests on standard input until it ends: `python -m runner.serving.large_requests FIELDS`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.disable()  # a collection visits millions of values, none of which refer to each other in a cycle
+    gc.disable()  # a collection visits millions of values, and finds no cycles
     options = orjson.loads(sys.argv[1])
     headers = options.pop("headers")
     reader = RequestReader(Fields(**options, headers=None if headers is None else tuple(headers)))

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runner.serving import connections
 from runner.serving.connections import CoalescingTransport, connection_limit
 from runner.serving.server import Server, listen
+from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.processes import wait_until
 from tests.serving.served import whole_body
@@ -418,3 +421,11 @@ def test_server_with_slow_clients_stops_at_once() -> None:
         server.stop()
         wait_until(lambda: not server.server_state.connections)
     assert time.monotonic() - start < connections.LINGER_SECONDS / 2
+
+
+@pytest.mark.soak
+def test_honest_clients_are_served_among_hostile_ones() -> None:
+    """They reach 80 % of their rate, and each of their responses is captured."""
+    command = [sys.executable, "-m", "benchmarks.hostile", "--seconds", "30", "--json"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
