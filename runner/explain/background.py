@@ -104,7 +104,8 @@ def _given_column(name: str, values: list[Any]) -> pl.Series:
     kinds = {{str: "string", bool: "boolean"}.get(type(value), "number") for value in known}
     are_numbers = kinds == {"number"}
     if are_numbers and not all(isinstance(value, int | float) and abs(value) < MAX_NUMBER for value in known):
-        raise BackgroundError(f"feature {name!r} has the values {values}; expected numbers, strings, booleans or nulls")
+        expected = f"finite numbers up to {MAX_NUMBER:g}, strings, booleans or nulls"
+        raise BackgroundError(f"feature {name!r} has the values {values}; expected {expected}")
     if len(kinds) > 1:
         raise BackgroundError(f"feature {name!r} has values of different types: {values}")
     if are_numbers and any(isinstance(value, float) or abs(value) >= 2**63 for value in known):
@@ -143,7 +144,12 @@ def _common_type(column: pl.Series, replacement: pl.Series) -> pl.DataType:
         return replaced
     if own.is_numeric() and replaced.is_numeric():
         return pl.Float64()
-    raise BackgroundError(f"feature {column.name!r} is {replacement[0]!r} here, but {column[0]!r} in the records")
+    here, there = (f"a {_type_name(each.dtype)} ({each[0]!r})" for each in (replacement, column))
+    raise BackgroundError(f"feature {column.name!r} is {here} here, but {there} in the records")
+
+
+def _type_name(dtype: pl.DataType) -> str:
+    return "number" if dtype.is_numeric() else "boolean" if dtype == pl.Boolean else "string"
 
 
 def _is_integral(column: pl.Series) -> bool:

@@ -283,8 +283,8 @@ def _numbers(name: str, output: Any) -> NDArray[np.float64]:
     except ValueError as error:
         raise ModelAnswerError(f"{name} returned rows of different lengths") from error
     if scores_NL.dtype.kind not in "biuf":
-        example = snippet(next(iter(scores_NL.flat), output))
-        raise ModelAnswerError(f"{name} returned {example}; expected numbers")
+        example = next(iter(scores_NL.ravel()[:1].tolist()), output)
+        raise ModelAnswerError(f"{name} returned {snippet(repr(example))}; expected numbers")
     return scores_NL.astype(np.float64)
 
 

@@ -304,8 +304,8 @@ def _json_labels(document: Any, label: str | None) -> list[Scalar]:
     found = _conventional(document) if label is None else _search(document, label)
     values = found if isinstance(found, list) else [found]
     if any(isinstance(value, list | dict) for value in values):
-        result = "an object or a list of lists or objects, expected a label or a list of labels"
-        raise RecordError("ground_truth", f"{_search_name(label)} returns {result}: {snippet(_dumps(found, 'data'))}")
+        result = f"{snippet(_dumps(found, 'data'))}, which is neither a label nor a list of labels"
+        raise RecordError("ground_truth", f"{_search_name(label)} returns {result}")
     return values
 
 

@@ -86,7 +86,8 @@ def body_text(payload: Payload) -> str:
     try:
         return base64.b64decode(payload.data, validate=True).decode("utf-8")
     except ValueError as error:
-        raise RecordError("encoding", f"not UTF-8 encoded as BASE64 ({error}): {snippet(payload.data)}") from error
+        problem = f"expected UTF-8 text encoded as BASE64 ({error}): {snippet(payload.data)}"
+        raise RecordError("encoding", problem) from error
 
 
 def encoding(content_type: str) -> str:
@@ -113,11 +114,16 @@ def body_format(payload: Payload, configured: Format) -> Format:
     return configured
 
 
-def parse_body(text: str, format_: Format) -> Body:
+def parse_body(text: str, format_: Format, name: str | None = None) -> Body:
     r"""Return the parsed body; blank lines are skipped, and an empty body has no document.
 
+    Args:
+        text: the body.
+        format_: its format.
+        name: its name in messages, if it is one line or row; None for the number of the line or row in the body.
+
     Raises:
-        RecordError: `payload` or `not_finite`, with the line or row in the body.
+        RecordError: `payload` or `not_finite`, with the line or row.
 
     >>> parse_body('{"features":[1,2]}\n{"features":[3,4]}\n', "application/jsonlines").documents
     [{'features': [1, 2]}, {'features': [3, 4]}]
@@ -125,11 +131,11 @@ def parse_body(text: str, format_: Format) -> Body:
     [[1, 'x, y'], [2.5, None]]
     """
     if format_ == "application/json":
-        return Body([_parse_json(text, None)] if text.strip(BLANK) else [], format_)
+        return Body([_parse_json(text, None, name)] if text.strip(BLANK) else [], format_)
     if format_ == "text/csv":
-        return Body(_csv_rows(text), format_)
+        return Body(_csv_rows(text, name), format_)
     lines = enumerate(text.split("\n"), 1)
-    return Body([_parse_json(line, number) for number, line in lines if line.strip(BLANK)], format_)
+    return Body([_parse_json(line, number, name) for number, line in lines if line.strip(BLANK)], format_)
 
 
 def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Sequence[float]], accept: str) -> str:
@@ -169,7 +175,7 @@ def parse_number(literal: str) -> int | float | None:
     return None
 
 
-def _csv_rows(body: str) -> list[list[Scalar]]:
+def _csv_rows(body: str, name: str | None) -> list[list[Scalar]]:
     """Return the rows of a CSV; a quoted cell is a string, an unquoted cell a number, boolean, null or string.
 
     An empty cell is null, an empty row is skipped.
@@ -182,7 +188,8 @@ def _csv_rows(body: str) -> list[list[Scalar]]:
         match = _CELL.match(body, position)
         if match is None:
             rest = body[position:].partition("\n")[0]
-            raise RecordError("payload", f"row {len(rows)} of the body is not CSV: {snippet(rest)}")
+            where = name or f"row {len(rows)} of the body"
+            raise RecordError("payload", f"{where} is not CSV: {snippet(rest)}")
         quoted, end, plain, plain_end = match.groups()
         rows[-1].append(_parse_cell(plain) if quoted is None else quoted.replace('""', '"'))
         position = match.end()
@@ -201,13 +208,13 @@ def _parse_cell(cell: str) -> Scalar:
     return cell if value is None else value
 
 
-def _parse_json(text: str, number: int | None) -> Any:
-    """Return the JSON document in line `number` of a body; numbers may have any notation of `_NUMBER`."""
+def _parse_json(text: str, number: int | None, name: str | None) -> Any:
+    """Return the JSON document in line `number` of a body called `name`; numbers may have any notation of `_NUMBER`."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         strict = error
-    where = "the body" if number is None else f"line {number} of the body"
+    where = name or ("the body" if number is None else f"line {number} of the body")
     try:
         return orjson.loads(_LOOSE.sub(lambda match: match[1] or _canonical(*match.groups()[1:]), text))
     except orjson.JSONDecodeError:

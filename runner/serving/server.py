@@ -215,7 +215,8 @@ class ContainerApi:
         for header, (name, minimum, maximum) in RECORDED_HEADERS.items():
             value = headers.get(header)
             if value is not None and not (minimum <= len(value) <= maximum and PRINTABLE_ASCII.fullmatch(value)):
-                found = plural(len(value), "byte") if PRINTABLE_ASCII.fullmatch(value) else "other characters"
+                is_ascii = PRINTABLE_ASCII.fullmatch(value)
+                found = plural(len(value), "byte") if is_ascii else "characters that are not printable ASCII"
                 problem = f"{name} has {found}, expected {minimum} to {maximum} printable ASCII characters"
                 raise RequestError(400, problem, "ValidationError")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,13 @@ from runner.types import NO_OTHER_KEYS, Location
 
 SAVED = "features"
 """Column of the features in tables that `stage=capture` saves."""
+
+UNITS: Mapping[Format, str] = {
+    "application/json": "the file",
+    "application/jsonlines": "the line",
+    "text/csv": "the row",
+}
+"""Names, in messages, of the parts of a file that are parsed alone."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class DataFile:
         for lines in self._documents(format_):
             number = lines[0].number
             try:
-                body = parse_body(_text(b"".join(line.data for line in lines), format_), format_)
+                body = parse_body(_text(b"".join(line.data for line in lines), format_), format_, UNITS[format_])
                 if format_ == "text/csv" and self.data.header and names is None:
                     names = _header(body.documents)
                     collector.names = [str(name) for name in names if name != self._label]
