@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import orjson
@@ -29,6 +30,10 @@ POLL_SECONDS = 0.05
 """Seconds between two checks whether the server has to stop."""
 REQUEST_SECONDS = 10.0
 """Seconds without data after which a connection is closed."""
+CONNECTION_SECONDS = 30.0
+"""Seconds after which a connection is closed in any case."""
+MAX_CONNECTIONS = 32
+"""Maximum number of open connections; a new one replaces the oldest one."""
 LATE_SECONDS = 120.0
 """Seconds without a successful round after which a daemon is unhealthy."""
 MAX_LABELS = 10
@@ -68,20 +73,53 @@ class DaemonState:
 
 
 class HealthServer(ThreadingHTTPServer):
-    """HTTP server on IPv4 or IPv6. It does not resolve its own name, and it does not log aborted connections."""
+    """HTTP server on IPv4 or IPv6, with few connections, which are closed after some time.
+
+    It does not resolve its own name, and it does not log aborted connections.
+    """
+
+    request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._started: dict[socket.socket, float] = {}
+        self._lock = Lock()
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
         """Bind without the name lookup of HTTPServer."""
         TCPServer.server_bind(self)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Respond in a new thread; if too many connections are open, close the oldest one."""
+        with self._lock:
+            if len(self._started) >= MAX_CONNECTIONS:
+                self._close_oldest()
+            self._started[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Close connections that have been open for too long; the server calls this method between requests."""
+        with self._lock:
+            while self._started and time.monotonic() - next(iter(self._started.values())) > CONNECTION_SECONDS:
+                self._close_oldest()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection after its response."""
+        with self._lock:
+            self._started.pop(request, None)
+        super().shutdown_request(request)
+
     def handle_error(self, *_: Any) -> None:
         """Log errors other than aborted connections."""
         if not isinstance(sys.exception(), ConnectionError):
             logger.exception("a request for the health of the daemon failed")
+
+    def _close_oldest(self) -> None:
+        oldest = next(iter(self._started))
+        del self._started[oldest]
+        with suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

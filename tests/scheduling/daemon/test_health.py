@@ -27,7 +27,14 @@ from runner.results.directory import commit
 from runner.results.manifest import Manifest
 from runner.results.manifest_file import as_document, dump_manifest, read_manifest
 from runner.scheduling.daemon import health as health_module
-from runner.scheduling.daemon.health import LATE_SECONDS, MAX_LABELS, DaemonState, LastExecutions, serve_health
+from runner.scheduling.daemon.health import (
+    LATE_SECONDS,
+    MAX_CONNECTIONS,
+    MAX_LABELS,
+    DaemonState,
+    LastExecutions,
+    serve_health,
+)
 from tests.golden import Golden
 from tests.processes import wait_until
 from tests.publish.publications import NAMES, prometheus_sink, publication
@@ -114,6 +121,37 @@ def page(shared: Page) -> Page:
     """A client of the server of a healthy daemon, without schedules."""
     shared.state, shared.last = HEALTHY, no_executions
     return shared
+
+
+def test_many_slow_clients_do_not_delay_a_probe(page: Page) -> None:
+    """The newest connections are open, and the threads of the others have ended."""
+    before = len(enumerate_threads())
+    with ExitStack() as stack:
+        for _ in range(5 * MAX_CONNECTIONS):
+            connection = stack.enter_context(socket.create_connection((HOST, page.port), 20))
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nX-A: ")
+        assert page.get("/healthz").status_code == 200
+        wait_until(lambda: len(enumerate_threads()) - before <= MAX_CONNECTIONS)
+        connection.sendall(b"1\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.0 200 ")
+
+
+def test_client_that_sends_byte_by_byte_is_disconnected(monkeypatch: pytest.MonkeyPatch, page: Page) -> None:
+    """The time limit holds for the whole connection."""
+    monkeypatch.setattr(health_module, "CONNECTION_SECONDS", 0.2)
+    with socket.create_connection((HOST, page.port), 20) as connection:
+        connection.setblocking(False)
+
+        def is_closed() -> bool:
+            try:
+                connection.sendall(b"G")
+                return connection.recv(1) == b""
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                return True
+
+        wait_until(is_closed)
 
 
 @pytest.mark.parametrize(("host", "status"), [("page.example:80", 403), ("localhost:80", 200), ("[::1]", 200)])
