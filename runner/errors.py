@@ -37,27 +37,43 @@ stores it as the failure reason of the execution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from runner.domain.numbers import plural
 
 SNIPPET_CHARACTERS = 120
-NAMES_SHOWN = 10
+ITEMS_SHOWN = 10
+"""Maximum number of items of a list in a message."""
+ITEM_CHARACTERS = 300
+"""Maximum number of characters of an item."""
+PROBLEMS_SHOWN = 50
+"""Maximum number of problems of the settings in a message."""
 NO_DATA = "Job inputs had no data"
 """Failure reason that the SageMaker service stores for an empty window."""
 
 
-def snippet(value: object) -> str:
+def snippet(value: object, most: int = SNIPPET_CHARACTERS) -> str:
     """Return `value` as a string that is short enough for a message, with escaped control characters.
 
     >>> snippet("x" * 200)[-5:]
     'xxxx…'
     """
-    text = value[: 4 * SNIPPET_CHARACTERS + 4].decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: SNIPPET_CHARACTERS + 1])
-    return text if len(text) <= SNIPPET_CHARACTERS else text[: SNIPPET_CHARACTERS - 1] + "…"
+    text = value[: 4 * most + 4].decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most + 1])
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def listed(items: Iterable[object], most: int = ITEMS_SHOWN) -> str:
+    """Return up to `most` items as a list, and the number of the others.
+
+    >>> listed("abc"), listed(range(200_000))
+    ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 199,990 more')
+    """
+    items = list(items)
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(snippet(item, ITEM_CHARACTERS) for item in items[:most]) + more
 
 
 def _counts(reasons: Mapping[str, int]) -> str:
@@ -103,7 +119,9 @@ class SettingsError(ShapwatchError):
 
     def __str__(self) -> str:
         count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        return f"{count} in the settings:\n" + "\n".join(f"  {problem}" for problem in self.problems)
+        shown = [f"  {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
+        more = [f"  and {len(self.problems) - PROBLEMS_SHOWN:,} more"] if len(self.problems) > PROBLEMS_SHOWN else []
+        return "\n".join([f"{count} in the settings:", *shown, *more])
 
 
 class OutdatedSettings(SettingsError):
@@ -397,7 +415,7 @@ class FeatureMismatch(ShapwatchError):
 
     def __str__(self) -> str:
         sides = [("only the reference has", self.missing), ("only the live data has", self.extra)]
-        differences = "; ".join(f"{side} {', '.join(map(repr, names))}" for side, names in sides if names)
+        differences = "; ".join(f"{side} {listed(map(repr, names))}" for side, names in sides if names)
         return f"the features differ: {differences}. {self.REMEDY}"
 
 
@@ -468,10 +486,10 @@ class UnknownSchedule(ShapwatchError):
     known: Sequence[str]
 
     def __str__(self) -> str:
-        listed = f"{', '.join(self.known[:NAMES_SHOWN])}{', …' if len(self.known) > NAMES_SHOWN else ''}"
+        known = listed(self.known) or "none"
         return (
             f"ResourceNotFound: the ledger {self.ledger} has no schedule {self.name} (its schedules: "
-            f"{listed or 'none'}); create it with stage.action=create, or correct monitor.name or ledger.url"
+            f"{known}); create it with stage.action=create, or correct monitor.name or ledger.url"
         )
 
 

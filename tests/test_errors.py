@@ -9,7 +9,9 @@ import pickle
 import pytest
 
 from runner.errors import (
+    PROBLEMS_SHOWN,
     DatasetError,
+    FeatureMismatch,
     MissingSnapshot,
     ModelInputError,
     NoData,
@@ -73,3 +75,17 @@ def test_snippet_escapes_and_truncates() -> None:
     assert snippet(b"a\n\xff") == "a\\n\N{REPLACEMENT CHARACTER}"
     assert snippet("x" * 120) == "x" * 120
     assert snippet("x" * 121) == "x" * 119 + "…"
+
+
+def test_settings_error_with_many_problems_is_short() -> None:
+    """It contains the first problems, and the number of the others."""
+    lines = str(SettingsError([f"key{i}: no such key" for i in range(200_000)])).splitlines()
+    assert len(lines) == PROBLEMS_SHOWN + 2
+    assert "199,950 more" in lines[-1]
+
+
+def test_feature_mismatch_of_many_features_is_short() -> None:
+    """Long names are cut too."""
+    message = str(FeatureMismatch([f"feature{i}" for i in range(200_000)], ["x" * 100_000]))
+    assert len(message) < 2_000
+    assert "199,990 more" in message

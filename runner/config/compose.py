@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from runner import resource
 from runner.config.settings import Settings
 from runner.domain.schedules import ExecutionRecord, Snapshot
-from runner.errors import OutdatedSettings, SettingsError
+from runner.errors import OutdatedSettings, SettingsError, listed, snippet
 from runner.models.http import Http
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.timetable import dump, parse_duration
@@ -58,6 +58,14 @@ UNSTORED = {"stage", "schedule", "publish"}
 """Groups without a default option in stored settings."""
 
 
+QUERY = r"(://[^\s'\"?]*\?)[^\s'\"]+"
+"""Pattern of a URL with a query, which may contain a secret."""
+MAX_PROBLEMS = 100
+"""Maximum number of problems that are described; each is compared with all known keys."""
+KEYS_SHOWN = 40
+"""Maximum number of keys of a section in a message."""
+
+
 def format_errors(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]:
     """Yield the full key of each problem, and a message with the value got and the values allowed.
 
@@ -66,7 +74,7 @@ def format_errors(error: ValidationError, raw: Any) -> Iterator[tuple[str, str]]
         raw: validated configuration, as plain data.
     """
     details = error.errors(include_url=False)
-    for detail in details:
+    for detail in details[:MAX_PROBLEMS]:
         location = detail["loc"]
         if detail["type"] == "too_short" and any(other["loc"][:-1] == location for other in details):
             continue  # pydantic counts only the valid items, and each invalid item has its own message
@@ -124,8 +132,9 @@ def _got(key: str, value: Any) -> str:
     """Return the value got, without secrets."""
     if re.search(r"_env(\.\d+)?$", key):
         return "(the value is not shown because it may be secret)"
-    shown = re.sub(r"//[^/@\s]*@", "//…@", f"(got {value!r})")
-    return re.sub(r"(://[^\s'\"?]*\?)[^\s'\"]+", r"\1…", shown)
+    shown = re.sub(r"//[^/@\s]*@", "//…@", repr(value))
+    shown = re.sub(QUERY, r"\1…", shown)
+    return f"(got {snippet(shown)})"
 
 
 def _nearest(key: str, raw: Any) -> str:
@@ -136,7 +145,11 @@ def _nearest(key: str, raw: Any) -> str:
         return f"; did you mean {near[0]}?"
     parent = key.rpartition(".")[0]
     siblings = [path.removeprefix(f"{parent}.") for path in known if parent and path.startswith(f"{parent}.")]
-    return f"; {parent} has {', '.join(siblings)}; if a file sets this key, remove it with ~{key}" if siblings else ""
+    return (
+        f"; {parent} has {listed(siblings, KEYS_SHOWN)}; if a file sets this key, remove it with ~{key}"
+        if siblings
+        else ""
+    )
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:

@@ -22,6 +22,8 @@ from runner.errors import SegmentError
 
 MAX_SEGMENTS = 10
 """Maximum number of segments for single values; all rarer values form the segment `all others`."""
+MAX_CHARACTERS = 2_000
+"""Maximum number of characters of an expression."""
 QUARTERS = (0.25, 0.5, 0.75)
 """Quantiles of the reference that divide numbers with more than `MAX_SEGMENTS` distinct values."""
 MISSING, REST = RESERVED = "missing", "all others"
@@ -75,6 +77,8 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
 def _values(by: str, features: pl.DataFrame) -> pl.Series:
     if by in features.columns:
         return features[by]
+    if len(by) > MAX_CHARACTERS:  # the time to parse grows with the cube of the length, and the parser may crash
+        raise SegmentError(by, f"the expression has {len(by):,} characters; at most {MAX_CHARACTERS:,} are supported")
     try:
         values = features.select(pl.sql_expr(by).alias("segment"))["segment"]
     except pl.exceptions.PolarsError as error:

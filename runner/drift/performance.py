@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain.numbers import plural
+from runner.errors import listed
 
 TRUE, FALSE = ("1", "true"), ("0", "false")
 NOT_PROBABILITIES = "log loss is undefined: scores are not probabilities"
@@ -177,7 +178,7 @@ def _indices(labels: Sequence[str], names: Sequence[str]) -> NDArray[np.intp]:
         columns = {str(i): i for i in range(len(names))} | ({"false": 0, "true": 1} if len(names) == 2 else {})
     for label in labels:
         if label not in columns:
-            allowed = ", ".join(map(repr, dict.fromkeys([*names, *columns])))
+            allowed = listed(map(repr, dict.fromkeys([*names, *columns])))
             raise ValueError(f"label {label!r}: expected one of {allowed}")
     return np.array([columns[label] for label in labels], dtype=np.intp)
 

@@ -23,6 +23,9 @@ ONE_FEATURE = "there is only one feature, so its rank cannot change"
 ABSOLUTE = "some attributions are negative (signed medians); the ranking is by absolute value"
 DEGENERATE = "the reference is degenerate: all its attributions are zero, so there is no order to compare with"
 
+LABELS_NOTED = 20
+"""Maximum number of labels in notes of one kind."""
+
 
 def ndcg(reference_D: NDArray[np.float64], live_D: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the nDCG in [0, 1]; features with equal live values get the mean of their gains.
@@ -89,8 +92,10 @@ def rank_labels(reference: GlobalAttributions, live: GlobalAttributions, thresho
         drifts.append(_rank(label, matched, reference_D, live_D, threshold))
     unmatched = [f"label {label!r} of the live data" for label in live.labels if label not in pairs]
     unmatched += [f"label {label!r} of the reference" for label in reference.labels if label not in pairs.values()]
-    notes = tuple(f"{label} has no counterpart and was not judged" for label in unmatched)
-    return RankingResult(threshold, tuple(drifts), notes)
+    notes = [f"{label} has no counterpart and was not judged" for label in unmatched[:LABELS_NOTED]]
+    if len(unmatched) > LABELS_NOTED:
+        notes.append(f"{len(unmatched) - LABELS_NOTED:,} more labels have no counterpart and were not judged")
+    return RankingResult(threshold, tuple(drifts), tuple(notes))
 
 
 def match_features(reference: Sequence[str], live: Sequence[str]) -> None:
@@ -120,7 +125,10 @@ def match_labels(reference: tuple[str, ...], live: tuple[str, ...]) -> dict[str,
 
 def ndcg_range_notes(reference: GlobalAttributions, threshold: float) -> list[str]:
     """Describe the range of nDCG that this reference allows, per label."""
-    return [_range(label, abs(reference.values_DL[:, i]), threshold) for i, label in enumerate(reference.labels)]
+    labels = list(enumerate(reference.labels))
+    notes = [_range(label, abs(reference.values_DL[:, i]), threshold) for i, label in labels[:LABELS_NOTED]]
+    more = [f"{len(labels) - LABELS_NOTED:,} more labels are not listed here"] if len(labels) > LABELS_NOTED else []
+    return [*notes, *more]
 
 
 def _range(label: str, gains_D: NDArray[np.float64], threshold: float) -> str:

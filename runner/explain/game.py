@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Additive, Margin
 from runner.domain.numbers import plural
-from runner.errors import ExplainerError, ModelAnswerError, snippet
+from runner.errors import ExplainerError, ModelAnswerError, listed, snippet
 from runner.explain.coalitions import unique_coalitions
 from runner.explain.masking import Table, slices
 from runner.protocols import Model, as_additive
@@ -69,7 +69,7 @@ def build_players(features: Sequence[str], groups: Mapping[str, Sequence[str]]) 
         for name in members:
             if name not in features:
                 problem = f"group {group!r} contains the unknown feature {name!r}"
-                raise ExplainerError(f"shap.groups: {problem}; the features are {', '.join(features)}")
+                raise ExplainerError(f"shap.groups: {problem}; the features are {listed(features)}")
             if name in group_of:
                 problem = f"feature {name!r} is in the groups {group_of[name]!r} and {group!r}"
                 raise ExplainerError(f"shap.groups: {problem}; remove it from one of them")

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.numbers import plural
-from runner.errors import BackgroundError, EndpointError, ModelAnswerError, ModelInputError
+from runner.errors import BackgroundError, EndpointError, ModelAnswerError, ModelInputError, listed
 from runner.explain import background as backgrounds
 from runner.explain.game import check_outputs, logit, predict
 from runner.protocols import Model
@@ -24,6 +24,8 @@ PARITY_TOLERANCE = 1e-6
 """Largest difference between a captured score and a recomputed one that is a rounding error."""
 MIN_PERMUTED = 10
 """Minimum number of different scores in another order that cannot be equal by chance."""
+ROUNDING = 1e-6
+"""Largest relative difference between two scores of the same record that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,18 @@ def preflight(
     use_logit: bool,
     captured_NL: NDArray[np.float64] | None = None,
 ) -> Preflight:
-    """Send up to three records and the background rows to the model, and check its scores.
+    """Send up to three records and the background rows to the model, and check its scores; errors as below."""
+    return preflight_scores(model, features, background, use_logit, captured_NL)[0]
+
+
+def preflight_scores(
+    model: Model,
+    features: pl.DataFrame,
+    background: pl.DataFrame,
+    use_logit: bool,
+    captured_NL: NDArray[np.float64] | None = None,
+) -> tuple[Preflight, NDArray[np.float64]]:
+    """Send up to three records and the background rows to the model; return the result, and the records' scores_NL.
 
     Raises:
         ModelAnswerError: if scores are not finite, or their number differs between rows or from that of
@@ -90,13 +103,27 @@ def preflight(
     if use_logit:
         logit(scores_NL)
     compared = parity(None if captured_NL is None else captured_NL[rows], real_NL)
-    return Preflight(
+    checked = Preflight(
         rows=len(scores_NL),
         outputs=scores_NL.shape[1],
         lowest=float(scores_NL.min()),
         highest=float(scores_NL.max()),
         parity=compared.largest if compared else None,
     )
+    return checked, real_NL
+
+
+def noise_notes(first_NL: NDArray[np.float64], second_NL: NDArray[np.float64]) -> list[str]:
+    """Return a note if a model gave the same records different scores; empty if they agree up to rounding.
+
+    >>> noise_notes(np.array([[0.5]]), np.array([[0.5]]))
+    []
+    """
+    gap_NL = abs(first_NL - second_NL)
+    if (gap_NL <= ROUNDING * (1 + abs(first_NL))).all():
+        return []
+    problem = f"the model is not deterministic: two scores of the same record differ by up to {gap_NL.max():.2g}"
+    return [f"{problem}. This noise hides small changes; set a seed in the model, or remove its random parts"]
 
 
 def preflight_rows(count: int) -> list[int]:
@@ -113,7 +140,7 @@ def _check_labels(model: Model, outputs: int) -> None:
     if names and len(names) != outputs:
         raise ModelAnswerError(
             f"the model has {plural(outputs, 'output')}, but model.label_headers has {plural(len(names), 'name')}: "
-            f"{', '.join(map(repr, names))}. Give one name per output, or set model.label_headers=null"
+            f"{listed(map(repr, names))}. Give one name per output, or set model.label_headers=null"
         )
 
 

@@ -32,6 +32,7 @@ from runner.errors import (
     ModelInputError,
     SettingsError,
     ShapwatchError,
+    listed,
     snippet,
 )
 from runner.types import NO_OTHER_KEYS
@@ -218,8 +219,8 @@ def in_model_order(path: Path, names: Sequence[str], features: pl.DataFrame) -> 
     """
     missing = [name for name in names if name not in features.columns]
     if missing:
-        lacking = f"the records lack the model's features {snippet(', '.join(map(repr, missing)))}"
-        problem = f"{lacking}; the records have {snippet(', '.join(map(repr, features.columns)))}"
+        lacking = f"the records lack the model's features {listed(map(repr, missing))}"
+        problem = f"{lacking}; the records have {listed(map(repr, features.columns))}"
         raise ArtifactError(path, f"{problem}; set data.headers to the feature names of the training data")
     return features.select(names)
 

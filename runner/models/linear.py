@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link, label_names
 from runner.domain.numbers import plural
-from runner.errors import ModelInputError, SettingsError
+from runner.errors import ModelInputError, SettingsError, listed
 from runner.models.base import LocalModel
 from runner.records.payloads import encode_records
 from runner.types import NO_OTHER_KEYS
@@ -190,7 +190,7 @@ class LinearModel(LocalModel):
             if name not in self.coefficients
         ]
         problems += [
-            f"model.coefficients: no feature is named {name!r}; the features are {', '.join(names)} (data.headers)"
+            f"model.coefficients: no feature is named {name!r}; the features are {listed(names)} (data.headers)"
             for name in self.coefficients
             if name not in names
         ]

@@ -30,7 +30,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Additive, Link
 from runner.domain.numbers import plural
-from runner.errors import ArtifactError, MissingInput, ModelInputError
+from runner.errors import ArtifactError, MissingInput, ModelInputError, listed
 from runner.models.base import LocalModel, check_file, check_width
 from runner.records.payloads import encode_records
 from runner.types import NO_OTHER_KEYS
@@ -69,7 +69,7 @@ def unpack_tar(path: Path, member: str) -> bytes:
                 _check_name(path, entry.name)
             files = {PurePosixPath(entry.name).as_posix(): entry for entry in entries if entry.isfile()}
             if member not in files:
-                raise ArtifactError(path, f"has no file {member!r}; it contains {sorted(files)}")
+                raise ArtifactError(path, f"has no file {member!r}; it contains {listed(sorted(files))}")
             if files[member].issparse():
                 raise ArtifactError(path, f"unsafe: its member {member!r} is sparse")
             file = archive.extractfile(files[member])
@@ -260,7 +260,8 @@ class LinearLearner(LocalModel):
         params = [data for name, data in archive.items() if name.endswith(".params")]
         if len(params) != 1 or "additional-params.json" not in archive:
             raise ArtifactError(
-                self.artifact, f"is not a Linear Learner model; it contains the files {sorted(archive)}"
+                self.artifact,
+                f"is not a Linear Learner model; it contains the files {listed(sorted(archive)) or 'none'}",
             )
         arrays = parse_arrays(self.artifact, params[0])
         try:

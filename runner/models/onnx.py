@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from runner.errors import ArtifactError, ModelInputError
+from runner.errors import ArtifactError, ModelInputError, listed
 from runner.models.base import (
     FileModel,
     check_width,
@@ -121,7 +121,7 @@ class Onnx(FileModel):
         matches = [name for name in names if self.output in {None, name}]
         if len(matches) == 1:
             return matches[0]
-        outputs_text = ", ".join(f"{node.name} {node.type}" for node in outputs)
+        outputs_text = listed(f"{node.name} {node.type}" for node in outputs)
         reason = (
             "model.output=null needs exactly one output of floats"
             if self.output is None

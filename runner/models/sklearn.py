@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from runner.errors import ArtifactError
+from runner.errors import ArtifactError, listed
 from runner.models.base import (
     FileModel,
     check_width,
@@ -106,6 +106,6 @@ class Sklearn(FileModel):
     def _check_trust(self, untrusted: list[str]) -> None:
         unknown = sorted(set(untrusted) - set(self.trusted))
         if unknown:
-            problem = f"contains types that skops does not trust, because they could run code: {', '.join(unknown)}"
+            problem = f"contains types that skops does not trust, because they could run code: {listed(unknown)}"
             remedy = "if you trust the source of the file, add them to model.trusted"
             raise ArtifactError(self.artifact, f"{problem}; {remedy}")

@@ -21,6 +21,8 @@ from runner.errors import RecordError, snippet
 from runner.records.payloads import Body, Format, Scalar, parse_payload
 from runner.records.templates import Template
 
+MAX_DEPTH = 100
+"""Maximum number of levels of an expression, which is parsed and evaluated by recursion."""
 Find = Callable[[Any], Any]
 """A function that returns the value of an expression in a document, None if there is none."""
 
@@ -33,12 +35,26 @@ def compiled(expression: str) -> ParsedResult:
     """
     try:
         parsed = jmespath.compile(expression)
+        if _depth(parsed.parsed) > MAX_DEPTH:
+            raise RecursionError
         with suppress(jmespath.exceptions.JMESPathTypeError):
             parsed.search(None)
         return parsed
     except jmespath.exceptions.JMESPathError as error:
         reason = str(error).splitlines()[0].rstrip(":")
-        raise ValueError(f"{expression!r} is not a JMESPath expression: {reason}") from error
+        raise ValueError(f"{snippet(repr(expression))} is not a JMESPath expression: {snippet(reason)}") from error
+    except RecursionError as error:
+        problem = f"has more than {MAX_DEPTH} nested terms; use a shorter expression"
+        raise ValueError(f"{snippet(repr(expression))} {problem}") from error
+
+
+def _depth(node: Mapping[str, Any]) -> int:
+    """Return the number of levels of an expression, without recursion."""
+    depth, level = 0, [node]
+    while level:
+        depth += 1
+        level = [child for each in level for child in each["children"] if isinstance(child, dict)]
+    return depth
 
 
 def is_structural(expression: str) -> bool:

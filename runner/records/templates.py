@@ -22,7 +22,7 @@ import orjson
 import polars as pl
 
 from runner.domain.numbers import plural
-from runner.errors import snippet
+from runner.errors import listed, snippet
 from runner.records.payloads import Scalar
 
 JSON_LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
@@ -305,7 +305,7 @@ def _is_column(string: str, headers: Sequence[str] | None) -> bool:
         return True
     if "${" in name:
         return False
-    known = f"the features are {snippet(', '.join(headers))}" if headers else "the features are column_0, column_1, …"
+    known = f"the features are {listed(headers)}" if headers else "the features are column_0, column_1, …"
     near = difflib.get_close_matches(name, headers or (), n=1)
     hint = f'did you mean "${{{near[0]}}}"?' if near else known
     raise ValueError(f'unknown feature "{string}"; {hint}')

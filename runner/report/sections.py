@@ -17,6 +17,7 @@ from runner.domain.drift import (
     RankingResult,
     SegmentResult,
 )
+from runner.errors import listed
 from runner.report import tables
 from runner.report.tables import Bar, ReportTable, make_table
 from runner.results.documents import DriftDocument
@@ -310,7 +311,7 @@ def _causes(result: LabelResult) -> Iterator[Cause]:
         if feature.cause:
             names.setdefault(feature.cause, []).append(feature.name)
     for cause, features in names.items():
-        yield Cause(", ".join(features), cause)
+        yield Cause(listed(features), cause)
 
 
 def top_changes_table(features: Sequence[Feature], agg_method: str) -> ReportTable:

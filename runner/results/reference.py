@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
-from runner.errors import MissingInput, UnusableReference
+from runner.errors import MissingInput, UnusableReference, snippet
 from runner.explain import background as backgrounds
 from runner.results import directory
 from runner.results.directory import ANALYSIS, MANIFEST, REFERENCE_SAMPLE
@@ -107,7 +107,9 @@ class Reference:
                 self.path, "was computed with a different shap.baseline; re-run stage=baseline, or use the same rows"
             )
         reference, names = self.origin.estimator, self.differing_settings(settings)
-        problems = [f"shap.{name} was {reference.get(name)}, is now {settings.get(name)}" for name in names]
+        problems = [
+            f"shap.{name} was {snippet(reference.get(name))}, is now {snippet(settings.get(name))}" for name in names
+        ]
         if any(name in UNITS for name in names):
             problem = f"{'; '.join(problems)}; re-run stage=baseline, or use the same settings"
             raise UnusableReference(self.path, problem)

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from runner import storage
-from runner.errors import BackgroundError, DatasetError, RecordError, SettingsError
+from runner.errors import BackgroundError, DatasetError, RecordError, SettingsError, listed
 from runner.records.payloads import Body, Format
 from runner.sources.data import Data
 from runner.sources.file import DataFile
@@ -120,7 +120,7 @@ def rescaled(features: pl.DataFrame, factors: Mapping[str, float]) -> pl.DataFra
     """
     for name in factors:
         if name not in features.columns:
-            problem = f"no feature {name!r}; the features are {', '.join(features.columns)}"
+            problem = f"no feature {name!r}; the features are {listed(features.columns)}"
             raise SettingsError([f"stage.rescale: {problem}"])
         if not features.schema[name].is_numeric():
             raise SettingsError([f"stage.rescale: feature {name!r} is not numeric"])

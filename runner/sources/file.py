@@ -14,7 +14,7 @@ from runner import storage
 from runner.domain.executions import Window
 from runner.domain.numbers import plural
 from runner.domain.records import Line, Rejection
-from runner.errors import RecordError, snippet
+from runner.errors import RecordError, listed, snippet
 from runner.records.payloads import Format, Scalar, parse_body
 from runner.records.tables import Record, table_part
 from runner.sources.data import Data
@@ -112,7 +112,7 @@ class DataFile:
         headers, label = self.data.headers, self._label
         if names is not None and headers:
             if missing := [name for name in headers if name not in names]:
-                present = ", ".join(map(str, names))
+                present = listed(names)
                 problem = f"no column {missing[0]!r} (data.headers); the columns are {present}"
                 raise RecordError("features_not_found", problem)
             if len(row) != len(names):
@@ -159,7 +159,7 @@ class DataFile:
             label = table.columns[int(label)] if int(label) < table.width else None
         names = self.data.headers or [name for name in table.columns if name != label]
         if missing := [name for name in names if name not in table.columns]:
-            problem = f"no column {missing[0]!r} (data.headers); the columns are {', '.join(table.columns)}"
+            problem = f"no column {missing[0]!r} (data.headers); the columns are {listed(table.columns)}"
             raise RecordError("features_not_found", problem)
         if not names:
             raise RecordError("features_not_found", "no column except the label (data.label)")

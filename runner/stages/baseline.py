@@ -16,7 +16,7 @@ from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.summary import minimum_detectable
 from runner.explain.estimator import ModelExplainer
-from runner.explain.preflight import preflight
+from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
 from runner.monitors import ResultWriter
 from runner.protocols import calls_made
 from runner.results import documents, manifest
@@ -72,7 +72,9 @@ class Baseline:
             background = model_explainer.background(features)
         with stopwatch.step("explain"):
             before = calls_made(model_explainer.model)
-            checked = preflight(model_explainer.model, features, background, model_explainer.estimator.use_logit)
+            checked, scores_NL = preflight_scores(
+                model_explainer.model, features, background, model_explainer.estimator.use_logit
+            )
             attributions = model_explainer.explain(features, background)
             reference = model_explainer.estimator.aggregate(attributions)
         analysis = documents.dump_analysis(reference)
@@ -81,7 +83,9 @@ class Baseline:
         calls = manifest.calls_between(before, calls_made(model_explainer.model))
         hashes = {"dataset": digest, "model": model_explainer.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
+        repeated_NL = model_explainer.estimator.model_scores(attributions)[preflight_rows(features.height)]
         notes = [
+            *noise_notes(scores_NL, repeated_NL),
             *ndcg_range_notes(reference, self.policy.threshold),
             minimum_detectable(self.policy, sample.features.height, features.width * len(attributions.labels)),
             *self._segment_notes(sample),

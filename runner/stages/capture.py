@@ -15,9 +15,13 @@ from runner import storage
 from runner.domain.executions import Outcome, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
+from runner.errors import listed
 from runner.results.documents import dump_json
 from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Interval
+
+TYPES_SHOWN = 100
+"""Maximum number of features whose types are printed."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,6 @@ def describe(contents: Contents) -> str:
     lines.append(f"  rejected: {', '.join(f'{kind} {count}' for kind, count in contents.rejected.items()) or 'none'}")
     lines += [f"    {rejection}" for rejection in contents.rejections]
     if contents.example:
-        lines.append(f"  types: {', '.join(f'{name} {dtype}' for name, dtype in contents.types.items())}")
+        lines.append(f"  types: {listed([f'{name} {dtype}' for name, dtype in contents.types.items()], TYPES_SHOWN)}")
         lines.append(f"  example: {orjson.dumps(asdict(contents.example)).decode()}")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from runner import storage
 from runner.domain.executions import HOUR, Execution, Outcome
 from runner.domain.numbers import Count, Finite, Seed, plural
 from runner.domain.records import Event, Payload
-from runner.errors import SettingsError
+from runner.errors import SettingsError, listed
 from runner.protocols import Model, Track
 from runner.records import capture
 from runner.records.payloads import encoding
@@ -84,7 +84,7 @@ class Replay:
         size = count if self.transform else 1 if self.template.one_by_one else self.settings.batch_rows
         sent = self.track(mini_batches(features, size, count, skip), "capturing", -(-count // size))
         files = self._transform(sent, start) if self.transform else self._endpoint(sent, start)
-        return Outcome(f"captured {plural(count, 'record')}, starting at {start:%F %T} UTC, in {', '.join(files)}")
+        return Outcome(f"captured {plural(count, 'record')}, starting at {start:%F %T} UTC, in {listed(files)}")
 
     def _endpoint(self, sent: Iterable[MiniBatch], start: datetime) -> list[str]:
         """Write one file per UTC hour, named after its first event, and return the paths."""

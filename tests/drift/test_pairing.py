@@ -93,6 +93,13 @@ def test_every_record_is_in_one_segment(before: list[str | None], now: list[str 
     assert all(segment.smaller >= least for segment in found if not segment.name.endswith("all others"))
 
 
+def test_long_expression_is_refused(golden: Golden) -> None:
+    """The parser would take minutes, or crash the process."""
+    features = table(x=[1.0, 2.0])
+    with golden.raises(SegmentError):
+        segments(" + ".join(["x"] * 3_000), features, features, 1)
+
+
 @pytest.mark.parametrize(
     "values",
     [

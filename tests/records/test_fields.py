@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -528,6 +529,25 @@ def test_malformed_expression_is_refused(expression: str, golden: Golden) -> Non
         compiled(expression)
     assert repr(expression) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("terms", [101, 3_000, 30_000])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        lambda n: "||".join("a" * n),
+        lambda n: "|".join("a" * n),
+        lambda n: "!" * n + "a",
+        lambda n: "a[?" * n + "b" + "]" * n,
+    ],
+    ids=["or", "pipe", "not", "filter"],
+)
+def test_deep_expression_is_refused(expression: Callable[[int], str], terms: int) -> None:
+    """It is parsed and evaluated by recursion; the message is short. Long but flat expressions are accepted."""
+    with pytest.raises(ValueError, match="nested") as caught:
+        compiled(expression(terms))
+    assert len(str(caught.value)) < 300
+    compiled(f"[{','.join('a' * 3_000)}]")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,20 @@ def test_failed_run_leaves_no_lock(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["dataset.jsonl"]
 
 
+def test_noisy_model_is_mentioned(tmp_path: Path) -> None:
+    """The first note says by how much scores of the same record differ; a deterministic model has no such note."""
+    rng = np.random.default_rng(0)
+
+    def noisy(features: pl.DataFrame) -> NDArray[np.float64]:
+        return additive(features) + rng.normal(0, 0.1, features.height)
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    assert "not deterministic" not in baseline(tmp_path / "a", Formula(additive)).run().message
+    message = baseline(tmp_path / "b", Formula(noisy)).run().message
+    assert "not deterministic" in message.splitlines()[1]
+
+
 def test_concurrent_runs_leave_one_complete_reference(tmp_path: Path) -> None:
     """A second run into the same folder may end during the first one; the last writer wins."""
     inner = baseline(tmp_path, Formula(additive, identity="inner"))
