@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 
@@ -77,6 +78,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+@lru_cache(maxsize=64)
 def is_public_name(host: str) -> bool:
     """Return whether a Host header contains a domain name that anybody could own, not an address or a local name.
 

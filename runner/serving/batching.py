@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -50,9 +50,11 @@ logger = logging.getLogger("shapwatch")
 
 
 NO_RECORDS = RequestRecords([], ())
+BEGINNING = Lock()
+"""Lock of the decision whether a request reaches the model, or is withdrawn."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class PendingRequest:
     """A request without a response yet; the records of a large one are a table."""
 
@@ -60,17 +62,16 @@ class PendingRequest:
     accept: str
     response: asyncio.Future[str]
     _begun: bool = False
-    _lock: Lock = field(default_factory=Lock)
 
     def begin(self) -> bool:
         """Return whether the request still needs a response; from now on it cannot be withdrawn."""
-        with self._lock:
+        with BEGINNING:
             self._begun = not self.response.done()
             return self._begun
 
     def withdraw(self) -> None:
         """Forget the request of a disconnected client, unless the model has begun."""
-        with self._lock:
+        with BEGINNING:
             if not self._begun and not self.response.done():
                 self.records = NO_RECORDS
                 self.response.set_exception(ClientDisconnected())
