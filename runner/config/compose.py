@@ -206,7 +206,7 @@ def completed(config: DictConfig) -> DictConfig:
     return complete
 
 
-def _defaults(group: str, option: object) -> dict[str, Any]:
+def _defaults(group: str, option: object) -> dict[str, object]:
     """Return the settings of an option, empty if it does not exist."""
     if option not in [path.stem for path in (resource("conf") / group).glob("*.yaml")]:
         return {}

@@ -14,6 +14,7 @@ from runner.domain.executions import HistoryPoint, utc
 from runner.domain.numbers import plural
 from runner.errors import ReportError
 from runner.report import tables
+from runner.report.renderer import Renderer
 from runner.report.sections import Feature, Label, largest
 from runner.report.tables import ReportTable, make_table
 from runner.report.templates import Templates
@@ -30,6 +31,9 @@ MOST_DISTRIBUTIONS = 5
 """Maximum number of features with histograms."""
 MOST_REFERENCE_CHARTS = 6
 """Maximum number of labels of a reference with a chart."""
+
+RENDERER = Renderer()
+"""Process that draws all charts of this process."""
 
 
 @dataclass(frozen=True)
@@ -235,10 +239,8 @@ def svg(specification: Mapping[str, Any], prefix: str, file: Path) -> str:
     Raises:
         ReportError: if the specification is invalid.
     """
-    import vl_convert
-
     try:
-        image: str = vl_convert.vegalite_to_svg(dict(specification), allowed_base_urls=[])
+        image = RENDERER.svg(specification)
     except ValueError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ReportError(file, f"cannot be drawn: {' '.join(lines[:2])}") from error
