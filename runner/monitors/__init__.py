@@ -16,11 +16,12 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult
 from runner.domain.executions import Execution, Publication, Status, Window
 from runner.domain.records import Captured
+from runner.domain.schedules import ExecutionRecord
 from runner.errors import ClaimLost, OccupiedTarget, ShapwatchError, os_error_message
 from runner.report.render import Report
 from runner.results import directory, manifest_file
-from runner.results.directory import REJECTED, REPORT
-from runner.results.documents import DriftDocument
+from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, REJECTED, REPORT
+from runner.results.documents import DriftDocument, load_analysis, load_drift
 from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest
 from runner.results.manifest_file import Provenance, Stopwatch
 from runner.sources.source import WindowReader
@@ -179,21 +180,41 @@ class Monitor:
             except (ShapwatchError, OSError) as error:
                 return self._fail(slot, error, captured)
 
-    def fail(self, window: Window, scheduled: datetime | None, reason: str) -> Execution:
-        """Publish the failure of a process that could not do so itself, and return the result; write nothing.
-
-        Args:
-            window: window of the execution.
-            scheduled: scheduled time in UTC; None for the first full hour at or after the end of the window.
-            reason: failure reason.
+    def publish_recorded(self, recorded: ExecutionRecord) -> Execution:
+        """Publish a recorded result that its process could not publish, and return the result; write nothing.
 
         Raises:
             ClaimLost: if another process has taken over; nothing is published.
         """
-        self._record(execution := Execution.failed(reason))
-        slot = self._slot(window, scheduled)
-        failures = self._publish(slot, Status.FAILED, reason, written=False, is_death=True)
-        return replace(execution, message="\n  ".join([f"{window}: {reason}", *failures])) if failures else execution
+        reason, message = recorded.failure_reason, recorded.exit_message or ""
+        execution = Execution(message, True, recorded.output or "", recorded.status, failure_reason=reason)
+        self._record(execution)
+        slot = self._slot(recorded.window, recorded.scheduled)
+        try:
+            if recorded.status is Status.FAILED:
+                failures = self._publish(slot, Status.FAILED, reason or "", written=False, is_death=True)
+            else:
+                failures = self._publish_stored(slot, recorded.status)
+        except (ShapwatchError, OSError, ValueError) as error:
+            failures = [f"not published: {os_error_message(error) if isinstance(error, OSError) else error}"]
+        lines = [message or f"{recorded.window}: {reason}", *failures] if failures else [message]
+        return replace(execution, message="\n  ".join(lines))
+
+    def _publish_stored(self, slot: ExecutionSlot, status: Status) -> Sequence[str]:
+        """Publish a verdict from the documents in its directory; none if they are those of another result."""
+        with directory.opened(slot.target, [MANIFEST, ANALYSIS, DRIFT]) as files:
+            contents = {name: file.read() for name, file in files.items()}
+        manifest = manifest_file.load_manifest(contents[MANIFEST]) if MANIFEST in contents else None
+        if manifest is None or manifest.comparison is None or manifest.status is not status:
+            return [f"not published: {slot.target} does not contain this result"]
+        return self._publish(
+            slot,
+            status,
+            manifest.sentence,
+            attributions=load_analysis(contents[ANALYSIS], str(slot.target / ANALYSIS)),
+            ndcg={each.label: each.ndcg for each in manifest.comparison.verdict.drifts if each.ndcg is not None},
+            drift=load_drift(contents[DRIFT]).result,
+        )
 
     def _slot(self, window: Window, scheduled: datetime | None) -> ExecutionSlot:
         at = scheduled or window.scheduled

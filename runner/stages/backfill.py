@@ -168,7 +168,7 @@ class BackfillRun:
                 started.add(execution.id)
         self._supervisor.reap(started)
         for execution in map(self._ledger.executions.get, sorted(started)):
-            if execution.status.terminal and execution.id not in self._supervisor.running:
+            if execution.ended and execution.id not in self._supervisor.running:
                 started.remove(execution.id)
                 yield execution, False
             elif execution.status == Status.PENDING and self._supervisor.free > 0:

@@ -41,8 +41,8 @@ class MonitorStage:
             with _fence() as fence:
                 fenced = replace(monitor, fence=fence)
                 if fence and fence.is_recorded:
-                    reason = fence.failure_reason()
-                    return _run_attached(lambda: fenced.fail(self.window, self.scheduled, reason))
+                    recorded = fence.recorded()
+                    return _run_attached(lambda: fenced.publish_recorded(recorded))
                 return _run_attached(lambda: fenced.run(self.window, self.scheduled))
         directory.wait_until_written(directory.reference_path(reference, self.window))
         return monitor.run(self.window, self.scheduled)

@@ -19,10 +19,13 @@ import orjson
 import pytest
 
 from runner.domain.executions import HOUR, Execution, Publication, Status, Window, utc
+from runner.domain.schedules import ExecutionRecord
 from runner.drift.sequential import SequentialStopping
 from runner.errors import ClaimLost, os_error_message
 from runner.monitors.attributions import NO_STORED_RECORDS
+from runner.publish import metrics
 from runner.results import directory
+from runner.results.directory import ANALYSIS, MANIFEST
 from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger.fence import Fence
 from tests.builders import WINDOW, changed, event, manifest, monitor, write
@@ -490,6 +493,35 @@ def test_overtaken_execution_writes_and_publishes_nothing(tmp_path: Path, rows: 
     assert (published, list((tmp_path / "monitor").rglob("*.*"))) == ([], [])
 
 
+def recorded(fence: Fence) -> ExecutionRecord:
+    """Return the recorded execution, over the window of the tests."""
+    return replace(fence.recorded(), window=WINDOW, scheduled=WINDOW.scheduled)
+
+
+@pytest.mark.parametrize("damage", [None, ANALYSIS, MANIFEST])
+def test_verdict_is_published_again_from_its_documents(tmp_path: Path, fence: Fence, damage: str | None) -> None:
+    """Sinks receive the same metrics; if the documents are damaged, the message says so."""
+    published = list[Publication]()
+
+    def publish(publication: Publication) -> list[str]:
+        published.append(publication)
+        return []
+
+    execution = monitor(tmp_path, [[7, 2, 1]] * 3, publish=publish, fence=fence).run(WINDOW)
+    if damage:
+        (Path(execution.directory) / damage).write_text("{")
+    again = monitor(tmp_path, [], publish=publish, fence=replace(fence, is_recorded=True))
+    result = again.publish_recorded(recorded(fence))
+    assert (result.status, result.directory) == (execution.status, execution.directory)
+    if damage:
+        assert result.message.startswith(f"{execution.message}\n  not published: ")
+        return
+    assert result.message == execution.message
+    first, second = published
+    assert list(metrics(first, 20, 10)) == list(metrics(second, 20, 10))
+    assert replace(first, attributions=None) == replace(second, attributions=None)
+
+
 def test_failure_of_a_process_is_published_only_under_its_claim(tmp_path: Path, fence: Fence) -> None:
     """Nothing is written. An earlier failure does not suppress the message, and problems of sinks are returned."""
     published = list[Publication]()
@@ -502,10 +534,10 @@ def test_failure_of_a_process_is_published_only_under_its_claim(tmp_path: Path, 
     before = sorted((tmp_path / "monitor").rglob("*"))
     failing = monitor(tmp_path, [[7, 2, 1]], publish=publish, fence=replace(fence, is_recorded=True))
     with pytest.raises(ClaimLost):
-        failing.fail(WINDOW, None, "ended by SIGKILL")
+        failing.publish_recorded(recorded(fence))
     assert fence.ledger.executions.record_once(fence.claim, Execution.failed("ended by SIGKILL"), NOON)
     assert not fence.ledger.executions.record_once(fence.claim, Execution.failed("again"), NOON)
-    execution = failing.fail(WINDOW, None, replace(fence, is_recorded=True).failure_reason())
+    execution = failing.publish_recorded(recorded(fence))
     assert (execution.status, execution.message.splitlines()[1:]) == (Status.FAILED, ["  not published to x"])
     (publication,) = published
     assert (publication.status, publication.sentence, publication.directory) == (

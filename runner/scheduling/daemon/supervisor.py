@@ -31,7 +31,7 @@ RETRY_SECONDS = 1.0
 """Seconds between two attempts to record a result."""
 
 PUBLISH_SECONDS = 120.0
-"""Maximum number of seconds to publish the failure of a process that could not do so itself."""
+"""Maximum number of seconds to publish the result of a process that could not do so itself."""
 
 STOPPED_ON_REQUEST = Execution.stopped("stopped on request while it was running")
 RUN_AGAIN = Execution("", status=Status.PENDING)
@@ -229,7 +229,7 @@ class Supervisor:
 
         An execution with a dead owner becomes pending again. It becomes stopped if a stop was requested, and failed
         after the death of `MAX_LOSSES` owners. An execution of this supervisor without a process becomes pending again,
-        because its start was interrupted.
+        because its start was interrupted. A recorded result that its process or owner could not publish is published.
 
         Args:
             ids: executions to check; None for all.
@@ -243,8 +243,7 @@ class Supervisor:
                     self.stop(execution.id, STOPPED_ON_REQUEST)
             elif execution.status.terminal:
                 if execution.owner == self.owner or execution in expired:
-                    logger.warning("%s: perhaps not published to all sinks", execution.window, extra=_ids(execution))
-                    self._settle(execution)
+                    self._publish_again(execution)
             elif execution.owner == self.owner:
                 self._record(execution, RUN_AGAIN)
             elif execution in expired:
@@ -274,10 +273,7 @@ class Supervisor:
         execution = running.execution
         result = end.result or stop_result or Execution.failed(end.reason)
         is_unheard = end.result is None and stop_result in {None, result_after_timeout(execution)}
-        ended = replace(
-            execution, status=result.status, exit_message=result.message, failure_reason=result.failure_reason
-        )
-        logger.info("%s", ended.summary, extra=_ids(execution))
+        logger.info("%s", _ended(execution, result).summary, extra=_ids(execution))
         while not self._abandoned.is_set():
             try:
                 if is_unheard and self._executions.record_once(execution.claim, result, self._clock()):
@@ -304,27 +300,41 @@ class Supervisor:
         """Record the result of an execution whose owner has died, and publish a failure."""
         if result.status is not Status.FAILED:
             self._record(execution, result, lost=True)
-        elif self._executions.record_once(execution.claim, result, self._clock()) and (
-            child := self._start_publication(execution, result)
-        ):
+        elif self._executions.record_once(execution.claim, result, self._clock()):
+            self._start_publishing(_ended(execution, result))
+
+    def _publish_again(self, execution: ExecutionRecord) -> None:
+        """Publish a recorded result whose process or owner has died; give up after the death of `MAX_LOSSES`."""
+        if execution.losses + 1 >= MAX_LOSSES:
+            logger.error("%s: perhaps not published to all sinks", execution.window, extra=_ids(execution))
+            self._executions.settle(execution.claim, "", self._clock())
+        elif self.free > 0:
+            claim = self._executions.take_over(
+                execution.claim, self.owner, self._clock(), self._heartbeats.lease_seconds
+            )
+            if claim:
+                logger.warning("%s: publishing its result again", execution.window, extra=_ids(execution))
+                self._start_publishing(replace(execution, owner=claim.owner, attempts=claim.attempt))
+
+    def _start_publishing(self, execution: ExecutionRecord) -> None:
+        """Let a process publish a recorded result; do not wait for its end."""
+        if child := self._launch_publication(execution):
             running = self.running[execution.id] = RunningExecution(execution, child)
             Thread(target=self._await_publication, args=(running,), name=f"execution-{execution.id}").start()
 
     def _publish(self, running: RunningExecution, result: Execution, peak_memory: int) -> None:
-        """Let a new process publish the failure of an execution; this is not repeated if it fails."""
-        if child := self._start_publication(running.execution, result):
+        """Let a new process publish the failure of an execution; `reap` repeats this if the process dies."""
+        if child := self._launch_publication(_ended(running.execution, result)):
             with self._changed:
                 running.child, running.stop_result = child, None
             self._finish_publication(running, peak_memory)
-        else:
-            self._executions.settle(running.execution.claim, "", self._clock(), peak_memory)
 
-    def _start_publication(self, execution: ExecutionRecord, result: Execution) -> Child | None:
-        """Start a process that publishes the recorded failure of an execution; return None if it cannot be started."""
+    def _launch_publication(self, execution: ExecutionRecord) -> Child | None:
+        """Start a process that publishes the recorded result of an execution; return None if it cannot be started."""
         try:
-            return self._launch(replace(execution, status=result.status, failure_reason=result.failure_reason))
+            return self._launch(execution)
         except (OSError, ShapwatchError) as error:
-            logger.warning("%s: its failure cannot be published: %s", execution.window, error, extra=_ids(execution))
+            logger.warning("%s: its result cannot be published: %s", execution.window, error, extra=_ids(execution))
             return None
 
     def _await_publication(self, running: RunningExecution) -> None:
@@ -338,17 +348,23 @@ class Supervisor:
     def _finish_publication(self, running: RunningExecution, peak_memory: int | None = None) -> None:
         """Wait for the end of a publication, and record the problems of sinks."""
         execution = running.execution
-        end = running.child.wait(PUBLISH_SECONDS) or running.child.stop(self._grace_seconds)
+        end = running.child.wait(PUBLISH_SECONDS)
+        hangs = end is None
+        end = end or running.child.stop(self._grace_seconds)
         if end.result is None:
-            logger.warning("%s: its failure was not published: %s", execution.window, end.reason, extra=_ids(execution))
-        message = end.result.message if end.result else ""
-        self._executions.settle(execution.claim, message, self._clock(), peak_memory)
+            logger.warning("%s: its result was not published: %s", execution.window, end.reason, extra=_ids(execution))
+        if end.result or hangs:
+            message = end.result.message if end.result else ""
+            self._executions.settle(execution.claim, message, self._clock(), peak_memory)
 
-    def _settle(self, execution: ExecutionRecord, end: ProcessExit | None = None) -> bool:
-        """Record the end of a process that recorded its result itself; return whether the claim was still valid."""
-        message = end.result.message if end and end.result else ""
-        peak_memory = end.peak_memory if end else None
-        return self._executions.settle(execution.claim, message, self._clock(), peak_memory)
+    def _settle(self, execution: ExecutionRecord, end: ProcessExit) -> bool:
+        """Record the end of a process that recorded its result itself; return whether the claim was still valid.
+
+        If the process died before it had published the result, `reap` publishes it again.
+        """
+        if end.result is None:
+            return execution.claim in self._executions.record_heartbeats([execution.claim], self._clock())
+        return self._executions.settle(execution.claim, end.result.message, self._clock(), end.peak_memory)
 
 
 def result_after_timeout(execution: ExecutionRecord) -> Execution:
@@ -363,6 +379,10 @@ def result_after_death(execution: ExecutionRecord) -> Execution:
     if (losses := execution.losses + 1) >= MAX_LOSSES:
         return Execution.failed(f"given up: {losses} processes that ran it died (daemons or backfills)")
     return RUN_AGAIN
+
+
+def _ended(execution: ExecutionRecord, result: Execution) -> ExecutionRecord:
+    return replace(execution, status=result.status, exit_message=result.message, failure_reason=result.failure_reason)
 
 
 def _ids(execution: ExecutionRecord) -> dict[str, object]:

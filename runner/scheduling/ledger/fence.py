@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 import orjson
 
 from runner.domain.executions import Execution
-from runner.domain.schedules import Claim
+from runner.domain.schedules import Claim, ExecutionRecord
 from runner.errors import ClaimLost, LedgerError
 from runner.scheduling.ledger import Ledger
 
@@ -76,9 +76,9 @@ class Fence:
         elif not self._answer(lambda: self.ledger.executions.record(self.claim, result, self.clock())):
             raise ClaimLost(self.claim.execution_id)
 
-    def failure_reason(self) -> str:
-        """Return the recorded failure reason; wait while the ledger does not answer."""
-        return self._answer(lambda: self.ledger.executions.get(self.claim.execution_id)).failure_reason or ""
+    def recorded(self) -> ExecutionRecord:
+        """Return the recorded execution; wait while the ledger does not answer."""
+        return self._answer(lambda: self.ledger.executions.get(self.claim.execution_id))
 
     def _answer(self, ask: Callable[[], Answer]) -> Answer:
         while True:

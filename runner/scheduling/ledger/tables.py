@@ -208,6 +208,20 @@ class ExecutionTable:
         change = _result_values(result)
         return self._change_status(claim.execution_id, RUNNING, result.status, now, change, _is_claimed(claim))
 
+    def take_over(self, claim: Claim, owner: str, now: datetime, lease_seconds: float | None = None) -> Claim | None:
+        """Assign an execution whose result remains to be published to another owner, because its owner has died.
+
+        Returns:
+            The new claim; None if the given claim is not valid, or the result is published.
+        """
+        values = {"owner": owner, "heartbeat": now, "lease_seconds": lease_seconds, "modified": now}
+        values |= {"attempts": executions.c.attempts + 1, "losses": executions.c.losses + 1}
+        recorded = (executions.c.id == claim.execution_id) & _is_claimed(claim) & UNPUBLISHED
+        with self._database.writing() as connection:
+            change = update(executions).where(recorded).values(values).returning(executions.c.attempts)
+            row = connection.execute(change).first()
+        return Claim(claim.execution_id, owner, row.attempts) if row else None
+
     def settle(self, claim: Claim, message: str, now: datetime, peak_memory: int | None = None) -> bool:
         """Record the end of the process of an execution whose result is recorded.
 

@@ -89,13 +89,10 @@ def test_a_process_without_result_has_failed(bench: Bench, code: str, reason: st
     assert ended.peak_memory is not None
 
 
-@pytest.mark.parametrize("code", ["import os; os.kill(os.getpid(), 9)", "import time; time.sleep(60)"])
-def test_a_failure_that_cannot_be_published_is_recorded(
-    bench: Bench, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The publication is not repeated, and does not last longer than its limit."""
+def test_a_publication_that_hangs_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not repeated, and does not last longer than its limit."""
     monkeypatch.setattr(supervisor_module, "PUBLISH_SECONDS", 0.3)
-    bench.codes |= {"watch": "import sys; sys.exit(1)", "publication": code}
+    bench.codes |= {"watch": "import sys; sys.exit(1)", "publication": "import time; time.sleep(60)"}
     supervisor, execution = bench.supervisor(), bench.pending()
     supervisor.start(execution)
     ended = wait_for_end(bench, execution, supervisor)
@@ -105,8 +102,21 @@ def test_a_failure_that_cannot_be_published_is_recorded(
     assert ended.ended is not None
 
 
-def test_a_process_that_recorded_its_result_is_not_published_again(bench: Bench) -> None:
-    """It died while it was publishing; its result remains."""
+def test_a_publication_that_dies_is_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of repetitions is limited, so that the execution ends in any case."""
+    monkeypatch.setattr(supervisor_module, "MAX_LOSSES", 4)
+    killed = "import os; os.kill(os.getpid(), 9)"
+    bench.codes |= {"watch": killed, "publication": killed}
+    supervisor, execution = bench.supervisor(), bench.pending()
+    supervisor.start(execution)
+    while not wait_for_end(bench, execution, supervisor).ended:
+        supervisor.reap()
+    ended = bench.ledger.executions.get(execution.id)
+    assert (ended.status, ended.exit_message, len(bench.published)) == (Status.FAILED, None, 4)
+
+
+def test_a_result_is_published_again_if_its_process_dies(bench: Bench) -> None:
+    """The process has recorded the result, and died while it was publishing; the result remains."""
     bench.codes["watch"] = "import sys, time; print(1, flush=True); time.sleep(60)"
     supervisor, execution = bench.supervisor(), bench.pending()
     supervisor.start(execution)
@@ -114,8 +124,28 @@ def test_a_process_that_recorded_its_result_is_not_published_again(bench: Bench)
     wait_until(lambda: running.child._output)
     assert bench.ledger.executions.record(running.execution.claim, result(), NOON)
     os.kill(running.child.pid, signal.SIGKILL)
-    assert wait_for_end(bench, execution, supervisor).status == Status.COMPLETED
+    recorded = wait_for_end(bench, execution, supervisor)
+    assert (recorded.status, recorded.ended) == (Status.COMPLETED, None)
+    supervisor.reap()
+    ended = wait_for_end(bench, execution, supervisor)
+    assert (ended.status, ended.exit_message, ended.ended) == (Status.COMPLETED, "a sink failed", NOON)
+    assert [each.claim for each in bench.published] == [ended.claim]
+
+
+def test_a_result_is_published_again_if_its_owner_dies(bench: Bench) -> None:
+    """This is the case after the lease of the owner."""
+    supervisor, execution = bench.supervisor("a"), bench.pending()
+    claim = bench.ledger.executions.claim(execution.id, "dead", NOON)
+    assert claim
+    assert bench.ledger.executions.record(claim, result(), NOON)
+    supervisor.reap()
     assert bench.published == []
+    bench.clock.advance(timedelta(seconds=LEASE))
+    supervisor.reap()
+    ended = wait_for_end(bench, execution, supervisor)
+    assert (ended.status, ended.owner, ended.ended) == (Status.COMPLETED, "a", bench.clock())
+    assert len(bench.published) == 1
+    assert not bench.ledger.executions.settle(claim, "too late", NOON)
 
 
 def test_an_execution_is_stopped_after_max_runtime(bench: Bench, golden: Golden) -> None:
