@@ -124,6 +124,11 @@ class Daemon:
     clock: Callable[[], datetime]
     stopwatch: Callable[[], float]
 
+    @property
+    def pause_seconds(self) -> float:
+        """Seconds between two rounds, short enough for heartbeats."""
+        return min(self.settings.poll_seconds, self.lease_seconds / HEARTBEATS_PER_LEASE)
+
     def run(self) -> Outcome:
         """Run rounds until SIGTERM or SIGINT; a second signal ends running executions at once."""
         logger.info("daemon %s on the ledger %s", self.supervisor.owner, self.ledger.name)
@@ -134,8 +139,7 @@ class Daemon:
                 stack.enter_context(self.health(run.state, self.ledger.executions.last_by_schedule))
             stack.callback(run.drain)
             run.round()
-            pause = min(self.settings.poll_seconds, self.lease_seconds / HEARTBEATS_PER_LEASE)
-            while not run.signals.wait(pause):
+            while not run.signals.wait(self.pause_seconds):
                 run.round()
         return Outcome("Daemon stopped. The next daemon resumes unfinished and pending executions.")
 
@@ -303,7 +307,7 @@ class DaemonRun:
         while (
             self._daemon.stopwatch() < until
             and self.signals.stop_requests < FORCE_AFTER
-            and not self._supervisor.wait(self._daemon.settings.poll_seconds)
+            and not self._supervisor.wait(self._daemon.pause_seconds)
         ):
             with suppress(LedgerError):
                 self._record_heartbeats()

@@ -22,7 +22,7 @@ import pytest
 from runner.domain.executions import HOUR, Status
 from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.daemon.process import Signals
-from runner.scheduling.daemon.supervisor import Supervisor
+from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, Supervisor
 from runner.scheduling.ledger import Leadership, Ledger
 from runner.stages.daemon import CLEANUP_SECONDS, Daemon, DaemonRun, DaemonStage
 from tests.golden import Golden
@@ -162,7 +162,7 @@ def test_an_unavailable_ledger_is_reported_once_and_used_again(
 
 
 def test_a_leader_without_ledger_for_a_lease_steps_down(bench: Bench) -> None:
-    """It ends its executions, which another daemon may take over, hands them back, and leads again later."""
+    """It ends its executions, which another daemon may take over, returns them, and leads again later."""
     bench.codes["watch"] = program(seconds=60)
     bench.create()
     stopwatch = Stopwatch()
@@ -346,6 +346,23 @@ def test_unfinished_executions_are_pending_again(bench: Bench, forced: bool) -> 
             run.signals.request_stop()
     (execution,) = bench.ledger.executions.newest()
     assert (execution.status, execution.attempts) == (Status.PENDING, 1)
+
+
+def test_rounds_are_frequent_enough_for_heartbeats(bench: Bench) -> None:
+    """This also applies to a daemon that rarely looks for due executions, and while it drains."""
+    bench.codes["watch"] = program(seconds=60)
+    rare = replace(SETTINGS, poll_seconds=1000.0, grace_seconds=1000.0)
+    supervisor = bench.supervisor()
+    supervisor.start(bench.pending())
+    run = DaemonRun(make_daemon(bench, supervisor, rare, lease_seconds=0.3), Signals(lambda: None))
+    draining = threading.Thread(target=run.drain)
+    draining.start()
+    bench.clock.advance(HOUR)
+    wait_until(lambda: bench.ledger.executions.running()[0].heartbeat == bench.clock())
+    for _ in range(2):
+        run.signals.request_stop()
+    draining.join()
+    assert make_daemon(bench, supervisor, rare).pause_seconds == LEASE / HEARTBEATS_PER_LEASE
 
 
 def test_a_daemon_is_healthy_while_the_ledger_answers(bench: Bench) -> None:

@@ -177,7 +177,7 @@ class Supervisor:
         return True
 
     def record_heartbeats(self) -> None:
-        """Record heartbeats of the running executions; stop those that another process has claimed.
+        """Record heartbeats of the running executions; stop executions that another process has claimed.
 
         Raises:
             LedgerError: if the ledger fails.

@@ -231,7 +231,7 @@ class ExecutionTable:
             now: current time.
             peak_memory: peak memory of its process in bytes.
         """
-        values: dict[str, Any] = {"ended": now, "modified": now, "peak_memory": peak_memory}
+        values: dict[str, object] = {"ended": now, "modified": now, "peak_memory": peak_memory}
         if message:
             values["exit_message"] = text(message)
         recorded = (executions.c.id == claim.execution_id) & _is_claimed(claim) & UNPUBLISHED
@@ -319,7 +319,7 @@ def add_executions(
     return sorted(map(execution_from, rows), key=lambda execution: execution.scheduled)
 
 
-def _result_values(result: Execution) -> dict[str, Any]:
+def _result_values(result: Execution) -> dict[str, object]:
     return {
         "exit_message": text(result.message),
         "failure_reason": text(result.failure_reason),
