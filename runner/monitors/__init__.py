@@ -191,7 +191,7 @@ class Monitor:
         self._record(execution)
         slot = self._slot(recorded.window, recorded.scheduled)
         try:
-            if recorded.status is Status.FAILED:
+            if recorded.status in {Status.FAILED, Status.STOPPED}:
                 failures = self._publish(slot, Status.FAILED, reason or "", written=False, is_death=True)
             else:
                 failures = self._publish_stored(slot, recorded.status)

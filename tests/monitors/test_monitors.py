@@ -522,8 +522,14 @@ def test_verdict_is_published_again_from_its_documents(tmp_path: Path, fence: Fe
     assert replace(first, attributions=None) == replace(second, attributions=None)
 
 
-def test_failure_of_a_process_is_published_only_under_its_claim(tmp_path: Path, fence: Fence) -> None:
-    """Nothing is written. An earlier failure does not suppress the message, and problems of sinks are returned."""
+@pytest.mark.parametrize("result", [Execution.failed("ended by SIGKILL"), Execution.stopped("ended by SIGKILL")])
+def test_failure_of_a_process_is_published_only_under_its_claim(
+    result: Execution, tmp_path: Path, fence: Fence
+) -> None:
+    """It failed, or was stopped after its maximum duration; sinks receive a failure in both cases.
+
+    Nothing is written. An earlier failure does not suppress the message, and problems of sinks are returned.
+    """
     published = list[Publication]()
 
     def publish(publication: Publication) -> list[str]:
@@ -535,10 +541,10 @@ def test_failure_of_a_process_is_published_only_under_its_claim(tmp_path: Path, 
     failing = monitor(tmp_path, [[7, 2, 1]], publish=publish, fence=replace(fence, is_recorded=True))
     with pytest.raises(ClaimLost):
         failing.publish_recorded(recorded(fence))
-    assert fence.ledger.executions.record_once(fence.claim, Execution.failed("ended by SIGKILL"), NOON)
+    assert fence.ledger.executions.record_once(fence.claim, result, NOON)
     assert not fence.ledger.executions.record_once(fence.claim, Execution.failed("again"), NOON)
     execution = failing.publish_recorded(recorded(fence))
-    assert (execution.status, execution.message.splitlines()[1:]) == (Status.FAILED, ["  not published to x"])
+    assert (execution.status, execution.message.splitlines()[1:]) == (result.status, ["  not published to x"])
     (publication,) = published
     assert (publication.status, publication.sentence, publication.directory) == (
         Status.FAILED,
