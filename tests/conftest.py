@@ -11,11 +11,14 @@ from hypothesis import settings
 
 from runner.engine import Engine
 from runner.models.linear_learner import LinearLearner
+from runner.probes import KEY_VARIABLE
 from runner.protocols import Item
 from tests.postgres import clear_database, server
 
 settings.register_profile("shapwatch", deadline=None, derandomize=True)
 settings.load_profile("shapwatch")
+
+os.environ.setdefault(KEY_VARIABLE, "the key of the tests")  # so that no test writes a key for this user
 
 DEMO = Path(__file__).parents[1] / "runner" / "demo"
 

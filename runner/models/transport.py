@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from runner.domain.attributions import Calls
 from runner.domain.numbers import plural
-from runner.domain.records import PROBE
 from runner.errors import EndpointError, ModelAnswerError, ShapwatchError, snippet
 from runner.models.response import Response
+from runner.probes import probe_id
 
 FIRST_BACKOFF, MAX_BACKOFF, MAX_RETRY_AFTER = 0.1, 10.0, 60.0
 """Seconds before the first retry (doubled for each further one), their maximum, and the maximum for Retry-After."""
@@ -149,7 +149,7 @@ class Transport:
         """Count a new request and return its inference id."""
         with self._lock:
             self.calls += Calls(requests=1, rows=rows, bytes=size)
-            return f"{PROBE}-{self.calls.requests}"
+            return probe_id(self.calls.requests)
 
     def _count(self, calls: Calls) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.domain.records import Event, Payload
 from runner.errors import SettingsError
+from runner.probes import is_claimed
 from runner.records.capture import encode
 from runner.serving import capture_settings
 from runner.serving.capture_writer import CaptureWriter, DiskUsage
@@ -170,12 +171,13 @@ class DataCapture:
 
     def _event(self, invocation: _Invocation) -> Event:
         headers = invocation.headers
+        inference_id = _decoded(headers[INFERENCE_ID]) if INFERENCE_ID in headers else None
         return Event(
             event_id=self._environment.new_id(),
             at=invocation.at,
             input=self._payload(headers.get(CONTENT_TYPE, b""), invocation.request),
             output=self._payload(invocation.content_type, invocation.response),
-            inference_id=_decoded(headers[INFERENCE_ID]) if INFERENCE_ID in headers else None,
+            inference_id=None if inference_id is None or is_claimed(inference_id) else inference_id,
             custom_attributes=(_decoded(headers[CUSTOM_ATTRIBUTES]),) if headers.get(CUSTOM_ATTRIBUTES) else (),
             delivered=invocation.delivered,
         )

@@ -29,6 +29,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 
 from runner.domain.numbers import plural
+from runner.domain.records import PROBE
+from runner.probes import KEY_VARIABLE, is_claimed
 from runner.records.fields import Fields
 from runner.serving.batching import RequestBatcher
 from runner.serving.connections import Connections, HttpProtocol
@@ -219,6 +221,10 @@ class ContainerApi:
                 found = plural(len(value), "byte") if is_ascii else "characters that are not printable ASCII"
                 problem = f"{name} has {found}, expected {minimum} to {maximum} printable ASCII characters"
                 raise RequestError(400, problem, "ValidationError")
+        if is_claimed(headers.get(INFERENCE_ID, b"").decode("latin-1")):
+            problem = f"only monitors may use an InferenceId that starts with {PROBE}"
+            remedy = f"use another id; a monitor of another user or machine needs the same {KEY_VARIABLE} as the server"
+            raise RequestError(400, f"{problem}; {remedy}", "ValidationError")
 
     def _extra_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:  # noqa: ARG002  RuntimeApi echoes some
         return []

@@ -31,6 +31,7 @@ from runner.models.http import Http
 from runner.models.linear import LinearModel
 from runner.models.remote import DryRunModel
 from runner.models.response import Response
+from runner.probes import probe_id
 from runner.records.fields import Fields
 from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
@@ -519,7 +520,7 @@ def test_requests_are_marked_as_probes() -> None:
         model.predict(FEATURES)
         model.predict(FEATURES[:1])
         ids = [seen.headers["x-amzn-sagemaker-inference-id"] for seen in served.seen]
-        assert ids == [f"shapwatch-probe-{number}" for number in (1, 1, 2, 3, 4)]
+        assert ids == [probe_id(number) for number in (1, 1, 2, 3, 4)]
         assert [seen.headers["ce-id"] for seen in served.seen] == ids
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from runner import cli
 from runner.errors import EndpointError, SettingsError
 from runner.models.sagemaker import SageMaker
+from runner.probes import probe_id
 from tests.golden import Golden
 from tests.models.contract import ModelContract
 from tests.models.people import PEOPLE, linear_model
@@ -91,7 +92,7 @@ def test_request_headers_and_body() -> None:
         model.predict(FEATURES[:1])
         plain, chosen = (seen.headers for seen in served.seen)
     assert plain["content-type"] == plain["accept"] == "application/jsonlines"
-    assert plain["x-amzn-sagemaker-inference-id"] == "shapwatch-probe-1"
+    assert plain["x-amzn-sagemaker-inference-id"] == probe_id(1)
     assert not {"x-amzn-sagemaker-target-variant", "x-amzn-sagemaker-inference-component"} & set(plain)
     assert chosen["x-amzn-sagemaker-target-variant"] == "blue"
     assert chosen["x-amzn-sagemaker-inference-component"] == "part"

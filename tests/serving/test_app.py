@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from starlette.types import Message, Receive, Scope, Send
 
 from runner.models.linear_learner import LinearLearner
+from runner.probes import probe_id
 from runner.protocols import Model
 from runner.records.fields import Fields
 from runner.serving import batching
@@ -223,6 +224,17 @@ def test_runtime_adds_response_headers(demo: httpx.Client) -> None:
     assert responses[0].headers["x-amzn-invoked-production-variant"] == "AllTraffic"
     assert responses[0].headers["x-amzn-sagemaker-custom-attributes"] == "trace=1"
     assert "x-amzn-sagemaker-custom-attributes" not in demo.post(RUNTIME, content=lines(TRAFFIC[:1])).headers
+
+
+@BOTH
+def test_only_monitors_may_use_their_prefix(demo: httpx.Client, path: str, golden: Golden) -> None:
+    """An inference id with the prefix needs the signature of a monitor with the same key."""
+    header = "x-amzn-sagemaker-inference-id"
+    post = partial(demo.post, path, content=lines(TRAFFIC[:1]))
+    assert post(headers={header: probe_id(3)}).status_code == 200
+    rejected = post(headers={header: "shapwatch-probe-3"})
+    assert rejected.status_code == 400
+    golden(container_error(rejected)[1])
 
 
 @BOTH

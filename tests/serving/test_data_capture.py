@@ -35,6 +35,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runner.domain.executions import Window
 from runner.domain.records import PROBE, Payload
 from runner.errors import SettingsError
+from runner.probes import probe_id
 from runner.records import payloads
 from runner.records.capture import decode, encode
 from runner.serving import CaptureSettings
@@ -268,7 +269,7 @@ def test_events_are_in_the_folder_of_their_hour(tmp_path: Path) -> None:
     )
     headers = [JSON, (b"x-amzn-sagemaker-custom-attributes", b"x")]
     for number in range(8):
-        probe = [(b"x-amzn-sagemaker-inference-id", f"{PROBE}-{number}".encode())] if number == 7 else []
+        probe = [(b"x-amzn-sagemaker-inference-id", probe_id(number).encode())] if number == 7 else []
         call(capture, b'{"features":[%d]}' % number, headers=headers + probe)
     capture.close()
     assert len(list(tmp_path.rglob("09/00-00-000-*.jsonl"))) == len(list(tmp_path.rglob("08/59-57-000-*.jsonl"))) == 1
@@ -276,6 +277,15 @@ def test_events_are_in_the_folder_of_their_hour(tmp_path: Path) -> None:
     captured = read_window(tree, Window.parse("2026-01-05T09"))
     assert (captured.events, captured.outside, captured.probes, captured.rejected) == (4, 3, 1, {})
     assert (captured.rows, captured.scores) == ([(3,), (4,), (5,), (6,)], [[0.5]] * 4)
+
+
+def test_claimed_probes_are_captured_as_traffic(tmp_path: Path) -> None:
+    """An id with the prefix of monitors and without their signature is removed."""
+    capture = captured_app(score_app, tmp_path)
+    for inference_id in (f"{PROBE}-1", PROBE, "1", probe_id(1)):
+        call(capture, b"{}", headers=[JSON, (b"x-amzn-sagemaker-inference-id", inference_id.encode())])
+    capture.close()
+    assert [event.inference_id for event in events(tmp_path)] == [None, None, "1", probe_id(1)]
 
 
 def test_fast_reader_reads_captured_events(tmp_path: Path) -> None:
