@@ -39,7 +39,7 @@ from tests.golden import Golden
 from tests.processes import wait_until
 from tests.scheduling.daemon.bench import Bench
 from tests.scheduling.daemon.execution_samples import make_execution
-from tests.scheduling.ledger.ledger_samples import BUSY
+from tests.scheduling.ledger.ledger_samples import BUSY, NOON
 
 PYTHON = [sys.executable, "-S", "-c"]
 SECRET = "correct-horse-battery"
@@ -278,9 +278,11 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Launched:
             stored = ledger.snapshot(ledger.schedules.get("breast-cancer-monitor").snapshot)
             settings = stored.settings.replace("  endpoint: breast-cancer\n", f"  endpoint: {IDS}\n")
             pending = Bench(ledger).pending(snapshot=Snapshot(settings, str(folder)))
-            end = launch(ledger, configure, pending).wait()
+            assert ledger.executions.claim(pending.id, "a", NOON)
+            execution = ledger.executions.get(pending.id)
+            end = launch(ledger, configure, execution).wait()
     assert end is not None
-    return Launched(root, pending, configurations[0], end.result)
+    return Launched(root, execution, configurations[0], end.result)
 
 
 def test_a_process_writes_to_the_directory_of_its_scheduled_time(launched: Launched, golden: Golden) -> None:
