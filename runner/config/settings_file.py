@@ -7,7 +7,7 @@ receive secrets count only if the command line repeats them (`CONFIRMED`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +74,28 @@ def load(path: Path, overrides: Sequence[str]) -> DictConfig:
         SettingsError: if the file is no settings file, contains an interpolation or an instruction for Hydra, or names
             code or an address that the overrides do not confirm.
     """
-    config, given = compose.completed(OmegaConf.create(_read(path))), dict(_parsed(overrides))
-    problems = [
-        f"{key}: {reason}, which a settings file cannot do alone; add {key}=VALUE to the command if you trust its value"
-        for key, reason in CONFIRMED.items()
-        if OmegaConf.select(config, key) and not any(f"{key}.".startswith(f"{name}.") for name in given)
-    ]
-    for key, value in given.items():
-        OmegaConf.update(config, key, value, merge=False, force_add=True)
-    if OmegaConf.select(config, "stage.kind") not in STAGES:
+    given = dict(_parsed(overrides))
+    try:
+        config = compose.completed(OmegaConf.create(_read(path)))
+        problems = list(_problems(config, given))
+        for key, value in given.items():
+            OmegaConf.update(config, key, value, merge=False, force_add=True)
+        stage = OmegaConf.select(config, "stage.kind")
+    except OmegaConfBaseException as error:
+        raise _unreadable(path, str(error).splitlines()[0]) from error
+    if stage not in STAGES:
         problems.append("stage: expected the kind baseline or monitor, for example 'stage={kind: baseline}'")
     if problems:
         raise SettingsError(problems)
     return config
+
+
+def _problems(config: DictConfig, given: Collection[str]) -> Iterator[str]:
+    """Yield a problem for each key that needs a confirmation and is not among the given keys."""
+    for key, reason in CONFIRMED.items():
+        if OmegaConf.select(config, key) and not any(f"{key}.".startswith(f"{name}.") for name in given):
+            remedy = f"add {key}=VALUE to the command if you trust its value"
+            yield f"{key}: {reason}, which a settings file cannot do alone; {remedy}"
 
 
 def _read(path: Path) -> dict[str, Any]:

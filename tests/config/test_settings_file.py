@@ -75,6 +75,16 @@ def test_file_with_more_than_data_is_refused(added: str, written: Path, golden: 
         settings_file.load(written, [STAGE])
 
 
+def test_sections_of_another_type_are_refused(written: Path) -> None:
+    """A list in place of a section gives a problem, and no other error."""
+    stored = OmegaConf.load(written)
+    for section in ("model", "engine", "publish", "stage", "paths"):
+        for value in ([1, [2]], "text", 5, None):
+            written.write_text(OmegaConf.to_yaml({**stored, section: value}))
+            with pytest.raises(SettingsError):
+                compose.validate(settings_file.load(written, [STAGE]))
+
+
 @pytest.mark.parametrize("content", [b"[1, 2]", b"", b"\xff\xfe", b"word"], ids=range(4))
 def test_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
     """It is no mapping, or no text."""
