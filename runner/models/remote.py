@@ -196,7 +196,7 @@ class Remote(PayloadFormat, ABC):
             except (RequestRejected, ModelAnswerError) as error:
                 if count == 1:
                     raise
-                self._transport.use_single_records(error)
+                self._transport.use_single_records(count, error)
         singles = [Request(request.records[i : i + 1], request.width) for i in range(count)]
         return [scores for single in singles for scores in self._scores(call, single, stopped)]
 

@@ -123,7 +123,7 @@ class Transport:
                 error, retry_after = self._failure(response), response.retry_after
             except ModelAnswerError as invalid:
                 error, retry_after = invalid, 0.0
-                if self._max_rows_answered < min(rows, 2) and attempt + 1 >= FIRST_ANSWERS:
+                if self._max_rows_answered < rows and attempt + 1 >= FIRST_ANSWERS:
                     break
         assert error  # noqa: S101
         raise error
@@ -134,14 +134,14 @@ class Transport:
             self._where, response.status, problem, "check the endpoint's health, or increase model.attempts"
         )
 
-    def use_single_records(self, error: Exception) -> None:
+    def use_single_records(self, rows: int, error: Exception) -> None:
         """Count a batch that is sent record by record.
 
-        If the endpoint has not accepted any batch yet, all later batches are also sent record by record.
+        Later batches are also sent record by record, unless the endpoint has accepted a batch of this size before.
         """
         with self._lock:
             self.calls += Calls(fallbacks=1)
-            already, self.one_by_one = self.one_by_one, self.one_by_one or self._max_rows_answered <= 1
+            already, self.one_by_one = self.one_by_one, self.one_by_one or rows > self._max_rows_answered
         if not already:
             logger.warning("sending one record per request after an error: %s", error)
 
