@@ -142,3 +142,15 @@ def test_contributing_names_existing_files() -> None:
     for name in named:
         path = CHECKOUT / name
         assert path.parent.is_dir() if re.fullmatch(r"(test_)?x", path.stem) else path.exists(), name
+
+
+def test_security_page_names_existing_tests() -> None:
+    """Each promise has at least one test, and each named test exists."""
+    page = text("docs/security.md")
+    for path, name in (named := re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)):
+        assert f"def {name}(" in (CHECKOUT / path).read_text("utf-8"), f"{path}::{name}"
+    promises = page.partition("## Promises")[2].partition("## No promises")[0]
+    rows = [row for row in re.findall(r"^\| (.*) \|$", promises, re.MULTILINE) if row != "promise | tests"]
+    assert len(rows) > 20
+    assert all("::test_" in row for row in rows)
+    assert len(named) >= len(rows)

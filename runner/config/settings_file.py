@@ -98,7 +98,7 @@ def _problems(config: DictConfig, given: Collection[str]) -> Iterator[str]:
             yield f"{key}: {reason}, which a settings file cannot do alone; {remedy}"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     """Return the content of a settings file."""
     if not path.is_file():
         raise MissingInput("the settings file", path, "--settings", "give the path of the settings.yaml of a result")
