@@ -306,8 +306,8 @@ class Supervisor:
     def _publish_again(self, execution: ExecutionRecord) -> None:
         """Publish a recorded result whose process or owner has died; give up after the death of `MAX_LOSSES`."""
         if execution.losses + 1 >= MAX_LOSSES:
-            logger.error("%s: perhaps not published to all sinks", execution.window, extra=_ids(execution))
-            self._executions.settle(execution.claim, "", self._clock())
+            if self._executions.settle(execution.claim, "", self._clock()):
+                logger.error("%s: perhaps not published to all sinks", execution.window, extra=_ids(execution))
         elif self.free > 0:
             claim = self._executions.take_over(
                 execution.claim, self.owner, self._clock(), self._heartbeats.lease_seconds
