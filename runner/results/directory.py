@@ -156,7 +156,8 @@ def _commit(target: Path, files: Mapping[str, bytes | IO[bytes]], check: Callabl
 
 def _write(folder: Path, files: Mapping[str, bytes | IO[bytes]]) -> None:
     for name, data in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        if (parent := (folder / name).parent) != folder:  # a folder that was taken away must not be created again
+            parent.mkdir(exist_ok=True)
         with (folder / name).open("wb") as file:
             shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file)
             file.flush()

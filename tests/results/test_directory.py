@@ -459,3 +459,21 @@ def test_an_unchecked_writer_is_left_alone(tmp_path: Path) -> None:
     with locked(new.parent / "lock", EXCLUSIVE):
         commit(target, {ANALYSIS: b"checked"}, lambda: None)
         assert new.exists()
+
+
+def test_files_taken_away_during_writing_are_written_again(tmp_path: Path) -> None:
+    """A valid writer, whose files an overtaken one takes away, never shows an incomplete directory."""
+    target = tmp_path / "06"
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if data := super().read(size):
+                for new in list(tmp_path.glob(".06~*/new")):
+                    if not taken:
+                        taken.append(new.rename(tmp_path / "taken"))
+            return data
+
+    taken = list[Path]()
+    commit(target, {ANALYSIS: b"1", DRIFT: Slow(b"2"), MANIFEST: b"3"}, lambda: None)
+    assert taken
+    assert file_contents(target) == {"analysis.json": b"1", "drift.json": b"2", "manifest.json": b"3"}
