@@ -334,10 +334,10 @@ def listing(*names: str) -> bytes:
 def test_endless_listing_is_refused(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """Neither a page that is repeated nor an empty page is requested for ever."""
     monkeypatch.setattr(storage, "MAX_OBJECTS", 2_500)
-    monkeypatch.setattr(storage, "SLOW_SECONDS", 0.2)
-    monkeypatch.setattr(storage, "WAKE_SECONDS", 0.05)
     with s3_responses(monkeypatch, Responses([(200, listing(*map(str, range(1_000))))])), golden.raises(StorageError):
         list_files("s3://b/a")
+    monkeypatch.setattr(storage, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(storage, "WAKE_SECONDS", 0.05)
     with s3_responses(monkeypatch, Responses([(200, listing())])), pytest.raises(StorageError) as caught:
         list_files("s3://b/a")
     assert "too slow" in caught.value.problem
@@ -696,7 +696,7 @@ def test_slow_object_is_refused(monkeypatch: pytest.MonkeyPatch, use: Callable[[
             use("s3://b/a")
         paused.set()
         assert caught.value.location == "s3://b/a"
-    monkeypatch.setattr(storage, "MIN_BYTES_PER_SECOND", 1)
+    monkeypatch.setattr(storage, "SLOW_SECONDS", 60)
     with s3_responses(monkeypatch, Responses([(200, bytes(storage.PART_BYTES))], repeats=10, pauses=threading.Event())):
         assert len(read("s3://b/a")) == 10 * storage.PART_BYTES
 
