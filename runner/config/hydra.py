@@ -36,6 +36,8 @@ WRITTEN = {"baseline": "paths.baseline", "monitor": "paths.monitor", "quickstart
 """Key of the folder that a stage writes, by stage."""
 FOR_HYDRA = re.compile(r"-|[+~]*hydra[./]")
 """Pattern of arguments that are options, or override Hydra's own settings."""
+SECTION = r"\bhydra\b"
+"""Pattern of the name of Hydra's own section."""
 ALLOW_HYDRA = "--allow-hydra"
 """Command-line option that lets files outside `conf/` set Hydra's own section, for example a launcher."""
 QUOTED = """'data.score="predictions[*].score"'"""
@@ -115,11 +117,13 @@ def _reaching_hydra(config: Path, package: str, content: Any) -> Iterator[str]:
     """Yield descriptions of the parts of a file that can set Hydra's own section, or name an object to call."""
     if _contains_key(content, "_target_"):
         yield "_target_"
-    if "hydra" in config.with_suffix("").parts or "hydra" in package or "hydra" in content:
+    if "hydra" in config.with_suffix("").parts or re.search(SECTION, package) or "hydra" in content:
         yield "settings of the section hydra"
     if isinstance(content, dict):
         yield from (
-            f"the default {each}" for each in content.get("defaults") or () if re.search("hydra|@.*[$]", str(each))
+            f"the default {each}"
+            for each in content.get("defaults") or ()
+            if re.search(rf"{SECTION}|@.*[$]", str(each))
         )
 
 

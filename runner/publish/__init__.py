@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import LabelResult
@@ -27,6 +28,9 @@ from runner.domain.executions import Publication, Status
 from runner.domain.numbers import plural
 from runner.errors import PublishError, snippet
 from runner.protocols import Sink
+
+if TYPE_CHECKING:
+    from requests import Response
 
 PAUSE_SECONDS = 1.0
 """Seconds to pause after the first failed attempt; the pause doubles after each further one."""
@@ -36,6 +40,12 @@ TIMEOUT_SECONDS = 30.0
 
 MAX_CONCURRENT = 256
 """Maximum number of sinks and recipients that are served at the same time."""
+
+MAX_RESPONSE_BYTES = 2**20
+"""Number of bytes of a response of a sink after which no more are read."""
+
+CHUNK_BYTES = 65_536
+"""Number of bytes that are read at a time."""
 
 MAX_PROBLEMS = 20
 """Maximum number of messages about failures."""
@@ -78,7 +88,7 @@ def publish_all(
     attempts: int = 3,
     timeout: float = TIMEOUT_SECONDS,
 ) -> list[str]:
-    """Publish to all sinks, and return and log messages about those that failed; never raises.
+    """Publish to all sinks, and return and log messages about the failed ones; never raises.
 
     All sinks and their parts are published at the same time, in daemon threads, which do not delay the end of the
     process. One that hangs is abandoned after its own timeout and delays no other.
@@ -183,6 +193,18 @@ def optional_import(extra: str) -> Iterator[None]:
     except (ImportError, OSError) as error:
         problem = f"needs a library that cannot be imported ({type(error).__name__}: {snippet(error)})"
         raise PublishError(extra, f"{problem}; run pip install 'shapwatch[{extra}]'", retryable=False) from error
+
+
+def read_beginning(response: Response, **_: object) -> None:
+    """Read the beginning of a response, as a hook of requests; the rest is of no use, and may be endless."""
+    content = bytearray()
+    for chunk in response.iter_content(CHUNK_BYTES):
+        content += chunk
+        if len(content) >= MAX_RESPONSE_BYTES:
+            break
+    response._content = bytes(content)
+    response._content_consumed = True
+    response.close()
 
 
 def silence(*loggers: str) -> None:

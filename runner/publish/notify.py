@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic.dataclasses
@@ -17,7 +17,7 @@ from runner.domain.drift import Level
 from runner.domain.executions import EVERYONE, ExecutionState, Publication, Status
 from runner.errors import PublishError
 from runner.protocols import Sink
-from runner.publish import optional_import, silence
+from runner.publish import optional_import, read_beginning, silence
 from runner.results.directory import mark_unpublished
 from runner.types import Variable
 
@@ -95,6 +95,7 @@ class Notify:
         with optional_import("notify"):
             from apprise import Apprise, AppriseAsset
         silence("apprise", "urllib3")
+        _limit_responses()
         # without its timeout, apprise sends in this thread, and not in one that would delay the end of the process
         asset = AppriseAsset(app_id="shapwatch", app_desc="shapwatch", service_timeout=0)
         found = dict[str, Apprise | InvalidAddress]()
@@ -175,10 +176,28 @@ class PendingMessage:
 
         kind, text = NotifyType(self.message.kind), NotifyFormat.TEXT
         title, body = self.message.title, self.message.body
+        _delivery.is_active = True
         if not self.service.notify(body=body, title=title, notify_type=kind, body_format=text):
             name = f"{self.name} ({self.service[0].service_name})"
             raise PublishError("notify", f"{name}: unreachable, or rejected the message")
         self.unreached.remove(self.name)
+
+
+_delivery = local()
+"""Attribute `is_active` in the threads of deliveries."""
+
+
+def _limit_responses() -> None:
+    """Let requests read only the beginning of responses in the threads of deliveries.
+
+    Apprise accepts no session, but each session of requests starts with these hooks.
+    """
+    from requests import hooks, sessions
+
+    def default_hooks() -> dict[str, list[Callable[..., None]]]:
+        return {**hooks.default_hooks(), "response": [read_beginning] if getattr(_delivery, "is_active", False) else []}
+
+    sessions.default_hooks = default_hooks  # type: ignore[attr-defined]
 
 
 def _known(recipient: str, names: Collection[str]) -> str:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from runner.domain.executions import METRICS, Publication
 from runner.domain.numbers import Count
 from runner.errors import PublishError
-from runner.publish import metrics, optional_import, silence
+from runner.publish import metrics, optional_import, read_beginning, silence
 from runner.types import Seconds, Url
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Otel:
         with ExitStack() as stack:
             session = stack.enter_context(requests.Session())
             session.max_redirects = 0
+            session.hooks["response"].append(read_beginning)
             session.hooks["response"].append(lambda response, *_, **__: statuses.append(response.status_code))
             exporter = OTLPMetricExporter(endpoint=self.endpoint, timeout=self.timeout_seconds, session=session)
             stack.callback(exporter.shutdown)

@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 
 import orjson
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -285,6 +287,30 @@ def test_recipient_receives_the_message_that_it_missed(missed: str, monkeypatch:
         set_urls(monkeypatch, first, second)
         assert publish_all([SINK], publication(Level.VIOLATION, history=history), lambda _: None) == []
     assert [len(first.seen), len(second.seen)] == [int("address" not in missed), 1]
+
+
+def test_only_the_beginning_of_a_response_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A webhook that answers without end has received the message; other threads use requests as usual."""
+    sent = [0]
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
+            while True:
+                sent[0] += connection.send(bytes(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=answer, args=(server,), daemon=True)
+        thread.start()
+        monkeypatch.setenv(URLS, f"json://127.0.0.1:{server.getsockname()[1]}/")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert publish_all([SINK], failed_publication(), lambda _: None) == []
+        thread.join(60)
+    assert not thread.is_alive()
+    assert sent[0] < 64 * 2**20
+    assert requests.Session().hooks == {"response": []}
 
 
 @pytest.mark.soak
