@@ -65,13 +65,13 @@ def idle(model: Model, item: int) -> int:  # noqa: ARG001
 
 def measured(rows: int, samples: int, repeat: int) -> Iterator[dict[str, Any]]:
     """Yield one row per engine."""
-    with tempfile.TemporaryDirectory() as folder, dask_cluster(Path(folder)) as address:
+    with tempfile.TemporaryDirectory() as folder, dask_cluster(Path(folder)) as cluster:
         model, features, background = trained(Path(folder))
         table, serial = resampled(features, rows), 0.0
         for engine in (
             Engine(kind="serial", workers=None, address=None),
             Engine(kind="loky", workers=2, address=None),
-            Engine(kind="dask", workers=None, address=address),
+            Engine(kind="dask", workers=None, address=cluster.address),
         ):
             estimator = Estimator(
                 explainer=Kernel(samples, 0),

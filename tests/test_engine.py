@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from tests.cli_runner import Shapwatch
 from tests.conftest import SERIAL
 from tests.dask_cluster import dask_cluster
 from tests.golden import Golden
+from tests.models.test_xgboost import file_model
+from tests.models.trees import xgboost_file
 from tests.object_store import s3_server
 
 WINDOW = "stage.window=2026-01-01T00"
@@ -31,8 +36,8 @@ START = "stage.start=2026-01-01T00:00:00Z"
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the scheduler of a Dask cluster."""
-    with dask_cluster(tmp_path_factory.mktemp("dask")) as address:
-        yield address
+    with dask_cluster(tmp_path_factory.mktemp("dask")) as cluster:
+        yield cluster.address
 
 
 @pytest.fixture(params=["serial", "loky", "dask"])
@@ -129,6 +134,79 @@ def test_killed_local_process_is_an_error(golden: Golden) -> None:
         list(results)
     assert caught.value.setting == "engine=loky"
     assert [result for result, _ in engine.map(score, linear_model(), range(3))] == [0, 2, 4]
+
+
+def test_scheduler_without_workers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error says how to start workers."""
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 5)
+    with dask_cluster(tmp_path, workers=0) as cluster, golden.raises(EngineError, (r"tcp:\S+", "{address}:")):
+        list(Engine(kind="dask", workers=None, address=cluster.address).map(score, linear_model(), range(3)))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", ["workers end", "workers are stopped", "scheduler is stopped", "scheduler ends"])
+def test_lost_cluster_is_an_error_within_a_minute(tmp_path: Path, fault: str) -> None:
+    """Work does not wait for workers that never answer, whether or not their processes and connections still exist."""
+    with dask_cluster(tmp_path) as cluster:
+        results = iter(
+            Engine(kind="dask", workers=None, address=cluster.address).map(score_slowly, linear_model(), range(400))
+        )
+        pids = {pid for _, pid in itertools.islice(results, 8)}
+        lost = [cluster.scheduler] if "scheduler" in fault else pids
+        with stopped(lost) if "stopped" in fault else nullcontext():
+            if "end" in fault:
+                cluster.end(scheduler="scheduler" in fault)
+            start = time.monotonic()
+            with pytest.raises(EngineError):
+                list(results)
+            assert time.monotonic() - start < 60
+
+
+@contextmanager
+def stopped(pids: Iterable[int]) -> Iterator[None]:
+    """Stop processes inside the context."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.soak
+def test_workers_above_their_memory_limit_are_an_error(tmp_path: Path) -> None:
+    """Dask kills them; after some attempts the work is given up."""
+    with dask_cluster(tmp_path, options=("--memory-limit=900MB",)) as cluster, pytest.raises(EngineError) as caught:
+        list(Engine(kind="dask", workers=None, address=cluster.address).map(allocate, linear_model(), range(2)))
+    assert "KilledWorker" in str(caught.value) or "paused" in str(caught.value)
+
+
+def allocate(model: Model, item: int) -> tuple[float, int]:
+    """Return a score, after using much memory for a while."""
+    held = [bytes(2**24) for _ in range(200)]
+    time.sleep(5)
+    return score(model, item + 0 * len(held))
+
+
+def test_workers_that_cannot_run_the_work_are_an_error(
+    scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
+) -> None:
+    """Workers of another version may lack a function or module."""
+    (tmp_path / "newer_version.py").write_text("def work(model, item):\n    return item\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    work = importlib.import_module("newer_version").work
+    with golden.raises(EngineError, (r"tcp://\S+:", "{address}:")):
+        list(Engine(kind="dask", workers=None, address=scheduler).map(work, linear_model(), range(3)))
+
+
+def test_model_that_workers_cannot_read_is_an_error(scheduler: str, tmp_path: Path, golden: Golden) -> None:
+    """The artifact exists only here, such as on another host than the workers."""
+    model = file_model(xgboost_file(tmp_path))
+    assert model.identity
+    model.artifact.unlink()
+    with golden.raises(EngineError):
+        list(Engine(kind="dask", workers=None, address=scheduler).map(score, model, range(3)))
 
 
 def test_unreachable_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
