@@ -45,6 +45,7 @@ def start(scratch: Path | None = None) -> None:
     group = control_group(guard)
     with suppress(OSError):
         if group:
+            _remove_stale_groups(group.parent)
             group.mkdir(exist_ok=True)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     program = os.fork()
@@ -75,6 +76,14 @@ def control_group(guard: int) -> Path | None:
         own = next(line.removeprefix("0::") for line in groups if line.startswith("0::"))
         return Path(mount) / PurePosixPath(own).relative_to(root) / f"shapwatch-{guard}"
     return None
+
+
+def _remove_stale_groups(folder: Path) -> None:
+    """Remove control groups whose guard was killed together with its parent; those in use cannot be removed."""
+    for group in folder.glob("shapwatch-*"):
+        if not Path("/proc", group.name.rpartition("-")[2]).exists():
+            with suppress(OSError):
+                group.rmdir()
 
 
 def members(guard: int) -> set[int]:

@@ -163,3 +163,16 @@ def test_a_parent_ends_everything(way: str) -> None:
     if way == "kill the guard" and guard.control_group(0) is None:
         started = started[:1]  # without a control group, only processes of the same session
     assert [pid for pid in (program, *started) if is_running(pid)] == []
+
+
+@pytest.mark.skipif(guard.control_group(0) is None, reason="needs cgroup v2")
+def test_the_control_group_of_a_killed_guard_is_removed_later() -> None:
+    """Its parent was killed as well, so nothing else removes it."""
+    with running(WAITS) as (process, program, started):
+        folder = guard.control_group(process.pid)
+        assert folder
+        is_allowed = folder.exists()
+    wait_until(lambda: not any(map(is_running, (program, *started))))
+    with running(""):
+        pass
+    assert not folder.exists() or not is_allowed
