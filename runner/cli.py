@@ -73,7 +73,7 @@ Options:
   -m, --multirun         run all combinations of comma-separated values
   --hydra-help           list further options
   --settings FILE [KEY=VALUE …]
-                         run a result's settings.yaml, read as data; no other option is allowed
+                         run a result's settings.yaml, read as data; nothing is published
 
 Stages:
 {stages}
@@ -151,7 +151,7 @@ def compose_and_run() -> int:
 
 
 def run_settings_file(path: Path, overrides: list[str]) -> int:
-    """Run the stage of a settings file with overrides, without Hydra, and return the exit code."""
+    """Run the stage of a settings file with overrides, without Hydra and sinks, and return the exit code."""
     from runner.config import settings_file
     from runner.errors import ShapwatchError
 
@@ -161,7 +161,7 @@ def run_settings_file(path: Path, overrides: list[str]) -> int:
     except ShapwatchError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return BAD_INPUT
-    return run(config)
+    return run(config, publishes=False)
 
 
 def run_snapshot(path: Path) -> int:
@@ -234,19 +234,20 @@ def accept_unknown_key(argument: str) -> str:
     return f"++{argument}" if VALUE_OVERRIDE.match(argument) else argument
 
 
-def run(config: DictConfig, member: Member | None = None, is_stored: bool = False) -> int:
+def run(config: DictConfig, member: Member | None = None, is_stored: bool = False, publishes: bool = True) -> int:
     """Run the stage of a composed configuration, print its message, and return the exit code.
 
     Args:
         config: the configuration.
         member: member of a sweep, whose result is recorded.
         is_stored: whether another process stored the configuration, possibly with another version of shapwatch.
+        publishes: whether the configured sinks receive results.
     """
     from runner.scheduling.daemon.process import log_context
 
     configure_logging(**log_context(os.environ))
     start = time.perf_counter()
-    outcome = outcome_of(config, is_stored)
+    outcome = outcome_of(config, is_stored, publishes)
     code = COMPLETED if outcome.succeeded else BAD_INPUT
     with contextlib.suppress(BrokenPipeError):
         if outcome.message:
@@ -258,12 +259,13 @@ def run(config: DictConfig, member: Member | None = None, is_stored: bool = Fals
     return code
 
 
-def outcome_of(config: DictConfig, is_stored: bool) -> Outcome:
+def outcome_of(config: DictConfig, is_stored: bool, publishes: bool = True) -> Outcome:
     """Validate a composed configuration, run its stage, and return the outcome; an error becomes a failed outcome.
 
     A stage returns its outcome and never exits: SystemExit comes from other code, such as a user's module or a plug-in.
     """
     from runner.config import compose, wiring
+    from runner.config.settings import Publish
     from runner.domain.executions import Outcome
     from runner.errors import ShapwatchError, os_error_message
 
@@ -271,6 +273,8 @@ def outcome_of(config: DictConfig, is_stored: bool) -> Outcome:
         if is_stored:
             config = compose.stored(config)
         settings = compose.validate(config)
+        if not publishes:
+            settings = settings.model_copy(update={"publish": Publish()})
         return wiring.build(settings, compose.snapshot(config), track)()
     except ShapwatchError as error:
         return Outcome(f"error: {error}", succeeded=False)

@@ -19,7 +19,7 @@ from runner import cli
 from runner.config import wiring
 from runner.config.compose import snapshot
 from runner.domain.executions import Status
-from tests.cli_runner import CHECKOUT, HANG_SECONDS, Shapwatch
+from tests.cli_runner import CHECKOUT, HANG_SECONDS, Shapwatch, run_cli
 from tests.conftest import DEMO
 from tests.golden import Golden
 
@@ -473,3 +473,19 @@ def test_command_of_a_manifest_reproduces_its_directory(after_quickstart: Shapwa
     shell = {**os.environ, "PATH": path, "DIRECTORY": str(made)}
     subprocess.run(["/bin/sh", "-c", command], cwd=CHECKOUT, env=shell, check=True, timeout=HANG_SECONDS)
     assert contents(made) == before
+
+
+def test_settings_file_publishes_nothing(shapwatch: Shapwatch) -> None:
+    """Its author could otherwise send a message, or replace metrics; the stored settings are unchanged."""
+    sinks = ("publish=[prometheus]",)
+    shapwatch("stage=baseline", *sinks)
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z", "stage.count=40")
+    shapwatch("stage=monitor", "stage.window=2026-01-05T09", *sinks)
+    directory = next((shapwatch.root / "monitor").rglob("manifest.json")).parent
+    before = contents(directory)
+    shutil.rmtree(shapwatch.root / "prometheus")
+    stage = "stage={kind:monitor,window:2026-01-05T09:00:00Z/2026-01-05T10:00:00Z,scheduled:null,attached:false}"
+    run_cli(["--settings", str(directory / "settings.yaml"), stage])
+    assert not (shapwatch.root / "prometheus").exists()
+    assert contents(directory).keys() == before.keys()
+    assert b"prometheus:" in contents(directory)["settings.yaml"]

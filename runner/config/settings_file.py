@@ -1,7 +1,7 @@
 """A settings file: the settings.yaml of a result, read as data, so that its author cannot run code with it.
 
 Hydra does not read it, and nothing in it is interpolated. The few settings that name code or an address that may
-receive secrets count only if the command line repeats them (`CONFIRMED`).
+receive secrets count only if the command line repeats them (`CONFIRMED`). Its sinks receive nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ CONFIRMED = {
     "engine.address": "names a scheduler, which may run code here",
     "model.url": "names an address that receives records and a token",
     "model.endpoint_url": "names an address that receives records",
-    "publish.otel.endpoint": "names an address that receives metrics and a token",
 }
 """Keys whose values a settings file cannot set alone, with the reason."""
 STAGES = ("baseline", "monitor")

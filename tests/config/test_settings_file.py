@@ -128,7 +128,6 @@ def test_other_stages_are_refused(stage: str, written: Path) -> None:
         ("model.trusted", ("model=sklearn", "model.artifact=m.skops", "model.trusted=[a.B,'c d']")),
         ("engine.address", ("engine=dask", "engine.address=tcp://10.0.0.1:8786")),
         ("model.url", ("model=http", "~model.artifact", "model.url=http://example.com/score")),
-        ("publish.otel.endpoint", ("publish=[otel]", "publish.otel.endpoint=http://example.com/v1/metrics")),
     ],
 )
 def test_code_and_receivers_of_secrets_need_a_confirmation(
