@@ -12,7 +12,7 @@ import numpy as np
 
 NUMBERS = {"i": "i1", "U": "u1", "I": ">i2", "l": ">i4", "L": ">i8", "d": ">f4", "D": ">f8"}
 """The types of numbers, as numpy types."""
-CONSTANTS: dict[str, Any] = {"Z": None, "T": True, "F": False}
+CONSTANTS: dict[str, bool | None] = {"Z": None, "T": True, "F": False}
 MAX_DEPTH = 64
 
 

@@ -114,13 +114,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _has_categories(booster: dict[str, Any]) -> bool:
+def _has_categories(booster: Mapping[str, Any]) -> bool:
     """Return whether the model was trained on categorical columns of a data frame."""
     model = booster.get("gbtree", booster)["model"]
     return any(len(each["values"]) for each in model.get("cats", {}).get("enc", ()))
 
 
-def _check_learner(learner: dict[str, Any]) -> None:
+def _check_learner(learner: Mapping[str, Any]) -> None:
     """Check all numbers in a model that XGBoost uses as indices or sizes without a check of its own.
 
     Raises:
@@ -141,7 +141,7 @@ def _check_learner(learner: dict[str, Any]) -> None:
         check_length("weight_drop", booster["weight_drop"], len(model["trees"]))
 
 
-def _check_forest(model: dict[str, Any], width: int, groups: int) -> None:
+def _check_forest(model: Mapping[str, Any], width: int, groups: int) -> None:
     trees = model["trees"]
     parameters = model["gbtree_model_param"]
     if _size("num_trees", parameters) != len(trees):
@@ -162,7 +162,7 @@ def _check_forest(model: dict[str, Any], width: int, groups: int) -> None:
             raise ValueError(f"tree {i}: {error}") from error
 
 
-def _check_tree(tree: dict[str, Any], width: int, groups: int) -> None:
+def _check_tree(tree: Mapping[str, Any], width: int, groups: int) -> None:
     parameters = tree["tree_param"]
     count = _size("num_nodes", parameters)
     if not count:
@@ -193,7 +193,7 @@ def _check_parents(
         raise ValueError("parents does not match the children")
 
 
-def _check_leaves(tree: dict[str, Any], leaves: NDArray[np.int64], count: int, outputs: int, groups: int) -> None:
+def _check_leaves(tree: Mapping[str, Any], leaves: NDArray[np.int64], count: int, outputs: int, groups: int) -> None:
     """Check the values of leaves; with several outputs, the right child of a leaf is its position in `leaf_weights`."""
     if outputs == 1:
         check_length("base_weights", tree["base_weights"], count)
@@ -206,7 +206,7 @@ def _check_leaves(tree: dict[str, Any], leaves: NDArray[np.int64], count: int, o
     check_length("base_weights", tree["base_weights"], outputs * count)
 
 
-def _check_categories(tree: dict[str, Any], is_inner_M: NDArray[np.bool_]) -> None:
+def _check_categories(tree: Mapping[str, Any], is_inner_M: NDArray[np.bool_]) -> None:
     """Check that each split by categories has its categories."""
     type_M = integers("split_type", tree.get("split_type", np.zeros_like(is_inner_M)), len(is_inner_M))
     check_range("split_type", type_M, 0, 2)
@@ -225,7 +225,7 @@ def _check_categories(tree: dict[str, Any], is_inner_M: NDArray[np.bool_]) -> No
         raise ValueError("categories_nodes does not list the splits by categories")
 
 
-def _size(key: str, parameters: dict[str, Any], default: str | None = None) -> int:
+def _size(key: str, parameters: Mapping[str, Any], default: str | None = None) -> int:
     text = parameters.get(key, default)
     if not isinstance(text, str) or not re.fullmatch("[0-9]{1,10}", text) or int(text) >= MAX_SIZE:
         raise ValueError(f"{key} is {text!r}, expected a number less than {MAX_SIZE:,} as a string")

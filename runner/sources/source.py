@@ -183,7 +183,7 @@ class RecordCollector:
                     self._buffer.add(file, group)
 
     def _supported(self, file: str, rows: Iterable[Record]) -> Iterator[Record]:
-        """Yield the rows without those that have too many features or scores, which are rejected."""
+        """Yield the rows; reject rows with too many features or scores."""
         for row in rows:
             if problem := shape_problem(row):
                 self.reject(record_rejection(file, row, problem))

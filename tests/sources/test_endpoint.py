@@ -451,7 +451,7 @@ def test_wide_lines_have_no_pattern(tmp_path: Path) -> None:
 
 
 def wide_lines(values: int) -> dict[str, tuple[LineFormat, bytes]]:
-    """Return formats by name, each with a capture line that contains about so many values."""
+    """Return formats by name, each with a capture line of about this number of values."""
     numbers = "[" + "1," * values + "1]"
     bodies: dict[str, tuple[Format, str, str]] = {
         "features": (LINES, f'{{"features":{numbers}}}', '{"score":1}'),
