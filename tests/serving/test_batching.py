@@ -264,7 +264,7 @@ def test_hanging_call_is_left_to_its_thread(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, golden: Golden
 ) -> None:
     """Its request fails, other requests get another thread, and the server is unhealthy until the call ends."""
-    monkeypatch.setattr(batching, "MODEL_SECONDS", 0.1)
+    monkeypatch.setattr(batching, "MODEL_SECONDS", 0.5)
     ended = threading.Event()
 
     def scores(features: pl.DataFrame) -> NDArray[np.float64]:
@@ -280,7 +280,7 @@ def test_hanging_call_is_left_to_its_thread(
             await batches.respond(RequestReader(FIELDS).with_types([[-1.0]]), LINES)
         assert caught.value.status == 500
         assert await batches.respond(ONE, LINES) == '{"score":1.0}\n'
-        golden(f"{batches.problem}\n{caplog.messages}".replace("0.1 s", "60 s"))
+        golden(f"{batches.problem}\n{caplog.messages}".replace("0.5 s", "60 s"))
         ended.set()
         await asyncio.to_thread(wait_until, lambda: batches.problem is None)
         assert batches.answered == 2

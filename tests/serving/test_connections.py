@@ -18,7 +18,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runner.serving import connections
+from runner.serving import connections, server
 from runner.serving.connections import CoalescingTransport, connection_limit
 from runner.serving.server import Server, listen
 from tests.cli_runner import CHECKOUT
@@ -27,6 +27,12 @@ from tests.processes import wait_until
 from tests.serving.served import whole_body
 
 Address = tuple[str, int]
+
+
+@pytest.fixture(autouse=True)
+def _frequent_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check for slow clients with each tick."""
+    monkeypatch.setattr(server, "TICKS_PER_CHECK", 1)
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,12 +52,12 @@ def running(app: ASGIApp = echo) -> Iterator[tuple[Server, Address]]:
     """Run a server, and yield it with its address."""
     ready = ThreadEvent()
     with listen("127.0.0.1", 0) as listening:
-        server = Server(app, ready.set)
-        thread = Thread(target=server.run, args=([listening],))
+        running_server = Server(app, ready.set)
+        thread = Thread(target=running_server.run, args=([listening],))
         thread.start()
         assert ready.wait(20)
-        yield server, listening.getsockname()
-        server.stop()
+        yield running_server, listening.getsockname()
+        running_server.stop()
         thread.join(20)
     assert not thread.is_alive()
 
@@ -305,8 +311,8 @@ def test_fast_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "CLIENT_SECONDS", 0.2)
     with running() as (_, address), socket.create_connection(address, 20) as connection:
         connection.sendall(head("Content-Length: 160000", "Connection: close"))
-        for _ in range(16):
-            connection.sendall(bytes(10_000))
+        for _ in range(8):
+            connection.sendall(bytes(20_000))
             time.sleep(0.1)
         assert received(connection).startswith(b"HTTP/1.1 200 ")
 
@@ -315,11 +321,11 @@ def test_client_that_does_not_read_times_out(monkeypatch: pytest.MonkeyPatch) ->
     """The connection of a client that does not read its response is closed."""
     monkeypatch.setattr(connections, "CLIENT_SECONDS", 0.2)
     body = bytes(5_000_000)
-    with running() as (server, address), socket.socket() as connection:
+    with running() as (running_server, address), socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(address)
         connection.sendall(head(f"Content-Length: {len(body)}") + body)
-        wait_until(lambda: not server.server_state.connections)
+        wait_until(lambda: not running_server.server_state.connections)
 
 
 def test_waiting_client_does_not_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +334,7 @@ def test_waiting_client_does_not_time_out(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.5)
         await echo(scope, receive, send)
 
     with running(slow) as (_, address), socket.create_connection(address, 20) as connection:
@@ -365,11 +371,11 @@ def test_connections_are_rejected_if_all_others_are_busy(monkeypatch: pytest.Mon
         await asyncio.to_thread(gate.wait, 20)
         await echo(scope, receive, send)
 
-    with running(slow) as (server, address), ExitStack() as stack:
+    with running(slow) as (running_server, address), ExitStack() as stack:
         waiting = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(4)]
         for connection in waiting:
             connection.sendall(head("Content-Length: 2", "Connection: close") + b"ok")
-        wait_until(lambda: len(server.server_state.tasks) == 4)
+        wait_until(lambda: len(running_server.server_state.tasks) == 4)
         for _ in range(10):
             with socket.create_connection(address, 20) as connection:
                 assert received(connection).startswith(b"HTTP/1.1 503 ")
@@ -382,16 +388,17 @@ def test_bodies_in_memory_are_limited(
 ) -> None:
     """Above the limit the connections with inactive bodies are closed, and an active one is answered."""
     monkeypatch.setattr(connections, "MAX_BODIES_BYTES", 1_000_000)
-    with caplog.at_level(logging.WARNING, "shapwatch"), running() as (server, address), ExitStack() as stack:
-        for _ in range(20):
-            stalled = stack.enter_context(socket.create_connection(address, 20))
-            stalled.sendall(head("Content-Length: 400001") + bytes(400_000))
-            wait_until(lambda: server.server_state.body_bytes >= 400_000)
-            assert server.server_state.body_bytes <= 1_000_000
+    with caplog.at_level(logging.WARNING, "shapwatch"), running() as (running_server, address), ExitStack() as stack:
+        stalled = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(20)]
+        for connection in stalled:
+            connection.sendall(head("Content-Length: 400001") + bytes(400_000))
+        wait_until(lambda: sum(map(is_closed, stalled)) == 18)
+        state = running_server.server_state
+        wait_until(lambda: state.body_bytes == 800_000)
         with socket.create_connection(address, 20) as connection:
             connection.sendall(head("Content-Length: 900000", "Connection: close") + bytes(900_000))
             assert received(connection).startswith(b"HTTP/1.1 200 ")
-    assert server.server_state.body_bytes == 0
+    assert state.body_bytes == 0
     golden("\n".join(caplog.messages))
 
 
@@ -404,7 +411,7 @@ def test_limit_leaves_descriptors(monkeypatch: pytest.MonkeyPatch, descriptors: 
 
 def test_server_with_slow_clients_stops_at_once() -> None:
     """Idle connections, unfinished heads and rejected bodies do not delay the stop."""
-    with running() as (server, address), ExitStack() as stack:
+    with running() as (running_server, address), ExitStack() as stack:
         rejected = head("Content-Length: 99", path="/large")
         for data in (
             b"",
@@ -416,10 +423,10 @@ def test_server_with_slow_clients_stops_at_once() -> None:
         answered = stack.enter_context(socket.create_connection(address, 20))
         answered.sendall(rejected + bytes(99))
         assert answered.recv(4096).startswith(b"HTTP/1.1 413 ")
-        wait_until(lambda: len(server.server_state.connections) == 5)
+        wait_until(lambda: len(running_server.server_state.connections) == 5)
         start = time.monotonic()
-        server.stop()
-        wait_until(lambda: not server.server_state.connections)
+        running_server.stop()
+        wait_until(lambda: not running_server.server_state.connections)
     assert time.monotonic() - start < connections.LINGER_SECONDS / 2
 
 
