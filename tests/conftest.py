@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,15 @@ SERIAL = Engine(kind="serial", workers=None, address=None)
 def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[Item]:
     """Yield the items without showing progress."""
     return items
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """Restore the handlers that the command line installs in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

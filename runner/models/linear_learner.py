@@ -69,7 +69,7 @@ def unpack_tar(path: Path, member: str) -> bytes:
                 _check_name(path, entry.name)
             files = {PurePosixPath(entry.name).as_posix(): entry for entry in entries if entry.isfile()}
             if member not in files:
-                raise ArtifactError(path, f"has no file {member!r}; it contains {listed(sorted(files))}")
+                raise ArtifactError(path, f"has no file {member!r}; it contains {listed(sorted(files)) or 'no files'}")
             if files[member].issparse():
                 raise ArtifactError(path, f"unsafe: its member {member!r} is sparse")
             file = archive.extractfile(files[member])
