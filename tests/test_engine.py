@@ -184,7 +184,7 @@ def test_workers_above_their_memory_limit_are_an_error(tmp_path: Path) -> None:
 
 def allocate(model: Model, item: int) -> tuple[float, int]:
     """Return a score, after using much memory for a while."""
-    held = [bytes(2**24) for _ in range(200)]
+    held = [b"x" * 2**24 for _ in range(200)]
     time.sleep(5)
     return score(model, item + 0 * len(held))
 

@@ -148,6 +148,8 @@ def _check_forest(model: Mapping[str, Any], width: int, groups: int) -> None:
         raise ValueError(f"num_trees is {parameters['num_trees']}, but there are {len(trees):,} trees")
     if not _size("num_parallel_tree", parameters, "1"):
         raise ValueError("num_parallel_tree is 0, expected at least 1")
+    if groups > max(1, sum(max(1, _size("size_leaf_vector", tree["tree_param"])) for tree in trees)):
+        raise ValueError(f"there are {groups:,} outputs, but only {len(trees):,} trees")
     check_range("tree_info", integers("tree_info", model["tree_info"], len(trees)), 0, groups)
     starts = model.get("iteration_indptr", ())
     starts = integers("iteration_indptr", starts, len(starts))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from copy import deepcopy
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 NUMBERS = [-(2**31), -7, -1, 0, 1, 2, 3, 7, 10**6, 2**31 - 1, 2**31, 2**32 + 1, 2**63 - 1]
@@ -41,22 +40,28 @@ def _members(document: Any) -> Iterator[tuple[Any, Any]]:
             yield from _members(document[key])
 
 
-def deaths(attempt: Callable[[int], None], count: int) -> list[tuple[int, int]]:
-    """Return the numbers of the attempts that killed their process or did not end, each with its signal."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_deaths, attempt, count).result()
-
-
-def _deaths(attempt: Callable[[int], None], count: int) -> list[tuple[int, int]]:
-    found = []
-    for number in range(count):
-        pid = os.fork()
-        if not pid:
-            try:
-                signal.alarm(SECONDS)
-                attempt(number)
-            finally:
-                os._exit(0)
-        if (status := os.waitpid(pid, 0)[1]) and os.WIFSIGNALED(status):
-            found.append((number, os.WTERMSIG(status)))
+def deaths(attempt: Callable[[int], None], count: int) -> list[tuple[int, int | None]]:
+    """Return the numbers of the attempts that killed their process, or did not end, each with its exit code."""
+    found: list[tuple[int, int | None]] = []
+    context = get_context("spawn")
+    number = 0
+    while number < count:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_attempts, args=(attempt, range(number, count), sender))
+        process.start()
+        sender.close()
+        with suppress(EOFError):
+            while receiver.poll(SECONDS):
+                number = receiver.recv() + 1
+        process.kill()
+        process.join()
+        if number < count:
+            found.append((number, process.exitcode))
+            number += 1
     return found
+
+
+def _attempts(attempt: Callable[[int], None], numbers: range, ended: Connection) -> None:
+    for number in numbers:
+        attempt(number)
+        ended.send(number)

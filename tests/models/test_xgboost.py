@@ -188,8 +188,9 @@ def tree(learner: dict[str, Any]) -> dict[str, Any]:
         lambda learner: learner["learner_model_param"].update(num_feature="-1"),
         lambda learner: learner["feature_names"].pop(),
         lambda learner: learner["objective"].update(name="none"),
+        lambda learner: learner["learner_model_param"].update(num_target="1000000"),
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_damaged_trees_are_not_given_to_the_library(
     change: Callable[[dict[str, Any]], object], tmp_path: Path, golden: Golden
