@@ -51,6 +51,7 @@ VALUE_OVERRIDE = re.compile(r"(?!hydra\.)[A-Za-z_]\w*\.[^=]*=")
 """Pattern of the beginning of an override of a key in a section."""
 REQUIRED = re.compile(r"^(\w+): \?\?\?", re.MULTILINE)
 """Pattern of a key without default in an option file."""
+INTERRUPTIONS = (signal.SIGTERM, signal.SIGINT)
 FORCE_AFTER_SECONDS = 0.5
 """Seconds after a signal from which another one ends the process at once."""
 LOG_INTERVAL_SECONDS = 10.0
@@ -104,14 +105,21 @@ def exit_code(task: Callable[[], int]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     interrupt = Interrupt()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in INTERRUPTIONS:
         signal.signal(number, interrupt)
-    atexit.register(gc.freeze)  # avoids the last garbage collection, which takes 0.25 s
+    atexit.register(prepare_exit)
     try:
         return task()
     except KeyboardInterrupt:
         print("Interrupted. No partial results were written.", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+
+
+def prepare_exit() -> None:
+    """Avoid the last garbage collection, which takes 0.25 s, and signals after which the exit code would be lost."""
+    gc.freeze()
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Interrupt:

@@ -86,7 +86,7 @@ def test_a_second_signal_ends_a_run_that_cleans_up(number: int, endless: bool) -
         while endless and process.poll() is None:
             process.send_signal(number)
             time.sleep(0.01)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, errors.count("Interrupted")) == (130, 1), errors
 
 
