@@ -145,9 +145,10 @@ async def honest_client(port: int, bodies: list[bytes], end: float) -> list[floa
                     await asyncio.sleep(due - time.monotonic())
                     writer.write(next(turns))
                     head = await reader.readuntil(b"\r\n\r\n")
+                    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+                    body = await reader.readexactly(length)
                     if not head.startswith(b"HTTP/1.1 200"):
-                        sys.exit(f"an honest client received {head.decode()}")
-                    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+                        sys.exit(f"an honest client received {(head + body).decode()}")
                     latencies.append(time.monotonic() - due)
                     due += CONNECTIONS / PER_SECOND
     return latencies

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runner.domain.executions import HOUR, Status
+from runner.domain.executions import HOUR
 from runner.domain.schedules import ExecutionRecord
 from runner.results.directory import ANALYSIS
 from runner.scheduling.ledger import Ledger
@@ -19,7 +19,6 @@ from tests.cli_runner import Shapwatch
 RECORDS = 270
 """Number of records of the quickstart's traffic."""
 MONITOR_FOLDER = "monitor/breast-cancer/breast-cancer-monitor"
-UNFINISHED = [status for status in Status if not status.terminal]
 
 
 @dataclass
@@ -74,8 +73,8 @@ class TrafficHistory:
 
 
 def unfinished(ledger: Ledger) -> list[ExecutionRecord]:
-    """Return the executions that have not ended."""
-    return ledger.executions.newest(statuses=UNFINISHED, limit=10_000)
+    """Return the executions that have not ended, or whose results are being published."""
+    return [each for each in ledger.executions.newest(limit=10_000) if each.ended is None]
 
 
 def settle(ledger: Ledger, seconds: float = 60) -> list[ExecutionRecord]:

@@ -99,7 +99,7 @@ def test_standby_takes_over_and_no_window_runs_twice(history: TrafficHistory, le
         first.stop()
         wait_until(lambda: leading(ledger) == [True])
         entries = settle(ledger)
-        lines = [*first.lines(), *second.lines()]
+    lines = [*first.lines(), *second.lines()]
     assert {entry.status for entry in entries} <= DONE
     logged = Counter(line["execution"] for line in lines if "execution" in line and line["level"] == "info")
     assert logged == {entry.id: 2 for entry in entries}, "its begin and its end"

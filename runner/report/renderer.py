@@ -21,10 +21,15 @@ from runner import subprocesses
 
 CHART_SECONDS = 120.0
 """Maximum number of seconds to draw one chart, including the start of the process."""
+ATTEMPTS = 2
+"""Number of processes that try to draw a chart."""
 
 
 class Renderer:
-    """A process that draws charts; it starts with the first chart, and again after a crash."""
+    """A process that draws charts; it starts with the first chart, and again after a crash.
+
+    A chart is drawn once more after a crash, because a process may also be killed from outside.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -37,24 +42,31 @@ class Renderer:
         Raises:
             ValueError: if the specification is invalid, or the process crashes or hangs.
         """
+        line = json.dumps(specification).encode() + b"\n"
         with self._drawing:
-            process = self._process = self._process or _start()
-            watchdog = Timer(CHART_SECONDS, process.kill)
-            watchdog.start()
-            try:
-                answer = _answer(process, json.dumps(specification).encode() + b"\n")
-            except BaseException:
-                self.close()
-                raise
-            finally:
-                watchdog.cancel()
-            if answer is None:
+            for _ in range(ATTEMPTS):
+                if answer := self._draw(line):
+                    break
                 code = self.close()
+            else:
                 ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
                 raise ValueError(f"the process that draws charts {ended}; check the memory limit (ulimit -v)")
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer["svg"]
+
+    def _draw(self, line: bytes) -> dict[str, str] | None:
+        """Return the answer to a specification; None if the process has ended."""
+        process = self._process = self._process or _start()
+        watchdog = Timer(CHART_SECONDS, process.kill)
+        watchdog.start()
+        try:
+            return _answer(process, line)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            watchdog.cancel()
 
     def close(self) -> int:
         """End the process, and return its exit code; 0 if there is none."""

@@ -65,6 +65,14 @@ def test_a_crash_is_an_error(code: str, drawing: Renderer, monkeypatch: pytest.M
     assert drawing._process is None
 
 
+def test_a_killed_process_is_replaced(drawing: Renderer) -> None:
+    """The chart is drawn by a new process."""
+    drawing.svg(CHART)
+    assert (process := drawing._process)
+    process.kill()
+    assert drawing.svg(CHART).startswith("<svg")
+
+
 @pytest.mark.soak
 def test_a_memory_limit_costs_only_the_report(tmp_path: Path) -> None:
     """The JavaScript engine ends its process if it cannot reserve address space."""
