@@ -68,7 +68,8 @@ def test_a_crash_is_an_error(code: str, drawing: Renderer, monkeypatch: pytest.M
 def test_a_killed_process_is_replaced(drawing: Renderer) -> None:
     """The chart is drawn by a new process."""
     drawing.svg(CHART)
-    assert (process := drawing._process)
+    process = drawing._process
+    assert process
     process.kill()
     assert drawing.svg(CHART).startswith("<svg")
 
