@@ -17,6 +17,7 @@ from runner import cli
 from runner.errors import EndpointError, SettingsError
 from runner.models.sagemaker import SageMaker
 from runner.probes import probe_id
+from tests.cli_runner import HANG_SECONDS
 from tests.golden import Golden
 from tests.models.contract import ModelContract
 from tests.models.people import PEOPLE, linear_model
@@ -99,6 +100,11 @@ def test_request_headers_and_body() -> None:
     assert chosen["accept"] == "text/csv"
 
 
+def stall(_: ReceivedRequest) -> Reply:
+    """Send nothing."""
+    return Reply(200, "", fault="stall")
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -110,7 +116,7 @@ def test_request_headers_and_body() -> None:
         lambda _: runtime_error("ModelNotReadyException", 429),
         lambda _: runtime_error("ThrottlingException", 400),
         lambda _: Reply(200, "", fault="reset"),
-        lambda _: Reply(200, "", fault="stall"),
+        stall,
         lambda seen: SCORING(seen)._replace(fault="truncate"),
     ],
     ids=["500", "507", "408", "503", "530", "429", "throttled", "reset", "stall", "truncate"],
@@ -118,7 +124,8 @@ def test_request_headers_and_body() -> None:
 def test_retryable_errors_do_not_change_scores(fault: Callable[[ReceivedRequest], Reply]) -> None:
     """Failed calls are retried and counted; boto3 itself makes no retries."""
     with serving(runtime(lambda seen: fault(seen) if seen.number % 5 == 0 else SCORING(seen))) as served:
-        model = sagemaker(served.url, max_request_rows=30, timeout_seconds=0.5)
+        seconds = 1 if fault is stall else HANG_SECONDS
+        model = sagemaker(served.url, max_request_rows=30, timeout_seconds=seconds)
         assert model.predict(FEATURES).tobytes() == MODEL.predict(FEATURES).tobytes()
         failed = sum(seen.number % 5 == 0 for seen in served.seen)
         assert model.calls_made.retries == failed >= 2
