@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Lock, Timer
@@ -20,15 +21,15 @@ from typing import IO, Any
 from runner import subprocesses
 
 CHART_SECONDS = 120.0
-"""Maximum number of seconds to draw one chart, including the start of the process."""
-ATTEMPTS = 2
-"""Number of processes that try to draw a chart."""
+"""Maximum number of seconds to draw one chart, including the starts of processes."""
+ATTEMPTS = 3
+"""Maximum number of processes that try to draw a chart, within `CHART_SECONDS` in total."""
 
 
 class Renderer:
     """A process that draws charts; it starts with the first chart, and again after a crash.
 
-    A chart is drawn once more after a crash, because a process may also be killed from outside.
+    A chart is drawn again after a crash, because a process may also be killed from outside.
     """
 
     def __init__(self) -> None:
@@ -43,9 +44,10 @@ class Renderer:
             ValueError: if the specification is invalid, or the process crashes or hangs.
         """
         line = json.dumps(specification).encode() + b"\n"
+        end = time.monotonic() + CHART_SECONDS
         with self._drawing:
             for _ in range(ATTEMPTS):
-                if answer := self._draw(line):
+                if answer := self._draw(line, end):
                     break
                 code = self.close()
             else:
@@ -55,10 +57,10 @@ class Renderer:
             raise ValueError(answer["error"])
         return answer["svg"]
 
-    def _draw(self, line: bytes) -> dict[str, str] | None:
-        """Return the answer to a specification; None if the process has ended."""
+    def _draw(self, line: bytes, end: float) -> dict[str, str] | None:
+        """Return the answer to a specification; None if the process has ended, or is killed at a monotonic time."""
         process = self._process = self._process or _start()
-        watchdog = Timer(CHART_SECONDS, process.kill)
+        watchdog = Timer(max(0, end - time.monotonic()), process.kill)
         watchdog.start()
         try:
             return _answer(process, line)
