@@ -44,8 +44,8 @@ class Renderer:
             ValueError: if the specification is invalid, or the process crashes or hangs.
         """
         line = json.dumps(specification).encode() + b"\n"
-        end = time.monotonic() + CHART_SECONDS
         with self._drawing:
+            end = time.monotonic() + CHART_SECONDS
             for _ in range(ATTEMPTS):
                 if answer := self._draw(line, end):
                     break
