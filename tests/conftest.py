@@ -21,6 +21,7 @@ settings.load_profile("shapwatch")
 
 os.environ.setdefault(KEY_VARIABLE, "the key of the tests")  # so that no test writes a key for this user
 
+SIGNAL_HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 DEMO = Path(__file__).parents[1] / "runner" / "demo"
 
 
@@ -39,11 +40,9 @@ def untracked(items: Iterable[Item], what: str, total: int | None) -> Iterable[I
 
 
 @pytest.fixture(autouse=True)
-def signal_handlers() -> Iterator[None]:
-    """Restore the handlers that the command line installs in this process."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
+def signal_handlers() -> None:
+    """Restore the handlers that the command line has replaced in this process, also in a fixture of a module."""
+    for number, handler in SIGNAL_HANDLERS.items():
         signal.signal(number, handler)
 
 
