@@ -278,9 +278,7 @@ def outcome_of(config: DictConfig, is_stored: bool, publishes: bool = True) -> O
     from runner.errors import ShapwatchError, os_error_message
 
     try:
-        if is_stored:
-            config = compose.stored(config)
-        settings = compose.validate(config)
+        config, settings = compose.stored(config) if is_stored else (config, compose.validate(config))
         if not publishes:
             settings = settings.model_copy(update={"publish": Publish()})
         return wiring.build(settings, compose.snapshot(config), track)()

@@ -85,6 +85,11 @@ def os_error_message(error: OSError) -> str:
     return f"{error.filename or 'the disk'}: {error.strerror}; check the path, its permissions and the free disk space"
 
 
+def error_message(error: Exception) -> str:
+    """Return the message for an error; errors of the operating system get a remedy."""
+    return os_error_message(error) if isinstance(error, OSError) else str(error)
+
+
 class ShapwatchError(Exception):
     """Base class of all errors with a message for a person.
 

@@ -14,7 +14,7 @@ import pytest
 
 from runner import guard, subprocesses
 from runner.scheduling.daemon.process import Child
-from tests.processes import wait_until
+from tests.processes import is_running, wait_until
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
@@ -87,13 +87,6 @@ def running(ending: str, no_group: bool = False) -> Iterator[tuple[subprocess.Po
         process.wait()
         process.stdin.close()
         process.stdout.close()
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process exists and has not ended."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    return False
 
 
 @pytest.mark.parametrize("no_group", [False, True], ids=["control group", "process tree"])

@@ -13,14 +13,12 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -43,6 +41,7 @@ from runner.storage import (
 )
 from tests.golden import Golden
 from tests.object_store import ENVIRONMENT, Bucket, s3_server, use_endpoint
+from tests.processes import in_new_process
 
 WINDOW = Window.parse("2023-01-19T23:30")
 REFUSED = b"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>key</AWSAccessKeyId></Error>"
@@ -418,12 +417,6 @@ def peak_of_truncated_line(path: Path) -> int:
     tracemalloc.start()
     assert [len(line.data) for line in read_lines(path, "a")] == [MEBIBYTE + 1]
     return tracemalloc.get_traced_memory()[1]
-
-
-def in_new_process(function: Callable[..., int], *arguments: object) -> int:
-    """Call a function in a new process, where no thread of another test allocates memory."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def test_plain_local_file_is_not_copied(tmp_path: Path) -> None:

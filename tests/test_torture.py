@@ -69,7 +69,7 @@ class Killer:
             yield
         finally:
             for one in self.daemons:
-                kill(one.process.pid)
+                send(one.process.pid, signal.SIGKILL)
                 one.process.wait()
 
     def kill_one(self) -> str:
@@ -78,10 +78,10 @@ class Killer:
         if not any(executions) and self.random.random() < 0.95:
             return NOTHING
         if any(executions) and self.random.random() < 0.8:
-            kill(self.random.choice([process for processes in executions for process in processes]))
+            send(self.random.choice([process for processes in executions for process in processes]), signal.SIGKILL)
             return "execution"
         index = self.random.randrange(2)
-        kill(self.daemons[index].process.pid)
+        send(self.daemons[index].process.pid, signal.SIGKILL)
         self.daemons[index].process.wait()
         self.daemons[index] = self.start()
         return "busy daemon" if executions[index] else "idle daemon"
@@ -113,12 +113,6 @@ def children(processes: Sequence[int]) -> list[list[int]]:
     listed = subprocess.run(["ps", "-e", "-o", "ppid=,pid="], capture_output=True, text=True, check=True).stdout
     pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
     return [[child for parent, child in pairs if parent == process] for process in processes]
-
-
-def kill(process: int) -> None:
-    """Kill a process with SIGKILL."""
-    with suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
 
 
 def redo(ledger: Ledger, statuses: list[Status]) -> None:

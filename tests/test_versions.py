@@ -83,7 +83,7 @@ def test_the_pending_execution_runs_with_its_stored_settings(root: Path, monkeyp
     """Settings that its version did not have receive their default values; stored ones are unchanged."""
     text, execution = pending(root)
     config: Any = OmegaConf.create(text)
-    completed = compose.stored(config)
+    completed, _ = compose.stored(config)
     assert OmegaConf.to_container(config.shap) == {key: completed.shap[key] for key in config.shap}
     assert completed.engine.kind == "serial"
     config.stage.attached = False

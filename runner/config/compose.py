@@ -57,7 +57,6 @@ KINDS = {"source", "model"}
 UNSTORED = {"stage", "schedule", "publish"}
 """Groups without a default option in stored settings."""
 
-
 QUERY = r"(://[^\s'\"?]*\?)[^\s'\"]+"
 """Pattern of a URL with a query, which may contain a secret."""
 MAX_PROBLEMS = 100
@@ -214,18 +213,17 @@ def _defaults(group: str, option: object) -> dict[str, object]:
     return {key: value for key, value in defaults.items() if key != "defaults"}
 
 
-def stored(config: DictConfig) -> DictConfig:
-    """Return the stored settings of a schedule for this version of shapwatch.
+def stored(config: DictConfig) -> tuple[DictConfig, Settings]:
+    """Return the stored configuration of a schedule for this version of shapwatch, and its settings.
 
     Raises:
         OutdatedSettings: if this version does not support them.
     """
     try:
         config = completed(config)
-        validate(config)
+        return config, validate(config)
     except SettingsError as error:
         raise OutdatedSettings(error.problems) from error
-    return config
 
 
 def _default_options() -> dict[str, str]:

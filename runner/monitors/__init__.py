@@ -17,7 +17,7 @@ from runner.domain.drift import DriftResult
 from runner.domain.executions import Execution, Publication, Status, Window
 from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
-from runner.errors import ClaimLost, OccupiedTarget, ShapwatchError, os_error_message
+from runner.errors import ClaimLost, OccupiedTarget, ShapwatchError, error_message
 from runner.report.render import Report
 from runner.results import directory, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, REJECTED, REPORT
@@ -196,7 +196,7 @@ class Monitor:
             else:
                 failures = self._publish_stored(slot, recorded.status)
         except (ShapwatchError, OSError, ValueError) as error:
-            failures = [f"not published: {os_error_message(error) if isinstance(error, OSError) else error}"]
+            failures = [f"not published: {error_message(error)}"]
         lines = [message or f"{recorded.window}: {reason}", *failures] if failures else [message]
         return replace(execution, message="\n  ".join(lines))
 
@@ -260,7 +260,7 @@ class Monitor:
 
     def _fail(self, slot: ExecutionSlot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         """Write and publish a failure; it never replaces the result of an earlier execution."""
-        message = os_error_message(error) if isinstance(error, OSError) else str(error)
+        message = error_message(error)
         reason = error.reason if isinstance(error, ShapwatchError) else message
         lines = [f"Failed, {slot.window}: {message}"]
         output = str(slot.target.absolute())
@@ -274,8 +274,7 @@ class Monitor:
                 raise
             except (ShapwatchError, OSError) as failure:
                 output = ""
-                cause = os_error_message(failure) if isinstance(failure, OSError) else str(failure)
-                lines.append(f"the report could not be written: {cause}")
+                lines.append(f"the report could not be written: {error_message(failure)}")
         execution = Execution("\n  ".join(lines), False, output, Status.FAILED, failure_reason=reason)
         self._record(execution)
         failures = [] if unchanged else self._publish(slot, Status.FAILED, message, written=bool(output))

@@ -17,7 +17,7 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import Level
 from runner.domain.executions import HistoryPoint
 from runner.domain.numbers import Count
-from runner.errors import ReportError, os_error_message
+from runner.errors import ReportError, error_message
 from runner.report import charts, context, sections, tables
 from runner.report.charts import Drawing
 from runner.report.context import Page, capitalize, state
@@ -348,7 +348,7 @@ class Report:
         try:
             put(folder / INDEX, self.index(folder))
         except (ReportError, OSError) as error:
-            problem = os_error_message(error) if isinstance(error, OSError) else str(error)
+            problem = error_message(error)
             return [f"{INDEX} was not updated: {problem}"]
         return []
 

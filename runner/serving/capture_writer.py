@@ -17,7 +17,7 @@ from typing import Protocol
 
 from runner import storage
 from runner.domain.numbers import plural
-from runner.errors import StorageError, os_error_message
+from runner.errors import StorageError, error_message
 from runner.records.capture import file_name
 
 logger = logging.getLogger("shapwatch")
@@ -228,7 +228,7 @@ class CaptureWriter:
                 self._queue(buffer.first, buffer.lines, buffer.count)
                 for newer in later.values():
                     self._queue(newer.first, newer.lines, newer.count)
-            return os_error_message(error) if isinstance(error, OSError) else str(error)
+            return error_message(error)
         with self._changed:
             self._bytes -= len(buffer.lines)
             self.captured += buffer.count

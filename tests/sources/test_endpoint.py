@@ -8,8 +8,6 @@ import random
 import resource
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from runner.sources import endpoint
 from runner.sources.endpoint import CaptureFile, EndpointSource, MergedReader
 from runner.sources.source import RecordCollector
 from tests.golden import Golden
+from tests.processes import in_new_process
 from tests.sources.line_formats import CSV, JSON, LINE_FORMATS, LINES, LineFormat, mutated
 from tests.sources.reading import DATA, HOUR, body, capture_line, data_settings, read_window, write_captures
 
@@ -497,8 +496,7 @@ def test_wide_line_needs_little_memory(name: str, values: int, tmp_path: Path) -
     """One line of 2 to 30 MB needs less than 300 MiB in either reader."""
     path, fields = file_with_wide_line(tmp_path, name, values, 0)
     for min_lines in (FAST, REFERENCE):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            assert pool.submit(peak_of_reading, path, fields, min_lines).result() < 300 * 2**20
+        assert in_new_process(peak_of_reading, path, fields, min_lines) < 300 * 2**20
 
 
 def peak_of_reading(path: Path, fields: Fields, min_lines: int) -> int:

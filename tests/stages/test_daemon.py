@@ -87,6 +87,19 @@ def start(
         run.drain()
 
 
+@contextmanager
+def executing(bench: Bench) -> Iterator[tuple[DaemonRun, Stopwatch]]:
+    """Yield a leader that runs an execution of 60 s, and its stopwatch."""
+    bench.codes["watch"] = program(seconds=60)
+    bench.create()
+    stopwatch = Stopwatch()
+    with start(bench, stopwatch=stopwatch) as run:
+        bench.clock.advance(HOUR)
+        wake(run)
+        run.round()
+        yield run, stopwatch
+
+
 def wake(run: DaemonRun) -> None:
     """Let a leader check all schedules in its next round."""
     assert run.dispatcher
@@ -163,13 +176,7 @@ def test_an_unavailable_ledger_is_reported_once_and_used_again(
 
 def test_a_leader_without_ledger_for_a_lease_steps_down(bench: Bench) -> None:
     """It ends its executions, which another daemon may take over, returns them, and leads again later."""
-    bench.codes["watch"] = program(seconds=60)
-    bench.create()
-    stopwatch = Stopwatch()
-    with start(bench, stopwatch=stopwatch) as run:
-        bench.clock.advance(HOUR)
-        wake(run)
-        run.round()
+    with executing(bench) as (run, stopwatch):
         (running,) = run._supervisor.running.values()
         with locked(bench):
             stopwatch.ahead += LEASE + 1
@@ -188,13 +195,7 @@ def test_a_leader_without_ledger_for_a_lease_steps_down(bench: Bench) -> None:
 
 def test_a_short_failure_of_the_ledger_ends_no_execution(bench: Bench) -> None:
     """Within the lease the daemon tries again."""
-    bench.codes["watch"] = program(seconds=60)
-    bench.create()
-    stopwatch = Stopwatch()
-    with start(bench, stopwatch=stopwatch) as run:
-        bench.clock.advance(HOUR)
-        wake(run)
-        run.round()
+    with executing(bench) as (run, stopwatch):
         for _ in range(5):
             with locked(bench):
                 stopwatch.ahead += LEASE * 0.9
@@ -207,13 +208,7 @@ def test_a_short_failure_of_the_ledger_ends_no_execution(bench: Bench) -> None:
 
 def test_a_former_leader_supervises_its_executions(bench: Bench) -> None:
     """They have heartbeats, so that the new leader leaves them alone; a stop request is heeded."""
-    bench.codes["watch"] = program(seconds=60)
-    bench.create()
-    stopwatch = Stopwatch()
-    with start(bench, stopwatch=stopwatch) as former:
-        bench.clock.advance(HOUR)
-        wake(former)
-        former.round()
+    with executing(bench) as (former, stopwatch):
         assert bench.ledger.database.file
         bench.ledger.database.file.with_name("ledger.sqlite.leader").unlink()
         with start(bench, stopwatch=stopwatch) as leader:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread, Timer
@@ -36,7 +35,7 @@ from runner.scheduling.daemon.process import (
 from runner.scheduling.ledger import Ledger
 from tests.cli_runner import HANG_SECONDS, Shapwatch
 from tests.golden import Golden
-from tests.processes import wait_until
+from tests.processes import is_running, wait_until
 from tests.scheduling.daemon.bench import Bench
 from tests.scheduling.daemon.execution_samples import make_execution
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON
@@ -55,14 +54,6 @@ IDS = "${oc.env:SHAPWATCH_SCHEDULE}-${oc.env:SHAPWATCH_EXECUTION}"
 def start(code: str, folder: Path = Path("/")) -> Child:
     """Return a process that runs Python code; its standard error is discarded."""
     return Child(lambda _: [*PYTHON, code], str(folder), subprocesses.environment(), lambda _: None)
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process exists and is not a zombie."""
-    with suppress(ProcessLookupError, FileNotFoundError):
-        os.kill(pid, 0)
-        return ") Z" not in Path(f"/proc/{pid}/stat").read_text() if Path("/proc").exists() else True
-    return False
 
 
 def test_a_process_exit_has_output_errors_and_peak_memory(golden: Golden) -> None:
