@@ -2,7 +2,7 @@
 
     python -m benchmarks.hostile [--json] [--seconds 20] [--idle 5000]
 
-Honest clients send single records of the quickstart at a fixed rate over 16 connections. The others open idle
+Honest clients send the records of `benchmarks.serve` at a fixed rate over 16 connections. The others open idle
 connections, send heads and bodies byte by byte, do not read their responses, leave before they are answered, send
 records of a million values, documents of two million lists and invalid data, and offer upgrades. The server may open
 1,024 files. Fails if the honest clients reach less than 80 % of their rate, or if a response is not captured.
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import request
-from benchmarks.serve import DEMO, PATH
+from benchmarks.serve import PATH, TRAFFIC
 
 CONNECTIONS = 16
 PER_SECOND = 320
@@ -40,7 +40,7 @@ PAUSE_SECONDS = 0.2
 """Seconds between two requests of a hostile client."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-RECORDS = (DEMO / "traffic.jsonl").read_text().splitlines()
+RECORDS = TRAFFIC.read_text().splitlines()
 WIDE = b'{"features":[' + b"1," * 999_999 + b"1]}\n"
 LISTS = b"[" + b"[]," * 2_000_000 + b"[]]"
 VALID = RECORDS[0].encode()

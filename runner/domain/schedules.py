@@ -122,7 +122,7 @@ class ExecutionRecord:
         heartbeat: time of the owner's last heartbeat.
         lease_seconds: seconds without heartbeat after which the owner is considered dead.
         attempts: number of starts.
-        losses: number of starts after which the owner died.
+        losses: number of owners that died during the execution, or during the publication of its recorded result.
         started, ended: start and end of the last attempt.
         peak_memory: peak memory of the process in bytes.
         exit_message: message of the execution, at most 1,024 characters.

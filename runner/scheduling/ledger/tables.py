@@ -204,8 +204,11 @@ class ExecutionTable:
         return bool(self._fetch(select(executions).where(recorded, has_status([result.status]))))
 
     def record_once(self, claim: Claim, result: Execution, now: datetime) -> bool:
-        """Record the result of a running execution that remains to be published; return False if one is recorded."""
-        change = _result_values(result)
+        """Record the result of a running execution that remains to be published; return False if one is recorded.
+
+        Deaths of owners are counted again from zero, because the limit applies to the analysis and to the publication.
+        """
+        change = _result_values(result) | {"losses": 0}
         return self._change_status(claim.execution_id, RUNNING, result.status, now, change, _is_claimed(claim))
 
     def take_over(self, claim: Claim, owner: str, now: datetime, lease_seconds: float | None = None) -> Claim | None:

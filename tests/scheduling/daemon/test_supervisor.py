@@ -103,11 +103,15 @@ def test_a_publication_that_hangs_is_ended(bench: Bench, monkeypatch: pytest.Mon
 
 
 def test_a_publication_that_dies_is_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of repetitions is limited, so that the execution ends in any case."""
+    """The number of repetitions is limited, so that the execution ends in any case; deaths before do not count."""
     monkeypatch.setattr(supervisor_module, "MAX_LOSSES", 4)
     killed = "import os; os.kill(os.getpid(), 9)"
     bench.codes |= {"watch": killed, "publication": killed}
     supervisor, execution = bench.supervisor(), bench.pending()
+    for _ in range(3):
+        claim = bench.ledger.executions.claim(execution.id, "dead", NOON)
+        assert claim
+        assert bench.ledger.executions.release(claim, NOON, lost=True)
     supervisor.start(execution)
     while not wait_for_end(bench, execution, supervisor).ended:
         supervisor.reap()
