@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 run: $(VENV)/.core ; $(BIN)/python -m runner $(ARGS)
 test: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
-# Simulations, fault injection and long property runs: minutes of tests that are not part of `make test`.
+# Simulations, fault injection, clusters and commands of long pages: minutes of tests that are not part of `make test`.
 soak: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal -m soak $(ARGS)
 # Writes the expected messages, tests/golden/*.txt: read the diff.
 golden: $(VENV)/.dev ; OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal --golden $(ARGS)

@@ -29,6 +29,9 @@ EXEMPT = ("benchmarks/house.py", "tests/versions/")
 """Files and folders that are not searched: they contain the list of words, or what earlier versions wrote."""
 
 
+Nodes = dict[Path, list[ast.AST]]
+
+
 @dataclass(frozen=True)
 class Figure:
     """A count with its limit and the counted locations."""
@@ -41,10 +44,9 @@ class Figure:
 
 def figures() -> list[Figure]:
     """Return all counts of this checkout."""
-    modules = {path: ast.parse(path.read_text("utf-8")) for path in sorted((CHECKOUT / "runner").rglob("*.py"))}
-    tests = {path: ast.parse(path.read_text("utf-8")) for path in sorted((CHECKOUT / "tests").rglob("*.py"))}
+    modules, tests = _nodes("runner"), _nodes("tests")
     dialect, quoted, untyped = list(_dialect()), list(_quoted(tests)), list(_untyped(modules))
-    names = Counter(node.name for tree in modules.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    names = Counter(node.name for nodes in modules.values() for node in nodes if isinstance(node, ast.ClassDef))
     twice = sorted(name for name, count in names.items() if count > 1)
     single = sorted(module for module, importers in _importers(modules).items() if len(importers) == 1)
     longest = max(_functions(modules))
@@ -61,32 +63,38 @@ def figures() -> list[Figure]:
     ]
 
 
+def _nodes(folder: str) -> Nodes:
+    """Return the nodes of all syntax trees below a folder."""
+    paths = sorted((CHECKOUT / folder).rglob("*.py"))
+    return {path: list(ast.walk(ast.parse(path.read_text("utf-8")))) for path in paths}
+
+
 def _place(path: Path, line: int, what: str = "") -> str:
     return f"{path.relative_to(CHECKOUT)}:{line}: {what}".rstrip(": ")
 
 
-def _functions(modules: dict[Path, ast.Module]) -> Iterator[tuple[int, str]]:
-    for path, tree in modules.items():
-        for node in ast.walk(tree):
+def _functions(modules: Nodes) -> Iterator[tuple[int, str]]:
+    for path, nodes in modules.items():
+        for node in nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 lines = (node.end_lineno or 0) - (body[0].lineno if body else node.lineno) + 1
                 yield lines, _place(path, node.lineno, node.name)
 
 
-def _untyped(modules: dict[Path, ast.Module]) -> Iterator[str]:
-    for path, tree in modules.items():
-        for node in ast.walk(tree):
+def _untyped(modules: Nodes) -> Iterator[str]:
+    for path, nodes in modules.items():
+        for node in nodes:
             if isinstance(node, ast.Subscript) and ast.unparse(node) == "dict[str, Any]":
                 yield _place(path, node.lineno)
 
 
-def _importers(modules: dict[Path, ast.Module]) -> dict[str, set[str]]:
+def _importers(modules: Nodes) -> dict[str, set[str]]:
     """Return for each module the modules that import it."""
-    dotted = {".".join(path.relative_to(CHECKOUT).with_suffix("").parts): tree for path, tree in modules.items()}
+    dotted = {".".join(path.relative_to(CHECKOUT).with_suffix("").parts): nodes for path, nodes in modules.items()}
     found: dict[str, set[str]] = {name: set() for name in dotted if not name.endswith("__init__")}
-    for importer, tree in dotted.items():
-        for node in ast.walk(tree):
+    for importer, nodes in dotted.items():
+        for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.module:
                 targets = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
             elif isinstance(node, ast.Import):
@@ -107,9 +115,9 @@ def _dialect() -> Iterator[str]:
                     yield _place(path, number, match[0])
 
 
-def _quoted(tests: dict[Path, ast.Module]) -> Iterator[str]:
-    for path, tree in tests.items():
-        for node in ast.walk(tree):
+def _quoted(tests: Nodes) -> Iterator[str]:
+    for path, nodes in tests.items():
+        for node in nodes:
             if isinstance(node, ast.Assert):
                 checked: ast.AST = node.test
             elif isinstance(node, ast.keyword) and node.arg == "match":

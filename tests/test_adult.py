@@ -90,6 +90,7 @@ def test_explainers_give_exact_values(shapwatch: Shapwatch, explainer: str) -> N
     assert set(sorted(exact, key=exact.__getitem__)[-2:]) == {"Capital Gain", "Education-Num"}
 
 
+@pytest.mark.soak
 def test_batch_size_does_not_change_bytes(shapwatch: Shapwatch) -> None:
     """The analysis is byte-identical across processes and batch sizes."""
     analyses = set()

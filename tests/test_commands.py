@@ -104,6 +104,7 @@ def test_commands_of_the_quickstart_run(tmp_path: Path, golden: Golden) -> None:
     golden(outputs[0])
 
 
+@pytest.mark.soak
 def test_commands_of_the_guides_run(tmp_path: Path) -> None:
     """The guides work on the results of the quickstart, here on two of its hours."""
     for hour in ("09", "11"):
@@ -140,6 +141,7 @@ def test_commands_of_an_endpoint_run(
     assert re.fullmatch(r"answered (\d+) requests, captured \1, dropped 0\n", endpoint.output)
 
 
+@pytest.mark.soak
 def test_commands_of_sweeps_and_engines_run(tmp_path: Path) -> None:
     """Two sweeps, and executions with processes of this machine and with a Dask cluster."""
     run("python -m runner stage=replay stage.count=90 stage.start=2026-01-05T09:00:00Z", tmp_path)
@@ -154,6 +156,7 @@ def test_commands_of_sweeps_and_engines_run(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("sweep.csv"))) == 2
 
 
+@pytest.mark.soak
 def test_commands_of_a_service_run(tmp_path: Path) -> None:
     """The shell of an operator with an alias, the environment file and the folders of the service."""
     config, state = tmp_path / "etc", tmp_path / "lib"
@@ -195,6 +198,7 @@ def test_commands_of_a_backup_run(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.dump").read_bytes().startswith(b"PGDMP")
 
 
+@pytest.mark.soak
 def test_commands_of_the_notebook_run(
     tmp_path: Path, adult: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:

@@ -40,7 +40,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield cluster.address
 
 
-@pytest.fixture(params=["serial", "loky", "dask"])
+@pytest.fixture(params=["serial", "loky", pytest.param("dask", marks=pytest.mark.soak)])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine, with two workers if it has any."""
     if request.param == "dask":
@@ -96,6 +96,7 @@ def test_errors_of_workers_are_raised_unchanged(engine: Engine) -> None:
     assert vars(raised.value) == vars(local.value)
 
 
+@pytest.mark.soak
 def test_work_can_be_abandoned(engine: Engine) -> None:
     """Closing the results stops the work, and the engine accepts other work."""
     results = iter(engine.map(score_slowly, linear_model(), range(1000)))
@@ -105,6 +106,7 @@ def test_work_can_be_abandoned(engine: Engine) -> None:
     assert [result for result, _ in engine.map(score, linear_model(), range(3))] == [0, 2, 4]
 
 
+@pytest.mark.soak
 def test_two_workers_are_two_processes(scheduler: str) -> None:
     """Neither of them is this process."""
     for engine in (
@@ -116,6 +118,7 @@ def test_two_workers_are_two_processes(scheduler: str) -> None:
         assert os.getpid() not in pids
 
 
+@pytest.mark.soak
 def test_work_of_a_killed_dask_worker_is_repeated(scheduler: str) -> None:
     """Another worker repeats it."""
     results = iter(Engine(kind="dask", workers=None, address=scheduler).map(score_slowly, linear_model(), range(20)))
@@ -124,6 +127,7 @@ def test_work_of_a_killed_dask_worker_is_repeated(scheduler: str) -> None:
     assert [first, *(result for result, _ in results)] == [2.0 * item for item in range(20)]
 
 
+@pytest.mark.soak
 def test_killed_local_process_is_an_error(golden: Golden) -> None:
     """The work is not repeated; the next call has new workers."""
     engine = Engine(kind="loky", workers=2, address=None)
@@ -136,6 +140,7 @@ def test_killed_local_process_is_an_error(golden: Golden) -> None:
     assert [result for result, _ in engine.map(score, linear_model(), range(3))] == [0, 2, 4]
 
 
+@pytest.mark.soak
 def test_scheduler_without_workers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """The error says how to start workers."""
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 5)
@@ -189,6 +194,7 @@ def allocate(model: Model, item: int) -> tuple[float, int]:
     return score(model, item + 0 * len(held))
 
 
+@pytest.mark.soak
 def test_workers_that_cannot_run_the_work_are_an_error(
     scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
@@ -200,6 +206,7 @@ def test_workers_that_cannot_run_the_work_are_an_error(
         list(Engine(kind="dask", workers=None, address=scheduler).map(work, linear_model(), range(3)))
 
 
+@pytest.mark.soak
 def test_model_that_workers_cannot_read_is_an_error(scheduler: str, tmp_path: Path, golden: Golden) -> None:
     """The artifact exists only here, such as on another host than the workers."""
     model = file_model(xgboost_file(tmp_path))
@@ -232,6 +239,7 @@ def test_only_dask_has_an_address(kind: Any, address: str | None, golden: Golden
     golden(problem["msg"])
 
 
+@pytest.mark.soak
 def test_all_engines_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str) -> None:
     """Reference and analysis of a window are equal, with captures on disk and in an object store."""
     with s3_server(monkeypatch) as bucket:

@@ -40,6 +40,7 @@ def shuffled_files(captures: Path, seed: int) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.soak
 def test_disk_object_store_and_shuffled_files_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same window read from disk, from S3 and in shuffled order gives the same analysis, to the byte."""
     disk = Shapwatch(tmp_path / "disk")

@@ -76,6 +76,7 @@ def test_sigterm_drains(history: TrafficHistory, ledger: Ledger, golden: Golden)
     golden(draining)
 
 
+@pytest.mark.soak
 def test_sigterm_during_startup_stops_the_daemon(history: TrafficHistory, ledger: Ledger) -> None:
     """However early, the daemon exits with 0, 130 or by the signal, and the ledger stays intact."""
     history.schedule(ledger, "schedule.catch_up=last")

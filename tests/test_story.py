@@ -66,8 +66,9 @@ def test_served_traffic_is_captured_and_monitored(tmp_path: Path) -> None:
     assert manifest["preflight"]["parity"] == pytest.approx(0, abs=1e-15)
 
 
+@pytest.mark.soak
 def test_monitor_ignores_its_own_probes(tmp_path: Path) -> None:
-    """Three windows are explained through the endpoint that captures; only traffic counts as records."""
+    """Two windows are explained through the endpoint that captures; only traffic counts as records."""
     shapwatch = Shapwatch(tmp_path)
     counts: list[dict[str, Any]] = []
     with served(tmp_path, "quickstart", *FAST_CAPTURE) as endpoint:
@@ -75,17 +76,17 @@ def test_monitor_ignores_its_own_probes(tmp_path: Path) -> None:
         live += [*FEW_SAMPLES, "model.max_request_rows=20"]
         shapwatch("stage=baseline", *live)
         start = next_second()
-        for name in ("first", "second", "third"):
+        for name in ("first", "second"):
             shapwatch("stage=traffic", f"stage.url={endpoint.url}", "stage.count=40", "stage.rate=1000")
             end = next_second()
             time.sleep(0.5)
             shapwatch("stage=monitor", window(start, end), f"monitor.name={name}", *live, _reference(tmp_path))
             counts.append(shapwatch.read("manifest.json", f"monitor/breast-cancer/{name}"))
             start = end
-    assert [each["counts"]["records"] for each in counts] == [40, 40, 40]
-    assert [each["counts"]["events"] for each in counts] == [40, 40, 40]
+    assert [each["counts"]["records"] for each in counts] == [40, 40]
+    assert [each["counts"]["events"] for each in counts] == [40, 40]
     probes = [each["counts"]["probes"] for each in counts]
-    assert probes == [0, counts[0]["calls"]["requests"], counts[1]["calls"]["requests"]]
+    assert probes == [0, counts[0]["calls"]["requests"]]
     assert probes[1] > 40
     assert all(each["status"] == "Completed" for each in counts)
     assert counts[0]["model_changed"] is None
@@ -144,6 +145,7 @@ def test_local_endpoint_receives_literal_settings(tmp_path: Path) -> None:
     assert r"\${mean radius}" in next(tmp_path.rglob("settings.yaml")).read_text()
 
 
+@pytest.mark.soak
 def test_output_of_a_model_does_not_disturb_its_endpoint(tmp_path: Path) -> None:
     """Output of the model is passed on, and the endpoint is still recognised as ready."""
     noisy = [
@@ -260,6 +262,7 @@ def test_requests_of_boto3_are_captured_and_monitored(tmp_path: Path) -> None:
     assert shapwatch.read("manifest.json", "monitor")["counts"]["records"] == 50
 
 
+@pytest.mark.soak
 def test_failing_endpoint_fails_the_execution(tmp_path: Path) -> None:
     """The reason names the URL and the response, or that the connection was refused."""
     shapwatch = Shapwatch(tmp_path)

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.golden import MACHINE, Golden, load, located, save
+from tests.golden import MACHINE, TESTS, Golden, load, located, save
 
 WRITTEN = pytest.StashKey[dict[str, dict[str, str]]]()
 """Messages of this process, by area and name."""
 RAN = pytest.StashKey[set[tuple[str, str]]]()
 """Area and file name of each module that ran; messages of its removed tests are deleted."""
+DESELECTED = pytest.StashKey[set[tuple[str, str]]]()
+"""Area and name of each test that a marker excludes from this run; its messages remain."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start without messages."""
     config.stash[WRITTEN] = {}
-    config.stash[RAN] = set()
+    config.stash[RAN], config.stash[DESELECTED] = set(), set()
 
 
 @pytest.fixture
@@ -44,28 +46,40 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item.config.stash[RAN].add((area, item.path.name))
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Record the tests that do not run; doctests of modules have no messages."""
+    for item in items:
+        if item.path.is_relative_to(TESTS):
+            item.config.stash[DESELECTED].add(located(item))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the files, or send the messages to the main process."""
     config = session.config
     if not config.getoption("--golden"):
         return
-    ran = config.stash[RAN]
+    messages, ran, deselected = config.stash[WRITTEN], config.stash[RAN], config.stash[DESELECTED]
     if hasattr(config, "workeroutput"):
-        config.workeroutput["golden"] = config.stash[WRITTEN], sorted(ran)
+        config.workeroutput["golden"] = messages, sorted(ran), sorted(deselected)
     else:
-        _write(config.stash[WRITTEN], ran)
+        _write(messages, ran, deselected)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Collect the messages of a finished worker."""
-    texts, ran = getattr(node, "workeroutput", {}).get("golden", ({}, ()))
+    texts, ran, deselected = getattr(node, "workeroutput", {}).get("golden", ({}, (), ()))
     for area, named in texts.items():
         node.config.stash[WRITTEN].setdefault(area, {}).update(named)
-    node.config.stash[RAN].update(ran)
+    node.config.stash[RAN].update(map(tuple, ran))
+    node.config.stash[DESELECTED].update(map(tuple, deselected))
 
 
-def _write(texts: dict[str, dict[str, str]], ran: set[tuple[str, str]]) -> None:
+def _write(texts: dict[str, dict[str, str]], ran: set[tuple[str, str]], deselected: set[tuple[str, str]]) -> None:
     for area, named in texts.items():
-        unchanged = {name: text for name, text in load(area).items() if (area, name.partition("::")[0]) not in ran}
+        unchanged = {
+            name: text
+            for name, text in load(area).items()
+            if (area, name.partition("::")[0]) not in ran or (area, name.partition(" #")[0]) in deselected
+        }
         save(area, unchanged | named)

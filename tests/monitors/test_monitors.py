@@ -264,6 +264,7 @@ for number, (before, size) in enumerate([("nothing", 0), ("nothing", 3000), ("Fa
 """
 
 
+@pytest.mark.soak
 def test_full_disk_fails_the_execution(tmp_path: Path) -> None:
     """If neither result nor failure can be written, the existing files stay unchanged."""
     command = [sys.executable, "-W", "error", "-c", FULL, str(tmp_path)]

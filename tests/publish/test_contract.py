@@ -197,6 +197,7 @@ def test_command_line_selects_several_sinks(tmp_path: Path, golden: Golden) -> N
     assert 'status="CompletedWithViolations"} 1.0' in next((tmp_path / "prometheus").iterdir()).read_text()
 
 
+@pytest.mark.soak
 def test_all_sinks_publish_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """In a subprocess, where warnings are errors, there are three executions and one message about the drift."""
     with s3_server(monkeypatch) as bucket, serving(always(200, "")) as served:

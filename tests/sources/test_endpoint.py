@@ -277,16 +277,13 @@ def test_fast_reader_reads_every_line_of_a_pattern(
 
 
 @pytest.mark.parametrize("line_format", LINE_FORMATS, ids=str)
-@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
-@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize(("share", "end"), [(0.02, b"\r\n"), (0.5, b"\n"), (1.0, b"")])
 def test_readers_agree_on_damaged_lines(line_format: LineFormat, share: float, end: bytes, tmp_path: Path) -> None:
     """With any damaged lines and mixed formats, records, rejections and types are equal."""
-    similar = [each for each in LINE_FORMATS if each.format == line_format.format]
-    for seed in range(2):
-        rng = random.Random(seed)
-        lines = [(line_format if rng.random() < 0.9 else rng.choice(similar)).line(rng, i) for i in range(200)]
-        damaged = [mutated(rng, line) if rng.random() < share else line for line in lines]
-        check_readers_agree(written_file(tmp_path, damaged, end), line_format.fields)
+    similar, rng = [each for each in LINE_FORMATS if each.format == line_format.format], random.Random(1)
+    lines = [(line_format if rng.random() < 0.9 else rng.choice(similar)).line(rng, i) for i in range(200)]
+    damaged = [mutated(rng, line) if rng.random() < share else line for line in lines]
+    check_readers_agree(written_file(tmp_path, damaged, end), line_format.fields)
 
 
 @given(
