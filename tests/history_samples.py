@@ -46,6 +46,12 @@ class TrafficHistory:
         self("stage=replay", f"stage.start={self.first:%FT%TZ}", f"stage.rate={rate}")
         self("stage=baseline")
 
+    def seconds(self) -> float:
+        """Return the seconds that a new process takes for an hour, on this machine and with its present load."""
+        start = time.monotonic()
+        self.shapwatch.process("stage=monitor", f"stage.window={self.first + HOUR:%FT%H}", *self.settings)
+        return time.monotonic() - start
+
     def schedule(self, ledger: Ledger, *overrides: str) -> None:
         """Create a schedule for which every hour is due."""
         self("stage=schedule", "stage.action=create", "schedule.max_catch_up=1000", *overrides)

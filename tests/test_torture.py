@@ -23,7 +23,6 @@ from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import LedgerError
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
-from runner.scheduling.daemon.supervisor import MAX_LOSSES
 from runner.scheduling.ledger import Ledger
 from tests.history_samples import TrafficHistory, settle, unfinished
 from tests.models.servers import RunningServer, always, serving
@@ -169,7 +168,7 @@ class Chaos(Killer):
         if self.suspended and (len(self.suspended) >= MAX_SUSPENDED or self.random.random() < 0.4):
             return send(self.suspended.pop(self.random.randrange(len(self.suspended))), signal.SIGCONT)
         number = signal.SIGKILL if self.random.random() < 0.35 else signal.SIGSTOP
-        if executions and self.random.random() < 0.75:
+        if executions and self.random.random() < 0.85:
             process = self.random.choice(executions)
         else:
             process = self.random.choice(self.daemons).process.pid
@@ -246,14 +245,9 @@ def repeat(ledger: Ledger, execution: ExecutionRecord) -> bool:
         return False
 
 
-def is_given_up(execution: ExecutionRecord) -> bool:
-    """Return whether as many owners of an execution may have died as it may lose."""
-    return execution.attempts >= MAX_LOSSES
-
-
 def check_no_fault(executions: Sequence[ExecutionRecord]) -> None:
-    """Check that executions failed only if their own process was killed, or too many owners."""
-    failures = [each for each in executions if each.status is Status.FAILED and not is_given_up(each)]
+    """Check that executions failed only if their own process was killed."""
+    failures = [each for each in executions if each.status is Status.FAILED]
     assert [each.failure_reason for each in failures if "SIGKILL" not in (each.failure_reason or "")] == []
     assert {each.status for each in executions} <= DONE | {Status.FAILED}
 
@@ -270,7 +264,10 @@ def publications(collector: RunningServer) -> list[datetime]:
 
 
 def test_random_signals_and_failures_of_the_ledger_leave_no_trace(ledger_url: str, tmp_path: Path) -> None:
-    """No hour is lost, doubled or stuck, none fails without a fault of its own, and each is published."""
+    """No hour is lost, doubled or stuck, none fails without a fault of its own, and each is published.
+
+    On a slow machine, the pauses between signals are longer, so that executions can end.
+    """
     chaos_random = random.Random(500)
     with serving(always(200, "")) as collector:
         settings = (f"ledger.url={ledger_url}", f"ledger.lease_seconds={LEASE:g}", "ledger.busy_seconds=1")
@@ -279,20 +276,20 @@ def test_random_signals_and_failures_of_the_ledger_leave_no_trace(ledger_url: st
         calm = TrafficHistory(tmp_path / "calm", SIGNALLED_HOURS)
         for each in (history, calm):
             each.prepare()
+        pause = calm.seconds() / 3
         chaos, signals, since = Chaos(history, chaos_random), Counter[str](), Counter[datetime]()
 
         def check(executions: Sequence[ExecutionRecord]) -> None:
             """Check executions that have ended; each was published since it was repeated last."""
             check_no_fault(executions)
             times = publications(collector)
-            published = [each for each in executions if not is_given_up(each)]
-            assert [each for each in published if each.scheduled not in times[since[each.scheduled] :]] == []
+            assert [each for each in executions if each.scheduled not in times[since[each.scheduled] :]] == []
 
         with Ledger(ledger_url, 1) as ledger:
             history.schedule(ledger, "schedule.overlap=allow")
             with chaos.two_daemons():
                 while signals.total() < SIGNALS:
-                    time.sleep(chaos_random.uniform(0, 0.3))
+                    time.sleep(chaos_random.uniform(0, pause))
                     if (name := chaos.signal_one()) != NOTHING:
                         signals[name] += 1
                         if signals.total() % DISTURBANCE == 0:

@@ -6,6 +6,7 @@ Array letters: N records, D features, L labels (outputs).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -28,6 +29,7 @@ from runner.models.base import (
     reading,
     scores,
 )
+from runner.models.trees import check_depth, check_range
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
@@ -141,7 +143,81 @@ class Onnx(FileModel):
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         with reading(self.artifact, "an ONNX model"):
+            _check_trees(self._bytes)
             return onnxruntime.InferenceSession(self._bytes, options, providers=["CPUExecutionProvider"])
+
+
+def _check_trees(data: bytes) -> None:
+    """Check that no path in a tree returns to a node, because onnxruntime would follow it without end.
+
+    Source: the operators TreeEnsemble, TreeEnsembleClassifier and TreeEnsembleRegressor of ai.onnx.ml.
+
+    Raises:
+        ValueError: if a path does, or leads to a node that does not exist.
+    """
+    if b"TreeEnsemble" not in data:
+        return
+    with installed("onnx"):
+        import onnx
+    model = onnx.load_from_string(data)
+    for node in _nodes([model.graph, *model.functions]):
+        attributes = {each.name: each for each in node.attribute}
+        if node.op_type == "TreeEnsemble":
+            _check_ensemble(attributes)
+        elif node.op_type in {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}:
+            _check_numbered_ensemble(attributes)
+
+
+def _nodes(graphs: Iterable[Any]) -> Iterator[Any]:
+    """Yield the nodes of graphs and of the graphs in their attributes."""
+    for graph in graphs:
+        for node in graph.node:
+            yield node
+            yield from _nodes(each.g for each in node.attribute if each.HasField("g"))
+
+
+def _check_ensemble(attributes: Mapping[str, Any]) -> None:
+    """Check trees whose children are positions of nodes, or of leaves."""
+    roots, true_M, false_M, true_is_leaf_M, false_is_leaf_M = (
+        np.array(attributes[name].ints, np.int64)
+        for name in ("tree_roots", "nodes_truenodeids", "nodes_falsenodeids", "nodes_trueleafs", "nodes_falseleafs")
+    )
+    count = len(true_M)
+    leaf = count  # one number for all leaves
+    left_M, right_M = (
+        np.append(np.where(is_leaf_M != 0, leaf, child_M), 0)
+        for child_M, is_leaf_M in ((true_M, true_is_leaf_M), (false_M, false_is_leaf_M))
+    )
+    check_range("the root of a tree", roots, 0, count)
+    check_range("the child of a node", np.concatenate([left_M, right_M]), 0, count + 1)
+    check_depth(left_M, right_M, np.arange(count + 1) < count, roots)
+
+
+def _check_numbered_ensemble(attributes: Mapping[str, Any]) -> None:
+    """Check trees whose nodes have a number of the tree and a number within the tree."""
+    tree_M, number_M, true_M, false_M = (
+        attributes[name].ints for name in ("nodes_treeids", "nodes_nodeids", "nodes_truenodeids", "nodes_falsenodeids")
+    )
+    positions = {key: position for position, key in enumerate(zip(tree_M, number_M, strict=True))}
+    is_inner_M = np.array([mode != b"LEAF" for mode in attributes["nodes_modes"].strings], np.bool_)
+
+    def position(tree: int, child: int) -> int:
+        if (tree, child) not in positions:
+            raise ValueError(f"tree {tree} has no node {child}")
+        return positions[tree, child]
+
+    left_M, right_M = (
+        np.array(
+            [
+                position(tree, child) if is_inner else 0
+                for tree, child, is_inner in zip(tree_M, child_M, is_inner_M, strict=True)
+            ],
+            np.int64,
+        )
+        for child_M in (true_M, false_M)
+    )
+    roots = {tree: position for position, tree in reversed(list(enumerate(tree_M)))}
+    check_depth(left_M, right_M, is_inner_M, np.array(list(roots.values()), np.int64))
 
 
 def _strings(features: pl.DataFrame) -> NDArray[Any]:

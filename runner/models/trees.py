@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.domain.numbers import plural
+
 MAX_DEPTH = 4_096
 """Maximum depth of a tree: TreeSHAP needs memory in proportion to the square of the depth."""
 
@@ -24,13 +26,24 @@ def check_tree(left_M: NDArray[np.int64], right_M: NDArray[np.int64], is_inner_M
     check_range("the child of a node", children, 1, len(is_inner_M))
     if len(children) and np.bincount(children).max() > 1:
         raise ValueError("a node has two parents")
-    level = np.zeros(min(1, len(is_inner_M)), dtype=np.int64)
+    check_depth(left_M, right_M, is_inner_M, np.zeros(min(1, len(is_inner_M)), dtype=np.int64))
+
+
+def check_depth(
+    left_M: NDArray[np.int64], right_M: NDArray[np.int64], is_inner_M: NDArray[np.bool_], roots: NDArray[np.int64]
+) -> None:
+    """Check that each path from a root ends at a leaf; several paths may lead to a node.
+
+    Raises:
+        ValueError: if a path is too long, perhaps because it returns to a node.
+    """
+    level = roots
     for _ in range(MAX_DEPTH):
         level = level[is_inner_M[level]]
         if not len(level):
             return
-        level = np.concatenate([left_M[level], right_M[level]])
-    raise ValueError(f"a tree is deeper than {MAX_DEPTH:,} levels")
+        level = np.unique(np.concatenate([left_M[level], right_M[level]]))
+    raise ValueError(f"a tree is deeper than {MAX_DEPTH:,} levels, or a path in it returns to a node")
 
 
 def check_range(name: str, values: NDArray[Any], low: int, high: int) -> None:
@@ -65,4 +78,4 @@ def check_length(name: str, values: Any, length: int) -> None:
         ValueError: if it is another one.
     """
     if len(values) != length:
-        raise ValueError(f"{name} has {len(values):,} values, expected {length:,}")
+        raise ValueError(f"{name} has {plural(len(values), 'value')}, expected {length:,}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 import xgboost
@@ -14,10 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 from sklearn.linear_model import LogisticRegression
 
-from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
+from runner.errors import ArtifactError, ModelAnswerError, ModelInputError, ShapwatchError
 from runner.models.onnx import Onnx
 from tests.golden import Golden
 from tests.models.contract import ModelContract
+from tests.models.mutations import NUMBERS, deaths
 from tests.models.people import PEOPLE
 from tests.models.trees import FEATURES, LABELS_N, NAMES, VALUES_ND, booster, onnx_file
 
@@ -46,6 +51,79 @@ def file_model(path: Path) -> Onnx:
 CONTRACT = ModelContract(
     lambda folder, number: file_model(onnx_file(folder, 12 * number)), FEATURES, library="onnxruntime"
 )
+
+
+def ensemble_model(folder: Path, true_child: int = 1, root: int = 0) -> Onnx:
+    """Return a tree of two splits in the operator of version 5: x < 0: 1, x < 1: 2, otherwise 3."""
+    node = helper.make_node(
+        "TreeEnsemble",
+        ["x"],
+        ["score"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        tree_roots=[root],
+        nodes_modes=numpy_helper.from_array(np.array([1, 1], np.uint8)),
+        nodes_splits=numpy_helper.from_array(np.array([1, 0], np.float32)),
+        nodes_featureids=[0, 0],
+        nodes_truenodeids=[true_child, 0],
+        nodes_trueleafs=[0, 1],
+        nodes_falsenodeids=[2, 1],
+        nodes_falseleafs=[1, 1],
+        leaf_targetids=[0, 0, 0],
+        leaf_weights=numpy_helper.from_array(np.array([1, 2, 3], np.float32)),
+    )
+    graph = helper.make_graph([node], "graph", [tensor("x", FLOAT, None, 1)], [tensor("score", FLOAT, None, 1)])
+    opsets = [helper.make_opsetid("ai.onnx.ml", 5)]
+    path = folder / "model.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    return file_model(path)
+
+
+def test_trees_of_operator_version_5_are_checked(tmp_path: Path, golden: Golden) -> None:
+    """A path that returns to a node, and a root or child that does not exist, are errors."""
+    features = pl.DataFrame({"x": [-1.0, 0.5, 2.0]})
+    assert ensemble_model(tmp_path).predict(features)[:, 0].tolist() == [1, 2, 3]
+    for damage in ({"true_child": 0}, {"true_child": 5}, {"root": -1}):
+        with golden.raises(ArtifactError):
+            ensemble_model(tmp_path, **damage).predict(features)
+
+
+@pytest.mark.parametrize("child", [1, 10**6])
+def test_damaged_trees_are_not_given_to_the_library(child: int, tmp_path: Path, golden: Golden) -> None:
+    """Onnxruntime would follow a path that returns to a node without end."""
+    model = onnx.load(onnx_file(tmp_path))
+    (children,) = (each.ints for each in model.graph.node[0].attribute if each.name == "nodes_truenodeids")
+    children[next(position for position, number in enumerate(children) if number > 1)] = child
+    onnx.save(model, tmp_path / "model.onnx")
+    with golden.raises(ArtifactError):
+        file_model(tmp_path / "model.onnx").predict(FEATURES)
+
+
+def attempt(folder: Path, number: int) -> None:
+    """Predict with a model with damaged bytes, or with damaged children and features of its trees."""
+    rng = random.Random(number)
+    data = bytearray((folder / "model.onnx").read_bytes())
+    if number % 2:
+        for _ in range(rng.choice([1, 2, 5, 20])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+    else:
+        model = onnx.load_from_string(bytes(data))
+        lists = [each.ints for each in model.graph.node[0].attribute if len(each.ints)]
+        for _ in range(rng.choice([1, 2, 5])):
+            numbers = rng.choice(lists)
+            numbers[rng.randrange(len(numbers))] = rng.choice([*range(12), *NUMBERS])
+        data[:] = model.SerializeToString()
+    path = folder / f"{number}.onnx"
+    path.write_bytes(data)
+    with suppress(ShapwatchError):
+        file_model(path).predict(FEATURES)
+
+
+@pytest.mark.soak
+def test_damaged_models_do_not_crash(tmp_path: Path) -> None:
+    """Of 1,000 damaged models, none ends the process or hangs."""
+    onnx_file(tmp_path)
+    assert deaths(partial(attempt, tmp_path), 1_000) == []
 
 
 def tensor(name: str, type_: int, *shape: int | None) -> Any:
