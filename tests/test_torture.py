@@ -23,6 +23,7 @@ from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import LedgerError
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, REPORT, SETTINGS, VIOLATIONS
+from runner.scheduling.daemon.supervisor import MAX_LOSSES
 from runner.scheduling.ledger import Ledger
 from tests.history_samples import TrafficHistory, settle, unfinished
 from tests.models.servers import RunningServer, always, serving
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.soak
 KILLS = 200
 HOURS = 12
 SETTLE_SECONDS = 300.0
-SIGNALS = 250
+SIGNALS = 500
 """Number of signals for each kind of ledger."""
 SIGNALLED_HOURS = 8
 MAX_SUSPENDED = 4
@@ -42,6 +43,8 @@ DISTURBANCE = 12
 """Number of signals between two disturbances of the ledger."""
 KINDS = ("hold", "restart", "cut")
 LEASE = 2.0
+STUCK_SECONDS = 60.0
+"""Seconds after the lease of a dead owner within which each execution must have ended."""
 NOTHING = "nothing"
 DONE = {Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS}
 TERMINAL = [status for status in Status if status.terminal]
@@ -283,7 +286,8 @@ def test_random_signals_and_failures_of_the_ledger_leave_no_trace(ledger_url: st
             """Check executions that have ended; each was published since it was repeated last."""
             check_no_fault(executions)
             times = publications(collector)
-            assert [each for each in executions if each.scheduled not in times[since[each.scheduled] :]] == []
+            for each in executions:
+                assert 1 <= times[since[each.scheduled] :].count(each.scheduled) <= MAX_LOSSES, each
 
         with Ledger(ledger_url, 1) as ledger:
             history.schedule(ledger, "schedule.overlap=allow")
@@ -302,7 +306,7 @@ def test_random_signals_and_failures_of_the_ledger_leave_no_trace(ledger_url: st
                             if repeat(ledger, execution):
                                 since[execution.scheduled] = requests
                 chaos.continue_all()
-                wait_until(lambda: not unsettled(ledger), SETTLE_SECONDS)
+                wait_until(lambda: not unsettled(ledger), LEASE + STUCK_SECONDS)
                 check(ended(ledger))
                 redo(ledger, [Status.FAILED])
                 entries = settle(ledger, SETTLE_SECONDS)

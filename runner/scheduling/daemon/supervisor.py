@@ -169,7 +169,7 @@ class Supervisor:
             logger.error("%s: cannot be started: %s", execution.window, error, extra=_ids(execution))
             self._failed_starts[execution.id] += 1
             again = error.errno in TEMPORARY and self._failed_starts[execution.id] < MAX_STARTS
-            self._record(execution, RUN_AGAIN if again else Execution.failed(os_error_message(error)))
+            self._record_without_process(execution, RUN_AGAIN if again else Execution.failed(os_error_message(error)))
             return True
         del self._failed_starts[execution.id]
         running = self.running[execution.id] = RunningExecution(execution, child)
@@ -248,7 +248,7 @@ class Supervisor:
                 self._record(execution, RUN_AGAIN)
             elif execution in expired:
                 logger.warning("%s: its owner %s has died", execution.window, execution.owner, extra=_ids(execution))
-                self._record_death(execution, result_after_death(execution))
+                self._record_without_process(execution, result_after_death(execution), lost=True)
 
     def _supervise(self, running: RunningExecution) -> None:
         execution = running.execution
@@ -296,10 +296,10 @@ class Supervisor:
             result = STOPPED_ON_REQUEST  # a stop was requested meanwhile
         return self._executions.finish(execution.claim, result, now, peak_memory)
 
-    def _record_death(self, execution: ExecutionRecord, result: Execution) -> None:
-        """Record the result of an execution whose owner has died, and publish a failure."""
+    def _record_without_process(self, execution: ExecutionRecord, result: Execution, lost: bool = False) -> None:
+        """Record the result of an execution whose process did not start or is lost, and publish a failure."""
         if result.status is not Status.FAILED:
-            self._record(execution, result, lost=True)
+            self._record(execution, result, lost=lost)
         elif self._executions.record_once(execution.claim, result, self._clock()):
             self._start_publishing(_ended(execution, result))
 

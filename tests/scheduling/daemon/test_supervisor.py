@@ -181,16 +181,20 @@ def test_a_stopped_execution_keeps_a_reported_result(bench: Bench) -> None:
 
 
 def test_a_process_that_cannot_be_started_has_failed(bench: Bench) -> None:
-    """The failure reason names the missing folder."""
+    """The failure reason names the missing folder, and the failure is published."""
 
-    def launch(_: ExecutionRecord) -> Child:
+    def launch(execution: ExecutionRecord) -> Child:
+        if execution.status.terminal:
+            return bench.launch(execution)
         return Child(lambda _: ["/bin/true"], "/no/such/folder", {})
 
     supervisor, execution = bench.supervisor(launch=launch), bench.pending()
     assert supervisor.start(execution)
-    ended = bench.ledger.executions.get(execution.id)
+    ended = wait_for_end(bench, execution, supervisor)
     assert ended.status == Status.FAILED
     assert "/no/such/folder" in (ended.failure_reason or "")
+    assert [each.failure_reason for each in bench.published] == [ended.failure_reason]
+    assert ended.ended is not None
 
 
 def test_a_result_is_recorded_once_a_locked_ledger_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +217,9 @@ def test_a_result_is_recorded_once_a_locked_ledger_is_free(tmp_path: Path, monke
 def test_a_start_without_resources_is_repeated(bench: Bench, problem: int) -> None:
     """Without file descriptors or processes the execution is pending again, for at most three attempts."""
 
-    def launch(_: ExecutionRecord) -> Child:
+    def launch(execution: ExecutionRecord) -> Child:
+        if execution.status.terminal:
+            return bench.launch(execution)
         raise OSError(problem, os.strerror(problem))
 
     supervisor, execution = bench.supervisor(launch=launch), bench.pending()
@@ -221,7 +227,8 @@ def test_a_start_without_resources_is_repeated(bench: Bench, problem: int) -> No
         assert supervisor.start(bench.ledger.executions.get(execution.id))
         supervisor.reap()
         assert bench.ledger.executions.get(execution.id).attempts == attempt
-    assert bench.ledger.executions.get(execution.id).status == Status.FAILED
+    assert wait_for_end(bench, execution, supervisor).status == Status.FAILED
+    assert len(bench.published) == 1
 
 
 def test_reaping_may_be_limited_to_some_executions(bench: Bench) -> None:
