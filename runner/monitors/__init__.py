@@ -181,7 +181,9 @@ class Monitor:
                 return self._fail(slot, error, captured)
 
     def publish_recorded(self, recorded: ExecutionRecord) -> Execution:
-        """Publish a recorded result that its process could not publish, and return the result; write nothing.
+        """Publish a recorded result that its process could not publish, and return the result.
+
+        If the process died before it had written a result, write the failure first, as of any other failed execution.
 
         Raises:
             ClaimLost: if another process has taken over; nothing is published.
@@ -192,13 +194,26 @@ class Monitor:
         slot = self._slot(recorded.window, recorded.scheduled)
         try:
             if recorded.status in {Status.FAILED, Status.STOPPED}:
-                failures = self._publish(slot, Status.FAILED, reason or "", written=False, is_death=True)
+                failures = self._publish_death(slot, recorded.status, reason or "")
             else:
                 failures = self._publish_stored(slot, recorded.status)
         except (ShapwatchError, OSError, ValueError) as error:
             failures = [f"not published: {error_message(error)}"]
         lines = [message or f"{recorded.window}: {reason}", *failures] if failures else [message]
         return replace(execution, message="\n  ".join(lines))
+
+    def _publish_death(self, slot: ExecutionSlot, status: Status, reason: str) -> Sequence[str]:
+        """Publish the failure of a process that wrote no result, or was stopped after its maximum duration."""
+        written, notes = False, []
+        if status is Status.FAILED and not manifest_file.is_finished(slot.target):
+            try:
+                self._write_failure(slot, reason, reason, None)
+                written = True
+            except ClaimLost:
+                raise
+            except (ShapwatchError, OSError) as failure:
+                notes = [f"the report could not be written: {error_message(failure)}"]
+        return [*notes, *self._publish(slot, Status.FAILED, reason, written=written, is_death=True)]
 
     def _publish_stored(self, slot: ExecutionSlot, status: Status) -> Sequence[str]:
         """Publish a verdict from the documents in its directory; none if they are those of another result."""
