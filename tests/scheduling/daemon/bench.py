@@ -6,6 +6,7 @@ import itertools
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -58,6 +59,11 @@ def program(status: Status = Status.COMPLETED, seconds: float = 0, **changes: An
     """Return a program that sleeps, and reports a result."""
     line = orjson.dumps(asdict(result(status, **changes))).decode()
     return f"import sys, time; time.sleep({seconds}); print({line!r})"
+
+
+def waiting_program(released: Path) -> str:
+    """Return a program that reports a result when a file exists."""
+    return f"import os, time\nwhile not os.path.exists({str(released)!r}): time.sleep(0.01)\n{program()}"
 
 
 def stubborn_program(seconds: float = 60) -> str:

@@ -19,7 +19,7 @@ from runner.scheduling.daemon.dispatcher import Dispatcher
 from runner.scheduling.daemon.supervisor import RUN_AGAIN, Supervisor
 from tests.golden import Golden
 from tests.processes import wait_until
-from tests.scheduling.daemon.bench import Bench, declaration, program
+from tests.scheduling.daemon.bench import Bench, declaration, program, waiting_program
 from tests.scheduling.ledger.ledger_samples import NOON
 
 MINUTE = timedelta(minutes=1)
@@ -108,9 +108,10 @@ def test_changes_of_schedules_apply_in_the_next_round(bench: Bench) -> None:
         assert hours(bench) == [1, 2, 6]
 
 
-def test_the_oldest_executions_start_first(bench: Bench) -> None:
+def test_the_oldest_executions_start_first(bench: Bench, tmp_path: Path) -> None:
     """Up to the number of workers run in parallel; missed times precede current ones."""
-    bench.codes |= {"a": program(seconds=0.1), "b": program(seconds=0.1)}
+    released = tmp_path / "released"
+    bench.codes |= dict.fromkeys(("a", "b"), waiting_program(released))
     for name in ("a", "b"):
         bench.create(name)
     bench.clock.advance(4 * HOUR)
@@ -118,6 +119,7 @@ def test_the_oldest_executions_start_first(bench: Bench) -> None:
         dispatcher.round()
         assert [each.schedule for each in bench.started] == ["a", "b"]
         assert supervisor.free == 0
+        released.touch()
         run_rounds(dispatcher, supervisor)
     assert hours(bench) == [1, 1, 2, 2, 3, 3, 4, 4]
 

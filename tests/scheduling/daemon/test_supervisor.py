@@ -27,9 +27,18 @@ from runner.scheduling.daemon.supervisor import (
     result_after_timeout,
 )
 from runner.scheduling.ledger import Ledger
+from tests.cli_runner import HANG_SECONDS
 from tests.golden import Golden
 from tests.processes import wait_until
-from tests.scheduling.daemon.bench import LEASE, Bench, program, result, stubborn_program, wait_for_end
+from tests.scheduling.daemon.bench import (
+    LEASE,
+    Bench,
+    program,
+    result,
+    stubborn_program,
+    wait_for_end,
+    waiting_program,
+)
 from tests.scheduling.daemon.execution_samples import NOON, make_execution
 
 SECOND = timedelta(seconds=1)
@@ -352,25 +361,29 @@ def test_executions_are_handed_back(bench: Bench) -> None:
     assert wait_for_end(bench, ended, supervisor).status == Status.COMPLETED
 
 
-def test_the_result_of_a_former_owner_is_not_recorded(bench: Bench) -> None:
+def test_the_result_of_a_former_owner_is_not_recorded(bench: Bench, tmp_path: Path) -> None:
     """The record belongs to the new owner."""
-    bench.codes["watch"] = program(seconds=0.2)
+    released = tmp_path / "released"
+    bench.codes["watch"] = waiting_program(released)
     supervisor, execution = bench.supervisor("a"), bench.pending()
     supervisor.start(execution)
     assert bench.ledger.executions.release(Claim(execution.id, "a", 1), NOON)
     assert bench.ledger.executions.claim(execution.id, "b", NOON)
+    released.touch()
     ended = wait_for_end(bench, execution, supervisor)
     assert (ended.status, ended.owner) == (Status.IN_PROGRESS, "b")
 
 
-def test_waiting_ends_with_the_last_execution_or_the_time_limit(bench: Bench) -> None:
+def test_waiting_ends_with_the_last_execution_or_the_time_limit(bench: Bench, tmp_path: Path) -> None:
     """The return value states whether nothing is running."""
-    bench.codes["watch"] = program(seconds=0.2)
+    released = tmp_path / "released"
+    bench.codes["watch"] = waiting_program(released)
     supervisor = bench.supervisor()
     assert supervisor.wait(0)
     supervisor.start(bench.pending())
     assert not supervisor.wait(0.01)
-    assert supervisor.wait(10)
+    released.touch()
+    assert supervisor.wait(HANG_SECONDS)
 
 
 def test_an_execution_is_repeated_after_the_death_of_its_owner() -> None:
