@@ -29,7 +29,6 @@ PER_INNER_NODE = ("split_gain", "internal_value", "internal_weight", "internal_c
 """Optional keys of a tree with one number per inner node."""
 PER_LEAF = ("leaf_weight", "leaf_count")
 """Optional keys of a tree with one number per leaf, if there are several leaves."""
-REQUIRED = ("leaf_value", "threshold")
 MISSING_TYPES = 3
 """Number of ways to treat missing values; the bits of a decision above the two lowest ones select it."""
 
@@ -142,16 +141,18 @@ def _check_tree(tree: _Section, width: int) -> None:
     inner = leaves - 1
     if inner < 0:
         raise ValueError("it has no leaf")
-    for key, length in {"leaf_value": leaves, "threshold": inner, **dict.fromkeys(PER_INNER_NODE, inner)}.items():
-        tree.numbers(key, length, is_required=key in REQUIRED)
+    tree.numbers("leaf_value", leaves)
+    threshold_M = np.array(tree.numbers("threshold", inner))
+    for key in PER_INNER_NODE:
+        tree.numbers(key, inner, is_required=False)
     for key in PER_LEAF if inner else ():
         tree.numbers(key, leaves, is_required=False)
     left_M, right_M = (_node_numbers(tree.integers(key, inner), leaves) for key in ("left_child", "right_child"))
     check_tree(left_M, right_M, np.arange(len(left_M)) < inner)
     check_range("split_feature", tree.integers("split_feature", inner), 0, width)
-    types = tree.integers("decision_type", inner)
-    check_range("decision_type", types, 0, MISSING_TYPES * 4)
-    _check_categories(tree, np.asarray(tree.numbers("threshold", inner))[(types & 1) == 1])
+    type_M = tree.integers("decision_type", inner)
+    check_range("decision_type", type_M, 0, MISSING_TYPES * 4)
+    _check_categories(tree, threshold_M[(type_M & 1) == 1])
     if tree.size("is_linear", "0"):
         _check_linear(tree, leaves, width)
 

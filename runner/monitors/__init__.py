@@ -194,18 +194,20 @@ class Monitor:
         slot = self._slot(recorded.window, recorded.scheduled)
         try:
             if recorded.status in {Status.FAILED, Status.STOPPED}:
-                failures = self._publish_death(slot, recorded.status, reason or "")
+                failures = self._publish_death(slot, recorded, reason or "")
             else:
                 failures = self._publish_stored(slot, recorded.status)
+        except ClaimLost:
+            raise
         except (ShapwatchError, OSError, ValueError) as error:
             failures = [f"not published: {error_message(error)}"]
         lines = [message or f"{recorded.window}: {reason}", *failures] if failures else [message]
         return replace(execution, message="\n  ".join(lines))
 
-    def _publish_death(self, slot: ExecutionSlot, status: Status, reason: str) -> Sequence[str]:
-        """Publish the failure of a process that wrote no result, or was stopped after its maximum duration."""
-        written, notes = False, []
-        if status is Status.FAILED and not manifest_file.is_finished(slot.target):
+    def _publish_death(self, slot: ExecutionSlot, recorded: ExecutionRecord, reason: str) -> Sequence[str]:
+        """Publish a recorded failure, and write it unless its process did so, or was stopped."""
+        written, notes = bool(recorded.output), []
+        if recorded.status is Status.FAILED and not written and not manifest_file.is_finished(slot.target):
             try:
                 self._write_failure(slot, reason, reason, None)
                 written = True
