@@ -181,9 +181,7 @@ class Monitor:
                 return self._fail(slot, error, captured)
 
     def publish_recorded(self, recorded: ExecutionRecord) -> Execution:
-        """Publish a recorded result that its process could not publish, and return the result.
-
-        If the process died before it had written a result, write the failure first, as of any other failed execution.
+        """Publish a recorded result that its process could not publish, and return the result; write nothing.
 
         Raises:
             ClaimLost: if another process has taken over; nothing is published.
@@ -194,28 +192,13 @@ class Monitor:
         slot = self._slot(recorded.window, recorded.scheduled)
         try:
             if recorded.status in {Status.FAILED, Status.STOPPED}:
-                failures = self._publish_death(slot, recorded, reason or "")
+                failures = self._publish(slot, Status.FAILED, reason or "", written=False, is_death=True)
             else:
                 failures = self._publish_stored(slot, recorded.status)
-        except ClaimLost:
-            raise
         except (ShapwatchError, OSError, ValueError) as error:
             failures = [f"not published: {error_message(error)}"]
         lines = [message or f"{recorded.window}: {reason}", *failures] if failures else [message]
         return replace(execution, message="\n  ".join(lines))
-
-    def _publish_death(self, slot: ExecutionSlot, recorded: ExecutionRecord, reason: str) -> Sequence[str]:
-        """Publish a recorded failure, and write it unless its process did so, or was stopped."""
-        written, notes = bool(recorded.output), []
-        if recorded.status is Status.FAILED and not written and not manifest_file.is_finished(slot.target):
-            try:
-                self._write_failure(slot, reason, reason, None)
-                written = True
-            except ClaimLost:
-                raise
-            except (ShapwatchError, OSError) as failure:
-                notes = [f"the report could not be written: {error_message(failure)}"]
-        return [*notes, *self._publish(slot, Status.FAILED, reason, written=written, is_death=True)]
 
     def _publish_stored(self, slot: ExecutionSlot, status: Status) -> Sequence[str]:
         """Publish a verdict from the documents in its directory; none if they are those of another result."""
