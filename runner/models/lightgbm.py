@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from runner.domain.attributions import Link
 from runner.errors import ArtifactError
 from runner.models.base import CATEGORICAL, BoostedTrees, installed, reading
-from runner.models.trees import check_length, check_range, check_tree, integers
+from runner.models.trees import check_each, check_length, check_range, check_tree, integers, is_division
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ class Lightgbm(BoostedTrees):
             import lightgbm
         with reading(self.artifact, "a LightGBM model"):
             _check_complete(self._bytes)
-            _check_model(self._bytes.decode())
-            booster = lightgbm.Booster(model_str=self._bytes.decode())
+            text = self._bytes.decode()
+            _check_model(text)
+            booster = lightgbm.Booster(model_str=text)
         if booster.pandas_categorical:
             raise ArtifactError(self.artifact, CATEGORICAL)
         return booster
@@ -129,11 +130,7 @@ def _check_model(text: str) -> None:
         raise ValueError(f"num_class is {outputs}, but objective contains {objective[0]}")
     if len(trees) % outputs:
         raise ValueError(f"there are {len(trees):,} trees for {outputs:,} outputs")
-    for i, tree in enumerate(trees):
-        try:
-            _check_tree(_Section(tree), width)
-        except ValueError as error:
-            raise ValueError(f"tree {i}: {error}") from error
+    check_each(trees, lambda tree: _check_tree(_Section(tree), width))
 
 
 def _check_tree(tree: _Section, width: int) -> None:
@@ -171,7 +168,7 @@ def _check_categories(tree: _Section, thresholds: NDArray[np.float64]) -> None:
         starts = tree.integers("cat_boundaries", sets + 1)
         words = tree.integers("cat_threshold", len(tree.words("cat_threshold")))
         check_range("cat_threshold", words, 0, 2**32)
-        if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(words):
+        if not is_division(starts, len(words)):
             raise ValueError("cat_boundaries does not divide cat_threshold into sets")
     if (thresholds != np.floor(thresholds)).any():
         raise ValueError("the threshold of a split by categories is no integer")

@@ -183,9 +183,8 @@ def _check_ensemble(attributes: Mapping[str, Any]) -> None:
         for name in ("tree_roots", "nodes_truenodeids", "nodes_falsenodeids", "nodes_trueleafs", "nodes_falseleafs")
     )
     count = len(true_M)
-    leaf = count  # one number for all leaves
     left_M, right_M = (
-        np.append(np.where(is_leaf_M != 0, leaf, child_M), 0)
+        np.append(np.where(is_leaf_M != 0, count, child_M), 0)  # all leaves have the number after the nodes
         for child_M, is_leaf_M in ((true_M, true_is_leaf_M), (false_M, false_is_leaf_M))
     )
     check_range("the root of a tree", roots, 0, count)

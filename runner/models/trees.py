@@ -5,12 +5,15 @@ Array letters: M nodes of a tree.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runner.domain.numbers import plural
+
+Tree = TypeVar("Tree")
 
 MAX_DEPTH = 4_096
 """Maximum depth of a tree: TreeSHAP needs memory in proportion to the square of the depth."""
@@ -44,6 +47,24 @@ def check_depth(
             return
         level = np.unique(np.concatenate([left_M[level], right_M[level]]))
     raise ValueError(f"a tree is deeper than {MAX_DEPTH:,} levels, or a path in it returns to a node")
+
+
+def check_each(trees: Iterable[Tree], check: Callable[[Tree], None]) -> None:
+    """Check trees one after another.
+
+    Raises:
+        ValueError: the first error, with the number of its tree.
+    """
+    for i, tree in enumerate(trees):
+        try:
+            check(tree)
+        except ValueError as error:
+            raise ValueError(f"tree {i}: {error}") from error
+
+
+def is_division(starts: NDArray[np.int64], length: int) -> bool:
+    """Return whether numbers are the starts of consecutive parts of a list, and finally its length."""
+    return starts[0] == 0 and starts[-1] == length and bool((np.diff(starts) >= 0).all())
 
 
 def check_range(name: str, values: NDArray[Any], low: int, high: int) -> None:

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from runner.domain.attributions import Link
 from runner.errors import ArtifactError
 from runner.models.base import CATEGORICAL, BoostedTrees, installed, reading
-from runner.models.trees import check_length, check_range, check_tree, integers
+from runner.models.trees import check_each, check_length, check_range, check_tree, integers, is_division
 from runner.models.ubjson import parse_ubjson
 from runner.types import NO_OTHER_KEYS
 
@@ -153,15 +153,11 @@ def _check_forest(model: Mapping[str, Any], width: int, groups: int) -> None:
     check_range("tree_info", integers("tree_info", model["tree_info"], len(trees)), 0, groups)
     starts = model.get("iteration_indptr", ())
     starts = integers("iteration_indptr", starts, len(starts))
-    if len(starts) and (starts[0] != 0 or starts[-1] != len(trees) or (np.diff(starts) < 0).any()):
+    if len(starts) and not is_division(starts, len(trees)):
         raise ValueError("iteration_indptr does not divide the trees into iterations")
     if [tree["id"] for tree in trees] != list(range(len(trees))):
         raise ValueError("the trees are not numbered from 0")
-    for i, tree in enumerate(trees):
-        try:
-            _check_tree(tree, width, groups)
-        except ValueError as error:
-            raise ValueError(f"tree {i}: {error}") from error
+    check_each(trees, lambda tree: _check_tree(tree, width, groups))
 
 
 def _check_tree(tree: Mapping[str, Any], width: int, groups: int) -> None:

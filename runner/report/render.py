@@ -348,8 +348,7 @@ class Report:
         try:
             put(folder / INDEX, self.index(folder))
         except (ReportError, OSError) as error:
-            problem = error_message(error)
-            return [f"{INDEX} was not updated: {problem}"]
+            return [f"{INDEX} was not updated: {error_message(error)}"]
         return []
 
     def _formats(

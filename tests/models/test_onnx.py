@@ -32,11 +32,16 @@ CLASSES_N = np.arange(len(VALUES_ND)) % 3
 
 
 def graph_model(
-    folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: list[Any] | None = None
+    folder: Path,
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    constants: list[Any] | None = None,
+    ml_version: int = 3,
 ) -> Onnx:
-    """Return the model with a graph."""
+    """Return the model with a graph; `ml_version` is that of the operators in ai.onnx.ml."""
     graph = helper.make_graph(nodes, "graph", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", ml_version)]
     (folder / "model.onnx").write_bytes(
         helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
     )
@@ -72,11 +77,8 @@ def ensemble_model(folder: Path, true_child: int = 1, root: int = 0) -> Onnx:
         leaf_targetids=[0, 0, 0],
         leaf_weights=numpy_helper.from_array(np.array([1, 2, 3], np.float32)),
     )
-    graph = helper.make_graph([node], "graph", [tensor("x", FLOAT, None, 1)], [tensor("score", FLOAT, None, 1)])
-    opsets = [helper.make_opsetid("ai.onnx.ml", 5)]
-    path = folder / "model.onnx"
-    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
-    return file_model(path)
+    inputs, outputs = [tensor("x", FLOAT, None, 1)], [tensor("score", FLOAT, None, 1)]
+    return graph_model(folder, [node], inputs, outputs, ml_version=5)
 
 
 def test_trees_of_operator_version_5_are_checked(tmp_path: Path, golden: Golden) -> None:
