@@ -135,9 +135,9 @@ def _next_result(results: SimpleQueue[DeliveryResult], running: dict[Delivery, N
         timeout: seconds that a delivery may take.
     """
     first = next(iter(running))
-    while (left := first.deadline - monotonic()) > 0:
-        with suppress(Empty):
-            result = results.get(timeout=left)
+    with suppress(Empty):
+        while True:  # a result that waits in the queue counts, even after the deadline
+            result = results.get(timeout=max(first.deadline - monotonic(), 0))
             if result.delivery in running:
                 del running[result.delivery]
                 return result

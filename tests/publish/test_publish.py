@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
@@ -185,6 +186,19 @@ def test_thousand_sinks_are_all_tried() -> None:
     assert active[0] == 500
     assert len(problems) == MAX_PROBLEMS + 1
     assert "480 more" in problems[-1]
+
+
+def test_result_that_waits_in_the_queue_counts_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting many threads takes time; a delivery that ended meanwhile did not time out."""
+    clock, start = itertools.count(0, 100), Thread.start
+
+    def start_and_wait(thread: Thread) -> None:
+        start(thread)
+        thread.join()
+
+    monkeypatch.setattr(Thread, "start", start_and_wait)
+    monkeypatch.setattr("runner.publish.monotonic", lambda: next(clock))
+    assert publish_all([Scripted(), Scripted()], publication(), lambda _: None, timeout=1) == []
 
 
 def test_process_without_further_threads_publishes_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
