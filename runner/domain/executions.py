@@ -146,6 +146,9 @@ class Execution(Outcome):
 class ExecutionState:
     """Status of an execution that has ended, and its drift level; `NONE` after a failure or without tests.
 
+    Attributes:
+        died: whether it failed because its process died.
+
     >>> ExecutionState(Status.FAILED).has_verdict
     False
     >>> ExecutionState(Status.COMPLETED, Level.INSUFFICIENT_DATA).has_verdict
@@ -156,6 +159,7 @@ class ExecutionState:
 
     status: Status
     level: Level = Level.NONE
+    died: bool = False
 
     @property
     def has_verdict(self) -> bool:
@@ -201,13 +205,15 @@ class AlertHistory:
 
     Attributes:
         last_verdict: state of the newest execution with a verdict, None without one.
-        failing: whether an execution has failed since then.
+        failing: whether an execution has failed since then, although its process did not die.
+        died: whether the process of an execution has died since then.
         missed: histories of the recipients that messages did not reach, by name; they lack the executions of these
             messages.
     """
 
     last_verdict: ExecutionState | None = None
     failing: bool = False
+    died: bool = False
     missed: Mapping[str, AlertHistory] = field(default_factory=dict)
 
     @classmethod
@@ -234,7 +240,8 @@ class AlertHistory:
             return self
         if state.has_verdict:
             return replace(self, last_verdict=state)
-        return replace(self, failing=self.failing or state.status is Status.FAILED)
+        failed = state.status is Status.FAILED
+        return replace(self, failing=self.failing or (failed and not state.died), died=self.died or state.died)
 
 
 @dataclass(frozen=True)
@@ -254,6 +261,7 @@ class Publication:
         ndcg: nDCG by label, for labels that the reference has.
         drift: result of the statistical tests, None after a failure or without a reference sample.
         history: summary of the executions scheduled before this one.
+        died: whether the execution failed because its process died.
     """
 
     monitor: str
@@ -268,6 +276,7 @@ class Publication:
     ndcg: dict[str, float]
     drift: DriftResult | None
     history: AlertHistory
+    died: bool = False
 
     @property
     def level(self) -> Level:
@@ -277,7 +286,7 @@ class Publication:
     @property
     def state(self) -> ExecutionState:
         """Status and drift level."""
-        return ExecutionState(self.status, self.level)
+        return ExecutionState(self.status, self.level, self.died)
 
 
 METRICS = {

@@ -101,6 +101,11 @@ class Claim:
     owner: str
     attempt: int
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 that identifies the claim without the name of a machine."""
+        return hashlib.sha256(f"{self.execution_id}\0{self.owner}\0{self.attempt}".encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class ExecutionRecord:

@@ -6,7 +6,7 @@ An error becomes a Failed execution with a report.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -153,6 +153,10 @@ class Monitor:
     publish: Callable[[Publication], Sequence[str]]
     fence: Fence | None = None
 
+    @property
+    def _claim_digest(self) -> str | None:
+        return self.fence.claim.digest if self.fence else None
+
     def run(self, window: Window, scheduled: datetime | None = None) -> Execution:
         """Execute the monitor over a window, and return the result.
 
@@ -181,7 +185,10 @@ class Monitor:
                 return self._fail(slot, error, captured)
 
     def publish_recorded(self, recorded: ExecutionRecord) -> Execution:
-        """Publish a recorded result that its process could not publish, and return the result; write nothing.
+        """Publish a recorded result that its process could not publish, and return the result.
+
+        Without an output, the process died or was stopped. If it had already written its result, this result is
+        recorded instead; otherwise the failure is written.
 
         Raises:
             ClaimLost: if another process has taken over; nothing is published.
@@ -191,22 +198,51 @@ class Monitor:
         self._record(execution)
         slot = self._slot(recorded.window, recorded.scheduled)
         try:
-            if recorded.status in {Status.FAILED, Status.STOPPED}:
-                failures = self._publish(slot, Status.FAILED, reason or "", written=False, is_death=True)
-            else:
-                failures = self._publish_stored(slot, recorded.status)
+            execution, failures = self._publish_again(slot, execution)
+        except ClaimLost:
+            raise
         except (ShapwatchError, OSError, ValueError) as error:
             failures = [f"not published: {error_message(error)}"]
-        lines = [message or f"{recorded.window}: {reason}", *failures] if failures else [message]
+        lines = [execution.message or f"{recorded.window}: {reason}", *failures] if failures else [execution.message]
         return replace(execution, message="\n  ".join(lines))
 
-    def _publish_stored(self, slot: ExecutionSlot, status: Status) -> Sequence[str]:
-        """Publish a verdict from the documents in its directory; none if they are those of another result."""
+    def _publish_again(self, slot: ExecutionSlot, execution: Execution) -> tuple[Execution, Sequence[str]]:
+        """Publish a result, and return it with a message for each sink that failed."""
         with directory.opened(slot.target, [MANIFEST, ANALYSIS, DRIFT]) as files:
             contents = {name: file.read() for name, file in files.items()}
-        manifest = manifest_file.load_manifest(contents[MANIFEST]) if MANIFEST in contents else None
-        if manifest is None or manifest.comparison is None or manifest.status is not status:
+        manifest = _loaded(contents)
+        if not execution.directory and manifest and self.fence and manifest.claim == self.fence.claim.digest:
+            lines = [f"{manifest.status}, {slot.window}. {manifest.headline}: {manifest.sentence}"]
+            execution = self._written(
+                slot, manifest.status, [*lines, str(slot.target / REPORT)], manifest.failure_reason
+            )
+            self.fence.correct(execution)
+        if not execution.directory:
+            return self._publish_death(slot, execution)
+        return execution, self._publish_stored(slot, execution.status, manifest, contents)
+
+    def _publish_death(self, slot: ExecutionSlot, execution: Execution) -> tuple[Execution, Sequence[str]]:
+        """Write and publish the failure of a process that wrote no result; an earlier result stays unchanged."""
+        reason, notes = execution.failure_reason or "", list[str]()
+        if not manifest_file.is_finished(slot.target):
+            try:
+                self._write_failure(slot, reason, reason, None, died=True)
+                execution = replace(execution, directory=str(slot.target.absolute()))
+            except ClaimLost:
+                raise
+            except (ShapwatchError, OSError) as failure:
+                notes = [f"the report could not be written: {error_message(failure)}"]
+        written = bool(execution.directory)
+        return execution, [*notes, *self._publish(slot, Status.FAILED, reason, written=written, died=True)]
+
+    def _publish_stored(
+        self, slot: ExecutionSlot, status: Status, manifest: Manifest | None, contents: Mapping[str, bytes]
+    ) -> Sequence[str]:
+        """Publish a result from the documents in its directory; nothing if they are those of another result."""
+        if manifest is None or manifest.status is not status:
             return [f"not published: {slot.target} does not contain this result"]
+        if manifest.comparison is None:
+            return self._publish(slot, status, manifest.sentence, died=bool(manifest.died))
         return self._publish(
             slot,
             status,
@@ -237,7 +273,7 @@ class Monitor:
             *(f"note: {note}" for note in notes),
             str(slot.target / REPORT),
         ]
-        execution = Execution("\n  ".join(lines), status=findings.status, directory=str(slot.target.absolute()))
+        execution = self._written(slot, findings.status, lines)
         self._record(execution)
         failures = self._publish(
             slot,
@@ -248,6 +284,13 @@ class Monitor:
             drift=findings.drift.result,
         )
         return replace(execution, message="\n  ".join([*lines, *failures]))
+
+    def _written(
+        self, slot: ExecutionSlot, status: Status, lines: Sequence[str], reason: str | None = None
+    ) -> Execution:
+        """Return a result that is in its directory."""
+        message, output = "\n  ".join(lines), str(slot.target.absolute())
+        return Execution(message, reason is None, output, status, failure_reason=reason)
 
     def _record(self, execution: Execution) -> None:
         """Record a result in the ledger before it is published.
@@ -280,10 +323,14 @@ class Monitor:
         failures = [] if unchanged else self._publish(slot, Status.FAILED, message, written=bool(output))
         return replace(execution, message="\n  ".join([*lines, *failures]))
 
-    def _write_failure(self, slot: ExecutionSlot, message: str, reason: str, captured: Captured | None) -> None:
+    def _write_failure(
+        self, slot: ExecutionSlot, message: str, reason: str, captured: Captured | None, died: bool = False
+    ) -> None:
         manifest = replace(
             self._manifest(slot, Status.FAILED, "Failed", message),
             failure_reason=reason,
+            claim=None if died else self._claim_digest,
+            died=died or None,
             counts=CaptureCounts.of(captured) if captured else None,
         )
         files = _rejected(captured) if captured else {}
@@ -301,6 +348,7 @@ class Monitor:
             versions=self.writer.provenance.versions,
             command=self.writer.provenance.command(kind="monitor", **stage),
             time=ExecutionTime(self.endpoint, slot.window, slot.scheduled),
+            claim=self._claim_digest,
         )
 
     def _write(
@@ -329,16 +377,12 @@ class Monitor:
         status: Status,
         sentence: str,
         written: bool = True,
-        is_death: bool = False,
+        died: bool = False,
         attributions: GlobalAttributions | None = None,
         ndcg: dict[str, float] | None = None,
         drift: DriftResult | None = None,
     ) -> Sequence[str]:
-        """Publish the result, and return a message for each sink that failed.
-
-        The death of a process does not count as a repetition of an earlier failure, so it always sends a message.
-        """
-        history = manifest_file.alert_history(slot.target)
+        """Publish the result, and return a message for each sink that failed."""
         return self.publish(
             Publication(
                 monitor=self.name,
@@ -352,7 +396,8 @@ class Monitor:
                 attributions=attributions,
                 ndcg=ndcg or {},
                 drift=drift,
-                history=replace(history, failing=history.failing and not is_death),
+                history=manifest_file.alert_history(slot.target),
+                died=died,
             )
         )
 
@@ -363,6 +408,13 @@ def _claim(slot: ExecutionSlot) -> None:
     stored = manifest_file.stored_window(slot.target)
     if manifest_file.is_finished(slot.target) and stored not in {None, slot.window}:
         raise OccupiedTarget(slot.target, f"contains an execution over {stored}")
+
+
+def _loaded(contents: Mapping[str, bytes]) -> Manifest | None:
+    """Return the manifest among the documents of a directory, None if it is missing or damaged."""
+    with suppress(ValueError):
+        return manifest_file.load_manifest(contents[MANIFEST]) if MANIFEST in contents else None
+    return None
 
 
 def _rejected(captured: Captured) -> dict[str, IO[bytes]]:

@@ -209,10 +209,10 @@ def message(publication: Publication, min_level: Level) -> Message | None:
     """Return the message about a change since the previous executions, None without a change.
 
     An alert is a violation of the nDCG rule, or a drift level of at least `min_level`. Messages are sent for the first
-    alert, for each change of its status or level, and for the first execution without an alert. Of the failures
-    since the last verdict, only the first is sent. After failures, the next execution with a verdict always sends a
-    message: `Works again` if the previous alert is unchanged, otherwise the word for its own state. Executions with too
-    few records send nothing.
+    alert, for each change of its status or level, and for the first execution without an alert. Each death of a process
+    is sent. Of the other failures since the last verdict, only the first is sent. After failures, the next execution
+    with a verdict always sends a message: `Works again` if the previous alert is unchanged, otherwise the word for its
+    own state. Executions with too few records send nothing.
     """
     if not (headline := _headline(publication, min_level)):
         return None
@@ -227,11 +227,11 @@ def _headline(publication: Publication, min_level: Level) -> tuple[Kind, str] | 
     """Return the kind and the first word of a message, None without a change."""
     history, state = publication.history, publication.state
     if publication.status is Status.FAILED:
-        return None if history.failing else ("failure", "Failed")
+        return None if history.failing and not publication.died else ("failure", "Failed")
     if not state.has_verdict:
         return None
     current, previous = (_alert(each, min_level) for each in (state, history.last_verdict or NO_ALERT))
-    if current == previous and not history.failing:
+    if current == previous and not history.failing and not history.died:
         return None
     return ("info", "Works again") if current == previous != NO_ALERT else _word(current)
 

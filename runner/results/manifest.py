@@ -226,6 +226,8 @@ class Manifest:
         counts: numbers of records; None if none were read.
         time: endpoint, window and scheduled time; None for a baselining.
         failure_reason: reason of the failure; None unless the execution failed.
+        claim: digest of the claim in the ledger under which the execution wrote its result; None without a ledger.
+        died: True if the process of the execution died, and another one wrote this failure; otherwise None.
         explanation: origin of the attributions; None if the execution failed.
         comparison: comparison with the reference; None for a baselining and for a failed execution.
         timings: seconds per step.
@@ -242,6 +244,8 @@ class Manifest:
     counts: DatasetCounts | CaptureCounts | None = None
     time: ExecutionTime | None = None
     failure_reason: str | None = None
+    claim: str | None = None
+    died: bool | None = None
     explanation: Explanation | None = None
     comparison: Comparison | None = None
     timings: Mapping[str, float] | None = None
@@ -250,7 +254,7 @@ class Manifest:
     def state(self) -> ExecutionState:
         """The status and the alert level."""
         level = self.comparison.level if self.comparison else None
-        return ExecutionState(self.status, level or Level.NONE)
+        return ExecutionState(self.status, level or Level.NONE, bool(self.died))
 
     @property
     def history_point(self) -> HistoryPoint | None:

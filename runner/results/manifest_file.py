@@ -23,10 +23,10 @@ from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation
 
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
 """Packages whose versions are stored with each result."""
-STAGES = {"baseline", "monitor"}
+STAGES = ("baseline", "monitor")
 """Stages that write a manifest."""
 HEAD_KEYS = ("stage", "status", "headline", "sentence", "monitor", "versions")
-TIME_KEYS = ("endpoint", "window", "scheduled", "command")
+TIME_KEYS = ("endpoint", "window", "scheduled", "claim", "command")
 KEYS = (
     *(*HEAD_KEYS, *TIME_KEYS),
     *("level", "level_alone", "effects", "counts", "verdict", "material"),
@@ -34,7 +34,7 @@ KEYS = (
     *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "timings"),
 )
 """Keys of a manifest, in the order of the file."""
-FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "notes", "counts", "timings")
+FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "died", "notes", "counts", "timings")
 """Keys of the manifest of a failed execution, in the order of the file."""
 SECTIONS = {"time", "explanation", "comparison"}
 """Fields of `Manifest` whose own fields are at the top level of the file."""

@@ -25,7 +25,7 @@ from runner.errors import ClaimLost, os_error_message
 from runner.monitors.attributions import NO_STORED_RECORDS
 from runner.publish import metrics
 from runner.results import directory
-from runner.results.directory import ANALYSIS, MANIFEST
+from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger.fence import Fence
 from tests.builders import WINDOW, changed, event, manifest, monitor, write
@@ -523,13 +523,15 @@ def test_verdict_is_published_again_from_its_documents(tmp_path: Path, fence: Fe
     assert replace(first, attributions=None) == replace(second, attributions=None)
 
 
+@pytest.mark.parametrize("earlier", [[], [[7, 2, 1]]])
 @pytest.mark.parametrize("result", [Execution.failed("ended by SIGKILL"), Execution.stopped("ended by SIGKILL")])
 def test_failure_of_a_process_is_published_only_under_its_claim(
-    result: Execution, tmp_path: Path, fence: Fence
+    result: Execution, earlier: list[list[int]], tmp_path: Path, fence: Fence
 ) -> None:
     """It failed, or was stopped after its maximum duration; sinks receive a failure in both cases.
 
-    Nothing is written. An earlier failure does not suppress the message, and problems of sinks are returned.
+    An earlier failure does not suppress the message, and problems of sinks are returned. The failure is written, so
+    that the next execution can report that the monitor works again. An earlier result is unchanged.
     """
     published = list[Publication]()
 
@@ -537,8 +539,9 @@ def test_failure_of_a_process_is_published_only_under_its_claim(
         published.append(publication)
         return ["not published to x"]
 
-    monitor(tmp_path, [], publish=lambda _: []).run(Window.parse("2026-01-05T08"))
-    before = sorted((tmp_path / "monitor").rglob("*"))
+    for rows, window in (([], Window.parse("2026-01-05T08")), (earlier, WINDOW)):
+        monitor(tmp_path, rows, publish=lambda _: []).run(window)
+    before = manifest(tmp_path)
     failing = monitor(tmp_path, [[7, 2, 1]], publish=publish, fence=replace(fence, is_recorded=True))
     with pytest.raises(ClaimLost):
         failing.publish_recorded(recorded(fence))
@@ -547,10 +550,42 @@ def test_failure_of_a_process_is_published_only_under_its_claim(
     execution = failing.publish_recorded(recorded(fence))
     assert (execution.status, execution.message.splitlines()[1:]) == (result.status, ["  not published to x"])
     (publication,) = published
-    assert (publication.status, publication.sentence, publication.directory) == (
-        Status.FAILED,
-        "ended by SIGKILL",
-        None,
-    )
-    assert not publication.history.failing
-    assert sorted((tmp_path / "monitor").rglob("*")) == before
+    target = execution_directory(tmp_path / "monitor", publication.endpoint, publication.monitor, WINDOW.scheduled)
+    assert (publication.status, publication.sentence, publication.died) == (Status.FAILED, "ended by SIGKILL", True)
+    assert (publication.directory, execution.directory) == ((None, "") if earlier else (target, str(target)))
+    written = manifest(tmp_path)
+    assert written == before if earlier else (written["failure_reason"], written["died"]) == ("ended by SIGKILL", True)
+    published.clear()
+    monitor(tmp_path, [], publish=publish).run(Window(WINDOW.end, WINDOW.end + HOUR))
+    assert published[0].history.died is not bool(earlier)
+
+
+@pytest.mark.parametrize("rows", [[[7, 2, 1]], []])
+@pytest.mark.parametrize("death", [Execution.failed("ended by SIGKILL"), Execution.stopped("too long")])
+def test_result_of_a_process_that_died_after_it_wrote_it_is_recorded(
+    death: Execution, rows: list[list[int]], tmp_path: Path, fence: Fence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died before it recorded the result in the ledger; the result is published like any other."""
+    published = list[Publication]()
+
+    def publish(publication: Publication) -> list[str]:
+        published.append(publication)
+        return []
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    dying = monitor(tmp_path, rows, publish=publish, fence=fence)
+    with monkeypatch.context() as patch:
+        patch.setattr(Fence, "record", die)
+        with pytest.raises(KeyboardInterrupt):
+            dying.run(WINDOW)
+    before = manifest(tmp_path)
+    assert fence.ledger.executions.record_once(fence.claim, death, NOON)
+    again = monitor(tmp_path, rows, publish=publish, fence=replace(fence, is_recorded=True))
+    execution = again.publish_recorded(recorded(fence))
+    entry = fence.ledger.executions.get(fence.claim.execution_id)
+    assert execution.status == entry.status == before["status"]
+    assert (entry.output, entry.failure_reason) == (execution.directory, before.get("failure_reason"))
+    assert [(each.status, each.died) for each in published] == [(execution.status, False)]
+    assert manifest(tmp_path) == before

@@ -36,6 +36,7 @@ URLS = "SHAPWATCH_NOTIFY_URLS"
 SINK = Notify(urls_env=(URLS,), min_level=Level.WARNING)
 COMPLETED, VIOLATED, FAILED = Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED
 FAILURE = State(FAILED)
+DEATH = State(FAILED, died=True)
 GOOD = State(COMPLETED)
 FEW = State(COMPLETED, Level.INSUFFICIENT_DATA)
 FINISHED = st.builds(State, st.sampled_from([COMPLETED, VIOLATED]), st.sampled_from(Level))
@@ -67,7 +68,8 @@ def headlines(*states: State, min_level: Level = Level.WARNING) -> list[str | No
     words: list[str | None] = []
     for i, state in enumerate(states):
         history = AlertHistory.from_executions((each, ()) for each in states[:i][::-1])
-        sent = message(publication(state.level, status=state.status, history=history), min_level)
+        execution = publication(state.level, status=state.status, history=history, died=state.died)
+        sent = message(execution, min_level)
         words.append(sent.title.partition(":")[0] if sent else None)
     return words
 
@@ -159,6 +161,15 @@ def test_too_few_records_do_not_end_a_failure() -> None:
     )
     assert headlines(good, failed, few, failed, few, good) == [None, "Failed", None, None, None, "Recovered"]
     assert headlines(bad, failed, few, failed, few, bad) == ["Violation", "Failed", None, None, None, "Works again"]
+
+
+def test_each_death_and_the_next_failure_are_sent_and_recovery_is_sent_once() -> None:
+    """A death does not count as a repetition of a failure, nor a failure as one of a death."""
+    assert headlines(GOOD, DEATH, DEATH, FAILURE, FAILURE, DEATH, FAILURE, FEW, GOOD, GOOD) == [
+        *(None, "Failed", "Failed", "Failed", None, "Failed", None, None, "Recovered", None)
+    ]
+    alert = State(VIOLATED)
+    assert headlines(alert, DEATH, alert, alert) == ["Violation", "Failed", "Works again", None]
 
 
 def alert_states(states: Sequence[State]) -> Iterator[tuple[bool, bool]]:

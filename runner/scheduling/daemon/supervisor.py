@@ -354,8 +354,8 @@ class Supervisor:
         if end.result is None:
             logger.warning("%s: its result was not published: %s", execution.window, end.reason, extra=_ids(execution))
         if end.result or hangs:
-            message = end.result.message if end.result else ""
-            self._executions.settle(execution.claim, message, self._clock(), peak_memory)
+            message, output = (end.result.message, end.result.directory) if end.result else ("", "")
+            self._executions.settle(execution.claim, message, self._clock(), peak_memory, output)
 
     def _settle(self, execution: ExecutionRecord, end: ProcessExit) -> bool:
         """Record the end of a process that recorded its result itself; return whether the claim was still valid.

@@ -8,6 +8,7 @@ the same change, one succeeds. The allowed changes are:
        |           '-> Pending, if its owner releases it, or has died
        '-> Stopped, if it is skipped
     Completed | CompletedWithViolations | Failed | Stopped -> Pending, if it is reset
+    Failed | Stopped -> another terminal status, if the process had written its result before it died
 
 A start of an execution is a claim: its owner and the number of the start. A change by an owner needs the latest claim.
 So a process that was suspended and overtaken changes nothing when it continues. The process of an execution records its

@@ -76,6 +76,15 @@ class Fence:
         elif not self._answer(lambda: self.ledger.executions.record(self.claim, result, self.clock())):
             raise ClaimLost(self.claim.execution_id)
 
+    def correct(self, result: Execution) -> None:
+        """Record the result that a process had written before it died, in place of its death.
+
+        Raises:
+            ClaimLost: if another process has claimed the execution.
+        """
+        if not self._answer(lambda: self.ledger.executions.correct(self.claim, result, self.clock())):
+            raise ClaimLost(self.claim.execution_id)
+
     def recorded(self) -> ExecutionRecord:
         """Return the recorded execution; wait while the ledger does not answer."""
         return self._answer(lambda: self.ledger.executions.get(self.claim.execution_id))

@@ -211,6 +211,16 @@ class ExecutionTable:
         change = _result_values(result) | {"losses": 0}
         return self._change_status(claim.execution_id, RUNNING, result.status, now, change, _is_claimed(claim))
 
+    def correct(self, claim: Claim, result: Execution, now: datetime) -> bool:
+        """Replace a recorded death by the result that the process had written; return whether the claim was valid.
+
+        Repeating it has no effect, because the answer to the first attempt may have been lost.
+        """
+        conditions = (_is_claimed(claim), UNPUBLISHED)
+        return self._change_status(
+            claim.execution_id, TERMINAL, result.status, now, _result_values(result), *conditions
+        )
+
     def take_over(self, claim: Claim, owner: str, now: datetime, lease_seconds: float | None = None) -> Claim | None:
         """Assign an execution whose result remains to be published to another owner, because its owner has died.
 
@@ -225,7 +235,9 @@ class ExecutionTable:
             row = connection.execute(change).first()
         return Claim(claim.execution_id, owner, row.attempts) if row else None
 
-    def settle(self, claim: Claim, message: str, now: datetime, peak_memory: int | None = None) -> bool:
+    def settle(
+        self, claim: Claim, message: str, now: datetime, peak_memory: int | None = None, output: str = ""
+    ) -> bool:
         """Record the end of the process of an execution whose result is recorded.
 
         Args:
@@ -233,10 +245,13 @@ class ExecutionTable:
             message: message of the execution, with the problems of sinks; empty to leave it unchanged.
             now: current time.
             peak_memory: peak memory of its process in bytes.
+            output: directory of the result; empty to leave it unchanged.
         """
         values: dict[str, object] = {"ended": now, "modified": now, "peak_memory": peak_memory}
         if message:
             values["exit_message"] = text(message)
+        if output:
+            values["output"] = storable(output)
         recorded = (executions.c.id == claim.execution_id) & _is_claimed(claim) & UNPUBLISHED
         with self._database.writing() as connection:
             change = update(executions).where(recorded).values(values).returning(executions.c.id)
