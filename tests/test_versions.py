@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from omegaconf import OmegaConf
 from runner import cli
 from runner.config import compose
 from runner.domain.executions import HOUR, Status, utc
-from runner.domain.schedules import ExecutionRecord
+from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import OutdatedSettings, SettingsError
 from runner.results.manifest_file import newest_executions, read_manifest
 from runner.scheduling.ledger import Ledger
@@ -28,6 +29,7 @@ from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.golden import Golden
 from tests.history_samples import settle
 from tests.processes import daemon
+from tests.scheduling.daemon.execution_samples import make_execution
 
 VERSIONS = CHECKOUT / "tests" / "versions"
 COMMITS = sorted(folder.name for folder in VERSIONS.iterdir() if folder.is_dir())
@@ -54,6 +56,11 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def moved(text: str, folder: Path) -> str:
     """Return a string with the paths of this checkout and of a temporary folder."""
     return text.replace("/opt/shapwatch/", f"{CHECKOUT}/").replace("/srv/shapwatch", str(folder))
+
+
+def as_config(text: str) -> Any:
+    """Return the configuration in a YAML document."""
+    return OmegaConf.create(text)
 
 
 def opened(root: Path) -> Ledger:
@@ -111,6 +118,35 @@ def test_the_settings_of_a_result_are_completed(root: Path) -> None:
     config: Any = OmegaConf.load(path)
     assert "engine" not in config
     assert compose.validate(compose.completed(config)).engine.kind == "serial"
+
+
+@pytest.mark.parametrize("change", ["nosuch: {a: 1}", "model: {kind: nosuch}", "data: 1"])
+def test_outdated_settings_are_published_with_the_stored_sinks(root: Path, change: str) -> None:
+    """The process that publishes the failure needs no other settings, and has default values for them."""
+    with opened(root) as ledger:
+        (execution,) = ledger.executions.startable(NOW, 1, 10)
+        snapshot = ledger.snapshot(execution.snapshot)
+    changed = OmegaConf.merge(
+        as_config(snapshot.settings), as_config(change), {"publish": {"notify": {"urls_env": ["OTHER"]}}}
+    )
+    outdated = replace(snapshot, settings=OmegaConf.to_yaml(changed))
+    with pytest.raises(OutdatedSettings):
+        compose.stored(as_config(compose.execution_settings(outdated, execution)))
+    failed = replace(execution, status=Status.FAILED)
+    config = as_config(compose.execution_settings(outdated, failed))
+    _, settings = compose.stored(config)
+    assert settings.publish.notify
+    assert settings.publish.notify.urls_env == ("OTHER",)
+    assert (settings.monitor.name, config.paths.root) == (execution.schedule, as_config(snapshot.settings).paths.root)
+
+
+@pytest.mark.parametrize("settings", ["{", "[1]", "a: ${"])
+def test_damaged_settings_fail_their_execution(settings: str, golden: Golden) -> None:
+    """The daemon continues."""
+    with golden.raises(OutdatedSettings):
+        compose.execution_settings(Snapshot(settings, "/"), make_execution())
+    with pytest.raises(OutdatedSettings):
+        compose.results_retention(Snapshot(settings, "/"))
 
 
 @pytest.mark.parametrize("change", ["engine=3", "model.kind=[]", "model.kind=../../x", "publish=x", "publish.x={}"])

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from runner import resource
 from runner.config.settings import Settings
@@ -56,6 +57,8 @@ KINDS = {"source", "model"}
 """Groups whose options have different settings; the key `kind` names the option."""
 UNSTORED = {"stage", "schedule", "publish"}
 """Groups without a default option in stored settings."""
+PUBLISHING = ("version", "stage", "schedule", "paths", "monitor", "publish")
+"""Parts of stored settings that are needed to publish a recorded result."""
 
 QUERY = r"(://[^\s'\"?]*\?)[^\s'\"]+"
 """Pattern of a URL with a query, which may contain a secret."""
@@ -321,19 +324,59 @@ def _without_stage(snapshot: str) -> str:
 
 
 def execution_settings(snapshot: Snapshot, execution: ExecutionRecord) -> str:
-    """Return the configuration of a process that runs an execution."""
+    """Return the configuration of a process that runs an execution, or publishes its recorded result.
+
+    If this version does not support the settings, the process that publishes this failure has the default values of
+    all settings that the publication does not need.
+
+    Raises:
+        OutdatedSettings: if the snapshot cannot be read.
+    """
     stage = {
         "window": f"{execution.window.start.isoformat()}/{execution.window.end.isoformat()}",
         "scheduled": execution.scheduled.isoformat(),
         "attached": True,
     }
-    config = {"stage": OmegaConf.merge(_option("stage/monitor"), stage)}
-    return OmegaConf.to_yaml(OmegaConf.merge(OmegaConf.create(snapshot.settings), config))
+    settings = _settings(snapshot)
+    settings["stage"] = OmegaConf.merge(_option("stage/monitor"), stage)
+    if execution.status.terminal and not _is_supported(settings):
+        defaults = {group: _defaults(group, name) for group, name in _default_options().items()}
+        settings = OmegaConf.create(defaults | {group: settings[group] for group in PUBLISHING if group in settings})
+        for key in OmegaConf.missing_keys(settings):
+            OmegaConf.update(settings, key, "unused")
+    return OmegaConf.to_yaml(settings)
+
+
+def _settings(snapshot: Snapshot) -> DictConfig:
+    """Return the settings of a snapshot.
+
+    Raises:
+        OutdatedSettings: if they cannot be read.
+    """
+    try:
+        config = OmegaConf.create(snapshot.settings)
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise OutdatedSettings([f"they cannot be read ({type(error).__name__}: {snippet(error)})"]) from error
+    if not isinstance(config, DictConfig):
+        raise OutdatedSettings([f"expected a mapping (got {snippet(config)})"])
+    return config
+
+
+def _is_supported(config: DictConfig) -> bool:
+    try:
+        stored(config)
+    except OutdatedSettings:
+        return False
+    return True
 
 
 def results_retention(snapshot: Snapshot) -> timedelta | None:
-    """Return the time after which results of a schedule are removed; None if they are never removed."""
-    text = OmegaConf.select(OmegaConf.create(snapshot.settings), "monitor.keep")
+    """Return the time after which results of a schedule are removed; None if they are never removed.
+
+    Raises:
+        OutdatedSettings: if the snapshot cannot be read.
+    """
+    text = OmegaConf.select(_settings(snapshot), "monitor.keep")
     return parse_duration(text) if text else None
 
 

@@ -23,7 +23,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from runner.domain.executions import Outcome
 from runner.domain.numbers import Finite, Integer, plural
 from runner.domain.schedules import ExecutionRecord, Snapshot
-from runner.errors import LedgerError, MissingSnapshot, ShapwatchError, os_error_message
+from runner.errors import LedgerError, MissingSnapshot, SettingsError, ShapwatchError, os_error_message
 from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.process import Signals
@@ -281,7 +281,7 @@ class DaemonRun:
     def _retention(self, digest: str) -> timedelta | None:
         try:
             return self._daemon.keep_results(self._ledger.snapshot(digest))
-        except MissingSnapshot:
+        except (MissingSnapshot, SettingsError):
             return None
 
     def _remove(self, execution: ExecutionRecord) -> None:

@@ -140,7 +140,9 @@ def test_manifest_of_an_earlier_version_is_read() -> None:
     assert (manifest.comparison.material, manifest.timings) == (None, None)
 
 
-@pytest.mark.parametrize("data", [b"[]", b"null", b"{}", b'{"stage": "other"}', b'[{"prefix": "s3://bucket/"}]'])
+@pytest.mark.parametrize(
+    "data", [b"[]", b"null", b"{}", b'{"stage": "other"}', b'{"stage": []}', b'[{"prefix": "s3://bucket/"}]']
+)
 def test_other_document_is_no_manifest(data: bytes) -> None:
     """A JSON document of another program is ignored."""
     assert load_manifest(data) is None

@@ -107,7 +107,7 @@ class Child:
     def __init__(
         self,
         command: Callable[[str], Sequence[str]],
-        folder: str,
+        folder: str | None,
         environment: Mapping[str, str],
         relay: Callable[[str], object] = sys.stderr.write,
     ) -> None:
@@ -115,7 +115,7 @@ class Child:
 
         Args:
             command: function that returns the command for a temporary folder. The folder is removed after the process.
-            folder: working folder.
+            folder: working folder; None for the temporary folder.
             environment: environment variables.
             relay: function that receives each line of standard error.
 
@@ -140,10 +140,12 @@ class Child:
         for thread in (*self._relays, Thread(target=self._await_end, daemon=True)):
             thread.start()
 
-    def _start(self, command: Sequence[str], folder: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Sequence[str], folder: str | None, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603  our own program
             command,
-            cwd=folder,
+            cwd=folder or self._scratch.name,
             env={**environment, "TMPDIR": self._scratch.name},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -216,7 +218,9 @@ class Child:
 
 
 def launch(ledger: Ledger, configure: Callable[[Snapshot, ExecutionRecord], str], execution: ExecutionRecord) -> Child:
-    """Start the process of an execution.
+    """Start the process of an execution, or of the publication of its recorded result.
+
+    A publication also starts without the folder of the settings, whose absence may be the failure to publish.
 
     Args:
         ledger: ledger with the snapshot.
@@ -226,6 +230,7 @@ def launch(ledger: Ledger, configure: Callable[[Snapshot, ExecutionRecord], str]
     Raises:
         OSError: if the process cannot be started, for example because the folder of its settings is missing.
         LedgerError: if the snapshot cannot be read.
+        SettingsError: if the snapshot is damaged.
     """
     from runner.scheduling.ledger.fence import Fence
 
@@ -233,9 +238,10 @@ def launch(ledger: Ledger, configure: Callable[[Snapshot, ExecutionRecord], str]
     settings = configure(snapshot, execution)
     ids = {VARIABLES["execution"]: str(execution.id), VARIABLES["schedule"]: execution.schedule}
     ids[FENCE] = Fence(ledger, execution.claim, is_recorded=execution.status.terminal).dump()
+    is_usable = not execution.status.terminal or Path(snapshot.folder).is_dir()
     return Child(
         lambda scratch: subprocesses.command(scratch, settings),
-        snapshot.folder,
+        snapshot.folder if is_usable else None,
         {**subprocesses.environment(), **ids},
     )
 

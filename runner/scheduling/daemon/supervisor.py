@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord
-from runner.errors import LedgerError, ShapwatchError, os_error_message
+from runner.errors import LedgerError, SettingsError, ShapwatchError, error_message
 from runner.scheduling.daemon.process import Child, ProcessExit
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ class Supervisor:
 
         Args:
             executions: table of the executions.
-            launch: function that starts the process of an execution, or raises OSError or ShapwatchError.
+            launch: function that starts the process of an execution, or raises OSError or ShapwatchError. After OSError
+                and SettingsError the execution has failed.
             owner: unique name under which executions are claimed.
             workers: maximum number of parallel executions.
             grace_seconds: seconds that a process may take to exit after SIGTERM before it is killed.
@@ -165,11 +166,12 @@ class Supervisor:
         logger.info("%s: starting attempt %d", execution.window, claim.attempt, extra=_ids(execution))
         try:
             child = self._launch(execution)
-        except OSError as error:
+        except (OSError, SettingsError) as error:
             logger.error("%s: cannot be started: %s", execution.window, error, extra=_ids(execution))
             self._failed_starts[execution.id] += 1
-            again = error.errno in TEMPORARY and self._failed_starts[execution.id] < MAX_STARTS
-            self._record_without_process(execution, RUN_AGAIN if again else Execution.failed(os_error_message(error)))
+            temporary = isinstance(error, OSError) and error.errno in TEMPORARY
+            again = temporary and self._failed_starts[execution.id] < MAX_STARTS
+            self._record_without_process(execution, RUN_AGAIN if again else Execution.failed(error_message(error)))
             return True
         del self._failed_starts[execution.id]
         running = self.running[execution.id] = RunningExecution(execution, child)

@@ -16,10 +16,10 @@ from threading import Lock
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from runner.errors import LedgerError, os_error_message
+from runner.errors import LedgerError, os_error_message, snippet
 from runner.scheduling.ledger.schema import are_current, create_tables
 
 CONNECTIONS = 8
@@ -139,6 +139,9 @@ class Database:
             if getattr(error.orig, "sqlstate", None) == READ_ONLY and self._engine:
                 self._engine.dispose()  # the server may be a former primary: the next access connects again
             raise LedgerError(self.name, self._problem(error.orig)) from error
+        except (InvalidRequestError, TypeError, ValueError) as error:  # from the conversion of rows
+            problem = f"it contains an invalid value ({type(error).__name__}: {snippet(error)})"
+            raise LedgerError(self.name, f"{problem}; restore a backup, or choose another ledger") from error
         except OSError as error:
             raise LedgerError(self.name, os_error_message(error)) from error
 

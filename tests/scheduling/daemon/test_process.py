@@ -23,6 +23,7 @@ from runner.domain.executions import Execution, Status
 from runner.domain.schedules import ExecutionRecord, Snapshot
 from runner.errors import LedgerError
 from runner.scheduling.daemon.process import (
+    INVALID,
     MAX_OUTPUT_BYTES,
     Child,
     ProcessExit,
@@ -315,6 +316,15 @@ def test_a_missing_working_folder_is_an_os_error(bench: Bench, tmp_path: Path) -
     with pytest.raises(FileNotFoundError) as caught:
         launch(bench.ledger, lambda snapshot, _: snapshot.settings, pending)
     assert caught.value.filename == missing
+
+
+def test_a_publication_needs_no_working_folder(bench: Bench, tmp_path: Path) -> None:
+    """Otherwise nobody would receive the failure of an execution whose folder is missing."""
+    pending = bench.pending(snapshot=Snapshot("nonsense: 1\n", str(tmp_path / "missing")))
+    child = launch(bench.ledger, lambda snapshot, _: snapshot.settings, replace(pending, status=Status.FAILED))
+    end = child.wait()
+    assert end
+    assert (end.code, "nonsense" in end.errors) == (INVALID, True)
 
 
 def test_a_missing_snapshot_is_a_ledger_error(bench: Bench, golden: Golden) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from runner.domain.executions import Status
 from runner.domain.schedules import Claim, ExecutionRecord
+from runner.errors import OutdatedSettings
 from runner.scheduling.daemon import supervisor as supervisor_module
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.supervisor import (
@@ -189,12 +190,15 @@ def test_a_stopped_execution_keeps_a_reported_result(bench: Bench) -> None:
     assert bench.published == []
 
 
-def test_a_process_that_cannot_be_started_has_failed(bench: Bench) -> None:
-    """The failure reason names the missing folder, and the failure is published."""
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_process_that_cannot_be_started_has_failed(bench: Bench, is_damaged: bool) -> None:
+    """The failure reason names the missing folder or the damage of the settings, and the failure is published."""
 
     def launch(execution: ExecutionRecord) -> Child:
         if execution.status.terminal:
             return bench.launch(execution)
+        if is_damaged:
+            raise OutdatedSettings(["/no/such/folder"])
         return Child(lambda _: ["/bin/true"], "/no/such/folder", {})
 
     supervisor, execution = bench.supervisor(launch=launch), bench.pending()

@@ -76,6 +76,26 @@ def test_the_driver_of_postgresql_is_optional(monkeypatch: pytest.MonkeyPatch, g
     golden(failure("postgresql://me@127.0.0.1:1/watch"))
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM ledger",
+        "UPDATE ledger SET version = 'x'",
+        "UPDATE schedules SET status = 'Splendid'",
+        "UPDATE schedules SET created = 'yesterday'",
+        "UPDATE schedules SET endpoint = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_damaged_value_is_a_ledger_error(file: Path, damage: str, golden: Golden) -> None:
+    """The error contains the remedy; the file is not changed."""
+    with Ledger(f"sqlite:///{file}", BUSY) as ledger:
+        ledger.schedules.create(schedule(), SETTINGS)
+    with closing(sqlite3.connect(file)) as other, other:
+        other.execute(damage)
+    with Ledger(f"sqlite:///{file}", BUSY) as ledger, golden.raises(LedgerError):
+        ledger.schedules.all()
+
+
 def test_writing_waits_for_a_lock_up_to_busy_seconds(file: Path, golden: Golden) -> None:
     """Reading does not wait."""
     with Ledger(f"sqlite:///{file}", 0.1) as ledger, closing(sqlite3.connect(file, isolation_level=None)) as other:
