@@ -157,12 +157,19 @@ class RequestBatcher:
         """Answer batches until no request is pending."""
         while self._pending:
             batch, self._pending = self._pending, []
-            if self.is_fast and sum(request.height * request.width for request in batch) <= MAX_INLINE_VALUES:
-                for responses in self._responses(batch):
-                    self._complete_all(responses)
-            else:
-                await self._respond_in_thread(batch)
+            try:
+                await self._respond_to_batch(batch)
+            except Exception:  # for example, the process may start no more threads
+                logger.exception("the model cannot be called")
+                self._complete_all([(request, RequestError(500, FAILED)) for request in batch])
         self._work = None
+
+    async def _respond_to_batch(self, batch: Sequence[PendingRequest]) -> None:
+        if self.is_fast and sum(request.height * request.width for request in batch) <= MAX_INLINE_VALUES:
+            for responses in self._responses(batch):
+                self._complete_all(responses)
+        else:
+            await self._respond_in_thread(batch)
 
     async def _respond_in_thread(self, batch: Sequence[PendingRequest]) -> None:
         """Answer requests in the model's thread; replace the thread if a call does not end."""

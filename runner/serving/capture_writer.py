@@ -17,7 +17,7 @@ from typing import Protocol
 
 from runner import storage
 from runner.domain.numbers import plural
-from runner.errors import StorageError, error_message
+from runner.errors import error_message
 from runner.records.capture import file_name
 
 logger = logging.getLogger("shapwatch")
@@ -136,11 +136,13 @@ class CaptureWriter:
         with self._changed:
             self._closed = True
             self._changed.notify()
+        atexit.unregister(self.close)
         if self._thread is not None:
-            atexit.unregister(self.close)
             self._thread.join(CLOSE_SECONDS)
             if self._thread.is_alive():
                 self._give_up()
+        elif self._queued:
+            self._run()
         if self.dropped > self._warned:
             self._warn_dropped("the writer is closed")
 
@@ -163,24 +165,38 @@ class CaptureWriter:
 
     def _accept(self, at: datetime, line: bytes) -> None:
         idle = not self._queued
-        self._queue(at, line, 1)
+        self._queue(at, line)
         self._bytes += len(line)
         if self._thread is None:
             self._start()
-        elif idle or self._flushes_early:
+        if idle or self._flushes_early:
             self._changed.notify()
 
-    def _queue(self, at: datetime, lines: bytes | bytearray, count: int) -> None:
-        hour = 24 * at.toordinal() + at.hour
+    def _queue(self, at: datetime, line: bytes) -> None:
+        hour = _hour(at)
         buffer = self._queued.get(hour)
         if buffer is None:
             buffer = self._queued[hour] = HourBuffer(at)
-        buffer.add(at, lines, count)
+        buffer.add(at, line, 1)
+
+    def _queue_again(self, buffer: HourBuffer) -> None:
+        """Queue a buffer before newer events of its hour, without a copy of its lines."""
+        newer = self._queued.get(_hour(buffer.first))
+        if newer is not None:
+            buffer.add(newer.first, newer.lines, newer.count)
+        self._queued[_hour(buffer.first)] = buffer
 
     def _start(self) -> None:
-        atexit.register(self.close)
-        self._thread = Thread(target=self._run, name="shapwatch-capture", daemon=True)
-        self._thread.start()
+        """Start the thread, or try again with the next event if the process may start no more threads."""
+        if not self._failing:
+            atexit.register(self.close)
+        thread = Thread(target=self._run, name="shapwatch-capture", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._warn_failing([str(error)])
+        else:
+            self._thread = thread
 
     def _is_flush_due(self) -> bool:
         """Return whether to flush before `flush_seconds` have passed; never early while writing fails."""
@@ -195,7 +211,8 @@ class CaptureWriter:
         while running:
             running = self._await_flush()
             self._flush()
-        for buffer in self._queued.values():
+        unwritten, self._queued = self._queued, {}
+        for buffer in unwritten.values():
             self.drop("the writer closed before they could be written", buffer.count)
 
     def _await_flush(self) -> bool:
@@ -218,17 +235,17 @@ class CaptureWriter:
         self._warn_failing(problems)
 
     def _write(self, buffer: HourBuffer) -> str | None:
-        """Write the events of an hour; after a failure queue them again and return the problem."""
+        """Write the events of an hour; after a failure queue them again and return the problem.
+
+        The thread survives any failure: without it, all later events would be lost.
+        """
         try:
-            with storage.replace_file(self._location(buffer.first)) as path:
-                path.write_bytes(buffer.lines)
-        except (StorageError, OSError) as error:
+            with storage.replace_file(self._location(buffer.first)) as path, path.open("wb") as file:
+                file.write(buffer.lines)
+        except Exception as error:  # noqa: BLE001  the thread must survive; the event stays queued
             with self._changed:
-                later, self._queued = self._queued, {}
-                self._queue(buffer.first, buffer.lines, buffer.count)
-                for newer in later.values():
-                    self._queue(newer.first, newer.lines, newer.count)
-            return error_message(error)
+                self._queue_again(buffer)
+            return error_message(error) or type(error).__name__
         with self._changed:
             self._bytes -= len(buffer.lines)
             self.captured += buffer.count
@@ -272,3 +289,7 @@ class CaptureWriter:
     def _warn_dropped(self, reason: str) -> None:
         self._warned, self._warned_at = self.dropped, self._seconds()
         logger.warning("data capture to %s has dropped %s so far: %s", self.root, plural(self._warned, "event"), reason)
+
+
+def _hour(at: datetime) -> int:
+    return 24 * at.toordinal() + at.hour

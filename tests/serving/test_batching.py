@@ -305,6 +305,24 @@ def test_thread_that_has_died_is_replaced(monkeypatch: pytest.MonkeyPatch) -> No
     assert (failed.status, later) == (500, '{"score":1.0}\n')
 
 
+def test_requests_fail_while_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get their 500, and later ones are answered."""
+
+    def no_more_threads(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def send_requests() -> list[Any]:
+        batches = RequestBatcher(Formula(additive), FIELDS.names)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_more_threads)
+            failed = await asyncio.gather(*[batches.respond(ONE, LINES) for _ in range(2)], return_exceptions=True)
+        return [*failed, await batches.respond(ONE, LINES)]
+
+    *failed, later = asyncio.run(send_requests())
+    assert [error.status for error in failed] == [500, 500]
+    assert later == '{"score":1.0}\n'
+
+
 def test_endpoint_error_is_passed_on() -> None:
     """The response contains the message of a remote model."""
     error = EndpointError("http://far/away", 503, "busy", "wait")

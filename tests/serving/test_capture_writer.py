@@ -26,6 +26,7 @@ from tests.serving.served import lines
 
 AT = datetime(2026, 1, 5, 9, 30, 12, 345_678, tzinfo=UTC)
 NO_FLUSH_SECONDS = 600
+NO_THREAD = "can't start new thread"
 FILE = r"2026/01/05/09/30-12-345-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\.jsonl"
 
 
@@ -62,6 +63,11 @@ def names(root: Path) -> list[str]:
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the logged warnings."""
     return [record.getMessage() for record in caplog.records if record.name == "shapwatch"]
+
+
+def no_more_threads(_: Thread) -> None:
+    """Fail like Thread.start at the limit of a process."""
+    raise RuntimeError(NO_THREAD)
 
 
 @pytest.fixture
@@ -333,3 +339,43 @@ def test_close_does_not_wait_for_an_unresponsive_storage(tmp_path: Path, monkeyp
     assert time.monotonic() - start < 5
     assert (capture.captured, capture.dropped) == (0, 5)
     released.set()
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_events_wait_for_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recovers: bool
+) -> None:
+    """If the process may start no more threads, a later event starts the writer, or close() writes the events."""
+    capture = writer(tmp_path, flush_seconds=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", no_more_threads)
+        capture.put(AT, b"1\n")
+        capture.put(AT, b"2\n")
+    if recovers:
+        capture.put(AT, b"3\n")
+        wait_until(lambda: capture.captured == 3)
+    capture.close()
+    capture.close()
+    assert lines(tmp_path) == [b"1\n", b"2\n", b"3\n"][: 2 + recovers]
+    assert (capture.captured, capture.dropped) == (2 + recovers, 0)
+    assert len([text for text in warnings(caplog) if NO_THREAD in text]) == 1
+
+
+def test_writer_survives_any_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events stay queued, in their order, after an error that no storage declares."""
+    capture = writer(tmp_path, flush_seconds=0.01)
+    attempts: list[str] = []
+
+    def fail(location: str) -> AbstractContextManager[Path]:
+        attempts.append(location)
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "replace_file", fail)
+        for line in (b"1\n", b"2\n"):
+            count = len(attempts)
+            capture.put(AT, line)
+            wait_until(lambda: len(attempts) > count)  # noqa: B023  it is called in this round
+    capture.close()
+    assert lines(tmp_path) == [b"1\n", b"2\n"]
+    assert (capture.captured, capture.dropped) == (2, 0)
