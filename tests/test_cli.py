@@ -193,6 +193,7 @@ def test_all_problems_of_settings_are_reported_together(shapwatch: Shapwatch, go
         ["stage=baseline", "data=parquet"],
         ["stage=baseline", "paths.root=/proc/nowhere"],
         ["stage=daemon", "stage.monitors=[nowhere]"],
+        ["stage=daemon", "schedule.overlap=allow", "drift.evaluation_period=3"],
         ["stage=baseline", "data.score=predictions[*].score"],
         ["stage=baseline", "data.score={a: 1}"],
         ["stage=baseline", "shap.seed=1,2"],

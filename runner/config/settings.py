@@ -34,7 +34,7 @@ from runner.publish.notify import Notify
 from runner.publish.otel import Otel
 from runner.publish.prometheus import Prometheus
 from runner.report.render import Report
-from runner.scheduling.timetable import Duration, Timetable
+from runner.scheduling.timetable import Duration, Recurring, Timetable
 from runner.serving import CaptureSettings
 from runner.sources.batch_transform import BatchTransformSource
 from runner.sources.data import Data
@@ -202,4 +202,8 @@ class Settings(Node):
             raise ValueError("monitor.keep is longer than ledger.keep: the ledger finds the directories to remove")
         if self.schedule is None and self.stage.kind in {"schedule", "daemon", "backfill"}:
             raise ValueError(f"stage={self.stage.kind} needs a schedule: choose one, such as schedule=hourly")
+        overlaps = isinstance(self.schedule, Recurring) and self.schedule.overlap == "allow"
+        if overlaps and self.drift.evaluation_period > 1 and self.stage.kind in {"schedule", "daemon"}:
+            both = f"schedule.overlap=allow and drift.evaluation_period={self.drift.evaluation_period}"
+            raise ValueError(f"{both}: an alert needs the results of the previous windows; set schedule.overlap=wait")
         return self

@@ -220,7 +220,7 @@ class Recurring:
         latest = "time" if self.max_catch_up == 1 else f"{self.max_catch_up} times"
         rule = {
             "none": "schedule.catch_up=none executes no missed times",
-            "last": "schedule.catch_up=last executes only the latest missed time",
+            "last": "schedule.catch_up=last executes only the latest time",
             "all": f"schedule.max_catch_up={self.max_catch_up} executes only the latest {latest}",
         }[self.catch_up]
         missed = f"due at {scheduled:%F %H:%M} UTC, but no daemon planned it before {now:%F %H:%M} UTC"
