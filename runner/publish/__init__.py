@@ -153,7 +153,9 @@ def _delivered(delivery: Delivery, publication: Publication, sleep: Sleep, attem
         if delivery.abandoned.is_set():
             break
         try:
-            return DeliveryResult(delivery, None, sink.publish(publication) or {})
+            parts = sink.publish(publication)
+            # a sink of a user may return anything
+            return DeliveryResult(delivery, None, parts if isinstance(parts, Mapping) else {})
         except PublishError as error:
             problem = f"not published to {error}"
             if not error.retryable:

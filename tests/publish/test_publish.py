@@ -140,6 +140,19 @@ def test_parts_are_published_apart_from_each_other() -> None:
     assert sorted(problems) == ["not published to split: a: timed out after 0.5 s", "not published to split: b: no"]
 
 
+@pytest.mark.parametrize("returned", [True, "x", [1], 3.0])
+def test_other_returned_values_are_ignored(returned: object) -> None:
+    """A sink of a user may return the response of its server."""
+
+    class Returning:
+        def publish(self, _: Publication) -> object:
+            return returned
+
+    other = Scripted()
+    assert problems_and_pauses(Returning(), other) == ([], [])
+    assert len(other.published) == 1
+
+
 def test_abandoned_sink_makes_no_further_attempt() -> None:
     """Its first attempt fails after the timeout; the second one does not take place."""
     begun, end, attempts = Event(), Event(), []
