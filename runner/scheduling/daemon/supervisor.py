@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ RETRY_SECONDS = 1.0
 
 PUBLISH_SECONDS = 120.0
 """Maximum number of seconds to publish the result of a process that could not do so itself."""
+PAUSE_SECONDS = 120.0
+"""Seconds before another attempt to publish a result if its process could not be started, such as on a full disk."""
 
 STOPPED_ON_REQUEST = Execution.stopped("stopped on request while it was running")
 RUN_AGAIN = Execution("", status=Status.PENDING)
@@ -51,6 +54,7 @@ class HeartbeatMonitor:
     Attributes:
         lease_seconds: default number of seconds without a heartbeat after which an owner counts as dead; the lease in
             the record of an execution has precedence.
+        stopwatch: function that returns monotonic seconds.
     """
 
     def __init__(self, lease_seconds: float, stopwatch: Callable[[], float]) -> None:
@@ -61,13 +65,13 @@ class HeartbeatMonitor:
             stopwatch: function that returns monotonic seconds.
         """
         self.lease_seconds = lease_seconds
-        self._stopwatch = stopwatch
+        self.stopwatch = stopwatch
         self._seen: dict[Hashable, tuple[datetime | None, float]] = {}
         self._last_call = stopwatch()
 
     def pause(self) -> None:
         """Do not count the time since the last call, in which other processes could not record heartbeats."""
-        self._last_call = self._stopwatch()
+        self._last_call = self.stopwatch()
 
     def silence(self, heartbeats: Mapping[Key, datetime | None]) -> dict[Key, float]:
         """Return for each process the seconds since its heartbeat changed; call this method regularly with all of them.
@@ -75,7 +79,7 @@ class HeartbeatMonitor:
         If the last call was longer ago than a lease, this process was perhaps suspended together with the others, so
         only half a lease counts.
         """
-        now = self._stopwatch()
+        now = self.stopwatch()
         seconds = now - self._last_call
         if seconds > self.lease_seconds:
             seconds = self.lease_seconds / 2
@@ -143,6 +147,7 @@ class Supervisor:
         self._executions, self._launch, self._heartbeats, self._clock = executions, launch, heartbeats, clock
         self._grace_seconds = grace_seconds
         self._failed_starts = Counter[int]()
+        self._paused_until = dict[int, float]()
         self._changed = Condition()
         self._abandoned = Event()
 
@@ -307,6 +312,8 @@ class Supervisor:
 
     def _publish_again(self, execution: ExecutionRecord) -> None:
         """Publish a recorded result whose process or owner has died; give up after the death of `MAX_LOSSES`."""
+        if self._paused_until.get(execution.id, -math.inf) > self._heartbeats.stopwatch():
+            return
         if execution.losses + 1 >= MAX_LOSSES:
             if self._executions.settle(execution.claim, "", self._clock()):
                 logger.error("%s: perhaps not published to all sinks", execution.window, extra=_ids(execution))
@@ -333,9 +340,11 @@ class Supervisor:
 
     def _launch_publication(self, execution: ExecutionRecord) -> Child | None:
         """Start a process that publishes the recorded result of an execution; return None if it cannot be started."""
+        self._paused_until.pop(execution.id, None)
         try:
             return self._launch(execution)
         except (OSError, ShapwatchError) as error:
+            self._paused_until[execution.id] = self._heartbeats.stopwatch() + PAUSE_SECONDS
             logger.warning("%s: its result cannot be published: %s", execution.window, error, extra=_ids(execution))
             return None
 

@@ -21,6 +21,7 @@ from runner.scheduling.daemon import supervisor as supervisor_module
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.daemon.supervisor import (
     MAX_LOSSES,
+    PAUSE_SECONDS,
     RUN_AGAIN,
     STOPPED_ON_REQUEST,
     HeartbeatMonitor,
@@ -127,6 +128,32 @@ def test_a_publication_that_dies_is_repeated(bench: Bench, monkeypatch: pytest.M
         supervisor.reap()
     ended = bench.ledger.executions.get(execution.id)
     assert (ended.status, ended.exit_message, len(bench.published)) == (Status.FAILED, None, 4)
+
+
+def test_a_publication_that_cannot_be_started_is_repeated_after_a_pause(bench: Bench) -> None:
+    """The disk may be full for some time; each round would otherwise count as a death."""
+    attempts = list[ExecutionRecord]()
+
+    def launch(execution: ExecutionRecord) -> Child:
+        if not execution.status.terminal:
+            return bench.launch(execution)
+        attempts.append(execution)
+        if len(attempts) < 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return bench.launch(execution)
+
+    bench.codes["watch"] = "import os; os.kill(os.getpid(), 9)"
+    supervisor, execution = bench.supervisor(launch=launch), bench.pending()
+    supervisor.start(execution)
+    for attempt in (1, 2):
+        wait_for_end(bench, execution, supervisor)
+        for _ in range(MAX_LOSSES):
+            supervisor.reap()
+        assert (len(attempts), bench.ledger.executions.get(execution.id).ended) == (attempt, None)
+        bench.clock.advance(timedelta(seconds=PAUSE_SECONDS))
+        supervisor.reap()
+    assert wait_for_end(bench, execution, supervisor).ended
+    assert len(bench.published) == 1
 
 
 def test_a_result_is_published_again_if_its_process_dies(bench: Bench) -> None:
