@@ -573,7 +573,7 @@ REJECTIONS = {
     "row_count": "Request and response contain different numbers of records.",
     "features_not_found": "data.features finds nothing.",
     "feature_count": "The number of values differs from the number of features.",
-    "feature_type": "The type of a value differs from that of most records.",
+    "feature_type": "The type of a value differs from the usual one.",
     "score_not_found": "data.score finds nothing, or no number.",
     "score_count": "The number of scores differs from the number of outputs.",
     "not_finite": "A value is NaN or Infinity.",

@@ -1,4 +1,4 @@
-"""Tables of records, and the schema of most records in a window or dataset.
+"""Tables of records, and the usual schema of the records in a window or dataset.
 
 The schema is known only after the last record. Until then, a feature has one column per kind of its values, such as
 `3:number` and `3:string`, so that no value is lost. Scores are the columns `score0`, `score1`, …
@@ -63,7 +63,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema:
-    """The number and kinds of features, and the number of scores, that most records have.
+    """The usual number and kinds of features, and the usual number of scores.
 
     Attributes:
         fields: names of the features.
@@ -83,58 +83,81 @@ class Schema:
     def problem(self, values: Sequence[Scalar], scores: int) -> tuple[str, str]:
         """Return the rejection reason and the message for a record that does not fit."""
         if len(values) != len(self.kinds):
-            source = "data.headers has" if self.fields.headers else "most records have"
+            source = "data.headers has" if self.fields.headers else "records usually have"
             values_json = snippet(orjson.dumps(values))
             return "feature_count", f"{plural(len(values), 'feature')}, but {source} {len(self.kinds)}: {values_json}"
         for d, (value, expected) in enumerate(zip(values, self.kinds, strict=True)):
             if not isinstance(value, NoneType) and (kind := KINDS[type(value)]) != expected:
                 got = f"is the {kind} {snippet(repr(value))}"
-                return "feature_type", f"feature {self.fields.name(d)!r} {got}, but most records have a {expected}"
-        return "score_count", f"{plural(scores, 'score')}, but most records have {self.scores}"
+                return "feature_type", f"feature {self.fields.name(d)!r} {got}, but records usually have a {expected}"
+        return "score_count", f"{plural(scores, 'score')}, but records usually have {self.scores}"
 
 
 @dataclass(frozen=True)
 class SchemaCounter:
-    """Counts of records by number of features and by number of scores, and of values by kind; order has no effect."""
+    """Votes for the number of features, the number of scores, and the kinds of values; their order has no effect.
+
+    Each captured event has one vote, by its first record, so that one request with many records does not decide. In a
+    data file, each record has one.
+    """
 
     widths: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)
     kinds: Counter[tuple[int, str]] = field(default_factory=Counter)
+    other_kinds: Counter[tuple[int, str]] = field(default_factory=Counter)
+    """Kinds of values in records without a vote: they decide for features that are null in the others."""
 
     def add(self, part: Part) -> None:
         """Count the records of a table."""
-        self.add_shape(part.width, part.scores, part.frame.height)
-        for column in part.frame:
-            if ":" in column.name:
-                self.kinds[part.width, column.name] += len(column) - column.null_count()
+        has_vote = part.frame["event_id"].is_null() | (part.frame["row"] == 0)
+        votes = int(has_vote.sum())
+        self._add_shape(part.width, part.scores, votes)
+        for frame, kinds in (
+            (part.frame.filter(has_vote), self.kinds),
+            (part.frame.filter(~has_vote), self.other_kinds),
+        ):
+            for column in frame if frame.height else ():
+                if ":" in column.name:
+                    kinds[part.width, column.name] += len(column) - column.null_count()
 
-    def add_shape(self, width: int, scores: int, count: int) -> None:
-        """Count records with these numbers of features and scores, but not their values."""
-        self.widths[width] += count
-        if scores:
-            self.scores[scores] += count
+    def add_shapes(self, records: Sequence[Record]) -> None:
+        """Count records with the same numbers of features and scores, but not their values."""
+        self._add_shape(len(records[0].values), len(records[0].scores), sum(map(_has_vote, records)))
 
     def add_kinds(self, record: Record) -> None:
         """Count the values of a record by kind."""
         width = len(record.values)
+        kinds = self.kinds if _has_vote(record) else self.other_kinds
         for d, value in enumerate(record.values):
             if value is not None:
-                self.kinds[width, f"{d}:{KINDS[type(value)]}"] += 1
+                kinds[width, f"{d}:{KINDS[type(value)]}"] += 1
 
     def shape(self, fields: Fields) -> tuple[int, int]:
-        """Return the numbers of features and scores of most records; `data.headers` defines the number of features."""
+        """Return the usual numbers of features and scores; `data.headers` defines the number of features."""
         width = len(fields.headers) if fields.headers else _majority(self.widths) or 0
         return width, _majority(self.scores) or 0
 
     def schema(self, fields: Fields) -> Schema:
-        """Return the schema of most records."""
+        """Return the usual schema."""
         width, scores = self.shape(fields)
+        voted, others = self._kinds(self.kinds, width), self._kinds(self.other_kinds, width)
+        kinds = tuple(_majority(votes) or _majority(other) for votes, other in zip(voted, others, strict=True))
+        return Schema(fields, kinds, scores)
+
+    def _add_shape(self, width: int, scores: int, votes: int) -> None:
+        self.widths[width] += votes
+        if scores:
+            self.scores[scores] += votes
+
+    @staticmethod
+    def _kinds(counts: Counter[tuple[int, str]], width: int) -> list[Counter[str]]:
+        """Return the counts of the kinds of each feature in records with `width` features."""
         kinds: list[Counter[str]] = [Counter() for _ in range(width)]
-        for (counted_width, column), count in self.kinds.items():
+        for (counted_width, column), count in counts.items():
             d, _, kind = column.partition(":")
             if counted_width == width and count:
                 kinds[int(d)][kind] += count
-        return Schema(fields, tuple(map(_majority, kinds)), scores)
+        return kinds
 
 
 def event_records(line: int, event: Event, fields: Fields) -> list[Record]:
@@ -260,6 +283,10 @@ def record_rejection(file: str, record: Record, problem: tuple[str, str]) -> Rej
     position = "" if record.event_id is None else f"row {record.row} of the payload: "
     text = snippet(orjson.dumps(record.values))
     return Rejection(file, record.line, problem[0], f"{position}{problem[1]}", text)
+
+
+def _has_vote(record: Record) -> bool:
+    return record.event_id is None or record.row == 0
 
 
 def _too_many(count: int, noun: str) -> str:

@@ -175,11 +175,10 @@ class RecordCollector:
         """Add records of one file."""
         for block in blocks(self._supported(file, rows)):
             for group in by_shape(block):
-                width, scores = _shape(group[0])
-                if len(group) >= width + scores:
+                if len(group) >= sum(_shape(group[0])):
                     self.add(file, part(group))
                 else:
-                    self._counter.add_shape(width, scores, len(group))
+                    self._counter.add_shapes(group)
                     self._buffer.add(file, group)
 
     def _supported(self, file: str, rows: Iterable[Record]) -> Iterator[Record]:
@@ -203,7 +202,7 @@ class RecordCollector:
         self.reject(Rejection(line.file, line.number, error.kind, str(error), snippet(line.data)))
 
     def captured(self, files: Sequence[str]) -> Captured:
-        """Return the records that fit the schema of most records; the others are rejected."""
+        """Return the records that fit the usual schema; the others are rejected."""
         schema = self._schema()
         tables = []
         for (width, scores), frame in self._frames():
@@ -227,7 +226,7 @@ class RecordCollector:
         )
 
     def _schema(self) -> Schema:
-        """Return the schema of most records, after adding the buffered ones: as tables if their shape is the schema's.
+        """Return the usual schema, after adding the buffered ones: as tables if their shape is the schema's.
 
         The others are rejected.
         """

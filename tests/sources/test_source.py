@@ -204,6 +204,32 @@ def test_records_that_differ_from_most_are_rejected() -> None:
     assert result.events == len(result.rows) + sum(result.rejected.values())
 
 
+@pytest.mark.parametrize("copies", [1, 6])
+def test_one_event_has_one_vote_for_the_schema(copies: int) -> None:
+    """An event with many records outvotes neither the width, nor the kind, nor the number of scores of the others."""
+    odd = [([1], [0.5]), (["x", "y"], [0.5]), ([1, "y"], [0.5, 0.5])]
+    many = [
+        Record(line, i, f"e{line}", None, AT, *values)
+        for line, values in enumerate(odd, 10)
+        for i in range(20 * copies)
+    ]
+    honest = [row(line, [line, "x"], [0.25]) for line in range(1, 1 + copies * 3)]
+    with RecordCollector(FIELDS) as collector:
+        collector.add_records("a", many)
+        collector.add_records("b", honest)
+        result = collected(collector)
+    assert len(result.rows) == len(honest)
+    assert result.rejected == dict.fromkeys(("feature_count", "feature_type", "score_count"), 20 * copies)
+
+
+def test_kind_of_a_value_that_first_records_lack_is_that_of_the_others() -> None:
+    """A feature that is null in the first record of each event has the kind of its other values."""
+    rows = [Record(line, i, "e", None, AT, [i or None], ()) for line in range(1, 9) for i in range(2)]
+    with RecordCollector(FIELDS) as collector:
+        collector.add_records("a", rows)
+        assert collected(collector).rejected == {}
+
+
 def test_rejection_contains_the_values(golden: Golden) -> None:
     """Each rejection has file, line, kind, message and values."""
     (strange,) = [rejection for rejection in mixed_records(2**28).rejections if rejection["kind"] == "feature_type"]
