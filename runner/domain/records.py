@@ -91,6 +91,7 @@ class Captured:
         examples: first rejection of each reason.
         rejections: all rejections as JSON Lines.
         sample: number of records in the table if it is a sample, else None.
+        rejected_events: number of events with rejections, None if the records belong to no event.
     """
 
     files: tuple[str, ...]
@@ -104,6 +105,7 @@ class Captured:
     examples: tuple[Rejection, ...]
     rejections: IO[bytes]
     sample: int | None = None
+    rejected_events: int | None = None
 
     def features(self) -> pl.DataFrame:
         """Return the features, one column each with its own name."""
@@ -120,9 +122,13 @@ class Captured:
 
     @property
     def rejected_share(self) -> float:
-        """The share of rejected records; an unreadable line counts as one record."""
+        """The share of rejected records, where an unreadable line counts as one record; at most that of their events.
+
+        One request with many invalid records thus is no large share of an hour.
+        """
         rejected = sum(self.rejected.values())
-        return rejected / (self.records + rejected) if rejected else 0.0
+        share = rejected / (self.records + rejected) if rejected else 0.0
+        return share if self.rejected_events is None else min(share, self.rejected_events / max(1, self.events))
 
     def _columns(self, prefix: str) -> pl.DataFrame:
         names = self.table.collect_schema().names()

@@ -146,6 +146,9 @@ class RecordCollector:
         self._buffer = RecordBuffer()
         self._bytes = 0
         self._folder: Path | None = None
+        self._has_events = False
+        self._last_rejected: tuple[str, int] | None = None
+        self._rejected_lines = 0
         self._rejected: Counter[str] = Counter()
         self._examples: dict[str, Rejection] = {}
         self._rejections: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=REJECTION_BYTES)  # noqa: SIM115  closed in __exit__
@@ -162,6 +165,7 @@ class RecordCollector:
     def add(self, file: str, part: Part) -> None:
         """Add a table of records of one file."""
         self._counter.add(part)
+        self._has_events = self._has_events or part.frame["event_id"].null_count() < part.frame.height
         self._store(pl.lit(file, pl.Categorical).alias("file"), part)
 
     def _store(self, file: pl.Expr | pl.Series, part: Part) -> None:
@@ -179,6 +183,7 @@ class RecordCollector:
                     self.add(file, part(group))
                 else:
                     self._counter.add_shapes(group)
+                    self._has_events = self._has_events or group[0].event_id is not None
                     self._buffer.add(file, group)
 
     def _supported(self, file: str, rows: Iterable[Record]) -> Iterator[Record]:
@@ -192,6 +197,8 @@ class RecordCollector:
     def reject(self, rejection: Rejection) -> None:
         """Count and store the rejection of a line or record."""
         self._rejected[rejection.kind] += 1
+        self._rejected_lines += (rejection.file, rejection.line) != self._last_rejected
+        self._last_rejected = rejection.file, rejection.line
         self._examples.setdefault(rejection.kind, rejection)
         document = {"file": rejection.file, "line": rejection.line, "kind": rejection.kind}
         document |= {"problem": rejection.problem, "text": rejection.text}
@@ -223,6 +230,7 @@ class RecordCollector:
             rejected=dict(self._rejected.most_common()),
             examples=tuple(self._examples[kind] for kind, _ in self._rejected.most_common()),
             rejections=self._rejections,
+            rejected_events=self._rejected_lines if self._has_events else None,
         )
 
     def _schema(self) -> Schema:

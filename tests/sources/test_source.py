@@ -222,6 +222,18 @@ def test_one_event_has_one_vote_for_the_schema(copies: int) -> None:
     assert result.rejected == dict.fromkeys(("feature_count", "feature_type", "score_count"), 20 * copies)
 
 
+def test_invalid_records_of_one_event_are_a_small_share() -> None:
+    """Many invalid records of one event are the share of one event; those of a data file are the share of records."""
+    shares = []
+    for event_id in ("e", None):
+        with RecordCollector(FIELDS) as collector:
+            collector.events = 10
+            collector.add_records("a", [row(line, [line, line], event_id=event_id) for line in range(1, 10)])
+            collector.add_records("b", [Record(10, i, event_id, None, AT, [i, "x"]) for i in range(1, 8)])
+            shares.append(collector.captured(["a", "b"]).rejected_share)
+    assert shares == [0.1, 7 / 16]
+
+
 def test_kind_of_a_value_that_first_records_lack_is_that_of_the_others() -> None:
     """A feature that is null in the first record of each event has the kind of its other values."""
     rows = [Record(line, i, "e", None, AT, [i or None], ()) for line in range(1, 9) for i in range(2)]
