@@ -82,7 +82,8 @@ def _counts(reasons: Mapping[str, int]) -> str:
 
 def os_error_message(error: OSError) -> str:
     """Return the message for an error of the operating system."""
-    return f"{error.filename or 'the disk'}: {error.strerror}; check the path, its permissions and the free disk space"
+    problem = f"{error.filename or 'the disk'}: {error.strerror or error}"
+    return f"{problem}; check the path, its permissions and the free disk space"
 
 
 def error_message(error: Exception) -> str:

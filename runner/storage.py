@@ -20,9 +20,10 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from errno import ELOOP
 from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
@@ -222,17 +223,24 @@ def _local_files(root: str, folder: str, suffixes: tuple[str, ...]) -> Iterator[
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names):
             name = path.relative_to(root).as_posix()
-            with suppress(FileNotFoundError):
-                if not _is_listed(name, suffixes):
-                    continue
+            if not _is_listed(name, suffixes):
+                continue
+            try:
                 found = path.stat()
-                if not stat.S_ISREG(found.st_mode):
-                    special.append(name)
-                elif any("\ud800" <= c <= "\udfff" for c in name):
-                    odd.append(name)
-                else:
-                    yield File(str(path), name, found.st_size)
-    _warn_skipped(join(root, folder), special, "not regular (pipe, device or socket)")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno != ELOOP:
+                    raise
+                special.append(name)
+                continue
+            if not is_regular(found):
+                special.append(name)
+            elif any("\ud800" <= c <= "\udfff" for c in name):
+                odd.append(name)
+            else:
+                yield File(str(path), name, found.st_size)
+    _warn_skipped(join(root, folder), special, "not regular (pipe, device, socket, file of the kernel, loop of links)")
     _warn_skipped(join(root, folder), odd)
 
 
@@ -388,11 +396,25 @@ def _check_regular(location: str) -> None:
     """Refuse a local path that is not a regular file: reading a pipe or device may never end.
 
     Raises:
-        StorageError: if it is a folder, pipe, device or socket.
+        StorageError: if it is a folder, pipe, device, socket, or file of the kernel.
+        OSError: if it does not exist, or cannot be read.
     """
-    path = Path(location)
-    if path.exists() and not path.is_file():
-        raise StorageError(location, "is a folder, pipe, device or socket; give the path of a regular file")
+    if not is_regular(Path(location).stat()):
+        problem = "is a folder, pipe, device, socket, or file of the kernel"
+        raise StorageError(location, f"{problem}; give the path of a regular file")
+
+
+def is_regular(status: os.stat_result) -> bool:
+    """Return whether a file has stored content: the kernel makes up those in /proc and /sys, where reading may wait."""
+    return stat.S_ISREG(status.st_mode) and status.st_dev not in _kernel_devices()
+
+
+@lru_cache
+def _kernel_devices() -> frozenset[int]:
+    """Return the numbers of the file systems of the kernel that are mounted."""
+    folders = ("/proc", "/sys", "/sys/kernel/debug", "/sys/kernel/tracing")
+    own = Path("/").stat().st_dev
+    return frozenset(Path(folder).stat().st_dev for folder in folders if Path(folder).exists()) - {own}
 
 
 def _download(location: str, target: IO[bytes]) -> None:

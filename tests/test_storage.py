@@ -298,23 +298,36 @@ def test_response_that_is_no_listing_is_refused(monkeypatch: pytest.MonkeyPatch,
     assert "AWS_ENDPOINT_URL_S3" in str(caught.value)
 
 
-def test_pipes_are_not_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A pipe among the files of a folder is skipped with a warning, without being opened."""
+def test_pipes_and_loops_are_not_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A pipe and a loop of links among the files of a folder are skipped with a warning."""
     os.mkfifo(tmp_path / "a.jsonl")
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    (tmp_path / "nothing.jsonl").symlink_to("missing")
     os.mkfifo(tmp_path / "other")
     write(str(tmp_path / "b.jsonl"), b"")
     assert [file.name for file in list_files(str(tmp_path), suffixes=(".jsonl",))] == ["b.jsonl"]
-    assert "skipped 1 file" in caplog.text
+    assert "skipped 2 files" in caplog.text
+
+
+KERNEL = [Path(name) for name in ("/proc/kmsg", "/proc/self/mem", "/sys/kernel/uevent_seqnum") if Path(name).exists()]
+"""Files without stored content, some of which are never read to their end."""
 
 
 @pytest.mark.parametrize("use", [read, lambda location: local_copy(location).__enter__()], ids=["read", "copy"])
 def test_special_files_are_refused(tmp_path: Path, use: Callable[[str], object]) -> None:
-    """Pipes, devices, sockets and folders are refused at once."""
+    """Pipes, devices, sockets, folders and files of the kernel are refused at once."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
-        for location in (tmp_path / "pipe", tmp_path / "folder", tmp_path / "socket", "/dev/zero", "/dev/null"):
+        for location in (
+            tmp_path / "pipe",
+            tmp_path / "folder",
+            tmp_path / "socket",
+            "/dev/zero",
+            "/dev/null",
+            *KERNEL,
+        ):
             with pytest.raises(StorageError) as caught:
                 use(str(location))
             assert caught.value.location == str(location)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from runner.errors import (
     listed,
     snippet,
 )
+from runner.storage import is_regular
 from runner.types import NO_OTHER_KEYS
 
 MAX_FILE_BYTES = 2 * 2**30
@@ -183,14 +183,13 @@ def check_file(path: Path) -> None:
     """Refuse a path that is not a regular file, which might be read for ever, and a file that is too large.
 
     Raises:
-        ArtifactError: if it is a directory, pipe, device or socket, or is too large.
+        ArtifactError: if it is a directory, pipe, device, socket or file of the kernel, or is too large.
         OSError: if it does not exist, or its folder cannot be read.
     """
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ArtifactError(
-            path, "is a directory, pipe, device or socket; set model.artifact to the path of the model file"
-        )
+    if not is_regular(status):
+        problem = "is a directory, pipe, device, socket, or file of the kernel"
+        raise ArtifactError(path, f"{problem}; set model.artifact to the path of the model file")
     if status.st_size > MAX_FILE_BYTES:
         problem = f"has {status.st_size:,} bytes; the maximum is {MAX_FILE_BYTES:,}"
         raise ArtifactError(path, f"{problem}; check that it is the model file")

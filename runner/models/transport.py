@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import time
 from collections import deque
@@ -182,15 +183,22 @@ def within(seconds: float, call: Callable[..., Response], *args: object) -> Resp
     """Return the outcome of one attempt, or a retryable failure if it takes too long.
 
     A library's own timeouts apply to single reads, so they do not end a response that arrives byte by byte. The attempt
-    therefore runs in a thread of its own, which is abandoned at the deadline.
+    therefore runs in a thread of its own, which is stopped at the deadline, or once it receives more data.
     """
     future: Future[Response] = Future()
     thread = Thread(target=_complete, args=(future, call, *args), name="shapwatch-attempt", daemon=True)
     thread.start()
     if not wait([future], seconds).done:
+        _interrupt(thread)
         return Response(None, f"no complete response within {seconds:g} s", retryable=True)
     thread.join()
     return future.result()
+
+
+def _interrupt(thread: Thread) -> None:
+    """Raise `Stopped` in a thread as soon as it executes Python code; an endless response would occupy it for ever."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Stopped))
 
 
 def in_order(work: Callable[[Item, Event], Result], items: Sequence[Item], threads: int) -> list[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,13 +70,21 @@ class CaptureFile:
         collector.add_records(self.name, self._rows(self._lines(pending), collector))
 
     def _infer_pattern(self, pending: NDArray[np.uint32] | None, min_lines: int) -> LinePattern | None:
-        """Return a pattern of the pending lines, None if there is none or there are fewer than `min_lines` lines."""
-        if pending is not None and len(pending) < min_lines:
+        """Return a pattern of the pending lines, None if there is none or there are fewer than `min_lines` lines.
+
+        polars would decompress a file whose first bytes are those of a compression format, so it reads only files that
+        begin with JSON.
+        """
+        if (pending is not None and len(pending) < min_lines) or not self._begins_with_json():
             return None
         sample = [line.data[: MAX_PATTERN_BYTES + 1] for line in itertools.islice(self._lines(pending), SAMPLE_LINES)]
         if pending is None and self._estimated_lines(sample) < min_lines:
             return None
         return fast_reader.infer_pattern(sample, self.fields, self.window)
+
+    def _begins_with_json(self) -> bool:
+        with self.path.open("rb") as file:
+            return file.read(1024).removeprefix(BOM_UTF8).lstrip(b" \t\r\n")[:1] in {b"{", b"[", b""}
 
     def _estimated_lines(self, sample: list[bytes]) -> float:
         """Return the approximate number of lines in the file; too many if the sample contains truncated lines."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,10 @@ def test_response_has_a_deadline(connect: Connect, status: int, fault: Fault, mo
         assert (caught.value.status, "0.2 s" in caught.value.problem) == (None, True)
         assert model.calls_made.retries == 1
         assert time.monotonic() - started >= 0.4
+        attempts = [thread for thread in threading.enumerate() if thread.name == "shapwatch-attempt"]
+        for thread in attempts:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in attempts)
 
 
 def test_endless_head_is_an_error(connect: Connect) -> None:

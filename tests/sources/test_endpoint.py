@@ -104,6 +104,16 @@ def test_late_file_is_read(tmp_path: Path) -> None:
     assert read_window(tree).rows == [(1,), (2,)]
 
 
+@pytest.mark.parametrize(
+    "magic", [b"(\xb5/\xfd", b"x\x01", b"x\x9c", b"x\xda"], ids=["zstd", "zlib 1", "zlib 6", "zlib 9"]
+)
+def test_first_line_like_compressed_data_costs_only_this_line(tmp_path: Path, magic: bytes) -> None:
+    """A file whose first line begins like compressed data is read as lines."""
+    lines = b"".join(capture_line([line], scores=[0.5], id_=f"e{line}") for line in range(endpoint.MIN_LINES + 1))
+    result = read_window(EndpointSource("endpoint", write_captures(tmp_path, h09_a=magic + b" torn\n" + lines), 0))
+    assert (len(result.rows), result.rejected) == (endpoint.MIN_LINES + 1, {"not_json": 1})
+
+
 def test_undecodable_line_belongs_to_the_hour_of_its_folder(tmp_path: Path) -> None:
     """A line without a readable time belongs to the hour of its folder, others to the hour of their time."""
     torn, timed = b"torn\n", capture_line(["x", []])

@@ -207,10 +207,10 @@ def test_records_that_differ_from_most_are_rejected() -> None:
 @pytest.mark.parametrize("copies", [1, 6])
 def test_one_event_has_one_vote_for_the_schema(copies: int) -> None:
     """An event with many records outvotes neither the width, nor the kind, nor the number of scores of the others."""
-    odd = [([1], [0.5]), (["x", "y"], [0.5]), ([1, "y"], [0.5, 0.5])]
+    odd: list[tuple[list[Any], list[float]]] = [([1], [0.5]), (["x", "y"], [0.5]), ([1, "y"], [0.5, 0.5])]
     many = [
-        Record(line, i, f"e{line}", None, AT, *values)
-        for line, values in enumerate(odd, 10)
+        Record(line, i, f"e{line}", None, AT, values, scores)
+        for line, (values, scores) in enumerate(odd, 10)
         for i in range(20 * copies)
     ]
     honest = [row(line, [line, "x"], [0.25]) for line in range(1, 1 + copies * 3)]
