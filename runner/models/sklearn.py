@@ -5,7 +5,10 @@ Array letters: N records, D features, L labels (outputs).
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from io import BytesIO
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,7 +29,15 @@ from runner.models.base import (
     reading,
     scores,
 )
+from runner.models.trees import check_length, check_range
 from runner.types import NO_OTHER_KEYS
+
+MAX_UNPACKED_BYTES = 256 * 2**20
+"""Size in bytes that the content of any file may have."""
+MAX_RATIO = 32
+"""Maximum size of the content of larger files, as a multiple of the size of the file."""
+PER_FEATURE = ("_fit_X", "cluster_centers_", "subcluster_centers_", "support_vectors_")
+"""Matrices of estimators with one column per feature; scikit-learn's native code relies on it."""
 
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
@@ -96,8 +107,11 @@ class Sklearn(FileModel):
         with installed("sklearn"):
             from skops import io
         with reading(self.artifact, "a skops file"):
+            _check_size(self._bytes)
             self._check_trust(io.get_untrusted_types(data=self._bytes))
             estimator = io.loads(self._bytes, trusted=list(self.trusted))
+            for each in _estimators(estimator):
+                _check_arrays(each)
         if not hasattr(estimator, self.method):
             problem = f"contains {type(estimator).__name__}, which has no method {self.method}; change model.method"
             raise ArtifactError(self.artifact, problem)
@@ -109,3 +123,76 @@ class Sklearn(FileModel):
             problem = f"contains types that skops does not trust, because they could run code: {listed(unknown)}"
             remedy = "if you trust the source of the file, add them to model.trusted"
             raise ArtifactError(self.artifact, f"{problem}; {remedy}")
+
+
+def _check_size(data: bytes) -> None:
+    """Check that a file is not much smaller than its content, which skops reads into memory.
+
+    Raises:
+        ValueError: if it is.
+        zipfile.BadZipFile: if it is no archive.
+    """
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > max(MAX_UNPACKED_BYTES, MAX_RATIO * len(data)):
+        raise ValueError(f"its {len(data):,} bytes contain {size:,} bytes")
+
+
+def _estimators(root: Any) -> Iterator[Any]:
+    """Yield all objects of scikit-learn in an estimator, each once."""
+    pending, seen = [root], {id(root): root}
+    while pending:
+        found = pending.pop()
+        parts: list[Any] = []
+        if type(found).__module__.startswith("sklearn."):
+            yield found
+            parts = list(getattr(found, "__dict__", {}).values())
+        elif isinstance(found, Mapping):
+            parts = list(found.values())
+        elif isinstance(found, list | tuple) or (isinstance(found, np.ndarray) and found.dtype == object):
+            parts = list(np.ravel(found)) if isinstance(found, np.ndarray) else list(found)
+        new = {id(part): part for part in parts if id(part) not in seen}
+        seen |= new
+        pending += new.values()
+
+
+def _check_arrays(estimator: Any) -> None:
+    """Check the shapes of arrays that scikit-learn's native code does not check.
+
+    Raises:
+        ValueError: if one is wrong.
+        AttributeError, TypeError: if one is missing or has another type.
+    """
+    from sklearn.svm._base import BaseLibSVM
+
+    width = getattr(estimator, "n_features_in_", None)
+    for name in PER_FEATURE:
+        values = getattr(estimator, name, None)
+        if width is not None and isinstance(values, np.ndarray) and values.size and values.shape[1:] != (width,):
+            raise ValueError(f"{name} of {type(estimator).__name__} has shape {values.shape}, expected (…, {width})")
+    if isinstance(estimator, BaseLibSVM) and hasattr(estimator, "support_"):
+        _check_svm(estimator)
+
+
+def _check_svm(svm: Any) -> None:
+    """Check the numbers of support vectors and coefficients of a support vector machine.
+
+    Source: `svm_predict_values` of libsvm. K classes need K - 1 coefficients per vector, and a bias for each pair.
+    """
+    is_classifier = svm._impl in {"c_svc", "nu_svc"}
+    classes = len(svm.classes_) if is_classifier else 2
+    pairs, count = classes * (classes - 1) // 2, len(svm.support_)
+    check_range("the index of a support vector", svm.support_, 0, svm.shape_fit_[0])
+    check_length("_n_support", svm._n_support, classes)
+    check_range("_n_support", svm._n_support, 0, count + 1)
+    if (svm._n_support.sum() if is_classifier else svm._n_support.max()) != count:
+        raise ValueError("_n_support does not divide the support vectors")
+    if svm._dual_coef_.shape != (classes - 1, count):
+        raise ValueError(f"_dual_coef_ has shape {svm._dual_coef_.shape}, expected {(classes - 1, count)}")
+    check_length("_intercept_", svm._intercept_, pairs)
+    for values in (svm._probA, svm._probB):
+        check_length("_probA or _probB", values, pairs if len(values) else 0)
+    if svm.support_vectors_.size or svm.kernel in {"linear", "poly", "rbf", "sigmoid"}:
+        check_length("support_vectors_", svm.support_vectors_, count)
+    if svm._impl != type(svm)._impl:
+        raise ValueError(f"the type of a support vector machine is {svm._impl!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import skops.io
+from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError
+from runner.models import sklearn
 from runner.models.sklearn import Sklearn
 from tests.golden import Golden
 from tests.models.contract import ModelContract
@@ -94,6 +102,45 @@ def test_untrusted_types_are_rejected(tmp_path: Path, golden: Golden) -> None:
     assert scores.tolist() == estimator.predict_proba(VALUES_ND)[:, 1].tolist()
 
 
+@pytest.mark.parametrize("machine", [SVC, NuSVC, SVR, NuSVR, OneClassSVM])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("support_", lambda values: values[:1]),
+        ("support_", lambda values: values + 10**6),
+        ("support_vectors_", lambda values: values[:, :1]),
+        ("support_vectors_", lambda values: values[:1]),
+        ("_n_support", lambda values: values[::-1] * np.array([-1, 3])),
+        ("_n_support", lambda values: values[:1]),
+        ("_dual_coef_", lambda values: values[:, :1]),
+        ("_intercept_", lambda values: values[:0]),
+        ("_probA", lambda _: np.zeros(2)),
+    ],
+)
+def test_damaged_support_vector_machines_are_not_computed(
+    tmp_path: Path, machine: Any, name: str, damage: Callable[[Any], Any]
+) -> None:
+    """A support vector machine with arrays of wrong sizes is an error before libsvm reads it."""
+    estimator = machine().fit(WHOLE_ND, LABELS_N)
+    method = "decision_function" if machine in {SVC, NuSVC, OneClassSVM} else "predict"
+    assert estimator_model(tmp_path, estimator, method).predict(frame(WHOLE_ND)).shape == (len(WHOLE_ND), 1)
+    values = getattr(estimator, name)
+    setattr(estimator, name, np.ascontiguousarray(damage(values), dtype=values.dtype))
+    with pytest.raises(ArtifactError):
+        estimator_model(tmp_path, make_pipeline(estimator), method).predict(frame(WHOLE_ND))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"), [(KMeans(3), "cluster_centers_"), (KNeighborsClassifier(algorithm="brute"), "_fit_X")]
+)
+def test_matrix_with_too_few_columns_is_not_computed(tmp_path: Path, estimator: Any, name: str) -> None:
+    """A matrix with fewer columns than features is an error, also deep in a pipeline."""
+    fitted = estimator.fit(WHOLE_ND, LABELS_N)
+    setattr(fitted, name, np.ascontiguousarray(getattr(fitted, name)[:, :1]))
+    with pytest.raises(ArtifactError):
+        estimator_model(tmp_path, make_pipeline("passthrough", fitted), "predict").predict(frame(WHOLE_ND))
+
+
 @pytest.mark.parametrize(
     ("estimator", "method", "outputs"),
     [
@@ -104,6 +151,9 @@ def test_untrusted_types_are_rejected(tmp_path: Path, golden: Golden) -> None:
         (LinearRegression().fit(WHOLE_ND, WHOLE_ND[:, 0]), "predict", 1),
         (IsolationForest(n_estimators=5, random_state=0).fit(WHOLE_ND), "decision_function", 1),
         (DummyClassifier().fit(WHOLE_ND, np.zeros(len(WHOLE_ND))), "predict_proba", 1),
+        (SVC().fit(WHOLE_ND, CLASSES_N), "decision_function", 3),
+        (KMeans(3, random_state=0).fit(WHOLE_ND), "predict", 1),
+        (KNeighborsClassifier(algorithm="brute").fit(WHOLE_ND, CLASSES_N), "predict_proba", 3),
     ],
     ids=str,
 )
@@ -113,6 +163,19 @@ def test_scores_come_from_the_method(tmp_path: Path, estimator: Any, method: str
     expected = np.asarray(getattr(estimator, method)(WHOLE_ND), dtype=np.float64).reshape(-1, outputs)
     assert model.predict(frame(WHOLE_ND)).tolist() == expected.tolist()
     assert model.predict(frame(WHOLE_ND).clear()).shape == (0, outputs)
+
+
+def test_bomb_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose content is much larger is an error."""
+    estimator = LogisticRegression().fit(WHOLE_ND, LABELS_N)
+    estimator.coef_ = np.zeros((1, 100_000))
+    path = tmp_path / "bomb.skops"
+    skops.io.dump(estimator, path, compression=zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(sklearn, "MAX_UNPACKED_BYTES", 100_000)
+    model = replace(estimator_model(tmp_path, estimator), artifact=path)
+    with pytest.raises(ArtifactError) as caught:
+        model.predict(frame(WHOLE_ND))
+    assert "contain" in caught.value.problem
 
 
 def test_identity_depends_on_the_method(tmp_path: Path) -> None:
