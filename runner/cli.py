@@ -116,10 +116,15 @@ def exit_code(task: Callable[[], int]) -> int:
 
 
 def prepare_exit() -> None:
-    """Avoid the last garbage collection, which takes 0.25 s, and signals after which the exit code would be lost."""
+    """Avoid the last garbage collection, which takes 0.25 s, and the loss of the exit code.
+
+    Later signals are ignored. Python also ends itself with SIGINT if an earlier KeyboardInterrupt has left a string in
+    `exec`, for example in a dataclass, although it was handled; the next `exec` of a string clears this.
+    """
     gc.freeze()
     for number in INTERRUPTIONS:
         signal.signal(number, signal.SIG_IGN)
+    exec("")  # noqa: S102
 
 
 class Interrupt:
@@ -130,6 +135,11 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._first: float | None = None
+
+    def check(self) -> None:
+        """Interrupt the run if a library has caught the first interruption."""
+        if self._first is not None:
+            raise KeyboardInterrupt
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Interrupt the run, or exit."""
@@ -281,7 +291,10 @@ def outcome_of(config: DictConfig, is_stored: bool, publishes: bool = True) -> O
         config, settings = compose.stored(config) if is_stored else (config, compose.validate(config))
         if not publishes:
             settings = settings.model_copy(update={"publish": Publish()})
-        return wiring.build(settings, compose.snapshot(config), track)()
+        stage = wiring.build(settings, compose.snapshot(config), track)
+        if isinstance(interrupt := signal.getsignal(signal.SIGINT), Interrupt):
+            interrupt.check()
+        return stage()
     except ShapwatchError as error:
         return Outcome(f"error: {error}", succeeded=False)
     except OSError as error:

@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from runner import cli
+from runner.config import compose as composition
 from runner.config import wiring
 from runner.config.compose import snapshot
+from runner.config.settings import Settings
 from runner.domain.executions import Status
 from tests.cli_runner import CHECKOUT, HANG_SECONDS, Shapwatch, run_cli
 from tests.conftest import DEMO
@@ -88,6 +92,21 @@ def test_a_second_signal_ends_a_run_that_cleans_up(number: int, endless: bool) -
             time.sleep(0.01)
         _, errors = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, errors.count("Interrupted")) == (130, 1), errors
+
+
+def test_interruption_inside_exec_has_the_same_exit_code(tmp_path: Path) -> None:
+    """Python would end itself with SIGINT after a KeyboardInterrupt that has left a string in exec."""
+    (tmp_path / "interrupted.py").write_text(
+        "from runner import cli\n"
+        "def task():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "raise SystemExit(cli.exit_code(task))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
+    process = subprocess.run(
+        [sys.executable, "-m", "interrupted"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False
+    )
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), MemoryError()], ids=["exit", "memory"])
@@ -447,6 +466,22 @@ def test_interrupted_run_writes_nothing(shapwatch: Shapwatch, monkeypatch: pytes
 
     monkeypatch.setattr(cli, "run", interrupt)
     golden(shapwatch("stage=baseline", code=cli.INTERRUPTED))
+    assert not shapwatch.root.exists()
+
+
+def test_interruption_that_a_library_has_caught_ends_the_run(
+    shapwatch: Shapwatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No signal during the composition of the settings is lost."""
+    validate = composition.validate
+
+    def interrupt(config: DictConfig) -> Settings:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return validate(config)
+
+    monkeypatch.setattr(composition, "validate", interrupt)
+    shapwatch("stage=baseline", code=cli.INTERRUPTED)
     assert not shapwatch.root.exists()
 
 

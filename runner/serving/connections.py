@@ -8,14 +8,20 @@ import resource
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from runner.domain.numbers import plural
+from runner.serving.requests import ClientDisconnected
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 CLIENT_SECONDS = 20.0
 """Seconds within which a client must send a request head, begin to send a body, or read a part of a response."""
@@ -133,7 +139,7 @@ class CoalescingTransport:
     def write(self, data: bytes) -> None:
         """Queue data until the end of the iteration."""
         if not self._pending:
-            asyncio.get_running_loop().call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._pending.append(data)
 
     def close(self) -> None:
@@ -141,7 +147,7 @@ class CoalescingTransport:
         if self._is_unread():
             self.linger()
         elif not self.lingers:
-            self._send()
+            self.flush()
             self._transport.close()
 
     def linger(self) -> None:
@@ -149,7 +155,7 @@ class CoalescingTransport:
 
         A closed socket answers later data with a reset, which can remove the response from the client's buffer.
         """
-        self._send()
+        self.flush()
         if not self.is_closing():
             self.lingers = True
             self._transport.write_eof()
@@ -159,7 +165,8 @@ class CoalescingTransport:
         """Return whether the connection is closed, or accepts no more requests."""
         return self.lingers or self._transport.is_closing()
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send the queued data."""
         if self._pending and not self.is_closing():
             self._transport.write(b"".join(self._pending))
         self._pending.clear()
@@ -188,6 +195,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.server_state.remove(self)
         self._forget_body()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Send what is queued: the connection is closed now, as its client has gone."""
+        self.transport.flush()
 
     @property
     def is_busy(self) -> bool:
@@ -243,6 +254,20 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         else:
             self.reject(HTTPStatus.BAD_REQUEST, msg)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Call the app; sending a body to a client that has gone ends the call, so that capture knows of it."""
+
+        async def run(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            async def send_if_connected(message: ASGISendEvent) -> None:
+                if message["type"] == "http.response.body" and (cycle.disconnected or self.transport.is_closing()):
+                    raise ClientDisconnected
+                await send(message)
+
+            with suppress(ClientDisconnected):
+                await app(scope, receive, send_if_connected)
+
+        super()._start_asgi_task(cycle, run)
 
     def shutdown(self) -> None:
         """Close the connection after the current response."""

@@ -17,7 +17,7 @@ import sys
 import weakref
 from contextlib import suppress
 from dataclasses import asdict
-from threading import Lock, Timer
+from threading import Timer
 from typing import IO, cast
 
 import orjson
@@ -45,7 +45,6 @@ class LargeRequestReader:
         """Create a reader; `fields` are the positions of the features in requests."""
         self._fields = fields
         self._turn = asyncio.Lock()
-        self._exchanging = Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     async def read(self, content_type: bytes | None, body: bytes) -> pl.DataFrame:
@@ -55,17 +54,22 @@ class LargeRequestReader:
             RequestError: 415 for an unsupported media type, 400 for an invalid body, 500 if the process fails.
         """
         async with self._turn:
-            status, content = await asyncio.to_thread(self._exchange, content_type, body)
+            exchange = asyncio.ensure_future(asyncio.to_thread(self._exchange, content_type, body))
+            try:
+                status, content = await asyncio.shield(exchange)
+            finally:  # the turn of a cancelled request ends with its exchange
+                await asyncio.wait([exchange])
         if status != 200:
             raise RequestError(status, content.decode())
         return await asyncio.to_thread(pl.read_ipc, content)
 
+    def close(self) -> None:
+        """End the process, also while it reads a body."""
+        if self._process is not None:
+            self._process.kill()
+
     def _exchange(self, content_type: bytes | None, body: bytes) -> tuple[int, bytes]:
         """Return the status and the content of the process's answer."""
-        with self._exchanging:  # a cancelled request ends its turn before its thread has ended
-            return self._exchange_alone(content_type, body)
-
-    def _exchange_alone(self, content_type: bytes | None, body: bytes) -> tuple[int, bytes]:
         if self._process is None or self._process.poll() is not None:
             self._process = _start(self._fields)
             weakref.finalize(self, _end, self._process)
@@ -128,7 +132,8 @@ def _answer(reader: RequestReader, content_type: bytes | None, body: bytes) -> t
 
 def main() -> None:
     """Answer requests on standard input until it ends: `python -m runner.serving.large_requests FIELDS`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes
+        signal.signal(number, signal.SIG_IGN)
     gc.disable()  # a collection visits millions of values, and finds no cycles
     options = orjson.loads(sys.argv[1])
     headers = options.pop("headers")

@@ -54,7 +54,7 @@ class RequestError(Exception):
 
 
 class ClientDisconnected(Exception):
-    """The client has disconnected before the model was called, so that the request has no response."""
+    """The client has disconnected, so that the request has no response."""
 
 
 class RequestRecords(NamedTuple):

@@ -16,11 +16,13 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import uvicorn
@@ -62,6 +64,8 @@ FROM_WEB_PAGE = (
     "or set the environment variable in stage.token_env for the server and its clients"
 )
 
+STOPPING = "the server is stopping; send the request again"
+
 logger = logging.getLogger("shapwatch")
 
 Headers = Mapping[bytes, bytes]
@@ -74,6 +78,8 @@ GC_THRESHOLD = 50_000
 """Number of new objects that starts a garbage collection; the default of 700 would cost a fifth of the time."""
 SHUTDOWN_SECONDS = 8
 """Seconds that open requests may take after a stop signal; Docker kills a container after 10 s."""
+FORCE_AFTER_SECONDS = 0.5
+"""Seconds after a stop signal from which another one ends the open requests at once."""
 
 
 class Application(Router):
@@ -102,7 +108,8 @@ class Application(Router):
             Route("/ping", self._ping),
         ]
         self._batches = batches
-        super().__init__(routes, redirect_slashes=False)
+        self._large_requests = large_requests
+        super().__init__(routes, redirect_slashes=False, lifespan=self._lifespan)
         self._exact = {f"/endpoints/{endpoint}/invocations": runtime, "/invocations": container}
         self.capture: DataCapture | None = None
         self._needs_token = token is not None
@@ -114,6 +121,12 @@ class Application(Router):
             await endpoint(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Router) -> AsyncIterator[None]:
+        """Let no request that is still being read delay the end of the server."""
+        yield
+        self._large_requests.close()
 
     async def _ping(self, request: Request) -> Response:
         """Return the status of data capture, and 503 while a model call does not end; a token hides the counts."""
@@ -158,6 +171,8 @@ class ContainerApi:
             return
         except RequestError as error:
             status, sent_headers, sent = self._error(error)
+        except asyncio.CancelledError:
+            status, sent_headers, sent = self._error(RequestError(503, STOPPING, "ServiceUnavailable"))
         except Exception:
             logger.exception("the server failed")
             status, sent_headers, sent = self._error(RequestError(500, "the server failed; see its log"))
@@ -380,13 +395,15 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.server_state: Connections = Connections()
         self._ready = ready
+        self._signalled = float("-inf")
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped; garbage collection is less frequent, and ignores objects created before the start."""
         before = gc.get_threshold()
         gc.set_threshold(GC_THRESHOLD, *before[1:])
         try:
-            super().run(sockets)
+            with self._handling_signals():
+                super().run(sockets)
         finally:
             gc.unfreeze()
             gc.set_threshold(*before)
@@ -404,8 +421,41 @@ class Server(uvicorn.Server):
             self.server_state.close_late()
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, respond to the requests that are still open, and close all connections.
+
+        The captures are written also if a second signal has ended the open requests.
+        """
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+        if tasks := list(self.server_state.tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1)
+        for connection in list(self.server_state.connections):
+            cast(HttpProtocol, connection).transport.flush()
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
+        """Stop after the open requests; a later signal ends them.
+
+        A signal that follows immediately does not count: some programs send it to the process and to its group.
+        """
+        now = time.monotonic()
+        if self._signalled == float("-inf"):
+            self._signalled = now
+        self.should_exit = True
+        self.force_exit = now - self._signalled > FORCE_AFTER_SECONDS
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Change nothing: `run` handles signals until the event loop has ended."""
+        yield
+
+    @contextmanager
+    def _handling_signals(self) -> Iterator[None]:
         """Handle signals so that they stop the server but not the process; outside the main thread, change nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from runner.serving.data_capture import DataCapture
+
+logger = logging.getLogger("shapwatch")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Serve:
             SettingsError: if the address is in use or belongs to another machine, or if other machines could send
                 requests without a token.
             ShapwatchError: if the model cannot be loaded.
+            KeyboardInterrupt: if a second signal has ended open requests.
         """
         from runner.serving.batching import RequestBatcher
         from runner.serving.server import Application, Server
@@ -88,7 +92,11 @@ class Serve:
             if self.settings.attached:
                 server.stop_at_end_of_input()
             server.run([listening])
-        return Outcome(_summary(batches.answered, app.capture))
+        summary = _summary(batches.answered, app.capture)
+        if server.force_exit:
+            logger.warning("a second signal has ended the open requests; %s", summary)
+            raise KeyboardInterrupt
+        return Outcome(summary)
 
     def _listening(self) -> socket.socket:
         from runner.serving.server import listen

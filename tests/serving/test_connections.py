@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from threading import Event as ThreadEvent
 from threading import Thread
 
@@ -21,11 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runner.serving import connections, server
 from runner.serving.connections import CoalescingTransport, connection_limit
+from runner.serving.data_capture import DataCapture
 from runner.serving.server import Server, listen
 from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
 from tests.processes import wait_until
-from tests.serving.served import whole_body
+from tests.serving.served import events, respond, whole_body
 
 Address = tuple[str, int]
 
@@ -194,6 +196,30 @@ def test_chunked_body_in_lines_is_read(shared: Address) -> None:
             connection.sendall(b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in lines[start : start + 1000]))
         connection.sendall(b"0\r\nX-Checksum: 1\r\n\r\n")
         assert received(connection).endswith(b"\r\n\r\n" + b"".join(lines))
+
+
+@pytest.mark.parametrize("leaves", [socket.SHUT_WR, None], ids=["half", "whole"])
+def test_client_that_has_gone_receives_no_response(tmp_path: Path, leaves: int | None) -> None:
+    """The capture contains that it was not delivered, also if the app does not wait for a disconnect."""
+    gone = ThreadEvent()
+
+    async def respond_later(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await whole_body(receive)
+        await asyncio.to_thread(gone.wait, 20)
+        await asyncio.sleep(0.05)
+        await respond(send, b"1")
+
+    with running(DataCapture(respond_later, str(tmp_path), min_free_bytes=0)) as (_, address):
+        with socket.create_connection(address, 20) as connection:
+            connection.sendall(head("Content-Length: 2", "Content-Type: application/json") + b"{}")
+            if leaves is not None:
+                connection.shutdown(leaves)
+                gone.set()
+                assert received(connection) == b""
+        gone.set()
+    (event,) = events(tmp_path)
+    assert not event.delivered
 
 
 H2C = (

@@ -150,6 +150,56 @@ def test_cancelled_request_does_not_change_the_next_one(reader: LargeRequestRead
     assert loop.run(read()) == [3, 6]
 
 
+def test_requests_of_clients_that_have_gone_are_not_read(
+    reader: LargeRequestReader, loop: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the one that has reached the process; the others do not delay later requests."""
+    sizes: list[int] = []
+    exchange = LargeRequestReader._exchange
+
+    def record(reader: LargeRequestReader, content_type: bytes | None, body: bytes) -> tuple[int, bytes]:
+        sizes.append(len(body))
+        return exchange(reader, content_type, body)
+
+    async def read() -> None:
+        await reader.read(None, lines(ROWS).encode())
+        os.kill(pid(reader), signal.SIGSTOP)
+        bodies = [lines(ROWS * count).encode() for count in range(2, 20)]
+        tasks = []
+        for body in bodies:
+            tasks.append(asyncio.create_task(reader.read(None, body)))
+            await asyncio.sleep(0)
+            tasks[-1].cancel()
+        last = asyncio.create_task(reader.read(None, b" "))
+        await asyncio.sleep(0)
+        os.kill(pid(reader), signal.SIGCONT)
+        with pytest.raises(RequestError):
+            await last
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    monkeypatch.setattr(LargeRequestReader, "_exchange", record)
+    loop.run(read())
+    assert len(sizes) <= 3
+    assert (sizes[0], sizes[-1]) == (len(lines(ROWS)), 1)
+
+
+def test_closed_reader_ends_its_process_while_it_reads(loop: asyncio.Runner) -> None:
+    """The request fails with the status 500 at once."""
+    reader = LargeRequestReader(FIELDS)
+
+    async def read() -> tuple[int, str]:
+        await reader.read(None, lines(ROWS).encode())
+        os.kill(pid(reader), signal.SIGSTOP)
+        reading = asyncio.create_task(reader.read(None, lines(ROWS).encode()))
+        await asyncio.sleep(0.05)
+        reader.close()
+        with pytest.raises(RequestError) as caught:
+            await reading
+        return caught.value.status, caught.value.message
+
+    assert loop.run(read())[0] == 500
+
+
 def test_other_requests_do_not_wait_for_a_large_one() -> None:
     """While the process does not proceed, small requests and /ping have responses."""
     app = app_of(DEMO_MODEL)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event, Thread
 
 import httpx
+import numpy as np
+import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from runner.serving import server
 from runner.serving.server import Server, listen
 from runner.urls import is_loopback
+from tests.formula_models import Formula, additive
+from tests.processes import wait_until
 from tests.serving.served import score_app
+from tests.serving.test_app import CONTAINER, app_of, lines
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
@@ -57,3 +66,36 @@ def test_ready_server_responds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "server" not in response.headers
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+def test_requests_that_a_stopping_server_cannot_answer_have_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is 503; requests that are still being read do not delay the end."""
+    monkeypatch.setattr(server, "SHUTDOWN_SECONDS", 0.1)
+    started, ended, ready = Event(), Event(), Event()
+
+    def hang(features: pl.DataFrame) -> NDArray[np.float64]:
+        started.set()
+        assert ended.wait(20)
+        return additive(features)
+
+    app = app_of(Formula(hang))
+    large = lines([[1.5]] * 10_000)
+    with listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(2) as pool:
+        running_server = Server(app, ready.set)
+        thread = Thread(target=running_server.run, args=([listening],))
+        thread.start()
+        assert ready.wait(20)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}{CONTAINER}"
+        post = partial(httpx.post, url, trust_env=False, timeout=20)
+        responses = [pool.submit(post, content='{"features":[1.5]}')]
+        assert started.wait(20)
+        reader = app._exact[CONTAINER].large_requests
+        responses.append(pool.submit(post, content=large))
+        wait_until(lambda: reader._process is not None)
+        assert reader._process
+        os.kill(reader._process.pid, signal.SIGSTOP)
+        running_server.stop()
+        assert [response.result().status_code for response in responses] == [503, 503]
+        thread.join(20)
+        ended.set()
+    assert not thread.is_alive()

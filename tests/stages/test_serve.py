@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from runner.errors import ArtifactError, MissingInput, SettingsError
 from runner.models.linear import LinearModel
 from runner.models.linear_learner import LinearLearner
 from runner.records.fields import Fields
-from runner.serving.server import listen
+from runner.serving.server import FORCE_AFTER_SECONDS, listen
 from runner.stages.serve import Serve, ServeStage
 from tests.cli_runner import HANG_SECONDS
 from tests.conftest import DEMO
@@ -77,6 +79,25 @@ def test_signal_stops_the_server(tmp_path: Path, number: signal.Signals, golden:
     assert (it.returncode, re.findall(r"\d+", said), complained) == (0, ["2", "2", "0"], "")
     golden(line + said)
     assert len(events(tmp_path)) == 2
+
+
+def test_second_signal_ends_open_requests(tmp_path: Path) -> None:
+    """The exit code is 130, the captures are written, and there is no traceback. Two signals at once are one."""
+    with process(tmp_path) as (it, line), httpx.Client(trust_env=False) as client:
+        client.post(url(line), content=ONE, headers={"content-type": "application/jsonlines"})
+        with socket.create_connection((httpx.URL(url(line)).host, httpx.URL(url(line)).port or 0)) as connection:
+            head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+            connection.sendall(head)
+            assert connection.recv(99).startswith(b"HTTP/1.1 100 ")
+            it.send_signal(signal.SIGINT)
+            it.send_signal(signal.SIGINT)
+            while it.poll() is None:
+                time.sleep(FORCE_AFTER_SECONDS)
+                it.send_signal(signal.SIGINT)
+            _, complained = it.communicate(timeout=HANG_SECONDS)
+    assert it.returncode == 130
+    assert "Traceback" not in complained
+    assert len(events(tmp_path)) == 1
 
 
 def test_attached_server_stops_at_the_end_of_input(tmp_path: Path, golden: Golden) -> None:
