@@ -184,7 +184,7 @@ def shape_problem(record: Record) -> tuple[str, str] | None:
         (len(record.scores), "score", "score_count"),
     ):
         if count > MAX_COLUMNS:
-            return reason, _too_many(count, noun)
+            return reason, too_many(count, noun)
     return None
 
 
@@ -229,7 +229,7 @@ def table_part(features: pl.DataFrame) -> Part:
             there are too many columns.
     """
     if features.width > MAX_COLUMNS:
-        raise RecordError("feature_count", _too_many(features.width, "feature"))
+        raise RecordError("feature_count", too_many(features.width, "feature"))
     height = features.height
     lines = pl.int_range(1, height + 1, dtype=pl.UInt32, eager=True).alias("line")
     columns = [lines, pl.zeros(height, dtype=pl.UInt32, eager=True).alias("row")]
@@ -289,7 +289,8 @@ def _has_vote(record: Record) -> bool:
     return record.event_id is None or record.row == 0
 
 
-def _too_many(count: int, noun: str) -> str:
+def too_many(count: int, noun: str) -> str:
+    """Return the problem of a record with more than `MAX_COLUMNS` features or scores."""
     return f"{plural(count, noun)}, but a record can have at most {MAX_COLUMNS:,}"
 
 

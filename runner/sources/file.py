@@ -15,13 +15,17 @@ from runner.domain.executions import Window
 from runner.domain.numbers import plural
 from runner.domain.records import Line, Rejection
 from runner.errors import RecordError, listed, snippet
-from runner.records.payloads import Format, Scalar, parse_body
-from runner.records.tables import Record, table_part
+from runner.records.payloads import Format, Scalar, check_count, parse_body
+from runner.records.tables import MAX_COLUMNS, Record, table_part, too_many
 from runner.sources.data import Data
 from runner.sources.source import RecordCollector
 from runner.storage import File
 from runner.types import NO_OTHER_KEYS, Location
 
+MAX_VALUES = 2**26
+"""Number of values that a table may have in any case."""
+MAX_VALUES_PER_BYTE = 64
+"""Maximum number of values of larger tables per byte of their file."""
 SAVED = "features"
 """Column of the features in tables that `stage=capture` saves."""
 
@@ -128,7 +132,12 @@ class DataFile:
 
     def _read_parquet(self, collector: RecordCollector) -> None:
         try:
+            self._check_size()
             table = pl.read_parquet(self.path, glob=False)
+        except RecordError as error:
+            collector.events += 1
+            collector.reject(Rejection(self.name, 1, error.kind, str(error)))
+            return
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             collector.events += 1
             problem = f"not a readable Parquet file: {str(error).splitlines()[0]}"
@@ -151,6 +160,22 @@ class DataFile:
             text = snippet(features.row(line - 1))
             collector.reject(Rejection(self.name, line, "not_finite", "contains NaN or an infinite number", text))
         collector.add(self.name, part._replace(frame=part.frame.filter(valid)))
+
+    def _check_size(self) -> None:
+        """Check the size of a table according to its metadata, before it is read.
+
+        Raises:
+            RecordError: `feature_count` or `too_long`.
+        """
+        lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
+        schema = lazy.collect_schema()
+        saved = schema.get(SAVED)
+        width = len(saved.fields) if isinstance(saved, pl.Struct) else len(schema)
+        if width > MAX_COLUMNS and not self.data.headers:
+            raise RecordError("feature_count", too_many(width, "feature"))
+        values, size = width * lazy.select(pl.len()).collect().item(), self.path.stat().st_size
+        if values > max(MAX_VALUES, MAX_VALUES_PER_BYTE * size):
+            raise RecordError("too_long", f"{values:,} values in {size:,} bytes; expected a table of different records")
 
     def _features(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return the columns in `data.headers`, or all columns except the label."""
@@ -181,6 +206,8 @@ def _header(rows: Sequence[list[Scalar]]) -> list[Scalar]:
 def _text(data: bytes, format_: Format) -> str:
     if format_ != "application/json" and len(data) > storage.MAX_LINE_BYTES:
         raise RecordError("too_long", f"longer than {storage.MAX_LINE_BYTES} bytes")
+    if format_ != "application/json":
+        check_count(data)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from runner import storage
 from runner.errors import MissingInput
+from runner.records import payloads
 from runner.records.payloads import Scalar
+from runner.records.tables import MAX_COLUMNS
 from runner.records.templates import Template
+from runner.sources import file
 from runner.sources.data import Data, FileFormat
 from runner.sources.file import DataFile, FileSource
 from runner.sources.source import RecordCollector
@@ -310,6 +313,24 @@ def test_parquet_rows_with_numbers_that_are_not_finite_are_rejected(tmp_path: Pa
     assert result.rows == [(1.0, 1.0, 1), (None, 3.0, 3)]
     assert result.rejected_lines == [("data", 2, "not_finite"), ("data", 4, "not_finite")]
     assert result.events == 4
+
+
+@pytest.mark.parametrize(("width", "height", "kind"), [(MAX_COLUMNS + 1, 1, "feature_count"), (1, 100_000, "too_long")])
+def test_table_that_would_exhaust_the_memory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, height: int, kind: str
+) -> None:
+    """A table with too many columns, or with many more values than bytes, is rejected by its metadata."""
+    monkeypatch.setattr(file, "MAX_VALUES", 50_000)
+    monkeypatch.setattr(pl, "read_parquet", None)
+    column = pl.zeros(height, dtype=pl.Int8, eager=True)
+    result = read_parquet(tmp_path, pl.DataFrame([column.alias(f"c{d}") for d in range(width)]))
+    assert (result.rows, result.rejected) == ([], {kind: 1})
+
+
+def test_line_with_too_many_values_is_not_parsed(tmp_path: Path) -> None:
+    """A line with millions of values is rejected before it is parsed."""
+    result = read_bytes(tmp_path, b"1,2\n" + b"1," * payloads.MAX_VALUES + b"1\n")
+    assert (result.rows, result.rejected) == ([(1, 2)], {"too_long": 1})
 
 
 def test_invalid_parquet_file_is_one_rejection(tmp_path: Path, golden: Golden) -> None:
