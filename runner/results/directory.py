@@ -392,8 +392,11 @@ def unpublished(target: Path) -> frozenset[str]:
 
     An unreadable record, and the empty one of an earlier version, stand for all recipients.
     """
+    marker = _unpublished_marker(target)
+    if marker.exists() and not marker.is_file():
+        return frozenset([EVERYONE])
     try:
-        names = json.loads(_unpublished_marker(target).read_bytes())
+        names = json.loads(marker.read_bytes())
         return frozenset(
             names if isinstance(names, list) and all(isinstance(each, str) for each in names) else [EVERYONE]
         )

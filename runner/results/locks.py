@@ -34,9 +34,9 @@ def locked(path: Path, mode: int) -> Iterator[IO[bytes]]:
 
 
 def is_free(path: Path) -> bool:
-    """Return whether no process has locked a file; a missing or unreadable file counts as free."""
+    """Return whether no process has locked a file; a missing or unreadable file counts as free, a pipe as well."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             fcntl.flock(file, EXCLUSIVE | NON_BLOCKING)
     except BlockingIOError:
         return False

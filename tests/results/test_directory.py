@@ -16,7 +16,7 @@ from threading import Event, Thread
 
 import pytest
 
-from runner.domain.executions import utc
+from runner.domain.executions import EVERYONE, utc
 from runner.errors import OccupiedTarget
 from runner.results.directory import (
     ANALYSIS,
@@ -33,6 +33,7 @@ from runner.results.directory import (
     is_being_written,
     opened,
     remove,
+    unpublished,
     writing,
 )
 from runner.results.locks import EXCLUSIVE, locked
@@ -378,6 +379,14 @@ def test_special_file_is_refused_at_once(tmp_path: Path) -> None:
 
 class Overtaken(Exception):
     """The claim of a writer is lost."""
+
+
+def test_pipes_in_place_of_locks_and_records_do_not_block(tmp_path: Path) -> None:
+    """Opening a pipe would otherwise wait for another process."""
+    for name in (".09.lock", ".09.unpublished"):
+        os.mkfifo(tmp_path / name)
+    assert not is_being_written(tmp_path / "09")
+    assert unpublished(tmp_path / "09") == {EVERYONE}
 
 
 def test_a_failed_check_changes_nothing(tmp_path: Path) -> None:
