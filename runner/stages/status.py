@@ -169,9 +169,9 @@ def _reason_for_waiting(ledger: Ledger, schedule: Schedule, execution: Execution
             "at the end of its window" if execution.window.end > execution.scheduled else "(schedule.buffer_minutes)"
         )
         return f"starts at {execution.start_at:%F %T} UTC {reason}"
-    reference = Path(ledger.snapshot(execution.snapshot).folder) / schedule.reference
-    if directory.is_being_written(reference):
-        return f"waits for the baseline in {schedule.reference}, which is being computed"
+    reference = directory.reference_path(Path(schedule.reference), execution.window)
+    if directory.is_being_written(Path(ledger.snapshot(execution.snapshot).folder) / reference):
+        return f"waits for the baseline in {reference}, which is being computed"
     return "waits for earlier executions or a free worker (stage.workers of the daemon)"
 
 

@@ -252,6 +252,17 @@ def test_the_remark_names_the_baseline_being_computed(led: Bench, tmp_path: Path
     golden(status_of(led)["Remark"])
 
 
+def test_the_remark_names_the_baseline_of_the_window(led: Bench, tmp_path: Path) -> None:
+    """The codes in the path of the reference are replaced."""
+    declared = replace(declaration(reference="baselines/%H"), snapshot=Snapshot("", str(tmp_path)))
+    schedule = declared.create(led.ledger.schedules, NOON)
+    led.clock.advance(HOUR)
+    beat(led)
+    assert led.ledger.schedules.plan(schedule, scheduled_times(1), led.clock())
+    with writing(tmp_path / "baselines/12"):
+        assert "baselines/12" in status_of(led)["Remark"]
+
+
 NO_EVENTS = NoData("2026-01-05 12:00–13:00 UTC", ["s3://bucket/capture/e/AllTraffic/2026/01/05/12"], 0, 0, 0)
 
 
