@@ -21,7 +21,7 @@ from runner.domain.attributions import Additive, Link, label_names
 from runner.domain.numbers import plural
 from runner.errors import ModelInputError, SettingsError, listed
 from runner.models.base import LocalModel
-from runner.records.payloads import encode_records
+from runner.records.payloads import encode_scores
 from runner.types import NO_OTHER_KEYS
 
 MAX_ABSOLUTE = 1e100
@@ -166,11 +166,11 @@ class LinearModel(LocalModel):
         Raises:
             ValueError: if the media type is not supported.
         """
-        scores_NL = self.predict(features).tolist()
-        records = [self._record(scores) for scores in scores_NL]
-        if accept == "application/json":
-            records = [dict(reversed(record.items())) for record in records]
-        return encode_records(records, scores_NL, accept)
+        record = self._reversed_record if accept == "application/json" else self._record
+        return encode_scores(self.predict(features), accept, record)
+
+    def _reversed_record(self, scores_L: list[float]) -> dict[str, Any]:
+        return dict(reversed(self._record(scores_L).items()))
 
     def _record(self, scores_L: list[float]) -> dict[str, Any]:
         single = len(scores_L) == 1

@@ -32,7 +32,7 @@ from runner.domain.attributions import Additive, Link
 from runner.domain.numbers import plural
 from runner.errors import ArtifactError, MissingInput, ModelInputError, listed
 from runner.models.base import LocalModel, check_file, check_width
-from runner.records.payloads import encode_records
+from runner.records.payloads import encode_scores
 from runner.types import NO_OTHER_KEYS
 
 MAX_ARCHIVE_BYTES = 256 * 2**20
@@ -227,13 +227,13 @@ class LinearLearner(LocalModel):
         Raises:
             ValueError: if the media type is not supported.
         """
-        scores_N: list[float] = self.predict(features)[:, 0].tolist()
-        if accept == "application/jsonlines":
-            return "".join(map(self._line, scores_N))
-        records = [{"score": score, **self._label(score)} for score in scores_N]
-        return encode_records(records, [[score] for score in scores_N], accept)
+        return encode_scores(self.predict(features), accept, self._record, self._line)
 
-    def _line(self, score: float) -> str:
+    def _record(self, scores: list[float]) -> dict[str, float]:
+        return {"score": scores[0], **self._label(scores[0])}
+
+    def _line(self, scores: list[float]) -> str:
+        (score,) = scores
         label = "".join(f'"{name}":{value},' for name, value in self._label(score).items())
         return f'{{{label}"score":{_truncated(score)}}}\n'
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from runner.domain.records import Payload
 from runner.errors import RecordError, snippet
@@ -24,8 +26,10 @@ BLANK = " \t\r\n"
 MAX_VALUES = 2**21
 """Maximum number of values in a captured line or payload, counted as its commas, line ends and opening brackets."""
 
-RECORDS_PER_CALL = 1000
-"""Number of records that are encoded in one call, which does not release the interpreter lock."""
+MAX_RESPONSE_CHARACTERS = 2**25
+"""Maximum number of characters in a response, which a capture line contains."""
+SCORES_PER_CALL = 1000
+"""Number of scores that are encoded in one call, which does not release the interpreter lock."""
 
 _CELL = re.compile(r'[ \t]*"((?:[^"]++|"")*+)"[ \t\r]*(,|\n|\Z)|(?![ \t]*")([^,\n]*+)(,|\n|\Z)')
 """A cell of a CSV with its delimiter: groups 1 and 2 if it is quoted, groups 3 and 4 otherwise."""
@@ -138,27 +142,51 @@ def parse_body(text: str, format_: Format, name: str | None = None) -> Body:
     return Body([_parse_json(line, number, name) for number, line in lines if line.strip(BLANK)], format_)
 
 
-def encode_records(records: Sequence[Mapping[str, Any]], scores_NL: Sequence[Sequence[float]], accept: str) -> str:
-    r"""Return the records as JSON Lines or one JSON document, or the scores as CSV.
+def encode_scores(
+    scores_NL: NDArray[np.float64],
+    accept: str,
+    record: Callable[[list[float]], Mapping[str, Any]],
+    line: Callable[[list[float]], str] | None = None,
+) -> str:
+    r"""Return one record per row of scores as JSON Lines or one JSON document, or the scores as CSV.
+
+    Args:
+        scores_NL: scores of N records.
+        accept: media type.
+        record: function that returns the record of a row.
+        line: function that returns the line of a row in JSON Lines; None for the record as JSON.
 
     Raises:
         ValueError: if the media type is not supported.
+        RecordError: `too_long`, for more than `MAX_RESPONSE_CHARACTERS` characters.
 
-    >>> encode_records([{"score": 0.5}], [[0.5]], "application/jsonlines")
+    >>> encode_scores(np.array([[0.5]]), "application/jsonlines", lambda scores: {"score": scores[0]})
     '{"score":0.5}\n'
     """
+    line = line or (lambda scores: orjson.dumps(record(scores)).decode() + "\n")
     match accept:
         case "application/jsonlines":
-            return "".join(orjson.dumps(record).decode() + "\n" for record in records)
+            return _joined(scores_NL, lambda rows: "".join(map(line, rows)))
         case "application/json":
-            parts = (
-                json.dumps(records[i : i + RECORDS_PER_CALL])[1:-1] for i in range(0, len(records), RECORDS_PER_CALL)
-            )
-            return f'{{"predictions": [{", ".join(parts)}]}}'
+            body = _joined(scores_NL, lambda rows: json.dumps(list(map(record, rows)))[1:-1], ", ")
+            return f'{{"predictions": [{body}]}}'
         case "text/csv":
-            return "".join(",".join(map(repr, scores)) + "\n" for scores in scores_NL)
+            return _joined(scores_NL, lambda rows: "".join([",".join(map(repr, row)) + "\n" for row in rows]))
     *others, last = get_args(Format)
     raise ValueError(f"unsupported media type {accept!r}; the model responds in {', '.join(others)} or {last}")
+
+
+def _joined(scores_NL: NDArray[np.float64], encode: Callable[[list[list[float]]], str], separator: str = "") -> str:
+    """Return the encoded rows; each call for a part of them takes at most some milliseconds."""
+    parts, size = [], 0
+    count = max(1, SCORES_PER_CALL // scores_NL.shape[1])
+    for start in range(0, len(scores_NL), count):
+        parts.append(encode(scores_NL[start : start + count].tolist()))
+        size += len(parts[-1])
+        if size > MAX_RESPONSE_CHARACTERS:
+            problem = f"the response has more than {MAX_RESPONSE_CHARACTERS:,} characters"
+            raise RecordError("too_long", f"{problem}; send fewer records in a request")
+    return separator.join(parts)
 
 
 def parse_number(literal: str) -> int | float | None:

@@ -20,7 +20,7 @@ from threading import Lock, Thread
 import polars as pl
 
 from runner.domain.numbers import plural
-from runner.errors import ArtifactError, ModelInputError, SettingsError, ShapwatchError
+from runner.errors import ArtifactError, ModelInputError, RecordError, SettingsError, ShapwatchError
 from runner.protocols import Model
 from runner.serving.requests import ClientDisconnected, RequestError, RequestRecords, as_table, encode_response
 
@@ -36,8 +36,8 @@ MAX_INLINE_VALUES = 8192
 LINE_FORMATS = ("application/jsonlines", "text/csv")
 """Media types of responses with one line per record, which can be split by request."""
 
-INVALID_RECORDS = (ModelInputError, ArtifactError, SettingsError)
-"""Errors that a working model raises for invalid records, for example if their features are not those of the model."""
+INVALID_RECORDS = (ModelInputError, ArtifactError, SettingsError, RecordError)
+"""Errors that a working model raises for invalid or too many records, for example with features of another model."""
 
 MODEL_SECONDS = 60.0
 """Seconds that a model call may take, as in SageMaker; then its requests fail, and another thread takes over."""

@@ -33,6 +33,8 @@ MAX_HEAD_BYTES = 2**16
 """Maximum size of a request head, and of chunk sizes and trailers beyond the size of the body, in bytes."""
 MAX_BODIES_BYTES = 2**28
 """Maximum size of all request bodies in memory, in bytes."""
+MAX_RESPONSES_BYTES = 2**28
+"""Maximum size of all responses that wait for their clients to read them, in bytes."""
 MAX_CONNECTIONS = 2**14
 """Maximum number of open connections, if there are enough file descriptors."""
 RESERVED_DESCRIPTORS = 64
@@ -96,11 +98,17 @@ class Connections(ServerState):
             self._close_inactive(connection, lambda other: other.body_bytes > 0)
 
     def close_late(self) -> None:
-        """Close connections whose clients are too slow."""
+        """Close connections whose clients are too slow, and those with the largest unread responses above a limit."""
         now = time.monotonic()
         for connection in [each for each in self._by_activity if each.is_late(now)]:
             self.note_closed("their clients were too slow to send a request or to read a response")
             connection.expire()
+        unread = {each: each.transport.get_write_buffer_size() for each in self._by_activity}
+        while sum(unread.values()) > MAX_RESPONSES_BYTES:
+            self.note_closed(f"the unread responses in memory exceeded {MAX_RESPONSES_BYTES} bytes")
+            largest = max(unread, key=lambda each: unread[each])
+            del unread[largest]
+            largest.abort()
 
     def note_closed(self, reason: str) -> None:
         """Count a closed connection, and log the reason at most once a minute."""
@@ -168,7 +176,7 @@ class CoalescingTransport:
     def flush(self) -> None:
         """Send the queued data."""
         if self._pending and not self.is_closing():
-            self._transport.write(b"".join(self._pending))
+            self._transport.writelines(self._pending)
         self._pending.clear()
 
 
@@ -202,9 +210,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether the server has to act, not the client: a request has arrived that is not answered yet."""
+        """Whether the server has to act, not the client: a request has arrived that is not answered yet.
+
+        A client has to act if it has not read the response to an earlier request.
+        """
         cycle = self.cycle
-        return cycle is not None and not cycle.response_complete and (not cycle.more_body or self.flow.read_paused)
+        if cycle is None or cycle.response_complete or self.flow.write_paused:
+            return False
+        return not cycle.more_body or self.flow.read_paused
 
     @property
     def _is_unread(self) -> bool:
@@ -220,7 +233,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def expire(self) -> None:
         """Close the connection of a slow client, with a response if it has sent a part of a body."""
-        if self.cycle is None or self.cycle.response_complete or self.transport.is_closing():
+        ended = self.cycle is None or self.cycle.response_complete
+        if ended or self.transport.is_closing() or self.flow.write_paused:
             self.abort()
         else:
             self.reject(HTTPStatus.REQUEST_TIMEOUT, "the request body did not arrive in time")

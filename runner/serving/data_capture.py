@@ -30,6 +30,8 @@ CUSTOM_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 TOO_LARGE = f"a body or its capture line is larger than {MAX_LINE_BYTES} bytes"
 LARGE_BYTES = 2**18
 """Size of an invocation in bytes from which its event is encoded in a thread, because this delays other requests."""
+BASE64_BYTES = 3 * 2**18
+"""Number of bytes that are encoded as BASE64 in one call, which does not release the interpreter lock."""
 
 VARIABLE_BITS = ~(0xF << 76 | 0x3 << 62)
 VERSION_4 = 4 << 76 | 2 << 62
@@ -320,7 +322,8 @@ async def _respond_to_lifespan(receive: Receive, send: Send) -> None:
 def _encoded(body: bytes, encoding: str) -> tuple[str, str]:
     """Return a body as a string, and its encoding: BASE64 if it is not UTF-8."""
     if encoding == "BASE64":
-        return base64.b64encode(body).decode(), encoding
+        parts = (body[start : start + BASE64_BYTES] for start in range(0, len(body), BASE64_BYTES))
+        return b"".join(map(base64.b64encode, parts)).decode(), encoding
     try:
         return body.decode(), encoding
     except UnicodeDecodeError:

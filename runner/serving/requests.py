@@ -14,7 +14,7 @@ from runner.domain.numbers import plural
 from runner.errors import RecordError
 from runner.protocols import Model, ResponseEncoder
 from runner.records.fields import Fields
-from runner.records.payloads import Format, Scalar, check_count, encode_records, parse_body
+from runner.records.payloads import Format, Scalar, check_count, encode_scores, parse_body
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ANY_FORMAT = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
@@ -163,9 +163,10 @@ def encode_response(model: Model, features: pl.DataFrame, accept: str) -> str:
 
     Raises:
         ValueError: if the media type is not supported.
+        RecordError: if the response is too large.
     """
     if isinstance(model, ResponseEncoder):
         return model.encode_response(features, accept)
-    scores_NL = model.predict(features).tolist()
-    records = [{"score": scores if len(scores) > 1 else scores[0]} for scores in scores_NL]
-    return encode_records(records, scores_NL, accept)
+    return encode_scores(
+        model.predict(features), accept, lambda scores: {"score": scores if len(scores) > 1 else scores[0]}
+    )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from runner.domain.records import Event, Payload
 from runner.errors import RecordError
 from runner.records import payloads
-from runner.records.capture import Side, decode, decode_cloudevent, encode, pair_cloudevents
+from runner.records.capture import CHARACTERS_PER_CALL, Side, decode, decode_cloudevent, encode, pair_cloudevents
 from runner.records.fields import Fields
 from runner.records.tables import event_records
 from tests.golden import Golden
@@ -47,6 +47,16 @@ def with_member(key: str, value: object) -> bytes:
     *parents, last = key.split(".")
     reduce(getitem, parents, document)[last] = value
     return orjson.dumps(document)
+
+
+def test_long_strings_are_encoded_in_parts() -> None:
+    """The line is the same."""
+    text = 'a"\\\nü€\U0001f600' * (CHARACTERS_PER_CALL // 3)
+    event = replace(decode(PUBLISHED[0]), input=Payload("text/csv", text, "CSV"), output=None)
+    document = orjson.loads(PUBLISHED[0])
+    side = {"observedContentType": "text/csv", "mode": "INPUT", "data": text, "encoding": "CSV"}
+    document["captureData"] = {"endpointInput": side}
+    assert encode(event) == orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
 @pytest.mark.parametrize("line", PUBLISHED, ids=["one record", "mini-batch"])

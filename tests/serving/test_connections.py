@@ -344,14 +344,23 @@ def test_fast_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
         assert received(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_client_that_does_not_read_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection of a client that does not read its response is closed."""
-    monkeypatch.setattr(connections, "CLIENT_SECONDS", 0.2)
+@pytest.mark.parametrize("limit", ["CLIENT_SECONDS", "MAX_RESPONSES_BYTES"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch, limit: str, count: int) -> None:
+    """Its responses take memory only for a time, and only up to a size; further requests do not help it."""
+    monkeypatch.setattr(connections, limit, 0.2)
     body = bytes(5_000_000)
-    with running() as (running_server, address), socket.socket() as connection:
+
+    async def respond_at_length(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await whole_body(receive)
+        await respond(send, body)
+
+    with running(respond_at_length) as (running_server, address), socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(address)
-        connection.sendall(head(f"Content-Length: {len(body)}") + body)
+        connection.sendall((head("Content-Length: 2") + b"{}") * count)
+        wait_until(lambda: running_server.server_state.connections)
         wait_until(lambda: not running_server.server_state.connections)
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from runner.errors import RecordError
+from runner.records import payloads
 from runner.records.fields import Fields
-from runner.records.payloads import MAX_VALUES, RECORDS_PER_CALL, Format
+from runner.records.payloads import MAX_VALUES, SCORES_PER_CALL, Format
 from runner.serving.requests import MAX_FEATURES, RequestError, RequestReader, encode_response
 from tests.formula_models import Formula
 from tests.golden import Golden
 
+LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 LINE = b'{"features":[1,"a"]}'
 DOCUMENT = b'{"instances":[{"features":[1,"a"]}]}'
 
@@ -113,9 +117,22 @@ def test_too_many_values_are_rejected(body: bytes, golden: Golden) -> None:
 def test_large_json_responses_are_one_document() -> None:
     """Records are encoded in parts; the body is the same."""
     model = Formula(lambda features: features["x"].to_numpy())
-    scores = [float(number) for number in range(2 * RECORDS_PER_CALL + 1)]
+    scores = [float(number) for number in range(2 * SCORES_PER_CALL + 1)]
+    features = pl.DataFrame({"x": scores})
     expected = json.dumps({"predictions": [{"score": score} for score in scores]})
-    assert encode_response(model, pl.DataFrame({"x": scores}), JSON) == expected
+    assert encode_response(model, features, JSON) == expected
+    assert encode_response(model, features, "text/csv") == "".join(f"{score}\n" for score in scores)
+    assert encode_response(model, features, LINES) == "".join(f'{{"score":{score}}}\n' for score in scores)
+
+
+@pytest.mark.parametrize("accept", [JSON, "text/csv", LINES])
+def test_too_large_responses_are_errors(accept: str, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """The error occurs before all scores are encoded."""
+    monkeypatch.setattr(payloads, "MAX_RESPONSE_CHARACTERS", 1000)
+    model = Formula(lambda features: np.ones((features.height, 100)), ("x",) * 100)
+    with golden.raises(RecordError) as caught:
+        encode_response(model, pl.DataFrame({"x": [1.0] * 11}), accept)
+    assert caught.value.kind == "too_long"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +156,6 @@ def test_column_types(column: list[Any], dtype: type[pl.DataType]) -> None:
 
 
 FEATURES = pl.DataFrame({"x": [1.0, 2.0], "y": [0.5, 0.25]})
-LINES, JSON, CSV = "application/jsonlines", "application/json", "text/csv"
 
 
 @pytest.mark.parametrize(
