@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 2**25
 """Maximum length of a line in bytes, including its end; `read_lines` truncates longer lines."""
 MAX_FILE_BYTES = 2**36
-"""Maximum decompressed size of a gzip file in bytes."""
+"""Maximum size in bytes of an object, and of the decompressed data of a gzip file."""
 CHUNK_BYTES = 2**22
 """Bytes in memory at a time while a file is decompressed."""
 PART_BYTES = 2**16
@@ -147,8 +147,8 @@ PROBLEMS = (
     ),
     (
         r"[Pp]ath ",
-        "a name in it has an empty part, a part '.' or '..', or an invalid character; rename it (with boto3 installed, "
-        "such objects of S3 are skipped)",
+        "the name {name} has an empty part, a part '.' or '..', or an invalid character; rename the object (with boto3 "
+        "installed, such objects of S3 are skipped)",
     ),
 )
 """Patterns of obstore's error texts with the message of each; the first match applies."""
@@ -423,6 +423,10 @@ def _download(location: str, target: IO[bytes]) -> None:
     def receive(transfer: Transfer) -> None:
         for chunk in store.get(key).stream(PART_BYTES):
             transfer.add(len(chunk))
+            if transfer.bytes > MAX_FILE_BYTES:
+                raise StorageError(
+                    location, f"it exceeds {MAX_FILE_BYTES:,} bytes; check the object store, or split the file"
+                )
             target.write(chunk)
 
     _transferred(location, receive)
@@ -727,6 +731,7 @@ def _problem(location: str, text: str) -> str | None:
     text = text.partition("\n\nDebug source")[0]
     answer = re.search(r"status code: (\d+)(?:.*?<Code>(\w+))?", text, re.DOTALL)
     host = re.search(r"Error performing [A-Z]+ \w+://([^/?\s]+)", text)
+    name = re.search(r'Path "(.*?)"(?: contained|:)', text, re.DOTALL)
     scheme, _, rest = location.partition("://")
     values = {
         "answer": " ".join(filter(None, answer.groups())) if answer else "",
@@ -734,6 +739,7 @@ def _problem(location: str, text: str) -> str | None:
         "credentials": _credentials(location),
         "endpoint": SERVICES[scheme].endpoints[0],
         "host": host[1] if host else "",
+        "name": snippet(repr(name[1])) if name else "of an object",
     }
     messages = (message for pattern, message in PROBLEMS if re.search(pattern, text, re.DOTALL))
     return next((message.format(**values) for message in messages), None)

@@ -707,6 +707,17 @@ def test_slow_object_is_refused(monkeypatch: pytest.MonkeyPatch, use: Callable[[
         assert len(read("s3://b/a")) == 10 * storage.PART_BYTES
 
 
+def test_object_without_end_does_not_fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer ends at the maximum size of a file."""
+    monkeypatch.setattr(storage, "MAX_FILE_BYTES", 2**20)
+    with (
+        s3_responses(monkeypatch, Responses([(200, bytes(2**16))], repeats=2**30)),
+        pytest.raises(StorageError) as caught,
+    ):
+        local_copy("s3://b/a").__enter__()
+    assert "1,048,576" in caught.value.problem
+
+
 def test_file_shorter_than_listed_is_refused(roots: tuple[str, str], golden: Golden) -> None:
     """A file whose end is missing is not read; one that has grown is."""
     for root in roots:

@@ -200,8 +200,8 @@ class LinearLearner(LocalModel):
             for column, weight in zip(features, weights_D, strict=True):
                 margin_N += _numbers(column) * weight
             margin_N += bias
-            if not np.isfinite(margin_N).all():
-                _raise_overflow(features)
+            if not (is_finite_N := np.isfinite(margin_N)).all():
+                _raise_overflow(features.filter(~is_finite_N), weights_D)
             if predictor == "binary_classifier":
                 margin_N = np.float32(1) / (np.float32(1) + np.exp(-margin_N))
         return margin_N.astype(np.float64)[:, None]
@@ -298,15 +298,16 @@ def _numbers(column: pl.Series) -> NDArray[np.float32]:
     return column.to_numpy().astype(np.float32)
 
 
-def _raise_overflow(features: pl.DataFrame) -> None:
+def _raise_overflow(features: pl.DataFrame, weights_D: NDArray[np.float32]) -> None:
+    """Raise an error for the first of these records, with the feature that contributes most to its sum."""
     for column in features:
         overflowing = column.filter(~np.isfinite(_numbers(column)))
         if len(overflowing):
             raise ModelInputError("linear_learner", column.name, overflowing[0], "numbers in the range of float32")
     row = features.row(0)
-    raise ModelInputError(
-        "linear_learner", features.columns[0], row[0], "numbers whose weighted sum is in the range of float32"
-    )
+    d = int(np.abs(np.array(row, np.float64) * weights_D).argmax())
+    expected = "numbers whose weighted sum is in the range of float32"
+    raise ModelInputError("linear_learner", features.columns[d], row[d], expected)
 
 
 def _truncated(score: float) -> str:

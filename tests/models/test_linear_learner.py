@@ -225,6 +225,15 @@ def test_non_numeric_features_are_rejected(tmp_path: Path, values: list[Any], in
     assert (caught.value.model, caught.value.feature, caught.value.value) == ("linear_learner", "Sex", invalid)
 
 
+def test_overflow_names_its_record_and_feature(tmp_path: Path) -> None:
+    """The error for a sum beyond float32 contains the value of the right record with the largest term."""
+    features = pl.DataFrame({"Age": [1.0, 2.0, 3.0], "Sex": [1.0, 3.4e38, 3.3e38]})
+    model = artifact_model(tmp_path, linear_learner_archive(np.array([1.0, 3.0]), 0.5))
+    with pytest.raises(ModelInputError) as caught:
+        model.predict(features)
+    assert (caught.value.feature, caught.value.value) == ("Sex", 3.4e38)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
