@@ -155,7 +155,7 @@ class Interrupt:
 def compose_and_run() -> int:
     """Compose the configuration with Hydra, run its stage, once or as a sweep, and return the exit code."""
     from runner.config import hydra
-    from runner.errors import SettingsError
+    from runner.errors import SettingsError, printable
 
     register_package()
     given = [argument for argument in sys.argv[1:] if argument != hydra.ALLOW_HYDRA]
@@ -164,20 +164,20 @@ def compose_and_run() -> int:
     try:
         return hydra.launch(lambda config: run(config, hydra.member(config)), CONF, allow_hydra)
     except SettingsError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        print(printable(f"error: {error}"), file=sys.stderr)  # noqa: T201
         return BAD_INPUT
 
 
 def run_settings_file(path: Path, overrides: list[str]) -> int:
     """Run the stage of a settings file with overrides, without Hydra and sinks, and return the exit code."""
     from runner.config import settings_file
-    from runner.errors import ShapwatchError
+    from runner.errors import ShapwatchError, printable
 
     register_package()
     try:
         config = settings_file.load(path, overrides)
     except ShapwatchError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        print(printable(f"error: {error}"), file=sys.stderr)  # noqa: T201
         return BAD_INPUT
     return run(config, publishes=False)
 
@@ -261,6 +261,7 @@ def run(config: DictConfig, member: Member | None = None, is_stored: bool = Fals
         is_stored: whether another process stored the configuration, possibly with another version of shapwatch.
         publishes: whether the configured sinks receive results.
     """
+    from runner.errors import printable
     from runner.scheduling.daemon.process import log_context
 
     configure_logging(**log_context(os.environ))
@@ -269,7 +270,7 @@ def run(config: DictConfig, member: Member | None = None, is_stored: bool = Fals
     code = COMPLETED if outcome.succeeded else BAD_INPUT
     with contextlib.suppress(BrokenPipeError):
         if outcome.message:
-            print(outcome.message, file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
+            print(printable(outcome.message), file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
     if member:
         from runner.config import sweep
 
@@ -347,9 +348,11 @@ class ReadableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the formatted record."""
+        from runner.errors import printable
+
         context = " ".join(f"{key} {value}" for key, value in self._context.values(record).items())
         text = super().format(record)
-        return f"{context}: {text}" if context else text
+        return printable(f"{context}: {text}" if context else text)
 
 
 def configure_logging(**context: str) -> None:

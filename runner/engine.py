@@ -6,10 +6,13 @@ the processes of one run; no pickle is stored, or read from another source.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Annotated, Any, Literal, Self, TypeVar
 from warnings import catch_warnings
 
@@ -22,6 +25,10 @@ from runner.protocols import Item, Model, RemoteModel
 Result = TypeVar("Result")
 Work = Callable[[Model, Item], Result]
 
+ADDRESS = r"(tcp|tls|ws|wss)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+"""Pattern of the address of a Dask scheduler."""
+MAX_WORKERS = 1_000
+"""Maximum number of local processes."""
 CONNECT_SECONDS = 30
 """Timeout in seconds of a connection to the Dask scheduler, and of the wait for its first worker."""
 LOST_SECONDS = 40
@@ -46,13 +53,15 @@ class Engine:
     """
 
     kind: Literal["serial", "loky", "dask"]
-    workers: Annotated[int, Field(strict=True, ge=1)] | None
+    workers: Annotated[int, Field(strict=True, ge=1, le=MAX_WORKERS)] | None
     address: str | None
 
     @model_validator(mode="after")
     def _check_address(self) -> Self:
         if (self.kind == "dask") != (self.address is not None):
             raise ValueError("address: required for engine=dask, such as tcp://10.0.0.1:8786; null for other engines")
+        if self.address is not None and not re.fullmatch(ADDRESS, self.address):
+            raise ValueError("address: expected a URL such as tcp://10.0.0.1:8786, without credentials")
         return self
 
     def map(self, work: Work[Item, Result], model: Model, items: Iterable[Item]) -> Iterator[Result]:
@@ -102,11 +111,24 @@ class Engine:
             import distributed
         except ImportError as error:
             raise EngineError("engine=dask", "Dask is not installed; run pip install 'shapwatch[dask]'") from error
+        found = SimpleQueue[Any]()
+
+        def connect() -> None:
+            client: Any = distributed.Client
+            try:
+                found.put(client(self.address, timeout=CONNECT_SECONDS, set_as_default=False))
+            except Exception as error:  # noqa: BLE001  raised below
+                found.put(error)
+
+        # in a thread that can be abandoned, because Dask waits for the answer of a stopped scheduler without a timeout
+        Thread(target=connect, daemon=True).start()
         try:
-            connect: Any = distributed.Client
-            client = connect(self.address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except OSError as error:
-            raise EngineError(f"engine.address={self.address}", f"the scheduler does not respond ({error})") from error
+            client = found.get(timeout=CONNECT_SECONDS + POLL_SECONDS)
+        except Empty:
+            client = TimeoutError(f"no answer within {CONNECT_SECONDS + POLL_SECONDS} s")
+        if isinstance(client, Exception):
+            problem = f"the scheduler does not respond ({snippet(client)})"
+            raise EngineError(f"engine.address={self.address}", problem) from client
         try:
             yield client
         finally:

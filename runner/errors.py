@@ -37,17 +37,21 @@ stores it as the failure reason of the execution.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from runner.domain.numbers import plural
+from runner.urls import redact_urls
 
 SNIPPET_CHARACTERS = 120
 ITEMS_SHOWN = 10
 """Maximum number of items of a list in a message."""
 ITEM_CHARACTERS = 300
 """Maximum number of characters of an item."""
+PROBLEM_CHARACTERS = 3_000
+"""Maximum number of characters of a line about a problem."""
 PROBLEMS_SHOWN = 50
 """Maximum number of problems of the settings in a message."""
 NO_DATA = "Job inputs had no data"
@@ -63,6 +67,16 @@ def snippet(value: object, most: int = SNIPPET_CHARACTERS) -> str:
     text = value[: 4 * most + 4].decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most + 1])
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def printable(text: str) -> str:
+    r"""Return a string for a terminal, with escaped control characters except line ends and tabs; JSON stays JSON.
+
+    >>> print(printable("\x1b[2J\n\x9b1m"))
+    \u001b[2J
+    \u009b1m
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: rf"\u{ord(found[0]):04x}", text)
 
 
 def listed(items: Iterable[object], most: int = ITEMS_SHOWN) -> str:
@@ -118,14 +132,18 @@ def _rebuild(kind: type[ShapwatchError], args: tuple[Any, ...], fields: dict[str
 
 @dataclass(eq=False)
 class SettingsError(ShapwatchError):
-    """Settings are invalid. The message lists every problem with its key, the value and the allowed values."""
+    """Settings are invalid. The message lists every problem with its key, the value and the allowed values.
+
+    Values are shown without the credentials and queries of URLs, and shortened.
+    """
 
     REMEDY = "Correct each key or value named in the message."
     problems: Sequence[str]
 
     def __str__(self) -> str:
         count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        shown = [f"  {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
+        lines = (line for problem in self.problems[:PROBLEMS_SHOWN] for line in f"  {problem}".split("\n"))
+        shown = [snippet(redact_urls(line), PROBLEM_CHARACTERS) for line in lines]
         more = [f"  and {len(self.problems) - PROBLEMS_SHOWN:,} more"] if len(self.problems) > PROBLEMS_SHOWN else []
         return "\n".join([f"{count} in the settings:", *shown, *more])
 

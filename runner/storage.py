@@ -36,6 +36,7 @@ from runner.domain.executions import Window
 from runner.domain.numbers import plural
 from runner.domain.records import Line
 from runner.errors import MissingInput, StorageError, snippet
+from runner.urls import redact_urls
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3CredentialProvider, S3Store
@@ -583,7 +584,7 @@ def _store(location: str) -> tuple[Store, str]:
     """
     scheme, _, rest = location.partition("://")
     bucket, _, key = rest.partition("/")
-    without_credentials = re.sub(r"//.*@", "//…@", location)
+    without_credentials = redact_urls(location)
     if scheme not in SERVICES:
         expected = "expected a local path, s3://bucket/…, gs://bucket/… or az://container/…"
         raise StorageError(without_credentials, f"{scheme}:// is not supported; {expected}")

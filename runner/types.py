@@ -7,11 +7,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints
 
-from runner import urls
+from runner import storage, urls
 from runner.domain.executions import Window, utc
 from runner.records.fields import compiled
 
@@ -54,6 +54,10 @@ def _path(text: str) -> Path:
 def _location(text: str) -> str:
     if not text.strip() or "\0" in text or re.match(r"[a-z0-9+.-]+:/(?!/)", text):
         raise ValueError("expected a path or a URL such as s3://bucket/prefix")
+    if re.match(r"[A-Za-z0-9+.-]+://[^/]*@", text):
+        raise ValueError("contains credentials; remove them, and set them in the environment")
+    if storage.is_remote(text) and text.partition("://")[0] not in storage.SERVICES:
+        raise ValueError("expected a path, s3://bucket/…, gs://bucket/… or az://container/…")
     return text
 
 
@@ -69,7 +73,7 @@ def _ledger(text: str) -> str:
         return text
     if not re.fullmatch(r"postgresql://[^\s?#\0]*", text):
         raise ValueError("expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
-    if ":" in urlsplit(text).netloc.rpartition("@")[0]:
+    if ":" in unquote(urlsplit(text).netloc.rpartition("@")[0]):
         raise ValueError("contains a password; remove it, and set PGPASSWORD or PGPASSFILE")
     return text
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
+
+SECRET_CHARACTERS = 6
+"""Minimum number of characters of a value in a query that may be a secret."""
 
 
 def is_plain_url(url: str) -> bool:
@@ -43,14 +46,27 @@ def bearer_token(text: str) -> str:
     return text.strip()
 
 
-def redact(text: str, token: str) -> str:
-    r"""Return a string with `…` in place of a token, even if JSON escapes some characters of the token.
+def redact(text: str, *tokens: str) -> str:
+    r"""Return a string with `…` in place of all tokens, even if JSON escapes some characters of a token.
 
     >>> redact('{"got": "Bearer s3\\/cret\\u003d"}', "s3/cret=")
     '{"got": "Bearer …"}'
     """
-    characters = (rf"(?:\\?{re.escape(c)}|(?i:\\u{ord(c):04x}))" for c in token)
-    return re.sub("".join(characters), "…", text) if token else text
+    for token in filter(None, tokens):
+        characters = (rf"(?:\\?{re.escape(c)}|(?i:\\u{ord(c):04x}))" for c in token)
+        text = re.sub("".join(characters), "…", text)
+    return text
+
+
+def query_secrets(url: str) -> list[str]:
+    """Return the query of a URL, and its long values as they are and decoded; an endpoint may repeat each of them.
+
+    >>> query_secrets("https://example.com/score?version=2&key=%21secret")
+    ['version=2&key=%21secret', '%21secret', '!secret']
+    """
+    query = urlsplit(url).query
+    values = [value for part in query.split("&") if len(value := part.partition("=")[2]) >= SECRET_CHARACTERS]
+    return [query, *dict.fromkeys(form for value in values for form in (value, unquote_plus(value)))] if query else []
 
 
 def without_secrets(url: str) -> str:
@@ -62,6 +78,18 @@ def without_secrets(url: str) -> str:
     parts = urlsplit(url)
     cleaned = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="…" if parts.query else "")
     return cleaned._replace(fragment="").geturl()
+
+
+def redact_urls(text: str) -> str:
+    r"""Return a string with `…` in place of the credentials, queries and fragments of all URLs in it.
+
+    >>> redact_urls("got 'postgresql://me:p/w@h/db?password=secret'")
+    "got 'postgresql://…@h/db?…'"
+    >>> redact_urls("expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE")
+    'expected sqlite:///PATH or postgresql://USER@HOST:PORT/DATABASE'
+    """
+    text = re.sub(r"//(?!USER@)\S*@", "//…@", text)
+    return re.sub(r"(://[^\s'\"?#]*)[?#][^\s'\"]+", r"\1?…", text)
 
 
 def is_loopback(host: str) -> bool:

@@ -487,10 +487,21 @@ def test_interruption_that_a_library_has_caught_ends_the_run(
 
 def test_password_of_a_ledger_is_not_printed(shapwatch: Shapwatch) -> None:
     """The error omits it in any part of the URL."""
-    for url in ("postgresql://u@h/db?password=hemmelig", "postgresql://u:hemmelig@h/db"):
-        printed = shapwatch("stage=status", f"ledger.url='{url}'", code=2)
+    urls = ["postgresql://u@h/db?password=hemmelig", "postgresql://u:hemmelig@h/db", "postgresql://u%3Ahemmelig@h/db"]
+    for value in [*(f"'{url}'" for url in urls), urls[0]]:  # the last one without quotes cannot be parsed
+        printed = shapwatch("stage=status", f"ledger.url={value}", code=2)
         assert "ledger.url" in printed
         assert "hemmelig" not in printed
+
+
+@pytest.mark.parametrize("url", ["s3://key:hush@bucket/x", "https://example.com/x?signature=hush"])
+def test_locations_with_secrets_are_refused(shapwatch: Shapwatch, url: str) -> None:
+    """They would be stored with results and schedules."""
+    for key in ("data.dataset", "paths.capture", "source.root"):
+        printed = shapwatch("stage=schedule", "stage.action=create", f"{key}='{url}'", code=2)
+        assert key in printed
+        assert "hush" not in printed
+    assert not shapwatch.root.exists()
 
 
 def test_two_monitors_of_one_name_are_refused(shapwatch: Shapwatch, golden: Golden) -> None:

@@ -216,6 +216,17 @@ def test_model_that_workers_cannot_read_is_an_error(scheduler: str, tmp_path: Pa
         list(Engine(kind="dask", workers=None, address=scheduler).map(score, model, range(3)))
 
 
+@pytest.mark.soak
+def test_stopped_scheduler_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts the connection, but does not answer."""
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 3)
+    monkeypatch.setattr(engines, "POLL_SECONDS", 1)
+    with dask_cluster(tmp_path, workers=0) as cluster, stopped([cluster.scheduler]):
+        engine = Engine(kind="dask", workers=None, address=cluster.address)
+        with pytest.raises(EngineError, match="does not respond"):
+            list(engine.map(score, linear_model(), range(3)))
+
+
 def test_unreachable_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     """The error names its address."""
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 1)
@@ -223,6 +234,13 @@ def test_unreachable_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch, gold
     with golden.raises(EngineError, (r"\(.*\)", "({dask})")) as caught:
         list(engine.map(score, linear_model(), range(3)))
     assert caught.value.setting == "engine.address=tcp://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("address", ["", "host", "http://h:1", "inproc://x", "tcp://h:x", "tcp://u:p@h:1", "/etc"])
+def test_address_without_a_scheduler_is_refused(address: str) -> None:
+    """Dask would raise various errors, or show a password."""
+    with pytest.raises(ValidationError, match="address"):
+        Engine(kind="dask", workers=None, address=address)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 
 import pytest
 
 from runner.errors import (
+    PROBLEM_CHARACTERS,
     PROBLEMS_SHOWN,
     DatasetError,
     FeatureMismatch,
@@ -21,6 +23,7 @@ from runner.errors import (
     TooManyRejected,
     UnknownSchedule,
     os_error_message,
+    printable,
     snippet,
 )
 from tests.golden import Golden
@@ -89,3 +92,25 @@ def test_feature_mismatch_of_many_features_is_short() -> None:
     message = str(FeatureMismatch([f"feature{i}" for i in range(200_000)], ["x" * 100_000]))
     assert len(message) < 2_000
     assert "199,990 more" in message
+
+
+def test_settings_error_is_short_and_contains_no_secret() -> None:
+    """Credentials and queries of URLs are hidden, control characters escaped, and long lines shortened."""
+    url = "postgresql://me:hush@h/db?password=hush"
+    text = str(SettingsError([f"a: {url} (got {url!r})", "b: \x1b[2J", f"c: {'x' * 100_000}", "d\n  e"]))
+    assert "hush" not in text
+    assert r"b: \x1b[2J" in text
+    assert len(text) < PROBLEM_CHARACTERS + 200
+    assert text.endswith("  d\n  e")
+
+
+def test_control_characters_are_escaped_for_terminals() -> None:
+    """Line ends and tabs are unchanged, and JSON remains the same document."""
+    text = "a\tb\n\x1b[31m\x00\x9b\x7fé"
+    assert (
+        printable(text)
+        == r"""a	b
+\u001b[31m\u0000\u009b\u007fé"""
+    )
+    document = json.dumps({"name": text}, ensure_ascii=False)
+    assert json.loads(printable(document)) == {"name": text}

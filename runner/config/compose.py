@@ -24,7 +24,7 @@ from runner.models.http import Http
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.timetable import dump, parse_duration
 from runner.sources.data import Data
-from runner.urls import without_secrets
+from runner.urls import redact_urls, without_secrets
 
 EXPECTED = {
     "bool_parsing": "true or false",
@@ -60,8 +60,6 @@ UNSTORED = {"stage", "schedule", "publish"}
 PUBLISHING = ("version", "stage", "schedule", "paths", "monitor", "publish")
 """Parts of stored settings that are needed to publish a recorded result."""
 
-QUERY = r"(://[^\s'\"?]*\?)[^\s'\"]+"
-"""Pattern of a URL with a query, which may contain a secret."""
 MAX_PROBLEMS = 100
 """Maximum number of problems that are described; each is compared with all known keys."""
 KEYS_SHOWN = 40
@@ -134,9 +132,7 @@ def _got(key: str, value: Any) -> str:
     """Return the value got, without secrets."""
     if re.search(r"_env(\.\d+)?$", key):
         return "(the value is not shown because it may be secret)"
-    shown = re.sub(r"//[^/@\s]*@", "//…@", repr(value))
-    shown = re.sub(QUERY, r"\1…", shown)
-    return f"(got {snippet(shown)})"
+    return f"(got {snippet(redact_urls(repr(value)))})"
 
 
 def _nearest(key: str, raw: Any) -> str:

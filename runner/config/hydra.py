@@ -27,7 +27,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from runner.errors import SettingsError
+from runner.errors import SettingsError, snippet
+from runner.urls import redact_urls
 
 if TYPE_CHECKING:
     from runner.config.sweep import Member
@@ -169,7 +170,7 @@ def _problem(error: Exception) -> str:
     match error:
         case OverrideParseException(override=override):
             expected = f"expected KEY=VALUE, with quotes around a value with special characters: {QUOTED}"
-            return f"{override.removeprefix('++')}: {expected}"
+            return f"{snippet(redact_urls(override.removeprefix('++')))}: {expected}"
         case MissingConfigException(missing_cfg_file=str(file), options=[*options]):
             group, _, option = file.rpartition("/")
             return f"{group}={option}: no such option; expected one of {', '.join(options)}"

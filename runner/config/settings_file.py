@@ -26,6 +26,7 @@ CONFIRMED = {
     "engine.address": "names a scheduler, which may run code here",
     "model.url": "names an address that receives records and a token",
     "model.endpoint_url": "names an address that receives records",
+    "model.token_env": "names a variable of the environment whose value is sent to model.url",
 }
 """Keys whose values a settings file cannot set alone, with the reason."""
 STAGES = ("baseline", "monitor")

@@ -28,7 +28,7 @@ from runner.models.response import (
 )
 from runner.models.transport import Call
 from runner.types import NO_OTHER_KEYS, Variable
-from runner.urls import bearer_token, is_loopback, is_plain_url, redact, without_secrets
+from runner.urls import bearer_token, is_loopback, is_plain_url, query_secrets, redact, without_secrets
 
 if TYPE_CHECKING:
     import httpx
@@ -70,26 +70,12 @@ class Http(Remote):
         return without_secrets(self.url)
 
     def _connect(self) -> Call:
-        import httpx
-
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # httpx logs every request at level INFO
-        token = self._token
-        headers = {"Content-Type": self.content_type, "Accept-Encoding": "gzip"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        host = urlsplit(self.url)
-        client = httpx.Client(
-            headers=headers,
-            timeout=self.timeout_seconds,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self.concurrency),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            mounts={f"all://{host.netloc}": None} if is_loopback(host.hostname or "") else None,
-        )
+        client = open_client(self.url, self.content_type, self._token, self.timeout_seconds, self.concurrency)
         weakref.finalize(self, client.close)
-        return partial(_post, client, self.url, self.where, self._redacted)
+        return partial(post, client, self.url, self._redacted)
 
     def _redacted(self, text: str) -> str:
-        return redact(text, self._token)
+        return redact(text, self._token, *query_secrets(self.url))
 
     @cached_property
     def _token(self) -> str:
@@ -107,18 +93,50 @@ class Http(Remote):
             raise EndpointError(self.where, None, problem, "set it to a token, or set model.token_env=null") from error
 
 
-def _post(
-    client: httpx.Client,
-    url: str,
-    where: str,
-    redact: Callable[[str], str],
-    body: bytes,
-    accept: str,
-    inference_id: str,
-) -> Response:
-    """Send one POST request and return its outcome; the token is removed from errors, but not from scores."""
+def open_client(url: str, content_type: str, token: str | None, timeout: float, connections: int) -> httpx.Client:
+    """Return a client of an endpoint, which stores no cookies, and uses no proxy for a loopback address.
+
+    Args:
+        url: address of the endpoint.
+        content_type: media type of the requests.
+        token: bearer token, empty or None for none.
+        timeout: seconds to wait for a connection, or for the next byte.
+        connections: maximum number of connections that stay open.
+
+    Raises:
+        EndpointError: if the address of a proxy in the environment is invalid.
+    """
     import httpx
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # httpx logs every request at level INFO
+    headers = {"Content-Type": content_type, "Accept-Encoding": "gzip"}
+    host = urlsplit(url)
+    try:
+        return httpx.Client(
+            headers=headers | ({"Authorization": f"Bearer {token}"} if token else {}),
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            mounts={f"all://{host.netloc}": None} if is_loopback(host.hostname or "") else None,
+        )
+    except (ValueError, httpx.InvalidURL) as error:
+        problem = "the address of a proxy in the environment is invalid"
+        remedy = "correct or unset HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
+        raise EndpointError(without_secrets(url), None, problem, remedy) from error
+
+
+def post(
+    client: httpx.Client, url: str, redact: Callable[[str], str], body: bytes, accept: str, inference_id: str
+) -> Response:
+    """Send one POST request and return its outcome; secrets are removed from errors, but not from scores.
+
+    Raises:
+        EndpointError: if the response is too large.
+        ModelAnswerError: if its content coding or charset is not supported.
+    """
+    import httpx
+
+    where = without_secrets(url)
     headers = {"Accept": accept, INFERENCE_ID: inference_id, EVENT_ID: inference_id}
     try:
         with client.stream("POST", url, content=body, headers=headers) as response:

@@ -208,7 +208,7 @@ class Remote(PayloadFormat, ABC):
     def _successful_body(self, response: Response) -> str:
         """Return the body of a successful response."""
         status, text = response.status, response.text
-        if status is not None and 200 <= status < 300:
+        if response.is_success:
             return text
         if status is not None and 400 <= status < 500 and status not in NON_RETRYABLE:
             raise RequestRejected(

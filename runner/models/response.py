@@ -41,6 +41,11 @@ class Response(NamedTuple):
     retryable: bool
     retry_after: float = 0.0
 
+    @property
+    def is_success(self) -> bool:
+        """Whether the status code is 200 to 299."""
+        return self.status is not None and 200 <= self.status < 300
+
 
 class IncompleteBody(Exception):
     """The compressed data of a response is truncated or corrupt."""

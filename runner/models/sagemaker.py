@@ -28,7 +28,7 @@ from runner.models.response import (
 )
 from runner.models.transport import Call
 from runner.types import NO_OTHER_KEYS
-from runner.urls import is_loopback, is_plain_url, without_secrets
+from runner.urls import is_loopback, is_plain_url, redact_urls, without_secrets
 
 THROTTLED, DENIED = 429, 403
 """HTTP status codes assigned to errors of throttling and of credentials, which AWS also sends with status 400."""
@@ -99,7 +99,7 @@ class SageMaker(Remote):
                 "sagemaker-runtime", region_name=self.region, endpoint_url=self.endpoint_url, config=config
             )
         except (BotoCoreError, ValueError) as error:
-            problem = str(error).rstrip(".")
+            problem = redact_urls(str(error).rstrip("."))
             raise EndpointError(self.where, None, problem, "check model.region and model.endpoint_url") from error
 
 
@@ -127,11 +127,11 @@ def _invoke(
     except ClientError as error:
         return _error_response(where, error.response)
     except (HTTPClientError, ConnectionError, IncompleteReadError, IncompleteBody) as error:
-        return Response(None, str(error), retryable=True)
+        return Response(None, redact_urls(str(error)), retryable=True)
     except ShapwatchError:
         raise
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}".rstrip(".")
+        problem = redact_urls(f"{type(error).__name__}: {error}".rstrip("."))
         raise EndpointError(where, None, problem, "check the configuration and credentials of boto3") from error
 
 

@@ -53,6 +53,8 @@ LOCK = "lock"
 """Lock file in the hidden folder of a writer, locked while the writer is alive."""
 MAX_ATTEMPTS = 100
 """Maximum number of attempts to create a hidden folder; another process may remove it before it is locked."""
+MAX_DOCUMENT_BYTES = 2**30
+"""Maximum size of a JSON document in bytes; it is read into memory."""
 WRITING_SECONDS = 0.2
 """Seconds between two checks whether a directory is still being written."""
 REPLACEMENT_SECONDS = 0.002
@@ -177,15 +179,21 @@ def amend(target: Path, files: Mapping[str, bytes]) -> None:
 
     Raises:
         OccupiedTarget: if the directory contains files that no execution writes.
+        OSError: if a file is a symbolic link, whose target would otherwise be copied into the directory.
     """
     claim(target)
-    with opened(target, sorted(EXECUTION_FILES - files.keys())) as unchanged:
+    with opened(target, sorted(EXECUTION_FILES - files.keys()), os.O_NOFOLLOW) as unchanged:
         commit(target, {**unchanged, **files})
 
 
 @contextmanager
-def opened(target: Path, names: Sequence[str]) -> Iterator[dict[str, IO[bytes]]]:
+def opened(target: Path, names: Sequence[str], flags: int = 0) -> Iterator[dict[str, IO[bytes]]]:
     """Open files of one version of a directory, also while writers replace it; missing files are left out.
+
+    Args:
+        target: directory.
+        names: names of the files.
+        flags: further flags for opening each file.
 
     Raises:
         OSError: if a file cannot be opened, or is no regular file.
@@ -195,7 +203,7 @@ def opened(target: Path, names: Sequence[str]) -> Iterator[dict[str, IO[bytes]]]
             with suppress(FileNotFoundError, NotADirectoryError), ExitStack() as attempt:
                 folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
                 attempt.callback(os.close, folder)
-                files = {name: file for name in names if (file := _open_file(target, folder, name, attempt))}
+                files = {name: file for name in names if (file := _open_file(target, folder, name, flags, attempt))}
                 # as long as the directory is at its path, no writer has removed files from it
                 if os.path.samestat(os.fstat(folder), target.stat()):
                     stack.enter_context(attempt.pop_all())
@@ -209,17 +217,21 @@ def opened(target: Path, names: Sequence[str]) -> Iterator[dict[str, IO[bytes]]]
         yield files
 
 
-def _open_file(target: Path, folder: int, name: str, stack: ExitStack) -> IO[bytes] | None:
+def _open_file(target: Path, folder: int, name: str, flags: int, stack: ExitStack) -> IO[bytes] | None:
     """Return an open file of a directory, None if it is missing."""
     try:
-        number = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder)
+        number = os.open(name, os.O_RDONLY | os.O_NONBLOCK | flags, dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target / name)) from error
+        problem = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise OSError(error.errno, problem, str(target / name)) from error
     file = stack.enter_context(os.fdopen(number, "rb"))
-    if not stat.S_ISREG(os.fstat(number).st_mode):
+    status = os.fstat(number)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(target / name))
+    if name.endswith(".json") and status.st_size > MAX_DOCUMENT_BYTES:
+        raise OSError(errno.EFBIG, f"is larger than {MAX_DOCUMENT_BYTES / 2**30:g} GiB", str(target / name))
     return file
 
 
@@ -302,7 +314,8 @@ def _hidden(target: Path) -> Path:
 def _hidden_folders(target: Path) -> list[Path]:
     pattern = re.compile(rf"\.{re.escape(target.name)}~[0-9a-f]{{8}}")
     try:
-        return sorted(entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name))
+        entries = (entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name))
+        return sorted(entry for entry in entries if not entry.is_symlink())
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -381,7 +394,9 @@ def mark_unpublished(target: Path, recipients: Collection[str]) -> None:
     marker = _unpublished_marker(target)
     with suppress(OSError):
         if recipients:
-            (new := marker.with_name(f"{marker.name}~")).write_text(json.dumps(sorted(recipients)), "utf-8")
+            (new := marker.with_name(f"{marker.name}~")).unlink(missing_ok=True)
+            with new.open("x") as file:  # does not follow a symbolic link
+                file.write(json.dumps(sorted(recipients)))
             new.replace(marker)
         else:
             marker.unlink(missing_ok=True)
@@ -402,7 +417,7 @@ def unpublished(target: Path) -> frozenset[str]:
         )
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return frozenset([EVERYONE])
 
 

@@ -196,7 +196,7 @@ def damage_as_error(name: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from error
-    except (LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is damaged ({type(error).__name__}: {error})") from error
 
 

@@ -26,11 +26,16 @@ def locked(path: Path, mode: int) -> Iterator[IO[bytes]]:
         BlockingIOError: if another process has the lock and the mode is `NON_BLOCKING`.
     """
     while True:
-        with path.open("a+b") as file:
+        with open(path, "a+b", opener=_open_no_link) as file:
             fcntl.flock(file, mode)
             if _is_at(file, path):
                 yield file
                 return
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file that is no symbolic link: in a folder of another author, a link could point to any file."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def is_free(path: Path) -> bool:

@@ -17,7 +17,7 @@ import orjson
 import runner
 from runner import subprocesses
 from runner.domain.executions import AlertHistory, ExecutionState, HistoryPoint, Status, Window, utc
-from runner.results.directory import MANIFEST, SETTINGS, unpublished
+from runner.results.directory import MANIFEST, MAX_DOCUMENT_BYTES, SETTINGS, unpublished
 from runner.results.documents import damage_as_error, dump_json, rename_keys, validated
 from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation, Manifest
 
@@ -159,6 +159,8 @@ def read_manifest(directory: Path) -> Manifest | None:
     if path.exists() and not path.is_file():
         raise ValueError(f"{MANIFEST} is no regular file")
     try:
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise ValueError(f"{MANIFEST} is larger than {MAX_DOCUMENT_BYTES / 2**30:g} GiB")
         return load_manifest(path.read_bytes())
     except FileNotFoundError:
         return None

@@ -19,10 +19,12 @@ from runner.errors import MissingInput, UnusableReference, snippet
 from runner.explain import background as backgrounds
 from runner.results import directory
 from runner.results.directory import ANALYSIS, MANIFEST, REFERENCE_SAMPLE
-from runner.results.documents import load_analysis, sha256
+from runner.results.documents import LARGEST, load_analysis, sha256
 from runner.results.manifest import Explanation
 from runner.results.manifest_file import load_manifest
 
+MAX_SAMPLE_ROWS = 100_000
+"""Maximum number of records of a sample, the upper bound of drift.reference_rows."""
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
 """Estimator settings that change the meaning of attributions; the others change only their noise."""
 
@@ -159,6 +161,12 @@ def canaries(sample: Explained, rows: int) -> Explained:
     return sample.rows(np.arange(min(rows, N)) * N // max(1, min(rows, N)))
 
 
+def _rows(data: bytes) -> int:
+    """Return the number of rows of a Parquet file, without reading them; few bytes may contain many equal rows."""
+    rows: int = pl.scan_parquet(io.BytesIO(data)).select(pl.len()).collect().item()
+    return rows
+
+
 def to_parquet(sample: Explained) -> bytes:
     """Return records as a Parquet file: `feature0` …, `score0` …, and `phi0.0` … by label and feature."""
     attributions = sample.attributions
@@ -184,6 +192,8 @@ def from_parquet(data: bytes, features: Sequence[str], names: tuple[str, ...], l
         ValueError: if the file has another structure.
     """
     try:
+        if not 0 < (rows := _rows(data)) <= MAX_SAMPLE_ROWS:
+            raise ValueError(f"{REFERENCE_SAMPLE} has {rows:,} rows; expected 1 to {MAX_SAMPLE_ROWS:,}")
         table = pl.read_parquet(io.BytesIO(data))
         records = table.select(f"feature{d}" for d in range(len(features))).rename(
             {f"feature{d}": name for d, name in enumerate(features)}
@@ -193,4 +203,6 @@ def from_parquet(data: bytes, features: Sequence[str], names: tuple[str, ...], l
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{REFERENCE_SAMPLE} is not a reference sample ({error})") from error
     phi_NDL = np.stack(phi, axis=2).astype(np.float64)
+    if not all(np.abs(values).max(initial=0) < LARGEST for values in (phi_NDL, scores_NL)):
+        raise ValueError(f"{REFERENCE_SAMPLE} contains a score or an attribution that is no finite number")
     return Explained(records, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 from runner.domain.executions import Outcome
 from runner.domain.numbers import Count, Finite, plural
-from runner.errors import EndpointError, SettingsError, snippet
+from runner.errors import EndpointError, ModelAnswerError, SettingsError, snippet
+from runner.models.http import open_client, post
 from runner.protocols import Item, Track
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset, MiniBatch, mini_batches, rescaled
 from runner.stages.serve import environment_token
 from runner.types import NO_OTHER_KEYS, Rate, Seconds, Url, Variable
-from runner.urls import without_secrets
+from runner.urls import query_secrets, redact, without_secrets
 
 if TYPE_CHECKING:
     import httpx
@@ -90,14 +91,13 @@ class Traffic:
             EndpointError: if many consecutive requests fail.
             SettingsError: if a feature to rescale is unknown, or records do not fit into a request.
         """
-        import httpx
-
         features = rescaled(self.dataset.read()[0], self.settings.rescale)
         size = 1 if self.template.one_by_one else self.settings.batch_rows
         count = None if self.settings.loop else self.settings.count or features.height
         total = None if count is None else -(-count // size)
         counts, start = TrafficCounts(), time.monotonic()
-        with httpx.Client(timeout=self.settings.timeout_seconds, headers=self._headers()) as client:
+        settings, media = self.settings, self.template.content_type
+        with open_client(settings.url, media, self.token, settings.timeout_seconds, connections=1) as client:
             try:
                 batches = self.track(mini_batches(features, size, count), "sending", total)
                 for batch in paced(batches, self.settings.rate):
@@ -108,24 +108,22 @@ class Traffic:
                     raise
         return self._outcome(counts, time.monotonic() - start)
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": self.template.content_type, "Accept": self.accept}
-        return headers | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
-
     def _send(self, client: httpx.Client, batch: MiniBatch) -> str | None:
         """Send a request, and return the reason of a failure; None if it succeeded."""
-        import httpx
-
         try:
             (body,) = self.template.bodies(batch.rows.rows())
         except ValueError as error:
             raise SettingsError([f"data.traffic: {error}"]) from error
         try:
-            headers = {"X-Amzn-SageMaker-Inference-Id": str(batch.start)}
-            answer = client.post(self.settings.url, content=body.encode(), headers=headers)
-        except httpx.HTTPError as error:
-            return f"no response ({snippet(error) or type(error).__name__})"
-        return None if answer.is_success else f"{answer.status_code} {snippet(answer.text)}"
+            response = post(client, self.settings.url, self._redacted, body.encode(), self.accept, str(batch.start))
+        except (EndpointError, ModelAnswerError) as error:
+            return str(error)
+        if response.status is None:
+            return f"no response ({snippet(response.text)})"
+        return None if response.is_success else f"{response.status} {snippet(response.text)}"
+
+    def _redacted(self, text: str) -> str:
+        return redact(text, self.token or "", *query_secrets(self.settings.url))
 
     def _check(self, counts: TrafficCounts) -> None:
         if counts.consecutive_failures == MAX_CONSECUTIVE_FAILURES:

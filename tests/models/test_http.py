@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from runner import cli
 from runner.errors import EndpointError, ModelAnswerError
-from runner.models.http import Http, _post
+from runner.models.http import Http, post
 from runner.urls import is_plain_url, without_secrets
 from tests.golden import Golden
 from tests.models.contract import ModelContract
@@ -195,6 +195,23 @@ def test_token_in_a_successful_response_is_redacted(
         assert TOKEN[:6] not in str(caught.value)
 
 
+def test_query_of_the_url_is_redacted() -> None:
+    """An endpoint may repeat the address of a request, or a decoded value of its query."""
+    with serving(lambda seen: Reply(403, f"{seen.path} hush/hush")) as served:
+        with pytest.raises(EndpointError) as caught:
+            http(f"{served.url}/x?version=2&key=hush%2Fhush").predict(FEATURES[:1])
+        assert caught.value.problem == "/x?… …"
+
+
+@pytest.mark.parametrize("proxy", ["foo://me:hush@127.0.0.1:1", "http://me:hush@127.0.0.1:hush"])
+def test_invalid_proxy_is_an_error_without_its_password(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """The error names the environment variables."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(EndpointError, match="HTTPS_PROXY") as caught:
+        http("https://churn.example/").predict(FEATURES[:1])
+    assert "hush" not in str(caught.value)
+
+
 def test_scores_are_not_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A score with the digits of the token is unchanged."""
     monkeypatch.setenv("CHURN_TOKEN", "125")
@@ -277,7 +294,7 @@ def test_any_accepted_url_can_be_shown_and_called(text: str) -> None:
 def test_url_rejected_by_httpx_is_not_retried(golden: Golden) -> None:
     """A URL that httpx rejects is an error that is not retryable."""
     with httpx.Client() as client:
-        response = _post(client, "http://bücher..example/", "the endpoint", str.upper, b"", JSON, "id")
+        response = post(client, "http://bücher..example/", str.upper, b"", JSON, "id")
     assert (response.status, response.retryable) == (None, False)
     golden(response.text)
 

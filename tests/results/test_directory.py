@@ -25,18 +25,21 @@ from runner.results.directory import (
     LOCAL_ATTRIBUTIONS,
     MANIFEST,
     REPORT,
+    SETTINGS,
     VIOLATIONS,
     amend,
     claim,
     commit,
     execution_directory,
     is_being_written,
+    mark_unpublished,
     opened,
     remove,
     unpublished,
     writing,
 )
 from runner.results.locks import EXCLUSIVE, locked
+from runner.results.manifest_file import read_manifest
 from tests.builders import file_contents
 from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.golden import Golden
@@ -322,6 +325,49 @@ def test_amend_changes_only_the_given_files(tmp_path: Path, golden: Golden) -> N
     with golden.raises(OccupiedTarget):
         amend(target, {REPORT: b"newer"})
     assert file_contents(tmp_path) == before
+
+
+def test_amend_copies_no_file_that_a_symbolic_link_names(tmp_path: Path) -> None:
+    """The author of a folder could otherwise choose a secret of the reader."""
+    (tmp_path / "secret").write_text("secret")
+    commit(target := tmp_path / "05", {ANALYSIS: b"unchanged"})
+    (target / SETTINGS).symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match=SETTINGS):
+        amend(target, {REPORT: b"new"})
+    assert (target / SETTINGS).is_symlink()
+    assert not (target / REPORT).exists()
+
+
+def test_symbolic_links_next_to_a_directory_are_not_followed(tmp_path: Path) -> None:
+    """Nothing is created, changed or moved at the places that they name."""
+    (other := tmp_path / "other").mkdir()
+    (other / "old").mkdir()
+    (folder := tmp_path / "folder").mkdir()
+    (folder / ".05~00000000").symlink_to(other)
+    (folder / ".05~11111111").mkdir()
+    (folder / ".05~11111111/lock").symlink_to(other / "created")
+    (folder / ".05.unpublished~").symlink_to(other / "created")
+    commit(folder / "05", {ANALYSIS: b""})
+    mark_unpublished(folder / "05", ["a"])
+    assert unpublished(folder / "05") == {"a"}
+    assert [path.name for path in other.iterdir()] == ["old"]
+
+
+def test_unreadable_record_of_recipients_stands_for_all(tmp_path: Path) -> None:
+    """It may also be nested too deeply."""
+    for content in ("", "[1]", "[" * 100_000):
+        (tmp_path / ".05.unpublished").write_text(content)
+        assert unpublished(tmp_path / "05") == {EVERYONE}
+
+
+def test_large_document_is_not_read(tmp_path: Path) -> None:
+    """A sparse file takes no space on disk."""
+    (tmp_path / MANIFEST).touch()
+    os.truncate(tmp_path / MANIFEST, 2**40)
+    with pytest.raises(OSError, match=MANIFEST), opened(tmp_path, [MANIFEST]):
+        pass
+    with pytest.raises(ValueError, match=MANIFEST):
+        read_manifest(tmp_path)
 
 
 def test_files_of_one_version_are_opened_while_a_writer_replaces_them(tmp_path: Path) -> None:

@@ -133,6 +133,12 @@ def test_damaged_drift_json_is_refused(data: bytes, golden: Golden) -> None:
         load_drift(data)
 
 
+def test_deeply_nested_drift_json_is_refused() -> None:
+    """The parser cannot read it."""
+    with pytest.raises(ValueError, match=r"drift\.json"):
+        load_drift(b"[" * 100_000)
+
+
 def test_documents_are_strict_json(golden: Golden) -> None:
     """NaN and Infinity are refused."""
     with golden.raises(ValueError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,22 @@ def test_reference_sample_of_other_features_is_refused(golden: Golden) -> None:
     """For example a file copied from another reference."""
     with golden.raises(ValueError):
         from_parquet(to_parquet(sample(4)), (*NAMES, "one more"), NAMES, ("no",))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table[:0],
+        lambda table: table.select(pl.all().repeat_by(300_000).explode()),
+        lambda table: table.with_columns(pl.lit(float("nan")).alias("phi0.0")),
+        lambda table: table.with_columns(score0=pl.lit(float("inf"))),
+        lambda table: table.with_columns(score0=pl.lit(None)),
+    ],
+    ids=["empty", "many rows", "NaN", "infinite", "null"],
+)
+def test_reference_sample_with_other_values_is_refused(change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+    """Also if few bytes contain many rows."""
+    file = io.BytesIO()
+    change(pl.read_parquet(to_parquet(sample(4)))).write_parquet(file)
+    with pytest.raises(ValueError, match=r"reference\.parquet"):
+        from_parquet(file.getvalue(), NAMES, NAMES, ("no", "<yes>"))

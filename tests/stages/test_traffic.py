@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runner.errors import EndpointError, SettingsError
+from runner.models import response
 from runner.records.payloads import Format
 from runner.records.templates import Template
 from runner.sources.dataset import Dataset
@@ -31,6 +32,7 @@ class Listener:
     """An endpoint that records requests, and answers with the given statuses in turn."""
 
     url: str = ""
+    body: str = "body"
     statuses: list[int] = field(default_factory=list)
     requests: list[tuple[dict[str, str], str]] = field(default_factory=list)
 
@@ -49,9 +51,9 @@ class Listener:
                 )
                 listener.requests.append((dict(self.headers.items()), body))
                 self.send_response(status)
-                self.send_header("Content-Length", "4")
+                self.send_header("Content-Length", str(len(listener.body)))
                 self.end_headers()
-                self.wfile.write(b"body")
+                self.wfile.write(listener.body.encode())
 
             def log_message(self, *_: object) -> None:
                 """Log nothing."""
@@ -130,6 +132,17 @@ def test_run_stops_after_ten_failures(listener: Listener, golden: Golden) -> Non
         traffic(listener.url, count=60).run()
     assert caught.value.url == listener.url
     assert len(listener.requests) == 10
+
+
+def test_responses_with_secrets_or_without_end(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint may repeat the token and the query; of a response, a limited number of bytes is read."""
+    monkeypatch.setattr(response, "MAX_BODY_BYTES", 3)
+    outcome = traffic(listener.url, count=2).run()
+    assert "exceeds 3 bytes" in outcome.message
+    listener.statuses, listener.body = [403], f"{TOKEN} is no token for /x?key={TOKEN}2"
+    outcome = traffic(f"{listener.url}?key={TOKEN}2", token=TOKEN, count=2).run()
+    assert "403" in outcome.message
+    assert TOKEN not in outcome.message
 
 
 def test_refused_connection_is_an_error(golden: Golden) -> None:
