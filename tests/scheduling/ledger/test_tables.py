@@ -307,6 +307,35 @@ def test_a_result_is_recorded_before_it_is_published(ledger: Ledger) -> None:
     assert (ledger.executions.running(), ledger.executions.record_heartbeats([claim], LATER)) == ([], set())
 
 
+@pytest.mark.parametrize("death", [Execution.failed("killed"), Execution.stopped("too long")])
+def test_a_recorded_death_is_replaced_by_the_result_until_it_is_published(ledger: Ledger, death: Execution) -> None:
+    """Only the owner of the latest claim may do so; the directory of a written death is recorded at the end."""
+    one, two = planned(ledger, 1, 2)
+    claims = [ledger.executions.claim(each.id, "a", SOON) for each in (one, two)]
+    result = Execution("done", status=Status.COMPLETED, directory="out")
+    for claim in claims:
+        assert claim
+        assert not ledger.executions.correct(claim, result, LATER)
+        assert ledger.executions.record_once(claim, death, LATER)
+    corrected, written = claims
+    assert corrected
+    assert written
+    assert not ledger.executions.correct(replace(corrected, attempt=7), result, LATER)
+    for _ in range(2):
+        assert ledger.executions.correct(corrected, result, LATER)
+    assert ledger.executions.settle(corrected, "", LATER)
+    assert ledger.executions.settle(written, "", LATER, output="report")
+    first, second = (ledger.executions.get(each.id) for each in (one, two))
+    assert (first.status, first.failure_reason, first.exit_message, first.output) == (
+        Status.COMPLETED,
+        None,
+        "done",
+        "out",
+    )
+    assert (second.status, second.failure_reason, second.output) == (death.status, death.failure_reason, "report")
+    assert not ledger.executions.correct(corrected, death, LATER)
+
+
 def test_only_pending_executions_are_skipped(ledger: Ledger) -> None:
     """The record contains the reason."""
     one, two = planned(ledger, 1, 2)
