@@ -159,9 +159,12 @@ class BackfillRun:
             if self._waits_for_baseline(waiting[0]):
                 break
             execution = self._find_or_add(waiting[0])
-            if completed := execution.status in DONE and not self._backfill.settings.redo:
+            if execution.status in DONE and not self._backfill.settings.redo:
                 waiting.popleft()
-                yield execution, completed
+                if execution.ended:
+                    yield execution, True
+                else:  # its process died before it had published the result
+                    started.add(execution.id)
             else:
                 self._start(execution)
                 waiting.popleft()

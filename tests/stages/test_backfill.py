@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.domain.executions import HOUR, Outcome, Status, Window
+from runner.domain.executions import HOUR, Execution, Outcome, Status, Window
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Item
@@ -232,6 +232,22 @@ def test_an_interrupted_backfill_is_resumed(bench: Bench, golden: Golden) -> Non
     bench.codes["watch"] = program()
     bench.started.clear()
     golden(run(bench))
+    assert started_windows(bench) == WINDOWS[1:]
+
+
+def test_a_result_that_a_killed_backfill_did_not_publish_is_published(bench: Bench) -> None:
+    """Without a daemon, nobody else would do so; the window is not executed again."""
+    execution = bench.pending(hours=-2)
+    claim = bench.ledger.executions.claim(execution.id, "dead", NOON, LEASE)
+    assert claim
+    assert bench.ledger.executions.record(claim, Execution("done"), NOON)
+
+    def advancing() -> float:
+        bench.clock.advance(timedelta(seconds=20))
+        return bench.clock.seconds
+
+    assert run(bench, stopwatch=advancing) == "3 windows: 3 Completed"
+    assert [each.window for each in bench.published] == [WINDOWS[0]]
     assert started_windows(bench) == WINDOWS[1:]
 
 
