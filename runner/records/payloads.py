@@ -72,8 +72,13 @@ def check_count(data: bytes) -> None:
     Raises:
         RecordError: `too_long`, for more than `MAX_VALUES` values.
     """
-    if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"\n", b"[", b"{"))) > MAX_VALUES:
+    if has_more_values(data, MAX_VALUES):
         raise RecordError("too_long", f"contains more than {MAX_VALUES:,} values: {snippet(data)}")
+
+
+def has_more_values(data: bytes, count: int) -> bool:
+    """Return whether a line or payload has more values than a count, without parsing it."""
+    return len(data) > count and sum(map(data.count, (b",", b"\n", b"[", b"{"))) > count
 
 
 def body_text(payload: Payload) -> str:

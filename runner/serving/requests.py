@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args
 import polars as pl
 
 from runner.domain.numbers import plural
-from runner.errors import RecordError
+from runner.errors import RecordError, snippet
 from runner.protocols import Model, ResponseEncoder
 from runner.records.fields import Fields
 from runner.records.payloads import Format, Scalar, check_count, encode_scores, parse_body
@@ -137,7 +137,7 @@ def _format(content_type: bytes) -> Format:
     for format_ in FORMATS:
         if format_ == media_type and all(charset in CHARSETS for charset in charsets):
             return format_
-    raise RequestError(415, f"unsupported content type {header!r}; expected {ANY_FORMAT}, in UTF-8")
+    raise RequestError(415, f"unsupported content type {snippet(repr(header))}; expected {ANY_FORMAT}, in UTF-8")
 
 
 def _kinds(row: Sequence[Scalar]) -> Kinds:

@@ -32,8 +32,10 @@ from starlette.routing import Route, Router
 
 from runner.domain.numbers import plural
 from runner.domain.records import PROBE
+from runner.errors import snippet
 from runner.probes import KEY_VARIABLE, is_claimed
 from runner.records.fields import Fields
+from runner.records.payloads import has_more_values
 from runner.serving.batching import RequestBatcher
 from runner.serving.connections import Connections, HttpProtocol
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
@@ -53,6 +55,11 @@ MAX_BODY_BYTES = 6_291_456
 
 LARGE_BYTES = 2**15
 """Size in bytes from which a body is parsed in another process, so that other requests are not delayed."""
+LARGE_VALUES = 2**12
+"""Number of values above which a smaller body is parsed there too."""
+
+MAX_RANGES = 100
+"""Maximum number of media ranges in a header Accept; further ones are ignored."""
 
 TARGET_VARIANT = b"x-amzn-sagemaker-target-variant"
 RECORDED_HEADERS = {INFERENCE_ID: ("InferenceId", 1, 64), CUSTOM_ATTRIBUTES: ("CustomAttributes", 0, 1024)}
@@ -186,7 +193,7 @@ class ContainerApi:
         Raises:
             ClientDisconnected: if the client disconnects before the model is called.
         """
-        if self.batches.is_fast and len(body) < LARGE_BYTES:
+        if self.batches.is_fast and not _is_large(body):
             return await self._respond(headers, self.requests.read(headers.get(b"content-type"), body))
         gone = asyncio.ensure_future(_disconnect(receive))
         try:
@@ -198,7 +205,7 @@ class ContainerApi:
         self, content_type: bytes | None, body: bytes, gone: asyncio.Future[None]
     ) -> RequestRecords | pl.DataFrame:
         """Return the records of a request; another process reads a large body."""
-        if len(body) < LARGE_BYTES:
+        if not _is_large(body):
             return self.requests.read(content_type, body)
         table = asyncio.ensure_future(self.large_requests.read(content_type, body))
         first: list[asyncio.Future[Any]] = [table, gone]
@@ -335,6 +342,10 @@ async def _read_body(headers: Headers, receive: Receive) -> bytes | None:
     return b"".join(chunks)
 
 
+def _is_large(body: bytes) -> bool:
+    return len(body) >= LARGE_BYTES or has_more_values(body, LARGE_VALUES)
+
+
 async def _disconnect(receive: Receive) -> None:
     """Wait until the client of a complete request disconnects."""
     while (await receive())["type"] != "http.disconnect":
@@ -353,7 +364,8 @@ def _acceptable(accept: bytes, default: str) -> tuple[str, ...]:
     Raises:
         RequestError: 406 if the request accepts no supported media type.
     """
-    accepted = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
+    parts = accept.decode("latin-1").split(",", MAX_RANGES)[:MAX_RANGES]
+    accepted = [part.partition(";")[0].strip().lower() for part in parts]
     ranges = [part for part in accepted if part] or ["*/*"]
     patterns = {
         media_type: ("*/*", f"{media_type.partition('/')[0]}/*", media_type) for media_type in (default, *FORMATS)
@@ -362,7 +374,8 @@ def _acceptable(accept: bytes, default: str) -> tuple[str, ...]:
         media_type for range_ in ranges for media_type in patterns if range_ in patterns[media_type]
     )
     if not supported:
-        raise RequestError(406, f"unsupported media type {', '.join(ranges)!r}; the model responds in {ANY_FORMAT}")
+        problem = f"unsupported media type {snippet(repr(', '.join(ranges)))}"
+        raise RequestError(406, f"{problem}; the model responds in {ANY_FORMAT}")
     return tuple(supported)
 
 

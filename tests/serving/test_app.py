@@ -120,6 +120,14 @@ def test_accept_selects_the_media_type(accept: str | None, expected: str) -> Non
     assert response.text == DEMO_MODEL.encode_response(pl.DataFrame(TRAFFIC[:1], orient="row"), expected)
 
 
+@pytest.mark.parametrize(("name", "status"), [("accept", 406), ("content-type", 415)])
+def test_long_headers_are_not_repeated(demo: httpx.Client, name: str, status: int) -> None:
+    """The message contains the beginning."""
+    response = demo.post(CONTAINER, content=lines(TRAFFIC[:1]), headers={name: "a/b," * 15_000})
+    assert response.status_code == status
+    assert len(response.text) < 1000
+
+
 class LinesFormula(Formula):
     """A formula that responds in JSON Lines only."""
 

@@ -21,6 +21,7 @@ from runner.serving import large_requests
 from runner.serving.large_requests import LargeRequestReader
 from runner.serving.requests import MAX_FEATURES, RequestError, RequestReader, as_table
 from tests.builders import DEMO_MODEL
+from tests.formula_models import Formula, additive
 from tests.processes import wait_until
 from tests.serving.served import serving
 from tests.serving.test_app import CONTAINER, CSV, JSON, LINES, TRAFFIC, app_of, lines
@@ -216,6 +217,15 @@ def test_other_requests_do_not_wait_for_a_large_one() -> None:
         assert not waiting.done()
         os.kill(pid(reader), signal.SIGCONT)
         assert waiting.result().text == DEMO_MODEL.encode_response(pl.DataFrame(TRAFFIC * 10, orient="row"), LINES)
+
+
+@pytest.mark.parametrize(("rows", "is_large"), [(400, False), (5000, True)])
+def test_short_body_with_many_values_is_a_large_one(rows: int, is_large: bool) -> None:
+    """The process reads it, and the response is the same."""
+    app = app_of(Formula(additive), content_type=CSV, accept_type=CSV)
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        assert client.post(CONTAINER, content="1\n" * rows).text == "1.0\n" * rows
+        assert (app._exact[CONTAINER].large_requests._process is not None) == is_large
 
 
 @pytest.mark.parametrize("width", [MAX_FEATURES + 1, 1_000_000])
