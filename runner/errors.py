@@ -562,7 +562,7 @@ class PublishError(ShapwatchError):
     remaining: Any = None
 
     def __str__(self) -> str:
-        return f"{self.sink}: {self.problem}"
+        return f"{self.sink}: {redact_urls(self.problem)}"
 
 
 @dataclass(eq=False)

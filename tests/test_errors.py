@@ -18,6 +18,7 @@ from runner.errors import (
     ModelInputError,
     NoData,
     NoValidRecords,
+    PublishError,
     SettingsError,
     ShapwatchError,
     TooManyRejected,
@@ -102,6 +103,12 @@ def test_settings_error_is_short_and_contains_no_secret() -> None:
     assert r"b: \x1b[2J" in text
     assert len(text) < PROBLEM_CHARACTERS + 200
     assert text.endswith("  d\n  e")
+
+
+def test_message_of_a_sink_contains_no_password() -> None:
+    """Libraries quote the addresses of proxies and endpoints in the environment."""
+    error = PublishError("cloudwatch", 'could not connect to "http://me:hush@proxy:8080/x?key=hush"')
+    assert str(error) == 'cloudwatch: could not connect to "http://…@proxy:8080/x?…"'
 
 
 def test_control_characters_are_escaped_for_terminals() -> None:

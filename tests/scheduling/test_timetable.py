@@ -98,6 +98,8 @@ def test_each_choice_in_conf_is_a_timetable() -> None:
     cron = composed("schedule=cron", "schedule.expression='0 9 * * 1-5'")
     assert isinstance(ADAPTER.validate_python(cron), ByExpression)
     assert cron.keys() == HOURLY.keys()
+    with pytest.raises(ValidationError):
+        ADAPTER.validate_python(composed("schedule=cron"))
 
 
 @pytest.mark.parametrize(
