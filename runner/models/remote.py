@@ -35,6 +35,7 @@ from runner.models.transport import DEADLINE_TIMEOUTS, Call, Transport, in_order
 from runner.protocols import Model, RemoteModel
 from runner.records.fields import Fields, PayloadFormat
 from runner.records.payloads import encoding, parse_body
+from runner.records.tables import MAX_COLUMNS
 from runner.types import NO_OTHER_KEYS, Rate, Score, Seconds
 
 NON_RETRYABLE = {
@@ -217,7 +218,11 @@ class Remote(PayloadFormat, ABC):
         raise EndpointError(self.where, status, snippet(text), NON_RETRYABLE.get(status or 0, "check the address"))
 
     def _response_scores(self, count: int, response: Response) -> list[list[float]]:
-        return self._read(self._successful_body(response), count)
+        rows = self._read(self._successful_body(response), count)
+        if (most := max(map(len, rows), default=0)) > MAX_COLUMNS:
+            problem = f"{self.where} returned {most:,} scores for a record; at most {MAX_COLUMNS:,} are supported"
+            raise ModelAnswerError(f"{problem}: check model.score")
+        return rows
 
     def _read(self, text: str, count: int) -> list[list[float]]:
         """Return the scores of each record in a response."""

@@ -88,6 +88,19 @@ def test_response_has_a_deadline(connect: Connect, status: int, fault: Fault, mo
         assert not any(thread.is_alive() for thread in attempts)
 
 
+def test_too_many_scores_are_an_error(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record has a limited number of scores, because each one is explained."""
+    monkeypatch.setattr(remote, "MAX_COLUMNS", 3)
+    for count in (3, 4):
+        with serving(always(200, json.dumps({"score": [0.5] * count}) + "\n")) as served:
+            model = connect(served.url, attempts=1)
+            if count <= 3:
+                assert model.predict(FEATURES[:1]).shape == (1, count)
+            else:
+                with pytest.raises(ModelAnswerError):
+                    model.predict(FEATURES[:1])
+
+
 def test_endless_head_is_an_error(connect: Connect) -> None:
     """Headers without end are an error."""
     with serving(always(200, "", HUGE, fault="endless head")) as served:
