@@ -205,7 +205,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
-        """Send what is queued: the connection is closed now, as its client has gone."""
+        """Send the queued data: the connection is closed now, as its client has gone."""
         self.transport.flush()
 
     @property
