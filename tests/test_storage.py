@@ -310,7 +310,7 @@ def test_pipes_and_loops_are_not_listed(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 KERNEL = [Path(name) for name in ("/proc/kmsg", "/proc/self/mem", "/sys/kernel/uevent_seqnum") if Path(name).exists()]
-"""Files without stored content, some of which are never read to their end."""
+"""Files without stored content; reading some of them never ends."""
 
 
 @pytest.mark.parametrize("use", [read, lambda location: local_copy(location).__enter__()], ids=["read", "copy"])
