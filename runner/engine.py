@@ -33,6 +33,8 @@ CONNECT_SECONDS = 30
 """Timeout in seconds of a connection to the Dask scheduler, and of the wait for its first worker."""
 LOST_SECONDS = 40
 """Seconds without a response of any running Dask worker after which the work is given up."""
+START_SECONDS = 80
+"""Additional seconds for the first result, because scheduler and workers first import the libraries."""
 POLL_SECONDS = 8
 """Seconds between two checks of the Dask workers while a result is awaited, and timeout of a check."""
 MAX_CACHED_MODELS = 8
@@ -148,6 +150,7 @@ class _DaskWorkers:
         self._setting = setting
         self._last_seen: dict[str, float] = {}
         self._alive = time.monotonic()
+        self._has_started = False
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
             self.threads = max(1, sum(client.sync(client.scheduler.ncores, callback_timeout=CONNECT_SECONDS).values()))
@@ -164,13 +167,14 @@ class _DaskWorkers:
         import distributed
 
         wait: Any = distributed.wait
-        self._alive = time.monotonic()
+        self._alive = time.monotonic() + (0 if self._has_started else START_SECONDS)
         while not future.done():
             try:
                 with self._client.as_current():
                     wait(future, timeout=POLL_SECONDS)
             except TimeoutError:
                 self._check()
+        self._has_started = True
         try:
             return future.result(timeout=LOST_SECONDS)
         except ShapwatchError:
@@ -188,7 +192,7 @@ class _DaskWorkers:
             workers = {name: each for name, each in found["workers"].items() if each["status"] == "running"}
             last_seen = {name: each["last_seen"] for name, each in workers.items()}
             if last_seen.items() - self._last_seen.items():
-                self._alive = time.monotonic()
+                self._alive = max(self._alive, time.monotonic())
             self._last_seen = last_seen
             problem = "no worker responds, or each is paused because of its memory limit,"
         if time.monotonic() - self._alive > LOST_SECONDS:

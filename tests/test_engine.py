@@ -6,6 +6,7 @@ import importlib
 import itertools
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -177,6 +178,22 @@ def stopped(pids: Iterable[int]) -> Iterator[None]:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.soak
+def test_first_result_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler on a busy machine does not answer while it imports the libraries."""
+    monkeypatch.setattr(engines, "LOST_SECONDS", 1)
+    monkeypatch.setattr(engines, "POLL_SECONDS", 1)
+    with dask_cluster(tmp_path) as cluster:
+
+        def items() -> Iterator[int]:
+            os.kill(cluster.scheduler, signal.SIGSTOP)
+            threading.Timer(5, os.kill, (cluster.scheduler, signal.SIGCONT)).start()
+            yield from range(3)
+
+        engine = Engine(kind="dask", workers=None, address=cluster.address)
+        assert next(iter(engine.map(score, linear_model(), items())))[0] == 0.0
 
 
 @pytest.mark.soak
