@@ -37,6 +37,11 @@ def is_claimed(inference_id: str) -> bool:
     return not hmac.compare_digest(inference_id.encode(), expected.encode())
 
 
+def is_probe(inference_id: str | None) -> bool:
+    """Return whether an inference id is that of a call of shapwatch itself."""
+    return inference_id is not None and inference_id.startswith(PROBE) and not is_claimed(inference_id)
+
+
 def _signed(text: str) -> str:
     key = os.environ.get(KEY_VARIABLE) or _stored_key()
     signature = hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()

@@ -11,7 +11,7 @@ import pytest
 
 from runner import probes
 from runner.domain.records import PROBE
-from runner.probes import KEY_VARIABLE, is_claimed, probe_id
+from runner.probes import KEY_VARIABLE, is_claimed, is_probe, probe_id
 from tests.cli_runner import CHECKOUT
 
 
@@ -37,6 +37,7 @@ def test_signed_ids_are_valid(number: int) -> None:
     assert probe_id(number).startswith(f"{PROBE}-{number}-")
     assert len(probe_id(number)) <= 64
     assert not is_claimed(probe_id(number))
+    assert is_probe(probe_id(number))
     assert probe_id(number) != probe_id(number + 1)
 
 
@@ -50,6 +51,7 @@ def test_signed_ids_are_valid(number: int) -> None:
 def test_other_ids_with_the_prefix_are_claimed(inference_id: str) -> None:
     """Without a valid signature, only the prefix matters."""
     assert is_claimed(inference_id)
+    assert not is_probe(inference_id)
 
 
 @pytest.mark.parametrize("inference_id", ["", "1", "shapwatch", PROBE.upper(), f" {PROBE}-1"])

@@ -53,11 +53,6 @@ class Event:
     custom_attributes: tuple[str, ...] = ()
     delivered: bool = True
 
-    @property
-    def is_probe(self) -> bool:
-        """Whether shapwatch itself made the call, to compute attributions."""
-        return self.inference_id is not None and self.inference_id.startswith(PROBE)
-
 
 @dataclass(frozen=True)
 class Rejection:

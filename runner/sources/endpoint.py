@@ -21,6 +21,7 @@ from runner.domain.records import PROBE, Line
 from runner.drift import performance
 from runner.drift.performance import Quality
 from runner.errors import RecordError, snippet
+from runner.probes import is_probe
 from runner.records import capture, fast_reader, ground_truth
 from runner.records.fast_reader import MAX_PATTERN_BYTES, LinePattern
 from runner.records.fields import Fields
@@ -142,7 +143,7 @@ class CaptureFile:
                 if at not in self.window:
                     collector.outside += 1
                     continue
-                if event.is_probe:
+                if is_probe(event.inference_id):
                     collector.probes += 1
                     continue
                 yield from event_records(line.number, event, self.fields)
@@ -188,7 +189,9 @@ def _blocks(path: Path, pattern: LinePattern, skip: int) -> Iterator[pl.DataFram
 def _without_probes(lines: pl.DataFrame) -> pl.DataFrame:
     if "inference_id" not in lines.columns:
         return lines
-    return _where(lines, ~lines["inference_id"].str.starts_with(PROBE))
+    suspects = lines.filter(lines["inference_id"].str.starts_with(PROBE))["inference_id"]
+    probes = list(filter(is_probe, suspects))
+    return _where(lines, ~lines["inference_id"].is_in(probes)) if probes else lines
 
 
 def _where(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:

@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from runner import storage
 from runner.domain.executions import Window
-from runner.domain.records import PROBE, Line
+from runner.domain.records import Line
 from runner.errors import SNIPPET_CHARACTERS, RecordError
+from runner.probes import is_probe
 from runner.records import capture
 from runner.records.capture import Side
 from runner.records.fields import Fields
@@ -89,7 +90,7 @@ def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollecto
         if event.at not in window:
             collector.outside += 1
             return rows
-        if event.event_id.startswith(PROBE):
+        if is_probe(event.event_id):
             collector.probes += 1
             return rows
         if not side.is_request:

@@ -16,6 +16,7 @@ from runner.domain.executions import HOUR, Outcome, Window
 from runner.domain.numbers import Integer, plural
 from runner.domain.records import Event, Line
 from runner.errors import NoData, RecordError, SettingsError
+from runner.probes import is_probe
 from runner.protocols import Track
 from runner.records import capture, ground_truth
 from runner.records.ground_truth import GroundTruthIndex, Join
@@ -107,7 +108,7 @@ class Merge:
                         continue
                     if event.at not in window:
                         counts["outside"] += 1
-                    elif event.is_probe:
+                    elif is_probe(event.inference_id):
                         counts["probes"] += 1
                     else:
                         yield line.data, event

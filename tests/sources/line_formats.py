@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from runner.domain.records import PROBE
+from runner.probes import probe_id
 from runner.records.fields import Fields
 from runner.records.payloads import Format
 
@@ -54,7 +54,7 @@ class LineFormat:
             sides["endpointOutput"] = side | {"mode": "OUTPUT", "data": response}
         marks = {"eventId": f"{rng.getrandbits(128):032x}"}
         if self.inference_id:
-            marks["inferenceId"] = f"{PROBE}-{number}" if number % 10 == 7 else str(number % 50)
+            marks["inferenceId"] = probe_id(number) if number % 10 == 7 else str(number % 50)
         marks["inferenceTime"] = f"2023-01-19T0{rng.choice('4555556')}:{rng.randrange(60):02d}:{rng.randrange(60):02d}Z"
         document = {"captureData": sides, "eventMetadata": marks, "eventVersion": "0"}
         return json.dumps(document, separators=(",", ":")).encode()

@@ -21,6 +21,7 @@ from runner import storage
 from runner.domain.executions import Window, utc
 from runner.domain.records import PROBE, Event, Line, Payload
 from runner.drift.performance import Quality
+from runner.probes import probe_id
 from runner.records import fast_reader, ground_truth
 from runner.records.capture import encode
 from runner.records.fast_reader import LinePattern
@@ -226,11 +227,16 @@ def test_folders_are_those_of_the_window(tmp_path: Path) -> None:
 
 
 def test_probes_are_counted_separately(tmp_path: Path) -> None:
-    """Calls of shapwatch itself are counted by their inference ids, with any content."""
-    lines = capture_line([1], inference_id="7") + capture_line(["x"], inference_id=f"{PROBE}-1") + b"torn\n"
+    """Calls of shapwatch itself are counted by their signed ids, with any content; clients cannot claim such ids."""
+    lines = (
+        capture_line([1], inference_id="7")
+        + capture_line(["x"], inference_id=probe_id(1))
+        + capture_line([2], inference_id=f"{PROBE}-1")
+        + b"torn\n"
+    )
     reader = EndpointSource("endpoint", write_captures(tmp_path, h09_a=lines), 0)
     result = read_window(reader)
-    assert (result.rows, result.events, result.probes, result.rejected) == ([(1,)], 2, 1, {"not_json": 1})
+    assert (result.rows, result.events, result.probes, result.rejected) == ([(1,), (2,)], 3, 1, {"not_json": 1})
 
 
 WINDOW = Window.parse("2023-01-19T05")

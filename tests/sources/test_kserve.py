@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.domain.records import PROBE
+from runner.probes import probe_id
 from runner.sources.data import Data
 from runner.sources.kserve import KserveSource
 from tests.golden import Golden
@@ -93,11 +93,11 @@ def test_probes_are_counted_separately(tmp_path: Path) -> None:
     """Calls of shapwatch itself are counted, with one or both sides."""
     sides = [
         request("a", [1]),
-        request(f"{PROBE}-1", [2], [3]),
-        response(f"{PROBE}-1", 0.5),
-        response(f"{PROBE}-2", 0.5),
-        request(f"{PROBE}-1", [4]),
-        request(f"{PROBE}-3", [5], clock="10:00:00"),
+        request(probe_id(1), [2], [3]),
+        response(probe_id(1), 0.5),
+        response(probe_id(2), 0.5),
+        request(probe_id(1), [4]),
+        request(probe_id(3), [5], clock="10:00:00"),
     ]
     result = read_files(tmp_path, log=sides)
     assert (result.rows, result.events, result.probes, result.outside, result.rejected) == ([(1,)], 1, 3, 1, {})
