@@ -88,11 +88,11 @@ def test_all_inputs_and_captures_may_be_in_an_object_store(
         assert run.read("manifest.json", "monitor")["quality"]["records"] == 270
 
 
-@pytest.mark.parametrize("location", ["s3://no-such-bucket", "ftp://host/x"])
 def test_error_of_an_object_store_is_the_failure_reason(
-    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
     """The manifest contains the error, and the exit code is 2."""
+    location = "s3://no-such-bucket"
     with s3_server(monkeypatch):
         run = Shapwatch(tmp_path)
         run("stage=baseline")
@@ -105,7 +105,13 @@ def test_error_of_an_object_store_is_the_failure_reason(
 
 
 @pytest.mark.parametrize(
-    "override", ["paths.capture=s3:/one-slash", "paths.root=s3://bucket", "stage.window=0001-01-01T00"]
+    "override",
+    [
+        "paths.capture=s3:/one-slash",
+        "paths.capture=ftp://host/x",
+        "paths.root=s3://bucket",
+        "stage.window=0001-01-01T00",
+    ],
 )
 def test_invalid_locations_and_times_are_refused(override: str, tmp_path: Path, golden: Golden) -> None:
     """A misspelled URL, results in an object store and a window before 1970 are refused before any work."""
