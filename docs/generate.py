@@ -38,6 +38,7 @@ NAMED = [
     (values.Experiment, "name of an experiment"),
     (values.Name, "1 to 63 letters, digits and inner hyphens"),
     (values.Url, "URL without credentials"),
+    (values.BaseUrl, "URL without credentials and query"),
     (values.Variable, "name of an environment variable"),
     (values.FilePath, "local path"),
     (values.MediaType, "media type"),
@@ -195,11 +196,21 @@ def settings_page() -> str:
         lines += [_row(f"`{_choice(group, name)}`", text) for name, (text, _) in found.items()]
         lines += ["", _row("key", "allowed", "default", "description"), "|---|---|---|---|"]
         if group == "publish":
-            text = "selected sinks; set by `publish=[…]`"
-            lines.append(_row("`publish`", ", ".join(f"`{name}`" for name in Publish.model_fields), "`[]`", text))
+            text = "selected sinks"
+            sinks = ", ".join(f"`{name}`" for name in found if name != "none")
+            lines.append(_row("`publish=[…]`", sinks, "`[]`", text))
+            lines.append(_base_url())
         lines += [_row(*cells) for cells in _keys(group, found)]
         lines.append("")
     return "\n".join(lines)
+
+
+def _base_url() -> str:
+    """Return the row of `publish.base_url`, which belongs to no sink."""
+    default, comment = re.findall(
+        r"^  base_url: (\S+)  # (.*)", (CONF / "config.yaml").read_text("utf-8"), re.MULTILINE
+    )[0]
+    return _row("`publish.base_url`", allowed(hints(Publish)["base_url"]), _default(default), comment)
 
 
 def _groups() -> list[str]:

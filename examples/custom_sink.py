@@ -38,6 +38,7 @@ class Publish:
     """Settings that replace those of the group `publish`."""
 
     sinks: tuple[JsonLines, ...]
+    base_url: str | None = None
 
 
 # 2. Compose the settings, replace the sinks, and run a stage.

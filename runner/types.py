@@ -67,6 +67,13 @@ def _url(text: str) -> str:
     return text
 
 
+def _base_url(text: str) -> str:
+    """Return the URL of a folder without the slash at its end; it has no query, since paths are appended to it."""
+    if not urls.is_plain_url(text) or "?" in text:
+        raise ValueError("expected a URL such as https://reports.example.com/shapwatch, without credentials and query")
+    return text.rstrip("/")
+
+
 def _ledger(text: str) -> str:
     """Return the URL of a database without a password; libpq reads the password from the environment."""
     if re.fullmatch(r"sqlite:///[^?#\0]+", text):
@@ -131,6 +138,7 @@ LedgerUrl = Annotated[str, _from_string(_ledger)]
 Experiment = Annotated[str, _from_string(_experiment)]
 Name = Annotated[str, _from_string(_name)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+BaseUrl = Annotated[str, _from_string(_base_url)]
 Rate = Annotated[float, Field(ge=1e-3, le=1e6)]
 Seconds = Annotated[FiniteFloat, Field(gt=0, le=86_400)]
 Url = Annotated[str, _from_string(_url)]

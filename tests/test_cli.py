@@ -216,6 +216,8 @@ def test_all_problems_of_settings_are_reported_together(shapwatch: Shapwatch, go
         ["stage=baseline", "data.score=predictions[*].score"],
         ["stage=baseline", "data.score={a: 1}"],
         ["stage=baseline", "shap.seed=1,2"],
+        ["stage=baseline", "publish.base_url=https://user:password@host/"],
+        ["stage=baseline", "publish.base_url='https://host/?folder=x'"],
     ],
     ids=" ".join,
 )
@@ -407,6 +409,14 @@ def test_settings_can_be_printed(shapwatch: Shapwatch) -> None:
     printed = shapwatch("stage=baseline", options=("--cfg", "job"))
     assert "num_samples: null" in printed
     assert not shapwatch.root.exists()
+
+
+def test_experiment_sets_the_address_of_reports(shapwatch: Shapwatch, tmp_path: Path) -> None:
+    """An experiment takes precedence over the defaults in conf/config.yaml."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\npublish: {base_url: https://host/reports}\n")
+    mine = ("--config-dir", str(tmp_path), "--cfg", "job")
+    assert "base_url: https://host/reports" in shapwatch("experiment=mine", options=mine)
 
 
 @pytest.mark.parametrize("info", [("--info", "searchpath"), ("--info",)])

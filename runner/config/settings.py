@@ -56,6 +56,7 @@ from runner.stages.status import StatusStage
 from runner.stages.traffic import TrafficStage
 from runner.types import (
     Background,
+    BaseUrl,
     FilePath,
     LedgerUrl,
     Location,
@@ -126,7 +127,13 @@ class LedgerSettings(Node):
 
 
 class Publish(Node):
-    """`publish`: the selected sinks, each under its name."""
+    """`publish`: the selected sinks, each under its name.
+
+    Attributes:
+        base_url: address of the folder of all executions, for links in messages; None for paths.
+    """
+
+    base_url: BaseUrl | None = None
 
     cloudwatch: CloudWatch | None = None
     prometheus: Prometheus | None = None
@@ -136,7 +143,7 @@ class Publish(Node):
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """The selected sinks."""
-        return tuple(sink for name in type(self).model_fields if (sink := getattr(self, name)))
+        return tuple(sink for sink in (self.cloudwatch, self.prometheus, self.otel, self.notify) if sink)
 
 
 class Paths(Node):

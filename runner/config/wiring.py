@@ -199,6 +199,7 @@ class Wiring:
             writer=self._writer,
             root=self.settings.paths.monitor,
             publish=partial(publish_all, self.settings.publish.sinks, sleep=time.sleep),
+            base_url=self.settings.publish.base_url,
         )
 
     def _schedules(self, stage: ScheduleStage) -> Schedules:

@@ -141,6 +141,7 @@ class Monitor:
         writer: writer of the results.
         root: directory of all executions.
         publish: function that publishes a result, and returns a message for each sink that failed.
+        base_url: address of `root`, for links to reports; None for paths.
         fence: claim in the ledger under which this process runs; None without a ledger.
     """
 
@@ -151,6 +152,7 @@ class Monitor:
     writer: ResultWriter
     root: Path
     publish: Callable[[Publication], Sequence[str]]
+    base_url: str | None = None
     fence: Fence | None = None
 
     @property
@@ -371,6 +373,12 @@ class Monitor:
         )
         return [*written.notes, *self.writer.report.put_index(self.root / self.endpoint / self.name)]
 
+    def _address(self, report: Path) -> str:
+        """Return the address of a report, or its path without `base_url`."""
+        if self.base_url is None:
+            return str(report.absolute())
+        return f"{self.base_url}/{report.relative_to(self.root).as_posix()}"
+
     def _publish(
         self,
         slot: ExecutionSlot,
@@ -391,7 +399,7 @@ class Monitor:
                 scheduled=slot.scheduled,
                 status=status,
                 sentence=sentence,
-                report=str(slot.target.absolute() / REPORT) if written else "",
+                report=self._address(slot.target / REPORT) if written else "",
                 directory=slot.target if written else None,
                 attributions=attributions,
                 ndcg=ndcg or {},

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -84,6 +84,26 @@ def test_local_attributions_are_compared_with_stored_records(tmp_path: Path, gol
     assert NO_STORED_RECORDS in notes(execution)
     golden(NO_STORED_RECORDS)
     assert orjson.loads((Path(execution.directory) / "drift.json").read_bytes())["finding"] is None
+
+
+def test_messages_link_to_the_report_below_the_address(tmp_path: Path) -> None:
+    """Without an address the message contains the path; a failed execution has a report, too."""
+    published: list[Publication] = []
+
+    def publish(publication: Publication) -> Sequence[str]:
+        published.append(publication)
+        return ()
+
+    stage = monitor(tmp_path, [[7, 2, 1]], publish=publish)
+    linked = changed(stage, base_url="https://host/reports")
+    stage.run(WINDOW)
+    linked.run(WINDOW)
+    linked.run(Window.parse("2026-01-05T11"))
+    assert [each.report for each in published] == [
+        str(tmp_path / "monitor/e/m/2026/01/05/10/report.html"),
+        "https://host/reports/e/m/2026/01/05/10/report.html",
+        "https://host/reports/e/m/2026/01/05/12/report.html",
+    ]
 
 
 def found(execution: Execution) -> dict[str, Any]:
