@@ -45,7 +45,7 @@ NAMED = [
     (values.Location, "path or URL (`s3://`, `gs://`, `az://`)"),
     (values.Column, "column name or number"),
     (values.Score, "JMESPath or column number"),
-    (values.Background, "`mean`, rows, or the path of a file"),
+    (values.Background, "`mean`, `median_mode`, rows, or the path of a file"),
     (values.FeatureName, "feature name"),
     (Duration, "ISO 8601 duration"),
 ]

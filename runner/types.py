@@ -108,12 +108,12 @@ def _score(text: str) -> str:
 
 
 def _background(value: Any) -> Any:
-    """Return the SHAP baseline: `mean`, a location, or rows in the format of the dataset."""
+    """Return the SHAP baseline: `mean`, `median_mode`, a location, or rows in the format of the dataset."""
     if isinstance(value, str):
         return _location(value)
     rows = [value] if isinstance(value, dict) else value
     if not isinstance(rows, list) or not all(isinstance(row, list | dict) for row in rows):
-        raise ValueError("expected mean, a list of rows, or the path of a file")
+        raise ValueError("expected mean, median_mode, a list of rows, or the path of a file")
     return rows
 
 

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from hydra import compose, initialize_config_dir
@@ -370,6 +371,17 @@ def test_clusters_replace_the_mean_as_baseline(shapwatch: Shapwatch, golden: Gol
     assert len(background) == 3
     golden(shapwatch("stage=plan", "shap.num_clusters=3", "shap.explainer=auto"), (r"\d+(\.\d+)? s\b", "{seconds}"))
     golden(shapwatch("stage=baseline", "shap.num_clusters=auto", "shap.baseline=[[1]]", code=2))
+
+
+def test_medians_are_a_baseline_that_executions_use(shapwatch: Shapwatch) -> None:
+    """The background row of the reference is also that of the execution."""
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z")
+    shapwatch("stage=baseline", "shap.baseline=median_mode")
+    background = shapwatch.read("manifest.json", "baseline")["background"]["rows"]
+    features_ND = [orjson.loads(line)["features"] for line in LINES if line]
+    assert background == [pytest.approx(list(np.median(features_ND, axis=0)))]
+    shapwatch("stage=monitor", HOUR, "shap.baseline=median_mode")
+    assert shapwatch.read("manifest.json", "monitor")["background"]["rows"] == background
 
 
 def test_group_of_features_has_one_attribution(shapwatch: Shapwatch, golden: Golden) -> None:

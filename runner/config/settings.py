@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
+import polars as pl
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,6 +18,8 @@ from pydantic.dataclasses import dataclass
 
 from runner.drift.policy import DriftPolicy
 from runner.engine import Engine
+from runner.explain import background as backgrounds
+from runner.explain.background import Summary
 from runner.explain.estimator import EstimatorSettings
 from runner.explain.task import Aggregation
 from runner.models.http import Http
@@ -101,10 +104,19 @@ class Shap(EstimatorSettings):
         Raises:
             ValueError: if a setting has no effect or is not supported in combination with another one.
         """
-        if self.num_clusters is not None and self.baseline != "mean":
+        if self.num_clusters is not None and self.baseline != Summary.MEAN:
             raise ValueError("num_clusters: replaces shap.baseline=mean; set only one of them")
         if self.precision is not None and self.agg_method is Aggregation.MEDIAN:
             raise ValueError("precision: does not support shap.agg_method=median; use another one, or null")
+
+    def summarize(self, dataset: pl.DataFrame) -> pl.DataFrame:
+        """Return background rows made from a dataset.
+
+        Raises:
+            BackgroundError: if the mean of a column is not defined.
+        """
+        summary = Summary.MEDIAN_MODE if self.baseline == Summary.MEDIAN_MODE else Summary.MEAN
+        return backgrounds.summarize(dataset, summary, self.num_clusters, self.seed)
 
 
 class MonitorSettings(Node):

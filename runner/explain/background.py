@@ -1,12 +1,13 @@
 """The background: rows whose values replace those of masked features (`shap.baseline`).
 
-The rows are listed in the settings, or computed from a dataset: its mean, or the record nearest to each cluster centre.
-Clustering uses standardized numbers. In all other columns, and in numeric columns with nulls, the distance of two
-different values is 1, as much as one standard deviation.
+The rows are listed in the settings, or computed from a dataset: its mean, its medians and most frequent values, or the
+most central record of each cluster. Clustering uses standardized numbers. In all other columns the distance of two
+different values is 1, as much as one standard deviation. A null is one more value: its distance to any number is 1.
 
-Array letters: N records, D numeric columns, C other columns, K clusters.
+Array letters: N records, D numeric columns, G numeric columns with nulls, C columns of codes, K clusters.
 
-Source: Huang (1998), k-prototypes; Arthur and Vassilvitskii (2007), k-means++.
+Source: Huang (1998), k-prototypes; San, Huynh and Nakamori (2004), frequencies as centres of categories; Arthur and
+Vassilvitskii (2007), k-means++.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from math import pi
 from typing import Any, Literal
 
@@ -38,15 +40,24 @@ STARTS, STEPS = 4, 50
 """Number of initializations of the clusters, and maximum number of steps after each."""
 
 
-def summarize(features: pl.DataFrame, num_clusters: int | Literal["auto"] | None, seed: int) -> pl.DataFrame:
-    """Return background rows of a dataset: its mean, or its representative records if `num_clusters` is given.
+class Summary(StrEnum):
+    """Rows that are computed from a dataset (`shap.baseline`)."""
+
+    MEAN = "mean"
+    MEDIAN_MODE = "median_mode"
+
+
+def summarize(
+    features: pl.DataFrame, summary: Summary, num_clusters: int | Literal["auto"] | None, seed: int
+) -> pl.DataFrame:
+    """Return background rows of a dataset: a summary, or its representative records if `num_clusters` is given.
 
     Raises:
         BackgroundError: if the mean of a column is not defined.
     """
-    if num_clusters is None:
-        return mean(features)
-    return representatives(features, None if num_clusters == "auto" else num_clusters, seed)
+    if num_clusters is not None:
+        return representatives(features, None if num_clusters == "auto" else num_clusters, seed)
+    return mean(features) if summary is Summary.MEAN else median_mode(features)
 
 
 def mean(features: pl.DataFrame) -> pl.DataFrame:
@@ -63,15 +74,39 @@ def mean(features: pl.DataFrame) -> pl.DataFrame:
         if not column.dtype.is_numeric():
             content = "only nulls" if column.dtype == pl.Null else f"values of type {column.dtype}"
             raise BackgroundError(
-                f"mean needs numbers, but feature {column.name!r} has {content}; give rows, or set shap.num_clusters"
+                f"mean needs numbers, but feature {column.name!r} has {content}; "
+                "set shap.baseline=median_mode or shap.num_clusters, or give rows"
             )
         value = float(np.mean(column.drop_nulls().to_numpy().astype(np.float64)))
         row[column.name] = round(value) if column.dtype.is_integer() else value
     return pl.DataFrame([pl.Series(name, [value], dtype=features.schema[name]) for name, value in row.items()])
 
 
+def median_mode(features: pl.DataFrame) -> pl.DataFrame:
+    """Return one row with the median of each numeric column, and the most frequent value of each other column.
+
+    Medians of integer columns are rounded half to even. A numeric column with more nulls than numbers has null. In
+    other columns null counts as a value. Of equally frequent values the smallest is taken, and null last.
+
+    >>> median_mode(pl.DataFrame({"age": [40, None, 41, 50], "job": ["b", "a", "b", None]})).row(0)
+    (41, 'b')
+    """
+    return pl.DataFrame([pl.Series(column.name, [_typical_value(column)], dtype=column.dtype) for column in features])
+
+
+def _typical_value(column: pl.Series) -> Any:
+    known = column.drop_nulls()
+    if not column.dtype.is_numeric():
+        counts = column.value_counts().sort("count", column.name, descending=[True, False], nulls_last=True)
+        return counts.item(0, column.name)
+    if len(known) < column.null_count():
+        return None
+    value = float(np.median(known.to_numpy().astype(np.float64)))
+    return round(value) if column.dtype.is_integer() else value
+
+
 def representatives(features: pl.DataFrame, clusters: int | None, seed: int) -> pl.DataFrame:
-    """Return the record nearest to each cluster centre, by descending cluster size and without duplicates.
+    """Return the most central record of each cluster, by descending cluster size and without duplicates.
 
     Args:
         features: dataset; its order does not matter.
@@ -81,8 +116,8 @@ def representatives(features: pl.DataFrame, clusters: int | None, seed: int) -> 
     sample = features[hash_rows(features)[0].argsort(kind="stable")[:MAX_CLUSTERED]]
     points = _points(sample)
     best = _choose_clusters(points, seed) if clusters is None else _cluster(points, clusters, seed)
-    sizes_K = np.bincount(best.cluster_N, minlength=len(best.nearest_K))
-    return sample[best.nearest_K[np.argsort(-sizes_K, kind="stable")]].unique(maintain_order=True)
+    medoids_K = points.medoids(best.numbers_KD, best.cluster_N)
+    return sample[medoids_K[np.argsort(-np.bincount(best.cluster_N), kind="stable")]].unique(maintain_order=True)
 
 
 def given(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pl.DataFrame:
@@ -92,7 +127,7 @@ def given(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pl.DataFrame:
         BackgroundError: if there is no row, or the number of values in a row differs from the number of features.
     """
     if not rows:
-        raise BackgroundError("there is no row; give at least one, or 'mean'")
+        raise BackgroundError("there is no row; give at least one, or 'mean' or 'median_mode'")
     for i, row in enumerate(rows):
         if len(row) != len(names):
             raise BackgroundError(f"row {i} has {plural(len(row), 'value')}; expected {len(names)}, one per feature")
@@ -166,18 +201,55 @@ def identity(background: pl.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Points:
-    """Records as points: standardized numbers, and codes of all other values."""
+    """Records as points: standardized numbers, and codes of all other values.
+
+    Attributes:
+        numbers_ND: numbers; 0, the mean, in place of nulls.
+        gaps_G: indices of the numeric columns with nulls.
+        missing_NG: whether each of their values is null; the codes contain the same, so that null differs from numbers.
+        codes_NC: codes of the values of other columns.
+    """
 
     numbers_ND: NDArray[np.float64]
+    gaps_G: NDArray[np.intp]
+    missing_NG: NDArray[np.bool_]
     codes_NC: NDArray[np.int64]
 
     def distances(self, numbers_KD: NDArray[np.float64], codes_KC: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return squared distances_NK to cluster centres."""
-        squares_NK: NDArray[np.float64] = (self.numbers_ND**2).sum(axis=1)[:, None] - 2 * self.numbers_ND @ numbers_KD.T
-        squares_NK += (numbers_KD**2).sum(axis=1)
+        squares_NK = self._number_distances(numbers_KD)
         for code_N, code_K in zip(self.codes_NC.T, codes_KC.T, strict=True):
             squares_NK += code_N[:, None] != code_K
         return squares_NK.clip(min=0)
+
+    def _number_distances(self, numbers_KD: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return squared distances_NK in the columns in which a record has numbers."""
+        squares_NK: NDArray[np.float64] = (self.numbers_ND**2).sum(axis=1)[:, None] - 2 * self.numbers_ND @ numbers_KD.T
+        squares_NK += (numbers_KD**2).sum(axis=1)
+        squares_NK -= self.missing_NG @ (numbers_KD[:, self.gaps_G] ** 2).T
+        return squares_NK
+
+    def mean(self, members: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the means_D of the numbers of some records; 0 for a column in which all are null."""
+        mean_D: NDArray[np.float64] = self.numbers_ND[members].mean(axis=0)
+        known_G = (~self.missing_NG[members]).sum(axis=0)
+        mean_D[self.gaps_G] *= members.sum() / known_G.clip(min=1)
+        return mean_D
+
+    def medoids(self, numbers_KD: NDArray[np.float64], cluster_N: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the index_K of the most central record of each cluster.
+
+        It has the smallest sum of its squared distance to the centre in numbers, and of the shares of the cluster's
+        records from which its other values differ. So a value that occurs once is as central as any other such value.
+        """
+        squares_NK = self._number_distances(numbers_KD).clip(min=0)
+        sizes_K = np.bincount(cluster_N)
+        for code_N in self.codes_NC.T:
+            codes = code_N.max() + 1
+            counts = np.bincount(cluster_N * codes + code_N, minlength=len(sizes_K) * codes).reshape(-1, codes)
+            squares_NK += 1 - counts.T[code_N] / sizes_K
+        medoid_K: NDArray[np.intp] = squares_NK.argmin(axis=0)
+        return medoid_K
 
 
 @dataclass(frozen=True)
@@ -186,12 +258,12 @@ class Clustering:
 
     Attributes:
         cluster_N: cluster of each record.
-        nearest_K: record nearest to each cluster centre.
+        numbers_KD: numbers of the centres.
         inertia: sum of squared distances to the centres.
     """
 
     cluster_N: NDArray[np.intp]
-    nearest_K: NDArray[np.intp]
+    numbers_KD: NDArray[np.float64]
     inertia: float
 
 
@@ -209,14 +281,28 @@ def _choose_clusters(points: Points, seed: int) -> Clustering:
 
 def _points(features: pl.DataFrame) -> Points:
     numbers, codes = [np.zeros((features.height, 0))], [np.zeros((features.height, 0), dtype=np.int64)]
+    gaps, missing = list[int](), [np.zeros((features.height, 0), dtype=np.bool_)]
     for column in features:
-        if column.dtype.is_numeric() and not column.null_count():
-            values_N = column.to_numpy().astype(np.float64)
-            deviation = values_N.std()
-            numbers.append(((values_N - values_N.mean()) / (deviation if deviation > 0 else 1.0))[:, None])
-        else:
+        is_missing_N1 = column.is_null().to_numpy()[:, None]
+        if not column.dtype.is_numeric():
             codes.append(column.rank("dense").fill_null(0).to_numpy().astype(np.int64)[:, None])
-    return Points(np.hstack(numbers), np.hstack(codes))
+            continue
+        if is_missing_N1.any():
+            gaps.append(len(numbers) - 1)
+            missing.append(is_missing_N1)
+            codes.append(is_missing_N1.astype(np.int64))
+        numbers.append(_standardized(column)[:, None])
+    return Points(np.hstack(numbers), np.array(gaps, dtype=np.intp), np.hstack(missing), np.hstack(codes))
+
+
+def _standardized(column: pl.Series) -> NDArray[np.float64]:
+    """Return numbers with mean 0 and variance 1, and 0 in place of nulls."""
+    values_N, known = np.zeros(len(column)), column.drop_nulls().to_numpy().astype(np.float64)
+    if not known.size:
+        return values_N
+    deviation = known.std()
+    values_N[column.is_not_null().to_numpy()] = (known - known.mean()) / (deviation if deviation > 0 else 1.0)
+    return values_N
 
 
 def _cluster(points: Points, clusters: int, seed: int) -> Clustering:
@@ -236,13 +322,12 @@ def _run(points: Points, clusters: int, rng: np.random.Generator) -> Clustering:
             break
         for k in np.unique(cluster_N).tolist():
             members = cluster_N == k
-            numbers_KD[k] = points.numbers_ND[members].mean(axis=0)
+            numbers_KD[k] = points.mean(members)
             codes_KC[k] = [np.bincount(code_N).argmax() for code_N in points.codes_NC[members].T]
     squares_NK = points.distances(numbers_KD, codes_KC)
     cluster_N = squares_NK.argmin(axis=1)
-    used_K = np.unique(cluster_N)
-    nearest_K = squares_NK[:, used_K].argmin(axis=0)
-    return Clustering(np.searchsorted(used_K, cluster_N), nearest_K, float(squares_NK.min(axis=1).sum()))
+    used_K, cluster_N = np.unique(cluster_N, return_inverse=True)
+    return Clustering(cluster_N, numbers_KD[used_K], float(squares_NK.min(axis=1).sum()))
 
 
 def _initial_centres(points: Points, clusters: int, rng: np.random.Generator) -> NDArray[np.intp]:

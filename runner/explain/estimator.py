@@ -101,13 +101,13 @@ class Estimator(ExplanationOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EstimatorSettings(ExplanationOptions):
-    """`shap`: the settings of the estimator and of a background made from a dataset.
+    """`shap`: the settings of the estimator and of clusters.
 
     Attributes:
         explainer: name of the explainer; `auto` is linear for additive models, else kernel.
         compat: `clarify` for the regression and the sampling scheme of SageMaker Clarify, with equally large errors;
             None for shapwatch's own method.
-        num_clusters: number of clusters whose representatives are the background; None for the mean.
+        num_clusters: number of clusters whose representatives are the background; None without clusters.
         num_samples: coalitions per record and background row; None for a default by number of features.
         seed: seed of the coalitions and of the clusters.
     """
@@ -132,21 +132,14 @@ class EstimatorSettings(ExplanationOptions):
             kind = Clarify
         return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
 
-    def summarize(self, dataset: pl.DataFrame) -> pl.DataFrame:
-        """Return background rows made from a dataset.
-
-        Raises:
-            BackgroundError: if the mean of a column is not defined.
-        """
-        return backgrounds.summarize(dataset, self.num_clusters, self.seed)
-
 
 @dataclass(frozen=True)
 class ModelExplainer:
     """A model, an estimator of its attributions, and the background.
 
     Attributes:
-        background_rows: function that returns the rows of `shap.baseline`; it returns None for `shap.baseline=mean`.
+        background_rows: function that returns the rows of `shap.baseline`; it returns None if a dataset is
+            summarized.
         summary: function that summarizes a dataset as background rows.
         track: progress display.
     """

@@ -13,6 +13,7 @@ import polars as pl
 
 from runner import storage
 from runner.errors import BackgroundError, DatasetError, RecordError, SettingsError, listed
+from runner.explain.background import Summary
 from runner.records.payloads import Body, Format
 from runner.sources.data import Data
 from runner.sources.file import DataFile
@@ -61,17 +62,17 @@ class Dataset:
 
 
 def baseline_rows(baseline: str | Sequence[Any], data: Data) -> Sequence[Sequence[Any]] | None:
-    """Return the rows of `shap.baseline`, or None for its value `mean`.
+    """Return the rows of `shap.baseline`, or None for a summary of the dataset.
 
     Args:
-        baseline: `mean`, the location of a file, or rows: lists of values, or records in the dataset's format.
+        baseline: `mean`, `median_mode`, the location of a file, or rows: lists of values, or records as in the dataset.
         data: format of the dataset.
 
     Raises:
         BackgroundError: if a row is not valid.
         DatasetError, MissingInput: if the file cannot be read.
     """
-    if baseline == "mean":
+    if baseline in list(Summary):
         return None
     if isinstance(baseline, str):
         return Dataset(baseline, data, "shap.baseline", "the SHAP baseline").read()[0].rows()

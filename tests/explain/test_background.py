@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from runner.errors import BackgroundError
 from runner.explain.background import (
     MAX_CLUSTERS,
+    Summary,
     _cluster,
     _points,
     align,
     given,
     identity,
     mean,
+    median_mode,
     representatives,
     summarize,
 )
@@ -133,7 +135,7 @@ def test_inertia_is_like_that_of_scikit_learn(clusters: int) -> None:
 def test_the_number_of_clusters_is_found(clusters: int) -> None:
     """Separated clusters have one representative each."""
     table, centres_KD = clustered_records(clusters, 60)
-    found = summarize(table, "auto", 0).to_numpy()
+    found = summarize(table, Summary.MEAN, "auto", 0).to_numpy()
     nearest = ((found[:, None] - centres_KD) ** 2).sum(axis=2).argmin(axis=1)
     assert sorted(nearest) == list(range(clusters))
 
@@ -151,8 +153,85 @@ def test_there_are_at_most_as_many_representatives_as_distinct_records() -> None
     assert representatives(table, None, 0).height <= MAX_CLUSTERS
 
 
-def test_a_dataset_is_summarized_by_its_mean_or_by_representatives() -> None:
-    """Without a number of clusters, the mean is used."""
-    table = pl.DataFrame({"i": [1, 2, 3]})
-    assert summarize(table, None, 0).rows() == [(2,)]
-    assert sorted(summarize(table, 3, 0)["i"]) == [1, 2, 3]
+def test_a_dataset_is_summarized_in_three_ways() -> None:
+    """A number of clusters takes precedence."""
+    table = pl.DataFrame({"i": [1, 2, 6]})
+    assert summarize(table, Summary.MEAN, None, 0).rows() == [(3,)]
+    assert summarize(table, Summary.MEDIAN_MODE, None, 0).rows() == [(2,)]
+    assert sorted(summarize(table, Summary.MEAN, 3, 0)["i"]) == [1, 2, 6]
+
+
+@given_data(MIXED_ROWS)
+def test_medians_and_modes_are_those_of_scikit_learn(records: list[tuple[Any, ...]]) -> None:
+    """An integer column has an integer median, rounded half to even; ties between values take the smallest."""
+    from sklearn.impute import SimpleImputer
+
+    table = pl.DataFrame(records, schema=MIXED_SCHEMA, orient="row")
+    found = median_mode(table)
+    assert (found.schema, found.height) == (table.schema, 1)
+    medians = SimpleImputer(strategy="median").fit(table.select("i", "f").to_numpy()).statistics_
+    assert found.row(0)[:2] == (round(medians[0]), medians[1])
+    for name in "tb":
+        known = table[name].drop_nulls().to_list()
+        frequency = {value: known.count(value) for value in known}
+        mode = min(frequency, key=lambda value: (-frequency[value], value), default=None)
+        assert found[name][0] == (mode if frequency.get(mode, 0) >= table[name].null_count() else None)
+
+
+@pytest.mark.parametrize(
+    ("column", "typical"),
+    [
+        ([1.0, 2.0, 9.0, None], 2.0),
+        ([1, None], 1),
+        ([1, None, None], None),
+        ([None, None], None),
+        (["a", "b", None, None], None),
+        (["b", "a", None], "a"),
+        ([True, False, True], True),
+    ],
+)
+def test_null_is_typical_if_it_prevails(column: list[Any], typical: Any) -> None:
+    """A median is that of the numbers, unless most are null; elsewhere null is one of the values."""
+    assert median_mode(pl.DataFrame({"x": column}))["x"].to_list() == [typical]
+
+
+@pytest.mark.parametrize("clusters", [1, 3, 5])
+def test_records_with_nulls_do_not_represent_the_others(clusters: int) -> None:
+    """With 12 % nulls in each column, the representatives have numbers, and are near the centres."""
+    random = np.random.default_rng(0)
+    numbers_ND = random.normal(size=(1_000, 6))
+    table = pl.DataFrame(np.where(random.random(numbers_ND.shape) < 0.12, np.nan, numbers_ND), schema=list("abcdef"))
+    found = representatives(table.fill_nan(None), clusters, 0)
+    assert found.null_count().sum_horizontal().item() == 0
+    if clusters == 1:
+        distances_N = (numbers_ND**2).sum(axis=1)
+        assert (distances_N < (found.to_numpy() ** 2).sum()).mean() < 0.01
+
+
+def test_a_cluster_of_records_without_a_value_has_null() -> None:
+    """Records that lack the same two values form a cluster of their own."""
+    random = np.random.default_rng(0)
+    full = [(float(value), 5.0 + float(value)) for value in random.normal(size=80)]
+    table = pl.DataFrame([*full, *[(None, None)] * 40], schema=["a", "b"], orient="row")
+    found = representatives(table, 2, 0)
+    assert [row == (None, None) for row in found.rows()] == [False, True]
+
+
+def test_identifiers_do_not_choose_the_representative() -> None:
+    """A string that differs in each record does not change which record is the most central one."""
+    random = np.random.default_rng(0)
+    numbers = pl.DataFrame(random.normal(size=(200, 3)), schema=list("abc"))
+    table = numbers.with_columns(id=pl.Series([f"customer {i:03}" for i in random.permutation(200)]))
+    (central,) = representatives(numbers, 1, 0).rows()
+    assert representatives(table, 1, 0).drop("id").rows() == [central]
+
+
+def test_the_representative_is_the_medoid_of_numbers_and_strings() -> None:
+    """Its sum of squared distances to all records is the smallest."""
+    random = np.random.default_rng(0)
+    values_N, texts = random.integers(0, 9, 60), random.choice(["a", "b", "c"], 60, p=[0.5, 0.3, 0.2])
+    found = representatives(pl.DataFrame({"x": values_N, "t": texts}), 1, 0)
+    scaled_N = values_N / values_N.std()
+    sums_N = ((scaled_N[:, None] - scaled_N) ** 2 + (texts[:, None] != texts)).sum(axis=1)
+    best = int(sums_N.argmin())
+    assert found.rows() == [(values_N[best], texts[best])]
