@@ -3,7 +3,7 @@
 Logs and progress go to standard error: readable on a terminal, JSON lines otherwise.
 
 Exit codes: 0 completed, with or without violations; 1 a bug in shapwatch; 2 invalid input or a failed execution;
-130 interrupted.
+3 a verdict reached stage.fail_on; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runner import PACKAGE, guard, resource
+from runner.domain.executions import ExitCode
 from runner.protocols import Item
 from runner.subprocesses import SETTINGS_FILE, SNAPSHOT
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from runner.config.sweep import Member
     from runner.domain.executions import Outcome
 
-COMPLETED, BAD_INPUT, INTERRUPTED = 0, 2, 130
+COMPLETED, BAD_INPUT, INTERRUPTED = ExitCode.COMPLETED, ExitCode.FAILED, ExitCode.INTERRUPTED
 CONF = resource("conf")
 
 ONE_THREAD = dict.fromkeys(
@@ -267,7 +268,7 @@ def run(config: DictConfig, member: Member | None = None, is_stored: bool = Fals
     configure_logging(**log_context(os.environ))
     start = time.perf_counter()
     outcome = outcome_of(config, is_stored, publishes)
-    code = COMPLETED if outcome.succeeded else BAD_INPUT
+    code = outcome.exit_code
     with contextlib.suppress(BrokenPipeError):
         if outcome.message:
             print(printable(outcome.message), file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from runner.config import compose as composition
 from runner.config import wiring
 from runner.config.compose import snapshot
 from runner.config.settings import Settings
-from runner.domain.executions import Status
+from runner.domain.executions import ExitCode, Status
 from tests.cli_runner import CHECKOUT, HANG_SECONDS, Shapwatch, run_cli
 from tests.conftest import DEMO
 from tests.golden import Golden
@@ -217,6 +217,7 @@ def test_all_problems_of_settings_are_reported_together(shapwatch: Shapwatch, go
         ["stage=baseline", "data.score=predictions[*].score"],
         ["stage=baseline", "data.score={a: 1}"],
         ["stage=baseline", "shap.seed=1,2"],
+        ["stage=monitor", HOUR, "stage.fail_on=info"],
         ["stage=baseline", "publish.base_url=https://user:password@host/"],
         ["stage=baseline", "publish.base_url='https://host/?folder=x'"],
     ],
@@ -414,6 +415,16 @@ def test_sweep_runs_every_member(shapwatch: Shapwatch, golden: Golden) -> None:
     assert [orjson.loads(path.read_bytes())["status"] for path in manifests] == [Status.COMPLETED] * 2
     assert {path.relative_to(shapwatch.root).parts[0] for path in manifests} == {"b100", "b200"}
     golden(printed, (r"sweeps/[\dT-]+", "sweeps/{now}"))
+
+
+def test_verdict_that_reaches_fail_on_ends_a_sweep_with_its_code(after_quickstart: Shapwatch) -> None:
+    """Each member has its own exit code; the codes of failures precede it."""
+    drifted = ("stage=monitor", "stage.window=2026-01-05T11")
+    after_quickstart(*drifted, code=cli.COMPLETED)
+    after_quickstart(*drifted, "stage.fail_on=warning", code=ExitCode.ALERT)
+    after_quickstart(*drifted, "stage.fail_on=none,violation", options=("-m",), code=ExitCode.ALERT)
+    failing = "stage.window=2026-01-05T11,2026-01-05T20"
+    after_quickstart("stage=monitor", failing, "stage.fail_on=violation", options=("-m",), code=cli.BAD_INPUT)
 
 
 def test_settings_can_be_printed(shapwatch: Shapwatch) -> None:

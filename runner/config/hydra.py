@@ -27,6 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from runner.domain.executions import ExitCode
 from runner.errors import SettingsError, snippet
 from runner.urls import redact_urls
 
@@ -135,7 +136,7 @@ def _contains_key(node: Any, key: str) -> bool:
 
 
 def launch(task: Task, conf: Path, allow_hydra: bool = False) -> int:
-    """Run a task once, or once for each member of a sweep, and return the highest exit code.
+    """Run a task once, or once for each member of a sweep, and return the worst exit code.
 
     Args:
         task: function that runs a composed configuration.
@@ -162,7 +163,7 @@ def launch(task: Task, conf: Path, allow_hydra: bool = False) -> int:
         raise
     except Exception as error:
         raise SettingsError([_problem(error)]) from error
-    return max(codes, default=0)
+    return ExitCode.worst(codes)
 
 
 def _problem(error: Exception) -> str:
@@ -263,7 +264,7 @@ class SweepTable(Callback):
     """Hydra callback after the last member of a sweep (configured in conf/hydra/output)."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the path of the table, and end the process with the highest exit code of a member."""
+        """Print the path of the table, and end the process with the worst exit code of a member."""
         from runner.config.sweep import conclude
 
         message, code = conclude(Path(config.hydra.sweep.dir))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from runner import resource
-from runner.domain.executions import Status
+from runner.domain.executions import ExitCode, Status
 from runner.domain.numbers import plural
 from runner.drift.ranking import ndcg
 from runner.explain.explainers import EXPLAINERS
@@ -56,6 +56,11 @@ class MemberResult:
     message: str
     seconds: float
     results: str | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run succeeded, also with a verdict that reaches `stage.fail_on`."""
+        return self.code in {ExitCode.COMPLETED, ExitCode.ALERT}
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def conclude(folder: Path) -> tuple[str, int]:
     """Write the table of a sweep from the results of its members in a folder.
 
     Returns:
-        A message with the paths of the table, and the highest exit code of a member.
+        A message with the paths of the table, and the worst exit code of a member.
 
     Raises:
         ReportError: if the template or the chart is invalid.
@@ -120,7 +125,7 @@ def conclude(folder: Path) -> tuple[str, int]:
     put(folder / CSV, as_csv(rows).encode())
     put(folder / PAGE, as_page(rows).encode())
     message = f"results of {plural(len(rows), 'member')}:\n  {folder / PAGE}\n  {folder / CSV}"
-    return message, max((row.code for row in rows), default=0)
+    return message, ExitCode.worst(row.code for row in rows)
 
 
 def members(folder: Path) -> Iterator[MemberRow]:
@@ -128,7 +133,7 @@ def members(folder: Path) -> Iterator[MemberRow]:
     for path in sorted(folder.glob(f"*/{RESULT}"), key=lambda path: int(path.parent.name)):
         result = MemberResult(**json.loads(path.read_bytes()))
         manifest, values = None, {}
-        if result.code == 0 and result.results:
+        if result.succeeded and result.results:
             manifest, values = read_manifest(Path(result.results)), _values(Path(result.results) / ANALYSIS)
         yield _row(int(path.parent.name), result, manifest, values)
 
@@ -137,7 +142,7 @@ def _row(
     number: int, result: MemberResult, manifest: Manifest | None, values: Mapping[tuple[str, str], float]
 ) -> MemberRow:
     explanation, comparison = (manifest.explanation, manifest.comparison) if manifest else (None, None)
-    status = Status.FAILED if result.code else Status.COMPLETED
+    status = Status.COMPLETED if result.succeeded else Status.FAILED
     return MemberRow(
         member=number,
         settings=dict(override.lstrip("+").partition("=")[::2] for override in result.overrides),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from runner.domain.attributions import GlobalAttributions
@@ -104,6 +104,24 @@ class Status(StrEnum):
         return self not in {Status.PENDING, Status.IN_PROGRESS, Status.STOPPING}
 
 
+class ExitCode(IntEnum):
+    """Exit code of the command line; 1 is left to unexpected errors."""
+
+    COMPLETED = 0
+    FAILED = 2
+    ALERT = 3
+    INTERRUPTED = 130
+
+    @classmethod
+    def worst(cls, codes: Iterable[int]) -> int:
+        """Return the highest code of a failure, or else `ALERT` before `COMPLETED`.
+
+        >>> ExitCode.worst([0, 3, 2]), ExitCode.worst([0, 3]), ExitCode.worst([])
+        (2, 3, 0)
+        """
+        return max(map(int, codes), key=lambda code: (code not in {cls.COMPLETED, cls.ALERT}, code), default=0)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Result of a stage.
@@ -117,6 +135,21 @@ class Outcome:
     message: str
     succeeded: bool = True
     directory: str = ""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Exit code of a run with this result."""
+        return ExitCode.COMPLETED if self.succeeded else ExitCode.FAILED
+
+
+@dataclass(frozen=True)
+class Alert(Outcome):
+    """Result of a stage that succeeded, with a verdict that reaches `stage.fail_on`."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Exit code of a run with this result."""
+        return ExitCode.ALERT
 
 
 @dataclass(frozen=True)
@@ -166,6 +199,14 @@ class ExecutionState:
         """Whether the execution reached a verdict about drift."""
         too_few = self == ExecutionState(Status.COMPLETED, Level.INSUFFICIENT_DATA)
         return self.status is not Status.FAILED and not too_few
+
+    def reaches(self, level: Level) -> bool:
+        """Return whether the verdict is at least as severe as a level; a violation of the nDCG rule is a violation.
+
+        >>> ExecutionState(Status.COMPLETED_WITH_VIOLATIONS).reaches(Level.VIOLATION)
+        True
+        """
+        return self.status is Status.COMPLETED_WITH_VIOLATIONS or self.level.order >= level.order
 
 
 @dataclass(frozen=True)

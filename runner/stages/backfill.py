@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Gt, Le
 from pydantic import AfterValidator
 
-from runner.domain.executions import MAX_WINDOW, Execution, Outcome, Status, Window
+from runner.domain.executions import MAX_WINDOW, Alert, Execution, Outcome, Status, Window
 from runner.domain.numbers import Integer, plural
 from runner.domain.schedules import ExecutionRecord, ScheduledTime
 from runner.errors import NO_DATA, LedgerError, SettingsError
@@ -23,6 +23,7 @@ from runner.results import directory
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, Supervisor
 from runner.scheduling.timetable import Duration, iso_duration
+from runner.stages.monitor import FailOn, reaches
 from runner.types import NO_OTHER_KEYS, Instant
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ POLL_SECONDS = 0.05
 """Seconds between two checks of executions in other processes."""
 MAX_WINDOWS = 100_000
 """Maximum number of windows of a backfill, equal to 11 years of hourly windows."""
-MAX_FAILURES = 10
-"""Maximum number of failures listed in the message."""
+MAX_LISTED = 10
+"""Maximum number of failures, and of alerts, listed in the message."""
 
 
 logger = logging.getLogger("shapwatch.backfill")
@@ -59,6 +60,7 @@ class BackfillStage:
     step: Annotated[Duration, AfterValidator(_valid_step)]
     workers: Annotated[Integer, Gt(0), Le(1_000)]
     redo: bool
+    fail_on: FailOn
 
     __pydantic_config__ = NO_OTHER_KEYS
 
@@ -107,7 +109,8 @@ class Backfill:
         """Execute the windows, and return the number of windows per status.
 
         Completed windows are skipped unless stage.redo=true.
-        The backfill succeeds if no execution failed or was stopped. A window without data is not a failure.
+        The backfill succeeds if no execution failed or was stopped. A window without data is not a failure. Verdicts of
+        windows that were completed before count for `stage.fail_on`, too.
 
         Raises:
             SettingsError: if the end of the period is in the future.
@@ -124,7 +127,10 @@ class Backfill:
         failures = [
             execution for execution, _ in ended if execution.status not in DONE and execution.failure_reason != NO_DATA
         ]
-        return Outcome(_summary(ended, failures), not failures)
+        fail_on = self.settings.fail_on
+        alerts = [each for each, _ in ended if each.status in DONE and each.output and reaches(each.output, fail_on)]
+        message = "\n  ".join([*_summary(ended, failures), *_alerts(alerts, fail_on)])
+        return Outcome(message, succeeded=False) if failures else Alert(message) if alerts else Outcome(message)
 
     def _check_end(self) -> None:
         end = self.settings.end
@@ -230,17 +236,24 @@ class BackfillRun:
         self._last_heartbeat = now
 
 
-def _summary(ended: Sequence[tuple[ExecutionRecord, bool]], failures: Sequence[ExecutionRecord]) -> str:
+def _summary(ended: Sequence[tuple[ExecutionRecord, bool]], failures: Sequence[ExecutionRecord]) -> Iterator[str]:
     skipped = sum(completed_before for _, completed_before in ended)
     counts = Counter(
         "no data" if execution.failure_reason == NO_DATA else str(execution.status) for execution, _ in ended
     )
     statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
     before = f" ({skipped:,} completed before)" if skipped else ""
-    lines = [f"{plural(len(ended), 'window')}: {statuses}{before}"]
-    lines += [execution.summary for execution in failures[:MAX_FAILURES]]
-    if len(failures) > MAX_FAILURES:
-        lines.append(
-            f"and {len(failures) - MAX_FAILURES:,} more; list them with stage=schedule stage.action=executions"
-        )
-    return "\n  ".join(lines)
+    yield f"{plural(len(ended), 'window')}: {statuses}{before}"
+    yield from _listed(failures)
+
+
+def _alerts(alerts: Sequence[ExecutionRecord], fail_on: FailOn) -> Iterator[str]:
+    if alerts:
+        yield f"verdicts that reach stage.fail_on={fail_on}: {len(alerts):,}"
+        yield from _listed(alerts)
+
+
+def _listed(executions: Sequence[ExecutionRecord]) -> Iterator[str]:
+    yield from (execution.summary for execution in executions[:MAX_LISTED])
+    if len(executions) > MAX_LISTED:
+        yield f"and {len(executions) - MAX_LISTED:,} more; list them with stage=schedule stage.action=executions"

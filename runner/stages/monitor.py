@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runner.domain.executions import Execution, Outcome
+from runner.domain.drift import Level
+from runner.domain.executions import Alert, Execution, ExitCode, Outcome
 from runner.monitors import Monitor
 from runner.results import directory
+from runner.results.manifest_file import read_manifest
 from runner.scheduling.daemon.process import FENCE, result_line
 from runner.types import NO_OTHER_KEYS, Instant, Interval
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from runner.scheduling.ledger.fence import Fence
 
 STDOUT, STDERR = 1, 2
+FailOn = Literal[Level.NONE, Level.WARNING, Level.VIOLATION]
+"""Lowest level for which a run ends with `ExitCode.ALERT`; `none`: no level."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class MonitorStage:
     window: Interval
     scheduled: Instant | None
     attached: bool
+    fail_on: FailOn = Level.NONE  # commands in manifests of earlier versions lack this key
 
     __pydantic_config__ = NO_OTHER_KEYS
 
@@ -45,7 +50,24 @@ class MonitorStage:
                     return _run_attached(lambda: fenced.publish_recorded(recorded))
                 return _run_attached(lambda: fenced.run(self.window, self.scheduled))
         directory.wait_until_written(directory.reference_path(reference, self.window))
-        return monitor.run(self.window, self.scheduled)
+        execution = monitor.run(self.window, self.scheduled)
+        if not (execution.succeeded and reaches(execution.directory, self.fail_on)):
+            return execution
+        reason = f"The verdict reaches stage.fail_on={self.fail_on}: exit code {ExitCode.ALERT:d}."
+        return Alert(f"{execution.message}\n  {reason}", directory=execution.directory)
+
+
+def reaches(result: str, fail_on: FailOn) -> bool:
+    """Return whether the verdict in a directory is at least as severe as `stage.fail_on`; never for `none`.
+
+    A directory whose manifest has been removed or damaged since then has no verdict.
+    """
+    if fail_on is Level.NONE:
+        return False
+    with suppress(ValueError):
+        manifest = read_manifest(Path(result))
+        return manifest is not None and manifest.state.reaches(fail_on)
+    return False
 
 
 @contextmanager

@@ -15,19 +15,23 @@ from typing import Any
 import orjson
 import pytest
 
-from runner.domain.executions import HOUR, Execution, Outcome, Status, Window
+from runner.domain.drift import Level
+from runner.domain.executions import HOUR, Execution, ExitCode, Outcome, Status, Window
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import NO_DATA, SettingsError
 from runner.protocols import Item
-from runner.results.directory import writing
+from runner.results.directory import MANIFEST, writing
+from runner.results.manifest_file import dump_manifest
 from runner.scheduling.daemon.process import Child
 from runner.scheduling.ledger import Ledger
 from runner.stages.backfill import Backfill, BackfillStage
+from runner.stages.monitor import FailOn
 from runner.stages.status import LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.conftest import untracked
 from tests.golden import Golden
 from tests.processes import wait_until
+from tests.results.samples import COMPARISON, COMPLETED
 from tests.scheduling.daemon.bench import LEASE, Bench, declaration, program
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON
 
@@ -47,6 +51,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def backfill(bench: Bench, **changes: Any) -> Backfill:
     """Return a backfill of the three hours before noon, with changed fields."""
     options: dict[str, Any] = {"start": START, "end": NOON, "step": HOUR, "workers": 1, "redo": False}
+    options["fail_on"] = Level.NONE
     parts: dict[str, Any] = {
         "supervisor": lambda _: bench.supervisor(),
         "declaration": declaration(),
@@ -180,6 +185,41 @@ def test_a_window_without_data_is_not_a_failure(bench: Bench, golden: Golden) ->
     golden(run(bench))
     bench.codes["watch"] = program()
     assert run(bench) == "3 windows: 3 Completed"
+
+
+@pytest.mark.parametrize(
+    ("stored", "fail_on", "code"),
+    [
+        (Level.VIOLATION, Level.NONE, ExitCode.COMPLETED),
+        (Level.INFO, Level.WARNING, ExitCode.COMPLETED),
+        (Level.INSUFFICIENT_DATA, Level.WARNING, ExitCode.COMPLETED),
+        (Level.WARNING, Level.WARNING, ExitCode.ALERT),
+        (Level.WARNING, Level.VIOLATION, ExitCode.COMPLETED),
+        (None, Level.WARNING, ExitCode.COMPLETED),
+    ],
+)
+def test_verdicts_that_reach_fail_on_have_their_own_exit_code(
+    bench: Bench, tmp_path: Path, stored: Level | None, fail_on: FailOn, code: ExitCode, golden: Golden
+) -> None:
+    """Also if the windows were completed before; a directory that has been removed counts as no verdict."""
+    if stored:
+        found = replace(COMPLETED, status=Status.COMPLETED, comparison=replace(COMPARISON, level=stored))
+        (tmp_path / MANIFEST).write_bytes(dump_manifest(found))
+    bench.codes["watch"] = program(message="Completed, a window", directory=str(tmp_path))
+    outcomes = [backfill(bench, fail_on=fail_on).run() for _ in range(2)]
+    assert [outcome.exit_code for outcome in outcomes] == [code] * 2
+    assert len(bench.started) == 3
+    if code is ExitCode.ALERT:
+        golden(outcomes[0].message)
+
+
+def test_failure_precedes_a_verdict(bench: Bench, tmp_path: Path) -> None:
+    """The exit code of a backfill with both is that of failures."""
+    (tmp_path / MANIFEST).write_bytes(dump_manifest(COMPLETED))
+    bench.codes["watch"] = program(Status.COMPLETED_WITH_VIOLATIONS, directory=str(tmp_path))
+    assert backfill(bench, end=NOON - HOUR, fail_on=Level.VIOLATION).run().exit_code is ExitCode.ALERT
+    bench.codes["watch"] = FAILING
+    assert backfill(bench, fail_on=Level.VIOLATION).run().exit_code is ExitCode.FAILED
 
 
 def test_pending_executions_are_run(bench: Bench) -> None:
