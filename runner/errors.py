@@ -245,11 +245,16 @@ class NoData(ShapwatchError):
     probes: int
 
     def __str__(self) -> str:
+        return f"{self.reason}: {self.summary} {self.REMEDY}"
+
+    @property
+    def summary(self) -> str:
+        """Two sentences on the searched folders and on what they contain."""
         folders = " to ".join(dict.fromkeys([self.prefixes[0], self.prefixes[-1]]))
         found = plural(self.files, "file")
         found += f", {plural(self.outside, 'event')} outside the window" if self.outside else ""
         found += f", {plural(self.probes, 'call')} made by shapwatch itself" if self.probes else ""
-        return f"{self.reason}: no captured event in {self.window}. Found in {folders}: {found}. {self.REMEDY}"
+        return f"no captured event in {self.window}. Found in {folders}: {found}."
 
     @property
     def reason(self) -> str:

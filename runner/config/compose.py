@@ -314,9 +314,13 @@ def _changes(timetable: dict[str, object]) -> dict[str, object] | None:
 
 
 def _without_stage(snapshot: str) -> str:
-    """Return the settings that all executions of a schedule share, without stage and schedule."""
+    """Return the settings that all executions of a schedule share, without stage.
+
+    The schedule is left out, too, unless its executions need `schedule.on_empty=skip`.
+    """
     config = {key: value for key, value in OmegaConf.create(snapshot).items() if key != "stage"}
-    return OmegaConf.to_yaml(OmegaConf.merge(config, {"schedule": None}))
+    skips = OmegaConf.select(OmegaConf.create(config), "schedule.on_empty") == "skip"
+    return OmegaConf.to_yaml(OmegaConf.merge(config, {} if skips else {"schedule": None}))
 
 
 def execution_settings(snapshot: Snapshot, execution: ExecutionRecord) -> str:

@@ -200,6 +200,7 @@ class Wiring:
             root=self.settings.paths.monitor,
             publish=partial(publish_all, self.settings.publish.sinks, sleep=time.sleep),
             base_url=self.settings.publish.base_url,
+            skips_empty=self.settings.schedule is not None and self.settings.schedule.on_empty == "skip",
         )
 
     def _schedules(self, stage: ScheduleStage) -> Schedules:

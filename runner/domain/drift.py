@@ -31,6 +31,7 @@ class Headline(StrEnum):
     """Verdicts in one to three words, as documents store them."""
 
     NO_DRIFT = "No drift"
+    NO_DATA = "No data"
     TOO_FEW_RECORDS = "Too few records"
     NO_MATERIAL_DRIFT = "No material drift"
     DRIFT = "Drift"

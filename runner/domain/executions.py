@@ -158,7 +158,8 @@ class Execution(Outcome):
 
     Attributes:
         status: terminal status.
-        failure_reason: reason of a failure or stop, None otherwise.
+        failure_reason: reason of a failure or stop, or of a completed execution for the lack of a verdict; None
+            otherwise.
     """
 
     status: Status = Status.COMPLETED
@@ -298,9 +299,9 @@ class Publication:
         sentence: verdict or failure reason, for people.
         report: path or address of the report, empty without one.
         directory: directory of the results, None if nothing could be written.
-        attributions: global attributions of the window, None after a failure.
+        attributions: global attributions of the window, None after a failure or without data.
         ndcg: nDCG by label, for labels that the reference has.
-        drift: result of the statistical tests, None after a failure or without a reference sample.
+        drift: result of the statistical tests, None after a failure, without data, or without a reference sample.
         history: summary of the executions scheduled before this one.
         died: whether the execution failed because its process died.
     """
@@ -321,8 +322,11 @@ class Publication:
 
     @property
     def level(self) -> Level:
-        """Drift level, `NONE` after a failure."""
-        return self.drift.level if self.drift else Level.NONE
+        """Drift level, `NONE` after a failure or without tests; a window without data has too few records."""
+        if self.drift:
+            return self.drift.level
+        is_empty = self.status is Status.COMPLETED and self.attributions is None
+        return Level.INSUFFICIENT_DATA if is_empty else Level.NONE
 
     @property
     def state(self) -> ExecutionState:

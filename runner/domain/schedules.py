@@ -131,7 +131,7 @@ class ExecutionRecord:
         started, ended: start and end of the last attempt.
         peak_memory: peak memory of the process in bytes.
         exit_message: message of the execution, at most 1,024 characters.
-        failure_reason: reason for failing or for not running.
+        failure_reason: reason for failing, for not running, or for the lack of a verdict.
         output: directory of the results.
     """
 

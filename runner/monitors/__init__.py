@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult
+from runner.domain.drift import DriftResult, Headline
 from runner.domain.executions import Execution, Publication, Status, Window
 from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
-from runner.errors import ClaimLost, OccupiedTarget, ShapwatchError, error_message
+from runner.errors import NO_DATA, ClaimLost, NoData, OccupiedTarget, ShapwatchError, error_message
 from runner.report.render import Report
 from runner.results import directory, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, REJECTED, REPORT
@@ -142,6 +142,8 @@ class Monitor:
         root: directory of all executions.
         publish: function that publishes a result, and returns a message for each sink that failed.
         base_url: address of `root`, for links to reports; None for paths.
+        skips_empty: whether an execution without captured events completes without a verdict instead of failing. One
+            with invalid captures always fails.
         fence: claim in the ledger under which this process runs; None without a ledger.
     """
 
@@ -153,6 +155,7 @@ class Monitor:
     root: Path
     publish: Callable[[Publication], Sequence[str]]
     base_url: str | None = None
+    skips_empty: bool = False
     fence: Fence | None = None
 
     @property
@@ -178,8 +181,13 @@ class Monitor:
                 analyse = self.analysis.prepare(slot)
                 captured = stack.enter_context(self.source.read(window))
                 stopwatch = Stopwatch(self.writer.provenance.clock)
-                with stopwatch.step("read"):
-                    self.source.check(captured, window)
+                try:
+                    with stopwatch.step("read"):
+                        self.source.check(captured, window)
+                except NoData as error:
+                    if self.skips_empty and not captured.rejected:
+                        return self._skip(slot, error, captured, stopwatch)
+                    raise
                 return self._complete(slot, analyse(captured, stopwatch), stopwatch)
             except ClaimLost:
                 raise
@@ -221,7 +229,7 @@ class Monitor:
             self.fence.correct(execution)
         if not execution.directory:
             return self._publish_death(slot, execution)
-        return execution, self._publish_stored(slot, execution.status, manifest, contents)
+        return execution, self._publish_stored(slot, execution, manifest, contents)
 
     def _publish_death(self, slot: ExecutionSlot, execution: Execution) -> tuple[Execution, Sequence[str]]:
         """Write and publish the failure of a process that wrote no result; an earlier result stays unchanged."""
@@ -238,10 +246,12 @@ class Monitor:
         return execution, [*notes, *self._publish(slot, Status.FAILED, reason, written=written, died=True)]
 
     def _publish_stored(
-        self, slot: ExecutionSlot, status: Status, manifest: Manifest | None, contents: Mapping[str, bytes]
+        self, slot: ExecutionSlot, execution: Execution, manifest: Manifest | None, contents: Mapping[str, bytes]
     ) -> Sequence[str]:
         """Publish a result from the documents in its directory; nothing if they are those of another result."""
-        if manifest is None or manifest.status is not status:
+        status = execution.status
+        is_empty = status is Status.COMPLETED and execution.failure_reason == NO_DATA
+        if manifest is None or manifest.status is not status or manifest.is_empty is not is_empty:
             return [f"not published: {slot.target} does not contain this result"]
         if manifest.comparison is None:
             return self._publish(slot, status, manifest.sentence, died=bool(manifest.died))
@@ -302,6 +312,25 @@ class Monitor:
         """
         if self.fence:
             self.fence.record(execution)
+
+    def _skip(self, slot: ExecutionSlot, error: NoData, captured: Captured, stopwatch: Stopwatch) -> Execution:
+        """Write and publish the result of a window without data; it never replaces a verdict."""
+        status, headline = Status.COMPLETED, str(Headline.NO_DATA)
+        sentence = f"{error.summary} Nothing was analysed (schedule.on_empty=skip)."
+        lines = [f"{status}, {slot.window}. {headline}: {sentence}"]
+        if unchanged := manifest_file.is_finished(slot.target):
+            lines.append(f"the result of the earlier execution in {slot.target} is unchanged")
+        else:
+            manifest = replace(
+                self._manifest(slot, status, headline, sentence),
+                counts=CaptureCounts.of(captured),
+            )
+            notes = self._write(slot, manifest, {}, stopwatch)
+            lines += [*(f"note: {note}" for note in notes), str(slot.target / REPORT)]
+        execution = Execution("\n  ".join(lines), True, str(slot.target.absolute()), status, error.reason)
+        self._record(execution)
+        failures = [] if unchanged else self._publish(slot, status, sentence)
+        return replace(execution, message="\n  ".join([*lines, *failures]))
 
     def _fail(self, slot: ExecutionSlot, error: ShapwatchError | OSError, captured: Captured | None) -> Execution:
         """Write and publish a failure; it never replaces the result of an earlier execution."""

@@ -20,6 +20,7 @@ from runner.results.manifest import Explanation, Manifest
 
 STATES = {
     Headline.NO_DRIFT: State.GOOD,
+    Headline.NO_DATA: State.GOOD,
     Headline.TOO_FEW_RECORDS: State.WARNING,
     Headline.NO_MATERIAL_DRIFT: State.GOOD,
     Headline.DRIFT: State.BAD,
@@ -33,6 +34,10 @@ ADVICE = {
     Headline.FAILED: (
         "There is no verdict for this window. The reference and the earlier results are unchanged.",
         "Correct the cause, then run this window again. The new report replaces this one.",
+    ),
+    Headline.NO_DATA: (
+        "If you expected traffic, check monitor.endpoint, monitor.variant and paths.capture.",
+        "If captures arrive late, run this window again with stage=backfill.",
     ),
     Headline.TOO_FEW_RECORDS: (
         "Use longer windows, or lower drift.min_rows. With fewer records, only larger changes can be detected.",

@@ -46,7 +46,7 @@ def checks(manifest: Manifest, result: DriftResult | None) -> Iterator[Check]:
     """Yield the checks of an execution or a baselining; `result` is None without statistical tests."""
     comparison, explanation = manifest.comparison, manifest.explanation
     if manifest.counts is not None:
-        yield from _counts(manifest.counts)
+        yield from _counts(manifest.counts, GOOD if manifest.is_empty else BAD)
     if comparison is not None:
         yield _parity(comparison.serving_parity)
     if result is not None and result.canary is not None:
@@ -70,25 +70,26 @@ def doubt(checks: Sequence[Check]) -> str:
     return f"This verdict is unreliable. {failed}." if failed else ""
 
 
-def _counts(counts: CaptureCounts | DatasetCounts) -> Iterator[Check]:
+def _counts(counts: CaptureCounts | DatasetCounts, without: State) -> Iterator[Check]:
+    """Yield the checks of counts; `without` is the state of a window without events or records."""
     if isinstance(counts, DatasetCounts):
-        yield _explained(counts.records, None)
+        yield _explained(counts.records, None, without)
         return
-    yield _captured(counts)
-    yield _explained(counts.records, counts.sample)
+    yield _captured(counts, without)
+    yield _explained(counts.records, counts.sample, without)
     yield _rejected(counts)
 
 
-def _captured(counts: CaptureCounts) -> Check:
+def _captured(counts: CaptureCounts, without: State) -> Check:
     notes = [f"{plural(counts.probes, 'call')} by shapwatch itself left out"] if counts.probes else []
     if not counts.events and counts.outside:
         notes.append(f"{plural(counts.outside, 'event')} outside the window")
     captured = f"{plural(counts.events, 'event')}, {plural(counts.files, 'file')} read"
-    return Check("Captured", captured, GOOD if counts.events else BAD, ", ".join(notes))
+    return Check("Captured", captured, GOOD if counts.events else without, ", ".join(notes))
 
 
-def _explained(records: int, sample: int | None) -> Check:
-    total, state = plural(records, "record"), GOOD if records else BAD
+def _explained(records: int, sample: int | None, without: State) -> Check:
+    total, state = plural(records, "record"), GOOD if records else without
     if sample is None:
         return Check("Explained", total, state)
     return Check("Explained", f"{sample:,} of {total}", state, "random sample")

@@ -228,8 +228,8 @@ class Manifest:
         failure_reason: reason of the failure; None unless the execution failed.
         claim: digest of the claim in the ledger under which the execution wrote its result; None without a ledger.
         died: True if the process of the execution died, and another one wrote this failure; otherwise None.
-        explanation: origin of the attributions; None if the execution failed.
-        comparison: comparison with the reference; None for a baselining and for a failed execution.
+        explanation: origin of the attributions; None if the execution failed, and without data.
+        comparison: comparison with the reference; None for a baselining, for a failed execution and without data.
         timings: seconds per step.
     """
 
@@ -253,8 +253,13 @@ class Manifest:
     @property
     def state(self) -> ExecutionState:
         """The status and the alert level."""
-        level = self.comparison.level if self.comparison else None
+        level = Level.INSUFFICIENT_DATA if self.is_empty else self.comparison and self.comparison.level
         return ExecutionState(self.status, level or Level.NONE, bool(self.died))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this is an execution that completed without data (`schedule.on_empty=skip`)."""
+        return self.stage == "monitor" and self.status is Status.COMPLETED and self.comparison is None
 
     @property
     def history_point(self) -> HistoryPoint | None:

@@ -228,12 +228,12 @@ def common_files(manifest: Manifest, reports: Mapping[str, bytes], provenance: P
 
 
 def is_finished(target: Path) -> bool:
-    """Return whether a directory contains an execution that did not fail, or an unreadable manifest."""
+    """Return whether a directory contains an execution with a verdict, or an unreadable manifest."""
     try:
         manifest = read_manifest(target)
     except ValueError:
         return True
-    return manifest is not None and manifest.status is not Status.FAILED
+    return manifest is not None and manifest.status is not Status.FAILED and not manifest.is_empty
 
 
 def stored_window(target: Path) -> Window | None:

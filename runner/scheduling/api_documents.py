@@ -63,6 +63,7 @@ def execution_summary(execution: ExecutionRecord) -> dict[str, object]:
     `PeakMemoryInBytes`. As in SageMaker, an execution without data has no processing job.
     """
     has_job = execution.attempts and execution.failure_reason != NO_DATA
+    failed = execution.status in {Status.FAILED, Status.STOPPED}
     document = {
         "MonitoringScheduleName": execution.schedule,
         "ScheduledTime": execution.scheduled,
@@ -71,7 +72,7 @@ def execution_summary(execution: ExecutionRecord) -> dict[str, object]:
         "MonitoringExecutionStatus": execution.status,
         "ProcessingJobArn": f"{ARN}:processing-job/{execution.schedule}-{execution.id}" if has_job else None,
         "EndpointName": execution.endpoint,
-        "FailureReason": execution.failure_reason,
+        "FailureReason": execution.failure_reason if failed else None,
         "MonitoringJobDefinitionName": job_definition(execution.schedule, execution.revision),
         "MonitoringType": "ModelExplainability",
         "ExitMessage": execution.exit_message,

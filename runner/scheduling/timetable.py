@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice, pairwise
@@ -116,6 +116,7 @@ def _offset(offset: timedelta) -> timedelta:
 
 Offset = Annotated[Duration, AfterValidator(_offset)]
 Expression = Annotated[str, AfterValidator(_expression)]
+OnEmpty = Literal["fail", "skip"]
 MaxRuntime = Annotated[int, Field(strict=True, ge=1, le=86_400)]
 
 
@@ -132,6 +133,7 @@ class Recurring:
         max_catch_up: maximum number of missed times to execute; the latest are executed.
         overlap: behavior while the previous execution is running.
         max_runtime: maximum duration of an execution, in seconds.
+        on_empty: result of an execution without captured events; it belongs to the settings of executions, see `dump`.
     """
 
     expression: Expression
@@ -142,6 +144,7 @@ class Recurring:
     max_catch_up: Annotated[int, Field(strict=True, ge=1, le=MAX_DUE)]
     overlap: Literal["wait", "skip", "allow"]
     max_runtime: MaxRuntime
+    on_empty: OnEmpty = field(default="fail", kw_only=True)
 
     @model_validator(mode="after")
     def _has_windows(self) -> Self:
@@ -277,6 +280,7 @@ class Once:
         data_analysis_start, data_analysis_end: window as offsets from the creation (zero or negative),
             instead of `start` and `end`.
         max_runtime: maximum duration of the execution, in seconds.
+        on_empty: result of the execution without captured events; it belongs to the settings of executions, see `dump`.
     """
 
     kind: Literal["once"]
@@ -286,6 +290,7 @@ class Once:
     data_analysis_start: Offset | None
     data_analysis_end: Offset | None
     max_runtime: MaxRuntime
+    on_empty: OnEmpty = field(default="fail", kw_only=True)
 
     @model_validator(mode="after")
     def _has_one_window(self) -> Self:
@@ -316,8 +321,12 @@ _ADAPTER: TypeAdapter[Timetable] = TypeAdapter(Timetable)
 
 
 def dump(timetable: Timetable) -> str:
-    """Serialize a timetable as JSON with the keys of `conf/schedule/`."""
-    return _ADAPTER.dump_json(timetable).decode()
+    """Serialize a timetable as JSON with the keys of `conf/schedule/`, except `on_empty`.
+
+    Executions read `on_empty` from their snapshot of the settings, as a backfill has no schedule. Its change is no
+    change of the times.
+    """
+    return _ADAPTER.dump_json(timetable, exclude={"on_empty"}).decode()
 
 
 def load(text: str) -> Timetable:

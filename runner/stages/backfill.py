@@ -165,7 +165,8 @@ class BackfillRun:
             if self._waits_for_baseline(waiting[0]):
                 break
             execution = self._find_or_add(waiting[0])
-            if execution.status in DONE and not self._backfill.settings.redo:
+            is_done = execution.status in DONE and execution.failure_reason != NO_DATA
+            if is_done and not self._backfill.settings.redo:
                 waiting.popleft()
                 if execution.ended:
                     yield execution, True

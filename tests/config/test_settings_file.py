@@ -69,8 +69,7 @@ def test_file_gives_the_settings_that_it_was_written_from(written: Path) -> None
 )
 def test_file_with_more_than_data_is_refused(added: str, written: Path, golden: Golden) -> None:
     """Nothing is constructed, called, read from the environment, or multiplied."""
-    with written.open("a") as file:
-        file.write(f"{added}\n")
+    written.write_text(f"{added}\n{written.read_text()}")
     with golden.raises(SettingsError):
         settings_file.load(written, [STAGE])
 

@@ -18,12 +18,23 @@ import numpy as np
 import orjson
 import pytest
 
-from runner.domain.executions import HOUR, Execution, Publication, Status, Window, utc
+from runner.domain.drift import Level
+from runner.domain.executions import (
+    HOUR,
+    AlertHistory,
+    Execution,
+    ExecutionState,
+    Publication,
+    Status,
+    Window,
+    utc,
+)
 from runner.domain.schedules import ExecutionRecord
 from runner.drift.sequential import SequentialStopping
-from runner.errors import ClaimLost, os_error_message
+from runner.errors import NO_DATA, ClaimLost, os_error_message
 from runner.monitors.attributions import NO_STORED_RECORDS
 from runner.publish import metrics
+from runner.publish.notify import message
 from runner.results import directory
 from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.ledger import Ledger
@@ -40,6 +51,15 @@ def notes(execution: Execution) -> list[str]:
     """Return the notes in an execution's manifest."""
     found: list[str] = orjson.loads((Path(execution.directory) / "manifest.json").read_bytes())["notes"]
     return found
+
+
+class Publications(list[Publication]):
+    """Publications, in the order in which a monitor published them."""
+
+    def __call__(self, publication: Publication) -> Sequence[str]:
+        """Store a publication."""
+        self.append(publication)
+        return ()
 
 
 def test_scheduled_time_names_the_directory(tmp_path: Path) -> None:
@@ -88,13 +108,8 @@ def test_local_attributions_are_compared_with_stored_records(tmp_path: Path, gol
 
 def test_messages_link_to_the_report_below_the_address(tmp_path: Path) -> None:
     """Without an address the message contains the path; a failed execution has a report, too."""
-    published: list[Publication] = []
-
-    def publish(publication: Publication) -> Sequence[str]:
-        published.append(publication)
-        return ()
-
-    stage = monitor(tmp_path, [[7, 2, 1]], publish=publish)
+    published = Publications()
+    stage = monitor(tmp_path, [[7, 2, 1]], publish=published)
     linked = changed(stage, base_url="https://host/reports")
     stage.run(WINDOW)
     linked.run(WINDOW)
@@ -104,6 +119,71 @@ def test_messages_link_to_the_report_below_the_address(tmp_path: Path) -> None:
         "https://host/reports/e/m/2026/01/05/10/report.html",
         "https://host/reports/e/m/2026/01/05/12/report.html",
     ]
+
+
+def test_window_without_traffic_completes_on_request(tmp_path: Path, golden: Golden) -> None:
+    """It has a report, sends no message, and neither ends nor repeats an alert or a failure before it."""
+    published = Publications()
+    stage = monitor(tmp_path, [], publish=published, skips_empty=True)
+    execution = stage.run(WINDOW)
+    assert (execution.status, execution.succeeded, execution.failure_reason) == (Status.COMPLETED, True, NO_DATA)
+    golden(execution.message)
+    stored = manifest(tmp_path)
+    assert (stored["status"], stored["headline"], stored["counts"]["events"]) == (Status.COMPLETED, "No data", 0)
+    assert not {"failure_reason", "verdict", "level"} & set(stored)
+    report = (Path(execution.directory) / "report.html").read_text()
+    assert "No data" in report
+    (publication,) = published
+    alert, failing = ExecutionState(Status.COMPLETED, Level.VIOLATION), ExecutionState(Status.FAILED)
+    for history in (AlertHistory(), AlertHistory(alert), AlertHistory(alert, failing=True)):
+        assert message(replace(publication, history=history), Level.INFO) is None
+        assert history.preceded_by(publication.state) == history
+    assert AlertHistory.from_executions([(publication.state, ()), (failing, ()), (alert, ())]).failing
+    assert {metric.name for metric in metrics(publication, 20, 10)} == {
+        "execution_status",
+        "execution_scheduled_timestamp_seconds",
+    }
+
+
+def test_invalid_captures_fail_also_if_empty_windows_complete(tmp_path: Path) -> None:
+    """Lines that are no captures are not the same as no traffic."""
+    write(tmp_path, "09/00-00-000-x.jsonl", b"garbage\n")
+    execution = monitor(tmp_path, [], skips_empty=True).run(WINDOW)
+    assert execution.status is Status.FAILED
+    assert manifest(tmp_path)["status"] == Status.FAILED
+
+
+def test_window_without_traffic_replaces_no_verdict(tmp_path: Path) -> None:
+    """It replaces a failure, and a verdict replaces it, as does a failure."""
+    skipping = monitor(tmp_path, [], skips_empty=True)
+    failing = replace(skipping, skips_empty=False)
+    headlines = []
+    for each, captures in [(failing, []), (skipping, []), (failing, []), (skipping, []), (skipping, [[7, 2, 1]])]:
+        if captures:
+            write(tmp_path, "09/00-00-000-x.jsonl", event(*captures))
+        assert each.run(WINDOW).status is (Status.FAILED if each is failing else Status.COMPLETED)
+        headlines.append(manifest(tmp_path)["headline"])
+    assert headlines[:4] == ["Failed", "No data", "Failed", "No data"]
+    shutil.rmtree(tmp_path / "captures")
+    published = Publications()
+    execution = changed(skipping, publish=published).run(WINDOW)
+    assert (execution.status, published) == (Status.COMPLETED, [])
+    assert manifest(tmp_path)["headline"] == headlines[4]
+    assert manifest(tmp_path)["counts"]["records"] == 1
+
+
+def test_windows_without_traffic_count_for_no_alert(tmp_path: Path) -> None:
+    """With two of two windows, an alert needs the two last windows with a verdict."""
+    rule = replace(POLICY, false_alarms_per_year=1e5, datapoints_to_alert=2, evaluation_period=2, min_rows=2)
+    stage = changed(monitor(tmp_path, [], skips_empty=True), policy=rule)
+    executed = []
+    for hour in (9, 10, 11):
+        if hour != 10:
+            write(tmp_path, f"{hour:02}/00-00-000-x.jsonl", event(*[[90, 2, 1]] * 8, clock=f"{hour:02}:30:00"))
+        start = utc(f"2026-01-05T{hour:02}:00Z")
+        executed.append(stage.run(Window(start, start + HOUR)))
+    assert found(executed[0])["level"] == "none"
+    assert (executed[1].failure_reason, found(executed[2])["level"]) == (NO_DATA, "violation")
 
 
 def found(execution: Execution) -> dict[str, Any]:
@@ -541,6 +621,21 @@ def test_verdict_is_published_again_from_its_documents(tmp_path: Path, fence: Fe
     first, second = published
     assert list(metrics(first, 20, 10)) == list(metrics(second, 20, 10))
     assert replace(first, attributions=None) == replace(second, attributions=None)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_window_without_traffic_is_published_again(tmp_path: Path, fence: Fence, later: bool) -> None:
+    """Unless its directory contains another result by now."""
+    published = Publications()
+    stage = monitor(tmp_path, [], publish=published, fence=fence, skips_empty=True)
+    execution = stage.run(WINDOW)
+    if later:
+        write(tmp_path, "09/00-00-000-x.jsonl", event([7, 2, 1]))
+        replace(stage, fence=None, publish=lambda _: ()).run(WINDOW)
+    result = replace(stage, fence=replace(fence, is_recorded=True)).publish_recorded(recorded(fence))
+    assert (result.status, result.directory) == (Status.COMPLETED, execution.directory)
+    assert published == published[:1] * (1 if later else 2)
+    assert ("not published" in result.message) == later
 
 
 @pytest.mark.parametrize("earlier", [[], [[7, 2, 1]]])

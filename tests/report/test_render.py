@@ -165,6 +165,18 @@ def test_a_failed_execution_has_a_page(golden: Golden) -> None:
     golden(text_of(page, "verdict", "advice", "health"))
 
 
+def test_window_without_traffic_has_a_calm_page(golden: Golden) -> None:
+    """Nothing on it is red; it shows what was searched, and what to do if traffic was expected."""
+    counts = replace(COUNTS, files=0, events=0, outside=3, probes=2, records=0, rejected={})
+    sentence = "no captured event in 2026-01-05 09:00–10:00 UTC."
+    empty = replace(FAILURE, status=Status.COMPLETED, headline="No data", sentence=sentence, failure_reason=None)
+    page = html(replace(empty, counts=counts))
+    assert verdict_state(page) == "good"
+    assert 'class="bad"' not in page
+    assert "<svg" not in page
+    golden(text_of(page, "verdict", "advice", "health"))
+
+
 def test_too_few_records_are_a_warning(golden: Golden) -> None:
     """The page is not red, and the advice names the setting."""
     changes = {"headline": "Too few records", "sentence": "7.", "serving_parity": None}

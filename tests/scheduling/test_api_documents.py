@@ -51,14 +51,21 @@ def test_an_execution_summary_has_the_keys_of_the_api() -> None:
         ({}, True),
         ({"status": Status.FAILED, "failure_reason": "something else"}, True),
         ({"status": Status.FAILED, "failure_reason": NO_DATA}, False),
+        ({"status": Status.COMPLETED, "failure_reason": NO_DATA}, False),
         ({"status": Status.PENDING, "attempts": 0, "started": None}, False),
         ({"status": Status.STOPPED, "attempts": 0, "failure_reason": "not run: stopped before it started"}, False),
     ],
-    ids=["in progress", "failed", "no data", "pending", "never started"],
+    ids=["in progress", "failed", "no data", "completed without data", "pending", "never started"],
 )
 def test_started_executions_with_data_have_a_processing_job(changes: dict[str, Any], job: bool) -> None:
     """As in SageMaker, an execution without data, or before its start, has no processing job."""
     assert ("ProcessingJobArn" in execution_summary(make_execution(**changes))) == job
+
+
+def test_completed_executions_have_no_failure_reason() -> None:
+    """Also if they completed without data (schedule.on_empty=skip)."""
+    summary = execution_summary(make_execution(status=Status.COMPLETED, failure_reason=NO_DATA))
+    assert "FailureReason" not in summary
 
 
 def test_unknown_values_are_absent() -> None:

@@ -46,6 +46,7 @@ ONCE = {
     "data_analysis_start": None,
     "data_analysis_end": None,
     "max_runtime": 3600,
+    "on_empty": "fail",
 }
 
 
@@ -360,6 +361,13 @@ def test_dump_and_load_are_inverse(timetable: Timetable) -> None:
     timetable.window(at("2026-11-24T12:00"))
     assert load(dump(timetable)) == timetable
     assert dump(load(dump(timetable))) == dump(timetable)
+
+
+@pytest.mark.parametrize("timetable", [recurring(on_empty="skip"), once(start=FIVE, end=SIX, on_empty="skip")])
+def test_on_empty_is_not_part_of_a_stored_timetable(timetable: Timetable) -> None:
+    """So its change does not restart the timetable, and earlier versions can read it."""
+    assert timetable.on_empty == "skip"
+    assert load(dump(timetable)).on_empty == "fail"
 
 
 def test_durations_are_dumped_as_strings() -> None:

@@ -12,5 +12,6 @@ HOURLY = {
     "max_catch_up": 24,
     "overlap": "wait",
     "max_runtime": 3600,
+    "on_empty": "fail",
 }
 """The settings of schedule=hourly."""

@@ -432,6 +432,21 @@ def test_a_backfill_on_the_command_line(tmp_path: Path) -> None:
     assert all(Path(summary["Output"]["Destination"]).is_dir() for summary in summaries)
 
 
+def test_windows_without_traffic_complete_on_request(tmp_path: Path) -> None:
+    """The processes of executions know the setting. The next backfill repeats them, because data may arrive late."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch("stage=baseline")
+    period = ("stage=backfill", "stage.start=2026-01-05T09:00:00Z", "stage.end=2026-01-05T10:00:00Z")
+    assert "1 window: 1 no data" in shapwatch(*period, "schedule.on_empty=skip")
+    folder = "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/10"
+    assert shapwatch.read("manifest.json", folder)["status"] == Status.COMPLETED
+    listed = orjson.loads(shapwatch("stage=schedule", "stage.action=executions", "stage.format=json"))
+    assert listed["MonitoringExecutionSummaries"][0]["MonitoringExecutionStatus"] == Status.COMPLETED
+    shapwatch("stage=replay", "stage.start=2026-01-05T09:00:00Z")
+    assert "1 window: 1 Completed" in shapwatch(*period, "schedule.on_empty=skip")
+    assert "1 completed before" in shapwatch(*period)
+
+
 def test_windows_wait_for_a_baselining(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """No execution starts while another process computes the reference; this is logged once."""
     caplog.set_level("INFO", "shapwatch.backfill")
