@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain.attributions import Attributions
 from runner.domain.numbers import plural
 from runner.errors import BackgroundError
 from runner.explain.masking import hash_rows
@@ -36,6 +37,10 @@ SPLIT = 2 / pi
 """Share of the variance that splitting a one-dimensional Gaussian at its mean removes."""
 MAX_CLUSTERED = 10_000
 """Maximum number of clustered records; larger datasets are subsampled by content hash."""
+UNUSUAL = 0.1
+"""Share of the records whose scores are unusual, half of them low and half of them high."""
+ROUNDING = 1e-9
+"""Largest absolute and relative difference between two equal scores."""
 STARTS, STEPS = 4, 50
 """Number of initializations of the clusters, and maximum number of steps after each."""
 
@@ -197,6 +202,44 @@ def identity(background: pl.DataFrame) -> str:
     """Return a hash of the background's names and values; integral floats hash like integers."""
     rows = [[int(v) if isinstance(v, float) and v.is_integer() else v for v in row] for row in background.rows()]
     return hashlib.sha256(json.dumps([background.columns, rows]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class BaselineScore:
+    """Score of the background for one label, among the scores of the records.
+
+    Attributes:
+        score: mean of the model outputs on the background rows, in the explained unit.
+        quantile: share of the records with a lower score; equal scores count half.
+    """
+
+    label: str
+    score: float
+    quantile: float
+
+
+def baseline_scores(attributions: Attributions) -> tuple[BaselineScore, ...]:
+    """Return the score of the background for each label.
+
+    >>> scores_NL = np.array([[0.1], [0.2], [0.2], [0.7]])
+    >>> phi_NDL, expected_L = np.zeros((4, 0, 1)), np.array([0.2])
+    >>> baseline_scores(Attributions((), ("yes",), phi_NDL, expected_L, scores_NL, 4))
+    (BaselineScore(label='yes', score=0.2, quantile=0.5),)
+    """
+    expected_L, scores_NL = attributions.expected_L, attributions.scores_NL
+    equal_NL = np.isclose(scores_NL, expected_L, rtol=ROUNDING, atol=ROUNDING)
+    quantile_L = (np.where(equal_NL, 0.5, scores_NL < expected_L)).mean(axis=0)
+    found = zip(attributions.labels, expected_L.tolist(), quantile_L.tolist(), strict=True)
+    return tuple(BaselineScore(*values) for values in found)
+
+
+def most_unusual(scores: Sequence[BaselineScore]) -> tuple[BaselineScore, bool]:
+    """Return the score farthest from the median, and whether it is unusual.
+
+    With several labels, each may be unusual by chance. So the share `UNUSUAL` is divided by their number.
+    """
+    worst = max(scores, key=lambda each: abs(each.quantile - 0.5))
+    return worst, min(worst.quantile, 1 - worst.quantile) < UNUSUAL / 2 / len(scores)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Headline
 from runner.domain.executions import Status
 from runner.report import charts, health, sections
+from runner.report.baseline import BaselineTable, baseline_table
 from runner.report.charts import Figure
 from runner.report.health import Check, State
 from runner.report.sections import Label, Section, compare_labels
@@ -112,6 +113,7 @@ class Page:
         labels_left_out: number of further labels that are not shown.
         most_rows: maximum number of features per label.
         segments: results by segment; None without segments.
+        baseline: rows of the SHAP baseline and their score; None for an execution.
     """
 
     title: str
@@ -129,6 +131,7 @@ class Page:
     heading: str
     labels: tuple[Section, ...]
     segments: ReportTable | None
+    baseline: BaselineTable | None
     appendix: Appendix
     labels_left_out: int = 0
     most_rows: int = 0
@@ -143,6 +146,7 @@ class Page:
             labels_left_out=len(self.labels) - len(shown),
             most_rows=rows,
             segments=self.segments and self.segments.limit(rows),
+            baseline=self.baseline and self.baseline.limit(rows),
         )
 
 
@@ -185,6 +189,7 @@ def page(
             for label in labels
         ),
         segments=sections.segments_table(result),
+        baseline=baseline_table(explanation.background) if explanation and labels else None,
         appendix=_appendix(manifest, analysis is not None, drift is not None),
     )
 

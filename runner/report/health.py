@@ -10,8 +10,9 @@ from runner.domain.attributions import Calls
 from runner.domain.drift import Canary, DriftResult
 from runner.domain.numbers import plural
 from runner.drift.performance import Quality
+from runner.explain.background import BaselineScore, most_unusual
 from runner.explain.preflight import PARITY_TOLERANCE, Parity
-from runner.results.manifest import CaptureCounts, DatasetCounts, Explanation, Manifest
+from runner.results.manifest import CaptureCounts, DatasetCounts, Explanation, Manifest, compared
 
 SHORT_HASH = 12
 """Number of characters of a SHA-256 that are shown."""
@@ -57,6 +58,8 @@ def checks(manifest: Manifest, result: DriftResult | None) -> Iterator[Check]:
         yield _model(comparison.model_changed, explanation.hashes.get("model"))
     if reference := explanation.hashes.get("reference"):
         yield _reference(reference, result)
+    if explanation.background.scores:
+        yield _baseline(explanation.background.scores)
     yield _estimator(explanation)
     if explanation.calls is not None:
         yield _calls(explanation.calls)
@@ -128,6 +131,13 @@ def _model(changed: bool | None, identity: str | None) -> Check:
 def _reference(identity: str, result: DriftResult | None) -> Check:
     stored = "no stored records" if result is None else plural(result.rows_reference, "stored record")
     return Check("Reference", stored, GOOD, f"SHA-256 {identity[:SHORT_HASH]}…")
+
+
+def _baseline(scores: Sequence[BaselineScore]) -> Check:
+    """Describe the score of the SHAP baseline; of several labels, the most unusual one."""
+    worst, is_unusual = most_unusual(scores)
+    note = f"of {len(scores):,} labels, {worst.label} is the most unusual" if len(scores) > 1 else ""
+    return Check("SHAP baseline", f"score {compared(worst)}", WARNING if is_unusual else GOOD, note)
 
 
 def _estimator(explanation: Explanation) -> Check:

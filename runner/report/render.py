@@ -58,6 +58,7 @@ def script_context(agg_method: str) -> dict[str, Any]:
         "compared": tables.compared_columns(agg_method),
         "live": tables.live_columns(agg_method),
         "segments": tables.SEGMENTS,
+        "baseline": tables.BASELINE,
     }
     return {
         "columns": {name: [list(astuple(column)) for column in each] for name, each in columns.items()},
@@ -114,6 +115,8 @@ def _printed(page: Page, drawings: Sequence[Drawing]) -> Iterator[tuple[str, str
         yield "labels", "".join(map(_section, page.labels))
     if page.segments:
         yield "segments", _table(page.segments)
+    if page.baseline:
+        yield "baseline", _table(page.baseline)
 
 
 def _verdict(page: Page) -> str:

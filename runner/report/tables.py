@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 TEXT = "{}"
 """Format of strings, which are aligned left; numbers are aligned right."""
@@ -58,6 +59,7 @@ class ReportTable:
         rows: one cell per column.
         bars: one bar per row for the column `share_change`; empty without bars.
         left_out: number of further rows that are not shown.
+        source: names of the documents that contain all rows.
     """
 
     caption: str
@@ -65,8 +67,9 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
     bars: tuple[Bar, ...] = ()
     left_out: int = 0
+    source: str = "analysis.json and drift.json contain"
 
-    def limit(self, rows: int) -> ReportTable:
+    def limit(self, rows: int) -> Self:
         """Return the table with `rows` rows at most."""
         return replace(self, rows=self.rows[:rows], left_out=len(self.rows[rows:]))
 
@@ -106,6 +109,12 @@ SEGMENTS = (
     Column("Expected by chance", "noise", "{:.1%}"),
     Column("p", "p", "{:.2g}"),
     Column("Largest change", "top_change", TEXT),
+)
+MOST_BASELINE_ROWS = 5
+"""Maximum number of rows of the SHAP baseline in a report; each is a column of the table."""
+BASELINE = (
+    Column("Feature", "name", TEXT),
+    *(Column(f"Row {i}", f"row_{i}", LEVEL) for i in range(1, MOST_BASELINE_ROWS + 1)),
 )
 WINDOWS = (
     Column("End of window (UTC)", "end", TEXT),

@@ -17,6 +17,7 @@ from runner.domain.numbers import plural
 from runner.domain.records import Captured
 from runner.drift.performance import Quality
 from runner.explain import background as backgrounds
+from runner.explain.background import BaselineScore, most_unusual
 from runner.explain.estimator import Estimator
 from runner.explain.preflight import Parity, Preflight
 from runner.results.directory import ANALYSIS
@@ -96,10 +97,16 @@ class StandardErrors:
 
 @dataclass(frozen=True)
 class BackgroundRows:
-    """Rows that replace masked features."""
+    """Rows that replace masked features.
+
+    Attributes:
+        scores: their score for each label, among those of the reference; None for an execution, or if the explainer
+            does not use them.
+    """
 
     names: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
+    scores: tuple[BaselineScore, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,7 @@ class Explanation:
         analysis: bytes,
         inputs: Mapping[str, str | None],
         canary_evaluations: int = 0,
+        is_reference: bool = False,
     ) -> Explanation:
         """Describe attributions.
 
@@ -149,7 +157,10 @@ class Explanation:
             analysis: content of analysis.json.
             inputs: hashes of further inputs by name, such as `model`.
             canary_evaluations: number of rows sent to the model for canary records.
+            is_reference: whether the scores of the background are compared with those of the records.
         """
+        uses_background = "quantity" not in estimator.settings
+        scores = backgrounds.baseline_scores(attributions) if is_reference and uses_background else None
         hashes = {
             ANALYSIS: sha256(analysis),
             "background": backgrounds.identity(background),
@@ -161,7 +172,7 @@ class Explanation:
             evaluations=attributions.evaluations + canary_evaluations,
             efficiency_residual=attributions.residual,
             standard_errors=_standard_errors(attributions),
-            background=BackgroundRows(tuple(background.columns), tuple(background.rows())),
+            background=BackgroundRows(tuple(background.columns), tuple(background.rows()), scores),
             hashes=hashes,
             preflight=preflight,
             calls=calls,
@@ -307,6 +318,28 @@ def _rounded(error: float) -> float | None:
 def calls_between(before: Calls | None, after: Calls | None) -> Calls | None:
     """Return the difference of two counts of model calls, or None for a model in this process."""
     return None if before is None or after is None else after - before
+
+
+def baseline_notes(background: BackgroundRows) -> list[str]:
+    """Return a warning if the score of the background is unusual."""
+    if not background.scores:
+        return []
+    worst, is_unusual = most_unusual(background.scores)
+    if not is_unusual:
+        return []
+    score = f"its score for {worst.label}, {worst.score:.4g}, is {compared(worst)}"
+    remedy = "set shap.baseline=median_mode or shap.num_clusters=auto, or give rows that are like the records"
+    return [f"the SHAP baseline is unusual, and attributions are differences from it: {score}; {remedy}"]
+
+
+def compared(score: BaselineScore) -> str:
+    """Return a comparison of the background's score with those of the records.
+
+    >>> compared(BaselineScore("yes", 0.9, 0.97)), compared(BaselineScore("yes", 0.1, 0.2))
+    ('above 97.0% of the records', 'below 80.0% of the records')
+    """
+    side, share = ("above", score.quantile) if score.quantile >= 0.5 else ("below", 1 - score.quantile)
+    return f"{side} {share:.1%} of the records" if share < 1 else f"{side} all records"
 
 
 def call_notes(calls: Calls | None) -> list[str]:

@@ -120,10 +120,14 @@ def _explanation_values(explanation: Explanation) -> dict[str, object]:
         **vars(explanation),
         "standard_errors": errors
         and {label: {"local": each.local, "global": each.by_feature} for label, each in errors.items()},
-        "background": vars(explanation.background),
+        "background": _without_none(asdict(explanation.background)),
         "preflight": asdict(explanation.preflight),
         "calls": explanation.calls and asdict(explanation.calls),
     }
+
+
+def _without_none(values: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _comparison_values(comparison: Comparison) -> dict[str, object]:

@@ -82,10 +82,14 @@ class Baseline:
         sample_bytes = to_parquet(sample)
         calls = manifest.calls_between(before, calls_made(model_explainer.model))
         hashes = {"dataset": digest, "model": model_explainer.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
+        explanation = Explanation.of(
+            model_explainer.estimator, attributions, background, checked, calls, analysis, hashes, is_reference=True
+        )
         size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
         repeated_NL = model_explainer.estimator.model_scores(attributions)[preflight_rows(features.height)]
         notes = [
             *noise_notes(scores_NL, repeated_NL),
+            *manifest.baseline_notes(explanation.background),
             *ndcg_range_notes(reference, self.policy.threshold),
             minimum_detectable(self.policy, sample.features.height, features.width * len(attributions.labels)),
             *self._segment_notes(sample),
@@ -101,9 +105,7 @@ class Baseline:
             command=self.writer.provenance.command(kind="baseline"),
             notes=tuple(notes),
             counts=DatasetCounts(features.height),
-            explanation=Explanation.of(
-                model_explainer.estimator, attributions, background, checked, calls, analysis, hashes
-            ),
+            explanation=explanation,
         )
         local_files: AbstractContextManager[Mapping[str, IO[bytes]]] = (
             saved(attributions, background) if self.save_local_shap_values else nullcontext({})

@@ -10,18 +10,23 @@ import pytest
 from hypothesis import given as given_data
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import percentileofscore
 
+from runner.domain.attributions import Attributions
 from runner.errors import BackgroundError
 from runner.explain.background import (
     MAX_CLUSTERS,
+    BaselineScore,
     Summary,
     _cluster,
     _points,
     align,
+    baseline_scores,
     given,
     identity,
     mean,
     median_mode,
+    most_unusual,
     representatives,
     summarize,
 )
@@ -176,6 +181,32 @@ def test_medians_and_modes_are_those_of_scikit_learn(records: list[tuple[Any, ..
         frequency = {value: known.count(value) for value in known}
         mode = min(frequency, key=lambda value: (-frequency[value], value), default=None)
         assert found[name][0] == (mode if frequency.get(mode, 0) >= table[name].null_count() else None)
+
+
+@given_data(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.floats(-1e3, 1e3))
+def test_quantile_is_the_share_of_lower_scores(scores: list[float], expected: float) -> None:
+    """Equal scores count half, as in scipy."""
+    scores_N1, expected_1 = np.round(scores)[:, None], np.round([expected])
+    attributions = Attributions(("a",), ("yes",), np.zeros((len(scores), 1, 1)), expected_1, scores_N1, 0)
+    (found,) = baseline_scores(attributions)
+    assert found.score == expected_1[0]
+    assert 100 * found.quantile == pytest.approx(percentileofscore(scores_N1[:, 0], expected_1[0], "mean"))
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "worst", "is_unusual"),
+    [
+        ([0.05], 0, False),
+        ([0.04], 0, True),
+        ([0.96], 0, True),
+        ([0.5, 0.03, 0.9], 1, False),
+        ([0.5, 0.01, 0.9], 1, True),
+    ],
+)
+def test_baseline_is_unusual_outside_the_central_scores(quantiles: list[float], worst: int, is_unusual: bool) -> None:
+    """The central 90 %; with several labels more, since each may be outside by chance."""
+    scores = [BaselineScore(str(i), 0, quantile) for i, quantile in enumerate(quantiles)]
+    assert most_unusual(scores) == (scores[worst], is_unusual)
 
 
 @pytest.mark.parametrize(

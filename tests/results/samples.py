@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from runner.domain.attributions import Calls
 from runner.domain.drift import Effect, LabelRanking, Level, RankingResult
 from runner.domain.executions import Status, Window
 from runner.drift.performance import Quality
+from runner.explain.background import BaselineScore
 from runner.explain.preflight import Parity, Preflight
 from runner.results.manifest import (
     BackgroundRows,
@@ -41,6 +43,7 @@ COMPARISON = Comparison(
     quality=Quality(10, 0.5, 0.75, None, ("AUC is undefined",)),
     model_changed=None,
 )
+SCORES = (BaselineScore("yes", 0.25, 0.75), BaselineScore("no", 0.75, 0.5))
 BASELINE = Manifest(
     stage="baseline",
     status=Status.COMPLETED,
@@ -51,7 +54,7 @@ BASELINE = Manifest(
     command="shapwatch stage=baseline",
     notes=("a note",),
     counts=DatasetCounts(12),
-    explanation=EXPLANATION,
+    explanation=replace(EXPLANATION, background=replace(EXPLANATION.background, scores=SCORES)),
     timings={"read": 0.5},
 )
 WINDOW = Window.parse("2026-01-05T09")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from runner.errors import ModelAnswerError
 from runner.results.directory import is_being_written
 from tests.builders import baseline
 from tests.formula_models import Formula, additive
+from tests.golden import Golden
 
 
 def test_reference_is_being_written_during_the_run(tmp_path: Path) -> None:
@@ -55,6 +58,23 @@ def test_noisy_model_is_mentioned(tmp_path: Path) -> None:
     assert "not deterministic" not in baseline(tmp_path / "a", Formula(additive)).run().message
     message = baseline(tmp_path / "b", Formula(noisy)).run().message
     assert "not deterministic" in message.splitlines()[1]
+
+
+def test_score_of_the_background_is_compared_with_those_of_the_records(tmp_path: Path, golden: Golden) -> None:
+    """An unusual one is a warning in the message; the background of an execution has no score."""
+    (tmp_path / "far").mkdir()
+    usual, far = (baseline(folder, Formula(additive)) for folder in (tmp_path, tmp_path / "far"))
+    far = replace(far, model_explainer=replace(far.model_explainer, background_rows=lambda: [[900, 900, 900]]))
+    assert "unusual" not in usual.run().message
+    note = next(line for line in far.run().message.splitlines() if "unusual" in line)
+    golden(note.strip())
+    for folder, low, high in (("reference", 0.1, 0.9), ("far/reference", 1.0, 1.0)):
+        stored = orjson.loads((tmp_path / folder / "manifest.json").read_bytes())["background"]
+        (score,) = stored["scores"]
+        assert set(stored) == {"names", "rows", "scores"}
+        assert low <= score["quantile"] <= high
+        expected = orjson.loads((tmp_path / folder / "analysis.json").read_bytes())
+        assert score["score"] == expected["explanations"]["kernel_shap"][score["label"]]["expected_value"]
 
 
 def test_concurrent_runs_leave_one_complete_reference(tmp_path: Path) -> None:
