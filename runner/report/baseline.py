@@ -32,7 +32,7 @@ def baseline_table(background: BackgroundRows) -> BaselineTable | None:
         )
         for d, name in enumerate(background.names)
     ]
-    table = make_table("Values of masked features", columns, rows)
+    table = make_table("One column for each row of the SHAP baseline", columns, rows)
     return BaselineTable(
         **{**vars(table), "source": "manifest.json contains"}, sentence=_sentence(background, len(columns) - 1)
     )
