@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from runner import resource
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import Level
+from runner.domain.drift import Headline, Level
 from runner.domain.executions import HistoryPoint
 from runner.domain.numbers import Count
 from runner.errors import ReportError, error_message
@@ -245,6 +245,12 @@ class Index:
     most: int = MOST_EXECUTIONS
 
     @property
+    def latest(self) -> ExecutionRow | None:
+        """The newest execution that had data, or else the newest one; None without executions."""
+        with_data = (row for row in self.rows if row.headline != Headline.NO_DATA)
+        return next(with_data, self.rows[0] if self.rows else None)
+
+    @property
     def points(self) -> list[HistoryPoint]:
         """The points of the timeline, oldest first."""
         return [row.point for row in self.rows[::-1] if row.point]
@@ -344,7 +350,7 @@ class Report:
         if page.points:
             figure = charts.Figure("timeline", "timeline", "Timeline", "", tuple(map(asdict, page.points)))
             chart = _markup(charts.draw(figure, self._templates).svg)
-        return self._templates.render("index.html.j2", {**vars(page), "chart": chart}).encode()
+        return self._templates.render("index.html.j2", {**vars(page), "latest": page.latest, "chart": chart}).encode()
 
     def put_index(self, folder: Path) -> list[str]:
         """Write the index page of a monitor into its folder; return a message if this fails."""

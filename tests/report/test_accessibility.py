@@ -24,6 +24,7 @@ VERDICTS = {
     "drift": ["verdict bad"],
     "no drift": ["verdict good"],
     "failed": ["verdict bad"],
+    "no data": ["verdict good"],
     "baselining": ["verdict good"],
     "hostile names": ["verdict doubtful"],
     "index": ["verdict bad"],
@@ -38,11 +39,12 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The pages of the quickstart, of an hour without traffic, and of a report with hostile names."""
+    """The pages of the quickstart, of two hours without traffic, and of a report with hostile names."""
     root = tmp_path_factory.mktemp("pages")
     shapwatch = Shapwatch(root)
     shapwatch("stage=quickstart")
     shapwatch("stage=monitor", "stage.window=2026-01-05T20", code=2)
+    shapwatch("stage=monitor", "stage.window=2026-01-05T21", "schedule.on_empty=skip")
     shapwatch("stage=baseline", "shap.num_samples=20,40", options=("-m",))
     live, reference = attributions(HOSTILE), attributions(HOSTILE, 1)
     drift = drift_document(reference, drift_result(live, reference))
@@ -52,6 +54,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "drift": monitor / "2026/01/05/12/report.html",
         "no drift": monitor / "2026/01/05/10/report.html",
         "failed": monitor / "2026/01/05/21/report.html",
+        "no data": monitor / "2026/01/05/22/report.html",
         "baselining": root / "baseline/breast-cancer-monitor/report.html",
         "hostile names": hostile / "report.html",
         "index": monitor / "index.html",

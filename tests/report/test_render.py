@@ -359,6 +359,19 @@ def rows(folder: Path) -> tuple[ExecutionRow, ...]:
     return index_page("title", folder, newest_executions(folder, MOST_EXECUTIONS)).rows
 
 
+def test_the_latest_verdict_is_that_of_a_window_with_data(tmp_path: Path) -> None:
+    """A night without traffic does not hide the drift before it; without any verdict, the page says so."""
+    folder = tmp_path / "e/m"
+    empty: dict[str, Any] = {"status": Status.COMPLETED, "headline": "No data", "comparison": None}
+    write_execution(folder, 8, **empty)
+    assert "<h1>No data</h1>" in REPORT.index(folder).decode()
+    write_execution(folder, 9)
+    write_execution(folder, 10, **empty)
+    page = REPORT.index(folder).decode()
+    assert "<h1>Drift</h1>" in page
+    assert [row.headline for row in rows(folder)] == ["No data", "Drift", "No data"]
+
+
 def test_the_newest_execution_is_first_and_links_to_its_report(tmp_path: Path) -> None:
     """Rows show status, level, sentence and figures; links are relative and lead to files."""
     folder = tmp_path / "e/m"
