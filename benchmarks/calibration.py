@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
-from runner.drift.detect import Detector
 from runner.drift.pairing import segments
 from runner.drift.policy import YEAR, AlertPolicy
 from runner.drift.ranking import rank_labels
@@ -114,13 +113,13 @@ def without_drift(windows: int, false_alarms: float) -> Iterator[dict[str, Any]]
     """
     rows_ND, rng = pooled(), np.random.default_rng(1)
     population = explained(rows_ND)
-    detector = Detector(replace(POLICY, false_alarms_per_year=false_alarms, min_rows=2, permutations=199))
+    policy = replace(POLICY, false_alarms_per_year=false_alarms, min_rows=2, permutations=199)
     level, allowed = false_alarms / (YEAR / HOUR), AlertPolicy(false_alarms, 2, 3).significance(HOUR)
     for rows in SIZES:
         warned, ranked, p = 0, 0, []
         for _ in range(windows):
             reference, live = (subset(population, rng.integers(0, len(rows_ND), n)) for n in (666, rows))
-            found = detector.find(reference, live, "mean_abs", HOUR)
+            found = samples.compared(policy, reference, live)
             warned += found.level in {Level.WARNING, Level.VIOLATION}
             ranked += ndcg(reference, live) < THRESHOLD
             p.append(found.labels[0].p)
@@ -157,7 +156,7 @@ def divided_level(windows: int, false_alarms: float) -> Iterator[dict[str, Any]]
         before, now = (pl.DataFrame(rows_ND[chosen], schema=NAMES) for chosen in indices)
         for name, rule in rules.items():
             parts = segments(rule.segment_by, before, now, rule.min_rows) if rule.segment_by else ()
-            alarms[name] += Detector(rule).find(reference, live, "mean_abs", HOUR, parts).level is not Level.NONE
+            alarms[name] += samples.compared(rule, reference, live, "mean_abs", HOUR, parts).level is not Level.NONE
     for name, count in alarms.items():
         level = false_alarms / (YEAR / HOUR)
         yield {
@@ -189,7 +188,7 @@ def incidents() -> Iterator[dict[str, Any]]:
         live = explained(rows_ND)
         for rows in (30, 100, 300):
             window = subset(live, np.arange(rows))
-            found = Detector(POLICY).find(reference, window, "mean_abs", HOUR)
+            found = samples.compared(POLICY, reference, window, "mean_abs", HOUR)
             (label,) = found.labels
             first = min(label.features, key=lambda feature: (feature.p, -feature.distance))
             yield {
@@ -209,12 +208,12 @@ def speed() -> dict[str, Any]:
     reference = explained(records("validation-dataset.jsonl"))
     live = subset(reference, np.random.default_rng(2).integers(0, 666, 10_000))
     start = time.perf_counter()
-    first = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
+    first = samples.compared(POLICY, reference, live, "mean_abs", HOUR)
     seconds = time.perf_counter() - start
     return {
         "records": 10_000,
         "seconds": round(seconds, 2),
-        "same": first == Detector(POLICY).find(reference, live, "mean_abs", HOUR),
+        "same": first == samples.compared(POLICY, reference, live, "mean_abs", HOUR),
     }
 
 

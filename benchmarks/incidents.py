@@ -52,6 +52,7 @@ from runner.domain.drift import Level
 from runner.drift.detect import detect_drift
 from runner.drift.effects import canary
 from runner.drift.policy import YEAR, DriftPolicy
+from runner.results.documents import validated
 from tests.cli_runner import Shapwatch
 
 HOUR = timedelta(hours=1)
@@ -73,7 +74,9 @@ COMMON = 45 / 51
 """Share of the incidents to be seen in both runs."""
 EXTREME_ROWS, EXTREME_WINDOWS = 30_000, 30
 PER_TASK = 5
-POLICY = DriftPolicy(**yaml.safe_load((Path(__file__).parents[1] / "conf/drift/calibrated.yaml").read_text("utf-8")))
+POLICY = validated(
+    DriftPolicy, yaml.safe_load((Path(__file__).parents[1] / "conf/drift/calibrated.yaml").read_text("utf-8"))
+)
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,24 @@ SENTENCES: tuple[tuple[str, Cause], ...] = (
     (r"^missing in", Cause.MISSING),
     (r"^always", Cause.CONSTANT),
     (r"opposite sign", Cause.SIGN),
+    (r"missing values replaced", Cause.IMPUTED),
     (r"swapped", Cause.CODES),
     (r"values 1 (lower|higher)", Cause.OFFSET),
-    (r"another unit", Cause.SCALE),
+    (r"clipped", Cause.CLIPPED),
+    (r"rounded", Cause.ROUNDED),
+    (r"logarithm|square|standardized|minus the reference", Cause.MONOTONE),
+    (r"blanks", Cause.BLANK),
+    (r"letter case", Cause.CASE),
+    (r"number format", Cause.NUMBER_AS_STRING),
+    (r"merged", Cause.MERGED),
+    (r"renamed", Cause.RENAMED),
+    (r"no longer occurs", Cause.VANISHED),
+    (r"times (the reference|too large)|^about 1/", Cause.SCALE),
+    (r"than the reference values", Cause.OFFSET),
     (r"not in the reference", Cause.UNSEEN),
     (r"records have the value", Cause.FREQUENT),
-    (r"^median", Cause.MOVED),
-    (r"unchanged", Cause.UNCHANGED),
+    (r"median|outside the range|quantile|values changed", Cause.MOVED),
+    (r"unchanged|no change", Cause.UNCHANGED),
 )
 """Kinds of the sentences about causes."""
 
@@ -142,32 +156,35 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
     """Return the verdict of shapwatch: the only place that knows the form of its result."""
     stored = window.reference.rows(np.arange(len(window.reexplained.features)))
     probe = canary(stored.attributions, window.reexplained.attributions, "mean_abs", comparable=True)
-    result = detect_drift(policy, window.reference, window.live, "mean_abs", HOUR, probe, past)
+    result = detect_drift(policy, window.reference, window.live, "mean_abs", HOUR, probe, past=past)
     features = [] if not result.labels else list(result.labels[0].top_changes)
     if result.labels and result.level_alone not in ALERTS:
         features.sort(key=lambda feature: (feature.p, -feature.distance))
+    association = result.association if result.joint_change else None
+    pair = [association.first, association.second] if association else []
+    first = [each.name for each in result.changed_inputs] or pair
     stated = [Stated("", Cause.MODEL)] if probe.changed else []
-    for feature in features:
-        for pattern, cause in SENTENCES if feature.cause else ():
-            if re.search(pattern, feature.cause or ""):
-                stated.append(
-                    Stated(feature.name, cause, _ratio(feature.cause or "") if cause is Cause.SCALE else None)
-                )
-                break
-    names = tuple(feature.name for feature in features)
-    return Verdict(
-        result.level, result.level_alone, names, tuple(stated), min((label.p for label in result.labels), default=None)
-    )
+    stated += [Stated(name, Cause.COLUMNS) for name in pair if not result.changed_inputs]
+    causes = {each.name: each.cause for each in result.inputs if each.cause}
+    for name, sentence in causes.items():
+        kinds = (cause for pattern, cause in SENTENCES if re.search(pattern, sentence))
+        if cause := next(kinds, None):
+            stated.append(Stated(name, cause, _ratio(sentence) if cause is Cause.SCALE else None))
+    names = tuple(dict.fromkeys([*first, *(feature.name for feature in features)]))
+    return Verdict(result.level, result.level_alone, names, tuple(stated), result.smallest_p if result.labels else None)
 
 
-def _ratio(sentence: str) -> float:
+def _ratio(sentence: str) -> float | None:
     """Return the factor in a sentence.
 
-    >>> _ratio("1/12 of the reference values"), _ratio("100 times the reference values")
-    (0.08333333333333333, 100.0)
+    >>> _ratio("about 1/12 of the reference values"), _ratio("about 1,000 times the reference values")
+    (0.08333333333333333, 1000.0)
     """
-    divided = re.match(r"1/(\S+) of", sentence)
-    return 1 / float(divided[1]) if divided else float(sentence.split(maxsplit=1)[0])
+    found = re.search(r"(1/)?([\d.,]+) (?:of|times) the reference|()([\d.,]+) times too large", sentence)
+    if found is None:
+        return None
+    number = float((found[2] or found[4]).replace(",", ""))
+    return 1 / number if found[1] else number
 
 
 def generator(seed: int, name: str, *numbers: int) -> np.random.Generator:

@@ -62,7 +62,8 @@ def test_served_traffic_is_captured_and_monitored(tmp_path: Path) -> None:
     assert printed.startswith("Completed, ")
     manifest = shapwatch.read("manifest.json", "monitor")
     assert manifest["counts"]["records"] == 270
-    assert manifest["serving_parity"] == {"largest": pytest.approx(0, abs=1e-15), "records": 270}
+    parity = manifest["serving_parity"]
+    assert (parity["largest"], parity["records"], parity["differing"]) == (pytest.approx(0, abs=1e-15), 270, 0)
     assert manifest["preflight"]["parity"] == pytest.approx(0, abs=1e-15)
 
 

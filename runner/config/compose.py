@@ -51,8 +51,13 @@ EXPECTED = {
 }
 """Descriptions of the allowed values by pydantic's type of error; placeholders refer to the error's context."""
 
-VERSION = 2
+VERSION = 3
 """Version of stored settings; it increases when a setting is renamed or changes its meaning."""
+FORMER_LIMITS = {
+    "attribution_shift": ("material", "severe"),
+    "total_log2_change": ("material_mass", "severe_mass"),
+}
+"""Settings of the section drift that were limits of a warning and of a violation before version 3."""
 KINDS = {"source", "model"}
 """Groups whose options have different settings; the key `kind` names the option."""
 UNSTORED = {"stage", "schedule", "publish"}
@@ -192,6 +197,8 @@ def completed(config: DictConfig) -> DictConfig:
     if not isinstance(version, int) or version > VERSION:
         problem = f"the settings have version {version}, but this shapwatch supports versions up to {VERSION}"
         raise SettingsError([f"version: {problem}; use the shapwatch that stored them, or a later one"])
+    if isinstance(values.get("drift"), dict):
+        values["drift"] = _with_limits(values["drift"], version)
     for group, name in _default_options().items():
         section = values.setdefault(group, {})
         if isinstance(section, dict):
@@ -202,6 +209,20 @@ def completed(config: DictConfig) -> DictConfig:
             sinks[name] = _defaults("publish", name) | sink
     complete: DictConfig = OmegaConf.create(values)
     return complete
+
+
+def _with_limits(drift: dict[str, Any], version: int) -> dict[str, Any]:
+    """Return stored settings of the section drift with all limits.
+
+    Versions before 3 had four settings for limits, and no unit `content`: they counted repetitions of records.
+    """
+    limits: Any = _defaults("drift", _default_options()["drift"])["limits"]
+    if version < VERSION:
+        for kind, names in FORMER_LIMITS.items():
+            levels = zip(("warning", "violation"), names, strict=True)
+            limits[kind] |= {level: drift.pop(name) for level, name in levels if name in drift}
+    stored = drift.get("limits", {})
+    return {**drift, "limits": {**limits, **stored}} if isinstance(stored, dict) else drift
 
 
 def _defaults(group: str, option: object) -> dict[str, object]:

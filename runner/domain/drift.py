@@ -34,6 +34,9 @@ class Headline(StrEnum):
     NO_DATA = "No data"
     TOO_FEW_RECORDS = "Too few records"
     NO_MATERIAL_DRIFT = "No material drift"
+    UNCONFIRMED_DRIFT = "Unconfirmed drift"
+    MODEL_CHANGED = "Model changed"
+    MODEL_MISMATCH = "Model mismatch"
     DRIFT = "Drift"
     SEVERE_DRIFT = "Severe drift"
     NO_VERDICT = "No verdict"
@@ -119,6 +122,8 @@ class LabelResult:
         total_log2_change: log2 fold change of the total attribution.
         ndcg: nDCG against the reference records.
         features: changes by feature, in the live order.
+        signed_shift: mean distance between the sorted signed attributions of significantly changed features, summed
+            over these features, relative to the total attribution.
     """
 
     label: str
@@ -129,6 +134,7 @@ class LabelResult:
     total_log2_change: Effect
     ndcg: Effect
     features: tuple[FeatureDrift, ...]
+    signed_shift: float = 0.0
 
     @property
     def changed(self) -> FeatureDrift:
@@ -139,6 +145,89 @@ class LabelResult:
     def top_changes(self) -> tuple[FeatureDrift, ...]:
         """The features by descending absolute change of their attribution share."""
         return tuple(sorted(self.features, key=lambda feature: (-abs(feature.share_change), -feature.distance)))
+
+
+@dataclass(frozen=True)
+class InputResult:
+    """Change of a feature's values.
+
+    Attributes:
+        name: name of the feature.
+        p: p-value of the tests of the feature, corrected for multiple tests.
+        distance: distance between the distributions of the values that are not missing, a lower bound of the share of
+            records that changed, in [0, 1].
+        missing_before, missing_now: share of missing values.
+        unseen: share of the live records with a category that is not in the reference, or a number outside its range.
+        vanished: share of the reference records with a category that no longer occurs.
+        constant: whether all live values are equal, and those of the reference are not.
+        cause: description of the change; None if it is not significant.
+    """
+
+    name: str
+    level: Level
+    p: float
+    distance: float
+    missing_before: float
+    missing_now: float
+    unseen: float
+    vanished: float
+    constant: bool
+    cause: str | None = None
+
+    @property
+    def invalid(self) -> float:
+        """Share of the records with a value that is newly missing, unseen, vanished or part of a constant."""
+        missing = max(0.0, self.missing_now - self.missing_before)
+        return 1.0 if self.constant else max(missing + self.unseen, self.vanished)
+
+    @property
+    def size(self) -> float:
+        """Share of the records that changed."""
+        return max(self.distance, self.invalid, abs(self.missing_now - self.missing_before))
+
+
+@dataclass(frozen=True)
+class OutputResult:
+    """Change of the scores of a label.
+
+    Attributes:
+        label: live label.
+        p: p-value of the scores' distribution, corrected for multiple tests.
+        distance: Kolmogorov-Smirnov distance of the scores.
+        mean_before, mean_now: mean score.
+        change_low, change_high: 95 % confidence interval of the change of the mean score.
+        spread: range of the central 98 % of the reference scores.
+    """
+
+    label: str
+    level: Level
+    p: float
+    distance: float
+    mean_before: float
+    mean_now: float
+    change_low: float
+    change_high: float
+    spread: float
+
+    @property
+    def relative_change(self) -> float:
+        """Change of the mean score, relative to the spread of the scores."""
+        return (self.mean_now - self.mean_before) / self.spread if self.spread else 0.0
+
+
+@dataclass(frozen=True)
+class Association:
+    """Change of the association of two features: the mean product of their standardized ranks on each side.
+
+    Attributes:
+        p: p-value, corrected for multiple tests.
+    """
+
+    first: str
+    second: str
+    before: float
+    now: float
+    p: float
 
 
 @dataclass(frozen=True)
@@ -158,7 +247,9 @@ class SegmentResult:
     labels: tuple[LabelResult, ...]
 
 
-def worst(found: Sequence[LabelResult | SegmentResult], least: Level = Level.NONE) -> Level:
+def worst(
+    found: Sequence[LabelResult | SegmentResult | InputResult | OutputResult], least: Level = Level.NONE
+) -> Level:
     """Return the highest level, at least `least`; insufficient data is ignored."""
     levels = [each.level for each in found if each.level is not Level.INSUFFICIENT_DATA]
     return max([least, *levels], key=lambda level: level.order)
@@ -182,6 +273,28 @@ class Canary:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """Comparison of captured scores with those of the explained model.
+
+    Attributes:
+        largest: largest difference.
+        records: number of records compared.
+        tolerance: largest difference that rounding of the captured scores explains.
+        differing: number of records that differ by more.
+    """
+
+    largest: float
+    records: int
+    tolerance: float = 1e-6
+    differing: int = 0
+
+    @property
+    def same(self) -> bool:
+        """Whether the model may be the one that computed the captured scores."""
+        return self.largest <= self.tolerance
+
+
+@dataclass(frozen=True)
 class DriftResult:
     """Result of comparing a window with the reference.
 
@@ -195,6 +308,8 @@ class DriftResult:
         labels: changes by label.
         segments: changes by segment; empty without `drift.segment_by`.
         separability: area under the ROC curve of the classifier test; None without this test.
+        association: most clearly changed association of two features; None without the tests of joint changes.
+        inputs, outputs: changes of the values of each feature, and of the scores of each label.
         canary: comparison of the current model with that of the reference; None if no records were explained again.
     """
 
@@ -209,6 +324,36 @@ class DriftResult:
     segments: tuple[SegmentResult, ...] = ()
     separability: Effect | None = None
     canary: Canary | None = None
+    association: Association | None = None
+    inputs: tuple[InputResult, ...] = ()
+    outputs: tuple[OutputResult, ...] = ()
+
+    @property
+    def changed_inputs(self) -> tuple[InputResult, ...]:
+        """The inputs whose values changed significantly, by level and then by the size of their effect."""
+        effects: dict[str, float] = {}
+        for label in self.labels:
+            total = sum(each.before for each in label.features) or 1.0
+            for each in label.features:
+                change = max(abs(each.share_change), abs(each.now - each.before) / total)
+                effects[each.name] = max(effects.get(each.name, 0.0), change)
+        changed = [each for each in self.inputs if each.level is not Level.NONE]
+        return tuple(sorted(changed, key=lambda each: (-each.level.order, -effects.get(each.name, 0.0), each.p)))
+
+    @property
+    def joint_change(self) -> bool:
+        """Whether a test of joint changes is significant."""
+        association = self.association is not None and self.association.p <= self.significance
+        joint = self.separability.p if self.separability else None
+        return association or (joint is not None and joint <= self.significance)
+
+    @property
+    def smallest_p(self) -> float:
+        """Smallest p-value of all tests of the whole window."""
+        p = [each.p for each in self.inputs] + [each.p for each in self.outputs] + [each.p for each in self.labels]
+        p += [self.association.p] if self.association else []
+        p += [self.separability.p] if self.separability and self.separability.p is not None else []
+        return min(p, default=1.0)
 
 
 @dataclass(frozen=True)

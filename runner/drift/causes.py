@@ -1,53 +1,69 @@
-"""Likely causes: changes in the values of a feature whose attributions changed, and histograms that show them.
+"""Likely causes: hypotheses about what happened to the values of a feature, with the evidence for them.
 
-A transformation (shift by one, another unit, opposite sign, swapped codes) is reported as the cause if undoing it makes
-the live values resemble the reference values. Other changes are described directly.
+A hypothesis, such as another unit or clipped values, is a transformation of the reference values. It is stated only if
+the transformed reference values and the live values may come from one distribution. A factor or a difference is stated
+with the interval of values for which this holds. Changes that no hypothesis explains are described.
 
-Array letters: N reference records, M live records, K pooled records.
+Array letters: N reference records, M live records.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Explained
-from runner.domain.drift import Canary, DriftResult, FeatureDrift, Histogram, LabelResult
+from runner.domain.drift import Canary, DriftResult, FeatureDrift, InputResult, LabelResult
+from runner.drift.counts import hypergeometric
+from runner.drift.histograms import format_value
+from runner.drift.inputs import are_numeric
 from runner.drift.pairing import Segment
 from runner.drift.significance import critical, distance
-from runner.errors import snippet
 
 SIGNIFICANCE = 0.01
-"""Significance level of the test for changed values."""
-NOTABLE = 0.1
-"""Smallest reported increase of the share of missing, unseen or more frequent values."""
-RESTORED = 1 / 3
-"""Largest part of the distance that may remain after a cause is undone, if it exceeds the critical distance."""
-ALIKE = 1 / 4
-"""Part of the critical distance by which equally good transformations may differ; the simplest one is reported."""
+"""Significance level at which transformed reference values differ from the live ones."""
+CLEAR = 1e-3
+"""Significance level of a single value or category that is stated."""
+NOTABLE = 0.03
+"""Smallest stated change of the share of missing values, of a value or of a category."""
+MOST_ROWS = 4_000
+"""Maximum number of values of each side that are compared, at equal distances in sorted order."""
 MOST_CODES = 50
-"""Maximum number of distinct values of a numeric feature that may be a code."""
+"""Maximum number of distinct whole numbers of a feature that may be codes."""
 MOST_CAUSES = 10
-"""Maximum number of features of a label with a cause, by ascending p-value."""
-UNITS = (10.0, 100.0, 1000.0, 12.0, 60.0, 24.0, 7.0, 365.25, 3600.0, 2.54, 1.609344, 0.45359237, 1e6)
-"""Ratios between units: decimal prefixes, months, minutes, hours, days, inches, miles, pounds."""
+"""Maximum number of features with a cause, by ascending p-value."""
+MOST_NAMES = 3
+"""Maximum number of categories that a cause names."""
+UNITS = {
+    10.0: "",
+    100.0: "",
+    1000.0: "",
+    1e6: "",
+    7.0: "days/weeks",
+    12.0: "months/years",
+    24.0: "hours/days",
+    30.4375: "days/months",
+    60.0: "minutes/hours",
+    365.25: "days/years",
+    3600.0: "seconds/hours",
+    2.54: "centimetres/inches",
+    3.28084: "feet/metres",
+    1.609344: "kilometres/miles",
+    2.204623: "pounds/kilograms",
+}
+"""Ratios between units, with an example: the unit with the larger numbers, and the other one."""
+UNIT_WIDTH, WIDE_UNIT_WIDTH, WIDE_UNIT = 1.05, 1.25, 20.0
+"""Largest ratio between an end of an interval and its centre for which a unit is named; the second one applies to
+ratios of at least `WIDE_UNIT`, which growth seldom reaches."""
+STEPS = 200
+"""Number of factors or differences on each side of the estimate that are tried for an interval."""
+ROUNDINGS = (1e6, 1e5, 1e4, 1e3, 100.0, 10.0, 5.0, 1.0, 0.1, 0.01)
+"""Units to which values may be rounded."""
 SAME = "its values are unchanged"
-MOST_HISTOGRAMS = 5
-"""Maximum number of features of a label with histograms."""
-MOST_BINS = 24
-"""Maximum number of bins of a histogram of numbers."""
-MOST_NAMES = 12
-"""Maximum number of categories; with more distinct values, numbers are binned and rare categories are pooled."""
-OTHERS = "others"
-TAIL = 0.01
-"""Share of records at each end that the outermost bins absorb, so that outliers do not compress the histogram."""
+Values = NDArray[np.float64]
 
 
 def with_causes(
@@ -57,7 +73,7 @@ def with_causes(
     parts: Sequence[Segment] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> DriftResult:
-    """Add likely causes to the features with significant changes.
+    """Add likely causes to the significant changes of inputs and of attributions.
 
     Args:
         result: result of the tests.
@@ -66,123 +82,513 @@ def with_causes(
         parts: records of the result's segments.
         groups: names of grouped features by the name of their group.
     """
-    explained = partial(_with_causes, result, groups or {})
+    changed = sorted((each for each in result.inputs if each.p <= result.significance), key=lambda each: each.p)
+    named = {each.name: _described(each, before, now) for each in changed[:MOST_CAUSES]}
+    inputs = tuple(replace(each, cause=named.get(each.name)) for each in result.inputs)
+    unchanged = {each.name for each in result.inputs} - {each.name for each in changed}
+    explained = _Attributed(result, groups or {}, named, unchanged)
     segments = [
-        replace(segment, labels=explained(segment.labels, before[part.reference_N], now[part.live_M]))
+        replace(segment, labels=explained.labels(segment.labels, before[part.reference_N], now[part.live_M]))
         for segment, part in zip(result.segments, parts, strict=True)
     ]
-    return replace(result, labels=explained(result.labels, before, now), segments=tuple(segments))
+    labels = explained.labels(result.labels, before, now)
+    return replace(result, inputs=inputs, labels=labels, segments=tuple(segments))
 
 
-def _with_causes(
-    result: DriftResult,
-    groups: Mapping[str, Sequence[str]],
-    labels: Sequence[LabelResult],
-    before: pl.DataFrame,
-    now: pl.DataFrame,
-) -> tuple[LabelResult, ...]:
-    """Return the labels, with causes for the significant features with the smallest p-values."""
-    causes: dict[str, str] = {}
+def _described(found: InputResult, before: pl.DataFrame, now: pl.DataFrame) -> str:
+    """Describe a significant change of a feature's values."""
+    cause = likely_cause(before[found.name], now[found.name])
+    return cause or f"its values changed in at least {found.size:.0%} of the records"
 
-    def cause(feature: FeatureDrift) -> FeatureDrift:
-        if feature.name not in causes:
-            members = list(groups.get(feature.name, [feature.name]))
-            causes[feature.name] = _cause_of(members, before, now) or _elsewhere(result.canary)
-        return replace(feature, cause=causes[feature.name])
 
-    explained = []
-    for label in labels:
-        candidates = sorted(label.features, key=lambda feature: (feature.p, -feature.distance))[:MOST_CAUSES]
-        wanted = {feature.name for feature in candidates if feature.p <= result.significance}
-        features = tuple(cause(feature) if feature.name in wanted else feature for feature in label.features)
-        explained.append(replace(label, features=features))
-    return tuple(explained)
+@dataclass(frozen=True)
+class _Attributed:
+    """Causes of changed attributions.
+
+    Attributes:
+        result: result of the tests.
+        groups: names of grouped features by the name of their group.
+        inputs: causes of the features whose values changed.
+        unchanged: features whose values did not change significantly.
+    """
+
+    result: DriftResult
+    groups: Mapping[str, Sequence[str]]
+    inputs: Mapping[str, str]
+    unchanged: set[str]
+
+    def labels(self, labels: Sequence[LabelResult], before: pl.DataFrame, now: pl.DataFrame) -> tuple[LabelResult, ...]:
+        """Return the labels, with causes for the significant features with the smallest p-values."""
+        causes: dict[str, str] = {}
+        explained = []
+        for label in labels:
+            candidates = sorted(label.features, key=lambda feature: (feature.p, -feature.distance))[:MOST_CAUSES]
+            wanted = [feature for feature in candidates if feature.p <= self.result.significance]
+            causes |= {each.name: self._cause(each, before, now) for each in wanted if each.name not in causes}
+            named = {each.name: causes[each.name] for each in wanted}
+            features = tuple(replace(each, cause=named.get(each.name)) for each in label.features)
+            explained.append(replace(label, features=features))
+        return tuple(explained)
+
+    def _cause(self, feature: FeatureDrift, before: pl.DataFrame, now: pl.DataFrame) -> str:
+        if feature.name in self.inputs and len(before) == self.result.rows_reference:
+            return self.inputs[feature.name]
+        members = [name for name in self.groups.get(feature.name, [feature.name]) if name in now.columns]
+        changed = {name: cause for name in members if (cause := likely_cause(before[name], now[name]))}
+        if feature.name in changed:
+            return changed[feature.name]
+        if changed:
+            most = max(changed, key=lambda name: _difference(before[name], now[name]))
+            return f"its feature {most} changed most: {changed[most]}"
+        same = SAME if set(members) <= self.unchanged else "no change of its values is significant"
+        return f"{same}; its attribution changed because {_elsewhere(self.result.canary)}"
 
 
 def _elsewhere(canary: Canary | None) -> str:
-    """Describe a change whose cause is not in the feature's own values."""
+    """Name the cause of a change that is not in the feature's own values."""
     if canary is None:
-        return f"{SAME}; its attribution changed because the model or other features changed"
-    if canary.changed:
-        return f"{SAME}; its attribution changed because the model changed"
-    return "its values and the model are unchanged; its attribution changed because other features changed"
-
-
-def _cause_of(members: Sequence[str], before: pl.DataFrame, now: pl.DataFrame) -> str | None:
-    """Return the likely cause of a feature, or of the group member whose values changed most."""
-    if len(members) == 1:
-        return likely_cause(before[members[0]], now[members[0]])
-    most = max(members, key=lambda name: _difference(before[name], now[name]))
-    cause = likely_cause(before[most], now[most])
-    return cause and f"its feature {most} changed most: {cause}"
+        return "the model or other features changed"
+    return "the model changed" if canary.changed else "other features changed"
 
 
 def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
-    """Describe the likely cause in a feature's values, without a full stop; return None if they did not change."""
-    missing = now.null_count() / len(now), before.null_count() / len(before)
-    if missing[0] - missing[1] >= NOTABLE:
-        return f"missing in {missing[0]:.0%} of the records ({missing[1]:.0%} in the reference)"
+    """Describe the likely cause in a feature's values, without a full stop; return None if no change is clear."""
+    missing = before.null_count() / len(before), now.null_count() / len(now)
+    nulls = before.null_count() + now.null_count()
+    clear = hypergeometric(now.null_count(), nulls, len(now), len(before) + len(now)) < CLEAR
+    if clear and abs(missing[1] - missing[0]) >= NOTABLE:
+        return f"missing in {missing[1]:.0%} of the records ({missing[0]:.0%} in the reference)"
     before, now = before.drop_nulls(), now.drop_nulls()
     if now.is_empty() or before.is_empty():
         return None
     if now.n_unique() == 1 < before.n_unique():
         return f"always {format_value(now[0])} ({before.n_unique():,} distinct values in the reference)"
-    return _numeric_cause(before, now) if are_numeric(before, now) else _categorical_cause(before, now)
+    if are_numeric(before, now):
+        return _Numbers.of(before, now).cause()
+    return _Categories.of(before, now).cause()
 
 
-def are_numeric(before: pl.Series, now: pl.Series) -> bool:
-    """Return whether a feature is numeric on both sides."""
-    return before.dtype.is_numeric() and now.dtype.is_numeric()
+def _thinned(values: pl.Series) -> Values:
+    """Return sorted values, at most `MOST_ROWS` of them at equal distances."""
+    sorted_N: Values = np.sort(values.cast(pl.Float64).to_numpy())
+    if len(sorted_N) > MOST_ROWS:
+        sorted_N = sorted_N[np.linspace(0, len(sorted_N) - 1, MOST_ROWS).round().astype(int)]
+    return sorted_N
 
 
-def _numeric_cause(before: pl.Series, now: pl.Series) -> str | None:
-    before_N, now_M = (values.cast(pl.Float64).to_numpy() for values in (before, now))
-    allowed = critical(len(before_N), len(now_M), SIGNIFICANCE)
-    initial = _distance(before_N, now_M)
-    if initial <= allowed:
-        return None
-    remaining = [(_distance(before_N, restored_M), cause) for restored_M, cause in _restored(before_N, now_M)]
-    closest = min(left for left, _ in remaining)
-    if closest <= max(allowed, initial * RESTORED) and closest < initial:
-        return next(cause for left, cause in remaining if left <= closest + allowed * ALIKE)
-    if before.n_unique() <= MOST_CODES and (categorical := _categorical_cause(before, now)):
-        return categorical
-    return f"median {np.median(now_M):.4g} ({np.median(before_N):.4g} in the reference)"
-
-
-def _restored(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], str]]:
-    """Yield the live values with a transformation undone, and the name of the transformation; the simplest first."""
-    if (now_M == now_M.round()).all():
-        yield now_M + 1, "values 1 lower than in the reference (another label encoding?)"
-        yield now_M - 1, "values 1 higher than in the reference (another label encoding?)"
-    codes = np.unique(before_N)
-    if len(codes) == 2 and np.isin(now_M, codes).all():
-        yield codes.sum() - now_M, f"codes {format_value(codes[0])} and {format_value(codes[1])} swapped"
-    yield -now_M, "opposite sign"
-    for ratio in UNITS:
-        part = f"1/{ratio:g} of" if ratio == round(ratio) else f"{1 / ratio:.4g} times"
-        yield now_M * ratio, f"{part} the reference values (another unit?)"
-        yield now_M / ratio, f"{ratio:.4g} times the reference values (another unit?)"
-
-
-def _categorical_cause(before: pl.Series, now: pl.Series) -> str | None:
-    """Describe values that are not in the reference, or the value whose share grew most; None if neither is notable."""
-    reference, live = (_by_name(value_counts(values)) for values in (before, now))
-    unseen = Counter({value: count for value, count in live.items() if value not in reference})
-    if unseen.total() >= NOTABLE * live.total():
-        example = min(unseen, key=lambda value: (-unseen[value], value))
-        part = unseen.total() / live.total()
-        return f"{part:.0%} of the records have values that are not in the reference, such as {example}"
-    expected = {value: reference[value] / reference.total() for value in live}
-    share = {value: count / live.total() for value, count in live.items()}
-    grown = min(live, key=lambda value: (expected[value] - share[value], value))
-    if share[grown] - expected[grown] < NOTABLE:
-        return None
-    return f"{share[grown]:.0%} of the records have the value {grown} ({expected[grown]:.0%} in the reference)"
-
-
-def _distance(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
+def _distance(before_N: Values, now_M: Values) -> float:
     return float(distance(before_N[:, None], now_M[:, None])[0])
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Sorted numbers of both sides.
+
+    Attributes:
+        allowed: largest distance between distributions that counts as equal.
+    """
+
+    before_N: Values
+    now_M: Values
+    allowed: float
+
+    @classmethod
+    def of(cls, before: pl.Series, now: pl.Series) -> _Numbers:
+        before_N, now_M = _thinned(before), _thinned(now)
+        return cls(before_N, now_M, critical(len(before_N), len(now_M), SIGNIFICANCE))
+
+    def cause(self) -> str | None:
+        """Describe the change; None if it is not clear."""
+        initial = _distance(self.before_N, self.now_M)
+        for describe in (self._codes, self._rounded, self._clipped, self._replaced):
+            if cause := describe():
+                return cause
+        if initial > self.allowed and (cause := self._transformed(initial)):
+            return cause
+        if cause := self._out_of_range():
+            return cause
+        return self._quantiles() if initial > self.allowed else None
+
+    def fits(self, before_N: Values) -> bool:
+        """Return whether transformed reference values resemble the live ones."""
+        return _distance(before_N, self.now_M) <= self.allowed
+
+    @property
+    def codes(self) -> Values | None:
+        """Distinct values of both sides if they may be codes."""
+        pooled = np.union1d(self.before_N, self.now_M)
+        return pooled if len(pooled) <= MOST_CODES and (pooled == pooled.round()).all() else None
+
+    def _codes(self) -> str | None:
+        codes = self.codes
+        if codes is None or (len(codes) > 2 and self.fits(self.before_N)):
+            return None
+        for step, word in ((1, "higher"), (-1, "lower")):
+            if self.fits(self.before_N + step) and not self.fits(self.before_N):
+                return f"values 1 {word} than in the reference: another label encoding?"
+        sides = (pl.Series([format_value(value) for value in side]) for side in (self.before_N, self.now_M))
+        return _Categories.of(*sides).moved()
+
+    def _rounded(self) -> str | None:
+        for unit in ROUNDINGS:
+            whole = [float(np.isclose(side / unit, (side / unit).round(), atol=1e-9).mean()) for side in self.sides]
+            if whole[1] == 1 and whole[0] < 0.8 and self.fits((self.before_N / unit).round() * unit):
+                return f"rounded to multiples of {format_value(unit)}"
+        return None
+
+    @property
+    def sides(self) -> tuple[Values, Values]:
+        """Values of the reference and of the window."""
+        return self.before_N, self.now_M
+
+    def _clipped(self) -> str | None:
+        """Describe values that pile up at a limit inside the range of the reference."""
+        for at, word, beyond_N in (
+            (self.now_M[-1], "above", self.before_N > self.now_M[-1]),
+            (self.now_M[0], "below", self.before_N < self.now_M[0]),
+        ):
+            cut = np.where(beyond_N, at, self.before_N)
+            piled = [int((side == at).sum()) for side in self.sides]
+            p = hypergeometric(piled[1], sum(piled), len(self.now_M), len(self.before_N) + len(self.now_M))
+            more = piled[1] / len(self.now_M) - piled[0] / len(self.before_N)
+            expected = beyond_N.mean()
+            if p < CLEAR and expected >= 0.01 and 0.5 < more / expected < 2 and self.fits(cut):
+                return f"never {word} {format_value(float(at))} ({expected:.0%} of the reference values are): clipped?"
+        return None
+
+    def _replaced(self) -> str | None:
+        """Describe a value that replaces others in part of the records."""
+        values, counts = np.unique(self.now_M, return_counts=True)
+        before = np.searchsorted(self.before_N, values, "right") - np.searchsorted(self.before_N, values)
+        grown = counts / len(self.now_M) - before / len(self.before_N)
+        most = int(grown.argmax())
+        total = len(self.before_N) + len(self.now_M)
+        p = hypergeometric(int(counts[most]), int(counts[most] + before[most]), len(self.now_M), total)
+        others = [side[side != values[most]] for side in self.sides]
+        if p > CLEAR or grown[most] < NOTABLE or self.codes is not None or min(map(len, others)) < MOST_NAMES:
+            return None
+        if _distance(*others) > critical(len(others[0]), len(others[1]), SIGNIFICANCE):
+            return None
+        share = [counts[most] / len(self.now_M), before[most] / len(self.before_N)]
+        cause = (
+            f"{format_value(float(values[most]))} in {share[0]:.0%} of the records ({share[1]:.0%} in the reference)"
+        )
+        for name, value in (("mean", self.before_N.mean()), ("median", np.median(self.before_N))):
+            if abs(values[most] - value) <= 0.02 * self.before_N.std():
+                return f"{cause}, about the {name} of the reference: missing values replaced?"
+        return f"{cause}: missing values replaced?"
+
+    def _transformed(self, initial: float) -> str | None:
+        """Describe the simplest transformation of all values that fits, and the next one that fits, too."""
+        close = [found for found in self._transformations() if found[0] <= self.allowed and found[0] < initial / 2]
+        if not close:
+            return self._flipped() or self._spread()
+        first, *others = [cause for _, cause in close]
+        return f"{first}, or {others[0]}" if others else first
+
+    def _transformations(self) -> Iterator[tuple[float, str]]:
+        """Yield the distance that remains after each transformation, and its description; the simplest first."""
+        standard_N = (self.before_N - self.before_N.mean()) / (self.before_N.std() or 1.0)
+        if abs(self.now_M.mean()) < 0.3 and abs(self.now_M.std() - 1) < 0.3 and self.before_N.std() > 1.5:
+            yield _distance(standard_N, self.now_M), "standardized to mean 0 and standard deviation 1"
+        yield _distance(-self.before_N[::-1], self.now_M), "opposite sign"
+        year = float(np.median(self.before_N) + np.median(self.now_M))
+        if YEARS[0] <= year <= YEARS[1] and YEARS[0] - 150 <= self.now_M[0] and self.now_M[-1] <= YEARS[1]:
+            yield (
+                _distance(year - self.before_N[::-1], self.now_M),
+                f"about {year:.0f} minus the reference values: years?",
+            )
+        yield from self._scaled()
+        yield from self._moved()
+        if (self.before_N > 0).all():
+            for name, function in FUNCTIONS.items():
+                yield _distance(np.sort(function(self.before_N)), self.now_M), f"the {name} of the reference values"
+
+    def _scaled(self) -> Iterator[tuple[float, str]]:
+        """Yield the factor that fits, with its interval, and the unit if only one is plausible."""
+        points = np.quantile(self.before_N, PROBABILITIES), np.quantile(self.now_M, PROBABILITIES)
+        known = (points[0] != 0) & (points[1] != 0)
+        ratios = points[1][known] / points[0][known]
+        if not len(ratios) or (ratio := float(np.median(ratios))) <= 0:
+            return
+        interval = self._interval(ratio, lambda step: ratio * 1.01**step, lambda value: self.before_N * value)
+        if interval is None:
+            return
+        low, high, best = interval
+        text = f"about {_times(best)} the reference values ({_range(low, high)})"
+        if unit := _unit(best, low, high):
+            text += f": {unit}?"
+        yield _distance(self.before_N * best, self.now_M), text
+
+    def _moved(self) -> Iterator[tuple[float, str]]:
+        """Yield the difference that fits, with its interval."""
+        change = float(np.median(self.now_M) - np.median(self.before_N))
+        width = float(np.subtract(*np.quantile(self.before_N, [0.75, 0.25]))) or float(self.before_N.std())
+        if not width:
+            return
+        interval = self._interval(change, lambda step: change + step * width / 100, lambda value: self.before_N + value)
+        if interval is None:
+            return
+        low, high, best = interval
+        word = "higher" if best > 0 else "lower"
+        low, high = sorted((abs(low), abs(high)))
+        yield (
+            _distance(self.before_N + best, self.now_M),
+            f"about {_figure(abs(best))} {word} than the reference values ({_figure(low)}–{_figure(high)})",
+        )
+
+    def _spread(self) -> str | None:
+        """Describe another median and another spread around it, with the interval of the factor that fits."""
+        centres = [float(np.median(side)) for side in self.sides]
+        widths = [float(np.subtract(*np.quantile(side, [0.75, 0.25]))) for side in self.sides]
+        if not all(widths):
+            return None
+        ratio = widths[1] / widths[0]
+
+        def spread(factor: float) -> Values:
+            return centres[1] + factor * (self.before_N - centres[0])
+
+        interval = self._interval(ratio, lambda step: ratio * 1.01**step, spread)
+        if interval is None or interval[0] <= 1 <= interval[1]:
+            return None
+        low, high, best = interval
+        text = f"the spread of its values is about {_times(best)} that of the reference ({_range(low, high)})"
+        return f"{text}, with median {_figure(centres[1])} ({_figure(centres[0])} in the reference)"
+
+    def _interval(
+        self, estimate: float, at: Callable[[int], float], transform: Callable[[float], Values]
+    ) -> tuple[float, float, float] | None:
+        """Return the smallest and the largest parameter for which the transformed values fit, and the best one.
+
+        Args:
+            estimate: first parameter tried.
+            at: function that returns the parameter for a step from the estimate.
+            transform: function that transforms the reference values with a parameter.
+        """
+        left = {0: _distance(np.sort(transform(estimate)), self.now_M)}
+        for direction in (1, -1):
+            misses = 0
+            for step in range(1, STEPS):
+                left[direction * step] = _distance(np.sort(transform(at(direction * step))), self.now_M)
+                misses = misses + 1 if left[direction * step] > self.allowed else 0
+                if misses > MOST_MISSES:
+                    break
+        fitting = [step for step, gap in left.items() if gap <= self.allowed]
+        if not fitting:
+            return None
+        least = min(left.values())
+        near = [step for step, gap in left.items() if gap <= least * 1.02 + 1e-12]
+        return at(min(fitting)), at(max(fitting)), at(round(float(np.median(near))))
+
+    def _flipped(self) -> str | None:
+        """Describe an opposite sign in part of the records."""
+        same = [float((side > 0).mean()) for side in self.sides]
+        sizes = np.sort(abs(self.before_N)), np.sort(abs(self.now_M))
+        if max(same[0], 1 - same[0]) < 0.95 or abs(same[1] - same[0]) < NOTABLE or _distance(*sizes) > self.allowed:
+            return None
+        return f"opposite sign in about {abs(same[1] - same[0]):.0%} of the records"
+
+    def _out_of_range(self) -> str | None:
+        """Describe numbers outside the range of the reference, and the factor that explains them."""
+        low, high = self.before_N[0], self.before_N[-1]
+        outside_M = self.now_M[(self.now_M < low) | (self.now_M > high)]
+        share = len(outside_M) / len(self.now_M)
+        if share < 0.01 or len(outside_M) < MOST_NAMES:
+            return None
+        bounds = f"{format_value(float(low))} to {format_value(float(high))}"
+        cause = f"outside the range of the reference, {bounds}, in {share:.0%} of the records"
+        if outside_M[0] > high > 0:
+            gaps = {factor: self._scaled_part(factor, outside_M) for factor in PARTIAL_FACTORS}
+            factor = min(gaps, key=lambda factor: gaps[factor])
+            part = share / max(float((self.before_N * factor > high).mean()), share)
+            if gaps[factor] <= MOST_PARTIAL and part < 1:
+                return f"{cause}: {factor:g} times too large in about {part:.0%} of the records?"
+        return cause
+
+    def _scaled_part(self, factor: float, outside_M: Values) -> float:
+        """Return the distance between live values above the range of the reference, and scaled values above it."""
+        scaled_N = self.before_N * factor
+        above_N = scaled_N[scaled_N > self.before_N[-1]]
+        return _distance(above_N, outside_M) if len(above_N) else 1.0
+
+    def _quantiles(self) -> str:
+        """Describe the change by the quantile that moved most."""
+        shown = {"10 % quantile": 0.1, "median": 0.5, "90 % quantile": 0.9}
+        points = {name: [float(np.quantile(side, at)) for side in self.sides] for name, at in shown.items()}
+        most = max(points, key=lambda name: abs(points[name][1] - points[name][0]))
+        first = "median" if abs(points["median"][1] - points["median"][0]) >= 0.05 * self.before_N.std() else most
+        return f"{first} {points[first][1]:.4g} ({points[first][0]:.4g} in the reference)"
+
+
+PARTIAL_FACTORS = (10.0, 100.0, 1000.0, 12.0, 60.0)
+"""Factors that are tried if only part of the values are outside the range of the reference."""
+MOST_PARTIAL = 0.25
+"""Largest distance between scaled and live values in this case; the affected records may differ from the others."""
+YEARS = (1950, 2100)
+"""Range of the year from which an age may have been subtracted."""
+PROBABILITIES = np.linspace(0.1, 0.9, 17)
+"""Probabilities of the quantiles whose ratios estimate a factor."""
+MOST_MISSES = 10
+"""Number of parameters in a row that do not fit, after which no further ones are tried."""
+FUNCTIONS: Mapping[str, Callable[[Values], Values]] = {
+    "natural logarithm": np.log,
+    "logarithm to base 10": np.log10,
+    "logarithm of 1 plus": np.log1p,
+    "square root": np.sqrt,
+    "square": np.square,
+}
+"""Monotone functions that may have been applied to positive values."""
+
+
+def _times(ratio: float) -> str:
+    """Return a factor in words.
+
+    >>> _times(100.2), _times(0.0832)
+    ('100 times', '1/12 of')
+    """
+    return f"{_figure(ratio)} times" if ratio >= 1 else f"1/{_figure(1 / ratio)} of"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{_figure(low)}–{_figure(high)}" if high >= 1 else f"1/{_figure(1 / low)} to 1/{_figure(1 / high)}"
+
+
+def _unit(ratio: float, low: float, high: float) -> str | None:
+    """Return the unit that explains a ratio, or None unless exactly one is plausible."""
+    larger = ratio >= 1
+    bounds = (low, high) if larger else (1 / high, 1 / low)
+    inside = [each for each in UNITS if bounds[0] <= each <= bounds[1]]
+    size = max(ratio, 1 / ratio)
+    width = WIDE_UNIT_WIDTH if size >= WIDE_UNIT else UNIT_WIDTH
+    if len(inside) != 1 or bounds[1] > size * width or bounds[0] < size / width:
+        return None
+    text = f"another unit (a factor of {inside[0]:g})"
+    if not UNITS[inside[0]]:
+        return text
+    now, before = UNITS[inside[0]].split("/")[:: 1 if larger else -1]
+    return f"{text}, such as {now} for {before}"
+
+
+def _figure(value: float) -> str:
+    """Format a number with three digits.
+
+    >>> _figure(1941.2), _figure(0.08333)
+    ('1,940', '0.0833')
+    """
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
+
+
+@dataclass(frozen=True)
+class _Categories:
+    """Share of each category on both sides, and the numbers of records."""
+
+    before: Mapping[str, float]
+    now: Mapping[str, float]
+    rows: tuple[int, int]
+
+    @classmethod
+    def of(cls, before: pl.Series, now: pl.Series) -> _Categories:
+        sides = [pl.Series([format_value(value) for value in side.to_list()]) for side in (before, now)]
+        shares = [dict(side.alias("value").value_counts(name="count").sort("value").iter_rows()) for side in sides]
+        before_share, now_share = (
+            {name: count / len(side) for name, count in share.items()}
+            for share, side in zip(shares, sides, strict=True)
+        )
+        return cls(before_share, now_share, (len(before), len(now)))
+
+    def cause(self) -> str | None:
+        """Describe the change; None if it is not clear."""
+        return self._spelling() or self.moved()
+
+    def change(self, name: str) -> float:
+        """Return the change of a category's share."""
+        return self.now.get(name, 0.0) - self.before.get(name, 0.0)
+
+    def _is_clear(self, name: str) -> bool:
+        """Return whether the share of a category changed notably, and more than by chance."""
+        p = self._p(self.before.get(name, 0.0), self.now.get(name, 0.0))
+        return p < CLEAR and abs(self.change(name)) >= NOTABLE
+
+    def _spelling(self) -> str | None:
+        """Describe new categories that are known ones in another spelling."""
+        new = {name: share for name, share in self.now.items() if name not in self.before}
+        total = sum(new.values())
+        if total < NOTABLE:
+            return None
+        for kind, normal in SPELLINGS.items():
+            known = {normal(name): name for name in self.before}
+            matched = {name: share for name, share in new.items() if normal(name) in known}
+            part = sum(matched.values())
+            if part >= 0.9 * total:
+                example = max(matched, key=lambda name: (matched[name], name))
+                return f"{kind} in {part:.0%} of the records: {example} for {known[normal(example)]}"
+        return None
+
+    def moved(self) -> str | None:
+        """Describe new and vanished categories, exchanged ones, or the one whose share grew most."""
+        names = {*self.before, *self.now}
+        new = sorted((n for n in names if n not in self.before), key=lambda n: (-self.now[n], n))
+        gone = sorted((n for n in names if n not in self.now and self._is_clear(n)), key=lambda n: (-self.before[n], n))
+        unseen = sum(self.now[name] for name in new)
+        if gone:
+            return self._vanished(gone, new)
+        if unseen >= NOTABLE:
+            shown = ", ".join(new[:MOST_NAMES])
+            return f"{unseen:.0%} of the records have values that are not in the reference, such as {shown}"
+        clear = sorted(filter(self._is_clear, names), key=lambda n: (-abs(self.change(n)), n))
+        if not clear:
+            return None
+        if len(clear) == 2 and self._exchanged(*clear):
+            return f"the shares of {clear[0]} and {clear[1]} are exchanged: values swapped?"
+        grown = max(clear, key=self.change)
+        first = grown if self.change(grown) > 0 else clear[0]
+        share = f"{self.now.get(first, 0):.0%} of the records have the value {first}"
+        return f"{share} ({self.before.get(first, 0):.0%} in the reference)"
+
+    def _vanished(self, gone: Sequence[str], new: Sequence[str]) -> str:
+        """Describe categories that no longer occur, and the new or grown category that may replace the first one."""
+        first = gone[0]
+        others = "" if len(gone) == 1 else f" and {len(gone) - 1} more"
+        text = f"{first} ({self.before[first]:.0%} of the reference){others} no longer occurs"
+        if new and self.now[new[0]] >= NOTABLE:
+            verb = "renamed" if self.now[new[0]] > 0.7 * self.before[first] else "renamed in part"
+            return f"{text}; {new[0]} ({self.now[new[0]]:.0%}) is new: {verb}?"
+        grown = max(self.now, key=lambda name: (self.change(name), name))
+        share, lost = self.before.get(grown, 0.0), self.before[first]
+        merged, scaled = share + lost, share / (1 - lost) if lost < 1 else 0.0
+        if self._p(scaled, self.now[grown]) < SIGNIFICANCE < self._p(merged, self.now[grown]):
+            return f"{text}; {grown} rose from {share:.0%} to {self.now[grown]:.0%}: merged?"
+        return text
+
+    def _exchanged(self, first: str, second: str) -> bool:
+        """Return whether each category has the former share of the other one."""
+        return all(
+            self._p(self.before.get(former, 0.0), self.now.get(present, 0.0)) > SIGNIFICANCE
+            for former, present in ((first, second), (second, first))
+        )
+
+    def _p(self, before: float, now: float) -> float:
+        """Return the p-value of the difference of two shares of the records."""
+        counts = round(before * self.rows[0]), round(now * self.rows[1])
+        return hypergeometric(counts[1], sum(counts), self.rows[1], sum(self.rows))
+
+
+def _number(name: str) -> str:
+    """Return a numeric category in one format, with a decimal point."""
+    try:
+        return repr(float(name.strip("'").replace(",", ".")))
+    except ValueError:
+        return name
+
+
+SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "leading or trailing blanks": lambda name: name.strip("'").strip(),
+    "another letter case": str.casefold,
+    "another number format": _number,
+    "another letter case and blanks": lambda name: name.strip("'").strip().casefold(),
+}
+"""Functions that return equal values for the spellings of a category."""
 
 
 def _difference(before: pl.Series, now: pl.Series) -> float:
@@ -197,104 +603,5 @@ def _difference(before: pl.Series, now: pl.Series) -> float:
         return missing
     if are_numeric(before, now):
         return max(missing, _distance(*(values.cast(pl.Float64).to_numpy() for values in (before, now))))
-    reference, live = (_by_name(value_counts(values)) for values in (before, now))
-    names = {*reference, *live}
-    return max(missing, sum(abs(live[name] / len(now) - reference[name] / len(before)) for name in names) / 2)
-
-
-def _by_name(counts: Counter[Any]) -> Counter[str]:
-    """Return counts by formatted value; counts of values with the same format are added."""
-    named: Counter[str] = Counter()
-    for value, count in counts.items():
-        named[format_value(value)] += count
-    return named
-
-
-def value_counts(values: pl.Series) -> Counter[Any]:
-    """Return the number of occurrences of each value.
-
-    >>> value_counts(pl.Series(["a", "b", "a"])).most_common()
-    [('a', 2), ('b', 1)]
-    """
-    table = values.alias("value").value_counts(name="count")
-    return Counter(dict(table.iter_rows()))
-
-
-def format_value(value: object) -> str:
-    """Format a value for a message.
-
-    >>> format_value(5.0), format_value(0.25), format_value("US")
-    ('5', '0.25', "'US'")
-    """
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return repr(snippet(value)) if isinstance(value, str) else snippet(value)
-
-
-def with_histograms(result: DriftResult, before: Explained, now: Explained) -> DriftResult:
-    """Add histograms to the features with the largest changes, significant ones first.
-
-    Args:
-        result: result of the tests.
-        before: reference records.
-        now: live records.
-    """
-    labels = tuple(_with_histograms(label, result.significance, before, now) for label in result.labels)
-    return replace(result, labels=labels)
-
-
-def _with_histograms(label: LabelResult, significance: float, before: Explained, now: Explained) -> LabelResult:
-    first = sorted(label.top_changes, key=lambda feature: feature.p > significance)[:MOST_HISTOGRAMS]
-    wanted = {feature.name for feature in first}
-
-    def add(feature: FeatureDrift) -> FeatureDrift:
-        if feature.name not in wanted:
-            return feature
-        phi = [
-            side.phi_NDL[:, side.names.index(feature.name), side.labels.index(name)]
-            for side, name in ((before.attributions, label.reference_label), (now.attributions, label.label))
-        ]
-        is_group = feature.name not in now.features.columns
-        own = None if is_group else values_histogram(before.features[feature.name], now.features[feature.name])
-        return replace(feature, attributions=numbers_histogram(*phi), values=own)
-
-    return replace(label, features=tuple(map(add, label.features)))
-
-
-def values_histogram(before: pl.Series, now: pl.Series) -> Histogram | None:
-    """Return the histogram of a feature's values; None if one side has only missing values."""
-    before, now = before.drop_nulls(), now.drop_nulls()
-    if before.is_empty() or now.is_empty():
-        return None
-    numeric = are_numeric(before, now)
-    if numeric and len({*before.unique().to_list(), *now.unique().to_list()}) > MOST_NAMES:
-        return numbers_histogram(*(side.cast(pl.Float64).to_numpy() for side in (before, now)))
-    return _categories(before, now, numeric)
-
-
-def _categories(before: pl.Series, now: pl.Series, numeric: bool) -> Histogram:
-    """Return the share of each category; numbers in ascending order, others by frequency in the reference."""
-    counts = [value_counts(side) for side in (before, now)]
-    total = counts[0] + counts[1]
-    ranked = sorted(total, key=lambda value: (-counts[0][value], -counts[1][value], str(value)))
-    shown = ranked if len(ranked) <= MOST_NAMES else ranked[: MOST_NAMES - 1]
-    named = sorted(shown) if numeric else shown
-    shares = [[count[value] / count.total() for value in named] for count in counts]
-    names = [snippet(value) if isinstance(value, str) else format_value(value) for value in named]
-    if len(shown) < len(ranked):
-        names.append(OTHERS)
-        shares = [[*side, max(0.0, 1.0 - sum(side))] for side in shares]
-    return Histogram((), tuple(names), tuple(shares[0]), tuple(shares[1]))
-
-
-def numbers_histogram(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Histogram:
-    """Return the histogram of numbers over bins of equal width; the outermost bins include values beyond them."""
-    pooled_K = np.concatenate([before_N, now_M])
-    low, high = np.quantile(pooled_K, [TAIL, 1 - TAIL])
-    if low == high:
-        low, high = pooled_K.min(), pooled_K.max()
-    inside_K = pooled_K[(pooled_K >= low) & (pooled_K <= high)]
-    bins = min(MOST_BINS, len(np.histogram_bin_edges(inside_K, "sturges")) - 1)
-    edges = np.linspace(low, high, bins + 1) if low < high else np.array([low - 0.5, high + 0.5])
-    shares = [np.histogram(side.clip(edges[0], edges[-1]), edges)[0] / len(side) for side in (before_N, now_M)]
-    return Histogram(tuple(edges.tolist()), (), *(tuple(side.tolist()) for side in shares))
+    shares = _Categories.of(before, now)
+    return max(missing, sum(abs(shares.change(name)) for name in {*shares.before, *shares.now}) / 2)

@@ -1,14 +1,15 @@
 """Calibrated drift detection: is a change statistically significant, and is it large enough to matter?
 
-Significance: a Kolmogorov-Smirnov test of each feature's local attributions, corrected for multiple tests, at the
-level that the accepted number of false alarms per year allows. Size: the attribution shift and the change of the total
-attribution, each compared with its distribution under random permutations of reference and live records.
+Significance: families of tests (inputs, outputs, attributions, joint changes, segments) share the significance level
+that the accepted number of false alarms per year allows. Holm's correction applies within a family. Size: each
+significant change has a size, and its limits determine the level. The level of a window is the highest one.
 
 Array letters: N reference records, M live records, D features, P permutations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,9 +17,22 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Attributions, Explained
-from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level, SegmentResult, worst
-from runner.drift.causes import with_causes, with_histograms
+from runner.domain.attributions import Explained
+from runner.domain.drift import (
+    Canary,
+    DriftResult,
+    Effect,
+    FeatureDrift,
+    InputResult,
+    LabelResult,
+    Level,
+    OutputResult,
+    Parity,
+    SegmentResult,
+    worst,
+)
+from runner.domain.numbers import plural
+from runner.drift.causes import with_causes
 from runner.drift.effects import (
     Pair,
     attribution_shift,
@@ -28,41 +42,54 @@ from runner.drift.effects import (
     permuted_pairs,
     rank,
     share,
+    signed_distance,
     total_log2_change,
 )
+from runner.drift.histograms import with_histograms
+from runner.drift.inputs import compare_inputs
+from runner.drift.joint import Columns, changed_association, separability
 from runner.drift.pairing import Pairing, Segment, pair, segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg
-from runner.drift.significance import critical, holm, separability, smirnov
+from runner.drift.significance import critical, distribution, holm
+from runner.drift.units import without_repetitions
 
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
+CONFIDENCE = 1.959963984540054
+"""Standard normal quantile of a two-sided 95 % confidence interval."""
+CLEAR = 2.5758293035489004
+"""Standard normal quantile of a two-sided test at 1 %, which sizes of a drifted window must exceed."""
+MOST_JOINT_ROWS = 5_000
+"""Maximum number of records of each side in the tests of joint changes."""
+SPREAD = (0.01, 0.99)
+"""Quantiles of the reference scores whose distance is the spread of the scores."""
 
 
 @dataclass(frozen=True)
 class Detector:
     """Tests that assign a level to a window.
 
-    The significance level is divided equally between up to three families of tests: features of the whole window,
-    the classifier, and segments. Each segment gets an equal part of the level of its family. Holm's correction applies
-    to the features of a window or segment. All tests together therefore raise no more false alarms than accepted.
+    The families of tests divide the significance level by their weights. Each segment gets an equal part of the level
+    of its family. Holm's correction applies to the tests of a family or segment. All tests together therefore raise no
+    more false alarms than accepted.
     """
 
     policy: DriftPolicy
 
     def find(
         self,
-        reference: Attributions,
-        live: Attributions,
+        before: Explained,
+        now: Explained,
         agg_method: str,
         window: timedelta,
         parts: Sequence[Segment] = (),
     ) -> DriftResult:
-        """Compare live local attributions with those of the reference records.
+        """Compare the records of a window with the reference records.
 
         Args:
-            reference: attributions of the stored reference records.
-            live: attributions of the window's records.
+            before: stored reference records.
+            now: records of the window.
             agg_method: aggregation of local attributions into global ones.
             window: length of the window.
             parts: segments of the records of both sides.
@@ -70,20 +97,28 @@ class Detector:
         Raises:
             FeatureMismatch: if a feature exists on one side only.
         """
-        pairing = pair(reference, live, agg_method)
-        N, M, significance = len(reference.phi_NDL), len(live.phi_NDL), self.policy.significance(window)
-        segments = self._segments(pairing, significance, parts)
+        pairing = pair(before.attributions, now.attributions, agg_method)
+        N, M = len(before.attributions.phi_NDL), len(now.attributions.phi_NDL)
+        significance = self.policy.significance(window)
+        found = DriftResult(Level.NONE, Level.NONE, N, M, significance, 1.0, ())
+        found = replace(found, segments=self._segments(pairing, significance, parts))
         if not pairing.labels or min(N, M) < self.policy.min_rows:
             needed = f"drift.min_rows={self.policy.min_rows} records in both the reference and the window"
-            note = f"the tests need {needed}, got {N:,} and {M:,}"
-            notes, level = (note,) if pairing.labels else (), Level.INSUFFICIENT_DATA
-            return DriftResult(level, level, N, M, significance, 1.0, (), notes, segments=segments)
-        labels = self._labels(pairing, significance, self._families, np.random.default_rng(self.policy.seed))
-        joint = self._separability(pairing, significance)
-        separable = joint is not None and joint.p is not None and joint.p <= significance
-        level = worst([*labels, *segments], least=Level.INFO if separable else Level.NONE)
-        change = self.minimum_detectable_change(N, M, pairing.tests, window)
-        return DriftResult(level, level, N, M, significance, change, labels, segments=segments, separability=joint)
+            notes = (f"the tests need {needed}, got {N:,} and {M:,}",) if pairing.labels else ()
+            level = Level.INSUFFICIENT_DATA
+            return replace(found, level=level, level_alone=level, notes=notes)
+        found = replace(
+            found,
+            minimum_detectable_change=self.minimum_detectable_change(N, M, pairing.tests, window),
+            inputs=self._inputs(before, now),
+            outputs=self._outputs(before, now, pairing),
+            labels=self._labels(
+                pairing, significance, self._factor("attributions"), np.random.default_rng(self.policy.seed)
+            ),
+        )
+        found = self._graded(self._with_joint(found, before, now, pairing))
+        level = self._level(found)
+        return replace(found, level=level, level_alone=level)
 
     def minimum_detectable_change(self, reference_rows: int, rows: int, tests: int, window: timedelta) -> float:
         """Return the smallest detectable distance between a feature's distributions; from 1, no change is detectable.
@@ -94,19 +129,82 @@ class Detector:
             tests: number of features times number of labels.
             window: length of the window.
         """
-        return critical(reference_rows, rows, self.policy.significance(window) / (tests * self._families))
+        level = self.policy.significance(window) / (2 * tests * self._factor("attributions"))
+        return critical(reference_rows, rows, level)
 
-    @property
-    def _families(self) -> int:
-        """Number of families of tests that share the significance level."""
-        return 1 + self.policy.classifier + (self.policy.segment_by is not None)
+    def _factor(self, family: str) -> float:
+        """Return the factor of the p-values of a family: the inverse of its part of the significance level."""
+        weights = self.policy.weights
+        total = weights.inputs + weights.outputs + weights.attributions
+        total += weights.joint if self.policy.classifier else 0.0
+        total += weights.segments if self.policy.segment_by is not None else 0.0
+        part: float = getattr(weights, family)
+        return total / part
+
+    def _corrected(self, family: str, p: Sequence[float]) -> list[float]:
+        """Return the p-values of a family, corrected for all tests of the window."""
+        corrected: list[float] = (self._factor(family) * holm(np.array(p))).clip(max=1).tolist()
+        return corrected
+
+    def _inputs(self, before: Explained, now: Explained) -> tuple[InputResult, ...]:
+        names = [name for name in now.features.columns if name in before.features.columns]
+        tested = compare_inputs(before.features, now.features, names)
+        corrected = self._corrected("inputs", [each.p for each in tested])
+        return tuple(replace(each, p=p) for each, p in zip(tested, corrected, strict=True))
+
+    def _outputs(self, before: Explained, now: Explained, pairing: Pairing) -> tuple[OutputResult, ...]:
+        before_NL = _scores(before, [reference for _, reference in pairing.labels])
+        now_ML = _scores(now, [label for label, _ in pairing.labels])
+        tested = distribution(before_NL, now_ML)
+        corrected = self._corrected("outputs", tested.p_D.tolist())
+        results = []
+        for i, (label, _) in enumerate(pairing.labels):
+            before_N, now_M = before_NL[:, i], now_ML[:, i]
+            change = float(now_M.mean() - before_N.mean())
+            error = math.sqrt(before_N.var() / len(before_N) + now_M.var() / len(now_M))
+            results.append(
+                OutputResult(
+                    label=label,
+                    level=Level.NONE,
+                    p=corrected[i],
+                    distance=float(tested.distance_D[i]),
+                    mean_before=float(before_N.mean()),
+                    mean_now=float(now_M.mean()),
+                    change_low=change - CONFIDENCE * error,
+                    change_high=change + CONFIDENCE * error,
+                    spread=float(np.subtract(*np.quantile(before_N, SPREAD[::-1]))),
+                )
+            )
+        return tuple(results)
+
+    def _with_joint(self, found: DriftResult, before: Explained, now: Explained, pairing: Pairing) -> DriftResult:
+        """Add the tests of joint changes; both share the level of the family."""
+        if not self.policy.classifier:
+            return found
+        labels, names = found.labels, [each.name for each in found.inputs]
+        size = {each.name: each.now + each.before for label in labels for each in label.features}
+        important = sorted(names, key=lambda name: -size.get(name, 0.0))
+        rng = np.random.default_rng([self.policy.seed, pairing.tests])
+        rows = [_drawn(len(side.attributions.phi_NDL), rng) for side in (before, now)]
+        columns = Columns.of(before.features.select(important)[rows[0]], now.features.select(important)[rows[1]])
+        phi = (
+            np.hstack([label_ND[rows[0]] for label_ND in pairing.before]),
+            np.hstack([label_MD[rows[1]] for label_MD in pairing.now]),
+        )
+        joint = separability(columns, *phi, rng)
+        association = changed_association(columns)
+        p = [1.0 if joint.p is None else joint.p, 1.0 if association is None else association.p]
+        corrected = self._corrected("joint", p)
+        if association:
+            association = replace(association, p=corrected[1])
+        return replace(found, separability=replace(joint, p=corrected[0]), association=association)
 
     def _labels(
-        self, pairing: Pairing, significance: float, shared: int, rng: np.random.Generator
+        self, pairing: Pairing, significance: float, factor: float, rng: np.random.Generator
     ) -> tuple[LabelResult, ...]:
-        """Compare each label; p-values are multiplied by `shared`, the number of comparisons that share the level."""
-        tested = smirnov(np.hstack(pairing.before), np.hstack(pairing.now))
-        p_LD = (shared * holm(tested.p_D)).clip(max=1).reshape(len(pairing.labels), -1)
+        """Compare the attributions of each label; p-values are multiplied by the factor."""
+        tested = distribution(np.hstack(pairing.before), np.hstack(pairing.now))
+        p_LD = (factor * holm(tested.p_D)).clip(max=1).reshape(len(pairing.labels), -1)
         distance_LD = tested.distance_D.reshape(p_LD.shape)
         results = []
         for (label, matched), before_ND, now_MD, distance_D, p_D in zip(
@@ -114,43 +212,76 @@ class Detector:
         ):
             effects = self._effects(before_ND, now_MD, pairing.agg_method, rng)
             features = _features(pairing.names, before_ND, now_MD, pairing.agg_method, distance_D, p_D)
-            p = float(p_D.min())
-            results.append(
-                LabelResult(label, matched, self._level(p <= significance, *effects[:2]), p, *effects, features)
-            )
+            changed_D = p_D <= significance
+            signed = signed_distance(before_ND[:, changed_D], now_MD[:, changed_D]).sum()
+            total = abs(before_ND).mean(axis=0).sum()
+            result = LabelResult(label, matched, Level.NONE, float(p_D.min()), *effects, features)
+            results.append(replace(result, signed_shift=float(signed / total) if total else 0.0))
         return tuple(results)
 
     def _segments(self, pairing: Pairing, significance: float, parts: Sequence[Segment]) -> tuple[SegmentResult, ...]:
         enough = [bool(pairing.labels) and part.smaller >= self.policy.min_rows for part in parts]
-        shared = self._families * sum(enough)
         results = []
         for i, part in enumerate(parts):
             labels: tuple[LabelResult, ...] = ()
             if enough[i]:
-                labels = self._labels(
-                    pairing.part(part), significance, shared, np.random.default_rng([self.policy.seed, i])
-                )
+                rng = np.random.default_rng([self.policy.seed, i])
+                found = self._labels(pairing.part(part), significance, self._factor("segments") * sum(enough), rng)
+                labels = tuple(self._graded_label(label, label.p <= significance, significance) for label in found)
             level = worst(labels) if labels else Level.INSUFFICIENT_DATA
             results.append(SegmentResult(part.name, level, len(part.reference_N), len(part.live_M), labels))
         return tuple(results)
 
-    def _separability(self, pairing: Pairing, significance: float) -> Effect | None:
-        if not self.policy.classifier:
-            return None
-        rng = np.random.default_rng([self.policy.seed, pairing.tests])
-        joint = separability(np.hstack(pairing.before), np.hstack(pairing.now), significance / self._families, rng)
-        return replace(joint, p=None if joint.p is None else min(1.0, self._families * joint.p))
+    def _graded(self, found: DriftResult) -> DriftResult:
+        """Assign the levels of inputs, outputs and labels.
 
-    def _level(self, significant: bool, shift: Effect, total: Effect) -> Level:
-        if not significant:
-            return Level.NONE
-        sizes = [
-            (shift, self.policy.material, self.policy.severe),
-            (total, self.policy.material_mass, self.policy.severe_mass),
-        ]
-        if any(_beyond(effect, severe) for effect, _, severe in sizes):
-            return Level.VIOLATION
-        return Level.WARNING if any(_beyond(effect, material) for effect, material, _ in sizes) else Level.INFO
+        If any test of the window is significant, sizes of scores and attributions need to exceed chance at 1 % only.
+        """
+        drifted = found.smallest_p <= found.significance
+        return replace(
+            found,
+            inputs=tuple(self._graded_input(each, found.significance) for each in found.inputs),
+            outputs=tuple(self._graded_output(each, drifted, found.significance) for each in found.outputs),
+            labels=tuple(self._graded_label(each, drifted, found.significance) for each in found.labels),
+        )
+
+    def _graded_input(self, found: InputResult, significance: float) -> InputResult:
+        if found.p > significance:
+            return found
+        limits = self.policy.limits
+        moved = max(found.distance, abs(found.missing_now - found.missing_before))
+        levels = [limits.input_values.level(moved), limits.input_invalid.level(found.invalid)]
+        return replace(found, level=max(levels, key=lambda level: level.order))
+
+    def _graded_output(self, found: OutputResult, drifted: bool, significance: float) -> OutputResult:
+        change = found.mean_now - found.mean_before
+        clear = drifted and abs(change) > (found.change_high - found.change_low) / 2 / CONFIDENCE * CLEAR
+        if clear:
+            return replace(found, level=self.policy.limits.mean_score.level(found.relative_change))
+        return replace(found, level=Level.INFO) if found.p <= significance else found
+
+    def _graded_label(self, found: LabelResult, drifted: bool, significance: float) -> LabelResult:
+        limits = self.policy.limits
+        levels = [Level.INFO if found.p <= significance else Level.NONE]
+        for effect, limit in [
+            (found.attribution_shift, limits.attribution_shift),
+            (found.total_log2_change, limits.total_log2_change),
+        ]:
+            if drifted and _beyond(effect):
+                levels.append(limit.level(effect.value or 0.0))
+        if found.signed_shift:
+            levels.append(limits.signed_shift.level(found.signed_shift))
+        return replace(found, level=max(levels, key=lambda level: level.order))
+
+    def _level(self, found: DriftResult) -> Level:
+        """Return the level of the window alone."""
+        levels, limits = [worst([*found.inputs, *found.outputs, *found.labels, *found.segments])], self.policy.limits
+        joint, association = found.separability, found.association
+        if joint and joint.p is not None and joint.value is not None and joint.p <= found.significance:
+            levels.append(limits.separability.level(joint.value))
+        if association and association.p <= found.significance:
+            levels.append(limits.association.level(association.now - association.before))
+        return max(levels, key=lambda level: level.order)
 
     def _effects(
         self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
@@ -197,11 +328,22 @@ def _one_minus(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 - values
 
 
-def _beyond(effect: Effect, size: float) -> bool:
-    """Return whether an effect reaches a size and exceeds its noise level."""
-    if effect.value is None or effect.noise is None:
-        return False
-    return abs(effect.value) >= size and abs(effect.value) > effect.noise
+def _beyond(effect: Effect) -> bool:
+    """Return whether an effect exceeds its noise level."""
+    return effect.value is not None and effect.noise is not None and abs(effect.value) > effect.noise
+
+
+def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the indices of at most `MOST_JOINT_ROWS` random records, ascending."""
+    if count <= MOST_JOINT_ROWS:
+        return np.arange(count)
+    return np.sort(rng.choice(count, MOST_JOINT_ROWS, replace=False, shuffle=False))
+
+
+def _scores(explained: Explained, labels: Sequence[str]) -> NDArray[np.float64]:
+    """Return the scores_NL of labels."""
+    attributions = explained.attributions
+    return attributions.scores_NL[:, [attributions.labels.index(label) for label in labels]]
 
 
 def _features(
@@ -233,6 +375,7 @@ def detect_drift(
     agg_method: str,
     window: timedelta,
     canary: Canary | None = None,
+    parity: Parity | None = None,
     past: Sequence[Level] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> DriftResult:
@@ -245,6 +388,7 @@ def detect_drift(
         agg_method: aggregation of local attributions into global ones.
         window: length of the window.
         canary: comparison of the current model with that of the reference; None if no records were explained again.
+        parity: comparison of captured with recomputed scores; None if nothing was comparable.
         past: levels of the previous windows alone, oldest first.
         groups: names of the features of each group, by the name of the group.
 
@@ -252,13 +396,22 @@ def detect_drift(
         FeatureMismatch: if a feature exists on one side only.
         SegmentError: if records cannot be divided by `drift.segment_by`.
     """
-    by = policy.segment_by
+    notes, by = [], policy.segment_by
+    if policy.unit == "content":
+        sides = [_without_repetitions(side) for side in (before, now)]
+        if len(sides[1].attributions.phi_NDL) < len(now.attributions.phi_NDL):
+            different = plural(len(sides[1].attributions.phi_NDL), "different record")
+            total = len(now.attributions.phi_NDL)
+            notes.append(f"{different} among {total:,}: the tests count repetitions of a record once (drift.unit)")
+        before, now = sides
     parts = segments(by, before.features, now.features, policy.min_rows) if by else ()
-    result = Detector(policy).find(before.attributions, now.attributions, agg_method, window, parts)
+    result = Detector(policy).find(before, now, agg_method, window, parts)
     result = with_causes(replace(result, canary=canary), before.features, now.features, parts, groups)
     result = with_histograms(result, before, now)
-    level = policy.status(past, result.level_alone)
-    notes = list(result.notes)
+    model = _model_level(policy, canary, parity)
+    level = max(policy.status(past, result.level_alone), model, key=lambda level: level.order)
+    result = replace(result, level_alone=max(result.level_alone, model, key=lambda level: level.order))
+    notes += result.notes
     if level is not result.level_alone:
         rule = f"{policy.datapoints_to_alert} of the last {policy.evaluation_period} windows must reach a level"
         alone = f"this window alone has level {result.level_alone.words}"
@@ -269,3 +422,17 @@ def detect_drift(
     if canary and canary.changed:
         notes.append(canary_summary(canary))
     return replace(result, level=level, notes=tuple(notes))
+
+
+def _model_level(policy: DriftPolicy, canary: Canary | None, parity: Parity | None) -> Level:
+    """Return the level of a changed model, or of another model than the serving one; it needs no further windows."""
+    limit, levels = policy.limits.model_scores, [Level.NONE]
+    if canary and canary.changed:
+        levels.append(limit.level(canary.difference))
+    if parity and not parity.same:
+        levels.append(limit.level(parity.largest))
+    return max(levels, key=lambda level: level.order)
+
+
+def _without_repetitions(explained: Explained) -> Explained:
+    return explained.rows(without_repetitions(explained.features))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from math import comb
 from operator import attrgetter
 from typing import Annotated, ClassVar, Literal
 
@@ -15,8 +14,6 @@ from runner.domain.drift import Level
 from runner.domain.numbers import Finite, Integer, Seed
 
 YEAR = timedelta(days=365)
-HALVINGS = 200
-"""Steps of the bisection that solves for the significance level."""
 
 _order = attrgetter("order")
 
@@ -38,19 +35,17 @@ class AlertPolicy:
     def significance(self, window: timedelta) -> float:
         """Return the significance level of one window that gives the accepted number of false alarms.
 
-        Windows of this length follow each other without gaps.
+        Windows of this length follow each other without gaps. They share a reference, so their results are not
+        independent. Markov's inequality holds nevertheless: the probability that k of n windows are significant is at
+        most n / k times the significance level.
 
         >>> round(AlertPolicy(87.6).significance(timedelta(hours=1)), 6)
         0.01
-        >>> round(AlertPolicy(2.61, 2, 3).significance(timedelta(hours=1)), 4)
-        0.01
+        >>> round(AlertPolicy(87.6, 2, 3).significance(timedelta(hours=1)), 6)
+        0.006667
         """
         accepted = min(1.0, self.false_alarms_per_year / (YEAR / window))
-        low, high = 0.0, 1.0
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.false_alarm_probability(middle) <= accepted else (low, middle)
-        return low
+        return accepted * self.datapoints_to_alert / self.evaluation_period
 
     def status(self, before: Sequence[Level], now: Level) -> Level:
         """Return the highest level that enough windows reach; windows with too few records are ignored.
@@ -68,16 +63,82 @@ class AlertPolicy:
         ranked = sorted((level for level in considered if level is not Level.INSUFFICIENT_DATA), key=_order)
         return ranked[-self.datapoints_to_alert] if len(ranked) >= self.datapoints_to_alert else Level.NONE
 
-    def false_alarm_probability(self, significance: float) -> float:
-        """Return the probability that chance alone makes `datapoints_to_alert` windows significant (binomial tail).
 
-        Args:
-            significance: significance level of one window.
+Size = Annotated[Finite, Gt(0), Le(1_000_000)]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Smallest size of a significant change that is a warning, and a violation."""
+
+    warning: Size
+    violation: Size
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        """Check the order.
+
+        Raises:
+            ValueError: if the limit for a violation is below that for a warning.
         """
-        n = self.evaluation_period
-        return sum(
-            comb(n, i) * significance**i * (1 - significance) ** (n - i) for i in range(self.datapoints_to_alert, n + 1)
-        )
+        if self.violation < self.warning:
+            raise ValueError(f"violation: {self.violation:g} is less than warning={self.warning:g}")
+
+    def level(self, size: float) -> Level:
+        """Return the level of a significant change.
+
+        >>> str(Limit(0.1, 0.25).level(0.2))
+        'warning'
+        """
+        if abs(size) >= self.violation:
+            return Level.VIOLATION
+        return Level.WARNING if abs(size) >= self.warning else Level.INFO
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of each kind of change.
+
+    Attributes:
+        input_values: distance of the values of a feature, a lower bound of the share of records that changed.
+        input_invalid: share of the records with a newly missing, unseen or constant value of a feature.
+        mean_score: change of the mean score, relative to the range of the central 98 % of the reference scores.
+        attribution_shift: total variation distance of the attribution shares.
+        total_log2_change: absolute log2 fold change of the total attribution.
+        signed_shift: mean distance between the signed attributions, relative to the total attribution.
+        separability: area under the ROC curve of the classifier.
+        association: change of the correlation of two features.
+        model_scores: difference of the scores of a changed or another model, relative to the range of its scores.
+    """
+
+    input_values: Limit
+    input_invalid: Limit
+    mean_score: Limit
+    attribution_shift: Limit
+    total_log2_change: Limit
+    signed_shift: Limit
+    separability: Limit
+    association: Limit
+    model_scores: Limit
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parts of the significance level that the families of tests receive, in proportion.
+
+    A family without tests receives none.
+    """
+
+    inputs: Size
+    outputs: Size
+    attributions: Size
+    joint: Size
+    segments: Size
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,28 +147,32 @@ class DriftPolicy(AlertPolicy):
 
     Attributes:
         threshold: nDCG below which the ranking of a label is a violation.
+        violations: verdicts that end an execution with violations: of the ranking rule, the calibrated tests, or both.
         min_rows: minimum number of reference records, and of records in a window; with fewer, no test is run.
-        material, severe: smallest attribution shift of a warning and of a violation, if the change is significant.
-        material_mass, severe_mass: smallest absolute log2 fold change of the total attribution for the same levels.
+        limits: smallest sizes of significant changes that are a warning or a violation.
+        weights: parts of the significance level by family of tests.
         permutations: number of random permutations that effects are compared with.
         segment_by: feature or SQL expression that divides records into segments; None for no segments.
-        classifier: whether a classifier on all attributions also tests for joint changes.
-        unit: unit of observation; `event` draws one random record of each event.
+        classifier: whether joint changes of several features are tested, too.
+        unit: unit of observation: `content` counts repetitions of a record once, `event` draws one random record of
+            each event, `record` counts all records.
+        parity_tolerance: largest difference between captured and recomputed scores that rounding explains; None to
+            infer it from the decimals of the captured scores.
         reference_rows: maximum number of reference records that baselining stores.
         canary_rows: number of stored records that each execution explains again; 0 for none.
         seed: seed of the reference sample and of the permutations.
     """
 
     threshold: Annotated[Finite, Gt(0), Le(1)]
+    violations: Literal["ranking", "calibrated", "both"]
     min_rows: Annotated[Integer, Ge(2), Le(1_000_000)]
-    material: Annotated[Finite, Ge(0), Le(1)]
-    severe: Annotated[Finite, Ge(0), Le(1)]
-    material_mass: Annotated[Finite, Gt(0), Le(100)]
-    severe_mass: Annotated[Finite, Gt(0), Le(100)]
+    limits: Limits
+    weights: Weights
     permutations: Annotated[Integer, Ge(99), Le(100_000)]
     segment_by: Annotated[str, MinLen(1)] | None
     classifier: bool
-    unit: Literal["record", "event"]
+    unit: Literal["content", "event", "record"]
+    parity_tolerance: Annotated[Finite, Ge(0)] | None
     reference_rows: Annotated[Integer, Ge(500), Le(100_000)]
     canary_rows: Annotated[Integer, Ge(0), Le(10_000)]
     seed: Seed
@@ -115,18 +180,11 @@ class DriftPolicy(AlertPolicy):
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        """Check the order of limits.
+        """Check the rule.
 
         Raises:
-            ValueError: if a limit for a violation is below that for a warning, or if `datapoints_to_alert` exceeds
-                `evaluation_period`.
+            ValueError: if `datapoints_to_alert` exceeds `evaluation_period`.
         """
-        if self.severe < self.material:
-            raise ValueError(f"severe: {self.severe:g} is less than drift.material={self.material:g}")
         if self.datapoints_to_alert > self.evaluation_period:
             most = f"drift.evaluation_period={self.evaluation_period}"
             raise ValueError(f"datapoints_to_alert: {self.datapoints_to_alert} windows are more than {most}")
-        if self.severe_mass < self.material_mass:
-            raise ValueError(
-                f"severe_mass: {self.severe_mass:g} is less than drift.material_mass={self.material_mass:g}"
-            )

@@ -114,12 +114,13 @@ class SequentialStopping:
     def _calibrated(self, result: LabelResult, before_D: NDArray[np.float64], drawn: Drawn) -> float:
         """Return the bound for the level of a label; 1 if an effect is material, but the level is below a warning."""
         shift, total = partial(attribution_shift, before_D), partial(total_log2_change, before_D)
-        material = shift(drawn.sample_D) >= self.policy.material
-        material |= abs(total(drawn.sample_D)) >= self.policy.material_mass
+        shifts, totals = self.policy.limits.attribution_shift, self.policy.limits.total_log2_change
+        material = shift(drawn.sample_D) >= shifts.warning
+        material |= abs(total(drawn.sample_D)) >= totals.warning
         if material and result.level.order < Level.WARNING.order:
             return 1.0
-        limits = [self.policy.material_mass, self.policy.severe_mass]
-        return _crossing(shift, [self.policy.material, self.policy.severe], drawn) + _crossing(
+        limits = [totals.warning, totals.violation]
+        return _crossing(shift, [shifts.warning, shifts.violation], drawn) + _crossing(
             total, [*limits, *(-limit for limit in limits)], drawn
         )
 

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, FeatureDrift, Headline, LabelResult, Level, RankingResult, worst
+from runner.domain.drift import (
+    Canary,
+    DriftResult,
+    FeatureDrift,
+    Headline,
+    LabelResult,
+    Level,
+    Parity,
+    RankingResult,
+    worst,
+)
 from runner.domain.executions import HOUR
 from runner.domain.numbers import plural
 from runner.drift.detect import Detector
 from runner.drift.effects import canary_summary, rank, share
 from runner.drift.policy import DriftPolicy
+from runner.errors import listed
 
 NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
 MOST_SEGMENTS = 2
 """Maximum number of segments in the sentences, by descending level."""
+MOST_INPUTS = 3
+"""Maximum number of further changed inputs in the sentences."""
 SIZES = (100, 1_000, 10_000)
 """Records per hour for which the minimum detectable change is reported."""
 HEADLINES = {
@@ -26,33 +39,50 @@ HEADLINES = {
 }
 
 
-def headline(ranking: RankingResult, result: DriftResult | None) -> Headline:
-    """Return the headline of a verdict; with a violation of the nDCG rule, it is at least `Drift`."""
-    if result and result.level in {Level.WARNING, Level.VIOLATION}:
-        return HEADLINES[result.level]
-    if ranking.violations:
+def headline(ranking: RankingResult, result: DriftResult | None, parity: Parity | None = None) -> Headline:
+    """Return the headline of a verdict; with a violation of the nDCG rule, it is at least `Drift`.
+
+    Another model than the serving one, or a changed model, comes first, whatever the inputs and attributions are.
+    Drift is unconfirmed if too few windows have reached its level for an alert.
+    """
+    if parity and not parity.same:
+        return Headline.MODEL_MISMATCH
+    if result and result.canary and result.canary.changed:
+        return Headline.MODEL_CHANGED
+    alerts = {Level.WARNING, Level.VIOLATION}
+    if ranking.violations and not (result and result.level in alerts):
         return Headline.DRIFT
-    if not any(label.ndcg is not None for label in ranking.drifts):
+    if result and result.level not in alerts and result.level_alone in alerts:
+        return Headline.UNCONFIRMED_DRIFT
+    has_ndcg = any(label.ndcg is not None for label in ranking.drifts)
+    if not has_ndcg and not (result and result.level in alerts):
         return Headline.NO_VERDICT
     return HEADLINES[result.level] if result else Headline.NO_DRIFT
 
 
 def sentence(
-    ranking: RankingResult, result: DriftResult | None, reference: GlobalAttributions, live: GlobalAttributions
+    ranking: RankingResult,
+    result: DriftResult | None,
+    reference: GlobalAttributions,
+    live: GlobalAttributions,
+    parity: Parity | None = None,
 ) -> str:
     """Return the sentences below the headline, for the label with the worst result.
 
-    They say which input changed and how, then how much it matters, then the figures of the nDCG rule.
+    They say whether the model is the right one, which input changed and how, how much it matters, and the figures of
+    the nDCG rule.
     """
+    model = [*_model(parity, result.canary if result else None)]
     has_ndcg = any(label.ndcg is not None for label in ranking.drifts)
     if result is None or not result.labels or not has_ndcg:
-        return _join([summarize_ranking(ranking, reference, live), *(result.notes if result else ())])
+        return _join([*model, summarize_ranking(ranking, reference, live), *(result.notes if result else ())])
     label = _worst(result.labels)
     of = f" of {label.label}" if len(result.labels) > 1 else ""
     return _join(
         [
+            *model,
             *_alert(ranking, result),
-            *_findings(ranking, result, label, of),
+            *_findings(result, label, of),
             _ndcg(ranking, label, of),
             *_additions(result),
         ]
@@ -61,8 +91,17 @@ def sentence(
 
 def _join(sentences: Sequence[str]) -> str:
     """Return sentences with full stops; all except the first start with a capital letter."""
-    first, *others = sentences
-    return " ".join([f"{first}.", *(f"{each[:1].upper()}{each[1:]}." for each in others)])
+    first, *others = [each if each.endswith("?") else f"{each}." for each in sentences]
+    return " ".join([first, *(f"{each[:1].upper()}{each[1:]}" for each in others)])
+
+
+def _model(parity: Parity | None, canary: Canary | None) -> Iterator[str]:
+    """Yield a sentence if another model than the serving one was explained, or if the model changed."""
+    if parity and not parity.same:
+        part = f"{parity.differing:,} of {plural(parity.records, 'record')}"
+        yield f"the explained model is not the serving one: its scores differ in {part}, by up to {parity.largest:.2g}"
+    if canary and canary.changed:
+        yield canary_summary(canary)
 
 
 def _alert(ranking: RankingResult, result: DriftResult) -> Iterator[str]:
@@ -74,18 +113,53 @@ def _alert(ranking: RankingResult, result: DriftResult) -> Iterator[str]:
         yield f"the alert of earlier windows continues, although this window alone has level {result.level_alone.words}"
 
 
-def _findings(ranking: RankingResult, result: DriftResult, label: LabelResult, of: str) -> Iterator[str]:
-    """Yield what changed in a label, and how large the effect is."""
-    if label.level is Level.NONE:
-        yield _shift(label, of)
+def _findings(result: DriftResult, label: LabelResult, of: str) -> Iterator[str]:
+    """Yield what changed, and how large the effect on the scores and on the attributions is."""
+    if result.smallest_p > result.significance and worst(result.segments) is Level.NONE:
+        yield "no input, score or attribution changed more than by chance"
         yield _detectable(result)
-    elif label.level is Level.INFO:
-        yield _change(label)
-        shift = _shift(label, of)
-        yield shift if ranking.violations or shift == NO_ATTRIBUTION else f"the effect is small: {shift}"
-    else:
-        yield _largest(label.top_changes[0])
-        yield _shift(label, of)
+        return
+    changed = result.changed_inputs
+    if changed:
+        yield f"{changed[0].name}: {changed[0].cause}" if changed[0].cause else f"{changed[0].name} changed"
+        if len(changed) > 1:
+            yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
+    elif result.joint_change:
+        yield from _joint(result)
+    elif label.p <= result.significance:
+        yield _largest(label.top_changes[0]) if label.level.order > Level.INFO.order else _change(label)
+    yield from _outputs(result)
+    if label.level.order > Level.INFO.order and changed and changed[0].name != label.top_changes[0].name:
+        yield _largest(label.top_changes[0], with_cause=False)
+    shift = _shift(label, of)
+    yield shift if label.level.order > Level.INFO.order or shift == NO_ATTRIBUTION else f"effect on the model: {shift}"
+
+
+def _outputs(result: DriftResult) -> Iterator[str]:
+    """Yield the change of the mean score that matters most."""
+    outputs = [each for each in result.outputs if each.level is not Level.NONE]
+    if not outputs:
+        return
+    most = max(outputs, key=lambda each: (each.level.order, abs(each.relative_change)))
+    of = f" of {most.label}" if len(result.outputs) > 1 else ""
+    if most.level is Level.INFO:
+        means = f"mean {most.mean_before:.3g} in the reference, {most.mean_now:.3g} now"
+        yield f"the distribution of the scores{of} changed ({means})"
+        return
+    verb = "rose" if most.mean_now > most.mean_before else "fell"
+    interval = f"95 % interval of the change {most.change_low:+.2g} to {most.change_high:+.2g}"
+    yield f"the mean score{of} {verb} from {most.mean_before:.3g} to {most.mean_now:.3g} ({interval})"
+
+
+def _joint(result: DriftResult) -> Iterator[str]:
+    """Yield a clause on joint changes of features."""
+    association, joint = result.association, result.separability
+    if association and association.p <= result.significance:
+        names = f"{association.first} and {association.second}"
+        figures = f"correlation {association.before:.2f} in the reference, {association.now:.2f} now"
+        yield f"{names} are not related as in the reference ({figures}): columns swapped, or values of other records?"
+    elif joint and joint.p is not None and joint.p <= result.significance:
+        yield f"the inputs changed jointly: a classifier separates live from reference records (AUC {joint.value:.2f})"
 
 
 def _worst(labels: Sequence[LabelResult]) -> LabelResult:
@@ -102,11 +176,7 @@ def _additions(result: DriftResult) -> Iterator[str]:
         if segment.level is Level.INFO:
             figures = _change(label)
         yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {figures}"
-    joint = result.separability
-    if whole is Level.INSUFFICIENT_DATA and joint and joint.p is not None and joint.p <= result.significance:
-        auc = f"AUC {joint.value:.2f}"
-        yield f"the attributions changed jointly: a classifier separates live from reference records ({auc})"
-    if result.canary and result.level_alone is not Level.NONE:
+    if result.canary and not result.canary.changed and result.level_alone is not Level.NONE:
         yield canary_summary(result.canary)
 
 
@@ -149,14 +219,14 @@ def _change(label: LabelResult) -> str:
     return f"{figures}: {changed.cause}" if changed.cause else figures
 
 
-def _largest(feature: FeatureDrift) -> str:
+def _largest(feature: FeatureDrift, with_cause: bool = True) -> str:
     ranks = f"rank {feature.rank_before} to {feature.rank_now}"
     if feature.rank_before == feature.rank_now:
         ranks = f"rank {feature.rank_now} as before"
     verb = "rose" if feature.share_now > feature.share_before else "fell"
     share = f"its share of attribution {verb} from {feature.share_before:.1%} to {feature.share_now:.1%} ({ranks})"
-    if feature.cause is None:
-        return f"largest change in {feature.name}: {share}"
+    if feature.cause is None or not with_cause:
+        return f"largest change of attribution in {feature.name}: {share}"
     return f"largest change in {feature.name}: {feature.cause}. {share[:1].upper()}{share[1:]}"
 
 

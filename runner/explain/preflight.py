@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain.drift import Parity
 from runner.domain.numbers import plural
 from runner.errors import BackgroundError, EndpointError, ModelAnswerError, ModelInputError, listed
 from runner.explain import background as backgrounds
@@ -21,7 +22,12 @@ REJECTED = {400, 406, 409, 415, 422, 424, 500}
 """HTTP statuses of an endpoint that rejects the rows; other statuses have other causes."""
 
 PARITY_TOLERANCE = 1e-6
-"""Largest difference between a captured score and a recomputed one that is a rounding error."""
+"""Largest difference between a captured score and a recomputed one that is a rounding error in single precision,
+relative to the largest score or to 1 if that is larger."""
+MIN_WRITTEN = 10
+"""Minimum number of different scores from which the number of written decimals is inferred."""
+MOST_DECIMALS = 9
+"""Largest number of decimals that is inferred; scores with more of them count as not rounded."""
 MIN_PERMUTED = 10
 """Minimum number of different scores in another order that cannot be equal by chance."""
 ROUNDING = 1e-6
@@ -44,19 +50,6 @@ class Preflight:
     lowest: float
     highest: float
     parity: float | None
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Comparison of captured scores with recomputed ones.
-
-    Attributes:
-        largest: largest difference.
-        records: number of records compared.
-    """
-
-    largest: float
-    records: int
 
 
 def preflight(
@@ -144,8 +137,15 @@ def _check_labels(model: Model, outputs: int) -> None:
         )
 
 
-def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64]) -> Parity | None:
+def parity(
+    captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float64], tolerance: float | None = None
+) -> Parity | None:
     """Compare captured scores with the model's own; return None if no record has captured scores.
+
+    Args:
+        captured_NL: captured scores, NaN if unknown.
+        scores_NL: scores of the explained model.
+        tolerance: largest difference that rounding explains; None to infer it from the captured scores.
 
     Raises:
         ModelAnswerError: if the model returns the captured scores in another order.
@@ -159,7 +159,24 @@ def parity(captured_NL: NDArray[np.float64] | None, scores_NL: NDArray[np.float6
     if moved := _permuted(captured_NL, scores_NL):
         problem = f"the model returns the captured scores of {moved:,} records in another order"
         raise ModelAnswerError(f"{problem}; expected the scores of each request in the order of its records")
-    return Parity(float(abs(captured_NL - scores_NL).max()), len(captured_NL))
+    allowed = written_tolerance(captured_NL) if tolerance is None else tolerance
+    gap_N = abs(captured_NL - scores_NL).max(axis=1)
+    return Parity(float(gap_N.max()), len(captured_NL), allowed, int((gap_N > allowed).sum()))
+
+
+def written_tolerance(captured_NL: NDArray[np.float64]) -> float:
+    """Return the largest difference that the precision of written scores explains: half of the last decimal.
+
+    >>> written_tolerance(np.arange(20)[:, None] / 100)
+    0.005001
+    """
+    single = PARITY_TOLERANCE * max(1.0, float(abs(captured_NL).max()))
+    values = np.unique(captured_NL)
+    if len(values) < MIN_WRITTEN:
+        return single
+    written = (digits for digits in range(1, MOST_DECIMALS) if (values.round(digits) == values).all())
+    decimals = next(written, None)
+    return single if decimals is None else round(0.5 * 10.0**-decimals + single, 12)
 
 
 def _permuted(captured_NL: NDArray[np.float64], scores_NL: NDArray[np.float64]) -> int:

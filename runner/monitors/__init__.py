@@ -18,6 +18,7 @@ from runner.domain.executions import Execution, Publication, Status, Window
 from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
 from runner.errors import NO_DATA, ClaimLost, NoData, OccupiedTarget, ShapwatchError, error_message
+from runner.report.context import capitalize
 from runner.report.render import Report
 from runner.results import directory, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, REJECTED, REPORT
@@ -281,7 +282,7 @@ class Monitor:
             files: Files = {**findings.documents, **_rejected(findings.captured), **local}
             notes = self._write(slot, manifest, files, stopwatch, findings)
         lines = [
-            f"{findings.status}, {slot.window}. {findings.headline}: {findings.sentence}",
+            f"{findings.status}, {slot.window}: {findings.headline}. {capitalize(findings.sentence)}",
             *(f"note: {note}" for note in notes),
             str(slot.target / REPORT),
         ]

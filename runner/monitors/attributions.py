@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
-from runner.domain.drift import Canary, DriftResult, RankingResult
+from runner.domain.drift import Canary, DriftResult, Level, Parity, RankingResult
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
@@ -83,6 +83,7 @@ class SampleResult:
     live: GlobalAttributions
     ranking: RankingResult
     drift: DriftResult | None
+    parity: Parity | None
 
 
 @dataclass(frozen=True)
@@ -158,25 +159,26 @@ class AttributionAnalysis:
     def _findings(
         self, context: Context, result: SampleResult, notes: list[str], explanation: Explanation, analysis: bytes
     ) -> Findings:
-        estimator, reference = self.model_explainer.estimator, context.reference
+        reference = context.reference
         captured = context.captured_records(len(result.attributions.phi_NDL))
         drift, ranking = result.drift, result.ranking
         document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past))
-        violations = {VIOLATIONS: documents.dump_violations(ranking)} if ranking.violations else {}
+        verdict = sentence(ranking, drift, reference.attributions, result.live, result.parity)
+        violations = self._violations(ranking, drift, verdict)
         comparison = Comparison(
             level=drift.level if drift else None,
             level_alone=drift.level_alone if drift else None,
             effects=Effects.of(drift),
             verdict=ranking,
-            material=self.policy.material,
-            serving_parity=parity(captured.scores(), estimator.model_scores(result.attributions)),
+            material=self.policy.limits.attribution_shift.warning,
+            serving_parity=result.parity,
             quality=self.merged.quality(context.window, result.attributions.labels),
             model_changed=reference.model_changed(self.model_explainer.model.identity),
         )
         return Findings(
-            status=Status.COMPLETED_WITH_VIOLATIONS if ranking.violations else Status.COMPLETED,
-            headline=headline(ranking, drift),
-            sentence=sentence(ranking, drift, reference.attributions, result.live),
+            status=Status.COMPLETED_WITH_VIOLATIONS if violations else Status.COMPLETED,
+            headline=headline(ranking, drift, result.parity),
+            sentence=verdict,
             notes=notes,
             captured=captured,
             explanation=explanation,
@@ -192,6 +194,14 @@ class AttributionAnalysis:
             ),
         )
 
+    def _violations(self, ranking: RankingResult, drift: DriftResult | None, verdict: str) -> dict[str, bytes]:
+        """Return the constraint_violations.json by its name if `drift.violations` selects a violated rule."""
+        rankings = () if self.policy.violations == "calibrated" else ranking.violations
+        severe = self.policy.violations != "ranking" and drift is not None and drift.level is Level.VIOLATION
+        if not rankings and not severe:
+            return {}
+        return {VIOLATIONS: documents.dump_violations(rankings, ranking.threshold, verdict if severe else "")}
+
     def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
         """Return the result for the first `rows` records; explain only records that the previous result lacks."""
         done = len(previous.attributions.phi_NDL) if previous else 0
@@ -202,9 +212,11 @@ class AttributionAnalysis:
             live = estimator.aggregate(attributions)
         with stopwatch.step("detect"):
             explained = Explained(context.records(slice(rows)), attributions)
-            drift = self._detect(context, explained, context.captured_records(rows))
+            captured = context.captured_records(rows)
+            compared = parity(captured.scores(), estimator.model_scores(attributions), self.policy.parity_tolerance)
+            drift = self._detect(context, explained, captured, compared)
         ranking = rank_labels(context.reference.attributions, live, self.policy.threshold)
-        return SampleResult(attributions, live, ranking, drift)
+        return SampleResult(attributions, live, ranking, drift, compared)
 
     def _error_probability(self, context: Context, result: SampleResult) -> float:
         """Return an upper bound of the probability that all records would give another verdict."""
@@ -234,7 +246,9 @@ class AttributionAnalysis:
         features = self.canary_features(reference)
         return None if features is None else self.model_explainer.explain(features, background)
 
-    def _detect(self, context: Context, live: Explained, captured: Captured) -> DriftResult | None:
+    def _detect(
+        self, context: Context, live: Explained, captured: Captured, compared: Parity | None
+    ) -> DriftResult | None:
         """Return the drift of local attributions, or None if the reference has no stored records."""
         reference, estimator = context.reference, self.model_explainer.estimator
         if reference.sample is None:
@@ -249,6 +263,7 @@ class AttributionAnalysis:
             str(estimator.agg_method),
             context.window.end - context.window.start,
             self._canary(context, reference.sample),
+            compared,
             comparable,
             estimator.groups,
         )

@@ -24,13 +24,16 @@ STATES = {
     Headline.NO_DATA: State.GOOD,
     Headline.TOO_FEW_RECORDS: State.WARNING,
     Headline.NO_MATERIAL_DRIFT: State.GOOD,
+    Headline.UNCONFIRMED_DRIFT: State.WARNING,
+    Headline.MODEL_CHANGED: State.BAD,
+    Headline.MODEL_MISMATCH: State.BAD,
     Headline.DRIFT: State.BAD,
     Headline.SEVERE_DRIFT: State.BAD,
     Headline.NO_VERDICT: State.WARNING,
     Headline.FAILED: State.BAD,
     Headline.REFERENCE: State.GOOD,
 }
-DRIFTED = {Headline.DRIFT, Headline.SEVERE_DRIFT}
+DRIFTED = {Headline.DRIFT, Headline.SEVERE_DRIFT, Headline.MODEL_CHANGED}
 ADVICE = {
     Headline.FAILED: (
         "There is no verdict for this window. The reference and the earlier results are unchanged.",
@@ -43,6 +46,12 @@ ADVICE = {
     Headline.TOO_FEW_RECORDS: (
         "Use longer windows, or lower drift.min_rows. With fewer records, only larger changes can be detected.",
         "If you expected more traffic, check the captured and the rejected records under Health.",
+    ),
+    Headline.UNCONFIRMED_DRIFT: (
+        "Wait for the next windows: an alert needs several windows at this level (drift.datapoints_to_alert).",
+    ),
+    Headline.MODEL_MISMATCH: (
+        "Set model to the model that serves, or find out why it answered otherwise, then run this window again.",
     ),
     Headline.NO_VERDICT: (
         "Make a new reference with stage=baseline. It needs the labels of the model and nonzero attributions.",
@@ -61,10 +70,14 @@ FORMULAS = (
     ("Attribution share", "Global attribution of a feature, divided by the sum over all features."),
     ("Attribution shift", "½ Σ |q − p| over the attribution shares p in the reference and q live."),
     ("Total attribution", "Sum of the global attributions; its change is log2 of live divided by reference."),
-    ("KS distance", "Largest difference between the distribution functions of local attributions φ of a feature."),
+    (
+        "KS distance",
+        "Largest difference between the distribution functions of the values, the scores or the local attributions φ; "
+        "for categories, half the sum of the differences of their shares.",
+    ),
     (
         "p (Holm)",
-        "Probability of a KS distance at least as large by chance; corrected for the number of tests.",
+        "Probability of a change at least as large by chance; corrected for all tests of the window.",
     ),
     (
         "Expected by chance",
@@ -107,6 +120,7 @@ class Page:
         doubt: sentence on the failed health checks; empty if none failed, or without a comparison.
         advice: recommended actions.
         facts: names and values of facts, such as window and status.
+        inputs, outputs: changes of the inputs and of the scores; None without tests.
         top_changes: features with the largest changes; None without a comparison.
         heading: heading of the sections.
         labels: sections by label, the most urgent first.
@@ -126,6 +140,8 @@ class Page:
     facts: tuple[tuple[str, str], ...]
     health: tuple[Check, ...]
     notes: tuple[str, ...]
+    inputs: ReportTable | None
+    outputs: ReportTable | None
     top_changes: TopChanges | None
     figures: tuple[Figure, ...]
     heading: str
@@ -179,6 +195,8 @@ def page(
         facts=tuple(_facts(manifest, result)),
         health=checks,
         notes=manifest.notes,
+        inputs=sections.inputs_table(result),
+        outputs=sections.outputs_table(result),
         top_changes=_top_changes(labels, agg_method),
         figures=tuple(_figures(manifest, labels, drift, most_bars)),
         heading="All labels" if len(labels) > 1 else "All features",
@@ -213,7 +231,9 @@ def _advice(headline: str, doubtful: bool, labels: Sequence[Label], result: Drif
     if doubtful:
         yield RESOLVE_CHECKS
     if headline in DRIFTED:
-        if labels:
+        if result and result.changed_inputs:
+            yield f"Start with the input {result.changed_inputs[0].name}: check its likely cause at the source."
+        elif labels:
             yield f"Start with {labels[0].top_changes[0].name}, the largest change: check its likely cause below."
         if result and result.canary and result.canary.changed:
             yield CHECK_MODEL

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.domain.attributions import Calls
-from runner.domain.drift import Canary, DriftResult
+from runner.domain.drift import Canary, DriftResult, Parity
 from runner.domain.numbers import plural
 from runner.drift.performance import Quality
 from runner.explain.background import BaselineScore, most_unusual
-from runner.explain.preflight import PARITY_TOLERANCE, Parity
 from runner.results.manifest import CaptureCounts, DatasetCounts, Explanation, Manifest, compared
 
 SHORT_HASH = 12
@@ -107,7 +106,7 @@ def _rejected(counts: CaptureCounts) -> Check:
 def _parity(parity: Parity | None) -> Check:
     if parity is None:
         return Check("Serving parity", "unknown", WARNING, "no captured scores to compare with the model's")
-    same = parity.largest <= PARITY_TOLERANCE
+    same = parity.same
     records = plural(parity.records, "record")
     note = f"captured and recomputed scores of {records} differ by up to {parity.largest:.2g}"
     return Check("Serving parity", "same scores" if same else "scores differ", GOOD if same else BAD, note)

@@ -55,6 +55,8 @@ def script_context(agg_method: str) -> dict[str, Any]:
         "windows": tables.WINDOWS,
         "medians": tables.MEDIANS,
         "effects": tables.EFFECTS,
+        "inputs": tables.INPUTS,
+        "outputs": tables.OUTPUTS,
         "compared": tables.compared_columns(agg_method),
         "live": tables.live_columns(agg_method),
         "segments": tables.SEGMENTS,
@@ -106,6 +108,8 @@ def notebook_outputs(page: Page, drawings: Sequence[Drawing]) -> dict[str, list[
 def _printed(page: Page, drawings: Sequence[Drawing]) -> Iterator[tuple[str, str]]:
     """Yield the names of cells that print, with their text."""
     yield "verdict", _verdict(page)
+    if page.inputs or page.outputs:
+        yield "inputs", "".join(_table(table) for table in (page.inputs, page.outputs) if table)
     if page.top_changes:
         yield "top-changes", _table(page.top_changes)
     for drawing in drawings:
@@ -392,7 +396,14 @@ class Report:
     def _notebook(self, page: Page, drawings: list[Drawing]) -> bytes:
         constants = script_context(page.agg_method) if page.labels else {}
         script = self._templates.render(
-            "report.ipynb.j2", {**vars(page), **constants, "figures": drawings, "most": self.max_bars}
+            "report.ipynb.j2",
+            {
+                **vars(page),
+                **constants,
+                "figures": drawings,
+                "most": self.max_bars,
+                "most_tests": sections.MOST_TOP_CHANGES,
+            },
         )
         return make_notebook(script, notebook_outputs(page, drawings))
 

@@ -330,6 +330,24 @@ def _bar(length: float) -> Bar:
     return Bar(start=round(50 + 50 * min(0.0, length), 2), length=round(50 * abs(length), 2), gain=length > 0)
 
 
+def inputs_table(result: DriftResult | None) -> ReportTable | None:
+    """Return the table of the inputs, the highest level first; None without tests."""
+    if result is None or not result.inputs:
+        return None
+    ordered = sorted(result.inputs, key=lambda each: (-each.level.order, each.p, -each.distance))
+    caption = "Values of the inputs, compared with the reference; significant changes first."
+    return make_table(caption, tables.INPUTS, ordered).limit(MOST_TOP_CHANGES)
+
+
+def outputs_table(result: DriftResult | None) -> ReportTable | None:
+    """Return the table of the scores, the highest level first; None without tests."""
+    if result is None or not result.outputs:
+        return None
+    ordered = sorted(result.outputs, key=lambda each: (-each.level.order, each.p, -each.distance))
+    caption = "Scores of the model, compared with the reference; the change of the mean has a 95% interval."
+    return make_table(caption, tables.OUTPUTS, ordered).limit(MOST_TOP_CHANGES)
+
+
 def segments_table(result: DriftResult | None) -> ReportTable | None:
     """Return the table of the segments, the most urgent first; None without segments."""
     if result is None or not result.segments:

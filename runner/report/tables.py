@@ -100,6 +100,26 @@ EFFECTS = (
     Column("Expected by chance", "noise", LEVEL),
     Column("p", "p", "{:.3g}"),
 )
+INPUTS = (
+    Column("Input", "name", TEXT),
+    Column("Level", "level", LEVEL),
+    Column("KS distance", "distance", "{:.2f}"),
+    Column("Missing reference", "missing_before", "{:.1%}"),
+    Column("Missing live", "missing_now", "{:.1%}"),
+    Column("Unseen values", "unseen", "{:.1%}"),
+    Column("p (Holm)", "p", "{:.2g}"),
+    Column("Likely cause", "cause", TEXT),
+)
+OUTPUTS = (
+    Column("Score", "label", TEXT),
+    Column("Level", "level", LEVEL),
+    Column("Mean reference", "mean_before", "{:.4g}"),
+    Column("Mean live", "mean_now", "{:.4g}"),
+    Column("Change, lowest", "change_low", "{:+.2g}"),
+    Column("Change, highest", "change_high", "{:+.2g}"),
+    Column("KS distance", "distance", "{:.2f}"),
+    Column("p (Holm)", "p", "{:.2g}"),
+)
 SEGMENTS = (
     Column("Segment", "name", TEXT),
     Column("Level", "level", LEVEL),

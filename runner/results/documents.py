@@ -14,7 +14,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -26,13 +26,13 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from runner.domain.attributions import Attributions, GlobalAttributions
-from runner.domain.drift import DriftResult, RankingResult
+from runner.domain.drift import DriftResult, LabelRanking, RankingResult
 from runner.domain.executions import HistoryPoint
 from runner.domain.records import Captured
 from runner.errors import UnusableReference
 from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS
 
-DRIFT_VERSION = 2
+DRIFT_VERSION = 3
 FORMER_KEYS = {
     "alone": "level_alone",
     "smallest": "minimum_detectable_change",
@@ -95,22 +95,28 @@ def _attributions(explanations: Any) -> GlobalAttributions:
     return GlobalAttributions(names, labels, np.array(columns).T, np.array(expected))
 
 
-def dump_violations(verdict: RankingResult) -> bytes:
+def dump_violations(rankings: Sequence[LabelRanking], threshold: float, calibrated: str = "") -> bytes:
     """Return the constraint_violations.json of a verdict, with the wording of SageMaker.
 
-    Notes on special cases of the ranking rule follow the description.
+    Args:
+        rankings: labels that violate the ranking rule; notes on special cases follow the description.
+        threshold: threshold of the ranking rule.
+        calibrated: verdict of the calibrated tests if it is a violation, otherwise empty; it has an entry of its own.
     """
-    violations = [
+    violations: list[dict[str, str]] = [
         {
             "label": drift.label,
             "metric_name": "shap",
             "constraint_check_type": "feature_attribution_drift_check",
             "description": "; ".join(
-                [f"Feature attribution drift {drift.ndcg} exceeds threshold {verdict.threshold}", *drift.notes]
+                [f"Feature attribution drift {drift.ndcg} exceeds threshold {threshold}", *drift.notes]
             ),
         }
-        for drift in verdict.violations
+        for drift in rankings
     ]
+    if calibrated:
+        kind = {"metric_name": "drift", "constraint_check_type": "calibrated_drift_check"}
+        violations.append({**kind, "description": calibrated})
     return dump_json({"version": "1.0", "violations": violations})
 
 

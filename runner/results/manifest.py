@@ -11,7 +11,7 @@ from typing import Literal
 import polars as pl
 
 from runner.domain.attributions import Attributions, Calls
-from runner.domain.drift import DriftResult, Effect, Level, RankingResult
+from runner.domain.drift import DriftResult, Effect, Level, Parity, RankingResult
 from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
@@ -19,7 +19,7 @@ from runner.drift.performance import Quality
 from runner.explain import background as backgrounds
 from runner.explain.background import BaselineScore, most_unusual
 from runner.explain.estimator import Estimator
-from runner.explain.preflight import Parity, Preflight
+from runner.explain.preflight import Preflight
 from runner.results.directory import ANALYSIS
 from runner.results.documents import dump_json, sha256
 

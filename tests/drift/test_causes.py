@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,29 +10,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.domain.attributions import Attributions, Explained
-from runner.domain.drift import Histogram
-from runner.drift.causes import (
-    MOST_BINS,
-    MOST_CAUSES,
-    MOST_HISTOGRAMS,
-    MOST_NAMES,
-    OTHERS,
-    SAME,
-    likely_cause,
-    numbers_histogram,
-    values_histogram,
-    with_causes,
-    with_histograms,
-)
-from runner.drift.detect import Detector
-from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions
+from runner.domain.attributions import Attributions
+from runner.drift.causes import MOST_CAUSES, SAME, likely_cause, with_causes
+from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions
 from tests.golden import Golden
 
 RNG = np.random.default_rng(8)
 HOURS = RNG.integers(1, 80, 1000).astype(float)
 SEX = (RNG.random(1000) < 0.7).astype(float)
 BALANCE = RNG.normal(3, 4, 1000)
+INCOME = np.exp(RNG.normal(10.3, 0.6, 1000)).round()
+AGE = RNG.normal(41, 12, 1000).clip(18, 90).round()
+CHANNEL = RNG.choice(["branch", "broker", "web", "phone"], 3000, p=[0.4, 0.15, 0.35, 0.1])
 
 
 @pytest.mark.parametrize(
@@ -50,6 +40,22 @@ BALANCE = RNG.normal(3, 4, 1000)
         (np.floor(HOURS / 30), lambda v: np.where(v == 0, 2, v)),
         (np.floor(HOURS / 30), lambda v: np.where(v == 0, 7, v)),
         (HOURS, lambda v: v),
+        (INCOME, lambda v: v * 100),
+        (INCOME, lambda v: v * 1.65),
+        (INCOME, lambda v: v * 30.4375),
+        (INCOME, np.log),
+        (INCOME, lambda v: (v - v.mean()) / v.std()),
+        (INCOME, lambda v: np.minimum(v, 50_000)),
+        (INCOME, lambda v: np.maximum(v, 20_000)),
+        (INCOME, lambda v: np.where(np.arange(len(v)) % 3 == 0, 0, v)),
+        (INCOME, lambda v: np.where(np.arange(len(v)) % 3 == 0, np.median(v), v)),
+        (INCOME, lambda v: np.where(np.arange(len(v)) % 2 == 0, v * 100, v)),
+        (INCOME, lambda v: np.where(np.arange(len(v)) % 2 == 0, -v, v)),
+        (INCOME, lambda v: (v / 1000).round() * 1000),
+        (AGE, lambda v: 2026 - v),
+        (AGE, lambda v: (v / 10).round() * 10),
+        (AGE, lambda v: np.where(np.arange(len(v)) % 10 == 0, -1, v)),
+        (BALANCE, lambda v: v + np.random.default_rng(1).normal(0, 8, len(v))),
     ],
 )
 def test_cause_of_changed_numbers(
@@ -77,6 +83,43 @@ def test_cause_of_other_changed_values(before: list[Any], now: list[Any], golden
     golden(likely_cause(pl.Series(before), pl.Series(now)) or SAME)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: np.where(np.arange(len(v)) % 3 == 0, np.char.add(" ", v), v),
+        lambda v: np.where(v == "web", "WEB", v),
+        lambda v: np.where(v == "broker", "branch", v),
+        lambda v: np.where(v == "broker", "partner", v),
+        lambda v: np.where(v == "broker", np.where(np.arange(len(v)) % 2 == 0, "partner", "web"), v),
+        lambda v: v[v != "broker"],
+        lambda v: np.where(np.arange(len(v)) % 6 == 0, "kiosk", v),
+        lambda v: np.where(v == "phone", "branch", np.where(v == "branch", "phone", v)),
+        lambda v: v,
+    ],
+    ids=["blank", "case", "merged", "renamed", "renamed in part", "vanished", "new", "swapped", "unchanged"],
+)
+def test_cause_of_changed_categories(change: Callable[[np.ndarray], np.ndarray], golden: Golden) -> None:
+    """New, vanished, merged and renamed categories, and other spellings, are recognized."""
+    golden(likely_cause(pl.Series(CHANNEL[:1000]), pl.Series(change(CHANNEL[1000:]))) or SAME)
+
+
+FACTORS = [2, 1.65, 1 / 12, 12, 30.4375, 0.3048, 1.609344, 2.54, 2.204623, 100, 1000, 24, 60, 7]
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_interval_of_a_factor_contains_it(factor: float) -> None:
+    """A unit is named only if it is the true one; the interval is that of the sentence."""
+    cause = likely_cause(pl.Series(INCOME[:600]), pl.Series(INCOME[600:] * factor))
+    assert cause is not None
+    bounds = re.search(r"\((?:1/)?([\d.,]+)(?:–| to )(?:1/)?([\d.,]+)\)", cause)
+    assert bounds is not None, cause
+    low, high = sorted(float(bound.replace(",", "")) for bound in bounds.groups())
+    true = factor if factor >= 1 else 1 / factor
+    assert low <= true <= high
+    named = re.search(r"a factor of ([\d.]+)", cause)
+    assert named is None or float(named[1]) == pytest.approx(true, rel=1e-4)
+
+
 def inputs_like(attributions: Attributions) -> pl.DataFrame:
     """Return feature values equal to the attributions of the first label."""
     return pl.DataFrame(attributions.phi_NDL[:, :, 0], schema=list(attributions.names))
@@ -86,11 +129,11 @@ def test_only_significant_changes_have_a_cause() -> None:
     """The number of features with a cause is limited."""
     scales = np.ones(10)
     reference, live = local_attributions(600, 0, scales), local_attributions(300, 1, scales * 9)
-    found = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
+    found = compared(POLICY, reference, live, "mean_abs", HOUR)
     inputs = inputs_like(reference), inputs_like(live)
     causes = [feature.cause for feature in with_causes(found, *inputs).labels[0].features]
     assert sum(cause is not None for cause in causes) == min(MOST_CAUSES, 10)
-    unchanged = Detector(POLICY).find(reference, local_attributions(300, 1, scales), "mean_abs", HOUR)
+    unchanged = compared(POLICY, reference, local_attributions(300, 1, scales), "mean_abs", HOUR)
     assert with_causes(unchanged, *inputs) == unchanged
 
 
@@ -98,7 +141,7 @@ def test_feature_has_the_same_cause_for_all_labels() -> None:
     """The cause depends only on the values."""
     reference, live = local_attributions(600, 0, labels=("y", "z")), local_attributions(300, 1, SCALES * 3, ("y", "z"))
     inputs = inputs_like(reference), inputs_like(live)
-    first, second = with_causes(Detector(POLICY).find(reference, live, "mean_abs", HOUR), *inputs).labels
+    first, second = with_causes(compared(POLICY, reference, live, "mean_abs", HOUR), *inputs).labels
     assert [feature.cause for feature in first.features] == [feature.cause for feature in second.features]
 
 
@@ -123,72 +166,8 @@ def test_cause_of_a_group_is_that_of_its_most_changed_feature(now: dict[str, Any
         .with_columns(pl.Series("years", HOURS[:600]), pl.Series("city", ["a"] * 450 + ["b"] * 150))
     )
     after = inputs_like(live).drop(name).with_columns(pl.Series(key, value, strict=False) for key, value in now.items())
-    found = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
+    found = compared(POLICY, reference, live, "mean_abs", HOUR)
     (label,) = with_causes(found, before, after, groups={name: ["years", "city"]}).labels
     (cause,) = [feature.cause for feature in label.features if feature.name == name]
     assert cause is not None
     golden(cause)
-
-
-HISTOGRAM_RNG = np.random.default_rng(4)
-
-
-def check(histogram: Histogram) -> None:
-    """Check that shares sum to 1, with one share per bin or category."""
-    assert sum(histogram.reference) == pytest.approx(1)
-    assert sum(histogram.live) == pytest.approx(1)
-    assert len(histogram.reference) == len(histogram.live) == (len(histogram.names) or len(histogram.edges) - 1)
-
-
-@pytest.mark.parametrize("now", [HISTOGRAM_RNG.normal(3, 1, 50), np.full(50, 1e9), np.zeros(50), RNG.normal(size=1)])
-def test_numbers_have_the_same_bins_on_both_sides(now: np.ndarray) -> None:
-    """Edges ascend, and their number is limited."""
-    histogram = numbers_histogram(HISTOGRAM_RNG.normal(size=500), now)
-    check(histogram)
-    assert list(histogram.edges) == sorted(set(histogram.edges))
-    assert len(histogram.edges) <= MOST_BINS + 1
-
-
-def test_bins_equal_numpy() -> None:
-    """Values beyond the edges count in the outermost bins."""
-    before_N, now_M = HISTOGRAM_RNG.normal(size=500), RNG.normal(1, 2, 300)
-    histogram = numbers_histogram(before_N, now_M)
-    inner, _ = np.histogram(now_M, histogram.edges)
-    assert histogram.live[1:-1] == pytest.approx((inner / 300)[1:-1])
-    assert histogram.live[0] == pytest.approx((now_M < histogram.edges[1]).mean())
-
-
-def test_constant_value_has_one_bin() -> None:
-    """The bin contains the value."""
-    assert numbers_histogram(np.full(9, 2.0), np.full(3, 2.0)) == Histogram((1.5, 2.5), (), (1.0,), (1.0,))
-
-
-def test_few_numbers_are_categories_in_numerical_order() -> None:
-    """A category may be missing on one side."""
-    histogram = values_histogram(pl.Series([1, 10, 2, 2]), pl.Series([2.0, 3.0]))
-    assert histogram == Histogram((), ("1", "2", "3", "10"), (0.25, 0.5, 0.0, 0.25), (0.0, 0.5, 0.5, 0.0))
-
-
-def test_rare_categories_are_combined() -> None:
-    """The most frequent categories of the reference are first."""
-    before, now = pl.Series([f"v{i}" for i in range(20) for _ in range(i + 1)]), pl.Series(["v19", None, "new"])
-    histogram = values_histogram(before, now)
-    assert histogram is not None
-    check(histogram)
-    assert histogram.names[0] == "v19"
-    assert histogram.names[-1] == OTHERS
-    assert len(histogram.names) == MOST_NAMES
-    assert values_histogram(before, pl.Series([None], dtype=pl.String)) is None
-
-
-def test_top_changes_have_histograms() -> None:
-    """Significant changes take precedence, and the number of histograms is limited."""
-    scales = np.ones(10)
-    sides = local_attributions(600, 0, scales), local_attributions(300, 1, scales * [1, 1, 1, 1, 1, 1, 1, 1, 1, 4])
-    before, now = (Explained(pl.DataFrame(side.phi_NDL[:, :, 0], schema=list(side.names)), side) for side in sides)
-    (label,) = with_histograms(Detector(POLICY).find(*sides, "mean_abs", HOUR), before, now).labels
-    shown = [feature for feature in label.features if feature.attributions]
-    assert len(shown) == MOST_HISTOGRAMS
-    assert shown[-1].name == "j"
-    assert shown[-1].attributions == numbers_histogram(sides[0].phi_NDL[:, 9, 0], sides[1].phi_NDL[:, 9, 0])
-    assert shown[-1].values == shown[-1].attributions

@@ -10,10 +10,9 @@ import pytest
 
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
-from runner.drift.detect import Detector
 from runner.drift.ranking import rank_labels
 from runner.drift.sequential import FIRST_SAMPLE, SequentialStopping
-from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions, mean_abs
+from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions, mean_abs
 
 REFERENCE = local_attributions(600, 0)
 CLOSE = local_attributions(600, 0, np.array([5.0, 4.9, 4.8, 1.0, 0.9]))
@@ -28,7 +27,7 @@ def head(attributions: Attributions, rows: int) -> Attributions:
 
 def verdict(stopping: SequentialStopping, reference: Attributions, live: Attributions) -> tuple[object, ...]:
     """Return the level, if it is at least a warning, and the number of nDCG violations."""
-    level = Detector(stopping.policy).find(reference, live, "mean_abs", HOUR).level
+    level = compared(stopping.policy, reference, live, "mean_abs", HOUR).level
     drifts = rank_labels(mean_abs(reference), mean_abs(live), stopping.policy.threshold).violations
     return level if level.order >= Level.WARNING.order else None, len(drifts)
 
@@ -38,7 +37,7 @@ def explained_rows(stopping: SequentialStopping, reference: Attributions, window
     sizes = list(stopping.sample_sizes(len(window.phi_NDL)))
     for number, rows in enumerate(sizes, 1):
         live = head(window, rows)
-        finding = Detector(stopping.policy).find(reference, live, "mean_abs", HOUR)
+        finding = compared(stopping.policy, reference, live, "mean_abs", HOUR)
         error = stopping.error_probability(
             mean_abs(reference), reference, live, finding, "mean_abs", len(window.phi_NDL)
         )
@@ -86,7 +85,7 @@ def test_error_probability_of_all_records_is_0() -> None:
     """There are no further records."""
     live = local_attributions(500, 3)
     stopping = SequentialStopping(0.99, POLICY)
-    finding = Detector(POLICY).find(REFERENCE, live, "mean_abs", HOUR)
+    finding = compared(POLICY, REFERENCE, live, "mean_abs", HOUR)
     assert stopping.error_probability(mean_abs(REFERENCE), REFERENCE, live, finding, "mean_abs", 500) == 0
 
 

@@ -9,10 +9,9 @@ import pytest
 
 from runner.domain.attributions import Attributions
 from runner.domain.drift import Level
-from runner.drift.detect import Detector
 from runner.drift.ranking import rank_labels
 from runner.drift.summary import headline, minimum_detectable, sentence
-from tests.drift.samples import HOUR, POLICY, SCALES, local_attributions, mean_abs
+from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions, mean_abs
 from tests.golden import Golden
 
 REFERENCE = local_attributions(600, 0)
@@ -21,7 +20,7 @@ REFERENCE = local_attributions(600, 0)
 def verdict(live: Attributions, reference: Attributions = REFERENCE) -> str:
     """Return headline and sentence of a window."""
     rule = rank_labels(mean_abs(reference), mean_abs(live), 0.9)
-    finding = Detector(POLICY).find(reference, live, "mean_abs", HOUR)
+    finding = compared(POLICY, reference, live, "mean_abs", HOUR)
     return f"{headline(rule, finding)}: {sentence(rule, finding, mean_abs(reference), mean_abs(live))}"
 
 
@@ -58,7 +57,7 @@ def test_few_records_state_that_no_change_is_detectable(golden: Golden) -> None:
     """The absence of a finding is no evidence of no drift."""
     few = replace(POLICY, min_rows=2)
     rule = rank_labels(mean_abs(REFERENCE), mean_abs(local_attributions(5, 1)), 0.9)
-    finding = Detector(few).find(REFERENCE, local_attributions(5, 1), "mean_abs", HOUR)
+    finding = compared(few, REFERENCE, local_attributions(5, 1), "mean_abs", HOUR)
     golden(sentence(rule, finding, mean_abs(REFERENCE), mean_abs(local_attributions(5, 1))))
 
 
@@ -78,5 +77,5 @@ def test_level_that_differs_from_the_headline_is_explained_first(level: Level, a
     """The headline states the alert level, which depends on earlier windows."""
     live = local_attributions(300, 1, SCALES * ([1, 1, 1, 8, 1] if alone is Level.VIOLATION else [1, 1, 1, 1, 1]))
     ranking = rank_labels(mean_abs(REFERENCE), mean_abs(live), 0.5)
-    result = replace(Detector(POLICY).find(REFERENCE, live, "mean_abs", HOUR), level=level, level_alone=alone)
+    result = replace(compared(POLICY, REFERENCE, live, "mean_abs", HOUR), level=level, level_alone=alone)
     golden(f"{headline(ranking, result)}: {sentence(ranking, result, mean_abs(REFERENCE), mean_abs(live))}")

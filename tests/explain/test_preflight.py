@@ -26,6 +26,19 @@ def test_three_records_and_the_background_are_sent() -> None:
     assert (found.rows, found.outputs, found.lowest, found.highest, found.parity) == (4, 1, 1.0, 9.0, 0.5)
 
 
+@pytest.mark.parametrize(("decimals", "tolerance"), [(2, 0.005), (4, 5e-5), (12, 0.0)])
+def test_scores_that_the_service_rounds_are_the_same(decimals: int, tolerance: float) -> None:
+    """The tolerance follows from the decimals of the captured scores; a setting replaces it."""
+    scores_NL = np.random.default_rng(0).random((200, 1))
+    found = parity(scores_NL.round(decimals), scores_NL)
+    assert found is not None
+    assert (found.same, found.differing) == (True, 0)
+    assert found.tolerance == pytest.approx(tolerance, abs=1.1e-6)
+    strict = parity(scores_NL.round(2), scores_NL, 1e-6)
+    assert strict is not None
+    assert (strict.same, strict.differing > 190) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("captured", "parity"),
     [(None, None), ([[np.nan]] * 5, None), ([[1.0, 2.0]] * 5, None), ([[1.0], [0.0], [np.nan], [0.0], [9.0]], 0.0)],

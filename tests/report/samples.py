@@ -12,20 +12,24 @@ import numpy as np
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import (
+    Association,
     Canary,
     DriftResult,
     Effect,
     FeatureDrift,
     Histogram,
+    InputResult,
     LabelRanking,
     LabelResult,
     Level,
+    OutputResult,
+    Parity,
     RankingResult,
     SegmentResult,
 )
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.drift.effects import rank, share
-from runner.explain.preflight import Parity, Preflight
+from runner.explain.preflight import Preflight
 from runner.report.render import Report
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST
 from runner.results.documents import DriftDocument, dump_analysis, dump_drift
@@ -173,6 +177,16 @@ def full_drift_result(live: GlobalAttributions, reference: GlobalAttributions) -
         labels=tuple(labels),
         segments=(few, segment),
         separability=Effect(0.875, 0.5625, 0.001),
+        association=Association("Age", "City", 0.75, -0.125, 1e-6),
+        inputs=(
+            InputResult("Age", Level.NONE, 1.0, 0.0625, 0.0, 0.0, 0.0, 0.0, constant=False),
+            InputResult(
+                "City <b>", Level.VIOLATION, 1e-12, 0.5, 0.25, 0.5, 0.125, 0.25, constant=False, cause="'<i>' is new"
+            ),
+        ),
+        outputs=tuple(
+            OutputResult(label.label, Level.WARNING, 1e-9, 0.375, 0.25, 0.5, 0.125, 0.375, 1.0) for label in labels
+        ),
         canary=Canary(50, False, 3e-16, 0.0),
     )
 

@@ -62,7 +62,7 @@ def test_cells_print_their_stored_outputs(tmp_path: Path, names: list[str]) -> N
     assert {number for number in numbers(page) if number not in text} == set()
     markdown = [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     charts = ["quadrant", "timeline", "slope", "histograms"]
-    about = [f"about-{name}" for name in ["top-changes", *charts, "labels", "segments"]]
+    about = [f"about-{name}" for name in ["inputs", "top-changes", *charts, "labels", "segments"]]
     assert markdown == ["verdict-in-words", "health", *about, "appendix"]
     assert [cell["id"] for cell in notebook["cells"] if cell["source"][-1].startswith("Chart(")] == charts
 

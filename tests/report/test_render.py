@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import Calls, GlobalAttributions
-from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level
+from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level, Parity
 from runner.domain.executions import Status, Window
 from runner.errors import NO_DATA
-from runner.explain.preflight import Parity
 from runner.report.render import MOST_EXECUTIONS, ExecutionRow, index_page
 from runner.results import directory
 from runner.results.documents import dump_drift, load_drift
@@ -67,10 +66,10 @@ def test_the_page_shows_the_manifest(golden: Golden) -> None:
 
 
 def test_the_page_starts_with_the_verdict_and_what_to_do(golden: Golden) -> None:
-    """Then health, top changes, charts, labels, segments and appendix."""
+    """Then health, inputs, top changes, charts, labels, segments and appendix."""
     page = full_report(["a", "b"], windows=4)["report.html"].decode()
     assert order(page)[:5] == ["verdict", "advice", "health", "bar", "figure"]
-    assert len(headings(page)) == 11
+    assert len(headings(page)) == 12
     assert len(re.findall(r"<details[^>]*>", page)) == 5
     (open_summary,) = re.findall(r"<details open>\s*<summary>(.*)</summary>", page)
     assert open_summary.split(", ")[:2] == ["yes", "warning"]

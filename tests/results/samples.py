@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from runner.domain.attributions import Calls
-from runner.domain.drift import Effect, LabelRanking, Level, RankingResult
+from runner.domain.drift import Effect, LabelRanking, Level, Parity, RankingResult
 from runner.domain.executions import Status, Window
 from runner.drift.performance import Quality
 from runner.explain.background import BaselineScore
-from runner.explain.preflight import Parity, Preflight
+from runner.explain.preflight import Preflight
 from runner.results.manifest import (
     BackgroundRows,
     CaptureCounts,

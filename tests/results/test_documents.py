@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from runner.domain.attributions import Attributions, GlobalAttributions
 from runner.domain.drift import Canary, LabelRanking, Level, RankingResult, SegmentResult
 from runner.domain.executions import HistoryPoint, Status
-from runner.drift.detect import Detector
 from runner.drift.ranking import ABSOLUTE
 from runner.errors import UnusableReference
 from runner.results import documents
@@ -35,7 +34,7 @@ from runner.results.documents import (
 )
 from runner.results.reference import from_parquet
 from tests.builders import WINDOW, baseline, changed, event, monitor, write
-from tests.drift.samples import HOUR, POLICY, local_attributions
+from tests.drift.samples import HOUR, POLICY, compared, local_attributions
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
 
@@ -70,7 +69,11 @@ def test_violations_match_the_expected_file() -> None:
         LabelRanking("label2", "label2", 0.5, 0.4, 0.6, (ABSOLUTE,)),
         LabelRanking("label3", "label3", None, None, None),
     )
-    assert dump_violations(RankingResult(0.9, drifts)) == (EXPECTED / "constraint_violations.json").read_bytes()
+    ranking, expected = RankingResult(0.9, drifts), (EXPECTED / "constraint_violations.json").read_bytes()
+    assert dump_violations(ranking.violations, 0.9) == expected
+    both = orjson.loads(dump_violations(ranking.violations, 0.9, "severe"))["violations"]
+    assert both[:-1] == orjson.loads(expected)["violations"]
+    assert (both[-1]["constraint_check_type"], both[-1]["description"]) == ("calibrated_drift_check", "severe")
 
 
 @pytest.mark.parametrize(
@@ -103,12 +106,16 @@ def test_undefined_figures_are_null_in_drift_json() -> None:
     verdict = RankingResult(0.9, (LabelRanking("y", "y", None, None, None, ("degenerate",)),))
     against = GlobalAttributions(("x",), ("y",), np.array([[0.5]]), np.array([0.25]))
     document = orjson.loads(
-        dump_drift(DriftDocument(verdict, Detector(POLICY).find(reference, zero, "mean_abs", HOUR), against))
+        dump_drift(DriftDocument(verdict, compared(POLICY, reference, zero, "mean_abs", HOUR), against))
     )
     assert document["reference"] == {"y": {"global_shap_values": {"x": 0.5}, "expected_value": 0.25}}
     (label,) = document["finding"]["labels"]
     assert label["attribution_shift"] == {"value": None, "noise": None, "p": None}
-    assert (document["finding"]["level"], label["level"], document["ndcg"][0]["ndcg"]) == ("info", "info", None)
+    assert (document["finding"]["level"], label["level"], document["ndcg"][0]["ndcg"]) == (
+        "violation",
+        "violation",
+        None,
+    )
     assert orjson.loads(dump_drift(DriftDocument(verdict, None, against)))["finding"] is None
 
 
@@ -117,7 +124,7 @@ def test_drift_round_trip() -> None:
     verdict = RankingResult(0.9, (LabelRanking("label0", "label0", 0.75, 0.4, 0.6, (ABSOLUTE,)),))
     point = HistoryPoint("a", "b", Status.FAILED, Level.NONE, Level.NONE, None, 0.9, 0.5, None, None, None, "ab")
     result = replace(
-        Detector(POLICY).find(local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR),
+        compared(POLICY, local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR),
         canary=Canary(9, changed=True, difference=0.5, attribution_shift=None),
     )
     data = dump_drift(DriftDocument(verdict, result, ATTRIBUTIONS, (point, point)))
@@ -147,12 +154,12 @@ def test_documents_are_strict_json(golden: Golden) -> None:
 
 def test_version_1_is_read_with_the_keys_of_this_version() -> None:
     """Labels, segments and history are renamed; a feature called mass keeps its name."""
-    result = Detector(POLICY).find(local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR)
+    result = compared(POLICY, local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR)
     result = replace(result, segments=(SegmentResult("a", Level.INFO, 6, 3, result.labels),))
     against = GlobalAttributions(("mass",), ("y",), np.array([[0.5]]), np.array([0.25]))
     point = HistoryPoint("a", "b", Status.COMPLETED, Level.NONE, Level.NONE, None, 0.9, 0.5, 0.1, 0.25, 0.125, None)
     document = DriftDocument(RankingResult(0.9, ()), result, against, (point,))
-    data = dump_drift(document).replace(b'"version": 2', b'"version": 1')
+    data = dump_drift(document).replace(b'"version": 3', b'"version": 1')
     for former, key in FORMER_KEYS.items():
         data = data.replace(f'"{key}"'.encode(), f'"{former}"'.encode())
     assert b"share_moved_noise" in data

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Calls
-from runner.domain.drift import Level
+from runner.domain.drift import Level, Parity
 from runner.domain.executions import AlertHistory, ExecutionState, Status
 from runner.drift.performance import Quality
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.kernel import Clarify
-from runner.explain.preflight import Parity, preflight
+from runner.explain.preflight import preflight
 from runner.explain.task import Aggregation
 from runner.results.directory import MANIFEST, commit, mark_unpublished, remove
 from runner.results.manifest import Explanation, Manifest, call_notes
@@ -160,7 +160,8 @@ def test_parity_is_stored_with_its_records() -> None:
     """The number of compared records is next to the largest difference."""
     assert COMPLETED.comparison
     assert COMPLETED.comparison.serving_parity == Parity(0.25, 10)
-    assert orjson.loads(dump_manifest(COMPLETED))["serving_parity"] == {"largest": 0.25, "records": 10}
+    stored = {"largest": 0.25, "records": 10, "tolerance": 1e-6, "differing": 0}
+    assert orjson.loads(dump_manifest(COMPLETED))["serving_parity"] == stored
 
 
 @pytest.mark.parametrize(

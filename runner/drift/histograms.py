@@ -1,0 +1,119 @@
+"""Histograms of the values and the attributions of a feature, in the reference and in the window.
+
+Array letters: N reference records, M live records, K pooled records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from runner.domain.attributions import Explained
+from runner.domain.drift import DriftResult, FeatureDrift, Histogram, LabelResult
+from runner.drift.inputs import are_numeric
+from runner.errors import snippet
+
+MOST_HISTOGRAMS = 5
+"""Maximum number of features of a label with histograms."""
+MOST_BINS = 24
+"""Maximum number of bins of a histogram of numbers."""
+MOST_NAMES = 12
+"""Maximum number of categories; with more distinct values, numbers are binned and rare categories are pooled."""
+OTHERS = "others"
+TAIL = 0.01
+"""Share of records at each end that the outermost bins absorb, so that outliers do not compress the histogram."""
+
+
+def value_counts(values: pl.Series) -> Counter[Any]:
+    """Return the number of occurrences of each value.
+
+    >>> value_counts(pl.Series(["a", "b", "a"])).most_common()
+    [('a', 2), ('b', 1)]
+    """
+    table = values.alias("value").value_counts(name="count")
+    return Counter(dict(table.iter_rows()))
+
+
+def format_value(value: object) -> str:
+    """Format a value for a message.
+
+    >>> format_value(5.0), format_value(0.25), format_value("US")
+    ('5', '0.25', "'US'")
+    """
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return repr(snippet(value)) if isinstance(value, str) else snippet(value)
+
+
+def with_histograms(result: DriftResult, before: Explained, now: Explained) -> DriftResult:
+    """Add histograms to the features with the largest changes, significant ones first.
+
+    Args:
+        result: result of the tests.
+        before: reference records.
+        now: live records.
+    """
+    labels = tuple(_with_histograms(label, result.significance, before, now) for label in result.labels)
+    return replace(result, labels=labels)
+
+
+def _with_histograms(label: LabelResult, significance: float, before: Explained, now: Explained) -> LabelResult:
+    first = sorted(label.top_changes, key=lambda feature: feature.p > significance)[:MOST_HISTOGRAMS]
+    wanted = {feature.name for feature in first}
+
+    def add(feature: FeatureDrift) -> FeatureDrift:
+        if feature.name not in wanted:
+            return feature
+        phi = [
+            side.phi_NDL[:, side.names.index(feature.name), side.labels.index(name)]
+            for side, name in ((before.attributions, label.reference_label), (now.attributions, label.label))
+        ]
+        is_group = feature.name not in now.features.columns
+        own = None if is_group else values_histogram(before.features[feature.name], now.features[feature.name])
+        return replace(feature, attributions=numbers_histogram(*phi), values=own)
+
+    return replace(label, features=tuple(map(add, label.features)))
+
+
+def values_histogram(before: pl.Series, now: pl.Series) -> Histogram | None:
+    """Return the histogram of a feature's values; None if one side has only missing values."""
+    before, now = before.drop_nulls(), now.drop_nulls()
+    if before.is_empty() or now.is_empty():
+        return None
+    numeric = are_numeric(before, now)
+    if numeric and len({*before.unique().to_list(), *now.unique().to_list()}) > MOST_NAMES:
+        return numbers_histogram(*(side.cast(pl.Float64).to_numpy() for side in (before, now)))
+    return _categories(before, now, numeric)
+
+
+def _categories(before: pl.Series, now: pl.Series, numeric: bool) -> Histogram:
+    """Return the share of each category; numbers in ascending order, others by frequency in the reference."""
+    counts = [value_counts(side) for side in (before, now)]
+    total = counts[0] + counts[1]
+    ranked = sorted(total, key=lambda value: (-counts[0][value], -counts[1][value], str(value)))
+    shown = ranked if len(ranked) <= MOST_NAMES else ranked[: MOST_NAMES - 1]
+    named = sorted(shown) if numeric else shown
+    shares = [[count[value] / count.total() for value in named] for count in counts]
+    names = [snippet(value) if isinstance(value, str) else format_value(value) for value in named]
+    if len(shown) < len(ranked):
+        names.append(OTHERS)
+        shares = [[*side, max(0.0, 1.0 - sum(side))] for side in shares]
+    return Histogram((), tuple(names), tuple(shares[0]), tuple(shares[1]))
+
+
+def numbers_histogram(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Histogram:
+    """Return the histogram of numbers over bins of equal width; the outermost bins include values beyond them."""
+    pooled_K = np.concatenate([before_N, now_M])
+    low, high = np.quantile(pooled_K, [TAIL, 1 - TAIL])
+    if low == high:
+        low, high = pooled_K.min(), pooled_K.max()
+    inside_K = pooled_K[(pooled_K >= low) & (pooled_K <= high)]
+    bins = min(MOST_BINS, len(np.histogram_bin_edges(inside_K, "sturges")) - 1)
+    edges = np.linspace(low, high, bins + 1) if low < high else np.array([low - 0.5, high + 0.5])
+    shares = [np.histogram(side.clip(edges[0], edges[-1]), edges)[0] / len(side) for side in (before_N, now_M)]
+    return Histogram(tuple(edges.tolist()), (), *(tuple(side.tolist()) for side in shares))

@@ -1,0 +1,84 @@
+"""Histograms of values and attributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from runner.domain.attributions import Explained
+from runner.domain.drift import Histogram
+from runner.drift.histograms import (
+    MOST_BINS,
+    MOST_HISTOGRAMS,
+    MOST_NAMES,
+    OTHERS,
+    numbers_histogram,
+    values_histogram,
+    with_histograms,
+)
+from tests.drift.samples import POLICY, compared, local_attributions
+
+RNG = np.random.default_rng(8)
+HISTOGRAM_RNG = np.random.default_rng(4)
+
+
+def check(histogram: Histogram) -> None:
+    """Check that shares sum to 1, with one share per bin or category."""
+    assert sum(histogram.reference) == pytest.approx(1)
+    assert sum(histogram.live) == pytest.approx(1)
+    assert len(histogram.reference) == len(histogram.live) == (len(histogram.names) or len(histogram.edges) - 1)
+
+
+@pytest.mark.parametrize("now", [HISTOGRAM_RNG.normal(3, 1, 50), np.full(50, 1e9), np.zeros(50), RNG.normal(size=1)])
+def test_numbers_have_the_same_bins_on_both_sides(now: np.ndarray) -> None:
+    """Edges ascend, and their number is limited."""
+    histogram = numbers_histogram(HISTOGRAM_RNG.normal(size=500), now)
+    check(histogram)
+    assert list(histogram.edges) == sorted(set(histogram.edges))
+    assert len(histogram.edges) <= MOST_BINS + 1
+
+
+def test_bins_equal_numpy() -> None:
+    """Values beyond the edges count in the outermost bins."""
+    before_N, now_M = HISTOGRAM_RNG.normal(size=500), RNG.normal(1, 2, 300)
+    histogram = numbers_histogram(before_N, now_M)
+    inner, _ = np.histogram(now_M, histogram.edges)
+    assert histogram.live[1:-1] == pytest.approx((inner / 300)[1:-1])
+    assert histogram.live[0] == pytest.approx((now_M < histogram.edges[1]).mean())
+
+
+def test_constant_value_has_one_bin() -> None:
+    """The bin contains the value."""
+    assert numbers_histogram(np.full(9, 2.0), np.full(3, 2.0)) == Histogram((1.5, 2.5), (), (1.0,), (1.0,))
+
+
+def test_few_numbers_are_categories_in_numerical_order() -> None:
+    """A category may be missing on one side."""
+    histogram = values_histogram(pl.Series([1, 10, 2, 2]), pl.Series([2.0, 3.0]))
+    assert histogram == Histogram((), ("1", "2", "3", "10"), (0.25, 0.5, 0.0, 0.25), (0.0, 0.5, 0.5, 0.0))
+
+
+def test_rare_categories_are_combined() -> None:
+    """The most frequent categories of the reference are first."""
+    before, now = pl.Series([f"v{i}" for i in range(20) for _ in range(i + 1)]), pl.Series(["v19", None, "new"])
+    histogram = values_histogram(before, now)
+    assert histogram is not None
+    check(histogram)
+    assert histogram.names[0] == "v19"
+    assert histogram.names[-1] == OTHERS
+    assert len(histogram.names) == MOST_NAMES
+    assert values_histogram(before, pl.Series([None], dtype=pl.String)) is None
+
+
+def test_top_changes_have_histograms() -> None:
+    """Significant changes take precedence, and the number of histograms is limited."""
+    scales = np.ones(10)
+    sides = local_attributions(600, 0, scales), local_attributions(300, 1, scales * [1, 1, 1, 1, 1, 1, 1, 1, 1, 4])
+    before, now = (Explained(pl.DataFrame(side.phi_NDL[:, :, 0], schema=list(side.names)), side) for side in sides)
+    (label,) = with_histograms(compared(POLICY, *sides), before, now).labels
+    shown = [feature for feature in label.features if feature.attributions]
+    assert len(shown) == MOST_HISTOGRAMS
+    assert shown[-1].name == "j"
+    assert shown[-1].attributions == numbers_histogram(sides[0].phi_NDL[:, 9, 0], sides[1].phi_NDL[:, 9, 0])
+    assert shown[-1].values == shown[-1].attributions

@@ -1,0 +1,67 @@
+"""Tests of joint changes: associations of two features, and the classifier two-sample test."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import binom, ks_2samp
+
+from runner.drift.joint import Columns, changed_association, separability
+
+
+def records(rows: int, correlation: float, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return inputs and attributions of three features, with a correlation between the first two."""
+    rng = np.random.default_rng(seed)
+    values_ND = rng.normal(size=(rows, 3))
+    values_ND[:, 1] = correlation * values_ND[:, 0] + np.sqrt(1 - correlation**2) * values_ND[:, 1]
+    features = pl.DataFrame(values_ND, schema=["a", "b", "c"])
+    return features.with_columns(pl.Series("d", rng.choice(["u", "v", "w"], rows))), values_ND * [1, 2, 3]
+
+
+def test_p_values_raise_no_more_alarms_than_the_level() -> None:
+    """Windows without drift."""
+    p = []
+    for i in range(200):
+        (before, before_ND), (now, now_ND) = records(120, 0.5, 2 * i), records(80, 0.5, 2 * i + 1)
+        columns = Columns.of(before, now)
+        association = changed_association(columns)
+        assert association is not None
+        p.append((separability(columns, before_ND, now_ND, np.random.default_rng(i)).p, association.p))
+    for level in (0.05, 0.2, 0.5):
+        assert ((np.array(p) <= level).sum(axis=0) <= binom.ppf(0.999, len(p), level)).all()
+
+
+def test_changed_correlation_is_detected() -> None:
+    """The distribution of each feature is unchanged."""
+    (before, before_ND), (now, now_ND) = records(600, 0.0, 1), records(300, 0.6, 2)
+    assert min(ks_2samp(before_ND[:, d], now_ND[:, d]).pvalue for d in range(3)) > 0.01
+    columns = Columns.of(before, now)
+    association = changed_association(columns)
+    assert association is not None
+    assert ({association.first, association.second}, association.p < 1e-9) == ({"a", "b"}, True)
+    assert association.before == pytest.approx(0, abs=0.1)
+    assert association.now == pytest.approx(0.6, abs=0.1)
+    found = separability(columns, before_ND, now_ND, np.random.default_rng(0))
+    assert found.p is not None
+    assert found.p < 1e-3
+    assert found.value is not None
+    assert found.noise is not None
+    assert found.value > 0.58 > found.noise > 0.5
+
+
+def test_equal_records_have_p_value_1() -> None:
+    """Constant features are supported; a single one has no association."""
+    columns = Columns.of(pl.DataFrame({"a": [1.0] * 40}), pl.DataFrame({"a": [1.0] * 30}))
+    found = separability(columns, np.ones((40, 3)), np.ones((30, 3)), np.random.default_rng(0))
+    assert found.p == pytest.approx(1.0)
+    assert changed_association(columns) is None
+
+
+def test_same_seed_gives_the_same_result() -> None:
+    """Results are bit-identical, also if records are sampled."""
+    (before, before_ND), (now, now_ND) = records(1200, 0.3, 1), records(50, 0.3, 2)
+    first, second = (
+        separability(Columns.of(before, now), before_ND, now_ND, np.random.default_rng(3)) for _ in range(2)
+    )
+    assert first == second
