@@ -223,10 +223,9 @@ class Monitor:
             contents = {name: file.read() for name, file in files.items()}
         manifest = _loaded(contents)
         if not execution.directory and manifest and self.fence and manifest.claim == self.fence.claim.digest:
-            lines = [f"{manifest.status}, {slot.window}. {manifest.headline}: {manifest.sentence}"]
-            execution = self._written(
-                slot, manifest.status, [*lines, str(slot.target / REPORT)], manifest.failure_reason
-            )
+            line = _verdict(slot, manifest.status, manifest.headline, manifest.sentence)
+            reason = NO_DATA if manifest.is_empty else manifest.failure_reason
+            execution = self._written(slot, manifest.status, [line, str(slot.target / REPORT)], reason)
             self.fence.correct(execution)
         if not execution.directory:
             return self._publish_death(slot, execution)
@@ -282,7 +281,7 @@ class Monitor:
             files: Files = {**findings.documents, **_rejected(findings.captured), **local}
             notes = self._write(slot, manifest, files, stopwatch, findings)
         lines = [
-            f"{findings.status}, {slot.window}: {findings.headline}. {capitalize(findings.sentence)}",
+            _verdict(slot, findings.status, findings.headline, findings.sentence),
             *(f"note: {note}" for note in notes),
             str(slot.target / REPORT),
         ]
@@ -303,7 +302,7 @@ class Monitor:
     ) -> Execution:
         """Return a result that is in its directory."""
         message, output = "\n  ".join(lines), str(slot.target.absolute())
-        return Execution(message, reason is None, output, status, failure_reason=reason)
+        return Execution(message, status is not Status.FAILED, output, status, failure_reason=reason)
 
     def _record(self, execution: Execution) -> None:
         """Record a result in the ledger before it is published.
@@ -318,7 +317,7 @@ class Monitor:
         """Write and publish the result of a window without data; it never replaces a verdict."""
         status, headline = Status.COMPLETED, str(Headline.NO_DATA)
         sentence = f"{error.summary} Nothing was analysed (schedule.on_empty=skip)."
-        lines = [f"{status}, {slot.window}. {headline}: {sentence}"]
+        lines = [_verdict(slot, status, headline, sentence)]
         if unchanged := manifest_file.is_finished(slot.target):
             lines.append(f"the result of the earlier execution in {slot.target} is unchanged")
         else:
@@ -438,6 +437,11 @@ class Monitor:
                 died=died,
             )
         )
+
+
+def _verdict(slot: ExecutionSlot, status: Status, headline: str, sentence: str) -> str:
+    """Return the first line of a message: status and window, then the verdict."""
+    return f"{status}, {slot.window}: {headline}. {capitalize(sentence)}"
 
 
 def _claim(slot: ExecutionSlot) -> None:
