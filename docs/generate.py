@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -67,9 +68,14 @@ def options(group: Path) -> dict[str, tuple[str, dict[str, Entry]]]:
 
     def entries(name: str) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
+        section = ""
         for line in raw[name]:
             if match := re.fullmatch(r"  - (?:/\w+: )?(\w+)", line):
                 found |= entries(match[1])
+            elif match := re.fullmatch(r"(\w+):(?:  # (.*))?", line):
+                section = match[1]
+            elif match := re.fullmatch(r"  (\w+): (.*?)(?:  # (.*))?", line):
+                found |= _nested(name, f"{section}.{match[1]}", match[2], match[3] or "")
             elif match := re.fullmatch(r"(\w+): (.*?)(?:  # (.*))?", line):
                 inherited = found[match[1]].comment if match[1] in found else ""
                 found[match[1]] = Entry(name, match[2], match[3] or inherited)
@@ -80,6 +86,14 @@ def options(group: Path) -> dict[str, tuple[str, dict[str, Entry]]]:
         return " ".join(comments)
 
     return {name: (description(name), entries(name)) for name in raw}
+
+
+def _nested(option: str, key: str, default: str, comment: str) -> dict[str, Entry]:
+    """Return the entry of a key in a section, or one for each key of its mapping."""
+    values = yaml.safe_load(default)
+    if not isinstance(values, dict):
+        return {key: Entry(option, default, comment)}
+    return {f"{key}.{name}": Entry(option, str(value), f"{name}: {comment}") for name, value in values.items()}
 
 
 def allowed(hint: Any) -> str:  # noqa: PLR0911  one return for each kind of type
@@ -149,13 +163,22 @@ def hints(kind: type) -> dict[str, Any]:
     return {field.name: resolved[field.name] for field in fields(kind)}  # type: ignore[arg-type]
 
 
+def _leaves(name: str, hint: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of the single values of a setting, with their types."""
+    below = list(_classes(hint))
+    if not below:
+        yield name, hint
+    for kind in below:
+        for key, inner in hints(kind).items():
+            yield from _leaves(f"{name}.{key}", inner)
+
+
 def types_of(group: str) -> dict[str, list[str]]:
     """Return the descriptions of the allowed values of each key of a group, for all classes of the group."""
     found: dict[str, list[str]] = {}
     for kind in _classes(get_type_hints(Settings, include_extras=True)[group]):
         for name, hint in hints(kind).items():
-            below = list(_classes(hint)) if group == "publish" else []
-            for key, inner in [(f"{name}.{k}", h) for kind in below for k, h in hints(kind).items()] or [(name, hint)]:
+            for key, inner in _leaves(name, hint) if group in {"publish", "drift"} else [(name, hint)]:
                 text = allowed(inner)
                 if text not in found.setdefault(key, []):
                     found[key].append(text)

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 from omegaconf import OmegaConf
+from pydantic import TypeAdapter
 
 import runner
 from runner.cli import CONF, track
@@ -49,7 +50,7 @@ reference, live = (
 
 # 3. Compare them. The policy has the default settings of the group `drift`, such as one false alarm per year.
 defaults: Any = OmegaConf.load(CONF / "drift" / "calibrated.yaml")
-policy = DriftPolicy(**defaults)
+policy = TypeAdapter(DriftPolicy).validate_python(OmegaConf.to_container(defaults))
 result = detect_drift(policy, reference, live, agg_method="mean_abs", window=timedelta(days=1))
 (label,) = result.labels
 feature = label.top_changes[0]

@@ -62,7 +62,7 @@ def test_notebook_gives_published_values(shapwatch: Shapwatch, golden: Golden) -
     assert max(gaps) <= 6e-4
     shapwatch("stage=baseline", "shap.num_samples=100")
 
-    printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05")
+    printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05", "drift.violations=ranking")
     execution = shapwatch.root / "monitor/adult/adult-monitor/2023/01/19/06"
     golden(printed)
     assert sorted(path.name for path in execution.iterdir()) == [
@@ -107,7 +107,8 @@ def test_rescaled_feature_violates_ndcg(shapwatch: Shapwatch, rescale: str, ndcg
     """Hours divided by ten give nDCG 0.870 and a violation; unchanged hours give neither."""
     shapwatch("stage=replay", "stage.start=2023-01-19T05:00:00Z", f"stage.rescale={rescale}")
     shapwatch("stage=baseline", "shap.explainer=exact")
-    printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05", "shap.explainer=exact")
+    rule = "drift.violations=ranking"
+    printed = shapwatch("stage=monitor", "stage.window=2023-01-19T05", "shap.explainer=exact", rule)
     assert printed.startswith(f"Completed{code},")
     assert shapwatch.read("manifest.json", "monitor")["verdict"]["labels"][0]["ndcg"] == pytest.approx(ndcg, abs=2e-3)
 

@@ -24,7 +24,8 @@ def test_sdk_classes_read_our_documents(tmp_path: Path, monkeypatch: pytest.Monk
     shapwatch("stage=quickstart")
     written = [shapwatch.find("constraint_violations.json"), shapwatch.find("analysis.json", "baseline")]
     violations, constraints = (orjson.loads(path.read_bytes()) for path in written)
-    assert len(violations["violations"]) == 1
+    kinds = [violation["constraint_check_type"] for violation in violations["violations"]]
+    assert kinds == ["feature_attribution_drift_check", "calibrated_drift_check"]
     with s3_server(monkeypatch) as bucket:
         locations = [bucket.put(f"monitoring/{path.name}", path.read_bytes()) for path in written]
         region = {"AWS_DEFAULT_REGION": ENVIRONMENT["AWS_REGION"], "SAGEMAKER_SUPPRESS_V2_WARNING": "1"}

@@ -38,8 +38,8 @@ def hypergeometric(found: int, chosen: int, live: int, total: int) -> float:
         live: number of live records.
         total: number of live and reference records.
 
-    >>> hypergeometric(3, 3, 5, 10)
-    0.16666666666666666
+    >>> round(hypergeometric(3, 3, 5, 10), 6)
+    0.166667
 
     Source: Fisher (1935), "The logic of inductive inference".
     """

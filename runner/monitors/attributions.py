@@ -200,7 +200,11 @@ class AttributionAnalysis:
         severe = self.policy.violations != "ranking" and drift is not None and drift.level is Level.VIOLATION
         if not rankings and not severe:
             return {}
-        return {VIOLATIONS: documents.dump_violations(rankings, ranking.threshold, verdict if severe else "")}
+        calibrated = None
+        if severe and drift:
+            label = max(drift.labels, key=lambda label: label.level.order).label if drift.labels else ""
+            calibrated = {"label": label, "description": verdict}
+        return {VIOLATIONS: documents.dump_violations(rankings, ranking.threshold, calibrated)}
 
     def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
         """Return the result for the first `rows` records; explain only records that the previous result lacks."""

@@ -95,13 +95,15 @@ def _attributions(explanations: Any) -> GlobalAttributions:
     return GlobalAttributions(names, labels, np.array(columns).T, np.array(expected))
 
 
-def dump_violations(rankings: Sequence[LabelRanking], threshold: float, calibrated: str = "") -> bytes:
+def dump_violations(
+    rankings: Sequence[LabelRanking], threshold: float, calibrated: Mapping[str, str] | None = None
+) -> bytes:
     """Return the constraint_violations.json of a verdict, with the wording of SageMaker.
 
     Args:
         rankings: labels that violate the ranking rule; notes on special cases follow the description.
         threshold: threshold of the ranking rule.
-        calibrated: verdict of the calibrated tests if it is a violation, otherwise empty; it has an entry of its own.
+        calibrated: label and description of a violation that the calibrated tests found; None without one.
     """
     violations: list[dict[str, str]] = [
         {
@@ -116,7 +118,7 @@ def dump_violations(rankings: Sequence[LabelRanking], threshold: float, calibrat
     ]
     if calibrated:
         kind = {"metric_name": "drift", "constraint_check_type": "calibrated_drift_check"}
-        violations.append({**kind, "description": calibrated})
+        violations.append({**kind, **calibrated})
     return dump_json({"version": "1.0", "violations": violations})
 
 

@@ -71,7 +71,9 @@ def test_violations_match_the_expected_file() -> None:
     )
     ranking, expected = RankingResult(0.9, drifts), (EXPECTED / "constraint_violations.json").read_bytes()
     assert dump_violations(ranking.violations, 0.9) == expected
-    both = orjson.loads(dump_violations(ranking.violations, 0.9, "severe"))["violations"]
+    both = orjson.loads(dump_violations(ranking.violations, 0.9, {"label": "label0", "description": "severe"}))[
+        "violations"
+    ]
     assert both[:-1] == orjson.loads(expected)["violations"]
     assert (both[-1]["constraint_check_type"], both[-1]["description"]) == ("calibrated_drift_check", "severe")
 

@@ -295,6 +295,7 @@ def test_the_configuration_contains_window_and_scheduled_time(launched: Launched
         "window": "2026-01-05T12:00:00+00:00/2026-01-05T13:00:00+00:00",
         "scheduled": "2026-01-05T13:00:00+00:00",
         "attached": True,
+        "fail_on": "none",
     }
     assert settings.schedule is None
     assert settings.model.url == "http://127.0.0.1:9/invocations"
