@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -317,7 +318,7 @@ class _Numbers:
         low, high, best = interval
         text = f"about {_times(best)} the reference values ({_range(low, high)})"
         if unit := _unit(best, low, high):
-            text += f": {unit}?"
+            text = f"about {_times(unit.factor)} the reference values ({_range(low, high)}): {unit.text}?"
         yield _distance(self.before_N * best, self.now_M), text
 
     def _moved(self) -> Iterator[tuple[float, str]]:
@@ -453,7 +454,14 @@ def _range(low: float, high: float) -> str:
     return f"{_figure(low)}–{_figure(high)}" if high >= 1 else f"1/{_figure(1 / low)} to 1/{_figure(1 / high)}"
 
 
-def _unit(ratio: float, low: float, high: float) -> str | None:
+class _Unit(NamedTuple):
+    """The factor of another unit, and a text with an example."""
+
+    factor: float
+    text: str
+
+
+def _unit(ratio: float, low: float, high: float) -> _Unit | None:
     """Return the unit that explains a ratio, or None unless exactly one is plausible."""
     larger = ratio >= 1
     bounds = (low, high) if larger else (1 / high, 1 / low)
@@ -462,11 +470,11 @@ def _unit(ratio: float, low: float, high: float) -> str | None:
     width = WIDE_UNIT_WIDTH if size >= WIDE_UNIT else UNIT_WIDTH
     if len(inside) != 1 or bounds[1] > size * width or bounds[0] < size / width:
         return None
-    text = f"another unit (a factor of {inside[0]:g})"
+    factor = inside[0] if larger else 1 / inside[0]
     if not UNITS[inside[0]]:
-        return text
+        return _Unit(factor, "another unit")
     now, before = UNITS[inside[0]].split("/")[:: 1 if larger else -1]
-    return f"{text}, such as {now} for {before}"
+    return _Unit(factor, f"another unit, such as {now} for {before}")
 
 
 def _figure(value: float) -> str:

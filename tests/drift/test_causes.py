@@ -116,8 +116,8 @@ def test_interval_of_a_factor_contains_it(factor: float) -> None:
     low, high = sorted(float(bound.replace(",", "")) for bound in bounds.groups())
     true = factor if factor >= 1 else 1 / factor
     assert low <= true <= high
-    named = re.search(r"a factor of ([\d.]+)", cause)
-    assert named is None or float(named[1]) == pytest.approx(true, rel=1e-4)
+    named = re.search(r"about (?:1/)?([\d.,]+) (?:times|of) .*another unit", cause)
+    assert named is None or float(named[1].replace(",", "")) == pytest.approx(true, rel=0.005)
 
 
 def inputs_like(attributions: Attributions) -> pl.DataFrame:
