@@ -32,6 +32,7 @@ class Cause(StrEnum):
     CLIPPED = auto()
     ROUNDED = auto()
     MONOTONE = auto()
+    STANDARDISED = auto()
     IMPUTED = auto()
     MISSING = auto()
     CASE = auto()
@@ -65,6 +66,8 @@ ALSO_RIGHT: Mapping[Cause, set[Cause]] = {
     Cause.COLUMNS: {Cause.JOIN},
     Cause.CLIPPED: {Cause.IMPUTED, Cause.FREQUENT},
     Cause.JOIN: {Cause.STALE, Cause.NOISE},
+    Cause.NUMBER_AS_STRING: {Cause.DECIMAL_COMMA},
+    Cause.STANDARDISED: {Cause.OFFSET, Cause.MONOTONE},
     Cause.STALE: {Cause.JOIN, Cause.NOISE},
     Cause.NOISE: {Cause.STALE, Cause.JOIN, Cause.MOVED, Cause.POPULATION},
     Cause.TIME: {Cause.OFFSET, Cause.MOVED},
@@ -317,7 +320,12 @@ CREDIT: tuple[Incident, ...] = (
     on("interest_rate", "rounded to whole per cent", Cause.ROUNDED, expr(lambda value: value.round(2))),
     on("income", "its logarithm", Cause.MONOTONE, expr(lambda value: value.log())),
     on("loan_amount", "its square root", Cause.MONOTONE, expr(lambda value: value.sqrt())),
-    on("bureau_score", "standardised twice", Cause.OFFSET, expr(lambda value: (value - value.mean()) / value.std())),
+    on(
+        "bureau_score",
+        "standardised twice",
+        Cause.STANDARDISED,
+        expr(lambda value: (value - value.mean()) / value.std()),
+    ),
     # imputed
     on("income", "0", Cause.IMPUTED, always(0.0), share=0.3),
     on("income", "the mean", Cause.IMPUTED, filled("mean"), share=0.3),

@@ -102,13 +102,13 @@ def test_corrupt_values(before: list[object], now: list[object], share: float) -
     ("stated", "expected"),
     [
         ([], ""),
-        ([Stated("income", Cause.SCALE, 99.0)], "right"),
-        ([Stated("income", Cause.SCALE, 110.0)], "wrong"),
+        ([Stated("income", Cause.SCALE, (99.5, 99.5))], "right"),
+        ([Stated("income", Cause.SCALE, (95.0, 98.0))], "wrong"),
         ([Stated("income", Cause.SIGN)], "wrong"),
         ([Stated("income", Cause.MOVED)], "general"),
         ([Stated("income", Cause.UNCHANGED)], "misleading"),
-        ([Stated("income", Cause.SCALE, 100.0), Stated("age", Cause.UNCHANGED)], "right"),
-        ([Stated("income", Cause.SCALE, 100.0), Stated("age", Cause.CONSTANT)], "wrong"),
+        ([Stated("income", Cause.SCALE, (90.0, 120.0)), Stated("age", Cause.UNCHANGED)], "right"),
+        ([Stated("income", Cause.SCALE, (90.0, 120.0)), Stated("age", Cause.CONSTANT)], "wrong"),
         ([Stated("", Cause.MODEL)], "wrong"),
     ],
 )
