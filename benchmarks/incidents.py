@@ -1,13 +1,14 @@
 """Incidents and situations without drift: the verdict of shapwatch and of other detectors, compared with the truth.
 
-    python -m benchmarks.incidents [--quick] [--json] [--windows N] [--false-alarms 87.6] [--seed 0]
+    python -m benchmarks.incidents [--quick] [--json] [--windows N] [--false-alarms 87.6] [--seed 0] [--peers PYTHON …]
 
 The catalogue is in benchmarks/catalogue.py, the populations in worlds.py, the other detectors in rivals.py. Incidents
 are judged in two runs with different records: 1,000 records of the reference (notebook's data: 700) and 300 live
 records, with default settings. They matter if the mean score of the same people moves by at least 0.05, or if at least
 30 % of a feature's records are corrupt: missing, another category or type, or more than half a standard deviation off.
 Situations are judged at `--false-alarms` per year of hourly windows, so that few windows are enough to count them.
-Exits with 1 if a target is not met.
+evidently, nannyml and alibi-detect need older versions of what shapwatch needs: `--peers` names the interpreters of
+environments with one or more of them. Exits with 1 if a target is not met.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -70,6 +72,8 @@ MOST_CODES = 20
 RATIO = 1.01
 """Largest relative distance of the true factor to the stated interval."""
 ALERTS = {Level.WARNING, Level.VIOLATION}
+NO_DRIFT = 20
+"""Windows without drift that the libraries see."""
 COMMON = 45 / 51
 """Share of the incidents to be seen in both runs."""
 EXTREME_ROWS, EXTREME_WINDOWS = 30_000, 30
@@ -277,6 +281,55 @@ def calibrated(name: str, windows: int, seed: int) -> rivals.Rivals:
     return rivals.Rivals.calibrated(world(name), sizes, POLICY.significance(HOUR), windows, seed)
 
 
+class Peers:
+    """Other monitoring libraries, each in an interpreter of an environment of its own, by benchmarks/peers.py."""
+
+    def __init__(self, interpreters: Sequence[str]) -> None:
+        program = str(Path(__file__).with_name("peers.py"))
+        self._processes = [
+            subprocess.Popen([each, "-P", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+            for each in interpreters
+        ]
+        self.versions: dict[str, str] = {}
+        for process in self._processes:
+            self.versions |= self._read(process)
+
+    def seen(self, window: Window) -> dict[str, bool | None]:
+        """Return which libraries see drift; None where one fails."""
+        sides = {"before": window.reference.features, "now": window.live.features}
+        line = json.dumps({name: side.to_dict(as_series=False) for name, side in sides.items()})
+        answers: dict[str, bool | None] = {}
+        for process in self._processes:
+            assert process.stdin
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            answers |= self._read(process)
+        return answers
+
+    @staticmethod
+    def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
+        assert process.stdout
+        return dict(json.loads(process.stdout.readline()))
+
+
+@lru_cache(maxsize=1)
+def peers(interpreters: tuple[str, ...]) -> Peers:
+    """Return the running libraries of this process."""
+    return Peers(interpreters)
+
+
+def judge_peers(name: str, index: int, interpreters: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """Return what the libraries see of an incident in all runs, or of records without one where the index is −1."""
+    place = world(name)
+    incident = Incident("none", (), Cause.POPULATION) if index < 0 else catalogue(name)[index]
+    sizes, runs = (REFERENCE_ROWS[name], ROWS), RUNS if index >= 0 else NO_DRIFT
+    windows = [incident_window(place, incident, sizes, generator(seed, incident.name, run)) for run in range(runs)]
+    answers = [peers(interpreters).seen(window) for window in windows]
+    return {"data": name, "incident": incident.name} | {
+        library: [answer[library] for answer in answers] for library in peers(interpreters).versions
+    }
+
+
 def catalogue(name: str) -> Sequence[Incident]:
     """Return the incidents of a population."""
     return CREDIT if name == "credit" else NOTEBOOK
@@ -430,6 +483,7 @@ class Plan:
         extremes: windows with rare extremes.
         incidents: incidents of each population.
         largest: largest windows of the situations.
+        peers: interpreters of the environments with other libraries.
     """
 
     windows: int | None = None
@@ -437,6 +491,7 @@ class Plan:
     extremes: int = EXTREME_WINDOWS
     incidents: int | None = None
     largest: int = 100_000
+    peers: tuple[str, ...] = ()
 
     def blocks(self, situation: Situation) -> int:
         """Return the number of references of a situation."""
@@ -450,8 +505,12 @@ QUICK = Plan(windows=10, calibration=2000, extremes=1, incidents=8, largest=1000
 def tasks(plan: Plan, data: Sequence[str], false_alarms: float, seed: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield the parts of a run, with the table that they belong to."""
     for name in data:
-        for index in _evenly(len(catalogue(name)), plan.incidents):
+        chosen = _evenly(len(catalogue(name)), plan.incidents)
+        for index in chosen:
             yield "incidents", partial(judge_incident, name, index, plan.calibration, seed)
+        if plan.peers:
+            for index in (-1, *chosen):
+                yield "peers", partial(judge_peers, name, index, plan.peers, seed)
     for index, situation in enumerate(SITUATIONS):
         if situation.rows <= plan.largest and ("notebook" in data or situation.world != "notebook"):
             blocks, most = plan.blocks(situation), max(1, 40 // situation.shared)
@@ -545,6 +604,19 @@ def print_incidents(rows: Sequence[dict[str, Any]]) -> None:
     print(f"{'seen by the default rule':112}" + "".join(f"{count:>11}" for count in defaults))
 
 
+def print_peers(rows: Sequence[dict[str, Any]]) -> None:
+    """Print how many incidents the libraries see in all runs, and in how many windows without drift they alarm."""
+    libraries = [key for key in rows[0] if key not in {"data", "incident"}] if rows else []
+    for library in libraries:
+        quiet = [seen for row in rows if row["incident"] == "none" for seen in row[library]]
+        cases = [row[library] for row in rows if row["incident"] != "none"]
+        failed = sum(None in runs for runs in cases)
+        print(
+            f"{library}: sees {sum(map(all, cases))} of {len(cases)} incidents by its defaults (fails on {failed}), "
+            f"and drift in {sum(map(bool, quiet))} of {len(quiet)} windows without drift"
+        )
+
+
 def print_situations(rows: Sequence[dict[str, Any]]) -> None:
     """Print the rates of alarms and of any level without drift; ! is significantly above the promise."""
     print(f"{'situation without drift':58}{'records':>9}{'windows':>9}{'alarms':>10}{'any level':>11}{'promised':>10}")
@@ -565,10 +637,13 @@ def main() -> int:
     )
     parser.add_argument("--false-alarms", type=float, default=87.6, help="accepted per year in the situations")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peers", nargs="*", default=(), help="interpreters of environments with other libraries")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else Plan()
-    plan = replace(plan, windows=arguments.windows or plan.windows)
+    plan = replace(plan, windows=arguments.windows or plan.windows, peers=tuple(arguments.peers))
+    if not plan.peers:
+        print("evidently, nannyml and alibi-detect are skipped: --peers names no environment", file=sys.stderr)
     results = measure(plan, arguments.false_alarms, arguments.seed, arguments.processes)
     incidents = results.get("incidents", [])
     promised = arguments.false_alarms / (YEAR / HOUR)
@@ -581,9 +656,16 @@ def main() -> int:
     found = list(targets(incidents, situations, extremes, results["seconds"][0]))
     summary = [dict(zip(("target", "value", "goal", "met"), row, strict=True)) for row in found]
     if arguments.json:
-        print(*(json.dumps(row, ensure_ascii=False) for row in [*incidents, *situations, *summary]), sep="\n")
+        print(
+            *(
+                json.dumps(row, ensure_ascii=False)
+                for row in [*incidents, *results.get("peers", []), *situations, *summary]
+            ),
+            sep="\n",
+        )
     else:
         print_incidents(incidents)
+        print_peers(results.get("peers", []))
         print()
         print_situations(situations)
         print()

@@ -66,11 +66,8 @@ def evidently() -> Callable[[Frame, Frame], bool]:
     from evidently.presets import DataDriftPreset
 
     def evidently_sees(before: Frame, now: Frame) -> bool:
-        report = Report([DataDriftPreset()]).run(now, before).dict()
-        return (
-            next(each["value"]["count"] for each in report["metrics"] if "DriftedColumnsCount" in each["metric_name"])
-            > 0
-        )
+        metrics = Report([DataDriftPreset()]).run(now, before).dict()["metrics"]
+        return any(bool(each["value"]["count"]) for each in metrics if "DriftedColumnsCount" in each["metric_name"])
 
     return evidently_sees
 
