@@ -49,13 +49,14 @@ class Cause(StrEnum):
     TIME = auto()
     POPULATION = auto()
     MODEL = auto()
+    ASSOCIATION = auto()
     UNSEEN = auto()
     FREQUENT = auto()
     MOVED = auto()
     UNCHANGED = auto()
 
 
-GENERAL = {Cause.UNSEEN, Cause.FREQUENT, Cause.MOVED, Cause.POPULATION}
+GENERAL = {Cause.ASSOCIATION, Cause.UNSEEN, Cause.FREQUENT, Cause.MOVED, Cause.POPULATION}
 """Statements that describe a change without a reason. They are not wrong, but only right if nothing more is known."""
 ALSO_RIGHT: Mapping[Cause, set[Cause]] = {
     Cause.CONSTANT: {Cause.IMPUTED, Cause.STALE},
@@ -65,10 +66,10 @@ ALSO_RIGHT: Mapping[Cause, set[Cause]] = {
     Cause.NEW: {Cause.UNSEEN},
     Cause.COLUMNS: {Cause.JOIN},
     Cause.CLIPPED: {Cause.IMPUTED, Cause.FREQUENT},
-    Cause.JOIN: {Cause.STALE, Cause.NOISE},
+    Cause.JOIN: {Cause.STALE, Cause.NOISE, Cause.ASSOCIATION},
     Cause.NUMBER_AS_STRING: {Cause.DECIMAL_COMMA},
     Cause.STANDARDISED: {Cause.OFFSET, Cause.MONOTONE},
-    Cause.STALE: {Cause.JOIN, Cause.NOISE},
+    Cause.STALE: {Cause.JOIN, Cause.NOISE, Cause.ASSOCIATION},
     Cause.NOISE: {Cause.STALE, Cause.JOIN, Cause.MOVED, Cause.POPULATION},
     Cause.TIME: {Cause.OFFSET, Cause.MOVED},
     Cause.OFFSET: {Cause.MONOTONE},
@@ -279,14 +280,14 @@ CREDIT: tuple[Incident, ...] = (
     on("income", "in cents", Cause.SCALE, times(100), factor=100),
     on("income", "in cents", Cause.SCALE, times(100), share=0.5, factor=100),
     on("income", "in cents", Cause.SCALE, times(100), share=0.05, factor=100),
-    on("income", "monthly from yearly twice (/12)", Cause.SCALE, times(1 / 12), factor=1 / 12),
+    on("income", "divided by 12 once too often", Cause.SCALE, times(1 / 12), factor=1 / 12),
     on("income", "twice as large", Cause.SCALE, times(2), factor=2),
     on("loan_amount", "1.65 times as large", Cause.SCALE, times(1.65), factor=1.65),
     on("loan_amount", "1.08 times as large", Cause.SCALE, times(1.08), factor=1.08),
     on("loan_amount", "in thousands", Cause.SCALE, times(1 / 1000), factor=1 / 1000),
     on("distance_km", "in miles", Cause.SCALE, times(1 / 1.609344), factor=1 / 1.609344),
     on("days_late", "in hours", Cause.SCALE, times(24), factor=24),
-    on("employment_years", "in days of months of 30.44", Cause.SCALE, times(30.44), factor=30.44),
+    on("employment_years", "in days for months (×30.44)", Cause.SCALE, times(30.44), factor=30.44),
     on("interest_rate", "in per cent", Cause.SCALE, times(100), factor=100),
     on("interest_rate", "decimal point lost", Cause.SCALE, times(10_000), share=0.3, factor=10_000),
     on("interest_rate", "3,000 times as large", Cause.SCALE, times(3000), share=0.02, factor=3000),

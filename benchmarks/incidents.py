@@ -144,7 +144,7 @@ SENTENCES: tuple[tuple[str, Cause], ...] = (
     (r"clipped", Cause.CLIPPED),
     (r"^rounded", Cause.ROUNDED),
     (r"standardi[sz]ed", Cause.STANDARDISED),
-    (r"(times|of) the reference values|times too large", Cause.SCALE),
+    (r"[\d.] (times|of) the reference values|times too large", Cause.SCALE),
     (r"(higher|lower) than|minus the reference", Cause.OFFSET),
     (r"logarithm|square", Cause.MONOTONE),
     (r"not in the reference", Cause.UNSEEN),
@@ -169,23 +169,25 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
     stated = [Stated("", Cause.MODEL)] if probe.changed else []
     if joint and not inputs and joint.p <= result.significance:
         first = joint.first, joint.second
+        stated += [Stated(name, Cause.ASSOCIATION) for name in first]
     causes = {each.name: each.cause for each in [*features, *inputs] if each.cause}
-    stated += [Stated(name, *kind_of(sentence)) for name, sentence in causes.items()]
+    stated += [Stated(name, *kind_of(part)) for name, text in causes.items() for part in text.split(", or ")]
     p = min((label.p for label in result.labels), default=None)
     return Verdict(result.level, result.level_alone, first, tuple(stated), p)
 
 
 def kind_of(sentence: str) -> tuple[Cause, tuple[float, float] | None]:
-    """Return the kind of the first cause in a sentence, and the interval of its factor.
+    """Return the kind of the cause in a sentence, and the interval of its factor.
 
     >>> kind_of("1/12 of the reference values (another unit?)")
     (<Cause.SCALE: 'scale'>, (0.08333333333333333, 0.08333333333333333))
-    >>> kind_of("about 1.65 times the reference values (1.5–1.8), or about 50 higher than the reference values")
+    >>> kind_of("about 1.65 times the reference values (1.5–1.8)")
     (<Cause.SCALE: 'scale'>, (1.5, 1.8))
     """
-    sentence, _, _ = sentence.partition(", or ")
     cause = next(cause for pattern, cause in SENTENCES if re.search(pattern, sentence))
-    found = re.search(r"(\S+) (?:times|of) (?:the reference values|too large)(?: \((\S+?)(?:–| to )(\S+)\))?", sentence)
+    found = re.search(
+        r"([\d.,/]+) (?:times|of) (?:the ref|too l)[a-z ]*[a-z](?: \(([\d.,/]+)(?:–| to )([\d.,/]+)\))?", sentence
+    )
     if cause is not Cause.SCALE or not found:
         return cause, None
     unit = re.search(r"a factor of ([\d.]+)", sentence)
@@ -255,23 +257,33 @@ def corrupt(before: pl.Series, now: pl.Series) -> float:
     return float((far_N | (np.isnan(old_N) != np.isnan(new_N))).mean())
 
 
+OUTCOMES = ("right", "general", "misleading", "wrong")
+
+
 def outcome(incident: Incident, verdict: Verdict) -> str:
-    """Return whether the stated causes are right, general, misleading or wrong; empty without a statement."""
-    accepted = {incident.cause, *ALSO_RIGHT.get(incident.cause, ())}
-    found = set()
+    """Return whether the stated causes are right, general, misleading or wrong; empty without a statement.
+
+    Several causes of one feature are alternatives, of which one has to be right. The worst feature counts.
+    """
+    best: dict[str, str] = {}
     for stated in verdict.stated:
-        if stated.feature and stated.feature not in incident.altered:
-            if stated.cause not in GENERAL | {Cause.UNCHANGED}:
-                found.add("wrong")
-        elif stated.cause in accepted:
-            low, high = stated.factor or (1.0, 1.0)
-            true = incident.factor if incident.factor and stated.factor else low
-            found.add("right" if low / RATIO <= true <= high * RATIO else "wrong")
-        elif stated.cause in GENERAL:
-            found.add("general")
-        else:
-            found.add("misleading" if stated.cause is Cause.UNCHANGED else "wrong")
-    return next((each for each in ("wrong", "misleading", "right", "general") if each in found), "")
+        judged = _judged(incident, stated)
+        if judged:
+            best[stated.feature] = min(judged, best.get(stated.feature, judged), key=OUTCOMES.index)
+    worst = [each for each in best.values() if each != "general"] or list(best.values())
+    return max(worst, key=OUTCOMES.index, default="")
+
+
+def _judged(incident: Incident, stated: Stated) -> str:
+    if stated.feature and stated.feature not in incident.altered:
+        return "" if stated.cause in GENERAL | {Cause.UNCHANGED} else "wrong"
+    if stated.cause in {incident.cause, *ALSO_RIGHT.get(incident.cause, ())}:
+        low, high = stated.factor or (1.0, 1.0)
+        true = incident.factor if incident.factor and stated.factor else low
+        return "right" if low / RATIO <= true <= high * RATIO else "wrong"
+    if stated.cause in GENERAL:
+        return "general"
+    return "misleading" if stated.cause is Cause.UNCHANGED else "wrong"
 
 
 @lru_cache(maxsize=2)
@@ -358,6 +370,7 @@ def judge_incident(name: str, index: int, windows: int, seed: int) -> dict[str, 
         "first_right": all(set(features) & set(incident.altered) for features in named),
         "cause": next((each for each in ("wrong", "misleading", "", "general", "right") if each in outcomes), ""),
         **{each: _agreed([run[each] for run in seen]) for each in rivals.NAMES},
+        "default_false_alarms": detectors.false_alarms,
     }
 
 
@@ -602,6 +615,10 @@ def print_incidents(rows: Sequence[dict[str, Any]]) -> None:
     ours_seen = f"{sum(map(_seen, rows))} of {len(rows)}"
     print(f"{'seen at matched false alarms':67}  {ours_seen:43}" + "".join(f"{count:>11}" for count in counts))
     print(f"{'seen by the default rule':112}" + "".join(f"{count:>11}" for count in defaults))
+    for name in sorted({row["data"] for row in rows}):
+        rates = next(row["default_false_alarms"] for row in rows if row["data"] == name)
+        shown = "".join(f"{rates[each]:>11.1%}" if each in rates else f"{'':11}" for each in rivals.NAMES)
+        print(f"{f'false alarms of the default rule, {name}':112}{shown}")
 
 
 def print_peers(rows: Sequence[dict[str, Any]]) -> None:

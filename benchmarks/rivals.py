@@ -133,10 +133,12 @@ class Rivals:
     Attributes:
         level: false-alarm rate of each detector.
         limits: limits of nDCG, PSI and JS at this level.
+        false_alarms: rates of false alarms of the default rules; that of the tests is their level.
     """
 
     level: float
     limits: Mapping[str, float]
+    false_alarms: Mapping[str, float]
 
     @classmethod
     def calibrated(cls, world: World, sizes: tuple[int, int], level: float, windows: int, seed: int) -> Rivals:
@@ -157,7 +159,9 @@ class Rivals:
             means_WD = np.array([phi_ND[index_M].mean(axis=0) for index_M in index_WM])
             found["nDCG"].append(1 - ndcg(phi_ND[before].mean(axis=0), means_WD))
         drawn = {name: np.sort(np.concatenate(values))[::-1] for name, values in found.items()}
-        return cls(level, {name: float(values[int(level * len(values))]) for name, values in drawn.items()})
+        limits = {name: float(values[int(level * len(values))]) for name, values in drawn.items()}
+        rates = {name: float((values > DEFAULTS[name]).mean()) for name, values in drawn.items()}
+        return cls(level, limits, rates | {name: DEFAULTS[name] for name in ("KS/χ²", "MMD")})
 
     def seen(self, before: Explained, now: Explained, seed: int) -> dict[str, Seen]:
         """Return which detectors see a change."""

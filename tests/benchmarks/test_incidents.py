@@ -109,6 +109,7 @@ def test_corrupt_values(before: list[object], now: list[object], share: float) -
         ([Stated("income", Cause.UNCHANGED)], "misleading"),
         ([Stated("income", Cause.SCALE, (90.0, 120.0)), Stated("age", Cause.UNCHANGED)], "right"),
         ([Stated("income", Cause.SCALE, (90.0, 120.0)), Stated("age", Cause.CONSTANT)], "wrong"),
+        ([Stated("income", Cause.OFFSET), Stated("income", Cause.SCALE, (99.0, 101.0))], "right"),
         ([Stated("", Cause.MODEL)], "wrong"),
     ],
 )
