@@ -35,7 +35,6 @@ import numpy as np
 import polars as pl
 import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from benchmarks import calibration, rivals
 from benchmarks.catalogue import (
@@ -55,6 +54,7 @@ from runner.domain.drift import Level
 from runner.drift.detect import detect_drift
 from runner.drift.effects import canary
 from runner.drift.policy import YEAR, DriftPolicy
+from runner.results.documents import validated
 from tests.cli_runner import Shapwatch
 
 HOUR = timedelta(hours=1)
@@ -79,7 +79,7 @@ COMMON = 45 / 51
 EXTREME_ROWS, EXTREME_WINDOWS = 30_000, 30
 PER_TASK = 5
 DEFAULTS = yaml.safe_load((Path(__file__).parents[1] / "conf/drift/calibrated.yaml").read_text("utf-8"))
-POLICY: DriftPolicy = TypeAdapter(DriftPolicy).validate_python(DEFAULTS)
+POLICY = validated(DriftPolicy, DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -160,20 +160,19 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
     stored = window.reference.rows(np.arange(len(window.reexplained.features)))
     probe = canary(stored.attributions, window.reexplained.attributions, "mean_abs", comparable=True)
     result = detect_drift(policy, window.reference, window.live, "mean_abs", HOUR, probe, past=past)
-    inputs = list(getattr(result, "changed_inputs", ()))
     features = [each for label in result.labels for each in label.top_changes]
     if result.level_alone not in ALERTS:
         features.sort(key=lambda feature: (feature.p, -feature.distance))
-    joint = getattr(result, "association", None)
-    first: tuple[str, ...] = tuple(each.name for each in [*inputs, *features][:1])
+    changed = [each.name for each in result.changed_inputs] or [each.name for each in features]
+    first = tuple(changed[:1])
     stated = [Stated("", Cause.MODEL)] if probe.changed else []
-    if joint and not inputs and joint.p <= result.significance:
-        first = joint.first, joint.second
+    if result.association and result.joint_change and not result.changed_inputs:
+        first = result.association.first, result.association.second
         stated += [Stated(name, Cause.ASSOCIATION) for name in first]
-    causes = {each.name: each.cause for each in [*features, *inputs] if each.cause}
+    causes = {each.name: each.cause for each in features if each.cause}
+    causes |= {each.name: each.cause for each in result.inputs if each.cause}
     stated += [Stated(name, *kind_of(part)) for name, text in causes.items() for part in text.split(", or ")]
-    p = min((label.p for label in result.labels), default=None)
-    return Verdict(result.level, result.level_alone, first, tuple(stated), p)
+    return Verdict(result.level, result.level_alone, first, tuple(stated), result.smallest_p)
 
 
 def kind_of(sentence: str) -> tuple[Cause, tuple[float, float] | None]:
@@ -263,7 +262,7 @@ OUTCOMES = ("right", "general", "misleading", "wrong")
 def outcome(incident: Incident, verdict: Verdict) -> str:
     """Return whether the stated causes are right, general, misleading or wrong; empty without a statement.
 
-    Several causes of one feature are alternatives, of which one has to be right. The worst feature counts.
+    Several causes of one feature are alternatives: one has to be right. The worst feature counts.
     """
     best: dict[str, str] = {}
     for stated in verdict.stated:
