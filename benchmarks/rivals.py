@@ -283,3 +283,31 @@ def classifier(features: list[Column], seed: int) -> tuple[float, float]:
         aucs.append(float(test.statistic) / len(live) / len(before))
         p.append(float(test.pvalue))
     return float(np.mean(aucs)), min(1.0, 2 * min(p))
+
+
+def oracle(known: tuple[pl.DataFrame, pl.DataFrame], before: pl.DataFrame, now: pl.DataFrame) -> float:
+    """Return the p-value of a test that knows the incident: a bound of what any test of the inputs can see.
+
+    Boosted trees learn the log-odds of a changed record from many other records, unchanged and changed. The test
+    compares the mean log-odds of both sides, which is the most powerful test if they are right, by permutation.
+
+    Source: Neyman and Pearson (1933), "On the problem of the most efficient tests of statistical hypotheses".
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    known_columns, tested = columns(*known), columns(before, now)
+    parts = []
+    for left, right in zip(known_columns, tested, strict=True):
+        values = np.concatenate([*left[1:], *right[1:]])
+        if left.numeric and right.numeric:
+            parts.append(values.astype(np.float64))
+        else:
+            parts.append(np.unique(values.astype(str), return_inverse=True)[1].astype(np.float64))
+    x_KD, rows = np.column_stack(parts), [len(side) for side in known]
+    trees = HistGradientBoostingClassifier(max_iter=80, max_leaf_nodes=16, min_samples_leaf=20, random_state=0)
+    trees.fit(x_KD[: sum(rows)], np.repeat([0, 1], rows))
+    odds_K = trees.decision_function(x_KD[sum(rows) :]).astype(np.float32)
+    N, M = len(before), len(now)
+    observed = odds_K[N:].mean() - odds_K[:N].mean()
+    null_P = -(divisions(N, M) @ odds_K)
+    return float((1 + (null_P >= observed).sum()) / (1 + MOST))

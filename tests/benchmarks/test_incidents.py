@@ -10,7 +10,20 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 
 from benchmarks import rivals
-from benchmarks.catalogue import CREDIT, NOTEBOOK, SITUATIONS, Cause, Incident, looped, none, on, skewed, times
+from benchmarks.catalogue import (
+    CREDIT,
+    NOTEBOOK,
+    SITUATIONS,
+    Cause,
+    Incident,
+    looped,
+    none,
+    on,
+    on_feature,
+    shuffled,
+    skewed,
+    times,
+)
 from benchmarks.credit import FEATURES, applications, risk, scorecard, sigmoid
 from benchmarks.incidents import (
     HOUR,
@@ -24,6 +37,7 @@ from benchmarks.incidents import (
     outcome,
     situation_row,
     truth,
+    visible,
     within,
 )
 from benchmarks.worlds import World, middle
@@ -160,3 +174,14 @@ def test_events_are_no_features() -> None:
     """Customers and times accompany records, and the model does not see them."""
     assert events(small().records).columns == ["customer", "time"]
     assert not {"customer", "time"} & set(small().features)
+
+
+def test_a_test_that_knows_the_incident_bounds_all_tests() -> None:
+    """It sees a join with wrong records, which no test of single features sees, but nothing without an incident."""
+    joined = Incident("joined", ("loan_amount",), Cause.JOIN, on_feature("loan_amount", shuffled))
+    for incident, expected in ((joined, True), (Incident("nothing", (), Cause.POPULATION), False)):
+        window = incident_window(small(), incident, SIZES, np.random.default_rng(4))
+        assert visible(small(), incident, [window], 0) == expected
+        assert rivals.marginal(rivals.columns(window.reference.features, window.live.features)) > POLICY.significance(
+            HOUR
+        )
