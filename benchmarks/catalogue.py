@@ -77,6 +77,8 @@ ALSO_RIGHT: Mapping[Cause, set[Cause]] = {
 }
 """Causes that are as right as the true one. A grown income is a larger population value and a factor."""
 
+CANDIDATES = 4
+"""Records per record of a changed mix, which contains no record twice."""
 Records = pl.DataFrame
 Rng = np.random.Generator
 Change = Callable[[Records, Rng], Records]
@@ -102,6 +104,7 @@ class Incident:
         model: function of the model's version that serves the window; None if the model is unchanged.
         factor: ratio of live to true values, where the cause is one.
         corrupts: whether altered values are wrong; in another population they are right.
+        mixes: whether a change draws one of `CANDIDATES` records.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Incident:
     model: Callable[[Scorecard], Scorecard] | None = None
     factor: float | None = None
     corrupts: bool = True
+    mixes: bool = False
 
 
 def on(
@@ -261,12 +265,13 @@ def opposed(feature: str, to: str) -> Change:
     return apply
 
 
-def resampled(weight: Callable[[Records], pl.Series]) -> Change:
-    """Return another mix of the same population: records drawn with these weights."""
+def mixed(weight: Callable[[Records], pl.Series]) -> Change:
+    """Return another mix of the same population: one of `CANDIDATES` records is drawn, with these weights."""
 
     def apply(records: Records, rng: Rng) -> Records:
         weight_N = weight(records).fill_null(0).cast(pl.Float64).to_numpy()
-        return records[rng.choice(records.height, records.height, p=weight_N / weight_N.sum())]
+        drawn = rng.choice(records.height, records.height // CANDIDATES, replace=False, p=weight_N / weight_N.sum())
+        return records[drawn]
 
     return apply
 
@@ -354,8 +359,9 @@ CREDIT: tuple[Incident, ...] = (
         "channel: no 'broker' any more",
         ("channel",),
         Cause.VANISHED,
-        resampled(lambda r: r["channel"] != "broker"),
+        mixed(lambda r: r["channel"] != "broker"),
         corrupts=False,
+        mixes=True,
     ),
     # types
     on("income", "a string", Cause.NUMBER_AS_STRING, as_string),
@@ -392,15 +398,17 @@ CREDIT: tuple[Incident, ...] = (
         "younger applicants",
         ("age", "employment_years", "homeowner"),
         Cause.POPULATION,
-        resampled(lambda r: (-(r["age"] - 38) / 10 * 0.7).exp()),
+        mixed(lambda r: (-(r["age"] - 38) / 10 * 0.7).exp()),
         corrupts=False,
+        mixes=True,
     ),
     Incident(
         "channel: 3 times as many brokers",
         ("channel",),
         Cause.POPULATION,
-        resampled(lambda r: 1 + 3 * (r["channel"] == "broker").cast(pl.Int64)),
+        mixed(lambda r: 1 + 3 * (r["channel"] == "broker").cast(pl.Int64)),
         corrupts=False,
+        mixes=True,
     ),
     # a subgroup of 6 %
     on("bureau_score", "0 for education", Cause.IMPUTED, always(0), among=pl.col("purpose") == "education"),
@@ -422,8 +430,9 @@ CREDIT: tuple[Incident, ...] = (
         "reference of the evenings",
         ("hour",),
         Cause.POPULATION,
-        reference=resampled(lambda r: 0.1 + (r["hour"] >= 17).cast(pl.Int64)),
+        reference=mixed(lambda r: 0.1 + (r["hour"] >= 17).cast(pl.Int64)),
         corrupts=False,
+        mixes=True,
     ),
 )
 """Incidents in the credit portfolio."""

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from benchmarks import calibration, rivals
 from benchmarks.catalogue import (
     ALSO_RIGHT,
+    CANDIDATES,
     CREDIT,
     CYCLES,
     GENERAL,
@@ -216,9 +217,10 @@ def events(records: pl.DataFrame) -> pl.DataFrame:
 
 def incident_window(place: World, incident: Incident, sizes: tuple[int, int], rng: np.random.Generator) -> Window:
     """Return the window of an incident, with records that are on one side only."""
-    drawn = rng.choice(place.records.height, sum(sizes), replace=False)
-    before, now = (place.records[rows] for rows in (drawn[: sizes[0]], drawn[sizes[0] :]))
-    before, now = incident.reference(before, rng), incident.change(now, rng)
+    drawn = rng.choice(place.records.height, sum(sizes) * (CANDIDATES if incident.mixes else 1), replace=False)
+    split = len(drawn) * sizes[0] // sum(sizes)
+    before, now = (place.records[rows] for rows in (drawn[:split], drawn[split:]))
+    before, now = incident.reference(before, rng)[: sizes[0]], incident.change(now, rng)[: sizes[1]]
     reference = place.explain(before)
     serving = place.model if incident.model is None else serving_model(place, incident)
     probes = before[: POLICY.canary_rows]

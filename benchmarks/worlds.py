@@ -6,7 +6,7 @@ Array letters: N records, D features.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -45,12 +45,14 @@ class World:
     Attributes:
         records: features, and the columns `customer` and `time`.
         training: number of records, from the first, that the model was trained on and that references are drawn from.
+        use_logit: whether log-odds are explained, not probabilities.
     """
 
     records: pl.DataFrame
     model: Any
     background: pl.DataFrame
     training: int = 0
+    use_logit: bool = False
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -66,7 +68,8 @@ class World:
         """Return records with their attributions by this model or another version of it."""
         features = records.select(self.features)
         background = self.background.cast(features.schema, strict=False)
-        attributions = ESTIMATOR.explain(model or self.model, features, background, untracked)
+        estimator = replace(ESTIMATOR, use_logit=self.use_logit)
+        attributions = estimator.explain(model or self.model, features, background, untracked)
         return Explained(features, attributions)
 
 
@@ -110,7 +113,7 @@ def overfitted(number: int) -> World:
     records = applications(6000, rng)
     training = records[:1000].select(FEATURES)
     model = scorecard(training, rng.random(1000) < sigmoid(risk(records[:1000])), iterations=400, leaf=1)
-    return World(records, model, middle(training), training=1000)
+    return World(records, model, middle(training), training=1000, use_logit=True)
 
 
 def ties() -> World:
