@@ -244,8 +244,8 @@ def truth(place: World, incident: Incident, rng: np.random.Generator) -> tuple[f
         float(version.predict(each.select(place.features)).mean())
         for version, each in ((place.model, background), (model, changed))
     ]
-    share = max((corrupt(records[name], changed[name]) for name in incident.altered), default=0.0)
-    return means[1] - means[0], share if incident.corrupts else 0.0
+    altered = incident.altered if incident.corrupts else ()
+    return means[1] - means[0], max((corrupt(records[name], changed[name]) for name in altered), default=0.0)
 
 
 def corrupt(before: pl.Series, now: pl.Series) -> float:

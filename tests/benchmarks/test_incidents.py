@@ -92,6 +92,8 @@ def test_truth_of_an_incident() -> None:
     assert share > 0.9
     _, share = truth(small(), SPARSE, np.random.default_rng(0))
     assert 0.4 < share < 0.6
+    younger = next(incident for incident in CREDIT if incident.mixes)
+    assert truth(small(), younger, np.random.default_rng(0))[1] == 0
 
 
 @pytest.mark.parametrize(
