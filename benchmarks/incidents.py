@@ -524,11 +524,11 @@ class Plan:
 
     def blocks(self, situation: Situation) -> int:
         """Return the number of references of a situation."""
-        wanted = self.windows or max(20, int(100 * min(1, 3000 / situation.rows)))
+        wanted = self.windows or max(20, int(60 * min(1, 3000 / situation.rows)))
         return max(1, wanted // situation.shared)
 
 
-QUICK = Plan(windows=10, calibration=2000, extremes=1, incidents=8, largest=1000)
+QUICK = Plan(windows=5, calibration=2000, extremes=1, incidents=6, largest=1000)
 
 
 def tasks(plan: Plan, data: Sequence[str], false_alarms: float, seed: int) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -671,7 +671,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a part of the catalogue, and few windows")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument(
-        "--windows", type=int, default=None, help="windows of each situation (default: 100, fewer large)"
+        "--windows", type=int, default=None, help="windows of each situation (default: 60, fewer large)"
     )
     parser.add_argument("--false-alarms", type=float, default=87.6, help="accepted per year in the situations")
     parser.add_argument("--seed", type=int, default=0)
