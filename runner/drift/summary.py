@@ -121,7 +121,7 @@ def _findings(result: DriftResult, label: LabelResult, of: str) -> Iterator[str]
         return
     changed = result.changed_inputs
     if changed:
-        yield f"{changed[0].name}: {changed[0].cause}" if changed[0].cause else f"{changed[0].name} changed"
+        yield f"input {changed[0].name}: {changed[0].cause or 'its values changed'}"
         if len(changed) > 1:
             yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
     elif result.joint_change:
@@ -147,7 +147,7 @@ def _outputs(result: DriftResult) -> Iterator[str]:
         yield f"the distribution of the scores{of} changed ({means})"
         return
     verb = "rose" if most.mean_now > most.mean_before else "fell"
-    interval = f"95 % interval of the change {most.change_low:+.2g} to {most.change_high:+.2g}"
+    interval = f"95% interval of the change {most.change_low:+.2g} to {most.change_high:+.2g}"
     yield f"the mean score{of} {verb} from {most.mean_before:.3g} to {most.mean_now:.3g} ({interval})"
 
 

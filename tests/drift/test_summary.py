@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
-from runner.domain.attributions import Attributions
-from runner.domain.drift import Level
+from runner.domain.attributions import Attributions, Explained
+from runner.domain.drift import Canary, Headline, Level, Parity
+from runner.drift.detect import detect_drift
 from runner.drift.ranking import rank_labels
 from runner.drift.summary import headline, minimum_detectable, sentence
 from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions, mean_abs
@@ -79,3 +82,44 @@ def test_level_that_differs_from_the_headline_is_explained_first(level: Level, a
     ranking = rank_labels(mean_abs(REFERENCE), mean_abs(live), 0.5)
     result = replace(compared(POLICY, REFERENCE, live, "mean_abs", HOUR), level=level, level_alone=alone)
     golden(f"{headline(ranking, result)}: {sentence(ranking, result, mean_abs(REFERENCE), mean_abs(live))}")
+
+
+WINDOWS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
+    "same": lambda values: values,
+    "missing": lambda values: values.with_columns(a=pl.lit(None, dtype=pl.Float64)),
+    "scaled": lambda values: values.with_columns(b=pl.col("b") * 100),
+    "few": lambda values: values.head(20),
+    "shuffled": lambda values: values.with_columns(c=pl.col("c").shuffle(seed=1)),
+    "small": lambda values: values.with_columns(e=pl.col("e") + 0.3),
+}
+
+
+@pytest.mark.parametrize("change", WINDOWS)
+@pytest.mark.parametrize("canary", [None, Canary(20, True, 0.5, None)], ids=["no canary", "changed model"])
+@pytest.mark.parametrize("parity", [None, Parity(0.0, 9), Parity(0.5, 9, 1e-6, 4)], ids=["unknown", "same", "other"])
+@pytest.mark.parametrize("past", [(), (Level.WARNING,) * 2], ids=["first", "alert"])
+def test_headline_sentence_and_level_agree(
+    change: str, canary: Canary | None, parity: Parity | None, past: tuple[Level, ...]
+) -> None:
+    """No window with a significant change, or with another model, is free of drift."""
+    sides = []
+    for rows, seed, function in ((600, 0, WINDOWS["same"]), (300, 1, WINDOWS[change])):
+        values = function(pl.DataFrame(local_attributions(rows, seed).phi_NDL[:, :, 0], schema=list("abcde")))
+        phi_NDL = values.fill_null(0.0).to_numpy()[:, :, None]
+        attributions = Attributions(tuple("abcde"), ("y",), phi_NDL, np.zeros(1), phi_NDL.sum(axis=1), 0)
+        sides.append(Explained(values, attributions))
+    policy = replace(POLICY, datapoints_to_alert=2 if past else 1, evaluation_period=3 if past else 1)
+    result = detect_drift(policy, sides[0], sides[1], "mean_abs", HOUR, canary, parity, past)
+    before, now = (mean_abs(side.attributions) for side in sides)
+    ranking = rank_labels(before, now, 0.5)
+    shown = headline(ranking, result, parity)
+    text = sentence(ranking, result, before, now, parity)
+    differs = parity is not None and not parity.same
+    alert = result.level in {Level.WARNING, Level.VIOLATION}
+    quiet = result.smallest_p > result.significance and not alert and result.level is not Level.INSUFFICIENT_DATA
+    assert (shown is Headline.NO_DRIFT) == (quiet and not differs and not canary)
+    assert (shown in {Headline.MODEL_MISMATCH, Headline.MODEL_CHANGED}) == (differs or canary is not None)
+    assert alert == (shown in {Headline.MODEL_MISMATCH, Headline.MODEL_CHANGED, Headline.DRIFT, Headline.SEVERE_DRIFT})
+    if result.labels:
+        assert ("more than by chance" in text) == (result.smallest_p > result.significance)
+    assert result.level.order >= Level.WARNING.order or not (differs or canary)
