@@ -38,7 +38,7 @@ from runner.results.manifest import Comparison, Effects, Explanation
 from runner.results.manifest_file import Stopwatch
 from runner.results.reference import Reference, canaries
 from runner.sources.endpoint import MergedReader
-from runner.sources.source import hash_order, selected
+from runner.sources.source import hash_order, selected, window_salt
 
 HISTORY = 48
 """Number of earlier executions in the timeline of a report."""
@@ -115,6 +115,10 @@ class AttributionAnalysis:
         reference = Reference.read(directory.reference_path(self.reference, slot.window))
         return partial(self._analyse, slot, reference)
 
+    def order(self, features: pl.DataFrame, window: Window) -> NDArray[np.intp]:
+        """Return the indices of records in the random order in which a window's records are explained."""
+        return hash_order(features, window_salt(window, self.policy.seed))
+
     def canary_features(self, reference: Reference) -> pl.DataFrame | None:
         """Return the features of the canary records, or None without canary records."""
         if reference.sample is None or not self.policy.canary_rows:
@@ -126,7 +130,7 @@ class AttributionAnalysis:
         with stopwatch.step("read"):
             match_features(reference.attributions.names, estimator.names(captured.names))
             features, scores_NL = captured.features(), captured.scores()
-            order_N = hash_order(features) if self.stopping.probability else None
+            order_N = self.order(features, slot.window) if self.stopping.probability else None
         with stopwatch.step("explain"):
             background = self.model_explainer.background(features, reference.background)
             differences = reference.check_comparable(estimator.settings, background)

@@ -58,14 +58,14 @@ COLUMN_BYTES = 600
 """Approximate size in bytes of a column without its values."""
 
 
-def sampled(captured: Captured, size: int | None) -> Captured:
+def sampled(captured: Captured, size: int | None, salt: int = 0) -> Captured:
     """Return a sample of at most `size` records in their original order, or all records if `size` is None.
 
     The sample consists of the records with the smallest hashes.
     """
     if size is None or captured.records <= size:
         return captured
-    return selected(captured, np.sort(hash_order(captured.features())[:size]))
+    return selected(captured, np.sort(hash_order(captured.features(), salt)[:size]))
 
 
 def selected(captured: Captured, rows: NDArray[np.intp]) -> Captured:
@@ -73,12 +73,23 @@ def selected(captured: Captured, rows: NDArray[np.intp]) -> Captured:
     return replace(captured, table=captured.table.collect()[rows].lazy(), sample=len(rows))
 
 
-def hash_order(features: pl.DataFrame) -> NDArray[np.intp]:
+def window_salt(window: Window, seed: int = 0) -> int:
+    """Return the salt of a window, so that clients who send the same records in each window are not always left out."""
+    return (int(window.start.timestamp()) * int(GOLDEN_RATIO) + seed) % 2**64
+
+
+def hash_order(features: pl.DataFrame, salt: int = 0) -> NDArray[np.intp]:
     """Return the indices that sort records by hash; the sorted records do not depend on the original order.
 
     Duplicates have different hashes, so that each content is sampled in proportion to its frequency.
+
+    Args:
+        features: the records.
+        salt: number that selects the order; 0 for the hashes themselves.
     """
     keys_N = hash_rows(features)[0]
+    if salt:
+        keys_N = mix_bits(keys_N + np.uint64(salt))
     return mix_bits(keys_N + GOLDEN_RATIO * _occurrences(keys_N)).argsort()
 
 
@@ -320,7 +331,7 @@ class WindowReader:
         files = self.source.files(window)
         with RecordCollector(self.data.fields) as collector:
             self.source.read(self.track(files, "reading captures", len(files)), window, self.data, collector)
-            yield sampled(collector.captured([file.name for file in files]), self.data.max_records)
+            yield sampled(collector.captured([file.name for file in files]), self.data.max_records, window_salt(window))
 
     def check(self, captured: Captured, window: Window) -> None:
         """Check that a window has valid records, and not too many rejected ones.

@@ -24,7 +24,7 @@ from runner.results import directory, manifest
 from runner.results.documents import dump_json
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
-from runner.sources.source import WindowReader, hash_order
+from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Interval
 
 PROBES = (3, 30, 250, 2_000)
@@ -162,12 +162,12 @@ class Plan:
             features = captured.features()
             background = self.analysis.model_explainer.background(features, reference.background)
             canaries = self.analysis.canary_features(reference)
-            yield Records(features, self._first(features), background, captured.scores(), canaries)
+            yield Records(features, self._first(features, window), background, captured.scores(), canaries)
 
-    def _first(self, features: pl.DataFrame) -> pl.DataFrame | None:
+    def _first(self, features: pl.DataFrame, window: Window) -> pl.DataFrame | None:
         """Return the records of an execution's first sample; None if it explains all at once."""
         count = next(self.analysis.stopping.sample_sizes(features.height))
-        return None if count == features.height else features[hash_order(features)[:count]]
+        return None if count == features.height else features[self.analysis.order(features, window)[:count]]
 
     def _estimate(self, records: Records) -> CostEstimate:
         model, estimator = self.analysis.model_explainer.model, self.analysis.model_explainer.estimator

@@ -26,7 +26,7 @@ from runner.records.tables import MAX_COLUMNS, Part, Record, part
 from runner.sources import source
 from runner.sources.dataset import Dataset
 from runner.sources.endpoint import EndpointSource
-from runner.sources.source import RecordCollector, WindowReader, hash_order
+from runner.sources.source import RecordCollector, WindowReader, hash_order, window_salt
 from tests.conftest import untracked
 from tests.golden import Golden
 from tests.sources.reading import DATA, FIELDS, HOUR, Collected, capture_line, collected, data_settings, write_captures
@@ -151,6 +151,17 @@ def test_sample_is_unbiased() -> None:
     drawn_N = values_N[hash_order(pl.DataFrame({"x": values_N}))[:5_000]]
     assert abs((drawn_N == 7).mean() - 0.1) < 4 * np.sqrt(0.1 * 0.9 / 5_000)
     assert abs(drawn_N[drawn_N != 7].mean() - values_N[2_000:].mean()) < 4 * 5_200 / np.sqrt(4_500)
+
+
+def test_each_window_has_its_own_sample() -> None:
+    """Clients who send the same records in each hour are sampled in turn; a window always has the same sample."""
+    table = pl.DataFrame({"x": np.arange(2000.0)})
+    hours = [Window.parse(f"2026-01-05T{hour:02}") for hour in range(20)]
+    samples = [set(hash_order(table, window_salt(hour))[:1000].tolist()) for hour in hours]
+    assert len(set.union(*samples)) == 2000
+    assert 400 < len(samples[0] & samples[1]) < 600
+    assert samples[0] == set(hash_order(table, window_salt(hours[0]))[:1000].tolist())
+    assert window_salt(hours[0], 1) != window_salt(hours[0])
 
 
 @pytest.mark.parametrize(("most", "expected"), [(None, 50), (50, 50), (100, 50), (20, 20)])
