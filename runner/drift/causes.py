@@ -318,7 +318,7 @@ class _Numbers:
         low, high, best = interval
         text = f"about {_times(best)} the reference values ({_range(low, high)})"
         if unit := _unit(best, low, high):
-            text = f"about {_times(unit.factor)} the reference values ({_range(low, high)}): {unit.text}?"
+            text = f"about {_times(unit.factor)} the reference values ({_range(low, high)}): {unit.description}?"
         yield _distance(self.before_N * best, self.now_M), text
 
     def _moved(self) -> Iterator[tuple[float, str]]:
@@ -455,10 +455,10 @@ def _range(low: float, high: float) -> str:
 
 
 class _Unit(NamedTuple):
-    """The factor of another unit, and a text with an example."""
+    """The factor of another unit, and its description."""
 
     factor: float
-    text: str
+    description: str
 
 
 def _unit(ratio: float, low: float, high: float) -> _Unit | None:

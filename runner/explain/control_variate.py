@@ -18,6 +18,7 @@ equally.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import pi
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ class Nodes(NamedTuple):
     weight: list[float]
 
 
+@cache
 def _nodes(pairs: int) -> Nodes:
     u, weight = np.polynomial.legendre.leggauss(2 * pairs)
     return Nodes(u[pairs:].tolist(), weight[pairs:].tolist())
@@ -62,6 +64,10 @@ def _nodes(pairs: int) -> Nodes:
 FEW, MANY = _nodes(2), _nodes(3)
 NEAR = 4.0
 """Largest absolute log-odds for which few nodes are enough."""
+
+
+MOST_GAP = 3e-6
+"""Largest difference between the sum of Shapley values and the value of the grand coalition that is accepted."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,21 @@ class LogitAdditive:
         return 1 / (1 + np.exp(-margin_NK))
 
     def shapley(self) -> NDArray[np.float64]:
-        """Return phi_NP with an error of at most 1e-6."""
+        """Return phi_NP with an error of about 1e-6.
+
+        The integrand is a polynomial in u of degree P − 1. The Shapley values add up to the value of the grand
+        coalition; games for which they do not are integrated again, with twice the nodes, up to the exact number.
+        """
+        phi_NP, pairs = self._shapley(None), len(FEW.u)
+        players = self.slope_NP.shape[1]
+        total_N = np.diff(self.value(np.repeat([[0.0, 1.0]], players, axis=0)), axis=1)[:, 0]
+        while 4 * pairs < players and len(rows := np.flatnonzero(abs(phi_NP.sum(axis=1) - total_N) > MOST_GAP)):
+            pairs = min(2 * pairs, -(-players // 4))
+            phi_NP[rows] = self.take(rows)._shapley(_nodes(pairs))
+        return phi_NP
+
+    def _shapley(self, nodes: Nodes | None) -> NDArray[np.float64]:
+        """Return phi_NP with these nodes; None for few nodes for small log-odds, and otherwise many."""
         half_NP = self.slope_NP / 2
         reach_N = abs(self.intercept_N + half_NP.sum(axis=1)) + abs(half_NP).sum(axis=1)
         steps_N = np.ceil(MAX_FREQUENCY * (reach_N + MARGIN) / (2 * pi * STEPS)).astype(int)
@@ -91,7 +111,7 @@ class LogitAdditive:
             same, count = np.flatnonzero(kind_N == kind), abs(kind) * STEPS
             size = max(1, CHUNK // (count * phi_NP.shape[1]))
             for rows in (same[part] for part in slices(len(same), size)):
-                phi_NP[rows] = _integrate(self.take(rows), count, FEW if kind < 0 else MANY)
+                phi_NP[rows] = _integrate(self.take(rows), count, nodes or (FEW if kind < 0 else MANY))
         return phi_NP
 
 

@@ -41,6 +41,16 @@ def test_shapley_values_of_fourteen_players_match_enumeration() -> None:
     assert abs(games.shapley() - enumerated_shapley(games)).max() < 3e-6
 
 
+@pytest.mark.parametrize("players", [10, 14, 25])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_shapley_values_add_up_for_many_players(players: int, scale: float) -> None:
+    """The number of nodes grows with the degree of the integrand where it has to."""
+    rng = np.random.default_rng(0)
+    games = LogitAdditive(rng.normal(size=500), rng.normal(size=(500, players)) * scale)
+    empty_N, full_N = games.value(np.repeat([[0.0, 1.0]], players, axis=0)).T
+    assert games.shapley().sum(axis=1) == pytest.approx(full_N - empty_N, abs=4e-6)
+
+
 def test_other_games_do_not_change_a_bit() -> None:
     """A game has the same Shapley values alone and among others."""
     rng = np.random.default_rng(1)
