@@ -137,13 +137,17 @@ SENTENCES: tuple[tuple[str, Cause], ...] = (
     (r"^missing in", Cause.MISSING),
     (r"^always", Cause.CONSTANT),
     (r"opposite sign", Cause.SIGN),
+    (r"columns swapped", Cause.COLUMNS),
     (r"swapped", Cause.CODES),
+    (r"time zone|hours of 12", Cause.TIME),
+    (r"decimal comma", Cause.DECIMAL_COMMA),
+    (r"numbers as strings", Cause.NUMBER_AS_STRING),
     (r"renamed", Cause.RENAMED),
     (r"merged", Cause.MERGED),
     (r"no longer occurs", Cause.VANISHED),
     (r"blanks", Cause.BLANK),
     (r"letter case", Cause.CASE),
-    (r"number format", Cause.DECIMAL_COMMA),
+    (r"number format", Cause.NUMBER_AS_STRING),
     (r"replaced", Cause.IMPUTED),
     (r"clipped", Cause.CLIPPED),
     (r"^rounded", Cause.ROUNDED),
@@ -193,10 +197,9 @@ def kind_of(sentence: str) -> tuple[Cause, tuple[float, float] | None]:
     )
     if cause is not Cause.SCALE or not found:
         return cause, None
-    unit = re.search(r"a factor of ([\d.]+)", sentence)
     ends = [_number(end) for end in found.groups()[1:] if end] or [_number(found[1])]
-    if unit:
-        ends = [_number(unit[1]) if ends[0] >= 1 else 1 / _number(unit[1])]
+    if "another unit" in sentence:
+        ends = [_number(found[1])]
     return cause, (min(ends), max(ends))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,8 @@ def with_causes(
         groups: names of grouped features by the name of their group.
     """
     changed = sorted((each for each in result.inputs if each.p <= result.significance), key=lambda each: each.p)
-    named = {each.name: _described(each, before, now) for each in changed[:MOST_CAUSES]}
+    described = changed[:MOST_CAUSES]
+    named = {each.name: _described(each, before, now) for each in described} | _swapped(described, before, now)
     inputs = tuple(replace(each, cause=named.get(each.name)) for each in result.inputs)
     unchanged = {each.name for each in result.inputs} - {each.name for each in changed}
     explained = _Attributed(result, groups or {}, named, unchanged)
@@ -94,6 +96,18 @@ def with_causes(
     ]
     labels = explained.labels(result.labels, before, now)
     return replace(result, inputs=inputs, labels=labels, segments=tuple(segments))
+
+
+def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataFrame) -> dict[str, str]:
+    """Return the causes of pairs of features whose values are exchanged, by feature."""
+    names = [each.name for each in changed if are_numeric(before[each.name], now[each.name])]
+    sides = {name: _Numbers.of(before[name].drop_nulls(), now[name].drop_nulls()) for name in names}
+    causes: dict[str, str] = {}
+    for first, second in combinations([name for name in names if all(map(len, sides[name].sides))], 2):
+        if sides[second].fits(sides[first].before_N) and sides[first].fits(sides[second].before_N):
+            text = "its values are like those of {} in the reference: columns swapped?"
+            causes |= {first: text.format(second), second: text.format(first)}
+    return causes
 
 
 def _described(found: InputResult, before: pl.DataFrame, now: pl.DataFrame) -> str:
@@ -166,7 +180,16 @@ def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
         return f"always {format_value(now[0])} ({before.n_unique():,} distinct values in the reference)"
     if are_numeric(before, now):
         return _Numbers.of(before, now).cause()
+    if before.dtype.is_numeric():
+        return _text_for_numbers(now)
     return _Categories.of(before, now).cause()
+
+
+def _text_for_numbers(now: pl.Series) -> str:
+    """Describe strings that replace numbers."""
+    example = format_value(now[0])
+    comma = now.cast(pl.String).str.contains(r"^\s*[-+]?\d+,\d+\s*$").mean() or 0.0
+    return f"numbers as strings{' with a decimal comma' if float(str(comma)) >= NOTABLE else ''}, such as {example}"
 
 
 def _thinned(values: pl.Series) -> Values:
@@ -224,11 +247,29 @@ class _Numbers:
         codes = self.codes
         if codes is None or (len(codes) > 2 and self.fits(self.before_N)):
             return None
+        if (cause := self._cyclic()) is not None:
+            return cause
         for step, word in ((1, "higher"), (-1, "lower")):
             if self.fits(self.before_N + step) and not self.fits(self.before_N):
                 return f"values 1 {word} than in the reference: another label encoding?"
         sides = (pl.Series([format_value(value) for value in side]) for side in (self.before_N, self.now_M))
         return _Categories.of(*sides).moved()
+
+    def _cyclic(self) -> str | None:
+        """Describe a shift of values that start again at 0, such as hours, and hours of 12."""
+        period = self.before_N[-1] + 1
+        if self.before_N[0] != 0 or period not in PERIODS or self.now_M[0] < 0:
+            return None
+        if period == HOURS and self.now_M[-1] <= HOURS / 2:
+            halves = ((self.before_N - first) % (HOURS / 2) + first for first in (0, 1))
+            return "hours of 12 instead of 24" if any(self.fits(np.sort(half_N)) for half_N in halves) else None
+        steps = np.arange(1, period)
+        gaps = [_distance(np.sort((self.before_N + step) % period), self.now_M) for step in steps]
+        step = int(steps[int(np.argmin(gaps))])
+        if min(gaps) > self.allowed or self.fits(self.before_N):
+            return None
+        step = step if step <= period / 2 else int(step - period)
+        return f"shifted by {step:+d}, starting again at {period:g}: another time zone?"
 
     def _rounded(self) -> str | None:
         for unit in ROUNDINGS:
@@ -283,7 +324,7 @@ class _Numbers:
         """Describe the simplest transformation of all values that fits, and the next one that fits, too."""
         close = [found for found in self._transformations() if found[0] <= self.allowed and found[0] < initial / 2]
         if not close:
-            return self._flipped() or self._spread()
+            return self._spread()
         first, *others = [cause for _, cause in close]
         return f"{first}, or {others[0]}" if others else first
 
@@ -292,7 +333,10 @@ class _Numbers:
         standard_N = (self.before_N - self.before_N.mean()) / (self.before_N.std() or 1.0)
         if abs(self.now_M.mean()) < 0.3 and abs(self.now_M.std() - 1) < 0.3 and self.before_N.std() > 1.5:
             yield _distance(standard_N, self.now_M), "standardized to mean 0 and standard deviation 1"
-        yield _distance(-self.before_N[::-1], self.now_M), "opposite sign"
+        opposite = _distance(-self.before_N[::-1], self.now_M)
+        yield opposite, "opposite sign"
+        if opposite > self.allowed and (flipped := self._flipped()):
+            yield 0.0, flipped
         year = float(np.median(self.before_N) + np.median(self.now_M))
         if YEARS[0] <= year <= YEARS[1] and YEARS[0] - 150 <= self.now_M[0] and self.now_M[-1] <= YEARS[1]:
             yield (
@@ -385,9 +429,10 @@ class _Numbers:
         """Describe an opposite sign in part of the records."""
         same = [float((side > 0).mean()) for side in self.sides]
         sizes = np.sort(abs(self.before_N)), np.sort(abs(self.now_M))
-        if max(same[0], 1 - same[0]) < 0.95 or abs(same[1] - same[0]) < NOTABLE or _distance(*sizes) > self.allowed:
+        part = (same[1] - same[0]) / (1 - 2 * same[0]) if same[0] != 0.5 else 0.0
+        if abs(same[1] - same[0]) < NOTABLE or not NOTABLE <= part < ALL or _distance(*sizes) > self.allowed:
             return None
-        return f"opposite sign in about {abs(same[1] - same[0]):.0%} of the records"
+        return f"opposite sign in about {part:.0%} of the records"
 
     def _out_of_range(self) -> str | None:
         """Describe numbers outside the range of the reference, and the factor that explains them."""
@@ -425,6 +470,11 @@ PARTIAL_FACTORS = (10.0, 100.0, 1000.0, 12.0, 60.0)
 """Factors that are tried if only part of the values are outside the range of the reference."""
 MOST_PARTIAL = 0.25
 """Largest distance between scaled and live values in this case; the affected records may differ from the others."""
+PERIODS = {7.0, 12.0, 24.0, 60.0}
+"""Numbers after which cyclic values, such as hours, start again at 0."""
+HOURS = 24
+ALL = 0.95
+"""Smallest share of the records that counts as all of them."""
 YEARS = (1950, 2100)
 """Range of the year from which an age may have been subtracted."""
 PROBABILITIES = np.linspace(0.1, 0.9, 17)

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from runner.domain.attributions import Attributions
+from runner.domain.attributions import Attributions, Explained
 from runner.drift.causes import MOST_CAUSES, SAME, likely_cause, with_causes
+from runner.drift.detect import detect_drift
 from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions
 from tests.golden import Golden
 
@@ -118,6 +119,41 @@ def test_interval_of_a_factor_contains_it(factor: float) -> None:
     assert low <= true <= high
     named = re.search(r"about (?:1/)?([\d.,]+) (?:times|of) .*another unit", cause)
     assert named is None or float(named[1].replace(",", "")) == pytest.approx(true, rel=0.005)
+
+
+HOUR_SHARES = np.repeat([0.01, 0.07, 0.02], [8, 12, 4])
+CLOCK = RNG.choice(24, 2000, p=HOUR_SHARES).astype(float)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda v: (v + 5) % 24, lambda v: (v - 3) % 24, lambda v: (v - 1) % 12 + 1, lambda v: v],
+    ids=["5 later", "3 earlier", "12 hours", "unchanged"],
+)
+def test_cause_of_changed_hours(change: Callable[[np.ndarray], np.ndarray], golden: Golden) -> None:
+    """Another time zone and a clock of 12 hours are recognized."""
+    golden(likely_cause(pl.Series(CLOCK[:1000]), pl.Series(change(CLOCK[1000:]))) or SAME)
+
+
+@pytest.mark.parametrize("form", ["{:.2f}", "{:.2f} €"])
+def test_strings_in_place_of_numbers_are_named(form: str, golden: Golden) -> None:
+    """A decimal comma is recognized."""
+    values = [form.format(value).replace(".", ",") for value in BALANCE[600:]]
+    golden(likely_cause(pl.Series(BALANCE[:600]), pl.Series(values)))
+
+
+def test_swapped_columns_are_named() -> None:
+    """Each feature names the other one."""
+    before = pl.DataFrame({"a": INCOME[:600], "b": BALANCE[:600], "c": HOURS[:600]})
+    now = pl.DataFrame({"a": BALANCE[600:], "b": INCOME[600:], "c": HOURS[600:]})
+    sides = []
+    for table in (before, now):
+        phi_NDL = np.zeros((table.height, 3, 1))
+        sides.append(Explained(table, Attributions(("a", "b", "c"), ("y",), phi_NDL, np.zeros(1), phi_NDL[:, 0], 0)))
+    result = detect_drift(POLICY, sides[0], sides[1], "mean_abs", HOUR)
+    found = {each.name: each.cause for each in result.inputs}
+    assert (found["c"], "b" in (found["a"] or ""), "a" in (found["b"] or "")) == (None, True, True)
+    assert "swapped" in (found["a"] or "")
 
 
 def inputs_like(attributions: Attributions) -> pl.DataFrame:
