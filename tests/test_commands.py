@@ -215,7 +215,8 @@ def test_commands_of_the_notebook_run(
     assert re.findall(r"^status +(\w+)$", started, re.MULTILINE) == ["Scheduled"]
     schedule = orjson.loads(described)
     execution = schedule["LastMonitoringExecutionSummary"]
-    assert (schedule["MonitoringScheduleStatus"], execution["MonitoringExecutionStatus"]) == ("Stopped", "Completed")
+    statuses = schedule["MonitoringScheduleStatus"], execution["MonitoringExecutionStatus"]
+    assert statuses == ("Stopped", "CompletedWithViolations")
     directory = Path(execution["Output"]["Destination"])
     assert directory.is_relative_to(tmp_path / "output/monitor/adult/adult-monitor")
     assert str(directory) in listed
@@ -228,7 +229,7 @@ def test_commands_of_the_notebook_run(
     assert shapwatch("stage=schedule", "stage.action=executions") == listed
 
 
-AWAITED = {5: "InProgress|Completed", 7: '"MonitoringExecutionStatus": "Completed"'}
+AWAITED = {5: "InProgress|Completed", 7: '"MonitoringExecutionStatus": "CompletedWithViolations"'}
 """Patterns that the notebook waits for, by position of the command that describes the schedule."""
 
 
