@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 MOST_BY_CHANCE = 0.1
 """Maximum expected number of records that equal a record by chance, if equal records are repetitions."""
+MIN_PAIRS = 10
+"""Minimum number of pairs with equal values of a feature from which its dependence on another one is estimated."""
 MOST_ROWS = 2_000
 """Maximum number of different records from which the probability of equal records is estimated."""
 MOST_COLUMNS = 20
@@ -52,12 +54,13 @@ def equal_by_chance(different: pl.DataFrame) -> float:
     sample = different[:MOST_ROWS]
     codes_DU = [sample[name].rank("dense").fill_null(0).to_numpy() for name in sample.columns]
     equal_D = [_equal_pairs(codes_U) for codes_U in codes_DU]
-    first, *others = sorted(range(len(codes_DU)), key=equal_D.__getitem__)[:MOST_COLUMNS]
-    probability, used = equal_D[first], [first]
-    for d in others:
-        joint_E = [_equal_pairs(codes_DU[d] * len(sample) + codes_DU[e]) for e in used]
-        probability *= max(equal_D[d], *(joint / equal_D[e] for joint, e in zip(joint_E, used, strict=True)))
-        used.append(d)
+    known = MIN_PAIRS / max(1.0, len(sample) * (len(sample) - 1) / 2)
+    probability, predictors = 1.0, list[int]()
+    for d in sorted(range(len(codes_DU)), key=equal_D.__getitem__)[:MOST_COLUMNS]:
+        joint_E = [_equal_pairs(codes_DU[d] * len(sample) + codes_DU[e]) for e in predictors]
+        given = [joint / equal_D[e] for joint, e in zip(joint_E, predictors, strict=True)]
+        probability *= max([equal_D[d], *given])
+        predictors += [d] if equal_D[d] >= known else []
     return probability
 
 
