@@ -100,10 +100,13 @@ def with_causes(
 
 def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataFrame) -> dict[str, str]:
     """Return the causes of pairs of features whose values are exchanged, by feature."""
-    names = [each.name for each in changed if are_numeric(before[each.name], now[each.name])]
-    sides = {name: _Numbers.of(before[name].drop_nulls(), now[name].drop_nulls()) for name in names}
+    sides = {}
+    for each in changed:
+        values = before[each.name].drop_nulls(), now[each.name].drop_nulls()
+        if are_numeric(*values) and all(map(len, values)):
+            sides[each.name] = _Numbers.of(*values)
     causes: dict[str, str] = {}
-    for first, second in combinations([name for name in names if all(map(len, sides[name].sides))], 2):
+    for first, second in combinations(sides, 2):
         if sides[second].fits(sides[first].before_N) and sides[first].fits(sides[second].before_N):
             text = "its values are like those of {} in the reference: columns swapped?"
             causes |= {first: text.format(second), second: text.format(first)}
@@ -179,7 +182,8 @@ def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
     if now.n_unique() == 1 < before.n_unique():
         return f"always {format_value(now[0])} ({before.n_unique():,} distinct values in the reference)"
     if are_numeric(before, now):
-        return _Numbers.of(before, now).cause()
+        with np.errstate(all="ignore"):  # the largest and smallest numbers have infinite factors, which do not fit
+            return _Numbers.of(before, now).cause()
     if before.dtype.is_numeric():
         return _text_for_numbers(now)
     return _Categories.of(before, now).cause()

@@ -124,7 +124,7 @@ def _chi_squared(counts_2C: NDArray[np.intp]) -> float:
     pooled_2C = np.column_stack([counts_2C[:, frequent_C], counts_2C[:, ~frequent_C].sum(axis=1)])
     pooled_2C = pooled_2C[:, pooled_2C.sum(axis=0) * smaller >= MIN_EXPECTED]
     degrees = pooled_2C.shape[1] - 1
-    if degrees < 1:
+    if degrees < 1 or not pooled_2C.sum(axis=1).all():
         return 1.0
     expected_2C = np.outer(pooled_2C.sum(axis=1), pooled_2C.sum(axis=0)) / pooled_2C.sum()
     statistic = float(((pooled_2C - expected_2C) ** 2 / expected_2C).sum())

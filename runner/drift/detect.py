@@ -46,7 +46,7 @@ from runner.drift.effects import (
     total_log2_change,
 )
 from runner.drift.histograms import with_histograms
-from runner.drift.inputs import compare_inputs
+from runner.drift.inputs import compare_inputs, with_finite_numbers
 from runner.drift.joint import Columns, changed_association, separability
 from runner.drift.pairing import Pairing, Segment, pair, segments
 from runner.drift.policy import DriftPolicy
@@ -396,6 +396,7 @@ def detect_drift(
         FeatureMismatch: if a feature exists on one side only.
         SegmentError: if records cannot be divided by `drift.segment_by`.
     """
+    before, now = (replace(side, features=with_finite_numbers(side.features)) for side in (before, now))
     notes, by = [], policy.segment_by
     if policy.unit == "content":
         sides = [_without_repetitions(side) for side in (before, now)]

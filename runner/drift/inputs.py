@@ -27,6 +27,12 @@ def are_numeric(before: pl.Series, now: pl.Series) -> bool:
     return before.dtype.is_numeric() and now.dtype.is_numeric()
 
 
+def with_finite_numbers(features: pl.DataFrame) -> pl.DataFrame:
+    """Return features in which infinite numbers and NaN are missing values."""
+    numbers = pl.selectors.float()
+    return features.with_columns(pl.when(numbers.is_finite()).then(numbers))
+
+
 def compare_inputs(before: pl.DataFrame, now: pl.DataFrame, names: Sequence[str]) -> list[InputResult]:
     """Compare the values of each feature; p-values are not corrected for the other features."""
     complete = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -248,3 +250,34 @@ def test_changed_correlation_is_detected_by_the_classifier() -> None:
     assert found.separability is not None
     assert found.separability.value is not None
     assert found.separability.value > 0.6
+
+
+COLUMNS: dict[str, Callable[[int], list[Any]]] = {
+    "numbers": lambda n: np.random.default_rng(n).normal(size=n).tolist(),
+    "constant": lambda n: [3.0] * n,
+    "missing": lambda n: [None] * n,
+    "huge": lambda n: (np.random.default_rng(n).normal(size=n) * 1e300).tolist(),
+    "tiny": lambda n: (np.random.default_rng(n).random(n) * 1e-300).tolist(),
+    "not finite": lambda n: [float("nan"), float("inf"), -float("inf"), 1.0] * (n // 4) + [0.5] * (n % 4),
+    "booleans": lambda n: [i % 3 == 0 for i in range(n)],
+    "strings": lambda n: [("a", " a", "B", "2,5")[i % 4] for i in range(n)],
+    "identifiers": lambda n: [f"id{i * 7919}" for i in range(n)],
+    "half": lambda n: [None if i % 2 else float(i) for i in range(n)],
+    "one": lambda n: [float(i == 0) for i in range(n)],
+}
+
+
+@pytest.mark.parametrize("before", COLUMNS)
+@pytest.mark.parametrize("now", COLUMNS)
+def test_any_values_have_a_result(before: str, now: str) -> None:
+    """P-values and sizes are finite, and a changed kind of values is significant."""
+    sides = []
+    for kind, rows in ((before, 200), (now, 61)):
+        features = pl.DataFrame({"x": COLUMNS[kind](rows)}, strict=False)
+        phi_NDL = np.zeros((rows, 1, 1))
+        sides.append(Explained(features, Attributions(("x",), ("y",), phi_NDL, np.zeros(1), phi_NDL[:, 0], 0)))
+    found = detect_drift(POLICY, sides[0], sides[1], "mean_abs", HOUR)
+    (column,) = found.inputs
+    assert np.isfinite([column.p, column.distance, column.size, column.unseen]).all()
+    if {before, now} & {"missing", "constant", "strings"} and before != now and "not finite" not in {before, now}:
+        assert column.p <= found.significance
