@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -247,12 +247,17 @@ class SegmentResult:
     labels: tuple[LabelResult, ...]
 
 
+def highest(levels: Iterable[Level]) -> Level:
+    """Return the highest of at least one level."""
+    return max(levels, key=lambda level: level.order)
+
+
 def worst(
     found: Sequence[LabelResult | SegmentResult | InputResult | OutputResult], least: Level = Level.NONE
 ) -> Level:
     """Return the highest level, at least `least`; insufficient data is ignored."""
     levels = [each.level for each in found if each.level is not Level.INSUFFICIENT_DATA]
-    return max([least, *levels], key=lambda level: level.order)
+    return highest([least, *levels])
 
 
 @dataclass(frozen=True)

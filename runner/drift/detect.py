@@ -29,6 +29,7 @@ from runner.domain.drift import (
     OutputResult,
     Parity,
     SegmentResult,
+    highest,
     worst,
 )
 from runner.domain.numbers import plural
@@ -251,7 +252,7 @@ class Detector:
         limits = self.policy.limits
         moved = max(found.distance, abs(found.missing_now - found.missing_before))
         levels = [limits.input_values.level(moved), limits.input_invalid.level(found.invalid)]
-        return replace(found, level=max(levels, key=lambda level: level.order))
+        return replace(found, level=highest(levels))
 
     def _graded_output(self, found: OutputResult, drifted: bool, significance: float) -> OutputResult:
         change = found.mean_now - found.mean_before
@@ -271,7 +272,7 @@ class Detector:
                 levels.append(limit.level(effect.value or 0.0))
         if found.signed_shift:
             levels.append(limits.signed_shift.level(found.signed_shift))
-        return replace(found, level=max(levels, key=lambda level: level.order))
+        return replace(found, level=highest(levels))
 
     def _level(self, found: DriftResult) -> Level:
         """Return the level of the window alone."""
@@ -281,7 +282,7 @@ class Detector:
             levels.append(limits.separability.level(joint.value))
         if association and association.p <= found.significance:
             levels.append(limits.association.level(association.now - association.before))
-        return max(levels, key=lambda level: level.order)
+        return highest(levels)
 
     def _effects(
         self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
@@ -410,8 +411,8 @@ def detect_drift(
     result = with_causes(replace(result, canary=canary), before.features, now.features, parts, groups)
     result = with_histograms(result, before, now)
     model = _model_level(policy, canary, parity)
-    level = max(policy.status(past, result.level_alone), model, key=lambda level: level.order)
-    result = replace(result, level_alone=max(result.level_alone, model, key=lambda level: level.order))
+    level = highest([policy.status(past, result.level_alone), model])
+    result = replace(result, level_alone=highest([result.level_alone, model]))
     notes += result.notes
     if level is not result.level_alone:
         rule = f"{policy.datapoints_to_alert} of the last {policy.evaluation_period} windows must reach a level"
@@ -432,7 +433,7 @@ def _model_level(policy: DriftPolicy, canary: Canary | None, parity: Parity | No
         levels.append(limit.level(canary.difference))
     if parity and not parity.same:
         levels.append(limit.level(parity.largest))
-    return max(levels, key=lambda level: level.order)
+    return highest(levels)
 
 
 def _without_repetitions(explained: Explained) -> Explained:

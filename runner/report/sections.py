@@ -12,14 +12,16 @@ from runner.domain.drift import (
     Effect,
     FeatureDrift,
     Histogram,
+    InputResult,
     LabelRanking,
     LabelResult,
+    OutputResult,
     RankingResult,
     SegmentResult,
 )
 from runner.errors import listed
 from runner.report import tables
-from runner.report.tables import Bar, ReportTable, make_table
+from runner.report.tables import Bar, Column, ReportTable, make_table
 from runner.results.documents import DriftDocument
 
 MOST_TOP_CHANGES = 10
@@ -332,20 +334,22 @@ def _bar(length: float) -> Bar:
 
 def inputs_table(result: DriftResult | None) -> ReportTable | None:
     """Return the table of the inputs, the highest level first; None without tests."""
-    if result is None or not result.inputs:
-        return None
-    ordered = sorted(result.inputs, key=lambda each: (-each.level.order, each.p, -each.distance))
     caption = "Values of the inputs, compared with the reference; significant changes first."
-    return make_table(caption, tables.INPUTS, ordered).limit(MOST_TOP_CHANGES)
+    return _tests_table(caption, tables.INPUTS, result.inputs if result else ())
 
 
 def outputs_table(result: DriftResult | None) -> ReportTable | None:
     """Return the table of the scores, the highest level first; None without tests."""
-    if result is None or not result.outputs:
-        return None
-    ordered = sorted(result.outputs, key=lambda each: (-each.level.order, each.p, -each.distance))
     caption = "Scores of the model, compared with the reference; the change of the mean has a 95% interval."
-    return make_table(caption, tables.OUTPUTS, ordered).limit(MOST_TOP_CHANGES)
+    return _tests_table(caption, tables.OUTPUTS, result.outputs if result else ())
+
+
+def _tests_table(
+    caption: str, columns: Sequence[Column], results: Sequence[InputResult | OutputResult]
+) -> ReportTable | None:
+    """Return the table of test results, the highest level first; None without results."""
+    ordered = sorted(results, key=lambda each: (-each.level.order, each.p, -each.distance))
+    return make_table(caption, columns, ordered).limit(MOST_TOP_CHANGES) if ordered else None
 
 
 def segments_table(result: DriftResult | None) -> ReportTable | None:
