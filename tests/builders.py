@@ -80,6 +80,8 @@ def baseline(root: Path, model: Model, **changes: Any) -> Baseline:
         "save_local_shap_values": False,
         "writer": WRITER,
         "target": root / "reference",
+        "source": WindowReader(EndpointSource("endpoint", str(root / "captures"), 1), DATA, untracked),
+        "window": None,
         **changes,
     }
     return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), **parts)

@@ -209,10 +209,10 @@ class Settings(Node):
 
     @model_validator(mode="after")
     def _inputs(self) -> Settings:
-        needed = {"baseline": ["dataset"], "replay": ["traffic"], "traffic": ["traffic"]}
+        needed = {"replay": ["traffic"], "traffic": ["traffic"]}
         needed |= {"quickstart": ["dataset", "traffic"]}
-        if isinstance(self.stage, PlanStage) and self.stage.window is None:
-            needed["plan"] = ["dataset"]
+        if isinstance(self.stage, PlanStage | BaselineStage) and self.stage.window is None:
+            needed[self.stage.kind] = ["dataset"]
         missing = [key for key in needed.get(self.stage.kind, ()) if getattr(self.data, key) is None]
         if missing:
             keys = " and ".join(f"data.{key}" for key in missing)

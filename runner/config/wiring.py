@@ -114,7 +114,7 @@ class Wiring:
             case PlanStage():
                 return self._plan(stage).run
             case BaselineStage():
-                return self._baseline().run
+                return self._baseline(stage.window).run
             case MonitorStage():
                 return partial(stage.run, self._monitor(), self.settings.monitor.reference)
             case ReportStage():
@@ -179,10 +179,12 @@ class Wiring:
             target=self._inspection,
         )
 
-    def _baseline(self) -> Baseline:
+    def _baseline(self, window: Window | None = None) -> Baseline:
         return Baseline(
             name=self.settings.monitor.name,
             dataset=self._dataset,
+            source=self._source,
+            window=window,
             model_explainer=self._model_explainer,
             policy=self.settings.drift,
             save_local_shap_values=self.settings.shap.save_local_shap_values,

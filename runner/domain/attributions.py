@@ -149,10 +149,16 @@ class Attributions:
 
 @dataclass(frozen=True)
 class Explained:
-    """Records and their local attributions, in the same order."""
+    """Records and their local attributions, in the same order.
+
+    Attributes:
+        events: time of the event of each record (`at`, in UTC), and a number that the records of an event share
+            (`event`); None for records that were not captured.
+    """
 
     features: pl.DataFrame
     attributions: Attributions
+    events: pl.DataFrame | None = None
 
     def rows(self, indices: NDArray[np.intp]) -> Explained:
         """Return the records at the given indices."""
@@ -163,7 +169,8 @@ class Explained:
             evaluations=0,
             error_NDL=None,
         )
-        return Explained(self.features[indices], attributions)
+        events = None if self.events is None else self.events[indices]
+        return Explained(self.features[indices], attributions, events)
 
 
 @dataclass(frozen=True)

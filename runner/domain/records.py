@@ -111,9 +111,11 @@ class Captured:
         scores = self._columns("score")
         return scores.fill_null(float("nan")).to_numpy() if scores.width else None
 
-    def event_lines(self) -> pl.DataFrame:
-        """Return the file and line of each valid record; records of one event share both."""
-        return self.table.select("file", "line").collect()
+    def event_table(self) -> pl.DataFrame:
+        """Return the time `at` of each valid record, and the number `event` that the records of an event share."""
+        origin = self.table.select("file", "line", "at").collect()
+        number = origin.select("file", "line").to_struct("event").rank("dense")
+        return origin.select("at").with_columns(number)
 
     @property
     def rejected_share(self) -> float:

@@ -262,7 +262,7 @@ class AttributionAnalysis:
         if reference.sample is None:
             return None
         if self.policy.unit == "event":
-            live = live.rows(sample_one_per_event(captured.event_lines(), self.policy.seed))
+            live = live.rows(sample_one_per_event(captured.event_table().select("event"), self.policy.seed))
         comparable = [point.level_alone for point in context.past if point.reference == reference.digest]
         return detect_drift(
             self.policy,

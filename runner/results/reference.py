@@ -25,6 +25,8 @@ from runner.results.manifest_file import load_manifest
 
 MAX_SAMPLE_ROWS = 100_000
 """Maximum number of records of a sample, the upper bound of drift.reference_rows."""
+EVENTS: Mapping[str, pl.DataType] = {"at": pl.Datetime("us", "UTC"), "event": pl.UInt32()}
+"""Columns of `Explained.events` and their types; samples of datasets, and of earlier versions, have none of them."""
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
 """Estimator settings that change the meaning of attributions; the others change only their noise."""
 
@@ -168,12 +170,13 @@ def _rows(data: bytes) -> int:
 
 
 def to_parquet(sample: Explained) -> bytes:
-    """Return records as a Parquet file: `feature0` …, `score0` …, and `phi0.0` … by label and feature."""
+    """Return records as a Parquet file: `feature0` …, `score0` …, `phi0.0` … by label and feature, and `event.at` …."""
     attributions = sample.attributions
     _, D, L = attributions.phi_NDL.shape
     columns = {f"feature{d}": column for d, column in enumerate(sample.features)}
     columns |= {f"score{i}": pl.Series(attributions.scores_NL[:, i]) for i in range(L)}
     columns |= {f"phi{i}.{d}": pl.Series(attributions.phi_NDL[:, d, i]) for i in range(L) for d in range(D)}
+    columns |= {f"event.{name}": sample.events[name] for name in EVENTS} if sample.events is not None else {}
     file = io.BytesIO()
     pl.DataFrame(columns).write_parquet(file)
     return file.getvalue()
@@ -200,9 +203,12 @@ def from_parquet(data: bytes, features: Sequence[str], names: tuple[str, ...], l
         )
         phi = [table.select(f"phi{i}.{d}" for d in range(len(names))).to_numpy() for i in range(len(labels))]
         scores_NL = table.select(f"score{i}" for i in range(len(labels))).to_numpy().astype(np.float64)
+        events = None
+        if "event.at" in table.columns:
+            events = table.select(pl.col(f"event.{name}").cast(kind).alias(name) for name, kind in EVENTS.items())
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{REFERENCE_SAMPLE} is not a reference sample ({error})") from error
     phi_NDL = np.stack(phi, axis=2).astype(np.float64)
     if not all(np.abs(values).max(initial=0) < LARGEST for values in (phi_NDL, scores_NL)):
         raise ValueError(f"{REFERENCE_SAMPLE} contains a score or an attribution that is no finite number")
-    return Explained(records, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0))
+    return Explained(records, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0), events)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
+
+import polars as pl
 
 from runner.domain.attributions import Explained
-from runner.domain.executions import Outcome, Status
+from runner.domain.executions import Outcome, Status, Window
 from runner.domain.numbers import plural
 from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
@@ -17,25 +19,46 @@ from runner.drift.ranking import ndcg_range_notes
 from runner.drift.summary import minimum_detectable
 from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
-from runner.monitors import ResultWriter
+from runner.explain.masking import hash_rows
+from runner.monitors import ResultWriter, rejection_notes
 from runner.protocols import calls_made
 from runner.results import documents, manifest
 from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, writing
 from runner.results.documents import saved, sha256
-from runner.results.manifest import DatasetCounts, Explanation, Manifest
+from runner.results.manifest import TIME, CaptureCounts, DatasetCounts, Explanation, Manifest
 from runner.results.manifest_file import Stopwatch
 from runner.results.reference import draw_sample, to_parquet
 from runner.sources.dataset import Dataset
-from runner.types import NO_OTHER_KEYS
+from runner.sources.source import WindowReader
+from runner.types import NO_OTHER_KEYS, Interval
 
 
 @dataclass(frozen=True)
 class BaselineStage:
-    """`stage=baseline`, a stage without further keys."""
+    """`stage=baseline`; conf/stage/baseline.yaml describes the keys."""
 
     kind: Literal["baseline"]
+    window: Interval | None = None  # commands in manifests of earlier versions lack this key
 
     __pydantic_config__ = NO_OTHER_KEYS
+
+
+class ReferenceRecords(NamedTuple):
+    """Records to explain.
+
+    Attributes:
+        digest: SHA-256 of the content.
+        origin: description of the window of captured records; empty for a dataset.
+        events: times and numbers of the events of captured records; None for a dataset.
+        notes: notes on rejected records.
+    """
+
+    features: pl.DataFrame
+    digest: str
+    counts: DatasetCounts | CaptureCounts
+    origin: str = ""
+    events: pl.DataFrame | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +67,8 @@ class Baseline:
 
     Attributes:
         name: name of the monitor.
-        dataset: records to explain.
+        dataset: records to explain, without a window.
+        source, window: captured records to explain instead; None for a dataset.
         policy: thresholds of the verdict, and size of the reference sample.
         save_local_shap_values: whether the local attributions of all records are also saved as CSV.
         writer: writer of the result.
@@ -53,6 +77,8 @@ class Baseline:
 
     name: str
     dataset: Dataset
+    source: WindowReader
+    window: Window | None
     model_explainer: ModelExplainer
     policy: DriftPolicy
     save_local_shap_values: bool
@@ -68,7 +94,8 @@ class Baseline:
     def _run(self) -> Outcome:
         model_explainer, stopwatch = self.model_explainer, Stopwatch(self.writer.provenance.clock)
         with stopwatch.step("read"):
-            features, digest = self.dataset.read()
+            records = self._records()
+            features = records.features
             background = model_explainer.background(features)
         with stopwatch.step("explain"):
             before = calls_made(model_explainer.model)
@@ -78,16 +105,23 @@ class Baseline:
             attributions = model_explainer.explain(features, background)
             reference = model_explainer.estimator.aggregate(attributions)
         analysis = documents.dump_analysis(reference)
-        sample = draw_sample(Explained(features, attributions), self.policy.reference_rows, self.policy.seed)
+        sample = draw_sample(
+            Explained(features, attributions, records.events), self.policy.reference_rows, self.policy.seed
+        )
         sample_bytes = to_parquet(sample)
         calls = manifest.calls_between(before, calls_made(model_explainer.model))
-        hashes = {"dataset": digest, "model": model_explainer.model.identity, REFERENCE_SAMPLE: sha256(sample_bytes)}
+        hashes = {
+            "dataset": records.digest,
+            "model": model_explainer.model.identity,
+            REFERENCE_SAMPLE: sha256(sample_bytes),
+        }
         explanation = Explanation.of(
             model_explainer.estimator, attributions, background, checked, calls, analysis, hashes, is_reference=True
         )
-        size = f"{plural(features.height, 'record')}, {plural(features.width, 'feature')}."
+        size = f"{plural(features.height, 'record')}{records.origin}, {plural(features.width, 'feature')}."
         repeated_NL = model_explainer.estimator.model_scores(attributions)[preflight_rows(features.height)]
         notes = [
+            *records.notes,
             *noise_notes(scores_NL, repeated_NL),
             *manifest.baseline_notes(explanation.background),
             *ndcg_range_notes(reference, self.policy.threshold),
@@ -102,9 +136,9 @@ class Baseline:
             sentence=size,
             monitor=self.name,
             versions=self.writer.provenance.versions,
-            command=self.writer.provenance.command(kind="baseline"),
+            command=self.writer.provenance.command(kind="baseline", **self._interval()),
             notes=tuple(notes),
-            counts=DatasetCounts(features.height),
+            counts=records.counts,
             explanation=explanation,
         )
         local_files: AbstractContextManager[Mapping[str, IO[bytes]]] = (
@@ -116,6 +150,27 @@ class Baseline:
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         message = "\n  ".join([f"Completed. Reference: {size}", *result.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
+
+    def _records(self) -> ReferenceRecords:
+        """Read the records.
+
+        Raises:
+            MissingInput, DatasetError: if the dataset cannot be read.
+            NoData, NoValidRecords, TooManyRejected: if the window has no records, or too many rejected ones.
+        """
+        if self.window is None:
+            features, digest = self.dataset.read()
+            return ReferenceRecords(features, digest, DatasetCounts(features.height))
+        with self.source.read(self.window) as captured:
+            self.source.check(captured, self.window)
+            features, events = captured.features(), captured.event_table()
+            digest = sha256(hash_rows(features)[0].tobytes() + events["at"].cast(pl.Int64).to_numpy().tobytes())
+            counts, notes = CaptureCounts.of(captured), tuple(rejection_notes(captured))
+            return ReferenceRecords(features, digest, counts, f" captured in {self.window}", events, notes)
+
+    def _interval(self) -> dict[str, str]:
+        """Return the window as a setting, for the command that reproduces the result."""
+        return {} if self.window is None else {"window": f"{self.window.start:{TIME}}/{self.window.end:{TIME}}"}
 
     def _segment_notes(self, sample: Explained) -> list[str]:
         """Return a note on the segments of the reference sample; empty without drift.segment_by.

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,19 @@ def test_reference_sample_round_trip(rows: int) -> None:
     assert back.attributions.scores_NL.tolist() == drawn.attributions.scores_NL.tolist()
     assert to_parquet(drawn) == to_parquet(draw_sample(sample(rows), 20, 1))
     assert drawn.features.height == min(rows, 20)
+
+
+def test_events_of_the_reference_sample_round_trip() -> None:
+    """Their times and numbers stay with their records; a sample without events has none."""
+    at = pl.datetime_range(datetime(2026, 1, 5), datetime(2026, 1, 6), "1h", time_zone="UTC", eager=True)[:24]
+    events = pl.DataFrame({"at": at, "event": pl.Series(range(24), dtype=pl.UInt32)})
+    drawn = draw_sample(replace(sample(24), events=events), 20, 1)
+    back = from_parquet(to_parquet(drawn), NAMES, NAMES, ("no", "<yes>")).events
+    assert back is not None
+    assert drawn.events is not None
+    assert back.equals(drawn.events)
+    assert (back["at"].dt.hour() == back["event"]).all()
+    assert from_parquet(to_parquet(sample(4)), NAMES, NAMES, ("no", "<yes>")).events is None
 
 
 def test_reference_sample_is_uniform() -> None:

@@ -11,9 +11,11 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from runner.errors import ModelAnswerError
+from runner.domain.executions import Window, utc
+from runner.errors import ModelAnswerError, NoData
 from runner.results.directory import is_being_written
-from tests.builders import baseline
+from runner.results.reference import Reference
+from tests.builders import baseline, event, write
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
 
@@ -91,3 +93,28 @@ def test_concurrent_runs_leave_one_complete_reference(tmp_path: Path) -> None:
     assert baseline(tmp_path, Formula(nested, identity="outer")).run().succeeded
     assert '"model":"outer"' in (tmp_path / "reference/manifest.json").read_text().replace(": ", ":")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.jsonl", "reference"]
+
+
+def test_captured_records_keep_the_times_of_their_events(tmp_path: Path, golden: Golden) -> None:
+    """The reference consists of the records of the window, and of no others; records of one event share its number."""
+    rows = [[0, 0, 0], [3, 2, 1]], [[6, 2, 1], [9, 9, 9], [1, 2, 3]]
+    write(tmp_path, "09/a.jsonl", event(*rows[0], clock="09:00:00") + b"\n")
+    write(tmp_path, "11/b.jsonl", event(*rows[1], clock="11:59:59.5") + b"\n")
+    write(tmp_path, "12/c.jsonl", event([7, 7, 7], clock="12:00:00") + b"\n")
+    window = Window.parse("2026-01-05T09/2026-01-05T12")
+    golden(baseline(tmp_path, Formula(additive), window=window).run().message.splitlines()[0])
+    sample = Reference.read(tmp_path / "reference").sample
+    assert sample is not None
+    assert sample.events is not None
+    stored = zip(sample.features.rows(), sample.events["at"], sample.events["event"], strict=True)
+    first, second = utc("2026-01-05T09:00:00"), utc("2026-01-05T11:59:59.5")
+    assert sorted(stored) == sorted(
+        [*((tuple(row), first, 1) for row in rows[0]), *((tuple(row), second, 2) for row in rows[1])]
+    )
+
+
+def test_span_without_captured_records_is_an_error(tmp_path: Path, golden: Golden) -> None:
+    """Nothing is written."""
+    with golden.raises(NoData):
+        baseline(tmp_path, Formula(additive), window=Window.parse("2026-01-05T09/2026-01-26T09")).run()
+    assert not (tmp_path / "reference").exists()
