@@ -18,8 +18,8 @@ from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.summary import minimum_detectable
 from runner.explain.estimator import ModelExplainer
-from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
 from runner.explain.masking import hash_rows
+from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
 from runner.monitors import ResultWriter, rejection_notes
 from runner.protocols import calls_made
 from runner.results import documents, manifest
@@ -59,6 +59,12 @@ class ReferenceRecords(NamedTuple):
     origin: str = ""
     events: pl.DataFrame | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Number and origin of the records, and number of features."""
+        records = plural(self.features.height, "record")
+        return f"{records}{self.origin}, {plural(self.features.width, 'feature')}."
 
 
 @dataclass(frozen=True)
@@ -105,20 +111,14 @@ class Baseline:
             attributions = model_explainer.explain(features, background)
             reference = model_explainer.estimator.aggregate(attributions)
         analysis = documents.dump_analysis(reference)
-        sample = draw_sample(
-            Explained(features, attributions, records.events), self.policy.reference_rows, self.policy.seed
-        )
+        sample = self._sample(Explained(features, attributions, records.events))
         sample_bytes = to_parquet(sample)
         calls = manifest.calls_between(before, calls_made(model_explainer.model))
-        hashes = {
-            "dataset": records.digest,
-            "model": model_explainer.model.identity,
-            REFERENCE_SAMPLE: sha256(sample_bytes),
-        }
+        model = model_explainer.model.identity
+        hashes = {"dataset": records.digest, "model": model, REFERENCE_SAMPLE: sha256(sample_bytes)}
         explanation = Explanation.of(
             model_explainer.estimator, attributions, background, checked, calls, analysis, hashes, is_reference=True
         )
-        size = f"{plural(features.height, 'record')}{records.origin}, {plural(features.width, 'feature')}."
         repeated_NL = model_explainer.estimator.model_scores(attributions)[preflight_rows(features.height)]
         notes = [
             *records.notes,
@@ -133,7 +133,7 @@ class Baseline:
             stage="baseline",
             status=Status.COMPLETED,
             headline="Reference",
-            sentence=size,
+            sentence=records.summary,
             monitor=self.name,
             versions=self.writer.provenance.versions,
             command=self.writer.provenance.command(kind="baseline", **self._interval()),
@@ -148,7 +148,7 @@ class Baseline:
             files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, REFERENCE_SAMPLE: sample_bytes, **local}
             result = self.writer.write(self.target, result, files, stopwatch, reference)
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
-        message = "\n  ".join([f"Completed. Reference: {size}", *result.notes, *paths])
+        message = "\n  ".join([f"Completed. Reference: {records.summary}", *result.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
 
     def _records(self) -> ReferenceRecords:
@@ -167,6 +167,10 @@ class Baseline:
             digest = sha256(hash_rows(features)[0].tobytes() + events["at"].cast(pl.Int64).to_numpy().tobytes())
             counts, notes = CaptureCounts.of(captured), tuple(rejection_notes(captured))
             return ReferenceRecords(features, digest, counts, f" captured in {self.window}", events, notes)
+
+    def _sample(self, explained: Explained) -> Explained:
+        """Return the records that are stored."""
+        return draw_sample(explained, self.policy.reference_rows, self.policy.seed)
 
     def _interval(self) -> dict[str, str]:
         """Return the window as a setting, for the command that reproduces the result."""

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from runner.errors import MissingInput, UnusableReference
 from runner.explain import background as backgrounds
 from runner.results.manifest import BackgroundRows
 from runner.results.manifest_file import as_document
-from runner.results.reference import Reference, canaries, draw_sample, from_parquet, to_parquet
+from runner.results.reference import EVENTS, Reference, canaries, draw_sample, from_parquet, to_parquet
 from tests.golden import Golden
 from tests.results.samples import BASELINE, EXPLANATION
 
@@ -198,7 +198,7 @@ def test_reference_sample_round_trip(rows: int) -> None:
 
 def test_events_of_the_reference_sample_round_trip() -> None:
     """Their times and numbers stay with their records; a sample without events has none."""
-    at = pl.datetime_range(datetime(2026, 1, 5), datetime(2026, 1, 6), "1h", time_zone="UTC", eager=True)[:24]
+    at = pl.Series([datetime(2026, 1, 5, hour, tzinfo=UTC) for hour in range(24)], dtype=EVENTS["at"])
     events = pl.DataFrame({"at": at, "event": pl.Series(range(24), dtype=pl.UInt32)})
     drawn = draw_sample(replace(sample(24), events=events), 20, 1)
     back = from_parquet(to_parquet(drawn), NAMES, NAMES, ("no", "<yes>")).events
