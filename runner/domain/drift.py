@@ -88,6 +88,7 @@ class FeatureDrift:
         p: p-value of the distance, corrected for multiple tests.
         cause: likely cause; None if the change is not significant.
         attributions, values: histograms of local attributions and feature values; None if not shown.
+        share_noise: 99th percentile of the absolute change of the share under permutation; None if unknown.
     """
 
     name: str
@@ -104,6 +105,7 @@ class FeatureDrift:
     cause: str | None = None
     attributions: Histogram | None = None
     values: Histogram | None = None
+    share_noise: float | None = None
 
     @property
     def share_change(self) -> float:
@@ -359,6 +361,81 @@ class DriftResult:
         p += [self.association.p] if self.association else []
         p += [self.separability.p] if self.separability and self.separability.p is not None else []
         return min(p, default=1.0)
+
+
+Value = float | str | None
+"""Value of a feature: a number or a category; None if it is missing."""
+
+
+@dataclass(frozen=True)
+class SampledFeature:
+    """Attributions and values of a feature, one for each sampled record of the reference and of the window.
+
+    Attributes:
+        reference_phi, live_phi: local attributions.
+        reference_values, live_values: values of the feature; empty for a group of features.
+    """
+
+    name: str
+    reference_phi: tuple[float, ...]
+    live_phi: tuple[float, ...]
+    reference_values: tuple[Value, ...]
+    live_values: tuple[Value, ...]
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all values are numbers, and there are some."""
+        values = [value for value in (*self.reference_values, *self.live_values) if value is not None]
+        return bool(values) and not any(isinstance(value, str) for value in values)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """Local attribution of a feature of a record, with the value of the feature; None for a group of features."""
+
+    name: str
+    value: Value
+    phi: float
+
+
+@dataclass(frozen=True)
+class ChangedRecord:
+    """Record of a window whose attributions are far from the median attributions of the reference.
+
+    Attributes:
+        row: position among the explained records, from 0.
+        score: score of the model; `expected` and all attributions add up to it.
+        expected: mean score of the model on the SHAP baseline.
+        contributions: features with the largest attributions, largest first.
+        others: number of all other features.
+        others_phi: sum of their attributions.
+        event_id: id of the captured event; empty if unknown.
+        at: time of the event, ISO 8601 in UTC; empty if unknown.
+    """
+
+    row: int
+    score: float
+    expected: float
+    contributions: tuple[Contribution, ...]
+    others: int
+    others_phi: float
+    event_id: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class RecordSample:
+    """Records for the charts of the label with the highest level.
+
+    Attributes:
+        label: live label.
+        features: features with the largest shares and changes, in random records of both sides.
+        changed: records whose attributions changed most; empty if no attribution changed.
+    """
+
+    label: str
+    features: tuple[SampledFeature, ...]
+    changed: tuple[ChangedRecord, ...]
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,9 @@ class HistoryPoint:
         ndcg, threshold: lowest nDCG of the labels, and the nDCG threshold.
         attribution_shift, total_log2_change: effects, each with its 99th percentile under permutation (`_noise`).
         reference: SHA-256 of the reference's analysis.json.
+        share_changes: changes of the attribution shares beyond chance, by feature.
+        mean_score, mean_score_reference: mean score of the same label, live and in the reference.
+        records: number of valid records.
     """
 
     start: str
@@ -235,6 +238,10 @@ class HistoryPoint:
     total_log2_change: float | None
     total_log2_change_noise: float | None
     reference: str | None
+    share_changes: Mapping[str, float] = field(default_factory=dict)
+    mean_score: float | None = None
+    mean_score_reference: float | None = None
+    records: int | None = None
 
 
 EVERYONE = "*"

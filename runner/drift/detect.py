@@ -43,6 +43,7 @@ from runner.drift.effects import (
     permuted_pairs,
     rank,
     share,
+    share_change,
     signed_distance,
     total_log2_change,
 )
@@ -211,12 +212,12 @@ class Detector:
         for (label, matched), before_ND, now_MD, distance_D, p_D in zip(
             pairing.labels, pairing.before, pairing.now, distance_LD, p_LD, strict=True
         ):
-            effects = self._effects(before_ND, now_MD, pairing.agg_method, rng)
-            features = _features(pairing.names, before_ND, now_MD, pairing.agg_method, distance_D, p_D)
+            shift, total_change, ranking, noise_D = self._effects(before_ND, now_MD, pairing.agg_method, rng)
+            features = _features(pairing.names, before_ND, now_MD, pairing.agg_method, distance_D, p_D, noise_D)
             changed_D = p_D <= significance
             signed = signed_distance(before_ND[:, changed_D], now_MD[:, changed_D]).sum()
             total = abs(before_ND).mean(axis=0).sum()
-            result = LabelResult(label, matched, Level.NONE, float(p_D.min()), *effects, features)
+            result = LabelResult(label, matched, Level.NONE, float(p_D.min()), shift, total_change, ranking, features)
             results.append(replace(result, signed_shift=float(signed / total) if total else 0.0))
         return tuple(results)
 
@@ -286,14 +287,15 @@ class Detector:
 
     def _effects(
         self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
-    ) -> tuple[Effect, Effect, Effect]:
-        """Return attribution shift, total log2 change and nDCG, with their permutation distributions."""
+    ) -> tuple[Effect, Effect, Effect, NDArray[np.float64]]:
+        """Return attribution shift, total log2 change and nDCG, with their noise, and the noise of each share."""
         observed = observed_pair(before_ND, now_MD, agg_method)
         permuted = permuted_pairs(before_ND, now_MD, agg_method, self.policy.permutations, rng)
         return (
             _effect(attribution_shift, observed, permuted, np.positive, np.positive),
             _effect(total_log2_change, observed, permuted, np.abs, np.positive),
             _effect(ndcg, observed, permuted, _one_minus, _one_minus),
+            np.quantile(abs(share_change(*permuted)), NOISE, axis=0),
         )
 
 
@@ -354,6 +356,7 @@ def _features(
     agg_method: str,
     distance_D: NDArray[np.float64],
     p_D: NDArray[np.float64],
+    noise_D: NDArray[np.float64],
 ) -> tuple[FeatureDrift, ...]:
     observed = observed_pair(before_ND, now_MD, agg_method)
     columns = [
@@ -366,7 +369,8 @@ def _features(
         p_D,
     ]
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
-    return tuple(FeatureDrift(*row) for row in rows)
+    noise = noise_D.tolist()
+    return tuple(replace(FeatureDrift(*row), share_noise=noise[d]) for d, row in enumerate(rows))
 
 
 def detect_drift(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
-from runner.domain.drift import Canary, DriftResult, Level, Parity, RankingResult
+from runner.domain.drift import Canary, DriftResult, Level, Parity, RankingResult, RecordSample
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
@@ -25,6 +25,7 @@ from runner.drift.effects import canary
 from runner.drift.pairing import sample_one_per_event
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
+from runner.drift.record_sample import record_sample
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
 from runner.explain.estimator import ModelExplainer
@@ -166,7 +167,8 @@ class AttributionAnalysis:
         reference = context.reference
         captured = context.captured_records(len(result.attributions.phi_NDL))
         drift, ranking = result.drift, result.ranking
-        document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past))
+        sample = self._sample(context, result, captured)
+        document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past), sample)
         verdict = sentence(ranking, drift, reference.attributions, result.live, result.parity)
         violations = self._violations(ranking, drift, verdict)
         comparison = Comparison(
@@ -197,6 +199,22 @@ class AttributionAnalysis:
                 else nullcontext({})
             ),
         )
+
+    def _sample(self, context: Context, result: SampleResult, captured: Captured) -> RecordSample | None:
+        """Return the records for the charts; None without tests."""
+        if result.drift is None or context.reference.sample is None:
+            return None
+        live = Explained(context.records(slice(len(result.attributions.phi_NDL))), result.attributions)
+        sample = record_sample(result.drift, context.reference.sample, live, self.policy.seed)
+        if sample is None or not sample.changed:
+            return sample
+        rows = [each.row for each in sample.changed]
+        events = captured.table.select("event_id", "at").collect()[rows].rows()
+        changed = [
+            replace(each, event_id=event_id or "", at=f"{at:%FT%TZ}" if at else "")
+            for each, (event_id, at) in zip(sample.changed, events, strict=True)
+        ]
+        return replace(sample, changed=tuple(changed))
 
     def _violations(self, ranking: RankingResult, drift: DriftResult | None, verdict: str) -> dict[str, bytes]:
         """Return the constraint_violations.json by its name if `drift.violations` selects a violated rule."""

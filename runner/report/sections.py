@@ -44,6 +44,7 @@ class Feature:
         distance, p: Kolmogorov-Smirnov distance of the local attributions, and its corrected p-value.
         cause: likely cause of a significant change.
         attributions, values: histograms of local attributions and feature values.
+        share_noise: 99th percentile of the absolute change of the share under permutation.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Feature:
     cause: str | None = None
     attributions: Histogram | None = None
     values: Histogram | None = None
+    share_noise: float | None = None
 
     @property
     def share_change(self) -> float | None:

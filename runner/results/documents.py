@@ -26,13 +26,13 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from runner.domain.attributions import Attributions, GlobalAttributions
-from runner.domain.drift import DriftResult, LabelRanking, RankingResult
+from runner.domain.drift import DriftResult, LabelRanking, RankingResult, RecordSample
 from runner.domain.executions import HistoryPoint
 from runner.domain.records import Captured
 from runner.errors import UnusableReference
 from runner.results.directory import BASELINE_ROWS, EXPLAINED, LOCAL_ATTRIBUTIONS
 
-DRIFT_VERSION = 3
+DRIFT_VERSION = 4
 FORMER_KEYS = {
     "alone": "level_alone",
     "smallest": "minimum_detectable_change",
@@ -42,6 +42,8 @@ FORMER_KEYS = {
     "mass_noise": "total_log2_change_noise",
 }
 """Current keys of drift.json by their keys in version 1, except the key of the canary (see `_of_this_version`)."""
+SCALARS = re.compile(rb"\[\n(?:\s+[^\s\[\]{}][^\n]*\n)+\s+\]")
+"""Array of numbers and strings in indented JSON."""
 T = TypeVar("T")
 LARGEST = 1e100
 """Limit of the magnitude of attributions, so that their sums stay finite."""
@@ -131,17 +133,19 @@ class DriftDocument:
         result: result of the statistical tests; None if the reference has no stored records.
         reference: global attributions of the reference.
         history: results of earlier executions, oldest first.
+        sample: records for the charts; None without tests, and in documents before version 4.
     """
 
     ranking: RankingResult
     result: DriftResult | None
     reference: GlobalAttributions
     history: tuple[HistoryPoint, ...] = ()
+    sample: RecordSample | None = None
 
 
 def dump_drift(document: DriftDocument) -> bytes:
-    """Return the drift.json; undefined statistics are null."""
-    return dump_json(
+    """Return the drift.json; undefined statistics are null, and an array of numbers or strings is one line."""
+    data = dump_json(
         {
             "version": DRIFT_VERSION,
             "threshold": document.ranking.threshold,
@@ -149,8 +153,10 @@ def dump_drift(document: DriftDocument) -> bytes:
             "finding": None if document.result is None else asdict(document.result),
             "reference": _explanations(document.reference),
             "history": [asdict(point) for point in document.history],
+            "sample": None if document.sample is None else asdict(document.sample),
         }
     )
+    return SCALARS.sub(lambda array: b" ".join(map(bytes.strip, array[0].splitlines())), data)
 
 
 def load_drift(data: bytes) -> DriftDocument:
@@ -169,6 +175,7 @@ def load_drift(data: bytes) -> DriftDocument:
             result=None if result is None else validated(DriftResult, result),
             reference=_attributions(document["reference"]),
             history=tuple(validated(HistoryPoint, point) for point in document.get("history", ())),
+            sample=None if document.get("sample") is None else validated(RecordSample, document["sample"]),
         )
 
 

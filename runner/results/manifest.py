@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite
 from typing import Literal
@@ -28,6 +28,8 @@ DIGITS = 3
 TIME = "%FT%TZ"
 """Format of times, in UTC."""
 UNDEFINED = Effect(None, None, None)
+MOST_SHARE_CHANGES = 20
+"""Maximum number of features whose change of the share is stored for the history."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +183,18 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Effects:
-    """Effects of the label with the largest attribution shift."""
+    """Effects of the label with the largest attribution shift.
+
+    Attributes:
+        share_changes: largest changes of the attribution shares beyond chance, by feature.
+        mean_score, mean_score_reference: mean score, live and in the reference; None if unknown.
+    """
 
     attribution_shift: Effect
     total_log2_change: Effect
+    share_changes: Mapping[str, float] = field(default_factory=dict)
+    mean_score: float | None = None
+    mean_score_reference: float | None = None
 
     @classmethod
     def of(cls, result: DriftResult | None) -> Effects | None:
@@ -192,7 +202,14 @@ class Effects:
         if result is None or not result.labels:
             return None
         worst = max(result.labels, key=lambda label: label.attribution_shift.value or 0.0)
-        return cls(worst.attribution_shift, worst.total_log2_change)
+        changed = [each for each in worst.top_changes if each.p <= result.significance][:MOST_SHARE_CHANGES]
+        means = next(((each.mean_now, each.mean_before) for each in result.outputs if each.label == worst.label), ())
+        return cls(
+            worst.attribution_shift,
+            worst.total_log2_change,
+            {each.name: round(each.share_change, 6) for each in changed},
+            *means,
+        )
 
 
 @dataclass(frozen=True)
@@ -293,6 +310,10 @@ class Manifest:
             total_log2_change=effects.total_log2_change.value,
             total_log2_change_noise=effects.total_log2_change.noise,
             reference=self.explanation.hashes.get("reference") if self.explanation else None,
+            share_changes=effects.share_changes,
+            mean_score=effects.mean_score,
+            mean_score_reference=effects.mean_score_reference,
+            records=self.counts.records if self.counts else None,
         )
 
 

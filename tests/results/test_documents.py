@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, GlobalAttributions
-from runner.domain.drift import Canary, LabelRanking, Level, RankingResult, SegmentResult
+from runner.domain.drift import Canary, LabelRanking, Level, RankingResult, RecordSample, SampledFeature, SegmentResult
 from runner.domain.executions import HistoryPoint, Status
 from runner.drift.ranking import ABSOLUTE
 from runner.errors import UnusableReference
@@ -161,11 +162,39 @@ def test_version_1_is_read_with_the_keys_of_this_version() -> None:
     against = GlobalAttributions(("mass",), ("y",), np.array([[0.5]]), np.array([0.25]))
     point = HistoryPoint("a", "b", Status.COMPLETED, Level.NONE, Level.NONE, None, 0.9, 0.5, 0.1, 0.25, 0.125, None)
     document = DriftDocument(RankingResult(0.9, ()), result, against, (point,))
-    data = dump_drift(document).replace(b'"version": 3', b'"version": 1')
+    data = dump_drift(document).replace(b'"version": 4', b'"version": 1')
     for former, key in FORMER_KEYS.items():
         data = data.replace(f'"{key}"'.encode(), f'"{former}"'.encode())
     assert b"share_moved_noise" in data
     assert dump_drift(load_drift(data)) == dump_drift(document)
+
+
+def test_version_3_is_read_without_records() -> None:
+    """Records for charts, the noise of shares and the means of the history are None."""
+    result = compared(POLICY, local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR)
+    against = GlobalAttributions(("a",), ("y",), np.array([[0.5]]), np.array([0.25]))
+    point = HistoryPoint("a", "b", Status.COMPLETED, Level.NONE, Level.NONE, None, 0.9, 0.5, 0.1, 0.25, 0.125, None)
+    document = json.loads(dump_drift(DriftDocument(RankingResult(0.9, ()), result, against, (point,))))
+    del document["sample"]
+    for key in ("share_changes", "mean_score", "mean_score_reference", "records"):
+        del document["history"][0][key]
+    for feature in document["finding"]["labels"][0]["features"]:
+        del feature["share_noise"]
+    read = load_drift(json.dumps(document).encode())
+    assert (read.sample, read.history) == (None, (point,))
+    assert read.result is not None
+    assert read.result.labels[0].features[0].share_noise is None
+
+
+def test_arrays_of_scalars_are_single_lines() -> None:
+    """Strings that look like JSON keep their characters."""
+    hostile = "[\n  1,\n 2\n]  \t x"
+    features = (SampledFeature(hostile, (0.5, -1e-9), (), (hostile, None), ()),)
+    reference = GlobalAttributions(("a",), ("y",), np.array([[0.5]]), np.array([0.25]))
+    document = DriftDocument(RankingResult(0.9, ()), None, reference, (), RecordSample("y", features, ()))
+    data = dump_drift(document)
+    assert b"[ 0.5, -1e-09 ]" in data
+    assert load_drift(data).sample == document.sample
 
 
 def test_sha256_matches_the_standard() -> None:

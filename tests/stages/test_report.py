@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import orjson
+import polars as pl
 import pytest
 
 from tests.builders import file_contents
@@ -42,6 +43,26 @@ def test_same_documents_give_the_same_bytes(shapwatch: Shapwatch, folder: str) -
     printed = shapwatch("stage=report", f"stage.directory={shapwatch.root / folder}", "model.artifact=/none")
     assert "report.pdf" in printed
     assert file_contents(shapwatch.root / folder) == before
+
+
+def test_charts_have_records_of_the_window(finished: Path) -> None:
+    """The records that changed most are rows of the saved attributions; the history has the changed shares."""
+    folder = finished / HOUR
+    document = orjson.loads((folder / "drift.json").read_bytes())
+    changed = document["sample"]["changed"]
+    phi = pl.read_csv(folder / "explanations_shap/out.csv")
+    events = pl.read_csv(folder / "explained.csv")
+    assert changed
+    for record in changed:
+        assert record["event_id"] == events["event_id"][record["row"]]
+        assert record["at"] == events["at"][record["row"]][:19] + "Z"
+        total = record["others_phi"] + sum(each["phi"] for each in record["contributions"])
+        assert total == pytest.approx(sum(phi.row(record["row"])), abs=1e-4)
+        assert record["score"] == pytest.approx(record["expected"] + total, abs=1e-4)
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())
+    assert manifest["effects"]["share_changes"]
+    assert manifest["effects"]["mean_score"] != manifest["effects"]["mean_score_reference"]
+    assert document["history"][-1]["records"]
 
 
 def test_new_title_is_in_all_formats(shapwatch: Shapwatch) -> None:

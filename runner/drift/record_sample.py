@@ -1,0 +1,140 @@
+"""Records for the charts of a report: random ones of both sides, and those whose attributions changed most.
+
+Array letters: N reference records, M live records, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from runner.domain.attributions import Explained
+from runner.domain.drift import (
+    ChangedRecord,
+    Contribution,
+    DriftResult,
+    LabelResult,
+    RecordSample,
+    SampledFeature,
+    Value,
+)
+from runner.drift.inputs import with_finite_numbers
+from runner.errors import snippet
+
+MOST_RECORDS = 200
+"""Maximum number of random records of each side."""
+MOST_FEATURES = 20
+"""Maximum number of features of the random records."""
+MOST_CHANGED = 5
+"""Maximum number of records whose attributions changed most."""
+MOST_CONTRIBUTIONS = 7
+"""Number of features of such a record that are listed individually."""
+Column = tuple[tuple[float, ...], tuple[Value, ...]]
+"""Attributions and values of a feature."""
+PHI_DIGITS, VALUE_DIGITS = 4, 6
+"""Significant digits of attributions and of values."""
+
+
+def record_sample(result: DriftResult, before: Explained, now: Explained, seed: int) -> RecordSample | None:
+    """Return records for the charts of the label with the highest level; None without tested labels.
+
+    Args:
+        result: result of the tests.
+        before: reference records.
+        now: live records.
+        seed: seed of the random choice.
+    """
+    if not result.labels:
+        return None
+    label = max(result.labels, key=lambda each: (each.level.order, each.attribution_shift.value or 0.0))
+    rng = np.random.default_rng([seed, len(before.attributions.phi_NDL), len(now.attributions.phi_NDL)])
+    drawn = [_drawn(side, rng) for side in (before, now)]
+    names = _sampled_names(label, result.significance)
+    features = zip(
+        names, *(_columns(side, name, names) for side, name in zip(drawn, _labels(label), strict=True)), strict=True
+    )
+    return RecordSample(
+        label=label.label,
+        features=tuple(
+            SampledFeature(name, phi, live_phi, values, live_values)
+            for name, (phi, values), (live_phi, live_values) in features
+        ),
+        changed=tuple(_changed(label, result.significance, now)),
+    )
+
+
+def _labels(label: LabelResult) -> tuple[str, str]:
+    return label.reference_label, label.label
+
+
+def _drawn(explained: Explained, rng: np.random.Generator) -> Explained:
+    """Return at most `MOST_RECORDS` random records, with missing values for numbers that are not finite."""
+    count = len(explained.attributions.phi_NDL)
+    chosen = rng.choice(count, MOST_RECORDS, replace=False) if count > MOST_RECORDS else np.arange(count)
+    sample = explained.rows(np.sort(chosen))
+    return Explained(with_finite_numbers(sample.features), sample.attributions)
+
+
+def _sampled_names(label: LabelResult, significance: float) -> list[str]:
+    """Return the features with significant changes or large shares, in the order of the live shares."""
+    first = sorted(label.features, key=lambda each: (each.p > significance, -max(each.share_before, each.share_now)))
+    return [each.name for each in sorted(first[:MOST_FEATURES], key=lambda each: -each.share_now)]
+
+
+def _columns(explained: Explained, label: str, names: Sequence[str]) -> list[Column]:
+    """Return the attributions and the values of each feature."""
+    attributions, features = explained.attributions, explained.features
+    phi_ND = attributions.phi_NDL[:, :, attributions.labels.index(label)]
+    return [
+        (
+            tuple(_rounded(phi, PHI_DIGITS) for phi in phi_ND[:, attributions.names.index(name)].tolist()),
+            _values(features[name]) if name in features.columns else (),
+        )
+        for name in names
+    ]
+
+
+def _changed(label: LabelResult, significance: float, now: Explained) -> list[ChangedRecord]:
+    """Return the live records with the largest distance from the reference medians of the changed attributions."""
+    changed = [each for each in label.features if each.p <= significance]
+    if not changed:
+        return []
+    names = now.attributions.names
+    phi_MD = now.attributions.phi_NDL[:, :, now.attributions.labels.index(label.label)]
+    medians_D = np.array([each.median_before for each in changed])
+    distance_M = abs(phi_MD[:, [names.index(each.name) for each in changed]] - medians_D).sum(axis=1)
+    _, rows = np.unique(-distance_M, return_index=True)
+    records = now.rows(rows[:MOST_CHANGED])
+    return [_record(records, label.label, i, int(row)) for i, row in enumerate(rows[:MOST_CHANGED])]
+
+
+def _record(records: Explained, label: str, index: int, row: int) -> ChangedRecord:
+    attributions, features = records.attributions, with_finite_numbers(records.features)
+    index_L = attributions.labels.index(label)
+    phi_D = attributions.phi_NDL[index, :, index_L]
+    order = np.argsort(-abs(phi_D), kind="stable")
+    contributions = []
+    for d in order[:MOST_CONTRIBUTIONS]:
+        name = attributions.names[d]
+        value = _values(features[name][index : index + 1])[0] if name in features.columns else None
+        contributions.append(Contribution(name, value, _rounded(float(phi_D[d]), VALUE_DIGITS)))
+    return ChangedRecord(
+        row=row,
+        score=_rounded(float(attributions.scores_NL[index, index_L]), VALUE_DIGITS),
+        expected=_rounded(float(attributions.expected_L[index_L]), VALUE_DIGITS),
+        contributions=tuple(contributions),
+        others=len(order[MOST_CONTRIBUTIONS:]),
+        others_phi=_rounded(float(phi_D[order[MOST_CONTRIBUTIONS:]].sum()), VALUE_DIGITS),
+    )
+
+
+def _values(values: pl.Series) -> tuple[Value, ...]:
+    if values.dtype.is_numeric():
+        return tuple(None if value is None else _rounded(float(value), VALUE_DIGITS) for value in values.to_list())
+    return tuple(None if value is None else snippet(value) for value in values.to_list())
+
+
+def _rounded(number: float, digits: int) -> float:
+    return float(f"{number:.{digits}g}")

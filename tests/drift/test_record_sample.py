@@ -1,0 +1,101 @@
+"""Records for the charts of a report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from runner.domain.attributions import Explained
+from runner.drift.record_sample import MOST_CHANGED, MOST_CONTRIBUTIONS, MOST_FEATURES, MOST_RECORDS, record_sample
+from tests.drift.samples import POLICY, compared, local_attributions
+
+SCALES = np.linspace(3, 1, 10)
+MOVED = local_attributions(300, 1, SCALES)
+MOVED = replace(MOVED, phi_NDL=MOVED.phi_NDL + np.array([0.0] * 9 + [5.0])[:, None])
+SIDES = local_attributions(600, 0, SCALES), MOVED
+
+
+def explained(side: int, **columns: pl.Series) -> Explained:
+    """Return the records of a side, whose values are their attributions; some columns may be replaced."""
+    attributions = SIDES[side]
+    features = pl.DataFrame(attributions.phi_NDL[:, :, 0], schema=list(attributions.names))
+    return Explained(features.with_columns(**columns), attributions)
+
+
+def test_sample_is_random_and_bounded() -> None:
+    """The same seed draws the same records; values and attributions belong together."""
+    result = compared(POLICY, *SIDES)
+    sample = record_sample(result, explained(0), explained(1), 7)
+    assert sample is not None
+    assert sample == record_sample(result, explained(0), explained(1), 7)
+    assert sample != record_sample(result, explained(0), explained(1), 8)
+    assert sample.features[0].name == "j"
+    for each in sample.features:
+        assert len(each.reference_phi) == len(each.live_phi) == MOST_RECORDS
+        assert each.live_phi == pytest.approx(each.live_values, rel=1e-3)
+        assert each.is_numeric
+
+
+def test_most_features_are_those_with_large_shares_or_changes() -> None:
+    """A significant change of a small share is included."""
+    result = compared(POLICY, *SIDES)
+    (label,) = result.labels
+    (changed,) = [each for each in label.features if each.name == "j"]
+    others = [replace(changed, name=f"a{i}", p=1.0, share_now=0.01, share_before=0.01) for i in range(50)]
+    small = replace(changed, share_now=1e-6, share_before=1e-6)
+    many = replace(result, labels=(replace(label, features=(*others, small)),))
+    phi_NDL = np.ones((1, 51, 1))
+    values = pl.DataFrame({each.name: [1.0] for each in (*others, small)})
+    wide = Explained(values, replace(SIDES[0], names=tuple(values.columns), phi_NDL=phi_NDL, scores_NL=np.ones((1, 1))))
+    sample = record_sample(many, wide, wide, 0)
+    assert sample is not None
+    assert len(sample.features) == MOST_FEATURES
+    assert sample.features[-1].name == "j"
+
+
+def test_most_changed_records_are_farthest_from_the_reference() -> None:
+    """Contributions and the expected score add up to the score."""
+    sample = record_sample(compared(POLICY, *SIDES), explained(0), explained(1), 0)
+    assert sample is not None
+    assert len(sample.changed) == MOST_CHANGED
+    first = sample.changed[0]
+    assert first.row == int(abs(MOVED.phi_NDL[:, 9, 0] - np.median(SIDES[0].phi_NDL[:, 9, 0])).argmax())
+    assert (len(first.contributions), first.others) == (MOST_CONTRIBUTIONS, 10 - MOST_CONTRIBUTIONS)
+    sizes = [abs(each.phi) for each in first.contributions]
+    assert sizes == sorted(sizes, reverse=True)
+    for each in sample.changed:
+        total = each.expected + each.others_phi + sum(part.phi for part in each.contributions)
+        assert total == pytest.approx(MOVED.phi_NDL[each.row, :, 0].sum(), abs=1e-4)
+
+
+def test_repeated_record_is_listed_once() -> None:
+    """Also without a change of any attribution, no record is listed."""
+    same = replace(MOVED, phi_NDL=np.repeat(MOVED.phi_NDL[:3], 100, axis=0), scores_NL=np.zeros((300, 1)))
+    live = Explained(pl.DataFrame({name: np.zeros(300) for name in MOVED.names}), same)
+    sample = record_sample(compared(POLICY, SIDES[0], same), explained(0), live, 0)
+    assert sample is not None
+    assert sorted(each.row for each in sample.changed) == [0, 100, 200]
+    still = record_sample(compared(POLICY, SIDES[0], SIDES[0]), explained(0), explained(0), 0)
+    assert still is not None
+    assert still.changed == ()
+
+
+def test_categories_missing_values_and_groups() -> None:
+    """Numbers that are not finite are missing; a group has no values; without tested labels there is no sample."""
+    names = pl.Series(["x" * 500, None] * 150)
+    numbers = pl.Series([float("nan"), float("inf"), 2**60, 1.5] * 75)
+    live = explained(1, j=names, a=numbers)
+    live = replace(live, features=live.features.drop("b"))
+    result = compared(POLICY, *SIDES)
+    sample = record_sample(result, explained(0), live, 0)
+    assert sample is not None
+    by_name = {each.name: each for each in sample.features}
+    assert not by_name["j"].is_numeric
+    assert None in by_name["j"].live_values
+    assert max(len(value) for value in by_name["j"].live_values if isinstance(value, str)) < 200
+    assert set(by_name["a"].live_values) == {None, 1.5, 1.15292e18}
+    assert by_name["b"].live_values == ()
+    assert record_sample(replace(result, labels=()), explained(0), live, 0) is None
