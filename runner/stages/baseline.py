@@ -10,7 +10,7 @@ from typing import IO, Literal, NamedTuple
 
 import polars as pl
 
-from runner.domain.attributions import Explained
+from runner.domain.attributions import Attributions, Explained
 from runner.domain.executions import Outcome, Status, Window
 from runner.domain.numbers import plural
 from runner.drift.pairing import segments
@@ -141,10 +141,7 @@ class Baseline:
             counts=records.counts,
             explanation=explanation,
         )
-        local_files: AbstractContextManager[Mapping[str, IO[bytes]]] = (
-            saved(attributions, background) if self.save_local_shap_values else nullcontext({})
-        )
-        with local_files as local:
+        with self._local_files(attributions, background) as local:
             files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, REFERENCE_SAMPLE: sample_bytes, **local}
             result = self.writer.write(self.target, result, files, stopwatch, reference)
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
@@ -167,6 +164,11 @@ class Baseline:
             digest = sha256(hash_rows(features)[0].tobytes() + events["at"].cast(pl.Int64).to_numpy().tobytes())
             counts, notes = CaptureCounts.of(captured), tuple(rejection_notes(captured))
             return ReferenceRecords(features, digest, counts, f" captured in {self.window}", events, notes)
+
+    def _local_files(
+        self, attributions: Attributions, background: pl.DataFrame
+    ) -> AbstractContextManager[Mapping[str, IO[bytes]]]:
+        return saved(attributions, background) if self.save_local_shap_values else nullcontext({})
 
     def _sample(self, explained: Explained) -> Explained:
         """Return the records that are stored."""
