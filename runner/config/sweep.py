@@ -223,6 +223,7 @@ def as_page(rows: Sequence[MemberRow]) -> str:
     from markupsafe import Markup
 
     from runner.report import charts
+    from runner.report.colors import themed
     from runner.report.templates import Templates
 
     templates = Templates((resource("reports_templates"),))
@@ -241,7 +242,7 @@ def as_page(rows: Sequence[MemberRow]) -> str:
     chart = None
     if points:
         filled = charts.fill(templates.specification("sweep"), points)
-        svg = charts.svg(filled, "sweep", templates.find("charts/sweep.vl.json"))
+        svg = themed(charts.svg(filled, "sweep", templates.find("charts/sweep.vl.json")))
         chart = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes strings
     return templates.render("sweep.html.j2", {"rows": rows, "keys": keys, "same": common, "chart": chart})
 

@@ -302,6 +302,57 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class FamilyEffect:
+    """Most severe effect of a family of tests.
+
+    Attributes:
+        family: `inputs`, `outputs`, `attributions`, `joint` or `model`.
+        level: highest level of the family.
+        measure: name of the limits in `drift.limits` that the effect is compared with.
+        name: feature, label or pair of features with this effect; empty for all together.
+        value: size of the effect; None if it is undefined.
+        chance: size up to which an effect is expected by chance; None if it is undefined.
+        warning, violation: sizes from which the effect is a warning or a violation.
+    """
+
+    family: str
+    level: Level
+    measure: str
+    name: str
+    value: float | None
+    chance: float | None
+    warning: float
+    violation: float
+
+    @property
+    def severity(self) -> float:
+        """The size relative to its limits: 2 at the limit of a warning, 3 at that of a violation, at most 4."""
+        return severity(abs(self.value or 0.0), self.warning, self.violation, self.least)
+
+    @property
+    def chance_severity(self) -> float:
+        """The end of the range of chance on the scale of `severity`."""
+        return severity(self.chance or 0.0, self.warning, self.violation, self.least)
+
+    @property
+    def least(self) -> float:
+        """The smallest possible size."""
+        return 0.5 if self.measure == "separability" else 0.0
+
+
+def severity(size: float, warning: float, violation: float, least: float = 0.0) -> float:
+    """Return a size on the scale of `FamilyEffect.severity`, which is linear between its limits.
+
+    >>> [severity(size, 0.1, 0.3) for size in (0.05, 0.1, 0.3, 9.0)]
+    [1.0, 2.0, 3.0, 4.0]
+    """
+    if size < warning:
+        return max(0.0, 2 * (size - least) / (warning - least))
+    width = max(violation - warning, 1e-9)
+    return min(4.0, 2 + (size - warning) / width)
+
+
+@dataclass(frozen=True)
 class DriftResult:
     """Result of comparing a window with the reference.
 
@@ -318,6 +369,7 @@ class DriftResult:
         association: most clearly changed association of two features; None without the tests of joint changes.
         inputs, outputs: changes of the values of each feature, and of the scores of each label.
         canary: comparison of the current model with that of the reference; None if no records were explained again.
+        families: most severe effect of each family of tests; empty without tests.
     """
 
     level: Level
@@ -334,6 +386,7 @@ class DriftResult:
     association: Association | None = None
     inputs: tuple[InputResult, ...] = ()
     outputs: tuple[OutputResult, ...] = ()
+    families: tuple[FamilyEffect, ...] = ()
 
     @property
     def changed_inputs(self) -> tuple[InputResult, ...]:

@@ -47,6 +47,7 @@ from runner.drift.effects import (
     signed_distance,
     total_log2_change,
 )
+from runner.drift.families import families
 from runner.drift.histograms import with_histograms
 from runner.drift.inputs import compare_inputs, with_finite_numbers
 from runner.drift.joint import Columns, changed_association, separability
@@ -427,7 +428,8 @@ def detect_drift(
         notes.append(f"drift.segment_by={by}: no segment has {needed}")
     if canary and canary.changed:
         notes.append(canary_summary(canary))
-    return replace(result, level=level, notes=tuple(notes))
+    effects = families(result, policy.limits, parity, canary)
+    return replace(result, level=level, notes=tuple(notes), families=effects)
 
 
 def _model_level(policy: DriftPolicy, canary: Canary | None, parity: Parity | None) -> Level:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 from runner.domain.numbers import plural
+from runner.drift.verdict import Verdict
+from runner.explain.background import most_unusual
 from runner.report.tables import BASELINE, ReportTable, make_table
-from runner.results.manifest import BackgroundRows, compared
+from runner.results.manifest import BackgroundRows, Explanation, compared
 
+BASELINE_ANSWERS = ("What it is", "How good it is", "What it can detect")
+"""Names of the sentences on a reference."""
 MOST_SCORES = 3
 """Maximum number of labels whose scores are listed."""
 
@@ -36,6 +41,36 @@ def baseline_table(background: BackgroundRows) -> BaselineTable | None:
     return BaselineTable(
         **{**vars(table), "source": "manifest.json contains"}, sentence=_sentence(background, len(columns) - 1)
     )
+
+
+def baseline_verdict(size: str, explanation: Explanation, notes: Sequence[str]) -> Verdict:
+    """Return a reference in words: its size, the quality of its SHAP baseline, and what it can detect.
+
+    Args:
+        size: number of records and of features.
+        explanation: origin of the attributions.
+        notes: notes of the manifest, of which one states the minimum detectable change.
+    """
+    background = explanation.background
+    rows = plural(len(background.rows), "SHAP baseline row")
+    size = size.removesuffix(".")
+    title = f"{size}, {rows}" if background.rows else size
+    estimator = f"explained with shap.explainer={explanation.estimator['explainer']}"
+    quality = _scores(background) if background.scores else ""
+    if background.scores:
+        _, is_unusual = most_unusual(background.scores)
+        quality += " Attributions are differences from it. " + (
+            "It is unusual: see the notes." if is_unusual else "It is typical."
+        )
+    detectable = [note for note in notes if note.startswith("minimum detectable change")]
+    found = f"{detectable[0][:1].upper()}{detectable[0][1:]}." if detectable else ""
+    return Verdict(title, f"{size}, {estimator}. The executions of the monitor are compared with it.", quality, found)
+
+
+def _scores(background: BackgroundRows) -> str:
+    scores = background.scores or ()
+    listed = "; ".join(f"{each.label} {each.score:.5g}, {compared(each)}" for each in scores[:MOST_SCORES])
+    return f"Score of the SHAP baseline: {listed}."
 
 
 def _sentence(background: BackgroundRows, shown: int) -> str:

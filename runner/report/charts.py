@@ -47,6 +47,8 @@ class Figure:
         data: rows of the specification's data.
         table: numbers of the chart; None if other tables contain them.
         folded: whether the page shows the table collapsed.
+        section: section of the page: `changes`, `inputs`, `attributions`, `record`, `timeline`, `segments`, `parity`,
+            `baseline`.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Figure:
     data: tuple[Mapping[str, Any], ...]
     table: ReportTable | None = None
     folded: bool = False
+    section: str = "attributions"
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class Drawing(Figure):
     Attributes:
         specification: Vega-Lite specification as JSON, without data.
         filled: specification with data.
-        svg: image.
+        svg: image for the column of the page, 904 pixels.
+        narrow: image for a telephone, 358 pixels; empty if the other one fits.
     """
 
     specification: str = ""
     filled: Mapping[str, Any] | None = None
     svg: str = ""
+    narrow: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def _histograms(label: Label) -> Iterator[Figure]:
             for feature in shown
         )
         table = make_table("Medians of the local attributions φ.", tables.MEDIANS, shown)
-        yield Figure("histograms", "histograms", "Distributions", sentence, data, table)
+        yield Figure("histograms", "histograms", "Distributions", sentence, data, table, section="changes")
 
 
 def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
@@ -162,7 +167,7 @@ def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
         sentence += " Dotted line: start of another reference."
     rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
     table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
-    yield Figure("timeline", "timeline", "Timeline", sentence, tuple(map(asdict, points)), table, folded=True)
+    yield Figure("timeline", "timeline", "Timeline", sentence, tuple(map(asdict, points)), table, True, "timeline")
 
 
 def _window_row(point: HistoryPoint) -> WindowRow:

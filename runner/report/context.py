@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, Headline
+from runner.domain.drift import DriftResult, Headline, Level
 from runner.domain.executions import Status
+from runner.drift.verdict import Verdict, verdict
 from runner.report import charts, health, sections
-from runner.report.baseline import BaselineTable, baseline_table
+from runner.report.baseline import BASELINE_ANSWERS, BaselineTable, baseline_table, baseline_verdict
 from runner.report.charts import Figure
-from runner.report.health import Check, State
+from runner.report.families import Family, families
+from runner.report.health import Check, Mark, State
 from runner.report.sections import Label, Section, compare_labels
 from runner.report.tables import ReportTable
-from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, SETTINGS, VIOLATIONS
+from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, SETTINGS, VIOLATIONS
 from runner.results.documents import DriftDocument
 from runner.results.manifest import Explanation, Manifest
 
@@ -33,33 +35,18 @@ STATES = {
     Headline.FAILED: State.BAD,
     Headline.REFERENCE: State.GOOD,
 }
-DRIFTED = {Headline.DRIFT, Headline.SEVERE_DRIFT, Headline.MODEL_CHANGED}
-ADVICE = {
-    Headline.FAILED: (
-        "There is no verdict for this window. The reference and the earlier results are unchanged.",
-        "Correct the cause, then run this window again. The new report replaces this one.",
-    ),
-    Headline.NO_DATA: (
-        "If you expected traffic, check monitor.endpoint, monitor.variant and paths.capture.",
-        "If captures arrive late, run this window again with stage=backfill.",
-    ),
-    Headline.TOO_FEW_RECORDS: (
-        "Use longer windows, or lower drift.min_rows. With fewer records, only larger changes can be detected.",
-        "If you expected more traffic, check the captured and the rejected records under Health.",
-    ),
-    Headline.UNCONFIRMED_DRIFT: (
-        "Wait for the next windows: an alert needs several windows at this level (drift.datapoints_to_alert).",
-    ),
-    Headline.MODEL_MISMATCH: (
-        "Set model to the model that serves, or find out why it answered otherwise, then run this window again.",
-    ),
-    Headline.NO_VERDICT: (
-        "Make a new reference with stage=baseline. It needs the labels of the model and nonzero attributions.",
-    ),
+MARKS = {
+    Headline.NO_DATA: Mark.FEW,
+    Headline.TOO_FEW_RECORDS: Mark.FEW,
+    Headline.MODEL_MISMATCH: Mark.DOUBT,
+    Headline.FAILED: Mark.FAILED,
+    Headline.REFERENCE: Mark.OK,
+    Headline.NO_VERDICT: Mark.WARNING,
 }
+"""Marks of headlines that do not follow from the level."""
+ANSWERS = ("What changed", "How much it matters", "What to do")
+"""Names of the sentences of a verdict."""
 RESOLVE_CHECKS = "Resolve the failed health checks first. Until then, the verdict is unreliable."
-CHECK_MODEL = "The model changed: check whether the change was intended."
-ACCEPT_CHANGE = "If the change is intended, make a new reference with stage=baseline."
 FORMULAS = (
     (
         "nDCG",
@@ -116,9 +103,15 @@ class Page:
 
     Attributes:
         agg_method: aggregation of local attributions; empty for a failed execution.
-        sentence: verdict in a sentence.
+        mark_name, level_words: mark of the verdict, and its level in words.
+        since: since when the verdict holds; empty if unknown.
+        verdict: the verdict in words.
+        answers: sentences of the verdict, each with its name.
+        families: most severe effect of each family of tests, the most severe first.
+        crumbs: endpoint, monitor and window.
+        forms: other forms of the report, each with its file and its name.
+        sentence: verdict of the manifest in a sentence.
         doubt: sentence on the failed health checks; empty if none failed, or without a comparison.
-        advice: recommended actions.
         facts: names and values of facts, such as window and status.
         inputs, outputs: changes of the inputs and of the scores; None without tests.
         top_changes: features with the largest changes; None without a comparison.
@@ -133,10 +126,16 @@ class Page:
     title: str
     agg_method: str
     headline: str
-    state: State
+    mark_name: Mark
+    level_words: str
+    since: str
+    verdict: Verdict
+    answers: tuple[tuple[str, str], ...]
+    families: tuple[Family, ...]
+    crumbs: tuple[str, ...]
+    forms: tuple[tuple[str, str], ...]
     sentence: str
     doubt: str
-    advice: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     health: tuple[Check, ...]
     notes: tuple[str, ...]
@@ -184,14 +183,23 @@ def page(
     agg_method = str(explanation.estimator["agg_method"]) if explanation else ""
     checks = tuple(health.checks(manifest, result))
     doubt = health.doubt(checks) if comparison else ""
+    parity = comparison.serving_parity if comparison else None
+    mark = _mark(manifest, result, bool(doubt))
+    words = _verdict(manifest, result)
     return Page(
         title=title,
         agg_method=agg_method,
         headline=manifest.headline,
-        state=state(manifest.headline),
+        mark_name=mark,
+        level_words=_level_words(manifest, mark),
+        since="",
+        verdict=words,
+        answers=tuple(_answers(manifest, words, bool(doubt))),
+        families=tuple(families(result, parity)),
+        crumbs=tuple(_crumbs(manifest)),
+        forms=((PDF, "PDF"), (NOTEBOOK, "Notebook"), (DRIFT if drift else MANIFEST, "JSON")),
         sentence=capitalize(manifest.sentence),
         doubt=doubt,
-        advice=tuple(_advice(manifest.headline, bool(doubt), labels, result)),
         facts=tuple(_facts(manifest, result)),
         health=checks,
         notes=manifest.notes,
@@ -226,20 +234,50 @@ def capitalize(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _advice(headline: str, doubtful: bool, labels: Sequence[Label], result: DriftResult | None) -> Iterator[str]:
-    """Yield recommended actions; none if there is no problem."""
+def _mark(manifest: Manifest, result: DriftResult | None, doubtful: bool) -> Mark:
+    """Return the mark of a verdict: that of its level, unless the headline has another meaning."""
+    headline = Headline(manifest.headline) if manifest.headline in set(Headline) else None
+    if headline is None:
+        return Mark.WARNING
     if doubtful:
-        yield RESOLVE_CHECKS
-    if headline in DRIFTED:
-        if result and result.changed_inputs:
-            yield f"Start with the input {result.changed_inputs[0].name}: check its likely cause at the source."
-        elif labels:
-            yield f"Start with {labels[0].top_changes[0].name}, the largest change: check its likely cause below."
-        if result and result.canary and result.canary.changed:
-            yield CHECK_MODEL
-        yield ACCEPT_CHANGE
-    elif headline in set(Headline):
-        yield from ADVICE.get(Headline(headline), ())
+        return Mark.DOUBT
+    if headline in MARKS:
+        return MARKS[headline]
+    if headline is Headline.DRIFT and not (result and result.level.order > Level.INFO.order):
+        return Mark.VIOLATION
+    return Mark.of(result.level) if result else Mark.NONE
+
+
+def _level_words(manifest: Manifest, mark: Mark) -> str:
+    """Return the level in words, or the headline if it says more."""
+    if manifest.headline == Headline.REFERENCE:
+        return "Reference is ready"
+    if manifest.headline in {Headline.UNCONFIRMED_DRIFT, Headline.NO_VERDICT, Headline.NO_DATA}:
+        return manifest.headline
+    return mark.words
+
+
+def _verdict(manifest: Manifest, result: DriftResult | None) -> Verdict:
+    comparison, explanation = manifest.comparison, manifest.explanation
+    if manifest.stage == "baseline" and explanation:
+        return baseline_verdict(manifest.sentence, explanation, manifest.notes)
+    return verdict(manifest.headline, manifest.sentence, result, comparison.serving_parity if comparison else None)
+
+
+def _answers(manifest: Manifest, words: Verdict, doubtful: bool) -> Iterator[tuple[str, str]]:
+    """Yield the sentences of a verdict with their names; empty ones are left out."""
+    names = BASELINE_ANSWERS if manifest.stage == "baseline" else ANSWERS
+    action = f"{RESOLVE_CHECKS} {words.action}".strip() if doubtful else words.action
+    for name, answer in zip(names, (words.changed, words.matters, action), strict=True):
+        if answer:
+            yield name, answer
+
+
+def _crumbs(manifest: Manifest) -> Iterator[str]:
+    if manifest.time:
+        yield from (manifest.time.endpoint, manifest.monitor, str(manifest.time.window))
+    else:
+        yield from (manifest.monitor, "Reference")
 
 
 def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.domain.attributions import Calls
-from runner.domain.drift import Canary, DriftResult, Parity
+from runner.domain.drift import Canary, DriftResult, Level, Parity
 from runner.domain.numbers import plural
 from runner.drift.performance import Quality
 from runner.explain.background import BaselineScore, most_unusual
@@ -25,6 +25,45 @@ class State(StrEnum):
     BAD = "bad"
 
 
+class Mark(StrEnum):
+    """Mark of a level; style sheets use the same names."""
+
+    VIOLATION = "violation"
+    WARNING = "warning"
+    INFO = "info"
+    NONE = "none"
+    DOUBT = "doubt"
+    FAILED = "failed"
+    FEW = "few"
+    OK = "ok"
+
+    @classmethod
+    def of(cls, level: Level) -> Mark:
+        """Return the mark of a level."""
+        return cls.FEW if level is Level.INSUFFICIENT_DATA else cls(level)
+
+    @property
+    def words(self) -> str:
+        """The mark in words."""
+        return WORDS[self]
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether somebody should look at it."""
+        return self in {Mark.VIOLATION, Mark.WARNING, Mark.INFO, Mark.DOUBT}
+
+
+WORDS = {
+    Mark.VIOLATION: "Violation",
+    Mark.WARNING: "Warning",
+    Mark.INFO: "Info",
+    Mark.NONE: "No drift",
+    Mark.DOUBT: "In doubt",
+    Mark.FAILED: "Failed",
+    Mark.FEW: "Too few records",
+    Mark.OK: "OK",
+}
+"""Marks in words."""
 GOOD, WARNING, BAD = State
 CHANGED = {True: ("changed", WARNING), False: ("unchanged", GOOD), None: ("unknown", WARNING)}
 

@@ -20,6 +20,7 @@ from runner.domain.numbers import Count
 from runner.errors import ReportError, error_message
 from runner.report import charts, context, sections, tables
 from runner.report.charts import Drawing
+from runner.report.colors import themed
 from runner.report.context import Page, capitalize, state
 from runner.report.health import State
 from runner.report.sections import Section
@@ -353,7 +354,7 @@ class Report:
         chart = None
         if page.points:
             figure = charts.Figure("timeline", "timeline", "Timeline", "", tuple(map(asdict, page.points)))
-            chart = _markup(charts.draw(figure, self._templates).svg)
+            chart = _markup(themed(charts.draw(figure, self._templates).svg))
         return self._templates.render("index.html.j2", {**vars(page), "latest": page.latest, "chart": chart}).encode()
 
     def put_index(self, folder: Path) -> list[str]:
@@ -384,7 +385,10 @@ class Report:
         return Templates((folder,) if self.templates is None else (self.templates, folder))
 
     def _html(self, page: Page, drawings: list[Drawing]) -> bytes:
-        figures = [replace(drawing, svg=_markup(drawing.svg)) for drawing in drawings]
+        figures = [
+            replace(drawing, svg=_markup(themed(drawing.svg)), narrow=_markup(themed(drawing.narrow)))
+            for drawing in drawings
+        ]
         return self._templates.render("report.html.j2", {**vars(page), "figures": figures}).encode()
 
     def _pdf(self, page: Page, drawings: list[Drawing]) -> bytes:

@@ -13,6 +13,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import ReportError
+from runner.report.colors import TOKENS
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -58,6 +59,7 @@ class Templates:
             bytecode_cache=_compiled_templates(),
         )
         environment.filters |= {"markdown": markdown, "literal": literal}
+        environment.globals["tokens"] = TOKENS
         file = self.find(name)
         try:
             return environment.get_template(name).render(context)

@@ -1,0 +1,252 @@
+"""The verdict in words: a title, what changed, how much it matters, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runner.domain.drift import DriftResult, Headline, InputResult, LabelResult, Level, Parity, highest, worst
+from runner.domain.numbers import plural
+from runner.errors import listed
+
+MOST_INPUTS = 3
+"""Maximum number of further changed inputs that are named."""
+LONGEST_TITLE = 90
+"""Maximum number of characters of a title; a longer one is shortened."""
+SIZES = {
+    Level.NONE: "No effect",
+    Level.INSUFFICIENT_DATA: "Not judged",
+    Level.INFO: "Small",
+    Level.WARNING: "Moderate",
+    Level.VIOLATION: "Large",
+}
+"""Size of the effect on the model by level."""
+MISMATCH = "The model explained is not the model that serves"
+NEW_REFERENCE = "If the change is intended, make a new reference with stage=baseline."
+ACTIONS = {
+    Headline.FAILED: "Correct the cause, then run this window again. The new report replaces this one.",
+    Headline.NO_DATA: (
+        "If you expected traffic, check monitor.endpoint, monitor.variant and paths.capture. If captures arrive late, "
+        "run this window again with stage=backfill."
+    ),
+    Headline.TOO_FEW_RECORDS: (
+        "Use longer windows, or lower drift.min_rows. With fewer records, only larger changes can be detected. "
+        "If you expected more traffic, check the captured and the rejected records."
+    ),
+    Headline.UNCONFIRMED_DRIFT: (
+        "Wait for the next windows: an alert needs several windows at this level (drift.datapoints_to_alert)."
+    ),
+    Headline.MODEL_MISMATCH: (
+        "Set model to the model that serves, or find out why it answered otherwise, then run this window again."
+    ),
+    Headline.MODEL_CHANGED: f"Check whether the change of the model was intended. {NEW_REFERENCE}",
+    Headline.NO_MATERIAL_DRIFT: "Nothing now.",
+    Headline.NO_DRIFT: "Nothing.",
+    Headline.NO_VERDICT: (
+        "Make a new reference with stage=baseline. It needs the labels of the model and nonzero attributions."
+    ),
+}
+"""What to do, by headline; for drift it depends on the cause."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict in words.
+
+    Attributes:
+        title: the cause or the finding in a few words, without a full stop.
+        changed, matters, action: sentences on what changed, how much it matters, and what to do; empty if unknown.
+    """
+
+    title: str
+    changed: str
+    matters: str
+    action: str
+
+
+def verdict(headline: str, sentence: str, result: DriftResult | None, parity: Parity | None) -> Verdict:
+    """Return the verdict in words.
+
+    Args:
+        headline: headline of the manifest; one of another version is the title.
+        sentence: sentence of the manifest, which is used where there are no tests.
+        result: result of the tests; None without tests.
+        parity: comparison of captured and recomputed scores; None if nothing was comparable.
+    """
+    known = Headline(headline) if headline in set(Headline) else None
+    changed = _join(_changed(known, sentence, result, parity))
+    matters = _join(_matters(known, result)) or _without_tests(known)
+    return Verdict(_title(known, headline, sentence, result), changed, matters, _action(known, result))
+
+
+def _join(sentences: Iterator[str]) -> str:
+    """Return clauses as sentences."""
+    ended = (each if each.endswith(("?", ".")) else f"{each}." for each in sentences)
+    return " ".join(f"{each[:1].upper()}{each[1:]}" for each in ended)
+
+
+def _title(headline: Headline | None, words: str, sentence: str, result: DriftResult | None) -> str:
+    """Return the title; the words of the headline where nothing more is known."""
+    titles = {Headline.NO_DATA: "No captured events in this window", Headline.MODEL_MISMATCH: MISMATCH}
+    if headline is Headline.FAILED:
+        return shortened(sentence.partition(". ")[0].removesuffix(".")) or words
+    if result is None or headline is None or headline in titles:
+        return titles.get(headline, words) if headline else words
+    titles |= {
+        Headline.TOO_FEW_RECORDS: f"Too few records: {result.rows_live:,}",
+        Headline.NO_DRIFT: words,
+        Headline.NO_VERDICT: words,
+    }
+    if result.canary:
+        titles[Headline.MODEL_CHANGED] = f"The model changed: scores differ by up to {result.canary.difference:.2g}"
+    return titles.get(headline) or shortened(_finding(result)) or words
+
+
+def shortened(title: str) -> str:
+    """Return a title with at most `LONGEST_TITLE` characters.
+
+    >>> len(shortened("a" * 200))
+    90
+    """
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}…"
+
+
+def _finding(result: DriftResult) -> str:
+    """Return the most important change in a few words; empty if there is none."""
+    if result.changed_inputs:
+        first = result.changed_inputs[0]
+        return f"{first.name}: {_core(first.cause)}" if first.cause else f"The values of {first.name} changed"
+    association = result.association
+    if association and association.p <= result.significance:
+        return f"{association.first} and {association.second} are not related as in the reference"
+    if result.joint_change:
+        return "The inputs changed jointly"
+    if any(label.p <= result.significance for label in result.labels):
+        return f"The attributions of {_worst(result).changed.name} changed"
+    return _other_finding(result)
+
+
+def _other_finding(result: DriftResult) -> str:
+    """Return a change of the scores or of a segment in a few words; empty if there is none."""
+    if outputs := [each for each in result.outputs if each.level is not Level.NONE]:
+        return f"The mean score is {outputs[0].mean_now:.3g}, and was {outputs[0].mean_before:.3g}"
+    if worst(result.segments) is not Level.NONE:
+        return f"Drift in {max(result.segments, key=lambda each: each.level.order).name}"
+    return ""
+
+
+def _core(cause: str) -> str:
+    """Return a cause without its evidence and hypotheses.
+
+    >>> _core("about 12 times the reference values (11–13.1): another unit, such as months for years?")
+    'about 12 times the reference values'
+    >>> _core("'a' (16% of the reference) no longer occurs; 'b' (15%) is new: renamed?")
+    "'a' no longer occurs; 'b' is new"
+    """
+    parts, depth = [], 0
+    for i, character in enumerate(cause):
+        depth += character == "("
+        if not depth:
+            if cause[i : i + 2] == ": ":
+                break
+            parts.append(character)
+        depth -= character == ")" and depth > 0
+    return " ".join("".join(parts).replace(" ;", ";").split()).removesuffix(" ;")
+
+
+def _worst(result: DriftResult) -> LabelResult:
+    return max(result.labels, key=lambda label: (label.level.order, label.attribution_shift.value or 0))
+
+
+def _changed(
+    headline: Headline | None, sentence: str, result: DriftResult | None, parity: Parity | None
+) -> Iterator[str]:
+    """Yield what changed."""
+    if parity and not parity.same:
+        share = parity.differing / parity.records
+        part = f"{parity.differing:,} of {parity.records:,} captured scores ({share:.0%})"
+        yield f"{part} differ from those of the explained model, by up to {parity.largest:.2g}"
+    if result and result.canary and result.canary.changed:
+        records = plural(result.canary.records, "reference record")
+        yield f"with the same inputs, scores differ by up to {result.canary.difference:.2g} ({records} explained again)"
+    if result is None or not result.labels:
+        yield sentence
+        return
+    if result.level is not result.level_alone:
+        yield f"this window alone has level {result.level_alone.words}"
+    if result.changed_inputs:
+        yield from _inputs(result.changed_inputs)
+    elif headline in {Headline.MODEL_MISMATCH, Headline.MODEL_CHANGED}:
+        yield "no input changed more than by chance"
+    elif result.smallest_p > result.significance and worst(result.segments) is Level.NONE:
+        yield "nothing beyond chance"
+    elif result.association and result.association.p <= result.significance:
+        each = result.association
+        figures = f"correlation {each.before:.2f} in the reference, {each.now:.2f} now"
+        yield f"{each.first} and {each.second}: {figures}: columns swapped, or values of other records?"
+    elif result.joint_change and result.separability:
+        yield f"a classifier separates live from reference records (AUC {result.separability.value:.2f})"
+    elif _worst(result).p <= result.significance:
+        feature = _worst(result).changed
+        figures = f"the attributions of {feature.name} changed in {feature.distance:.0%} of the records"
+        yield f"{figures}: {feature.cause}" if feature.cause else figures
+    for segment in result.segments:
+        if segment.level.order > highest([each.level for each in result.labels]).order:
+            yield f"{segment.level.words} in {segment.name}"
+
+
+def _inputs(changed: tuple[InputResult, ...]) -> Iterator[str]:
+    yield f"{changed[0].name}: {changed[0].cause or 'its values changed'}"
+    if len(changed) > 1:
+        yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
+
+
+def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[str]:
+    """Yield how large the effect on the scores and on the attributions is; nothing without tests."""
+    if result is None or not result.labels:
+        return
+    if headline is Headline.MODEL_MISMATCH:
+        yield "the attributions of this window explain another model, so drift is neither shown nor excluded"
+        return
+    yield SIZES[highest([Level.NONE, worst(result.labels), worst(result.outputs)])]
+    if result.outputs:
+        most = max(result.outputs, key=lambda each: (each.level.order, abs(each.relative_change)))
+        of = f" of {most.label}" if len(result.outputs) > 1 else ""
+        interval = f"change {most.change_low:+.2g} to {most.change_high:+.2g}".replace("-", "−")
+        was = f"{most.mean_now:.3g}, and was {most.mean_before:.3g}"
+        yield f"the mean score{of} is {was}" + (f" ({interval})" if most.level.order > Level.INFO.order else "")
+    label = _worst(result)
+    shift, total = label.attribution_shift, label.total_log2_change
+    if shift.value is None or shift.noise is None:
+        yield "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
+        return
+    of = f" of {label.label}" if len(result.labels) > 1 else ""
+    figures = f"{shift.value:.1%} of the attribution{of} shifted; chance alone shifts up to {shift.noise:.1%}"
+    yield figures
+    if total.value is not None and total.noise is not None and abs(total.value) > total.noise:
+        yield f"the total attribution is {2**total.value:.2g} times that of the reference"
+    if result.smallest_p > result.significance:
+        least = result.minimum_detectable_change
+        if least < 1:
+            yield f"a change of one feature in {least:.0%} of the records would have been detected"
+        else:
+            yield "no change could have been detected in so small a window"
+
+
+def _without_tests(headline: Headline | None) -> str:
+    if headline is Headline.FAILED:
+        return "Drift was not judged. The reference and the earlier results are unchanged."
+    if headline in {Headline.NO_DATA, Headline.TOO_FEW_RECORDS, Headline.NO_VERDICT}:
+        return "Drift was not judged."
+    return ""
+
+
+def _action(headline: Headline | None, result: DriftResult | None) -> str:
+    """Return what to do; empty for a headline of another version."""
+    if headline not in {Headline.DRIFT, Headline.SEVERE_DRIFT}:
+        return ACTIONS.get(headline, "") if headline else ""
+    if result and result.changed_inputs:
+        return f"Check the source of {result.changed_inputs[0].name}. {NEW_REFERENCE}"
+    if result and result.labels:
+        return f"Check {_worst(result).changed.name}, and the model that serves. {NEW_REFERENCE}"
+    return f"Check the features with the largest changes below. {NEW_REFERENCE}"

@@ -1,0 +1,101 @@
+"""Families of tests on the page: level, most severe effect, and its position between chance and the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runner.domain.drift import DriftResult, FamilyEffect, Level, Parity
+from runner.report.health import Mark
+
+NAMES = {
+    "inputs": "Inputs",
+    "outputs": "Outputs",
+    "attributions": "Attributions",
+    "joint": "Joint changes",
+    "model": "Model",
+}
+"""Names of the families."""
+NOT_JUDGED = {"attributions"}
+"""Families without a verdict if another model than the serving one was explained."""
+FULL = 4.0
+"""Severity at the end of a bullet."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Row of the table of families.
+
+    Attributes:
+        mark: mark of the level.
+        words: level in words.
+        effect: most severe effect in words.
+        chance, position: end of the range of chance, and position of the effect, in percent of the bullet.
+    """
+
+    name: str
+    mark: Mark
+    words: str
+    effect: str
+    chance: float
+    position: float
+
+
+def families(result: DriftResult | None, parity: Parity | None) -> Iterator[Family]:
+    """Yield the rows of the families that were tested, the most severe first; nothing without tests."""
+    doubtful = parity is not None and not parity.same
+    found = result.families if result else ()
+    for each in sorted(found, key=lambda each: -_order(each, doubtful)):
+        mark = Mark.of(each.level)
+        if each.family == "model" and not mark.is_alert:
+            mark = Mark.OK
+        if doubtful and (each.family in NOT_JUDGED or (each.family == "model" and mark.is_alert)):
+            mark = Mark.DOUBT
+        assert result  # noqa: S101  it has families
+        yield Family(
+            name=NAMES.get(each.family, each.family),
+            mark=mark,
+            words=mark.words,
+            effect=_effect(each, result, parity),
+            chance=round(100 * each.chance_severity / FULL, 1),
+            position=round(100 * each.severity / FULL, 1),
+        )
+
+
+def _order(effect: FamilyEffect, doubtful: bool) -> int:
+    """Return the sort key: the model first if it is in doubt, otherwise by level."""
+    return 10 if doubtful and effect.family == "model" else effect.level.order
+
+
+def _effect(each: FamilyEffect, result: DriftResult, parity: Parity | None) -> str:
+    """Return an effect in words."""
+    if each.family == "inputs":
+        return _input(each, result)
+    if each.family == "outputs":
+        (output,) = [output for output in result.outputs if output.label == each.name]
+        of = f" of {each.name}" if len(result.outputs) > 1 else ""
+        return f"Mean score{of} {output.mean_before:.3g} → {output.mean_now:.3g}"
+    if each.family == "model":
+        return _model(each, parity)
+    value, chance = each.value or 0.0, each.chance or 0.0
+    return {
+        "attribution_shift": f"Shift {value:.1%}, chance up to {chance:.1%}",
+        "total_log2_change": f"Total attribution {2 ** min(value, 99):.2g} times the reference",
+        "signed_shift": f"Signed shift {value:.1%} of the total attribution",
+        "separability": f"Classifier AUC {value:.2f}, chance up to {chance:.2f}",
+        "association": f"Correlation of {each.name} changed by {value:.2f}",
+    }[each.measure]
+
+
+def _input(each: FamilyEffect, result: DriftResult) -> str:
+    if each.level is not Level.NONE:
+        return f"{each.name}: {each.value or 0.0:.0%} of the records changed"
+    first = min(result.inputs, key=lambda each: each.p)
+    return f"Smallest p {first.p:.2g} ({first.name})"
+
+
+def _model(each: FamilyEffect, parity: Parity | None) -> str:
+    if parity and not parity.same:
+        return f"{parity.differing / parity.records:.0%} of the scores differ, by up to {parity.largest:.2g}"
+    rounding = "" if each.chance is None else f", rounding up to {each.chance:.2g}"
+    return f"Largest score difference {each.value or 0.0:.2g}{rounding}"
