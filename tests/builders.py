@@ -82,9 +82,10 @@ def baseline(root: Path, model: Model, **changes: Any) -> Baseline:
         "target": root / "reference",
         "source": WindowReader(EndpointSource("endpoint", str(root / "captures"), 1), DATA, untracked),
         "window": None,
+        "dataset": Dataset(str(dataset), DATA, "data.dataset"),
         **changes,
     }
-    return Baseline(name="m", dataset=Dataset(str(dataset), DATA, "data.dataset"), **parts)
+    return Baseline(name="m", **parts)
 
 
 def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None, **changes: Any) -> Monitor:

@@ -44,6 +44,35 @@ class Headline(StrEnum):
     REFERENCE = "Reference"
 
 
+class ChangeKind(StrEnum):
+    """Kinds of significant changes, in the order in which a headline names them."""
+
+    SERVING = "serving"
+    MODEL = "model"
+    INPUT = "input"
+    JOINT = "joint"
+    ATTRIBUTION = "attribution"
+    OUTPUT = "output"
+    SEGMENT = "segment"
+    RANKING = "ranking"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A significant change with its start, ISO 8601 in UTC.
+
+    Attributes:
+        name: feature or label that changed; empty for the model, and for a joint change of several features.
+        onset: time in this window from which the change occurs; the start of the window if it is in all of it.
+        since: onset in the first of the windows in which this change was found without interruption.
+    """
+
+    kind: ChangeKind
+    name: str
+    onset: str
+    since: str
+
+
 @dataclass(frozen=True)
 class Effect:
     """A statistic with its permutation distribution.
@@ -368,6 +397,7 @@ class DriftResult:
         separability: area under the ROC curve of the classifier test; None without this test.
         association: most clearly changed association of two features; None without the tests of joint changes.
         inputs, outputs: changes of the values of each feature, and of the scores of each label.
+        changes: significant changes with their start, the one that the headline names first.
         canary: comparison of the current model with that of the reference; None if no records were explained again.
         families: most severe effect of each family of tests; empty without tests.
     """
@@ -387,6 +417,12 @@ class DriftResult:
     inputs: tuple[InputResult, ...] = ()
     outputs: tuple[OutputResult, ...] = ()
     families: tuple[FamilyEffect, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def since(self) -> str | None:
+        """Start of the change that the headline names, ISO 8601 in UTC; None without a change."""
+        return self.changes[0].since if self.changes else None
 
     @property
     def changed_inputs(self) -> tuple[InputResult, ...]:

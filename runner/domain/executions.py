@@ -35,6 +35,20 @@ def utc(text: str) -> datetime:
     raise ValueError(f"{text!r} is not a UTC time such as 2023-01-19T05:00:00Z")
 
 
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def day_and_time(at: datetime, year: int | None = None) -> str:
+    """Return a time in UTC with its weekday and date, and with the year if it is not the given one.
+
+    >>> day_and_time(utc("2026-07-14T13:05"), 2026), day_and_time(utc("2026-07-14T13:05"))
+    ('Tue 14 Jul, 13:05 UTC', 'Tue 14 Jul 2026, 13:05 UTC')
+    """
+    day = f"{WEEKDAYS[at.weekday()]} {at.day} {MONTHS[at.month - 1]}"
+    return f"{day}{'' if at.year == year else f' {at.year}'}, {at:%H:%M} UTC"
+
+
 @dataclass(frozen=True, order=True)
 class Window:
     """A half-open interval of event times in UTC, `[start, end)`, normally one hour."""

@@ -117,6 +117,11 @@ class Captured:
         number = origin.select("file", "line").to_struct("event").rank("dense")
         return origin.select("at").with_columns(number)
 
+    def times(self) -> NDArray[np.int64] | None:
+        """Return the event time of each valid record in microseconds since 1970; None if one is unknown."""
+        at = self.table.select("at").collect().to_series()
+        return None if at.null_count() else at.dt.epoch("us").to_numpy()
+
     @property
     def rejected_share(self) -> float:
         """The share of rejected records, where an unreadable line counts as one record; at most that of their events.

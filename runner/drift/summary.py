@@ -21,6 +21,7 @@ from runner.domain.numbers import plural
 from runner.drift.detect import Detector
 from runner.drift.effects import canary_summary, rank, share
 from runner.drift.policy import DriftPolicy
+from runner.drift.verdict import since
 from runner.errors import listed
 
 NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
@@ -83,6 +84,7 @@ def sentence(
             *model,
             *_alert(ranking, result),
             *_findings(result, label, of),
+            *_since(result),
             _ndcg(ranking, label, of),
             *_additions(result),
         ]
@@ -135,6 +137,12 @@ def _findings(result: DriftResult, label: LabelResult, of: str) -> Iterator[str]
     yield shift if label.level.order > Level.INFO.order or shift == NO_ATTRIBUTION else f"effect on the model: {shift}"
 
 
+def _since(result: DriftResult) -> Iterator[str]:
+    """Yield since when the change that the headline names has been present."""
+    if result.changes:
+        yield f"present since {since(result)}"
+
+
 def _outputs(result: DriftResult) -> Iterator[str]:
     """Yield the change of the mean score that matters most."""
     outputs = [each for each in result.outputs if each.level is not Level.NONE]
@@ -155,7 +163,7 @@ def _joint(result: DriftResult) -> Iterator[str]:
     """Yield a clause on joint changes of features."""
     association, joint = result.association, result.separability
     if association and association.p <= result.significance:
-        names = f"{association.first} and {association.second}"
+        names = f"the features {association.first} and {association.second}"
         figures = f"correlation {association.before:.2f} in the reference, {association.now:.2f} now"
         yield f"{names} are not related as in the reference ({figures}): columns swapped, or values of other records?"
     elif joint and joint.p is not None and joint.p <= result.significance:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runner.domain.drift import DriftResult, Headline, InputResult, LabelResult, Level, Parity, highest, worst
+from runner.domain.executions import day_and_time, utc
 from runner.domain.numbers import plural
 from runner.errors import listed
 
@@ -245,8 +246,17 @@ def _action(headline: Headline | None, result: DriftResult | None) -> str:
     """Return what to do; empty for a headline of another version."""
     if headline not in {Headline.DRIFT, Headline.SEVERE_DRIFT}:
         return ACTIONS.get(headline, "") if headline else ""
+    release = f", and look for a release at about {since(result)}" if result and result.changes else ""
     if result and result.changed_inputs:
-        return f"Check the source of {result.changed_inputs[0].name}. {NEW_REFERENCE}"
+        return f"Check the source of {result.changed_inputs[0].name}{release}. {NEW_REFERENCE}"
     if result and result.labels:
-        return f"Check {_worst(result).changed.name}, and the model that serves. {NEW_REFERENCE}"
+        return f"Check {_worst(result).changed.name}, and the model that serves{release}. {NEW_REFERENCE}"
     return f"Check the features with the largest changes below. {NEW_REFERENCE}"
+
+
+def since(result: DriftResult) -> str:
+    """Return the start of the change that the headline names; empty without a change."""
+    if not result.changes:
+        return ""
+    first = result.changes[0]
+    return day_and_time(utc(first.since), utc(first.onset).year)

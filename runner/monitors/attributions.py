@@ -22,12 +22,14 @@ from runner.domain.numbers import plural
 from runner.domain.records import Captured
 from runner.drift.detect import detect_drift
 from runner.drift.effects import canary
+from runner.drift.onset import LiveRecords, dated_changes
 from runner.drift.pairing import sample_one_per_event
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
 from runner.drift.record_sample import record_sample
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
+from runner.drift.verdict import verdict
 from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import parity, preflight
 from runner.monitors import ExecutionSlot, Findings
@@ -145,6 +147,7 @@ class AttributionAnalysis:
             partial(self._extend, context, stopwatch),
             partial(self._error_probability, context),
         )
+        result = self._dated(slot, context, result)
         calls = manifest.calls_between(before, calls_made(model))
         notes = [
             *differences,
@@ -169,8 +172,9 @@ class AttributionAnalysis:
         drift, ranking = result.drift, result.ranking
         sample = self._sample(context, result, captured)
         document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past), sample)
-        verdict = sentence(ranking, drift, reference.attributions, result.live, result.parity)
-        violations = self._violations(ranking, drift, verdict)
+        text = sentence(ranking, drift, reference.attributions, result.live, result.parity)
+        violations = self._violations(ranking, drift, text)
+        title = headline(ranking, drift, result.parity)
         comparison = Comparison(
             level=drift.level if drift else None,
             level_alone=drift.level_alone if drift else None,
@@ -180,11 +184,13 @@ class AttributionAnalysis:
             serving_parity=result.parity,
             quality=self.merged.quality(context.window, result.attributions.labels),
             model_changed=reference.model_changed(self.model_explainer.model.identity),
+            words=verdict(title, text, drift, result.parity),
+            changes=drift.changes if drift else (),
         )
         return Findings(
             status=Status.COMPLETED_WITH_VIOLATIONS if violations else Status.COMPLETED,
-            headline=headline(ranking, drift, result.parity),
-            sentence=verdict,
+            headline=title,
+            sentence=text,
             notes=notes,
             captured=captured,
             explanation=explanation,
@@ -216,7 +222,7 @@ class AttributionAnalysis:
         ]
         return replace(sample, changed=tuple(changed))
 
-    def _violations(self, ranking: RankingResult, drift: DriftResult | None, verdict: str) -> dict[str, bytes]:
+    def _violations(self, ranking: RankingResult, drift: DriftResult | None, text: str) -> dict[str, bytes]:
         """Return the constraint_violations.json by its name if `drift.violations` selects a violated rule."""
         rankings = () if self.policy.violations == "calibrated" else ranking.violations
         severe = self.policy.violations != "ranking" and drift is not None and drift.level is Level.VIOLATION
@@ -225,7 +231,7 @@ class AttributionAnalysis:
         calibrated = None
         if severe and drift:
             label = max(drift.labels, key=lambda label: label.level.order).label if drift.labels else ""
-            calibrated = {"label": label, "description": verdict}
+            calibrated = {"label": label, "description": text}
         return {VIOLATIONS: documents.dump_violations(rankings, ranking.threshold, calibrated)}
 
     def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
@@ -293,6 +299,24 @@ class AttributionAnalysis:
             comparable,
             estimator.groups,
         )
+
+    def _dated(self, slot: ExecutionSlot, context: Context, result: SampleResult) -> SampleResult:
+        """Add the start of each significant change, from this window and from earlier ones with the same reference."""
+        reference, attributions = context.reference, result.attributions
+        if reference.sample is None or result.drift is None:
+            return result
+        rows = len(attributions.phi_NDL)
+        captured = context.captured_records(rows)
+        differs_M: NDArray[np.bool_] | None = None
+        scores_ML = captured.scores()
+        if result.parity and scores_ML is not None:
+            gap_ML = abs(scores_ML - self.model_explainer.estimator.model_scores(attributions))
+            differs_M = np.any(gap_ML > result.parity.tolerance, axis=1)
+        explained = Explained(context.records(slice(rows)), attributions)
+        live = LiveRecords(explained, captured.times(), differs_M, context.window.start)
+        changes = dated_changes(result.ranking, result.drift, result.parity, reference.sample, live)
+        changes = manifest_file.with_since(slot.target, reference.digest, changes)
+        return replace(result, drift=replace(result.drift, changes=changes))
 
     def _canary(self, context: Context, sample: Explained) -> Canary | None:
         """Compare the canary records' attributions by the current model with the stored ones."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Headline, Level
 from runner.domain.executions import Status
-from runner.drift.verdict import Verdict, verdict
+from runner.drift.verdict import Verdict, since, verdict
 from runner.report import charts, health, sections
 from runner.report.baseline import BASELINE_ANSWERS, BaselineTable, baseline_table, baseline_verdict
 from runner.report.charts import Figure
@@ -192,7 +192,7 @@ def page(
         headline=manifest.headline,
         mark_name=mark,
         level_words=_level_words(manifest, mark),
-        since="",
+        since=f"since {since(result)}" if result and result.changes else "",
         verdict=words,
         answers=tuple(_answers(manifest, words, bool(doubt))),
         families=tuple(families(result, parity)),

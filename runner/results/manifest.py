@@ -11,11 +11,12 @@ from typing import Literal
 import polars as pl
 
 from runner.domain.attributions import Attributions, Calls
-from runner.domain.drift import DriftResult, Effect, Level, Parity, RankingResult
+from runner.domain.drift import Change, DriftResult, Effect, Level, Parity, RankingResult
 from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
 from runner.drift.performance import Quality
+from runner.drift.verdict import Verdict
 from runner.explain import background as backgrounds
 from runner.explain.background import BaselineScore, most_unusual
 from runner.explain.estimator import Estimator
@@ -225,6 +226,8 @@ class Comparison:
         serving_parity: comparison of captured and recomputed scores; None if nothing was comparable.
         quality: performance of the model, or the reason why it is missing; None without ground truth.
         model_changed: whether the model differs from the one of the reference; None if unknown.
+        words: the verdict in words; None in manifests of earlier versions.
+        changes: significant changes with their start, the one that the headline names first.
     """
 
     level: Level | None
@@ -235,6 +238,8 @@ class Comparison:
     serving_parity: Parity | None
     quality: Quality | str | None
     model_changed: bool | None
+    words: Verdict | None = None
+    changes: tuple[Change, ...] = ()
 
     @property
     def lowest_ndcg(self) -> float | None:

@@ -6,7 +6,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ import orjson
 
 import runner
 from runner import subprocesses
+from runner.domain.drift import Change, ChangeKind
 from runner.domain.executions import AlertHistory, ExecutionState, HistoryPoint, Status, Window, utc
 from runner.results.directory import MANIFEST, MAX_DOCUMENT_BYTES, SETTINGS, unpublished
 from runner.results.documents import damage_as_error, dump_json, rename_keys, validated
@@ -29,7 +30,7 @@ HEAD_KEYS = ("stage", "status", "headline", "sentence", "monitor", "versions")
 TIME_KEYS = ("endpoint", "window", "scheduled", "claim", "command")
 KEYS = (
     *(*HEAD_KEYS, *TIME_KEYS),
-    *("level", "level_alone", "effects", "counts", "verdict", "material"),
+    *("words", "changes", "level", "level_alone", "effects", "counts", "verdict", "material"),
     *("estimator", "evaluations", "efficiency_residual", "standard_errors", "background", "hashes"),
     *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "timings"),
 )
@@ -146,6 +147,8 @@ def _comparison_values(comparison: Comparison) -> dict[str, object]:
     ]
     return {
         **vars(comparison),
+        "words": comparison.words and asdict(comparison.words),
+        "changes": [asdict(each) for each in comparison.changes],
         "effects": comparison.effects and asdict(comparison.effects),
         "verdict": {"threshold": ranking.threshold, "labels": labels},
         "serving_parity": comparison.serving_parity and asdict(comparison.serving_parity),
@@ -223,6 +226,8 @@ def _comparison_fields(document: dict[str, Any]) -> dict[str, object]:
         "serving_parity": document.get("serving_parity"),
         "quality": quality["problem"] if quality and "problem" in quality else quality,
         "model_changed": document.get("model_changed"),
+        "words": document.get("words"),
+        "changes": document.get("changes", ()),
     }
 
 
@@ -295,6 +300,36 @@ def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:
     manifests = [_readable(directory) for directory in islice(earlier_executions(target), most)]
     points = [manifest.history_point for manifest in manifests if manifest]
     return tuple(point for point in points[::-1] if point)
+
+
+def with_since(target: Path, reference: str | None, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Return the changes of an execution, each with its onset in the first window that had it without interruption.
+
+    Earlier executions without a verdict, or with another reference, neither continue nor interrupt a change. The
+    oldest of `MAX_HISTORY` executions states when its changes began.
+
+    Args:
+        target: directory of the execution.
+        reference: SHA-256 of the reference's analysis.json.
+        changes: significant changes of the execution.
+    """
+    since = {(each.kind, each.name): each.onset for each in changes}
+    lasting, oldest = set(since), dict[tuple[ChangeKind, str], str]()
+    for directory in islice(earlier_executions(target), MAX_HISTORY):
+        if not lasting:
+            break
+        manifest = _readable(directory)
+        if manifest is None or manifest.comparison is None or not manifest.state.has_verdict:
+            continue
+        if manifest.history_point is None or manifest.history_point.reference != reference:
+            continue
+        found = {(each.kind, each.name): each for each in manifest.comparison.changes}
+        lasting &= set(found)
+        since |= {key: found[key].onset for key in lasting}
+        oldest = {key: found[key].since for key in lasting}
+    else:
+        since |= oldest
+    return tuple(replace(each, since=since[each.kind, each.name]) for each in changes)
 
 
 def _readable(directory: Path) -> Manifest | None:

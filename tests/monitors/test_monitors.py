@@ -39,7 +39,8 @@ from runner.results import directory
 from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.ledger import Ledger
 from runner.scheduling.ledger.fence import Fence
-from tests.builders import WINDOW, changed, event, manifest, monitor, write
+from runner.sources.dataset import Dataset
+from tests.builders import DATA, MODEL_EXPLAINER, WINDOW, baseline, changed, event, manifest, monitor, write
 from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
@@ -242,6 +243,34 @@ def test_alert_needs_enough_windows(tmp_path: Path, golden: Golden) -> None:
     golden("\n".join(note for each in executed for note in notes(each)))
     history = orjson.loads((Path(executed[2].directory) / "drift.json").read_bytes())["history"]
     assert [point["level_alone"] for point in history] == ["violation", "violation"]
+
+
+def test_drift_is_dated_to_its_first_record(tmp_path: Path) -> None:
+    """A window that is executed later, before the others, is dated in the same way when it is executed again."""
+    dataset = tmp_path / "many.jsonl"
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 9, (400, 3)).tolist()
+    dataset.write_bytes(b"".join(orjson.dumps({"features": row}) + b"\n" for row in rows))
+    stage = monitor(tmp_path, [])
+    baseline(tmp_path, MODEL_EXPLAINER.model, dataset=Dataset(str(dataset), DATA, "data.dataset")).run()
+    for hour in range(9, 12):
+        for minute in range(60):
+            scale = 100 if hour > 9 or minute >= 37 else 1
+            sent = event(*(rng.integers(0, 9, (4, 3)) * [1, scale, 1]).tolist(), clock=f"{hour:02}:{minute:02}:00")
+            write(tmp_path, f"{hour:02}/{minute:02}-00-000-x.jsonl", sent)
+    windows = [Window(utc(f"2026-01-05T{hour:02}:00Z"), utc(f"2026-01-05T{hour + 1:02}:00Z")) for hour in (9, 10, 11)]
+    first = {each["name"]: each for each in found(stage.run(windows[2]))["changes"] if each["kind"] == "input"}
+    assert first["b"]["since"] == first["b"]["onset"] == "2026-01-05T11:00:00Z"
+    for window in windows[:2]:
+        stage.run(window)
+    last = stage.run(windows[2])
+    change = found(last)["changes"][0]
+    assert (change["kind"], change["name"]) == ("input", "b")
+    assert "2026-01-05T09:36" <= change["since"] <= "2026-01-05T09:38"
+    assert change["onset"] == "2026-01-05T11:00:00Z"
+    stored = orjson.loads((Path(last.directory) / "manifest.json").read_bytes())
+    assert stored["changes"][0] == change
+    assert f"{utc(change['since']):%H:%M} UTC" in stored["sentence"]
 
 
 def test_path_of_the_reference_may_contain_date_codes(tmp_path: Path, golden: Golden) -> None:

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Calls
-from runner.domain.drift import Level, Parity
+from runner.domain.drift import Change, ChangeKind, Level, Parity
 from runner.domain.executions import AlertHistory, ExecutionState, Status
 from runner.drift.performance import Quality
+from runner.drift.verdict import Verdict
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.kernel import Clarify
 from runner.explain.preflight import preflight
@@ -32,6 +33,7 @@ from runner.results.manifest_file import (
     newest_executions,
     read_manifest,
     stored_window,
+    with_since,
 )
 from tests.builders import file_contents
 from tests.cli_runner import Shapwatch
@@ -350,3 +352,65 @@ def test_newest_executions_have_a_manifest(tmp_path: Path) -> None:
         commit(tmp_path / f"2026/01/05/{hour}", {MANIFEST: b"{}"})
     (tmp_path / "2026/01/05/10").mkdir()
     assert [path.name for path in newest_executions(tmp_path, 2)] == ["09", "08"]
+
+
+INPUT = ChangeKind.INPUT
+
+
+def dated(hour: int, *names: str, minute: int = 0, since: str | None = None) -> tuple[Change, ...]:
+    """Return changes of inputs that began in an hour."""
+    onset = f"2026-01-05T{hour:02}:{minute:02}:00Z"
+    return tuple(Change(INPUT, name, onset, since or onset) for name in names)
+
+
+def executed(changes: tuple[Change, ...], **sections: object) -> bytes:
+    """Return the manifest of an execution with these changes."""
+    comparison = replace(COMPLETED.comparison, level=Level.WARNING, changes=changes)  # type: ignore[type-var]
+    explanation = replace(COMPLETED.explanation, hashes={"reference": "ab"})  # type: ignore[type-var]
+    manifest = replace(COMPLETED, status=Status.COMPLETED, comparison=comparison, explanation=explanation)
+    return dump_manifest(replace(manifest, **sections))  # type: ignore[arg-type]
+
+
+def test_a_change_is_dated_by_the_first_window_without_interruption(tmp_path: Path) -> None:
+    """Windows that failed, have too few records or another reference, and missing ones, do not interrupt it."""
+    too_few = replace(COMPLETED.comparison, level=Level.INSUFFICIENT_DATA)  # type: ignore[type-var]
+    other = replace(COMPLETED.explanation, hashes={"reference": "cd"})  # type: ignore[type-var]
+    documents = {
+        2: executed(dated(2, "a")),
+        3: executed(dated(3, "b")),
+        4: executed(dated(4, "a", "b", minute=25)),
+        5: dump_manifest(FAILED),
+        6: executed((), comparison=too_few),
+        7: executed((), explanation=other),
+        9: executed(dated(9, "b", "a")),
+    }
+    for hour, document in reversed(documents.items()):
+        commit(tmp_path / f"2026/01/05/{hour + 1:02}", {MANIFEST: document})
+    found = with_since(tmp_path / "2026/01/05/11", "ab", dated(10, "a", "b", "c"))
+    assert {each.name: each.since[11:16] for each in found} == {"a": "04:25", "b": "03:00", "c": "10:00"}
+    assert {each.onset for each in found} == {"2026-01-05T10:00:00Z"}
+    assert with_since(tmp_path / "2026/01/05/11", "ef", dated(10, "a"))[0].since == "2026-01-05T10:00:00Z"
+
+
+def test_the_oldest_execution_states_when_its_changes_began(tmp_path: Path) -> None:
+    """Earlier executions may have been removed."""
+    commit(tmp_path / "2026/01/05/09", {MANIFEST: executed(dated(8, "a", "b", since="2025-12-24T18:00:00Z"))})
+    commit(tmp_path / "2026/01/05/10", {MANIFEST: executed(dated(9, "a"))})
+    found = with_since(tmp_path / "2026/01/05/11", "ab", dated(10, "a", "b"))
+    assert [each.since for each in found] == ["2025-12-24T18:00:00Z", "2026-01-05T10:00:00Z"]
+
+
+def test_changes_and_words_are_stored() -> None:
+    """A manifest of an earlier version has neither."""
+    words = Verdict("a: missing", "Changed.", "Large.", "Check.")
+    assert COMPLETED.comparison is not None
+    comparison = replace(COMPLETED.comparison, changes=dated(8, "a"), words=words)
+    stored = dump_manifest(replace(COMPLETED, comparison=comparison))
+    loaded = load_manifest(stored)
+    assert loaded is not None
+    assert loaded.comparison == comparison
+    document = orjson.loads(stored)
+    del document["changes"], document["words"]
+    former = load_manifest(orjson.dumps(document))
+    assert former is not None
+    assert former.comparison == replace(comparison, changes=(), words=None)

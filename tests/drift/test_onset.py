@@ -1,0 +1,164 @@
+"""Beginnings of changes inside a window, from the order of its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from runner.domain.attributions import Attributions, Explained
+from runner.domain.drift import Canary, ChangeKind, Parity
+from runner.domain.executions import utc
+from runner.drift.detect import detect_drift
+from runner.drift.onset import FEWEST, SHARE, LiveRecords, beginning, dated_changes, log_ratio, order_of_time
+from runner.drift.ranking import rank_labels
+from runner.drift.summary import headline
+from runner.drift.verdict import since, verdict
+from tests.drift.samples import HOUR, POLICY, mean_abs
+from tests.golden import Golden
+
+START = utc("2026-07-14T13:00")
+MICROSECONDS = 1_000_000
+REFERENCE = pl.DataFrame(np.random.default_rng(0).normal(size=(600, 3)), schema=list("abc")).with_columns(
+    d=pl.Series(["web", "phone", "branch"] * 200)
+)
+
+
+def live_values(seed: int, rows: int = 300) -> pl.DataFrame:
+    """Return records of the same population in the order of time."""
+    rng = np.random.default_rng(seed)
+    numbers = pl.DataFrame(rng.normal(size=(rows, 3)), schema=list("abc"))
+    return numbers.with_columns(d=pl.Series(rng.choice(["web", "phone", "branch"], rows)))
+
+
+def explained(values: pl.DataFrame) -> Explained:
+    """Return records with attributions of a linear model of the first three features."""
+    phi_NDL = np.zeros((values.height, 4, 1))
+    phi_NDL[:, :3, 0] = values.select("a", "b", "c").fill_null(0.0).to_numpy()
+    return Explained(values, Attributions(tuple("abcd"), ("y",), phi_NDL, np.zeros(1), phi_NDL.sum(axis=1), 0))
+
+
+def naive(scores_M: np.ndarray, at_M: np.ndarray) -> tuple[float, int]:
+    """Return the largest standardized difference of means after and before a time, and this time."""
+    M = len(scores_M)
+    fewest = max(FEWEST, int(SHARE * M))
+    found = []
+    for k in range(fewest, M - fewest + 1):
+        if at_M[k] > at_M[k - 1]:
+            gap = scores_M[k:].mean() - scores_M[:k].mean()
+            found.append((gap / scores_M.std() * np.sqrt(k * (M - k)) / np.sqrt(M), int(at_M[k])))
+    return max(found, key=lambda each: (each[0], -each[1]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_beginning_is_the_largest_difference_of_means(seed: int) -> None:
+    """It agrees with the definition, also with equal times."""
+    rng = np.random.default_rng(seed)
+    at_M = np.sort(rng.integers(0, 40, 90))
+    scores_M = rng.normal(size=90) + 2 * (at_M >= 25)
+    statistic, at = naive(scores_M, at_M)
+    assert statistic > 4
+    assert beginning(scores_M, at_M) == at
+
+
+def test_beginnings_by_chance_are_rare() -> None:
+    """At most 1 % of random orders of records have a beginning, also if two thirds of them changed."""
+    rng, scores_M, at_M = np.random.default_rng(1), np.repeat([0.0, 1.0, 1.2], 100), np.arange(300)
+    found = [beginning(rng.permutation(scores_M), at_M) for _ in range(1_000)]
+    assert sum(each is not None for each in found) <= 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 19, 20])
+def test_few_records_have_no_beginning(count: int) -> None:
+    """Ten records on each side are needed; an end of a change is no beginning."""
+    half = np.repeat([0.0, 1.0], [count // 2, count - count // 2])
+    assert (beginning(half, np.arange(count)) is None) == (count < 20)
+    assert beginning(1 - half, np.arange(count)) is None
+    assert beginning(half, np.zeros(count, dtype=np.int64)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("a", pl.col("a") * 100),
+        ("b", pl.lit(None, dtype=pl.Float64)),
+        ("c", pl.col("c") + 2),
+        ("d", pl.lit("kiosk")),
+        ("d", pl.lit("web")),
+    ],
+)
+@pytest.mark.parametrize("first", [40, 150, 260])
+def test_input_that_changes_inside_the_window(name: str, change: pl.Expr, first: int) -> None:
+    """The beginning is within two minutes of the first changed record, for numbers, categories and missing values."""
+    values = live_values(2).with_row_index("i")
+    values = values.with_columns(pl.when(pl.col("i") >= first).then(change).otherwise(name).alias(name)).drop("i")
+    at = beginning(log_ratio(REFERENCE[name], values[name]), np.arange(300) * 12)
+    assert at is not None
+    assert abs(at - first * 12) <= 120
+
+
+def test_order_of_time_is_thinned() -> None:
+    """A window with many records is dated with a limited number of them."""
+    at_M = np.random.default_rng(3).permutation(100_000)
+    rows = order_of_time(at_M)
+    assert len(rows) == 20_000
+    assert (np.diff(at_M[rows]) > 0).all()
+    assert {at_M[rows[0]], at_M[rows[-1]]} == {0, 99_999}
+
+
+CHANGES: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], ChangeKind, str]] = {
+    "input": (lambda values: values.with_columns(b=pl.col("b") * 100), ChangeKind.INPUT, "b"),
+    "joint": (lambda values: values.with_columns(c=pl.col("b")), ChangeKind.JOINT, ""),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("first", [0, 120])
+def test_changes_are_dated(kind: str, first: int, golden: Golden) -> None:
+    """A change of the whole window begins at its start; times in any order give the same result."""
+    change, expected, name = CHANGES[kind]
+    live = live_values(4)
+    values = pl.concat([live[:first], change(live[first:])])
+    order = np.random.default_rng(5).permutation(300)
+    at_M = (int(START.timestamp()) + np.arange(300) * 12) * MICROSECONDS
+    results = []
+    for rows in (np.arange(300), order):
+        before, now = explained(REFERENCE), explained(values[rows])
+        result = detect_drift(replace(POLICY, classifier=True), before, now, "mean_abs", HOUR)
+        ranking = rank_labels(mean_abs(before.attributions), mean_abs(now.attributions), 0.5)
+        changes = dated_changes(ranking, result, None, before, LiveRecords(now, at_M[rows], None, START))
+        results.append(replace(result, changes=changes))
+    found = results[0].changes[0]
+    assert (found.kind, found.name) == (expected, name)
+    assert abs((utc(found.onset) - START).total_seconds() - first * 12) <= 120
+    assert results[1].changes[0] == found
+    words = verdict(headline(ranking, results[0]), "", results[0], None)
+    golden(f"since {since(results[0])}: {words.title}\n{words.action}")
+
+
+def test_another_model_is_dated_by_the_captured_scores() -> None:
+    """The model that serves changed inside the window; a changed artifact has no time inside it."""
+    before, now = explained(REFERENCE), explained(live_values(6))
+    parity = Parity(0.5, 300, 1e-6, 100)
+    canary = Canary(20, True, 0.25, None)
+    result = detect_drift(POLICY, before, now, "mean_abs", HOUR, canary, parity)
+    ranking = rank_labels(mean_abs(before.attributions), mean_abs(now.attributions), 0.5)
+    at_M = (int(START.timestamp()) + np.arange(300) * 12) * MICROSECONDS
+    live = LiveRecords(now, at_M, np.arange(300) >= 200, START)
+    changes = dated_changes(ranking, result, parity, before, live)
+    assert [each.kind for each in changes] == [ChangeKind.SERVING, ChangeKind.MODEL]
+    assert [each.onset for each in changes] == ["2026-07-14T13:40:00Z", "2026-07-14T13:00:00Z"]
+    assert since(replace(result, changes=changes)) == "Tue 14 Jul, 13:40 UTC"
+
+
+def test_unknown_times_give_the_start_of_the_window() -> None:
+    """A file without times is dated by its window."""
+    values = live_values(7).with_columns(a=pl.col("a") * 100)
+    before, now = explained(REFERENCE), explained(values)
+    result = detect_drift(POLICY, before, now, "mean_abs", HOUR)
+    ranking = rank_labels(mean_abs(before.attributions), mean_abs(now.attributions), 0.5)
+    changes = dated_changes(ranking, result, None, before, LiveRecords(now, None, None, START))
+    assert {each.onset for each in changes} == {"2026-07-14T13:00:00Z"}
