@@ -76,16 +76,29 @@ def extremes(reference_N: Q, live_M: Q) -> float:
     >>> extremes(np.arange(1000.0), np.append(np.arange(980.0), np.full(20, 1e6))) < 1e-4
     True
     """
-    reference_N, live_M = np.sort(reference_N), np.sort(live_M)
+    return sorted_extremes(np.sort(reference_N), np.sort(live_M))
+
+
+def sorted_extremes(reference_N: Q, live_M: Q) -> float:
+    """Return the p-value of `extremes`; the values of each side are ascending."""
     N, M = len(reference_N), len(live_M)
-    pooled_K = np.sort(np.concatenate([reference_N, live_M]), kind="stable")  # merges two sorted arrays in linear time
     K = N + M
     sizes = np.array([SMALLEST_CUT << i for i in range(K.bit_length()) if SMALLEST_CUT << i <= K * LARGEST_CUT], int)
-    lower_G, upper_G = pooled_K[sizes - 1], pooled_K[K - sizes]
+    lower_G, upper_G = (_order_statistics(reference_N, live_M, ranks) for ranks in (sizes - 1, K - sizes))
     before_G = [*np.searchsorted(reference_N, lower_G, "right"), *(N - np.searchsorted(reference_N, upper_G))]
     now_G = [*np.searchsorted(live_M, lower_G, "right"), *(M - np.searchsorted(live_M, upper_G))]
     p_G = [hypergeometric(int(now), int(before + now), M, K) for before, now in zip(before_G, now_G, strict=True)]
     return min(1.0, len(p_G) * min(p_G)) if p_G else 1.0
+
+
+def _order_statistics(first_N: Q, second_M: Q, ranks_G: NDArray[np.intp]) -> Q:
+    """Return the pooled values of some ranks, counted from 0; both samples are sorted, and the pool is not built."""
+    rank_N = np.arange(len(first_N)) + np.searchsorted(second_M, first_N)
+    smaller_G = np.searchsorted(rank_N, ranks_G, "right")
+    is_first_G = (smaller_G > 0) & (rank_N[smaller_G - 1] == ranks_G)
+    found_G = second_M[np.minimum(ranks_G - smaller_G, len(second_M) - 1)]
+    found_G[is_first_G] = first_N[smaller_G[is_first_G] - 1]
+    return found_G
 
 
 def categories(reference_C: NDArray[np.intp], live_C: NDArray[np.intp]) -> float:

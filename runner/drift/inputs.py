@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.drift import InputResult, Level
-from runner.drift.counts import categories, extremes, hypergeometric
-from runner.drift.significance import smirnov
+from runner.drift.counts import categories, hypergeometric, sorted_extremes
+from runner.drift.significance import smirnov_sorted
 
 FEWEST_EXPECTED = 10
 """Smallest expected number of live records of a category whose absence counts."""
@@ -35,28 +35,36 @@ def with_finite_numbers(features: pl.DataFrame) -> pl.DataFrame:
 
 def compare_inputs(before: pl.DataFrame, now: pl.DataFrame, names: Sequence[str]) -> list[InputResult]:
     """Compare the values of each feature; p-values are not corrected for the other features."""
-    complete = [
-        name
-        for name in names
-        if are_numeric(before[name], now[name]) and not before[name].null_count() and not now[name].null_count()
-    ]
+    numbers = {
+        name: (_sorted(before[name]), _sorted(now[name])) for name in names if are_numeric(before[name], now[name])
+    }
     known = {}
+    complete = [
+        name for name, (_, now_M) in numbers.items() if len(numbers[name][0]) == len(before) and len(now_M) == len(now)
+    ]
     if complete:
-        tested = smirnov(_matrix(before, complete), _matrix(now, complete))
+        tested = smirnov_sorted([numbers[name][0] for name in complete], [numbers[name][1] for name in complete])
         known = dict(zip(complete, zip(tested.distance_D.tolist(), tested.p_D.tolist(), strict=True), strict=True))
-    return [_compare(before[name], now[name], known.get(name)) for name in names]
+    return [_compare(before[name], now[name], numbers.get(name), known.get(name)) for name in names]
 
 
-def _matrix(features: pl.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
-    return np.column_stack([features[name].cast(pl.Float64).to_numpy() for name in names])
+def _sorted(values: pl.Series) -> NDArray[np.float64]:
+    """Return the values that are not missing as sorted numbers."""
+    return np.sort(values.drop_nulls().cast(pl.Float64).to_numpy())
 
 
-def _compare(before: pl.Series, now: pl.Series, tested: tuple[float, float] | None) -> InputResult:
+def _compare(
+    before: pl.Series,
+    now: pl.Series,
+    numbers: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    tested: tuple[float, float] | None,
+) -> InputResult:
     """Compare the values of one feature.
 
     Args:
         before: values of the reference.
         now: values of the window.
+        numbers: sorted numbers of both sides; None if a side has other values.
         tested: Kolmogorov-Smirnov distance and its p-value; None if they are not yet known, or values are missing.
     """
     nulls = before.null_count(), now.null_count()
@@ -66,22 +74,20 @@ def _compare(before: pl.Series, now: pl.Series, tested: tuple[float, float] | No
     before, now = before.drop_nulls(), now.drop_nulls()
     if before.is_empty() or now.is_empty():
         return InputResult(now.name, Level.NONE, min(p, default=1.0), 0.0, *missing, 0.0, 0.0, constant=False)
-    if numeric := are_numeric(before, now):
-        before, now = before.cast(pl.Float64), now.cast(pl.Float64)
-        sides = before.to_numpy(), now.to_numpy()
-        distance, p_distance = tested or tuple(each[0] for each in smirnov(sides[0][:, None], sides[1][:, None]))
-        p += [float(p_distance), extremes(*sides)]
+    if numbers:
+        distance, p_distance = tested or tuple(each[0] for each in smirnov_sorted(*([side] for side in numbers)))
+        p += [float(p_distance), sorted_extremes(*numbers)]
+        counts = _aligned(*(_runs(side) for side in numbers))
     else:
         p += [0.0] if before.dtype.is_numeric() or now.dtype.is_numeric() else []
-        before, now = before.cast(pl.String), now.cast(pl.String)
-    counts = _counts(before, now)
+        counts = _counts(before, now)
     p.append(categories(*counts))
     change_C = counts[1] / len(now) - counts[0] / len(before)
-    if numeric:
+    if numbers:
         distance = max(float(distance), float(change_C.max()))
         vanished = 0.0
-        low, high = sides[0].min(), sides[0].max()
-        unseen = float(((sides[1] < low) | (sides[1] > high)).mean())
+        inside = np.searchsorted(numbers[1], numbers[0][-1], "right") - np.searchsorted(numbers[1], numbers[0][0])
+        unseen = 1 - float(inside) / len(now)
     else:
         distance = float(abs(change_C).sum() / 2)
         unseen = float(counts[1][counts[0] == 0].sum() / len(now))
@@ -94,14 +100,26 @@ def _compare(before: pl.Series, now: pl.Series, tested: tuple[float, float] | No
     )
 
 
-def _counts(before: pl.Series, now: pl.Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the number of records of each value on both sides."""
-    if before.dtype == pl.String:
-        codes_K = pl.concat([before, now]).rank("dense").to_numpy()
-        before, now = pl.Series(codes_K[: len(before)]), pl.Series(codes_K[len(before) :])
-    values, counts = zip(*(np.unique(side.to_numpy(), return_counts=True) for side in (before, now)), strict=True)
-    pooled_C = np.union1d(*values)
-    counts_2C = np.zeros((2, len(pooled_C)), dtype=np.intp)
-    for side in range(2):
-        counts_2C[side, np.searchsorted(pooled_C, values[side])] = counts[side]
+Counted = tuple[NDArray[np.float64], NDArray[np.intp]]
+"""Different numbers, ascending, and the number of records of each."""
+
+
+def _runs(sorted_N: NDArray[np.float64]) -> Counted:
+    starts = np.flatnonzero(np.append(True, sorted_N[1:] != sorted_N[:-1]))
+    return sorted_N[starts], np.diff(starts, append=len(sorted_N))
+
+
+def _aligned(before: Counted, now: Counted) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the number of records of each number on both sides."""
+    values_C = np.union1d(before[0], now[0])
+    counts_2C = np.zeros((2, len(values_C)), dtype=np.intp)
+    for side, (values, counts) in enumerate((before, now)):
+        counts_2C[side, np.searchsorted(values_C, values)] = counts
     return counts_2C[0], counts_2C[1]
+
+
+def _counts(before: pl.Series, now: pl.Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the number of records of each category on both sides."""
+    first, second = (side.cast(pl.String).alias("value").value_counts(name="count") for side in (before, now))
+    both = first.join(second, on="value", how="full", coalesce=True).sort("value").fill_null(0)
+    return both["count"].to_numpy().astype(np.intp), both["count_right"].to_numpy().astype(np.intp)

@@ -14,22 +14,30 @@ Source: Hodges (1958), "The significance probability of the Smirnov two-sample t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.drift.counts import extremes
+from runner.drift.counts import sorted_extremes
 
-MOST_POINTS = 100_000_000
-"""Maximum number of lattice points of all features for the exact distribution (about 0.5 s of work).
+MOST_POINTS = 20_000_000
+"""Maximum number of lattice points of all columns for the exact distribution (about 0.2 s of work).
 
 Above it, the limit distribution is used, whose p-values are conservative.
 """
+MOST_STEPS = 12_000
+"""Maximum number of pooled records for the exact distribution, for the same reason."""
 TERMS = 100
 """Number of terms of the series of the limit distribution."""
 ROUNDING = 1e-9
 """Relative tolerance when a path is compared with the observed distance."""
+FEW_TIES = 0.5
+"""Share of different values from which a column has few ties; its paths near the diagonal pass few points."""
+Columns = Sequence[NDArray[np.float64]]
+"""Sorted values of each column."""
 
 
 class Smirnov(NamedTuple):
@@ -50,36 +58,56 @@ def smirnov(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> 
     >>> smirnov(np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]]))
     Smirnov(distance_D=array([1.]), p_D=array([0.33333333]))
     """
-    N, M = len(reference_ND), len(live_MD)
-    distance_D = distance(reference_ND, live_MD)
-    if distance_D.size * N * M > MOST_POINTS:
-        return Smirnov(distance_D, limit(distance_D, N, M))
-    sorted_KD = np.sort(np.concatenate([reference_ND, live_MD]), axis=0)
-    ends_KD = np.ones(sorted_KD.shape, dtype=bool)
-    ends_KD[:-1] = sorted_KD[:-1] != sorted_KD[1:]
-    return Smirnov(distance_D, _straying(min(N, M), max(N, M), distance_D, ends_KD))
+    return smirnov_sorted(_sorted(reference_ND), _sorted(live_MD))
 
 
 def distribution(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> Smirnov:
     """Test the distribution and the tails of each column; the p-value is twice the smaller one of both tests."""
-    tested = smirnov(reference_ND, live_MD)
-    tails_D = np.array([extremes(*sides) for sides in zip(reference_ND.T, live_MD.T, strict=True)])
+    sides = _sorted(reference_ND), _sorted(live_MD)
+    tested = smirnov_sorted(*sides)
+    tails_D = np.array([sorted_extremes(*columns) for columns in zip(*sides, strict=True)])
     return Smirnov(tested.distance_D, np.minimum(1.0, 2 * np.minimum(tested.p_D, tails_D)))
 
 
 def distance(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return distance_D, the statistic of each column without its p-value."""
-    return np.array([_distance(*sides) for sides in zip(reference_ND.T, live_MD.T, strict=True)])
+    return _distances(_sorted(reference_ND), _sorted(live_MD))
+
+
+def _sorted(values_ND: NDArray[np.float64]) -> Columns:
+    return [np.sort(column_N) for column_N in values_ND.T]
+
+
+def smirnov_sorted(reference: Columns, live: Columns) -> Smirnov:
+    """Test each column of sorted values; all columns of one side have equally many."""
+    N, M = len(reference[0]), len(live[0])
+    distance_D = _distances(reference, live)
+    p_D = limit(distance_D, N, M)
+    if N + M > MOST_STEPS:
+        return Smirnov(distance_D, p_D)
+    pooled = [np.sort(np.concatenate(sides), kind="stable") for sides in zip(reference, live, strict=True)]
+    ends_KD = np.ones((N + M, len(pooled)), dtype=bool)
+    ends_KD[:-1] = np.column_stack([column_K[:-1] != column_K[1:] for column_K in pooled])
+    tied_D = ends_KD.mean(axis=0) < FEW_TIES
+    for columns_D in (np.flatnonzero(tied_D), np.flatnonzero(~tied_D)):
+        lattice = _Lattice.of(min(N, M), max(N, M), distance_D[columns_D], ends_KD[:, columns_D])
+        if 0 < lattice.points <= MOST_POINTS:
+            p_D[columns_D] = lattice.straying()
+    return Smirnov(distance_D, p_D)
+
+
+def _distances(reference: Columns, live: Columns) -> NDArray[np.float64]:
+    return np.array([_distance(*sides) for sides in zip(reference, live, strict=True)])
 
 
 def _distance(reference_N: NDArray[np.float64], live_M: NDArray[np.float64]) -> float:
     """Return the distance of one column; the supremum is attained at a reference value or directly before one."""
-    reference_N, live_M = np.sort(reference_N), np.sort(live_M)
-    values = np.unique(reference_N)
+    first_N = np.append(True, reference_N[1:] != reference_N[:-1])
+    values = reference_N[first_N]
+    starts = np.append(np.flatnonzero(first_N), len(reference_N))
     gaps = [
-        np.searchsorted(reference_N, values, side) / len(reference_N)
-        - np.searchsorted(live_M, values, side) / len(live_M)
-        for side in ("left", "right")
+        starts[:-1] / len(reference_N) - np.searchsorted(live_M, values, "left") / len(live_M),
+        starts[1:] / len(reference_N) - np.searchsorted(live_M, values, "right") / len(live_M),
     ]
     return float(abs(np.array(gaps)).max())
 
@@ -100,30 +128,65 @@ def critical(N: int, M: int, level: float) -> float:
     return float(np.sqrt(-np.log(level / 2) / 2 * (N + M) / (N * M)))
 
 
-def _straying(
-    small: int, large: int, distance_D: NDArray[np.float64], ends_KD: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Return the share of paths from (0, 0) to (small, large) that reach the distance after the last of equal values.
+@dataclass(frozen=True)
+class _Lattice:
+    """Paths from (0, 0) to (small, large), and the points of the lattice that paths near the diagonal pass.
 
-    After k steps, `stray_DI` is the share of paths to (i, k - i) that reached it.
+    Attributes:
+        bound_D1: distance of each column in units of the lattice.
+        ends_KD: whether a value is the last one of equal values; distances count only there.
+        low_K, high_K: range of the positions, in the smaller sample, that paths near the diagonal reach by each step.
     """
-    D = len(distance_D)
-    stray_DI = np.zeros((D, small + 1))
-    before_DI = np.zeros_like(stray_DI)
-    bound_D1 = (distance_D * (1 - ROUNDING) * small * large)[:, None]
-    i = np.arange(small + 1, dtype=np.float64)
-    for k in range(1, small + large + 1):
-        low, high = max(0, k - large), min(k, small)
-        before_DI, stray_DI = stray_DI, before_DI
-        here = slice(low, high + 1)
-        weight = i[here] / k
-        np.multiply(before_DI[:, here], 1 - weight, out=stray_DI[:, here])
-        first = max(low, 1)
-        stray_DI[:, first : high + 1] += before_DI[:, first - 1 : high] * (i[first : high + 1] / k)
-        if ends_KD[k - 1].any():
-            far_DI = (abs(i[here] * large - (k - i[here]) * small) >= bound_D1) & ends_KD[k - 1][:, None]
-            stray_DI[:, here][far_DI] = 1.0
-    return stray_DI[:, small].clip(0, 1)
+
+    small: int
+    large: int
+    bound_D1: NDArray[np.float64]
+    ends_KD: NDArray[np.bool_]
+    low_K: NDArray[np.intp]
+    high_K: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, small: int, large: int, distance_D: NDArray[np.float64], ends_KD: NDArray[np.bool_]) -> _Lattice:
+        """Return the lattice of all columns; its range is the union of those of the columns."""
+        K = small + large
+        bound_D1 = (distance_D * (1 - ROUNDING) * small * large)[:, None]
+        steps_K1 = np.arange(1, K + 1)[:, None]
+        last_KD = np.maximum.accumulate(np.where(ends_KD, steps_K1, 0))
+        last_KD = np.concatenate([np.zeros((1, len(distance_D)), dtype=last_KD.dtype), last_KD[:-1]])
+        low_KD = np.floor((last_KD * small - bound_D1.T) / K).astype(np.intp)
+        high_KD = np.ceil((last_KD * small + bound_D1.T) / K).astype(np.intp) + steps_K1 - last_KD
+        low_K = low_KD.min(axis=1, initial=small).clip(np.maximum(0, steps_K1[:, 0] - large))
+        high_K = np.minimum(high_KD.max(axis=1, initial=0), np.minimum(steps_K1[:, 0], small))
+        return cls(small, large, bound_D1, ends_KD, low_K, high_K)
+
+    @property
+    def points(self) -> int:
+        """Number of points of all columns."""
+        return int((self.high_K - self.low_K + 1).sum()) * len(self.bound_D1)
+
+    def straying(self) -> NDArray[np.float64]:
+        """Return the share of paths that reach the distance after the last of equal values.
+
+        After k steps, `stray_DI` is the share of paths to (i, k - i) that reached it: 1 outside of the range.
+        """
+        stray_DI = np.ones((len(self.bound_D1), self.small + 1))
+        stray_DI[:, 0] = 0.0
+        before_DI = np.ones_like(stray_DI)
+        i_I = np.arange(self.small + 1, dtype=np.float64)
+        far_I = i_I * (self.small + self.large)
+        ends_K = self.ends_KD.any(axis=1).tolist()
+        for k, (low, high) in enumerate(zip(self.low_K.tolist(), self.high_K.tolist(), strict=True), 1):
+            before_DI, stray_DI = stray_DI, before_DI
+            here, first = slice(low, high + 1), max(low, 1)
+            weight_I = i_I[here] / k
+            stray_DI[:, here] = before_DI[:, here] * (1 - weight_I)
+            stray_DI[:, first : high + 1] += before_DI[:, first - 1 : high] * weight_I[first - low :]
+            if ends_K[k - 1]:
+                far_DI = (abs(far_I[here] - k * self.small) >= self.bound_D1) & self.ends_KD[k - 1][:, None]
+                stray_DI[:, here][far_DI] = 1.0
+            stray_DI[:, max(0, low - 2) : low] = 1.0
+            stray_DI[:, high + 1 : high + 2] = 1.0
+        return stray_DI[:, self.small].clip(0, 1)
 
 
 def holm(p_D: NDArray[np.float64]) -> NDArray[np.float64]:

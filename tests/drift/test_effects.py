@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import wasserstein_distance
 
 from runner.domain.attributions import Attributions
+from runner.drift import effects
 from runner.drift.effects import (
     attribution_shift,
     canary,
@@ -101,6 +102,22 @@ def test_same_seed_gives_the_same_divisions() -> None:
     assert first.live.tolist() == second.live.tolist()
     assert (reference_ND == copies[0]).all()
     assert (live_MD == copies[1]).all()
+
+
+def test_blocks_have_the_distribution_of_single_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many records are permuted in blocks; means, deviations and the sum of both sides are those of single records."""
+    rng = np.random.default_rng(8)
+    reference_ND, live_MD = rng.exponential(size=(4_003, 2)), rng.exponential(size=(5_001, 2))
+    drawn = []
+    for most in (1_000, 10_000):
+        monkeypatch.setattr(effects, "MOST_BLOCKS", most)
+        drawn.append(permuted_pairs(reference_ND, live_MD, "mean_abs", 2_000, np.random.default_rng(9)))
+    blocks, records = drawn
+    for block_PD, record_PD in zip(blocks, records, strict=True):
+        assert block_PD.mean(axis=0) == pytest.approx(record_PD.mean(axis=0), rel=2e-3)
+        assert block_PD.std(axis=0) == pytest.approx(record_PD.std(axis=0), rel=0.1)
+    total_D = reference_ND.sum(axis=0) + live_MD.sum(axis=0)
+    assert (blocks.reference * 4_003 + blocks.live * 5_001)[0] == pytest.approx(total_D)
 
 
 def test_p_value_is_never_zero() -> None:

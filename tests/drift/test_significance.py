@@ -72,6 +72,19 @@ def test_many_records_use_the_limit_distribution(monkeypatch: pytest.MonkeyPatch
     assert limit(np.zeros(1), 5, 5).tolist() == [1.0]
 
 
+def test_ties_and_lattice_points_near_the_diagonal() -> None:
+    """Columns with many, few and no ties are equal together and alone, also for very small p-values."""
+    rng = np.random.default_rng(5)
+    sides = [rng.normal(mean, size=(rows, 4)) for rows, mean in ((250, 0.0), (90, [0.0, 0.2, 0.9, 3.0]))]
+    for side in sides:
+        side[:, 1] = side[:, 1].round()
+        side[:, 2] = np.where(side[:, 2] > 1, 1, side[:, 2])
+    together = smirnov(*sides)
+    alone = [smirnov(*(side[:, [d]] for side in sides)) for d in range(4)]
+    assert together.p_D.tolist() == [float(each.p_D[0]) for each in alone]
+    assert together.p_D.min() < 1e-30
+
+
 @pytest.mark.parametrize("level", [0.05, 1e-3, 1e-6])
 def test_critical_distance_has_the_significance_level(level: float) -> None:
     """Its p-value is the level; with few records it is above 1."""
