@@ -96,7 +96,7 @@ def _order_statistics(first_N: Q, second_M: Q, ranks_G: NDArray[np.intp]) -> Q:
     rank_N = np.arange(len(first_N)) + np.searchsorted(second_M, first_N)
     smaller_G = np.searchsorted(rank_N, ranks_G, "right")
     is_first_G = (smaller_G > 0) & (rank_N[smaller_G - 1] == ranks_G)
-    found_G = second_M[np.minimum(ranks_G - smaller_G, len(second_M) - 1)]
+    found_G: Q = second_M[np.minimum(ranks_G - smaller_G, len(second_M) - 1)]
     found_G[is_first_G] = first_N[smaller_G[is_first_G] - 1]
     return found_G
 

@@ -174,7 +174,7 @@ class _Lattice:
         before_DI = np.ones_like(stray_DI)
         i_I = np.arange(self.small + 1, dtype=np.float64)
         far_I = i_I * (self.small + self.large)
-        ends_K = self.ends_KD.any(axis=1).tolist()
+        ends_K = np.any(self.ends_KD, axis=1)
         for k, (low, high) in enumerate(zip(self.low_K.tolist(), self.high_K.tolist(), strict=True), 1):
             before_DI, stray_DI = stray_DI, before_DI
             here, first = slice(low, high + 1), max(low, 1)

@@ -27,6 +27,10 @@ MAX_SAMPLE_ROWS = 100_000
 """Maximum number of records of a sample, the upper bound of drift.reference_rows."""
 EVENTS: Mapping[str, pl.DataType] = {"at": pl.Datetime("us", "UTC"), "event": pl.UInt32()}
 """Columns of `Explained.events` and their types; samples of datasets, and of earlier versions, have none of them."""
+MOST_VALUES = 4_000_000
+"""Maximum number of values in a sample of more than `FEWEST_ROWS` records: 32 MB."""
+FEWEST_ROWS = 1_000
+"""Number of records that are stored also if they have more values."""
 UNITS = ("agg_method", "use_logit", "quantity", "groups")
 """Estimator settings that change the meaning of attributions; the others change only their noise."""
 
@@ -150,8 +154,12 @@ def _origin(file: IO[bytes] | None, analysis: bytes) -> Explanation | None:
 
 
 def draw_sample(dataset: Explained, rows: int, seed: int) -> Explained:
-    """Sample `rows` records uniformly without replacement; return all if there are fewer."""
-    N = dataset.features.height
+    """Sample at most `rows` records uniformly without replacement; return all if there are not more.
+
+    Of records with many values, fewer are drawn: see `MOST_VALUES`.
+    """
+    N, D, L = dataset.attributions.phi_NDL.shape
+    rows = min(rows, max(FEWEST_ROWS, MOST_VALUES // (dataset.features.width + (D + 1) * L)))
     if rows >= N:
         return dataset
     return dataset.rows(np.sort(np.random.default_rng(seed).choice(N, rows, replace=False, shuffle=False)))

@@ -18,6 +18,7 @@ import pytest
 from runner.domain.attributions import Attributions, Explained
 from runner.errors import MissingInput, UnusableReference
 from runner.explain import background as backgrounds
+from runner.results import reference as reference_samples
 from runner.results.manifest import BackgroundRows
 from runner.results.manifest_file import as_document
 from runner.results.reference import EVENTS, Reference, canaries, draw_sample, from_parquet, to_parquet
@@ -207,6 +208,15 @@ def test_events_of_the_reference_sample_round_trip() -> None:
     assert back.equals(drawn.events)
     assert (back["at"].dt.hour() == back["event"]).all()
     assert from_parquet(to_parquet(sample(4)), NAMES, NAMES, ("no", "<yes>")).events is None
+
+
+def test_records_with_many_values_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample has at most a number of values, but never less than the smallest number of records."""
+    records = sample(40)
+    monkeypatch.setattr(reference_samples, "FEWEST_ROWS", 5)
+    for values, rows in ((11 * 30, 30), (11 * 30 + 10, 30), (1, 5), (11 * 500, 40)):
+        monkeypatch.setattr(reference_samples, "MOST_VALUES", values)
+        assert draw_sample(records, 100, 0).features.height == rows
 
 
 def test_reference_sample_is_uniform() -> None:
