@@ -14,6 +14,7 @@
     ├── ModelInputError          a model does not accept the value of a feature
     ├── ModelAnswerError         a model returned invalid scores
     ├── EndpointError            an endpoint is unreachable, rejects requests or fails
+    │   └── RequestRejected      an endpoint rejects the records of a request
     ├── BackgroundError          the SHAP baseline does not match the features
     ├── ExplainerError           the explainer does not support these settings
     ├── EngineError              workers are unreachable or died
@@ -379,6 +380,18 @@ class EndpointError(ShapwatchError):
 
 
 @dataclass(eq=False)
+class RequestRejected(EndpointError):
+    """An endpoint rejects a request because of its records.
+
+    Attributes:
+        record: index of a rejected record among all records to predict, None if it is unknown.
+    """
+
+    REMEDY = "Compare the record with the format that the endpoint expects, and check model.content_template."
+    record: int | None = None
+
+
+@dataclass(eq=False)
 class BackgroundError(ShapwatchError):
     """The SHAP baseline (the background rows) does not match the features."""
 
@@ -602,6 +615,7 @@ REJECTIONS = {
     "score_count": "The number of scores differs from the number of outputs.",
     "not_finite": "A value is NaN or Infinity.",
     "too_long": "The line is longer than 32 MiB, or contains more than 2,097,152 values.",
+    "model_input": "The model rejects the record.",
     "not_a_manifest": "The file is not a manifest of a batch transform.",
     "not_ground_truth": "The line is not a ground truth record.",
     "ground_truth": "The label in a ground truth record cannot be read.",

@@ -93,6 +93,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
     baseline(root, MODEL_EXPLAINER.model).run()
     if rows:
         write(root, "09/00-00-000-x.jsonl", event(*rows, scores=scores))
+    share = changes.pop("share", 0.05)
     captures = EndpointSource("endpoint", str(root / "captures"), 1)
     analysis = AttributionAnalysis(
         model_explainer=MODEL_EXPLAINER,
@@ -100,12 +101,13 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         policy=POLICY,
         stopping=SequentialStopping(None, POLICY),
         merged=MergedReader(str(root / "merge"), DATA),
+        max_rejected_share=share,
         save_local_shap_values=False,
     )
     usual = Monitor(
         name="m",
         endpoint="e",
-        source=WindowReader(captures, replace(DATA, max_rejected_share=changes.pop("share", 0.05)), untracked),
+        source=WindowReader(captures, replace(DATA, max_rejected_share=share), untracked),
         analysis=analysis,
         writer=WRITER,
         root=root / "monitor",

@@ -263,6 +263,7 @@ class Wiring:
             policy=self.settings.drift,
             stopping=SequentialStopping(self.settings.shap.precision, self.settings.drift),
             merged=MergedReader(self.settings.paths.merge, self.settings.data),
+            max_rejected_share=self.settings.data.max_rejected_share,
             save_local_shap_values=self.settings.shap.save_local_shap_values,
         )
 

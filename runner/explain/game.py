@@ -137,7 +137,7 @@ def predict_batches(
         return scores_NL
     additive = as_additive(model)
     terms = additive.additive_terms(rows) if additive else None
-    return _finite(terms, rows).sums_NL if terms and terms.link == "logistic" else logit(scores_NL)
+    return usable_terms(terms, rows).sums_NL if terms and terms.link == "logistic" else logit(scores_NL)
 
 
 def predict(model: Model, rows: pl.DataFrame, outputs: int | None = None) -> NDArray[np.float64]:
@@ -179,7 +179,7 @@ def check_outputs(scores_NL: NDArray[np.float64], outputs: int) -> None:
         )
 
 
-def _finite(additive: Additive, rows: pl.DataFrame) -> Additive:
+def usable_terms(additive: Additive, rows: pl.DataFrame) -> Additive:
     """Return the additive form of a model on rows after a check of its terms.
 
     Raises:
@@ -254,7 +254,8 @@ class MaskingGame:
             return None
         block = self.block
         own, replaced = (
-            _finite(model.additive_terms(rows), rows) for rows in (block.records.frame(), block.replacement.frame())
+            usable_terms(model.additive_terms(rows), rows)
+            for rows in (block.records.frame(), block.replacement.frame())
         )
         if block.use_logit and own.link == "identity":
             return None

@@ -28,7 +28,7 @@ from runner import guard, subprocesses
 from runner.domain.attributions import Calls
 from runner.domain.numbers import Count, plural
 from runner.domain.records import Payload
-from runner.errors import EndpointError, ModelAnswerError, RecordError, snippet
+from runner.errors import EndpointError, ModelAnswerError, RecordError, RequestRejected, snippet
 from runner.models.base import Headers
 from runner.models.response import Response
 from runner.models.transport import DEADLINE_TIMEOUTS, Call, Transport, in_order
@@ -63,15 +63,16 @@ LAST_LINES = 20
 """Number of lines of output in an error."""
 
 
-class RequestRejected(EndpointError):
-    """An endpoint rejects a request because of its content."""
-
-
 class Request(NamedTuple):
-    """Encoded records and their number of features."""
+    """Encoded records, their number of features, and the index of the first one among all records to predict."""
 
     records: pl.Series
     width: int
+    first: int = 0
+
+    def part(self, start: int, end: int) -> Request:
+        """Return a request with some of the records."""
+        return Request(self.records[start:end], self.width, self.first + start)
 
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
@@ -169,7 +170,8 @@ class Remote(PayloadFormat, ABC):
         try:
             return self.template.records(features)
         except ValueError as error:
-            raise EndpointError(self.where, None, f"cannot encode a request: {error}", "no request was sent") from error
+            problem = f"cannot encode a request: {error}"
+            raise RequestRejected(self.where, None, problem, "no request was sent") from error
 
     def _requests(self, features: pl.DataFrame) -> list[Request]:
         """Return the encoded rows as requests, in order, each as large as the limits allow."""
@@ -182,24 +184,42 @@ class Remote(PayloadFormat, ABC):
             problem = (
                 f"a request with record {i} alone exceeds {self.max_payload_bytes:,} bytes, so no request was sent"
             )
-            raise EndpointError(self.where, None, problem, "increase model.max_payload_bytes")
-        return [Request(records[start:end], width) for start, end in spans(sizes_N, max_bytes, max_rows)]
+            raise RequestRejected(self.where, None, problem, "increase model.max_payload_bytes", i)
+        return [Request(records, width).part(*span) for span in spans(sizes_N, max_bytes, max_rows)]
 
     def _body(self, request: Request) -> bytes:
-        return self.template.around(*request).encode()
+        return self.template.around(request.records, request.width).encode()
 
     def _scores(self, call: Call, request: Request, stopped: Event) -> list[list[float]]:
-        """Return the scores of each record; if a batch has no valid response, send its records one by one."""
+        """Return the scores of each record; if a batch has no valid response, send its records in smaller requests.
+
+        A rejected batch of a size that the endpoint accepts contains a rejected record, so it is halved. Otherwise its
+        records are sent one by one.
+        """
         count = len(request.records)
+        rejection: RequestRejected | ModelAnswerError | None = None
         if count == 1 or not self._transport.one_by_one:
             try:
                 return self._send(call, request, self.accept_type, stopped, partial(self._response_scores, count))
-            except (RequestRejected, ModelAnswerError) as error:
+            except RequestRejected as error:
+                if count == 1:
+                    error.record = request.first
+                    raise
+                rejection = error
+            except ModelAnswerError as error:
                 if count == 1:
                     raise
-                self._transport.use_single_records(count, error)
-        singles = [Request(request.records[i : i + 1], request.width) for i in range(count)]
-        return [scores for single in singles for scores in self._scores(call, single, stopped)]
+                rejection = error
+        size = 1
+        if rejection:
+            self._transport.count_fallback()
+            if isinstance(rejection, RequestRejected) and self._transport.accepts(count):
+                size = (count + 1) // 2
+        parts = [request.part(start, start + size) for start in range(0, count, size)]
+        scores = [row for part in parts for row in self._scores(call, part, stopped)]
+        if rejection:
+            self._transport.use_single_records(count, rejection)
+        return scores
 
     def _send(
         self, call: Call, request: Request, accept: str, stopped: Event, read: Callable[[Response], Result]

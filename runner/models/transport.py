@@ -135,13 +135,20 @@ class Transport:
             self._where, response.status, problem, "check the endpoint's health, or increase model.attempts"
         )
 
-    def use_single_records(self, rows: int, error: Exception) -> None:
-        """Count a batch that is sent record by record.
+    def accepts(self, rows: int) -> bool:
+        """Return whether the endpoint has accepted a batch of this size."""
+        return rows <= self._max_rows_answered
 
-        Later batches are also sent record by record, unless the endpoint has accepted a batch of this size before.
+    def count_fallback(self) -> None:
+        """Count a batch whose records are sent in smaller requests."""
+        self._count(Calls(fallbacks=1))
+
+    def use_single_records(self, rows: int, error: Exception) -> None:
+        """Send all later records one by one, unless the endpoint accepts batches of this size.
+
+        Called after each record of a batch was accepted alone, but not the batch.
         """
         with self._lock:
-            self.calls += Calls(fallbacks=1)
             already, self.one_by_one = self.one_by_one, self.one_by_one or rows > self._max_rows_answered
         if not already:
             logger.warning("sending one record per request after an error: %s", error)

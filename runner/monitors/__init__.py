@@ -25,11 +25,13 @@ from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, REJECTED, REPORT
 from runner.results.documents import DriftDocument, load_analysis, load_drift
 from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest
 from runner.results.manifest_file import Provenance, Stopwatch
-from runner.sources.source import WindowReader
+from runner.sources.source import WindowReader, without
 
 if TYPE_CHECKING:
     from runner.scheduling.ledger.fence import Fence
 
+MODEL_INPUT = "model_input"
+"""Rejection reason of records that the model rejects."""
 Files = Mapping[str, bytes | IO[bytes]]
 """Contents of files by name."""
 
@@ -119,11 +121,25 @@ class Findings:
     local_files: AbstractContextManager[Mapping[str, IO[bytes]]] = field(default_factory=lambda: nullcontext({}))
 
 
+class RecordsRejected(Exception):
+    """The model rejects some of the records.
+
+    Attributes:
+        problems: message for each rejected record, by its index in the table.
+    """
+
+    def __init__(self, problems: Mapping[int, str]) -> None:
+        super().__init__(f"the model rejects {len(problems)} records")
+        self.problems = problems
+
+
 class Analysis(Protocol):
     """Interface of the analysis of a window, such as `AttributionAnalysis`."""
 
     def prepare(self, slot: ExecutionSlot) -> Callable[[Captured, Stopwatch], Findings]:
         """Read the reference of a window, and return the function that analyses its records.
+
+        The function raises `RecordsRejected` to receive the records without some of them.
 
         Raises:
             ShapwatchError: if the window cannot be analysed.
@@ -189,7 +205,14 @@ class Monitor:
                     if self.skips_empty and not captured.rejected:
                         return self._skip(slot, error, captured, stopwatch)
                     raise
-                return self._complete(slot, analyse(captured, stopwatch), stopwatch)
+                findings = None
+                while findings is None:
+                    try:
+                        findings = analyse(captured, stopwatch)
+                    except RecordsRejected as error:
+                        captured = without(captured, MODEL_INPUT, error.problems)
+                        self.source.check(captured, window)
+                return self._complete(slot, findings, stopwatch)
             except ClaimLost:
                 raise
             except (ShapwatchError, OSError) as error:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.attributions import Attributions, Explained, GlobalAttributions
+from runner.domain.attributions import Attributions, Calls, Explained, GlobalAttributions
 from runner.domain.drift import Canary, DriftResult, Level, Parity, RankingResult, RecordSample
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.domain.numbers import plural
@@ -32,7 +32,8 @@ from runner.drift.summary import headline, sentence
 from runner.drift.verdict import verdict
 from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import parity, preflight
-from runner.monitors import ExecutionSlot, Findings
+from runner.explain.screening import REJECTIONS, Screening
+from runner.monitors import ExecutionSlot, Findings, RecordsRejected
 from runner.protocols import calls_made
 from runner.results import directory, documents, manifest, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, VIOLATIONS
@@ -99,6 +100,7 @@ class AttributionAnalysis:
         policy: thresholds and tests of the verdict.
         stopping: rule that decides when enough records are explained.
         merged: reader of captures merged with ground truth, to measure the performance of the model.
+        max_rejected_share: largest accepted share of records that the model rejects.
         save_local_shap_values: whether the local attributions are saved as CSV, with the origin of each record.
     """
 
@@ -107,6 +109,7 @@ class AttributionAnalysis:
     policy: DriftPolicy
     stopping: SequentialStopping
     merged: MergedReader
+    max_rejected_share: float
     save_local_shap_values: bool
 
     def prepare(self, slot: ExecutionSlot) -> Callable[[Captured, Stopwatch], Findings]:
@@ -116,7 +119,7 @@ class AttributionAnalysis:
             MissingInput, UnusableReference: if the reference cannot be read.
         """
         reference = Reference.read(directory.reference_path(self.reference, slot.window))
-        return partial(self._analyse, slot, reference)
+        return partial(self._analyse, slot, reference, cache(partial(calls_made, self.model_explainer.model)))
 
     def order(self, features: pl.DataFrame, window: Window) -> NDArray[np.intp]:
         """Return the indices of records in the random order in which a window's records are explained."""
@@ -128,7 +131,34 @@ class AttributionAnalysis:
             return None
         return canaries(reference.sample, self.policy.canary_rows).features
 
-    def _analyse(self, slot: ExecutionSlot, reference: Reference, captured: Captured, stopwatch: Stopwatch) -> Findings:
+    def _analyse(
+        self,
+        slot: ExecutionSlot,
+        reference: Reference,
+        calls_before: Callable[[], Calls | None],
+        captured: Captured,
+        stopwatch: Stopwatch,
+    ) -> Findings:
+        try:
+            return self._compare(slot, reference, calls_before(), captured, stopwatch)
+        except REJECTIONS as error:
+            with stopwatch.step("explain"):
+                rejected = self._screening(slot.window, captured).rejected(error)
+            raise RecordsRejected({i: f"the model rejects it: {problem}" for i, problem in rejected.items()}) from error
+
+    def _screening(self, window: Window, captured: Captured) -> Screening:
+        features, event_N = captured.features(), captured.event_table()["event"].to_numpy()
+        order_N = self.order(features, window)
+        return Screening(self.model_explainer.model, features, event_N, order_N, self.max_rejected_share)
+
+    def _compare(
+        self,
+        slot: ExecutionSlot,
+        reference: Reference,
+        calls_before: Calls | None,
+        captured: Captured,
+        stopwatch: Stopwatch,
+    ) -> Findings:
         model, estimator = self.model_explainer.model, self.model_explainer.estimator
         with stopwatch.step("read"):
             match_features(reference.attributions.names, estimator.names(captured.names))
@@ -137,7 +167,6 @@ class AttributionAnalysis:
         with stopwatch.step("explain"):
             background = self.model_explainer.background(features, reference.background)
             differences = reference.check_comparable(estimator.settings, background)
-            before = calls_made(model)
             checked = preflight(model, features, background, estimator.use_logit, scores_NL)
             reexplained = self._reexplain(reference, background)
         past = manifest_file.earlier_points(slot.target, HISTORY)
@@ -148,7 +177,7 @@ class AttributionAnalysis:
             partial(self._error_probability, context),
         )
         result = self._dated(slot, context, result)
-        calls = manifest.calls_between(before, calls_made(model))
+        calls = manifest.calls_between(calls_before, calls_made(model))
         notes = [
             *differences,
             *self._sample_notes(len(result.attributions.phi_NDL), features.height),

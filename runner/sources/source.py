@@ -11,7 +11,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -71,6 +71,39 @@ def sampled(captured: Captured, size: int | None, salt: int = 0) -> Captured:
 def selected(captured: Captured, rows: NDArray[np.intp]) -> Captured:
     """Return the records in these rows of the table, as a sample."""
     return replace(captured, table=captured.table.collect()[rows].lazy(), sample=len(rows))
+
+
+def without(captured: Captured, reason: str, problems: Mapping[int, str]) -> Captured:
+    """Return the capture after the rejection of records for a reason, with a message for each of their indices."""
+    table, rows = captured.table.collect(), sorted(problems)
+    captured.rejections.seek(0)
+    lines = {(each["file"], each["line"]) for each in map(orjson.loads, captured.rejections)}
+    events_before, rejections = len(lines), list[Rejection]()
+    for i, row in zip(rows, table[rows].iter_rows(named=True), strict=True):
+        values = [row[f"feature{d}"] for d in range(len(captured.names))]
+        record = Record(**{name: row[name] for name in ORIGIN}, values=values)
+        rejections.append(record_rejection(row["file"], record, (reason, problems[i])))
+        captured.rejections.write(rejection_line(rejections[-1]))
+        lines.add((row["file"], row["line"]))
+    rejected = Counter({reason: len(rows)}) + Counter(captured.rejected)
+    examples = {each.kind: each for each in (rejections[0], *captured.examples)}
+    events = captured.rejected_events
+    return replace(
+        captured,
+        records=captured.records - len(rows),
+        table=table.filter(~pl.int_range(table.height, eager=True).is_in(rows)).lazy(),
+        rejected=dict(rejected.most_common()),
+        examples=tuple(examples[kind] for kind, _ in rejected.most_common()),
+        sample=None if captured.sample is None else captured.sample - len(rows),
+        rejected_events=None if events is None else events + len(lines) - events_before,
+    )
+
+
+def rejection_line(rejection: Rejection) -> bytes:
+    """Return a rejection as a line of JSON."""
+    document = {"file": rejection.file, "line": rejection.line, "kind": rejection.kind}
+    document |= {"problem": rejection.problem, "text": rejection.text}
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def window_salt(window: Window, seed: int = 0) -> int:
@@ -211,9 +244,7 @@ class RecordCollector:
         self._rejected_lines += (rejection.file, rejection.line) != self._last_rejected
         self._last_rejected = rejection.file, rejection.line
         self._examples.setdefault(rejection.kind, rejection)
-        document = {"file": rejection.file, "line": rejection.line, "kind": rejection.kind}
-        document |= {"problem": rejection.problem, "text": rejection.text}
-        self._rejections.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+        self._rejections.write(rejection_line(rejection))
 
     def reject_line(self, line: Line, error: RecordError) -> None:
         """Reject a line because of an error."""

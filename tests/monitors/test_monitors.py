@@ -35,6 +35,7 @@ from runner.errors import NO_DATA, ClaimLost, os_error_message
 from runner.monitors.attributions import NO_STORED_RECORDS
 from runner.publish import metrics
 from runner.publish.notify import message
+from runner.records.fields import Fields
 from runner.results import directory
 from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.ledger import Ledger
@@ -45,6 +46,7 @@ from tests.cli_runner import CHECKOUT, HANG_SECONDS
 from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive, interacting
 from tests.golden import Golden
+from tests.models.servers import ReceivedRequest, Reply, http, scoring, serving
 from tests.scheduling.ledger.ledger_samples import BUSY, NOON, planned
 
 
@@ -152,6 +154,63 @@ def test_invalid_captures_fail_also_if_empty_windows_complete(tmp_path: Path) ->
     execution = monitor(tmp_path, [], skips_empty=True).run(WINDOW)
     assert execution.status is Status.FAILED
     assert manifest(tmp_path)["status"] == Status.FAILED
+
+
+def test_record_that_the_model_rejects_is_rejected_alone(tmp_path: Path, golden: Golden) -> None:
+    """The result is that of the other records; the record is counted, listed and stored with its reason."""
+    rows = [[i, 2, 1] for i in range(30)]
+    (tmp_path / "usual").mkdir()
+    usual = monitor(tmp_path / "usual", rows).run(WINDOW)
+    assert "rejected.jsonl" not in {path.name for path in Path(usual.directory).iterdir()}
+    execution = monitor(tmp_path, [*rows[:20], [7, None, 1], *rows[20:]]).run(WINDOW)
+    assert execution.status is usual.status
+    for name in (ANALYSIS, "drift.json"):
+        assert (Path(execution.directory) / name).read_bytes() == (Path(usual.directory) / name).read_bytes()
+    counts = manifest(tmp_path)["counts"]
+    assert (counts["records"], counts["rejected"], counts["events"]) == (30, {"model_input": 1}, 1)
+    stored = orjson.loads((Path(execution.directory) / "rejected.jsonl").read_bytes())
+    assert (stored["line"], stored["kind"], stored["text"]) == (1, "model_input", "[7,null,1]")
+    golden(stored["problem"])
+    assert len([note for note in notes(execution) if "model_input" in note]) == 1
+
+
+@pytest.mark.parametrize("share", [0.05, 0.9])
+def test_rejections_by_the_model_count_for_the_limit(tmp_path: Path, share: float, golden: Golden) -> None:
+    """Invalid lines and rejected records together are at most the limit; a failure counts and stores both."""
+    for i in range(100):
+        row = [7, None, 1] if i < 4 else [7, 2, 1]
+        write(tmp_path, f"09/{i:02}-00-000-x.jsonl", b"garbage\n" if i in {50, 51} else event(row))
+    execution = monitor(tmp_path, [], share=share).run(WINDOW)
+    assert execution.succeeded is (share == 0.9)
+    assert manifest(tmp_path)["counts"]["rejected"] == {"model_input": 4, "not_json": 2}
+    assert len((Path(execution.directory) / "rejected.jsonl").read_bytes().splitlines()) == 6
+    golden(execution.message.splitlines()[0], (str(tmp_path), "{folder}"))
+
+
+def test_model_that_rejects_everything_fails_with_its_error(tmp_path: Path, golden: Golden) -> None:
+    """The message is that of the model, after few calls."""
+    model = Formula(additive)
+    execution = monitor(tmp_path, [[7, None, 1]] * 5_000, model=model).run(WINDOW)
+    assert execution.status is Status.FAILED
+    assert len(model.batches) < 50
+    golden(execution.message.splitlines()[0])
+
+
+@pytest.mark.parametrize("status", [400, 503])
+def test_record_that_an_endpoint_rejects_is_rejected_alone(tmp_path: Path, status: int) -> None:
+    """A 400 for one record is a rejection; a 503 for one record is a failure of the execution."""
+    answer = scoring(Formula(additive), ["a", "b", "c"], Fields("features", None))
+
+    def respond(seen: ReceivedRequest) -> Reply:
+        return Reply(status, "unknown category") if b"[77," in seen.body else answer(seen)
+
+    with serving(respond) as server:
+        rows = [[i, 2, 1] for i in range(30)]
+        stage = monitor(tmp_path, [*rows, [77, 2, 1]], model=http(server.url, attempts=2, concurrency=1))
+        execution = stage.run(WINDOW)
+    rejected = manifest(tmp_path)["counts"]["rejected"]
+    assert (execution.succeeded, rejected) == ((True, {"model_input": 1}) if status == 400 else (False, {}))
+    assert "503" in execution.message or max(seen.body.count(b"\n") for seen in server.seen) > 50
 
 
 def test_window_without_traffic_replaces_no_verdict(tmp_path: Path) -> None:
