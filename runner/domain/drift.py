@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 
 class Level(StrEnum):
@@ -382,6 +383,19 @@ def severity(size: float, warning: float, violation: float, least: float = 0.0) 
 
 
 @dataclass(frozen=True)
+class Season:
+    """Hours of the reference that a window is compared with, because its records have a cycle.
+
+    Attributes:
+        cycle: cycle whose hours are the same.
+        hours: the hours in words, such as `Mondays 14:00–15:00 UTC`.
+    """
+
+    cycle: Literal["day", "week"]
+    hours: str
+
+
+@dataclass(frozen=True)
 class DriftResult:
     """Result of comparing a window with the reference.
 
@@ -400,6 +414,7 @@ class DriftResult:
         changes: significant changes with their start, the one that the headline names first.
         canary: comparison of the current model with that of the reference; None if no records were explained again.
         families: most severe effect of each family of tests; empty without tests.
+        season: hours of the reference that the window is compared with; None for all hours.
     """
 
     level: Level
@@ -418,6 +433,7 @@ class DriftResult:
     outputs: tuple[OutputResult, ...] = ()
     families: tuple[FamilyEffect, ...] = ()
     changes: tuple[Change, ...] = ()
+    season: Season | None = None
 
     @property
     def since(self) -> str | None:

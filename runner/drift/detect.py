@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ from runner.drift.joint import Columns, changed_association, separability
 from runner.drift.pairing import Pairing, Segment, pair, segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg
+from runner.drift.seasons import same_hours
 from runner.drift.significance import critical, distribution, holm
 from runner.drift.units import without_repetitions
 
@@ -384,6 +385,7 @@ def detect_drift(
     parity: Parity | None = None,
     past: Sequence[Level] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    start: datetime | None = None,
 ) -> DriftResult:
     """Compare a window with the reference: tests, effects, segments, likely causes and the alert level.
 
@@ -397,13 +399,15 @@ def detect_drift(
         parity: comparison of captured with recomputed scores; None if nothing was comparable.
         past: levels of the previous windows alone, oldest first.
         groups: names of the features of each group, by the name of the group.
+        start: start of the window, for a reference with a cycle; None compares with all hours.
 
     Raises:
         FeatureMismatch: if a feature exists on one side only.
         SegmentError: if records cannot be divided by `drift.segment_by`.
     """
-    before, now = (replace(side, features=with_finite_numbers(side.features)) for side in (before, now))
-    notes, by = [], policy.segment_by
+    same = same_hours(before, start, window, policy)
+    before, now = (replace(side, features=with_finite_numbers(side.features)) for side in (same.records, now))
+    notes, by = same.notes, policy.segment_by
     if policy.unit == "content":
         sides = [_without_repetitions(side) for side in (before, now)]
         if len(sides[1].attributions.phi_NDL) < len(now.attributions.phi_NDL):
@@ -413,7 +417,9 @@ def detect_drift(
         before, now = sides
     parts = segments(by, before.features, now.features, policy.min_rows) if by else ()
     result = Detector(policy).find(before, now, agg_method, window, parts)
-    result = with_causes(replace(result, canary=canary), before.features, now.features, parts, groups)
+    result = with_causes(
+        replace(result, canary=canary, season=same.season), before.features, now.features, parts, groups
+    )
     result = with_histograms(result, before, now)
     model = _model_level(policy, canary, parity)
     level = highest([policy.status(past, result.level_alone), model])

@@ -156,6 +156,7 @@ class DriftPolicy(AlertPolicy):
         classifier: whether joint changes of several features are tested, too.
         unit: unit of observation: `content` counts repetitions of a record once, `event` draws one random record of
             each event, `record` counts all records.
+        season: whether a window is compared with the same hours of the reference if its records have a cycle (`auto`).
         parity_tolerance: largest difference between captured and recomputed scores that rounding explains; None to
             infer it from the decimals of the captured scores.
         reference_rows: maximum number of reference records that baselining stores.
@@ -172,6 +173,7 @@ class DriftPolicy(AlertPolicy):
     segment_by: Annotated[str, MinLen(1)] | None
     classifier: bool
     unit: Literal["content", "event", "record"]
+    season: Literal["auto", "none"]
     parity_tolerance: Annotated[Finite, Ge(0)] | None
     reference_rows: Annotated[Integer, Ge(500), Le(100_000)]
     canary_rows: Annotated[Integer, Ge(0), Le(10_000)]

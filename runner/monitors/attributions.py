@@ -27,6 +27,7 @@ from runner.drift.pairing import sample_one_per_event
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
 from runner.drift.record_sample import record_sample
+from runner.drift.seasons import same_hours
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
 from runner.drift.verdict import verdict
@@ -56,12 +57,14 @@ class Context:
     """Inputs of the analysis of a window. They do not depend on the number of records that are explained.
 
     Attributes:
+        sample: reference records that the window is compared with; None if the reference has none.
         order_N: row indices in the order of explanation; None for the order of the captures.
         reexplained: attributions of the canary records by the current model; None without canary records.
         past: earlier executions, oldest first.
     """
 
     reference: Reference
+    sample: Explained | None
     background: pl.DataFrame
     captured: Captured
     features: pl.DataFrame
@@ -170,7 +173,17 @@ class AttributionAnalysis:
             checked = preflight(model, features, background, estimator.use_logit, scores_NL)
             reexplained = self._reexplain(reference, background)
         past = manifest_file.earlier_points(slot.target, HISTORY)
-        context = Context(reference, background, captured, features, order_N, slot.window, reexplained, past)
+        context = Context(
+            reference,
+            self._comparable(reference, slot.window),
+            background,
+            captured,
+            features,
+            order_N,
+            slot.window,
+            reexplained,
+            past,
+        )
         result = self.stopping.run(
             features.height,
             partial(self._extend, context, stopwatch),
@@ -237,10 +250,10 @@ class AttributionAnalysis:
 
     def _sample(self, context: Context, result: SampleResult, captured: Captured) -> RecordSample | None:
         """Return the records for the charts; None without tests."""
-        if result.drift is None or context.reference.sample is None:
+        if result.drift is None or context.sample is None:
             return None
         live = Explained(context.records(slice(len(result.attributions.phi_NDL))), result.attributions)
-        sample = record_sample(result.drift, context.reference.sample, live, self.policy.seed)
+        sample = record_sample(result.drift, context.sample, live, self.policy.seed)
         if sample is None or not sample.changed:
             return sample
         rows = [each.row for each in sample.changed]
@@ -284,7 +297,7 @@ class AttributionAnalysis:
         reference = context.reference
         return self.stopping.error_probability(
             reference.attributions,
-            None if reference.sample is None else reference.sample.attributions,
+            None if context.sample is None else context.sample.attributions,
             result.attributions,
             result.drift,
             str(self.model_explainer.estimator.agg_method),
@@ -307,6 +320,12 @@ class AttributionAnalysis:
         features = self.canary_features(reference)
         return None if features is None else self.model_explainer.explain(features, background)
 
+    def _comparable(self, reference: Reference, window: Window) -> Explained | None:
+        """Return the stored records in the hours that a window is compared with, or None without stored records."""
+        if reference.sample is None:
+            return None
+        return same_hours(reference.sample, window.start, window.end - window.start, self.policy).records
+
     def _detect(
         self, context: Context, live: Explained, captured: Captured, compared: Parity | None
     ) -> DriftResult | None:
@@ -327,6 +346,7 @@ class AttributionAnalysis:
             compared,
             comparable,
             estimator.groups,
+            context.window.start,
         )
 
     def _dated(self, slot: ExecutionSlot, context: Context, result: SampleResult) -> SampleResult:

@@ -25,7 +25,12 @@ from runner.results.manifest_file import load_manifest
 
 MAX_SAMPLE_ROWS = 100_000
 """Maximum number of records of a sample, the upper bound of drift.reference_rows."""
-EVENTS: Mapping[str, pl.DataType] = {"at": pl.Datetime("us", "UTC"), "event": pl.UInt32()}
+EVENTS: Mapping[str, pl.DataType] = {
+    "at": pl.Datetime("us", "UTC"),
+    "event": pl.UInt32(),
+    "period": pl.UInt16(),
+    "weight": pl.Float64(),
+}
 """Columns of `Explained.events` and their types; samples of datasets, and of earlier versions, have none of them."""
 MOST_VALUES = 4_000_000
 """Maximum number of values in a sample of more than `FEWEST_ROWS` records: 32 MB."""
@@ -184,7 +189,8 @@ def to_parquet(sample: Explained) -> bytes:
     columns = {f"feature{d}": column for d, column in enumerate(sample.features)}
     columns |= {f"score{i}": pl.Series(attributions.scores_NL[:, i]) for i in range(L)}
     columns |= {f"phi{i}.{d}": pl.Series(attributions.phi_NDL[:, d, i]) for i in range(L) for d in range(D)}
-    columns |= {f"event.{name}": sample.events[name] for name in EVENTS} if sample.events is not None else {}
+    if sample.events is not None:
+        columns |= {f"event.{column.name}": column for column in sample.events}
     file = io.BytesIO()
     pl.DataFrame(columns).write_parquet(file)
     return file.getvalue()
@@ -211,12 +217,15 @@ def from_parquet(data: bytes, features: Sequence[str], names: tuple[str, ...], l
         )
         phi = [table.select(f"phi{i}.{d}" for d in range(len(names))).to_numpy() for i in range(len(labels))]
         scores_NL = table.select(f"score{i}" for i in range(len(labels))).to_numpy().astype(np.float64)
-        events = None
-        if "event.at" in table.columns:
-            events = table.select(pl.col(f"event.{name}").cast(kind).alias(name) for name, kind in EVENTS.items())
+        stored = [name for name in EVENTS if f"event.{name}" in table.columns]
+        events = table.select(pl.col(f"event.{name}").cast(EVENTS[name]).alias(name) for name in stored)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{REFERENCE_SAMPLE} is not a reference sample ({error})") from error
     phi_NDL = np.stack(phi, axis=2).astype(np.float64)
+    if "period" in stored and (events.select(pl.all().is_null().any()).row(0) != (False,) * len(stored)):
+        raise ValueError(f"{REFERENCE_SAMPLE} contains a record without the time of its event")
     if not all(np.abs(values).max(initial=0) < LARGEST for values in (phi_NDL, scores_NL)):
         raise ValueError(f"{REFERENCE_SAMPLE} contains a score or an attribution that is no finite number")
-    return Explained(records, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0), events)
+    return Explained(
+        records, Attributions(names, labels, phi_NDL, np.zeros(len(labels)), scores_NL, 0), events if stored else None
+    )

@@ -16,6 +16,7 @@ from runner.domain.numbers import plural
 from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
+from runner.drift.seasons import cycle, hour_rows, season_notes, stratified
 from runner.drift.summary import minimum_detectable
 from runner.explain.estimator import ModelExplainer
 from runner.explain.masking import hash_rows
@@ -125,7 +126,8 @@ class Baseline:
             *noise_notes(scores_NL, repeated_NL),
             *manifest.baseline_notes(explanation.background),
             *ndcg_range_notes(reference, self.policy.threshold),
-            minimum_detectable(self.policy, sample.features.height, features.width * len(attributions.labels)),
+            *season_notes(sample, self.policy),
+            minimum_detectable(self.policy, hour_rows(sample), features.width * len(attributions.labels)),
             *self._segment_notes(sample),
             *manifest.call_notes(calls),
         ]
@@ -172,7 +174,10 @@ class Baseline:
 
     def _sample(self, explained: Explained) -> Explained:
         """Return the records that are stored."""
-        return draw_sample(explained, self.policy.reference_rows, self.policy.seed)
+        policy = self.policy
+        if policy.season == "auto" and (period := cycle(explained, policy.seed)):
+            return stratified(explained, policy.reference_rows, period, policy.seed)
+        return draw_sample(explained, policy.reference_rows, policy.seed)
 
     def _interval(self) -> dict[str, str]:
         """Return the window as a setting, for the command that reproduces the result."""

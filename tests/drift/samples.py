@@ -38,6 +38,7 @@ POLICY = DriftPolicy(
     segment_by=None,
     classifier=False,
     unit="content",
+    season="auto",
     parity_tolerance=None,
     reference_rows=500,
     canary_rows=20,
