@@ -97,12 +97,14 @@ class Histogram:
         edges: bin edges, one more than bins; empty for categories.
         names: categories; empty for numbers.
         reference, live: share of the records in each bin or category.
+        medians: median on both sides; None for categories.
     """
 
     edges: tuple[float, ...]
     names: tuple[str, ...]
     reference: tuple[float, ...]
     live: tuple[float, ...]
+    medians: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,7 @@ class OutputResult:
         mean_before, mean_now: mean score.
         change_low, change_high: 95 % confidence interval of the change of the mean score.
         spread: range of the central 98 % of the reference scores.
+        scores: histogram of the scores; None in documents before version 4.
     """
 
     label: str
@@ -240,6 +243,7 @@ class OutputResult:
     change_low: float
     change_high: float
     spread: float
+    scores: Histogram | None = None
 
     @property
     def relative_change(self) -> float:

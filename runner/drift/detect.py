@@ -48,7 +48,7 @@ from runner.drift.effects import (
     total_log2_change,
 )
 from runner.drift.families import families
-from runner.drift.histograms import with_histograms
+from runner.drift.histograms import numbers_histogram, with_histograms
 from runner.drift.inputs import compare_inputs, with_finite_numbers
 from runner.drift.joint import Columns, changed_association, separability
 from runner.drift.pairing import Pairing, Segment, pair, segments
@@ -177,6 +177,7 @@ class Detector:
                     change_low=change - CONFIDENCE * error,
                     change_high=change + CONFIDENCE * error,
                     spread=float(np.subtract(*np.quantile(before_N, SPREAD[::-1]))),
+                    scores=numbers_histogram(before_N, now_M),
                 )
             )
         return tuple(results)

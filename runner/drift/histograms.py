@@ -25,6 +25,8 @@ MOST_BINS = 24
 MOST_NAMES = 12
 """Maximum number of categories; with more distinct values, numbers are binned and rare categories are pooled."""
 OTHERS = "others"
+LOG_RATIO = 50
+"""Ratio of the largest to the smallest of positive numbers from which bins are equal on a logarithmic scale."""
 TAIL = 0.01
 """Share of records at each end that the outermost bins absorb, so that outliers do not compress the histogram."""
 
@@ -107,13 +109,24 @@ def _categories(before: pl.Series, now: pl.Series, numeric: bool) -> Histogram:
 
 
 def numbers_histogram(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Histogram:
-    """Return the histogram of numbers over bins of equal width; the outermost bins include values beyond them."""
+    """Return the histogram of numbers over bins of equal width; the outermost bins include values beyond them.
+
+    If all numbers are positive, and the largest is `LOG_RATIO` times the smallest, the logarithms have equal widths.
+    """
     pooled_K = np.concatenate([before_N, now_M])
     low, high = np.quantile(pooled_K, [TAIL, 1 - TAIL])
     if low == high:
         low, high = pooled_K.min(), pooled_K.max()
     inside_K = pooled_K[(pooled_K >= low) & (pooled_K <= high)]
     bins = min(MOST_BINS, len(np.histogram_bin_edges(inside_K, "sturges")) - 1)
-    edges = np.linspace(low, high, bins + 1) if low < high else np.array([low - 0.5, high + 0.5])
-    shares = [np.histogram(side.clip(edges[0], edges[-1]), edges)[0] / len(side) for side in (before_N, now_M)]
-    return Histogram(tuple(edges.tolist()), (), *(tuple(side.tolist()) for side in shares))
+    is_log = pooled_K.min() > 0 and high > LOG_RATIO * low
+    if is_log:
+        bins = MOST_BINS
+    space = np.geomspace if is_log else np.linspace
+    edges = space(low, high, bins + 1) if low < high else np.array([low - 0.5, high + 0.5])
+    reference, live = (
+        tuple((np.histogram(side.clip(edges[0], edges[-1]), edges)[0] / len(side)).tolist())
+        for side in (before_N, now_M)
+    )
+    medians = float(np.median(before_N)), float(np.median(now_M))
+    return Histogram(tuple(edges.tolist()), (), reference, live, medians)

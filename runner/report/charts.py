@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runner.domain.drift import DriftResult, FeatureDrift, Level, RecordSample
 from runner.domain.executions import HistoryPoint, utc
 from runner.domain.numbers import plural
-from runner.errors import ReportError
-from runner.report import tables
+from runner.errors import ReportError, listed
+from runner.report import record_charts, share_charts, tables
 from runner.report.renderer import Renderer
 from runner.report.sections import Feature, Label, largest
+from runner.report.share_charts import Evidence
+from runner.report.svg import NARROW, PAPER, WIDE
 from runner.report.tables import ReportTable, make_table
 from runner.report.templates import Templates
 
@@ -25,6 +29,8 @@ PDF_FONT = "Libertinus Serif"
 """Font of the charts in the PDF; narrower than the font for which the renderer places the text."""
 MOST_WINDOWS = 12
 """Maximum number of windows in the table of the timeline."""
+MOST_HEAT = 12
+"""Maximum number of features in the heat map."""
 MOST_POINTS = 200
 """Maximum number of features in the chart of size and significance of changes."""
 MOST_DISTRIBUTIONS = 5
@@ -34,6 +40,10 @@ MOST_REFERENCE_CHARTS = 6
 
 RENDERER = Renderer()
 """Process that draws all charts of this process."""
+
+
+Plot = Callable[[int], str]
+"""Function that returns a chart as SVG for a width in pixels."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,7 @@ class Figure:
         folded: whether the page shows the table collapsed.
         section: section of the page: `changes`, `inputs`, `attributions`, `record`, `timeline`, `segments`, `parity`,
             `baseline`.
+        plot: function that returns the chart as SVG for a width in pixels; None for a Vega-Lite chart.
     """
 
     id: str
@@ -59,6 +70,7 @@ class Figure:
     table: ReportTable | None = None
     folded: bool = False
     section: str = "attributions"
+    plot: Plot | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +82,14 @@ class Drawing(Figure):
         filled: specification with data.
         svg: image for the column of the page, 904 pixels.
         narrow: image for a telephone, 358 pixels; empty if the other one fits.
+        paper: image for A4 paper, 658 pixels; empty if the other one is scaled.
     """
 
     specification: str = ""
     filled: Mapping[str, Any] | None = None
     svg: str = ""
     narrow: str = ""
+    paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,49 +106,159 @@ class WindowRow:
     total_log2_change_noise: float | None
 
 
-def comparison_figures(label: Label, significance: float, material: float | None, most: int) -> Iterator[Figure]:
-    """Yield the charts of a label that is compared with the reference.
+@dataclass(frozen=True)
+class RecordRow:
+    """Record whose attributions changed most, with its largest attribution."""
 
-    Args:
-        label: the label.
-        significance: the significance level of the tests; unused for a label without tests.
-        material: the attribution shift from which a change is material; None if unknown.
-        most: the maximum number of features in the chart of ranks.
+    event_id: str | None
+    at: str | None
+    score: float
+    name: str
+    phi: float
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """Changes of the share of a feature beyond chance: their number, the largest one and that of the last window."""
+
+    name: str
+    windows: int
+    largest: float
+    last: float | None
+
+
+@dataclass(frozen=True)
+class Charted:
+    """Data of the charts of a comparison.
+
+    Attributes:
+        label: label of the charts.
+        result: result of the tests; None without tests.
+        sample: records of the label with the highest level; None without tests, and in earlier documents.
+        material: attribution shift from which a change is material; None if unknown.
+        most: maximum number of features in a chart of shares.
+        log_odds: whether attributions are log-odds.
     """
-    if label.result:
-        yield _quadrant(label, significance, material)
-    yield _slope(label, most)
-    if label.result:
-        yield from _histograms(label)
 
+    label: Label
+    result: DriftResult | None
+    sample: RecordSample | None
+    material: float | None
+    most: int
+    log_odds: bool
 
-def _quadrant(label: Label, significance: float, material: float | None) -> Figure:
-    features = sorted(label.features, key=lambda feature: (_p(feature), -feature.size))
-    significant = [feature for feature in features if _p(feature) <= significance]
-    sentence = (
-        f"The attributions of {len(significant)} of {plural(len(features), 'feature')} changed significantly for "
-        f"{label.name} (p below {significance:.1g})."
-    )
-    if material is not None:
-        both = [feature for feature in significant if feature.size >= material]
-        points = f"{100 * material:g} percentage points"
-        sentence += (
-            f" Large and significant (attribution share changed by {points} or more): {plural(len(both), 'feature')}."
+    @property
+    def is_calm(self) -> bool:
+        """Whether no test found a change, so that only shares are shown."""
+        return self.result is not None and {self.result.level, self.result.level_alone} == {Level.NONE}
+
+    @property
+    def significance(self) -> float:
+        """Significance level of the tests."""
+        return self.result.significance if self.result else 0.0
+
+    def figures(self) -> Iterator[Figure]:
+        """Yield the charts, in the order of the page."""
+        if self.label.result and not self.is_calm:
+            yield from _histograms(self.label)
+        if self.result and self.label.result and not self.is_calm:
+            yield from _scores(self.label.name, self.result)
+        yield self._shares()
+        if self.result and not self.is_calm:
+            if self.sample:
+                yield from self._records(self.result, self.sample)
+            if self.label.result:
+                yield self._evidence(self.result)
+
+    def _shares(self) -> Figure:
+        shown = sorted(largest(self.label.features, self.most), key=lambda feature: -feature.share_now)
+        calm = self.is_calm and all(feature.share_noise is not None for feature in shown)
+        sentence = f"Attribution shares of the features for {self.label.name}, in the reference and live"
+        sentence = _hidden(sentence, len(self.label.features) - len(shown))
+        if calm:
+            sentence += " Bars: range of the share that is expected by chance."
+        plot = partial(share_charts.shares_without_drift if calm else share_charts.share_changes, shown)
+        return Figure("shares", "shares", "Attribution share of each feature", sentence, (), plot=plot)
+
+    def _records(self, result: DriftResult, sample: RecordSample) -> Iterator[Figure]:
+        """Yield the charts of single records."""
+        tested = {each.name: each for each in _tested(result, sample.label)}
+        changed = {name for name, each in tested.items() if each.p <= result.significance}
+        shown = [each for each in sample.features if each.name in tested][: record_charts.MOST_SWARMS]
+        if not shown:
+            return
+        drawn = len(shown[0].reference_phi), len(shown[0].live_phi)
+        sentence = (
+            f"Local attributions φ for {sample.label}, in {'log-odds' if self.log_odds else 'units of the score'}: "
+            f"{drawn[0]:,} of {plural(result.rows_reference, 'reference record')} and {drawn[1]:,} of "
+            f"{plural(result.rows_live, 'live record')}, drawn at random."
         )
-    lines = {"significance": significance, "material": material}
-    data = tuple({**row, **lines} for row in _pick(features[:MOST_POINTS], "name", "share_change", "p"))
-    return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, data)
+        table = make_table(
+            "Medians of the local attributions φ.", tables.MEDIANS, [tested[each.name] for each in shown]
+        )
+        plot: Plot = partial(record_charts.beeswarm, shown, changed)
+        yield Figure("beeswarm", "beeswarm", "Attribution of each record", sentence, (), table, plot=plot)
+        causes = [each.name for each in result.changed_inputs]
+        order = [*causes, *(each.name for each in sample.features if each.name in changed and each.name not in causes)]
+        first = {name: i for i, name in enumerate(order)}
+        if moved := record_charts.shown_features(sample.features, first, record_charts.MOST_DEPENDENCES):
+            names = listed([each.name for each in moved])
+            sentence = f"Local attribution φ for {sample.label} against the value of {names}, of the same records."
+            plot = partial(record_charts.dependence, moved)
+            yield Figure("dependence", "dependence", "Attribution against value", sentence, (), plot=plot)
+        if sample.changed:
+            yield self._changed(sample)
+
+    def _changed(self, sample: RecordSample) -> Figure:
+        record = sample.changed[0]
+        event = f"Event {record.event_id}, {record.at}" if record.event_id else f"Record {record.row + 1:,}"
+        score = record_charts.score_text(record.score, self.log_odds)
+        expected = record_charts.score_text(record.expected, self.log_odds)
+        sentence = (
+            f"{event}: steps from the expected score {expected} to its score {score} for {sample.label}. Its changed "
+            "attributions are farthest from the medians of the reference."
+        )
+        if self.log_odds:
+            sentence += " The axis is linear in log-odds, and its labels are probabilities."
+        rows = [
+            RecordRow(each.event_id or None, each.at or None, each.score, first.name, first.phi)
+            for each in sample.changed
+            for first in each.contributions[:1]
+        ]
+        table = make_table("Records whose attributions changed most.", tables.RECORDS, rows)
+        plot = partial(record_charts.waterfall, record, log_odds=self.log_odds)
+        return Figure("record", "record", "Most changed record", sentence, (), table, section="record", plot=plot)
+
+    def _evidence(self, result: DriftResult) -> Figure:
+        inputs = {each.name: each for each in result.inputs}
+        rows = []
+        for feature in sorted(self.label.features, key=lambda feature: (_p(feature), -feature.size)):
+            found = inputs.get(feature.name)
+            p, level = (found.p, found.level) if found else (_p(feature), Level.NONE)
+            level = Level.INFO if level is Level.NONE and p <= self.significance else level
+            rows.append(Evidence(feature.name, p, feature.size, level))
+        significant = [each for each in rows if each.p <= self.significance]
+        sentence = (
+            f"The values of {len(significant)} of {plural(len(rows), 'feature')} changed significantly "
+            f"(p below {self.significance:.1g})."
+        )
+        if self.material is not None:
+            both = [each for each in significant if each.size >= self.material]
+            points = f"{100 * self.material:g} percentage points"
+            large = plural(len(both), "feature")
+            sentence += f" Large and significant (attribution share changed by {points} or more): {large}."
+        shown = sorted(rows, key=lambda each: (each.p, -each.size))[:MOST_POINTS]
+        plot = partial(share_charts.evidence_chart, shown, self.significance, self.material)
+        return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, (), plot=plot)
+
+
+def _tested(result: DriftResult, label: str) -> tuple[FeatureDrift, ...]:
+    """Return the tested features of a label."""
+    return next((each.features for each in result.labels if each.label == label), ())
 
 
 def _p(feature: Feature) -> float:
     return 1.0 if feature.p is None else feature.p
-
-
-def _slope(label: Label, most: int) -> Figure:
-    shown = largest(label.features, most)
-    sentence = f"Ranks and attribution shares of the features for {label.name}, in the reference and live"
-    sentence = _hidden(sentence, len(label.features) - len(shown))
-    return Figure("slope", "slope", "Ranks", sentence, _pick(shown, "name", "share_before", "share_now"))
 
 
 def _histograms(label: Label) -> Iterator[Figure]:
@@ -143,31 +267,50 @@ def _histograms(label: Label) -> Iterator[Figure]:
         sentence = (
             f"Local attributions φ for {label.name}, and feature values. Shown: the features with the largest changes."
         )
-        data = tuple(
-            {
-                "name": feature.name,
-                "attributions": feature.attributions and asdict(feature.attributions),
-                "values": feature.values and asdict(feature.values),
-            }
-            for feature in shown
-        )
         table = make_table("Medians of the local attributions φ.", tables.MEDIANS, shown)
-        yield Figure("histograms", "histograms", "Distributions", sentence, data, table, section="changes")
+        plot = partial(share_charts.distributions, shown)
+        yield Figure("histograms", "histograms", "Distributions", sentence, (), table, section="changes", plot=plot)
+
+
+def _scores(label: str, result: DriftResult) -> Iterator[Figure]:
+    """Yield the distribution of the scores of a label."""
+    for each in result.outputs:
+        if each.label == label and each.scores:
+            sentence = f"Distribution of the scores of {label}, in the reference and live."
+            plot = partial(share_charts.score_histogram, each.scores)
+            yield Figure("scores", "scores", "Scores", sentence, (), section="inputs", plot=plot)
 
 
 def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
-    """Yield the timeline of windows, given oldest first; yield nothing for fewer than two windows."""
+    """Yield the timeline of windows, given oldest first, and its heat map; nothing for fewer than two windows."""
     if len(points) < 2:
         return
     sentence = (
-        f"The last {plural(len(points), 'window')}. Bands: range expected by chance. Dashed line: nDCG threshold. "
-        "Lines are interrupted by failed executions and missing windows."
+        f"The last {plural(len(points), 'window')}. Grey: range expected by chance. Dashed line: mean score of the "
+        "reference. Colored: an alert. Lines are interrupted by failed executions and missing windows."
     )
     if len({point.reference for point in points if point.reference}) > 1:
         sentence += " Dotted line: start of another reference."
     rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
     table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
-    yield Figure("timeline", "timeline", "Timeline", sentence, tuple(map(asdict, points)), table, True, "timeline")
+    plot = partial(share_charts.timeline, points)
+    yield Figure("timeline", "timeline", "Timeline", sentence, (), table, True, "timeline", plot)
+    if names := share_charts.changed_names(points, MOST_HEAT):
+        sentence = (
+            "Change of the attribution share by feature and window. Orange: rose, blue: fell, darker from 1, 3, 10 and "
+            "30 percentage points. Grey: within chance. Right: percentage points in the last window."
+        )
+        table = make_table("Changes of attribution shares beyond chance.", tables.HEAT, _heat_rows(points, names))
+        plot = partial(share_charts.heat_map, points, names)
+        yield Figure("heat", "heat", "Changes by feature and window", sentence, (), table, True, "timeline", plot)
+
+
+def _heat_rows(points: Sequence[HistoryPoint], names: Sequence[str]) -> list[HeatRow]:
+    rows = []
+    for name in names:
+        changes = [point.share_changes[name] for point in points if name in point.share_changes]
+        rows.append(HeatRow(name, len(changes), max(changes, key=abs), points[-1].share_changes.get(name)))
+    return rows
 
 
 def _window_row(point: HistoryPoint) -> WindowRow:
@@ -215,10 +358,18 @@ def draw(figure: Figure, templates: Templates) -> Drawing:
     Raises:
         ReportError: if the specification is invalid.
     """
+    if figure.plot:
+        return _plotted(figure, figure.plot)
     specification = templates.specification(figure.chart)
     filled = fill(specification, figure.data)
     image = svg(filled, figure.id, templates.chart(figure.chart))
     return Drawing(**vars(figure), specification=json.dumps(specification), filled=filled, svg=image)
+
+
+def _plotted(figure: Figure, plot: Plot) -> Drawing:
+    """Return a chart of our own in all widths; the wide image has the name of the figure as its ID."""
+    wide = plot(WIDE).replace("<svg ", f'<svg id="{figure.id}" ', 1)
+    return Drawing(**{**vars(figure), "plot": None}, svg=wide, narrow=plot(NARROW), paper=plot(PAPER))
 
 
 def fill(specification: Mapping[str, Any], data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -316,14 +316,18 @@ def _figures(
     if not labels[0].is_compared or drift is None:
         yield from charts.reference_figures(labels, most_bars)
         return
-    comparison = manifest.comparison
-    significance = drift.result.significance if drift.result else 0.0
-    material = comparison.material if comparison else None
-    figures = list(charts.comparison_figures(labels[0], significance, material, most_bars))
+    comparison, explanation = manifest.comparison, manifest.explanation
+    charted = charts.Charted(
+        label=labels[0],
+        result=drift.result,
+        sample=drift.sample,
+        material=comparison.material if comparison else None,
+        most=most_bars,
+        log_odds=bool(explanation and explanation.estimator.get("use_logit")),
+    )
+    yield from charted.figures()
     point = manifest.history_point
-    timeline = charts.timeline_figures([*drift.history, point] if point else [])
-    first = [figure for figure in figures if figure.chart == "quadrant"]
-    yield from [*first, *timeline, *figures[len(first) :]]
+    yield from charts.timeline_figures([*drift.history, point] if point else [])
 
 
 def _appendix(manifest: Manifest, explained: bool, compared: bool) -> Appendix:

@@ -24,6 +24,8 @@ from runner.report.colors import themed
 from runner.report.context import Page, capitalize, state
 from runner.report.health import State
 from runner.report.sections import Section
+from runner.report.share_charts import timeline
+from runner.report.svg import WIDE
 from runner.report.tables import ReportTable
 from runner.report.templates import Templates
 from runner.results.directory import INDEX, MANIFEST, NOTEBOOK, PDF, REPORT, put
@@ -35,7 +37,13 @@ from runner.types import NO_OTHER_KEYS, FilePath
 VEGALITE = "application/vnd.vegalite.v5+json"
 CELL = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
 """First line of a cell in the template, with the kind and the name of the cell; the name becomes its ID."""
-TABLE_CELLS = {"timeline": "windows", "histograms": "medians"}
+TABLE_CELLS = {
+    "timeline": "windows",
+    "histograms": "medians",
+    "beeswarm": "sampled",
+    "record": "records",
+    "heat": "heat-table",
+}
 """Names of the cells that print the table of a chart."""
 ACCESSIBLE = "ua-1"
 """PDF/UA-1, the standard of accessible PDF."""
@@ -54,6 +62,8 @@ def script_context(agg_method: str) -> dict[str, Any]:
     columns = {
         "top_changes": tables.top_changes_columns(agg_method),
         "windows": tables.WINDOWS,
+        "records": tables.RECORDS,
+        "heat": tables.HEAT,
         "medians": tables.MEDIANS,
         "effects": tables.EFFECTS,
         "inputs": tables.INPUTS,
@@ -101,7 +111,8 @@ def notebook_outputs(page: Page, drawings: Sequence[Drawing]) -> dict[str, list[
         name: [{"output_type": "stream", "name": "stdout", "text": _lines(text)}] for name, text in streams.items()
     }
     for drawing in drawings:
-        data = {VEGALITE: drawing.filled, "image/svg+xml": _lines(drawing.svg), "text/plain": [drawing.sentence]}
+        chart = {VEGALITE: drawing.filled} if drawing.filled else {}
+        data = {**chart, "image/svg+xml": _lines(drawing.svg), "text/plain": [drawing.sentence]}
         cells[drawing.id] = [{"output_type": "display_data", "data": data, "metadata": {}}]
     return cells
 
@@ -353,8 +364,7 @@ class Report:
         page = index_page(self.title, folder, newest_executions(folder, MOST_EXECUTIONS))
         chart = None
         if page.points:
-            figure = charts.Figure("timeline", "timeline", "Timeline", "", tuple(map(asdict, page.points)))
-            chart = _markup(themed(charts.draw(figure, self._templates).svg))
+            chart = _markup(themed(timeline(page.points, WIDE)))
         return self._templates.render("index.html.j2", {**vars(page), "latest": page.latest, "chart": chart}).encode()
 
     def put_index(self, folder: Path) -> list[str]:
@@ -393,7 +403,8 @@ class Report:
 
     def _pdf(self, page: Page, drawings: list[Drawing]) -> bytes:
         figures = [
-            replace(drawing, svg=charts.with_pdf_font(drawing.svg), data=(), filled=None) for drawing in drawings
+            replace(drawing, svg=charts.with_pdf_font(drawing.paper or drawing.svg), narrow="", data=(), filled=None)
+            for drawing in drawings
         ]
         return compile_pdf(self._templates.find("report.typ"), replace(page, figures=tuple(figures)))
 

@@ -94,6 +94,19 @@ MEDIANS = (
     Column("Median φ live", "median_now", "{:.4g}"),
     Column("KS distance", "distance", "{:.2f}"),
 )
+RECORDS = (
+    Column("Event", "event_id", TEXT),
+    Column("Time (UTC)", "at", TEXT),
+    Column("Score", "score", "{:.4g}"),
+    Column("φ", "phi", "{:+.4g}"),
+    Column("Largest attribution", "name", TEXT),
+)
+HEAT = (
+    Column("Feature", "name", TEXT),
+    Column("Windows beyond chance", "windows", "{:d}"),
+    Column("Largest change", "largest", "{:+.1%}"),
+    Column("Last window", "last", "{:+.1%}"),
+)
 EFFECTS = (
     Column("Effect", "name", TEXT),
     Column("Observed", "value", LEVEL),

@@ -50,7 +50,7 @@ def test_bins_equal_numpy() -> None:
 
 def test_constant_value_has_one_bin() -> None:
     """The bin contains the value."""
-    assert numbers_histogram(np.full(9, 2.0), np.full(3, 2.0)) == Histogram((1.5, 2.5), (), (1.0,), (1.0,))
+    assert numbers_histogram(np.full(9, 2.0), np.full(3, 2.0)) == Histogram((1.5, 2.5), (), (1.0,), (1.0,), (2.0, 2.0))
 
 
 def test_few_numbers_are_categories_in_numerical_order() -> None:

@@ -14,6 +14,8 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import (
     Association,
     Canary,
+    ChangedRecord,
+    Contribution,
     DriftResult,
     Effect,
     FeatureDrift,
@@ -25,7 +27,10 @@ from runner.domain.drift import (
     OutputResult,
     Parity,
     RankingResult,
+    RecordSample,
+    SampledFeature,
     SegmentResult,
+    Value,
 )
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.drift.effects import rank, share
@@ -185,10 +190,33 @@ def full_drift_result(live: GlobalAttributions, reference: GlobalAttributions) -
             ),
         ),
         outputs=tuple(
-            OutputResult(label.label, Level.WARNING, 1e-9, 0.375, 0.25, 0.5, 0.125, 0.375, 1.0) for label in labels
+            OutputResult(label.label, Level.WARNING, 1e-9, 0.375, 0.25, 0.5, 0.125, 0.375, 1.0, numbers)
+            for label in labels
         ),
         canary=Canary(50, False, 3e-16, 0.0),
     )
+
+
+def record_sample(result: DriftResult) -> RecordSample:
+    """Return records for the charts of a result: numbers, categories with markup, missing values and a group."""
+    rng = np.random.default_rng(5)
+    features = []
+    for d, each in enumerate(result.labels[0].features[:14]):
+        phi = [tuple(rng.normal(d / 10, 1, 40).round(4).tolist()) for _ in range(2)]
+        numbers: list[tuple[Value, ...]] = [(None, *rng.lognormal(d, 1, 39).round(4).tolist()) for _ in range(2)]
+        names: list[tuple[Value, ...]] = [("<b>", "a & b", None, "#15181e") * 10, ("'", '"', "x" * 99, "ok") * 10]
+        none: list[tuple[Value, ...]] = [(), ()]
+        values = (numbers, names, numbers, none)[d % 4]
+        features.append(SampledFeature(each.name, phi[0], phi[1], values[0], values[1]))
+    first = tuple(
+        Contribution(each.name, each.live_values[1] if each.live_values else None, 0.5 - d / 9)
+        for d, each in enumerate(features[:7])
+    )
+    records = (
+        ChangedRecord(3, 0.9, 0.25, first, 4, -0.125, "event <i>", "2026-01-05T09:07:00Z"),
+        ChangedRecord(0, 0.5, 0.25, first[:1], 0, 0.0),
+    )
+    return RecordSample(result.labels[0].label, tuple(features), records)
 
 
 def history(count: int) -> tuple[HistoryPoint, ...]:
@@ -202,7 +230,9 @@ def history(count: int) -> tuple[HistoryPoint, ...]:
         if i == 1:
             points.append(HistoryPoint(*hours, Status.FAILED, Level.NONE, Level.NONE, *(None,) * 7))
         else:
-            points.append(HistoryPoint(*hours, Status.COMPLETED, Level.NONE, Level.INFO, *figures, "ab" * 32))
+            shares = {"<i>moved</i>": 0.05 * i, "other": -0.4} if i > count // 2 else {}
+            point = HistoryPoint(*hours, Status.COMPLETED, Level.NONE, Level.INFO, *figures, "ab" * 32, shares)
+            points.append(replace(point, mean_score=0.25 + i / 100, mean_score_reference=0.25, records=100 * i))
     return tuple(points)
 
 
@@ -210,7 +240,8 @@ def drift_document(
     reference: GlobalAttributions, result: DriftResult | None = None, history: Sequence[HistoryPoint] = ()
 ) -> DriftDocument:
     """Return a drift.json; the ranking of a report comes from its manifest."""
-    return DriftDocument(NO_RANKING, result, reference, tuple(history))
+    sample = record_sample(result) if result else None
+    return DriftDocument(NO_RANKING, result, reference, tuple(history), sample)
 
 
 def files(

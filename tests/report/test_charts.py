@@ -1,4 +1,4 @@
-"""Charts as they are drawn: interrupted lines, references, and labels that do not overlap."""
+"""Figures of a comparison: which ones there are, their sentences and tables, and their images in three widths."""
 
 from __future__ import annotations
 
@@ -7,82 +7,173 @@ from dataclasses import replace
 
 import pytest
 
+from runner.domain.drift import DriftResult, Level
 from runner.report import charts
-from runner.report.charts import Drawing, Figure
-from runner.report.sections import Feature, Label
+from runner.report.charts import Charted, Figure
+from runner.report.colors import TOKENS, themed
+from runner.report.sections import Feature, Label, features_with_tests
+from runner.report.svg import NARROW, PAPER, WIDE
 from runner.report.templates import Templates
 from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
-from tests.report.samples import HOSTILE, attributions, drift_result, history
+from tests.report.samples import HOSTILE, attributions, full_drift_result, history, record_sample
 
 TEMPLATES = Templates((CHECKOUT / "reports_templates",))
-LIVE = attributions(["a"])
-RESULT = drift_result(LIVE, LIVE).labels[0]
+NAMES = [f"feature {i}" for i in range(30)]
 
 
-def draw(figure: Figure) -> Drawing:
-    """Draw a figure with the shipped specification."""
-    return charts.draw(figure, TEMPLATES)
+def charted(names: list[str], material: float | None = 0.1, *, log_odds: bool = False) -> Charted:
+    """Return the data of the charts of a comparison with all optional parts."""
+    result = full_drift_result(attributions(names), attributions(names, 1))
+    label = Label("yes", features_with_tests(result.labels[0].features), 0.25, None, result.labels[0])
+    return Charted(label, result, record_sample(result), material, 20, log_odds)
 
 
-def quadrant(names: list[str], change: float = 0.0, p: float = 1e-9, material: float | None = 0.1) -> Figure:
-    """Return the chart of features with the same change and the same p-value."""
-    features = tuple(
-        Feature(name, 0.1, 0.1 + change, 1, before=0.1, share_before=0.1, rank_before=1, p=p) for name in names
-    )
-    return next(charts.comparison_figures(Label("u", features, 0.0, None, RESULT), 1e-4, material, 20))
+def calm(data: Charted) -> Charted:
+    """Return the data without a level and with the noise of the shares."""
+    assert data.result is not None
+    result = replace(data.result, level=Level.NONE, level_alone=Level.NONE)
+    features = tuple(replace(each, share_noise=0.01) for each in data.label.features)
+    return replace(data, result=result, label=replace(data.label, features=features))
 
 
-def strings(svg: str) -> list[str]:
-    """Return the strings in a chart."""
-    return re.findall("<text[^>]*>([^<]*)</text>", svg)
+def ids(data: Charted) -> list[str]:
+    """Return the names of the figures."""
+    return [figure.id for figure in data.figures()]
 
 
-def test_lines_are_interrupted_by_gaps_and_failures() -> None:
-    """Twelve windows with a gap and a failure: three lines per panel, and a mark for the failure."""
-    (figure,) = charts.timeline_figures(history(12))
-    svg = draw(figure).svg
-    lines = re.findall('<path[^>]* d="([^"]*)"[^>]* stroke="#767d88"', svg)
-    assert sum(line.count("M") for line in lines) == 3 * 3
-    assert svg.count('fill="#222222"') > 1
-    assert figure.table is not None
-    assert figure.table.rows[0][0] == "2026-01-05 09:00"
+def by_id(data: Charted, name: str) -> Figure:
+    """Return a figure."""
+    return next(figure for figure in data.figures() if figure.id == name)
+
+
+def test_a_calm_comparison_shows_shares_only() -> None:
+    """Also without tests; a drift shows records, scores and evidence."""
+    data = charted(NAMES)
+    assert ids(data) == ["histograms", "scores", "shares", "beeswarm", "dependence", "record", "quadrant"]
+    assert ids(calm(data)) == ["shares"]
+    untested = replace(data, result=None, sample=None, label=replace(data.label, result=None))
+    assert ids(untested) == ["shares"]
+
+
+def test_documents_without_records_have_the_other_charts() -> None:
+    """Documents of earlier versions lack records and the histogram of scores."""
+    data = charted(NAMES)
+    assert isinstance(data.result, DriftResult)
+    outputs = tuple(replace(each, scores=None) for each in data.result.outputs)
+    earlier = replace(data, sample=None, result=replace(data.result, outputs=outputs))
+    assert ids(earlier) == ["histograms", "shares", "quadrant"]
+
+
+def test_each_chart_is_drawn_in_three_widths() -> None:
+    """All colors are tokens, which serve light and dark; text is at least 11 pixels, and never scaled."""
+    for figure in [*charted(NAMES).figures(), *charts.timeline_figures(history(12))]:
+        drawing = charts.draw(figure, TEMPLATES)
+        for svg, width in ((drawing.svg, WIDE), (drawing.narrow, NARROW), (drawing.paper, PAPER)):
+            assert re.search(r'<svg [^>]*width="(\d+)"', svg)[1] == str(width)  # type: ignore[index]
+            assert f'viewBox="0 0 {width} ' in svg
+            assert set(re.findall(r'font-size="([^"]*)"', svg)) == {"11"}
+            assert "nan" not in svg
+            assert "inf" not in svg
+        assert set(re.findall(r"#[0-9a-f]{6}", themed(drawing.svg))) == set()
+        assert set(re.findall(r"var\(--([a-z0-9-]+)\)", themed(drawing.svg))) <= set(TOKENS)
+        assert drawing.svg.startswith(f'<svg id="{figure.id}" ')
+
+
+@pytest.mark.parametrize("names", [HOSTILE, ["one"], [f"x{i}" for i in range(1000)]], ids=["hostile", "one", "1000"])
+def test_names_are_data_and_size_is_bounded(names: list[str]) -> None:
+    """Whatever the names and however many, the charts together stay small."""
+    total = 0
+    for figure in charted(names).figures():
+        drawing = charts.draw(figure, TEMPLATES)
+        total += len(drawing.svg) + len(drawing.narrow)
+        assert set(re.findall(r"<(\w+)", drawing.svg)) <= {"svg", "path", "rect", "circle", "text"}
+        for text in re.findall(r"<text[^>]*>(.*?)</text>", drawing.svg):
+            assert len(text) < 150
+            assert not re.search("&(?!amp;|lt;|gt;|#35;)", text)
+    assert total < 300_000
+
+
+def test_a_name_that_is_a_color_keeps_its_characters() -> None:
+    """Colors are replaced in attributes only."""
+    data = charted(["#15181e", "b"])
+    svg = themed(charts.draw(by_id(data, "shares"), TEMPLATES).svg)
+    assert "&#35;15181e" in svg
+
+
+def test_records_are_counted_in_the_sentence(golden: Golden) -> None:
+    """And the unit of the attributions is named."""
+    figure = by_id(charted(NAMES), "beeswarm")
+    assert re.findall(r"\d+", figure.sentence) == ["40", "600", "40", "300"]
+    golden(figure.sentence)
+    golden(by_id(charted(NAMES, log_odds=True), "record").sentence)
+    golden(by_id(charted(NAMES), "dependence").sentence)
+    golden(by_id(calm(charted(NAMES)), "shares").sentence)
+
+
+def test_changed_records_have_a_table() -> None:
+    """With the event, if it is known, and the largest attribution."""
+    table = by_id(charted(NAMES), "record").table
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["event <i>", ""]
+    assert table.rows[0][2:4] == ("0.9", "+0.5")
+
+
+def test_significant_and_material_changes_are_counted(golden: Golden) -> None:
+    """Without a known material change, only significant changes are counted."""
+    known, unknown = (by_id(charted(NAMES, material), "quadrant") for material in (0.1, None))
+    assert known.sentence.startswith(unknown.sentence)
+    golden(known.sentence)
+    golden(unknown.sentence)
+
+
+def test_evidence_is_that_of_the_values() -> None:
+    """A feature whose values are unchanged is not detected, although its attributions changed."""
+    data = charted(["Age", "b"])
+    assert data.result is not None
+    features = tuple(replace(each, p=1e-9) for each in data.label.features)
+    figure = by_id(replace(data, label=replace(data.label, features=features)), "quadrant")
+    assert re.findall(r"\d+", figure.sentence)[:2] == ["1", "2"]
+
+
+def test_timeline_has_a_table_and_a_heat_map(golden: Golden) -> None:
+    """The heat map lists the features with a change beyond chance, the largest first."""
+    timeline, heat = charts.timeline_figures(history(12))
+    assert timeline.table is not None
+    assert timeline.table.rows[0][0] == "2026-01-05 09:00"
+    assert heat.table is not None
+    assert heat.table.rows == (("<i>moved</i>", "5", "+55.0%", "+55.0%"), ("other", "5", "-40.0%", "-40.0%"))
+    golden(heat.sentence)
     assert list(charts.timeline_figures(history(1))) == []
+    still = [replace(point, share_changes={}) for point in history(6)]
+    assert [figure.id for figure in charts.timeline_figures(still)] == ["timeline"]
 
 
 def test_another_reference_is_marked(golden: Golden) -> None:
-    """A dotted line in each panel, explained by another sentence."""
+    """A dotted line, explained by another sentence."""
     same = history(6)
     changed = [replace(point, reference="cd" * 32) if i > 3 else point for i, point in enumerate(same)]
     one, two = (next(charts.timeline_figures(points)) for points in (same, changed))
     assert two.sentence.count(".") == one.sentence.count(".") + 1
     golden(one.sentence)
     golden(two.sentence)
-    assert draw(two).svg.count('stroke-dasharray="1,3"') == 3
-    assert draw(one).svg.count('stroke-dasharray="1,3"') == 0
+    dotted = 'stroke-dasharray="1 3"'
+    assert [charts.draw(figure, TEMPLATES).svg.count(dotted) for figure in (one, two)] == [0, 1]
 
 
-@pytest.mark.parametrize(("change", "p"), [(0.2, 1e-9), (0.0, 1.0), (-0.2, 0.0), (0.01, 1e-300)])
-def test_names_do_not_overlap(change: float, p: float) -> None:
-    """Of many features at one position, one is named."""
-    figure = quadrant([f"feature {i}" for i in range(1000)], change, p)
-    assert len(figure.data) == charts.MOST_POINTS
-    named = [string for string in strings(draw(figure).svg) if string.startswith("feature")]
-    assert len(named) == 1
+def test_hidden_features_are_counted() -> None:
+    """The smallest ones are left out."""
+    assert re.findall(r"\d+", by_id(charted(NAMES), "shares").sentence) == ["10"]
 
 
-def test_significant_and_material_changes_are_counted(golden: Golden) -> None:
-    """Without a known material change, only significant changes are counted, and its line is missing."""
-    known, unknown = (quadrant(["a", "b"], -0.2, material=material) for material in (0.1, None))
-    assert re.findall(r"\d[\d.]*\d|\d", known.sentence) == ["2", "2", "0.0001", "10", "2"]
-    assert re.findall(r"\d[\d.]*\d|\d", unknown.sentence) == ["2", "2", "0.0001"]
-    golden(known.sentence)
-    golden(unknown.sentence)
-    assert [draw(figure).svg.count('stroke-dasharray="4,3"') for figure in (quadrant(["a"]), unknown)] == [2, 1]
-
-
-def test_long_names_are_shortened() -> None:
-    """To thirty characters; for the PDF, the font is replaced."""
-    svg = draw(quadrant([HOSTILE[-2]])).svg
-    assert "l" * 30 + "…" in strings(svg)
+def test_the_font_is_replaced_for_the_pdf() -> None:
+    """The only font is that of typst."""
+    svg = charts.draw(by_id(charted(NAMES), "beeswarm"), TEMPLATES).paper
     assert set(re.findall('font-family="([^"]*)"', charts.with_pdf_font(svg))) == {"Libertinus Serif"}
+
+
+def test_a_feature_without_tests_is_drawn() -> None:
+    """Its evidence is 0."""
+    data = charted(["a", "b"])
+    features = tuple(Feature(name, 0.1, 0.5, 1, before=0.1, share_before=0.5, rank_before=1) for name in ("a", "b"))
+    assert charts.draw(by_id(replace(data, label=replace(data.label, features=features)), "quadrant"), TEMPLATES).svg
