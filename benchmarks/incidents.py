@@ -36,7 +36,7 @@ import polars as pl
 import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from benchmarks import calibration, rivals
+from benchmarks import notebook, rivals
 from benchmarks.catalogue import (
     ALSO_RIGHT,
     CANDIDATES,
@@ -50,6 +50,7 @@ from benchmarks.catalogue import (
     Situation,
 )
 from benchmarks.credit import applications
+from benchmarks.rates import within
 from benchmarks.worlds import HOURS, World, world
 from runner.domain.attributions import Explained
 from runner.domain.drift import Level
@@ -441,25 +442,10 @@ def situation_row(situation: Situation, blocks: Sequence[Sequence[str]], promise
     return row | {"promised": promised}
 
 
-def within(counted_B: NDArray[np.intp], size: int, promised: float) -> bool:
-    """Return whether the alarms of B references are not significantly more than promised (p below 0.001).
-
-    Windows with the same reference depend on each other. Their number is divided by the design effect, the ratio of the
-    variance between references to that of independent windows.
-
-    Source: Kish (1965), "Survey Sampling", section 5.4, for the design effect.
-    """
-    rate = float(counted_B.sum()) / (size * len(counted_B))
-    independent = size * rate * (1 - rate)
-    effect = max(1.0, float(counted_B.var()) / independent) if independent > 0 and size > 1 else 1.0
-    effective = max(1, round(size * len(counted_B) / effect))
-    return rate * effective < calibration.alarm_limit(effective, promised)
-
-
 def judge_extremes(windows: int, number: int, seed: int) -> list[bool]:
     """Return whether the verdict on a sample with `shap.precision=0.99` equals the one on all records of windows."""
     rng = np.random.default_rng([seed, 9, number])
-    rare = [calibration.NAMES.index(name) for name in ("fnlwgt", "Hours per week", "Education-Num")]
+    rare = [notebook.NAMES.index(name) for name in ("fnlwgt", "Hours per week", "Education-Num")]
     equal = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -484,7 +470,7 @@ def judge_extremes(windows: int, number: int, seed: int) -> list[bool]:
 
 def _distinct(rows: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return records like those of the notebook, which differ in the weight."""
-    drawn_ND = calibration.pooled()[rng.integers(0, 1000, rows)]
+    drawn_ND = notebook.pooled()[rng.integers(0, 1000, rows)]
     drawn_ND[:, 2] += rng.integers(-5000, 5000, rows)
     return drawn_ND
 
@@ -565,9 +551,9 @@ def call(part: Callable[[], Any]) -> Any:
 
 def measure(plan: Plan, false_alarms: float, seed: int, processes: int) -> dict[str, list[Any]]:
     """Return the results of all parts by table."""
-    data = ["credit", "notebook"] if calibration.ADULT.is_dir() else ["credit"]
+    data = ["credit", "notebook"] if notebook.ADULT.is_dir() else ["credit"]
     if "notebook" not in data:
-        print(f"the notebook's model and data are not at {calibration.ADULT}; set ADULT_DIR", file=sys.stderr)
+        print(f"the notebook's model and data are not at {notebook.ADULT}; set ADULT_DIR", file=sys.stderr)
     names, parts = zip(*tasks(plan, data, false_alarms, seed), strict=True)
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ[variable] = "1"

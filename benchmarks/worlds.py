@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks import calibration
 from benchmarks.cases import untracked
 from benchmarks.credit import FEATURES, WEEKS, applications, risk, scorecard, sigmoid, trained
+from benchmarks.notebook import BACKGROUND, ENGINE, MODEL, NAMES, pooled
 from runner.domain.attributions import Explained
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.linear import LinearExplainer
@@ -30,7 +30,7 @@ ESTIMATOR = Estimator(
     groups={},
     use_logit=False,
     max_batch_rows=1_000_000,
-    engine=calibration.ENGINE,
+    engine=ENGINE,
 )
 HOURS = 168 * WEEKS
 """Hours of the period of the reference; windows follow it."""
@@ -158,10 +158,9 @@ def wide() -> World:
 
 def notebook() -> World:
     """Return the notebook's records and model; the files must be in ADULT_DIR."""
-    records = pl.DataFrame(calibration.pooled(), schema=calibration.NAMES)
-    artifact = calibration.ADULT / "ll-adult-prediction-model.tar.gz"
-    model = LinearLearner(kind="linear_learner", artifact=artifact, label_headers=None, deploy=None)
-    background = [pl.Series(n, [float(v)]) for n, v in zip(calibration.NAMES, calibration.BACKGROUND, strict=True)]
+    records = pl.DataFrame(pooled(), schema=NAMES)
+    model = LinearLearner(kind="linear_learner", artifact=MODEL, label_headers=None, deploy=None)
+    background = [pl.Series(n, [float(v)]) for n, v in zip(NAMES, BACKGROUND, strict=True)]
     return World(_with_events(records), model, pl.DataFrame(background))
 
 
