@@ -1,6 +1,6 @@
 """Rates of false alarms in situations without drift, compared with the promise: `drift.false_alarms_per_year`.
 
-    python -m benchmarks.calibration [--quick] [--json] [--windows N] [--false-alarms 87.6] [--only WORD] [--processes 1]
+    python -m benchmarks.calibration [--quick] [--json] [--windows N] [--only WORD] [--processes 1]
 
 Each situation has at least 1,000 windows. They are hourly, and 87.6 false alarms per year are 1 % of them, so that
 1,000 windows are enough to see a broken promise. An alarm is a warning or worse; the promise also covers windows that
@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,6 @@ from unittest.mock import patch
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from benchmarks import notebook, portfolio
 from benchmarks.incidents import ALERTS, HOUR, POLICY, generator
@@ -100,7 +99,7 @@ COARSE = (("income", 2700, 2400), ("balance", 900, 2200), ("days_late", 0, 12), 
 
 
 def heavy(rng: Rng, rows: int) -> Explained:
-    """Draw applications whose incomes and balances have tails of a Pareto distribution; half of the ages are missing."""
+    """Draw applications whose incomes and balances have Pareto tails; half of the ages are missing."""
     tails = [pl.col(name) * pl.Series(1 + rng.pareto(1.5, rows)).round(3) for name in ("income", "balance")]
     features = portfolio.applications(rng, rows).with_columns(*tails)
     ages = pl.when(pl.Series(rng.random(rows) < 0.5)).then(pl.col("age")).alias("age")
@@ -142,8 +141,11 @@ def resent(rng: Rng) -> Stream:
 
 def skewed(rng: Rng) -> Stream:
     """Start windows whose records occur by Zipf's law."""
-    places = lambda: np.minimum(rng.zipf(1.6, 1000), 1000) - 1  # noqa: E731
-    return Stream(applications(rng, 1000), lambda: applications(rng, 1000).rows(places()))
+
+    def draw() -> Explained:
+        return applications(rng, 1000).rows(np.minimum(rng.zipf(1.6, 1000), 1000) - 1)
+
+    return Stream(applications(rng, 1000), draw)
 
 
 def overfitted(rng: Rng) -> Stream:
@@ -196,29 +198,29 @@ SITUATIONS: tuple[Situation, ...] = (
 )
 
 
-def lower_bound(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64]) -> significance.Smirnov:
-    """Return a lower bound of the p-value of each column's Kolmogorov-Smirnov test.
+def lower_bound(reference: significance.Columns, live: significance.Columns) -> significance.Smirnov:
+    """Return a lower bound of the p-value of the Kolmogorov-Smirnov test of each column of sorted values.
 
     It is the probability that the distance is as large at the value where it is largest, a hypergeometric tail. The
     test counts distances that are as large anywhere.
     """
-    N, M = len(reference_ND), len(live_MD)
-    distance_D, p_D = np.zeros(live_MD.shape[1]), np.ones(live_MD.shape[1])
-    for d, (reference_N, live_M) in enumerate(zip(reference_ND.T, live_MD.T, strict=True)):
-        reference_N, live_M = np.sort(reference_N), np.sort(live_M)
-        values_K = np.concatenate([reference_N, live_M])
-        below_K, now_K = (np.searchsorted(side, values_K, "right") for side in (reference_N, live_M))
-        gap_K = abs(below_K / N - now_K / M)
+    N, M = len(reference[0]), len(live[0])
+    found = []
+    for reference_N, live_M in zip(reference, live, strict=True):
+        values_N = np.unique(reference_N)
+        before_K = np.concatenate([np.searchsorted(reference_N, values_N, side) for side in ("left", "right")])
+        now_K = np.concatenate([np.searchsorted(live_M, values_N, side) for side in ("left", "right")])
+        gap_K = abs(before_K / N - now_K / M)
         most = int(gap_K.argmax())
-        distance_D[d] = gap_K[most]
-        p_D[d] = hypergeometric(int(now_K[most]), int(below_K[most] + now_K[most]), M, N + M) / 2
-    return significance.Smirnov(distance_D, p_D)
+        tail = hypergeometric(int(now_K[most]), int(before_K[most] + now_K[most]), M, N + M) / 2
+        found.append((float(gap_K[most]), tail))
+    return significance.Smirnov(*np.array(found).T)
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
     """Replace the p-values of Kolmogorov-Smirnov tests by their lower bounds."""
-    with patch.object(significance, "smirnov", lower_bound), patch.object(inputs, "smirnov", lower_bound):
+    with patch.object(significance, "smirnov_sorted", lower_bound), patch.object(inputs, "smirnov_sorted", lower_bound):
         yield
 
 
@@ -261,6 +263,11 @@ class Block(NamedTuple):
     yearly: int
 
 
+def count(found: Iterable[Level], wanted: Collection[Level]) -> int:
+    """Return the number of windows with one of the wanted levels."""
+    return sum(level in wanted for level in found)
+
+
 def judge(index: int, number: int, false_alarms: float, seed: int) -> Block:
     """Return the counts of the windows with one reference."""
     situation = SITUATIONS[index]
@@ -272,9 +279,12 @@ def judge(index: int, number: int, false_alarms: float, seed: int) -> Block:
     alone, of_three, rare = zip(*found, strict=True)
     status = [several.status(of_three[:last], of_three[last]) for last in range(len(of_three))]
     return Block(
-        len(found),
-        *(sum(level in wanted for level in group) for group in (alone, status) for wanted in (ALERTS, SEEN)),
-        sum(level in SEEN for level in rare),
+        windows=len(found),
+        alarms=count(alone, ALERTS),
+        seen=count(alone, SEEN),
+        several=count(status, ALERTS),
+        several_seen=count(status, SEEN),
+        yearly=count(rare, SEEN),
     )
 
 

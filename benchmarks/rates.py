@@ -48,7 +48,7 @@ def events_interval(count: int, exposure: float) -> tuple[float, float]:
 
 
 def alarm_limit(windows: int, level: float) -> int:
-    """Return the number of alarms that has a probability of at most `CHANCE` if the level is correct (binomial tail)."""
+    """Return the smallest number of alarms that has a probability of at most `CHANCE` if the level is correct."""
     from scipy.stats import binom
 
     return int(binom.isf(CHANCE, windows, level)) + 1

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from runner.domain.drift import Association, Effect
 from runner.drift.inputs import are_numeric
+from runner.drift.significance import mean_p_value
 
 MOST_ROWS = 1_000
 """Maximum number of records of each side, drawn at random."""
@@ -37,6 +38,10 @@ MOST_CATEGORIES = 4
 """Maximum number of categories of a feature, the most frequent ones."""
 RIDGE = 0.1
 """Ridge penalty, relative to the number of records; terms are standardized."""
+MOST_CANDIDATES = 20
+"""Maximum number of pairs whose p-value is computed precisely, those that are the most significant approximately."""
+MOST_LIKELY = 0.1
+"""Approximate p-value, times the number of pairs, from which a pair is not a candidate."""
 NOISE = 2.3263478740408408
 """Standard normal quantile of 99 %."""
 
@@ -67,8 +72,8 @@ class Columns:
 def changed_association(columns: Columns) -> Association | None:
     """Return the pair of features whose association changed most clearly; None without a pair of features.
 
-    The p-value is that of the difference of the mean products, whose permutation distribution is close to a normal
-    one, times the number of pairs.
+    The p-value is that of the difference of the mean products, times the number of pairs. A normal distribution selects
+    the pairs that may be significant.
     """
     left_P, right_P = np.triu_indices(len(columns.names), 1)
     names = np.array(columns.names)
@@ -83,10 +88,17 @@ def changed_association(columns: Columns) -> Association | None:
         means_2P[:, i] = product_K[~columns.live_K].mean(), product_K[columns.live_K].mean()
         deviation = product_K.std() * math.sqrt(1 / sizes[0] + 1 / sizes[1])
         z_P[i] = abs(means_2P[1, i] - means_2P[0, i]) / deviation if deviation else 0.0
-    most = int(z_P.argmax())
+    first = np.argsort(-z_P, kind="stable")[:MOST_CANDIDATES].tolist()
+    p = {
+        i: mean_p_value(columns.values_KD[:, left_P[i]] * columns.values_KD[:, right_P[i]], columns.live_K)
+        for i in first
+        if 2 * _upper_tail(float(z_P[i])) * len(z_P) <= MOST_LIKELY
+    } or {first[0]: 2 * _upper_tail(float(z_P[first[0]]))}
+    most = min(p, key=p.__getitem__)
     before, now = means_2P[:, most].tolist()
-    p = min(1.0, 2 * _upper_tail(float(z_P[most])) * len(z_P))
-    return Association(columns.names[left_P[most]], columns.names[right_P[most]], before, now, p)
+    return Association(
+        columns.names[left_P[most]], columns.names[right_P[most]], before, now, min(1.0, p[most] * len(z_P))
+    )
 
 
 def separability(
@@ -157,13 +169,22 @@ def _scored(
     fitted_KF = terms_KF[~scored_K]
     target_K = live_K[~scored_K] - live_K[~scored_K].mean()
     penalty = RIDGE * len(fitted_KF)
-    # weights of the smaller dual problem: (X Xᵀ + λ) a = y, w = Xᵀ a
-    weights_F = fitted_KF.T @ np.linalg.solve(fitted_KF @ fitted_KF.T + penalty * np.eye(len(fitted_KF)), target_K)
+    weights_F = _ridge(fitted_KF, target_K, penalty)
     rank_K = pl.Series(terms_KF[scored_K] @ weights_F).rank("average").to_numpy()
     lives = int(live_K[scored_K].sum())
     others = len(rank_K) - lives
     area = (rank_K[live_K[scored_K]].sum() - lives * (lives + 1) / 2) / (lives * others)
     return float(area), math.sqrt((lives + others + 1) / (12 * lives * others))
+
+
+def _ridge(terms_KF: NDArray[np.float64], target_K: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    """Return the weights_F of a ridge regression, from the smaller one of the two equivalent problems."""
+    records, terms = terms_KF.shape
+    if terms <= records:
+        solved_F = np.linalg.solve(terms_KF.T @ terms_KF + penalty * np.eye(terms), terms_KF.T @ target_K)
+        return np.asarray(solved_F, dtype=np.float64)
+    dual_K = np.linalg.solve(terms_KF @ terms_KF.T + penalty * np.eye(records), target_K)
+    return np.asarray(terms_KF.T @ dual_K, dtype=np.float64)
 
 
 def _upper_tail(z: float) -> float:

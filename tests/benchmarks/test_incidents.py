@@ -38,8 +38,8 @@ from benchmarks.incidents import (
     situation_row,
     truth,
     visible,
-    within,
 )
+from benchmarks.rates import within
 from benchmarks.worlds import World, middle
 from runner.domain.drift import Level
 

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import binom, ks_2samp
+from sklearn.linear_model import Ridge
 
-from runner.drift.joint import Columns, changed_association, separability
+from runner.drift.joint import Columns, _ridge, changed_association, separability
 
 
 def records(rows: int, correlation: float, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
@@ -50,12 +51,37 @@ def test_changed_correlation_is_detected() -> None:
     assert found.value > 0.58 > found.noise > 0.5
 
 
+def test_rare_categories_raise_no_more_alarms_than_the_level() -> None:
+    """Few live records with a rare category and a missing value: the mean product is far from normal."""
+    p = []
+    for i in range(300):
+        rng = np.random.default_rng(i)
+        sides = []
+        for rows in (600, 12):
+            numbers = pl.Series("a", np.where(rng.random(rows) < 0.04, np.nan, rng.normal(size=rows))).fill_nan(None)
+            sides.append(pl.DataFrame([numbers, pl.Series("b", rng.choice(["u", "v"], rows, p=[0.95, 0.05]))]))
+        association = changed_association(Columns.of(*sides))
+        assert association is not None
+        p.append(association.p)
+    for level in (0.001, 0.01, 0.1):
+        assert (np.array(p) <= level).sum() <= binom.ppf(0.999, len(p), level)
+
+
 def test_equal_records_have_p_value_1() -> None:
     """Constant features are supported; a single one has no association."""
     columns = Columns.of(pl.DataFrame({"a": [1.0] * 40}), pl.DataFrame({"a": [1.0] * 30}))
     found = separability(columns, np.ones((40, 3)), np.ones((30, 3)), np.random.default_rng(0))
     assert found.p == pytest.approx(1.0)
     assert changed_association(columns) is None
+
+
+@pytest.mark.parametrize("shape", [(30, 5), (5, 30), (8, 8)])
+def test_ridge_regression_of_few_and_many_terms(shape: tuple[int, int]) -> None:
+    """The weights equal those of scikit-learn."""
+    rng = np.random.default_rng(0)
+    terms_KF, target_K = rng.normal(size=shape), rng.normal(size=shape[0])
+    fitted = Ridge(alpha=0.7, fit_intercept=False).fit(terms_KF, target_K)
+    assert _ridge(terms_KF, target_K, 0.7) == pytest.approx(fitted.coef_)
 
 
 def test_same_seed_gives_the_same_result() -> None:

@@ -1,4 +1,4 @@
-"""Kolmogorov-Smirnov test against scipy and enumeration, and Holm's correction."""
+"""Tests of distributions and means against scipy, enumeration and permutations, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp, kstwobign
+from scipy.stats import binom, hypergeom, ks_2samp, kstwobign
 
 from runner.drift import significance
-from runner.drift.significance import critical, distribution, holm, limit, smirnov
+from runner.drift.significance import critical, distribution, holm, limit, mean_p_value, smirnov
 
 SIZES = [(1, 1), (3, 5), (5, 3), (10, 30), (50, 7), (100, 300), (666, 334)]
 
@@ -123,3 +123,37 @@ def test_rare_extremes_are_detected_by_the_tails() -> None:
     tested = distribution(before_N[:, None], now_M[:, None])
     assert smirnov(before_N[:, None], now_M[:, None]).p_D[0] > 1e-3
     assert tested.p_D[0] < 1e-4
+
+
+@pytest.mark.parametrize(("ones", "live", "total"), [(3, 10, 1010), (40, 300, 1300), (200, 1000, 2000), (30, 30, 60)])
+def test_p_value_of_a_share_is_close_to_the_exact_one(ones: int, live: int, total: int) -> None:
+    """It is never much smaller, and not many times larger unless all records are on one side."""
+    values_K = (np.arange(total) < ones).astype(float)
+    for found in range(ones * live // total + 1, min(ones, live)):
+        live_K = np.zeros(total, dtype=bool)
+        live_K[:found] = live_K[ones : ones + live - found] = True
+        exact = min(1.0, 2 * hypergeom.sf(found - 1, total, ones, live))
+        if exact > 1e-14:
+            assert 0.8 * exact <= mean_p_value(values_K, live_K) <= min(1.0, 8 * exact)
+
+
+def test_p_values_of_means_with_rare_extremes_hold_the_level() -> None:
+    """Ten live values of which a few are far off: a normal approximation has a p-value of 1e-10 in 3 % of samples."""
+    rng = np.random.default_rng(5)
+    values_K = rng.normal(size=1010) * np.where(rng.random(1010) < 0.01, 20, 0.1)
+    p = []
+    for _ in range(1000):
+        live_K = np.zeros(1010, dtype=bool)
+        live_K[rng.choice(1010, 10, replace=False)] = True
+        p.append(mean_p_value(values_K, live_K))
+    for level in (0.001, 0.01, 0.1):
+        assert (np.array(p) <= level).sum() <= binom.ppf(0.999, len(p), level)
+
+
+def test_mean_without_a_distribution_has_p_value_1() -> None:
+    """Equal values, and a side without records; the order of sides does not matter."""
+    assert mean_p_value(np.ones(5), np.arange(5) < 2) == 1.0
+    assert mean_p_value(np.arange(5.0), np.zeros(5, dtype=bool)) == 1.0
+    values_K, live_K = np.arange(30.0) ** 2, np.arange(30) > 20
+    assert mean_p_value(values_K, live_K) == pytest.approx(mean_p_value(values_K, ~live_K), rel=1e-6)
+    assert mean_p_value(values_K, live_K) == pytest.approx(mean_p_value(-values_K, live_K))
