@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from hashlib import blake2b
+from os import SEEK_END
+from typing import IO, Literal, Self
 
+import orjson
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from runner import storage
 from runner.domain.executions import Window
-from runner.domain.records import Line
-from runner.errors import SNIPPET_CHARACTERS, RecordError
+from runner.domain.records import Event, Line
+from runner.errors import RecordError
 from runner.probes import is_probe
 from runner.records import capture
 from runner.records.capture import Side
 from runner.records.fields import Fields
-from runner.records.tables import Record, event_records
+from runner.records.tables import event_records
 from runner.sources.data import Data
 from runner.sources.source import RecordCollector
 from runner.storage import File
 from runner.types import Location
 
-REQUEST, RESPONSE = True, False
-BOTH_SIDES = 2
-_Pair = dict[bool, tuple[Line, Side]]
+MEMORY_BYTES = 2**24
+"""Maximum size in bytes of unpaired lines in memory."""
+SETTLED = -1
+"""Position of a request that needs no response, because it is outside the window, a probe or invalid."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,22 +54,73 @@ class KserveSource:
 
     def read(self, files: Iterable[File], window: Window, data: Data, collector: RecordCollector) -> None:
         """Collect the invocations whose request is in the window, with their responses if there are any."""
-        for pair in _pairs(files, collector):
-            line, _ = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
-            collector.add_records(line.file, _rows(pair, window, data.fields, collector))
+        with Unpaired() as unpaired:
+            for line, side in _sides(files, collector):
+                position = unpaired.pop(side.id)
+                if position == SETTLED and not side.is_request:
+                    continue
+                if position is not None and position != SETTLED:
+                    other = unpaired.read(position)
+                    if other[1].is_request is not side.is_request:
+                        request, response = (other, (line, side)) if other[1].is_request else ((line, side), other)
+                        _collect(*request, response[1], window, data.fields, collector)
+                        continue
+                    _collect(*other, None, window, data.fields, collector)
+                if side.is_request and _event(line, side, None, window, collector) is None:
+                    unpaired.settle(side.id)
+                else:
+                    unpaired.add(line, side.id)
+            for line, side in unpaired:
+                _collect(line, side, None, window, data.fields, collector)
 
 
-def _pairs(files: Iterable[File], collector: RecordCollector) -> Iterator[_Pair]:
-    """Yield the request and response of each invocation, or only the one that was logged."""
-    incomplete: dict[str, _Pair] = {}
-    for line, side in _sides(files, collector):
-        if side.is_request in incomplete.get(side.id, {}):
-            yield incomplete.pop(side.id)
-        pair = incomplete.setdefault(side.id, {})
-        pair[side.is_request] = (line, side)
-        if len(pair) == BOTH_SIDES:
-            yield incomplete.pop(side.id)
-    yield from incomplete.values()
+class Unpaired:
+    """Requests and responses whose counterpart has not been read: their lines are in a temporary file if they are many.
+
+    It is a context manager, which deletes the file at the end.
+    """
+
+    def __init__(self) -> None:
+        self._lines: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115  closed in __exit__
+        self._positions: dict[bytes, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+
+    def pop(self, id_: str) -> int | None:
+        """Remove the side with this id, and return its position; None if there is none."""
+        return self._positions.pop(_digest(id_), None)
+
+    def settle(self, id_: str) -> None:
+        """Note that a request needs no response."""
+        self._positions[_digest(id_)] = SETTLED
+
+    def add(self, line: Line, id_: str) -> None:
+        """Add the line of a side."""
+        if not self._positions:
+            self._lines.seek(0)
+            self._lines.truncate()
+        self._positions[_digest(id_)] = self._lines.seek(0, SEEK_END)
+        self._lines.write(b"%b\n%b\n" % (orjson.dumps([line.file, line.number]), line.data.rstrip()))
+
+    def read(self, position: int) -> tuple[Line, Side]:
+        """Return the side at a position."""
+        self._lines.seek(position)
+        file, number = orjson.loads(self._lines.readline())
+        data = self._lines.readline()
+        return Line(file, number, data), capture.decode_cloudevent(data)
+
+    def __iter__(self) -> Iterator[tuple[Line, Side]]:
+        """Yield all sides in the order of their ids' first occurrence, without settled requests."""
+        return (self.read(position) for position in self._positions.values() if position != SETTLED)
+
+
+def _digest(id_: str) -> bytes:
+    """Return a short key for an id, which may be long."""
+    return blake2b(id_.encode(), digest_size=16).digest()
 
 
 def _sides(files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[Line, Side]]:
@@ -75,28 +131,41 @@ def _sides(files: Iterable[File], collector: RecordCollector) -> Iterator[tuple[
                     continue
                 try:
                     side = capture.decode_cloudevent(line.data)
-                    yield Line(line.file, line.number, line.data[:SNIPPET_CHARACTERS]), side
                 except RecordError as error:
                     collector.events += 1
                     collector.reject_line(line, error)
+                else:
+                    yield line, side
 
 
-def _rows(pair: _Pair, window: Window, fields: Fields, collector: RecordCollector) -> list[Record]:
-    """Return the records of an invocation; none if it is outside the window, a probe, or rejected."""
-    line, side = pair[REQUEST] if REQUEST in pair else pair[RESPONSE]
-    rows: list[Record] = []
+def _event(line: Line, side: Side, response: Side | None, window: Window, collector: RecordCollector) -> Event | None:
+    """Return the event of an invocation; None if it is outside the window, a probe, or rejected."""
     try:
-        event = capture.pair_cloudevents(side, pair[RESPONSE][1] if len(pair) == BOTH_SIDES else None)
-        if event.at not in window:
-            collector.outside += 1
-            return rows
-        if is_probe(event.event_id):
-            collector.probes += 1
-            return rows
+        event = capture.pair_cloudevents(side, response)
+    except RecordError as error:
+        collector.events += 1
+        collector.reject_line(line, error)
+        return None
+    if event.at not in window:
+        collector.outside += 1
+        return None
+    if is_probe(event.event_id):
+        collector.probes += 1
+        return None
+    return event
+
+
+def _collect(
+    line: Line, side: Side, response: Side | None, window: Window, fields: Fields, collector: RecordCollector
+) -> None:
+    """Collect the records of an invocation; a response without a request is rejected."""
+    event = _event(line, side, response, window, collector)
+    if event is None:
+        return
+    try:
         if not side.is_request:
             raise RecordError("no_input", f"the response with id {side.id!r} has no request")
-        rows = event_records(line.number, event, fields)
+        collector.add_records(line.file, event_records(line.number, event, fields))
     except RecordError as error:
         collector.reject_line(line, error)
     collector.events += 1
-    return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import orjson
 import pytest
 
 from runner.probes import probe_id
+from runner.records import capture
+from runner.sources import kserve
 from runner.sources.data import Data
 from runner.sources.kserve import KserveSource
+from runner.storage import read_lines
 from tests.golden import Golden
 from tests.sources.reading import DATA, HOUR, Collected, data_settings, read_window
 
@@ -116,6 +120,35 @@ def test_time_of_the_request_decides_its_window(tmp_path: Path) -> None:
     result = read_files(tmp_path, log=sides)
     assert (result.rows, result.scores) == ([(2,)], [[0.75]])
     assert (result.events, result.outside, result.rejected) == (1, 3, {})
+
+
+@pytest.mark.parametrize("clock", ["08:30:00", "09:30:00"])
+def test_unpaired_requests_take_little_memory(tmp_path: Path, clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests outside the window keep no payload; the lines of others move to disk, and later responses find them."""
+    monkeypatch.setattr(kserve, "MEMORY_BYTES", 2**16)
+    count, values = 300, [0.5] * 500
+    lines = [orjson.dumps(request(f"{i}", [i, *values], clock=clock)) for i in range(count)]
+    responses = [orjson.dumps(response(f"{i}", i / 4)) for i in range(0, count, 2)]
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines + responses))
+    sides = [(line, capture.decode_cloudevent(line.data)) for line in read_lines(tmp_path / "log.jsonl", "log.jsonl")]
+    tracemalloc.start()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    with kserve.Unpaired() as unpaired:
+        for line, side in sides[:count]:
+            unpaired.add(line, side.id)
+        assert tracemalloc.get_traced_memory()[1] - before < 2**17 + 300 * count
+        assert [unpaired.read(unpaired.pop(str(i)) or 0)[1] for i in range(count)] == [
+            side for _, side in sides[:count]
+        ]
+    tracemalloc.stop()
+    result = read_files(tmp_path)
+    if clock.startswith("08"):
+        assert (result.rows, result.outside, result.events) == ([], count, 0)
+    else:
+        assert (len(result.rows), result.events, result.rejected) == (count, count, {})
+        scores = {int(row[0]): score for row, (score,) in zip(result.rows, result.scores or [], strict=True)}
+        assert all(scores[i] == i / 4 if i % 2 == 0 else scores[i] != scores[i] for i in range(count))
 
 
 def test_bodies_may_be_json_strings_or_base64(tmp_path: Path) -> None:
