@@ -75,6 +75,21 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The verdict in words.
+
+    Attributes:
+        title: the cause or the finding in a few words, without a full stop.
+        changed, matters, action: sentences on what changed, how much it matters, and what to do; empty if unknown.
+    """
+
+    title: str
+    changed: str
+    matters: str
+    action: str
+
+
+@dataclass(frozen=True)
 class Effect:
     """A statistic with its permutation distribution.
 

@@ -10,7 +10,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, Level
+from runner.domain.drift import Change, ChangeKind, DriftResult, Level, Verdict
 
 HOUR = timedelta(hours=1)
 MAX_WINDOW = timedelta(days=366)
@@ -196,6 +196,7 @@ class ExecutionState:
 
     Attributes:
         died: whether it failed because its process died.
+        changed: names of the inputs that changed significantly, and kinds of changes of the model.
 
     >>> ExecutionState(Status.FAILED).has_verdict
     False
@@ -208,6 +209,7 @@ class ExecutionState:
     status: Status
     level: Level = Level.NONE
     died: bool = False
+    changed: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def has_verdict(self) -> bool:
@@ -221,7 +223,18 @@ class ExecutionState:
         >>> ExecutionState(Status.COMPLETED_WITH_VIOLATIONS).reaches(Level.VIOLATION)
         True
         """
-        return self.status is Status.COMPLETED_WITH_VIOLATIONS or self.level.order >= level.order
+        return self.severity >= level.order
+
+    @property
+    def severity(self) -> int:
+        """Order of the level, or that of a violation if the nDCG rule is violated."""
+        return Level.VIOLATION.order if self.status is Status.COMPLETED_WITH_VIOLATIONS else self.level.order
+
+
+def changed_names(changes: Iterable[Change]) -> frozenset[str]:
+    """Return the names of changed inputs, and the kinds of changes of the model."""
+    kinds = {ChangeKind.INPUT, ChangeKind.MODEL, ChangeKind.SERVING}
+    return frozenset(each.name or each.kind for each in changes if each.kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -268,6 +281,7 @@ class AlertHistory:
 
     Attributes:
         last_verdict: state of the newest execution with a verdict, None without one.
+        episode: states with a verdict before it, newest first, back to the last one without any drift.
         failing: whether an execution has failed since then, although its process did not die.
         died: whether the process of an execution has died since then.
         missed: histories of the recipients that messages did not reach, by name; they lack the executions of these
@@ -278,10 +292,12 @@ class AlertHistory:
     failing: bool = False
     died: bool = False
     missed: Mapping[str, AlertHistory] = field(default_factory=dict)
+    episode: tuple[ExecutionState, ...] = ()
+    is_complete: bool = field(default=False, compare=False)
 
     @classmethod
     def from_executions(cls, executions: Iterable[tuple[ExecutionState, Collection[str]]]) -> AlertHistory:
-        """Summarize executions, newest first, up to the newest one with a verdict.
+        """Summarize executions, newest first, up to the newest one with a verdict and without drift.
 
         Args:
             executions: state of each execution, and names of the recipients that its message did not reach.
@@ -293,16 +309,21 @@ class AlertHistory:
             missed |= {name: history for name in unreached if name not in missed}
             missed |= {name: each.preceded_by(state) for name, each in missed.items() if name not in unreached}
             history = history.preceded_by(state)
-            if all(each.last_verdict for each in (history, *missed.values())):
+            if all(each.is_complete for each in (history, *missed.values())):
                 break
         return replace(history, missed=missed)
 
     def preceded_by(self, state: ExecutionState) -> AlertHistory:
-        """Return the history with an earlier execution, which is ignored after a verdict."""
-        if self.last_verdict:
+        """Return the history with an earlier execution, which is ignored before the beginning of an episode."""
+        if self.is_complete:
             return self
         if state.has_verdict:
-            return replace(self, last_verdict=state)
+            is_complete = not state.reaches(Level.INFO)
+            if self.last_verdict is None:
+                return replace(self, last_verdict=state, is_complete=is_complete)
+            return replace(self, is_complete=True) if is_complete else replace(self, episode=(*self.episode, state))
+        if self.last_verdict:
+            return self
         failed = state.status is Status.FAILED
         return replace(self, failing=self.failing or (failed and not state.died), died=self.died or state.died)
 
@@ -318,6 +339,7 @@ class Publication:
         scheduled: scheduled time in UTC.
         status: terminal status.
         sentence: verdict or failure reason, for people.
+        words: the same in parts: title, what changed, how much it matters, what to do.
         report: path or address of the report, empty without one.
         directory: directory of the results, None if nothing could be written.
         attributions: global attributions of the window, None after a failure or without data.
@@ -333,6 +355,7 @@ class Publication:
     scheduled: datetime
     status: Status
     sentence: str
+    words: Verdict
     report: str
     directory: Path | None
     attributions: GlobalAttributions | None
@@ -351,8 +374,9 @@ class Publication:
 
     @property
     def state(self) -> ExecutionState:
-        """Status and drift level."""
-        return ExecutionState(self.status, self.level, self.died)
+        """Status, drift level and changes."""
+        changes = self.drift.changes if self.drift else ()
+        return ExecutionState(self.status, self.level, self.died, changed_names(changes))
 
 
 METRICS = {
@@ -360,6 +384,9 @@ METRICS = {
     "execution_scheduled_timestamp_seconds": "Scheduled time of the last execution, in seconds since 1970",
     "drift_level": "0 none, 1 too few records, 2 info, 3 warning, 4 violation",
     "label_drift_level": "Drift level of one model output",
+    "input_level": "Highest level of the changes of inputs: 0 none, 2 info, 3 warning, 4 violation",
+    "changed_inputs": "Number of inputs whose values changed significantly",
+    "input_distance": "Distance between the live and the reference values of a changed input, 0 to 1",
     "ndcg": "Agreement of the feature ranking with the reference, 1 for the same order",
     "attribution_shift": "Total variation distance between the attribution shares and the reference's, 0 to 1",
     "largest_attribution_shift": "Largest attribution shift of all model outputs, 0 to 1",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from runner.domain.drift import DriftResult, Headline, InputResult, LabelResult, Level, Parity, highest, worst
+from runner.domain.drift import DriftResult, Headline, InputResult, LabelResult, Level, Parity, Verdict, highest, worst
 from runner.domain.executions import day_and_time, utc
 from runner.domain.numbers import plural
 from runner.errors import listed
@@ -48,21 +47,6 @@ ACTIONS = {
     ),
 }
 """What to do, by headline; for drift it depends on the cause."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict in words.
-
-    Attributes:
-        title: the cause or the finding in a few words, without a full stop.
-        changed, matters, action: sentences on what changed, how much it matters, and what to do; empty if unknown.
-    """
-
-    title: str
-    changed: str
-    matters: str
-    action: str
 
 
 def verdict(headline: str, sentence: str, result: DriftResult | None, parity: Parity | None) -> Verdict:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, Headline
+from runner.domain.drift import DriftResult, Headline, Verdict
 from runner.domain.executions import Execution, Publication, Status, Window
 from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
+from runner.drift.verdict import verdict
 from runner.errors import NO_DATA, ClaimLost, NoData, OccupiedTarget, ShapwatchError, error_message
 from runner.report.context import capitalize
 from runner.report.render import Report
@@ -85,11 +86,16 @@ class ResultWriter:
 
 @dataclass(frozen=True)
 class ExecutionSlot:
-    """Window and scheduled time of an execution, and the directory of its result."""
+    """Window and scheduled time of an execution, and the directory of its result.
+
+    Attributes:
+        replaced: earlier result in the same directory; None without one.
+    """
 
     window: Window
     scheduled: datetime
     target: Path
+    replaced: manifest_file.Published | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,7 @@ class Monitor:
         with ExitStack() as stack:
             try:
                 _claim(slot)
+                slot = replace(slot, replaced=manifest_file.published(slot.target))
                 analyse = self.analysis.prepare(slot)
                 captured = stack.enter_context(self.source.read(window))
                 stopwatch = Stopwatch(self.writer.provenance.clock)
@@ -276,15 +283,18 @@ class Monitor:
         is_empty = status is Status.COMPLETED and execution.failure_reason == NO_DATA
         if manifest is None or manifest.status is not status or manifest.is_empty is not is_empty:
             return [f"not published: {slot.target} does not contain this result"]
-        if manifest.comparison is None:
+        comparison = manifest.comparison
+        if comparison is None:
             return self._publish(slot, status, manifest.sentence, died=bool(manifest.died))
+        drift = load_drift(contents[DRIFT]).result
         return self._publish(
             slot,
             status,
             manifest.sentence,
+            words=comparison.words or verdict(manifest.headline, manifest.sentence, drift, comparison.serving_parity),
             attributions=load_analysis(contents[ANALYSIS], str(slot.target / ANALYSIS)),
-            ndcg={each.label: each.ndcg for each in manifest.comparison.verdict.drifts if each.ndcg is not None},
-            drift=load_drift(contents[DRIFT]).result,
+            ndcg={each.label: each.ndcg for each in comparison.verdict.drifts if each.ndcg is not None},
+            drift=drift,
         )
 
     def _slot(self, window: Window, scheduled: datetime | None) -> ExecutionSlot:
@@ -314,6 +324,7 @@ class Monitor:
             slot,
             findings.status,
             findings.sentence,
+            words=findings.comparison.words,
             attributions=findings.attributions,
             ndcg=dict(findings.ndcg),
             drift=findings.drift.result,
@@ -436,6 +447,7 @@ class Monitor:
         slot: ExecutionSlot,
         status: Status,
         sentence: str,
+        words: Verdict | None = None,
         written: bool = True,
         died: bool = False,
         attributions: GlobalAttributions | None = None,
@@ -443,6 +455,7 @@ class Monitor:
         drift: DriftResult | None = None,
     ) -> Sequence[str]:
         """Publish the result, and return a message for each sink that failed."""
+        headline = Headline.FAILED if status is Status.FAILED else Headline.NO_DATA
         return self.publish(
             Publication(
                 monitor=self.name,
@@ -451,12 +464,13 @@ class Monitor:
                 scheduled=slot.scheduled,
                 status=status,
                 sentence=sentence,
+                words=words or verdict(headline, sentence, None, None),
                 report=self._address(slot.target / REPORT) if written else "",
                 directory=slot.target if written else None,
                 attributions=attributions,
                 ndcg=ndcg or {},
                 drift=drift,
-                history=manifest_file.alert_history(slot.target),
+                history=manifest_file.alert_history(slot.target, slot.replaced),
                 died=died,
             )
         )

@@ -23,7 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import LabelResult
+from runner.domain.drift import DriftResult, LabelResult, highest
 from runner.domain.executions import Publication, Status
 from runner.domain.numbers import plural
 from runner.errors import PublishError, snippet
@@ -252,6 +252,21 @@ def label_metrics(result: LabelResult) -> Iterator[tuple[str, float]]:
         yield "total_log2_change", result.total_log2_change.value
 
 
+def input_metrics(drift: DriftResult, most: int) -> Iterator[tuple[str, float, str | None]]:
+    """Yield the name, the value and the feature of each metric of the inputs; None for all features together.
+
+    Args:
+        drift: result of the statistical tests.
+        most: maximum number of changed features, the highest level first.
+    """
+    if drift.inputs:
+        changed = drift.changed_inputs
+        yield "input_level", float(highest([each.level for each in drift.inputs]).order), None
+        yield "changed_inputs", float(len(changed)), None
+        for each in changed[:most]:
+            yield "input_distance", each.size, each.name
+
+
 def _all(publication: Publication, max_features: int, max_labels: int) -> Iterator[Metric]:
     for status in Status:
         if status.terminal:
@@ -259,6 +274,8 @@ def _all(publication: Publication, max_features: int, max_labels: int) -> Iterat
     yield Metric("execution_scheduled_timestamp_seconds", publication.scheduled.timestamp(), {})
     if publication.drift:
         yield Metric("drift_level", publication.level.order, {})
+        for name, value, feature in input_metrics(publication.drift, max_features):
+            yield Metric(name, value, {} if feature is None else {"feature": feature})
     labels = _worst_first(publication)[:max_labels]
     for result in publication.drift.labels if publication.drift else ():
         if result.label in labels:

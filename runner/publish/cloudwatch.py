@@ -3,8 +3,9 @@ r"""Metrics in Amazon CloudWatch: the metrics of SageMaker's explainability moni
 Source: AWS, "CloudWatch metrics for feature attribution drift analysis": `feature_{name}` and `ExpectedValue` with the
 dimensions `Endpoint`, `MonitoringSchedule`, `ExplainabilityMethod`, `Label` and `ValueType`. The metrics of batch
 transforms have another namespace, and no dimension `Endpoint`. SageMaker's monitor publishes no metrics of a verdict.
-Those of shapwatch have the same names as in Prometheus, and the `ValueType` `Verdict`: `ndcg`, `label_drift_level`,
-`attribution_shift` and `total_log2_change`.
+Those of shapwatch have the same names as in Prometheus, and the `ValueType` `Verdict`: for each `Label` `ndcg`,
+`label_drift_level`, `attribution_shift` and `total_log2_change`; without a label `input_level` and `changed_inputs`;
+for each changed `Feature` `input_distance`.
 
 CloudWatch accepts metric names of 1 to 255 printable ASCII characters. Other names are escaped as in Python and
 truncated. They end in `~` and ten hexadecimal digits of their SHA-256, so that distinct names stay distinct:
@@ -26,7 +27,7 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.executions import Publication
 from runner.errors import PublishError, snippet
-from runner.publish import label_metrics, optional_import
+from runner.publish import input_metrics, label_metrics, optional_import
 from runner.types import Seconds
 
 ENDPOINTS = "aws/sagemaker/Endpoints/explainability-metrics"
@@ -34,6 +35,8 @@ TRANSFORMS = "aws/sagemaker/ModelMonitoring/explainability-metrics"
 MAX_NAME_CHARACTERS = 255
 BATCH = 400
 """Metrics per request. CloudWatch accepts 1,000 metrics and 1 MB; 400 metrics with the longest names take 1 MB."""
+MOST_INPUTS = 20
+"""Maximum number of changed inputs with a metric of their own."""
 LARGEST = 2.348543e108
 """Largest value that CloudWatch accepts, 2 to the power of 360; SageMaker publishes it instead of infinity."""
 
@@ -123,13 +126,13 @@ def metric_data(publication: Publication, transforms: bool) -> Iterator[Mapping[
         transforms: whether the records come from batch transforms.
     """
     endpoint = {} if transforms else {"Endpoint": publication.endpoint}
-    for label, kind, name, value in _metrics(publication):
+    for own, kind, name, value in _metrics(publication):
         if not math.isnan(value):
             dimensions = {
                 **endpoint,
                 "MonitoringSchedule": publication.monitor,
                 "ExplainabilityMethod": "KernelShap",
-                "Label": label,
+                **own,
                 "ValueType": kind,
             }
             yield {
@@ -141,16 +144,20 @@ def metric_data(publication: Publication, transforms: bool) -> Iterator[Mapping[
             }
 
 
-def _metrics(publication: Publication) -> Iterator[tuple[str, str, str, float]]:
-    """Yield the label, the value type, the name and the value of each metric."""
+def _metrics(publication: Publication) -> Iterator[tuple[dict[str, str], str, str, float]]:
+    """Yield the dimensions `Label` or `Feature`, the value type, the name and the value of each metric."""
     live = publication.attributions
     for column, label in enumerate(live.labels if live else ()):
         assert live is not None  # noqa: S101  there is a label, so `live` is not None
         for name, value in zip(live.names, live.values_DL[:, column], strict=True):
-            yield label, "GlobalShapValues", f"feature_{name}", float(value)
-        yield label, "ExpectedValue", "ExpectedValue", float(live.expected_L[column])
+            yield {"Label": label}, "GlobalShapValues", f"feature_{name}", float(value)
+        yield {"Label": label}, "ExpectedValue", "ExpectedValue", float(live.expected_L[column])
     for label, ndcg in publication.ndcg.items():
-        yield label, "Verdict", "ndcg", ndcg
-    for result in publication.drift.labels if publication.drift else ():
+        yield {"Label": label}, "Verdict", "ndcg", ndcg
+    if publication.drift is None:
+        return
+    for result in publication.drift.labels:
         for name, value in label_metrics(result):
-            yield result.label, "Verdict", name, value
+            yield {"Label": result.label}, "Verdict", name, value
+    for name, value, feature in input_metrics(publication.drift, MOST_INPUTS):
+        yield {} if feature is None else {"Feature": feature}, "Verdict", name, value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +15,8 @@ import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
 from runner.domain.drift import Level
-from runner.domain.executions import EVERYONE, ExecutionState, Publication, Status
+from runner.domain.executions import EVERYONE, AlertHistory, ExecutionState, Publication, Status
+from runner.drift.verdict import since
 from runner.errors import PublishError
 from runner.protocols import Sink
 from runner.publish import optional_import, read_beginning, silence
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["info", "success", "warning", "failure"]
 """Notification type of apprise."""
-
-NO_ALERT = ExecutionState(Status.COMPLETED)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Message:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Notify:
-    """A sink that sends a message only if the alert state changes, for example when an alert starts or ends.
+    """A sink that sends a message only if something is new: when an episode of drift begins, gets worse or ends.
 
     A record next to the execution's directory names the recipients that its message has not reached. The next execution
     sends a message to a recipient if the state differs from the last one that reached it.
@@ -208,44 +208,61 @@ def _known(recipient: str, names: Collection[str]) -> str:
 def message(publication: Publication, min_level: Level) -> Message | None:
     """Return the message about a change since the previous executions, None without a change.
 
-    An alert is a violation of the nDCG rule, or a drift level of at least `min_level`. Messages are sent for the first
-    alert, for each change of its status or level, and for the first execution without an alert. Each death of a process
-    is sent. Of the other failures since the last verdict, only the first is sent. After failures, the next execution
-    with a verdict always sends a message: `Works again` if the previous alert is unchanged, otherwise the word for its
-    own state. Executions with too few records send nothing.
+    An alert is a violation of the nDCG rule, or a drift level of at least `min_level`. Consecutive alerts form an
+    episode. Messages are sent when an episode begins, when its level rises above its earlier ones, when an input
+    changes that had not changed in it, and when it ends. Each death of a process is sent. Of the other failures since
+    the last verdict, only the first is sent. After failures, the next execution with a verdict always sends a message.
+    Executions with too few records send nothing.
     """
-    if not (headline := _headline(publication, min_level)):
+    if not (found := _headline(publication, min_level)):
         return None
-    kind, word = headline
-    subject = f"{publication.monitor} on {publication.endpoint}, {publication.window}"
-    report = [f"Report: {publication.report}"] if publication.report else []
-    lines = [publication.sentence, "", f"Monitor {subject}", f"Status: {publication.status}", *report]
-    return Message(kind, f"{word}: {subject}", "\n".join(lines))
+    kind, word = found
+    words = publication.words
+    title = " ".join(f"{word}: {words.title} ({publication.monitor})".split())
+    answers = {"What changed": words.changed, "How much it matters": words.matters, "What to do": words.action}
+    lines = [words.title, "", *(f"{name}: {answer}" for name, answer in answers.items() if answer)]
+    if publication.drift and (start := since(publication.drift)):
+        lines.append(f"Since: {start}")
+    if publication.report:
+        lines.append(f"Report: {publication.report}")
+    where = f"{publication.monitor} on {publication.endpoint}, {publication.window}"
+    return Message(kind, title, "\n".join([*lines, "", f"Monitor {where}", f"Status: {publication.status}"]))
 
 
 def _headline(publication: Publication, min_level: Level) -> tuple[Kind, str] | None:
-    """Return the kind and the first word of a message, None without a change."""
+    """Return the kind and the first words of a message, None without a change."""
     history, state = publication.history, publication.state
     if publication.status is Status.FAILED:
         return None if history.failing and not publication.died else ("failure", "Failed")
     if not state.has_verdict:
         return None
-    current, previous = (_alert(each, min_level) for each in (state, history.last_verdict or NO_ALERT))
-    if current == previous and not history.failing and not history.died:
-        return None
-    return ("info", "Works again") if current == previous != NO_ALERT else _word(current)
+    episode = list(_episode(history, min_level))
+    failing = history.failing or history.died
+    if not state.reaches(min_level) and episode:
+        return "success", "No drift any more"
+    if state.reaches(min_level) and state.severity > max((each.severity for each in episode), default=-1):
+        return _word(state)
+    if episode and _new_inputs(publication, episode, min_level):
+        return _word(state)[0], "Another change"
+    return ("info" if episode else "success", "Works again") if failing else None
 
 
-def _alert(state: ExecutionState, min_level: Level) -> ExecutionState:
-    """Return a state without a drift level below `min_level`."""
-    return state if state.level.order >= min_level.order else replace(state, level=Level.NONE)
+def _episode(history: AlertHistory, min_level: Level) -> Iterator[ExecutionState]:
+    """Yield the states of consecutive alerts before an execution, newest first."""
+    verdicts = (history.last_verdict, *history.episode) if history.last_verdict else ()
+    return takewhile(lambda state: state.reaches(min_level), verdicts)
 
 
-def _word(current: ExecutionState) -> tuple[Kind, str]:
-    if current.status is Status.COMPLETED_WITH_VIOLATIONS or current.level is Level.VIOLATION:
+def _new_inputs(publication: Publication, episode: Sequence[ExecutionState], min_level: Level) -> frozenset[str]:
+    """Return the inputs that reach the level of an alert, and that had not changed in the episode."""
+    drift = publication.drift
+    reached = {each.name for each in drift.inputs if each.level.order >= min_level.order} if drift else set[str]()
+    return publication.state.changed & reached - frozenset().union(*(each.changed for each in episode))
+
+
+def _word(state: ExecutionState) -> tuple[Kind, str]:
+    if state.reaches(Level.VIOLATION):
         return "failure", "Violation"
-    if current.level is Level.WARNING:
+    if state.level is Level.WARNING:
         return "warning", "Warning"
-    if current.level is Level.INFO:
-        return "info", "Drift"
-    return "success", "Recovered"
+    return "info", "Drift"

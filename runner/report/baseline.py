@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from runner.domain.drift import Verdict
 from runner.domain.numbers import plural
-from runner.drift.verdict import Verdict
 from runner.explain.background import most_unusual
 from runner.report.tables import BASELINE, ReportTable, make_table
 from runner.results.manifest import BackgroundRows, Explanation, compared

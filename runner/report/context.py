@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, Headline, Level
+from runner.domain.drift import DriftResult, Headline, Level, Verdict
 from runner.domain.executions import Status
-from runner.drift.verdict import Verdict, since, verdict
+from runner.drift.verdict import since, verdict
 from runner.report import charts, health, sections
 from runner.report.baseline import BASELINE_ANSWERS, BaselineTable, baseline_table, baseline_verdict
 from runner.report.charts import Figure

@@ -11,12 +11,11 @@ from typing import Literal
 import polars as pl
 
 from runner.domain.attributions import Attributions, Calls
-from runner.domain.drift import Change, DriftResult, Effect, Level, Parity, RankingResult
-from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window
+from runner.domain.drift import Change, DriftResult, Effect, Level, Parity, RankingResult, Verdict
+from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window, changed_names
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
 from runner.drift.performance import Quality
-from runner.drift.verdict import Verdict
 from runner.explain import background as backgrounds
 from runner.explain.background import BaselineScore, most_unusual
 from runner.explain.estimator import Estimator
@@ -287,7 +286,8 @@ class Manifest:
     def state(self) -> ExecutionState:
         """The status and the alert level."""
         level = Level.INSUFFICIENT_DATA if self.is_empty else self.comparison and self.comparison.level
-        return ExecutionState(self.status, level or Level.NONE, bool(self.died))
+        changes = self.comparison.changes if self.comparison else ()
+        return ExecutionState(self.status, level or Level.NONE, bool(self.died), changed_names(changes))
 
     @property
     def is_empty(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -277,19 +277,25 @@ def newest_executions(folder: Path, most: int) -> list[Path]:
     return list(islice((each for each in _before(folder, (AFTER_ALL,) * 4) if (each / MANIFEST).exists()), most))
 
 
-def alert_history(target: Path) -> AlertHistory:
-    """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one."""
-    return AlertHistory.from_executions(islice(_executions(target), MAX_HISTORY))
+Published = tuple[ExecutionState, frozenset[str]]
+"""State of an execution, and the names of the recipients that its message did not reach."""
 
 
-def _executions(target: Path) -> Iterator[tuple[ExecutionState, frozenset[str]]]:
-    """Yield the state of each execution scheduled before the given one, and the recipients that missed it.
+def alert_history(target: Path, replaced: Published | None = None) -> AlertHistory:
+    """Summarise the states of up to `MAX_HISTORY` executions scheduled before the given one.
 
-    The newest is the first. Executions with a damaged manifest are skipped.
+    Args:
+        target: directory of the execution.
+        replaced: result of the same window that the execution has replaced; None without one.
     """
-    for directory in earlier_executions(target):
-        if manifest := _readable(directory):
-            yield manifest.state, unpublished(directory)
+    earlier = islice(map(published, earlier_executions(target)), MAX_HISTORY)
+    return AlertHistory.from_executions(each for each in chain([replaced], earlier) if each)
+
+
+def published(directory: Path) -> Published | None:
+    """Return the result of an execution as it was published; None if its manifest is missing or damaged."""
+    manifest = _readable(directory)
+    return (manifest.state, unpublished(directory)) if manifest else None
 
 
 def earlier_points(target: Path, most: int) -> tuple[HistoryPoint, ...]:

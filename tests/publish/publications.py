@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from runner import cli
 from runner.config.compose import validate
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import DriftResult, Effect, LabelResult, Level
+from runner.domain.drift import Change, ChangeKind, DriftResult, Effect, InputResult, LabelResult, Level, Verdict
 from runner.domain.executions import AlertHistory, Publication, Status, Window
 from runner.protocols import Sink
 from runner.publish.prometheus import Prometheus
@@ -65,7 +65,11 @@ def drift_result(level: Level, labels: tuple[str, ...] = ("label0",)) -> DriftRe
     results = tuple(
         LabelResult(label, label, level, 0.001, shift, total, Effect(None, None, None), ()) for label in labels
     )
-    return DriftResult(level, level, 500, 300, 0.001, 0.1, results)
+    income = InputResult("income", level, 1e-9, 0.5, 0.0, 0.25, 0.0, 0.0, constant=False)
+    age = InputResult("age", Level.NONE, 1.0, 0.03, 0.0, 0.0, 0.0, 0.0, constant=False)
+    change = Change(ChangeKind.INPUT, "income", "2026-01-05T09:00:00Z", "2026-01-04T23:12:00Z")
+    changes = () if level.order < Level.INFO.order else (change,)
+    return DriftResult(level, level, 500, 300, 0.001, 0.1, results, inputs=(age, income), changes=changes)
 
 
 def live_attributions(
@@ -88,6 +92,7 @@ def publication(level: Level | None = Level.WARNING, **changes: Any) -> Publicat
         scheduled=WINDOW.scheduled,
         status=Status.COMPLETED,
         sentence="Material drift: attribution shifted by 30 %.",
+        words=Verdict("income: about 12 times larger", "Income rose.", "Moderate.", "Check the source of income."),
         report="output/report.html",
         directory=None,
         attributions=attributions,
@@ -100,7 +105,9 @@ def publication(level: Level | None = Level.WARNING, **changes: Any) -> Publicat
 
 def failed_publication(**changes: Any) -> Publication:
     """Return a failed execution."""
-    return publication(None, status=Status.FAILED, attributions=None, sentence="the endpoint is gone", **changes)
+    words = Verdict("the endpoint is gone", "The endpoint is gone.", "Drift was not judged.", "Correct the cause.")
+    parts = {"status": Status.FAILED, "attributions": None, "sentence": "the endpoint is gone", "words": words}
+    return publication(None, **parts, **changes)
 
 
 @contextmanager

@@ -85,12 +85,12 @@ def test_metrics_of_sagemaker_and_of_the_verdict_are_sent(client: Any) -> None:
     found = {}
     for metric in listed:
         dimensions = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
-        assert [dimensions[key] for key in ("Endpoint", "MonitoringSchedule", "ExplainabilityMethod", "Label")] == [
-            "adult",
-            "adult-monitor",
-            "KernelShap",
-            "label0",
-        ]
+        expected = {"Endpoint": "adult", "MonitoringSchedule": "adult-monitor", "ExplainabilityMethod": "KernelShap"}
+        if metric["MetricName"] == "input_distance":
+            expected["Feature"] = "income"
+        elif metric["MetricName"] not in {"input_level", "changed_inputs"}:
+            expected["Label"] = "label0"
+        assert {key: value for key, value in dimensions.items() if key != "ValueType"} == expected
         found[metric["MetricName"], dimensions["ValueType"]] = average(client, metric["MetricName"], dimensions)
     assert found == {
         ("feature_age", "GlobalShapValues"): 0.5,
@@ -100,6 +100,9 @@ def test_metrics_of_sagemaker_and_of_the_verdict_are_sent(client: Any) -> None:
         ("attribution_shift", "Verdict"): 0.3,
         ("total_log2_change", "Verdict"): -0.5,
         ("label_drift_level", "Verdict"): 3,
+        ("input_level", "Verdict"): 3,
+        ("changed_inputs", "Verdict"): 1,
+        ("input_distance", "Verdict"): 0.5,
     }
 
 
@@ -116,11 +119,9 @@ def test_namespace_and_dimensions_follow_the_source(client: Any, source: str, na
     listed = client.list_metrics()["Metrics"]
     assert {metric["Namespace"] for metric in listed} == {default if namespace == "null" else namespace}
     assert {metric["MetricName"] for metric in listed} >= {"feature_age", "ExpectedValue", "ndcg", "label_drift_level"}
-    names = {"MonitoringSchedule", "ExplainabilityMethod", "Label", "ValueType"} | (
-        set() if transforms else {"Endpoint"}
-    )
+    names = {"MonitoringSchedule", "ExplainabilityMethod", "ValueType"} | (set() if transforms else {"Endpoint"})
     for metric in listed:
-        assert {each["Name"] for each in metric["Dimensions"]} == names
+        assert {each["Name"] for each in metric["Dimensions"]} - {"Label", "Feature"} == names
 
 
 def test_many_metrics_are_sent_in_several_requests(client: Any) -> None:

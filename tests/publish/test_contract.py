@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from runner import cli
 from runner.domain.executions import HOUR, AlertHistory, ExecutionState, Publication, Status
 from runner.protocols import Sink
 from runner.publish import publish_all
-from tests.builders import WINDOW, manifest, monitor
+from tests.builders import WINDOW, event, manifest, monitor, write
 from tests.cli_runner import Shapwatch
+from tests.drift.samples import POLICY
 from tests.golden import Golden
 from tests.models.servers import always, serving
 from tests.object_store import s3_server
@@ -184,6 +186,26 @@ def test_alert_without_any_recipient_is_sent_by_the_next_execution(
             assert stage.run(WINDOW, WINDOW.scheduled + hour * HOUR).status is Status.COMPLETED_WITH_VIOLATIONS
     (seen,) = served.seen
     assert orjson.loads(seen.body)["title"].startswith("Violation: ")
+
+
+def test_a_window_that_is_executed_again_sends_only_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same result sends nothing; another one, after a correction, does; the next window knows of both."""
+    sinks = configured_sinks("notify")
+    sent = partial(publish_all, sinks, sleep=lambda _: None)
+    stage = monitor(tmp_path, [[1, 2, 9]], publish=sent, policy=replace(POLICY, min_rows=1))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(always(200, "")) as served:
+        monkeypatch.setenv("SHAPWATCH_NOTIFY_URLS", served.url.replace("http://", "json://"))
+        for _ in range(3):
+            assert stage.run(WINDOW).status is Status.COMPLETED_WITH_VIOLATIONS
+        assert len(served.seen) == 1
+        corrected = event([7, 2, 1])
+        write(tmp_path, "09/00-00-000-x.jsonl", corrected)
+        for _ in range(2):
+            assert stage.run(WINDOW).status is Status.COMPLETED
+        assert stage.run(WINDOW, WINDOW.scheduled + HOUR).status is Status.COMPLETED
+    titles = [orjson.loads(each.body)["title"].partition(":")[0] for each in served.seen]
+    assert titles == ["Violation", "No drift any more"]
 
 
 def test_command_line_selects_several_sinks(tmp_path: Path, golden: Golden) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -19,7 +21,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.domain.drift import Level
+from runner.domain.drift import Level, Verdict
 from runner.domain.executions import AlertHistory, Status
 from runner.domain.executions import ExecutionState as State
 from runner.errors import PublishError
@@ -38,6 +40,8 @@ COMPLETED, VIOLATED, FAILED = Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS
 FAILURE = State(FAILED)
 DEATH = State(FAILED, died=True)
 GOOD = State(COMPLETED)
+END = "No drift any more"
+"""First words of the message about the end of an episode."""
 FEW = State(COMPLETED, Level.INSUFFICIENT_DATA)
 FINISHED = st.builds(State, st.sampled_from([COMPLETED, VIOLATED]), st.sampled_from(Level))
 STATES = st.lists(FINISHED | st.just(FAILURE))
@@ -67,7 +71,8 @@ def headlines(*states: State, min_level: Level = Level.WARNING) -> list[str | No
     """Return the first words of the messages of consecutive executions, None for no message."""
     words: list[str | None] = []
     for i, state in enumerate(states):
-        history = AlertHistory.from_executions((each, ()) for each in states[:i][::-1])
+        changed = frozenset(["income"])  # as in the publication
+        history = AlertHistory.from_executions((replace(each, changed=changed), ()) for each in states[:i][::-1])
         execution = publication(state.level, status=state.status, history=history, died=state.died)
         sent = message(execution, min_level)
         words.append(sent.title.partition(":")[0] if sent else None)
@@ -77,7 +82,7 @@ def headlines(*states: State, min_level: Level = Level.WARNING) -> list[str | No
 def test_start_and_end_of_an_alert_are_sent_once() -> None:
     """An unchanged state sends nothing."""
     bad, good = State(VIOLATED, Level.VIOLATION), GOOD
-    assert headlines(good, bad, bad, bad, good, good) == [None, "Violation", None, None, "Recovered", None]
+    assert headlines(good, bad, bad, bad, good, good) == [None, "Violation", None, None, END, None]
 
 
 def test_first_execution_sends_only_an_alert() -> None:
@@ -86,16 +91,31 @@ def test_first_execution_sends_only_an_alert() -> None:
     assert headlines(State(COMPLETED, Level.WARNING)) == ["Warning"]
 
 
-def test_changes_of_the_level_are_sent() -> None:
-    """During an alert each change of the level is sent."""
-    states = [State(COMPLETED, level) for level in (Level.WARNING, Level.VIOLATION, Level.WARNING, Level.INFO)]
-    assert headlines(*states) == ["Warning", "Violation", "Warning", "Recovered"]
+def test_only_higher_levels_of_an_episode_are_sent() -> None:
+    """A lower level, and the return of a level that was sent, are no news."""
+    warning, violation, info = (State(COMPLETED, level) for level in (Level.WARNING, Level.VIOLATION, Level.INFO))
+    assert headlines(warning, violation, warning, violation, info) == ["Warning", "Violation", None, None, END]
+    assert headlines(violation, FAILURE, warning, violation) == ["Violation", "Failed", "Works again", None]
+    assert headlines(warning, info, warning, GOOD, violation) == ["Warning", END, "Warning", END, "Violation"]
+    assert headlines(violation, warning, violation, min_level=Level.VIOLATION) == ["Violation", END, "Violation"]
+
+
+def test_input_that_joins_an_episode_is_sent_once() -> None:
+    """An input that reaches the level of an alert for the first time in the episode is news, even at the same level."""
+    first, both = State(COMPLETED, Level.WARNING, changed=frozenset(["age"])), frozenset(["age", "income"])
+    history = AlertHistory.from_executions([(first, ()), (GOOD, ())])
+    sent = message(publication(Level.WARNING, history=history), Level.WARNING)
+    assert sent is not None
+    assert sent.title.startswith("Another change: ")
+    for states in ([replace(first, changed=both)], [first, replace(first, changed=both), GOOD]):
+        history = AlertHistory.from_executions((each, ()) for each in states)
+        assert message(publication(Level.WARNING, history=history), Level.WARNING) is None
 
 
 def test_failure_and_recovery_are_sent_once() -> None:
     """The first execution after failures sends its result."""
     good, failed, bad = GOOD, State(FAILED, Level.NONE), State(VIOLATED, Level.NONE)
-    assert headlines(good, failed, failed, good) == [None, "Failed", None, "Recovered"]
+    assert headlines(good, failed, failed, good) == [None, "Failed", None, "Works again"]
     assert headlines(failed, bad, failed) == ["Failed", "Violation", "Failed"]
 
 
@@ -108,8 +128,8 @@ def test_levels_below_the_minimum_are_not_sent() -> None:
         State(VIOLATED, Level.NONE),
         GOOD,
     ]
-    assert headlines(*states, min_level=Level.VIOLATION) == [None, None, None, "Violation", "Recovered"]
-    assert headlines(*states, min_level=Level.INFO) == [None, "Drift", "Warning", "Violation", "Recovered"]
+    assert headlines(*states, min_level=Level.VIOLATION) == [None, None, None, "Violation", END]
+    assert headlines(*states, min_level=Level.INFO) == [None, "Drift", "Warning", "Violation", END]
 
 
 def test_too_few_records_send_nothing() -> None:
@@ -119,7 +139,7 @@ def test_too_few_records_send_nothing() -> None:
         State(COMPLETED, Level.VIOLATION),
         FEW,
     )
-    assert headlines(bad, few, few, good, few, good) == ["Violation", None, None, "Recovered", None, None]
+    assert headlines(bad, few, few, good, few, good) == ["Violation", None, None, END, None, None]
     assert headlines(bad, few, bad) == ["Violation", None, None]
     assert headlines(good, few, good) == [None] * 3
     assert headlines(few, few, bad) == [None, None, "Violation"]
@@ -133,7 +153,7 @@ def test_ndcg_violation_is_an_alert_also_with_too_few_records() -> None:
         "Violation",
         None,
         None,
-        "Recovered",
+        END,
     ]
 
 
@@ -146,8 +166,8 @@ def test_failure_does_not_end_an_alert() -> None:
         State(FAILED, Level.NONE),
     )
     assert headlines(bad, failed, failed, bad, bad) == ["Violation", "Failed", None, "Works again", None]
-    assert headlines(bad, failed, warning) == ["Violation", "Failed", "Warning"]
-    assert headlines(bad, failed, good, good) == ["Violation", "Failed", "Recovered", None]
+    assert headlines(bad, failed, warning) == ["Violation", "Failed", "Works again"]
+    assert headlines(bad, failed, good, good) == ["Violation", "Failed", END, None]
     assert headlines(good, failed, bad) == [None, "Failed", "Violation"]
 
 
@@ -159,14 +179,14 @@ def test_too_few_records_do_not_end_a_failure() -> None:
         FEW,
         FAILURE,
     )
-    assert headlines(good, failed, few, failed, few, good) == [None, "Failed", None, None, None, "Recovered"]
+    assert headlines(good, failed, few, failed, few, good) == [None, "Failed", None, None, None, "Works again"]
     assert headlines(bad, failed, few, failed, few, bad) == ["Violation", "Failed", None, None, None, "Works again"]
 
 
 def test_each_death_and_the_next_failure_are_sent_and_recovery_is_sent_once() -> None:
     """A death does not count as a repetition of a failure, nor a failure as one of a death."""
     assert headlines(GOOD, DEATH, DEATH, FAILURE, FAILURE, DEATH, FAILURE, FEW, GOOD, GOOD) == [
-        *(None, "Failed", "Failed", "Failed", None, "Failed", None, None, "Recovered", None)
+        *(None, "Failed", "Failed", "Failed", None, "Failed", None, None, "Works again", None)
     ]
     alert = State(VIOLATED)
     assert headlines(alert, DEATH, alert, alert) == ["Violation", "Failed", "Works again", None]
@@ -190,11 +210,11 @@ def test_messages_match_the_alert_states(states: list[State]) -> None:
     words = headlines(*states)
     for word, before, now in zip(words, [(False, False), *alerts], alerts, strict=False):
         assert (word == "Failed") is (now[1] and not before[1])
-        assert (word == "Recovered") is (now == (False, False) and now != before)
-        assert (word == "Works again") <= (before == (True, True) and now == (True, False))
+        assert (word == END) is (before[0] and not now[0])
+        assert (word == "Works again") <= (before[1] and not now[1] and before[0] is now[0])
         assert word or now == before
     for previous, word in itertools.pairwise(word for word in words if word):
-        assert previous != word or word == "Violation"  # of the other rule, or of both
+        assert previous != word
 
 
 @given(states=STATES, position=st.integers(0))
@@ -214,18 +234,22 @@ def test_repeated_state_sends_nothing(states: list[State], position: int) -> Non
 
 
 def test_message_names_monitor_window_and_report(hook: RunningServer, golden: Golden) -> None:
-    """The title names monitor and window; the body starts with the verdict; names are plain text."""
-    execution = publication(
-        Level.VIOLATION, sentence='Largest change: <b>"\u05e9\u05dc\u05d5\u05dd"</b>\n\U0001f986.', status=VIOLATED
-    )
+    """The title names the change and the monitor; the body says what to do; names are plain text."""
+    name = '<b>"\u05e9\u05dc\u05d5\u05dd"</b>\n\U0001f986'
+    words = Verdict(f"{name}: missing", f"{name}: missing in 30% of the records.", "Large.", f"Check {name}.")
+    execution = publication(Level.VIOLATION, words=words, status=VIOLATED)
     assert publish_all([SINK], execution, lambda _: None) == []
     (seen,) = hook.seen
     assert seen.path == f"/{SECRET}/"
     sent = orjson.loads(seen.body)
     assert sent["type"] == "failure"
-    assert sent["message"].startswith(execution.sentence)
+    assert sent["message"].startswith(words.title)
+    assert {" ".join(words.title.split()), execution.monitor} <= set(
+        re.split(r"(?s)^Violation: | \(|\)$", sent["title"])
+    )
+    for part in (words.changed, words.matters, words.action, "Sun 4 Jan, 23:12 UTC"):
+        assert part in sent["message"]
     for part in (execution.monitor, execution.endpoint, str(execution.window)):
-        assert part in sent["title"]
         assert part in sent["message"]
     assert {execution.status, execution.report} <= set(sent["message"].split())
     golden(sent["title"])
@@ -234,7 +258,7 @@ def test_message_names_monitor_window_and_report(hook: RunningServer, golden: Go
 
 def test_unchanged_state_sends_no_request(hook: RunningServer) -> None:
     """An alert that continues sends nothing."""
-    history = AlertHistory(State(COMPLETED, Level.VIOLATION))
+    history = AlertHistory(State(COMPLETED, Level.VIOLATION, changed=frozenset(["income"])))
     assert publish_all([SINK], publication(Level.VIOLATION, history=history), lambda _: None) == []
     assert not hook.seen
 
@@ -293,7 +317,8 @@ def test_invalid_address_does_not_silence_the_others(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("missed", ["address 2 in SHAPWATCH_NOTIFY_URLS", "SHAPWATCH_NOTIFY_URLS", "*"])
 def test_recipient_receives_the_message_that_it_missed(missed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next execution, with an unchanged alert, sends it to this recipient only."""
-    history = AlertHistory.from_executions([(State(COMPLETED, Level.VIOLATION), [missed]), (GOOD, [])])
+    state = State(COMPLETED, Level.VIOLATION, changed=frozenset(["income"]))
+    history = AlertHistory.from_executions([(state, [missed]), (GOOD, [])])
     with serving(always(200, "")) as first, serving(always(200, "")) as second:
         set_urls(monkeypatch, first, second)
         assert publish_all([SINK], publication(Level.VIOLATION, history=history), lambda _: None) == []

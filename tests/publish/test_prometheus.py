@@ -43,7 +43,7 @@ def published(prometheus: Prometheus, execution: Publication) -> Samples:
 
 
 def test_all_metrics_are_written(tmp_path: Path) -> None:
-    """The file contains status, scheduled time, level, nDCG, attribution shift, total and attributions only."""
+    """The file contains status, scheduled time, level, inputs, nDCG, attribution shift, total and attributions only."""
     execution = publication(Level.WARNING)
     assert published(prometheus_sink(tmp_path), execution) == {
         ("execution_status", "Completed"): 1,
@@ -52,6 +52,9 @@ def test_all_metrics_are_written(tmp_path: Path) -> None:
         ("execution_status", "Stopped"): 0,
         ("execution_scheduled_timestamp_seconds",): execution.scheduled.timestamp(),
         ("drift_level",): 3,
+        ("input_level",): 3,
+        ("changed_inputs",): 1,
+        ("input_distance", "income"): 0.5,
         ("label_drift_level", "label0"): 3,
         ("ndcg", "label0"): 0.95,
         ("attribution_shift", "label0"): 0.3,
@@ -86,7 +89,7 @@ def test_largest_features_and_worst_labels_are_written(tmp_path: Path) -> None:
     assert {key[1:] for key in found if key[0] == "attribution"} == {
         (f"f{d}", f"l{i}") for d in (497, 498, 499) for i in (48, 49)
     }
-    assert len(found) == 4 + 1 + 1 + 2 * 4 + 3 * 2
+    assert len(found) == 4 + 1 + 1 + 3 + 2 * 4 + 3 * 2
 
 
 def test_undefined_metrics_are_omitted(tmp_path: Path) -> None:

@@ -11,10 +11,9 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Calls
-from runner.domain.drift import Change, ChangeKind, Level, Parity
+from runner.domain.drift import Change, ChangeKind, Level, Parity, Verdict
 from runner.domain.executions import AlertHistory, ExecutionState, Status
 from runner.drift.performance import Quality
-from runner.drift.verdict import Verdict
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.kernel import Clarify
 from runner.explain.preflight import preflight
@@ -259,7 +258,7 @@ def test_earlier_executions_come_newest_first(tmp_path: Path) -> None:
     ("newest", "expected"),
     [
         (dump_manifest(FAILED), AlertHistory(INFORMED, failing=True)),
-        (completed("warning"), AlertHistory(ExecutionState(Status.COMPLETED, Level.WARNING))),
+        (completed("warning"), AlertHistory(ExecutionState(Status.COMPLETED, Level.WARNING), episode=(INFORMED,))),
         (completed(None), AlertHistory(ExecutionState(Status.COMPLETED, Level.NONE))),
         (completed("insufficient_data"), AlertHistory(INFORMED)),
         (b"no JSON", AlertHistory(INFORMED)),
