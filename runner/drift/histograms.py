@@ -89,7 +89,7 @@ def values_histogram(before: pl.Series, now: pl.Series) -> Histogram | None:
         return None
     numeric = are_numeric(before, now)
     if numeric and len({*before.unique().to_list(), *now.unique().to_list()}) > MOST_NAMES:
-        return numbers_histogram(*(side.cast(pl.Float64).to_numpy() for side in (before, now)))
+        return numbers_histogram(*(side.cast(pl.Float64).to_numpy() for side in (before, now)), logarithmic=True)
     return _categories(before, now, numeric)
 
 
@@ -108,10 +108,16 @@ def _categories(before: pl.Series, now: pl.Series, numeric: bool) -> Histogram:
     return Histogram((), tuple(names), tuple(shares[0]), tuple(shares[1]))
 
 
-def numbers_histogram(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> Histogram:
+def numbers_histogram(
+    before_N: NDArray[np.float64], now_M: NDArray[np.float64], *, logarithmic: bool = False
+) -> Histogram:
     """Return the histogram of numbers over bins of equal width; the outermost bins include values beyond them.
 
-    If all numbers are positive, and the largest is `LOG_RATIO` times the smallest, the logarithms have equal widths.
+    Args:
+        before_N: numbers of the reference.
+        now_M: numbers of the window.
+        logarithmic: whether bins are equal on a logarithmic scale if all numbers are positive, and the largest is
+            `LOG_RATIO` times the smallest.
     """
     pooled_K = np.concatenate([before_N, now_M])
     low, high = np.quantile(pooled_K, [TAIL, 1 - TAIL])
@@ -119,7 +125,7 @@ def numbers_histogram(before_N: NDArray[np.float64], now_M: NDArray[np.float64])
         low, high = pooled_K.min(), pooled_K.max()
     inside_K = pooled_K[(pooled_K >= low) & (pooled_K <= high)]
     bins = min(MOST_BINS, len(np.histogram_bin_edges(inside_K, "sturges")) - 1)
-    is_log = pooled_K.min() > 0 and high > LOG_RATIO * low
+    is_log = logarithmic and pooled_K.min() > 0 and high > LOG_RATIO * low
     if is_log:
         bins = MOST_BINS
     space = np.geomspace if is_log else np.linspace

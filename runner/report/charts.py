@@ -294,7 +294,7 @@ def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
     rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
     table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
     plot = partial(share_charts.timeline, points)
-    yield Figure("timeline", "timeline", "Timeline", sentence, (), table, True, "timeline", plot)
+    yield Figure("timeline", "timeline", "Last windows", sentence, (), table, True, "timeline", plot)
     if names := share_charts.changed_names(points, MOST_HEAT):
         sentence = (
             "Change of the attribution share by feature and window. Orange: rose, blue: fell, darker from 1, 3, 10 and "

@@ -179,10 +179,14 @@ def _mark_end(canvas: Canvas, feature: SampledFeature, scale: Scale, top: float)
         return
     last = max(reference)
     if live[-1 - len(live) // 50] > last and scale(live[-1]) - scale(last) > 24:
-        x, text = scale(last), f"reference ends at {number(last)}"
+        x, text = scale(last), f"reference ends at {number(last, 3)}"
         canvas.line((x, top + 20), (x, top + 134), "ink3", stroke_dasharray="3 3")
-        fits = x + 5 + text_width(text) <= scale.end + 8
-        canvas.text(x + 5 if fits else x - 5, top + 96, text, anchor="start" if fits else "end")
+        size = text_width(text)
+        left, right = x - 5 - size >= scale.start - 8, x + 5 + size <= scale.end + 8
+        if right or not left:
+            canvas.text(x + 5 if right else scale.end + 8, top + 30, text, anchor="start" if right else "end")
+        else:
+            canvas.text(x - 5, top + 30, text, anchor="end")
 
 
 def _categories(canvas: Canvas, values: Sequence[Value], start: float, end: float, top: float) -> Place:

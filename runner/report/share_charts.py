@@ -379,11 +379,11 @@ def _histogram(canvas: Canvas, histogram: Histogram, place: tuple[float, float],
     edges = histogram.edges
     scale = Scale(edges[0], edges[-1], left + 1, left + width - 1, math.log10 if needs_log(edges) else _linear)
     _steps(canvas, histogram, scale, y)
-    low, high = number(edges[0]), number(edges[-1])
+    low, high = number(edges[0], 3), number(edges[-1], 3)
     canvas.text(left, bottom + 11, low)
     canvas.text(left + width, bottom + 11, high, anchor="end")
     if histogram.medians:
-        before, now = map(number, histogram.medians)
+        before, now = (number(median, 3) for median in histogram.medians)
         text = f"median {before} → {now}" if before != now else f"median {before}"
         if text_width(text) + 2 * max(text_width(low), text_width(high)) + 24 < width:
             canvas.text(left + width / 2, bottom + 11, text, "ink2", "middle")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -18,6 +19,8 @@ WIDE, NARROW, PAPER = 904, 358, 658
 SLIM = "fijlrt.,:;|!'`()[]{}I/- "
 BROAD = "mwMW@%—…"
 MINUS = "\u2212"
+INVALID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML forbids, or that are invisible."""
 
 
 def text_width(text: str, size: float = TEXT_SIZE) -> float:
@@ -57,13 +60,13 @@ def signed(value: float, form: str = ".2f") -> str:
     return "0" if not text.strip("+-0.") else text.replace("-", MINUS)
 
 
-def number(value: float) -> str:
-    """Return a number for a label, with at most four significant digits.
+def number(value: float, digits: int = 4) -> str:
+    """Return a number for a label, with at most four or other significant digits, and whole below a million.
 
     >>> number(1234567.0), number(-0.25), number(12000.0), number(1e-9)
     ('1.235e+06', '−0.25', '12,000', '1e-09')
     """
-    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.{digits}g}"
     return f"{MINUS}{text[1:]}" if text.startswith("-") else text
 
 
@@ -107,9 +110,9 @@ class Scale:
 
 
 def _step(rough: float) -> float:
-    """Return the smallest of 1, 2, 5 times a power of ten that is at least `rough`."""
+    """Return the smallest of 1, 2, 5 times a power of ten that is at least three quarters of `rough`."""
     power: float = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= 0.75 * rough)
 
 
 def _log_ticks(low: float, high: float, count: int) -> list[float]:
@@ -158,8 +161,7 @@ class Canvas:
         style: dict[str, object] = {"fill": color}
         style |= {"text_anchor": anchor} if anchor != "start" else {}
         style |= {"font_weight": "bold"} if bold else {}
-        printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-        content = escape(printable, quote=False).replace("#", "&#35;")
+        content = escape(INVALID.sub("\N{REPLACEMENT CHARACTER}", text), quote=False).replace("#", "&#35;")
         self.parts.append(f'<text x="{pixels(x)}" y="{pixels(y + 4)}"{_attributes(style)}>{content}</text>')
 
     def dots(self, centers: Sequence[tuple[float, float]], color: str, size: float, **style: object) -> None:

@@ -82,3 +82,17 @@ def test_top_changes_have_histograms() -> None:
     assert shown[-1].name == "j"
     assert shown[-1].attributions == numbers_histogram(sides[0].phi_NDL[:, 9, 0], sides[1].phi_NDL[:, 9, 0])
     assert shown[-1].values == shown[-1].attributions
+
+
+def test_values_of_different_sizes_have_logarithmic_bins() -> None:
+    """A factor of 100 does not put the reference into one bin; attributions have bins of equal width."""
+    before_N = HISTOGRAM_RNG.lognormal(1.6, 0.25, 500)
+    histogram = values_histogram(pl.Series(before_N), pl.Series(100 * before_N[:300]))
+    assert histogram is not None
+    check(histogram)
+    ratios = np.divide(histogram.edges[1:], histogram.edges[:-1])
+    assert ratios == pytest.approx(ratios[0])
+    assert np.count_nonzero(histogram.reference) > 4
+    assert histogram.medians == pytest.approx((np.median(before_N), 100 * np.median(before_N[:300])))
+    linear = numbers_histogram(before_N, 100 * before_N)
+    assert np.diff(linear.edges) == pytest.approx(np.diff(linear.edges)[0])
