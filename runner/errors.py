@@ -20,7 +20,7 @@
     ├── EngineError              workers are unreachable or died
     ├── UnusableReference        the reference is unreadable or not comparable
     ├── FeatureMismatch          reference and live data have different features
-    ├── SegmentError             records cannot be divided into segments
+    ├── SegmentError             records cannot be divided into segments or units
     ├── LedgerError              the ledger is unreachable, unreadable or read-only
     │   └── MissingSnapshot      the ledger lacks a settings snapshot
     ├── ClaimLost                another process has taken over an execution
@@ -463,20 +463,22 @@ class FeatureMismatch(ShapwatchError):
 
 @dataclass(eq=False)
 class SegmentError(ShapwatchError):
-    """Records cannot be divided into the requested segments.
+    """Records cannot be divided into the requested segments or units.
 
     Attributes:
-        by: the expression in `drift.segment_by`.
+        by: the expression.
         problem: cause of the failure.
+        setting: name of the setting with the expression.
     """
 
     REMEDY = "Give a feature name, or a SQL expression over features. Quote names that contain spaces."
     by: str
     problem: str
+    setting: str = "drift.segment_by"
 
     def __str__(self) -> str:
         example = 'a feature name, or a SQL expression over features such as "Hours per week" > 40'
-        return f"drift.segment_by={snippet(self.by)}: {self.problem}; expected {example}"
+        return f"{self.setting}={snippet(self.by)}: {self.problem}; expected {example}"
 
 
 @dataclass(eq=False)

@@ -32,7 +32,6 @@ from runner.domain.drift import (
     highest,
     worst,
 )
-from runner.domain.numbers import plural
 from runner.drift.causes import with_causes
 from runner.drift.effects import (
     Pair,
@@ -56,7 +55,7 @@ from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg
 from runner.drift.seasons import same_hours
 from runner.drift.significance import critical, distribution, holm
-from runner.drift.units import without_repetitions
+from runner.drift.units import WHOLE, observations
 
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
@@ -107,7 +106,8 @@ class Detector:
         found = DriftResult(Level.NONE, Level.NONE, N, M, significance, 1.0, ())
         found = replace(found, segments=self._segments(pairing, significance, parts))
         if not pairing.labels or min(N, M) < self.policy.min_rows:
-            needed = f"drift.min_rows={self.policy.min_rows} records in both the reference and the window"
+            of = "records" if self.policy.unit in WHOLE else f"units of drift.unit={self.policy.unit}"
+            needed = f"drift.min_rows={self.policy.min_rows} {of} in both the reference and the window"
             notes = (f"the tests need {needed}, got {N:,} and {M:,}",) if pairing.labels else ()
             level = Level.INSUFFICIENT_DATA
             return replace(found, level=level, level_alone=level, notes=notes)
@@ -404,20 +404,16 @@ def detect_drift(
 
     Raises:
         FeatureMismatch: if a feature exists on one side only.
-        SegmentError: if records cannot be divided by `drift.segment_by`.
+        SegmentError: if records cannot be divided by `drift.segment_by` or `drift.unit`.
     """
     same = same_hours(before, start, window, policy)
     before, now = (replace(side, features=with_finite_numbers(side.features)) for side in (same.records, now))
-    notes, by = same.notes, policy.segment_by
-    if policy.unit == "content":
-        sides = [_without_repetitions(side) for side in (before, now)]
-        if len(sides[1].attributions.phi_NDL) < len(now.attributions.phi_NDL):
-            different = plural(len(sides[1].attributions.phi_NDL), "different record")
-            total = len(now.attributions.phi_NDL)
-            notes.append(f"{different} among {total:,}: the tests count repetitions of a record once (drift.unit)")
-        before, now = sides
+    counted = observations(policy, before, now, start, window)
+    before, now, by = counted.before, counted.now, policy.segment_by
+    notes = [*same.notes, *counted.notes]
     parts = segments(by, before.features, now.features, policy.min_rows) if by else ()
-    result = Detector(policy).find(before, now, agg_method, window, parts)
+    tested = _without_unit(before, policy), _without_unit(now, policy)
+    result = Detector(policy).find(*tested, agg_method, window, parts)
     result = with_causes(
         replace(result, canary=canary, season=same.season), before.features, now.features, parts, groups
     )
@@ -449,5 +445,6 @@ def _model_level(policy: DriftPolicy, canary: Canary | None, parity: Parity | No
     return highest(levels)
 
 
-def _without_repetitions(explained: Explained) -> Explained:
-    return explained.rows(without_repetitions(explained.features))
+def _without_unit(side: Explained, policy: DriftPolicy) -> Explained:
+    """Return records without the feature that is their unit: one record of each value is no sample of its values."""
+    return replace(side, features=side.features.drop(policy.unit, strict=False))

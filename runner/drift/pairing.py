@@ -63,7 +63,7 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
     Raises:
         SegmentError: if `by` is not a feature or valid expression, or does not have one value for each record.
     """
-    names, before_N, now_M = _named(_values(by, before), _values(by, now))
+    names, before_N, now_M = _named(record_values(by, before), record_values(by, now))
     smaller = np.minimum(*(np.bincount(side, minlength=len(names)) for side in (before_N, now_M)))
     largest = sorted(range(len(names)), key=lambda i: -smaller[i])[:MAX_SEGMENTS]
     own = sorted(i for i in largest if smaller[i] >= min_rows)
@@ -74,18 +74,29 @@ def segments(by: str, before: pl.DataFrame, now: pl.DataFrame, min_rows: int) ->
     return (*parts, Segment(f"{by}: {REST}", *others)) if any(map(len, others)) else tuple(parts)
 
 
-def _values(by: str, features: pl.DataFrame) -> pl.Series:
+def record_values(by: str, features: pl.DataFrame, setting: str = "drift.segment_by") -> pl.Series:
+    """Return the value of a feature, or of a SQL expression over features, for each record.
+
+    Args:
+        by: name of a feature, or a SQL expression.
+        features: inputs of the records.
+        setting: name of the setting, for messages.
+
+    Raises:
+        SegmentError: if `by` is not a feature or valid expression, or does not have one value for each record.
+    """
     if by in features.columns:
         return features[by]
     if len(by) > MAX_CHARACTERS:  # the time to parse grows with the cube of the length, and the parser may crash
-        raise SegmentError(by, f"the expression has {len(by):,} characters; at most {MAX_CHARACTERS:,} are supported")
+        problem = f"the expression has {len(by):,} characters; at most {MAX_CHARACTERS:,} are supported"
+        raise SegmentError(by, problem, setting)
     try:
-        values = features.select(pl.sql_expr(by).alias("segment"))["segment"]
+        values = features.select(pl.sql_expr(by).alias("value"))["value"]
     except pl.exceptions.PolarsError as error:
-        raise SegmentError(by, str(error).splitlines()[0]) from error
+        raise SegmentError(by, str(error).splitlines()[0], setting) from error
     if len(values) != features.height:
         counts = f"{plural(len(values), 'value')} for {plural(features.height, 'record')}"
-        raise SegmentError(by, f"the expression has {counts}")
+        raise SegmentError(by, f"the expression has {counts}", setting)
     return values
 
 
@@ -140,23 +151,6 @@ def _binned(values: pl.Series, cuts: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the index of the interval between two cuts for each value; missing values come last."""
     index = np.searchsorted(cuts, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left")
     return np.where(values.is_null().to_numpy(), len(cuts) + 1, index)
-
-
-def sample_one_per_event(events: pl.DataFrame, seed: int) -> NDArray[np.intp]:
-    """Return the indices of one random record of each event, ascending.
-
-    Args:
-        events: one row for each record; records of one event have equal rows.
-        seed: seed of the random choice.
-
-    >>> sample_one_per_event(pl.DataFrame({"line": [1, 1, 2, 3, 3]}), 0).tolist()
-    [0, 2, 4]
-    """
-    event_M = events.select(pl.struct(pl.all()).rank("dense")).to_series().to_numpy()
-    order_M = np.random.default_rng(seed).permutation(len(event_M))
-    _, first = np.unique(event_M[order_M], return_index=True)
-    indices: NDArray[np.intp] = np.sort(order_M[first])
-    return indices
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,8 @@ class DriftPolicy(AlertPolicy):
         permutations: number of random permutations that effects are compared with.
         segment_by: feature or SQL expression that divides records into segments; None for no segments.
         classifier: whether joint changes of several features are tested, too.
-        unit: unit of observation: `content` counts repetitions of a record once, `event` draws one random record of
-            each event, `record` counts all records.
+        unit: unit of observation: `content` counts repetitions of a record once, `record` counts all records; `event`,
+            a feature or a SQL expression over features draws one random record of each event or value.
         season: whether a window is compared with the same hours of the reference if its records have a cycle (`auto`).
         parity_tolerance: largest difference between captured and recomputed scores that rounding explains; None to
             infer it from the decimals of the captured scores.
@@ -172,7 +172,7 @@ class DriftPolicy(AlertPolicy):
     permutations: Annotated[Integer, Ge(99), Le(100_000)]
     segment_by: Annotated[str, MinLen(1)] | None
     classifier: bool
-    unit: Literal["content", "event", "record"]
+    unit: Annotated[str, MinLen(1)]
     season: Literal["auto", "none"]
     parity_tolerance: Annotated[Finite, Ge(0)] | None
     reference_rows: Annotated[Integer, Ge(500), Le(100_000)]

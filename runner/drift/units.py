@@ -1,4 +1,9 @@
-"""Units of observation: equal records of one side that are repetitions count once.
+"""Units of observation: groups of dependent records, such as those of a customer, and repetitions of a record.
+
+Records of one unit are similar. Tests that count each of them as an observation raise false alarms. Of each unit, one
+random record is drawn. The tests of the drawn records are exact if units are independent, whatever their numbers of
+records, and conservative if the same units occur in the reference and in the window. In the reference, each hour of a
+unit is a unit of its own: otherwise frequent units would be rarer in the reference than in a window.
 
 A client may send the same records again and again. Tests that count each repetition as a new observation raise false
 alarms. Records with few and coarse features, however, are often equal by chance, and such records are observations of
@@ -9,10 +14,23 @@ Array letters: U different records, D features, E features that were considered 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain.attributions import Explained
+from runner.domain.numbers import plural
+from runner.drift.pairing import record_values
+from runner.drift.policy import DriftPolicy
+from runner.errors import SegmentError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+WHOLE = {"content", "record"}
+"""Values of `drift.unit` that name no group of records."""
 MOST_BY_CHANCE = 0.1
 """Maximum expected number of records that equal a record by chance, if equal records are repetitions."""
 MIN_PAIRS = 10
@@ -21,6 +39,100 @@ MOST_ROWS = 2_000
 """Maximum number of different records from which the probability of equal records is estimated."""
 MOST_COLUMNS = 20
 """Maximum number of features from which it is estimated, those with the most values."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Records of both sides that the tests count, and notes on the others."""
+
+    before: Explained
+    now: Explained
+    notes: list[str]
+
+
+def observations(
+    policy: DriftPolicy, before: Explained, now: Explained, start: datetime | None, length: timedelta
+) -> Observations:
+    """Return the independent records of a reference and of a window.
+
+    Raises:
+        SegmentError: if the expression in `drift.unit` is not valid.
+    """
+    if policy.unit == "content":
+        sides = before.rows(without_repetitions(before.features)), now.rows(without_repetitions(now.features))
+        counted, why = "different record", "the tests count repetitions of a record once (drift.unit)"
+    else:
+        sides = one_per_unit(before, policy, start or EPOCH, length), one_per_unit(now, policy)
+        counted, why = "unit", f"the tests use one random record of each (drift.unit={policy.unit})"
+    count, total = (len(each.attributions.phi_NDL) for each in (sides[1], now))
+    notes = [f"{plural(count, counted)} among {plural(total, 'record')}: {why}"] if count < total else []
+    return Observations(*sides, notes)
+
+
+def one_per_unit(
+    explained: Explained, policy: DriftPolicy, start: datetime | None = None, length: timedelta | None = None
+) -> Explained:
+    """Return one random record of each unit; all records if `drift.unit` names no unit, or events are unknown.
+
+    Args:
+        explained: records.
+        policy: unit, and seed of the choice.
+        start: start of the first interval; a unit counts once in each interval; None for a single one.
+        length: length of the intervals.
+
+    Raises:
+        SegmentError: if the expression in `drift.unit` is not valid.
+    """
+    unit_N = _units(explained, policy)
+    if unit_N is None:
+        return explained
+    keys = pl.DataFrame({"unit": unit_N})
+    if start and length and explained.events is not None:
+        interval = (explained.events["at"] - start).dt.total_microseconds() // (length // timedelta(microseconds=1))
+        keys = keys.with_columns(interval)
+    return explained.rows(sample_one_per_unit(keys, policy.seed))
+
+
+def _units(explained: Explained, policy: DriftPolicy) -> NDArray[np.int64] | None:
+    """Return the number of the unit of each record; a record without a value is a unit of its own."""
+    if policy.unit in WHOLE or (policy.unit == "event" and explained.events is None):
+        return None
+    if policy.unit == "event" and explained.events is not None:
+        return explained.events["event"].cast(pl.Int64).to_numpy()
+    values = record_values(policy.unit, explained.features, "drift.unit")
+    try:
+        codes = (values if values.dtype.is_numeric() else values.cast(pl.String)).rank("dense").cast(pl.Int64)
+    except pl.exceptions.PolarsError as error:
+        raise SegmentError(policy.unit, str(error).splitlines()[0], "drift.unit") from error
+    unit_N: NDArray[np.int64] = codes.fill_null(0).to_numpy()
+    return np.where(values.is_null().to_numpy(), -np.arange(len(unit_N)), unit_N)
+
+
+def check_unit(policy: DriftPolicy, features: pl.DataFrame) -> None:
+    """Check the expression in `drift.unit` before records are explained.
+
+    Raises:
+        SegmentError: if it is not valid.
+    """
+    if policy.unit not in {*WHOLE, "event"}:
+        record_values(policy.unit, features, "drift.unit")
+
+
+def sample_one_per_unit(keys: pl.DataFrame, seed: int) -> NDArray[np.intp]:
+    """Return the indices of one random record of each unit, ascending.
+
+    Args:
+        keys: one row for each record; records of one unit have equal rows.
+        seed: seed of the random choice.
+
+    >>> sample_one_per_unit(pl.DataFrame({"line": [1, 1, 2, 3, 3]}), 0).tolist()
+    [0, 2, 4]
+    """
+    unit_M = keys.select(pl.struct(pl.all()).rank("dense")).to_series().to_numpy()
+    order_M = np.random.default_rng(seed).permutation(len(unit_M))
+    _, first = np.unique(unit_M[order_M], return_index=True)
+    indices: NDArray[np.intp] = np.sort(order_M[first])
+    return indices
 
 
 def without_repetitions(features: pl.DataFrame) -> NDArray[np.intp]:

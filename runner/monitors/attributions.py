@@ -23,13 +23,13 @@ from runner.domain.records import Captured
 from runner.drift.detect import detect_drift
 from runner.drift.effects import canary
 from runner.drift.onset import LiveRecords, dated_changes
-from runner.drift.pairing import sample_one_per_event
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
 from runner.drift.record_sample import record_sample
 from runner.drift.seasons import same_hours
 from runner.drift.sequential import SequentialStopping
 from runner.drift.summary import headline, sentence
+from runner.drift.units import check_unit
 from runner.drift.verdict import verdict
 from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import parity, preflight
@@ -166,6 +166,7 @@ class AttributionAnalysis:
         with stopwatch.step("read"):
             match_features(reference.attributions.names, estimator.names(captured.names))
             features, scores_NL = captured.features(), captured.scores()
+            check_unit(self.policy, features)
             order_N = self.order(features, slot.window) if self.stopping.probability else None
         with stopwatch.step("explain"):
             background = self.model_explainer.background(features, reference.background)
@@ -334,7 +335,7 @@ class AttributionAnalysis:
         if reference.sample is None:
             return None
         if self.policy.unit == "event":
-            live = live.rows(sample_one_per_event(captured.event_table().select("event"), self.policy.seed))
+            live = replace(live, events=captured.event_table())
         comparable = [point.level_alone for point in context.past if point.reference == reference.digest]
         return detect_drift(
             self.policy,
@@ -352,7 +353,7 @@ class AttributionAnalysis:
     def _dated(self, slot: ExecutionSlot, context: Context, result: SampleResult) -> SampleResult:
         """Add the start of each significant change, from this window and from earlier ones with the same reference."""
         reference, attributions = context.reference, result.attributions
-        if reference.sample is None or result.drift is None:
+        if context.sample is None or result.drift is None:
             return result
         rows = len(attributions.phi_NDL)
         captured = context.captured_records(rows)
@@ -363,7 +364,7 @@ class AttributionAnalysis:
             differs_M = np.any(gap_ML > result.parity.tolerance, axis=1)
         explained = Explained(context.records(slice(rows)), attributions)
         live = LiveRecords(explained, captured.times(), differs_M, context.window.start)
-        changes = dated_changes(result.ranking, result.drift, result.parity, reference.sample, live)
+        changes = dated_changes(result.ranking, result.drift, result.parity, context.sample, live)
         changes = manifest_file.with_since(slot.target, reference.digest, changes)
         return replace(result, drift=replace(result.drift, changes=changes))
 

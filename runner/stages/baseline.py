@@ -11,13 +11,14 @@ from typing import IO, Literal, NamedTuple
 import polars as pl
 
 from runner.domain.attributions import Attributions, Explained
-from runner.domain.executions import Outcome, Status, Window
+from runner.domain.executions import HOUR, Outcome, Status, Window
 from runner.domain.numbers import plural
 from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.seasons import cycle, hour_rows, season_notes, stratified
 from runner.drift.summary import minimum_detectable
+from runner.drift.units import EPOCH, check_unit, one_per_unit
 from runner.explain.estimator import ModelExplainer
 from runner.explain.masking import hash_rows
 from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
@@ -101,7 +102,7 @@ class Baseline:
     def _run(self) -> Outcome:
         model_explainer, stopwatch = self.model_explainer, Stopwatch(self.writer.provenance.clock)
         with stopwatch.step("read"):
-            records = self._records()
+            records = self._checked_records()
             features = records.features
             background = model_explainer.background(features)
         with stopwatch.step("explain"):
@@ -150,6 +151,16 @@ class Baseline:
         message = "\n  ".join([f"Completed. Reference: {records.summary}", *result.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
 
+    def _checked_records(self) -> ReferenceRecords:
+        """Read the records, and check that they have the units of `drift.unit`.
+
+        Raises:
+            SegmentError: if the expression in `drift.unit` is not valid.
+        """
+        records = self._records()
+        check_unit(self.policy, records.features)
+        return records
+
     def _records(self) -> ReferenceRecords:
         """Read the records.
 
@@ -175,6 +186,7 @@ class Baseline:
     def _sample(self, explained: Explained) -> Explained:
         """Return the records that are stored."""
         policy = self.policy
+        explained = one_per_unit(explained, policy, EPOCH, HOUR)
         if policy.season == "auto" and (period := cycle(explained, policy.seed)):
             return stratified(explained, policy.reference_rows, period, policy.seed)
         return draw_sample(explained, policy.reference_rows, policy.seed)

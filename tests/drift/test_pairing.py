@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.drift.pairing import MAX_SEGMENTS, sample_one_per_event, segments
+from runner.drift.pairing import MAX_SEGMENTS, segments
 from runner.errors import SegmentError
 from tests.golden import Golden
 
@@ -126,15 +126,3 @@ def test_close_quartiles_are_distinct_segments() -> None:
     parts = segments("x", table(x=numbers), table(x=numbers), 2)
     assert len({part.name for part in parts}) == len(parts) == 4
     assert {part.smaller for part in parts} == {10}
-
-
-def test_one_record_per_event_is_sampled_uniformly() -> None:
-    """Equal line numbers in two files are two events."""
-    events = pl.DataFrame({"file": ["a", "a", "a", "b", "b"], "line": [1, 1, 2, 1, 1]})
-    counts = np.zeros(5)
-    for seed in range(2000):
-        indices = sample_one_per_event(events, seed)
-        assert indices.tolist() == sorted(indices)
-        assert events[indices].n_unique() == len(indices) == 3
-        counts[indices] += 1
-    assert counts == pytest.approx(np.array([1000, 1000, 2000, 1000, 1000]), rel=0.1)

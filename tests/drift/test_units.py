@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import polars as pl
 import pytest
 
-from runner.drift.units import equal_by_chance, without_repetitions
+from runner.domain.attributions import Attributions, Explained
+from runner.domain.drift import Level
+from runner.drift.detect import detect_drift
+from runner.drift.units import (
+    check_unit,
+    equal_by_chance,
+    observations,
+    one_per_unit,
+    sample_one_per_unit,
+    without_repetitions,
+)
+from runner.errors import SegmentError
+from tests.drift.samples import HOUR, POLICY
+from tests.golden import Golden
 
 RNG = np.random.default_rng(0)
 
@@ -64,3 +80,91 @@ def test_missing_values_are_equal_to_each_other() -> None:
     values = [None, *RNG.normal(size=99).tolist()]
     table = pl.DataFrame({"a": values * 2, "b": [*RNG.normal(size=100).tolist()] * 2})
     assert len(without_repetitions(table)) == 100
+
+
+def test_one_record_per_unit_is_sampled_uniformly() -> None:
+    """Equal line numbers in two files are two events."""
+    events = pl.DataFrame({"file": ["a", "a", "a", "b", "b"], "line": [1, 1, 2, 1, 1]})
+    counts = np.zeros(5)
+    for seed in range(2000):
+        indices = sample_one_per_unit(events, seed)
+        assert indices.tolist() == sorted(indices)
+        assert events[indices].n_unique() == len(indices) == 3
+        counts[indices] += 1
+    assert counts == pytest.approx(np.array([1000, 1000, 2000, 1000, 1000]), rel=0.1)
+
+
+def explained(features: pl.DataFrame, events: pl.DataFrame | None = None) -> Explained:
+    """Return records whose attributions are the values of `a` and `b`."""
+    phi_ND = features.select("a", "b").to_numpy().astype(np.float64)
+    attributions = Attributions(("a", "b"), ("y",), phi_ND[:, :, None], np.zeros(1), phi_ND.sum(1, keepdims=True), 0)
+    return Explained(features, attributions, events)
+
+
+def clustered(customers: int, requests: int, seed: int) -> Explained:
+    """Return requests of customers; `a` is equal for all of a customer, `b` is not."""
+    rng = np.random.default_rng(seed)
+    owner_N = np.repeat(np.arange(customers), requests)
+    a_N, b_N = rng.normal(size=customers)[owner_N], rng.normal(size=len(owner_N))
+    return explained(pl.DataFrame({"customer": owner_N + 1000 * seed, "a": a_N, "b": b_N}))
+
+
+def test_clusters_are_silent_if_they_are_the_unit(golden: Golden) -> None:
+    """All requests of a customer have one value of `a`; the ids of the customers, all new, are not tested."""
+    reference, live = clustered(500, 1, 1), clustered(60, 30, 2)
+    levels = {}
+    for unit in ("content", "customer", "customer || '-'"):
+        result = detect_drift(replace(POLICY, unit=unit), reference, live, "mean_abs", HOUR)
+        levels[unit] = result.level
+        if unit == "customer":
+            assert [each.name for each in result.inputs] == ["a", "b"]
+            assert (result.rows_reference, result.rows_live) == (500, 60)
+            golden("\n".join(result.notes))
+    assert levels["customer"] is Level.NONE
+    assert levels["content"].order > Level.NONE.order
+
+
+def test_change_of_all_units_is_seen() -> None:
+    """With one record of each of 200 customers."""
+    live = clustered(200, 10, 2)
+    live = explained(live.features.with_columns(pl.col("a") + 1.0))
+    result = detect_drift(replace(POLICY, unit="customer"), clustered(500, 1, 1), live, "mean_abs", HOUR)
+    assert result.changed_inputs[0].name == "a"
+
+
+def test_too_few_units_are_insufficient_data(golden: Golden) -> None:
+    """The note names the setting."""
+    policy = replace(POLICY, unit="customer")
+    result = detect_drift(policy, clustered(500, 1, 1), clustered(10, 30, 2), "mean_abs", HOUR)
+    assert result.level is Level.INSUFFICIENT_DATA
+    golden("\n".join(result.notes))
+
+
+@pytest.mark.parametrize("unit", ["customer || '-' || kind", "nobody", "customer +", "max(a)"])
+def test_expressions_are_units(unit: str, golden: Golden) -> None:
+    """Equal values are one unit, records without a value are units of their own, and errors name the setting."""
+    policy = replace(POLICY, unit=unit)
+    features = pl.DataFrame({"customer": [1, 1, 1, 2, None, None], "kind": list("aabbbb"), "a": [0.0] * 6, "b": 1.0})
+    if "kind" in unit:
+        assert one_per_unit(explained(features), policy).features.height == 5
+        check_unit(policy, features)
+        return
+    with golden.raises(SegmentError):
+        check_unit(policy, features)
+    with pytest.raises(SegmentError):
+        observations(policy, explained(features), explained(features), None, HOUR)
+
+
+def test_unit_of_the_reference_counts_once_in_each_window() -> None:
+    """A customer who is in each hour of the reference is as frequent there as in a window."""
+    start = datetime(2026, 1, 5, 0, 30, tzinfo=UTC)
+    at = [start + timedelta(minutes=10 * i) for i in range(24)]
+    events = pl.DataFrame({"at": at, "event": pl.Series(range(24), dtype=pl.UInt32)})
+    features = pl.DataFrame({"customer": [1] * 24, "a": np.arange(24.0), "b": 0.0})
+    policy = replace(POLICY, unit="customer")
+    for length, rows in ((HOUR, 4), (2 * HOUR, 2), (24 * HOUR, 1)):
+        assert one_per_unit(explained(features, events), policy, start, length).features.height == rows
+        assert one_per_unit(explained(features), policy, start, length).features.height == 1
+    event = replace(POLICY, unit="event")
+    assert one_per_unit(explained(features, events), event).features.height == 24
+    assert one_per_unit(explained(features), event).features.height == 24

@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.domain.executions import Window, utc
-from runner.errors import ModelAnswerError, NoData
+from runner.errors import ModelAnswerError, NoData, SegmentError
 from runner.results.directory import is_being_written
 from runner.results.reference import Reference
 from tests.builders import baseline, event, write
+from tests.drift.samples import POLICY
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
 
@@ -119,3 +120,27 @@ def test_span_without_captured_records_is_an_error(tmp_path: Path, golden: Golde
     with golden.raises(NoData):
         baseline(tmp_path, Formula(additive), window=Window.parse("2026-01-05T09/2026-01-26T09")).run()
     assert not (tmp_path / "reference").exists()
+
+
+def test_invalid_unit_is_an_error_before_records_are_explained(tmp_path: Path) -> None:
+    """The model is not called, and nothing is written."""
+
+    def never(features: pl.DataFrame) -> NDArray[np.float64]:
+        raise AssertionError(features)
+
+    with pytest.raises(SegmentError):
+        baseline(tmp_path, Formula(never), policy=replace(POLICY, unit="nobody")).run()
+    assert not (tmp_path / "reference").exists()
+
+
+@pytest.mark.parametrize(("unit", "rows"), [("record", 4), ("event", 2), ("a", 3)])
+def test_one_record_of_each_unit_and_hour_is_stored(unit: str, rows: int, tmp_path: Path) -> None:
+    """The analysis is that of all records."""
+    write(tmp_path, "09/a.jsonl", event([0, 0, 0], [0, 2, 1], clock="09:00:00") + b"\n")
+    write(tmp_path, "10/b.jsonl", event([0, 9, 9], [1, 2, 3], clock="10:00:00") + b"\n")
+    window = Window.parse("2026-01-05T09/2026-01-05T11")
+    done = baseline(tmp_path, Formula(additive), window=window, policy=replace(POLICY, unit=unit)).run()
+    assert "4 records" in done.message
+    sample = Reference.read(tmp_path / "reference").sample
+    assert sample is not None
+    assert sample.features.height == rows
