@@ -15,7 +15,7 @@ from runner.report.baseline import BASELINE_ANSWERS, BaselineTable, baseline_tab
 from runner.report.charts import Figure
 from runner.report.families import Family, families
 from runner.report.health import Check, Mark, State
-from runner.report.sections import Label, Section, compare_labels
+from runner.report.sections import Label, Section, TopChanges, compare_labels
 from runner.report.tables import ReportTable
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, SETTINGS, VIOLATIONS
 from runner.results.documents import DriftDocument
@@ -46,6 +46,8 @@ MARKS = {
 """Marks of headlines that do not follow from the level."""
 ANSWERS = ("What changed", "How much it matters", "What to do")
 """Names of the sentences of a verdict."""
+CALM = {"slope", "shares", "timeline"}
+"""Charts of a page without drift."""
 RESOLVE_CHECKS = "Resolve the failed health checks first. Until then, the verdict is unreliable."
 FORMULAS = (
     (
@@ -71,13 +73,6 @@ FORMULAS = (
         "99% quantile of the effect over random divisions of the pooled reference and live records (permutation test).",
     ),
 )
-
-
-@dataclass(frozen=True)
-class TopChanges(ReportTable):
-    """Table of the features with the largest changes; `label` is empty if there is only one label."""
-
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +108,8 @@ class Page:
         sentence: verdict of the manifest in a sentence.
         doubt: sentence on the failed health checks; empty if none failed, or without a comparison.
         facts: names and values of facts, such as window and status.
+        is_calm: whether nothing changed, so that the page is short.
+        all_effects: most severe effect of each family with its limits; None without tests.
         inputs, outputs: changes of the inputs and of the scores; None without tests.
         top_changes: features with the largest changes; None without a comparison.
         heading: heading of the sections.
@@ -139,6 +136,8 @@ class Page:
     facts: tuple[tuple[str, str], ...]
     health: tuple[Check, ...]
     notes: tuple[str, ...]
+    is_calm: bool
+    all_effects: ReportTable | None
     inputs: ReportTable | None
     outputs: ReportTable | None
     top_changes: TopChanges | None
@@ -185,6 +184,8 @@ def page(
     doubt = health.doubt(checks) if comparison else ""
     parity = comparison.serving_parity if comparison else None
     mark = _mark(manifest, result, bool(doubt))
+    is_calm = mark is Mark.NONE
+    figures = _figures(manifest, labels, drift, most_bars)
     words = _verdict(manifest, result)
     return Page(
         title=title,
@@ -203,10 +204,12 @@ def page(
         facts=tuple(_facts(manifest, result)),
         health=checks,
         notes=manifest.notes,
+        is_calm=is_calm,
+        all_effects=sections.families_table(result),
         inputs=sections.inputs_table(result),
         outputs=sections.outputs_table(result),
-        top_changes=_top_changes(labels, agg_method),
-        figures=tuple(_figures(manifest, labels, drift, most_bars)),
+        top_changes=sections.top_changes(labels, result),
+        figures=tuple(figure for figure in figures if not is_calm or figure.chart in CALM),
         heading="All labels" if len(labels) > 1 else "All features",
         labels=tuple(
             sections.section(
@@ -298,14 +301,6 @@ def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str
         yield "Scheduled", f"{charts.format_time(time.scheduled)} UTC"
         yield "Endpoint", time.endpoint
     yield "Monitor", manifest.monitor
-
-
-def _top_changes(labels: Sequence[Label], agg_method: str) -> TopChanges | None:
-    """Return the top changes of the most urgent label, or None without a comparison."""
-    if not labels or not labels[0].is_compared:
-        return None
-    table = sections.top_changes_table(labels[0].top_changes, agg_method)
-    return TopChanges(**vars(table), label=labels[0].name if len(labels) > 1 else "")
 
 
 def _figures(

@@ -97,5 +97,6 @@ def _input(each: FamilyEffect, result: DriftResult) -> str:
 def _model(each: FamilyEffect, parity: Parity | None) -> str:
     if parity and not parity.same:
         return f"{parity.differing / parity.records:.0%} of the scores differ, by up to {parity.largest:.2g}"
-    rounding = "" if each.chance is None else f", rounding up to {each.chance:.2g}"
-    return f"Largest score difference {each.value or 0.0:.2g}{rounding}"
+    if each.level is Level.NONE:
+        return f"Scores agree, largest difference {each.value or 0.0:.1g}"
+    return f"Scores differ by up to {each.value or 0.0:.2g}"

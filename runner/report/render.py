@@ -60,7 +60,8 @@ MOST_LABELS_PDF, MOST_ROWS_PDF = 3, 50
 def script_context(agg_method: str) -> dict[str, Any]:
     """Return the constants of the notebook's template: columns of tables, effects and levels, as lists of strings."""
     columns = {
-        "top_changes": tables.top_changes_columns(agg_method),
+        "top_changes": tables.TOP_CHANGES,
+        "families": tables.FAMILIES,
         "windows": tables.WINDOWS,
         "records": tables.RECORDS,
         "heat": tables.HEAT,
@@ -120,10 +121,12 @@ def notebook_outputs(page: Page, drawings: Sequence[Drawing]) -> dict[str, list[
 def _printed(page: Page, drawings: Sequence[Drawing]) -> Iterator[tuple[str, str]]:
     """Yield the names of cells that print, with their text."""
     yield "verdict", _verdict(page)
-    if page.inputs or page.outputs:
-        yield "inputs", "".join(_table(table) for table in (page.inputs, page.outputs) if table)
+    if page.all_effects:
+        yield "families", _table(page.all_effects)
     if page.top_changes:
         yield "top-changes", _table(page.top_changes)
+    if page.inputs or page.outputs:
+        yield "inputs", "".join(_table(table) for table in (page.inputs, page.outputs) if table)
     for drawing in drawings:
         if drawing.table:
             yield TABLE_CELLS[drawing.chart], _table(drawing.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import (
@@ -19,15 +20,14 @@ from runner.domain.drift import (
     RankingResult,
     SegmentResult,
 )
+from runner.domain.numbers import plural
 from runner.errors import listed
 from runner.report import tables
-from runner.report.tables import Bar, Column, ReportTable, make_table
+from runner.report.tables import Column, ReportTable, make_table
 from runner.results.documents import DriftDocument
 
 MOST_TOP_CHANGES = 10
 """Maximum number of features in the table of top changes."""
-SHORTEST_SCALE = 0.10
-"""Smallest change of a share with a bar of full length, so that bars of small changes are short."""
 FEWEST_ROWS = 10
 """Lower bound of the maximum number of rows per label."""
 
@@ -318,20 +318,122 @@ def _causes(result: LabelResult) -> Iterator[Cause]:
         yield Cause(listed(features), cause)
 
 
-def top_changes_table(features: Sequence[Feature], agg_method: str) -> ReportTable:
-    """Return the table of the features with the largest changes.
+@dataclass(frozen=True)
+class TopChanges(ReportTable):
+    """Table of the features whose own values or attributions changed.
 
-    The bar of the largest change fills half of the cell, unless the change is smaller than `SHORTEST_SCALE`.
+    Attributes:
+        label: label of the attributions; empty if there is only one.
+        sentence: sentence on all other features; empty without tests.
+        histograms: histograms of values and of local attributions, by row.
     """
-    scale = max(SHORTEST_SCALE, *(feature.size for feature in features))
-    columns = tables.top_changes_columns(agg_method)
-    table = make_table("Features by change of their attribution share.", columns, features)
-    return replace(table, bars=tuple(_bar((feature.share_change or 0.0) / scale) for feature in features))
+
+    label: str = ""
+    sentence: str = ""
+    histograms: tuple[tuple[Histogram | None, Histogram | None], ...] = ()
 
 
-def _bar(length: float) -> Bar:
-    """Return the bar of a length between -1 and 1."""
-    return Bar(start=round(50 + 50 * min(0.0, length), 2), length=round(50 * abs(length), 2), gain=length > 0)
+@dataclass(frozen=True)
+class ChangeRow:
+    """Feature in the table of top changes.
+
+    Attributes:
+        level: level of the change of its values in words; None without tests.
+        share_before, share_now, share_change: attribution share; None for a feature of a group.
+        ratio: global attribution, divided by that of the reference.
+        p_values, p: p-values of the change of its values, and of its attributions.
+    """
+
+    name: str
+    level: str | None
+    cause: str | None
+    share_before: float | None = None
+    share_now: float | None = None
+    share_change: float | None = None
+    ratio: float | None = None
+    p_values: float | None = None
+    p: float | None = None
+
+
+def top_changes(labels: Sequence[Label], result: DriftResult | None) -> TopChanges | None:
+    """Return the table of the features whose own values or attributions changed; None if there are none.
+
+    Without tests, these are the features with the largest changes of their attribution share.
+
+    Args:
+        labels: the labels, the most urgent first, whose attributions the table shows.
+        result: result of the tests; None without tests.
+    """
+    if not labels or not labels[0].is_compared:
+        return None
+    label, name = labels[0], labels[0].name if len(labels) > 1 else ""
+    if label.result is None or result is None:
+        rows = [_change_row(each.name, each, None) for each in label.top_changes]
+        caption = "Features with the largest changes of their attribution share."
+        return TopChanges(**vars(make_table(caption, tables.TOP_CHANGES, rows)), label=name)
+    features, inputs = {each.name: each for each in label.features}, {each.name: each for each in result.changed_inputs}
+    own = sorted((each for each in label.features if each.p is not None and each.p <= result.significance), key=_by_p)
+    names = list(inputs) or [each.name for each in own]
+    if not names:
+        return None
+    rows = [_change_row(each, features.get(each), inputs.get(each)) for each in names[:MOST_TOP_CHANGES]]
+    caption = "Changed inputs, by level and effect." if inputs else "Changed attributions; no input changed."
+    table = make_table(caption, tables.TOP_CHANGES, rows)
+    shown = [features.get(each.name) for each in rows]
+    return TopChanges(
+        **{**vars(table), "left_out": len(names) - len(rows)},
+        label=name,
+        sentence=" ".join(_others(label.features, names, [each.name for each in own if each.name not in names])),
+        histograms=tuple((each and each.values, each and each.attributions) for each in shown),
+    )
+
+
+def _by_p(feature: Feature) -> tuple[float, float]:
+    return feature.p or 0.0, -(feature.distance or 0.0)
+
+
+def _change_row(name: str, feature: Feature | None, changed: InputResult | None) -> ChangeRow:
+    row = ChangeRow(name, None, None)
+    if feature:
+        ratio = feature.now / feature.before if feature.before else None
+        shares = {"share_before": feature.share_before, "share_now": feature.share_now}
+        row = replace(row, **shares, share_change=feature.share_change, ratio=ratio, p=feature.p, cause=feature.cause)
+        row = replace(row, level=None if feature.p is None else "attribution only")
+    if changed:
+        row = replace(row, level=changed.level.words, cause=changed.cause or row.cause, p_values=changed.p)
+    return row
+
+
+def _others(features: Sequence[Feature], names: Sequence[str], affected: Sequence[str]) -> Iterator[str]:
+    """Yield sentences on the features that are not among the top changes.
+
+    Args:
+        features: all features.
+        names: names of the top changes.
+        affected: names of other features whose attributions changed.
+    """
+    if affected:
+        subject = f"The values of {listed(affected)} are"
+        yield f"{subject} unchanged; their attributions changed as an effect of the changes above."
+    changes = [each.share_change or 0.0 for each in features if each.name not in {*names, *affected}]
+    if changes:
+        fell, rose = sum(change < 0 for change in changes), sum(change > 0 for change in changes)
+        yield (
+            f"Values and attributions of {plural(len(changes), 'other feature')} are unchanged; the attribution share "
+            f"of {fell:,} fell and of {rose:,} rose, by up to {max(map(abs, changes)):.1%}, because all shares add up "
+            "to 100%."
+        )
+
+
+def families_table(result: DriftResult | None) -> ReportTable | None:
+    """Return the table of the most severe effect of each family; None without tests."""
+    if result is None or not result.families:
+        return None
+    rows = [
+        {**vars(each), "level": each.level.words, "measure": each.measure.replace("_", " ")} for each in result.families
+    ]
+    caption = "Most severe effect of each family of tests, and its limits (drift.limits)."
+    return make_table(caption, tables.FAMILIES, [SimpleNamespace(**row) for row in rows])
 
 
 def inputs_table(result: DriftResult | None) -> ReportTable | None:

@@ -38,26 +38,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """Bar of a change, to the right of the center for a gain and to the left for a loss.
-
-    Attributes:
-        start, length: position in percent of the full width.
-        gain: whether the change is positive.
-    """
-
-    start: float
-    length: float
-    gain: bool
-
-
-@dataclass(frozen=True)
 class ReportTable:
     """Table of strings.
 
     Attributes:
         rows: one cell per column.
-        bars: one bar per row for the column `share_change`; empty without bars.
         left_out: number of further rows that are not shown.
         source: names of the documents that contain all rows.
     """
@@ -65,7 +50,6 @@ class ReportTable:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    bars: tuple[Bar, ...] = ()
     left_out: int = 0
     source: str = "analysis.json and drift.json contain"
 
@@ -133,6 +117,27 @@ OUTPUTS = (
     Column("KS distance", "distance", "{:.2f}"),
     Column("p (Holm)", "p", "{:.2g}"),
 )
+TOP_CHANGES = (
+    Column("Feature", "name", TEXT),
+    Column("Level", "level", LEVEL),
+    Column("Change and likely cause", "cause", TEXT),
+    Column("Share reference", "share_before", "{:.1%}"),
+    Column("Share live", "share_now", "{:.1%}"),
+    Column("Share change", "share_change", "{:+.1%}"),
+    Column("Mean |φ|, ratio", "ratio", "{:.2f}"),
+    Column("p of values", "p_values", "{:.2g}"),
+    Column("p of φ", "p", "{:.2g}"),
+)
+FAMILIES = (
+    Column("Family", "family", TEXT),
+    Column("Level", "level", LEVEL),
+    Column("Limits", "measure", TEXT),
+    Column("Feature or label", "name", TEXT),
+    Column("Effect", "value", "{:.3g}"),
+    Column("Expected by chance", "chance", "{:.2g}"),
+    Column("Warning from", "warning", "{:.3g}"),
+    Column("Violation from", "violation", "{:.3g}"),
+)
 SEGMENTS = (
     Column("Segment", "name", TEXT),
     Column("Level", "level", LEVEL),
@@ -185,10 +190,3 @@ def compared_columns(agg_method: str) -> tuple[Column, ...]:
         Column("KS distance", "distance", "{:.2f}"),
         Column("p (Holm)", "p", "{:.2g}"),
     )
-
-
-def top_changes_columns(agg_method: str) -> tuple[Column, ...]:
-    """Return the columns of the features with the largest changes."""
-    columns = {column.key: column for column in compared_columns(agg_method)}
-    keys = ("name", "share_change", "share_before", "share_now", "rank_before", "rank_now", "p")
-    return (*(columns[key] for key in keys), Column("Likely cause", "cause", TEXT))

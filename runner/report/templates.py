@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import traceback
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
@@ -58,7 +60,7 @@ class Templates:
             lstrip_blocks=True,
             bytecode_cache=_compiled_templates(),
         )
-        environment.filters |= {"markdown": markdown, "literal": literal}
+        environment.filters |= {"markdown": markdown, "literal": literal, "csp_hash": csp_hash}
         environment.globals["tokens"] = TOKENS
         file = self.find(name)
         try:
@@ -132,3 +134,8 @@ def markdown(text: str) -> str:
 def literal(value: Any) -> str:
     """Return a string, or plain lists of strings, as Python source."""
     return repr(value) if isinstance(value, str) else pformat(value, width=110, sort_dicts=False)
+
+
+def csp_hash(script: str) -> str:
+    """Return the source of an inline script for a Content-Security-Policy."""
+    return f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}"
