@@ -46,8 +46,6 @@ MARKS = {
 """Marks of headlines that do not follow from the level."""
 ANSWERS = ("What changed", "How much it matters", "What to do")
 """Names of the sentences of a verdict."""
-CALM = {"slope", "shares", "timeline"}
-"""Charts of a page without drift."""
 RESOLVE_CHECKS = "Resolve the failed health checks first. Until then, the verdict is unreliable."
 FORMULAS = (
     (
@@ -185,7 +183,6 @@ def page(
     parity = comparison.serving_parity if comparison else None
     mark = _mark(manifest, result, bool(doubt))
     is_calm = mark is Mark.NONE
-    figures = _figures(manifest, labels, drift, most_bars)
     words = _verdict(manifest, result)
     return Page(
         title=title,
@@ -209,7 +206,7 @@ def page(
         inputs=sections.inputs_table(result),
         outputs=sections.outputs_table(result),
         top_changes=sections.top_changes(labels, result),
-        figures=tuple(figure for figure in figures if not is_calm or figure.chart in CALM),
+        figures=tuple(_figures(manifest, labels, drift, most_bars)),
         heading="All labels" if len(labels) > 1 else "All features",
         labels=tuple(
             sections.section(
@@ -264,6 +261,8 @@ def _verdict(manifest: Manifest, result: DriftResult | None) -> Verdict:
     comparison, explanation = manifest.comparison, manifest.explanation
     if manifest.stage == "baseline" and explanation:
         return baseline_verdict(manifest.sentence, explanation, manifest.notes)
+    if comparison and comparison.words:
+        return comparison.words
     return verdict(manifest.headline, manifest.sentence, result, comparison.serving_parity if comparison else None)
 
 

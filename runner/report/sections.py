@@ -384,7 +384,7 @@ def top_changes(labels: Sequence[Label], result: DriftResult | None) -> TopChang
         **{**vars(table), "left_out": len(names) - len(rows)},
         label=name,
         sentence=" ".join(_others(label.features, names, [each.name for each in own if each.name not in names])),
-        histograms=tuple((each and each.values, each and each.attributions) for each in shown),
+        histograms=tuple((each.values, each.attributions) if each else (None, None) for each in shown),
     )
 
 
@@ -396,9 +396,9 @@ def _change_row(name: str, feature: Feature | None, changed: InputResult | None)
     row = ChangeRow(name, None, None)
     if feature:
         ratio = feature.now / feature.before if feature.before else None
-        shares = {"share_before": feature.share_before, "share_now": feature.share_now}
-        row = replace(row, **shares, share_change=feature.share_change, ratio=ratio, p=feature.p, cause=feature.cause)
-        row = replace(row, level=None if feature.p is None else "attribution only")
+        level = None if feature.p is None else "attribution only"
+        shares = feature.share_before, feature.share_now, feature.share_change
+        row = ChangeRow(name, level, feature.cause, *shares, ratio, None, feature.p)
     if changed:
         row = replace(row, level=changed.level.words, cause=changed.cause or row.cause, p_values=changed.p)
     return row

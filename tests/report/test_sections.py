@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import Effect, LabelRanking, LabelResult, Level, RankingResult, SegmentResult
+from runner.domain.drift import Effect, InputResult, LabelRanking, LabelResult, Level, RankingResult, SegmentResult
 from runner.drift.effects import rank, share
 from runner.report import sections
 from runner.report.sections import Label, compare_features, compare_labels, largest
@@ -27,22 +27,42 @@ CALM, CHANGED, WORST = (
 )
 
 
-def test_the_largest_change_is_first_and_has_the_longest_bar(golden: Golden) -> None:
-    """Bars point right for gains and left for losses; small changes have short bars."""
+def test_without_tests_the_largest_change_of_a_share_is_first(golden: Golden) -> None:
+    """Features have the shares of both sides and the ratio of their attributions, but no level."""
     features = compare_features({"a": 4.0, "b": 1.0, "c": 5.0}, {"a": 5.0, "b": 4.0, "c": 1.0})
-    label = Label("u", features, 0.0, None, None)
-    table = sections.top_changes_table(label.top_changes, "median")
+    table = sections.top_changes([Label("u", features, 0.0, None, None)], None)
+    assert table is not None
     assert [row[0] for row in table.rows] == ["c", "b", "a"]
     golden("\n".join(column.head for column in table.columns))
     keys = [column.key for column in table.columns]
     assert [row[keys.index("share_change")] for row in table.rows] == ["+40.0%", "-30.0%", "-10.0%"]
-    assert [(bar.start, bar.length, bar.gain) for bar in table.bars] == [
-        (50.0, 50.0, True),
-        (12.5, 37.5, False),
-        (37.5, 12.5, False),
-    ]
-    small = compare_features({"a": 0.51, "b": 0.49}, {"a": 0.5, "b": 0.5})
-    assert [bar.length for bar in sections.top_changes_table(small, "mean_abs").bars] == [5.0, 5.0]
+    assert [row[keys.index("ratio")] for row in table.rows] == ["5.00", "0.25", "0.80"]
+    assert "level" not in keys
+    assert table.sentence == ""
+
+
+def test_changed_inputs_are_rows_and_their_effects_are_a_sentence(golden: Golden) -> None:
+    """Features whose values are unchanged are no rows, although their attributions or shares changed."""
+    result = replace(RESULT, labels=(CHANGED,), significance=0.5, inputs=(changed_input("b", Level.WARNING),))
+    table = sections.top_changes(compare_labels(LIVE, None, drift_document(LIVE, result)), result)
+    assert table is not None
+    assert [row[:3] for row in table.rows] == [("b", "warning", "renamed?")]
+    assert len(table.histograms) == 1
+    golden(table.sentence)
+
+
+def test_without_changed_inputs_changed_attributions_are_rows() -> None:
+    """The smallest p-value first; without any significant change there is no table."""
+    labels = compare_labels(LIVE, None, drift_document(LIVE, replace(RESULT, labels=(CHANGED,))))
+    changed = sections.top_changes(labels, replace(RESULT, significance=0.5))
+    assert changed is not None
+    assert [row[0] for row in changed.rows] == ["c", "b"]
+    assert sections.top_changes(labels, replace(RESULT, significance=1e-9)) is None
+
+
+def changed_input(name: str, level: Level) -> InputResult:
+    """Return a changed input with a cause."""
+    return InputResult(name, level, 1e-9, 0.5, 0.0, 0.0, 0.25, 0.0, constant=False, cause="renamed?")
 
 
 def test_effects_have_the_values_expected_by_chance(golden: Golden) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
-INVISIBLE = re.compile(r"<(head|style|svg)\b.*?</\1>", re.DOTALL)
+INVISIBLE = re.compile(r"<(head|style|script|svg)\b.*?</\1>", re.DOTALL)
 REPLACEMENTS = (
     (r"\s+", " "),
     (r"</dt>", ": "),
@@ -46,18 +46,22 @@ def details(page: str) -> list[str]:
 
 
 def verdict_state(page: str) -> str:
-    """Return the class that colors the verdict: good, warning, bad or doubtful."""
+    """Return the mark of the verdict, such as violation or doubt."""
     (name,) = re.findall(r'<section class="verdict (\w+)"', page)
     return str(name)
 
 
 def order(page: str) -> list[str]:
     """Return the kinds of elements on a page in their order, without repetitions."""
-    matches = re.findall(r'class="(verdict|advice|health|bar)\b|<(figure|details)\b', page)
-    names = [class_ or tag for class_, tag in matches]
+    headings = (
+        r"<h2>(?:(Top changes)|(Inputs and outputs)|(Attributions)|(Most changed records)|(Timeline)|(Segments)"
+        "|(Appendix))"
+    )
+    matches = re.findall(rf'class="(verdict|advice|families|health)\b|{headings}', page)
+    names = [next(filter(None, groups)) for groups in matches]
     return [name for name, previous in zip(names, ["", *names], strict=False) if name != previous]
 
 
 def numbers(page: str) -> set[str]:
     """Return the numbers that fill a table cell."""
-    return set(re.findall(r"<td>([-+]?\d[\d.e%-]*)</td>", page))
+    return set(re.findall(r"<td(?: data-head=\"[^\"]*\")?>([-+]?\d[\d.e%-]*)</td>", page))
