@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cache
 from multiprocessing import get_context
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ import polars as pl
 
 from benchmarks import notebook, portfolio
 from benchmarks.incidents import ALERTS, HOUR, POLICY, generator
-from benchmarks.portfolio import Rng
+from benchmarks.portfolio import START, Rng, Vector
 from benchmarks.rates import effective_trials, interval, within
 from benchmarks.worlds import world
 from runner.domain.attributions import Explained
@@ -43,6 +44,7 @@ from runner.drift import inputs, significance
 from runner.drift.counts import hypergeometric
 from runner.drift.detect import detect_drift
 from runner.drift.policy import YEAR, DriftPolicy
+from runner.drift.seasons import cycle, stratified
 
 REFERENCES, SHARED = 20, 50
 """Number of references that several windows share, and windows of each."""
@@ -51,11 +53,18 @@ SCREEN_PERMUTATIONS = 99
 SEEN = {Level.INFO, *ALERTS}
 
 
+class Window(NamedTuple):
+    """Records of a window, and its start if that matters."""
+
+    records: Explained
+    start: datetime | None = None
+
+
 class Stream(NamedTuple):
     """A reference, and a function that draws the next window."""
 
     reference: Explained
-    window: Callable[[], Explained]
+    window: Callable[[], Window]
 
 
 @dataclass(frozen=True)
@@ -125,25 +134,25 @@ def adult(rng: Rng, rows: int) -> Explained:
 
 def fresh(rows: int, draw: Draw = applications, reference_rows: int = 1000) -> Callable[[Rng], Stream]:
     """Return streams of windows whose records are all different."""
-    return lambda rng: Stream(draw(rng, reference_rows), lambda: draw(rng, rows))
+    return lambda rng: Stream(draw(rng, reference_rows), lambda: Window(draw(rng, rows)))
 
 
 def looped(rng: Rng) -> Stream:
     """Start windows in which each of 334 records occurs 11 times."""
-    return Stream(applications(rng, 1000), lambda: applications(rng, 334).rows(np.tile(np.arange(334), 11)))
+    return Stream(applications(rng, 1000), lambda: Window(applications(rng, 334).rows(np.tile(np.arange(334), 11))))
 
 
 def resent(rng: Rng) -> Stream:
     """Start windows that all have the same 300 records."""
-    reference, live = applications(rng, 1000), applications(rng, 300)
+    reference, live = applications(rng, 1000), Window(applications(rng, 300))
     return Stream(reference, lambda: live)
 
 
 def skewed(rng: Rng) -> Stream:
     """Start windows whose records occur by Zipf's law."""
 
-    def draw() -> Explained:
-        return applications(rng, 1000).rows(np.minimum(rng.zipf(1.6, 1000), 1000) - 1)
+    def draw() -> Window:
+        return Window(applications(rng, 1000).rows(np.minimum(rng.zipf(1.6, 1000), 1000) - 1))
 
     return Stream(applications(rng, 1000), draw)
 
@@ -164,16 +173,55 @@ def overfitted(rng: Rng) -> Stream:
             phi_ND[:, d] += residual_ND[first[nearest], d]
         return portfolio.explained(features, phi_ND)
 
-    return Stream(scored(training), lambda: scored(portfolio.applications(rng, 300)))
+    return Stream(scored(training), lambda: Window(scored(portfolio.applications(rng, 300))))
 
 
 def wobbling(rows: int) -> Callable[[Rng], Stream]:
     """Return streams whose mean income and balance wobble between windows by 0.05 standard deviations."""
 
-    def draw(rng: Rng) -> Explained:
-        return portfolio.explained(portfolio.applications(rng, rows, 0.05 * rng.normal()))
+    def draw(rng: Rng) -> Window:
+        return Window(portfolio.explained(portfolio.applications(rng, rows, 0.05 * rng.normal())))
 
     return lambda rng: Stream(applications(rng, 1000), lambda: draw(rng))
+
+
+def cyclic(period: int) -> Callable[[Rng], Stream]:
+    """Return streams whose income and balance swing by one standard deviation in a period of hours.
+
+    The reference has 10,000 records of three weeks, with their times. Windows are random hours of the week after it.
+    """
+
+    def drawn(rng: Rng, second_N: Vector) -> Explained:
+        higher_N = np.sin(second_N * 2 * np.pi / (3600 * period))
+        features = portfolio.applications(rng, len(second_N), higher_N)
+        return portfolio.explained(features, events=portfolio.times(second_N))
+
+    def stream(rng: Rng) -> Stream:
+        captured = drawn(rng, np.sort(rng.uniform(-3 * 168, 0, 60_000)) * 3600)
+        stored = stratified(captured, 10_000, cycle(captured, POLICY.seed), POLICY.seed)
+
+        def draw() -> Window:
+            hour = int(rng.integers(168))
+            return Window(drawn(rng, (hour + np.sort(rng.random(300))) * 3600), START + hour * HOUR)
+
+        return Stream(stored, draw)
+
+    return stream
+
+
+def clustered(customers: int, requests: int) -> Callable[[Rng], Stream]:
+    """Return streams of windows with several requests of each customer, which differ in balance and delay only."""
+
+    def drawn(rng: Rng, customers: int, requests: int) -> Explained:
+        people = portfolio.applications(rng, customers)[np.repeat(np.arange(customers), requests)]
+        balances = people["balance"] + 50 * pl.Series(rng.normal(size=len(people)))
+        names = pl.Series("customer", np.repeat(rng.integers(1 << 40, size=customers), requests)).cast(pl.String)
+        late = portfolio.applications(rng, len(people))["days_late"]
+        features = people.with_columns(balances.round(2), late)
+        phi_ND = np.column_stack([portfolio.terms(features), np.zeros(len(people))])
+        return portfolio.explained(features.with_columns(names), phi_ND)
+
+    return lambda rng: Stream(drawn(rng, 1000, 5), lambda: Window(drawn(rng, customers, requests)))
 
 
 SIZES = (30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
@@ -188,6 +236,10 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("334 records in a loop", 334 * 11, looped),
     Situation("the same 300 records in each window", 300, resent, 10),
     Situation("repeats by Zipf's law", 1000, skewed),
+    Situation("100 customers with 30 requests each", 3000, clustered(100, 30), settings={"unit": "customer"}),
+    Situation("40 customers with 10 requests each", 400, clustered(40, 10), settings={"unit": "customer"}),
+    Situation("daily cycle of 1 sd", 300, cyclic(24), SHARED),
+    Situation("weekly cycle of 1 sd", 300, cyclic(168), SHARED),
     Situation("heavy ties", 300, fresh(300, coarse)),
     Situation("heavy tails, half of a feature missing", 300, fresh(300, heavy)),
     Situation("300 features", 300, fresh(300, wide)),
@@ -229,15 +281,20 @@ def smallest_p(result: DriftResult) -> float:
     return min([result.smallest_p, *(label.p for segment in result.segments for label in segment.labels)])
 
 
-def levels(policies: Sequence[DriftPolicy], before: Explained, now: Explained) -> list[Level]:
-    """Return the level of a window alone by each policy; policies differ in the accepted number of alarms only."""
+def screened(policy: DriftPolicy, before: Explained, now: Explained, start: datetime | None = None) -> DriftResult:
+    """Return the result with lower bounds of p-values: without a significant one, nor has the exact result one."""
     with bounded():
-        screen = replace(policies[0], permutations=SCREEN_PERMUTATIONS)
-        found = detect_drift(screen, before, now, "mean_abs", HOUR)
+        fewer = replace(policy, permutations=SCREEN_PERMUTATIONS)
+        return detect_drift(fewer, before, now, "mean_abs", HOUR, start=start)
+
+
+def levels(policies: Sequence[DriftPolicy], window: Window, before: Explained) -> list[Level]:
+    """Return the level of a window alone by each policy; policies differ in the accepted number of alarms only."""
+    found = screened(policies[0], before, window.records, window.start)
     if found.level_alone is Level.INSUFFICIENT_DATA:
         return [found.level_alone] * len(policies)
     return [
-        detect_drift(policy, before, now, "mean_abs", HOUR).level_alone
+        detect_drift(policy, before, window.records, "mean_abs", HOUR, start=window.start).level_alone
         if smallest_p(found) <= policy.significance(HOUR)
         else Level.NONE
         for policy in policies
@@ -275,7 +332,7 @@ def judge(index: int, number: int, false_alarms: float, seed: int) -> Block:
     several = replace(single, datapoints_to_alert=2, evaluation_period=3)
     yearly = replace(single, false_alarms_per_year=1.0)
     stream = situation.stream(generator(seed, situation.name, situation.rows, number))
-    found = [levels((single, several, yearly), stream.reference, stream.window()) for _ in range(situation.shared)]
+    found = [levels((single, several, yearly), stream.window(), stream.reference) for _ in range(situation.shared)]
     alone, of_three, rare = zip(*found, strict=True)
     status = [several.status(of_three[:last], of_three[last]) for last in range(len(of_three))]
     return Block(

@@ -7,7 +7,7 @@ Array letters: N records, D features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,8 @@ CHANNELS = pl.Series(["web", "branch", "broker", "phone", "partner"])
 SHARES = np.array([0.38, 0.31, 0.15, 0.08, 0.08])
 POINTS = np.array([-0.2, 0.0, 0.6, 0.2, -0.4])
 NAMES = ("income", "balance", "days_late", "age", "channel")
+START = datetime(2026, 1, 5, tzinfo=UTC)
+"""A Monday: the end of the reference, and the start of the first window."""
 BASE = -1.0
 """Mean log-odds."""
 BALANCE_SPREAD = 1390.0
@@ -54,24 +56,27 @@ def applications(rng: Rng, rows: int, higher_N: Vector | float = 0.0, weekend_N:
 
 def terms(features: pl.DataFrame) -> Vector:
     """Return the terms_ND of the model; unknown and missing values have the mean term."""
-    logs = features["income"].clip(1e-9).log() - 7.8
-    points = features["channel"].replace_strict(CHANNELS, pl.Series(POINTS), default=float(POINTS @ SHARES))
-    columns = [
-        -1.2 * logs.fill_null(0.0),
-        -0.0003 * (features["balance"] - 900),
-        0.09 * (features["days_late"].clip(0, 20) - 2),
-        -0.02 * (features["age"] - 38),
-        points - float(POINTS @ SHARES),
-    ]
-    return np.column_stack([column.to_numpy() for column in columns]).astype(np.float64)
+    middle = float(POINTS @ SHARES)
+    of = {
+        "income": -1.2 * (pl.col("income").clip(1e-9).log() - 7.8).fill_null(0.0),
+        "balance": -0.0003 * (pl.col("balance") - 900),
+        "days_late": 0.09 * (pl.col("days_late").clip(0, 20) - 2),
+        "age": -0.02 * (pl.col("age") - 38),
+        "channel": pl.col("channel").replace_strict(CHANNELS, pl.Series(POINTS - middle), default=0.0),
+    }
+    return features.select(of[name].alias(name) for name in features.columns).to_numpy().astype(np.float64)
 
 
-def explained(features: pl.DataFrame, phi_ND: Vector | None = None) -> Explained:
+def times(second_N: Vector) -> pl.DataFrame:
+    """Return event times in whole seconds, as captures have them, given the time since START."""
+    seconds = pl.Series("at", np.floor(second_N).astype(np.int64) + int(START.timestamp()))
+    return pl.DataFrame(pl.from_epoch(seconds, time_unit="s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"))
+
+
+def explained(features: pl.DataFrame, phi_ND: Vector | None = None, events: pl.DataFrame | None = None) -> Explained:
     """Return records with their attributions, those of the portfolio's model by default."""
     phi_ND = terms(features) if phi_ND is None else phi_ND
-    return Explained(features, _attributions(features.columns, phi_ND))
-
-
-def _attributions(names: Sequence[str], phi_ND: Vector) -> Attributions:
     scores_N1 = phi_ND.sum(axis=1, keepdims=True) + BASE
-    return Attributions(tuple(names), ("label0",), phi_ND[:, :, None], np.array([BASE]), scores_N1, 0)
+    names = tuple(features.columns)
+    attributions = Attributions(names, ("label0",), phi_ND[:, :, None], np.array([BASE]), scores_N1, 0)
+    return Explained(features, attributions, events)
