@@ -154,10 +154,13 @@ SENTENCES: tuple[tuple[str, Cause], ...] = (
     (r"^rounded", Cause.ROUNDED),
     (r"standardi[sz]ed", Cause.STANDARDISED),
     (r"[\d.] (times|of) the reference values|times too large", Cause.SCALE),
+    (r"noise, or", Cause.NOISE),
+    (r"repeated", Cause.STALE),
     (r"(higher|lower) than|minus the reference", Cause.OFFSET),
     (r"logarithm|square", Cause.MONOTONE),
     (r"not in the reference", Cause.UNSEEN),
     (r"records have the value", Cause.FREQUENT),
+    (r"possible change", Cause.MOVED),
     (r"unchanged|no change of its values", Cause.UNCHANGED),
     (r"", Cause.MOVED),
 )
@@ -174,10 +177,12 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
         features.sort(key=lambda feature: (feature.p, -feature.distance))
     changed = [each.name for each in result.changed_inputs] or [each.name for each in features]
     first = tuple(changed[:1])
-    stated = [Stated("", Cause.MODEL)] if probe.changed else []
-    if result.association and result.joint_change and not result.changed_inputs:
+    blamed = any("the model changed" in (each.cause or "") for each in features)
+    stated = [Stated("", Cause.MODEL)] if probe.changed or blamed else []
+    if result.association and result.association.level is not Level.NONE and not result.changed_inputs:
         first = result.association.first, result.association.second
         stated += [Stated(name, Cause.ASSOCIATION) for name in first]
+        stated += [Stated(first[0], Cause.NOISE)] if result.association.unexplained else []
     causes = {each.name: each.cause for each in features if each.cause}
     causes |= {each.name: each.cause for each in result.inputs if each.cause}
     stated += [Stated(name, *kind_of(part)) for name, text in causes.items() for part in text.split(", or ")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -206,10 +207,13 @@ class InputResult:
         distance: distance between the distributions of the values that are not missing, a lower bound of the share of
             records that changed, in [0, 1].
         missing_before, missing_now: share of missing values.
-        unseen: share of the live records with a category that is not in the reference, or a number outside its range.
+        unseen: share of the live records with a category that is not in the reference, a number outside its range, or
+            strings in place of numbers.
         vanished: share of the reference records with a category that no longer occurs.
         constant: whether all live values are equal, and those of the reference are not.
         cause: description of the change; None if it is not significant.
+        altered: share of the records that the cause altered by more than half a standard deviation; 0 if another
+            population explains the change, too.
     """
 
     name: str
@@ -222,6 +226,7 @@ class InputResult:
     vanished: float
     constant: bool
     cause: str | None = None
+    altered: float = 0.0
 
     @property
     def invalid(self) -> float:
@@ -232,7 +237,7 @@ class InputResult:
     @property
     def size(self) -> float:
         """Share of the records that changed."""
-        return max(self.distance, self.invalid, abs(self.missing_now - self.missing_before))
+        return max(self.distance, self.invalid, self.altered, abs(self.missing_now - self.missing_before))
 
 
 @dataclass(frozen=True)
@@ -268,10 +273,13 @@ class OutputResult:
 
 @dataclass(frozen=True)
 class Association:
-    """Change of the association of two features: the mean product of their standardized ranks on each side.
+    """Change of the association of two features: the correlation of their ranks on each side.
 
     Attributes:
         p: p-value, corrected for multiple tests.
+        deviation_before, deviation_now: standard deviation of the first feature around its prediction by all other
+            features, relative to that of the feature.
+        deviation_p: p-value of the deviations, corrected for the number of features only.
     """
 
     first: str
@@ -279,6 +287,15 @@ class Association:
     before: float
     now: float
     p: float
+    level: Level = Level.NONE
+    deviation_before: float = 0.0
+    deviation_now: float = 0.0
+    deviation_p: float = 1.0
+
+    @property
+    def unexplained(self) -> float:
+        """Standard deviation of the part of the first feature that the others no longer predict."""
+        return math.sqrt(max(0.0, self.deviation_now**2 - self.deviation_before**2))
 
 
 @dataclass(frozen=True)
@@ -474,7 +491,7 @@ class DriftResult:
     @property
     def joint_change(self) -> bool:
         """Whether a test of joint changes is significant."""
-        association = self.association is not None and self.association.p <= self.significance
+        association = self.association is not None and self.association.level is not Level.NONE
         joint = self.separability.p if self.separability else None
         return association or (joint is not None and joint <= self.significance)
 

@@ -9,6 +9,7 @@ Array letters: N reference records, M live records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -18,10 +19,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from runner.domain.drift import Canary, DriftResult, FeatureDrift, InputResult, LabelResult
+from runner.domain.drift import DriftResult, FeatureDrift, InputResult, LabelResult
+from runner.domain.numbers import plural
 from runner.drift.counts import hypergeometric
 from runner.drift.histograms import format_value
-from runner.drift.inputs import are_numeric
+from runner.drift.inputs import MOST_ROUNDING, are_numeric, decimals
 from runner.drift.pairing import Segment
 from runner.drift.significance import critical, distance
 
@@ -68,6 +70,19 @@ SAME = "its values are unchanged"
 Values = NDArray[np.float64]
 
 
+class Likely(NamedTuple):
+    """A likely cause.
+
+    Attributes:
+        text: description without a full stop.
+        altered: share of the records that the cause altered by more than `NOTICEABLE` standard deviations; 0 if
+            another population explains the change, too.
+    """
+
+    text: str
+    altered: float = 0.0
+
+
 def with_causes(
     result: DriftResult,
     before: pl.DataFrame,
@@ -87,7 +102,10 @@ def with_causes(
     changed = sorted((each for each in result.inputs if each.p <= result.significance), key=lambda each: each.p)
     described = changed[:MOST_CAUSES]
     named = {each.name: _described(each, before, now) for each in described} | _swapped(described, before, now)
-    inputs = tuple(replace(each, cause=named.get(each.name)) for each in result.inputs)
+    inputs = tuple(
+        replace(each, cause=named[each.name].text, altered=named[each.name].altered) if each.name in named else each
+        for each in result.inputs
+    )
     unchanged = {each.name for each in result.inputs} - {each.name for each in changed}
     explained = _Attributed(result, groups or {}, named, unchanged)
     segments = [
@@ -98,25 +116,25 @@ def with_causes(
     return replace(result, inputs=inputs, labels=labels, segments=tuple(segments))
 
 
-def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataFrame) -> dict[str, str]:
+def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataFrame) -> dict[str, Likely]:
     """Return the causes of pairs of features whose values are exchanged, by feature."""
     sides = {}
     for each in changed:
         values = before[each.name].drop_nulls(), now[each.name].drop_nulls()
         if are_numeric(*values) and all(map(len, values)):
             sides[each.name] = _Numbers.of(*values)
-    causes: dict[str, str] = {}
+    causes: dict[str, Likely] = {}
     for first, second in combinations(sides, 2):
         if sides[second].fits(sides[first].before_N) and sides[first].fits(sides[second].before_N):
             text = "its values are like those of {} in the reference: columns swapped?"
-            causes |= {first: text.format(second), second: text.format(first)}
+            causes |= {first: Likely(text.format(second), 1.0), second: Likely(text.format(first), 1.0)}
     return causes
 
 
-def _described(found: InputResult, before: pl.DataFrame, now: pl.DataFrame) -> str:
+def _described(found: InputResult, before: pl.DataFrame, now: pl.DataFrame) -> Likely:
     """Describe a significant change of a feature's values."""
     cause = likely_cause(before[found.name], now[found.name])
-    return cause or f"its values changed in at least {found.size:.0%} of the records"
+    return cause or Likely(f"its values changed in at least {found.size:.0%} of the records")
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,7 @@ class _Attributed:
 
     result: DriftResult
     groups: Mapping[str, Sequence[str]]
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Likely]
     unchanged: set[str]
 
     def labels(self, labels: Sequence[LabelResult], before: pl.DataFrame, now: pl.DataFrame) -> tuple[LabelResult, ...]:
@@ -149,44 +167,66 @@ class _Attributed:
         return tuple(explained)
 
     def _cause(self, feature: FeatureDrift, before: pl.DataFrame, now: pl.DataFrame) -> str:
-        if feature.name in self.inputs and len(before) == self.result.rows_reference:
-            return self.inputs[feature.name]
+        is_whole = len(before) == self.result.rows_reference
+        if feature.name in self.inputs and is_whole:
+            return self.inputs[feature.name].text
         members = [name for name in self.groups.get(feature.name, [feature.name]) if name in now.columns]
-        changed = {name: cause for name in members if (cause := likely_cause(before[name], now[name]))}
+        tested = [name for name in members if not is_whole or name not in self.unchanged]
+        changed = {name: cause.text for name in tested if (cause := likely_cause(before[name], now[name]))}
         if feature.name in changed:
             return changed[feature.name]
         if changed:
             most = max(changed, key=lambda name: _difference(before[name], now[name]))
             return f"its feature {most} changed most: {changed[most]}"
-        same = SAME if set(members) <= self.unchanged else "no change of its values is significant"
-        return f"{same}; its attribution changed because {_elsewhere(self.result.canary)}"
+        moved = [] if set(members) <= self.unchanged else ["no change of its values is significant"]
+        if is_whole and not moved:
+            moved = [text for name in members if (text := _insignificant(before[name], now[name]))]
+        return f"{moved[0] if moved else SAME}; its attribution changed because {_elsewhere(self.result)}"
 
 
-def _elsewhere(canary: Canary | None) -> str:
+def _insignificant(before: pl.Series, now: pl.Series) -> str | None:
+    """Describe a change of numbers that is clear by itself, but not among the tests of all features."""
+    before, now = before.drop_nulls(), now.drop_nulls()
+    if not are_numeric(before, now) or before.is_empty() or now.is_empty():
+        return None
+    sides = _Numbers.of(before, now)
+    return (
+        None
+        if sides.fits(sides.before_N)
+        else f"a possible change of its values is not significant: {sides.quantiles()}"
+    )
+
+
+def _elsewhere(result: DriftResult) -> str:
     """Name the cause of a change that is not in the feature's own values."""
-    if canary is None:
+    if result.canary is None:
         return "the model or other features changed"
-    return "the model changed" if canary.changed else "other features changed"
+    if result.canary.changed:
+        return "the model changed"
+    if all(each.p > result.significance for each in result.inputs) and not result.joint_change:
+        return "the model changed for inputs like those of no canary record, or other features changed"
+    return "other features changed"
 
 
-def likely_cause(before: pl.Series, now: pl.Series) -> str | None:
-    """Describe the likely cause in a feature's values, without a full stop; return None if no change is clear."""
+def likely_cause(before: pl.Series, now: pl.Series) -> Likely | None:
+    """Return the likely cause in a feature's values; None if no change is clear."""
     missing = before.null_count() / len(before), now.null_count() / len(now)
     nulls = before.null_count() + now.null_count()
     clear = hypergeometric(now.null_count(), nulls, len(now), len(before) + len(now)) < CLEAR
     if clear and abs(missing[1] - missing[0]) >= NOTABLE:
-        return f"missing in {missing[1]:.0%} of the records ({missing[0]:.0%} in the reference)"
+        return Likely(f"missing in {missing[1]:.0%} of the records ({missing[0]:.0%} in the reference)")
     before, now = before.drop_nulls(), now.drop_nulls()
     if now.is_empty() or before.is_empty():
         return None
     if now.n_unique() == 1 < before.n_unique():
-        return f"always {format_value(now[0])} ({before.n_unique():,} distinct values in the reference)"
+        return Likely(f"always {format_value(now[0])} ({before.n_unique():,} distinct values in the reference)")
     if are_numeric(before, now):
         with np.errstate(all="ignore"):  # the largest and smallest numbers have infinite factors, which do not fit
             return _Numbers.of(before, now).cause()
     if before.dtype.is_numeric():
-        return _text_for_numbers(now)
-    return _Categories.of(before, now).cause()
+        return Likely(_text_for_numbers(now))
+    cause = _Categories.of(before, now).cause()
+    return Likely(cause) if cause else None
 
 
 def _text_for_numbers(now: pl.Series) -> str:
@@ -199,9 +239,41 @@ def _text_for_numbers(now: pl.Series) -> str:
 def _thinned(values: pl.Series) -> Values:
     """Return sorted values, at most `MOST_ROWS` of them at equal distances."""
     sorted_N: Values = np.sort(values.cast(pl.Float64).to_numpy())
-    if len(sorted_N) > MOST_ROWS:
-        sorted_N = sorted_N[np.linspace(0, len(sorted_N) - 1, MOST_ROWS).round().astype(int)]
-    return sorted_N
+    return _evenly(sorted_N, min(MOST_ROWS, len(sorted_N)))
+
+
+def _evenly(values_N: Values, rows: int) -> Values:
+    """Return values at equal distances in their order."""
+    chosen: Values = values_N[np.linspace(0, len(values_N) - 1, rows).round().astype(int)]
+    return chosen
+
+
+def _step(values_N: Values) -> float:
+    """Return the largest common divisor of all values; 0 if there is none."""
+    distinct = np.unique(values_N)
+    largest = float(abs(distinct).max())
+    gaps = np.diff(distinct)
+    gaps = gaps[gaps > largest / MOST_STEPS]
+    if len(distinct) < FEWEST_STEPS or not len(gaps) or not np.isfinite(largest):
+        return 0.0
+    step = 0.0
+    for gap in _evenly(gaps, min(FEWEST_GAPS, len(gaps))).tolist():
+        step = _common_step(step, gap, largest / MOST_STEPS)
+    multiples = (distinct / step).round()
+    step = float((distinct * multiples).sum() / (multiples * multiples).sum())
+    exact = abs(distinct / step - multiples).max() < MOST_ROUNDING and largest / step < MOST_STEPS
+    return step if exact else 0.0
+
+
+def _common_step(first: float, second: float, smallest: float) -> float:
+    """Return the greatest common divisor of two numbers; remainders below the smallest one are rounding errors.
+
+    >>> _common_step(30.0, 12.0, 1e-6)
+    6.0
+    """
+    while second > smallest:
+        first, second = second, abs(first - round(first / second) * second)
+    return first
 
 
 def _distance(before_N: Values, now_M: Values) -> float:
@@ -225,17 +297,24 @@ class _Numbers:
         before_N, now_M = _thinned(before), _thinned(now)
         return cls(before_N, now_M, critical(len(before_N), len(now_M), SIGNIFICANCE))
 
-    def cause(self) -> str | None:
-        """Describe the change; None if it is not clear."""
+    def cause(self) -> Likely | None:
+        """Return the likely cause; None if it is not clear."""
         initial = _distance(self.before_N, self.now_M)
-        for describe in (self._codes, self._rounded, self._clipped, self._replaced):
+        if (certain := self._rescaled() or self._encoded()) is not None:
+            return certain
+        for describe in (self._codes, self._rounded, self._clipped, self._replaced, self._repeated):
             if cause := describe():
-                return cause
-        if initial > self.allowed and (cause := self._transformed(initial)):
-            return cause
-        if cause := self._out_of_range():
-            return cause
-        return self._quantiles() if initial > self.allowed else None
+                return Likely(cause)
+        cause = (initial > self.allowed and self._transformed(initial)) or self._decimals() or self._out_of_range()
+        if cause or initial <= self.allowed:
+            return Likely(cause) if cause else None
+        return Likely(self.quantiles())
+
+    def moved_by(self, transformed_N: Values) -> float:
+        """Return the share of the reference values that a transformation moves noticeably."""
+        low, high = np.quantile(self.before_N, [0.25, 0.75])
+        deviation = float(high - low) / NORMAL_RANGE or float(self.before_N.std())
+        return float((abs(transformed_N - self.before_N) > NOTICEABLE * deviation).mean())
 
     def fits(self, before_N: Values) -> bool:
         """Return whether transformed reference values resemble the live ones."""
@@ -247,7 +326,25 @@ class _Numbers:
         pooled = np.union1d(self.before_N, self.now_M)
         return pooled if len(pooled) <= MOST_CODES and (pooled == pooled.round()).all() else None
 
-    def _codes(self) -> str | None:
+    def _rescaled(self) -> Likely | None:
+        """Return the factor between the steps of the values, such as cents, if the scaled reference values fit."""
+        steps = [_step(side) for side in self.sides]
+        if not all(steps):
+            return None
+        ratio = steps[1] / steps[0]
+        factors = {multiple * ratio: self.before_N * multiple * ratio for multiple in MULTIPLES}
+        gaps = {factor: _distance(scaled_N, self.now_M) for factor, scaled_N in factors.items()}
+        factor = min(gaps, key=lambda factor: (round(gaps[factor], 9), abs(factor - ratio)))
+        if gaps[factor] > self.allowed or abs(ratio - 1) < 1 - 1 / EXACT or abs(factor - 1) < 1 - 1 / EXACT:
+            return None
+        evidence = f"multiples of {_figure(steps[1])} instead of {_figure(steps[0])}"
+        text = f"{_times(factor)} the reference values ({evidence})"
+        if unit := _unit(factor, factor / EXACT, factor * EXACT):
+            text += f": {unit.description}?"
+        return Likely(text, self.moved_by(factors[factor]))
+
+    def _encoded(self) -> Likely | None:
+        """Return another encoding of all codes: a shift of cyclic values, hours of 12, or a step of 1."""
         codes = self.codes
         if codes is None or (len(codes) > 2 and self.fits(self.before_N)):
             return None
@@ -255,25 +352,37 @@ class _Numbers:
             return cause
         for step, word in ((1, "higher"), (-1, "lower")):
             if self.fits(self.before_N + step) and not self.fits(self.before_N):
-                return f"values 1 {word} than in the reference: another label encoding?"
+                text = f"values 1 {word} than in the reference: another label encoding?"
+                return Likely(text, self.moved_by(self.before_N + step))
+        return None
+
+    def _codes(self) -> str | None:
+        codes = self.codes
+        if codes is None or (len(codes) > 2 and self.fits(self.before_N)):
+            return None
         sides = (pl.Series([format_value(value) for value in side]) for side in (self.before_N, self.now_M))
         return _Categories.of(*sides).moved()
 
-    def _cyclic(self) -> str | None:
-        """Describe a shift of values that start again at 0, such as hours, and hours of 12."""
+    def _cyclic(self) -> Likely | None:
+        """Return a shift of values that start again at 0, such as hours, and hours of 12."""
         period = self.before_N[-1] + 1
         if self.before_N[0] != 0 or period not in PERIODS or self.now_M[0] < 0:
             return None
         if period == HOURS and self.now_M[-1] <= HOURS / 2:
             halves = ((self.before_N - first) % (HOURS / 2) + first for first in (0, 1))
-            return "hours of 12 instead of 24" if any(self.fits(np.sort(half_N)) for half_N in halves) else None
+            found = [half_N for half_N in halves if self.fits(np.sort(half_N))]
+            return Likely("hours of 12 instead of 24", self.moved_by(found[0])) if found else None
         steps = np.arange(1, period)
         gaps = [_distance(np.sort((self.before_N + step) % period), self.now_M) for step in steps]
-        step = int(steps[int(np.argmin(gaps))])
+        best = int(steps[int(np.argmin(gaps))])
         if min(gaps) > self.allowed or self.fits(self.before_N):
             return None
-        step = step if step <= period / 2 else int(step - period)
-        return f"shifted by {step:+d}, starting again at {period:g}: another time zone?"
+        fitting = [int(step) for step, gap in zip(steps, gaps, strict=True) if gap <= self.allowed]
+        signed = sorted(step if step <= period / 2 else int(step - period) for step in fitting)
+        text = f"shifted by {best if best <= period / 2 else int(best - period):+d}"
+        text += "" if len(signed) == 1 else f" ({signed[0]:+d} to {signed[-1]:+d})"
+        altered = self.moved_by((self.before_N + best) % period)
+        return Likely(f"{text}, starting again at {period:g}: another time zone?", altered)
 
     def _rounded(self) -> str | None:
         for unit in ROUNDINGS:
@@ -324,6 +433,27 @@ class _Numbers:
                 return f"{cause}, about the {name} of the reference: missing values replaced?"
         return f"{cause}: missing values replaced?"
 
+    def _repeated(self) -> str | None:
+        """Describe few values that are repeated, if the reference values differ."""
+        rows = min(map(len, self.sides))
+        distinct = [len(np.unique(_evenly(side, rows))) for side in self.sides]
+        if self.codes is not None or rows < MOST_CODES or distinct[1] > REPEATED * distinct[0]:
+            return None
+        figures = f"{distinct[1]:,} distinct values in {rows:,} records ({distinct[0]:,} in the reference)"
+        return f"only {figures}: old values repeated, or rounded?"
+
+    def _decimals(self) -> str | None:
+        """Describe numbers with more decimals than almost all of those in the reference."""
+        places = [decimals(side) for side in self.sides]
+        limit = int(np.quantile(places[0], ALL, method="inverted_cdf"))
+        share = [float((side > limit).mean()) for side in places]
+        if share[1] - share[0] < HALF or limit < 0:
+            return None
+        usual = "whole numbers" if limit == 0 else f"up to {plural(limit, 'decimal')}"
+        return (
+            f"more decimals than in the reference ({usual}) in {share[1]:.0%} of the records: noise, or another unit?"
+        )
+
     def _transformed(self, initial: float) -> str | None:
         """Describe the simplest transformation of all values that fits, and the next one that fits, too."""
         close = [found for found in self._transformations() if found[0] <= self.allowed and found[0] < initial / 2]
@@ -355,7 +485,10 @@ class _Numbers:
 
     def _scaled(self) -> Iterator[tuple[float, str]]:
         """Yield the factor that fits, with its interval, and the unit if only one is plausible."""
-        points = np.quantile(self.before_N, PROBABILITIES), np.quantile(self.now_M, PROBABILITIES)
+        sides = [side[side != 0] for side in self.sides]
+        if not all(map(len, sides)):
+            return
+        points = [np.quantile(side, PROBABILITIES) for side in sides]
         known = (points[0] != 0) & (points[1] != 0)
         ratios = points[1][known] / points[0][known]
         if not len(ratios) or (ratio := float(np.median(ratios))) <= 0:
@@ -448,7 +581,10 @@ class _Numbers:
         bounds = f"{format_value(float(low))} to {format_value(float(high))}"
         cause = f"outside the range of the reference, {bounds}, in {share:.0%} of the records"
         if outside_M[0] > high > 0:
-            gaps = {factor: self._scaled_part(factor, outside_M) for factor in PARTIAL_FACTORS}
+            middle = float(np.median(self.before_N))
+            whole = _nearest_unit(float(np.median(outside_M)) / middle) if middle > 0 else 0.0
+            factors = {*PARTIAL_FACTORS, *([whole] if whole > WIDE_UNIT else [])}
+            gaps = {factor: self._scaled_part(factor, outside_M) for factor in sorted(factors)}
             factor = min(gaps, key=lambda factor: gaps[factor])
             part = share / max(float((self.before_N * factor > high).mean()), share)
             if gaps[factor] <= MOST_PARTIAL and part < 1:
@@ -461,7 +597,7 @@ class _Numbers:
         above_N = scaled_N[scaled_N > self.before_N[-1]]
         return _distance(above_N, outside_M) if len(above_N) else 1.0
 
-    def _quantiles(self) -> str:
+    def quantiles(self) -> str:
         """Describe the change by the quantile that moved most."""
         shown = {"10 % quantile": 0.1, "median": 0.5, "90 % quantile": 0.9}
         points = {name: [float(np.quantile(side, at)) for side in self.sides] for name, at in shown.items()}
@@ -474,11 +610,27 @@ PARTIAL_FACTORS = (10.0, 100.0, 1000.0, 12.0, 60.0)
 """Factors that are tried if only part of the values are outside the range of the reference."""
 MOST_PARTIAL = 0.25
 """Largest distance between scaled and live values in this case; the affected records may differ from the others."""
+NOTICEABLE = 0.5
+"""Smallest noticeable change of a value, in standard deviations of the reference."""
+NORMAL_RANGE = 1.3489795003921634
+"""Distance between the quartiles of a normal distribution with standard deviation 1."""
+REPEATED = 0.25
+"""Largest number of distinct values of repeated ones, relative to that of as many reference values."""
+MULTIPLES = (1.0, 2.0, 3.0, 4.0, 5.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)
+"""Multiples of the ratio of steps that are tried, since few values may have multiples of the step only."""
+EXACT = 1.0001
+"""Largest ratio between a factor of steps and the factor that explains it."""
+MOST_STEPS = 1e7
+"""Largest value in steps; larger ones may be numbers without a step."""
+FEWEST_GAPS = 200
+"""Number of gaps between values from which their step is computed; it is checked with all values."""
+FEWEST_STEPS = 10
+"""Smallest number of distinct values that have a step."""
 PERIODS = {7.0, 12.0, 24.0, 60.0}
 """Numbers after which cyclic values, such as hours, start again at 0."""
 HOURS = 24
-ALL = 0.95
-"""Smallest share of the records that counts as all of them."""
+HALF, ALL = 0.5, 0.95
+"""Smallest share of the records that counts as half of them, and as all of them."""
 YEARS = (1950, 2100)
 """Range of the year from which an age may have been subtracted."""
 PROBABILITIES = np.linspace(0.1, 0.9, 17)
@@ -529,6 +681,13 @@ def _unit(ratio: float, low: float, high: float) -> _Unit | None:
         return _Unit(factor, "another unit")
     now, before = UNITS[inside[0]].split("/")[:: 1 if larger else -1]
     return _Unit(factor, f"another unit, such as {now} for {before}")
+
+
+def _nearest_unit(ratio: float) -> float:
+    """Return the power of 10 or the unit next to a ratio if it is close to one; otherwise the ratio."""
+    known = [*UNITS, 10.0 ** round(math.log10(ratio))]
+    nearest = min(known, key=lambda unit: abs(math.log(unit / ratio)))
+    return nearest if 1 / WIDE_UNIT_WIDTH < nearest / ratio < WIDE_UNIT_WIDTH else ratio
 
 
 def _figure(value: float) -> str:

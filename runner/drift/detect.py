@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Explained
 from runner.domain.drift import (
+    Association,
     Canary,
     DriftResult,
     Effect,
@@ -238,13 +239,15 @@ class Detector:
         return tuple(results)
 
     def _graded(self, found: DriftResult) -> DriftResult:
-        """Assign the levels of inputs, outputs and labels.
+        """Assign the levels of inputs, outputs, labels and the association.
 
-        If any test of the window is significant, sizes of scores and attributions need to exceed chance at 1 % only.
+        If any test of the window is significant, sizes of scores, attributions and deviations need to exceed chance at
+        1 % only.
         """
         drifted = found.smallest_p <= found.significance
         return replace(
             found,
+            association=found.association and self._graded_association(found.association, drifted, found.significance),
             inputs=tuple(self._graded_input(each, found.significance) for each in found.inputs),
             outputs=tuple(self._graded_output(each, drifted, found.significance) for each in found.outputs),
             labels=tuple(self._graded_label(each, drifted, found.significance) for each in found.labels),
@@ -256,6 +259,22 @@ class Detector:
         limits = self.policy.limits
         moved = max(found.distance, abs(found.missing_now - found.missing_before))
         levels = [limits.input_values.level(moved), limits.input_invalid.level(found.invalid)]
+        if found.altered >= limits.input_invalid.warning:
+            levels.append(Level.WARNING)
+        return replace(found, level=highest(levels))
+
+    def with_altered(self, found: DriftResult) -> DriftResult:
+        """Assign the levels again that depend on likely causes; a cause alone is at most a warning."""
+        graded = replace(found, inputs=tuple(self._graded_input(each, found.significance) for each in found.inputs))
+        level = highest([found.level, worst(graded.inputs)])
+        return replace(graded, level=level, level_alone=level)
+
+    def _graded_association(self, found: Association, drifted: bool, significance: float) -> Association:
+        limits, levels = self.policy.limits, [Level.NONE]
+        if found.p <= significance:
+            levels.append(limits.association.level(found.now - found.before))
+        if drifted and found.deviation_p <= 1 - NOISE and found.unexplained >= limits.unexplained.warning:
+            levels.append(limits.unexplained.level(found.unexplained))
         return replace(found, level=highest(levels))
 
     def _graded_output(self, found: OutputResult, drifted: bool, significance: float) -> OutputResult:
@@ -284,9 +303,7 @@ class Detector:
         joint, association = found.separability, found.association
         if joint and joint.p is not None and joint.value is not None and joint.p <= found.significance:
             levels.append(limits.separability.level(joint.value))
-        if association and association.p <= found.significance:
-            levels.append(limits.association.level(association.now - association.before))
-        return highest(levels)
+        return highest([*levels, *([association.level] if association else [])])
 
     def _effects(
         self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
@@ -417,6 +434,7 @@ def detect_drift(
     result = with_causes(
         replace(result, canary=canary, season=same.season), before.features, now.features, parts, groups
     )
+    result = Detector(policy).with_altered(result)
     result = with_histograms(result, before, now)
     model = _model_level(policy, canary, parity)
     level = highest([policy.status(past, result.level_alone), model])

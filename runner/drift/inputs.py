@@ -1,7 +1,7 @@
 """Tests of the inputs: do the values of a feature come from the same distribution as in the reference?
 
-Each feature has up to four tests: of missing values, of the distribution, of its tails, and of its most frequent
-values. Its p-value is the smallest one times their number; it is 0 if only one side has numbers.
+Each feature has up to five tests: of missing values, of the distribution, of its tails, of its most frequent values,
+and of the number of decimals. Its p-value is the smallest one times their number; it is 0 if only one side has numbers.
 
 Array letters: N reference records, M live records, D features, C categories.
 """
@@ -20,6 +20,13 @@ from runner.drift.significance import smirnov_sorted
 
 FEWEST_EXPECTED = 10
 """Smallest expected number of live records of a category whose absence counts."""
+
+PLACES = range(-3, 9)
+"""Numbers of decimals that are distinguished; −2 means multiples of 100."""
+ROUNDING = 1e-6
+"""Largest relative difference between a number and its rounded value, such as that of numbers in single precision."""
+MOST_ROUNDING = 0.01
+"""Largest difference between a number and its rounded value, in units of the last decimal."""
 
 
 def are_numeric(before: pl.Series, now: pl.Series) -> bool:
@@ -53,6 +60,31 @@ def _sorted(values: pl.Series) -> NDArray[np.float64]:
     return np.sort(values.drop_nulls().cast(pl.Float64).to_numpy())
 
 
+def decimals(values_N: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the number of decimals of each value, from −3 (multiples of 1,000) to 9 (more than 8 decimals).
+
+    >>> decimals(np.array([1200.0, 0.25, 1 / 3, 0.0])).tolist()
+    [-2, 2, 9, -3]
+    """
+    places_N = np.full(len(values_N), PLACES.stop)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for place in reversed(PLACES):
+            scaled_N = values_N * 10.0**place
+            allowed_N = np.minimum(ROUNDING * abs(scaled_N), MOST_ROUNDING) + 1e-9
+            places_N[abs(scaled_N - scaled_N.round()) <= allowed_N] = place
+    return places_N
+
+
+def _changed_decimals(before_N: NDArray[np.float64], now_M: NDArray[np.float64]) -> float:
+    """Return the p-value of the numbers of decimals: the smallest one of all limits, times the number of limits."""
+    places = decimals(before_N), decimals(now_M)
+    p = []
+    for place in PLACES:
+        counts = [int((side <= place).sum()) for side in places]
+        p.append(hypergeometric(counts[1], sum(counts), len(now_M), len(before_N) + len(now_M)))
+    return len(p) * min(p)
+
+
 def _compare(
     before: pl.Series,
     now: pl.Series,
@@ -76,10 +108,11 @@ def _compare(
         return InputResult(now.name, Level.NONE, min(p, default=1.0), 0.0, *missing, 0.0, 0.0, constant=False)
     if numbers:
         distance, p_distance = tested or tuple(each[0] for each in smirnov_sorted(*([side] for side in numbers)))
-        p += [float(p_distance), sorted_extremes(*numbers)]
+        p += [float(p_distance), sorted_extremes(*numbers), _changed_decimals(*numbers)]
         counts = _aligned(*(_runs(side) for side in numbers))
     else:
-        p += [0.0] if before.dtype.is_numeric() or now.dtype.is_numeric() else []
+        retyped = before.dtype.is_numeric() or now.dtype.is_numeric()
+        p += [0.0] if retyped else []
         counts = _counts(before, now)
     p.append(categories(*counts))
     change_C = counts[1] / len(now) - counts[0] / len(before)
@@ -90,7 +123,7 @@ def _compare(
         unseen = 1 - float(inside) / len(now)
     else:
         distance = float(abs(change_C).sum() / 2)
-        unseen = float(counts[1][counts[0] == 0].sum() / len(now))
+        unseen = 1.0 if retyped else float(counts[1][counts[0] == 0].sum() / len(now))
         frequent_C = counts[0] * len(now) / len(before) >= FEWEST_EXPECTED
         vanished = float(counts[0][frequent_C & (counts[1] == 0)].sum() / len(before))
     constant = bool((counts[1] > 0).sum() == 1 and (counts[0] > 0).sum() > 1)

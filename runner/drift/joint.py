@@ -3,6 +3,11 @@
 The test of associations compares, for each pair of features, the mean product of their standardized ranks. It detects a
 lost correlation, swapped columns, and values that were joined to the wrong records.
 
+The test of deviations predicts each feature from the others by ridge regression, and compares the deviations of both
+sides from the prediction. It detects noise, old values and wrong joins that no pair of features shows. The regression
+is fitted to all pooled records without regard to their side. So the deviations are exchangeable under the null
+hypothesis, and the hypergeometric test of their tails is exact.
+
 The classifier two-sample test also detects other changes. The classifier is a ridge regression on inputs, attributions,
 their squares and their products. Each half of the pooled records is scored by the classifier that is fitted to the
 other half. On a scored half, all divisions into live and reference records are equally likely under the null
@@ -17,14 +22,16 @@ Source: Lopez-Paz and Oquab (2017), "Revisiting classifier two-sample tests"; Ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.drift import Association, Effect
+from runner.drift.counts import extremes
 from runner.drift.inputs import are_numeric
 from runner.drift.significance import mean_p_value
 
@@ -42,6 +49,13 @@ MOST_CANDIDATES = 20
 """Maximum number of pairs whose p-value is computed precisely, those that are the most significant approximately."""
 MOST_LIKELY = 0.1
 """Approximate p-value, times the number of pairs, from which a pair is not a candidate."""
+MOST_VALUES = 20
+"""Maximum number of distinct numbers of a feature that are predictors of their own."""
+PREDICTION_RIDGE = 0.003
+"""Ridge penalty of predictions, which have fewer terms than the classifier."""
+TAIL, WIDTH = 0.25, 1.1503493803760079
+"""Share of the absolute deviations beyond the quantile that measures their spread, and that quantile of a standard
+normal distribution. A few outliers hardly change it."""
 NOISE = 2.3263478740408408
 """Standard normal quantile of 99 %."""
 
@@ -52,13 +66,19 @@ class Columns:
 
     Attributes:
         names: feature of each column.
+        numeric: features whose first column contains the ranks of numbers.
         values_KD: ranks of numbers, and indicators of categories and of missing values; standardized.
         live_K: whether a record is a live one.
+        term_names, terms_KF: features and values of the predictors: the columns, and squared ranks of numbers or
+            indicators of few distinct numbers; standardized.
     """
 
     names: tuple[str, ...]
+    numeric: tuple[str, ...]
     values_KD: NDArray[np.float64]
     live_K: NDArray[np.bool_]
+    term_names: tuple[str, ...]
+    terms_KF: NDArray[np.float64]
 
     @classmethod
     def of(cls, before: pl.DataFrame, now: pl.DataFrame) -> Columns:
@@ -66,39 +86,145 @@ class Columns:
         named = [*_columns(before, now)]
         live_K = np.repeat([False, True], [len(before), len(now)])
         values_DK = np.array([column_K for _, column_K in named]).reshape(len(named), len(live_K))
-        return cls(tuple(name for name, _ in named), _scaled(values_DK.T), live_K)
+        names, values_KD = tuple(name for name, _ in named), _scaled(values_DK.T)
+        more = [*_predictors(names, values_KD)]
+        terms_KF = _scaled(np.column_stack([values_KD, *(term_K for _, term_K in more)]))
+        numeric = tuple(name for name in dict.fromkeys(names) if are_numeric(before[name], now[name]))
+        return cls(names, numeric, values_KD, live_K, (*names, *(name for name, _ in more)), terms_KF)
 
 
 def changed_association(columns: Columns) -> Association | None:
     """Return the pair of features whose association changed most clearly; None without a pair of features.
 
-    The p-value is that of the difference of the mean products, times the number of pairs. A normal distribution selects
-    the pairs that may be significant.
+    The first one has the more significant test. The p-value is twice the smaller one of two tests, that of the
+    pairs and that of the deviations, both corrected for their number.
     """
-    left_P, right_P = np.triu_indices(len(columns.names), 1)
-    names = np.array(columns.names)
-    left_P, right_P = (side_P[names[left_P] != names[right_P]] for side_P in (left_P, right_P))
-    if not len(left_P):
+    pairs = _Pairs.of(columns)
+    if not len(pairs.left_P):
         return None
-    sizes = (~columns.live_K).sum(), columns.live_K.sum()
-    means_2P = np.empty((2, len(left_P)))
-    z_P = np.zeros(len(left_P))
-    for i, (left, right) in enumerate(zip(left_P, right_P, strict=True)):
-        product_K = columns.values_KD[:, left] * columns.values_KD[:, right]
-        means_2P[:, i] = product_K[~columns.live_K].mean(), product_K[columns.live_K].mean()
-        deviation = product_K.std() * math.sqrt(1 / sizes[0] + 1 / sizes[1])
-        z_P[i] = abs(means_2P[1, i] - means_2P[0, i]) / deviation if deviation else 0.0
-    first = np.argsort(-z_P, kind="stable")[:MOST_CANDIDATES].tolist()
-    p = {
-        i: mean_p_value(columns.values_KD[:, left_P[i]] * columns.values_KD[:, right_P[i]], columns.live_K)
-        for i in first
-        if 2 * _upper_tail(float(z_P[i])) * len(z_P) <= MOST_LIKELY
-    } or {first[0]: 2 * _upper_tail(float(z_P[first[0]]))}
-    most = min(p, key=p.__getitem__)
-    before, now = means_2P[:, most].tolist()
-    return Association(
-        columns.names[left_P[most]], columns.names[right_P[most]], before, now, min(1.0, p[most] * len(z_P))
-    )
+    most, p_pair = pairs.clearest(columns)
+    clearest = min(_deviations(columns), key=lambda each: each.p, default=_Deviation("", 1.0, 0.0, 0.0))
+    if clearest.p < p_pair:
+        most = pairs.with_feature(clearest.name)
+    names = [columns.names[side_P[most]] for side_P in (pairs.left_P, pairs.right_P)]
+    if clearest.p < p_pair and names[1] == clearest.name:
+        names = names[::-1]
+    chosen = [side_P[most] for side_P in (pairs.left_P, pairs.right_P)]
+    correlations = [
+        _correlation(*columns.values_KD[side_K][:, chosen].T) for side_K in (~columns.live_K, columns.live_K)
+    ]
+    changed = Association(*names, *correlations, p=min(1.0, 2 * min(p_pair, clearest.p)))
+    if clearest.name != names[0]:
+        return changed
+    return replace(changed, deviation_before=clearest.before, deviation_now=clearest.now, deviation_p=clearest.p)
+
+
+def _correlation(left_N: NDArray[np.float64], right_N: NDArray[np.float64]) -> float:
+    """Return the correlation; 0 if one side is constant."""
+    if not left_N.std() or not right_N.std():
+        return 0.0
+    return float(np.corrcoef(left_N, right_N)[0, 1].clip(-1, 1))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of columns of different features.
+
+    Attributes:
+        means_2P: mean product of both columns in the reference, and in the window.
+        z_P: difference of the mean products, in standard deviations without a change.
+    """
+
+    names: tuple[str, ...]
+    left_P: NDArray[np.intp]
+    right_P: NDArray[np.intp]
+    means_2P: NDArray[np.float64]
+    z_P: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, columns: Columns) -> _Pairs:
+        """Compare all pairs."""
+        left_P, right_P = np.triu_indices(len(columns.names), 1)
+        names = np.array(columns.names)
+        left_P, right_P = (side_P[names[left_P] != names[right_P]] for side_P in (left_P, right_P))
+        sizes = (~columns.live_K).sum(), columns.live_K.sum()
+        means_2P = np.empty((2, len(left_P)))
+        z_P = np.zeros(len(left_P))
+        for i, (left, right) in enumerate(zip(left_P, right_P, strict=True)):
+            product_K = columns.values_KD[:, left] * columns.values_KD[:, right]
+            means_2P[:, i] = product_K[~columns.live_K].mean(), product_K[columns.live_K].mean()
+            deviation = product_K.std() * math.sqrt(1 / sizes[0] + 1 / sizes[1])
+            z_P[i] = abs(means_2P[1, i] - means_2P[0, i]) / deviation if deviation else 0.0
+        return cls(columns.names, left_P, right_P, means_2P, z_P)
+
+    def clearest(self, columns: Columns) -> tuple[int, float]:
+        """Return the index of the pair that changed most clearly, and its p-value times the number of pairs.
+
+        A normal distribution selects the pairs that may be significant.
+        """
+        first = np.argsort(-self.z_P, kind="stable")[:MOST_CANDIDATES].tolist()
+        p = {
+            i: mean_p_value(
+                columns.values_KD[:, self.left_P[i]] * columns.values_KD[:, self.right_P[i]], columns.live_K
+            )
+            for i in first
+            if 2 * _upper_tail(float(self.z_P[i])) * len(self.z_P) <= MOST_LIKELY
+        } or {first[0]: 2 * _upper_tail(float(self.z_P[first[0]]))}
+        most = min(p, key=p.__getitem__)
+        return most, p[most] * len(self.z_P)
+
+    def with_feature(self, name: str) -> int:
+        """Return the index of the pair with this feature that is associated most closely in the reference."""
+        names = np.array(self.names)
+        has_P = (names[self.left_P] == name) | (names[self.right_P] == name)
+        return int(np.where(has_P, abs(self.means_2P[0]), -1.0).argmax())
+
+
+class _Deviation(NamedTuple):
+    """Deviations of a numeric feature from its prediction by the other features.
+
+    Attributes:
+        p: p-value, times the number of features.
+        before, now: spread of the deviations on both sides, as a normal distribution with this standard deviation has
+            it, relative to the standard deviation of the feature.
+    """
+
+    name: str
+    p: float
+    before: float
+    now: float
+
+
+def _deviations(columns: Columns) -> list[_Deviation]:
+    """Compare the deviations of each numeric feature from its prediction by the other features.
+
+    If there are more live than reference records, a part of the live ones is used. Otherwise, they would determine the
+    prediction.
+    """
+    used_K = _balanced(columns.live_K)
+    names, live_K = np.array(columns.names), columns.live_K[used_K]
+    owners, terms_KF = np.array(columns.term_names), columns.terms_KF[used_K]
+    gram_FF = terms_KF.T @ terms_KF / len(live_K)
+    found = []
+    for name in columns.numeric:
+        others = np.flatnonzero(owners != name)
+        target_K = columns.values_KD[used_K, int(np.flatnonzero(names == name)[0])]
+        penalized_FF = gram_FF[np.ix_(others, others)] + PREDICTION_RIDGE * np.eye(len(others))
+        covariance_F = terms_KF[:, others].T @ target_K / len(live_K)
+        deviation_K = target_K - terms_KF[:, others] @ np.linalg.solve(penalized_FF, covariance_F)
+        sizes_K = abs(deviation_K - np.median(deviation_K))
+        sides = sizes_K[~live_K], sizes_K[live_K]
+        spreads = [float(np.quantile(side, 1 - TAIL)) / WIDTH for side in sides]
+        found.append(_Deviation(name, min(1.0, extremes(*sides) * len(columns.numeric)), *spreads))
+    return found
+
+
+def _balanced(live_K: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the indices of all reference records, and of at most as many live ones, at equal distances."""
+    live, reference = np.flatnonzero(live_K), np.flatnonzero(~live_K)
+    if len(live) > len(reference):
+        live = live[np.linspace(0, len(live) - 1, len(reference)).round().astype(int)]
+    return np.concatenate([reference, live])
 
 
 def separability(
@@ -147,6 +273,16 @@ def _columns(before: pl.DataFrame, now: pl.DataFrame) -> Iterator[tuple[str, NDA
                 yield name, (pooled == category).fill_null(value=False).cast(pl.Float64).to_numpy()
         if pooled.null_count():
             yield name, pooled.is_null().cast(pl.Float64).to_numpy()
+
+
+def _predictors(names: Sequence[str], values_KD: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the feature and the values of predictors that are not columns."""
+    for name, value_K in zip(names, values_KD.T, strict=True):
+        distinct = np.unique(value_K)
+        if len(distinct) > MOST_VALUES:
+            yield name, value_K**2
+        elif len(distinct) > 2:
+            yield from ((name, (value_K == value).astype(float)) for value in distinct)
 
 
 def _terms(values_KD: NDArray[np.float64]) -> NDArray[np.float64]:

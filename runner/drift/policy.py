@@ -109,7 +109,9 @@ class Limits:
         signed_shift: mean distance between the signed attributions, relative to the total attribution.
         separability: area under the ROC curve of the classifier.
         association: change of the correlation of two features.
-        model_scores: difference of the scores of a changed or another model, relative to the range of its scores.
+        unexplained: deviation of a feature from its prediction by the others that the reference does not have, in
+            standard deviations of the feature.
+        model_scores: largest difference of the scores of a changed or another model.
     """
 
     input_values: Limit
@@ -120,6 +122,7 @@ class Limits:
     signed_shift: Limit
     separability: Limit
     association: Limit
+    unexplained: Limit
     model_scores: Limit
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

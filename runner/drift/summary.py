@@ -126,9 +126,9 @@ def _findings(result: DriftResult, label: LabelResult, of: str) -> Iterator[str]
         yield f"input {changed[0].name}: {changed[0].cause or 'its values changed'}"
         if len(changed) > 1:
             yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
-    elif result.joint_change:
+    if result.joint_change and worst(changed).order <= Level.INFO.order:
         yield from _joint(result)
-    elif label.p <= result.significance:
+    elif not changed and label.p <= result.significance:
         yield _largest(label.top_changes[0]) if label.level.order > Level.INFO.order else _change(label)
     yield from _outputs(result)
     if label.level.order > Level.INFO.order and changed and changed[0].name != label.top_changes[0].name:
@@ -162,10 +162,16 @@ def _outputs(result: DriftResult) -> Iterator[str]:
 def _joint(result: DriftResult) -> Iterator[str]:
     """Yield a clause on joint changes of features."""
     association, joint = result.association, result.separability
-    if association and association.p <= result.significance:
+    if association and association.level is not Level.NONE:
         names = f"the features {association.first} and {association.second}"
         figures = f"correlation {association.before:.2f} in the reference, {association.now:.2f} now"
-        yield f"{names} are not related as in the reference ({figures}): columns swapped, or values of other records?"
+        why = "columns swapped, or values of other records?"
+        if association.unexplained:
+            sizes = f"{association.deviation_before:.2f} standard deviations in the reference, "
+            figures += f"; {association.first} deviates from its prediction by the other features by {sizes}"
+            figures += f"{association.deviation_now:.2f} now"
+            why = "noise, old values, or values of other records?"
+        yield f"{names} are not related as in the reference ({figures}): {why}"
     elif joint and joint.p is not None and joint.p <= result.significance:
         yield f"the inputs changed jointly: a classifier separates live from reference records (AUC {joint.value:.2f})"
 

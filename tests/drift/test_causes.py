@@ -25,6 +25,12 @@ AGE = RNG.normal(41, 12, 1000).clip(18, 90).round()
 CHANNEL = RNG.choice(["branch", "broker", "web", "phone"], 3000, p=[0.4, 0.15, 0.35, 0.1])
 
 
+def cause_of(before: pl.Series, now: pl.Series) -> str:
+    """Return the text of the likely cause."""
+    cause = likely_cause(before, now)
+    return cause.text if cause else SAME
+
+
 @pytest.mark.parametrize(
     ("values", "change"),
     [
@@ -63,7 +69,7 @@ def test_cause_of_changed_numbers(
     values: np.ndarray, change: Callable[[np.ndarray], np.ndarray], golden: Golden
 ) -> None:
     """Each kind of change is recognized in other records than those of the reference."""
-    golden(likely_cause(pl.Series(values[:600]), pl.Series(change(values[600:]))) or SAME)
+    golden(cause_of(pl.Series(values[:600]), pl.Series(change(values[600:]))))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,7 @@ def test_cause_of_changed_numbers(
 )
 def test_cause_of_other_changed_values(before: list[Any], now: list[Any], golden: Golden) -> None:
     """Strings, booleans, nulls and changed types are recognized."""
-    golden(likely_cause(pl.Series(before), pl.Series(now)) or SAME)
+    golden(cause_of(pl.Series(before), pl.Series(now)))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_cause_of_other_changed_values(before: list[Any], now: list[Any], golden
 )
 def test_cause_of_changed_categories(change: Callable[[np.ndarray], np.ndarray], golden: Golden) -> None:
     """New, vanished, merged and renamed categories, and other spellings, are recognized."""
-    golden(likely_cause(pl.Series(CHANNEL[:1000]), pl.Series(change(CHANNEL[1000:]))) or SAME)
+    golden(cause_of(pl.Series(CHANNEL[:1000]), pl.Series(change(CHANNEL[1000:]))))
 
 
 FACTORS = [2, 1.65, 1 / 12, 12, 30.4375, 0.3048, 1.609344, 2.54, 2.204623, 100, 1000, 24, 60, 7]
@@ -110,8 +116,8 @@ FACTORS = [2, 1.65, 1 / 12, 12, 30.4375, 0.3048, 1.609344, 2.54, 2.204623, 100, 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_interval_of_a_factor_contains_it(factor: float) -> None:
     """A unit is named only if it is the true one; the interval is that of the sentence."""
-    cause = likely_cause(pl.Series(INCOME[:600]), pl.Series(INCOME[600:] * factor))
-    assert cause is not None
+    incomes = np.exp(np.random.default_rng(3).normal(10.3, 0.6, 1000))
+    cause = cause_of(pl.Series(incomes[:600]), pl.Series(incomes[600:] * factor))
     bounds = re.search(r"\((?:1/)?([\d.,]+)(?:–| to )(?:1/)?([\d.,]+)\)", cause)
     assert bounds is not None, cause
     low, high = sorted(float(bound.replace(",", "")) for bound in bounds.groups())
@@ -119,6 +125,28 @@ def test_interval_of_a_factor_contains_it(factor: float) -> None:
     assert low <= true <= high
     named = re.search(r"about (?:1/)?([\d.,]+) (?:times|of) .*another unit", cause)
     assert named is None or float(named[1].replace(",", "")) == pytest.approx(true, rel=0.005)
+
+
+@pytest.mark.parametrize("factor", [*FACTORS, 1.08, 0.97])
+@pytest.mark.parametrize("step", [1.0, 50.0, 0.01])
+def test_factor_of_values_with_a_step_is_exact(factor: float, step: float) -> None:
+    """Values that are multiples of one number have the factor of that number, however few values have it."""
+    cause = likely_cause(pl.Series(INCOME[:600] * step), pl.Series(INCOME[600:] * step * factor))
+    assert cause is not None
+    found = re.match(r"(1/)?([\d.,]+) (?:times|of) the reference values \(multiples of ", cause.text)
+    assert found is not None, cause
+    true = 1 / factor if found[1] else factor
+    assert float(found[2].replace(",", "")) == pytest.approx(true, rel=0.005)
+    assert ("unit" in cause.text) == (factor not in {2, 1.65, 1.08, 0.97})
+    moved_N, deviation = abs(INCOME[:600] * (factor - 1)), np.subtract(*np.quantile(INCOME[:600], [0.75, 0.25])) / 1.349
+    assert cause.altered == pytest.approx((moved_N > deviation / 2).mean(), abs=0.02)
+
+
+def test_repeated_values_and_more_decimals_are_named(golden: Golden) -> None:
+    """A cache repeats values; noise has more decimals than the values."""
+    noisy = INCOME[600:] + np.random.default_rng(2).normal(size=400)
+    for now in (np.repeat(INCOME[600:608], 50), noisy):
+        golden(cause_of(pl.Series(INCOME[:600]), pl.Series(now)))
 
 
 HOUR_SHARES = np.repeat([0.01, 0.07, 0.02], [8, 12, 4])
@@ -132,14 +160,14 @@ CLOCK = RNG.choice(24, 2000, p=HOUR_SHARES).astype(float)
 )
 def test_cause_of_changed_hours(change: Callable[[np.ndarray], np.ndarray], golden: Golden) -> None:
     """Another time zone and a clock of 12 hours are recognized."""
-    golden(likely_cause(pl.Series(CLOCK[:1000]), pl.Series(change(CLOCK[1000:]))) or SAME)
+    golden(cause_of(pl.Series(CLOCK[:1000]), pl.Series(change(CLOCK[1000:]))))
 
 
 @pytest.mark.parametrize("form", ["{:.2f}", "{:.2f} €"])
 def test_strings_in_place_of_numbers_are_named(form: str, golden: Golden) -> None:
     """A decimal comma is recognized."""
     values = [form.format(value).replace(".", ",") for value in BALANCE[600:]]
-    golden(likely_cause(pl.Series(BALANCE[:600]), pl.Series(values)))
+    golden(cause_of(pl.Series(BALANCE[:600]), pl.Series(values)))
 
 
 def test_swapped_columns_are_named() -> None:

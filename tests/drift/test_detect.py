@@ -15,9 +15,11 @@ from runner.domain.attributions import Attributions, Explained
 from runner.domain.drift import Canary, DriftResult, Level
 from runner.drift.counts import extremes
 from runner.drift.detect import detect_drift
+from runner.drift.ranking import rank_labels
 from runner.drift.significance import holm
+from runner.drift.summary import sentence
 from runner.errors import FeatureMismatch
-from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions
+from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions, mean_abs
 from tests.golden import Golden
 
 REFERENCE = local_attributions(600, 0)
@@ -281,3 +283,50 @@ def test_any_values_have_a_result(before: str, now: str) -> None:
     assert np.isfinite([column.p, column.distance, column.size, column.unseen]).all()
     if {before, now} & {"missing", "constant", "strings"} and before != now and "not finite" not in {before, now}:
         assert column.p <= found.significance
+
+
+def test_noise_is_a_warning_although_no_distribution_changed(golden: Golden) -> None:
+    """The level follows from the deviation of the feature from its prediction by the others."""
+    rng = np.random.default_rng(1)
+    sides = []
+    for rows, noise in ((1000, 0.0), (300, 0.5)):
+        risk_N = rng.normal(size=rows)
+        columns = {
+            "score": (650 + 60 * risk_N + 60 * noise * rng.normal(size=rows)).round(),
+            "rate": 0.09 - 0.02 * risk_N,
+        }
+        features = pl.DataFrame(columns).with_columns(pl.col("rate") + 0.005 * pl.Series(rng.normal(size=rows)))
+        phi_NDL = rng.normal(size=(rows, 2, 1))
+        sides.append(
+            Explained(features, Attributions(("score", "rate"), ("y",), phi_NDL, np.zeros(1), phi_NDL[:, 0], 0))
+        )
+    found = detect_drift(replace(POLICY, classifier=True), sides[0], sides[1], "mean_abs", HOUR)
+    assert found.changed_inputs == ()
+    assert found.association is not None
+    assert (found.level, found.association.level) == (Level.WARNING, Level.WARNING)
+    assert {found.association.first, found.association.second} == {"score", "rate"}
+    means = [mean_abs(side.attributions) for side in sides]
+    golden(sentence(rank_labels(*means, 0.9), found, *means))
+
+
+@pytest.mark.parametrize(
+    ("change", "level"),
+    [
+        (lambda v: v / 1.609344, Level.WARNING),
+        (lambda v: v * 1.02, Level.INFO),
+        (lambda v: v.cast(pl.String), Level.VIOLATION),
+        (lambda v: v + 1, Level.NONE),
+    ],
+    ids=["miles", "2 % more", "strings", "population"],
+)
+def test_alteration_of_the_values_is_graded(change: Callable[[pl.Series], pl.Series], level: Level) -> None:
+    """Values in another unit have another step; a population may be a little larger."""
+    distances = [
+        pl.Series(np.random.default_rng(i).exponential(14, rows).round(1)) for i, rows in ((0, 1000), (1, 300))
+    ]
+    sides = []
+    for values in (distances[0], change(distances[1])):
+        phi_NDL = np.zeros((len(values), 1, 1))
+        attributions = Attributions(("x",), ("y",), phi_NDL, np.zeros(1), phi_NDL[:, 0], 0)
+        sides.append(Explained(pl.DataFrame({"x": values}), attributions))
+    assert detect_drift(POLICY, sides[0], sides[1], "mean_abs", HOUR).level == level

@@ -67,6 +67,39 @@ def test_rare_categories_raise_no_more_alarms_than_the_level() -> None:
         assert (np.array(p) <= level).sum() <= binom.ppf(0.999, len(p), level)
 
 
+@pytest.mark.parametrize("rows", [(600, 300), (300, 3000)])
+@pytest.mark.parametrize("change", ["noise", "other records"])
+def test_deviation_from_the_other_features_is_detected(change: str, rows: tuple[int, int]) -> None:
+    """Each pair of features is nearly as before, but all others together predict one of them less."""
+    rng = np.random.default_rng(5)
+    before_ND, now_ND = (rng.normal(size=(count, 6)) for count in rows)
+    for side_ND in (before_ND, now_ND):
+        side_ND[:, 0] = side_ND[:, 1:].sum(axis=1) / np.sqrt(5) + 0.2 * side_ND[:, 0]
+    now_ND[:, 0] = (
+        rng.permutation(now_ND[:, 0]) if change == "other records" else now_ND[:, 0] + rng.normal(size=rows[1])
+    )
+    sides = [pl.DataFrame(side_ND, schema=list("abcdef")) for side_ND in (before_ND, now_ND)]
+    association = changed_association(Columns.of(*sides))
+    assert association is not None
+    assert (association.first, association.p < 1e-9) == ("a", True)
+    assert association.deviation_before < 0.7
+    assert 0.6 < association.unexplained < 1.4
+    assert -1 <= min(association.before, association.now) < max(association.before, association.now) <= 1
+
+
+def test_deviations_of_codes_are_those_of_their_values() -> None:
+    """A number that follows from codes in any order deviates if it comes from other records."""
+    rng = np.random.default_rng(6)
+    codes = [rng.integers(0, 8, count) for count in (600, 200)]
+    values = [np.array([3.0, 0.0, 7.0, 1.0, 5.0, 2.0, 6.0, 4.0])[side] for side in codes]
+    values[1] = rng.permutation(values[1])
+    sides = [pl.DataFrame({"code": code, "value": value}) for code, value in zip(codes, values, strict=True)]
+    association = changed_association(Columns.of(*sides))
+    assert association is not None
+    assert association.p < 1e-9
+    assert association.deviation_before < 0.5 < association.deviation_now
+
+
 def test_equal_records_have_p_value_1() -> None:
     """Constant features are supported; a single one has no association."""
     columns = Columns.of(pl.DataFrame({"a": [1.0] * 40}), pl.DataFrame({"a": [1.0] * 30}))
