@@ -297,6 +297,12 @@ class Association:
         """Standard deviation of the part of the first feature that the others no longer predict."""
         return math.sqrt(max(0.0, self.deviation_now**2 - self.deviation_before**2))
 
+    @property
+    def hypothesis(self) -> str:
+        """Possible reasons, as a question."""
+        first = "noise, old values" if self.unexplained else "columns swapped"
+        return f"{first}, or values of other records?"
+
 
 @dataclass(frozen=True)
 class SegmentResult:

@@ -75,10 +75,15 @@ def _joint(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
         limit = limits.separability
         level = limit.level(joint.value) if joint.p <= result.significance else Level.NONE
         yield FamilyEffect("joint", level, "separability", "", joint.value, joint.noise, limit.warning, limit.violation)
-    if association and association.p <= result.significance:
+    if association and association.level is not Level.NONE:
         limit, names = limits.association, f"{association.first} and {association.second}"
         size = abs(association.now - association.before)
-        yield FamilyEffect("joint", limit.level(size), "association", names, size, None, limit.warning, limit.violation)
+        level = limit.level(size) if association.p <= result.significance else Level.NONE
+        yield FamilyEffect("joint", level, "association", names, size, None, limit.warning, limit.violation)
+        if size := association.unexplained:
+            limit, name = limits.unexplained, association.first
+            level = association.level if size >= limit.warning else Level.NONE
+            yield FamilyEffect("joint", level, "unexplained", name, size, None, limit.warning, limit.violation)
 
 
 def _model(limits: Limits, parity: Parity | None, canary: Canary | None) -> Iterator[FamilyEffect]:

@@ -155,7 +155,7 @@ def _scores(
         return live.differs_M[rows].astype(np.float64)
     if kind is ChangeKind.INPUT:
         return log_ratio(before.features[name], now.features[name][rows])
-    if kind is ChangeKind.JOINT and result.association and result.association.p <= result.significance:
+    if kind is ChangeKind.JOINT and result.association and result.association.level is not Level.NONE:
         names = result.association.first, result.association.second
         return log_ratio(*(_products(side, before.features, names) for side in (before.features, now.features[rows])))
     if kind is ChangeKind.ATTRIBUTION:

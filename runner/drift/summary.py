@@ -165,13 +165,11 @@ def _joint(result: DriftResult) -> Iterator[str]:
     if association and association.level is not Level.NONE:
         names = f"the features {association.first} and {association.second}"
         figures = f"correlation {association.before:.2f} in the reference, {association.now:.2f} now"
-        why = "columns swapped, or values of other records?"
         if association.unexplained:
             sizes = f"{association.deviation_before:.2f} standard deviations in the reference, "
             figures += f"; {association.first} deviates from its prediction by the other features by {sizes}"
             figures += f"{association.deviation_now:.2f} now"
-            why = "noise, old values, or values of other records?"
-        yield f"{names} are not related as in the reference ({figures}): {why}"
+        yield f"{names} are not related as in the reference ({figures}): {association.hypothesis}"
     elif joint and joint.p is not None and joint.p <= result.significance:
         yield f"the inputs changed jointly: a classifier separates live from reference records (AUC {joint.value:.2f})"
 

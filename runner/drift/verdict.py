@@ -102,7 +102,7 @@ def _finding(result: DriftResult) -> str:
         first = result.changed_inputs[0]
         return f"{first.name}: {_core(first.cause)}" if first.cause else f"The values of {first.name} changed"
     association = result.association
-    if association and association.p <= result.significance:
+    if association and association.level is not Level.NONE:
         return f"{association.first} and {association.second} are not related as in the reference"
     if result.joint_change:
         return "The inputs changed jointly"
@@ -165,10 +165,10 @@ def _changed(
         yield "no input changed more than by chance"
     elif result.smallest_p > result.significance and worst(result.segments) is Level.NONE:
         yield "nothing beyond chance"
-    elif result.association and result.association.p <= result.significance:
+    elif result.association and result.association.level is not Level.NONE:
         each = result.association
         figures = f"correlation {each.before:.2f} in the reference, {each.now:.2f} now"
-        yield f"{each.first} and {each.second}: {figures}: columns swapped, or values of other records?"
+        yield f"{each.first} and {each.second}: {figures}: {each.hypothesis}"
     elif result.joint_change and result.separability:
         yield f"a classifier separates live from reference records (AUC {result.separability.value:.2f})"
     elif _worst(result).p <= result.significance:

@@ -83,6 +83,7 @@ def _effect(each: FamilyEffect, result: DriftResult, parity: Parity | None) -> s
         "total_log2_change": f"Total attribution {2 ** min(value, 99):.2g} times the reference",
         "signed_shift": f"Signed shift {value:.1%} of the total attribution",
         "separability": f"Classifier AUC {value:.2f}, chance up to {chance:.2f}",
+        "unexplained": f"{each.name} deviates from its prediction by {value:.2f} standard deviations more",
         "association": f"Correlation of {each.name} changed by {value:.2f}",
     }[each.measure]
 

@@ -182,7 +182,7 @@ def full_drift_result(live: GlobalAttributions, reference: GlobalAttributions) -
         labels=tuple(labels),
         segments=(few, segment),
         separability=Effect(0.875, 0.5625, 0.001),
-        association=Association("Age", "City", 0.75, -0.125, 1e-6),
+        association=Association("Age", "City", 0.75, -0.125, 1e-6, Level.WARNING),
         inputs=(
             InputResult("Age", Level.NONE, 1.0, 0.0625, 0.0, 0.0, 0.0, 0.0, constant=False),
             InputResult(
