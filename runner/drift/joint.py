@@ -106,15 +106,13 @@ def changed_association(columns: Columns) -> Association | None:
     clearest = min(_deviations(columns), key=lambda each: each.p, default=_Deviation("", 1.0, 0.0, 0.0))
     if clearest.p < p_pair:
         most = pairs.with_feature(clearest.name)
-    names = [columns.names[side_P[most]] for side_P in (pairs.left_P, pairs.right_P)]
-    if clearest.p < p_pair and names[1] == clearest.name:
-        names = names[::-1]
-    chosen = [side_P[most] for side_P in (pairs.left_P, pairs.right_P)]
-    correlations = [
-        _correlation(*columns.values_KD[side_K][:, chosen].T) for side_K in (~columns.live_K, columns.live_K)
-    ]
-    changed = Association(*names, *correlations, p=min(1.0, 2 * min(p_pair, clearest.p)))
-    if clearest.name != names[0]:
+    pair = [int(side_P[most]) for side_P in (pairs.left_P, pairs.right_P)]
+    if clearest.p < p_pair and columns.names[pair[1]] == clearest.name:
+        pair = pair[::-1]
+    first, second = (columns.names[column] for column in pair)
+    before, now = (_correlation(*columns.values_KD[side_K][:, pair].T) for side_K in (~columns.live_K, columns.live_K))
+    changed = Association(first, second, before, now, min(1.0, 2 * min(p_pair, clearest.p)))
+    if clearest.name != first:
         return changed
     return replace(changed, deviation_before=clearest.before, deviation_now=clearest.now, deviation_p=clearest.p)
 

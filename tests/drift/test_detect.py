@@ -305,8 +305,8 @@ def test_noise_is_a_warning_although_no_distribution_changed(golden: Golden) -> 
     assert found.association is not None
     assert (found.level, found.association.level) == (Level.WARNING, Level.WARNING)
     assert {found.association.first, found.association.second} == {"score", "rate"}
-    means = [mean_abs(side.attributions) for side in sides]
-    golden(sentence(rank_labels(*means, 0.9), found, *means))
+    before, now = (mean_abs(side.attributions) for side in sides)
+    golden(sentence(rank_labels(before, now, 0.9), found, before, now))
 
 
 @pytest.mark.parametrize(
