@@ -6,10 +6,11 @@ the processes of one run; no pickle is stored, or read from another source.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -21,6 +22,8 @@ from pydantic.dataclasses import dataclass
 
 from runner.errors import EngineError, ShapwatchError, snippet
 from runner.protocols import Item, Model, RemoteModel
+
+logger = logging.getLogger("shapwatch.engine")
 
 Result = TypeVar("Result")
 Work = Callable[[Model, Item], Result]
@@ -35,6 +38,10 @@ LOST_SECONDS = 40
 """Seconds without a response of any running Dask worker after which the work is given up."""
 START_SECONDS = 80
 """Additional seconds for the first result, because scheduler and workers first import the libraries."""
+SILENT_SECONDS = 30
+"""Seconds after which the work of a silent Dask worker is repeated by others, and timeout of a transfer of results."""
+MAX_TRANSFERS = 3
+"""Maximum number of attempts to receive a result from Dask workers."""
 POLL_SECONDS = 8
 """Seconds between two checks of the Dask workers while a result is awaited, and timeout of a check."""
 MAX_CACHED_MODELS = 8
@@ -99,13 +106,12 @@ class Engine:
         """Yield the results of the workers of a Dask cluster."""
         with self._client() as client:
             workers = _DaskWorkers(client, f"engine.address={self.address}")
-            futures: deque[Any] = deque()
             for item in items:
-                futures.append(client.submit(_run, work, model, model.identity, item, pure=False))
-                if len(futures) >= 2 * workers.threads:
-                    yield workers.result(futures.popleft())
-            while futures:
-                yield workers.result(futures.popleft())
+                workers.submit(_run, work, model, model.identity, item)
+                if len(workers.pending) >= 2 * workers.threads:
+                    yield workers.next_result()
+            while workers.pending:
+                yield workers.next_result()
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -138,19 +144,39 @@ class Engine:
                 client.close(timeout=POLL_SECONDS)
 
 
+class _Call:
+    """A call of a function on a Dask cluster, which several workers may execute.
+
+    Attributes:
+        function, arguments: the call.
+        futures: its executions, with the workers that may execute it; None for all.
+        transfers: number of failed attempts to receive its result.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.futures: dict[Any, frozenset[str] | None] = {}
+        self.transfers = 0
+
+
 class _DaskWorkers:
-    """The workers of a Dask cluster, and their signs of life.
+    """The workers of a Dask cluster, their signs of life, and the calls that they execute.
 
     Attributes:
         threads: number of their threads at the start.
+        pending: calls whose result was not returned yet.
     """
 
     def __init__(self, client: Any, setting: str) -> None:
+        self.pending: deque[_Call] = deque()
         self._client = client
         self._setting = setting
         self._last_seen: dict[str, float] = {}
         self._alive = time.monotonic()
         self._has_started = False
+        self._silent: dict[str, str] = {}
+        self._responsive = frozenset[str]()
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
             self.threads = max(1, sum(client.sync(client.scheduler.ncores, callback_timeout=CONNECT_SECONDS).values()))
@@ -158,45 +184,107 @@ class _DaskWorkers:
             problem = f"the scheduler has no worker after {CONNECT_SECONDS} s; start some with dask worker"
             raise EngineError(setting, problem) from error
 
-    def result(self, future: Any) -> Any:
-        """Return a result, or raise the error of its work.
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Add a call at the end of the queue."""
+        self.pending.append(_Call(function, arguments))
+        self._start(self.pending[-1])
+
+    def next_result(self) -> Any:
+        """Remove the first call from the queue and return its result, or raise its error.
 
         Raises:
-            EngineError: if no worker responds, workers die, or they cannot run the work.
+            EngineError: if no worker responds, workers die, or they cannot execute the call.
         """
+        call = self.pending[0]
+        self._alive = time.monotonic() + (0 if self._has_started else START_SECONDS)
+        received: tuple[Any] | None = None
+        while received is None:
+            if done := [future for future in call.futures if future.done()]:
+                received = self._receive(call, done[0])
+            else:
+                self._wait(call)
+        self._has_started = True
+        self.pending.popleft()
+        return received[0]
+
+    def _start(self, call: _Call) -> None:
+        """Start an execution of a call, while some workers do not respond only by the others."""
+        allowed = self._responsive if self._silent else None
+        restriction = {"workers": sorted(allowed)} if allowed else {}
+        future = self._client.submit(call.function, *call.arguments, pure=False, **restriction)
+        call.futures[future] = allowed
+
+    def _wait(self, call: _Call) -> None:
+        """Wait until an execution of a call ends; check the workers if it takes long."""
         import distributed
 
         wait: Any = distributed.wait
-        self._alive = time.monotonic() + (0 if self._has_started else START_SECONDS)
-        while not future.done():
-            try:
-                with self._client.as_current():
-                    wait(future, timeout=POLL_SECONDS)
-            except TimeoutError:
-                self._check()
-        self._has_started = True
         try:
-            return future.result(timeout=LOST_SECONDS)
+            with self._client.as_current():
+                wait(list(call.futures), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            self._check()
+
+    def _receive(self, call: _Call, future: Any) -> tuple[Any] | None:
+        """Return the result of an execution in a tuple; None if its worker does not respond, after another start.
+
+        Raises:
+            ShapwatchError: the error of the call.
+            EngineError: if its workers died, or cannot execute it.
+        """
+        try:
+            return (future.result(timeout=SILENT_SECONDS),)
         except ShapwatchError:
             raise
         except Exception as error:
+            call.transfers += 1
+            if isinstance(error, TimeoutError) and future.status == "finished" and call.transfers < MAX_TRANSFERS:
+                del call.futures[future]
+                self._check()
+                if not call.futures:
+                    self._start(call)
+                return None
             problem = f"a worker failed with {type(error).__name__}: {snippet(error)}"
             remedy = "check its memory limit, and that it has the same versions of Python and shapwatch"
             raise EngineError(self._setting, f"{problem}; {remedy}") from error
 
     def _check(self) -> None:
-        """Check that a running worker has sent a heartbeat to the scheduler."""
+        """Check that a running worker has sent a heartbeat to the scheduler; repeat the work of those that have not."""
         problem = "the scheduler does not respond"
         with suppress(OSError):
-            found = self._client.sync(self._client.scheduler.identity, callback_timeout=POLL_SECONDS)
-            workers = {name: each for name, each in found["workers"].items() if each["status"] == "running"}
-            last_seen = {name: each["last_seen"] for name, each in workers.items()}
-            if last_seen.items() - self._last_seen.items():
+            found = self._client.sync(self._client.scheduler.identity, callback_timeout=POLL_SECONDS)["workers"]
+            running = {name: each["last_seen"] for name, each in found.items() if each["status"] == "running"}
+            if running.items() - self._last_seen.items():
                 self._alive = max(self._alive, time.monotonic())
-            self._last_seen = last_seen
+            self._last_seen = running
             problem = "no worker responds, or each is paused because of its memory limit,"
+            self._repeat(found)
         if time.monotonic() - self._alive > LOST_SECONDS:
             raise EngineError(self._setting, f"{problem} for {LOST_SECONDS} s")
+
+    def _repeat(self, workers: Mapping[str, Any]) -> None:
+        """Start calls again that only workers execute that do not respond, or that are paused."""
+        newest = max((each["last_seen"] for each in workers.values()), default=0)
+        silent = {
+            name: f"has not responded for {newest - each['last_seen']:.0f} s"
+            if each["status"] == "running"
+            else f"is {each['status']}"
+            for name, each in workers.items()
+            if each["status"] != "running" or newest - each["last_seen"] > SILENT_SECONDS
+        }
+        for name in silent.keys() - self._silent:
+            logger.warning("the worker %s of %s %s; others repeat its work", name, self._setting, silent[name])
+        self._silent, self._responsive = silent, frozenset(workers) - silent.keys()
+        if not self._responsive:
+            return
+        executing = self._client.sync(self._client.scheduler.processing, callback_timeout=POLL_SECONDS)
+        stuck = {key for name in silent for key in executing.get(name, ())}
+        for call in self.pending:
+            if all(
+                future.key in stuck or not (allowed is None or allowed & self._responsive)
+                for future, allowed in call.futures.items()
+            ):
+                self._start(call)
 
 
 def _run(work: Work[Item, Result], model: Model, identity: str | None, item: Item) -> Result:

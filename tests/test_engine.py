@@ -168,6 +168,31 @@ def test_lost_cluster_is_an_error_within_a_minute(tmp_path: Path, fault: str) ->
             assert time.monotonic() - start < 60
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("also_killed", [False, True])
+def test_work_of_a_stopped_dask_worker_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, also_killed: bool, golden: Golden
+) -> None:
+    """A log line names the worker; another one repeats its work, even if that one is replaced in the meantime."""
+    monkeypatch.setattr(engines, "SILENT_SECONDS", 3)
+    monkeypatch.setattr(engines, "POLL_SECONDS", 1)
+    with dask_cluster(tmp_path) as cluster:
+        engine = Engine(kind="dask", workers=None, address=cluster.address)
+        results = iter(engine.map(score_slowly, linear_model(), range(40)))
+        received = list(itertools.islice(results, 8))
+        frozen, other = {pid for _, pid in received}
+        with stopped([frozen]):
+            received += itertools.islice(results, 8)
+            if also_killed:
+                os.kill(other, signal.SIGKILL)
+            received += results
+        assert [result for result, _ in received] == [2.0 * item for item in range(40)]
+        assert [pid for _, pid in received[12:]].count(frozen) == 0
+    messages = [each.getMessage() for each in caplog.records if each.name == "shapwatch.engine"]
+    if not also_killed:
+        golden(messages[0], (r"tcp:\S+", "{address}"), (r"\d+ s", "{seconds} s"))
+
+
 @contextmanager
 def stopped(pids: Iterable[int]) -> Iterator[None]:
     """Stop processes inside the context."""
