@@ -32,6 +32,8 @@ CONFIRMED = {
 STAGES = ("baseline", "monitor")
 """Stages that a settings file can run; they write a result."""
 MAX_BYTES = 16 * 2**20
+MAX_SCALARS = 50_000
+"""Maximum number of keys and values; reading 10,000 takes about one second."""
 MAX_DEPTH = 40
 """Maximum number of nested sequences and mappings."""
 PLAIN = re.compile(r"(?=.*[:/._-])[A-Za-z][\w:/.-]*")
@@ -141,9 +143,12 @@ def _data(path: Path, text: str) -> Any:
     Raises:
         SettingsError: if it is invalid, or contains an alias, a tag or an interpolation.
     """
-    depth = 0
+    depth, scalars = 0, 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            scalars += isinstance(event, yaml.ScalarEvent)
+            if scalars > MAX_SCALARS:
+                raise _unreadable(path, f"contains more than {MAX_SCALARS:,} keys and values")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise _unreadable(path, f"contains more than {MAX_DEPTH} nested lists or mappings")

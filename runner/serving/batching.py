@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
+import traceback
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from threading import Lock, Thread
 import polars as pl
 
 from runner.domain.numbers import plural
-from runner.errors import ArtifactError, ModelInputError, RecordError, SettingsError, ShapwatchError
+from runner.errors import ArtifactError, ModelInputError, RecordError, SettingsError, ShapwatchError, snippet
 from runner.protocols import Model
 from runner.serving.requests import ClientDisconnected, RequestError, RequestRecords, as_table, encode_response
 
@@ -41,6 +42,9 @@ INVALID_RECORDS = (ModelInputError, ArtifactError, SettingsError, RecordError)
 
 MODEL_SECONDS = 60.0
 """Seconds that a model call may take, as in SageMaker; then its requests fail, and another thread takes over."""
+
+MAX_KINDS = 100
+"""Maximum number of kinds of failures of the model whose occurrences are counted."""
 
 FAILED = "the model failed; see the server's log"
 
@@ -119,6 +123,7 @@ class RequestBatcher:
         self._thread: ModelThread | None = None
         self._hanging: list[ModelThread] = []
         self._work: asyncio.Task[None] | None = None
+        self._failures: Counter[str] = Counter()
         self.is_fast = is_fast
 
     @property
@@ -242,9 +247,25 @@ class RequestBatcher:
             return error
         except INVALID_RECORDS as error:
             return RequestError(400, error.problem if isinstance(error, ArtifactError) else str(error))
-        except BaseException as error:  # for example a panic of native code
-            logger.exception("the model failed")
+        except BaseException as error:  # noqa: BLE001  for example a panic of native code
+            self._log_failure(error)
             return RequestError(500, str(error) if isinstance(error, ShapwatchError) else FAILED)
+
+    def _log_failure(self, error: BaseException) -> None:
+        """Log an error with its traceback the first time, then in one line at 2, 4, 8, … occurrences."""
+        cause = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        last = traceback.extract_tb(cause.__traceback__, limit=-1)
+        kind = " in ".join([type(cause).__name__, *(f"{frame.name}, line {frame.lineno}" for frame in last)])
+        if len(self._failures) == MAX_KINDS:
+            self._failures.clear()
+        self._failures[kind] += 1
+        count = self._failures[kind]
+        if count == 1:
+            logger.exception("the model failed")
+        elif count & (count - 1) == 0:
+            logger.error("the model failed %s times with %s, last: %s", f"{count:,}", kind, snippet(error))
 
     def _encoded_response(self, features: pl.DataFrame, accept: str) -> str:
         try:

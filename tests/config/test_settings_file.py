@@ -92,6 +92,14 @@ def test_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
         settings_file.load(tmp_path / "settings.yaml", [STAGE])
 
 
+def test_file_with_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    """Their number is limited, because each takes time."""
+    monkeypatch.setattr(settings_file, "MAX_SCALARS", 100)
+    (tmp_path / "settings.yaml").write_text("stage:\n" + "".join(f"  key_{i}: {i}\n" for i in range(50)))
+    with golden.raises(SettingsError):
+        settings_file.load(tmp_path / "settings.yaml", [STAGE])
+
+
 def test_missing_large_and_special_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None of them is read."""
     for path in (tmp_path, tmp_path / "missing", Path("/dev/zero")):

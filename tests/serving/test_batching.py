@@ -241,6 +241,22 @@ def test_model_failure_is_answered_and_logged(error: BaseException, caplog: pyte
     assert record.exc_info[1] is error
 
 
+def test_repeated_failures_are_logged_in_few_lines(caplog: pytest.LogCaptureFixture, golden: Golden) -> None:
+    """The traceback is logged once for each kind; 100 failures are seven lines."""
+
+    def scores(features: pl.DataFrame) -> NDArray[np.float64]:
+        value = float(features[0, 0])
+        if value < 0:
+            raise ValueError(f"record {value:g}")
+        raise KeyError(value)
+
+    requests = [([[float(x)]], LINES) for x in (*range(-100, 0), 1)]
+    with caplog.at_level(logging.ERROR, "shapwatch"):
+        assert all(isinstance(each, RequestError) for each in responses_to(Formula(scores), *requests))
+    assert [bool(record.exc_info) for record in caplog.records] == [True] + [False] * 6 + [True]
+    golden(caplog.records[1].getMessage(), (r"line \d+", "line {number}"))
+
+
 def test_panic_of_native_code_costs_its_own_request_only() -> None:
     """A panic in polars is no Exception; the request gets its 500, later ones are answered."""
 
