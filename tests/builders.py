@@ -101,6 +101,7 @@ def monitor(root: Path, rows: list[list[Any]], scores: list[float] | None = None
         policy=POLICY,
         stopping=SequentialStopping(None, POLICY),
         merged=MergedReader(str(root / "merge"), DATA),
+        max_records=None,
         max_rejected_share=share,
         save_local_shap_values=False,
     )

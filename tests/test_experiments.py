@@ -78,6 +78,7 @@ def test_formats_give_the_same_bytes_as_json_lines(
         "probes": 0,
         "records": 90,
         "sample": None,
+        "random": None,
         "rejected": {},
     }
     parity = manifest["serving_parity"]

@@ -107,7 +107,7 @@ class Wiring:
             case TrafficStage():
                 return self._traffic(stage).run
             case CaptureStage():
-                source = WindowReader(self.settings.source, replace(self.settings.data, max_records=None), self.track)
+                source = replace(self._source, data=replace(self.settings.data, max_records=None))
                 return Capture(stage, source, self._inspection).run
             case MergeStage():
                 return self._merge(stage).run
@@ -196,7 +196,7 @@ class Wiring:
         return Monitor(
             name=self.settings.monitor.name,
             endpoint=self.settings.monitor.endpoint,
-            source=self._source,
+            source=replace(self._source, data=replace(self.settings.data, max_records=None)),
             analysis=self._analysis,
             writer=self._writer,
             root=self.settings.paths.monitor,
@@ -263,6 +263,7 @@ class Wiring:
             policy=self.settings.drift,
             stopping=SequentialStopping(self.settings.shap.precision, self.settings.drift),
             merged=MergedReader(self.settings.paths.merge, self.settings.data),
+            max_records=self.settings.data.max_records,
             max_rejected_share=self.settings.data.max_rejected_share,
             save_local_shap_values=self.settings.shap.save_local_shap_values,
         )

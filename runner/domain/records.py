@@ -86,6 +86,8 @@ class Captured:
         examples: first rejection of each reason.
         rejections: all rejections as JSON Lines.
         sample: number of records in the table if it is a sample, else None.
+        random: number of these that are a random sample, else None; the others have values far outside the reference's
+            range.
         rejected_events: number of events with rejections, None if the records belong to no event.
     """
 
@@ -100,6 +102,7 @@ class Captured:
     examples: tuple[Rejection, ...]
     rejections: IO[bytes]
     sample: int | None = None
+    random: int | None = None
     rejected_events: int | None = None
 
     def features(self) -> pl.DataFrame:

@@ -13,8 +13,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Explained
@@ -35,6 +37,7 @@ from runner.domain.drift import (
 )
 from runner.drift.causes import with_causes
 from runner.drift.effects import (
+    MEANS,
     Pair,
     attribution_shift,
     canary_summary,
@@ -56,7 +59,8 @@ from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg
 from runner.drift.seasons import same_hours
 from runner.drift.significance import critical, distribution, holm
-from runner.drift.units import WHOLE, observations
+from runner.drift.strata import Strata, WholeWindow
+from runner.drift.units import WHOLE, observations, without_repetitions
 
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
@@ -88,6 +92,7 @@ class Detector:
         agg_method: str,
         window: timedelta,
         parts: Sequence[Segment] = (),
+        whole: WholeWindow | None = None,
     ) -> DriftResult:
         """Compare the records of a window with the reference records.
 
@@ -97,11 +102,17 @@ class Detector:
             agg_method: aggregation of local attributions into global ones.
             window: length of the window.
             parts: segments of the records of both sides.
+            whole: all records of the window if only some are explained.
 
         Raises:
             FeatureMismatch: if a feature exists on one side only.
         """
+        explained, strata = now, whole.strata if whole and agg_method in MEANS else None
+        now = random_sample(now, whole)
         pairing = pair(before.attributions, now.attributions, agg_method)
+        stratified = (
+            Stratified(pair(before.attributions, explained.attributions, agg_method).now, strata) if strata else None
+        )
         N, M = len(before.attributions.phi_NDL), len(now.attributions.phi_NDL)
         significance = self.policy.significance(window)
         found = DriftResult(Level.NONE, Level.NONE, N, M, significance, 1.0, ())
@@ -115,10 +126,10 @@ class Detector:
         found = replace(
             found,
             minimum_detectable_change=self.minimum_detectable_change(N, M, pairing.tests, window),
-            inputs=self._inputs(before, now),
-            outputs=self._outputs(before, now, pairing),
+            inputs=self._inputs(before.features, whole.features if whole else now.features),
+            outputs=self._outputs(before, now, pairing, explained, strata),
             labels=self._labels(
-                pairing, significance, self._factor("attributions"), np.random.default_rng(self.policy.seed)
+                pairing, significance, self._factor("attributions"), np.random.default_rng(self.policy.seed), stratified
             ),
         )
         found = self._graded(self._with_joint(found, before, now, pairing))
@@ -151,22 +162,25 @@ class Detector:
         corrected: list[float] = (self._factor(family) * holm(np.array(p))).clip(max=1).tolist()
         return corrected
 
-    def _inputs(self, before: Explained, now: Explained) -> tuple[InputResult, ...]:
-        names = [name for name in now.features.columns if name in before.features.columns]
-        tested = compare_inputs(before.features, now.features, names)
+    def _inputs(self, before: pl.DataFrame, now: pl.DataFrame) -> tuple[InputResult, ...]:
+        tested = compare_inputs(before, now, [name for name in now.columns if name in before.columns])
         corrected = self._corrected("inputs", [each.p for each in tested])
         return tuple(replace(each, p=p) for each, p in zip(tested, corrected, strict=True))
 
-    def _outputs(self, before: Explained, now: Explained, pairing: Pairing) -> tuple[OutputResult, ...]:
+    def _outputs(
+        self, before: Explained, now: Explained, pairing: Pairing, explained: Explained, strata: Strata | None
+    ) -> tuple[OutputResult, ...]:
+        """Test the scores of the random sample `now`; the means are those of all explained records."""
         before_NL = _scores(before, [reference for _, reference in pairing.labels])
         now_ML = _scores(now, [label for label, _ in pairing.labels])
         tested = distribution(before_NL, now_ML)
         corrected = self._corrected("outputs", tested.p_D.tolist())
         results = []
         for i, (label, _) in enumerate(pairing.labels):
-            before_N, now_M = before_NL[:, i], now_ML[:, i]
-            change = float(now_M.mean() - before_N.mean())
-            error = math.sqrt(before_N.var() / len(before_N) + now_M.var() / len(now_M))
+            before_N = before_NL[:, i]
+            mean, variance = _mean_score(now_ML[:, i], _scores(explained, [label])[:, 0], strata)
+            change = mean - float(before_N.mean())
+            error = math.sqrt(before_N.var() / len(before_N) + variance)
             results.append(
                 OutputResult(
                     label=label,
@@ -174,11 +188,11 @@ class Detector:
                     p=corrected[i],
                     distance=float(tested.distance_D[i]),
                     mean_before=float(before_N.mean()),
-                    mean_now=float(now_M.mean()),
+                    mean_now=mean,
                     change_low=change - CONFIDENCE * error,
                     change_high=change + CONFIDENCE * error,
                     spread=float(np.subtract(*np.quantile(before_N, SPREAD[::-1]))),
-                    scores=numbers_histogram(before_N, now_M),
+                    scores=numbers_histogram(before_N, now_ML[:, i]),
                 )
             )
         return tuple(results)
@@ -206,18 +220,29 @@ class Detector:
         return replace(found, separability=replace(joint, p=corrected[0]), association=association)
 
     def _labels(
-        self, pairing: Pairing, significance: float, factor: float, rng: np.random.Generator
+        self,
+        pairing: Pairing,
+        significance: float,
+        factor: float,
+        rng: np.random.Generator,
+        stratified: Stratified | None = None,
     ) -> tuple[LabelResult, ...]:
-        """Compare the attributions of each label; p-values are multiplied by the factor."""
+        """Compare the attributions of each label; p-values are multiplied by the factor.
+
+        Effects are those of stratified records, if there are some.
+        """
         tested = distribution(np.hstack(pairing.before), np.hstack(pairing.now))
         p_LD = (factor * holm(tested.p_D)).clip(max=1).reshape(len(pairing.labels), -1)
         distance_LD = tested.distance_D.reshape(p_LD.shape)
         results = []
-        for (label, matched), before_ND, now_MD, distance_D, p_D in zip(
-            pairing.labels, pairing.before, pairing.now, distance_LD, p_LD, strict=True
+        explained, strata = stratified or (pairing.now, None)
+        for (label, matched), before_ND, now_MD, all_XD, distance_D, p_D in zip(
+            pairing.labels, pairing.before, pairing.now, explained, distance_LD, p_LD, strict=True
         ):
-            shift, total_change, ranking, noise_D = self._effects(before_ND, now_MD, pairing.agg_method, rng)
-            features = _features(pairing.names, before_ND, now_MD, pairing.agg_method, distance_D, p_D, noise_D)
+            observed = observed_pair(before_ND, all_XD, pairing.agg_method, strata)
+            permuted = permuted_pairs(before_ND, all_XD, pairing.agg_method, self.policy.permutations, rng, strata)
+            shift, total_change, ranking, noise_D = _effects(observed, permuted)
+            features = _features(pairing.names, observed, before_ND, now_MD, distance_D, p_D, noise_D)
             changed_D = p_D <= significance
             signed = signed_distance(before_ND[:, changed_D], now_MD[:, changed_D]).sum()
             total = abs(before_ND).mean(axis=0).sum()
@@ -305,18 +330,39 @@ class Detector:
             levels.append(limits.separability.level(joint.value))
         return highest([*levels, *([association.level] if association else [])])
 
-    def _effects(
-        self, before_ND: NDArray[np.float64], now_MD: NDArray[np.float64], agg_method: str, rng: np.random.Generator
-    ) -> tuple[Effect, Effect, Effect, NDArray[np.float64]]:
-        """Return attribution shift, total log2 change and nDCG, with their noise, and the noise of each share."""
-        observed = observed_pair(before_ND, now_MD, agg_method)
-        permuted = permuted_pairs(before_ND, now_MD, agg_method, self.policy.permutations, rng)
-        return (
-            _effect(attribution_shift, observed, permuted, np.positive, np.positive),
-            _effect(total_log2_change, observed, permuted, np.abs, np.positive),
-            _effect(ndcg, observed, permuted, _one_minus, _one_minus),
-            np.quantile(abs(share_change(*permuted)), NOISE, axis=0),
-        )
+
+class Stratified(NamedTuple):
+    """Local attributions of all explained records for each label, and their strata."""
+
+    explained: tuple[NDArray[np.float64], ...]
+    strata: Strata
+
+
+def random_sample(explained: Explained, whole: WholeWindow | None) -> Explained:
+    """Return the explained records that are a random sample of the window."""
+    rows = len(explained.attributions.phi_NDL)
+    return explained if whole is None or whole.random == rows else explained.rows(np.arange(whole.random))
+
+
+def _mean_score(
+    random_M: NDArray[np.float64], explained_X: NDArray[np.float64], strata: Strata | None
+) -> tuple[float, float]:
+    """Return the mean score of the window, and the variance of this mean as an estimate for the population."""
+    if strata is None:
+        return float(random_M.mean()), float(random_M.var()) / len(random_M)
+    mean = float(strata.mean(explained_X[:, None])[0])
+    variance = float(strata.mean((explained_X[:, None] - mean) ** 2)[0]) / (strata.far + strata.rest)
+    return mean, variance + float(strata.covariance(explained_X[:, None])[0, 0])
+
+
+def _effects(observed: Pair, permuted: Pair) -> tuple[Effect, Effect, Effect, NDArray[np.float64]]:
+    """Return attribution shift, total log2 change and nDCG, with their noise, and the noise of each share."""
+    return (
+        _effect(attribution_shift, observed, permuted, np.positive, np.positive),
+        _effect(total_log2_change, observed, permuted, np.abs, np.positive),
+        _effect(ndcg, observed, permuted, _one_minus, _one_minus),
+        np.quantile(abs(share_change(*permuted)), NOISE, axis=0),
+    )
 
 
 Transform = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -371,14 +417,13 @@ def _scores(explained: Explained, labels: Sequence[str]) -> NDArray[np.float64]:
 
 def _features(
     names: tuple[str, ...],
+    observed: Pair,
     before_ND: NDArray[np.float64],
     now_MD: NDArray[np.float64],
-    agg_method: str,
     distance_D: NDArray[np.float64],
     p_D: NDArray[np.float64],
     noise_D: NDArray[np.float64],
 ) -> tuple[FeatureDrift, ...]:
-    observed = observed_pair(before_ND, now_MD, agg_method)
     columns = [
         *observed,
         *map(share, observed),
@@ -404,6 +449,7 @@ def detect_drift(
     past: Sequence[Level] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
     start: datetime | None = None,
+    whole: WholeWindow | None = None,
 ) -> DriftResult:
     """Compare a window with the reference: tests, effects, segments, likely causes and the alert level.
 
@@ -418,6 +464,8 @@ def detect_drift(
         past: levels of the previous windows alone, oldest first.
         groups: names of the features of each group, by the name of the group.
         start: start of the window, for a reference with a cycle; None compares with all hours.
+        whole: all records of the window if only some are explained. Inputs are tested on all of them, the rest on the
+            random sample; effects are estimates for all of them.
 
     Raises:
         FeatureMismatch: if a feature exists on one side only.
@@ -425,17 +473,18 @@ def detect_drift(
     """
     same = same_hours(before, start, window, policy)
     before, now = (replace(side, features=with_finite_numbers(side.features)) for side in (same.records, now))
+    whole = _observed(policy, now, whole) if whole else None
     counted = observations(policy, before, now, start, window)
     before, now, by = counted.before, counted.now, policy.segment_by
     notes = [*same.notes, *counted.notes]
-    parts = segments(by, before.features, now.features, policy.min_rows) if by else ()
+    sample = random_sample(now, whole)
+    parts = segments(by, before.features, sample.features, policy.min_rows) if by else ()
     tested = _without_unit(before, policy), _without_unit(now, policy)
-    result = Detector(policy).find(*tested, agg_method, window, parts)
-    result = with_causes(
-        replace(result, canary=canary, season=same.season), before.features, now.features, parts, groups
-    )
+    result = Detector(policy).find(*tested, agg_method, window, parts, whole)
+    described = whole.features if whole and not parts else sample.features
+    result = with_causes(replace(result, canary=canary, season=same.season), before.features, described, parts, groups)
     result = Detector(policy).with_altered(result)
-    result = with_histograms(result, before, now)
+    result = with_histograms(result, before, sample)
     model = _model_level(policy, canary, parity)
     level = highest([policy.status(past, result.level_alone), model])
     result = replace(result, level_alone=highest([result.level_alone, model]))
@@ -466,3 +515,11 @@ def _model_level(policy: DriftPolicy, canary: Canary | None, parity: Parity | No
 def _without_unit(side: Explained, policy: DriftPolicy) -> Explained:
     """Return records without the feature that is their unit: one record of each value is no sample of its values."""
     return replace(side, features=side.features.drop(policy.unit, strict=False))
+
+
+def _observed(policy: DriftPolicy, now: Explained, whole: WholeWindow) -> WholeWindow:
+    """Return the window with finite numbers, and without repetitions if they count once."""
+    whole = replace(whole, features=with_finite_numbers(whole.features))
+    if policy.unit != "content":
+        return whole
+    return whole.rows(without_repetitions(whole.features), without_repetitions(now.features))

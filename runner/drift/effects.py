@@ -16,6 +16,7 @@ from runner.domain.attributions import Attributions
 from runner.domain.drift import Canary
 from runner.domain.numbers import plural
 from runner.drift.pairing import pair
+from runner.drift.strata import Strata
 
 ROUNDING = 1e-6
 """Largest difference of scores that rounding may explain, relative to the largest score or to 1 if that is larger.
@@ -109,8 +110,12 @@ class Pair(NamedTuple):
     live: NDArray[np.float64]
 
 
-def observed_pair(reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64], agg_method: str) -> Pair:
-    """Return the absolute global attributions_D of each side."""
+def observed_pair(
+    reference_ND: NDArray[np.float64], live_MD: NDArray[np.float64], agg_method: str, strata: Strata | None = None
+) -> Pair:
+    """Return the absolute global attributions_D of each side; with strata, those of the live side are estimates."""
+    if strata:
+        return Pair(_summary(reference_ND, agg_method), strata.mean(MEANS[agg_method](live_MD)))
     return Pair(_summary(reference_ND, agg_method), _summary(live_MD, agg_method))
 
 
@@ -120,8 +125,11 @@ def permuted_pairs(
     agg_method: str,
     permutations: int,
     rng: np.random.Generator,
+    strata: Strata | None = None,
 ) -> Pair:
     """Return the absolute global attributions_PD of each side after P random permutations of the pooled records."""
+    if strata:
+        return _stratified(MEANS[agg_method](reference_ND), MEANS[agg_method](live_MD), permutations, rng, strata)
     N, M = len(reference_ND), len(live_MD)
     sides = (reference_ND, live_MD) if N <= M else (live_MD, reference_ND)
     aggregate = _means if agg_method in MEANS else _medians
@@ -171,6 +179,34 @@ def _blocks(
     shuffled_ND = values_ND[rng.permutation(len(values_ND))]
     whole = len(values_ND) // size * size
     return shuffled_ND[:whole].reshape(-1, size, values_ND.shape[1]).sum(axis=1), shuffled_ND[whole:].sum(axis=0)
+
+
+def _stratified(
+    reference_ND: NDArray[np.float64],
+    live_XD: NDArray[np.float64],
+    permutations: int,
+    rng: np.random.Generator,
+    strata: Strata,
+) -> Pair:
+    """Return the means of both sides if the whole window is permuted, and then sampled in the same strata.
+
+    Of all far records, a hypergeometric number is on the side of the reference. The other records are divided like the
+    records that are explained.
+    """
+    far_FD, rest_RD = live_XD[strata.far_X], live_XD[~strata.far_X]
+    N, M, weight = len(reference_ND), strata.far + strata.rest, strata.far / len(far_FD)
+    pooled_KD = np.concatenate([reference_ND, rest_RD])
+    sums_D, far_D = pooled_KD.sum(axis=0), weight * far_FD.sum(axis=0)
+    permuted = Pair(*np.empty((2, permutations, live_XD.shape[1])))
+    for p in range(permutations):
+        moved = int(rng.hypergeometric(strata.far, N + M - strata.far, N))
+        live = len(rest_RD) + moved
+        live_D = pooled_KD[rng.choice(len(pooled_KD), live, replace=False, shuffle=False)].sum(axis=0)
+        chosen = rng.choice(len(far_FD), min(len(far_FD), round(moved / weight)), replace=False, shuffle=False)
+        moved_D = weight * far_FD[chosen].sum(axis=0)
+        permuted.reference[p] = (sums_D - live_D + moved_D).clip(min=0) / N
+        permuted.live[p] = ((strata.rest + moved) / live * live_D + (far_D - moved_D).clip(min=0)) / M
+    return permuted
 
 
 def _medians(

@@ -28,6 +28,7 @@ from runner.drift.effects import MEANS, attribution_shift, total_log2_change
 from runner.drift.pairing import pair
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_labels, ndcg
+from runner.drift.strata import Strata
 
 FIRST_SAMPLE = 1000
 """Number of records in the first sample; each further sample is twice as large."""
@@ -87,6 +88,7 @@ class SequentialStopping:
         result: DriftResult | None,
         agg_method: str,
         records: int,
+        strata: Strata | None = None,
     ) -> float:
         """Return an upper bound, at most 1, of the probability that all records would give another verdict.
 
@@ -97,6 +99,7 @@ class SequentialStopping:
             result: calibrated result for these records.
             agg_method: `mean_abs` or `mean_sq`.
             records: number of all records.
+            strata: strata of the live records; None for a random sample.
         """
         pairs = pair(stored or live, live, agg_method)
         matched = match_labels(reference.labels, live.labels)
@@ -104,7 +107,7 @@ class SequentialStopping:
         total = 0.0
         for i, (label, _) in enumerate(pairs.labels):
             values_ND, before_ND = MEANS[agg_method](pairs.now[i]), MEANS[agg_method](pairs.before[i])
-            drawn = _drawn(values_ND, records, np.random.default_rng([self.policy.seed, i]))
+            drawn = _drawn(values_ND, records, np.random.default_rng([self.policy.seed, i]), strata)
             gains_D = abs(reference.values(matched[label], live.names))
             total += _crossing(partial(ndcg, gains_D), [self.policy.threshold], drawn)
             if label in results:
@@ -132,11 +135,16 @@ class Drawn(NamedTuple):
     all_BD: NDArray[np.float64]
 
 
-def _drawn(values_ND: NDArray[np.float64], records: int, rng: np.random.Generator) -> Drawn:
-    """Return the sample means, and draws of the means over all records."""
+def _drawn(
+    values_ND: NDArray[np.float64], records: int, rng: np.random.Generator, strata: Strata | None = None
+) -> Drawn:
+    """Return the estimated means, and draws of the means over all records."""
     N, D = values_ND.shape
-    sample_D, unexplained = values_ND.mean(axis=0), 1 - N / records
-    covariance_DD = np.cov(values_ND, rowvar=False).reshape(D, D) * unexplained / N
+    if strata:
+        sample_D, covariance_DD = strata.mean(values_ND), strata.covariance(values_ND)
+    else:
+        sample_D, unexplained = values_ND.mean(axis=0), 1 - N / records
+        covariance_DD = np.cov(values_ND, rowvar=False).reshape(D, D) * unexplained / N
     all_BD = rng.multivariate_normal(sample_D, covariance_DD, DRAWS, method="eigh")
     return Drawn(sample_D, all_BD.clip(min=0))
 

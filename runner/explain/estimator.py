@@ -75,9 +75,21 @@ class Estimator(ExplanationOptions):
             errors=errors,
         )
 
-    def aggregate(self, attributions: Attributions) -> GlobalAttributions:
-        """Return the global attributions."""
-        return aggregate(attributions, self.agg_method)
+    def arrange(
+        self, attributions: Attributions, rows_N: NDArray[np.intp], weight_N: NDArray[np.float64]
+    ) -> Attributions:
+        """Return the attributions of records in another order, with standard errors of weighted means."""
+        phi_NDL, error_NDL = attributions.phi_NDL[rows_N], attributions.error_NDL
+        errors = None
+        if error_NDL is not None:
+            error_NDL = error_NDL[rows_N]
+            errors = standard_errors(phi_NDL, error_NDL, weight_N, self.agg_method)
+        scores_NL = attributions.scores_NL[rows_N]
+        return replace(attributions, phi_NDL=phi_NDL, scores_NL=scores_NL, error_NDL=error_NDL, errors=errors)
+
+    def aggregate(self, attributions: Attributions, weight_N: NDArray[np.float64] | None = None) -> GlobalAttributions:
+        """Return the global attributions; records may have weights."""
+        return aggregate(attributions, self.agg_method, weight_N)
 
     def model_scores(self, attributions: Attributions) -> NDArray[np.float64]:
         """Return the scores_NL of the explained records in the model's own unit."""

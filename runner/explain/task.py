@@ -39,24 +39,31 @@ class Aggregation(StrEnum):
     MEAN_SQ = "mean_sq"
 
 
-def aggregate(attributions: Attributions, method: Aggregation) -> GlobalAttributions:
+def aggregate(
+    attributions: Attributions, method: Aggregation, weight_N: NDArray[np.float64] | None = None
+) -> GlobalAttributions:
     """Return the global attributions; the median is that of signed values and can be negative.
 
     Sums are exact and rounded only once, so results are bit-identical for any order of the records.
+
+    Args:
+        attributions: local attributions.
+        method: aggregation method.
+        weight_N: number of records that each one represents in means; None if all represent equally many.
     """
     summary: dict[Aggregation, Callable[[NDArray[np.float64]], float]] = {
-        Aggregation.MEAN_ABS: lambda phi_N: _mean(abs(phi_N)),
+        Aggregation.MEAN_ABS: lambda phi_N: _mean(abs(phi_N), weight_N),
         Aggregation.MEDIAN: lambda phi_N: float(np.median(phi_N)),
-        Aggregation.MEAN_SQ: lambda phi_N: _mean(phi_N**2),
+        Aggregation.MEAN_SQ: lambda phi_N: _mean(phi_N**2, weight_N),
     }
     _, D, L = attributions.phi_NDL.shape
     values_DL = np.array([[summary[method](attributions.phi_NDL[:, d, i]) for i in range(L)] for d in range(D)])
     return GlobalAttributions(attributions.names, attributions.labels, values_DL, attributions.expected_L)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    numbers: Iterable[float] = values.tolist()
-    return fsum(numbers) / len(values)
+def _mean(values_N: NDArray[np.float64], weight_N: NDArray[np.float64] | None) -> float:
+    numbers: Iterable[float] = (values_N if weight_N is None else values_N * weight_N).tolist()
+    return fsum(numbers) / (len(values_N) if weight_N is None else fsum(weight_N.tolist()))
 
 
 def standard_errors(

@@ -28,9 +28,11 @@ from runner.drift.ranking import match_features, rank_labels
 from runner.drift.record_sample import record_sample
 from runner.drift.seasons import same_hours
 from runner.drift.sequential import SequentialStopping
+from runner.drift.strata import Sample, Sampling, WholeWindow, far_records, far_scores
 from runner.drift.summary import headline, sentence
-from runner.drift.units import check_unit
+from runner.drift.units import WHOLE, check_unit
 from runner.drift.verdict import verdict
+from runner.errors import ShapwatchError
 from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import parity, preflight
 from runner.explain.screening import REJECTIONS, Screening
@@ -58,7 +60,7 @@ class Context:
 
     Attributes:
         sample: reference records that the window is compared with; None if the reference has none.
-        order_N: row indices in the order of explanation; None for the order of the captures.
+        sampling: order in which records are explained.
         reexplained: attributions of the canary records by the current model; None without canary records.
         past: earlier executions, oldest first.
     """
@@ -68,24 +70,42 @@ class Context:
     background: pl.DataFrame
     captured: Captured
     features: pl.DataFrame
-    order_N: NDArray[np.intp] | None
+    sampling: Sampling
     window: Window
     reexplained: Attributions | None
     past: Sequence[HistoryPoint]
 
-    def records(self, rows: slice) -> pl.DataFrame:
-        """Return the features of the records at these positions in the order of explanation."""
-        return self.features[rows] if self.order_N is None else self.features[self.order_N[rows]]
+    def records(self, rows: NDArray[np.intp] | None) -> pl.DataFrame:
+        """Return the features of records, of all if `rows` is None."""
+        return self.features if rows is None else self.features[rows]
 
-    def captured_records(self, count: int) -> Captured:
-        """Return the capture with only the first `count` records in the order of explanation."""
-        return self.captured if self.order_N is None else selected(self.captured, self.order_N[:count])
+    def captured_records(self, sample: Sample) -> Captured:
+        """Return the capture with only the records of a sample."""
+        if sample.rows_X is None:
+            return self.captured
+        return replace(selected(self.captured, sample.rows_X), random=sample.random)
+
+    def whole(self, sample: Sample) -> WholeWindow | None:
+        """Return the window if only some of its records are explained."""
+        rows_X, far_M = sample.rows_X, self.sampling.far_M
+        if rows_X is None or len(rows_X) == len(far_M):
+            return None
+        return WholeWindow(self.features, far_M, far_M[rows_X], sample.random)
+
+    def random_sample(self, result: SampleResult) -> tuple[Explained, Captured]:
+        """Return the explained records of the random sample, and their capture."""
+        sample, rows_X = result.sample, result.sample.rows_X
+        explained = Explained(self.records(rows_X), result.attributions)
+        if rows_X is None or len(rows_X) == sample.random:
+            return explained, self.captured_records(sample)
+        return explained.rows(np.arange(sample.random)), selected(self.captured, rows_X[: sample.random])
 
 
 @dataclass(frozen=True)
 class SampleResult:
     """Result for the records explained so far."""
 
+    sample: Sample
     attributions: Attributions
     live: GlobalAttributions
     ranking: RankingResult
@@ -103,6 +123,7 @@ class AttributionAnalysis:
         policy: thresholds and tests of the verdict.
         stopping: rule that decides when enough records are explained.
         merged: reader of captures merged with ground truth, to measure the performance of the model.
+        max_records: maximum number of records to explain; None for no maximum.
         max_rejected_share: largest accepted share of records that the model rejects.
         save_local_shap_values: whether the local attributions are saved as CSV, with the origin of each record.
     """
@@ -112,6 +133,7 @@ class AttributionAnalysis:
     policy: DriftPolicy
     stopping: SequentialStopping
     merged: MergedReader
+    max_records: int | None
     max_rejected_share: float
     save_local_shap_values: bool
 
@@ -127,6 +149,35 @@ class AttributionAnalysis:
     def order(self, features: pl.DataFrame, window: Window) -> NDArray[np.intp]:
         """Return the indices of records in the random order in which a window's records are explained."""
         return hash_order(features, window_salt(window, self.policy.seed))
+
+    def sampling(self, features: pl.DataFrame, window: Window, far_M: NDArray[np.bool_] | None = None) -> Sampling:
+        """Return the order in which the records of a window are explained.
+
+        Args:
+            features: all records of the window.
+            window: window.
+            far_M: records with far values; None for none.
+        """
+        most = min(features.height, self.max_records or features.height)
+        is_sample = self.stopping.probability is not None or most < features.height
+        order_M = self.order(features, window) if is_sample else None
+        far_M = np.zeros(features.height, dtype=bool) if far_M is None else far_M
+        return Sampling(order_M, far_M, most, self.stopping.probability is None)
+
+    def _far(
+        self, reference: Reference, features: pl.DataFrame, scores_NL: NDArray[np.float64] | None
+    ) -> NDArray[np.bool_] | None:
+        """Return the records with far values if not all records of the window may be explained."""
+        estimator, sample = self.model_explainer.estimator, reference.sample
+        is_sample = self.stopping.probability is not None or (self.max_records or features.height) < features.height
+        has_strata = self.policy.unit in WHOLE and estimator.agg_method != "median"
+        if sample is None or not is_sample or not has_strata:
+            return None
+        far_M = far_records(sample.features, features)
+        stored_NL = estimator.model_scores(sample.attributions)
+        if scores_NL is not None and scores_NL.shape[1] == stored_NL.shape[1]:
+            far_M |= far_scores(stored_NL, scores_NL)
+        return far_M
 
     def canary_features(self, reference: Reference) -> pl.DataFrame | None:
         """Return the features of the canary records, or None without canary records."""
@@ -146,13 +197,25 @@ class AttributionAnalysis:
             return self._compare(slot, reference, calls_before(), captured, stopwatch)
         except REJECTIONS as error:
             with stopwatch.step("explain"):
-                rejected = self._screening(slot.window, captured).rejected(error)
+                rejected = self._rejected(slot.window, captured, error)
             raise RecordsRejected({i: f"the model rejects it: {problem}" for i, problem in rejected.items()}) from error
 
-    def _screening(self, window: Window, captured: Captured) -> Screening:
+    def _rejected(self, window: Window, captured: Captured, error: ShapwatchError) -> dict[int, ShapwatchError]:
+        """Return the error of each record that the model rejects, among those that may be explained.
+
+        Raises:
+            ShapwatchError: the given error if no record is rejected alone, or too many.
+        """
         features, event_N = captured.features(), captured.event_table()["event"].to_numpy()
         order_N = self.order(features, window)
-        return Screening(self.model_explainer.model, features, event_N, order_N, self.max_rejected_share)
+        if self.max_records and self.max_records < len(order_N):
+            rows_n = np.sort(order_N[: self.max_records])
+            order_n = np.searchsorted(rows_n, order_N[: self.max_records])
+            features, event_N, order_N = features[rows_n], event_N[rows_n], order_n
+        else:
+            rows_n = np.arange(len(order_N))
+        screening = Screening(self.model_explainer.model, features, event_N, order_N, self.max_rejected_share)
+        return {int(rows_n[i]): problem for i, problem in screening.rejected(error).items()}
 
     def _compare(
         self,
@@ -167,7 +230,7 @@ class AttributionAnalysis:
             match_features(reference.attributions.names, estimator.names(captured.names))
             features, scores_NL = captured.features(), captured.scores()
             check_unit(self.policy, features)
-            order_N = self.order(features, slot.window) if self.stopping.probability else None
+            sampling = self.sampling(features, slot.window, self._far(reference, features, scores_NL))
         with stopwatch.step("explain"):
             background = self.model_explainer.background(features, reference.background)
             differences = reference.check_comparable(estimator.settings, background)
@@ -180,13 +243,13 @@ class AttributionAnalysis:
             background,
             captured,
             features,
-            order_N,
+            sampling,
             slot.window,
             reexplained,
             past,
         )
         result = self.stopping.run(
-            features.height,
+            sampling.most,
             partial(self._extend, context, stopwatch),
             partial(self._error_probability, context),
         )
@@ -194,7 +257,7 @@ class AttributionAnalysis:
         calls = manifest.calls_between(calls_before, calls_made(model))
         notes = [
             *differences,
-            *self._sample_notes(len(result.attributions.phi_NDL), features.height),
+            *self._sample_notes(result, sampling, features.height),
             *result.ranking.notes,
             *(result.drift.notes if result.drift else [NO_STORED_RECORDS]),
             *manifest.call_notes(calls),
@@ -211,9 +274,9 @@ class AttributionAnalysis:
         self, context: Context, result: SampleResult, notes: list[str], explanation: Explanation, analysis: bytes
     ) -> Findings:
         reference = context.reference
-        captured = context.captured_records(len(result.attributions.phi_NDL))
+        captured = context.captured_records(result.sample)
         drift, ranking = result.drift, result.ranking
-        sample = self._sample(context, result, captured)
+        sample = self._sample(context, result)
         document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past), sample)
         text = sentence(ranking, drift, reference.attributions, result.live, result.parity)
         violations = self._violations(ranking, drift, text)
@@ -249,11 +312,11 @@ class AttributionAnalysis:
             ),
         )
 
-    def _sample(self, context: Context, result: SampleResult, captured: Captured) -> RecordSample | None:
+    def _sample(self, context: Context, result: SampleResult) -> RecordSample | None:
         """Return the records for the charts; None without tests."""
         if result.drift is None or context.sample is None:
             return None
-        live = Explained(context.records(slice(len(result.attributions.phi_NDL))), result.attributions)
+        live, captured = context.random_sample(result)
         sample = record_sample(result.drift, context.sample, live, self.policy.seed)
         if sample is None or not sample.changed:
             return sample
@@ -278,42 +341,69 @@ class AttributionAnalysis:
         return {VIOLATIONS: documents.dump_violations(rankings, ranking.threshold, calibrated)}
 
     def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
-        """Return the result for the first `rows` records; explain only records that the previous result lacks."""
-        done = len(previous.attributions.phi_NDL) if previous else 0
-        estimator = self.model_explainer.estimator
+        """Return the result for a sample; explain only records that the previous result lacks."""
+        estimator, sample = self.model_explainer.estimator, context.sampling.sample(rows)
+        whole = context.whole(sample)
         with stopwatch.step("explain"):
-            added = self.model_explainer.explain(context.records(slice(done, rows)), context.background)
-            attributions = estimator.join(previous.attributions if previous else None, added)
-            live = estimator.aggregate(attributions)
+            attributions = self._explained(context, sample, whole, previous)
+            weight_X = whole.strata.weight_X if whole and whole.strata else None
+            live = estimator.aggregate(attributions, weight_X)
         with stopwatch.step("detect"):
-            explained = Explained(context.records(slice(rows)), attributions)
-            captured = context.captured_records(rows)
+            explained = Explained(context.records(sample.rows_X), attributions)
+            captured = context.captured_records(sample)
             compared = parity(captured.scores(), estimator.model_scores(attributions), self.policy.parity_tolerance)
-            drift = self._detect(context, explained, captured, compared)
+            drift = self._detect(context, explained, captured, compared, whole)
         ranking = rank_labels(context.reference.attributions, live, self.policy.threshold)
-        return SampleResult(attributions, live, ranking, drift, compared)
+        return SampleResult(sample, attributions, live, ranking, drift, compared)
+
+    def _explained(
+        self, context: Context, sample: Sample, whole: WholeWindow | None, previous: SampleResult | None
+    ) -> Attributions:
+        """Return the attributions of the records of a sample; explain only those that the previous result lacks."""
+        estimator, rows_X = self.model_explainer.estimator, sample.rows_X
+        done = previous.sample.rows_X if previous else None
+        new = rows_X if rows_X is None or done is None else rows_X[~np.isin(rows_X, done)]
+        added = self.model_explainer.explain(context.records(new), context.background)
+        attributions = estimator.join(previous.attributions if previous else None, added)
+        if rows_X is None or new is None:
+            return attributions
+        order = new if done is None else np.concatenate([done, new])
+        strata = whole.strata if whole else None
+        if strata is None and np.array_equal(order, rows_X):
+            return attributions
+        places = np.empty(context.features.height, dtype=np.intp)
+        places[order] = np.arange(len(order))
+        return estimator.arrange(attributions, places[rows_X], strata.weight_X if strata else np.ones(len(rows_X)))
 
     def _error_probability(self, context: Context, result: SampleResult) -> float:
         """Return an upper bound of the probability that all records would give another verdict."""
-        reference = context.reference
+        reference, whole = context.reference, context.whole(result.sample)
         return self.stopping.error_probability(
             reference.attributions,
             None if context.sample is None else context.sample.attributions,
             result.attributions,
             result.drift,
             str(self.model_explainer.estimator.agg_method),
-            context.features.height,
+            context.sampling.most,
+            whole.strata if whole else None,
         )
 
-    def _sample_notes(self, rows: int, records: int) -> list[str]:
-        """Return a note on the number of explained records under shap.precision."""
+    def _sample_notes(self, result: SampleResult, sampling: Sampling, records: int) -> list[str]:
+        """Return notes on the number of explained records, if not all are explained or shap.precision is set."""
+        rows, random, notes = len(result.attributions.phi_NDL), result.sample.random, list[str]()
+        if rows < records and (far := int(sampling.far_M.sum())):
+            explained = int(sampling.far_M[result.sample.rows_X].sum())
+            number = "all" if explained == far else f"{explained:,} of them"
+            notes.append(f"{plural(far, 'record')} with values far outside the reference's range, {number} explained")
         if self.stopping.probability is None:
-            return []
+            return notes
         if rows == records:
             return [f"Explained all {plural(records, 'record')}, because no smaller sample reached shap.precision."]
+        sample = "random sample" if rows == random else f"random sample of {random:,}, and records with far values"
         return [
-            f"Explained {rows:,} of {plural(records, 'record')} (random sample); "
-            f"the full set would give the same verdict with probability ≥ {self.stopping.probability:g}."
+            f"Explained {rows:,} of {plural(records, 'record')} ({sample}); "
+            f"the full set would give the same verdict with probability ≥ {self.stopping.probability:g}.",
+            *notes,
         ]
 
     def _reexplain(self, reference: Reference, background: pl.DataFrame) -> Attributions | None:
@@ -328,7 +418,12 @@ class AttributionAnalysis:
         return same_hours(reference.sample, window.start, window.end - window.start, self.policy).records
 
     def _detect(
-        self, context: Context, live: Explained, captured: Captured, compared: Parity | None
+        self,
+        context: Context,
+        live: Explained,
+        captured: Captured,
+        compared: Parity | None,
+        whole: WholeWindow | None,
     ) -> DriftResult | None:
         """Return the drift of local attributions, or None if the reference has no stored records."""
         reference, estimator = context.reference, self.model_explainer.estimator
@@ -348,21 +443,20 @@ class AttributionAnalysis:
             comparable,
             estimator.groups,
             context.window.start,
+            whole if self.policy.unit in WHOLE else None,
         )
 
     def _dated(self, slot: ExecutionSlot, context: Context, result: SampleResult) -> SampleResult:
         """Add the start of each significant change, from this window and from earlier ones with the same reference."""
-        reference, attributions = context.reference, result.attributions
+        reference = context.reference
         if context.sample is None or result.drift is None:
             return result
-        rows = len(attributions.phi_NDL)
-        captured = context.captured_records(rows)
+        explained, captured = context.random_sample(result)
         differs_M: NDArray[np.bool_] | None = None
         scores_ML = captured.scores()
         if result.parity and scores_ML is not None:
-            gap_ML = abs(scores_ML - self.model_explainer.estimator.model_scores(attributions))
+            gap_ML = abs(scores_ML - self.model_explainer.estimator.model_scores(explained.attributions))
             differs_M = np.any(gap_ML > result.parity.tolerance, axis=1)
-        explained = Explained(context.records(slice(rows)), attributions)
         live = LiveRecords(explained, captured.times(), differs_M, context.window.start)
         changes = dated_changes(result.ranking, result.drift, result.parity, context.sample, live)
         changes = manifest_file.with_since(slot.target, reference.digest, changes)

@@ -117,7 +117,7 @@ def _counts(counts: CaptureCounts | DatasetCounts, without: State) -> Iterator[C
         yield _explained(counts.records, None, without)
         return
     yield _captured(counts, without)
-    yield _explained(counts.records, counts.sample, without)
+    yield _explained(counts.records, counts.sample, without, counts.random)
     yield _rejected(counts)
 
 
@@ -129,11 +129,14 @@ def _captured(counts: CaptureCounts, without: State) -> Check:
     return Check("Captured", captured, GOOD if counts.events else without, ", ".join(notes))
 
 
-def _explained(records: int, sample: int | None, without: State) -> Check:
+def _explained(records: int, sample: int | None, without: State, random: int | None = None) -> Check:
     total, state = plural(records, "record"), GOOD if records else without
     if sample is None:
         return Check("Explained", total, state)
-    return Check("Explained", f"{sample:,} of {total}", state, "random sample")
+    note = "random sample"
+    if random is not None:
+        note += f" of {random:,}, and {sample - random:,} more with values far outside the reference's range"
+    return Check("Explained", f"{sample:,} of {total}", state, note)
 
 
 def _rejected(counts: CaptureCounts) -> Check:

@@ -49,8 +49,10 @@ class CaptureCounts:
         outside: number of events of other windows in the same files.
         probes: number of events that shapwatch itself caused; they are left out.
         records: number of usable records.
-        sample: number of records explained, drawn at random; None for all.
+        sample: number of records explained; None for all.
         rejected: number of rejected records by reason.
+        random: number of explained records that were drawn at random, None for all of them; the others have values far
+            outside the reference's range.
     """
 
     files: int
@@ -60,6 +62,7 @@ class CaptureCounts:
     records: int
     sample: int | None
     rejected: Mapping[str, int]
+    random: int | None = None
 
     @classmethod
     def of(cls, captured: Captured) -> CaptureCounts:
@@ -72,6 +75,7 @@ class CaptureCounts:
             records=captured.records,
             sample=captured.sample,
             rejected=dict(captured.rejected),
+            random=None if captured.random == captured.sample else captured.random,
         )
 
 

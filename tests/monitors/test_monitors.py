@@ -567,6 +567,7 @@ def test_too_many_rejections_fail_the_execution(tmp_path: Path, golden: Golden) 
         "probes": 0,
         "records": 8,
         "sample": None,
+        "random": None,
         "rejected": {"not_json": 2, "not_a_capture": 1},
     }
     golden(found["failure_reason"])
@@ -628,6 +629,37 @@ def test_precision_explains_a_sample(tmp_path: Path, golden: Golden) -> None:
     assert found["counts"]["sample"] == 1_000
     (note,) = (note for note in found["notes"] if "Explained" in note)
     golden(note)
+
+
+def far_window() -> list[list[int]]:
+    """Return records of which three are far outside the reference's range."""
+    rows = [[i % 7, 2 + i % 3, i % 2] for i in range(2_500)]
+    rows[500][0], rows[1200][0], rows[2400][0] = 400, -900, 700
+    return rows
+
+
+@pytest.mark.parametrize("settings", [{"stopping": SequentialStopping(0.9, POLICY)}, {"max_records": 1_000}])
+def test_far_records_are_explained_in_any_sample(tmp_path: Path, settings: dict[str, Any], golden: Golden) -> None:
+    """Global attributions are stratified estimates; the files of local attributions contain the far records."""
+    stage = monitor(tmp_path, far_window(), save_local_shap_values=True, **settings)
+    execution = stage.run(WINDOW)
+    assert execution.succeeded
+    found = manifest(tmp_path)
+    sample, random = found["counts"]["sample"], found["counts"]["random"]
+    assert found["counts"]["records"] == 2_500
+    assert 1_000 <= sample <= 1_003
+    assert sample - 3 <= random < sample
+    golden("\n".join(note for note in found["notes"] if "xplained" in note))
+    whole = changed(stage, stopping=SequentialStopping(None, POLICY), max_records=None, root=tmp_path / "whole")
+    other = whole.run(WINDOW)
+    values = []
+    for result in (execution, other):
+        content = orjson.loads((Path(result.directory) / "analysis.json").read_bytes())
+        (label,) = content["explanations"]["kernel_shap"].values()
+        values.append(list(label["global_shap_values"].values()))
+    assert values[0] == pytest.approx(values[1], rel=0.1)
+    lines = (Path(execution.directory) / "explanations_shap/out.csv").read_text().splitlines()
+    assert len(lines) == sample + 1
 
 
 def test_precision_explains_all_records_if_the_verdict_is_uncertain(tmp_path: Path, golden: Golden) -> None:
