@@ -6,6 +6,7 @@ Array letters: N reference records, M live records, K pooled records.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -53,20 +54,25 @@ def format_value(value: object) -> str:
 
 
 def with_histograms(result: DriftResult, before: Explained, now: Explained) -> DriftResult:
-    """Add histograms to the features with the largest changes, significant ones first.
+    """Add histograms to the inputs that changed, and to the features with the largest changes, significant ones first.
 
     Args:
         result: result of the tests.
         before: reference records.
         now: live records.
     """
-    labels = tuple(_with_histograms(label, result.significance, before, now) for label in result.labels)
-    return replace(result, labels=labels)
+    changed = {each.name: i for i, each in enumerate(result.changed_inputs)}
+
+    def order(feature: FeatureDrift) -> tuple[int, bool]:
+        return changed.get(feature.name, len(changed)), feature.p > result.significance
+
+    wanted = [{each.name for each in sorted(label.top_changes, key=order)[:MOST_HISTOGRAMS]} for label in result.labels]
+    labels = [_with_histograms(*pair, before, now) for pair in zip(result.labels, wanted, strict=True)]
+    return replace(result, labels=tuple(labels))
 
 
-def _with_histograms(label: LabelResult, significance: float, before: Explained, now: Explained) -> LabelResult:
-    first = sorted(label.top_changes, key=lambda feature: feature.p > significance)[:MOST_HISTOGRAMS]
-    wanted = {feature.name for feature in first}
+def _with_histograms(label: LabelResult, wanted: Collection[str], before: Explained, now: Explained) -> LabelResult:
+    """Add histograms to the features with these names."""
 
     def add(feature: FeatureDrift) -> FeatureDrift:
         if feature.name not in wanted:

@@ -25,7 +25,7 @@ from runner.errors import snippet
 
 MOST_RECORDS = 200
 """Maximum number of random records of each side."""
-MOST_FEATURES = 20
+MOST_FEATURES = 12
 """Maximum number of features of the random records."""
 MOST_CHANGED = 5
 """Maximum number of records whose attributions changed most."""
@@ -51,7 +51,7 @@ def record_sample(result: DriftResult, before: Explained, now: Explained, seed: 
     label = max(result.labels, key=lambda each: (each.level.order, each.attribution_shift.value or 0.0))
     rng = np.random.default_rng([seed, len(before.attributions.phi_NDL), len(now.attributions.phi_NDL)])
     drawn = [_drawn(side, rng) for side in (before, now)]
-    names = _sampled_names(label, result.significance)
+    names = _sampled_names(label, result)
     features = zip(
         names, *(_columns(side, name, names) for side, name in zip(drawn, _labels(label), strict=True)), strict=True
     )
@@ -77,10 +77,12 @@ def _drawn(explained: Explained, rng: np.random.Generator) -> Explained:
     return Explained(with_finite_numbers(sample.features), sample.attributions)
 
 
-def _sampled_names(label: LabelResult, significance: float) -> list[str]:
+def _sampled_names(label: LabelResult, result: DriftResult) -> list[str]:
     """Return the features with significant changes or large shares, in the order of the live shares."""
-    first = sorted(label.features, key=lambda each: (each.p > significance, -max(each.share_before, each.share_now)))
-    return [each.name for each in sorted(first[:MOST_FEATURES], key=lambda each: -each.share_now)]
+    changed = {each.name for each in result.changed_inputs}
+    changed |= {each.name for each in label.features if each.p <= result.significance}
+    order = sorted(label.features, key=lambda each: (each.name not in changed, -max(each.share_before, each.share_now)))
+    return [each.name for each in sorted(order[:MOST_FEATURES], key=lambda each: -each.share_now)]
 
 
 def _columns(explained: Explained, label: str, names: Sequence[str]) -> list[Column]:

@@ -159,9 +159,8 @@ class Charted:
 
     def figures(self) -> Iterator[Figure]:
         """Yield the charts, in the order of the page."""
-        if self.label.result and not self.is_calm:
-            yield from _histograms(self.label)
         if self.result and self.label.result and not self.is_calm:
+            yield from _histograms(self.label, self.result)
             yield from _scores(self.label.name, self.result)
         yield self._shares()
         if self.result and not self.is_calm:
@@ -184,7 +183,7 @@ class Charted:
         """Yield the charts of single records."""
         tested = {each.name: each for each in _tested(result, sample.label)}
         changed = {name for name, each in tested.items() if each.p <= result.significance}
-        shown = [each for each in sample.features if each.name in tested][: record_charts.MOST_SWARMS]
+        shown = [each for each in sample.features if each.name in tested]
         if not shown:
             return
         drawn = len(shown[0].reference_phi), len(shown[0].live_phi)
@@ -261,11 +260,15 @@ def _p(feature: Feature) -> float:
     return 1.0 if feature.p is None else feature.p
 
 
-def _histograms(label: Label) -> Iterator[Figure]:
-    shown = [feature for feature in label.top_changes if feature.attributions][:MOST_DISTRIBUTIONS]
+def _histograms(label: Label, result: DriftResult) -> Iterator[Figure]:
+    """Yield the histograms of the inputs that changed, and of the features with the largest changes."""
+    changed = {each.name: i for i, each in enumerate(result.changed_inputs)}
+    found = [feature for feature in label.top_changes if feature.attributions]
+    shown = sorted(found, key=lambda feature: changed.get(feature.name, len(changed)))[:MOST_DISTRIBUTIONS]
     if shown:
         sentence = (
-            f"Local attributions φ for {label.name}, and feature values. Shown: the features with the largest changes."
+            f"Local attributions φ for {label.name}, and feature values. Shown: inputs that changed, and the features "
+            "with the largest changes."
         )
         table = make_table("Medians of the local attributions φ.", tables.MEDIANS, shown)
         plot = partial(share_charts.distributions, shown)

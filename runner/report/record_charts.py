@@ -17,8 +17,8 @@ STEPS = 5
 """Number of colors for the rank of a value."""
 TAIL = 0.002
 """Share of the attributions at each end that are drawn at the ends of the axis."""
-MOST_SWARMS, MOST_DEPENDENCES, MOST_CATEGORIES = 12, 3, 6
-"""Maximum numbers of features in the charts, and of categories on an axis."""
+MOST_DEPENDENCES, MOST_CATEGORIES = 3, 6
+"""Maximum numbers of charts of attribution against value, and of categories on an axis."""
 OTHERS = "others"
 DOT = 1.7
 """Radius of a dot."""

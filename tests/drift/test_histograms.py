@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from runner.domain.attributions import Explained
-from runner.domain.drift import Histogram
+from runner.domain.drift import Histogram, InputResult, Level
 from runner.drift.histograms import (
     MOST_BINS,
     MOST_HISTOGRAMS,
@@ -82,6 +84,17 @@ def test_top_changes_have_histograms() -> None:
     assert shown[-1].name == "j"
     assert shown[-1].attributions == numbers_histogram(sides[0].phi_NDL[:, 9, 0], sides[1].phi_NDL[:, 9, 0])
     assert shown[-1].values == shown[-1].attributions
+
+
+def test_changed_inputs_have_histograms() -> None:
+    """Even if their attributions did not change."""
+    sides = local_attributions(600, 0, np.ones(10)), local_attributions(300, 1, np.ones(10))
+    before, now = (Explained(pl.DataFrame(side.phi_NDL[:, :, 0], schema=list(side.names)), side) for side in sides)
+    result = compared(POLICY, *sides)
+    last = result.labels[0].top_changes[-1].name
+    changed = InputResult(last, Level.INFO, 1e-9, 0.2, 0.0, 0.0, 0.0, 0.0, constant=False)
+    (label,) = with_histograms(replace(result, inputs=(changed,)), before, now).labels
+    assert last in [feature.name for feature in label.features if feature.values]
 
 
 def test_values_of_different_sizes_have_logarithmic_bins() -> None:

@@ -201,7 +201,7 @@ def record_sample(result: DriftResult) -> RecordSample:
     """Return records for the charts of a result: numbers, categories with markup, missing values and a group."""
     rng = np.random.default_rng(5)
     features = []
-    for d, each in enumerate(result.labels[0].features[:14]):
+    for d, each in enumerate(result.labels[0].features[:12]):
         phi = [tuple(rng.normal(d / 10, 1, 40).round(4).tolist()) for _ in range(2)]
         numbers: list[tuple[Value, ...]] = [(None, *rng.lognormal(d, 1, 39).round(4).tolist()) for _ in range(2)]
         names: list[tuple[Value, ...]] = [("<b>", "a & b", None, "#15181e") * 10, ("'", '"', "x" * 99, "ok") * 10]
