@@ -110,7 +110,7 @@ class WindowRow:
 class RecordRow:
     """Record whose attributions changed most, with its largest attribution."""
 
-    event_id: str | None
+    event_id: str
     at: str | None
     score: float
     name: str
@@ -220,7 +220,7 @@ class Charted:
         if self.log_odds:
             sentence += " The axis is linear in log-odds, and its labels are probabilities."
         rows = [
-            RecordRow(each.event_id or None, each.at or None, each.score, first.name, first.phi)
+            RecordRow(each.event_id or f"record {each.row + 1:,}", each.at or None, each.score, first.name, first.phi)
             for each in sample.changed
             for first in each.contributions[:1]
         ]
@@ -297,7 +297,7 @@ def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
     rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
     table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
     plot = partial(share_charts.timeline, points)
-    yield Figure("timeline", "timeline", "Last windows", sentence, (), table, True, "timeline", plot)
+    yield Figure("timeline", "timeline", "Timeline", sentence, (), table, True, "timeline", plot)
     if names := share_charts.changed_names(points, MOST_HEAT):
         sentence = (
             "Change of the attribution share by feature and window. Orange: rose, blue: fell, darker from 1, 3, 10 and "

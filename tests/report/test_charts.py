@@ -115,7 +115,7 @@ def test_changed_records_have_a_table() -> None:
     """With the event, if it is known, and the largest attribution."""
     table = by_id(charted(NAMES), "record").table
     assert table is not None
-    assert [row[0] for row in table.rows] == ["event <i>", ""]
+    assert [row[0] for row in table.rows] == ["event <i>", "record 1"]
     assert table.rows[0][2:4] == ("0.9", "+0.5")
 
 
