@@ -231,7 +231,7 @@ class Detector:
 
         Effects are those of stratified records, if there are some.
         """
-        tested = distribution(np.hstack(pairing.before), np.hstack(pairing.now))
+        tested = distribution(_joined(pairing.before), _joined(pairing.now))
         p_LD = (factor * holm(tested.p_D)).clip(max=1).reshape(len(pairing.labels), -1)
         distance_LD = tested.distance_D.reshape(p_LD.shape)
         results = []
@@ -407,6 +407,10 @@ def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.intp]:
     if count <= MOST_JOINT_ROWS:
         return np.arange(count)
     return np.sort(rng.choice(count, MOST_JOINT_ROWS, replace=False, shuffle=False))
+
+
+def _joined(labels: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return labels[0] if len(labels) == 1 else np.hstack(labels)
 
 
 def _scores(explained: Explained, labels: Sequence[str]) -> NDArray[np.float64]:

@@ -160,13 +160,14 @@ def _means(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the means of both sides, the smaller one first, for each permutation."""
     size = max(1, len(fewer_ND) // MOST_BLOCKS)
-    (blocks_BD, left_D), (others_BD, _) = (_blocks(MEANS[agg_method](side), size, rng) for side in (fewer_ND, more_ND))
+    values = MEANS[agg_method](fewer_ND), MEANS[agg_method](more_ND)
+    (blocks_BD, left_D), (others_BD, other_left_D) = (_blocks(side, size, rng) for side in values)
     pooled_BD = np.concatenate([blocks_BD, others_BD])
     sums_PD = np.empty((permutations, pooled_BD.shape[1]))
     for p in range(permutations):
         sums_PD[p] = pooled_BD[rng.choice(len(pooled_BD), len(blocks_BD), replace=False, shuffle=False)].sum(axis=0)
     sums_PD += left_D
-    total_D = MEANS[agg_method](fewer_ND).sum(axis=0) + MEANS[agg_method](more_ND).sum(axis=0)
+    total_D = pooled_BD.sum(axis=0) + left_D + other_left_D
     return sums_PD / len(fewer_ND), (total_D - sums_PD).clip(min=0) / len(more_ND)
 
 

@@ -25,6 +25,8 @@ MOST_BINS = 24
 """Maximum number of bins of a histogram of numbers."""
 MOST_NAMES = 12
 """Maximum number of categories; with more distinct values, numbers are binned and rare categories are pooled."""
+MOST_RANKED = 100_000
+"""Maximum number of records from which the outermost bins are determined."""
 OTHERS = "others"
 LOG_RATIO = 50
 """Ratio of the largest to the smallest of positive numbers from which bins are equal on a logarithmic scale."""
@@ -94,9 +96,16 @@ def values_histogram(before: pl.Series, now: pl.Series) -> Histogram | None:
     if before.is_empty() or now.is_empty():
         return None
     numeric = are_numeric(before, now)
-    if numeric and len({*before.unique().to_list(), *now.unique().to_list()}) > MOST_NAMES:
+    if numeric and _are_many(before, now):
         return numbers_histogram(*(side.cast(pl.Float64).to_numpy() for side in (before, now)), logarithmic=True)
     return _categories(before, now, numeric)
+
+
+def _are_many(before: pl.Series, now: pl.Series) -> bool:
+    """Return whether numbers have more than `MOST_NAMES` different values."""
+    if max(before.n_unique(), now.n_unique()) > MOST_NAMES:
+        return True
+    return len({*before.unique().to_list(), *now.unique().to_list()}) > MOST_NAMES
 
 
 def _categories(before: pl.Series, now: pl.Series, numeric: bool) -> Histogram:
@@ -126,7 +135,7 @@ def numbers_histogram(
             `LOG_RATIO` times the smallest.
     """
     pooled_K = np.concatenate([before_N, now_M])
-    low, high = np.quantile(pooled_K, [TAIL, 1 - TAIL])
+    low, high = np.quantile(pooled_K[:: 1 + len(pooled_K) // MOST_RANKED], [TAIL, 1 - TAIL])
     if low == high:
         low, high = pooled_K.min(), pooled_K.max()
     inside_K = pooled_K[(pooled_K >= low) & (pooled_K <= high)]

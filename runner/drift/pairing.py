@@ -200,4 +200,5 @@ def _local(
     attributions: Attributions, names: tuple[str, ...], labels: tuple[str, ...]
 ) -> tuple[NDArray[np.float64], ...]:
     columns = [attributions.names.index(name) for name in names]
-    return tuple(attributions.phi_NDL[:, columns, attributions.labels.index(label)] for label in labels)
+    phi_NDL = attributions.phi_NDL if columns == [*range(len(columns))] else attributions.phi_NDL[:, columns]
+    return tuple(phi_NDL[:, :, attributions.labels.index(label)] for label in labels)

@@ -59,7 +59,7 @@ def observations(
         SegmentError: if the expression in `drift.unit` is not valid.
     """
     if policy.unit == "content":
-        sides = before.rows(without_repetitions(before.features)), now.rows(without_repetitions(now.features))
+        sides = _different(before), _different(now)
         counted, why = "different record", "the tests count repetitions of a record once (drift.unit)"
     else:
         sides = one_per_unit(before, policy, start or EPOCH, length), one_per_unit(now, policy)
@@ -67,6 +67,11 @@ def observations(
     count, total = (len(each.attributions.phi_NDL) for each in (sides[1], now))
     notes = [f"{plural(count, counted)} among {plural(total, 'record')}: {why}"] if count < total else []
     return Observations(*sides, notes)
+
+
+def _different(explained: Explained) -> Explained:
+    kept = without_repetitions(explained.features)
+    return explained if len(kept) == len(explained.features) else explained.rows(kept)
 
 
 def one_per_unit(
