@@ -496,6 +496,20 @@ def customers(count: int) -> Pick:
     return pick
 
 
+def visits(count: int, requests: int) -> Pick:
+    """Return a draw of some requests of each of many customers."""
+
+    def pick(records: Records, free: NDArray[np.intp], rows: int, rng: Rng) -> NDArray[np.intp]:
+        shuffled = rng.permutation(customers(count)(records, free, len(free), rng))
+        order = np.argsort(records["customer"].to_numpy()[shuffled], kind="stable")
+        owner_N = records["customer"].to_numpy()[shuffled[order]]
+        place_N = np.arange(len(order)) - np.searchsorted(owner_N, owner_N)
+        picked: NDArray[np.intp] = shuffled[order[place_N < requests]][:rows]
+        return picked
+
+    return pick
+
+
 def hourly(period: int) -> Pick:
     """Return a draw of records of one random hour of the day or week."""
 
@@ -523,6 +537,7 @@ class Situation:
         rows: records of a window.
         pick: draw of a window.
         reference_rows: records of the reference, drawn at random.
+        captured: records of three weeks from which the reference is made, with their times; 0 for a reference without.
         shared: number of consecutive windows with the same reference.
         settings: settings of `drift` that differ from their defaults.
     """
@@ -532,10 +547,13 @@ class Situation:
     rows: int = 300
     pick: Pick = at_random
     reference_rows: int = 1000
+    captured: int = 0
     shared: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+BY_CUSTOMER = {"unit": "coalesce(income, 0) || '-' || coalesce(balance, 0)"}
+"""Customers have their own income and balance."""
 TWO_OF_THREE = {"datapoints_to_alert": 2, "evaluation_period": 3}
 SITUATIONS: tuple[Situation, ...] = (
     *(Situation(f"windows of {rows:,}", rows=rows) for rows in (10, 30, 100, 300, 1000)),
@@ -547,10 +565,12 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("notebook's 334 records in a loop", "notebook", rows=334 * 11, pick=looped(334), reference_rows=666),
     Situation("the same 300 records in each window", pick=resent, shared=10),
     Situation("repeats by Zipf's law", rows=1000, pick=skewed),
-    Situation("10 customers with 30 requests each", "clusters", pick=customers(10)),
-    Situation("100 customers with 30 requests each", "clusters", rows=3000, pick=customers(100)),
-    Situation("daily cycle of 1 sd", "daily", pick=hourly(24), reference_rows=10_000, shared=10),
-    Situation("weekly cycle of 1 sd", "weekly", pick=hourly(168), reference_rows=10_000, shared=10),
+    Situation("10 customers with 30 requests each", "clusters", pick=customers(10), settings=BY_CUSTOMER),
+    Situation("100 customers with 30 requests each", "clusters", rows=3000, pick=customers(100), settings=BY_CUSTOMER),
+    Situation("500 customers with 6 requests each", "clusters", rows=3000, pick=visits(500, 6), settings=BY_CUSTOMER),
+    Situation("daily cycle of 1 sd", "daily", pick=hourly(24), captured=50_000, shared=10),
+    Situation("weekly cycle of 1 sd", "weekly", pick=hourly(168), captured=50_000, shared=10),
+    Situation("daily cycle of 1 sd, 10 records an hour", "daily", rows=60, pick=hourly(24), captured=5040, shared=10),
     Situation("training records of an overfitted model as reference", "overfitted", shared=10),
     Situation("heavy ties", "ties"),
     Situation("heavy tails, half of a feature missing", "heavy"),

@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,9 +58,12 @@ from runner.drift.detect import detect_drift
 from runner.drift.effects import canary
 from runner.drift.policy import YEAR, DriftPolicy
 from runner.results.documents import validated
+from runner.results.reference import stored_sample
 from tests.cli_runner import Shapwatch
 
 HOUR = timedelta(hours=1)
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+"""Begin of the captures."""
 RUNS = 2
 ROWS, REFERENCE_ROWS = 300, {"credit": 1000, "notebook": 700}
 TRUTH_ROWS = 5000
@@ -125,13 +128,18 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Window:
-    """Both sides of a comparison, with the customers and times of the records, and the model that serves the window."""
+    """Both sides of a comparison, with the customers and times of the records, and the model that serves the window.
+
+    Attributes:
+        start: start of the window; None if all records are of the same time.
+    """
 
     reference: Explained
     live: Explained
     reference_events: pl.DataFrame
     live_events: pl.DataFrame
     reexplained: Explained
+    start: datetime | None = None
 
 
 SENTENCES: tuple[tuple[str, Cause], ...] = (
@@ -171,7 +179,7 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
     """Return the verdict of shapwatch: the only place that knows the form of its result."""
     stored = window.reference.rows(np.arange(len(window.reexplained.features)))
     probe = canary(stored.attributions, window.reexplained.attributions, "mean_abs", comparable=True)
-    result = detect_drift(policy, window.reference, window.live, "mean_abs", HOUR, probe, past=past)
+    result = detect_drift(policy, window.reference, window.live, "mean_abs", HOUR, probe, past=past, start=window.start)
     features = [each for label in result.labels for each in label.top_changes]
     if result.level_alone not in ALERTS:
         features.sort(key=lambda feature: (feature.p, -feature.distance))
@@ -419,20 +427,30 @@ def _block(situation: Situation, policy: DriftPolicy, number: int, seed: int) ->
     rng = generator(seed, situation.name, number)
     total = place.records.height
     candidates = place.training or total
-    chosen = rng.choice(candidates, min(situation.reference_rows, candidates), replace=False)
+    chosen = rng.choice(candidates, min(situation.captured or situation.reference_rows, candidates), replace=False)
     free = np.setdiff1d(np.arange(place.training, total), chosen, assume_unique=True)
     reference = place.explained.rows(chosen)
+    if situation.captured:
+        reference = stored_sample(replace(reference, events=captured_events(place, chosen)), policy)
     levels: list[str] = []
     alone: list[Level] = []
     probes = reference.rows(np.arange(policy.canary_rows))
     for _ in range(situation.shared):
         rows = situation.pick(place.records, free, situation.rows, rng)
         times = place.records[rows].with_columns(pl.col("time") % 168 + HOURS)
-        window = Window(reference, place.explained.rows(rows), events(place.records[chosen]), events(times), probes)
+        start = MONDAY + int(times["time"][0]) * HOUR if situation.captured else None
+        sides = reference, place.explained.rows(rows)
+        window = Window(*sides, events(place.records[chosen]), events(times), probes, start)
         verdict = ours(policy, window, alone)
         alone.append(verdict.alone)
         levels.append(str(verdict.level))
     return levels
+
+
+def captured_events(place: World, rows: NDArray[np.intp]) -> pl.DataFrame:
+    """Return the events of captured records."""
+    at = pl.Series([MONDAY + hour * HOUR for hour in place.records["time"][rows].to_list()])
+    return pl.DataFrame({"at": at, "event": np.arange(len(rows))})
 
 
 def situation_row(situation: Situation, blocks: Sequence[Sequence[str]], promised: float) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """Units of observation: groups of dependent records, such as those of a customer, and repetitions of a record.
 
 Records of one unit are similar. Tests that count each of them as an observation raise false alarms. Of each unit, one
-random record is drawn. The tests of the drawn records are exact if units are independent, whatever their numbers of
-records, and conservative if the same units occur in the reference and in the window. In the reference, each hour of a
-unit is a unit of its own: otherwise frequent units would be rarer in the reference than in a window.
+random record counts, on one side only: a unit that occurs in the reference and in the window is assigned to one of them
+at random. If units are independent, all divisions of them into both sides are equally likely, whatever their numbers of
+records, so the tests remain exact.
+
+A customer who comes each hour is in each window, but a light user is not. In the reference, each interval of the length
+of a window is therefore an occurrence of a unit, and units are drawn by their occurrences: only so many that few are
+drawn twice, because otherwise all units would be in the reference, with equal weight.
 
 A client may send the same records again and again. Tests that count each repetition as a new observation raise false
 alarms. Records with few and coarse features, however, are often equal by chance, and such records are observations of
@@ -25,12 +29,13 @@ from runner.domain.attributions import Explained
 from runner.domain.numbers import plural
 from runner.drift.pairing import record_values
 from runner.drift.policy import DriftPolicy
-from runner.errors import SegmentError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 WHOLE = {"content", "record"}
 """Values of `drift.unit` that name no group of records."""
+MIN_DIFFERENT = 0.9
+"""Minimum share of different units among the occurrences that are drawn from the reference."""
 MOST_BY_CHANCE = 0.1
 """Maximum expected number of records that equal a record by chance, if equal records are repetitions."""
 MIN_PAIRS = 10
@@ -62,7 +67,7 @@ def observations(
         sides = _different(before), _different(now)
         counted, why = "different record", "the tests count repetitions of a record once (drift.unit)"
     else:
-        sides = one_per_unit(before, policy, start or EPOCH, length), one_per_unit(now, policy)
+        sides = _one_per_unit_of_both(policy, one_per_unit(before, policy, start or EPOCH, length), now)
         counted, why = "unit", f"the tests use one random record of each (drift.unit={policy.unit})"
     count, total = (len(each.attributions.phi_NDL) for each in (sides[1], now))
     notes = [f"{plural(count, counted)} among {plural(total, 'record')}: {why}"] if count < total else []
@@ -98,19 +103,50 @@ def one_per_unit(
     return explained.rows(sample_one_per_unit(keys, policy.seed))
 
 
+def _one_per_unit_of_both(policy: DriftPolicy, before: Explained, now: Explained) -> tuple[Explained, Explained]:
+    """Return one random record of each unit, which is on one side only; events are never on both sides."""
+    if policy.unit == "event" or policy.unit in WHOLE:
+        return before, one_per_unit(now, policy)
+    rng = np.random.default_rng([policy.seed, 1])
+    unit_N, unit_M = _numbers(*(record_values(policy.unit, side.features, "drift.unit") for side in (before, now)))
+    rows_M = sample_one_per_unit(pl.DataFrame({"unit": unit_M}), policy.seed)
+    rows_N = _by_occurrence(unit_N, rng)
+    shared = np.intersect1d(unit_N[rows_N], unit_M)
+    largest_product = (len(rows_N) + len(shared) - len(rows_M)) // 2
+    live = rng.choice(shared, min(len(shared), max(0, largest_product)), replace=False, shuffle=False)
+    rows_N = rows_N[~np.isin(unit_N[rows_N], live)]
+    rows_M = rows_M[~np.isin(unit_M[rows_M], np.setdiff1d(shared, live))]
+    return before.rows(rows_N), now.rows(rows_M)
+
+
+def _by_occurrence(unit_N: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return one random occurrence of each unit, of a random part of the occurrences with few repeated units."""
+    order_N = rng.permutation(len(unit_N))
+    _, first = np.unique(unit_N[order_N], return_index=True)
+    different_N = np.zeros(len(unit_N))
+    different_N[first] = 1
+    enough = np.flatnonzero(different_N.cumsum() >= MIN_DIFFERENT * np.arange(1, len(unit_N) + 1))
+    rows: NDArray[np.intp] = np.sort(order_N[first[first <= enough.max(initial=0)]])
+    return rows
+
+
 def _units(explained: Explained, policy: DriftPolicy) -> NDArray[np.int64] | None:
-    """Return the number of the unit of each record; a record without a value is a unit of its own."""
+    """Return the number of the unit of each record, or None if each record counts."""
     if policy.unit in WHOLE or (policy.unit == "event" and explained.events is None):
         return None
     if policy.unit == "event" and explained.events is not None:
         return explained.events["event"].cast(pl.Int64).to_numpy()
     values = record_values(policy.unit, explained.features, "drift.unit")
-    try:
-        codes = (values if values.dtype.is_numeric() else values.cast(pl.String)).rank("dense").cast(pl.Int64)
-    except pl.exceptions.PolarsError as error:
-        raise SegmentError(policy.unit, str(error).splitlines()[0], "drift.unit") from error
-    unit_N: NDArray[np.int64] = codes.fill_null(0).to_numpy()
-    return np.where(values.is_null().to_numpy(), -np.arange(len(unit_N)), unit_N)
+    return _numbers(values, values[:0])[0]
+
+
+def _numbers(before: pl.Series, now: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a number for each value, equal for equal values; a missing value has a number of its own."""
+    kind = pl.Float64() if before.dtype.is_numeric() and now.dtype.is_numeric() else pl.String()
+    pooled = pl.concat([side.cast(kind).alias("unit") for side in (before, now)])
+    number_K = pooled.rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
+    number_K = np.where(pooled.is_null().to_numpy(), -1 - np.arange(len(number_K)), number_K)
+    return number_K[: len(before)], number_K[len(before) :]
 
 
 def check_unit(policy: DriftPolicy, features: pl.DataFrame) -> None:

@@ -15,6 +15,10 @@ import numpy as np
 import polars as pl
 
 from runner.domain.attributions import Attributions, Explained, GlobalAttributions
+from runner.domain.executions import HOUR
+from runner.drift.policy import DriftPolicy
+from runner.drift.seasons import cycle, stratified
+from runner.drift.units import EPOCH, one_per_unit
 from runner.errors import MissingInput, UnusableReference, snippet
 from runner.explain import background as backgrounds
 from runner.results import directory
@@ -168,6 +172,18 @@ def draw_sample(dataset: Explained, rows: int, seed: int) -> Explained:
     if rows >= N:
         return dataset
     return dataset.rows(np.sort(np.random.default_rng(seed).choice(N, rows, replace=False, shuffle=False)))
+
+
+def stored_sample(explained: Explained, policy: DriftPolicy) -> Explained:
+    """Return the records that a reference stores: one of each unit and hour, equally many of each hour of a cycle.
+
+    Raises:
+        SegmentError: if the expression in `drift.unit` is not valid.
+    """
+    explained = one_per_unit(explained, policy, EPOCH, HOUR)
+    if policy.season == "auto" and (period := cycle(explained, policy.seed)):
+        return stratified(explained, policy.reference_rows, period, policy.seed)
+    return draw_sample(explained, policy.reference_rows, policy.seed)
 
 
 def canaries(sample: Explained, rows: int) -> Explained:

@@ -11,14 +11,14 @@ from typing import IO, Literal, NamedTuple
 import polars as pl
 
 from runner.domain.attributions import Attributions, Explained
-from runner.domain.executions import HOUR, Outcome, Status, Window
+from runner.domain.executions import Outcome, Status, Window
 from runner.domain.numbers import plural
 from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
-from runner.drift.seasons import cycle, hour_rows, season_notes, stratified
+from runner.drift.seasons import hour_rows, season_notes
 from runner.drift.summary import minimum_detectable
-from runner.drift.units import EPOCH, check_unit, one_per_unit
+from runner.drift.units import check_unit
 from runner.explain.estimator import ModelExplainer
 from runner.explain.masking import hash_rows
 from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
@@ -29,7 +29,7 @@ from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, 
 from runner.results.documents import saved, sha256
 from runner.results.manifest import TIME, CaptureCounts, DatasetCounts, Explanation, Manifest
 from runner.results.manifest_file import Stopwatch
-from runner.results.reference import draw_sample, to_parquet
+from runner.results.reference import stored_sample, to_parquet
 from runner.sources.dataset import Dataset
 from runner.sources.source import WindowReader
 from runner.types import NO_OTHER_KEYS, Interval
@@ -113,7 +113,7 @@ class Baseline:
             attributions = model_explainer.explain(features, background)
             reference = model_explainer.estimator.aggregate(attributions)
         analysis = documents.dump_analysis(reference)
-        sample = self._sample(Explained(features, attributions, records.events))
+        sample = stored_sample(Explained(features, attributions, records.events), self.policy)
         sample_bytes = to_parquet(sample)
         calls = manifest.calls_between(before, calls_made(model_explainer.model))
         model = model_explainer.model.identity
@@ -182,14 +182,6 @@ class Baseline:
         self, attributions: Attributions, background: pl.DataFrame
     ) -> AbstractContextManager[Mapping[str, IO[bytes]]]:
         return saved(attributions, background) if self.save_local_shap_values else nullcontext({})
-
-    def _sample(self, explained: Explained) -> Explained:
-        """Return the records that are stored."""
-        policy = self.policy
-        explained = one_per_unit(explained, policy, EPOCH, HOUR)
-        if policy.season == "auto" and (period := cycle(explained, policy.seed)):
-            return stratified(explained, policy.reference_rows, period, policy.seed)
-        return draw_sample(explained, policy.reference_rows, policy.seed)
 
     def _interval(self) -> dict[str, str]:
         """Return the window as a setting, for the command that reproduces the result."""

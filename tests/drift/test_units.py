@@ -168,3 +168,33 @@ def test_unit_of_the_reference_counts_once_in_each_window() -> None:
     event = replace(POLICY, unit="event")
     assert one_per_unit(explained(features, events), event).features.height == 24
     assert one_per_unit(explained(features), event).features.height == 24
+
+
+def test_unit_counts_on_one_side_only() -> None:
+    """Units of both sides are divided so that the sides are as large as possible; missing values are never shared."""
+    for before, now, sizes in ((50, 20, (30, 20)), (30, 30, (15, 15)), (5, 40, (5, 35))):
+        first, second = (
+            explained(pl.DataFrame({"customer": [*range(count), None, None], "a": 0.0, "b": 0.0}))
+            for count in (before, now)
+        )
+        counted = observations(replace(POLICY, unit="customer"), first, second, None, HOUR)
+        sides = [side.features["customer"].drop_nulls().to_list() for side in (counted.before, counted.now)]
+        assert not {*sides[0]} & {*sides[1]}
+        assert {*sides[0], *sides[1]} == {*range(max(before, now))}
+        assert tuple(map(len, sides)) == pytest.approx(sizes, abs=1)
+        assert counted.before.features["customer"].null_count() == counted.now.features["customer"].null_count() == 2
+
+
+def test_units_of_the_reference_are_drawn_by_their_occurrences() -> None:
+    """Customers who come ten times as often are ten times as frequent, as in a window."""
+    rng = np.random.default_rng(0)
+    rate_N = np.repeat([0.5, 0.05], 1000)
+    owner_N, hour_N = np.nonzero(rng.random((2000, 48)) < rate_N[:, None])
+    at = pl.Series([datetime(2026, 1, 5, tzinfo=UTC) + hour * HOUR for hour in hour_N.tolist()])
+    events = pl.DataFrame({"at": at, "event": np.arange(len(owner_N), dtype=np.uint32)})
+    before = explained(pl.DataFrame({"customer": owner_N, "a": 0.0, "b": 0.0}), events)
+    now = explained(pl.DataFrame({"customer": np.arange(5000, 5100), "a": 0.0, "b": 0.0}))
+    counted = observations(replace(POLICY, unit="customer"), before, now, None, HOUR).before.features["customer"]
+    assert counted.is_unique().all()
+    assert len(counted) > 100
+    assert (counted < 1000).mean() == pytest.approx(10 / 11, abs=0.05)
