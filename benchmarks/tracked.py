@@ -15,6 +15,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ import polars as pl
 
 from benchmarks.cases import untracked
 from benchmarks.frontier import ENGINE
+from runner.domain.attributions import Explained
+from runner.drift.detect import detect_drift
 from runner.explain import background
 from runner.explain.control_variate import LogitAdditive
 from runner.explain.estimator import Estimator
@@ -32,6 +36,7 @@ from runner.explain.game_explainer import GameExplainer
 from runner.explain.gaussian_process import complete, posterior
 from runner.explain.task import Aggregation
 from runner.models.linear import LinearModel
+from tests.drift.samples import POLICY, local_attributions
 from tests.explain.games import tree_games
 
 STORED = Path(__file__).with_suffix(".json")
@@ -57,7 +62,7 @@ def errors() -> dict[str, float]:
 
 
 def times() -> dict[str, float]:
-    """Return the times of explaining and its parts as ratios to plain array arithmetic."""
+    """Return the times of explaining, its parts and a verdict as ratios to plain array arithmetic."""
     rng = np.random.default_rng(1)
     x_ND = rng.normal(size=(RECORDS, PLAYERS))
     features = pl.DataFrame(x_ND, schema=[f"f{d}" for d in range(PLAYERS)])
@@ -91,6 +96,14 @@ def times() -> dict[str, float]:
         regression.cache_clear()
         return posterior(PLAYERS, 100, 0)
 
+    sides = [local_attributions(3_000, seed) for seed in (0, 1)]
+    tables = [pl.DataFrame(side.phi_NDL[:, :, 0], schema=list(side.names)) for side in sides]
+    before, now = map(Explained, tables, sides)
+    policy = replace(POLICY, permutations=999, classifier=True)
+
+    def verdict() -> object:
+        return detect_drift(policy, before, now, "mean_abs", timedelta(hours=1))
+
     parts = {
         "kernel at 100 samples": explained(Kernel(100, 0)),
         "clarify at 100 samples": explained(Clarify(100, 0)),
@@ -98,6 +111,7 @@ def times() -> dict[str, float]:
         "Shapley values of log-odds": games.shapley,
         "posterior weights": designs,
         "clusters": lambda: background.representatives(features, 4, 0),
+        "verdict of 3,000 records": verdict,
     }
     return {f"time of {name} / arithmetic": _ratio(part, bare) for name, part in parts.items()}
 

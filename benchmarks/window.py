@@ -3,8 +3,8 @@
     python -m benchmarks.window [--json] [--events 10000 100000 1000000]
 
 The captures contain the notebook's records, resampled and slightly changed so that they differ. Each execution is a
-separate process with 100 samples per record: of all records, and with shap.precision=0.99. Prints seconds, the peak
-memory of all its processes together, and the exponents of growth.
+separate process with 100 samples per record: of all records, and with shap.precision=0.99. Prints seconds, the
+share of drift detection, the peak memory of all its processes together, and the exponents of growth.
 """
 
 from __future__ import annotations
@@ -89,10 +89,12 @@ def execution(root: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
     (path,) = (root / "monitor").rglob("2026/01/05/10/manifest.json")
     manifest = json.loads(path.read_text())
     counts = manifest["counts"]
+    timings = manifest["timings"]
     return {
         "explained": counts["sample"] or counts["records"],
         "seconds": seconds,
-        "timings": manifest["timings"],
+        "timings": timings,
+        "detect_share": timings["detect"] / sum(timings.values()),
         "peak_mib": peak,
         "status": manifest["status"],
         "headline": manifest["headline"],
@@ -147,7 +149,8 @@ def _line(row: dict[str, Any]) -> str:
         return f"{row['method']:28} grows with exponent {row['growth_exponent']:.2f}"
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in row["timings"].items())
     start = f"{row['method']:28}{row['events']:>10}{row['explained']:>10} explained{row['seconds']:>8.1f} s"
-    return f"{start}{row['peak_mib']:>7.0f} MiB  {row['status']}, {row['headline']} ({steps})"
+    verdict = f"{row['status']}, {row['headline']}"
+    return f"{start}{row['peak_mib']:>7.0f} MiB  {verdict} ({steps}; detect {row['detect_share']:.0%})"
 
 
 if __name__ == "__main__":

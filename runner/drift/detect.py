@@ -126,7 +126,7 @@ class Detector:
         found = replace(
             found,
             minimum_detectable_change=self.minimum_detectable_change(N, M, pairing.tests, window),
-            inputs=self._inputs(before.features, whole.features if whole else now.features),
+            inputs=self._inputs(before.features, now.features, whole),
             outputs=self._outputs(before, now, pairing, explained, strata),
             labels=self._labels(
                 pairing, significance, self._factor("attributions"), np.random.default_rng(self.policy.seed), stratified
@@ -162,7 +162,10 @@ class Detector:
         corrected: list[float] = (self._factor(family) * holm(np.array(p))).clip(max=1).tolist()
         return corrected
 
-    def _inputs(self, before: pl.DataFrame, now: pl.DataFrame) -> tuple[InputResult, ...]:
+    def _inputs(self, before: pl.DataFrame, now: pl.DataFrame, whole: WholeWindow | None) -> tuple[InputResult, ...]:
+        if whole and whole.inputs:
+            return tuple(replace(each, level=Level.NONE, cause=None, altered=0.0) for each in whole.inputs)
+        now = whole.features if whole else now
         tested = compare_inputs(before, now, [name for name in now.columns if name in before.columns])
         corrected = self._corrected("inputs", [each.p for each in tested])
         return tuple(replace(each, p=p) for each, p in zip(tested, corrected, strict=True))

@@ -18,6 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from runner.domain.drift import InputResult
+
 MOST_FAR = 1_000
 """Maximum number of far records that are explained in addition to those in the random sample."""
 LARGEST_SHARE = 0.1
@@ -75,12 +77,14 @@ class WholeWindow:
         far_M: whether a record has far values.
         far_X: whether an explained record has far values.
         random: number of explained records that are the random sample; they are the first ones.
+        inputs: results of the tests of all values, if they are known from a smaller sample.
     """
 
     features: pl.DataFrame
     far_M: NDArray[np.bool_]
     far_X: NDArray[np.bool_]
     random: int
+    inputs: tuple[InputResult, ...] = ()
 
     @property
     def strata(self) -> Strata | None:
@@ -93,7 +97,7 @@ class WholeWindow:
     def rows(self, all_M: NDArray[np.intp], explained_X: NDArray[np.intp]) -> WholeWindow:
         """Return the window restricted to some of all records and of the explained ones, by ascending indices."""
         random = int((explained_X < self.random).sum())
-        return WholeWindow(self.features[all_M], self.far_M[all_M], self.far_X[explained_X], random)
+        return WholeWindow(self.features[all_M], self.far_M[all_M], self.far_X[explained_X], random, self.inputs)
 
 
 @dataclass(frozen=True)

@@ -344,6 +344,8 @@ class AttributionAnalysis:
         """Return the result for a sample; explain only records that the previous result lacks."""
         estimator, sample = self.model_explainer.estimator, context.sampling.sample(rows)
         whole = context.whole(sample)
+        if whole and previous and previous.drift:
+            whole = replace(whole, inputs=previous.drift.inputs)
         with stopwatch.step("explain"):
             attributions = self._explained(context, sample, whole, previous)
             weight_X = whole.strata.weight_X if whole and whole.strata else None

@@ -167,6 +167,11 @@ def test_stratified_verdict_equals_that_of_the_whole_window() -> None:
     assert [(each.p, each.distance, each.unseen) for each in ours.inputs] == [
         (each.p, each.distance, each.unseen) for each in full.inputs
     ]
+    again = compared(window.rows(chosen.rows_X), replace(whole, inputs=ours.inputs))
+    assert replace(again, inputs=()) == replace(ours, inputs=())
+    assert [(each.p, each.level, each.cause) for each in again.inputs] == [
+        (each.p, each.level, each.cause) for each in ours.inputs
+    ]
     assert ours.rows_live == 1000
     for name in ("attribution_shift", "total_log2_change"):
         found, truth = (getattr(each.labels[0], name) for each in (ours, full))
