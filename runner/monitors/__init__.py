@@ -12,6 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Headline, Verdict
 from runner.domain.executions import Execution, Publication, Status, Window
@@ -19,6 +22,8 @@ from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
 from runner.drift.verdict import verdict
 from runner.errors import NO_DATA, ClaimLost, NoData, OccupiedTarget, ShapwatchError, error_message
+from runner.explain.screening import Screening
+from runner.protocols import Model
 from runner.report.context import capitalize
 from runner.report.render import Report
 from runner.results import directory, manifest_file
@@ -137,6 +142,27 @@ class RecordsRejected(Exception):
     def __init__(self, problems: Mapping[int, str]) -> None:
         super().__init__(f"the model rejects {len(problems)} records")
         self.problems = problems
+
+
+def rejected_records(
+    captured: Captured, model: Model, order_n: NDArray[np.intp], allowed: float, error: ShapwatchError
+) -> dict[int, str]:
+    """Return a message for each record that the model rejects, by its index in the table.
+
+    Args:
+        captured: records of a window.
+        model: model that raised the error for several of them.
+        order_n: indices of the records to examine, in random order.
+        allowed: largest accepted share of rejected records.
+        error: the error.
+
+    Raises:
+        ShapwatchError: the error, if no record is rejected alone, or too many.
+    """
+    rows_n = np.sort(order_n)
+    features, event_n = captured.features()[rows_n], captured.event_table()["event"].to_numpy()[rows_n]
+    screening = Screening(model, features, event_n, np.searchsorted(rows_n, order_n), allowed)
+    return {int(rows_n[i]): f"the model rejects it: {problem}" for i, problem in screening.rejected(error).items()}
 
 
 class Analysis(Protocol):

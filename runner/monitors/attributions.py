@@ -35,8 +35,8 @@ from runner.drift.verdict import verdict
 from runner.errors import ShapwatchError
 from runner.explain.estimator import ModelExplainer
 from runner.explain.preflight import parity, preflight
-from runner.explain.screening import REJECTIONS, Screening
-from runner.monitors import ExecutionSlot, Findings, RecordsRejected
+from runner.explain.screening import REJECTIONS
+from runner.monitors import ExecutionSlot, Findings, RecordsRejected, rejected_records
 from runner.protocols import calls_made
 from runner.results import directory, documents, manifest, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, VIOLATIONS
@@ -197,25 +197,17 @@ class AttributionAnalysis:
             return self._compare(slot, reference, calls_before(), captured, stopwatch)
         except REJECTIONS as error:
             with stopwatch.step("explain"):
-                rejected = self._rejected(slot.window, captured, error)
-            raise RecordsRejected({i: f"the model rejects it: {problem}" for i, problem in rejected.items()}) from error
+                rejected = self.rejected(slot.window, captured, error)
+            raise RecordsRejected(rejected) from error
 
-    def _rejected(self, window: Window, captured: Captured, error: ShapwatchError) -> dict[int, ShapwatchError]:
-        """Return the error of each record that the model rejects, among those that may be explained.
+    def rejected(self, window: Window, captured: Captured, error: ShapwatchError) -> dict[int, str]:
+        """Return a message for each record that the model rejects, among those that may be explained.
 
         Raises:
             ShapwatchError: the given error if no record is rejected alone, or too many.
         """
-        features, event_N = captured.features(), captured.event_table()["event"].to_numpy()
-        order_N = self.order(features, window)
-        if self.max_records and self.max_records < len(order_N):
-            rows_n = np.sort(order_N[: self.max_records])
-            order_n = np.searchsorted(rows_n, order_N[: self.max_records])
-            features, event_N, order_N = features[rows_n], event_N[rows_n], order_n
-        else:
-            rows_n = np.arange(len(order_N))
-        screening = Screening(self.model_explainer.model, features, event_N, order_N, self.max_rejected_share)
-        return {int(rows_n[i]): problem for i, problem in screening.rejected(error).items()}
+        order_n = self.order(captured.features(), window)[: self.max_records]
+        return rejected_records(captured, self.model_explainer.model, order_n, self.max_rejected_share, error)
 
     def _compare(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -13,6 +13,7 @@ import polars as pl
 from runner.domain.attributions import Attributions, Explained
 from runner.domain.executions import Outcome, Status, Window
 from runner.domain.numbers import plural
+from runner.domain.records import Captured
 from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
@@ -22,7 +23,8 @@ from runner.drift.units import check_unit
 from runner.explain.estimator import ModelExplainer
 from runner.explain.masking import hash_rows
 from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
-from runner.monitors import ResultWriter, rejection_notes
+from runner.explain.screening import REJECTIONS
+from runner.monitors import MODEL_INPUT, ResultWriter, rejected_records, rejection_notes
 from runner.protocols import calls_made
 from runner.results import documents, manifest
 from runner.results.directory import ANALYSIS, REFERENCE_SAMPLE, REPORT, claim, writing
@@ -31,7 +33,7 @@ from runner.results.manifest import TIME, CaptureCounts, DatasetCounts, Explanat
 from runner.results.manifest_file import Stopwatch
 from runner.results.reference import stored_sample, to_parquet
 from runner.sources.dataset import Dataset
-from runner.sources.source import WindowReader
+from runner.sources.source import WindowReader, hash_order, without
 from runner.types import NO_OTHER_KEYS, Interval
 
 
@@ -96,14 +98,34 @@ class Baseline:
     def run(self) -> Outcome:
         """Explain the dataset, and replace the reference by the result."""
         claim(self.target)
-        with writing(self.target):
-            return self._run()
+        stopwatch, window = Stopwatch(self.writer.provenance.clock), self.window
+        with writing(self.target), ExitStack() as stack:
+            with stopwatch.step("read"):
+                if window is None:
+                    features, digest = self.dataset.read()
+                    records = ReferenceRecords(features, digest, DatasetCounts(features.height))
+                else:
+                    captured = stack.enter_context(self.source.read(window))
+            return self._run(records, stopwatch) if window is None else self._run_window(captured, window, stopwatch)
 
-    def _run(self) -> Outcome:
-        model_explainer, stopwatch = self.model_explainer, Stopwatch(self.writer.provenance.clock)
+    def _run_window(self, captured: Captured, window: Window, stopwatch: Stopwatch) -> Outcome:
+        """Explain captured records, without those that the model rejects.
+
+        Raises:
+            NoData, NoValidRecords, TooManyRejected: if the window has no records, or too many rejected ones.
+        """
+        self.source.check(captured, window)
+        try:
+            return self._run(_window_records(captured, window), stopwatch)
+        except REJECTIONS as error:
+            model, allowed = self.model_explainer.model, self.source.data.max_rejected_share
+            rejected = rejected_records(captured, model, hash_order(captured.features()), allowed, error)
+        return self._run_window(without(captured, MODEL_INPUT, rejected), window, stopwatch)
+
+    def _run(self, records: ReferenceRecords, stopwatch: Stopwatch) -> Outcome:
+        model_explainer, features = self.model_explainer, records.features
         with stopwatch.step("read"):
-            records = self._checked_records()
-            features = records.features
+            check_unit(self.policy, features)
             background = model_explainer.background(features)
         with stopwatch.step("explain"):
             before = calls_made(model_explainer.model)
@@ -151,33 +173,6 @@ class Baseline:
         message = "\n  ".join([f"Completed. Reference: {records.summary}", *result.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
 
-    def _checked_records(self) -> ReferenceRecords:
-        """Read the records, and check that they have the units of `drift.unit`.
-
-        Raises:
-            SegmentError: if the expression in `drift.unit` is not valid.
-        """
-        records = self._records()
-        check_unit(self.policy, records.features)
-        return records
-
-    def _records(self) -> ReferenceRecords:
-        """Read the records.
-
-        Raises:
-            MissingInput, DatasetError: if the dataset cannot be read.
-            NoData, NoValidRecords, TooManyRejected: if the window has no records, or too many rejected ones.
-        """
-        if self.window is None:
-            features, digest = self.dataset.read()
-            return ReferenceRecords(features, digest, DatasetCounts(features.height))
-        with self.source.read(self.window) as captured:
-            self.source.check(captured, self.window)
-            features, events = captured.features(), captured.event_table()
-            digest = sha256(hash_rows(features)[0].tobytes() + events["at"].cast(pl.Int64).to_numpy().tobytes())
-            counts, notes = CaptureCounts.of(captured), tuple(rejection_notes(captured))
-            return ReferenceRecords(features, digest, counts, f" captured in {self.window}", events, notes)
-
     def _local_files(
         self, attributions: Attributions, background: pl.DataFrame
     ) -> AbstractContextManager[Mapping[str, IO[bytes]]]:
@@ -199,3 +194,10 @@ class Baseline:
         parts = segments(policy.segment_by, sample.features, sample.features, policy.min_rows)
         sizes = [f"{part.name} ({plural(part.smaller, 'stored record')})" for part in parts]
         return [f"segments: {', '.join(sizes)}"]
+
+
+def _window_records(captured: Captured, window: Window) -> ReferenceRecords:
+    features, events = captured.features(), captured.event_table()
+    digest = sha256(hash_rows(features)[0].tobytes() + events["at"].cast(pl.Int64).to_numpy().tobytes())
+    counts, notes = CaptureCounts.of(captured), tuple(rejection_notes(captured))
+    return ReferenceRecords(features, digest, counts, f" captured in {window}", events, notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,15 +15,18 @@ from runner import storage
 from runner.domain.attributions import Calls
 from runner.domain.executions import Outcome, Window
 from runner.domain.numbers import plural
+from runner.domain.records import Captured
 from runner.explain.preflight import Preflight, preflight, preflight_rows
+from runner.explain.screening import REJECTIONS
 from runner.models.remote import DryRunModel, Remote
+from runner.monitors import MODEL_INPUT
 from runner.monitors.attributions import AttributionAnalysis
 from runner.protocols import RemoteModel, calls_made
 from runner.results import directory, manifest
 from runner.results.documents import dump_json
 from runner.results.reference import Reference
 from runner.sources.dataset import Dataset
-from runner.sources.source import WindowReader
+from runner.sources.source import WindowReader, without
 from runner.types import NO_OTHER_KEYS, Interval
 
 PROBES = (3, 30, 250, 2_000)
@@ -141,28 +143,31 @@ class Plan:
         Rows are sent to the model to check its responses and to measure its speed (see `PROBES`).
         """
         window = self.settings.window
-        with self._records(window) as records:
-            estimate = self._estimate(records)
+        if window is None:
+            features, _ = self.dataset.read()
+            background = self.analysis.model_explainer.background(features)
+            estimate = self._estimate(Records(features, None, background, None, None))
+        else:
+            with self.source.read(window) as captured:
+                estimate = self._window_estimate(window, captured)
         path = self.target / f"{_stem(window)}.plan.json"
         storage.write(str(path), dump_json(asdict(estimate)))
         subject = f"an execution over {window}" if window else "baselining"
         return Outcome("\n  ".join([f"Plan of {subject}", *_lines(estimate), f"saved in {path}"]))
 
-    @contextmanager
-    def _records(self, window: Window | None) -> Iterator[Records]:
-        """Yield the records to explain."""
-        if window is None:
-            features, _ = self.dataset.read()
-            background = self.analysis.model_explainer.background(features)
-            yield Records(features, None, background, None, None)
-            return
+    def _window_estimate(self, window: Window, captured: Captured) -> CostEstimate:
+        """Return the estimate for the records of a window, without those that the model rejects."""
+        self.source.check(captured, window)
         reference = Reference.read(directory.reference_path(self.analysis.reference, window))
-        with self.source.read(window) as captured:
-            self.source.check(captured, window)
-            features = captured.features()
-            background = self.analysis.model_explainer.background(features, reference.background)
-            canaries = self.analysis.canary_features(reference)
-            yield Records(features, self._first(features, window), background, captured.scores(), canaries)
+        features = captured.features()
+        background = self.analysis.model_explainer.background(features, reference.background)
+        canaries = self.analysis.canary_features(reference)
+        records = Records(features, self._first(features, window), background, captured.scores(), canaries)
+        try:
+            return self._estimate(records)
+        except REJECTIONS as error:
+            rejected = self.analysis.rejected(window, captured, error)
+        return self._window_estimate(window, without(captured, MODEL_INPUT, rejected))
 
     def _first(self, features: pl.DataFrame, window: Window) -> pl.DataFrame | None:
         """Return the records of an execution's first sample; None if it explains all at once."""

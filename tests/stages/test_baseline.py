@@ -115,6 +115,20 @@ def test_captured_records_keep_the_times_of_their_events(tmp_path: Path, golden:
     assert sample.events["event"].n_unique() == 2
 
 
+def test_captured_record_that_the_model_rejects_is_rejected_alone(tmp_path: Path, golden: Golden) -> None:
+    """A reference from captures contains the other records; a dataset must be complete."""
+    for i in range(40):
+        write(tmp_path, f"09/{i:02}-00-000-x.jsonl", event([None if i == 7 else i, 2, 1]))
+    message = baseline(tmp_path, Formula(additive), window=Window.parse("2026-01-05T09")).run().message
+    stored = orjson.loads((tmp_path / "reference/manifest.json").read_bytes())["counts"]
+    assert (stored["records"], stored["rejected"]) == (39, {"model_input": 1})
+    golden("\n".join(line for line in message.splitlines() if "39" in line or "rejected" in line))
+    stage = baseline(tmp_path, Formula(additive))
+    (tmp_path / "dataset.jsonl").write_bytes(b'{"features":[1,2,3]}\n{"features":[1,null,3]}\n')
+    with golden.raises(ModelAnswerError):
+        stage.run()
+
+
 def test_span_without_captured_records_is_an_error(tmp_path: Path, golden: Golden) -> None:
     """Nothing is written."""
     with golden.raises(NoData):

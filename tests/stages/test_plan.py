@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from runner import cli
 from runner.errors import NO_DATA
+from runner.monitors.attributions import AttributionAnalysis
 from runner.records.fields import Fields
+from runner.sources.dataset import Dataset
+from runner.stages.plan import Plan, PlanStage
+from tests.builders import DATA, WINDOW, monitor
 from tests.cli_runner import Shapwatch
 from tests.formula_models import Formula, additive
 from tests.golden import Golden
@@ -52,6 +58,22 @@ def test_model_in_this_process_needs_no_calls(shapwatch: Shapwatch, golden: Gold
     assert plan["rows"] == manifest["evaluations"] + manifest["preflight"]["rows"]
     assert plan["preflight"] == manifest["preflight"]
     assert (plan["calls"], plan["cost"], manifest["calls"]) == (None, None, None)
+
+
+def test_records_that_the_model_rejects_are_not_planned(tmp_path: Path) -> None:
+    """The plan is that of the other records."""
+    rows: list[list[Any]] = [[i, 2, 1] for i in range(30)]
+    (tmp_path / "usual").mkdir()
+    estimates = []
+    for root, captured in ((tmp_path / "usual", rows), (tmp_path, [[7, None, 1], *rows])):
+        stage = monitor(root, captured)
+        assert isinstance(stage.analysis, AttributionAnalysis)
+        dataset = Dataset(str(root / "dataset.jsonl"), DATA, "data.dataset")
+        settings = PlanStage("plan", WINDOW)
+        Plan(settings, stage.source, dataset, stage.analysis, None, lambda: 0.0, root / "plans").run()
+        (path,) = (root / "plans").iterdir()
+        estimates.append(orjson.loads(path.read_bytes()))
+    assert estimates[0] == estimates[1]
 
 
 def test_first_sample_is_planned(shapwatch: Shapwatch, golden: Golden) -> None:
