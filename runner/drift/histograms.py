@@ -139,7 +139,8 @@ def numbers_histogram(
     if low == high:
         low, high = pooled_K.min(), pooled_K.max()
     inside_K = pooled_K[(pooled_K >= low) & (pooled_K <= high)]
-    bins = min(MOST_BINS, len(np.histogram_bin_edges(inside_K, "sturges")) - 1)
+    drawn_K = inside_K[:: 1 + len(inside_K) // MOST_RANKED]
+    bins = min(MOST_BINS, len(np.histogram_bin_edges(drawn_K, "auto")) - 1)
     is_log = logarithmic and pooled_K.min() > 0 and high > LOG_RATIO * low
     if is_log:
         bins = MOST_BINS

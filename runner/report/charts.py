@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runner.domain.drift import DriftResult, FeatureDrift, Level, RecordSample
+from runner.domain.drift import Change, DriftResult, FeatureDrift, Level, RecordSample
 from runner.domain.executions import HistoryPoint, utc
 from runner.domain.numbers import plural
 from runner.errors import ReportError, listed
@@ -190,7 +190,8 @@ class Charted:
         sentence = (
             f"Local attributions φ for {sample.label}, in {'log-odds' if self.log_odds else 'units of the score'}: "
             f"{drawn[0]:,} of {plural(result.rows_reference, 'reference record')} and {drawn[1]:,} of "
-            f"{plural(result.rows_live, 'live record')}, drawn at random."
+            f"{plural(result.rows_live, 'live record')}, drawn at random. Dots at the ends of "
+            "the axis may lie beyond it."
         )
         table = make_table(
             "Medians of the local attributions φ.", tables.MEDIANS, [tested[each.name] for each in shown]
@@ -261,14 +262,18 @@ def _p(feature: Feature) -> float:
 
 
 def _histograms(label: Label, result: DriftResult) -> Iterator[Figure]:
-    """Yield the histograms of the inputs that changed, and of the features with the largest changes."""
+    """Yield the histograms of the inputs that changed, and of the features whose attributions changed.
+
+    Without any, they are those of the largest changes.
+    """
     changed = {each.name: i for i, each in enumerate(result.changed_inputs)}
     found = [feature for feature in label.top_changes if feature.attributions]
+    found = [each for each in found if each.name in changed or _p(each) <= result.significance] or found
     shown = sorted(found, key=lambda feature: changed.get(feature.name, len(changed)))[:MOST_DISTRIBUTIONS]
     if shown:
         sentence = (
-            f"Local attributions φ for {label.name}, and feature values. Shown: inputs that changed, and the features "
-            "with the largest changes."
+            f"Local attributions φ for {label.name}, and feature values. Shown: inputs that changed, then features "
+            "whose attributions changed."
         )
         table = make_table("Medians of the local attributions φ.", tables.MEDIANS, shown)
         plot = partial(share_charts.distributions, shown)
@@ -284,8 +289,13 @@ def _scores(label: str, result: DriftResult) -> Iterator[Figure]:
             yield Figure("scores", "scores", "Scores", sentence, (), section="inputs", plot=plot)
 
 
-def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
-    """Yield the timeline of windows, given oldest first, and its heat map; nothing for fewer than two windows."""
+def timeline_figures(points: Sequence[HistoryPoint], change: Change | None = None) -> Iterator[Figure]:
+    """Yield the timeline of windows, given oldest first, and its heat map; nothing for fewer than two windows.
+
+    Args:
+        points: the windows.
+        change: change that the headline names; its start is marked.
+    """
     if len(points) < 2:
         return
     sentence = (
@@ -296,7 +306,7 @@ def timeline_figures(points: Sequence[HistoryPoint]) -> Iterator[Figure]:
         sentence += " Dotted line: start of another reference."
     rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
     table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
-    plot = partial(share_charts.timeline, points)
+    plot = partial(share_charts.timeline, points, change=change)
     yield Figure("timeline", "timeline", "Timeline", sentence, (), table, True, "timeline", plot)
     if names := share_charts.changed_names(points, MOST_HEAT):
         sentence = (

@@ -321,7 +321,8 @@ def _figures(
     )
     yield from charted.figures()
     point = manifest.history_point
-    yield from charts.timeline_figures([*drift.history, point] if point else [])
+    changes = comparison.changes if comparison else ()
+    yield from charts.timeline_figures([*drift.history, point] if point else [], next(iter(changes), None))
 
 
 def _appendix(manifest: Manifest, explained: bool, compared: bool) -> Appendix:

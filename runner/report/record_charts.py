@@ -291,7 +291,7 @@ def score_ticks(scale: Scale, log_odds: bool) -> list[tuple[float, str]]:
     if not log_odds:
         return [(tick, number(tick)) for tick in scale.ticks(5)]
     low, high = probability(scale.low), probability(scale.high)
-    round_ones = [0.001, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999]
+    round_ones = [0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999]
     shown, taken = [], -math.inf
     for each in round_ones:
         tick = math.log(each / (1 - each))

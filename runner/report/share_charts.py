@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from runner.domain.drift import Histogram, Level
+from runner.domain.drift import Change, Histogram, Level
 from runner.domain.executions import MONTHS, WEEKDAYS, HistoryPoint, Status, utc
 from runner.report.sections import Feature
 from runner.report.svg import (
@@ -241,12 +241,13 @@ def _time_labels(canvas: Canvas, scale: Scale, y: float) -> list[float]:
     return places
 
 
-def timeline(points: Sequence[HistoryPoint], width: int) -> str:
+def timeline(points: Sequence[HistoryPoint], width: int, change: Change | None = None) -> str:
     """Return attribution shift, mean score and number of records of each window, with the same time axis.
 
     Args:
         points: windows, oldest first.
         width: width in pixels.
+        change: change whose start is marked; None without one.
     """
     start, end = utc(points[0].start), max(utc(point.end) for point in points)
     scale = _times(start, end, 52, width - 12)
@@ -262,7 +263,20 @@ def timeline(points: Sequence[HistoryPoint], width: int) -> str:
         _score_panel(canvas, points, scale, 184)
     if has_records:
         _record_panel(canvas, points, scale, 184 + 100 * has_scores)
+    if change:
+        _start(canvas, scale, change, height)
     return canvas.svg()
+
+
+def _start(canvas: Canvas, scale: Scale, change: Change, height: float) -> None:
+    """Mark the start of a change with a line and its name; nothing if it lies before the axis."""
+    at = utc(change.since)
+    if not scale.low <= at.timestamp() <= scale.high:
+        return
+    x, text = scale(at.timestamp()), shorten(f"{WEEKDAYS[at.weekday()]} {at:%H:%M} {change.name}", 220)
+    canvas.line((x, 20), (x, height), "ink3")
+    left = x - 6 - text_width(text) > scale.start + 110
+    canvas.text(x - 6 if left else x + 6, 12 if left else 32, text, "ink", "end" if left else "start", bold=True)
 
 
 def _span(point: HistoryPoint, scale: Scale) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.domain.drift import DriftResult, Level
+from runner.domain.drift import DriftResult, InputResult, Level
 from runner.report import charts
 from runner.report.charts import Charted, Figure
 from runner.report.colors import TOKENS, themed
@@ -109,6 +109,23 @@ def test_records_are_counted_in_the_sentence(golden: Golden) -> None:
     golden(by_id(charted(NAMES, log_odds=True), "record").sentence)
     golden(by_id(charted(NAMES), "dependence").sentence)
     golden(by_id(calm(charted(NAMES)), "shares").sentence)
+
+
+def test_distributions_are_those_of_changes() -> None:
+    """Inputs that changed are first; without a change, the features with the largest shares are shown."""
+    data = charted(NAMES)
+    assert data.result is not None
+    shown = by_id(data, "histograms").table
+    assert shown is not None
+    last = shown.rows[-1][0]
+    changed = InputResult(last, Level.WARNING, 1e-9, 0.5, 0.0, 0.0, 0.0, 0.0, constant=False)
+    first = by_id(replace(data, result=replace(data.result, inputs=(changed,))), "histograms").table
+    assert first is not None
+    assert [row[0] for row in first.rows] == [last, *(row[0] for row in shown.rows[:-1])]
+    features = tuple(replace(each, p=1.0) for each in data.label.features)
+    still = by_id(replace(data, label=replace(data.label, features=features)), "histograms").table
+    assert still is not None
+    assert len(still.rows) == len(shown.rows)
 
 
 def test_changed_records_have_a_table() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.domain.drift import Histogram, Level
+from runner.domain.drift import Change, ChangeKind, Histogram, Level
 from runner.domain.executions import HistoryPoint
 from runner.report.sections import Feature
 from runner.report.share_charts import (
@@ -134,6 +134,16 @@ def test_alerts_are_tinted() -> None:
     svg = timeline(alerts, WIDE)
     assert (svg.count('fill="#fdf0ee"'), svg.count('fill="#fcf4e6"')) == (1, 1)
     assert (svg.count('fill="#a81b14"'), svg.count('fill="#c97d00"'), svg.count('fill="#1f5aa8"')) == (1, 1, 1)
+
+
+def test_start_of_the_change_is_marked() -> None:
+    """With its time and its name, which is data; a start before the first window is not shown."""
+    points = history(12)
+    change = Change(ChangeKind.INPUT, "<i>rate", points[-2].start, points[-2].start)
+    for width in (WIDE, NARROW):
+        svg = timeline(points, width, change)
+        assert [text for text in texts(svg) if "rate" in text] == ["Mon 07:00 &lt;i&gt;rate"]
+        assert timeline(points, width, replace(change, since="2020-01-01T00:00:00Z")) == timeline(points, width)
 
 
 def test_histograms_of_numbers_and_categories() -> None:
