@@ -280,10 +280,8 @@ def _end(canvas: Canvas, labels: float, place: tuple[float, float], name: str, t
 
 def _named(canvas: Canvas, labels: float, y: float, name: str, value: str) -> None:
     """Add a name with its value, of which the name is shortened first."""
-    shown = shorten(f"= {value}", labels / 2) if value else ""
-    room = labels - text_width(f" {shown}")
-    canvas.text(labels, y, shown, "ink3", "end")
-    canvas.text(labels - text_width(f" {shown}") if shown else labels, y, shorten(name, room), "ink", "end")
+    tail = f" {shorten(f'= {value}', labels / 2)}" if value else ""
+    canvas.text(labels, y, shorten(name, labels - text_width(tail)), "ink", "end", tail=tail)
 
 
 def score_ticks(scale: Scale, log_odds: bool) -> list[tuple[float, str]]:

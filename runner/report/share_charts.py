@@ -273,10 +273,13 @@ def _start(canvas: Canvas, scale: Scale, change: Change, height: float) -> None:
     at = utc(change.since)
     if not scale.low <= at.timestamp() <= scale.high:
         return
-    x, text = scale(at.timestamp()), shorten(f"{WEEKDAYS[at.weekday()]} {at:%H:%M} {change.name}", 220)
+    x, text = scale(at.timestamp()), f"{WEEKDAYS[at.weekday()]} {at:%H:%M} {change.name}"
+    left, right = x - 6 - scale.start, canvas.width - x - 6
     canvas.line((x, 20), (x, height), "ink3")
-    left = x - 6 - text_width(text) > scale.start + 110
-    canvas.text(x - 6 if left else x + 6, 12 if left else 32, text, "ink", "end" if left else "start", bold=True)
+    if text_width(text, 12) <= left or left > right:
+        canvas.text(x - 6, 32, shorten(text, left), "ink", "end", bold=True)
+    else:
+        canvas.text(x + 6, 32, shorten(text, right), "ink", bold=True)
 
 
 def _span(point: HistoryPoint, scale: Scale) -> tuple[float, float]:

@@ -155,13 +155,21 @@ class Canvas:
         self.parts.append(f'<circle cx="{pixels(x)}" cy="{pixels(y)}" r="{pixels(radius)}"{_attributes(style)}/>')
 
     def text(
-        self, x: float, y: float, text: str, color: str = "ink3", anchor: str = "start", *, bold: bool = False
+        self,
+        x: float,
+        y: float,
+        text: str,
+        color: str = "ink3",
+        anchor: str = "start",
+        *,
+        bold: bool = False,
+        tail: str = "",
     ) -> None:
-        """Add a string; its baseline is 4 pixels below y."""
+        """Add a string, and a tail in quiet color; the baseline is 4 pixels below y."""
         style: dict[str, object] = {"fill": color}
         style |= {"text_anchor": anchor} if anchor != "start" else {}
         style |= {"font_weight": "bold"} if bold else {}
-        content = escape(INVALID.sub("\N{REPLACEMENT CHARACTER}", text), quote=False).replace("#", "&#35;")
+        content = _escaped(text) + (f'<tspan fill="{_value("ink3")}">{_escaped(tail)}</tspan>' if tail else "")
         self.parts.append(f'<text x="{pixels(x)}" y="{pixels(y + 4)}"{_attributes(style)}>{content}</text>')
 
     def dots(self, centers: Sequence[tuple[float, float]], color: str, size: float, **style: object) -> None:
@@ -195,6 +203,11 @@ class Canvas:
         box = f'viewBox="0 0 {pixels(self.width)} {pixels(self.height)}"'
         root = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {box} font-family="{FONT}" font-size="{TEXT_SIZE}">'
         return f"{root}{''.join(self.parts)}</svg>"
+
+
+def _escaped(text: str) -> str:
+    """Return a string as XML, in which nothing looks like a color."""
+    return escape(INVALID.sub("\N{REPLACEMENT CHARACTER}", text), quote=False).replace("#", "&#35;")
 
 
 def pixels(value: float) -> str:
