@@ -21,6 +21,8 @@ SIZES = {
     Level.VIOLATION: "Large",
 }
 """Size of the effect on the model by level."""
+NOTHING = "nothing beyond chance"
+RANKED = "The ranking of features differs from the reference"
 MISMATCH = "The model explained is not the model that serves"
 NEW_REFERENCE = "If the change is intended, make a new reference with stage=baseline."
 ACTIONS = {
@@ -72,19 +74,23 @@ def _join(sentences: Iterator[str]) -> str:
 
 def _title(headline: Headline | None, words: str, sentence: str, result: DriftResult | None) -> str:
     """Return the title; the words of the headline where nothing more is known."""
-    titles = {Headline.NO_DATA: "No captured events in this window", Headline.MODEL_MISMATCH: MISMATCH}
+    titles = {
+        Headline.NO_DATA: "No captured events in this window",
+        Headline.MODEL_MISMATCH: MISMATCH,
+        Headline.DRIFT: RANKED,
+    }
     if headline is Headline.FAILED:
         return shortened(sentence.partition(". ")[0].removesuffix(".")) or words
-    if result is None or headline is None or headline in titles:
+    if result is None or headline is None or headline in {Headline.NO_DATA, Headline.MODEL_MISMATCH}:
         return titles.get(headline, words) if headline else words
-    titles |= {
+    titles = {
         Headline.TOO_FEW_RECORDS: f"Too few records: {result.rows_live:,}",
         Headline.NO_DRIFT: words,
         Headline.NO_VERDICT: words,
     }
     if result.canary:
         titles[Headline.MODEL_CHANGED] = f"The model changed: scores differ by up to {result.canary.difference:.2g}"
-    return titles.get(headline) or shortened(_finding(result)) or words
+    return titles.get(headline) or shortened(_finding(result)) or (RANKED if headline is Headline.DRIFT else words)
 
 
 def shortened(title: str) -> str:
@@ -164,11 +170,11 @@ def _changed(
     elif headline in {Headline.MODEL_MISMATCH, Headline.MODEL_CHANGED}:
         yield "no input changed more than by chance"
     elif result.smallest_p > result.significance and worst(result.segments) is Level.NONE:
-        yield "nothing beyond chance"
+        yield f"{RANKED}, but no test finds a change beyond chance" if headline is Headline.DRIFT else NOTHING
     elif result.association and result.association.level is not Level.NONE:
         each = result.association
         figures = f"correlation {each.before:.2f} in the reference, {each.now:.2f} now"
-        yield f"{each.first} and {each.second}: {figures}: {each.hypothesis}"
+        yield f"features {each.first} and {each.second}: {figures}: {each.hypothesis}"
     elif result.joint_change and result.separability:
         yield f"a classifier separates live from reference records (AUC {result.separability.value:.2f})"
     elif _worst(result).p <= result.significance:
@@ -181,7 +187,7 @@ def _changed(
 
 
 def _inputs(changed: tuple[InputResult, ...]) -> Iterator[str]:
-    yield f"{changed[0].name}: {changed[0].cause or 'its values changed'}"
+    yield f"input {changed[0].name}: {changed[0].cause or 'its values changed'}"
     if len(changed) > 1:
         yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
 
@@ -193,7 +199,8 @@ def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[
     if headline is Headline.MODEL_MISMATCH:
         yield "the attributions of this window explain another model, so drift is neither shown nor excluded"
         return
-    yield SIZES[highest([Level.NONE, worst(result.labels), worst(result.outputs)])]
+    model = result.level if result.canary and result.canary.changed else Level.NONE
+    yield SIZES[highest([model, worst(result.labels), worst(result.outputs)])]
     if result.outputs:
         most = max(result.outputs, key=lambda each: (each.level.order, abs(each.relative_change)))
         of = f" of {most.label}" if len(result.outputs) > 1 else ""
@@ -221,6 +228,8 @@ def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[
 def _without_tests(headline: Headline | None) -> str:
     if headline is Headline.FAILED:
         return "Drift was not judged. The reference and the earlier results are unchanged."
+    if headline in {Headline.DRIFT, Headline.NO_DRIFT}:
+        return "Only the ranking was compared: the reference has no stored records for the tests."
     if headline in {Headline.NO_DATA, Headline.TOO_FEW_RECORDS, Headline.NO_VERDICT}:
         return "Drift was not judged."
     return ""

@@ -46,6 +46,11 @@ MARKS = {
 """Marks of headlines that do not follow from the level."""
 ANSWERS = ("What changed", "How much it matters", "What to do")
 """Names of the sentences of a verdict."""
+NOT_JUDGED = {
+    Mark.DOUBT: "Not judged: these attributions explain another model than the one that serves.",
+    Mark.FEW: "Not judged: the window has too few records.",
+}
+"""Reasons why attributions are not judged."""
 RESOLVE_CHECKS = "Resolve the failed health checks first. Until then, the verdict is unreliable."
 FORMULAS = (
     (
@@ -107,6 +112,7 @@ class Page:
         doubt: sentence on the failed health checks; empty if none failed, or without a comparison.
         facts: names and values of facts, such as window and status.
         is_calm: whether nothing changed, so that the page is short.
+        not_judged: reason why the attributions are not judged; empty if they are.
         all_effects: most severe effect of each family with its limits; None without tests.
         inputs, outputs: changes of the inputs and of the scores; None without tests.
         top_changes: features with the largest changes; None without a comparison.
@@ -135,6 +141,7 @@ class Page:
     health: tuple[Check, ...]
     notes: tuple[str, ...]
     is_calm: bool
+    not_judged: str
     all_effects: ReportTable | None
     inputs: ReportTable | None
     outputs: ReportTable | None
@@ -179,7 +186,8 @@ def page(
     labels = [] if analysis is None else compare_labels(analysis, ranking, drift)
     agg_method = str(explanation.estimator["agg_method"]) if explanation else ""
     checks = tuple(health.checks(manifest, result))
-    doubt = health.doubt(checks) if comparison else ""
+    is_explained = manifest.headline == Headline.MODEL_MISMATCH
+    doubt = health.doubt(checks) if comparison and not is_explained else ""
     parity = comparison.serving_parity if comparison else None
     mark = _mark(manifest, result, bool(doubt))
     is_calm = mark is Mark.NONE
@@ -202,6 +210,7 @@ def page(
         health=checks,
         notes=manifest.notes,
         is_calm=is_calm,
+        not_judged=NOT_JUDGED.get(mark, ""),
         all_effects=sections.families_table(result),
         inputs=sections.inputs_table(result),
         outputs=sections.outputs_table(result),
@@ -267,11 +276,11 @@ def _verdict(manifest: Manifest, result: DriftResult | None) -> Verdict:
 
 
 def _answers(manifest: Manifest, words: Verdict, doubtful: bool) -> Iterator[tuple[str, str]]:
-    """Yield the sentences of a verdict with their names; empty ones are left out."""
+    """Yield the sentences of a verdict with their names; empty ones and repetitions of the title are left out."""
     names = BASELINE_ANSWERS if manifest.stage == "baseline" else ANSWERS
     action = f"{RESOLVE_CHECKS} {words.action}".strip() if doubtful else words.action
     for name, answer in zip(names, (words.changed, words.matters, action), strict=True):
-        if answer:
+        if answer and answer != f"{words.title}.":
             yield name, answer
 
 

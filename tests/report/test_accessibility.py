@@ -1,7 +1,8 @@
-"""Accessibility: axe-core finds no violation in any page, light on a screen and dark on a telephone."""
+"""Accessibility: axe-core finds no violation in any page, in light and dark, on a screen and on a telephone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +10,17 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from runner.domain.drift import Canary, Parity
 from tests.cli_runner import Shapwatch
 from tests.report.samples import (
     EXECUTION,
     HOSTILE,
     attributions,
     drift_document,
-    drift_result,
     files,
+    full_drift_result,
+    history,
+    manifest,
     write,
 )
 
@@ -26,12 +30,17 @@ VERDICTS = {
     "failed": ["verdict failed"],
     "no data": ["verdict few"],
     "baselining": ["verdict ok"],
+    "in doubt": ["verdict doubt"],
+    "model changed": ["verdict warning"],
+    "too few records": ["verdict few"],
     "hostile names": ["verdict doubt"],
     "index": ["verdict bad"],
     "sweep": [],
 }
 """Classes of the verdicts on a page."""
-VIEWS: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1280, "light"), (380, "dark"))
+View = tuple[int, Literal["light", "dark"]]
+VIEWS: tuple[View, ...] = ((1280, "light"), (390, "dark"))
+OTHER_VIEWS: tuple[View, ...] = ((1280, "dark"), (390, "light"))
 """Widths of a screen and of a telephone, with the two colour schemes."""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice", "experimental"]
 """Rules of axe-core up to WCAG 2.2 AA, its best practices, and its experimental rules."""
@@ -47,8 +56,20 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     shapwatch("stage=monitor", "stage.window=2026-01-05T21", "schedule.on_empty=skip")
     shapwatch("stage=baseline", "shap.num_samples=20,40", options=("-m",))
     live, reference = attributions(HOSTILE), attributions(HOSTILE, 1)
-    drift = drift_document(reference, drift_result(live, reference))
-    hostile = write(root / "hostile", files(EXECUTION, live, drift))
+    result = full_drift_result(live, reference)
+    hostile = write(root / "hostile", files(EXECUTION, live, drift_document(reference, result, history(9))))
+    documents = {
+        "in doubt": (manifest(headline="Model mismatch"), result),
+        "model changed": (
+            manifest(headline="Model changed", serving_parity=Parity(0.0, 10)),
+            replace(result, canary=Canary(20, True, 0.5, 0.1)),
+        ),
+        "too few records": (manifest(headline="Too few records", serving_parity=None), None),
+    }
+    states = {
+        name: write(root / name, files(document, live, drift_document(reference, found))) / "report.html"
+        for name, (document, found) in documents.items()
+    }
     monitor = root / "monitor/breast-cancer/breast-cancer-monitor"
     return {
         "drift": monitor / "2026/01/05/12/report.html",
@@ -56,6 +77,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "failed": monitor / "2026/01/05/21/report.html",
         "no data": monitor / "2026/01/05/22/report.html",
         "baselining": root / "baseline/breast-cancer-monitor/report.html",
+        **states,
         "hostile names": hostile / "report.html",
         "index": monitor / "index.html",
         "sweep": next((root / "sweeps").glob("*/sweep.html")),
@@ -73,8 +95,15 @@ def violations(view: Page) -> tuple[list[str], set[str]]:
     return found, {rule["id"] for rule in result["incomplete"]}
 
 
-@pytest.mark.parametrize("kind", VERDICTS)
-def test_axe_finds_no_violation(kind: str, pages: dict[str, Path], browser: Browser) -> None:
+FURTHER = {"in doubt", "model changed", "too few records"}
+"""Pages that are tested with the long tests only."""
+
+
+@pytest.mark.parametrize("views", [VIEWS, pytest.param(OTHER_VIEWS, marks=pytest.mark.soak)], ids=["usual", "other"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(each, marks=[pytest.mark.soak] * (each in FURTHER)) for each in VERDICTS]
+)
+def test_axe_finds_no_violation(kind: str, views: tuple[View, ...], pages: dict[str, Path], browser: Browser) -> None:
     """Unfolded and under the page's own policy; test_browser.py measures the contrast in charts."""
     view = browser.new_page()
     events: list[str] = []
@@ -85,7 +114,7 @@ def test_axe_finds_no_violation(kind: str, pages: dict[str, Path], browser: Brow
     assert view.locator(".verdict").evaluate_all("all => all.map(each => each.className)") == VERDICTS[kind]
     assert view.locator("h1").count() == 1
     view.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
-    for width, scheme in VIEWS:
+    for width, scheme in views:
         view.set_viewport_size({"width": width, "height": 800})
         view.emulate_media(color_scheme=scheme)
         found, undecided = violations(view)

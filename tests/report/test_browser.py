@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ def test_a_browser_shows_hostile_names_as_text(pages: list[Path], browser: Brows
     assert {name.strip() for name in HOSTILE} <= {name.strip() for name in names}
     assert view.locator("script").count() == 1
     assert view.locator("img, b, u, i").count() == 0
-    assert view.locator("figure").count() == 9
-    assert view.locator("figure .picture svg").count() == 2 * 9
+    assert view.locator("figure").count() == 7
+    assert view.locator("figure .picture svg").count() == 2 * 7
     assert "🦊 emoji" in "".join(view.locator("figure .picture svg").all_text_contents())
     text, background = view.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
@@ -107,7 +108,7 @@ def test_the_report_of_the_quickstart_reads_in_order(tmp_path: Path, browser: Br
     page = view.content()
     assert verdict_state(page) == "violation"
     assert order(page)[:5] == ["verdict", "advice", "families", "health", "Top changes"]
-    assert view.locator("[aria-label^=Timeline] tbody tr").count() == 3
+    assert view.locator("[aria-label^='Last windows'] tbody tr").count() == 3
     top_changes = view.get_by_role("region", name="Top changes")
     assert top_changes.locator("tbody th").first.text_content() == "mean compactness"
     assert view.evaluate(OVERFLOW) == 0
@@ -175,3 +176,77 @@ def test_a_printed_page_is_light_and_unfolded(pages: list[Path], browser: Browse
     assert sum(map(int, color[4:-1].split(","))) < 150
     assert view.locator("details code").first.evaluate("each => each.checkVisibility({contentVisibilityAuto: true})")
     context.close()
+
+
+FEATURES = [f"feature {i}" for i in range(12)]
+
+
+@pytest.fixture
+def features(tmp_path: Path, browser: Browser) -> Iterator[Page]:
+    """A report of twelve features."""
+    view = browser.new_page()
+    view.goto((write(tmp_path, full_report(FEATURES)) / "report.html").as_uri())
+    yield view
+    view.close()
+
+
+def shown(view: Page, column: int) -> list[str]:
+    """Return the visible cells of a column of the table of all features."""
+    rows = view.locator("#features-1 tbody tr:visible").all()
+    return [str(row.locator("th, td").nth(column).text_content()) for row in rows]
+
+
+def test_a_table_is_sorted_by_keyboard(features: Page) -> None:
+    """Numbers first in descending order, names in natural order; the head says so, and only one head does."""
+    heads = features.locator("#features-1 thead th")
+    heads.nth(7).get_by_role("button").focus()
+    features.keyboard.press("Enter")
+    changes = [float(cell.rstrip("%")) for cell in shown(features, 7)]
+    assert changes == sorted(changes, reverse=True)
+    assert heads.nth(7).get_attribute("aria-sort") == "descending"
+    features.keyboard.press("Enter")
+    assert [float(cell.rstrip("%")) for cell in shown(features, 7)] == changes[::-1]
+    assert heads.nth(7).get_attribute("aria-sort") == "ascending"
+    heads.nth(0).get_by_role("button").press("Space")
+    assert shown(features, 0) == FEATURES
+    assert features.locator("#features-1 [aria-sort]").count() == 1
+
+
+def test_a_table_is_searched_by_keyboard(features: Page) -> None:
+    """A slash focuses the search; the number of rows is announced, and an empty search shows all."""
+    features.keyboard.press("/")
+    features.keyboard.type("Feature 1")
+    assert sorted(shown(features, 0)) == ["feature 1", "feature 10", "feature 11"]
+    assert features.locator(".search output").first.text_content() == "3 of 12"
+    features.keyboard.press("Control+A")
+    features.keyboard.press("Delete")
+    assert len(shown(features, 0)) == 12
+
+
+def test_without_scripts_the_page_is_complete(tmp_path: Path, browser: Browser) -> None:
+    """Tables have their rows, and controls that would do nothing are hidden."""
+    context = browser.new_context(java_script_enabled=False)
+    view = context.new_page()
+    view.goto((write(tmp_path, full_report(FEATURES)) / "report.html").as_uri())
+    assert view.locator("#features-1 tbody tr").count() == 12
+    assert view.locator(".search:visible, button").count() == 0
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_verdict_is_legible_without_scrolling(features: Page, width: int) -> None:
+    """Words, families and top changes fit the window; text has at least 11 pixels, also in charts."""
+    features.set_viewport_size({"width": width, "height": 800})
+    assert features.evaluate(OVERFLOW) == 0
+    cut = "all => all.filter(each => each.scrollWidth > each.clientWidth + 1).length"
+    assert (
+        features.locator(".verdict .words, .families, [aria-label='Top changes'], [aria-label=Inputs]").evaluate_all(
+            cut
+        )
+        == 0
+    )
+    sizes = features.locator("body *:visible").evaluate_all(
+        "all => all.filter(each => [...each.childNodes].some(node => node.nodeType === 3 && node.data.trim()))"
+        ".map(each => parseFloat(getComputedStyle(each).fontSize))"
+    )
+    assert min(sizes) >= 11
