@@ -82,8 +82,8 @@ def test_a_browser_shows_hostile_names_as_text(pages: list[Path], browser: Brows
     assert {name.strip() for name in HOSTILE} <= {name.strip() for name in names}
     assert view.locator("script").count() == 1
     assert view.locator("img, b, u, i").count() == 0
-    assert view.locator("figure").count() == 7
-    assert view.locator("figure .picture svg").count() == 2 * 7
+    assert view.locator("figure").count() == 9
+    assert view.locator("figure .picture svg").count() == 2 * 9
     assert "🦊 emoji" in "".join(view.locator("figure .picture svg").all_text_contents())
     text, background = view.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
@@ -108,7 +108,7 @@ def test_the_report_of_the_quickstart_reads_in_order(tmp_path: Path, browser: Br
     page = view.content()
     assert verdict_state(page) == "violation"
     assert order(page)[:5] == ["verdict", "advice", "families", "health", "Top changes"]
-    assert view.locator("[aria-label^='Last windows'] tbody tr").count() == 3
+    assert view.locator("[aria-label^=Timeline] tbody tr").count() == 3
     top_changes = view.get_by_role("region", name="Top changes")
     assert top_changes.locator("tbody th").first.text_content() == "mean compactness"
     assert view.evaluate(OVERFLOW) == 0

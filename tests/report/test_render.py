@@ -54,7 +54,7 @@ RANKED = drift_document(REFERENCE)
 def test_the_page_shows_the_manifest(golden: Golden) -> None:
     """Verdict, health, both labels and all notes, with HTML escaped."""
     page = html(EXECUTION, LIVE, RANKED)
-    for string in ("<h1>Drift</h1>", "a &lt;i&gt;note&lt;/i&gt;", "Title &lt;&amp;&gt;", "ab" * 32):
+    for string in ("a &lt;i&gt;note&lt;/i&gt;", "Title &lt;&amp;&gt;", "ab" * 32):
         assert string in page, string
     assert {"12", "10", "2", "100"} <= set(re.findall(r"\b\d+\b", text_of(page, "health")))
     assert {"0.8000", "0.9"} <= set(re.findall(r"\d+\.\d+", text_of(page, "facts")))
@@ -72,7 +72,7 @@ def label_details(page: str) -> list[str]:
 
 def test_the_page_starts_with_the_verdict_and_what_to_do(golden: Golden) -> None:
     """Then health, inputs, top changes, charts, labels, segments and appendix."""
-    page = full_report(["a", "b"], windows=4)["report.html"].decode()
+    page = full_report(["a", "b"], manifest(serving_parity=Parity(0.0, 10)), windows=4)["report.html"].decode()
     sections = ["Top changes", "Inputs and outputs", "Attributions", "Most changed records", "Timeline", "Segments"]
     assert order(page) == ["verdict", "advice", "health", *sections, "Appendix"]
     assert len(headings(page)) == len(sections) + 2
@@ -80,7 +80,7 @@ def test_the_page_starts_with_the_verdict_and_what_to_do(golden: Golden) -> None
     assert open_summary.split(", ")[:2] == ["yes", "warning"]
     golden("\n".join(headings(page)))
     golden(text_of(page, "facts"))
-    golden("\n".join(re.findall("<summary>(.*)</summary>", page)))
+    golden("\n".join(map(visible, re.findall("<summary>(.*)</summary>", page))))
 
 
 def test_effects_are_next_to_the_values_expected_by_chance(golden: Golden) -> None:
