@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +23,22 @@ from runner.records.tables import MAX_COLUMNS, Record, table_part, too_many
 from runner.sources.data import Data
 from runner.sources.source import RecordCollector
 from runner.storage import File
+from runner.subprocesses import environment
 from runner.types import NO_OTHER_KEYS, Location
 
 MAX_VALUES = 2**26
 """Number of values that a table may have in any case."""
 MAX_VALUES_PER_BYTE = 64
 """Maximum number of values of larger tables per byte of their file."""
+TRIAL = """
+import sys, polars
+path, max_values = sys.argv[1], int(sys.argv[2])
+lazy = polars.scan_parquet(path, glob=False, hive_partitioning=False)
+columns = sum(len(getattr(dtype, "fields", "1")) for dtype in lazy.collect_schema().dtypes())
+if columns * lazy.select(polars.len()).collect().item() <= max_values:
+    polars.read_parquet(path, glob=False)
+"""
+"""Program that reads a Parquet file, because polars ends its process at some corrupt files."""
 SAVED = "features"
 """Column of the features in tables that `stage=capture` saves."""
 
@@ -132,6 +145,7 @@ class DataFile:
 
     def _read_parquet(self, collector: RecordCollector) -> None:
         try:
+            self._try_to_read()
             self._check_size()
             table = pl.read_parquet(self.path, glob=False)
         except RecordError as error:
@@ -161,6 +175,28 @@ class DataFile:
             collector.reject(Rejection(self.name, line, "not_finite", "contains NaN or an infinite number", text))
         collector.add(self.name, part._replace(frame=part.frame.filter(valid)))
 
+    @property
+    def _max_values(self) -> int:
+        return max(MAX_VALUES, MAX_VALUES_PER_BYTE * self.path.stat().st_size)
+
+    def _try_to_read(self) -> None:
+        """Read the file in another process.
+
+        Raises:
+            RecordError: `payload`, if this process crashes.
+        """
+        ended = subprocess.run(  # noqa: S603  our own program
+            [sys.executable, "-P", "-c", TRIAL, str(self.path), str(self._max_values)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            check=False,
+        )
+        if ended.returncode < 0:
+            problem = f"the process that reads it was ended by {signal.Signals(-ended.returncode).name}"
+            raise RecordError("payload", f"not a readable Parquet file: {problem}; write the file again")
+
     def _check_size(self) -> None:
         """Check the size of a table according to its metadata, before it is read.
 
@@ -173,9 +209,10 @@ class DataFile:
         width = len(saved.fields) if isinstance(saved, pl.Struct) else len(schema)
         if width > MAX_COLUMNS and not self.data.headers:
             raise RecordError("feature_count", too_many(width, "feature"))
-        values, size = width * lazy.select(pl.len()).collect().item(), self.path.stat().st_size
-        if values > max(MAX_VALUES, MAX_VALUES_PER_BYTE * size):
-            raise RecordError("too_long", f"{values:,} values in {size:,} bytes; expected a table of different records")
+        values = width * lazy.select(pl.len()).collect().item()
+        if values > self._max_values:
+            problem = f"{values:,} values in {self.path.stat().st_size:,} bytes; expected a table of different records"
+            raise RecordError("too_long", problem)
 
     def _features(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return the columns in `data.headers`, or all columns except the label."""

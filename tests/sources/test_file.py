@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from base64 import b85decode
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +342,23 @@ def test_invalid_parquet_file_is_one_rejection(tmp_path: Path, golden: Golden) -
         result = read_bytes(tmp_path, data, PARQUET)
         assert (result.events, result.rejected) == (1, {"payload": 1})
         golden(result.rejections[0]["problem"])
+
+
+CRASHING = (
+    "c-nQ5!A`<J5QevfG#of^U^i{jLl4kEBnYe6*4tnJi9`#D@mwq`BuEXdKzs2ud<dVwr*n4W!HbjKe=__1Gl!iJ7JXW#4ceGdgAzhC"
+    "yeAzc&r7I9QBXqbwBDf~w1yUg5J?S9FEt3QS_5L#EK^%j!VH$N%pJQGV%cm=uNeBMZgp<U`y|Pzj`pUG)+U+Rh?rs7mhFCP_J3p8"
+    "mqzOZOT(?OtWI#QS%t;o;psYkUawvw^HV#Q!4tq3N%0R@pXR@{db$Hh;YQ^-oQ24bNBKSlc=_v7;z^z>uHXa|dIZ@#oWfA$k(`I2"
+    "d;npAP5wwCd0;XHV%~?zHrl67>n+dL$*%1jR{M05>>S?hcY982`M%l4jwga1U&a?g#M~3Y=W+j%dw$dlA|4Ec;KGYmalqS_Ek7;9"
+    "{e-x)AI%(G=>"
+)
+"""A Parquet file of three rows in which one byte is wrong, compressed and encoded: it ends the process of polars 1."""
+
+
+def test_parquet_file_that_crashes_polars_is_one_rejection(tmp_path: Path, golden: Golden) -> None:
+    """Another process reads the file first."""
+    result = read_bytes(tmp_path, zlib.decompress(b85decode(CRASHING)), PARQUET)
+    assert (result.events, result.rejected) == (1, {"payload": 1})
+    golden(result.rejections[0]["problem"])
 
 
 TYPED: list[st.SearchStrategy[Any]] = [
