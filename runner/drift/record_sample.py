@@ -37,7 +37,9 @@ PHI_DIGITS, VALUE_DIGITS = 4, 6
 """Significant digits of attributions and of values."""
 
 
-def record_sample(result: DriftResult, before: Explained, now: Explained, seed: int) -> RecordSample | None:
+def record_sample(
+    result: DriftResult, before: Explained, now: Explained, seed: int, random: int | None = None
+) -> RecordSample | None:
     """Return records for the charts of the label with the highest level; None without tested labels.
 
     Args:
@@ -45,12 +47,14 @@ def record_sample(result: DriftResult, before: Explained, now: Explained, seed: 
         before: reference records.
         now: live records.
         seed: seed of the random choice.
+        random: number of live records that are a random sample of the window, the first ones; None for all.
     """
     if not result.labels:
         return None
     label = max(result.labels, key=lambda each: (each.level.order, each.attribution_shift.value or 0.0))
-    rng = np.random.default_rng([seed, len(before.attributions.phi_NDL), len(now.attributions.phi_NDL)])
-    drawn = [_drawn(side, rng) for side in (before, now)]
+    counts = len(before.attributions.phi_NDL), len(now.attributions.phi_NDL) if random is None else random
+    rng = np.random.default_rng([seed, *counts])
+    drawn = [_drawn(side, count, rng) for side, count in zip((before, now), counts, strict=True)]
     names = _sampled_names(label, result)
     features = zip(
         names, *(_columns(side, name, names) for side, name in zip(drawn, _labels(label), strict=True)), strict=True
@@ -69,9 +73,8 @@ def _labels(label: LabelResult) -> tuple[str, str]:
     return label.reference_label, label.label
 
 
-def _drawn(explained: Explained, rng: np.random.Generator) -> Explained:
-    """Return at most `MOST_RECORDS` random records, with missing values for numbers that are not finite."""
-    count = len(explained.attributions.phi_NDL)
+def _drawn(explained: Explained, count: int, rng: np.random.Generator) -> Explained:
+    """Return at most `MOST_RECORDS` of the first records, with missing values for numbers that are not finite."""
     chosen = rng.choice(count, MOST_RECORDS, replace=False) if count > MOST_RECORDS else np.arange(count)
     sample = explained.rows(np.sort(chosen))
     return Explained(with_finite_numbers(sample.features), sample.attributions)

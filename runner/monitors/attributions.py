@@ -268,7 +268,7 @@ class AttributionAnalysis:
         reference = context.reference
         captured = context.captured_records(result.sample)
         drift, ranking = result.drift, result.ranking
-        sample = self._sample(context, result)
+        sample = self._sample(context, result, captured)
         document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past), sample)
         text = sentence(ranking, drift, reference.attributions, result.live, result.parity)
         violations = self._violations(ranking, drift, text)
@@ -304,12 +304,12 @@ class AttributionAnalysis:
             ),
         )
 
-    def _sample(self, context: Context, result: SampleResult) -> RecordSample | None:
+    def _sample(self, context: Context, result: SampleResult, captured: Captured) -> RecordSample | None:
         """Return the records for the charts; None without tests."""
         if result.drift is None or context.sample is None:
             return None
-        live, captured = context.random_sample(result)
-        sample = record_sample(result.drift, context.sample, live, self.policy.seed)
+        live = Explained(context.records(result.sample.rows_X), result.attributions)
+        sample = record_sample(result.drift, context.sample, live, self.policy.seed, result.sample.random)
         if sample is None or not sample.changed:
             return sample
         rows = [each.row for each in sample.changed]

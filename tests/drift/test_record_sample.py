@@ -99,3 +99,16 @@ def test_categories_missing_values_and_groups() -> None:
     assert set(by_name["a"].live_values) == {None, 1.5, 1.15292e18}
     assert by_name["b"].live_values == ()
     assert record_sample(replace(result, labels=()), explained(0), live, 0) is None
+
+
+def test_records_outside_the_random_sample_may_be_the_most_changed() -> None:
+    """The random records are the first ones."""
+    sample = record_sample(compared(POLICY, *SIDES), explained(0), explained(1), 0, 40)
+    assert sample is not None
+    everything = record_sample(compared(POLICY, *SIDES), explained(0), explained(1), 0)
+    assert everything is not None
+    assert sample.changed == everything.changed
+    assert max(each.row for each in sample.changed) >= 40
+    assert {len(each.live_phi) for each in sample.features} == {40}
+    first = SIDES[1].phi_NDL[:40, "abcdefghij".index(sample.features[0].name), 0]
+    assert sample.features[0].live_phi == pytest.approx(first.tolist(), rel=1e-3)
