@@ -164,6 +164,14 @@ class AttributionAnalysis:
         far_M = np.zeros(features.height, dtype=bool) if far_M is None else far_M
         return Sampling(order_M, far_M, most, self.stopping.probability is None)
 
+    def first_sample(
+        self, reference: Reference, features: pl.DataFrame, scores_NL: NDArray[np.float64] | None, window: Window
+    ) -> pl.DataFrame | None:
+        """Return the records of a window that are explained first; None if all are explained at once."""
+        sampling = self.sampling(features, window, self._far(reference, features, scores_NL))
+        rows_X = sampling.sample(next(self.stopping.sample_sizes(sampling.most))).rows_X
+        return None if rows_X is None or len(rows_X) == features.height else features[rows_X]
+
     def _far(
         self, reference: Reference, features: pl.DataFrame, scores_NL: NDArray[np.float64] | None
     ) -> NDArray[np.bool_] | None:

@@ -161,18 +161,14 @@ class Plan:
         reference = Reference.read(directory.reference_path(self.analysis.reference, window))
         features = captured.features()
         background = self.analysis.model_explainer.background(features, reference.background)
-        canaries = self.analysis.canary_features(reference)
-        records = Records(features, self._first(features, window), background, captured.scores(), canaries)
+        canaries, scores_NL = self.analysis.canary_features(reference), captured.scores()
+        first = self.analysis.first_sample(reference, features, scores_NL, window)
+        records = Records(features, first, background, scores_NL, canaries)
         try:
             return self._estimate(records)
         except REJECTIONS as error:
             rejected = self.analysis.rejected(window, captured, error)
         return self._window_estimate(window, without(captured, MODEL_INPUT, rejected))
-
-    def _first(self, features: pl.DataFrame, window: Window) -> pl.DataFrame | None:
-        """Return the records of an execution's first sample; None if it explains all at once."""
-        count = next(self.analysis.stopping.sample_sizes(features.height))
-        return None if count == features.height else features[self.analysis.order(features, window)[:count]]
 
     def _estimate(self, records: Records) -> CostEstimate:
         model, estimator = self.analysis.model_explainer.model, self.analysis.model_explainer.estimator
