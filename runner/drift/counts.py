@@ -119,8 +119,8 @@ def categories(reference_C: NDArray[np.intp], live_C: NDArray[np.intp]) -> float
     fewest = np.partition(total_C, -MOST_CATEGORIES)[-MOST_CATEGORIES] if len(total_C) > MOST_CATEGORIES else 0
     frequent_C = np.flatnonzero(total_C >= max(2, fewest))
     first = frequent_C[np.argsort(-total_C[frequent_C], kind="stable")[:MOST_CATEGORIES]]
-    rest = np.setdiff1d(np.arange(len(total_C)), first, assume_unique=True)
-    counts = np.array([[*side_C[first], *([side_C[rest].sum()] if len(rest) else [])] for side_C in both])
+    pooled = [[side_C.sum() - side_C[first].sum()] if len(first) < len(total_C) else [] for side_C in both]
+    counts = np.array([[*side_C[first], *rest] for side_C, rest in zip(both, pooled, strict=True)])
     M, K = int(live_C.sum()), int(total_C.sum())
     single: float = min((hypergeometric(int(now), int(before + now), M, K) for before, now in counts.T), default=1.0)
     return float(min(1.0, 2 * min(single * counts.shape[1], _chi_squared(counts))))

@@ -150,11 +150,13 @@ def _runs(sorted_N: NDArray[np.float64]) -> Counted:
 
 def _aligned(before: Counted, now: Counted) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the number of records of each number on both sides."""
-    values_C = np.union1d(before[0], now[0])
-    counts_2C = np.zeros((2, len(values_C)), dtype=np.intp)
-    for side, (values, counts) in enumerate((before, now)):
-        counts_2C[side, np.searchsorted(values_C, values)] = counts
-    return counts_2C[0], counts_2C[1]
+    (values_B, counts_B), (values_C, counts_C) = before, now
+    place_B = np.searchsorted(values_C, values_B)
+    is_missing_B = values_C[np.minimum(place_B, len(values_C) - 1)] != values_B
+    now_C = np.insert(counts_C, place_B[is_missing_B], 0)
+    before_C = np.zeros_like(now_C)
+    before_C[place_B + np.cumsum(is_missing_B) - is_missing_B] = counts_B
+    return before_C, now_C
 
 
 def _counts(before: pl.Series, now: pl.Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
