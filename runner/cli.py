@@ -264,6 +264,7 @@ def run(config: DictConfig, member: Member | None = None, is_stored: bool = Fals
     """
     from runner.errors import printable
     from runner.scheduling.daemon.process import log_context
+    from runner.stages import terminal
 
     configure_logging(**log_context(os.environ))
     start = time.perf_counter()
@@ -271,7 +272,8 @@ def run(config: DictConfig, member: Member | None = None, is_stored: bool = Fals
     code = outcome.exit_code
     with contextlib.suppress(BrokenPipeError):
         if outcome.message:
-            print(printable(outcome.message), file=sys.stdout if outcome.succeeded else sys.stderr, flush=True)
+            stream = sys.stdout if outcome.succeeded else sys.stderr
+            print(terminal.adapted(printable(outcome.text or outcome.message), stream), file=stream, flush=True)
     if member:
         from runner.config import sweep
 

@@ -144,11 +144,13 @@ class Outcome:
         message: text for people.
         succeeded: whether the stage succeeded.
         directory: directory of the results, empty if nothing was written.
+        text: longer text for people at a terminal, printed instead of the message; empty for the message.
     """
 
     message: str
     succeeded: bool = True
     directory: str = ""
+    text: str = field(default="", kw_only=True)
 
     @property
     def exit_code(self) -> ExitCode:

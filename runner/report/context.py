@@ -189,18 +189,17 @@ def page(
     is_explained = manifest.headline == Headline.MODEL_MISMATCH
     doubt = health.doubt(checks) if comparison and not is_explained else ""
     parity = comparison.serving_parity if comparison else None
-    mark = _mark(manifest, result, bool(doubt))
+    mark, words, said = summary(manifest, result)
     is_calm = mark is Mark.NONE
-    words = _verdict(manifest, result)
     return Page(
         title=title,
         agg_method=agg_method,
         headline=manifest.headline,
         mark_name=mark,
-        level_words=_level_words(manifest, mark),
+        level_words=level_words(manifest, mark),
         since=f"since {since(result)}" if result and result.changes else "",
         verdict=words,
-        answers=tuple(_answers(manifest, words, bool(doubt))),
+        answers=said,
         families=tuple(families(result, parity)),
         crumbs=tuple(_crumbs(manifest)),
         forms=((PDF, "PDF"), (NOTEBOOK, "Notebook"), (DRIFT if drift else MANIFEST, "JSON")),
@@ -243,7 +242,20 @@ def capitalize(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _mark(manifest: Manifest, result: DriftResult | None, doubtful: bool) -> Mark:
+def summary(manifest: Manifest, result: DriftResult | None = None) -> tuple[Mark, Verdict, tuple[tuple[str, str], ...]]:
+    """Return the mark of a result, its verdict in words, and the sentences of the verdict with their names.
+
+    Args:
+        manifest: the manifest.json.
+        result: result of the tests; None without tests, or to use the words of the manifest.
+    """
+    doubtful = manifest.comparison is not None and bool(health.doubt(list(health.checks(manifest, result))))
+    stored = manifest.comparison.words if manifest.comparison and result is None else None
+    words = stored or _verdict(manifest, result)
+    return _mark(manifest, doubtful), words, tuple(_answers(manifest, words, doubtful))
+
+
+def _mark(manifest: Manifest, doubtful: bool) -> Mark:
     """Return the mark of a verdict: that of its level, unless the headline has another meaning."""
     headline = Headline(manifest.headline) if manifest.headline in set(Headline) else None
     if headline is None:
@@ -252,12 +264,13 @@ def _mark(manifest: Manifest, result: DriftResult | None, doubtful: bool) -> Mar
         return Mark.DOUBT
     if headline in MARKS:
         return MARKS[headline]
-    if headline is Headline.DRIFT and not (result and result.level.order > Level.INFO.order):
+    level = manifest.state.level
+    if headline is Headline.DRIFT and level.order <= Level.INFO.order:
         return Mark.VIOLATION
-    return Mark.of(result.level) if result else Mark.NONE
+    return Mark.of(level)
 
 
-def _level_words(manifest: Manifest, mark: Mark) -> str:
+def level_words(manifest: Manifest, mark: Mark) -> str:
     """Return the level in words, or the headline if it says more."""
     if manifest.headline == Headline.REFERENCE:
         return "Reference is ready"

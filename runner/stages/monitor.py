@@ -15,6 +15,7 @@ from runner.monitors import Monitor
 from runner.results import directory
 from runner.results.manifest_file import read_manifest
 from runner.scheduling.daemon.process import FENCE, result_line
+from runner.stages.terminal import verdict_text
 from runner.types import NO_OTHER_KEYS, Instant, Interval
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class MonitorStage:
         directory.wait_until_written(directory.reference_path(reference, self.window))
         execution = monitor.run(self.window, self.scheduled)
         if not (execution.succeeded and reaches(execution.directory, self.fail_on)):
-            return execution
+            return replace(execution, text=verdict_text(execution.directory, execution.message))
         reason = f"The verdict reaches stage.fail_on={self.fail_on}: exit code {ExitCode.ALERT:d}."
-        return Alert(f"{execution.message}\n  {reason}", directory=execution.directory)
+        message = f"{execution.message}\n  {reason}"
+        text = verdict_text(execution.directory, message)
+        return Alert(message, directory=execution.directory, text=text)
 
 
 def reaches(result: str, fail_on: FailOn) -> bool:

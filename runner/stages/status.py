@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runner.domain.executions import Outcome, Status
+from runner.domain.executions import Outcome, Status, day_and_time, utc
+from runner.domain.numbers import plural
 from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
+from runner.report import context
+from runner.report.health import Mark
 from runner.results import directory
+from runner.results.manifest_file import read_manifest
 from runner.scheduling.api_documents import as_json, execution_summary, reason_or_message, schedule_summary, table
 from runner.scheduling.timetable import Recurring, load_if_known
+from runner.stages.terminal import SYMBOLS, marked
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 UNKNOWN_TIMETABLE = (
     "its timetable was written by a later version of shapwatch: update the schedule, or run that version"
 )
+ENDED = (Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
+"""Statuses of executions that have ended, except those that were stopped."""
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """Maximum difference between the clocks of two machines that causes no remark."""
 
@@ -45,6 +53,29 @@ class DaemonStatus:
 
 
 @dataclass(frozen=True)
+class LastVerdict:
+    """Mark, title and start of the verdict of an execution; the start is empty without a change."""
+
+    mark: Mark
+    title: str
+    since: str
+
+
+def last_verdict(execution: ExecutionRecord | None) -> LastVerdict | None:
+    """Return the verdict of an execution from its directory; None without one."""
+    if execution is None:
+        return None
+    if execution.status is Status.FAILED:
+        return LastVerdict(Mark.FAILED, "", "")
+    with suppress(ValueError):
+        if execution.output and (manifest := read_manifest(Path(execution.output))):
+            mark, words, _ = context.summary(manifest)
+            changes = manifest.comparison.changes if manifest.comparison else ()
+            return LastVerdict(mark, words.title, day_and_time(utc(changes[0].since)) if changes else "")
+    return None
+
+
+@dataclass(frozen=True)
 class ScheduleReport:
     """A schedule with its executions.
 
@@ -52,12 +83,20 @@ class ScheduleReport:
         last: execution with the latest scheduled time; None before the first one.
         upcoming: next scheduled time; None without one.
         remark: reason why no execution runs, or the failure of the last one; None without a problem.
+        verdict: verdict of the last execution that has ended; None if its result cannot be read.
     """
 
     schedule: Schedule
     last: ExecutionRecord | None
     upcoming: datetime | None
     remark: str | None
+    verdict: LastVerdict | None
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Key for sorting: the most urgent level first, then the name."""
+        marks = list(SYMBOLS)
+        return marks.index(self.verdict.mark) if self.verdict else len(marks), self.schedule.name
 
 
 @dataclass(frozen=True)
@@ -96,8 +135,9 @@ class LedgerStatus:
             daemons = self._daemons(ledger.daemons(), now)
             problem = self._leader_problem(daemons, now)
             last = ledger.executions.last_by_schedule()
+            ended = ledger.executions.last_by_schedule(ENDED)
             schedules = [
-                self._schedule(ledger, schedule, last.get(schedule.name), problem, now)
+                self._schedule(ledger, schedule, last.get(schedule.name), ended.get(schedule.name), problem, now)
                 for schedule in ledger.schedules.all()
             ]
             report = LedgerReport(ledger.name, now, daemons, schedules)
@@ -135,14 +175,20 @@ class LedgerStatus:
         return f"{silent} for {seconds:,.0f} s; {remedy} on this ledger, it will catch up"
 
     def _schedule(
-        self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, problem: str | None, now: datetime
+        self,
+        ledger: Ledger,
+        schedule: Schedule,
+        last: ExecutionRecord | None,
+        ended: ExecutionRecord | None,
+        problem: str | None,
+        now: datetime,
     ) -> ScheduleReport:
         timetable = load_if_known(schedule.timetable)
         upcoming = None
         if schedule.status == ScheduleStatus.SCHEDULED and isinstance(timetable, Recurring):
             upcoming = timetable.next(max(now, schedule.cursor))
         remark = self._remark(ledger, schedule, last, problem, now) if timetable else UNKNOWN_TIMETABLE
-        return ScheduleReport(schedule, last, upcoming, remark)
+        return ScheduleReport(schedule, last, upcoming, remark, last_verdict(ended))
 
     def _remark(
         self, ledger: Ledger, schedule: Schedule, last: ExecutionRecord | None, problem: str | None, now: datetime
@@ -193,6 +239,8 @@ def _document(report: LedgerReport) -> dict[str, object]:
             "NextExecutionTime": each.upcoming,
             "NextExecutionLocalTime": each.upcoming and each.upcoming.astimezone(),
             "LastMonitoringExecutionSummary": execution_summary(each.last) if each.last else None,
+            "Verdict": each.verdict
+            and {"Level": each.verdict.mark.words, "Title": each.verdict.title, "Since": each.verdict.since or None},
             "Remark": each.remark,
         }
         for each in report.schedules
@@ -211,18 +259,27 @@ def _text(report: LedgerReport) -> str:
         lines.append("no daemon: start one with stage=daemon")
     if not report.schedules:
         return "\n".join([*lines, "no schedules: create one with stage=schedule stage.action=create"])
-    headers = ["SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"]
-    return "\n".join([*lines, "", table(headers, list(map(_row, report.schedules)))])
+    ordered = sorted(report.schedules, key=lambda each: each.order)
+    counts = Counter(each.verdict.mark for each in ordered if each.verdict)
+    marks = [f"{SYMBOLS[mark]} {counts[mark]} {mark.words.lower()}" for mark in SYMBOLS if counts[mark]]
+    lines += ["", "  ".join([plural(len(ordered), "monitor"), *marks])]
+    headers = ["LEVEL", "SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"]
+    return "\n".join([*lines, "", table(headers, list(map(_row, ordered)))])
 
 
 def _row(report: ScheduleReport) -> list[object]:
-    schedule, last, upcoming = report.schedule, report.last, report.upcoming
+    """Return the cells of a schedule; the remark is the problem, or the change that raised an alert."""
+    schedule, last, upcoming, verdict = report.schedule, report.last, report.upcoming, report.verdict
+    change = None
+    if verdict and verdict.mark.is_alert:
+        change = " ".join(f"{verdict.title}, since {verdict.since}".split() if verdict.since else verdict.title.split())
     return [
+        marked(verdict.mark) if verdict else None,
         schedule.name,
         schedule.status,
         last.scheduled if last else None,
         last.status if last else None,
         upcoming,
         f"{upcoming.astimezone():%F %T %Z}" if upcoming else None,
-        report.remark,
+        "; ".join(each for each in (change, report.remark) if each) or None,
     ]

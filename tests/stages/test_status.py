@@ -172,9 +172,10 @@ def test_the_last_and_the_next_execution_are_reported(led: Bench) -> None:
         "2026-01-05T12:00:00+00:00",
         "CompletedWithViolations",
     )
-    assert [re.split("  +", line) for line in lines(led)[3:]] == [
-        ["SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"],
+    assert [re.split("  +", line) for line in lines(led)[5:]] == [
+        ["LEVEL", "SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"],
         [
+            "–",
             "watch",
             "Scheduled",
             "2026-01-05 12:00:00",
@@ -307,7 +308,7 @@ def test_a_multiline_reason_is_cut_to_one_line(led: Bench) -> None:
     led.create()
     reason = "its process ended with exit code 1: Traceback (most recent call last):\nValueError: no"
     finish(led, led.pending(), Status.FAILED, failure_reason=reason)
-    assert lines(led)[-1].startswith("watch ")
+    assert lines(led)[-1].startswith("✗ failed  watch ")
 
 
 def test_a_timetable_of_a_later_version_does_not_affect_others(led: Bench) -> None:

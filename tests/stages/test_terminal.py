@@ -1,0 +1,140 @@
+"""The verdict of an execution at a terminal, in a log, and without UTF-8."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runner.domain.drift import Level
+from runner.report.health import Mark
+from runner.stages.terminal import PLAIN, SYMBOLS, adapted, colored, marked, verdict_text
+from tests.builders import WINDOW, changed, event, monitor, write
+from tests.cli_runner import CHECKOUT, Shapwatch
+from tests.drift.samples import POLICY
+from tests.golden import Golden
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+TEXT = """◆ VIOLATION  mean area: about 100 times the reference
+  values
+m, 2026-01-05 09:00–10:00 UTC
+
+What changed   ? in the data
+
+FAMILY         LARGEST EFFECT  LEVEL
+Inputs         mean area       ◆ violation
+Model          same scores     ✓ ok
+
+40 monitors  ◆ 2 violation  ○ 29 no drift
+Report         /a/b/report.html"""
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        """Return that it is one."""
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_colors_change_no_character() -> None:
+    """Without escape sequences, the colored text is the plain one; each sequence is reset."""
+    found = colored(TEXT)
+    assert ESCAPES.sub("", found) == TEXT
+    assert found.count("\x1b[0m") * 2 == found.count("\x1b[")
+
+
+def test_each_level_has_its_color() -> None:
+    """Only the named colors, bold and dim are used: the theme of the terminal decides on the shades."""
+    found = {mark: ESCAPES.match(colored(marked(mark)))[0] for mark in SYMBOLS}  # type: ignore[index]
+    assert found[Mark.VIOLATION] == "\x1b[1;31m"
+    assert len({*found.values()}) == 7  # too few records and no drift are dim
+    assert colored("  ◆ 2 violation").endswith("\x1b[1;31m◆ 2 violation\x1b[0m")
+    assert colored("a question? in doubt") == "a question? in doubt"
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_terminal", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"TERM": "dumb"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colors_are_for_terminals(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_terminal: bool, expected: bool
+) -> None:
+    """NO_COLOR and FORCE_COLOR have precedence, in this order."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal() if is_terminal else io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    assert (adapted(TEXT, stream) != TEXT) is expected
+    assert ESCAPES.sub("", adapted(TEXT, stream)) == TEXT
+
+
+def test_streams_without_utf_8_receive_ascii() -> None:
+    """Each symbol has its own substitute."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    assert adapted(TEXT, stream).isascii()
+    assert len({symbol.translate(PLAIN) for symbol in SYMBOLS.values()}) == len(SYMBOLS)
+
+
+@pytest.mark.parametrize(("row", "level"), [([90, 2, 1], Level.VIOLATION), ([6, 2, 1], Level.NONE)])
+def test_the_verdict_comes_first_and_the_link_last(
+    tmp_path: Path, golden: Golden, row: list[int], level: Level
+) -> None:
+    """Lines have at most 80 characters, except those with a path."""
+    policy = replace(POLICY, false_alarms_per_year=1e5 if level is Level.VIOLATION else 1e-3, min_rows=2)
+    stage = changed(monitor(tmp_path, []), policy=policy)
+    write(tmp_path, "09/00-00-000-x.jsonl", event(*[row] * 8))
+    execution = stage.run(WINDOW)
+    text = verdict_text(execution.directory, execution.message)
+    *lines, last = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert last.split() == ["Report", str(tmp_path / "monitor/e/m/2026/01/05/10/report.html")]
+    golden("\n".join(lines))
+    assert verdict_text(str(tmp_path), execution.message) == ""
+    failed = changed(stage, reference=tmp_path / "nowhere").run(WINDOW)
+    assert verdict_text(failed.directory, failed.message) == ""
+
+
+@pytest.mark.soak
+def test_a_terminal_shows_colors_and_a_pipe_none(tmp_path: Path) -> None:
+    """The characters are the same."""
+    shapwatch = Shapwatch(tmp_path)
+    shapwatch()
+    arguments = [f"paths.root={tmp_path}", "experiment=quickstart", "stage=monitor", "stage.window=2026-01-05T11"]
+    command = [sys.executable, "-m", "runner", *arguments]
+    piped = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=True).stdout
+    parent, child = pty.openpty()
+    process = subprocess.Popen(command, stdout=child, stderr=subprocess.DEVNULL, cwd=CHECKOUT)
+    os.close(child)
+    shown = b""
+    with suppress(OSError):  # the end of the terminal
+        while part := os.read(parent, 65536):
+            shown += part
+    assert process.wait() == 0
+    text = shown.decode().replace("\r\n", "\n")
+    assert text.startswith("\x1b[1;31m◆ VIOLATION")
+    assert ESCAPES.sub("", text) == piped
