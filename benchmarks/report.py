@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runner.domain.attributions import GlobalAttributions
-from runner.report.render import MOST_EXECUTIONS
+from runner.report.index import MOST_EXECUTIONS
 from runner.results.directory import MANIFEST, PDF, REPORT
 from runner.results.documents import DriftDocument
 from runner.results.manifest import Manifest

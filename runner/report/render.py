@@ -14,24 +14,23 @@ from markupsafe import Markup
 
 from runner import resource
 from runner.domain.attributions import GlobalAttributions
-from runner.domain.drift import Headline, Level
-from runner.domain.executions import HistoryPoint
+from runner.domain.drift import Level
 from runner.domain.numbers import Count
 from runner.errors import ReportError, error_message
 from runner.report import charts, context, sections, tables
 from runner.report.charts import Drawing
 from runner.report.colors import themed
-from runner.report.context import Page, capitalize, state
-from runner.report.health import State
+from runner.report.context import Page
+from runner.report.index import MOST_EXECUTIONS, index_page
 from runner.report.sections import Section
 from runner.report.share_charts import timeline
-from runner.report.svg import WIDE
+from runner.report.svg import NARROW, WIDE
 from runner.report.tables import ReportTable
 from runner.report.templates import Templates
-from runner.results.directory import INDEX, MANIFEST, NOTEBOOK, PDF, REPORT, put
+from runner.results.directory import INDEX, NOTEBOOK, PDF, REPORT, put
 from runner.results.documents import DriftDocument
 from runner.results.manifest import Manifest
-from runner.results.manifest_file import newest_executions, read_manifest
+from runner.results.manifest_file import newest_executions
 from runner.types import NO_OTHER_KEYS, FilePath
 
 VEGALITE = "application/vnd.vegalite.v5+json"
@@ -49,8 +48,6 @@ ACCESSIBLE = "ua-1"
 """PDF/UA-1, the standard of accessible PDF."""
 MISSING_GLYPH = "could not be displayed with"
 """Part of typst's message about a character that no font contains; PDF/UA forbids such characters."""
-MOST_EXECUTIONS = 1_000
-"""Maximum number of executions on the index page, newest first."""
 MOST_LABELS, MOST_ROWS = 100, 2_000
 """Maximum numbers of labels, and of feature rows of all labels, on the page and in the notebook."""
 MOST_LABELS_PDF, MOST_ROWS_PDF = 3, 50
@@ -231,89 +228,6 @@ def compile_pdf(template: Path, page: Page) -> bytes:
 
 
 @dataclass(frozen=True)
-class ExecutionRow:
-    """Execution on the index page, formatted.
-
-    Attributes:
-        directory: path relative to the folder of the monitor.
-        report: path of the report relative to the folder; empty if there is none.
-        point: point in the timeline; None if the manifest is damaged.
-    """
-
-    directory: str
-    report: str
-    headline: str
-    state: State
-    status: str
-    sentence: str
-    window: str = ""
-    level: str = ""
-    ndcg: str = ""
-    attribution_shift: str = ""
-    point: HistoryPoint | None = None
-
-
-@dataclass(frozen=True)
-class Index:
-    """Content of the index page of a monitor."""
-
-    title: str
-    monitor: str
-    endpoint: str
-    rows: tuple[ExecutionRow, ...]
-    most: int = MOST_EXECUTIONS
-
-    @property
-    def latest(self) -> ExecutionRow | None:
-        """The newest execution that had data, or else the newest one; None without executions."""
-        with_data = (row for row in self.rows if row.headline != Headline.NO_DATA)
-        return next(with_data, self.rows[0] if self.rows else None)
-
-    @property
-    def points(self) -> list[HistoryPoint]:
-        """The points of the timeline, oldest first."""
-        return [row.point for row in self.rows[::-1] if row.point]
-
-
-def index_page(title: str, folder: Path, directories: Sequence[Path]) -> Index:
-    """Return the content of the index page of a monitor.
-
-    Args:
-        title: the title of the reports.
-        folder: the folder of the monitor.
-        directories: the directories of its executions, newest first.
-    """
-    rows = tuple(_row(folder, directory) for directory in directories)
-    return Index(title, folder.name, folder.parent.name, rows)
-
-
-def _row(folder: Path, directory: Path) -> ExecutionRow:
-    """Return the row of an execution; for a damaged manifest, the row describes the problem."""
-    path = directory.relative_to(folder).as_posix()
-    report = f"{path}/{REPORT}" if (directory / REPORT).is_file() else ""
-    try:
-        manifest = read_manifest(directory)
-        if manifest is None or manifest.time is None or manifest.history_point is None:
-            raise ValueError(f"{MANIFEST} does not describe an execution")
-    except ValueError as error:
-        return ExecutionRow(path, report, "Not readable", State.WARNING, "unknown", f"{error}.")
-    point, level = manifest.history_point, manifest.comparison and manifest.comparison.level
-    return ExecutionRow(
-        directory=path,
-        report=report,
-        headline=manifest.headline,
-        state=state(manifest.headline),
-        status=manifest.status,
-        sentence=capitalize(manifest.sentence),
-        window=str(manifest.time.window),
-        level=level.words if level else "",
-        ndcg="" if point.ndcg is None else f"{point.ndcg:.4f}",
-        attribution_shift="" if point.attribution_shift is None else f"{point.attribution_shift:.1%}",
-        point=point,
-    )
-
-
-@dataclass(frozen=True)
 class Report:
     """Renderer of reports.
 
@@ -365,10 +279,9 @@ class Report:
             ReportError: if the template or the chart is invalid.
         """
         page = index_page(self.title, folder, newest_executions(folder, MOST_EXECUTIONS))
-        chart = None
-        if page.points:
-            chart = _markup(themed(timeline(page.points, WIDE)))
-        return self._templates.render("index.html.j2", {**vars(page), "latest": page.latest, "chart": chart}).encode()
+        drawings = [_markup(themed(timeline(page.points, width))) for width in (WIDE, NARROW) if page.points]
+        values = {**vars(page), "latest": page.latest, "episodes": page.episodes, "charts": drawings}
+        return self._templates.render("index.html.j2", values).encode()
 
     def put_index(self, folder: Path) -> list[str]:
         """Write the index page of a monitor into its folder; return a message if this fails."""

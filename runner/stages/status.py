@@ -29,7 +29,7 @@ UNKNOWN_TIMETABLE = (
     "its timetable was written by a later version of shapwatch: update the schedule, or run that version"
 )
 ENDED = (Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
-"""Statuses of executions that have ended, except those that were stopped."""
+"""Statuses of executions that ended and were not stopped."""
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """Maximum difference between the clocks of two machines that causes no remark."""
 

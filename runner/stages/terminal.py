@@ -60,7 +60,7 @@ PARTS = re.compile(
     rf"|(?P<name>^(?:{'|'.join(NAMES)}|Note|Ranking|Status|Report)(?=  ))",
     re.MULTILINE,
 )
-"""Parts of a text that have a color: level, title, and monitor and window; marks; heads of tables; names."""
+"""Parts of the text that have a color: level, title, and monitor and window; marks; heads of tables; names."""
 
 
 def marked(mark: Mark) -> str:
@@ -115,14 +115,14 @@ def _lines(manifest: Manifest, drift: DriftResult | None, notes: Sequence[str]) 
     yield ""
     for note in notes:
         if not note.endswith(REPORT):
-            yield from _named("Note", note.removeprefix("note: "))
+            yield f"{'Note':{INDENT}}{note.removeprefix('note: ')}"
     yield from _ranking(manifest)
     yield f"{'Status':{INDENT}}{manifest.status}, {window}: {manifest.headline}"
     yield from (f"{'Report':{INDENT}}{note}" for note in notes if note.endswith(REPORT))
 
 
 def _named(name: str, text: str) -> list[str]:
-    """Return a text in lines, after its name."""
+    """Return wrapped lines after their name."""
     wrapped = textwrap.wrap(text, COLUMNS - INDENT, break_long_words=False, break_on_hyphens=False)
     return [f"{name if not i else '':{INDENT}}{line}" for i, line in enumerate(wrapped)]
 
@@ -157,7 +157,7 @@ def _ranking(manifest: Manifest) -> Iterator[str]:
 
 
 def adapted(text: str, stream: TextIO) -> str:
-    """Return a text for a stream: with colors on a terminal, and without special characters if it has no UTF-8.
+    """Return the text for a stream: with colors on a terminal, and without special characters if it has no UTF-8.
 
     `NO_COLOR` turns colors off, `FORCE_COLOR` on; see https://no-color.org and https://force-color.org.
     """
@@ -172,7 +172,7 @@ def adapted(text: str, stream: TextIO) -> str:
 
 
 def colored(text: str) -> str:
-    r"""Return a text with escape sequences for the colors of its parts.
+    r"""Return the text with escape sequences for the colors of its parts.
 
     >>> colored("▲ warning  3 ◆ no level")
     '\x1b[33m▲ warning\x1b[0m  3 ◆ no level'

@@ -34,7 +34,7 @@ VERDICTS = {
     "model changed": ["verdict warning"],
     "too few records": ["verdict few"],
     "hostile names": ["verdict doubt"],
-    "index": ["verdict bad"],
+    "index": ["verdict failed"],
     "sweep": [],
 }
 """Classes of the verdicts on a page."""

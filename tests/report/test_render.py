@@ -16,10 +16,21 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import Calls, GlobalAttributions
-from runner.domain.drift import Canary, DriftResult, Effect, FeatureDrift, LabelResult, Level, Parity
+from runner.domain.drift import (
+    Canary,
+    Change,
+    ChangeKind,
+    DriftResult,
+    Effect,
+    FeatureDrift,
+    LabelResult,
+    Level,
+    Parity,
+    Verdict,
+)
 from runner.domain.executions import Status, Window
 from runner.errors import NO_DATA
-from runner.report.render import MOST_EXECUTIONS, ExecutionRow, index_page
+from runner.report.index import MOST_EXECUTIONS, ExecutionRow, index_page
 from runner.results import directory
 from runner.results.documents import dump_drift, load_drift
 from runner.results.manifest import Effects, ExecutionTime, Manifest, StandardErrors
@@ -373,7 +384,7 @@ def test_the_latest_verdict_is_that_of_a_window_with_data(tmp_path: Path) -> Non
     folder = tmp_path / "e/m"
     empty: dict[str, Any] = {"status": Status.COMPLETED, "headline": "No data", "comparison": None}
     write_execution(folder, 8, **empty)
-    assert "<h1>No data</h1>" in REPORT.index(folder).decode()
+    assert "<h1>No captured events in this window</h1>" in REPORT.index(folder).decode()
     write_execution(folder, 9)
     write_execution(folder, 10, **empty)
     page = REPORT.index(folder).decode()
@@ -382,18 +393,42 @@ def test_the_latest_verdict_is_that_of_a_window_with_data(tmp_path: Path) -> Non
 
 
 def test_the_newest_execution_is_first_and_links_to_its_report(tmp_path: Path) -> None:
-    """Rows show status, level, sentence and figures; links are relative and lead to files."""
+    """Rows show status, level, title and figures; links are relative and lead to files."""
     folder = tmp_path / "e/m"
+    words = Verdict("<i>calm</i>", "", "", "")
+    calm: dict[str, Any] = {"headline": "No drift", "status": Status.COMPLETED, "level": Level.NONE}
     write_execution(folder, 9)
-    write_execution(folder, 10, headline="No drift", status=Status.COMPLETED, sentence="<i>calm</i>.")
+    write_execution(folder, 10, **calm, words=words, serving_parity=None)
     page = REPORT.index(folder).decode()
     links = re.findall(r'href="([^"]+)"', page)
-    assert links == ["2026/01/05/10/report.html", "2026/01/05/09/report.html"]
+    assert [*dict.fromkeys(links)] == ["2026/01/05/10/report.html", "2026/01/05/09/report.html"]
     assert all((folder / link).exists() for link in links)
     assert page.index("No drift") < page.index("CompletedWithViolations")
-    for string in ("&lt;i&gt;calm", "0.8000", "25.0%", "warning", "<dd>m</dd>", "<dd>e</dd>"):
+    for string in ("&lt;i&gt;calm", "0.8000", "25.0%", "In doubt", "<p>e / m</p>"):
         assert string in page, string
-    assert page.count("<svg") == 1
+    assert page.count('role="img"') == 1
+
+
+def test_consecutive_windows_with_the_same_change_are_an_episode(tmp_path: Path, golden: Golden) -> None:
+    """Their start is that of the first window, in whatever order they were executed; failures do not interrupt them."""
+    hashes = {"reference": "ab"}
+    calm: dict[str, Any] = {"headline": "No drift", "status": Status.COMPLETED, "level": Level.NONE}
+    for hour in (9, 5, 8, 6, 3):
+        onset = f"2026-01-05T{hour - 1:02}:{'25' if hour == 5 else '00'}:00Z"
+        drifted = {
+            "changes": (Change(ChangeKind.INPUT, "age", onset, onset),),
+            "words": Verdict("age: missing", *"abc"),
+        }
+        changes = calm if hour == 3 else drifted
+        write_execution(tmp_path, hour, serving_parity=None, hashes=hashes, **changes)
+    end = datetime(2026, 1, 5, 7, tzinfo=UTC)
+    failed = {**vars(FAILURE), "time": ExecutionTime("e", Window.parse("2026-01-05T06"), end)}
+    write_manifest(tmp_path / "2026/01/05/07", Manifest(**failed))
+    page = index_page("title", tmp_path, newest_executions(tmp_path, 10))
+    assert [(each.mark, each.windows) for each in page.episodes] == [("warning", 4), ("failed", 1), ("none", 1)]
+    golden("\n".join(f"{each.title}, {each.period}" for each in page.episodes))
+    (since,) = {row.since for row in page.rows if row.mark == "warning"}
+    golden(since)
 
 
 def test_gaps_and_failures_are_in_the_timeline(tmp_path: Path) -> None:
@@ -419,16 +454,16 @@ def test_gaps_and_failures_are_in_the_timeline(tmp_path: Path) -> None:
     ids=["torn", "list", "incomplete", "wrong types", "empty", "not UTF-8"],
 )
 def test_a_damaged_manifest_has_a_row(tmp_path: Path, golden: Golden, content: str) -> None:
-    """The row is a warning that names the file; other rows are not affected."""
+    """The row names the file; other rows are not affected."""
     write_execution(tmp_path, 9)
     write_execution(tmp_path, 10)
     (tmp_path / "2026/01/05/10/manifest.json").write_text(content, "latin-1")
     damaged, intact = rows(tmp_path)
-    assert (damaged.directory, damaged.state, damaged.point) == ("2026/01/05/10", "warning", None)
-    assert "manifest.json" in damaged.sentence
+    assert (damaged.directory, damaged.mark, damaged.point) == ("2026/01/05/10", "failed", None)
+    assert "manifest.json" in damaged.title
     assert intact.headline == "Drift"
     assert damaged.headline in REPORT.index(tmp_path).decode()
-    golden(f"{damaged.headline}. {damaged.sentence}")
+    golden(f"{damaged.headline}. {damaged.title}")
 
 
 def test_other_folders_are_not_listed(tmp_path: Path, golden: Golden) -> None:
@@ -474,12 +509,12 @@ def test_each_execution_writes_the_page(tmp_path: Path, golden: Golden) -> None:
     folder = page.parent
     assert folder == tmp_path / "monitor/breast-cancer/breast-cancer-monitor"
     links = re.findall('<a href="([^"]+)"', page.read_text())
-    assert links == [f"2026/01/05/{hour}/report.html" for hour in (12, 11, 10)]
+    assert [*dict.fromkeys(links)] == [f"2026/01/05/{hour}/report.html" for hour in (12, 11, 10)]
     assert directory.remove(folder / "2026/01/05/10", tmp_path / "monitor")
     own = tmp_path / "own"
     own.mkdir()
     shapwatch("stage=monitor", "stage.window=2026-01-05T11")
-    assert page.read_text().count("<a href=") == 2
+    assert len(set(re.findall('<a href="([^"]+)"', page.read_text()))) == 2
     (own / "index.html.j2").write_text("{{ titel }}")
     printed = shapwatch("stage=monitor", "stage.window=2026-01-05T11", f"report.templates={own}")
     (line,) = (line for line in printed.splitlines() if f"{own}/index.html.j2:1:" in line)
