@@ -5,6 +5,7 @@ Array letters: N reference records, M live records, K pooled records.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
@@ -139,16 +140,33 @@ def numbers_histogram(
     if low == high:
         low, high = pooled_K.min(), pooled_K.max()
     inside_K = pooled_K[(pooled_K >= low) & (pooled_K <= high)]
-    drawn_K = inside_K[:: 1 + len(inside_K) // MOST_RANKED]
-    bins = min(MOST_BINS, len(np.histogram_bin_edges(drawn_K, "auto")) - 1)
+    bins = _bins(inside_K[:: 1 + len(inside_K) // MOST_RANKED])
     is_log = logarithmic and pooled_K.min() > 0 and high > LOG_RATIO * low
     if is_log:
-        bins = MOST_BINS
-    space = np.geomspace if is_log else np.linspace
-    edges = space(low, high, bins + 1) if low < high else np.array([low - 0.5, high + 0.5])
+        edges = np.geomspace(low, high, MOST_BINS + 1)
+    else:
+        part = np.linspace(0, 1, bins + 1)
+        edges = low * (1 - part) + high * part if low < high else np.array([low - 0.5, high + 0.5])
     reference, live = (
         tuple((np.histogram(side.clip(edges[0], edges[-1]), edges)[0] / len(side)).tolist())
         for side in (before_N, now_M)
     )
     medians = float(np.median(before_N)), float(np.median(now_M))
     return Histogram(tuple(edges.tolist()), (), reference, live, medians)
+
+
+def _bins(values_K: NDArray[np.float64]) -> int:
+    """Return the number of bins of a histogram: the larger one by two rules, at most `MOST_BINS`.
+
+    Source: Sturges (1926), "The choice of a class interval"; Freedman and Diaconis (1981), "On the histogram as a
+    density estimator".
+    """
+    count = len(values_K)
+    if not count:
+        return 1
+    low, first, third, high = np.quantile(values_K, [0, 0.25, 0.75, 1]) / 2
+    sturges = math.ceil(math.log2(count) + 1)
+    if not third > first:
+        return min(MOST_BINS, sturges)
+    ratio = float((high - low) / (third - first)) * math.cbrt(count) / 2
+    return min(MOST_BINS, max(sturges, math.ceil(min(ratio, MOST_BINS))))

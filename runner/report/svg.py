@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -18,6 +19,8 @@ WIDE, NARROW, PAPER = 904, 358, 658
 """Widths of a chart in pixels: in the column of the page, on a telephone, and on A4 paper."""
 SLIM = "fijlrt.,:;|!'`()[]{}I/- "
 BROAD = "mwMW@%—…"
+SMALLEST = 1e-290
+"""Smallest distance of ticks; smaller ones are not exact."""
 MINUS = "\u2212"
 INVALID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML forbids, or that are invisible."""
@@ -92,21 +95,22 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the pixel of a number."""
-        low, high = self.transform(self.low), self.transform(self.high)
+        low, high = self.transform(self.low) / 2, self.transform(self.high) / 2
         if not high > low:
             return (self.start + self.end) / 2
-        place = (self.transform(min(max(value, self.low), self.high)) - low) / (high - low)
+        place = (self.transform(min(max(value, self.low), self.high)) / 2 - low) / (high - low)
         return self.start + place * (self.end - self.start)
 
     def ticks(self, count: int) -> list[float]:
         """Return round numbers in the domain, about `count` of them."""
         if self.transform is math.log10:
             return _log_ticks(self.low, self.high, count)
-        if not self.high > self.low:
+        rough = self.high / max(1, count) - self.low / max(1, count)
+        if not rough > SMALLEST:
             return [self.low]
-        step = _step((self.high - self.low) / max(1, count))
+        step = _step(rough)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
+        return list(dict.fromkeys(float(f"{i * step:.12g}") + 0.0 for i in range(first, last + 1)))
 
 
 def _step(rough: float) -> float:
@@ -116,7 +120,7 @@ def _step(rough: float) -> float:
 
 
 def _log_ticks(low: float, high: float, count: int) -> list[float]:
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    first, last = math.floor(math.log10(low)), min(sys.float_info.max_10_exp, math.ceil(math.log10(high)))
     stride = max(1, math.ceil((last - first) / count))
     factors = (1, 2, 5) if last - first <= count / 3 else (1,)
     ticks = [factor * 10.0**power for power in range(first, last + 1, stride) for factor in factors]

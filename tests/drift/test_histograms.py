@@ -109,3 +109,24 @@ def test_values_of_different_sizes_have_logarithmic_bins() -> None:
     assert histogram.medians == pytest.approx((np.median(before_N), 100 * np.median(before_N[:300])))
     linear = numbers_histogram(before_N, 100 * before_N)
     assert np.diff(linear.edges) == pytest.approx(np.diff(linear.edges)[0])
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([1e308, -1e308] * 50, [1e308]),
+        ([1.0], [2.0]),
+        ([5e-324, 0.0], [0.0]),
+        ([1.7e308, 1.0] * 40, [1.0]),
+        (HISTOGRAM_RNG.lognormal(0, 30, 1000).tolist(), [1e300]),
+    ],
+    ids=["huge", "one", "tiny", "wide", "heavy tails"],
+)
+def test_any_numbers_have_a_histogram(before: list[float], now: list[float]) -> None:
+    """Edges are finite and ascend; the number of bins does not grow with the tails."""
+    for logarithmic in (False, True):
+        histogram = numbers_histogram(np.array(before), np.array(now), logarithmic=logarithmic)
+        check(histogram)
+        assert np.isfinite(histogram.edges).all()
+        assert list(histogram.edges) == sorted(histogram.edges)
+        assert len(histogram.edges) <= MOST_BINS + 1

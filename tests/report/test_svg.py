@@ -80,3 +80,15 @@ def test_dots_are_one_path() -> None:
 def test_lines_are_interrupted() -> None:
     """A single point is a dot."""
     assert polyline([(0, 0), (1, 1), None, (2, 2), None]) == "M0 0h0L1 1M2 2h0"
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1e308, 1e308), (0.0, 5e-324), (0.0, 1e-15), (1e16, 1e16 + 8)])
+def test_any_domain_has_ticks(low: float, high: float) -> None:
+    """Also the widest and the narrowest one."""
+    scale = Scale(low, high, 0, 100)
+    ticks = scale.ticks(5)
+    assert 1 <= len(ticks) <= 9
+    assert all(0 <= scale(tick) <= 100 for tick in ticks)
+    assert len(set(ticks)) == len(ticks)
+    logarithmic = Scale(max(low, 1e-300), max(high, 1e-200), 0, 100, math.log10)
+    assert len(logarithmic.ticks(4)) < 9
