@@ -49,7 +49,7 @@ def baseline_verdict(size: str, explanation: Explanation, notes: Sequence[str]) 
     Args:
         size: number of records and of features.
         explanation: origin of the attributions.
-        notes: notes of the manifest, of which one states the minimum detectable change.
+        notes: notes of the manifest; one of them states the minimum detectable change.
     """
     background = explanation.background
     rows = plural(len(background.rows), "SHAP baseline row")

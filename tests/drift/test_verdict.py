@@ -27,7 +27,7 @@ from runner.domain.drift import (
     worst,
 )
 from runner.drift.summary import headline
-from runner.drift.verdict import LONGEST_TITLE, SIZES, verdict
+from runner.drift.verdict import ACTIONS, LONGEST_TITLE, NOTHING, SIZES, verdict
 from tests.golden import Golden
 
 NAMES = ("a", "b")
@@ -149,7 +149,7 @@ def test_words_never_contradict_the_level(case: tuple[DriftResult, Parity | None
     found = words(shown, result, parity)
     says_nothing = found.title == Headline.NO_DRIFT
     assert says_nothing == (result.level is Level.NONE)
-    assert (found.changed == "Nothing beyond chance.") == says_nothing
+    assert (found.changed == f"{NOTHING.capitalize()}.") == says_nothing
     assert found.matters.startswith(SIZES[Level.NONE]) or not says_nothing
-    assert (found.action == "Nothing.") == says_nothing
-    assert "No drift" not in f"{found.changed} {found.matters} {found.action}"
+    assert (found.action == ACTIONS[Headline.NO_DRIFT]) == says_nothing
+    assert Headline.NO_DRIFT not in f"{found.changed} {found.matters} {found.action}"
