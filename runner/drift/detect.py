@@ -60,7 +60,7 @@ from runner.drift.ranking import ndcg
 from runner.drift.seasons import same_hours
 from runner.drift.significance import critical, distribution, holm
 from runner.drift.strata import Strata, WholeWindow
-from runner.drift.units import WHOLE, observations, without_repetitions
+from runner.drift.units import WHOLE, group_notes, observations, without_repetitions
 
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
@@ -495,7 +495,7 @@ def detect_drift(
     model = _model_level(policy, canary, parity)
     level = highest([policy.status(past, result.level_alone), model])
     result = replace(result, level_alone=highest([result.level_alone, model]))
-    notes += result.notes
+    notes += [*result.notes, *_dependence(policy, result, before, sample)]
     if level is not result.level_alone:
         rule = f"{policy.datapoints_to_alert} of the last {policy.evaluation_period} windows must reach a level"
         alone = f"this window alone has level {result.level_alone.words}"
@@ -517,6 +517,11 @@ def _model_level(policy: DriftPolicy, canary: Canary | None, parity: Parity | No
     if parity and not parity.same:
         levels.append(limit.level(parity.largest))
     return highest(levels)
+
+
+def _dependence(policy: DriftPolicy, result: DriftResult, before: Explained, now: Explained) -> list[str]:
+    """Return a note if the records of a changed window seem to be dependent, which raises false alarms."""
+    return group_notes(policy, before.features, now.features) if result.smallest_p <= result.significance else []
 
 
 def _without_unit(side: Explained, policy: DriftPolicy) -> Explained:

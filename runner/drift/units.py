@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +30,7 @@ from runner.domain.attributions import Explained
 from runner.domain.numbers import plural
 from runner.drift.pairing import record_values
 from runner.drift.policy import DriftPolicy
+from runner.errors import listed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,6 +38,14 @@ WHOLE = {"content", "record"}
 """Values of `drift.unit` that name no group of records."""
 MIN_DIFFERENT = 0.9
 """Minimum share of different units among the occurrences that are drawn from the reference."""
+MIN_FEATURES = 2
+"""Minimum number of features that records of a group share."""
+FEWER_GROUPS = 0.75
+"""Ratio of the numbers of groups without and with a feature, above which the feature is equal in most groups."""
+MIN_RATIO = 10
+"""Minimum ratio of the frequencies of equal pairs in a window and in the reference from which records are grouped."""
+MOST_NAMES = 3
+"""Maximum number of features in a note."""
 MOST_BY_CHANCE = 0.1
 """Maximum expected number of records that equal a record by chance, if equal records are repetitions."""
 MIN_PAIRS = 10
@@ -194,6 +204,42 @@ def without_repetitions(features: pl.DataFrame) -> NDArray[np.intp]:
     return first
 
 
+def group_features(before: pl.DataFrame, now: pl.DataFrame) -> list[str]:
+    """Return the features whose values most live records share with another one; empty if chance explains this.
+
+    Features are left out, the one that makes most records equal first, until records share the others with at least one
+    more record on average, and no feature is left that differs in most groups. Pairs of equal records must be
+    `MIN_RATIO` times as frequent as in the reference.
+    """
+    sample = now[:MOST_ROWS].select(each for each in now.select(before.columns) if each.n_unique() > 1)
+    names = sorted(sample.columns, key=lambda name: -sample[name].n_unique())[:MOST_COLUMNS]
+    rng = np.random.default_rng(0)
+    codes = {name: sample[name].rank("dense").fill_null(0).to_numpy() for name in names}
+    hashes = {name: rng.integers(0, 2**63, sample.height + 1, dtype=np.uint64)[codes[name]] for name in names}
+    total_U = sum(hashes.values(), np.zeros(sample.height, np.uint64))
+    groups = sample.height
+    while names:
+        fewer, most = min((len(np.unique(total_U - hashes[name])), name) for name in names)
+        if groups <= sample.height / 2 and fewer > groups * FEWER_GROUPS:
+            break
+        groups, total_U = fewer, total_U - hashes[most]
+        names.remove(most)
+    if len(names) < MIN_FEATURES:
+        return []
+    rate = equal_by_chance(before.select(names)[:MOST_ROWS])
+    return names if _equal_pairs(total_U) >= MIN_RATIO * rate else []
+
+
+def group_notes(policy: DriftPolicy, before: pl.DataFrame, now: pl.DataFrame) -> list[str]:
+    """Return a note if records seem to be dependent, and `drift.unit` names no group of records."""
+    if policy.unit not in {*WHOLE, "event"}:
+        return []
+    names = group_features(before, now)
+    group = "records seem to come in groups with the same"
+    remedy = "if such records depend on each other, name the group by drift.unit"
+    return [f"{group} {listed(names, MOST_NAMES)}: {remedy}"] if names else []
+
+
 def equal_by_chance(different: pl.DataFrame) -> float:
     """Return an upper estimate of the probability that two records of the population are equal.
 
@@ -217,7 +263,7 @@ def equal_by_chance(different: pl.DataFrame) -> float:
     return probability
 
 
-def _equal_pairs(codes_U: NDArray[np.uint32]) -> float:
+def _equal_pairs(codes_U: NDArray[np.unsignedinteger[Any]]) -> float:
     """Return the share of pairs of records with equal codes, at least one pair."""
     counts = np.unique(codes_U, return_counts=True)[1].astype(np.float64)
     pairs = len(codes_U) * (len(codes_U) - 1) / 2

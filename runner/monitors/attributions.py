@@ -20,7 +20,7 @@ from runner.domain.drift import Canary, DriftResult, Level, Parity, RankingResul
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
-from runner.drift.detect import detect_drift
+from runner.drift.detect import detect_drift, random_sample
 from runner.drift.effects import canary
 from runner.drift.onset import LiveRecords, dated_changes
 from runner.drift.policy import DriftPolicy
@@ -433,6 +433,8 @@ class AttributionAnalysis:
             return None
         if self.policy.unit == "event":
             live = replace(live, events=captured.event_table())
+        if self.policy.unit not in WHOLE:
+            live, whole = random_sample(live, whole), None
         comparable = [point.level_alone for point in context.past if point.reference == reference.digest]
         return detect_drift(
             self.policy,
@@ -445,7 +447,7 @@ class AttributionAnalysis:
             comparable,
             estimator.groups,
             context.window.start,
-            whole if self.policy.unit in WHOLE else None,
+            whole,
         )
 
     def _dated(self, slot: ExecutionSlot, context: Context, result: SampleResult) -> SampleResult:

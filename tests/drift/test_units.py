@@ -15,6 +15,7 @@ from runner.drift.detect import detect_drift
 from runner.drift.units import (
     check_unit,
     equal_by_chance,
+    group_features,
     observations,
     one_per_unit,
     sample_one_per_unit,
@@ -198,3 +199,24 @@ def test_units_of_the_reference_are_drawn_by_their_occurrences() -> None:
     assert counted.is_unique().all()
     assert len(counted) > 100
     assert (counted < 1000).mean() == pytest.approx(10 / 11, abs=0.05)
+
+
+def test_groups_of_records_are_noticed(golden: Golden) -> None:
+    """Requests of a customer share all but two features; independent, coarse or constant records are no groups."""
+    rng = np.random.default_rng(0)
+
+    def requests(customers: int, each: int) -> pl.DataFrame:
+        owner_N = np.repeat(np.arange(customers), each)
+        stable = {name: rng.normal(size=customers).round(1)[owner_N] for name in ("a", "b", "income", "age")}
+        varying = {"amount": rng.normal(size=len(owner_N)).round(1), "hour": rng.integers(0, 24, len(owner_N))}
+        return pl.DataFrame(stable | varying)
+
+    reference, clusters, single = requests(800, 1), requests(40, 10), requests(300, 1)
+    assert sorted(group_features(reference, clusters)) == ["a", "age", "b", "income"]
+    assert not group_features(reference, single)
+    assert not group_features(reference.select("hour"), single.select("hour"))
+    assert not group_features(reference, single.with_columns(a=0.0, b=0.0, income=0.0))
+    result = detect_drift(POLICY, explained(reference), explained(clusters), "mean_abs", HOUR)
+    golden("\n".join(result.notes))
+    quiet = detect_drift(POLICY, explained(reference), explained(single), "mean_abs", HOUR)
+    assert not quiet.notes
