@@ -6,8 +6,8 @@ at random. If units are independent, all divisions of them into both sides are e
 records, so the tests remain exact.
 
 A customer who comes each hour is in each window, but a light user is not. In the reference, each interval of the length
-of a window is therefore an occurrence of a unit, and units are drawn by their occurrences: only so many that few are
-drawn twice, because otherwise all units would be in the reference, with equal weight.
+of a window is therefore an occurrence of a unit, and units are drawn by their occurrences. The draw ends before many
+are drawn twice, because otherwise all units would be in the reference, with equal weight.
 
 A client may send the same records again and again. Tests that count each repetition as a new observation raise false
 alarms. Records with few and coarse features, however, are often equal by chance, and such records are observations of
@@ -85,8 +85,8 @@ def observations(
 
 
 def _different(explained: Explained) -> Explained:
-    kept = without_repetitions(explained.features)
-    return explained if len(kept) == len(explained.features) else explained.rows(kept)
+    rows_N = without_repetitions(explained.features)
+    return explained if len(rows_N) == len(explained.features) else explained.rows(rows_N)
 
 
 def one_per_unit(
