@@ -157,7 +157,7 @@ def rejected_records(
         error: the error.
 
     Raises:
-        ShapwatchError: the error, if no record is rejected alone, or too many.
+        ShapwatchError: the error, if no record is rejected alone, or too many are rejected.
     """
     rows_n = np.sort(order_n)
     features, event_n = captured.features()[rows_n], captured.event_table()["event"].to_numpy()[rows_n]
