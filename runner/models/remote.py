@@ -193,8 +193,8 @@ class Remote(PayloadFormat, ABC):
     def _scores(self, call: Call, request: Request, stopped: Event) -> list[list[float]]:
         """Return the scores of each record; if a batch has no valid response, send its records in smaller requests.
 
-        A rejected batch of a size that the endpoint accepts contains a rejected record, so it is halved. Otherwise its
-        records are sent one by one.
+        If the endpoint accepts batches, a rejected one is halved: it contains a rejected record, or is too large.
+        Otherwise its records are sent one by one.
         """
         count = len(request.records)
         rejection: RequestRejected | ModelAnswerError | None = None
@@ -213,7 +213,7 @@ class Remote(PayloadFormat, ABC):
         size = 1
         if rejection:
             self._transport.count_fallback()
-            if isinstance(rejection, RequestRejected) and self._transport.accepts(count):
+            if isinstance(rejection, RequestRejected) and self._transport.accepts_batches:
                 size = (count + 1) // 2
         parts = [request.part(start, start + size) for start in range(0, count, size)]
         scores = [row for part in parts for row in self._scores(call, part, stopped)]

@@ -135,9 +135,10 @@ class Transport:
             self._where, response.status, problem, "check the endpoint's health, or increase model.attempts"
         )
 
-    def accepts(self, rows: int) -> bool:
-        """Return whether the endpoint has accepted a batch of this size."""
-        return rows <= self._max_rows_answered
+    @property
+    def accepts_batches(self) -> bool:
+        """Whether the endpoint has accepted a batch of several records."""
+        return self._max_rows_answered > 1
 
     def count_fallback(self) -> None:
         """Count a batch whose records are sent in smaller requests."""
