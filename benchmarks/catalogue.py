@@ -65,6 +65,7 @@ ALSO_RIGHT: Mapping[Cause, set[Cause]] = {
     Cause.RENAMED: {Cause.VANISHED, Cause.NEW},
     Cause.NEW: {Cause.UNSEEN},
     Cause.COLUMNS: {Cause.JOIN},
+    Cause.CODES: {Cause.SIGN},
     Cause.CLIPPED: {Cause.IMPUTED, Cause.FREQUENT},
     Cause.JOIN: {Cause.STALE, Cause.NOISE, Cause.ASSOCIATION},
     Cause.NUMBER_AS_STRING: {Cause.DECIMAL_COMMA},

@@ -149,7 +149,8 @@ class Window:
 SENTENCES: tuple[tuple[str, Cause], ...] = (
     (r"^missing in", Cause.MISSING),
     (r"^always", Cause.CONSTANT),
-    (r"opposite sign", Cause.SIGN),
+    (r"reverse order", Cause.SIGN),
+    (r"opposite sign|without their sign", Cause.SIGN),
     (r"columns swapped", Cause.COLUMNS),
     (r"swapped", Cause.CODES),
     (r"time zone|hours of 12", Cause.TIME),
@@ -158,18 +159,18 @@ SENTENCES: tuple[tuple[str, Cause], ...] = (
     (r"renamed", Cause.RENAMED),
     (r"merged", Cause.MERGED),
     (r"no longer occurs", Cause.VANISHED),
-    (r"blanks", Cause.BLANK),
-    (r"letter case", Cause.CASE),
-    (r"number format", Cause.NUMBER_AS_STRING),
+    (r"blanks|quotes", Cause.BLANK),
+    (r"letter case|Unicode|encoding in", Cause.CASE),
+    (r"number format|truth values", Cause.NUMBER_AS_STRING),
     (r"replaced", Cause.IMPUTED),
     (r"clipped", Cause.CLIPPED),
-    (r"^rounded", Cause.ROUNDED),
+    (r"^rounded|^cut|remainders", Cause.ROUNDED),
     (r"standardi[sz]ed", Cause.STANDARDISED),
     (r"[\d.] (times|of) the reference values|times too large", Cause.SCALE),
     (r"noise, or", Cause.NOISE),
     (r"repeated", Cause.STALE),
     (r"(higher|lower) than|minus the reference", Cause.OFFSET),
-    (r"logarithm|square", Cause.MONOTONE),
+    (r"logarithm|square|1 minus", Cause.MONOTONE),
     (r"not in the reference", Cause.UNSEEN),
     (r"records have the value", Cause.FREQUENT),
     (r"possible change", Cause.MOVED),
@@ -194,7 +195,8 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
     if result.association and result.association.level is not Level.NONE and not result.changed_inputs:
         first = result.association.first, result.association.second
         stated += [Stated(name, Cause.ASSOCIATION) for name in first]
-        stated += [Stated(first[0], Cause.NOISE)] if result.association.unexplained else []
+        stated += [Stated(result.association.reversed, Cause.SIGN)] if result.association.reversed else []
+        stated += [Stated(first[0], Cause.NOISE)] if result.association.unexplained and len(stated) == 2 else []
     causes = {each.name: each.cause for each in features if each.cause}
     causes |= {each.name: each.cause for each in result.inputs if each.cause}
     stated += [Stated(name, *kind_of(part)) for name, text in causes.items() for part in text.split(", or ")]

@@ -280,6 +280,7 @@ class Association:
         deviation_before, deviation_now: standard deviation of the first feature around its prediction by all other
             features, relative to that of the feature.
         deviation_p: p-value of the deviations, corrected for the number of features only.
+        reversed: feature whose correlations with the other features have the opposite sign; empty if there is none.
     """
 
     first: str
@@ -291,6 +292,7 @@ class Association:
     deviation_before: float = 0.0
     deviation_now: float = 0.0
     deviation_p: float = 1.0
+    reversed: str = ""
 
     @property
     def unexplained(self) -> float:
@@ -300,6 +302,8 @@ class Association:
     @property
     def hypothesis(self) -> str:
         """Possible reasons, as a question."""
+        if self.reversed:
+            return f"values of {self.reversed} in reverse order, or with the opposite sign?"
         first = "noise, old values" if self.unexplained else "columns swapped"
         return f"{first}, or values of other records?"
 

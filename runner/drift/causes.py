@@ -10,8 +10,10 @@ Array letters: N reference records, M live records.
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ from runner.domain.drift import DriftResult, FeatureDrift, InputResult, LabelRes
 from runner.domain.numbers import plural
 from runner.drift.counts import hypergeometric
 from runner.drift.histograms import format_value
-from runner.drift.inputs import MOST_ROUNDING, are_numeric, decimals
+from runner.drift.inputs import MOST_ROUNDING, PLACES, are_numeric, decimals
 from runner.drift.pairing import Segment
 from runner.drift.significance import critical, distance
 
@@ -102,6 +104,13 @@ def with_causes(
     changed = sorted((each for each in result.inputs if each.p <= result.significance), key=lambda each: each.p)
     described = changed[:MOST_CAUSES]
     named = {each.name: _described(each, before, now) for each in described} | _swapped(described, before, now)
+    if result.association and result.association.reversed:
+        opposite = result.association.reversed
+        if not _is_mirrored(before[opposite], now[opposite]):
+            result = replace(result, association=replace(result.association, reversed=""))
+        elif opposite in named and not re.search("sign|minus|swapped", named[opposite].text):
+            text = "in reverse order: its correlations with the other features have the opposite sign"
+            named[opposite] = Likely(text, 1.0)
     inputs = tuple(
         replace(each, cause=named[each.name].text, altered=named[each.name].altered) if each.name in named else each
         for each in result.inputs
@@ -114,6 +123,18 @@ def with_causes(
     ]
     labels = explained.labels(result.labels, before, now)
     return replace(result, inputs=inputs, labels=labels, segments=tuple(segments))
+
+
+def _is_mirrored(before: pl.Series, now: pl.Series) -> bool:
+    """Return whether a constant minus the reference values is distributed like the live values."""
+    before, now = (side.drop_nulls() for side in (before, now))
+    if before.dtype == now.dtype == pl.Boolean:
+        before, now = before.cast(pl.Int64), now.cast(pl.Int64)
+    if not are_numeric(before, now) or before.is_empty() or now.is_empty():
+        return False
+    sides = _Numbers.of(before, now)
+    constant = sides.before_N[0] + sides.now_M[-1] if sides.codes is not None else np.median(before) + np.median(now)
+    return sides.fits(constant - sides.before_N[::-1])
 
 
 def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataFrame) -> dict[str, Likely]:
@@ -180,7 +201,9 @@ class _Attributed:
             return f"its feature {most} changed most: {changed[most]}"
         moved = [] if set(members) <= self.unchanged else ["no change of its values is significant"]
         if is_whole and not moved:
-            moved = [text for name in members if (text := _insignificant(before[name], now[name]))]
+            possible = [text for name in members if (text := _insignificant(before[name], now[name]))]
+            if possible:
+                return possible[0]
         return f"{moved[0] if moved else SAME}; its attribution changed because {_elsewhere(self.result)}"
 
 
@@ -259,10 +282,17 @@ def _step(values_N: Values) -> float:
     step = 0.0
     for gap in _evenly(gaps, min(FEWEST_GAPS, len(gaps))).tolist():
         step = _common_step(step, gap, largest / MOST_STEPS)
-    multiples = (distinct / step).round()
-    step = float((distinct * multiples).sum() / (multiples * multiples).sum())
+    for refining in (gaps, distinct):
+        multiples = (refining / step).round()
+        step = float((refining * multiples).sum() / (multiples * multiples).sum())
     exact = abs(distinct / step - multiples).max() < MOST_ROUNDING and largest / step < MOST_STEPS
     return step if exact else 0.0
+
+
+def _distinct(values_N: Values, rows: int) -> float:
+    """Return the expected share of distinct values in a random part of the records."""
+    _, counts = np.unique(values_N, return_counts=True)
+    return float((1 - (1 - rows / len(values_N)) ** counts).sum()) / rows
 
 
 def _common_step(first: float, second: float, smallest: float) -> float:
@@ -300,12 +330,14 @@ class _Numbers:
     def cause(self) -> Likely | None:
         """Return the likely cause; None if it is not clear."""
         initial = _distance(self.before_N, self.now_M)
-        if (certain := self._rescaled() or self._encoded()) is not None:
+        if (certain := self._rescaled() or self._remainders() or self._encoded()) is not None:
             return certain
-        for describe in (self._codes, self._rounded, self._clipped, self._replaced, self._repeated):
+        for describe in (self._codes, self._rounded, self._clipped, self._replaced):
             if cause := describe():
                 return Likely(cause)
-        cause = (initial > self.allowed and self._transformed(initial)) or self._decimals() or self._out_of_range()
+        repeated = self._repeated()
+        cause = (initial > self.allowed and not repeated and self._transformed(initial)) or repeated
+        cause = cause or self._decimals() or self._out_of_range()
         if cause or initial <= self.allowed:
             return Likely(cause) if cause else None
         return Likely(self.quantiles())
@@ -343,6 +375,16 @@ class _Numbers:
             text += f": {unit.description}?"
         return Likely(text, self.moved_by(factors[factor]))
 
+    def _remainders(self) -> Likely | None:
+        """Return the divisor whose remainders the values are, such as 10 for the last digit."""
+        for divisor in MODULI:
+            if self.now_M[0] >= 0 and self.now_M[-1] < divisor < np.quantile(self.before_N, HALF):
+                remainders_N = self.before_N % divisor
+                if self.fits(np.sort(remainders_N)):
+                    text = f"the remainders of the reference values divided by {divisor:g}"
+                    return Likely(text, self.moved_by(remainders_N))
+        return None
+
     def _encoded(self) -> Likely | None:
         """Return another encoding of all codes: a shift of cyclic values, hours of 12, or a step of 1."""
         codes = self.codes
@@ -360,6 +402,13 @@ class _Numbers:
         codes = self.codes
         if codes is None or (len(codes) > 2 and self.fits(self.before_N)):
             return None
+        new = np.setdiff1d(self.now_M, self.before_N)
+        share = float(np.isin(self.now_M, new).mean())
+        outside = len(new) == 1 and not self.before_N[0] < new[0] < self.before_N[-1]
+        kept_M = self.now_M[~np.isin(self.now_M, new)]
+        if outside and share >= NOTABLE and _distance(self.before_N, kept_M) <= self.allowed:
+            value = format_value(float(new[0]))
+            return f"{value} in {share:.0%} of the records (0% in the reference): missing values replaced?"
         sides = (pl.Series([format_value(value) for value in side]) for side in (self.before_N, self.now_M))
         return _Categories.of(*sides).moved()
 
@@ -385,10 +434,14 @@ class _Numbers:
         return Likely(f"{text}, starting again at {period:g}: another time zone?", altered)
 
     def _rounded(self) -> str | None:
-        for unit in ROUNDINGS:
+        step = _step(self.now_M)
+        for unit in dict.fromkeys([*([step] if step else []), *ROUNDINGS]):
             whole = [float(np.isclose(side / unit, (side / unit).round(), atol=1e-9).mean()) for side in self.sides]
-            if whole[1] == 1 and whole[0] < 0.8 and self.fits((self.before_N / unit).round() * unit):
-                return f"rounded to multiples of {format_value(unit)}"
+            if whole[1] < 1 or whole[0] >= MOST_WHOLE:
+                continue
+            for word, function in (("rounded", np.round), ("cut", np.floor)):
+                if self.fits(function(self.before_N / unit) * unit):
+                    return f"{word} to multiples of {format_value(unit)}"
         return None
 
     @property
@@ -424,6 +477,8 @@ class _Numbers:
             return None
         if _distance(*others) > critical(len(others[0]), len(others[1]), SIGNIFICANCE):
             return None
+        if np.isin(others[0], others[1]).mean() > HALF > np.isin(others[1], others[0]).mean():
+            return None
         share = [counts[most] / len(self.now_M), before[most] / len(self.before_N)]
         cause = (
             f"{format_value(float(values[most]))} in {share[0]:.0%} of the records ({share[1]:.0%} in the reference)"
@@ -434,13 +489,13 @@ class _Numbers:
         return f"{cause}: missing values replaced?"
 
     def _repeated(self) -> str | None:
-        """Describe few values that are repeated, if the reference values differ."""
+        """Describe values that are repeated, if the reference values differ."""
         rows = min(map(len, self.sides))
-        distinct = [len(np.unique(_evenly(side, rows))) for side in self.sides]
-        if self.codes is not None or rows < MOST_CODES or distinct[1] > REPEATED * distinct[0]:
+        distinct = [_distinct(side, rows) for side in self.sides]
+        if self.codes is not None or rows < MOST_CODES or distinct[1] > distinct[0] - REPEATED:
             return None
-        figures = f"{distinct[1]:,} distinct values in {rows:,} records ({distinct[0]:,} in the reference)"
-        return f"only {figures}: old values repeated, or rounded?"
+        figures = f"{distinct[1]:.0%} of its values differ from each other ({distinct[0]:.0%} in the reference)"
+        return f"only {figures}: values repeated, or of other records?"
 
     def _decimals(self) -> str | None:
         """Describe numbers with more decimals than almost all of those in the reference."""
@@ -458,7 +513,7 @@ class _Numbers:
         """Describe the simplest transformation of all values that fits, and the next one that fits, too."""
         close = [found for found in self._transformations() if found[0] <= self.allowed and found[0] < initial / 2]
         if not close:
-            return self._spread()
+            return self._mixed(initial) or self._spread()
         first, *others = [cause for _, cause in close]
         return f"{first}, or {others[0]}" if others else first
 
@@ -469,6 +524,8 @@ class _Numbers:
             yield _distance(standard_N, self.now_M), "standardized to mean 0 and standard deviation 1"
         opposite = _distance(-self.before_N[::-1], self.now_M)
         yield opposite, "opposite sign"
+        if (self.before_N < 0).mean() >= NOTABLE and self.now_M[0] >= 0:
+            yield _distance(np.sort(abs(self.before_N)), self.now_M), "without their sign"
         if opposite > self.allowed and (flipped := self._flipped()):
             yield 0.0, flipped
         year = float(np.median(self.before_N) + np.median(self.now_M))
@@ -479,7 +536,9 @@ class _Numbers:
             )
         yield from self._scaled()
         yield from self._moved()
-        if (self.before_N > 0).all():
+        if self.before_N[-1] < 1 < 2 * self.now_M[-1] and self.now_M[-1] <= 1:
+            yield _distance(1 - self.before_N[::-1], self.now_M), "1 minus the reference values"
+        if (self.before_N >= 0).all():
             for name, function in FUNCTIONS.items():
                 yield _distance(np.sort(function(self.before_N)), self.now_M), f"the {name} of the reference values"
 
@@ -493,6 +552,8 @@ class _Numbers:
         ratios = points[1][known] / points[0][known]
         if not len(ratios) or (ratio := float(np.median(ratios))) <= 0:
             return
+        if _step(self.before_N) and not _step(self.now_M) and np.median(decimals(self.now_M)) >= PLACES.stop:
+            return  # a factor would keep the values multiples of one number
         interval = self._interval(ratio, lambda step: ratio * 1.01**step, lambda value: self.before_N * value)
         if interval is None:
             return
@@ -571,6 +632,22 @@ class _Numbers:
             return None
         return f"opposite sign in about {part:.0%} of the records"
 
+    def _mixed(self, initial: float) -> str | None:
+        """Describe another factor in part of the records."""
+        points = np.union1d(*self.sides)
+        before_P, now_P = (np.searchsorted(side, points, "right") / len(side) for side in self.sides)
+        found = []
+        for factor in (*MIXED, *UNITS, *1 / MIXED, *(1 / unit for unit in UNITS)):
+            scaled_P = np.searchsorted(np.sort(self.before_N * factor), points, "right") / len(self.before_N) - before_P
+            part = float(scaled_P @ (now_P - before_P) / max(float(scaled_P @ scaled_P), 1e-9))
+            found.append((float(abs(now_P - before_P - part * scaled_P).max()), float(factor), part))
+        least, factor, part = min(found)
+        if least > min(self.allowed, initial / 3) or not NOTABLE <= part <= ALL:
+            return None
+        near = [each for gap, each, _ in found if gap <= self.allowed and (each > 1) == (factor > 1)]
+        text = f"about {_times(factor)} the reference values ({_range(min(near), max(near))})"
+        return f"{text} in about {part:.0%} of the records"
+
     def _out_of_range(self) -> str | None:
         """Describe numbers outside the range of the reference, and the factor that explains them."""
         low, high = self.before_N[0], self.before_N[-1]
@@ -610,12 +687,18 @@ PARTIAL_FACTORS = (10.0, 100.0, 1000.0, 12.0, 60.0)
 """Factors that are tried if only part of the values are outside the range of the reference."""
 MOST_PARTIAL = 0.25
 """Largest distance between scaled and live values in this case; the affected records may differ from the others."""
+MOST_WHOLE = 0.8
+"""Largest share of multiples among reference values that are not rounded."""
+MODULI = (10.0, 100.0, 256.0, 1000.0, 65536.0)
+"""Divisors whose remainders may be live values, such as the last digit, or a byte."""
+MIXED = np.geomspace(2, 2000, 80)
+"""Factors that are tried for a part of the records; their inverses, too."""
 NOTICEABLE = 0.5
 """Smallest noticeable change of a value, in standard deviations of the reference."""
 NORMAL_RANGE = 1.3489795003921634
 """Distance between the quartiles of a normal distribution with standard deviation 1."""
-REPEATED = 0.25
-"""Largest number of distinct values of repeated ones, relative to that of as many reference values."""
+REPEATED = 0.1
+"""Smallest loss of distinct values, relative to the number of records, that is described."""
 MULTIPLES = (1.0, 2.0, 3.0, 4.0, 5.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5)
 """Multiples of the ratio of steps that are tried, since few values may have multiples of the step only."""
 EXACT = 1.0001
@@ -707,6 +790,7 @@ class _Categories:
     before: Mapping[str, float]
     now: Mapping[str, float]
     rows: tuple[int, int]
+    raw: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, before: pl.Series, now: pl.Series) -> _Categories:
@@ -716,7 +800,8 @@ class _Categories:
             {name: count / len(side) for name, count in share.items()}
             for share, side in zip(shares, sides, strict=True)
         )
-        return cls(before_share, now_share, (len(before), len(now)))
+        raw = {format_value(value): str(value) for side in (before, now) for value in side.unique().to_list()}
+        return cls(before_share, now_share, (len(before), len(now)), raw)
 
     def cause(self) -> str | None:
         """Describe the change; None if it is not clear."""
@@ -738,12 +823,12 @@ class _Categories:
         if total < NOTABLE:
             return None
         for kind, normal in SPELLINGS.items():
-            known = {normal(name): name for name in self.before}
-            matched = {name: share for name, share in new.items() if normal(name) in known}
+            known = {normal(self.raw[name]): name for name in self.before}
+            matched = {name: share for name, share in new.items() if normal(self.raw[name]) in known}
             part = sum(matched.values())
             if part >= 0.9 * total:
                 example = max(matched, key=lambda name: (matched[name], name))
-                return f"{kind} in {part:.0%} of the records: {example} for {known[normal(example)]}"
+                return f"{kind} in {part:.0%} of the records: {example} for {known[normal(self.raw[example])]}"
         return None
 
     def moved(self) -> str | None:
@@ -798,16 +883,41 @@ class _Categories:
 def _number(name: str) -> str:
     """Return a numeric category in one format, with a decimal point."""
     try:
-        return repr(float(name.strip("'").replace(",", ".")))
+        return repr(float(name.replace(",", ".")))
     except ValueError:
         return name
 
 
+def _visible(name: str) -> str:
+    """Return a category without blanks at its ends, and without invisible characters."""
+    return "".join(each for each in name if unicodedata.category(each) != "Cf").strip()
+
+
+def _decoded(name: str) -> str:
+    """Return a category whose UTF-8 was read as Latin-1 or Windows-1252."""
+    for encoding in ("latin-1", "cp1252"):
+        try:
+            return name.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+    return name
+
+
+def _truth(name: str) -> str:
+    """Return a truth value as 0 or 1."""
+    return {"true": "1", "false": "0", "yes": "1", "no": "0", "1.0": "1", "0.0": "0"}.get(name.casefold(), name)
+
+
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
-    "leading or trailing blanks": lambda name: name.strip("'").strip(),
+    "leading or trailing blanks": str.strip,
+    "invisible characters or blanks": _visible,
+    "quotes": lambda name: name.strip("'\""),
     "another letter case": str.casefold,
     "another number format": _number,
-    "another letter case and blanks": lambda name: name.strip("'").strip().casefold(),
+    "another form of truth values": _truth,
+    "another Unicode form": lambda name: unicodedata.normalize("NFKC", name),
+    "another character encoding": _decoded,
+    "another letter case and blanks": lambda name: _visible(name).casefold(),
 }
 """Functions that return equal values for the spellings of a category."""
 

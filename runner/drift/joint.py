@@ -51,6 +51,9 @@ MOST_LIKELY = 0.1
 """Approximate p-value, times the number of pairs, from which a pair is not a candidate."""
 MOST_VALUES = 20
 """Maximum number of distinct numbers of a feature that are predictors of their own."""
+RELATED, OPPOSITE = 0.3, -0.5
+"""Smallest correlation of a feature with another one, and largest ratio of its correlations to those of the reference,
+that show values in reverse order."""
 PREDICTION_RIDGE = 0.003
 """Ridge penalty of predictions, which have fewer terms than the classifier."""
 TAIL, WIDTH = 0.25, 1.1503493803760079
@@ -110,18 +113,31 @@ def changed_association(columns: Columns) -> Association | None:
     if clearest.p < p_pair and columns.names[pair[1]] == clearest.name:
         pair = pair[::-1]
     first, second = (columns.names[column] for column in pair)
-    before, now = (_correlation(*columns.values_KD[side_K][:, pair].T) for side_K in (~columns.live_K, columns.live_K))
-    changed = Association(first, second, before, now, min(1.0, 2 * min(p_pair, clearest.p)))
+    sides_2DD = np.array([_correlations(columns.values_KD[side_K]) for side_K in (~columns.live_K, columns.live_K)])
+    before, now = sides_2DD[:, pair[0], pair[1]].tolist()
+    p = min(1.0, 2 * min(p_pair, clearest.p))
+    changed = Association(first, second, before, now, p, reversed=_reversed(columns.names, sides_2DD, (first, second)))
     if clearest.name != first:
         return changed
     return replace(changed, deviation_before=clearest.before, deviation_now=clearest.now, deviation_p=clearest.p)
 
 
-def _correlation(left_N: NDArray[np.float64], right_N: NDArray[np.float64]) -> float:
-    """Return the correlation; 0 if one side is constant."""
-    if not left_N.std() or not right_N.std():
-        return 0.0
-    return float(np.corrcoef(left_N, right_N)[0, 1].clip(-1, 1))
+def _correlations(values_ND: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the correlations of all columns; 0 for a constant column."""
+    scaled_ND = _scaled(values_ND)
+    correlations_DD: NDArray[np.float64] = (scaled_ND.T @ scaled_ND / len(scaled_ND)).clip(-1, 1)
+    return correlations_DD
+
+
+def _reversed(columns: tuple[str, ...], sides_2DD: NDArray[np.float64], names: tuple[str, str]) -> str:
+    """Return which of two features has the opposite correlations with all others; empty without one."""
+    owners, agreement = np.array(columns), {}
+    for name in names:
+        before, now = sides_2DD[:, int(np.flatnonzero(owners == name)[0]), owners != name]
+        if abs(before).max() >= RELATED:
+            agreement[name] = float(before @ now / (before @ before))
+    least = min(agreement, key=agreement.__getitem__, default="")
+    return least if least and agreement[least] <= OPPOSITE else ""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ POLICY = DriftPolicy(
         signed_shift=Limit(0.25, 0.75),
         separability=Limit(0.65, 0.95),
         association=Limit(0.3, 0.9),
-        unexplained=Limit(0.3, 1.0),
+        unexplained=Limit(0.3, 1.5),
         model_scores=Limit(1e-6, 0.1),
     ),
     weights=Weights(3.0, 2.0, 3.0, 1.0, 3.0),
