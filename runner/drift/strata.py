@@ -22,6 +22,8 @@ from runner.domain.drift import InputResult
 
 MOST_FAR = 1_000
 """Maximum number of far records that are explained in addition to those in the random sample."""
+MOST_TESTED = 100_000
+"""Maximum number of records whose inputs are tested if only some records are explained."""
 LARGEST_SHARE = 0.1
 """Share of records with far values of a feature above which a random sample represents them well."""
 ORDINARY = 2.0
@@ -70,18 +72,19 @@ class Strata:
 
 @dataclass(frozen=True)
 class WholeWindow:
-    """All records of a window of which only some are explained.
+    """A window of which only some records are explained.
 
     Attributes:
-        features: values of all records.
-        far_M: whether a record has far values.
+        features: values of all records, or of `MOST_TESTED` random ones if there are more.
+        far, rest: number of records with far values, and of all others.
         far_X: whether an explained record has far values.
         random: number of explained records that are the random sample; they are the first ones.
-        inputs: results of the tests of all values, if they are known from a smaller sample.
+        inputs: results of the tests of the values, if they are known from a smaller sample.
     """
 
     features: pl.DataFrame
-    far_M: NDArray[np.bool_]
+    far: int
+    rest: int
     far_X: NDArray[np.bool_]
     random: int
     inputs: tuple[InputResult, ...] = ()
@@ -91,13 +94,15 @@ class WholeWindow:
         """The strata; None if only one of them has explained records."""
         if not 0 < self.far_X.sum() < len(self.far_X):
             return None
-        far = int(self.far_M.sum())
-        return Strata(self.far_X, far, len(self.far_M) - far)
+        return Strata(self.far_X, self.far, self.rest)
 
     def rows(self, all_M: NDArray[np.intp], explained_X: NDArray[np.intp]) -> WholeWindow:
-        """Return the window restricted to some of all records and of the explained ones, by ascending indices."""
+        """Return the window restricted to some of its records and of the explained ones, by ascending indices."""
+        far_X = self.far_X[explained_X]
+        far = round(self.far * far_X.sum() / max(1, self.far_X.sum()))
+        total = round((self.far + self.rest) * len(all_M) / max(1, len(self.features)))
         random = int((explained_X < self.random).sum())
-        return WholeWindow(self.features[all_M], self.far_M[all_M], self.far_X[explained_X], random, self.inputs)
+        return WholeWindow(self.features[all_M], far, max(0, total - far), far_X, random, self.inputs)
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,19 @@ class Sampling:
     far_M: NDArray[np.bool_]
     most: int
     sorted: bool
+
+    def whole(self, features: pl.DataFrame, sample: Sample) -> WholeWindow | None:
+        """Return the window if only some of its records are explained.
+
+        Args:
+            features: values of all records.
+            sample: the explained records.
+        """
+        if sample.rows_X is None or self.order_M is None or len(sample.rows_X) == len(self.far_M):
+            return None
+        tested = features if len(features) <= MOST_TESTED else features[self.order_M[:MOST_TESTED]]
+        far = int(self.far_M.sum())
+        return WholeWindow(tested, far, len(self.far_M) - far, self.far_M[sample.rows_X], sample.random)
 
     def sample(self, rows: int) -> Sample:
         """Return a random sample of a size, and far records in addition: at most as many, and at most `MOST_FAR`."""

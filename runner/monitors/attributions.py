@@ -85,13 +85,6 @@ class Context:
             return self.captured
         return replace(selected(self.captured, sample.rows_X), random=sample.random)
 
-    def whole(self, sample: Sample) -> WholeWindow | None:
-        """Return the window if only some of its records are explained."""
-        rows_X, far_M = sample.rows_X, self.sampling.far_M
-        if rows_X is None or len(rows_X) == len(far_M):
-            return None
-        return WholeWindow(self.features, far_M, far_M[rows_X], sample.random)
-
     def random_sample(self, result: SampleResult) -> tuple[Explained, Captured]:
         """Return the explained records of the random sample, and their capture."""
         sample, rows_X = result.sample, result.sample.rows_X
@@ -343,7 +336,7 @@ class AttributionAnalysis:
     def _extend(self, context: Context, stopwatch: Stopwatch, rows: int, previous: SampleResult | None) -> SampleResult:
         """Return the result for a sample; explain only records that the previous result lacks."""
         estimator, sample = self.model_explainer.estimator, context.sampling.sample(rows)
-        whole = context.whole(sample)
+        whole = context.sampling.whole(context.features, sample)
         if whole and previous and previous.drift:
             whole = replace(whole, inputs=previous.drift.inputs)
         with stopwatch.step("explain"):
@@ -379,7 +372,7 @@ class AttributionAnalysis:
 
     def _error_probability(self, context: Context, result: SampleResult) -> float:
         """Return an upper bound of the probability that all records would give another verdict."""
-        reference, whole = context.reference, context.whole(result.sample)
+        reference, whole = context.reference, context.sampling.whole(context.features, result.sample)
         return self.stopping.error_probability(
             reference.attributions,
             None if context.sample is None else context.sample.attributions,

@@ -159,9 +159,11 @@ def test_stratified_verdict_equals_that_of_the_whole_window() -> None:
     window = explained(20_000, 4, extreme=12)
     far_M = far_records(explained(1000, 0).features, window.features)
     assert far_M.sum() == 12
-    chosen = Sampling(np.random.default_rng(5).permutation(20_000), far_M, 20_000, sorted=False).sample(1000)
+    order = Sampling(np.random.default_rng(5).permutation(20_000), far_M, 20_000, sorted=False)
+    chosen = order.sample(1000)
+    whole = order.whole(window.features, chosen)
     assert chosen.rows_X is not None
-    whole = WholeWindow(window.features, far_M, far_M[chosen.rows_X], chosen.random)
+    assert whole is not None
     full, ours = compared(window), compared(window.rows(chosen.rows_X), whole)
     assert replace(full, inputs=()).level is ours.level
     assert [(each.p, each.distance, each.unseen) for each in ours.inputs] == [
@@ -187,15 +189,29 @@ def test_stratified_verdict_equals_that_of_the_whole_window() -> None:
     assert abs(missed.labels[0].total_log2_change.value or 0) < 0.3 < (full.labels[0].total_log2_change.value or 0)
 
 
+def test_inputs_of_large_windows_are_tested_on_random_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of records of the strata are those of the whole window."""
+    monkeypatch.setattr(strata, "MOST_TESTED", 40)
+    found, features = sampling(100, [3, 60], 100), pl.DataFrame({"x": np.arange(100)})
+    whole = found.whole(features, found.sample(20))
+    assert found.order_M is not None
+    assert whole is not None
+    assert whole.features["x"].to_list() == found.order_M[:40].tolist()
+    assert (whole.far, whole.rest, whole.random, int(whole.far_X.sum())) == (2, 98, 20, 2)
+    assert found.whole(features, found.sample(100)) is None
+
+
 def test_repetitions_of_the_window_count_once() -> None:
     """Of all records, of the random sample and of far records."""
     window = explained(600, 6, extreme=5)
     twice = Explained(pl.concat([window.features] * 2), window.rows(np.tile(np.arange(600), 2)).attributions)
     far_M = np.tile(np.arange(600) < 5, 2)
-    rows_X = np.concatenate([np.arange(400, 900), np.arange(5), np.arange(600, 605)])
-    whole = WholeWindow(twice.features, far_M, far_M[rows_X], 500)
+    rows_X = np.concatenate([np.arange(400, 900), np.arange(5)])
+    whole = WholeWindow(twice.features, 10, 1190, far_M[rows_X], 500)
     result = detect_drift(
         replace(POLICY, unit="content"), explained(1000, 0), twice.rows(rows_X), "mean_abs", HOUR, whole=whole
     )
     assert result.rows_live == 500
-    assert any("500 different records among 510 records" in note for note in result.notes)
+    kept = whole.rows(np.arange(600), np.arange(500))
+    assert (kept.far, kept.rest, kept.random) == (5, 595, 500)
+    assert any("500 different records among 505 records" in note for note in result.notes)
