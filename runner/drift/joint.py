@@ -46,7 +46,7 @@ MOST_CATEGORIES = 4
 RIDGE = 0.1
 """Ridge penalty, relative to the number of records; terms are standardized."""
 MOST_CANDIDATES = 20
-"""Maximum number of pairs whose p-value is computed precisely, those that are the most significant approximately."""
+"""Maximum number of pairs whose p-value is computed precisely: the most significant ones by a normal distribution."""
 MOST_LIKELY = 0.1
 """Approximate p-value, times the number of pairs, from which a pair is not a candidate."""
 MOST_VALUES = 20

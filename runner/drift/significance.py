@@ -7,7 +7,7 @@ is the share of paths that leave the diagonal at least as far as the observed pa
 not counted, so the p-value is exact with ties, too.
 
 The p-value of a mean is that of the permutation test, by a saddlepoint approximation. It is close also in the far tail,
-for few records, and for values most of which are equal, where a normal approximation is too small by any factor.
+for few records, and for values that are mostly equal, where a normal approximation is too small by any factor.
 
 Array letters: N reference records, M live records, D columns, K pooled records.
 

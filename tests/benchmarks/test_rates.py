@@ -42,7 +42,7 @@ def test_limit_of_alarms_is_the_smallest_improbable_number(windows: int, level: 
 
 
 def test_windows_of_an_unlucky_reference_count_once() -> None:
-    """Twenty references, one of which has an alarm in each of its fifty windows, are about twenty windows."""
+    """Twenty references, and one has an alarm in each of its fifty windows: they are about twenty windows."""
     unlucky_B = np.array([50] + [0] * 19)
     assert effective_trials(unlucky_B, 50) == pytest.approx(20)
     assert within(unlucky_B, 50, 0.01)

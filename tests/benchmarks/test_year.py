@@ -31,7 +31,7 @@ HALF_HOUR = 1800.0
 
 
 def short(number: int = 0, hours: int = 8) -> Part:
-    """Return a part of a few hours, the third and fourth of which have an incident from half past two on."""
+    """Return a part of a few hours; the third and the fourth have an incident, from half past two on."""
     return Part(INCIDENTS[number], 0, hours, 2 * 3600 + HALF_HOUR, 4 * 3600)
 
 

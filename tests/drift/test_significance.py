@@ -138,7 +138,7 @@ def test_p_value_of_a_share_is_close_to_the_exact_one(ones: int, live: int, tota
 
 
 def test_p_values_of_means_with_rare_extremes_hold_the_level() -> None:
-    """Ten live values of which a few are far off: a normal approximation has a p-value of 1e-10 in 3 % of samples."""
+    """Ten live values, a few far off: a normal approximation has a p-value of 1e-10 in 3 % of samples."""
     rng = np.random.default_rng(5)
     values_K = rng.normal(size=1010) * np.where(rng.random(1010) < 0.01, 20, 0.1)
     p = []
