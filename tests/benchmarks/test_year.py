@@ -87,14 +87,15 @@ def test_windows_have_the_records_of_their_hours() -> None:
 def test_figures_of_a_part() -> None:
     """Alarms outside the incident, delays from its beginning, and the error of its date."""
     levels = [WARNING, FEW, FEW, WARNING, NONE, INFO, WARNING, WARNING]
-    judged = Judged(levels, [True, None, None, True, False, True, True, True], {}, "2026-01-05T03:06:00+00:00")
+    judged = Judged(levels, [True, None, None, True, False, True, True, True], {}, [True] * 8)
+    judged.dated = "2026-01-05T03:06:00+00:00"
     found = figures(short(), judged)
     assert (found["windows"], found["outside"], found["judged"]) == (8, 6, 6)
     assert (found["alarms"], found["alarms_episodes"]) == (3, 2)
-    assert (found["seen"], found["seen_episodes"], found["loose"]) == (4, 2, 4)
+    assert (found["seen"], found["seen_episodes"], found["loose"], found["ranked"]) == (4, 2, 4, 6)
     assert (found["alarms_delay"], found["seen_delay"]) == (1, 1)
     assert (found["blind"], found["date_error"]) == (0.5, 0.1)
-    quiet = figures(short(), Judged([NONE] * 8, [False] * 8, {}))
+    quiet = figures(short(), Judged([NONE] * 8, [False] * 8, {}, [None] * 8))
     assert (quiet["alarms"], quiet["alarms_delay"], quiet["date_error"], quiet["blind"]) == (0, None, None, 0)
 
 
@@ -102,12 +103,14 @@ def test_summary_of_parts() -> None:
     """Alarms per year outside the incidents, compared with the promise."""
     part = {"incident": INCIDENTS[0].name, "windows": 1251, "outside": 876, "alarms_delay": 2, "seen_delay": 1}
     part |= {"alarms": 0, "seen": 0, "loose": 9, "alarms_episodes": 0, "seen_episodes": 0, "loose_episodes": 8}
+    part |= {"ranked": 30, "ranked_episodes": 30}
     part |= {"blind": 0.25, "date_error": -0.5}
     found = summary([part] * 10)
     assert (found["years"], found["windows"]) == (1.0, 12_510)
     assert (found["alarms"]["per_year"], found["alarms"]["verdict"]) == (0, "within")
     assert (found["loose"]["count"], found["loose"]["episodes"]) == (90, 80)
     assert found["loose"]["interval"][0] < 90 < found["loose"]["interval"][1]
+    assert (found["ranked"]["per_year"], found["ranked"]["verdict"]) == (300, "not promised")
     assert summary([part | {"alarms": 1}] * 10)["alarms"]["verdict"] == "above"
     first = next(incident_rows([part, part | {"alarms_delay": None, "date_error": 1.5}]))
     assert (first["planted"], first["alarms"], first["dated_within_1_h"]) == (2, 1, 1)
@@ -120,7 +123,7 @@ def test_days_with_an_incident(number: int) -> None:
     """No alarm before and after it; an alarm within two judged windows, and a date within an hour."""
     begin = (2 * 24 + 9) * 3600 + HALF_HOUR
     part = Part(INCIDENTS[number], 0, 5 * 24, begin, begin + 24 * 3600)
-    assert len(reference(7).features) == year.REFERENCE_ROWS
+    assert len(reference(7).stored.features) == year.REFERENCE_ROWS
     found = figures(part, judge_part(7, part))
     assert found["alarms"] == 0
     assert found["alarms_delay"] is not None
