@@ -8,6 +8,7 @@ Array letters: N records.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -437,6 +438,92 @@ CREDIT: tuple[Incident, ...] = (
     ),
 )
 """Incidents in the credit portfolio."""
+
+
+def lagged(*features: str) -> Change:
+    """Return columns that are one record late."""
+    return lambda records, _: records.with_columns(
+        pl.col(name).shift(1, fill_value=records[name][-1]) for name in features
+    )
+
+
+FOREIGN = {"furniture": "möbel", "car": "voiture équipée"}
+
+
+def respelled(spelling: Callable[[str], str]) -> Change:
+    """Return purposes with letters outside ASCII, in another spelling."""
+    return on_feature(
+        "purpose",
+        lambda values, _: pl.Series([spelling(FOREIGN.get(name, name)) for name in values.to_list()], dtype=pl.String),
+    )
+
+
+LATER: tuple[Incident, ...] = (
+    Incident(
+        "bureau_score and days_late: of the previous record",
+        ("bureau_score", "days_late"),
+        Cause.JOIN,
+        lagged("bureau_score", "days_late"),
+    ),
+    on("employment_years", "whole years by integer division", Cause.ROUNDED, expr(lambda value: value.floor())),
+    on("loan_amount", "cut to whole thousands", Cause.ROUNDED, expr(lambda value: (value / 1000).floor() * 1000)),
+    on("loan_amount", "rounded to multiples of 500", Cause.ROUNDED, expr(lambda value: (value / 500).round() * 500)),
+    on("interest_rate", "0 by integer division", Cause.CONSTANT, expr(lambda value: value.floor())),
+    on("interest_rate", "divided by 100", Cause.SCALE, times(0.01), share=0.4, factor=0.01),
+    on("income", "in another currency (×7.8)", Cause.SCALE, times(7.8), share=0.2, factor=7.8),
+    on("income", "quarterly (×3)", Cause.SCALE, times(3), share=0.5, factor=3),
+    on("loan_amount", "in another currency (×0.92)", Cause.SCALE, times(0.92), factor=0.92),
+    on("distance_km", "in metres", Cause.SCALE, expr(lambda value: (value * 1000).round()), factor=1000),
+    on("interest_rate", "monthly", Cause.SCALE, times(1 / 12), factor=1 / 12),
+    on("hour", "minutes of the day", Cause.SCALE, times(60), factor=60),
+    on("age", "in months", Cause.SCALE, times(12), factor=12),
+    on("age", "56, from a birth in 1970", Cause.IMPUTED, always(56), share=0.2),
+    on("bureau_score", "999", Cause.IMPUTED, always(999), share=0.08),
+    on("age", "0", Cause.IMPUTED, always(0), share=0.15),
+    on("education", "one lower", Cause.OFFSET, plus(-1)),
+    on("education", "codes 4 and 5 merged", Cause.MERGED, renamed({5: 4})),
+    on(
+        "income",
+        "a string with thousands separators",
+        Cause.NUMBER_AS_STRING,
+        lambda values, _: pl.Series([None if value is None else f"{value:,.2f}" for value in values]),
+    ),
+    on("balance", "NA", Cause.NUMBER_AS_STRING, lambda values, _: pl.Series(["NA"] * len(values)), share=0.05),
+    on("homeowner", "0 and 1", Cause.NUMBER_AS_STRING, expr(lambda value: value.cast(pl.Int64))),
+    on("purpose", "a non-breaking space", Cause.BLANK, expr(lambda value: value + "\u00a0")),
+    on("purpose", "a zero-width space", Cause.BLANK, expr(lambda value: value + "\u200b")),
+    on("purpose", "in quotes", Cause.BLANK, expr(lambda value: '"' + value + '"')),
+    on("purpose", "cut to 4 letters", Cause.RENAMED, expr(lambda value: value.str.slice(0, 4))),
+    on("channel", "with a version, such as web-2", Cause.RENAMED, expr(lambda value: value + "-2")),
+    Incident(
+        "purpose: decomposed Unicode",
+        ("purpose",),
+        Cause.CASE,
+        respelled(lambda name: unicodedata.normalize("NFD", name)),
+        reference=respelled(str),
+    ),
+    Incident(
+        "purpose: UTF-8 read as Latin-1",
+        ("purpose",),
+        Cause.CASE,
+        respelled(lambda name: name.encode().decode("latin-1")),
+        reference=respelled(str),
+    ),
+    on("balance", "without its sign", Cause.SIGN, expr(lambda value: value.abs())),
+    on("bureau_score", "in reverse (1150 − score)", Cause.SIGN, expr(lambda value: 1150 - value)),
+    on("interest_rate", "the complement (1 − rate)", Cause.SIGN, expr(lambda value: 1 - value)),
+    on("bureau_score", "stored in 8 bits", Cause.ROUNDED, expr(lambda value: value % 256)),
+    on("age", "its last digit", Cause.ROUNDED, expr(lambda value: value % 10)),
+    on("days_late", "the logarithm of 1 plus", Cause.MONOTONE, expr(lambda value: value.log1p())),
+    on("days_late", "at most 9", Cause.CLIPPED, expr(lambda value: value.clip(None, 9))),
+    on("balance", "of the previous record", Cause.JOIN, expr(lambda value: value.shift(1, fill_value=value.last()))),
+    on("balance", "of another record", Cause.JOIN, shuffled, share=0.3),
+    on("homeowner", "of another record", Cause.JOIN, shuffled),
+    on("employment_years", "old values", Cause.STALE, aged(0.7)),
+    on("hour", "UTC (+5 h)", Cause.TIME, expr(lambda value: (value + 5) % 24), share=0.5),
+    on("hour", "8 h earlier", Cause.TIME, expr(lambda value: (value - 8) % 24)),
+)
+"""Further incidents in the credit portfolio, made after the detector: they measure how it does with unknown ones."""
 
 NOTEBOOK: tuple[Incident, ...] = (
     on("Country", "one lower for code 38, as in the notebook's files", Cause.OFFSET, renamed({38.0: 37.0})),

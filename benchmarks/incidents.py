@@ -43,6 +43,7 @@ from benchmarks.catalogue import (
     CREDIT,
     CYCLES,
     GENERAL,
+    LATER,
     NOTEBOOK,
     SITUATIONS,
     Cause,
@@ -371,7 +372,7 @@ def judge_peers(name: str, index: int, interpreters: tuple[str, ...], seed: int)
 
 def catalogue(name: str) -> Sequence[Incident]:
     """Return the incidents of a population."""
-    return CREDIT if name == "credit" else NOTEBOOK
+    return (*CREDIT, *LATER) if name == "credit" else NOTEBOOK
 
 
 def visible(place: World, incident: Incident, windows: Sequence[Window], seed: int) -> bool:
