@@ -118,7 +118,7 @@ def test_commands_of_the_guides_run(tmp_path: Path) -> None:
                 continue
         run(line, tmp_path, *(["stage.end=2026-01-05T10:00Z"] if "stage=backfill" in line else []))
     assert "Churn" in (monitor / "12/report.html").read_text("utf-8")
-    assert (tmp_path / "output/baseline/at-09/analysis.json").is_file()
+    assert (tmp_path / "output/baseline/weeks/analysis.json").is_file()
     assert list(tmp_path.rglob("*.prom"))
 
 
