@@ -39,9 +39,9 @@ LOST_SECONDS = 40
 START_SECONDS = 80
 """Additional seconds for the first result, because scheduler and workers first import the libraries."""
 SILENT_SECONDS = 30
-"""Seconds after which the work of a silent Dask worker is repeated by others, and timeout of a transfer of results."""
+"""Seconds after which the work of a silent Dask worker is repeated by others."""
 MAX_TRANSFERS = 3
-"""Maximum number of attempts to receive a result from Dask workers."""
+"""Maximum number of attempts to receive a result from Dask workers; each may take twice as long as the previous one."""
 POLL_SECONDS = 8
 """Seconds between two checks of the Dask workers while a result is awaited, and timeout of a check."""
 MAX_CACHED_MODELS = 8
@@ -233,7 +233,7 @@ class _DaskWorkers:
             EngineError: if its workers died, or cannot execute it.
         """
         try:
-            return (future.result(timeout=SILENT_SECONDS),)
+            return (future.result(timeout=POLL_SECONDS * 2**call.transfers),)
         except ShapwatchError:
             raise
         except Exception as error:
