@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from runner.domain.drift import Canary, Parity
+from runner.domain.drift import Canary, Level, Parity
 from tests.cli_runner import Shapwatch
 from tests.report.samples import (
     EXECUTION,
@@ -61,7 +61,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     documents = {
         "in doubt": (manifest(headline="Model mismatch"), result),
         "model changed": (
-            manifest(headline="Model changed", serving_parity=Parity(0.0, 10)),
+            manifest(headline="Model changed", level=Level.WARNING, serving_parity=Parity(0.0, 10)),
             replace(result, canary=Canary(20, True, 0.5, 0.1)),
         ),
         "too few records": (manifest(headline="Too few records", serving_parity=None), None),
