@@ -249,7 +249,7 @@ class _DaskWorkers:
             raise EngineError(self._setting, f"{problem}; {remedy}") from error
 
     def _check(self) -> None:
-        """Check that a running worker has sent a heartbeat to the scheduler; repeat the work of those that have not."""
+        """Check that a running worker has sent a heartbeat to the scheduler; repeat the work of others."""
         problem = "the scheduler does not respond"
         with suppress(OSError):
             found = self._client.sync(self._client.scheduler.identity, callback_timeout=POLL_SECONDS)["workers"]

@@ -174,7 +174,7 @@ def _means(
 def _blocks(
     values_ND: NDArray[np.float64], size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sums of blocks of random records, and the sum of those that are left over."""
+    """Return the sums of blocks of random records, and the sum of the remaining records."""
     if size == 1:
         return values_ND, np.zeros(values_ND.shape[1])
     shuffled_ND = values_ND[rng.permutation(len(values_ND))]

@@ -72,7 +72,7 @@ class Strata:
 
 @dataclass(frozen=True)
 class WholeWindow:
-    """A window of which only some records are explained.
+    """A window in which only some records are explained.
 
     Attributes:
         features: values of all records, or of `MOST_TESTED` random ones if there are more.

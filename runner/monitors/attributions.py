@@ -202,7 +202,7 @@ class AttributionAnalysis:
             raise RecordsRejected(rejected) from error
 
     def rejected(self, window: Window, captured: Captured, error: ShapwatchError) -> dict[int, str]:
-        """Return a message for each record that the model rejects, among those that may be explained.
+        """Return a message for each record that the model rejects, among the records that may be explained.
 
         Raises:
             ShapwatchError: the given error if no record is rejected alone, or too many.
@@ -354,7 +354,7 @@ class AttributionAnalysis:
     def _explained(
         self, context: Context, sample: Sample, whole: WholeWindow | None, previous: SampleResult | None
     ) -> Attributions:
-        """Return the attributions of the records of a sample; explain only those that the previous result lacks."""
+        """Return the attributions of the records of a sample; explain only records that the previous result lacks."""
         estimator, rows_X = self.model_explainer.estimator, sample.rows_X
         done = previous.sample.rows_X if previous else None
         new = rows_X if rows_X is None or done is None else rows_X[~np.isin(rows_X, done)]

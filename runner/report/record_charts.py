@@ -50,21 +50,21 @@ def beeswarm(features: Sequence[SampledFeature], changed: Collection[str], width
         width: width in pixels; both sides are below each other if the chart is narrow.
     """
     low, high = _domain([phi for each in features for phi in (*each.reference_phi, *each.live_phi)])
-    beside = width >= WIDE * 0.7
-    panel = (width - LABELS - 10 - 36) / 2 if beside else width - LABELS - 10
+    abreast = width >= WIDE * 0.7
+    panel = (width - LABELS - 10 - 36) / 2 if abreast else width - LABELS - 10
     height = ROW * len(features) + 56
-    canvas = Canvas(width, 26 + (height if beside else 2 * height))
+    canvas = Canvas(width, 26 + (height if abreast else 2 * height))
     _ramp(canvas)
     for i, side in enumerate(("Reference", "Live")):
-        left, top = LABELS + 10 + (i * (panel + 36) if beside else 0), 26 + (0 if beside else i * height)
+        left, top = LABELS + 10 + (i * (panel + 36) if abreast else 0), 26 + (0 if abreast else i * height)
         scale = Scale(low, high, left + 8, left + panel - 8)
         canvas.text(left, top + 8, side, "ink", bold=True)
-        _axis(canvas, scale, top + 24, top + 24 + ROW * len(features), 7 if beside else 5)
+        _axis(canvas, scale, top + 24, top + 24 + ROW * len(features), 7 if abreast else 5)
         for row, feature in enumerate(features):
             center = top + 24 + ROW * (row + 0.5)
             bold = feature.name in changed
             canvas.line((left, center), (left + panel, center), "grid")
-            if i == 0 or not beside:
+            if i == 0 or not abreast:
                 name = shorten(feature.name, LABELS)
                 canvas.text(LABELS, center, name, "ink" if bold else "ink2", "end", bold=bold)
             phi, values = (
@@ -279,7 +279,7 @@ def _end(canvas: Canvas, labels: float, place: tuple[float, float], name: str, t
 
 
 def _named(canvas: Canvas, labels: float, y: float, name: str, value: str) -> None:
-    """Add a name with its value, of which the name is shortened first."""
+    """Add a name with its value; if both are too long, the name is shortened."""
     tail = f" {shorten(f'= {value}', labels / 2)}" if value else ""
     canvas.text(labels, y, shorten(name, labels - text_width(tail)), "ink", "end", tail=tail)
 

@@ -325,12 +325,10 @@ class TopChanges(ReportTable):
     Attributes:
         label: label of the attributions; empty if there is only one.
         sentence: sentence on all other features; empty without tests.
-        histograms: histograms of values and of local attributions, by row.
     """
 
     label: str = ""
     sentence: str = ""
-    histograms: tuple[tuple[Histogram | None, Histogram | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -379,12 +377,10 @@ def top_changes(labels: Sequence[Label], result: DriftResult | None) -> TopChang
     rows = [_change_row(each, features.get(each), inputs.get(each)) for each in names[:MOST_TOP_CHANGES]]
     caption = "Changed inputs, by level and effect." if inputs else "Changed attributions; no input changed."
     table = make_table(caption, tables.TOP_CHANGES, rows)
-    shown = [features.get(each.name) for each in rows]
     return TopChanges(
         **{**vars(table), "left_out": len(names) - len(rows)},
         label=name,
         sentence=" ".join(_others(label.features, names, [each.name for each in own if each.name not in names])),
-        histograms=tuple((each.values, each.attributions) if each else (None, None) for each in shown),
     )
 
 

@@ -109,7 +109,7 @@ def evidence_chart(rows: Sequence[Evidence], significance: float, material: floa
 
     Args:
         rows: the features.
-        significance: the significance level, left of which a change is within chance.
+        significance: the significance level; a larger p-value is within chance.
         material: the change from which it is a warning; None if unknown.
         width: width in pixels.
     """

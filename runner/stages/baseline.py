@@ -109,7 +109,7 @@ class Baseline:
             return self._run(records, stopwatch) if window is None else self._run_window(captured, window, stopwatch)
 
     def _run_window(self, captured: Captured, window: Window, stopwatch: Stopwatch) -> Outcome:
-        """Explain captured records, without those that the model rejects.
+        """Explain captured records except rejected ones.
 
         Raises:
             NoData, NoValidRecords, TooManyRejected: if the window has no records, or too many rejected ones.

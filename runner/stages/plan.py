@@ -156,7 +156,7 @@ class Plan:
         return Outcome("\n  ".join([f"Plan of {subject}", *_lines(estimate), f"saved in {path}"]))
 
     def _window_estimate(self, window: Window, captured: Captured) -> CostEstimate:
-        """Return the estimate for the records of a window, without those that the model rejects."""
+        """Return the estimate for the records of a window except rejected ones."""
         self.source.check(captured, window)
         reference = Reference.read(directory.reference_path(self.analysis.reference, window))
         features = captured.features()

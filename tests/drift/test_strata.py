@@ -212,6 +212,6 @@ def test_repetitions_of_the_window_count_once() -> None:
         replace(POLICY, unit="content"), explained(1000, 0), twice.rows(rows_X), "mean_abs", HOUR, whole=whole
     )
     assert result.rows_live == 500
-    kept = whole.rows(np.arange(600), np.arange(500))
-    assert (kept.far, kept.rest, kept.random) == (5, 595, 500)
+    chosen = whole.rows(np.arange(600), np.arange(500))
+    assert (chosen.far, chosen.rest, chosen.random) == (5, 595, 500)
     assert any("500 different records among 505 records" in note for note in result.notes)

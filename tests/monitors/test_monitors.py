@@ -632,7 +632,7 @@ def test_precision_explains_a_sample(tmp_path: Path, golden: Golden) -> None:
 
 
 def far_window() -> list[list[int]]:
-    """Return records of which three are far outside the reference's range."""
+    """Return records; three of them are far outside the reference's range."""
     rows = [[i % 7, 2 + i % 3, i % 2] for i in range(2_500)]
     rows[500][0], rows[1200][0], rows[2400][0] = 400, -900, 700
     return rows

@@ -28,7 +28,7 @@ def test_logarithmic_scale_has_equal_steps_per_factor() -> None:
 @pytest.mark.parametrize("high", [1e-9, 0.03, 1.0, 7.3, 49.8, 1e12])
 @pytest.mark.parametrize("low", [0.0, -1.0])
 def test_ticks_are_round_and_inside(low: float, high: float) -> None:
-    """About as many as asked for."""
+    """The number of ticks is close to the requested one."""
     ticks = Scale(low, high, 0, 100).ticks(5)
     assert 2 <= len(ticks) <= 8
     assert all(low <= tick <= high * (1 + 1e-9) for tick in ticks)
