@@ -168,5 +168,6 @@ def _bins(values_K: NDArray[np.float64]) -> int:
     sturges = math.ceil(math.log2(count) + 1)
     if not third > first:
         return min(MOST_BINS, sturges)
-    ratio = float((high - low) / (third - first)) * math.cbrt(count) / 2
+    with np.errstate(over="ignore"):
+        ratio = float((high - low) / (third - first)) * math.cbrt(count) / 2
     return min(MOST_BINS, max(sturges, math.ceil(min(ratio, MOST_BINS))))
