@@ -186,7 +186,7 @@ def stratified(explained: Explained, rows: int, period: int, seed: int) -> Expla
 
 
 def same_hours(reference: Explained, start: datetime | None, length: timedelta, policy: DriftPolicy) -> SameHours:
-    """Return the records of the reference in the same hours as a window: of the week, else of the day, else all.
+    """Return the records of the reference in the same hours as a window: of the week, else of the day, even if too few.
 
     Args:
         reference: sample of the reference.
@@ -207,6 +207,8 @@ def same_hours(reference: Explained, start: datetime | None, length: timedelta, 
             return SameHours(reference.rows(rows), season, [*missing, compared])
         found = f"{plural(len(rows), 'record')} of {season.hours} in {plural(repeats, season.cycle)}"
         missing.append(f"the reference has a cycle, but only {found}; store more by drift.reference_rows")
+    if missing:  # other hours are no reference for this one: there is no verdict
+        return SameHours(reference.rows(rows), season, missing)
     rows = _representative(np.arange(len(hour_N)), events, policy.seed)
     return SameHours(reference.rows(rows), None, missing)
 
