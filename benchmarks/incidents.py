@@ -401,6 +401,7 @@ def judge_incident(name: str, index: int, calibration_windows: int, seed: int) -
     return {
         "data": name,
         "incident": incident.name,
+        "later": incident in LATER,
         "score_shift": round(shift, 3),
         "corrupt": round(share, 2),
         "matters": abs(shift) >= SCORE_SHIFT or share >= CORRUPT,
@@ -610,29 +611,35 @@ def targets(
     yield "false alarms (warning or worse) without drift", value, "as promised", not above
     cyclic = max((row["any_level"] for row in situations if row["situation"] in CYCLES), default=0.0)
     yield "info or worse in a cyclic population", f"{cyclic:.1%}", "≤ 1 %", cyclic <= 0.01
-    seen = [row for row in rows if _seen(row)]
-    needed = int(np.ceil(COMMON * len(rows)))
-    value = f"{len(seen)} of {len(rows)}"
-    yield "incidents seen in both runs", value, f"≥ {needed}", len(seen) >= needed
-    missed = [row for row in rows if not _seen(row) and any(row[name] == "seen" for name in rivals.NAMES[1:])]
-    yield "seen by another test at matched false alarms only", f"{len(missed)}", "0", not missed
-    material = [row for row in rows if row["matters"]]
-    alerted = [row for row in material if all(level in ALERTS for level in row["levels"])]
-    hidden = sum(not row["visible"] for row in material if row not in alerted)
-    value = f"{len(alerted)} of {len(material)} ({hidden} of the others no test of inputs sees)"
-    yield "incidents that matter at warning or worse", value, "all", len(alerted) == len(material)
-    count = {each: sum(row["cause"] == each for row in seen) for each in ("right", "wrong", "misleading")}
-    value = f"{count['right']} right, {count['wrong']} wrong, {count['misleading']} misleading of {len(seen)}"
-    met = count["right"] >= 0.9 * len(seen) and not count["wrong"] + count["misleading"]
-    yield "stated cause of those seen", value, "≥ 90 % right, none wrong", met
-    first = sum(row["first_right"] for row in seen)
-    yield "first feature named was altered", f"{first} of {len(seen)}", "all", first == len(seen)
+    yield from _incident_targets([row for row in rows if not row["later"]], "")
+    yield from _incident_targets([row for row in rows if row["later"]], ", later ones")
     for kind, equal in extremes.items():
         value, goal = f"{sum(equal)} of {len(equal)}", f"all of {EXTREME_WINDOWS}"
         yield f"{kind}: same verdict with shap.precision", value, goal, all(equal) and len(equal) > 0
     for size, taken in seconds.items():
         name = f"verdict of 10,000 records × 14 features, reference of {size:,}"
         yield name, f"{taken:.2f} s of CPU time", "≤ 2 s", taken <= 2
+
+
+def _incident_targets(rows: Sequence[dict[str, Any]], which: str) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield the targets of some incidents."""
+    seen = [row for row in rows if _seen(row)]
+    needed = int(np.ceil(COMMON * len(rows)))
+    value = f"{len(seen)} of {len(rows)}"
+    yield f"incidents{which} seen in both runs", value, f"≥ {needed}", len(seen) >= needed
+    missed = [row for row in rows if not _seen(row) and any(row[name] == "seen" for name in rivals.NAMES[1:])]
+    yield f"incidents{which} that only another test sees", f"{len(missed)}", "0", not missed
+    material = [row for row in rows if row["matters"]]
+    alerted = [row for row in material if all(level in ALERTS for level in row["levels"])]
+    hidden = sum(not row["visible"] for row in material if row not in alerted)
+    value = f"{len(alerted)} of {len(material)} ({hidden} of the others no test of inputs sees)"
+    yield f"incidents{which} that matter at warning or worse", value, "all", len(alerted) == len(material)
+    count = {each: sum(row["cause"] == each for row in seen) for each in ("right", "wrong", "misleading")}
+    value = f"{count['right']} right, {count['wrong']} wrong, {count['misleading']} misleading of {len(seen)}"
+    met = count["right"] >= 0.9 * len(seen) and not count["wrong"] + count["misleading"]
+    yield f"stated cause of the seen incidents{which}", value, "≥ 90 % right, none wrong", met
+    first = sum(row["first_right"] for row in seen)
+    yield f"first feature named was altered{which}", f"{first} of {len(seen)}", "all", first == len(seen)
 
 
 def _seen(row: dict[str, Any]) -> bool:
