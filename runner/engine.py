@@ -238,7 +238,7 @@ class _DaskWorkers:
             raise
         except Exception as error:
             call.transfers += 1
-            if isinstance(error, TimeoutError) and future.status == "finished" and call.transfers < MAX_TRANSFERS:
+            if future.status != "error" and call.transfers < MAX_TRANSFERS:
                 del call.futures[future]
                 self._check()
                 if not call.futures:

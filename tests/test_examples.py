@@ -40,7 +40,7 @@ def test_compare_windows(output: list[str]) -> None:
     level, shift, change = output
     assert level == "level: violation"
     assert 0.6 < float(shift.split()[2].rstrip("%,")) / 100 < 0.7
-    assert "compactness, rank 10 to 1: about 100 times" in change
+    assert "compactness, rank 10 to 1: 100 times" in change
 
 
 def test_capture_middleware(output: list[str]) -> None:

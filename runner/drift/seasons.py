@@ -263,6 +263,7 @@ def _representative(rows: NDArray[np.intp], events: pl.DataFrame, seed: int) -> 
 def _named(start: datetime, length: timedelta, name: Literal["day", "week"]) -> str:
     """Return the hours of a window.
 
+    >>> from datetime import UTC
     >>> _named(datetime(2026, 1, 5, 14, tzinfo=UTC), timedelta(hours=1), "week")
     'Mondays 14:00–15:00 UTC'
     """

@@ -43,7 +43,7 @@ def shorten(text: str, width: float) -> str:
     """Return a string on one line that fits into a width in pixels, with an ellipsis if it is cut.
 
     >>> shorten("credit_history_months", 60)
-    'credit_h…'
+    'credit_hi…'
     """
     text = " ".join(text[:200].split())
     if text_width(text) <= width:
