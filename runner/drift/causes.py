@@ -776,11 +776,13 @@ def _nearest_unit(ratio: float) -> float:
 def _figure(value: float) -> str:
     """Format a number with three digits.
 
-    >>> _figure(1941.2), _figure(0.08333)
-    ('1,940', '0.0833')
+    >>> _figure(1941.2), _figure(0.08333), _figure(1e-5)
+    ('1,940', '0.0833', '0.00001')
     """
     rounded = float(f"{value:.3g}")
-    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
+    if abs(rounded) >= 1000:
+        return f"{rounded:,.0f}"
+    return np.format_float_positional(rounded, trim="-") if abs(rounded) > 1e-6 else f"{rounded:g}"
 
 
 @dataclass(frozen=True)

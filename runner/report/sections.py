@@ -413,11 +413,9 @@ def _others(features: Sequence[Feature], names: Sequence[str], affected: Sequenc
         yield f"{subject} unchanged; their attributions changed as an effect of the changes above."
     changes = [each.share_change or 0.0 for each in features if each.name not in {*names, *affected}]
     if changes:
-        fell, rose = sum(change < 0 for change in changes), sum(change > 0 for change in changes)
         yield (
-            f"Values and attributions of {plural(len(changes), 'other feature')} are unchanged; the attribution share "
-            f"of {fell:,} fell and of {rose:,} rose, by up to {max(map(abs, changes)):.1%}, because all shares add up "
-            "to 100%."
+            f"Values and attributions of {plural(len(changes), 'other feature')} are unchanged; attribution shares "
+            f"changed by up to {100 * max(map(abs, changes)):.1f} percentage points, because all shares add up to 100%."
         )
 
 
