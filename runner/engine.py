@@ -11,6 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -222,7 +223,7 @@ class _DaskWorkers:
         try:
             with self._client.as_current():
                 wait(list(call.futures), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
-        except TimeoutError:
+        except (TimeoutError, CancelledError):
             self._check()
 
     def _receive(self, call: _Call, future: Any) -> tuple[Any] | None:
@@ -250,6 +251,8 @@ class _DaskWorkers:
 
     def _check(self) -> None:
         """Check that a running worker has sent a heartbeat to the scheduler; repeat the work of others."""
+        if self._client.status in ("closing", "closed"):
+            raise EngineError(self._setting, "the scheduler has ended the connection")
         problem = "the scheduler does not respond"
         with suppress(OSError):
             found = self._client.sync(self._client.scheduler.identity, callback_timeout=POLL_SECONDS)["workers"]
