@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+CONFIDENCE = 1.959963984540054
+"""Standard normal quantile of a two-sided 95 % confidence interval."""
+CLEAR = 2.5758293035489004
+"""Standard normal quantile of a two-sided test at 1 %."""
+
 
 class Level(StrEnum):
     """Levels of a result, in ascending order."""
@@ -229,6 +234,11 @@ class InputResult:
     altered: float = 0.0
 
     @property
+    def moved(self) -> float:
+        """Lower bound of the share of records that changed: of their values, or of the missing ones."""
+        return max(self.distance, abs(self.missing_now - self.missing_before))
+
+    @property
     def invalid(self) -> float:
         """Share of the records with a value that is newly missing, unseen, vanished or part of a constant."""
         missing = max(0.0, self.missing_now - self.missing_before)
@@ -237,7 +247,7 @@ class InputResult:
     @property
     def size(self) -> float:
         """Share of the records that changed."""
-        return max(self.distance, self.invalid, self.altered, abs(self.missing_now - self.missing_before))
+        return max(self.moved, self.invalid, self.altered)
 
 
 @dataclass(frozen=True)
@@ -269,6 +279,11 @@ class OutputResult:
     def relative_change(self) -> float:
         """Change of the mean score, relative to the spread of the scores."""
         return (self.mean_now - self.mean_before) / self.spread if self.spread else 0.0
+
+    @property
+    def chance(self) -> float:
+        """Change of the mean score that is expected by chance at most, at 1 %."""
+        return (self.change_high - self.change_low) / 2 / CONFIDENCE * CLEAR
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import Explained
 from runner.domain.drift import (
+    CONFIDENCE,
     Association,
     Canary,
     DriftResult,
@@ -64,10 +65,6 @@ from runner.drift.units import WHOLE, group_notes, observations, without_repetit
 
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
-CONFIDENCE = 1.959963984540054
-"""Standard normal quantile of a two-sided 95 % confidence interval."""
-CLEAR = 2.5758293035489004
-"""Standard normal quantile of a two-sided test at 1 %, which sizes of a drifted window must exceed."""
 MOST_JOINT_ROWS = 5_000
 """Maximum number of records of each side in the tests of joint changes."""
 SPREAD = (0.01, 0.99)
@@ -285,8 +282,7 @@ class Detector:
         if found.p > significance:
             return found
         limits = self.policy.limits
-        moved = max(found.distance, abs(found.missing_now - found.missing_before))
-        levels = [limits.input_values.level(moved), limits.input_invalid.level(found.invalid)]
+        levels = [limits.input_values.level(found.moved), limits.input_invalid.level(found.invalid)]
         if found.altered >= limits.input_invalid.warning:
             levels.append(Level.WARNING)
         return replace(found, level=highest(levels))
@@ -307,7 +303,7 @@ class Detector:
 
     def _graded_output(self, found: OutputResult, drifted: bool, significance: float) -> OutputResult:
         change = found.mean_now - found.mean_before
-        clear = drifted and abs(change) > (found.change_high - found.change_low) / 2 / CONFIDENCE * CLEAR
+        clear = drifted and abs(change) > found.chance
         if clear:
             return replace(found, level=self.policy.limits.mean_score.level(found.relative_change))
         return replace(found, level=Level.INFO) if found.p <= significance else found

@@ -7,11 +7,6 @@ from collections.abc import Iterable, Iterator
 from runner.domain.drift import Canary, DriftResult, FamilyEffect, Level, Parity
 from runner.drift.policy import Limits
 
-CONFIDENCE = 1.959963984540054
-"""Standard normal quantile of a two-sided 95 % confidence interval."""
-CLEAR = 2.5758293035489004
-"""Standard normal quantile of a two-sided test at 1 %, up to which the change of a mean score is chance."""
-
 
 def families(
     result: DriftResult, limits: Limits, parity: Parity | None = None, canary: Canary | None = None
@@ -30,8 +25,10 @@ def _most_severe(effects: Iterable[FamilyEffect]) -> FamilyEffect | None:
 def _inputs(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
     """Yield the sizes of the change of each feature's values; the range of chance is that of a distance."""
     for each in result.inputs:
-        moved = max(each.distance, abs(each.missing_now - each.missing_before))
-        sizes = (("input_values", moved, limits.input_values), ("input_invalid", each.invalid, limits.input_invalid))
+        sizes = (
+            ("input_values", each.moved, limits.input_values),
+            ("input_invalid", each.invalid, limits.input_invalid),
+        )
         for measure, size, limit in sizes:
             chance = min(1.0, result.minimum_detectable_change)
             yield FamilyEffect("inputs", each.level, measure, each.name, size, chance, limit.warning, limit.violation)
@@ -39,8 +36,7 @@ def _inputs(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
 
 def _outputs(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
     for each in result.outputs:
-        error = (each.change_high - each.change_low) / 2 / CONFIDENCE
-        chance = CLEAR * error / each.spread if each.spread else None
+        chance = each.chance / each.spread if each.spread else None
         limit = limits.mean_score
         yield FamilyEffect(
             "outputs",

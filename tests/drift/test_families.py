@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from runner.domain.drift import (
+    CLEAR,
+    CONFIDENCE,
     Association,
     Canary,
     DriftResult,
@@ -18,7 +20,7 @@ from runner.domain.drift import (
     OutputResult,
     Parity,
 )
-from runner.drift.families import CLEAR, CONFIDENCE, families
+from runner.drift.families import families
 from tests.drift.samples import POLICY
 
 SHIFT, TOTAL = Effect(0.2, 0.05, 0.001), Effect(-1.5, 0.25, 0.001)
